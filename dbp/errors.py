@@ -1,0 +1,113 @@
+"""Every exception dbp raises on purpose. Nothing here formats output or talks to a network.
+
+::
+
+    DbpError
+    ├── InvalidInput           the caller's input is wrong: exit code 2, INVALID_ARGUMENT
+    │   ├── InvalidSpec        a job spec breaks rules; carries every violation at once
+    │   ├── InvalidData        a data file is missing, damaged or does not fit the model
+    │   └── InvalidFile        a parameter, spec or checkpoint file is missing or damaged
+    ├── NotFound               no such job, version, tensor
+    ├── AlreadyExists          the name is taken by something different
+    ├── WrongState             the job's state forbids the request; a fitting one is named
+    ├── OutOfRange             a version or resume token is no longer kept
+    ├── ResourceExhausted      a queue or a limit is full; trying later may help
+    ├── DataLoss               stored bytes do not match their digest
+    ├── Unavailable            the service cannot be reached or is shutting down
+    ├── Conflict               a folder or a port is held by another process
+    ├── MissingDependency      a program or a package that the request needs is absent
+    └── TrainingFailed         a run ended badly (non-finite loss, a lost rank, ...)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class DbpError(Exception):
+    """Base of all errors dbp raises on purpose; its text is meant for the user."""
+
+
+class InvalidInput(DbpError):
+    """The caller's input is wrong; nothing was started."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One broken rule: the field's path (``model.layers[2].units``) and what is wrong."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class InvalidSpec(InvalidInput):
+    """A job spec breaks rules; ``violations`` lists all of them, ``source`` says where."""
+
+    def __init__(self, violations: Iterable[Violation], source: str = "") -> None:
+        self.violations: tuple[Violation, ...] = tuple(violations)
+        self.source = source
+        head = f"{source}: " if source else ""
+        if len(self.violations) == 1:
+            super().__init__(f"{head}{self.violations[0]}")
+        else:
+            lines = "".join(f"\n  {violation}" for violation in self.violations)
+            super().__init__(f"{head}{len(self.violations)} problems{lines}")
+
+
+class InvalidData(InvalidInput):
+    """A data file is missing, damaged or does not fit the model; names the file."""
+
+
+class InvalidFile(InvalidInput):
+    """A parameter, spec or checkpoint file is missing or damaged; names the file."""
+
+
+class NotFound(DbpError):
+    """There is no such job, version or tensor."""
+
+
+class AlreadyExists(DbpError):
+    """The name is taken by something different."""
+
+
+class WrongState(DbpError):
+    """The job's present state forbids the request."""
+
+
+class OutOfRange(DbpError):
+    """A version or a resume token is no longer kept."""
+
+
+class ResourceExhausted(DbpError):
+    """A queue or a limit is full; trying again later may help."""
+
+
+class DataLoss(DbpError):
+    """Stored bytes do not match their digest; they are never served."""
+
+
+class Unavailable(DbpError):
+    """The service cannot be reached, or is shutting down."""
+
+
+class Conflict(DbpError):
+    """A folder or a port is held by another process, which is named."""
+
+
+class MissingDependency(DbpError):
+    """A program or a package that the request needs is absent; the text says how to get it."""
+
+
+class TrainingFailed(DbpError):
+    """A run ended badly: a non-finite loss, a lost rank, a launch that failed."""
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return ``", did you mean 'adam'?"`` for the closest known name, or ``""``."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f", did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,145 @@
+"""Safetensors framing, both ways: a manifest and bytes. No numpy, no files.
+
+A safetensors file is an 8-byte little-endian header length, a JSON header (each tensor's
+dtype, shape and byte range, and string metadata), then the raw little-endian bytes.
+Format: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from dbp.errors import InvalidFile
+
+MAX_HEADER_BYTES = 100_000_000
+ITEM_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1,
+    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor: its name, safetensors dtype, shape, and place in the data section."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the tensor in bytes."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a safetensors header says: tensors in the order of their bytes, and metadata."""
+
+    tensors: tuple[TensorInfo, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the data section in bytes."""
+        return sum(tensor.size_bytes for tensor in self.tensors)
+
+
+def manifest_of(
+    shapes: Mapping[str, Sequence[int]], dtype: str, metadata: Mapping[str, str]
+) -> Manifest:
+    """The manifest of tensors of one dtype that lie one behind the other."""
+    tensors: list[TensorInfo] = []
+    offset = 0
+    for name, shape in shapes.items():
+        info = TensorInfo(name, dtype, tuple(shape), offset)
+        tensors.append(info)
+        offset += info.size_bytes
+    return Manifest(tuple(tensors), dict(metadata))
+
+
+def encode_header(manifest: Manifest) -> bytes:
+    """The bytes in front of the data section, padded with spaces to a multiple of 8."""
+    table: dict[str, Any] = {}
+    if manifest.metadata:
+        table["__metadata__"] = dict(manifest.metadata)
+    for tensor in manifest.tensors:
+        table[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [tensor.offset, tensor.offset + tensor.size_bytes],
+        }
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def header_length(prefix: bytes, source: str) -> int:
+    """Bytes of the JSON header, from a file's first 8 bytes; raises InvalidFile."""
+    if len(prefix) < 8:
+        raise InvalidFile(f"{source}: not a safetensors file: shorter than 8 bytes")
+    length = int.from_bytes(prefix[:8], "little")
+    if length > MAX_HEADER_BYTES:
+        raise InvalidFile(
+            f"{source}: not a safetensors file: header of {length} bytes, "
+            f"at most {MAX_HEADER_BYTES} allowed"
+        )
+    return length
+
+
+def decode_header(text: bytes, source: str) -> Manifest:
+    """Read the JSON header (without the 8-byte length); raises InvalidFile."""
+    try:
+        table = json.loads(text)
+        if not isinstance(table, dict):
+            raise ValueError("the header is no JSON object")
+        metadata = table.pop("__metadata__", {})
+        if not all(isinstance(v, str) for v in metadata.values()):
+            raise ValueError("__metadata__ holds a value that is no string")
+        tensors = [_tensor(name, entry) for name, entry in table.items()]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InvalidFile(f"{source}: damaged safetensors header: {error}") from error
+    tensors.sort(key=lambda tensor: tensor.offset)
+    _check_layout(tensors, source)
+    return Manifest(tuple(tensors), metadata)
+
+
+def _tensor(name: str, entry: Mapping[str, Any]) -> TensorInfo:
+    dtype, shape = entry["dtype"], tuple(entry["shape"])
+    begin, end = entry["data_offsets"]
+    if dtype not in ITEM_BYTES:
+        raise ValueError(f"tensor {name!r} has unknown dtype {dtype!r}")
+    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
+        raise ValueError(f"tensor {name!r} has a negative or non-integer size")
+    info = TensorInfo(name, dtype, shape, begin)
+    if end - begin != info.size_bytes:
+        raise ValueError(f"tensor {name!r} spans {end - begin} bytes, needs {info.size_bytes}")
+    return info
+
+
+def _check_layout(tensors: Iterable[TensorInfo], source: str) -> None:
+    expected = 0
+    for tensor in tensors:
+        if tensor.offset != expected:
+            raise InvalidFile(f"{source}: tensor {tensor.name!r} leaves a gap or overlaps")
+        expected += tensor.size_bytes
+
+
+def select(manifest: Manifest, patterns: Sequence[str]) -> Manifest:
+    """The tensors whose name matches any of the shell patterns, laid out anew; all if none."""
+    if not patterns:
+        return manifest
+    chosen: list[TensorInfo] = []
+    offset = 0
+    for tensor in manifest.tensors:
+        if any(fnmatchcase(tensor.name, pattern) for pattern in patterns):
+            chosen.append(TensorInfo(tensor.name, tensor.dtype, tensor.shape, offset))
+            offset += tensor.size_bytes
+    return Manifest(tuple(chosen), manifest.metadata)

@@ -1,0 +1,135 @@
+"""What a job is: the declarative spec, its fields, defaults and limits. It does no I/O.
+
+These dataclasses are the one schema. TOML, JSON and the protos use the same names;
+``dbp.job.load`` reads them, ``dbp.job.validate`` judges them, ``dbp.rpc.convert`` carries
+them. A component (layer, loss, optimizer, ...) stands here as its kind and options; the
+registry knows its class. The number of workers is no part of a spec: it changes how fast a
+job runs, not what it computes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from dbp.registry import option
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component by kind, with the options given (defaults live in its class)."""
+
+    kind: str
+    options: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: MappingProxyType({})
+    )
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Validation samples taken out of the training set: a share of it, chosen by the seed."""
+
+    fraction: float = option(doc="share of the training samples", above=0.0, below=1.0)
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Where samples come from and how they are scaled."""
+
+    train: Component = option(doc="training set", group="readers")
+    validation: Component | Holdout | None = option(
+        None,
+        doc="validation set: a reader of its own, or { fraction = 0.1 } of the training set",
+        group="readers",
+    )
+    test: Component | None = option(
+        None, doc="test set, evaluated once, after training", group="readers"
+    )
+    scale: Literal["none", "unit", "standard"] = option(
+        "none",
+        doc="none; unit: divide by the largest value of the input type (255 for uint8), or by "
+        "the largest training input; standard: zero mean, unit variance per feature",
+    )
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Layers from input to output, the loss behind them, the metrics beside it."""
+
+    layers: tuple[Component, ...] = option(doc="layers, input first", group="layers")
+    loss: Component = option(doc="loss, summed over samples", group="losses")
+    metrics: tuple[Component, ...] | None = option(
+        None, doc="metrics; left out: those that fit the loss", group="metrics"
+    )
+
+
+@dataclass(frozen=True)
+class StopSpec:
+    """When to stop before the set number of epochs or steps."""
+
+    metric: str = option(
+        "training_loss",
+        doc="training_loss, validation_loss, or training_/validation_ and a metric's name",
+    )
+    patience: int | None = option(
+        None, doc="stop after this many epochs without improvement", minimum=1
+    )
+    tolerance: float = option(
+        0.0, doc="a smaller improvement than this counts as none", minimum=0.0
+    )
+    target: float | None = option(None, doc="stop once the metric has reached this value")
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """The loop: mini-batches, length, numerics."""
+
+    batch_size: int = option(
+        128, doc="samples of one global mini-batch, whatever the number of workers", minimum=1
+    )
+    epochs: int | None = option(None, doc="passes over the training set", minimum=1)
+    steps: int | None = option(None, doc="synchronized updates", minimum=1)
+    dtype: Literal["float32", "float64"] = option("float32", doc="type of all parameters")
+    numerics: Literal["fast", "exact"] = option(
+        "fast",
+        doc="exact: the same bits for any number of workers up to lanes; "
+        "fast: the sum's order follows the workers",
+    )
+    lanes: int = option(
+        8,
+        doc="fixed slices of a mini-batch in exact numerics: the largest number of workers",
+        minimum=1,
+        maximum=1024,
+    )
+    clip_norm: float | None = option(
+        None, doc="largest global norm of the gradient; longer ones are scaled down", above=0.0
+    )
+    evaluate_every_epochs: int = option(
+        1, doc="epochs between evaluations on the validation set", minimum=1
+    )
+    stop: StopSpec | None = option(None, doc="conditions for an earlier end")
+
+
+@dataclass(frozen=True)
+class PublishSpec:
+    """When the live parameters become a new version."""
+
+    every_steps: int | None = option(None, doc="steps between versions", minimum=1)
+    every_seconds: float | None = option(2.0, doc="seconds between versions", above=0.0)
+    keep: int = option(4, doc="newest versions kept", minimum=1, maximum=10_000)
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One training job, complete: the same spec and seed give the same parameters."""
+
+    name: str = option(doc="lower-case letters, digits and dashes, at most 63")
+    seed: int = option(0, doc="source of every random draw", minimum=0, maximum=2**63 - 1)
+    data: DataSpec = option(doc="samples")
+    model: ModelSpec = option(doc="layers and loss")
+    optimizer: Component = option(doc="update rule", group="optimizers")
+    train: TrainSpec = option(TrainSpec(), doc="the loop")
+    publish: PublishSpec = option(PublishSpec(), doc="live parameters")

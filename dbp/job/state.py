@@ -1,0 +1,161 @@
+"""Where a job stands: a pure state machine, ``advance(job, event) -> job``. No I/O, no clock.
+
+Transitions are made durable by ``dbp.control`` before they are announced; terminal states
+never change. Lost contact is not a state: a run that cannot be reached goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dbp.errors import WrongState
+
+
+class State(enum.StrEnum):
+    """States of a job."""
+
+    QUEUED = "QUEUED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the state never changes again."""
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+class EventKind(enum.StrEnum):
+    """Durable changes of a job; the values are the words of ``JobEvent.kind``."""
+
+    CREATED = "created"
+    STARTED = "started"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PARAMETERS_PUBLISHED = "parameters_published"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job ended badly; fields as in the proto's ``JobFailure``."""
+
+    reason: str
+    message: str
+    exit_code: int | None = None
+    signal: int = 0
+    log_tail: tuple[str, ...] = ()
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Version:
+    """One published state of the parameters; fields as in the proto's ``ParameterVersion``."""
+
+    version: int
+    step: int
+    attempt: int
+    digest: str
+    size_bytes: int
+    publish_time: float
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class ProgressReport:
+    """Newest report of a run; fields as in the proto's ``Progress``. ``observe_time``: Unix."""
+
+    step: int
+    total_steps: int
+    epoch: int
+    loss: float
+    metrics: Mapping[str, float]
+    samples_per_second: float
+    eta_seconds: float | None
+    observe_time: float
+    epoch_end: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the service keeps it. Times are Unix seconds; ``spec`` is the resolved document."""
+
+    id: str
+    spec: Mapping[str, Any]
+    spec_digest: str
+    workers: int
+    state: State
+    create_time: float
+    attempt: int = 0
+    start_time: float | None = None
+    end_time: float | None = None
+    failure: Failure | None = None
+    latest_parameters: Version | None = None
+    progress: ProgressReport | None = None
+    sequence: int = 0
+    attached: bool = False
+    host: str = ""
+    waiting_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job, at a Unix time; ``change`` holds what it sets."""
+
+    kind: EventKind
+    time: float
+    change: Mapping[str, Any] = field(default_factory=dict)
+
+
+# From which states an event may come, and where it leads (None: the state stays).
+_ALLOWED: Mapping[EventKind, tuple[frozenset[State], State | None]] = {
+    EventKind.STARTED: (frozenset({State.QUEUED}), State.STARTING),
+    EventKind.RUNNING: (frozenset({State.STARTING}), State.RUNNING),
+    EventKind.CANCELLING: (
+        frozenset({State.STARTING, State.RUNNING}),
+        State.CANCELLING,
+    ),
+    EventKind.SUCCEEDED: (
+        frozenset({State.STARTING, State.RUNNING, State.CANCELLING}),
+        State.SUCCEEDED,
+    ),
+    EventKind.FAILED: (
+        frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.CANCELLING}),
+        State.FAILED,
+    ),
+    EventKind.CANCELLED: (
+        frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.CANCELLING}),
+        State.CANCELLED,
+    ),
+    EventKind.PARAMETERS_PUBLISHED: (
+        frozenset({State.STARTING, State.RUNNING, State.CANCELLING}),
+        None,
+    ),
+}
+
+
+def advance(job: Job, event: Event) -> Job:
+    """The job after the event; raises WrongState where the event may not happen."""
+    if event.kind not in _ALLOWED:
+        raise WrongState(f"job {job.id}: {event.kind} begins a job, it cannot change one")
+    sources, target = _ALLOWED[event.kind]
+    if job.state not in sources:
+        raise WrongState(f"job {job.id} is {job.state}: it cannot become {event.kind}")
+    change: dict[str, Any] = dict(event.change)
+    if target is not None:
+        change["state"] = target
+        if target.terminal:
+            change["end_time"] = event.time
+    if event.kind is EventKind.STARTED:
+        change["start_time"] = event.time
+        change["attempt"] = job.attempt + 1
+    return dataclasses.replace(job, **change)

@@ -1,0 +1,48 @@
+"""The contract of a loss. No loss lives here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from dbp.nn.layer import Array, Shape, Workspace
+
+
+class Loss(ABC):
+    """A number to make small: the weighted sum over samples, never the mean.
+
+    Sums are what makes uneven and empty shards exact: the division by the global weight
+    comes once, after the exchange.
+    """
+
+    @abstractmethod
+    def target_kind(self) -> str:
+        """``"class"`` (one integer per sample) or ``"values"`` (floats, like the output)."""
+
+    @abstractmethod
+    def check_output(self, output_shape: Shape) -> None:
+        """Raise ValueError where the model's output cannot feed this loss."""
+
+    @abstractmethod
+    def default_metrics(self) -> tuple[str, ...]:
+        """Kinds of the metrics that fit this loss."""
+
+    @abstractmethod
+    def evaluate(
+        self,
+        prediction: Array,
+        target: Array,
+        weight: Array | None,
+        workspace: Workspace,
+        *,
+        with_gradient: bool = True,
+    ) -> tuple[float, Array | None]:
+        """Return the weighted sum of the losses and its gradient by ``prediction``.
+
+        ``prediction``: (batch, *output_shape); ``target``: (batch,) integers or like the
+        prediction; ``weight``: (batch,), None meaning all ones. The gradient lies in the
+        workspace; without ``with_gradient`` it is None.
+        """
+
+    @abstractmethod
+    def activate(self, prediction: Array) -> Array:
+        """What a user wants to see of an output: probabilities of logits, values as they are."""

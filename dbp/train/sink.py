@@ -1,0 +1,102 @@
+"""How the loop talks to whoever listens, and how it is told to stop. No network here.
+
+``Sink`` and ``Control`` are the loop's only doors to the outside and exist on rank 0 alone.
+Calls come from the training thread and must return quickly; a snapshot's vector is the live
+one and must be copied before the call returns.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from dbp.job.snapshot import Manifest
+
+
+class Command(enum.IntFlag):
+    """What rank 0 asks of all ranks; it travels in the step's exchange."""
+
+    NONE = 0
+    STOP = 1
+    PUBLISH = 2
+
+
+@dataclass(frozen=True)
+class Started:
+    """The run's plan, told once before the first step."""
+
+    world_size: int
+    total_steps: int
+    total_epochs: float
+    steps_per_epoch: int
+    training_samples: int
+    parameter_count: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the run is. ``metrics`` holds the newest of each: training_loss,
+    training_accuracy, validation_loss, validation_accuracy, learning_rate, ...
+
+    ``epoch`` counts from 1; ``eta_seconds`` is None while unknown. ``epoch_end`` marks the
+    one report of each epoch that is never dropped (and of the last step).
+    """
+
+    step: int
+    epoch: int
+    total_steps: int
+    loss: float
+    metrics: Mapping[str, float]
+    samples_per_second: float
+    eta_seconds: float | None
+    epoch_end: bool = False
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The parameters after ``step``; ``vector`` is live, ``manifest`` names its parts."""
+
+    step: int
+    epoch: int
+    vector: npt.NDArray[Any]
+    manifest: Manifest
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the run ended: ``succeeded``, ``stopped`` (asked to) or ``failed``.
+
+    ``reason`` is a closed word (``epochs``, ``steps``, ``converged``, ``target``,
+    ``stop_requested``, ``NON_FINITE``, ``EXCEPTION``, ...); ``message`` is for people.
+    """
+
+    status: str
+    reason: str
+    step: int
+    epoch: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    message: str = ""
+    seconds: float = 0.0
+
+
+class Sink(Protocol):
+    """Whoever listens to a run."""
+
+    def started(self, started: Started) -> None: ...
+
+    def progress(self, progress: Progress) -> None: ...
+
+    def snapshot(self, snapshot: Snapshot) -> None: ...
+
+    def finished(self, outcome: Outcome) -> None: ...
+
+
+class Control(Protocol):
+    """Whoever may ask something of a run; polled once a step, never blocking."""
+
+    def poll(self) -> Command: ...

@@ -1,0 +1,120 @@
+from dbp.v1 import job_pb2 as _job_pb2
+from dbp.v1 import parameter_pb2 as _parameter_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class RegisterRunRequest(_message.Message):
+    __slots__ = ("spec", "workers", "request_id", "host")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    spec: _job_pb2.JobSpec
+    workers: int
+    request_id: str
+    host: str
+    def __init__(self, spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., workers: _Optional[int] = ..., request_id: _Optional[str] = ..., host: _Optional[str] = ...) -> None: ...
+
+class RegisterRunResponse(_message.Message):
+    __slots__ = ("job", "secret")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    job: _job_pb2.Job
+    secret: str
+    def __init__(self, job: _Optional[_Union[_job_pb2.Job, _Mapping]] = ..., secret: _Optional[str] = ...) -> None: ...
+
+class AttachRequest(_message.Message):
+    __slots__ = ("sequence", "hello", "progress", "outcome", "heartbeat")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    hello: AttachHello
+    progress: _job_pb2.Progress
+    outcome: RunOutcome
+    heartbeat: WorkerHeartbeat
+    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[AttachHello, _Mapping]] = ..., progress: _Optional[_Union[_job_pb2.Progress, _Mapping]] = ..., outcome: _Optional[_Union[RunOutcome, _Mapping]] = ..., heartbeat: _Optional[_Union[WorkerHeartbeat, _Mapping]] = ...) -> None: ...
+
+class AttachHello(_message.Message):
+    __slots__ = ("job", "attempt", "world_size", "host", "total_steps")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    WORLD_SIZE_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    attempt: int
+    world_size: int
+    host: str
+    total_steps: int
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., world_size: _Optional[int] = ..., host: _Optional[str] = ..., total_steps: _Optional[int] = ...) -> None: ...
+
+class RunOutcome(_message.Message):
+    __slots__ = ("status", "reason", "message", "step", "metrics")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    status: str
+    reason: str
+    message: str
+    step: int
+    metrics: _containers.ScalarMap[str, float]
+    def __init__(self, status: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class WorkerHeartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AttachResponse(_message.Message):
+    __slots__ = ("acknowledged", "stop", "publish")
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_FIELD_NUMBER: _ClassVar[int]
+    acknowledged: int
+    stop: bool
+    publish: bool
+    def __init__(self, acknowledged: _Optional[int] = ..., stop: bool = ..., publish: bool = ...) -> None: ...
+
+class PublishParametersRequest(_message.Message):
+    __slots__ = ("header", "data")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    header: PublishHeader
+    data: bytes
+    def __init__(self, header: _Optional[_Union[PublishHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class PublishHeader(_message.Message):
+    __slots__ = ("job", "attempt", "step", "manifest", "final")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    attempt: int
+    step: int
+    manifest: _parameter_pb2.Manifest
+    final: bool
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., step: _Optional[int] = ..., manifest: _Optional[_Union[_parameter_pb2.Manifest, _Mapping]] = ..., final: bool = ...) -> None: ...
+
+class PublishParametersResponse(_message.Message):
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: _job_pb2.ParameterVersion
+    def __init__(self, version: _Optional[_Union[_job_pb2.ParameterVersion, _Mapping]] = ...) -> None: ...
