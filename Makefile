@@ -1,0 +1,73 @@
+# Each target does all the set-up it needs; a second run starts at once.
+# Needs Python 3.11 or newer, make and a package index; nothing else.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PROTOS := $(wildcard protos/dbp/v1/*.proto)
+
+# Generated code runs on its own protobuf version and every later one up to the next major
+# but one; this is the oldest that protobuf 6.30 and a current grpcio both accept.
+PROTOC_TOOLS := grpcio-tools==1.72.2
+PROTOC       := .venv-protoc/bin/python -m grpc_tools.protoc
+
+.PHONY: help demo install test test-full check format protos clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.run  ## the main job, end to end, on real data (under a minute)
+	@$(BIN)/dbp demo
+
+install: $(VENV)/.run  ## make .venv with dbp and an MPI library
+	@echo "installed: $(BIN)/dbp (try: $(BIN)/dbp --help)"
+
+test: $(VENV)/.dev  ## run the tests
+	$(BIN)/python -m pytest -m "not full" $(PYTEST_ARGS)
+
+test-full: $(VENV)/.dev  ## run the tests, the slow ones too
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev .venv-protoc/.done  ## lint, types, import contracts, generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+	cd protos && ../$(BIN)/buf lint
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+	  $(PROTOC) -Iprotos --python_out=$$tmp --pyi_out=$$tmp --grpc_python_out=$$tmp $(PROTOS) && \
+	  diff -r -x __init__.py -x __pycache__ $$tmp/dbp/v1 dbp/v1 && \
+	  echo "generated code is up to date"
+
+format: $(VENV)/.dev  ## put the code into the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: .venv-protoc/.done  ## generate dbp/v1 from protos/
+	$(PROTOC) -Iprotos --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+
+clean:  ## remove what the targets made
+	rm -rf .venv .venv-protoc .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
+	  "dbp needs Python 3.11 or newer, this is %d.%d; say which: make PYTHON=python3.11 ..." % v[:2])'
+	@echo "making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+	@echo "installing dbp and an MPI library into $(VENV) (once) ..."
+	@$(PIP) install --editable '.[mpi]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	@echo "installing dbp and its development tools into $(VENV) (once) ..."
+	@$(PIP) install --editable '.[dev,oracles]'
+	@touch $@ $(VENV)/.run
+
+.venv-protoc/.done: Makefile
+	@$(PYTHON) -m venv .venv-protoc
+	@.venv-protoc/bin/python -m pip --disable-pip-version-check --quiet install '$(PROTOC_TOOLS)'
+	@touch $@

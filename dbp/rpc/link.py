@@ -1,0 +1,259 @@
+"""The link: the process that speaks gRPC for rank 0. It holds no MPI and no numpy.
+
+Started by ``dbp.rpc.reporter`` with one argument, the number of the inherited file that
+holds the parameter slots. Lines of JSON come in on standard input, the first being the
+configuration, and go out on standard output. While the service is away the link keeps what
+must not be lost (the outcome, each epoch's last report, the waiting versions) and the
+newest progress, and connects again; it never asks the ranks to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Final, final
+
+import grpc
+
+from dbp.errors import DbpError, Unavailable
+from dbp.job.snapshot import manifest_of
+from dbp.rpc.channel import connect
+from dbp.rpc.convert import job_name, manifest_to_proto
+from dbp.rpc.outbox import Outbox
+from dbp.rpc.spec_convert import spec_to_proto
+from dbp.rpc.status import error_from_rpc
+from dbp.v1 import worker_service_pb2 as pb
+from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
+
+CHUNK_BYTES: Final = 1 << 20
+HEARTBEAT_SECONDS: Final = 5.0
+FIRST_RETRY_SECONDS: Final = 0.1
+LAST_RETRY_SECONDS: Final = 5.0
+MAX_LINE_BYTES: Final = 16 << 20
+
+# The service is away or restarting: keep what we hold and try again.
+TRANSIENT: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+
+
+@final
+class Link:
+    """One run's connection to its service, from configuration to acknowledged outcome."""
+
+    def __init__(self, config: Mapping[str, Any], memory_fd: int) -> None:
+        self._config = config
+        self._memory_fd = memory_fd
+        self._job: str = config.get("job", "")
+        self._attempt: int = config.get("attempt", 1)
+        self._secret: str = config.get("secret", "")
+        self._outbox = Outbox()
+        self._snapshots: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._started: asyncio.Future[dict[str, Any]] = asyncio.Future()
+        self._outcome_given = False
+
+    async def run(self, lines: asyncio.StreamReader) -> int:
+        """Serve until the outcome is acknowledged or rank 0 is gone; returns the exit code."""
+        if "register" in self._config and not await self._register():
+            return 1
+        tasks = [
+            asyncio.create_task(self._attach_forever()),
+            asyncio.create_task(self._publish_forever()),
+        ]
+        reading = asyncio.create_task(self._read(lines))
+        try:
+            await reading
+            if not self._outcome_given:
+                return 1  # rank 0 died: whoever watches the processes tells how
+            await self._snapshots.join()
+            await self._outbox.drained()
+            return 0
+        finally:
+            for task in (reading, *tasks):
+                task.cancel()
+            await asyncio.gather(reading, *tasks, return_exceptions=True)
+
+    async def _read(self, lines: asyncio.StreamReader) -> None:
+        """Take rank 0's messages until it closes the pipe."""
+        while line := await lines.readline():
+            message = json.loads(line)
+            if "started" in message and not self._started.done():
+                self._started.set_result(message["started"])
+            elif "progress" in message:
+                report = message["progress"]
+                self._outbox.add(_progress(report), droppable=not report["epoch_end"])
+            elif "snapshot" in message:
+                self._snapshots.put_nowait(message["snapshot"])
+            elif "outcome" in message:
+                self._outcome_given = True
+                # The final parameters come before the word that the run has ended.
+                await self._snapshots.join()
+                self._outbox.add(
+                    pb.AttachRequest(outcome=pb.RunOutcome(**message["outcome"])),
+                    droppable=False,
+                )
+
+    async def _register(self) -> bool:
+        register = self._config["register"]
+        request = pb.RegisterRunRequest(
+            spec=spec_to_proto(register["document"]),
+            workers=register["workers"],
+            request_id=register["request_id"],
+            host=socket.gethostname(),
+        )
+        try:
+            async with connect(self._address()) as channel:
+                answer = await WorkerServiceStub(channel).RegisterRun(request, timeout=10.0)
+        except grpc.aio.AioRpcError as rpc_error:
+            error: DbpError = error_from_rpc(rpc_error)
+            _tell(error=str(error), unavailable=isinstance(error, Unavailable))
+            return False
+        self._job = answer.job.name.removeprefix("jobs/")
+        self._secret = answer.secret
+        _tell(registered=self._job)
+        return True
+
+    def _address(self) -> str:
+        """Where the service is now: a restarted one may have another port."""
+        if "address" in self._config:
+            return str(self._config["address"])
+        service = json.loads(Path(self._config["service_file"]).read_text())
+        return str(service["address"])
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("dbp-attempt-secret", self._secret),)
+
+    async def _attach_forever(self) -> None:
+        await self._started
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                await self._attach()
+                delay = FIRST_RETRY_SECONDS
+            except (grpc.aio.AioRpcError, OSError, ValueError) as error:
+                if isinstance(error, grpc.aio.AioRpcError) and error.code() not in TRANSIENT:
+                    _say(f"the service refused the run's reports: {error.details()}")
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, LAST_RETRY_SECONDS)
+
+    async def _attach(self) -> None:
+        """One stream of reports, until it breaks."""
+        async with connect(self._address()) as channel:
+            call = WorkerServiceStub(channel).Attach(self._reports(), metadata=self._metadata())
+            async for answer in call:
+                self._outbox.acknowledge(answer.acknowledged)
+                if answer.stop or answer.publish:
+                    _tell(stop=answer.stop, publish=answer.publish)
+
+    async def _reports(self) -> AsyncIterator[pb.AttachRequest]:
+        started = await self._started
+        hello = pb.AttachHello(
+            job=job_name(self._job),
+            attempt=self._attempt,
+            host=socket.gethostname(),
+            world_size=started["world_size"],
+            total_steps=started["total_steps"],
+        )
+        yield pb.AttachRequest(sequence=0, hello=hello)
+        sent = 0
+        while True:
+            report = await self._outbox.next(sent, HEARTBEAT_SECONDS)
+            if report is None:
+                yield pb.AttachRequest(heartbeat=pb.WorkerHeartbeat())
+            else:
+                sent = report.sequence
+                yield report
+
+    async def _publish_forever(self) -> None:
+        while True:
+            snapshot = await self._snapshots.get()
+            delay = FIRST_RETRY_SECONDS
+            while not await self._publish(snapshot):
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, LAST_RETRY_SECONDS)
+            _tell(free=snapshot["slot"])
+            self._snapshots.task_done()
+
+    async def _publish(self, snapshot: Mapping[str, Any]) -> bool:
+        """Send one version; True when it is durable or can never be."""
+        try:
+            async with connect(self._address()) as channel:
+                await WorkerServiceStub(channel).PublishParameters(
+                    self._parts(snapshot), metadata=self._metadata(), timeout=300.0
+                )
+        except (OSError, ValueError):
+            return False
+        except grpc.aio.AioRpcError as error:
+            if error.code() in TRANSIENT:
+                return False
+            _say(f"step {snapshot['step']} was not published: {error.details()}")
+        return True
+
+    async def _parts(
+        self, snapshot: Mapping[str, Any]
+    ) -> AsyncIterator[pb.PublishParametersRequest]:
+        shapes = {name: shape for name, _, shape in snapshot["tensors"]}
+        dtype = snapshot["tensors"][0][1]
+        header = pb.PublishHeader(
+            job=job_name(self._job),
+            attempt=self._attempt,
+            step=snapshot["step"],
+            manifest=manifest_to_proto(manifest_of(shapes, dtype, snapshot["metadata"])),
+            final=snapshot["final"],
+        )
+        yield pb.PublishParametersRequest(header=header)
+        size, start = snapshot["size"], snapshot["slot"] * snapshot["size"]
+        for offset in range(0, size, CHUNK_BYTES):
+            length = min(CHUNK_BYTES, size - offset)
+            yield pb.PublishParametersRequest(
+                data=os.pread(self._memory_fd, length, start + offset)
+            )
+
+
+def _progress(report: Mapping[str, Any]) -> pb.AttachRequest:
+    fields = dict(report)
+    observed = fields.pop("observe_time")
+    request = pb.AttachRequest()
+    eta = fields.pop("eta_seconds")
+    metrics = fields.pop("metrics")
+    for name, value in fields.items():
+        setattr(request.progress, name, value)
+    if eta is not None:
+        request.progress.eta_seconds = eta
+    request.progress.metrics.update(metrics)
+    request.progress.observe_time.FromNanoseconds(int(observed * 1e9))
+    return request
+
+
+def _tell(**message: Any) -> None:
+    """One line to rank 0. It reads at every step; a full pipe means that it is gone."""
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def _say(text: str) -> None:
+    """One line for the run's log."""
+    sys.stderr.write(f"dbp link: {text}\n")
+    sys.stderr.flush()
+
+
+async def _main(memory_fd: int) -> int:
+    reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    config = json.loads(await reader.readline())
+    return await Link(config, memory_fd).run(reader)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(_main(int(sys.argv[1]))))

@@ -1,0 +1,74 @@
+"""Reports waiting for the service's acknowledgement, in order. It talks to no network.
+
+Plain progress is coalesced to the newest; what must not be lost stays until acknowledged
+and is sent again after a broken stream. The service applies each sequence once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, final
+
+from dbp.v1 import worker_service_pb2 as pb
+
+MAX_KEPT: Final = 1000
+
+
+@dataclass(frozen=True)
+class _Entry:
+    report: pb.AttachRequest
+    droppable: bool
+
+
+@final
+class Outbox:
+    """Numbered reports of one attempt, from 1."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, _Entry] = {}
+        self._last = 0
+        self._changed = asyncio.Event()
+
+    def add(self, report: pb.AttachRequest, *, droppable: bool) -> None:
+        """Number the report and hold it; it replaces the droppable one before it."""
+        self._drop_superseded()
+        self._last += 1
+        report.sequence = self._last
+        self._entries[self._last] = _Entry(report, droppable)
+        self._notify()
+
+    def acknowledge(self, sequence: int) -> None:
+        """Forget every report up to this one."""
+        for number in [n for n in self._entries if n <= sequence]:
+            del self._entries[number]
+        self._notify()
+
+    async def next(self, after: int, timeout: float) -> pb.AttachRequest | None:
+        """The first report behind ``after``, or None when there is none for ``timeout`` s."""
+        try:
+            async with asyncio.timeout(timeout):
+                while (report := self._first(after)) is None:
+                    await self._changed.wait()
+        except TimeoutError:
+            return None
+        return report
+
+    async def drained(self) -> None:
+        """Return when every report is acknowledged."""
+        while self._entries:
+            await self._changed.wait()
+
+    def _first(self, after: int) -> pb.AttachRequest | None:
+        return next((e.report for n, e in self._entries.items() if n > after), None)
+
+    def _drop_superseded(self) -> None:
+        droppable = [n for n, entry in self._entries.items() if entry.droppable]
+        for number in droppable:
+            del self._entries[number]
+        if len(self._entries) > MAX_KEPT:
+            del self._entries[next(iter(self._entries))]
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,267 @@
+"""Rank 0's Sink and Control under a service: one pipe each way, one block of shared memory.
+
+The network lives in a process of its own, the link (``dbp.rpc.link``), started by exec
+before MPI is initialised: a rank never holds gRPC, its threads or its locks. Reports go up
+as lines of JSON, requests come down the same way, parameters lie in two slots of shared
+memory, so that publishing costs the training loop one memory copy. Nothing here ever waits
+for the link but ``close`` and the final snapshot: while the link is slow or gone, progress
+is dropped and training goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self, final
+
+from dbp.errors import DbpError, InvalidInput, Unavailable
+from dbp.train.sink import Command, Outcome, Progress, Snapshot, Started
+
+SLOTS: Final = 2
+MAX_BACKLOG_BYTES: Final = 64 * 1024
+JOIN_SECONDS: Final = 15.0
+FINAL_SNAPSHOT_SECONDS: Final = 30.0
+
+log = logging.getLogger("dbp.rpc")
+
+
+@final
+class Reporter:
+    """Sink and Control of rank 0; talks to the link and to nobody else."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Start the link with this configuration (see ``dbp.rpc.link.Config``)."""
+        self.job: str = config.get("job", "")
+        self._memory_fd = _anonymous_file()
+        self._memory: mmap.mmap | None = None
+        self._free_slots = set(range(SLOTS))
+        self._backlog = bytearray()
+        self._inbox = bytearray()
+        self._stop = False
+        self._publish = False
+        self._alive = True
+        self._link = subprocess.Popen(
+            [sys.executable, "-m", "dbp.rpc.link", str(self._memory_fd)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(self._memory_fd,),
+            start_new_session=True,  # a Ctrl-C meant for the ranks must not end the link
+            bufsize=0,
+        )
+        assert self._link.stdin is not None
+        assert self._link.stdout is not None
+        self._up = self._link.stdin.fileno()
+        self._down = self._link.stdout.fileno()
+        os.set_blocking(self._up, False)
+        os.set_blocking(self._down, False)
+        self._send(dict(config), keep=True)
+
+    @classmethod
+    def start(cls, attempt_dir: Path) -> Self:
+        """Report for the attempt that a service launched (``launch.json`` in its folder)."""
+        launch = json.loads((attempt_dir / "launch.json").read_text())
+        return cls(
+            {
+                "service_file": launch["service_file"],
+                "job": launch["job"],
+                "attempt": launch["attempt"],
+                "secret": launch["secret"],
+            }
+        )
+
+    @classmethod
+    def join(cls, address: str, document: Mapping[str, Any], workers: int) -> Self:
+        """Make a job of a run launched by hand; raises what the service or the network says."""
+        register = {"document": document, "workers": workers, "request_id": str(uuid.uuid4())}
+        reporter = cls({"address": address, "register": register})
+        try:
+            reporter.job = reporter._await_registration(address)
+        except BaseException:
+            reporter.close(0.0)
+            raise
+        return reporter
+
+    def started(self, started: Started) -> None:
+        self._send(
+            {
+                "started": {
+                    "world_size": started.world_size,
+                    "total_steps": started.total_steps,
+                }
+            },
+            keep=True,
+        )
+
+    def progress(self, progress: Progress) -> None:
+        report = {
+            "step": progress.step,
+            "epoch": progress.epoch,
+            "total_steps": progress.total_steps,
+            "loss": progress.loss,
+            "metrics": dict(progress.metrics),
+            "samples_per_second": progress.samples_per_second,
+            "eta_seconds": progress.eta_seconds,
+            "epoch_end": progress.epoch_end,
+            "observe_time": time.time(),
+        }
+        self._send({"progress": report}, keep=progress.epoch_end)
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Copy the parameters into a free slot; without one this version is left out."""
+        self._receive()
+        if snapshot.final:
+            self._await_slot(FINAL_SNAPSHOT_SECONDS)
+        if not self._free_slots or not self._alive:
+            return
+        size = snapshot.manifest.size_bytes
+        if self._memory is None:
+            os.ftruncate(self._memory_fd, SLOTS * size)
+            self._memory = mmap.mmap(self._memory_fd, SLOTS * size)
+        slot = self._free_slots.pop()
+        self._memory[slot * size : (slot + 1) * size] = memoryview(snapshot.vector).cast("B")
+        tensors = [[t.name, t.dtype, list(t.shape)] for t in snapshot.manifest.tensors]
+        message = {
+            "slot": slot,
+            "step": snapshot.step,
+            "final": snapshot.final,
+            "size": size,
+            "tensors": tensors,
+            "metadata": dict(snapshot.manifest.metadata),
+        }
+        self._send({"snapshot": message}, keep=True)
+
+    def finished(self, outcome: Outcome) -> None:
+        report = {
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "message": outcome.message,
+            "step": outcome.step,
+            "metrics": dict(outcome.metrics),
+        }
+        self._send({"outcome": report}, keep=True)
+
+    def poll(self) -> Command:
+        """What the service asks for now; costs one system call."""
+        self._receive()
+        command = Command.NONE
+        if self._stop:
+            command |= Command.STOP
+        if self._publish:
+            command |= Command.PUBLISH
+            self._publish = False
+        return command
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Give the link this many seconds to deliver what it holds, then end it."""
+        deadline = time.monotonic() + timeout
+        while self._alive and self._backlog and time.monotonic() < deadline:
+            self._flush()
+            time.sleep(0.005)
+        if self._link.stdin is not None:
+            self._link.stdin.close()
+        self._alive = False
+        try:
+            self._link.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._link.kill()
+            self._link.wait()
+        if self._link.stdout is not None:
+            self._link.stdout.close()
+        if self._memory is not None:
+            self._memory.close()
+        os.close(self._memory_fd)
+
+    def _send(self, message: dict[str, Any], *, keep: bool) -> None:
+        if not self._alive or (len(self._backlog) > MAX_BACKLOG_BYTES and not keep):
+            return
+        self._backlog += json.dumps(message).encode() + b"\n"
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._backlog:
+                written = os.write(self._up, self._backlog)
+                del self._backlog[:written]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            self._lost()
+
+    def _receive(self) -> None:
+        if not self._alive:
+            return
+        if self._backlog:
+            self._flush()
+        try:
+            data = os.read(self._down, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            self._lost()
+            return
+        self._inbox += data
+        *lines, rest = self._inbox.split(b"\n")
+        self._inbox = bytearray(rest)
+        for line in lines:
+            self._obey(json.loads(line))
+
+    def _obey(self, message: Mapping[str, Any]) -> None:
+        self._stop = self._stop or bool(message.get("stop"))
+        self._publish = self._publish or bool(message.get("publish"))
+        if "free" in message:
+            self._free_slots.add(message["free"])
+        if "registered" in message:
+            self.job = message["registered"]
+        if "error" in message:
+            raise _refusal(message)
+
+    def _lost(self) -> None:
+        self._alive = False
+        self._backlog.clear()
+        log.warning("the link to the service ended early; training goes on without it")
+
+    def _await(self, seconds: float) -> None:
+        """Wait for one message of the link, at most this long."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._down, selectors.EVENT_READ)
+            selector.select(seconds)
+        self._receive()
+
+    def _await_slot(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._alive and not self._free_slots and time.monotonic() < deadline:
+            self._await(deadline - time.monotonic())
+
+    def _await_registration(self, address: str) -> str:
+        deadline = time.monotonic() + JOIN_SECONDS
+        while self._alive and not self.job:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                break
+            self._await(remaining)
+        if not self.job:
+            raise Unavailable(f"{address}: no answer from the service; start it with `dbp serve`")
+        return self.job
+
+
+def _refusal(message: Mapping[str, Any]) -> DbpError:
+    text = str(message["error"])
+    return Unavailable(text) if message.get("unavailable") else InvalidInput(text)
+
+
+def _anonymous_file() -> int:
+    """A file without a name: memory where the system offers it, else an unlinked file."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("dbp-parameters")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -1,0 +1,139 @@
+"""The architecture as a checked contract: who may import whom, and how large a room may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "dbp"
+
+# Package (or module) -> what it may import, from dbp and from outside; function-level imports
+# included. The most specific row counts. "*" marks the composition roots, which alone know
+# several worlds.
+ALLOWED: dict[str, tuple[set[str], set[str]]] = {
+    "": (set(), set()),  # dbp/__init__.py hands out names lazily
+    "errors": (set(), set()),
+    "random": (set(), {"numpy"}),
+    "registry": ({"errors"}, set()),
+    "launching": ({"errors"}, {"threadpoolctl"}),
+    "job": ({"errors", "registry"}, set()),
+    "nn": ({"errors", "registry", "random"}, {"numpy"}),
+    "optim": ({"errors", "registry", "random"}, {"numpy"}),
+    "data": ({"errors", "registry", "random"}, {"numpy"}),
+    "parallel": ({"errors", "launching"}, {"numpy"}),
+    "parallel.mpi": ({"errors", "launching", "parallel"}, {"numpy", "mpi4py"}),
+    "train": ({"errors", "registry", "random", "job", "nn", "optim", "data", "parallel"}, {"numpy"}),
+    "control": ({"errors", "job", "launching"}, {"psutil"}),
+    # The reporter implements the loop's Sink and Control, so it may see their definition.
+    "rpc": ({"errors", "job", "v1", "train.sink"}, {"grpc", "google", "grpc_status"}),
+    "service": ({"errors", "job", "control", "rpc", "v1"}, {"grpc", "google"}),
+    "service.server": ({"*"}, {"grpc", "grpc_health", "grpc_reflection"}),
+    "client": ({"errors", "job", "rpc", "v1"}, {"grpc", "numpy"}),
+    "worker": ({"*"}, {"numpy"}),
+    "testing": ({"*"}, {"numpy"}),
+    "cli": ({"*"}, {"click", "rich", "numpy", "platformdirs", "psutil", "threadpoolctl"}),
+    "__main__": ({"cli"}, set()),
+}  # fmt: skip
+
+MAX_MODULE_LINES = 300
+MAX_FUNCTION_LINES = 50
+
+# Where another process may be started: the launcher's side, the link, and commands that
+# show or check other programs.
+MAY_START_PROCESSES = ("control/", "rpc/reporter.py", "cli/demo.py", "cli/doctor.py")
+
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).parts[0] != "v1")
+NAMES = [str(path.relative_to(PACKAGE)) for path in MODULES]
+
+
+def module_name(path: Path) -> str:
+    """``parallel.mpi`` for dbp/parallel/mpi.py, ``parallel`` for its __init__."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def row_of(name: str) -> str:
+    while name not in ALLOWED:
+        assert "." in name, f"dbp.{name} has no row in the table: what may it import?"
+        name = name.rpartition(".")[0]
+    return name
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything a module imports, wherever it does so."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write imports in full"
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+
+
+def is_under(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_imports_follow_the_table(path: Path) -> None:
+    import sys
+
+    name = module_name(path)
+    row = row_of(name)
+    inside, outside = ALLOWED[row]
+    package = name.partition(".")[0]
+    for line, imported in imports(path):
+        top, _, rest = imported.partition(".")
+        where = f"{path.relative_to(ROOT)}:{line}: imports {imported}"
+        if top == "dbp":
+            own = package != "" and is_under(rest, package)
+            allowed = own or "*" in inside or any(is_under(rest, entry) for entry in inside)
+            assert allowed, f"{where}, but dbp.{row} may import only {sorted(inside)}"
+        elif top not in sys.stdlib_module_names:
+            assert top in outside, f"{where}, but dbp.{row} may import only {sorted(outside)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_rooms_are_small(path: Path) -> None:
+    text = path.read_text()
+
+    assert len(text.splitlines()) <= MAX_MODULE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            if body:
+                length = (body[-1].end_lineno or 0) - body[0].lineno + 1
+                assert length <= MAX_FUNCTION_LINES, f"{node.name}: {length} lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_no_module_runs_foreign_code_or_shells(path: Path) -> None:
+    name = str(path.relative_to(PACKAGE))
+    imported = {module.partition(".")[0] for _, module in imports(path)}
+
+    assert not imported & {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
+    assert not re.search(r"allow_pickle|shell\s*=\s*True|os\.system\(|\beval\(|\bexec\(", path.read_text())
+    if not name.startswith(MAY_START_PROCESSES):
+        assert "subprocess" not in imported
+    if name != "control/store.py" and not name.startswith("control/store"):
+        assert "sqlite3" not in imported
+
+
+def test_every_package_says_what_it_is_for() -> None:
+    for init in PACKAGE.glob("*/__init__.py"):
+        if init.parent.name != "v1":
+            assert ast.get_docstring(ast.parse(init.read_text())), init
+
+
+def test_the_top_level_holds_only_what_it_should() -> None:
+    allowed = {"README.md", "pyproject.toml", "dbp", "protos", "deploy", "tests"}
+    allowed |= {"Makefile", "LICENSE", "CONTRIBUTING.md", "CHANGELOG.md"}
+
+    visible = {p.name for p in ROOT.iterdir() if not p.name.startswith(".")}
+
+    assert visible - allowed - {"runs", "build", "dist"} == set()
