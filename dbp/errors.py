@@ -14,6 +14,7 @@
     ├── ResourceExhausted      a queue or a limit is full; trying later may help
     ├── DataLoss               stored bytes do not match their digest
     ├── Unavailable            the service cannot be reached or is shutting down
+    ├── Unauthenticated        the caller did not prove who it is
     ├── Conflict               a folder or a port is held by another process
     ├── MissingDependency      a program or a package that the request needs is absent
     └── TrainingFailed         a run ended badly (non-finite loss, a lost rank, ...)
@@ -93,6 +94,10 @@ class DataLoss(DbpError):
 
 class Unavailable(DbpError):
     """The service cannot be reached, or is shutting down."""
+
+
+class Unauthenticated(DbpError):
+    """The caller did not prove who it is: a secret is missing or wrong."""
 
 
 class Conflict(DbpError):

@@ -86,6 +86,17 @@ class ProgressReport:
 
 
 @dataclass(frozen=True)
+class RunOutcome:
+    """How a run says it ended: ``status`` is succeeded, stopped or failed."""
+
+    status: str
+    reason: str
+    message: str
+    step: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Job:
     """A job as the service keeps it. Times are Unix seconds; ``spec`` is the resolved document."""
 
