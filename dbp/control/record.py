@@ -1,0 +1,61 @@
+"""A job as JSON for the store, and back. The spec is kept apart: it never changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dbp.job.state import Failure, Job, ProgressReport, RunOutcome, State, Version
+
+
+def encode_job(job: Job) -> str:
+    """Everything of a job but its spec and sequence, as JSON."""
+    fields = {
+        field.name: getattr(job, field.name)
+        for field in dataclasses.fields(job)
+        if field.name not in {"spec", "sequence", "waiting_reason"}
+    }
+    for name in ("failure", "latest_parameters", "progress"):
+        if fields[name] is not None:
+            fields[name] = _plain(fields[name])
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def decode_job(text: str, *, spec: Mapping[str, Any], sequence: int) -> Job:
+    """The job that ``encode_job`` wrote."""
+    fields: dict[str, Any] = json.loads(text)
+    fields["state"] = State(fields["state"])
+    if fields["failure"] is not None:
+        log_tail = tuple(fields["failure"].pop("log_tail"))
+        fields["failure"] = Failure(**fields["failure"], log_tail=log_tail)
+    if fields["latest_parameters"] is not None:
+        fields["latest_parameters"] = Version(**fields["latest_parameters"])
+    if fields["progress"] is not None:
+        fields["progress"] = ProgressReport(**fields["progress"])
+    return Job(spec=spec, sequence=sequence, **fields)
+
+
+def encode_outcome(outcome: RunOutcome) -> str:
+    """A run's outcome as JSON."""
+    return json.dumps(_plain(outcome))
+
+
+def decode_outcome(fields: Mapping[str, Any]) -> RunOutcome:
+    """An outcome from JSON, also from a run's ``result.json``, which says more."""
+    return RunOutcome(
+        status=str(fields["status"]),
+        reason=str(fields["reason"]),
+        message=str(fields.get("message", "")),
+        step=int(fields.get("step", 0)),
+        metrics=dict(fields.get("metrics", {})),
+    )
+
+
+def _plain(value: Failure | Version | ProgressReport | RunOutcome) -> dict[str, Any]:
+    """The fields of a flat dataclass; mappings become dicts, which JSON knows."""
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {
+        name: dict(item) if isinstance(item, Mapping) else item for name, item in fields.items()
+    }

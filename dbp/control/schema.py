@@ -1,0 +1,105 @@
+"""The store's tables and the opening of its file. Queries are in ``dbp.control.store``."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from dbp.errors import Conflict, DataLoss
+
+SCHEMA_VERSION: Final = 1
+
+_TABLES: Final = """
+CREATE TABLE jobs (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  state TEXT NOT NULL,
+  sequence INTEGER NOT NULL,
+  spec TEXT NOT NULL,
+  record TEXT NOT NULL
+);
+CREATE INDEX jobs_by_state ON jobs (state, number);
+CREATE TABLE events (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  job TEXT NOT NULL REFERENCES jobs (id),
+  time REAL NOT NULL,
+  kind TEXT NOT NULL,
+  record TEXT NOT NULL
+);
+CREATE INDEX events_by_job ON events (job, sequence);
+CREATE TABLE requests (
+  id TEXT PRIMARY KEY,
+  job TEXT NOT NULL REFERENCES jobs (id),
+  digest TEXT NOT NULL
+);
+CREATE TABLE attempts (
+  job TEXT NOT NULL REFERENCES jobs (id),
+  attempt INTEGER NOT NULL,
+  secret_hash BLOB NOT NULL,
+  outcome TEXT,
+  PRIMARY KEY (job, attempt)
+);
+CREATE TABLE versions (
+  job TEXT NOT NULL REFERENCES jobs (id),
+  version INTEGER NOT NULL,
+  step INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  publish_time REAL NOT NULL,
+  final INTEGER NOT NULL,
+  PRIMARY KEY (job, version),
+  UNIQUE (job, attempt, step)
+);
+"""
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """The one connection to the store's file, made if absent.
+
+    One connection in exclusive mode keeps clear of the WAL-reset bug of SQLite before 3.51.3
+    (it needs two) and of shared memory. Raises DataLoss for a damaged file, Conflict for one
+    that another process has open.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+    try:
+        _prepare(connection, path)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise Conflict(f"{path}: another process has it open") from error
+        raise DataLoss(f"{path}: cannot be opened: {error}") from error
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise DataLoss(f"{path}: damaged: {error}; restore it from a backup") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    for pragma in (
+        "locking_mode = EXCLUSIVE",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "journal_size_limit = 67108864",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    (report,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if report != "ok":
+        raise DataLoss(f"{path}: damaged: {report}; restore it from a backup")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise Conflict(
+            f"{path}: written by a newer dbp (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}); upgrade dbp or choose another state folder"
+        )
+    if version == 0:
+        connection.executescript(
+            f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )

@@ -1,0 +1,247 @@
+"""What the service must not forget, in one SQLite file. The only queries are here.
+
+Every change is one transaction and durable when its call returns; whoever is told of it is
+told after that. It decides nothing: ``dbp.job.state.advance`` says what may follow what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, final
+
+from dbp.control.record import decode_job, decode_outcome, encode_job, encode_outcome
+from dbp.control.schema import open_database
+from dbp.control.watching import Change
+from dbp.errors import AlreadyExists, DataLoss, NotFound, ResourceExhausted, Unavailable
+from dbp.job.state import Event, EventKind, Job, RunOutcome, State, Version, advance
+
+EVENTS_KEPT: Final = 50_000
+_PRUNE_EVERY: Final = 1_000
+_LIVE: Final = tuple(state for state in State if not state.terminal)
+
+
+@final
+class Store:
+    """Jobs, their events, requests, attempts and versions. One thread, one event loop."""
+
+    def __init__(self, path: Path, *, events_kept: int = EVENTS_KEPT) -> None:
+        """Open the file at ``path``, made if absent; raises DataLoss or Conflict."""
+        self.path = path
+        self._events_kept = events_kept
+        self._connection = open_database(path)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    # Changes
+
+    def create(
+        self,
+        job: Job,
+        *,
+        request: tuple[str, str] | None = None,
+        secret_hash: bytes | None = None,
+    ) -> Change:
+        """Insert a new job; ``request`` is its request id and digest. AlreadyExists: the id."""
+        with self._transaction():
+            try:
+                self._connection.execute(
+                    "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,0,?,'')",
+                    (job.id, job.state, json.dumps(job.spec)),
+                )
+            except sqlite3.IntegrityError as error:
+                raise AlreadyExists(f"job {job.id} exists") from error
+            change = self._insert_event(job, EventKind.CREATED, job.create_time)
+            if request is not None:
+                self._connection.execute(
+                    "INSERT INTO requests (id, job, digest) VALUES (?,?,?)",
+                    (request[0], job.id, request[1]),
+                )
+            if secret_hash is not None:
+                self._set_secret(job.id, job.attempt, secret_hash)
+        return change
+
+    def append(
+        self,
+        job: Job,
+        event: Event,
+        *,
+        secret_hash: bytes | None = None,
+        version: Version | None = None,
+        dropped: Iterable[int] = (),
+    ) -> Change:
+        """The job after the event, with what belongs to it: a secret, a version, old versions.
+
+        Raises WrongState and changes nothing where the event may not happen.
+        """
+        after = advance(job, event)
+        with self._transaction():
+            change = self._insert_event(after, event.kind, event.time)
+            if secret_hash is not None:
+                self._set_secret(after.id, after.attempt, secret_hash)
+            if version is not None:
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO versions VALUES (?,?,?,?,?,?,?,?)",
+                    (after.id, *dataclasses.astuple(version)),
+                )
+            self._connection.executemany(
+                "DELETE FROM versions WHERE job = ? AND version = ?",
+                [(after.id, number) for number in dropped],
+            )
+        return change
+
+    def set_secret(self, job_id: str, attempt: int, secret_hash: bytes) -> None:
+        """Replace the secret of an attempt."""
+        with self._transaction():
+            self._set_secret(job_id, attempt, secret_hash)
+
+    def set_outcome(self, job_id: str, attempt: int, outcome: RunOutcome) -> None:
+        """Remember how a run says it ended."""
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE attempts SET outcome = ? WHERE job = ? AND attempt = ?",
+                (encode_outcome(outcome), job_id, attempt),
+            )
+
+    # Questions
+
+    def get(self, job_id: str) -> Job:
+        """The job after its last event; NotFound."""
+        rows = self._query("SELECT sequence, spec, record FROM jobs WHERE id = ?", job_id)
+        if not rows:
+            raise NotFound(f"job {job_id}: there is no such job")
+        return _job(*rows[0])
+
+    def live(self) -> list[Job]:
+        """Jobs that have not ended, oldest first."""
+        marks = ",".join("?" * len(_LIVE))
+        sql = (
+            f"SELECT sequence, spec, record FROM jobs WHERE state IN ({marks}) ORDER BY number"  # noqa: S608 (question marks only)
+        )
+        return [_job(*row) for row in self._query(sql, *_LIVE)]
+
+    def page(
+        self, states: Sequence[State] = (), *, limit: int, before: int | None = None
+    ) -> list[tuple[int, Job]]:
+        """At most ``limit`` jobs, newest first, each with its number; ``before``: a number."""
+        wanted = tuple(states) or tuple(State)
+        marks = ",".join("?" * len(wanted))
+        sql = (
+            f"SELECT number, sequence, spec, record FROM jobs WHERE state IN ({marks}) "  # noqa: S608 (question marks only)
+            "AND number < ? ORDER BY number DESC LIMIT ?"
+        )
+        rows = self._query(sql, *wanted, before if before is not None else 2**62, limit)
+        return [(number, _job(*rest)) for number, *rest in rows]
+
+    def request(self, request_id: str) -> tuple[str, str] | None:
+        """The job id and digest that came with a request id."""
+        rows = self._query("SELECT job, digest FROM requests WHERE id = ?", request_id)
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def sequence_range(self) -> tuple[int, int]:
+        """The lowest sequence from which nothing is missing after it, and the newest."""
+        ((oldest, newest),) = self._query("SELECT min(sequence), max(sequence) FROM events")
+        return (oldest - 1, newest) if newest is not None else (0, 0)
+
+    def events_after(
+        self, sequence: int, *, job_id: str | None = None, limit: int = 200
+    ) -> list[Change]:
+        """The next events of one job or of all, in order."""
+        condition, values = ("AND job = ?", [job_id]) if job_id else ("", [])
+        sql = (
+            "SELECT events.sequence, time, kind, spec, events.record FROM events "  # noqa: S608 (fixed words only)
+            f"JOIN jobs ON jobs.id = job WHERE events.sequence > ? {condition} "
+            "ORDER BY events.sequence LIMIT ?"
+        )
+        return [
+            Change(number, time, EventKind(kind), _job(number, spec, record))
+            for number, time, kind, spec, record in self._query(sql, sequence, *values, limit)
+        ]
+
+    def secret_hash(self, job_id: str, attempt: int) -> bytes | None:
+        """The hash of an attempt's secret."""
+        rows = self._query(
+            "SELECT secret_hash FROM attempts WHERE job = ? AND attempt = ?", job_id, attempt
+        )
+        return bytes(rows[0][0]) if rows else None
+
+    def outcome(self, job_id: str, attempt: int) -> RunOutcome | None:
+        """How the attempt's run said it ended."""
+        rows = self._query(
+            "SELECT outcome FROM attempts WHERE job = ? AND attempt = ?", job_id, attempt
+        )
+        return decode_outcome(json.loads(rows[0][0])) if rows and rows[0][0] else None
+
+    def versions(self, job_id: str) -> list[Version]:
+        """The versions that are kept, oldest first."""
+        rows = self._query(
+            "SELECT version, step, attempt, digest, size_bytes, publish_time, final "
+            "FROM versions WHERE job = ? ORDER BY version",
+            job_id,
+        )
+        return [
+            Version(number, step, attempt, digest, size, time, bool(final))
+            for number, step, attempt, digest, size, time, final in rows
+        ]
+
+    # Inside
+
+    def _insert_event(self, job: Job, kind: EventKind, time: float) -> Change:
+        record = encode_job(job)
+        cursor = self._connection.execute(
+            "INSERT INTO events (job, time, kind, record) VALUES (?,?,?,?)",
+            (job.id, time, kind, record),
+        )
+        sequence = int(cursor.lastrowid or 0)
+        self._connection.execute(
+            "UPDATE jobs SET state = ?, sequence = ?, record = ? WHERE id = ?",
+            (job.state, sequence, record, job.id),
+        )
+        if sequence % _PRUNE_EVERY == 0:
+            self._connection.execute(
+                "DELETE FROM events WHERE sequence <= ?", (sequence - self._events_kept,)
+            )
+        return Change(sequence, time, kind, dataclasses.replace(job, sequence=sequence))
+
+    def _set_secret(self, job_id: str, attempt: int, secret_hash: bytes) -> None:
+        self._connection.execute(
+            "INSERT INTO attempts (job, attempt, secret_hash) VALUES (?,?,?) "
+            "ON CONFLICT (job, attempt) DO UPDATE SET secret_hash = excluded.secret_hash",
+            (job_id, attempt, secret_hash),
+        )
+
+    def _query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise DataLoss(f"{self.path}: cannot be read: {error}") from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of it durable at the end, or nothing of it."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            if self._connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise self._explained(error) from error
+            raise
+
+    def _explained(self, error: sqlite3.OperationalError) -> ResourceExhausted | Unavailable:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+            return ResourceExhausted(f"{self.path}: the disk is full; nothing was changed")
+        return Unavailable(f"{self.path}: cannot be written: {error}; nothing was changed")
+
+
+def _job(sequence: int, spec: str, record: str) -> Job:
+    return decode_job(record, spec=json.loads(spec), sequence=sequence)
