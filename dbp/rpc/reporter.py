@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self, final
+from typing import IO, Any, Final, Self, cast, final
 
 from dbp.errors import DbpError, InvalidInput, Unavailable
 from dbp.train.sink import Command, Outcome, Progress, Snapshot, Started
@@ -58,10 +58,8 @@ class Reporter:
             start_new_session=True,  # a Ctrl-C meant for the ranks must not end the link
             bufsize=0,
         )
-        assert self._link.stdin is not None
-        assert self._link.stdout is not None
-        self._up = self._link.stdin.fileno()
-        self._down = self._link.stdout.fileno()
+        self._up = cast("IO[bytes]", self._link.stdin).fileno()
+        self._down = cast("IO[bytes]", self._link.stdout).fileno()
         os.set_blocking(self._up, False)
         os.set_blocking(self._down, False)
         self._send(dict(config), keep=True)
@@ -92,6 +90,7 @@ class Reporter:
         return reporter
 
     def started(self, started: Started) -> None:
+        """Tell the service that training begins."""
         self._send(
             {
                 "started": {
@@ -103,6 +102,7 @@ class Reporter:
         )
 
     def progress(self, progress: Progress) -> None:
+        """Tell the service where the run is; dropped when the link is slow."""
         report = {
             "step": progress.step,
             "epoch": progress.epoch,
@@ -141,6 +141,7 @@ class Reporter:
         self._send({"snapshot": message}, keep=True)
 
     def finished(self, outcome: Outcome) -> None:
+        """Tell the service how the run ended."""
         report = {
             "status": outcome.status,
             "reason": outcome.reason,
@@ -167,16 +168,14 @@ class Reporter:
         while self._alive and self._backlog and time.monotonic() < deadline:
             self._flush()
             time.sleep(0.005)
-        if self._link.stdin is not None:
-            self._link.stdin.close()
+        cast("IO[bytes]", self._link.stdin).close()
         self._alive = False
         try:
             self._link.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._link.kill()
             self._link.wait()
-        if self._link.stdout is not None:
-            self._link.stdout.close()
+        cast("IO[bytes]", self._link.stdout).close()
         if self._memory is not None:
             self._memory.close()
         os.close(self._memory_fd)
@@ -250,7 +249,9 @@ class Reporter:
                 break
             self._await(remaining)
         if not self.job:
-            raise Unavailable(f"{address}: no answer from the service; start it with `dbp serve`")
+            raise Unavailable(
+                f"{address}: no answer from the service; start it with `dbp serve`"
+            )
         return self.job
 
 

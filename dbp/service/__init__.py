@@ -1,0 +1,1 @@
+"""The gRPC face of dbp.control; no decision is taken here."""

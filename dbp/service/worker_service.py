@@ -1,0 +1,148 @@
+"""The private face of a run: rank 0's link reports here. All decisions are the manager's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final, TypeVar, final
+
+import grpc
+
+from dbp.control.attachment import Attachment
+from dbp.control.manager import JobManager
+from dbp.errors import InvalidInput
+from dbp.rpc.convert import (
+    id_from_name,
+    job_to_proto,
+    manifest_from_proto,
+    outcome_from_proto,
+    progress_from_proto,
+    version_to_proto,
+)
+from dbp.rpc.spec_convert import spec_from_proto
+from dbp.v1 import worker_service_pb2 as pb
+from dbp.v1 import worker_service_pb2_grpc
+
+SECRET_METADATA: Final = "dbp-attempt-secret"
+T = TypeVar("T")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Answers = asyncio.Queue[pb.AttachResponse | Exception | None]
+
+
+@final
+class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
+    """Takes what runs report and hands down what is asked of them."""
+
+    def __init__(self, manager: JobManager) -> None:
+        self._manager = manager
+
+    async def RegisterRun(
+        self, request: pb.RegisterRunRequest, context: Context
+    ) -> pb.RegisterRunResponse:
+        """Make a job of a run launched by hand."""
+        job, secret = await self._manager.register(
+            spec_from_proto(request.spec),
+            workers=request.workers,
+            request_id=request.request_id,
+            host=request.host,
+        )
+        return pb.RegisterRunResponse(job=job_to_proto(job), secret=secret)
+
+    async def Attach(
+        self, request_iterator: AsyncIterator[pb.AttachRequest], context: Context
+    ) -> AsyncIterator[pb.AttachResponse]:
+        """Hear one run's reports and pass on what is asked of it, until the stream ends."""
+        hello = (await _first(request_iterator)).hello
+        job_id = id_from_name(hello.job)
+        await self._manager.authorize(job_id, hello.attempt, _secret(context))
+        attachment = await self._manager.attached(
+            job_id,
+            hello.attempt,
+            world_size=hello.world_size,
+            host=hello.host,
+            total_steps=hello.total_steps,
+        )
+        answers: Answers = asyncio.Queue()
+        tasks = [
+            asyncio.create_task(self._hear(request_iterator, attachment, answers)),
+            asyncio.create_task(_ask(attachment, answers)),
+        ]
+        try:
+            while (answer := await answers.get()) is not None:
+                if isinstance(answer, Exception):
+                    raise answer
+                yield answer
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._manager.detached(attachment)
+
+    async def _hear(
+        self,
+        reports: AsyncIterator[pb.AttachRequest],
+        attachment: Attachment,
+        answers: Answers,
+    ) -> None:
+        """Apply each report, then acknowledge it: what is acknowledged is durable."""
+        try:
+            async for report in reports:
+                await self._apply(report, attachment)
+                if report.sequence:
+                    answers.put_nowait(pb.AttachResponse(acknowledged=report.sequence))
+            answers.put_nowait(None)
+        except Exception as error:  # raised again by the stream's own task
+            answers.put_nowait(error)
+
+    async def _apply(self, report: pb.AttachRequest, attachment: Attachment) -> None:
+        job_id, attempt = attachment.job_id, attachment.attempt
+        match report.WhichOneof("report"):
+            case "progress":
+                progress = progress_from_proto(report.progress)
+                await self._manager.report_progress(job_id, attempt, progress)
+            case "outcome":
+                outcome = outcome_from_proto(report.outcome)
+                await self._manager.report_outcome(job_id, attempt, outcome)
+
+    async def PublishParameters(
+        self, request_iterator: AsyncIterator[pb.PublishParametersRequest], context: Context
+    ) -> pb.PublishParametersResponse:
+        """Store one version of a run's parameters; answered when it is durable."""
+        header = (await _first(request_iterator)).header
+        job_id = id_from_name(header.job)
+        await self._manager.authorize(job_id, header.attempt, _secret(context))
+        version = await self._manager.publish(
+            job_id,
+            header.attempt,
+            step=header.step,
+            manifest=manifest_from_proto(header.manifest),
+            chunks=_data(request_iterator),
+            final=header.final,
+        )
+        return pb.PublishParametersResponse(version=version_to_proto(version))
+
+
+async def _first(messages: AsyncIterator[T]) -> T:
+    async for message in messages:
+        return message
+    raise InvalidInput("the stream ended before its first message")
+
+
+async def _data(messages: AsyncIterator[pb.PublishParametersRequest]) -> AsyncIterator[bytes]:
+    async for message in messages:
+        yield message.data
+
+
+async def _ask(attachment: Attachment, answers: Answers) -> None:
+    """Pass requests down; the stream ends when the attachment does."""
+    async for request in attachment:
+        answers.put_nowait(pb.AttachResponse(stop=request.stop, publish=request.publish))
+    answers.put_nowait(None)
+
+
+def _secret(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == SECRET_METADATA:
+            return str(value)
+    return ""
