@@ -117,7 +117,9 @@ def test_no_module_runs_foreign_code_or_shells(path: Path) -> None:
     imported = {module.partition(".")[0] for _, module in imports(path)}
 
     assert not imported & {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
-    assert not re.search(r"allow_pickle|shell\s*=\s*True|os\.system\(|\beval\(|\bexec\(", path.read_text())
+    assert not re.search(
+        r"allow_pickle|shell\s*=\s*True|os\.system\(|\beval\(|\bexec\(", path.read_text()
+    )
     if not name.startswith(MAY_START_PROCESSES):
         assert "subprocess" not in imported
     if name != "control/store.py" and not name.startswith("control/store"):

@@ -23,7 +23,7 @@ from dbp.rpc.spec_convert import spec_from_proto
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1 import worker_service_pb2_grpc
 
-SECRET_METADATA: Final = "dbp-attempt-secret"
+METADATA_KEY: Final = "dbp-attempt-secret"
 T = TypeVar("T")
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -143,6 +143,6 @@ async def _ask(attachment: Attachment, answers: Answers) -> None:
 
 def _secret(context: Context) -> str:
     for key, value in context.invocation_metadata() or ():
-        if key == SECRET_METADATA:
+        if key == METADATA_KEY:
             return str(value)
     return ""
