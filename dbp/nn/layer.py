@@ -37,7 +37,7 @@ class Workspace:
         self.rng: np.random.Generator | None = None
         self._flat: dict[str, Array] = {}
 
-    def array(self, name: str, shape: Shape, dtype: npt.DTypeLike = None) -> Array:
+    def array(self, name: str, shape: Shape, dtype: npt.DTypeLike | None = None) -> Array:
         """A C-contiguous array of this shape; the same memory at each call, content undefined.
 
         A smaller shape (the last, short mini-batch) reuses the front of the same memory.

@@ -45,4 +45,4 @@ class Loss(ABC):
 
     @abstractmethod
     def activate(self, prediction: Array) -> Array:
-        """What a user wants to see of an output: probabilities of logits, values as they are."""
+        """An output as a user wants it: probabilities of logits, values as they are."""

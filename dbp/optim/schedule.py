@@ -26,6 +26,7 @@ class Constant(Schedule):
     rate: float = option(0.01, doc="learning rate", above=0.0)
 
     def value(self, step: int, total_steps: int) -> float:
+        """See Schedule."""
         return self.rate
 
 
@@ -43,6 +44,7 @@ class Cosine(Schedule):
     warmup_steps: int = option(0, doc="steps of linear warm-up", minimum=0)
 
     def value(self, step: int, total_steps: int) -> float:
+        """See Schedule."""
         if step <= self.warmup_steps:
             return self.peak * step / self.warmup_steps
         span = max(1, total_steps - self.warmup_steps)

@@ -1,0 +1,1 @@
+"""Forward and backward: layers, losses, metrics and the model. Knows no ranks."""

@@ -1,0 +1,45 @@
+"""The share of samples whose largest output is their class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.layer import Array, Shape
+from dbp.nn.metric import Metric
+
+
+@final
+@dataclass(frozen=True)
+class Accuracy(Metric):
+    """Weight of the samples classified rightly, divided by the weight of all."""
+
+    def target_kind(self) -> str:
+        """One integer per sample."""
+        return "class"
+
+    def size(self, output_shape: Shape) -> int:
+        """Two sums: right, all."""
+        return 2
+
+    def accumulate(
+        self, prediction: Array, target: Array, weight: Array | None, sums: Array
+    ) -> None:
+        """See Metric; prediction: (batch, classes), target: (batch,) integers."""
+        if len(prediction) == 0:
+            return
+        right = prediction.argmax(axis=1) == target
+        if weight is None:
+            sums += (np.count_nonzero(right), len(target))
+        else:
+            sums += (weight[right].sum(), weight.sum())
+
+    def value(self, sums: Array) -> float:
+        """The share, between 0 and 1; NaN where no sample was seen."""
+        return float(sums[0] / sums[1]) if sums[1] else float("nan")
+
+    def higher_is_better(self) -> bool:
+        """Yes."""
+        return True

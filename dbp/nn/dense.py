@@ -1,0 +1,74 @@
+"""The dense (fully connected, affine) layer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.initializer import HeUniform, Initializer, Zeros
+from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
+from dbp.registry import option
+
+
+@final
+@dataclass(frozen=True)
+class Dense(Layer):
+    """y = x W^T + b; samples of more than one dimension are flattened first.
+
+    x: (batch, in), weight: (units, in), bias: (units,), y: (batch, units). By the chain rule
+    dW = dy^T x, db = the sum of dy over the batch, dx = dy W.
+    """
+
+    units: int = option(doc="number of outputs", minimum=1)
+    bias: bool = option(True, doc="whether a bias is added")
+    weight_initializer: Initializer = option(
+        HeUniform(), doc="how the weight starts", group="initializers"
+    )
+    bias_initializer: Initializer = option(
+        Zeros(), doc="how the bias starts", group="initializers"
+    )
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(units,); raises ValueError for an empty input."""
+        if math.prod(input_shape) < 1:
+            raise ValueError(f"needs at least one input, got shape {input_shape}")
+        return (self.units,)
+
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """``weight`` (units, in) and, if wanted, ``bias`` (units,)."""
+        shapes: dict[str, Shape] = {"weight": (self.units, math.prod(input_shape))}
+        if self.bias:
+            shapes["bias"] = (self.units,)
+        return shapes
+
+    def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
+        """Draw the weight, then the bias."""
+        self.weight_initializer.fill(parameters["weight"], rng)
+        if self.bias:
+            self.bias_initializer.fill(parameters["bias"], rng)
+
+    def forward(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, Backward]:
+        """See Layer."""
+        weight = parameters["weight"]
+        rows = x.reshape(len(x), -1)
+        y = workspace.array("y", (len(x), self.units))
+        np.matmul(rows, weight.T, out=y)
+        if self.bias:
+            y += parameters["bias"]
+
+        def backward(dy: Array, gradients: Views) -> Array | None:
+            np.matmul(dy.T, rows, out=gradients["weight"])
+            if self.bias:
+                np.sum(dy, axis=0, out=gradients["bias"])
+            if not workspace.needs_input_gradient:
+                return None
+            dx = workspace.array("dx", rows.shape)
+            np.matmul(dy, weight, out=dx)
+            return dx.reshape(x.shape)
+
+        return y, backward

@@ -1,0 +1,46 @@
+"""The mean absolute error, in the target's unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.layer import Array, Shape
+from dbp.nn.metric import Metric
+
+
+@final
+@dataclass(frozen=True)
+class MeanAbsoluteError(Metric):
+    """|y - t|, the mean over output features and samples."""
+
+    def target_kind(self) -> str:
+        """Values, shaped like the output."""
+        return "values"
+
+    def size(self, output_shape: Shape) -> int:
+        """Two sums: errors, weights."""
+        return 2
+
+    def accumulate(
+        self, prediction: Array, target: Array, weight: Array | None, sums: Array
+    ) -> None:
+        """See Metric."""
+        if len(prediction) == 0:
+            return
+        error = np.abs(prediction - target.reshape(prediction.shape))
+        means = error.reshape(len(error), -1).mean(axis=1)
+        if weight is None:
+            sums += (means.sum(), len(means))
+        else:
+            sums += (means @ weight, weight.sum())
+
+    def value(self, sums: Array) -> float:
+        """The mean; NaN where no sample was seen."""
+        return float(sums[0] / sums[1]) if sums[1] else float("nan")
+
+    def higher_is_better(self) -> bool:
+        """No."""
+        return False

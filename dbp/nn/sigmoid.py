@@ -1,0 +1,46 @@
+"""The logistic function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
+
+
+@final
+@dataclass(frozen=True)
+class Sigmoid(Layer):
+    """y = 1 / (1 + exp(-x)), dx = dy y (1 - y)."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's shape."""
+        return input_shape
+
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """None."""
+        return {}
+
+    def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
+        """Nothing to draw."""
+
+    def forward(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, Backward]:
+        """See Layer."""
+        y = workspace.array("y", x.shape)
+        np.multiply(x, 0.5, out=y)
+        np.tanh(y, out=y)  # (1 + tanh(x/2)) / 2 is the same and never overflows
+        y += 1
+        y *= 0.5
+
+        def backward(dy: Array, gradients: Views) -> Array:
+            slope = workspace.array("slope", x.shape)
+            np.subtract(1, y, out=slope)
+            slope *= y
+            dy *= slope
+            return dy
+
+        return y, backward

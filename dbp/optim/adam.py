@@ -1,0 +1,53 @@
+"""Adam, with weight decay as L2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.optim.adam_rule import adam_rule
+from dbp.optim.optimizer import Optimizer, Vector
+from dbp.registry import option
+
+
+@final
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """The rule of Kingma and Ba (2015); weight decay adds ``weight_decay * p`` to g."""
+
+    beta1: float = option(0.9, doc="decay of the mean of gradients", minimum=0.0, below=1.0)
+    beta2: float = option(0.999, doc="decay of the mean of squares", minimum=0.0, below=1.0)
+    epsilon: float = option(1e-8, doc="added to the root, outside of it", above=0.0)
+
+    def slot_names(self) -> tuple[str, ...]:
+        """Means of the gradients and of their squares."""
+        return ("m", "v")
+
+    def update(
+        self,
+        parameters: Vector,
+        gradient: Vector,
+        slots: dict[str, Vector],
+        scratch: tuple[Vector, Vector],
+        *,
+        step: int,
+        learning_rate: float,
+        weight_decay: float,
+    ) -> None:
+        """See Optimizer."""
+        if weight_decay:
+            np.multiply(parameters, weight_decay, out=scratch[0])
+            gradient += scratch[0]
+        adam_rule(
+            parameters,
+            gradient,
+            slots,
+            scratch,
+            step=step,
+            learning_rate=learning_rate,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            epsilon=self.epsilon,
+        )

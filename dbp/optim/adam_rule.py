@@ -1,0 +1,43 @@
+"""The rule of Adam, shared by Adam and AdamW, which differ in how weights decay."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dbp.optim.optimizer import Vector
+
+
+def adam_rule(
+    parameters: Vector,
+    gradient: Vector,
+    slots: dict[str, Vector],
+    scratch: tuple[Vector, Vector],
+    *,
+    step: int,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> None:
+    """m <- b1 m + (1-b1) g; v <- b2 v + (1-b2) g^2; p <- p - lr m^ / (sqrt(v^) + epsilon).
+
+    m^ = m / (1 - b1^step) and v^ = v / (1 - b2^step): Kingma and Ba, "Adam: A Method for
+    Stochastic Optimization", 2015, algorithm 1, in PyTorch's order of operations.
+    """
+    m, v = slots["m"], slots["v"]
+    m *= beta1
+    np.multiply(gradient, 1 - beta1, out=scratch[0])
+    m += scratch[0]
+    v *= beta2
+    np.multiply(gradient, gradient, out=scratch[0])
+    scratch[0] *= 1 - beta2
+    v += scratch[0]
+    denominator = scratch[0]
+    np.sqrt(v, out=denominator)
+    denominator *= 1 / math.sqrt(1 - beta2**step)
+    denominator += epsilon
+    np.divide(m, denominator, out=scratch[1])
+    scratch[1] *= learning_rate / (1 - beta1**step)
+    parameters -= scratch[1]

@@ -1,0 +1,50 @@
+"""Gradient descent with Nesterov's momentum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.optim.optimizer import Optimizer, Vector
+from dbp.registry import option
+
+
+@final
+@dataclass(frozen=True)
+class Nesterov(Optimizer):
+    """v <- momentum v + g; p <- p - learning_rate (g + momentum v); weight decay is L2.
+
+    Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum
+    in deep learning", 2013, in PyTorch's form.
+    """
+
+    momentum: float = option(0.9, doc="share of the velocity kept", minimum=0.0, below=1.0)
+
+    def slot_names(self) -> tuple[str, ...]:
+        """The velocity."""
+        return ("velocity",)
+
+    def update(
+        self,
+        parameters: Vector,
+        gradient: Vector,
+        slots: dict[str, Vector],
+        scratch: tuple[Vector, Vector],
+        *,
+        step: int,
+        learning_rate: float,
+        weight_decay: float,
+    ) -> None:
+        """See Optimizer."""
+        if weight_decay:
+            np.multiply(parameters, weight_decay, out=scratch[0])
+            gradient += scratch[0]
+        velocity = slots["velocity"]
+        velocity *= self.momentum
+        velocity += gradient
+        np.multiply(velocity, self.momentum, out=scratch[0])
+        gradient += scratch[0]
+        gradient *= learning_rate
+        parameters -= gradient

@@ -1,0 +1,38 @@
+"""Plain stochastic gradient descent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.optim.optimizer import Optimizer, Vector
+
+
+@final
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """p <- p - learning_rate * g; weight decay adds ``weight_decay * p`` to g (L2)."""
+
+    def slot_names(self) -> tuple[str, ...]:
+        """No state."""
+        return ()
+
+    def update(
+        self,
+        parameters: Vector,
+        gradient: Vector,
+        slots: dict[str, Vector],
+        scratch: tuple[Vector, Vector],
+        *,
+        step: int,
+        learning_rate: float,
+        weight_decay: float,
+    ) -> None:
+        """See Optimizer."""
+        if weight_decay:
+            np.multiply(parameters, weight_decay, out=scratch[0])
+            gradient += scratch[0]
+        np.multiply(gradient, learning_rate, out=gradient)
+        parameters -= gradient
