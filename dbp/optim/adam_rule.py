@@ -27,17 +27,17 @@ def adam_rule(
     Stochastic Optimization", 2015, algorithm 1, in PyTorch's order of operations.
     """
     m, v = slots["m"], slots["v"]
+    first, second = scratch
     m *= beta1
-    np.multiply(gradient, 1 - beta1, out=scratch[0])
-    m += scratch[0]
+    np.multiply(gradient, 1 - beta1, out=first)
+    m += first
     v *= beta2
-    np.multiply(gradient, gradient, out=scratch[0])
-    scratch[0] *= 1 - beta2
-    v += scratch[0]
-    denominator = scratch[0]
-    np.sqrt(v, out=denominator)
-    denominator *= 1 / math.sqrt(1 - beta2**step)
-    denominator += epsilon
-    np.divide(m, denominator, out=scratch[1])
-    scratch[1] *= learning_rate / (1 - beta1**step)
-    parameters -= scratch[1]
+    np.multiply(gradient, gradient, out=first)
+    first *= 1 - beta2
+    v += first
+    np.sqrt(v, out=first)
+    first *= 1 / math.sqrt(1 - beta2**step)
+    first += epsilon
+    np.divide(m, first, out=second)
+    second *= learning_rate / (1 - beta1**step)
+    parameters -= second
