@@ -1,33 +1,112 @@
 """The control plane's one door: create, show, watch and cancel jobs, and hear their runs.
 
-asyncio, one event loop. Every acknowledgement comes after the durable write. Signatures are
-final; the service calls nothing else.
+asyncio, one event loop, one thread. Every acknowledgement comes after the durable write. A
+composition root makes a ``StateFolder``, a ``Store`` and a ``Launcher``, hands them in,
+calls ``start``, and at the end ``close``, then closes store and folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
+from dbp.control.admission import Admission, Check, new_id
 from dbp.control.attachment import Attachment
-from dbp.control.versions import OpenVersion
+from dbp.control.clock import Clock, SystemClock
+from dbp.control.config import ManagerConfig
+from dbp.control.contacts import Contacts
+from dbp.control.feed import Feed
+from dbp.control.folder import StateFolder
+from dbp.control.launcher import Launcher
+from dbp.control.ledger import Ledger
+from dbp.control.logs import read_log
+from dbp.control.observer import Observer
+from dbp.control.publications import Publications
+from dbp.control.queue import JobQueue
+from dbp.control.scheduler import Scheduler
+from dbp.control.store import Store
+from dbp.control.verdict import lost_contact
+from dbp.control.version_file import Chunks, OpenVersion
+from dbp.control.versions import VersionStore
 from dbp.control.watching import LogItem, WatchItem
+from dbp.errors import InvalidInput, NotFound, Unavailable, WrongState
 from dbp.job.snapshot import Manifest
-from dbp.job.state import Job, ProgressReport, RunOutcome, State, Version
+from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State, Version
 
 
 @final
 class JobManager:
     """All jobs of one service."""
 
+    def __init__(
+        self,
+        folder: StateFolder,
+        store: Store,
+        *,
+        launcher: Launcher,
+        check: Check,
+        config: ManagerConfig,
+        clock: Clock | None = None,
+        new_id: Callable[[str], str] = new_id,
+    ) -> None:
+        """``check`` resolves a document or raises InvalidSpec; it runs in a thread."""
+        clock = clock or SystemClock()
+        self._folder, self._store, self._config = folder, store, config
+        self._closed = False
+        self._queue = JobQueue(config.slots, config.max_queued)
+        self._feed = Feed(store, heartbeat_seconds=config.heartbeat_seconds, view=self._view)
+        self._ledger = Ledger(store, self._feed, clock)
+        self._versions = VersionStore(folder, store)
+        self._publications = Publications(self._versions, self._ledger, clock)
+        self._admission = Admission(
+            store, self._ledger, self._queue, check=check, clock=clock, new_id=new_id
+        )
+        self._contacts = Contacts(
+            self._ledger, clock, patience=config.lost_contact_seconds, give_up=self._give_up
+        )
+        self._observer = Observer(
+            folder,
+            store,
+            self._ledger,
+            launcher=launcher,
+            contacts=self._contacts,
+            publications=self._publications,
+            clock=clock,
+            released=self._release,
+        )
+        self._scheduler = Scheduler(self._queue, self._ledger, self._observer)
+
     async def start(self) -> None:
         """Take up where the last service stopped; call once, before serving."""
-        raise NotImplementedError
+        jobs = self._ledger.load()
+        for job in jobs:
+            self._versions.sweep(job.id)
+            if job.state is State.QUEUED:
+                continue
+            if not job.attached:
+                self._queue.hold(job.id, job.workers)
+                self._observer.adopt(job, self._config.grace_seconds)
+            elif self._store.outcome(job.id, job.attempt) is not None:
+                self._observer.settle(job.id, None)
+            else:
+                self._contacts.expect(job.id)
+        # Last, when it is known how many slots are held.
+        for job in jobs:
+            if job.state is State.QUEUED:
+                self._scheduler.enqueue(job)
 
     async def close(self) -> None:
         """End all streams (``draining``) and stop observing; training goes on."""
-        raise NotImplementedError
+        self._closed = True
+        self._scheduler.close()
+        self._feed.close()
+        self._contacts.close()
+        await self._observer.close()
+
+    # Jobs, for clients
 
     async def create(
         self,
@@ -37,80 +116,147 @@ class JobManager:
         request_id: str = "",
         validate_only: bool = False,
     ) -> Job:
-        """A new job, durable. InvalidSpec, WrongState, AlreadyExists, ResourceExhausted."""
-        raise NotImplementedError
+        """A new job, durable when this returns.
+
+        InvalidSpec; WrongState: more workers than slots; AlreadyExists: the request id came
+        with something else; ResourceExhausted: the queue or the disk is full.
+        """
+        self._check_open()
+        job, fresh = await self._admission.admit(
+            document, workers=workers, request_id=request_id, validate_only=validate_only
+        )
+        if fresh:
+            self._scheduler.enqueue(job)
+        return job if validate_only else await self.get(job.id)
 
     async def get(self, job_id: str) -> Job:
         """The job as it stands; NotFound."""
-        raise NotImplementedError
+        return self._view(self._ledger.get(job_id))
 
     async def list(
         self, states: Sequence[State] = (), page_size: int = 0, page_token: str = ""
     ) -> tuple[list[Job], str]:
         """Jobs, newest first, and the next page's token ("" on the last page)."""
-        raise NotImplementedError
+        jobs, token = self._ledger.page(states, page_size, page_token)
+        return [self._view(job) for job in jobs], token
 
     async def cancel(
         self, job_id: str, *, grace_seconds: float | None = None, force: bool = False
     ) -> Job:
         """Ask a job to stop; an ended job is returned as it is. NotFound."""
-        raise NotImplementedError
+        job = self._ledger.get(job_id)
+        grace = self._config.grace_seconds if grace_seconds is None else grace_seconds
+        grace = 0.0 if force else max(0.0, grace)
+        if job.state is State.QUEUED:
+            self._ledger.record(job_id, EventKind.CANCELLED)
+            self._release(job_id)
+        elif job.state in (State.STARTING, State.RUNNING):
+            job = self._ledger.record(job_id, EventKind.CANCELLING)
+            self._stop(job, grace)
+        elif job.state is State.CANCELLING and force:
+            self._stop(job, grace)
+        return await self.get(job_id)
 
     def watch(
         self, job_id: str | None = None, after_sequence: int | None = None
     ) -> AsyncIterator[WatchItem]:
-        """What happens to one job or to all; NotFound and OutOfRange at the first item."""
-        raise NotImplementedError
+        """What happens to one job or to all, until an End.
 
-    def logs(
+        A Snapshot of each job first, unless ``after_sequence`` (an item's ``resume``, not 0)
+        says where to go on. Raises NotFound at once, OutOfRange at the first item.
+        """
+        job = self._ledger.get(job_id) if job_id is not None else None
+        return self._feed.watch(job, after_sequence)
+
+    async def logs(
         self, job_id: str, *, attempt: int = 0, offset: int = 0, follow: bool = False
     ) -> AsyncIterator[LogItem]:
         """An attempt's log (0: the newest) from a byte offset; ends with End."""
-        raise NotImplementedError
+        if offset < 0:
+            raise InvalidInput(f"offset: must be >= 0, got {offset}")
+        path = await self.log_path(job_id, attempt)
+        items = read_log(
+            path,
+            offset,
+            follow=follow,
+            ended=lambda: self._ledger.get(job_id).state.terminal,
+            draining=lambda: self._closed,
+        )
+        async with aclosing(items):
+            async for item in items:
+                yield item
 
     async def log_path(self, job_id: str, attempt: int = 0) -> Path:
-        """Where the attempt's log is, or will be."""
-        raise NotImplementedError
+        """Where the attempt's log is, or will be; NotFound for an attempt that never was."""
+        job = self._ledger.get(job_id)
+        newest = max(1, job.attempt)
+        if not 0 <= attempt <= newest:
+            raise NotFound(f"job {job_id}: there is no attempt {attempt}, newest {newest}")
+        return self._folder.attempt_folder(job_id, attempt or newest) / "log.txt"
+
+    # Parameters
 
     async def wait_version(
         self, job_id: str, newer_than: int, timeout: float
     ) -> Version | None:
         """The newest version above ``newer_than``; None if the time is up or the job ended."""
-        raise NotImplementedError
+        return await self._feed.wait_version(
+            lambda: self._ledger.get(job_id), newer_than, timeout
+        )
 
     async def open_version(self, job_id: str, version: int = 0) -> OpenVersion:
-        """A verified version (0: newest), held open until closed: NotFound, OutOfRange, ..."""
-        raise NotImplementedError
+        """A verified version (0: the newest), held open until it is closed.
+
+        NotFound, WrongState: nothing published yet, OutOfRange: no longer kept, DataLoss.
+        """
+        self._ledger.get(job_id)
+        return await self._versions.open(job_id, version)
+
+    # Runs
 
     async def register(
         self, document: Mapping[str, Any], *, workers: int, request_id: str, host: str
     ) -> tuple[Job, str]:
-        """A job for a run launched by hand, and its attempt's secret."""
-        raise NotImplementedError
+        """A job for a run launched by hand, and its attempt's secret (a new one each time)."""
+        self._check_open()
+        job, secret, fresh = await self._admission.admit_run(
+            document, workers=workers, request_id=request_id, host=host
+        )
+        if fresh:
+            self._contacts.expect(job.id)
+        return job, secret
 
     async def authorize(self, job_id: str, attempt: int, secret: str) -> None:
         """Raise Unauthenticated unless the secret is that of the attempt."""
-        raise NotImplementedError
+        self._admission.authorize(job_id, attempt, secret)
 
     async def attached(
         self, job_id: str, attempt: int, *, world_size: int, host: str, total_steps: int
     ) -> Attachment:
         """The run's rank 0 has come (again); iterate the result for what is asked of it."""
-        raise NotImplementedError
+        job = self._of_attempt(job_id, attempt)
+        return self._contacts.attach(
+            job, world_size=world_size, host=host, total_steps=total_steps
+        )
 
     async def detached(self, attachment: Attachment) -> None:
         """The run's stream broke or ended."""
-        raise NotImplementedError
+        if not self._closed:
+            self._contacts.detach(attachment)
 
     async def report_progress(
         self, job_id: str, attempt: int, progress: ProgressReport
     ) -> None:
-        """Note the newest progress."""
-        raise NotImplementedError
+        """Note the newest progress; it becomes durable with the job's next event."""
+        self._of_attempt(job_id, attempt)
+        self._ledger.note_progress(job_id, progress)
 
     async def report_outcome(self, job_id: str, attempt: int, outcome: RunOutcome) -> None:
         """Note how the run says it ended; durable when this returns."""
-        raise NotImplementedError
+        job = self._of_attempt(job_id, attempt)
+        self._store.set_outcome(job_id, attempt, outcome)
+        if job.attached:
+            self._observer.settle(job_id, None)
 
     async def publish(
         self,
@@ -119,8 +265,46 @@ class JobManager:
         *,
         step: int,
         manifest: Manifest,
-        chunks: AsyncIterable[bytes] | Iterable[bytes],
+        chunks: Chunks,
         final: bool = False,
     ) -> Version:
-        """Store one version of the parameters; durable when this returns."""
-        raise NotImplementedError
+        """Store one version of the parameters; durable when this returns.
+
+        The same step of the same attempt again returns the version it has.
+        """
+        job = self._of_attempt(job_id, attempt)
+        return await self._publications.publish(
+            job, step=step, manifest=manifest, chunks=chunks, final=final
+        )
+
+    # Inside
+
+    def _view(self, job: Job) -> Job:
+        """The job with what is not stored: its newest progress, and why it waits."""
+        if job.state.terminal:
+            return job
+        job = self._ledger.get(job.id)
+        return replace(job, waiting_reason=self._queue.waiting_reason(job.id))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("the service is shutting down; try again later")
+
+    def _of_attempt(self, job_id: str, attempt: int) -> Job:
+        job = self._ledger.get(job_id)
+        if job.attempt != attempt:
+            raise WrongState(f"job {job_id} is at attempt {job.attempt}, not {attempt}")
+        return job
+
+    def _stop(self, job: Job, grace: float) -> None:
+        if job.attached:
+            self._contacts.ask(job.id, stop=True)
+        else:
+            self._observer.stop(job, grace)
+
+    def _release(self, job_id: str) -> None:
+        self._scheduler.release(job_id)
+
+    def _give_up(self, job_id: str) -> None:
+        job = self._ledger.get(job_id)
+        self._observer.end(job_id, *lost_contact(job, self._config.lost_contact_seconds))

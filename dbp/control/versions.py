@@ -82,7 +82,7 @@ class VersionStore:
         InvalidInput for a bad manifest or a wrong number of bytes, ResourceExhausted for a
         full disk; nothing is visible then.
         """
-        known = self._known(publication)
+        known = self.known(publication)
         if known is not None and known.final >= publication.final:
             return known
         header = checked_header(publication.manifest)
@@ -131,7 +131,8 @@ class VersionStore:
             raise
         return OpenVersion(found, manifest, data_offset, path, file)
 
-    def _known(self, publication: Publication) -> Version | None:
+    def known(self, publication: Publication) -> Version | None:
+        """The version that this attempt published after this step, if it is kept."""
         named = (publication.attempt, publication.step)
         for version in self._store.versions(publication.job_id):
             if (version.attempt, version.step) == named:
@@ -142,7 +143,7 @@ class VersionStore:
         self, publication: Publication, incoming: Path, digest: str, size: int, record: Record
     ) -> Version:
         job_id = publication.job_id
-        known = self._known(publication)
+        known = self.known(publication)
         if known is not None:
             if publication.final and not known.final:
                 known = replace(known, final=True)

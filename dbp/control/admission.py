@@ -1,0 +1,184 @@
+"""From a wish to a stored job: checked, recognized when it comes again, given an id."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any, Final, TypeAlias, final
+
+from dbp.control.clock import Clock
+from dbp.control.ledger import Ledger
+from dbp.control.queue import JobQueue
+from dbp.control.secret import hash_secret, new_secret
+from dbp.control.store import Store
+from dbp.errors import (
+    AlreadyExists,
+    InvalidInput,
+    InvalidSpec,
+    Unauthenticated,
+    Violation,
+    WrongState,
+)
+from dbp.job.state import Job, State
+
+# document, workers -> resolved document, its digest; raises InvalidSpec
+Check: TypeAlias = Callable[[Mapping[str, Any], int], tuple[Mapping[str, Any], str]]
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+# Base 32 without letters and digits that look alike.
+_ALPHABET: Final = "23456789abcdefghjkmnpqrstuvwxyz"
+
+
+def new_id(name: str) -> str:
+    """A short id that can be read aloud, such as ``digits-7k2m9q``."""
+    return f"{name}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is asked for, checked; ``request`` recognizes it when it comes again."""
+
+    document: Mapping[str, Any]
+    spec_digest: str
+    workers: int
+    request_id: str
+
+    @property
+    def request(self) -> tuple[str, str] | None:
+        """Request id, and digest of all that was asked for with it."""
+        if not self.request_id:
+            return None
+        return self.request_id, sha256(
+            f"{self.spec_digest} {self.workers}".encode()
+        ).hexdigest()
+
+    def job(self, now: float) -> Job:
+        """The job of it, queued, without an id."""
+        return Job(
+            id="",
+            spec=self.document,
+            spec_digest=self.spec_digest,
+            workers=self.workers,
+            state=State.QUEUED,
+            create_time=now,
+        )
+
+
+@final
+class Admission:
+    """Lets jobs in."""
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        queue: JobQueue,
+        *,
+        check: Check,
+        clock: Clock,
+        new_id: Callable[[str], str],
+    ) -> None:
+        """``check`` runs in a thread: it may load components and open data files."""
+        self._store = store
+        self._ledger = ledger
+        self._queue = queue
+        self._check = check
+        self._clock = clock
+        self._new_id = new_id
+
+    async def admit(
+        self,
+        document: Mapping[str, Any],
+        *,
+        workers: int,
+        request_id: str,
+        validate_only: bool,
+    ) -> tuple[Job, bool]:
+        """A queued job, and whether it is new; errors as in ``JobManager.create``."""
+        slots = self._queue.slots
+        if workers > slots:
+            raise WrongState(
+                f"workers: {workers} asked for, this service has {slots} slots; "
+                "ask for fewer or use another service"
+            )
+        wish = await self._checked(document, workers, request_id)
+        known = self._requested(wish)
+        if known is not None:
+            return known, False
+        self._queue.check_room()
+        job = wish.job(self._clock.time())
+        if validate_only:
+            return replace(job, id=self._new_id(wish.document["name"])), False
+        return self._insert(job, wish), True
+
+    async def admit_run(
+        self, document: Mapping[str, Any], *, workers: int, request_id: str, host: str
+    ) -> tuple[Job, str, bool]:
+        """The job of a run launched by hand, a secret for it, and whether the job is new."""
+        wish = await self._checked(document, workers, request_id)
+        secret, secret_hash = new_secret()
+        known = self._requested(wish)
+        if known is not None:
+            if not known.attached:
+                raise AlreadyExists(f"request_id {request_id!r} belongs to job {known.id}")
+            self._store.set_secret(known.id, known.attempt, secret_hash)
+            return known, secret, False
+        job = wish.job(self._clock.time())
+        job = replace(
+            job,
+            state=State.STARTING,
+            start_time=job.create_time,
+            attempt=1,
+            attached=True,
+            host=host,
+        )
+        return self._insert(job, wish, secret_hash), secret, True
+
+    def authorize(self, job_id: str, attempt: int, secret: str) -> None:
+        """Raise Unauthenticated unless the secret is that of the attempt."""
+        known = self._store.secret_hash(job_id, attempt)
+        given = hash_secret(secret)
+        if not hmac.compare_digest(known or bytes(len(given)), given):
+            raise Unauthenticated(f"job {job_id}: wrong secret for attempt {attempt}")
+
+    async def _checked(
+        self, document: Mapping[str, Any], workers: int, request_id: str
+    ) -> _Wish:
+        if workers < 1:
+            raise InvalidInput(f"workers: must be >= 1, got {workers}")
+        resolved, digest = await asyncio.to_thread(self._check, document, workers)
+        # The name becomes part of the id, the id part of a path: not left to others to check.
+        if not _NAME.fullmatch(str(resolved.get("name", ""))):
+            rule = "must be lower-case letters, digits and dashes, at most 63"
+            raise InvalidSpec([Violation("name", rule)])
+        return _Wish(resolved, digest, workers, request_id)
+
+    def _requested(self, wish: _Wish) -> Job | None:
+        """The job that the same request made before; AlreadyExists if it asked for another."""
+        if wish.request is None:
+            return None
+        known = self._store.request(wish.request_id)
+        if known is None:
+            return None
+        if known[1] != wish.request[1]:
+            raise AlreadyExists(
+                f"request_id {wish.request_id!r} made job {known[0]} from another spec or "
+                "number of workers; use a new request_id"
+            )
+        return self._ledger.get(known[0])
+
+    def _insert(self, job: Job, wish: _Wish, secret_hash: bytes | None = None) -> Job:
+        while True:
+            try:
+                return self._ledger.create(
+                    replace(job, id=self._new_id(wish.document["name"])),
+                    request=wish.request,
+                    secret_hash=secret_hash,
+                )
+            except AlreadyExists:
+                continue  # the random part of the id was used before

@@ -1,0 +1,60 @@
+"""An attempt's log file of bounded size: its beginning and its end, with the gap marked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final, final
+
+LIMIT_BYTES: Final = 64 << 20
+TAIL_BYTES: Final = 64 << 10
+TAIL_LINES: Final = 20
+_LINE_CHARACTERS: Final = 2_000
+
+
+@final
+class CappedLog:
+    """Takes whatever a run prints, never fails, never grows without bound."""
+
+    def __init__(self, path: Path, limit: int = LIMIT_BYTES) -> None:
+        """Append to the file at ``path``, mode 0600, up to ``limit`` bytes."""
+        self._limit = limit
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        self._file = os.open(path, flags, 0o600)
+        self._written = 0
+        self._total = 0
+        self._tail = b""
+
+    def write(self, data: bytes) -> None:
+        """Add output; beyond the limit only the newest is kept, for the end."""
+        self._total += len(data)
+        self._tail = (self._tail + data)[-TAIL_BYTES:]
+        room = self._limit - self._written
+        if room <= 0:
+            return
+        self._put(data[:room])
+        self._written += min(room, len(data))
+        if len(data) >= room:
+            self._put(
+                f"\n[dbp] the log has reached {self._limit} bytes; "
+                "its end follows when the run has ended\n".encode()
+            )
+
+    def tail(self) -> list[str]:
+        """The last lines, shortened, without their ends."""
+        lines = self._tail.decode("utf-8", "replace").splitlines()[-TAIL_LINES:]
+        return [line[:_LINE_CHARACTERS] for line in lines]
+
+    def close(self) -> None:
+        """Add the end that was held back, and close the file."""
+        missing = self._total - self._written
+        if missing > 0:
+            end = self._tail[-missing:]
+            self._put(f"[dbp] {missing - len(end)} bytes are left out here\n".encode() + end)
+        os.close(self._file)
+
+    def _put(self, data: bytes) -> None:
+        # A full disk must not end the run; the tail is still reported.
+        with contextlib.suppress(OSError):
+            os.write(self._file, data)

@@ -1,0 +1,89 @@
+"""Which runs are connected, and for how long the others have been silent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import final
+
+from dbp.control.attachment import Attachment
+from dbp.control.clock import Clock
+from dbp.control.ledger import Ledger
+from dbp.errors import WrongState
+from dbp.job.state import EventKind, Job, State
+
+log = logging.getLogger("dbp.control")
+
+
+@final
+class Contacts:
+    """The newest connection of each run. Losing one is a condition, never a kill."""
+
+    def __init__(
+        self, ledger: Ledger, clock: Clock, *, patience: float, give_up: Callable[[str], None]
+    ) -> None:
+        """``give_up`` is told of a run launched by hand that was silent for so long."""
+        self._ledger = ledger
+        self._clock = clock
+        self._patience = patience
+        self._give_up = give_up
+        self._attachments: dict[str, Attachment] = {}
+        self._timers: dict[str, asyncio.Task[None]] = {}
+
+    def attach(self, job: Job, *, world_size: int, host: str, total_steps: int) -> Attachment:
+        """A connection of the job's run; it takes the place of an older one."""
+        if world_size != job.workers:
+            raise WrongState(
+                f"job {job.id}: the run counts {world_size} ranks, the job has {job.workers} "
+                "workers; is mpirun of another MPI than mpi4py's?"
+            )
+        log.info("job %s: attempt %d on %s, %d steps", job.id, job.attempt, host, total_steps)
+        if job.state is State.STARTING:
+            job = self._ledger.record(job.id, EventKind.RUNNING, host=host)
+        self.forget(job.id)
+        attachment = Attachment(job.id, job.attempt)
+        if not job.state.terminal:
+            self._attachments[job.id] = attachment
+        if job.state in (State.CANCELLING, State.CANCELLED):
+            attachment.ask(stop=True)
+        return attachment
+
+    def detach(self, attachment: Attachment) -> None:
+        """The connection is gone; nothing happens if a newer one is there."""
+        attachment.close()
+        if self._attachments.get(attachment.job_id) is attachment:
+            del self._attachments[attachment.job_id]
+            job = self._ledger.get(attachment.job_id)
+            if job.attached and not job.state.terminal:
+                self.expect(job.id)
+
+    def ask(self, job_id: str, *, stop: bool = False, publish: bool = False) -> bool:
+        """Ask a run for something; False if it is not connected."""
+        attachment = self._attachments.get(job_id)
+        if attachment is not None:
+            attachment.ask(stop=stop, publish=publish)
+        return attachment is not None
+
+    def expect(self, job_id: str) -> None:
+        """Give up on a run launched by hand unless it comes within the patience."""
+        self._timers[job_id] = asyncio.create_task(self._wait(job_id))
+
+    def forget(self, job_id: str) -> None:
+        """The run has ended, or has come again."""
+        timer = self._timers.pop(job_id, None)
+        if timer is not None:
+            timer.cancel()
+        attachment = self._attachments.pop(job_id, None)
+        if attachment is not None:
+            attachment.close()
+
+    def close(self) -> None:
+        """End all connections; nobody is given up."""
+        for job_id in [*self._attachments, *self._timers]:
+            self.forget(job_id)
+
+    async def _wait(self, job_id: str) -> None:
+        await self._clock.sleep(self._patience)
+        del self._timers[job_id]
+        self._give_up(job_id)

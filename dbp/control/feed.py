@@ -1,0 +1,213 @@
+"""What happens to jobs, for any number of watchers, in bounded memory. It changes no job.
+
+A watcher holds no queue: it holds its place among the durable events, which are read again
+from the store if it falls behind, and the newest progress of each job. So no change of state
+is ever lost or reordered, progress is thinned and says so, and nobody waits for a slow one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Final, TypeAlias, final
+
+from dbp.control.store import Store
+from dbp.control.watching import (
+    DRAINING,
+    JOB_ENDED,
+    Change,
+    End,
+    Heartbeat,
+    ProgressItem,
+    Snapshot,
+    WatchItem,
+)
+from dbp.errors import OutOfRange, Unavailable
+from dbp.job.state import Job, ProgressReport, State, Version
+
+RECENT_CHANGES: Final = 1_024
+_PAGE: Final = 200
+
+# The job as people should see it now: with its newest progress and why it waits.
+View: TypeAlias = Callable[[Job], Job]
+
+
+@final
+class _Watcher:
+    """One watcher's place."""
+
+    def __init__(self, job_id: str | None, cursor: int) -> None:
+        self.job_id = job_id
+        self.cursor = cursor
+        self.progress: dict[str, ProgressItem] = {}
+        self.seen: dict[str, int] = {}
+        self.woken = asyncio.Event()
+
+    def wants(self, job_id: str) -> bool:
+        return self.job_id is None or self.job_id == job_id
+
+    def note(self, job_id: str, progress: ProgressReport, position: int) -> None:
+        """Keep the newest progress and count what it replaces."""
+        before = self.progress.get(job_id)
+        skipped = before.skipped + 1 if before else 0
+        self.progress[job_id] = ProgressItem(job_id, progress, skipped, position)
+        self.woken.set()
+
+    def progress_before(self, change: Change) -> Iterator[ProgressItem]:
+        """What was reported before the change, to be told before it."""
+        item = self.progress.get(change.job.id)
+        if item is not None and (item.resume < change.sequence or change.job.state.terminal):
+            del self.progress[change.job.id]
+            yield replace(item, resume=self.cursor)
+
+
+@final
+class Feed:
+    """Announcements in, streams out."""
+
+    def __init__(self, store: Store, *, heartbeat_seconds: float, view: View) -> None:
+        """``view`` completes a stored job; a heartbeat comes after that long a silence."""
+        self._store = store
+        self._heartbeat_seconds = heartbeat_seconds
+        self._view = view
+        self._recent: deque[Change] = deque(maxlen=RECENT_CHANGES)
+        self._newest = store.sequence_range()[1]
+        self._watchers: set[_Watcher] = set()
+        self._closed = False
+
+    def announce(self, change: Change) -> None:
+        """Tell of a change that is durable."""
+        self._recent.append(change)
+        self._newest = change.sequence
+        for watcher in self._watchers:
+            if watcher.wants(change.job.id):
+                watcher.woken.set()
+
+    def progress(self, job_id: str, progress: ProgressReport) -> None:
+        """Tell of progress, which nobody need keep."""
+        for watcher in self._watchers:
+            if watcher.wants(job_id):
+                watcher.note(job_id, progress, self._newest)
+
+    def close(self) -> None:
+        """End all streams, after what they have not told yet."""
+        self._closed = True
+        for watcher in self._watchers:
+            watcher.woken.set()
+
+    async def watch(
+        self, job: Job | None, after_sequence: int | None
+    ) -> AsyncIterator[WatchItem]:
+        """The items for one job, or for all; see ``JobManager.watch``."""
+        cursor = after_sequence or self._newest
+        if after_sequence:
+            self._check_kept(after_sequence)
+        watcher = _Watcher(job.id if job else None, cursor)
+        self._watchers.add(watcher)
+        try:
+            if not after_sequence:
+                for snapshot in self._snapshots(watcher, job):
+                    yield snapshot
+            if job is not None and job.state.terminal and job.sequence <= cursor:
+                yield End(JOB_ENDED, cursor)
+                return
+            async for item in self._follow(watcher):
+                yield item
+        finally:
+            self._watchers.discard(watcher)
+
+    async def wait_version(
+        self, get: Callable[[], Job], newer_than: int, timeout: float
+    ) -> Version | None:
+        """The newest version above ``newer_than``; None if none comes in time or ever."""
+        watcher = _Watcher(get().id, self._newest)
+        self._watchers.add(watcher)
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    watcher.woken.clear()
+                    job = get()
+                    latest = job.latest_parameters
+                    if latest is not None and latest.version > newer_than:
+                        return latest
+                    if job.state.terminal:
+                        return None
+                    if self._closed:
+                        raise Unavailable("the service is shutting down; try again later")
+                    await watcher.woken.wait()
+        except TimeoutError:
+            return None
+        finally:
+            self._watchers.discard(watcher)
+
+    def _check_kept(self, sequence: int) -> None:
+        oldest, newest = self._store.sequence_range()
+        if not oldest <= sequence <= newest:
+            raise OutOfRange(
+                f"resume token {sequence}: events {oldest} to {newest} are kept; "
+                "watch again without a token"
+            )
+
+    def _snapshots(self, watcher: _Watcher, job: Job | None) -> Iterator[Snapshot]:
+        """The watched jobs; only from the last snapshot on can a watch be resumed."""
+        if job is not None:
+            watcher.seen[job.id] = job.sequence
+            yield Snapshot(self._view(job), watcher.cursor)
+            return
+        held: Job | None = None
+        before: int | None = None
+        while page := self._store.page(limit=_PAGE, before=before):
+            before = page[-1][0]
+            for _, listed in page:
+                if held is not None:
+                    yield Snapshot(held, 0)
+                held = self._view(listed)
+                if held.sequence > watcher.cursor:
+                    watcher.seen[held.id] = held.sequence
+        if held is not None:
+            yield Snapshot(held, watcher.cursor)
+
+    async def _follow(self, watcher: _Watcher) -> AsyncIterator[WatchItem]:
+        while True:
+            watcher.woken.clear()
+            changes = self._changes(watcher)
+            for change in changes:
+                for item in self._tell(watcher, change):
+                    yield item
+                if watcher.job_id is not None and change.job.state.terminal:
+                    yield End(JOB_ENDED, watcher.cursor)
+                    return
+            for job_id in list(watcher.progress):
+                yield replace(watcher.progress.pop(job_id), resume=watcher.cursor)
+            if changes or watcher.woken.is_set():
+                continue
+            if self._closed:
+                yield End(DRAINING, watcher.cursor)
+                return
+            try:
+                async with asyncio.timeout(self._heartbeat_seconds):
+                    await watcher.woken.wait()
+            except TimeoutError:
+                yield Heartbeat(watcher.cursor)
+
+    def _tell(self, watcher: _Watcher, change: Change) -> Iterator[WatchItem]:
+        yield from watcher.progress_before(change)
+        watcher.cursor = change.sequence
+        if change.sequence <= watcher.seen.get(change.job.id, 0):
+            return
+        if change.job.state is State.QUEUED:
+            change = replace(change, job=self._view(change.job))
+        yield change
+
+    def _changes(self, watcher: _Watcher) -> list[Change]:
+        """The next durable changes that the watcher wants."""
+        if watcher.cursor >= self._newest:
+            return []
+        if not self._recent or self._recent[0].sequence > watcher.cursor + 1:
+            return self._store.events_after(watcher.cursor, job_id=watcher.job_id, limit=_PAGE)
+        start = watcher.cursor + 1 - self._recent[0].sequence
+        recent = islice(self._recent, start, None)
+        return [change for change in recent if watcher.wants(change.job.id)]

@@ -1,0 +1,98 @@
+"""The jobs as they stand: live ones in memory, every change durable before it is announced."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, final
+
+from dbp.control.clock import Clock
+from dbp.control.feed import Feed
+from dbp.control.store import Store
+from dbp.control.watching import Change
+from dbp.errors import InvalidInput
+from dbp.job.state import Event, EventKind, Job, ProgressReport, State, Version
+
+PAGE_SIZE: Final = 50
+MAX_PAGE_SIZE: Final = 1_000
+
+
+@final
+class Ledger:
+    """The one place where jobs change."""
+
+    def __init__(self, store: Store, feed: Feed, clock: Clock) -> None:
+        """Nothing is read before ``load``."""
+        self._store = store
+        self._feed = feed
+        self._clock = clock
+        self._live: dict[str, Job] = {}
+
+    def load(self) -> list[Job]:
+        """Take the live jobs from the store; oldest first."""
+        jobs = self._store.live()
+        self._live = {job.id: job for job in jobs}
+        return jobs
+
+    def get(self, job_id: str) -> Job:
+        """The job, with its newest progress; NotFound."""
+        return self._live.get(job_id) or self._store.get(job_id)
+
+    def page(self, states: Sequence[State], size: int, token: str) -> tuple[list[Job], str]:
+        """Jobs as stored, newest first, and the next page's token; InvalidInput."""
+        if size < 0:
+            raise InvalidInput(f"page_size: must be >= 0, got {size}")
+        if token and not (token.isascii() and token.isdecimal() and len(token) < 19):
+            raise InvalidInput(f"page_token: not from this service: {token!r}")
+        size = min(size or PAGE_SIZE, MAX_PAGE_SIZE)
+        page = self._store.page(states, limit=size + 1, before=int(token) if token else None)
+        next_token = str(page[size - 1][0]) if len(page) > size else ""
+        return [job for _, job in page[:size]], next_token
+
+    def create(
+        self,
+        job: Job,
+        *,
+        request: tuple[str, str] | None = None,
+        secret_hash: bytes | None = None,
+    ) -> Job:
+        """Add a new job; AlreadyExists if its id is taken."""
+        return self._noted(self._store.create(job, request=request, secret_hash=secret_hash))
+
+    def record(
+        self,
+        job_id: str,
+        kind: EventKind,
+        *,
+        secret_hash: bytes | None = None,
+        version: Version | None = None,
+        dropped: Iterable[int] = (),
+        **change: Any,
+    ) -> Job:
+        """The job after an event that happens now; WrongState if it may not happen."""
+        event = Event(kind, self._clock.time(), change)
+        return self._noted(
+            self._store.append(
+                self.get(job_id),
+                event,
+                secret_hash=secret_hash,
+                version=version,
+                dropped=dropped,
+            )
+        )
+
+    def note_progress(self, job_id: str, progress: ProgressReport) -> None:
+        """Remember the newest progress; it becomes durable with the job's next event."""
+        job = self._live.get(job_id)
+        if job is not None:
+            self._live[job_id] = dataclasses.replace(job, progress=progress)
+            self._feed.progress(job_id, progress)
+
+    def _noted(self, change: Change) -> Job:
+        job = change.job
+        if job.state.terminal:
+            self._live.pop(job.id, None)
+        else:
+            self._live[job.id] = job
+        self._feed.announce(change)
+        return job

@@ -1,0 +1,63 @@
+"""Reading a log that may still grow, by byte offset, in whole lines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Final
+
+from dbp.control.watching import DRAINING, END_OF_LOG, JOB_ENDED, End, LogChunk, LogItem
+
+BLOCK_BYTES: Final = 1 << 16
+POLL_SECONDS: Final = 0.2
+
+
+async def read_log(
+    path: Path,
+    offset: int,
+    *,
+    follow: bool,
+    ended: Callable[[], bool],
+    draining: Callable[[], bool],
+) -> AsyncGenerator[LogItem, None]:
+    """The lines from ``offset`` on; following lasts until ``ended`` and all is read."""
+    while True:
+        complete = ended()  # asked before reading: what was printed before it is read below
+        block = _read(path, offset)
+        chunk = _whole_lines(block, offset, at_end=complete)
+        if chunk is not None:
+            offset = chunk.next_offset
+            yield chunk
+        elif complete or not follow:
+            yield End(JOB_ENDED if complete else END_OF_LOG, offset)
+            return
+        elif draining():
+            yield End(DRAINING, offset)
+            return
+        else:
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def _read(path: Path, offset: int) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return b""  # the attempt has not begun
+    try:
+        return os.pread(descriptor, BLOCK_BYTES, offset)
+    finally:
+        os.close(descriptor)
+
+
+def _whole_lines(block: bytes, offset: int, *, at_end: bool) -> LogChunk | None:
+    """The complete lines of a block; a line longer than a block comes in parts."""
+    length = block.rfind(b"\n") + 1
+    if length == 0 and (at_end or len(block) == BLOCK_BYTES):
+        length = len(block)
+    if length == 0:
+        return None
+    text = block[:length].removesuffix(b"\n")
+    lines = tuple(line.rstrip(b"\r").decode("utf-8", "replace") for line in text.split(b"\n"))
+    return LogChunk(lines, offset + length)

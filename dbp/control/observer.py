@@ -1,0 +1,225 @@
+"""The life of attempts that the service starts: launch, watch, stop, settle, adopt.
+
+One task per attempt. It decides when a job ends, never how: that is ``verdict``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, final
+
+from dbp.control.clock import Clock
+from dbp.control.contacts import Contacts
+from dbp.control.durable import read_json
+from dbp.control.folder import StateFolder
+from dbp.control.launcher import Exit, Launcher, LaunchRequest, Running
+from dbp.control.ledger import Ledger
+from dbp.control.publications import Publications
+from dbp.control.record import decode_outcome
+from dbp.control.secret import new_secret
+from dbp.control.store import Store
+from dbp.control.verdict import verdict
+from dbp.errors import DbpError, ResourceExhausted, Unavailable, WrongState
+from dbp.job.state import EventKind, Failure, Job, RunOutcome, State
+
+SETTLE_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 1.0
+
+log = logging.getLogger("dbp.control")
+
+
+@final
+class Observer:
+    """Runs attempts; ``released`` is called when one has ended and its slots are free."""
+
+    def __init__(
+        self,
+        folder: StateFolder,
+        store: Store,
+        ledger: Ledger,
+        *,
+        launcher: Launcher,
+        contacts: Contacts,
+        publications: Publications,
+        clock: Clock,
+        released: Callable[[str], None],
+    ) -> None:
+        """Use these; nothing is started yet."""
+        self._folder = folder
+        self._store = store
+        self._ledger = ledger
+        self._launcher = launcher
+        self._contacts = contacts
+        self._publications = publications
+        self._clock = clock
+        self._released = released
+        self._running: dict[str, Running] = {}
+        self._forced: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def launch(self, job: Job, secret: str) -> None:
+        """Start the processes of a job that has just become STARTING."""
+        self._spawn(self._launch(job, secret))
+
+    def adopt(self, job: Job, grace: float) -> None:
+        """Find the processes of a job that an earlier service started."""
+        self._spawn(self._adopt(job, grace))
+
+    def stop(self, job: Job, grace: float) -> None:
+        """End the processes of a job that has just become CANCELLING."""
+        if not self._contacts.ask(job.id, stop=True):
+            self._request_stop(job.id)
+        self._spawn(self._force_after(job.id, grace))
+
+    def settle(self, job_id: str, ended: Exit | None) -> None:
+        """End a job whose run has ended."""
+        self._spawn(self._settle(job_id, ended))
+
+    def end(self, job_id: str, kind: EventKind, failure: Failure | None) -> None:
+        """End a job in the given way."""
+        self._spawn(self._end(job_id, kind, failure))
+
+    def later(self, seconds: float, work: Callable[[], None]) -> None:
+        """Do something after a while."""
+        self._spawn(self._later(seconds, work))
+
+    async def close(self) -> None:
+        """Stop observing; the processes go on."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("observing a job failed", exc_info=task.exception())
+
+    def _attempt_folder(self, job: Job) -> Path:
+        return self._folder.attempt_folder(job.id, job.attempt)
+
+    async def _launch(self, job: Job, secret: str) -> None:
+        request = LaunchRequest(
+            job_id=job.id,
+            attempt=job.attempt,
+            workers=job.workers,
+            document=job.spec,
+            secret=secret,
+            folder=self._attempt_folder(job),
+            service_file=self._folder.service_file,
+        )
+        try:
+            running = await self._launcher.start(request)
+        except (DbpError, OSError) as error:
+            await self._settle(job.id, Exit(error=str(error)))
+        else:
+            await self._observe(job.id, running)
+
+    async def _adopt(self, job: Job, grace: float) -> None:
+        running = await self._launcher.adopt(self._attempt_folder(job))
+        job = self._ledger.get(job.id)
+        cancelling = job.state is State.CANCELLING
+        if running is not None:
+            if cancelling:
+                self._spawn(self._force_after(job.id, grace))
+            await self._observe(job.id, running)
+        elif cancelling:
+            await self._settle(job.id, Exit())
+        else:
+            # The last service died between its promise to start and the start.
+            await self._relaunch(job)
+
+    async def _relaunch(self, job: Job) -> None:
+        secret, secret_hash = new_secret()
+        try:
+            self._store.set_secret(job.id, job.attempt, secret_hash)
+        except DbpError as error:
+            await self._settle(job.id, Exit(error=str(error)))
+        else:
+            await self._launch(job, secret)
+
+    async def _observe(self, job_id: str, running: Running) -> None:
+        self._running[job_id] = running
+        try:
+            if job_id in self._forced:
+                await running.kill()
+            elif self._ledger.get(job_id).state is State.CANCELLING:
+                running.request_stop()
+            ended = await running.wait()
+        finally:
+            del self._running[job_id]
+        await self._settle(job_id, ended)
+
+    def _request_stop(self, job_id: str) -> None:
+        """By signal, for a run that is not connected (yet)."""
+        running = self._running.get(job_id)
+        if running is not None:
+            running.request_stop()
+
+    async def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        await self._clock.sleep(seconds)
+        work()
+
+    async def _force_after(self, job_id: str, grace: float) -> None:
+        if grace > 0:
+            await self._clock.sleep(grace)
+        if self._ledger.get(job_id).state.terminal:
+            return
+        self._forced.add(job_id)
+        running = self._running.get(job_id)
+        if running is not None:
+            await running.kill()
+
+    async def _settle(self, job_id: str, ended: Exit | None) -> None:
+        await self._publications.settled(job_id, SETTLE_SECONDS)
+        job = self._ledger.get(job_id)
+        if job.state.terminal:
+            return
+        outcome = self._outcome(job)
+        if outcome is not None and outcome.status in ("succeeded", "stopped"):
+            job = await self._with_final_parameters(job, outcome)
+        await self._end(job_id, *verdict(job, ended, outcome))
+
+    def _outcome(self, job: Job) -> RunOutcome | None:
+        """The run's own word: its result file, else what it reported."""
+        try:
+            fields = read_json(self._attempt_folder(job) / "run" / "result.json")
+            if fields is not None:
+                return decode_outcome(fields)
+        except (DbpError, OSError, KeyError, ValueError, TypeError):
+            log.warning("job %s: the result file of its run is damaged", job.id)
+        return self._store.outcome(job.id, job.attempt)
+
+    async def _with_final_parameters(self, job: Job, outcome: RunOutcome) -> Job:
+        """Publish from the run's folder what could not come through the link."""
+        latest = job.latest_parameters
+        path = self._attempt_folder(job) / "run" / "parameters.safetensors"
+        if (latest is None or not latest.final) and path.exists():
+            try:
+                await self._publications.publish_left_behind(job, path, outcome.step)
+            except (DbpError, OSError) as error:
+                log.warning("job %s: its final parameters: %s", job.id, error)
+        return self._ledger.get(job.id)
+
+    async def _end(self, job_id: str, kind: EventKind, failure: Failure | None) -> None:
+        """Make the end durable, however long the disk is full, then free the slots."""
+        while True:
+            try:
+                self._ledger.record(job_id, kind, failure=failure)
+                break
+            except WrongState:
+                return  # it has ended already
+            except (ResourceExhausted, Unavailable) as error:
+                log.warning("job %s: its end cannot be stored yet: %s", job_id, error)
+                await self._clock.sleep(RETRY_SECONDS)
+        self._forced.discard(job_id)
+        self._contacts.forget(job_id)
+        self._released(job_id)

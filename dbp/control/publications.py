@@ -1,0 +1,90 @@
+"""Versions on their way from runs into the version store and onto their jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, final
+
+from dbp.control.clock import Clock
+from dbp.control.ledger import Ledger
+from dbp.control.version_file import Chunks
+from dbp.control.versions import Publication, VersionStore
+from dbp.errors import WrongState
+from dbp.job.snapshot import Manifest
+from dbp.job.spec import PublishSpec
+from dbp.job.state import EventKind, Job, Version
+
+_NO_MANIFEST: Final = Manifest(())
+
+
+@final
+class Publications:
+    """Publishes for live jobs; knows which publications are under way."""
+
+    def __init__(self, versions: VersionStore, ledger: Ledger, clock: Clock) -> None:
+        """Use these."""
+        self._versions = versions
+        self._ledger = ledger
+        self._clock = clock
+        self._under_way: Counter[str] = Counter()
+        self._quiet = asyncio.Condition()
+
+    async def publish(
+        self, job: Job, *, step: int, manifest: Manifest, chunks: Chunks, final: bool
+    ) -> Version:
+        """Store one version; WrongState for a job that has ended."""
+        publication = self._publication(job, step=step, manifest=manifest, final=final)
+        known = self._versions.known(publication)
+        if job.state.terminal and known is None:
+            raise WrongState(f"job {job.id} is {job.state}: it publishes nothing more")
+        self._under_way[job.id] += 1
+        try:
+            return await self._versions.publish(
+                publication, chunks, record=partial(self._note, job.id)
+            )
+        finally:
+            self._under_way[job.id] -= 1
+            async with self._quiet:
+                self._quiet.notify_all()
+
+    async def publish_left_behind(self, job: Job, path: Path, step: int) -> None:
+        """Publish the final parameters from the run's own folder, unless they came already."""
+        publication = self._publication(job, step=step, manifest=_NO_MANIFEST, final=True)
+        await self._versions.publish_file(publication, path, record=partial(self._note, job.id))
+
+    async def settled(self, job_id: str, limit: float) -> None:
+        """Wait until nothing of the job is under way, at most ``limit`` seconds."""
+        try:
+            async with asyncio.timeout(limit), self._quiet:
+                await self._quiet.wait_for(lambda: not self._under_way[job_id])
+        except TimeoutError:
+            return
+
+    def _publication(
+        self, job: Job, *, step: int, manifest: Manifest, final: bool
+    ) -> Publication:
+        return Publication(
+            job_id=job.id,
+            attempt=job.attempt,
+            step=step,
+            manifest=manifest,
+            final=final,
+            keep=int(job.spec.get("publish", {}).get("keep", PublishSpec().keep)),
+            time=self._clock.time,
+        )
+
+    def _note(self, job_id: str, version: Version, dropped: Sequence[int]) -> None:
+        """Make a version of a job durable and known."""
+        latest = self._ledger.get(job_id).latest_parameters
+        newest = version if latest is None or version.version >= latest.version else latest
+        self._ledger.record(
+            job_id,
+            EventKind.PARAMETERS_PUBLISHED,
+            version=version,
+            dropped=dropped,
+            latest_parameters=newest,
+        )

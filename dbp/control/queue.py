@@ -1,0 +1,95 @@
+"""Who waits for slots and who holds them: first in, first out. It starts nothing."""
+
+from __future__ import annotations
+
+from typing import final
+
+from dbp.errors import ResourceExhausted
+
+
+@final
+class JobQueue:
+    """Jobs in the order of their acknowledgement; a slot is one MPI process.
+
+    Strict order: the first job waits until it fits and those behind it wait with it, so a
+    large job is never starved. Only a job larger than all slots is passed over.
+    """
+
+    def __init__(self, slots: int, max_queued: int) -> None:
+        """``slots``: processes at a time; ``max_queued``: jobs that may wait."""
+        self.slots = slots
+        self.max_queued = max_queued
+        self._waiting: dict[str, int] = {}
+        self._holding: dict[str, int] = {}
+        self._positions: dict[str, int] | None = None
+
+    @property
+    def free(self) -> int:
+        """Slots that no job holds."""
+        return self.slots - sum(self._holding.values())
+
+    def check_room(self) -> None:
+        """Raise ResourceExhausted if no further job may wait."""
+        if len(self._waiting) >= self.max_queued:
+            raise ResourceExhausted(
+                f"the queue is full: {len(self._waiting)} jobs wait; try again later"
+            )
+
+    def push(self, job_id: str, workers: int) -> None:
+        """Put a job at the end."""
+        self._waiting[job_id] = workers
+        self._positions = None
+
+    def hold(self, job_id: str, workers: int) -> None:
+        """Note that a job runs already."""
+        self._holding[job_id] = workers
+
+    def take(self) -> str | None:
+        """The next job that may start; it holds its slots from now on. None: nobody may."""
+        for job_id, workers in self._waiting.items():
+            if workers > self.slots:
+                continue
+            if workers > self.free:
+                return None
+            self._leave(job_id)
+            self._holding[job_id] = workers
+            return job_id
+        return None
+
+    def put_back(self, job_id: str) -> None:
+        """The job taken last could not be started now: it waits again, as the first."""
+        self._waiting = {job_id: self._holding.pop(job_id), **self._waiting}
+        self._positions = None
+
+    def remove(self, job_id: str) -> None:
+        """Forget a job; its slots, if any, are free again."""
+        self._leave(job_id)
+        self._holding.pop(job_id, None)
+
+    def waiting_reason(self, job_id: str) -> str:
+        """Why the job waits, for people; "" if it does not."""
+        workers = self._waiting.get(job_id)
+        if workers is None:
+            return ""
+        if workers > self.slots:
+            return (
+                f"needs {_slots(workers)}, this service has {self.slots}: "
+                "cancel it, or restart the service with more"
+            )
+        if self._positions is None:
+            self._positions = {name: place for place, name in enumerate(self._waiting, 1)}
+        place = self._positions[job_id]
+        return f"needs {_slots(workers)}, {self.free} free; {_ordinal(place)} in the queue"
+
+    def _leave(self, job_id: str) -> None:
+        if self._waiting.pop(job_id, None) is not None:
+            self._positions = None
+
+
+def _slots(count: int) -> str:
+    return "1 slot" if count == 1 else f"{count} slots"
+
+
+def _ordinal(place: int) -> str:
+    teen = 10 <= place % 100 <= 20
+    return f"{place}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')}"

@@ -1,0 +1,97 @@
+"""What an attempt's end means for its job: pure functions. An exit code proves nothing."""
+
+from __future__ import annotations
+
+import signal
+from typing import Final
+
+from dbp.control.launcher import Exit
+from dbp.job.state import EventKind, Failure, Job, RunOutcome, State
+
+REASONS: Final = frozenset(
+    {"LAUNCH_FAILED", "RANK_EXCEPTION", "RANK_SIGNAL", "NON_FINITE", "INVALID_DATA"}
+)
+
+
+def verdict(
+    job: Job, ended: Exit | None, outcome: RunOutcome | None
+) -> tuple[EventKind, Failure | None]:
+    """How the job ends: from its state, its processes' end, and its run's own word.
+
+    ``ended`` is None for a run whose processes are not the service's.
+    """
+    if outcome is not None and outcome.status == "succeeded":
+        return EventKind.SUCCEEDED, None
+    asked = job.state is State.CANCELLING
+    forced = ended is not None and ended.stopped
+    if asked and forced:
+        return EventKind.CANCELLED, _failure(job, ended, "FORCED", "ended by force")
+    if outcome is not None and outcome.status == "stopped":
+        return EventKind.CANCELLED, None
+    if outcome is not None:
+        reason = outcome.reason if outcome.reason in REASONS else "RANK_EXCEPTION"
+        message = outcome.message or f"the run failed: {outcome.reason}"
+        return EventKind.FAILED, _failure(job, ended, reason, message, outcome.step)
+    if asked:
+        return EventKind.CANCELLED, None
+    return EventKind.FAILED, _failure(job, ended, *_without_word(job, ended))
+
+
+def lost_contact(job: Job, seconds: float) -> tuple[EventKind, Failure | None]:
+    """How a job ends whose run, launched by hand, has not been heard of for so long."""
+    if job.state is State.CANCELLING:
+        return EventKind.CANCELLED, None
+    message = (
+        f"the run has not been heard of for {seconds:g} s; "
+        "its processes, if they live, are not the service's to end"
+    )
+    return EventKind.FAILED, _failure(job, None, "LOST_CONTACT", message)
+
+
+def _without_word(job: Job, ended: Exit | None) -> tuple[str, str]:
+    """Reason and message for a run that left no result."""
+    if ended is None or ended.lost:
+        return "LOST_SUPERVISOR", (
+            "the process that watched the run was killed, so the run was ended; submit again"
+        )
+    if ended.error:
+        return "LAUNCH_FAILED", ended.error
+    if ended.stopped:
+        return "FORCED", "the run's supervisor was told to end it, not by a cancel request"
+    number = _signal_of(ended)
+    if number:
+        name = signal.Signals(number).name if number in list(signal.Signals) else str(number)
+        return "RANK_SIGNAL", f"a rank was ended by {name} before the run could finish"
+    if ended.exit_code and job.state is State.STARTING:
+        return "LAUNCH_FAILED", (
+            f"the run ended with exit code {ended.exit_code} before training began; see the log"
+        )
+    if ended.exit_code:
+        return "RANK_EXCEPTION", (
+            f"the run ended with exit code {ended.exit_code} and left no result; see the log"
+        )
+    return "NO_VERDICT", "the processes ended without an error but left no result"
+
+
+def _signal_of(ended: Exit) -> int:
+    """The signal that ended the launcher, or a rank: then the exit code is 128 + number."""
+    if ended.signal:
+        return ended.signal
+    code = ended.exit_code or 0
+    return code - 128 if 128 < code < 128 + signal.NSIG else 0
+
+
+def _failure(
+    job: Job, ended: Exit | None, reason: str, message: str, step: int | None = None
+) -> Failure:
+    ended = ended or Exit()
+    if step is None:
+        step = job.progress.step if job.progress else 0
+    return Failure(
+        reason=reason,
+        message=message,
+        exit_code=ended.exit_code,
+        signal=_signal_of(ended),
+        log_tail=ended.log_tail,
+        step=step,
+    )
