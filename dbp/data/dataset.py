@@ -23,7 +23,9 @@ class DataInfo:
     """What is known of a data set without reading its samples.
 
     ``target_shape`` is ``()`` for one number per sample; ``target_kind`` is ``"class"``
-    (integers from 0) or ``"values"``; ``class_names`` where the source names its classes.
+    (integers from 0) or ``"values"``; ``class_names`` where the source names its classes;
+    ``input_maximum`` where the source knows the largest value an input can have (255 for
+    bytes), which need not occur.
     """
 
     samples: int
@@ -32,10 +34,11 @@ class DataInfo:
     target_shape: Shape
     target_kind: str
     class_names: tuple[str, ...] = ()
+    input_maximum: float | None = None
 
 
 class Dataset(ABC):
-    """Samples by index."""
+    """Samples by index. Safe to read from several threads at once."""
 
     info: DataInfo
 
@@ -47,11 +50,16 @@ class Dataset(ABC):
         """Write the inputs of these samples into ``out``, shape (len, *input_shape).
 
         ``out`` may have another (floating) dtype than the source; values are converted.
+        With ``info.input_dtype`` and C order nothing is allocated.
         """
 
     @abstractmethod
     def take_targets(self, indices: Indices, out: Array) -> None:
-        """Write the targets into ``out``, shape (len, *target_shape)."""
+        """Write the targets into ``out``, shape (len, *target_shape), in its dtype."""
+
+    def locate_target(self, index: int) -> str:
+        """Where a sample's target stands, for messages: file and place."""
+        return f"sample {index}"
 
 
 class Reader(ABC):

@@ -1,0 +1,138 @@
+"""The data set behind every reader: rows of inputs beside rows of targets, checked together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.data.dataset import Array, DataInfo, Dataset, Indices
+from dbp.data.rows import MemoryRows, Rows, RowsInfo
+from dbp.errors import InvalidData
+
+TargetKind = Literal["auto", "class", "values"]
+
+TARGET_KIND_DOC = (
+    "class: whole numbers from 0; values: numbers to predict; "
+    "auto: class for one whole number per sample, else values"
+)
+
+LARGEST_CLASS = 2**31 - 1
+
+
+@final
+class ArrayDataset(Dataset):
+    """Inputs and targets as two arrays of rows."""
+
+    def __init__(
+        self,
+        inputs: Rows,
+        targets: Rows,
+        *,
+        target_kind: TargetKind = "auto",
+        class_names: tuple[str, ...] = (),
+        input_maximum: float | None = None,
+        places: Sequence[int] | None = None,
+    ) -> None:
+        """Check that the two fit; raises InvalidData. ``places``: the line of each sample."""
+        self.info = combine(
+            inputs.info, targets.info, target_kind, class_names=class_names,
+            input_maximum=input_maximum,
+        )  # fmt: skip
+        self._inputs = inputs
+        self._targets = targets
+        self._places = places
+        if self.info.target_kind == "class":
+            self._check_classes()
+
+    def take_inputs(self, indices: Indices, out: Array) -> None:
+        """Write the inputs of these samples into ``out``."""
+        self._inputs.take(indices, out.reshape(len(indices), *self._inputs.info.shape[1:]))
+
+    def take_targets(self, indices: Indices, out: Array) -> None:
+        """Write the targets of these samples into ``out``."""
+        self._targets.take(indices, out.reshape(len(indices), *self._targets.info.shape[1:]))
+
+    def locate_target(self, index: int) -> str:
+        """File and sample, or file and line where the format has lines."""
+        name = self._targets.info.name
+        if self._places is None:
+            return f"{name}: sample {index}"
+        return f"{name}:{self._places[index]}"
+
+    def _check_classes(self) -> None:
+        for start, block in self._targets.blocks():
+            bad = (block < 0) | (block > LARGEST_CLASS)
+            if block.dtype.kind == "f":
+                bad |= block != np.floor(block)
+            if bad.any():
+                row = int(np.argmax(bad.reshape(len(block))))
+                raise InvalidData(
+                    f"{self.locate_target(start + row)}: class {block[row].item()}, expected "
+                    f"a whole number from 0 to {LARGEST_CLASS}"
+                )
+
+
+def arrays(
+    inputs: npt.NDArray[Any], targets: npt.NDArray[Any], *, target_kind: TargetKind = "auto"
+) -> ArrayDataset:
+    """A data set over arrays in memory: inputs (n, ...), targets (n,) or (n, ...)."""
+    return ArrayDataset(
+        MemoryRows("inputs", inputs), MemoryRows("targets", targets), target_kind=target_kind
+    )
+
+
+def combine(
+    inputs: RowsInfo,
+    targets: RowsInfo,
+    kind: TargetKind,
+    *,
+    class_names: tuple[str, ...] = (),
+    input_maximum: float | None = None,
+) -> DataInfo:
+    """What two headers say together; raises InvalidData where they do not fit."""
+    _check_inputs(inputs, targets)
+    if len(targets.shape) == 0:
+        raise InvalidData(f"{targets.name}: holds a single number, expected one per sample")
+    if inputs.shape[0] != targets.shape[0]:
+        raise InvalidData(
+            f"{inputs.name} holds {inputs.shape[0]:,} inputs but {targets.name} holds "
+            f"{targets.shape[0]:,} targets; they must be equally many"
+        )
+    one_each = all(length == 1 for length in targets.shape[1:])
+    if kind == "auto":
+        kind = "class" if targets.dtype.kind in "iub" and one_each else "values"
+    elif kind == "class" and not one_each:
+        raise InvalidData(
+            f"{targets.name}: shape {targets.shape}, expected one class per sample: "
+            f"({targets.shape[0]},); are these the inputs?"
+        )
+    if input_maximum is None and inputs.dtype == np.uint8:
+        input_maximum = 255.0
+    return DataInfo(
+        samples=inputs.shape[0],
+        input_shape=inputs.shape[1:],
+        input_dtype=inputs.dtype,
+        target_shape=() if kind == "class" else targets.shape[1:],
+        target_kind=kind,
+        class_names=class_names,
+        input_maximum=input_maximum,
+    )
+
+
+def _check_inputs(inputs: RowsInfo, targets: RowsInfo) -> None:
+    if len(inputs.shape) < 2:
+        swapped = len(targets.shape) > 1
+        raise InvalidData(
+            f"{inputs.name}: shape {inputs.shape}, expected inputs of at least two dimensions, "
+            "samples first; "
+            + (
+                f"it and {targets.name} look exchanged"
+                if swapped
+                else "are these the targets? A single feature has shape (samples, 1)"
+            )
+        )
+    if 0 in inputs.shape:
+        raise InvalidData(f"{inputs.name}: shape {inputs.shape}: there are no samples in it")

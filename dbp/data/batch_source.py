@@ -1,0 +1,74 @@
+"""Samples into the trainer's own buffers: taken, converted and scaled. It chooses no order."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.data.dataset import Array, Dataset, Indices
+from dbp.data.preprocessing import Scaling
+from dbp.errors import InvalidData
+
+
+@final
+class BatchSource:
+    """One rank's way to the samples of a data set; not shared between threads.
+
+    Beside a scratch array that grows to the longest run of indices, nothing is allocated.
+    """
+
+    def __init__(
+        self, dataset: Dataset, *, scaling: Scaling | None = None, dtype: npt.DTypeLike
+    ) -> None:
+        """``dtype``: the floating type of inputs, and of targets that are values."""
+        info = dataset.info
+        self.info = info
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.target_dtype: np.dtype[Any] = (
+            np.dtype(np.int64) if info.target_kind == "class" else self.dtype
+        )
+        self.scaling = scaling or Scaling()
+        fits = self.scaling.input_shape
+        if fits is not None and fits != info.input_shape:
+            raise InvalidData(
+                f"inputs have shape {info.input_shape}, but the scaling was fitted on {fits}"
+            )
+        self._dataset = dataset
+        self._scratch = np.empty(0, info.input_dtype)
+
+    def allocate(self, rows: int) -> tuple[Array, Array]:
+        """Buffers for ``fill``: inputs (rows, *input_shape), targets (rows, *target_shape)."""
+        inputs = np.empty((rows, *self.info.input_shape), self.dtype)
+        return inputs, np.empty((rows, *self.info.target_shape), self.target_dtype)
+
+    def fill(self, indices: Indices, inputs: Array, targets: Array) -> None:
+        """Write scaled inputs and targets of these samples; raises InvalidData.
+
+        ``inputs`` and ``targets`` are C-contiguous with len(indices) rows; the shape of a
+        row may be folded differently (784 for 28 x 28).
+        """
+        self.fill_inputs(indices, inputs)
+        self._dataset.take_targets(indices, targets)
+
+    def fill_inputs(self, indices: Indices, inputs: Array) -> None:
+        """Write scaled inputs alone, as ``fill`` does."""
+        out = inputs.reshape(len(indices), *self.info.input_shape)
+        direct = self.info.input_dtype == out.dtype
+        source = out if direct else self._source(out)
+        self._dataset.take_inputs(indices, source)
+        try:
+            with np.errstate(over="raise"):
+                self.scaling.convert(source, out)
+        except FloatingPointError as error:
+            raise InvalidData(
+                f"an input among samples {indices.min()} to {indices.max()} is too large for "
+                f"{out.dtype}; scale the inputs or train in float64"
+            ) from error
+
+    def _source(self, like: Array) -> Array:
+        """Scratch in the data set's own type."""
+        if self._scratch.size < like.size:
+            self._scratch = np.empty(like.size, self.info.input_dtype)
+        return self._scratch[: like.size].reshape(like.shape)

@@ -1,0 +1,100 @@
+"""Do the classes of a data set fit a model, or another data set? It changes no data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.data.dataset import Array, Dataset, Indices
+from dbp.errors import InvalidData, nearest
+
+_ROWS = 65_536
+
+
+def check_targets(dataset: Dataset, classes: int) -> None:
+    """Raise InvalidData naming the first target outside 0 .. classes-1: file and place."""
+    for start, targets in _targets(dataset):
+        bad = targets >= classes
+        if bad.any():
+            first = int(np.argmax(bad))
+            raise InvalidData(
+                f"{dataset.locate_target(start + first)}: class {targets[first]}, but the "
+                f"model has {classes} outputs: allowed 0 to {classes - 1}"
+            )
+
+
+def count_classes(dataset: Dataset) -> npt.NDArray[np.int64]:
+    """How often each class occurs, from class 0 to the highest that occurs or has a name."""
+    counts = np.zeros(len(dataset.info.class_names), np.int64)
+    for _, targets in _targets(dataset):
+        found = np.bincount(targets, minlength=len(counts))
+        found[: len(counts)] += counts
+        counts = found
+    return counts
+
+
+def align_classes(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
+    """The data set with its classes numbered as in ``names``, those of the training set.
+
+    Two text files number the names they hold: without this a test set that lacks one class
+    would count every later one wrong. Raises InvalidData for a name not in ``names``.
+    """
+    own = dataset.info.class_names
+    if own == names or not own:
+        return dataset
+    if not names:
+        if own == tuple(str(number) for number in range(len(own))):
+            return dataset
+        raise InvalidData(
+            f"{dataset.locate_target(0)}: classes have names here ({', '.join(own[:5])}), but "
+            "numbers in the training set"
+        )
+    for name in own:
+        if name not in names:
+            raise InvalidData(
+                f"{_first_of(dataset, own.index(name))}: class {name!r} does not occur in the "
+                f"training set{nearest(name, names)}; it has {', '.join(names[:20])}"
+            )
+    return _Renumbered(dataset, names, np.array([names.index(name) for name in own]))
+
+
+@final
+class _Renumbered(Dataset):
+    """Another data set with its classes given other numbers."""
+
+    def __init__(self, dataset: Dataset, names: tuple[str, ...], numbers: Indices) -> None:
+        self.info = replace(dataset.info, class_names=names)
+        self._dataset = dataset
+        self._numbers = numbers
+
+    def take_inputs(self, indices: Indices, out: Array) -> None:
+        self._dataset.take_inputs(indices, out)
+
+    def take_targets(self, indices: Indices, out: Array) -> None:
+        own = np.empty(len(indices), np.int64)
+        self._dataset.take_targets(indices, own)
+        out[...] = self._numbers[own].reshape(out.shape)
+
+    def locate_target(self, index: int) -> str:
+        return self._dataset.locate_target(index)
+
+
+def _targets(dataset: Dataset) -> Iterator[tuple[int, Indices]]:
+    for start in range(0, len(dataset), _ROWS):
+        indices = np.arange(start, min(start + _ROWS, len(dataset)))
+        targets = np.empty(len(indices), np.int64)
+        dataset.take_targets(indices, targets)
+        yield start, targets
+
+
+def _first_of(dataset: Dataset, number: int) -> str:
+    """Where the first sample of a class stands."""
+    for start, targets in _targets(dataset):
+        found = np.flatnonzero(targets == number)
+        if found.size:
+            return dataset.locate_target(start + int(found[0]))
+    return dataset.locate_target(0)

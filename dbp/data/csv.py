@@ -1,0 +1,114 @@
+"""The ``csv`` reader: one sample a line, one column the target. csv_table parses it.
+
+Inputs are float64 numbers. Targets are whole numbers, other numbers, or names of classes,
+which are numbered in alphabetical order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+
+from dbp.data.array_dataset import (
+    LARGEST_CLASS,
+    TARGET_KIND_DOC,
+    ArrayDataset,
+    TargetKind,
+)
+from dbp.data.csv_table import Table, number, read_table
+from dbp.data.dataset import Array, DataInfo, Dataset, Reader
+from dbp.data.rows import MemoryRows
+from dbp.errors import InvalidData
+from dbp.registry import option
+
+
+@final
+@dataclass(frozen=True)
+class CSV(Reader):
+    """Comma- or otherwise separated text, UTF-8, one sample a line."""
+
+    path: str = option(doc="the file", file=True)
+    target: str | int = option(
+        -1, doc="column of the target: its name, or its position from 0 (-1: the last)"
+    )
+    target_kind: TargetKind = option(
+        "auto", doc=f"{TARGET_KIND_DOC}; class takes names of classes too"
+    )
+    header: Literal["auto", "yes", "no"] = option(
+        "auto", doc="whether line 1 names the columns; auto: if its inputs are no numbers"
+    )
+    delimiter: str = option(",", doc='one character between columns; "\\t" for a tab')
+
+    def __post_init__(self) -> None:
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0' or self.delimiter.isalnum():
+            raise ValueError(
+                f"delimiter: must be one character, no letter, digit, quote or line end, "
+                f"got {self.delimiter!r}"
+            )
+        if isinstance(self.target, str) and self.header == "no":
+            raise ValueError("target: a column can be named only if the file has a header")
+
+    def inspect(self) -> DataInfo:
+        """A text has no header that tells its size: this reads all of it."""
+        return self.open().info
+
+    def open(self) -> Dataset:
+        """Read the file into memory."""
+        table = read_table(
+            self.path, target=self.target, header=self.header, delimiter=self.delimiter
+        )
+        targets, names = self._targets(table)
+        return ArrayDataset(
+            MemoryRows(self.path, table.inputs),
+            MemoryRows(self.path, targets),
+            target_kind="class" if targets.dtype.kind == "i" else "values",
+            class_names=names,
+            places=table.lines,
+        )
+
+    def _targets(self, table: Table) -> tuple[Array, tuple[str, ...]]:
+        """The target column as int64 classes (with their names) or float64 values."""
+        values = [number(cell) for cell in table.targets]
+        texts = sum(value is None for value in values)
+        if texts == len(values) and self.target_kind != "values":
+            return _named(table)
+        if texts:
+            row = values.index(None)
+            raise InvalidData(
+                f"{table.place(row)}: {table.targets[row]!r} is not a number"
+                + ("" if self.target_kind == "values" else ", but other targets are")
+            )
+        array = np.array(values, np.float64)
+        finite = np.isfinite(array)
+        if not finite.all():
+            row = int(np.argmin(finite))
+            raise InvalidData(f"{table.place(row)}: {table.targets[row]!r}, expected a number")
+        if self.target_kind == "auto":
+            whole = all(cell.strip().lstrip("+").isdigit() for cell in table.targets)
+            kind = "class" if whole else "values"
+        else:
+            kind = self.target_kind
+        return (_whole(table, array) if kind == "class" else array), ()
+
+
+def _named(table: Table) -> tuple[Array, tuple[str, ...]]:
+    """Number the names of classes in alphabetical order."""
+    labels = [cell.strip() for cell in table.targets]
+    if "" in labels:
+        raise InvalidData(f"{table.place(labels.index(''))}: the target is empty")
+    names = tuple(sorted(set(labels)))
+    numbers = {name: number for number, name in enumerate(names)}
+    return np.array([numbers[label] for label in labels], np.int64), names
+
+
+def _whole(table: Table, array: Array) -> Array:
+    bad = (array < 0) | (array > LARGEST_CLASS) | (array != np.floor(array))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InvalidData(
+            f"{table.place(row)}: class {table.targets[row]}, expected a whole number from 0 "
+            f"to {LARGEST_CLASS}"
+        )
+    return array.astype(np.int64)

@@ -1,0 +1,201 @@
+"""A text file of separated cells as numbers beside one column of text. It judges no target.
+
+Every complaint names file, line, column and cell.
+"""
+
+from __future__ import annotations
+
+import csv
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.data.file import DataFile
+from dbp.errors import InvalidData, nearest
+
+# A longer line is no row of samples; without a limit a file without line ends would be
+# taken into memory as one.
+MAX_LINE_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Table:
+    """``inputs``: (rows, columns - 1); ``targets`` and ``lines``: one for each row."""
+
+    name: str
+    inputs: npt.NDArray[np.float64]
+    targets: list[str]
+    lines: array[int]
+    target_column: str
+
+    def place(self, row: int) -> str:
+        """File, line and column of a row's target."""
+        return f"{self.name}:{self.lines[row]}: {self.target_column}"
+
+
+def number(cell: str) -> float | None:
+    """The number a cell holds, None if it holds none. No digits grouped by underscores."""
+    try:
+        return None if "_" in cell else float(cell)
+    except ValueError:
+        return None
+
+
+def read_table(path: str, *, target: str | int, header: str, delimiter: str) -> Table:
+    """Read the whole file; raises InvalidData."""
+    file = DataFile(path)
+    if file.is_gzip():
+        raise InvalidData(f"{path}: is gzip-compressed; csv reads plain text: unpack it first")
+    with file.stream() as stream:
+        lines = _Lines(path, stream)
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
+        return _Builder(path, target, delimiter).read(_numbered(path, rows, lines), header)
+
+
+class _Lines:
+    """The lines of a file, decoded one by one, none of them too long."""
+
+    def __init__(self, path: str, stream: BinaryIO) -> None:
+        self._path = path
+        self._stream = stream
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while raw := self._stream.readline(MAX_LINE_BYTES + 1):
+            self.number += 1
+            if len(raw) > MAX_LINE_BYTES:
+                raise InvalidData(
+                    f"{self._path}:{self.number}: a line of more than {MAX_LINE_BYTES:,} bytes"
+                )
+            try:
+                yield raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise InvalidData(
+                    f"{self._path}:{self.number}: not UTF-8 text: byte {raw[error.start]:#04x} "
+                    f"at byte {error.start + 1} of the line"
+                ) from error
+
+
+def _numbered(
+    path: str, rows: Iterator[list[str]], lines: _Lines
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank, each with its line; the parser's errors told likewise."""
+    try:
+        for row in rows:
+            if len(row) > 1 or (row and row[0].strip()):
+                yield lines.number, row
+    except csv.Error as error:
+        raise InvalidData(f"{path}:{lines.number}: {error}") from error
+
+
+@final
+class _Builder:
+    """Rows of text -> a table; knows the columns from the first row."""
+
+    def __init__(self, path: str, target: str | int, delimiter: str) -> None:
+        self._path = path
+        self._wanted = target
+        self._delimiter = delimiter
+        self._names: list[str] = []
+        self._columns = 0
+        self._target = 0
+        self._values = array("d")
+        self._targets: list[str] = []
+        self._lines = array("q")
+
+    def read(self, rows: Iterator[tuple[int, list[str]]], header: str) -> Table:
+        """All rows; ``header``: auto, yes or no."""
+        line, first = next(rows, (0, []))
+        if not first:
+            raise InvalidData(f"{self._path}: there are no lines in it")
+        self._settle_columns(line, first, header)
+        if not self._names:
+            self._add(line, first)
+        for line, row in rows:
+            self._add(line, row)
+        if not self._targets:
+            raise InvalidData(f"{self._path}: a header and no samples")
+        inputs = np.frombuffer(self._values, np.float64).reshape(-1, self._columns - 1)
+        self._check_finite(inputs)
+        return Table(
+            self._path, inputs, self._targets, self._lines, self._column(self._target)
+        )  # fmt: skip
+
+    def _settle_columns(self, line: int, first: list[str], header: str) -> None:
+        """Number of columns, the target's position, and the names if line 1 is a header."""
+        self._columns = len(first)
+        place = f"{self._path}:{line}"
+        if self._columns < 2:
+            raise InvalidData(
+                f"{place}: one column, expected inputs and a target separated by "
+                f"{self._delimiter!r}; is the delimiter another one? The line begins "
+                f"{first[0][:40]!r}"
+            )
+        if isinstance(self._wanted, str):
+            count = first.count(self._wanted)
+            if count != 1:
+                hint = nearest(self._wanted, first) if count == 0 else ""
+                raise InvalidData(
+                    f"{place}: {count} columns named {self._wanted!r}, expected one{hint}"
+                )
+            self._target, self._names = first.index(self._wanted), first
+            return
+        if not -self._columns <= self._wanted < self._columns:
+            raise InvalidData(
+                f"{place}: no column {self._wanted} for the target: there are {self._columns}, "
+                f"0 to {self._columns - 1}"
+            )
+        self._target = self._wanted % self._columns
+        inputs = first[: self._target] + first[self._target + 1 :]
+        if header == "yes" or (header == "auto" and any(number(c) is None for c in inputs)):
+            self._names = first
+
+    def _add(self, line: int, row: list[str]) -> None:
+        if len(row) != self._columns:
+            raise InvalidData(
+                f"{self._path}:{line}: {len(row)} columns, expected {self._columns} as in the "
+                "first line"
+            )
+        self._targets.append(row.pop(self._target))
+        self._lines.append(line)
+        try:
+            # Grouping underscores are numbers to Python alone.
+            if "_" in "".join(row):
+                raise ValueError
+            self._values.extend(map(float, row))
+        except ValueError:
+            self._complain(line, row)
+
+    def _complain(self, line: int, row: list[str]) -> None:
+        """Name the first cell that is no number."""
+        for position, cell in enumerate(row):
+            if number(cell) is None:
+                hint = "; write decimals with a point" if "," in cell else ""
+                found = (
+                    f"{cell[:40]!r} is not a number" if cell.strip() else "the cell is empty"
+                )
+                raise InvalidData(
+                    f"{self._path}:{line}: {self._input_column(position)}: {found}{hint}"
+                ) from None
+
+    def _check_finite(self, inputs: npt.NDArray[np.float64]) -> None:
+        finite = np.isfinite(inputs)
+        if not finite.all():
+            row, position = (int(i) for i in np.argwhere(~finite)[0])
+            raise InvalidData(
+                f"{self._path}:{self._lines[row]}: {self._input_column(position)}: "
+                f"{inputs[row, position]}, expected a finite number"
+            )
+
+    def _input_column(self, position: int) -> str:
+        return self._column(position + (position >= self._target))
+
+    def _column(self, column: int) -> str:
+        """A column as messages name it: by its name, else by its position as in ``target``."""
+        if self._names:
+            return f"column {self._names[column]!r}"
+        return f"column {column} (counted from 0)"

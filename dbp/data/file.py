@@ -1,0 +1,206 @@
+"""Files of samples: opened once, checked on the descriptor, read by position. No format here.
+
+Reads by position instead of a memory map: a file that is cut while it is mapped ends the
+process with SIGBUS and no message, a short read is an error that can be told.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+import stat
+import weakref
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.errors import InvalidData, nearest
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+# Real samples compress 2 to 50 times. A file far above that is a bomb or all zeros; small
+# ones are let through whatever their ratio.
+MAX_RATIO = 200
+ALWAYS_ALLOWED_BYTES = 64 * 2**20
+
+_READ_BYTES = 4 * 2**20
+
+
+@final
+class DataFile:
+    """A regular file held open; the same bytes even where its name is given to another file."""
+
+    def __init__(self, path: str) -> None:
+        """Open it; raises InvalidData where it is missing, unreadable or no regular file."""
+        self.name = path
+        descriptor = _open(path)
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidData(f"{path}: is {_describe(status.st_mode)}, not a file of samples")
+        self.size = status.st_size
+        self._changed_at = status.st_mtime_ns
+        if self.size == 0:
+            raise InvalidData(f"{path}: the file is empty")
+
+    def read(self, offset: int, count: int) -> bytes:
+        """At most ``count`` bytes from ``offset``; fewer only at the end of the file."""
+        try:
+            return os.pread(self._descriptor, count, offset)
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def read_into(self, out: npt.NDArray[Any], offset: int) -> None:
+        """Fill a C-contiguous array from ``offset``; raises InvalidData on a short read."""
+        view = out.reshape(-1).view(np.uint8).data
+        while view:
+            try:
+                count = os.preadv(self._descriptor, [view], offset)
+            except OSError as error:
+                raise self._unreadable(error) from error
+            if count == 0:
+                raise InvalidData(
+                    f"{self.name}: cut short while in use: had {self.size:,} bytes, "
+                    f"now nothing at {offset:,}"
+                )
+            view = view[count:]
+            offset += count
+
+    def check_unchanged(self) -> None:
+        """Raise InvalidData if the file was written to since it was opened."""
+        status = os.fstat(self._descriptor)
+        if (status.st_size, status.st_mtime_ns) != (self.size, self._changed_at):
+            raise InvalidData(
+                f"{self.name}: changed while in use: had {self.size:,} bytes when opened, "
+                f"has {status.st_size:,} now; start again with a file nobody writes to"
+            )
+
+    def is_gzip(self) -> bool:
+        """Whether the content (not the name) says gzip."""
+        return self.read(0, 2) == GZIP_MAGIC
+
+    @contextmanager
+    def stream(self) -> Iterator[BinaryIO]:
+        """The file as a binary stream from its start, for parsers that want one."""
+        descriptor = os.dup(self._descriptor)
+        with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
+            stream.seek(0)
+            yield stream
+
+    def _unreadable(self, error: OSError) -> InvalidData:
+        return InvalidData(f"{self.name}: cannot be read: {error.strerror}")
+
+
+@final
+class Gunzip:
+    """The uncompressed bytes of a gzip file, read forwards; the caller sets the limit."""
+
+    def __init__(self, file: DataFile, stream: BinaryIO) -> None:
+        self._file = file
+        self._stream = gzip.GzipFile(fileobj=stream, mode="rb")
+        self.position = 0
+
+    def read(self, count: int) -> bytes:
+        """At most ``count`` bytes; fewer only at the end. Raises InvalidData on damage."""
+        parts: list[bytes] = []
+        while count > 0:
+            part = self._guarded_read(min(count, _READ_BYTES))
+            if not part:
+                break
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+    def read_into(self, out: npt.NDArray[Any], *, expected: int) -> None:
+        """Fill a C-contiguous array with all that is left; ``expected`` is the whole length."""
+        view = out.reshape(-1).view(np.uint8).data
+        while view:
+            part = self._guarded_read(min(len(view), _READ_BYTES))
+            if not part:
+                raise InvalidData(
+                    f"{self._file.name}: too short: its header announces {expected:,} bytes "
+                    f"uncompressed, found {self.position:,}"
+                )
+            view[: len(part)] = part
+            view = view[len(part) :]
+        if self._guarded_read(1):
+            raise InvalidData(
+                f"{self._file.name}: too long: its header announces {expected:,} bytes "
+                "uncompressed, found more"
+            )
+
+    def _guarded_read(self, count: int) -> bytes:
+        try:
+            part = self._stream.read(count)
+        except EOFError as error:
+            raise InvalidData(
+                f"{self._file.name}: the gzip data end too early, after {self.position:,} "
+                "bytes uncompressed; the file was cut (a broken download?)"
+            ) from error
+        except (OSError, zlib.error) as error:
+            raise InvalidData(
+                f"{self._file.name}: the gzip data are damaged after {self.position:,} bytes "
+                f"uncompressed ({error})"
+            ) from error
+        self.position += len(part)
+        return part
+
+
+@contextmanager
+def gunzip(file: DataFile) -> Iterator[Gunzip]:
+    """Open the uncompressed content of a gzip file."""
+    with file.stream() as stream:
+        yield Gunzip(file, stream)
+
+
+def check_ratio(name: str, *, stored: int, announced: int) -> None:
+    """Refuse compressed data that would grow beyond reason; raises InvalidData."""
+    if announced > max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * stored):
+        raise InvalidData(
+            f"{name}: {stored:,} compressed bytes announce {announced:,}; at most {MAX_RATIO} "
+            "times as many are accepted; store such data uncompressed"
+        )
+
+
+def _open(path: str) -> int:
+    if not path or "\0" in path:
+        raise InvalidData(f"{path!r}: not a file name")
+    try:
+        # O_NONBLOCK: opening a pipe nobody writes to must not wait for ever.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise InvalidData(_missing(Path(path))) from error
+        if error.errno == errno.EACCES:
+            raise InvalidData(f"{path}: no permission to read it") from error
+        raise InvalidData(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+def _missing(path: Path) -> str:
+    """Say what is missing, the file or its folder, and name the nearest file there is."""
+    folder = path.parent
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return f"{path}: no such file: there is no folder {folder}"
+    if path.name in names:
+        return f"{path}: a link that leads nowhere"
+    return f"{path}: no such file{nearest(path.name, names)}"
+
+
+def _describe(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something else")

@@ -1,0 +1,124 @@
+"""The ``idx`` reader: the format of MNIST, plain or gzip. Other formats do not come here.
+
+Format: two zero bytes, a type code, the number of dimensions, one big-endian 32-bit length
+each, then the numbers, big-endian (LeCun, Cortes, Burges: The MNIST database).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
+from dbp.data.dataset import DataInfo, Dataset, Reader, Shape
+from dbp.data.file import DataFile, check_ratio, gunzip
+from dbp.data.rows import MemoryRows, Rows, RowsInfo, file_rows, native
+from dbp.errors import InvalidData
+from dbp.registry import option
+
+TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+MAX_DIMENSIONS = 16
+
+
+@final
+@dataclass(frozen=True)
+class IDX(Reader):
+    """IDX files as MNIST has them, plain or gzip-compressed."""
+
+    inputs: str = option(doc="file of the inputs, samples first", file=True)
+    targets: str = option(doc="file of the targets", file=True)
+    target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
+
+    def inspect(self) -> DataInfo:
+        """Read the headers of both files."""
+        return combine(inspect_rows(self.inputs), inspect_rows(self.targets), self.target_kind)
+
+    def open(self) -> Dataset:
+        """Read both files whole; uncompressed large ones stay on disk."""
+        # Headers first: exchanged or unequal files are told before long reads.
+        self.inspect()
+        return ArrayDataset(
+            open_rows(self.inputs), open_rows(self.targets), target_kind=self.target_kind
+        )
+
+
+@dataclass(frozen=True)
+class _Header:
+    shape: Shape
+    stored: np.dtype[Any]
+    length: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of the whole file, uncompressed."""
+        return self.length + math.prod(self.shape) * self.stored.itemsize
+
+
+def inspect_rows(path: str) -> RowsInfo:
+    """Read the header alone; raises InvalidData."""
+    file = DataFile(path)
+    if file.is_gzip():
+        with gunzip(file) as content:
+            header = _parse(path, content.read(4 + 4 * MAX_DIMENSIONS))
+    else:
+        header = _plain_header(file)
+    return RowsInfo(path, header.shape, native(header.stored))
+
+
+def open_rows(path: str) -> Rows:
+    """Read and check one file; raises InvalidData."""
+    file = DataFile(path)
+    if not file.is_gzip():
+        header = _plain_header(file)
+        return file_rows(file, header.length, header.shape, header.stored)
+    with gunzip(file) as content:
+        first = content.read(4)
+        header = _parse(path, first + content.read(4 * _dimensions(path, first)))
+        check_ratio(path, stored=file.size, announced=header.total)
+        array = np.empty(header.shape, header.stored)
+        content.read_into(array, expected=header.total)
+    return MemoryRows(path, array.astype(native(header.stored), copy=False))
+
+
+def _plain_header(file: DataFile) -> _Header:
+    header = _parse(file.name, file.read(0, 4 + 4 * MAX_DIMENSIONS))
+    if file.size != header.total:
+        short = "short" if file.size < header.total else "long"
+        raise InvalidData(
+            f"{file.name}: too {short}: its header announces {header.shape} of "
+            f"{native(header.stored)}, {header.total:,} bytes in all, found {file.size:,}"
+        )
+    return header
+
+
+def _dimensions(path: str, first: bytes) -> int:
+    """The number of dimensions, after checking the first four bytes."""
+    if len(first) < 4 or first[:2] != b"\0\0":
+        raise InvalidData(
+            f"{path}: not an IDX file: it begins with {first.hex(' ')}, expected 00 00, a type "
+            "code and the number of dimensions"
+        )
+    if first[2] not in TYPES:
+        codes = ", ".join(f"{code:02x}" for code in TYPES)
+        raise InvalidData(f"{path}: unknown IDX type code {first[2]:02x}; known: {codes}")
+    if not 1 <= first[3] <= MAX_DIMENSIONS:
+        raise InvalidData(
+            f"{path}: {first[3]} dimensions, expected 1 to {MAX_DIMENSIONS}"
+        )  # fmt: skip
+    return first[3]
+
+
+def _parse(path: str, head: bytes) -> _Header:
+    count = _dimensions(path, head[:4])
+    length = 4 + 4 * count
+    if len(head) < length:
+        raise InvalidData(
+            f"{path}: the file ends within its header, after {len(head)} of {length} bytes"
+        )
+    shape = struct.unpack(f">{count}I", head[4:length])
+    return _Header(shape, np.dtype(TYPES[head[2]]), length)

@@ -1,0 +1,164 @@
+"""The ``npz`` reader: inputs and targets as two arrays of one numpy archive.
+
+The archive is read into memory; for more than that there is ``npy``. Nothing is unpacked to
+disk, and every limit is checked while bytes come, not by what the archive says of itself.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, final
+
+import numpy as np
+
+from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
+from dbp.data.dataset import DataInfo, Dataset, Reader
+from dbp.data.file import DataFile, check_ratio
+from dbp.data.npy_format import (
+    PREFIX_BYTES,
+    NpyHeader,
+    arrange,
+    check_size,
+    header_length,
+    parse_header,
+)
+from dbp.data.rows import MemoryRows, Rows, RowsInfo, native
+from dbp.errors import InvalidData, nearest
+from dbp.registry import option
+
+MAX_MEMBERS = 1024
+
+_READ_BYTES = 4 * 2**20
+_ENCRYPTED = 0x1
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+# What zipfile raises on damaged archives, found by feeding it such archives.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,  # NotImplementedError too
+    ValueError,  # UnicodeDecodeError too
+    OverflowError,
+    KeyError,
+    IndexError,
+)
+
+
+@final
+@dataclass(frozen=True)
+class NPZ(Reader):
+    """Two arrays of one .npz archive, compressed or not."""
+
+    path: str = option(doc="the archive", file=True)
+    inputs: str = option("x", doc="name of the array of inputs, samples first")
+    targets: str = option("y", doc="name of the array of targets")
+    target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
+
+    def inspect(self) -> DataInfo:
+        """Read the headers of both arrays."""
+        with _Archive.open(self.path) as archive:
+            inputs, targets = archive.inspect(self.inputs), archive.inspect(self.targets)
+        return combine(inputs, targets, self.target_kind)
+
+    def open(self) -> Dataset:
+        """Read both arrays into memory."""
+        with _Archive.open(self.path) as archive:
+            inputs, targets = archive.inspect(self.inputs), archive.inspect(self.targets)
+            combine(inputs, targets, self.target_kind)
+            return ArrayDataset(
+                archive.rows(self.inputs),
+                archive.rows(self.targets),
+                target_kind=self.target_kind,
+            )
+
+
+@final
+class _Archive:
+    """A zip archive of .npy members, open for reading."""
+
+    def __init__(self, name: str, archive: zipfile.ZipFile) -> None:
+        self._name = name
+        self._zip = archive
+        members = archive.infolist()
+        if len(members) > MAX_MEMBERS:
+            raise InvalidData(
+                f"{name}: {len(members):,} arrays in the archive; at most {MAX_MEMBERS}"
+            )
+        self._members = {member.filename: member for member in members}
+        if len(self._members) != len(members):
+            raise InvalidData(f"{name}: two arrays in the archive have the same name")
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: str) -> Iterator[_Archive]:
+        """Every damage of the archive met inside becomes InvalidData."""
+        file = DataFile(path)
+        with file.stream() as stream:
+            try:
+                with zipfile.ZipFile(stream) as archive:
+                    yield cls(path, archive)
+            except _ZIP_ERRORS as error:
+                raise InvalidData(f"{path}: the archive is damaged: {error}") from error
+
+    def inspect(self, array: str) -> RowsInfo:
+        """What the header of one array says."""
+        with self._stream(array) as (place, member, stream):
+            header = self._header(place, member, stream)
+            return RowsInfo(place, header.shape, native(header.stored))
+
+    def rows(self, array: str) -> Rows:
+        """Read one array into memory."""
+        with self._stream(array) as (place, member, stream):
+            header = self._header(place, member, stream)
+            check_ratio(place, stored=member.compress_size, announced=header.total)
+            flat = np.empty(
+                (header.total - header.length) // header.stored.itemsize, header.stored
+            )
+            view = flat.view(np.uint8).data
+            found = header.length
+            while part := stream.read(_READ_BYTES):
+                if len(part) > len(view):
+                    raise InvalidData(f"{place}: more bytes than its header announces")
+                view[: len(part)] = part
+                view = view[len(part) :]
+                found += len(part)
+            check_size(place, header, found)
+            return MemoryRows(place, arrange(flat, header))
+
+    @contextmanager
+    def _stream(self, array: str) -> Iterator[tuple[str, zipfile.ZipInfo, IO[bytes]]]:
+        member = self._members.get(f"{array}.npy") or self._members.get(array)
+        if member is None:
+            names = [name.removesuffix(".npy") for name in self._members]
+            listed = ", ".join(names[:20]) or "none"
+            raise InvalidData(
+                f"{self._name}: no array {array!r}{nearest(array, names)}; it holds: {listed}"
+            )
+        place = f"{self._name}[{array}]"
+        if member.flag_bits & _ENCRYPTED:
+            raise InvalidData(f"{place}: is encrypted, which is not read")
+        if member.compress_type not in _METHODS:
+            raise InvalidData(
+                f"{place}: compression method {member.compress_type}; "
+                "accepted: stored, deflated"
+            )
+        with self._zip.open(member) as stream:
+            yield place, member, stream
+
+    def _header(self, place: str, member: zipfile.ZipInfo, stream: IO[bytes]) -> NpyHeader:
+        prefix = stream.read(PREFIX_BYTES)
+        start, end = header_length(place, prefix)
+        head = prefix + stream.read(max(0, end - len(prefix)))
+        if len(head) < end:
+            raise InvalidData(f"{place}: the array ends within its header")
+        header = parse_header(place, head[start:end], end)
+        check_size(place, header, member.file_size)
+        return header

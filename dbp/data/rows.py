@@ -1,0 +1,143 @@
+"""Arrays whose rows are read by index, in memory or from a file. A row has no meaning here."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from dbp.data.dataset import Array, Indices, Shape
+from dbp.data.file import DataFile
+from dbp.errors import InvalidData
+
+# A larger file is read by position, row by row as asked for: every rank holds its own copy
+# of what lies in memory.
+IN_MEMORY_BYTES = 256 * 2**20
+
+_BLOCK_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class RowsInfo:
+    """What a header says: the file's name, the shape with samples first, the native dtype."""
+
+    name: str
+    shape: Shape
+    dtype: np.dtype[Any]
+
+
+class Rows(ABC):
+    """Rows of one array, by index."""
+
+    info: RowsInfo
+
+    @abstractmethod
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write these rows into ``out``, shape (len, *row), converted to its dtype."""
+
+    @abstractmethod
+    def block(self, start: int, stop: int) -> Array:
+        """Rows start .. stop-1; may be a view that must not be written to."""
+
+    def blocks(self) -> Iterator[tuple[int, Array]]:
+        """All rows in order, in pieces of a few MiB, each with the index of its first row."""
+        samples, row = self.info.shape[0], math.prod(self.info.shape[1:])
+        rows = max(1, _BLOCK_BYTES // max(1, row * self.info.dtype.itemsize))
+        for start in range(0, samples, rows):
+            yield start, self.block(start, min(start + rows, samples))
+
+
+@final
+class MemoryRows(Rows):
+    """Rows of an array in memory; not-finite numbers are refused once, here."""
+
+    def __init__(self, name: str, array: Array) -> None:
+        """``array``: (samples, *row), native byte order."""
+        self.info = RowsInfo(name, array.shape, array.dtype)
+        self._array = np.ascontiguousarray(array)
+        for start, block in self.blocks():
+            check_finite(name, block, np.arange(start, start + len(block)))
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Copy these rows; nothing is allocated if the dtypes agree."""
+        if out.dtype == self._array.dtype and out.flags.c_contiguous:
+            # mode="raise" would fill a hidden copy of `out` first; the order of an epoch
+            # never leaves the range.
+            np.take(self._array, indices, axis=0, out=out, mode="clip")
+        else:
+            np.copyto(out, self._array[indices], casting="unsafe")
+
+    def block(self, start: int, stop: int) -> Array:
+        """A view."""
+        return self._array[start:stop]
+
+
+@final
+class FileRows(Rows):
+    """Rows of an uncompressed array in C order, read from the file as they are asked for."""
+
+    def __init__(
+        self, file: DataFile, offset: int, info: RowsInfo, stored: np.dtype[Any]
+    ) -> None:
+        """``stored`` is the dtype on disk, which may be big-endian."""
+        self.info = info
+        self._file = file
+        self._offset = offset
+        self._stored = stored
+        self._row_bytes = math.prod(info.shape[1:]) * stored.itemsize
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Read these rows, neighbours in one go."""
+        self._file.check_unchanged()
+        direct = out.dtype == self._stored and out.flags.c_contiguous
+        rows = out if direct else np.empty((len(indices), *self.info.shape[1:]), self._stored)
+        positions = indices.tolist()
+        first = 0
+        while first < len(positions):
+            last = first + 1
+            while last < len(positions) and positions[last] == positions[last - 1] + 1:
+                last += 1
+            offset = self._offset + positions[first] * self._row_bytes
+            self._file.read_into(rows[first:last], offset)
+            first = last
+        check_finite(self.info.name, rows, indices)
+        if not direct:
+            np.copyto(out, rows, casting="unsafe")
+
+    def block(self, start: int, stop: int) -> Array:
+        """A fresh array."""
+        out = np.empty((stop - start, *self.info.shape[1:]), self.info.dtype)
+        self.take(np.arange(start, stop), out)
+        return out
+
+
+def check_finite(name: str, rows: Array, indices: Indices) -> None:
+    """Raise InvalidData naming the first sample that holds a NaN or an infinity."""
+    if rows.dtype.kind != "f":
+        return
+    finite = np.isfinite(rows)
+    if not finite.all():
+        place = tuple(int(i) for i in np.argwhere(~finite)[0])
+        at = f", element {list(place[1:])}" if len(place) > 1 else ""
+        raise InvalidData(
+            f"{name}: sample {indices[place[0]]}{at}: {rows[place]}, expected a finite number"
+        )
+
+
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The same type in this machine's byte order."""
+    return dtype.newbyteorder("=")
+
+
+def file_rows(file: DataFile, offset: int, shape: Shape, stored: np.dtype[Any]) -> Rows:
+    """Rows of a file whose header was read: small ones go into memory, large ones stay."""
+    info = RowsInfo(file.name, shape, native(stored))
+    if math.prod(shape) * stored.itemsize > IN_MEMORY_BYTES:
+        return FileRows(file, offset, info, stored)
+    array = np.empty(shape, stored)
+    file.read_into(array, offset)
+    return MemoryRows(file.name, array.astype(info.dtype, copy=False))
