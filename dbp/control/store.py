@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from dbp.control.record import decode_job, decode_outcome, encode_job, encode_outcome
-from dbp.control.schema import open_database
+from dbp.control.store_schema import open_database
 from dbp.control.watching import Change
 from dbp.errors import AlreadyExists, DataLoss, NotFound, ResourceExhausted, Unavailable
 from dbp.job.state import Event, EventKind, Job, RunOutcome, State, Version, advance
