@@ -26,6 +26,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+SHOWN_VIOLATIONS = 50
+
 
 class DbpError(Exception):
     """Base of all errors dbp raises on purpose; its text is meant for the user."""
@@ -37,10 +39,14 @@ class InvalidInput(DbpError):
 
 @dataclass(frozen=True)
 class Violation:
-    """One broken rule: the field's path (``model.layers[2].units``) and what is wrong."""
+    """One broken rule: the field's path (``model.layers[2].units``) and what is wrong.
+
+    ``line`` is the field's line in the spec file, counted from 1; 0 where it is not known.
+    """
 
     path: str
     message: str
+    line: int = 0
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
@@ -52,12 +58,21 @@ class InvalidSpec(InvalidInput):
     def __init__(self, violations: Iterable[Violation], source: str = "") -> None:
         self.violations: tuple[Violation, ...] = tuple(violations)
         self.source = source
-        head = f"{source}: " if source else ""
-        if len(self.violations) == 1:
-            super().__init__(f"{head}{self.violations[0]}")
-        else:
-            lines = "".join(f"\n  {violation}" for violation in self.violations)
-            super().__init__(f"{head}{len(self.violations)} problems{lines}")
+        super().__init__(_spec_text(self.violations, source))
+
+
+def _spec_text(violations: Sequence[Violation], source: str) -> str:
+    """``job.toml:12: path: message``, or a count and one line for each violation."""
+    if len(violations) == 1:
+        only = violations[0]
+        line = f":{only.line}" if only.line else ""
+        return f"{source}{line}: {only}" if source else str(only)
+    lines = [f"line {v.line}: {v}" if v.line else str(v) for v in violations[:SHOWN_VIOLATIONS]]
+    hidden = len(violations) - len(lines)
+    if hidden:
+        lines.append(f"... and {hidden} more")
+    head = f"{source}: " if source else ""
+    return f"{head}{len(violations)} problems" + "".join(f"\n  {line}" for line in lines)
 
 
 class InvalidData(InvalidInput):
@@ -114,5 +129,11 @@ class TrainingFailed(DbpError):
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """Return ``", did you mean 'adam'?"`` for the closest known name, or ``""``."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.6)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def alternatives(name: str, known: Sequence[str], title: str) -> str:
+    """Return ``", did you mean 'adam'? installed: adam, sgd"`` or ``"; installed: adam, sgd"``."""
+    hint = nearest(name, known)
+    return f"{hint or ';'} {title}: {', '.join(known) or 'none'}"

@@ -1,4 +1,4 @@
-"""Components by (group, kind), found through entry points. It builds and describes; it judges nothing.
+"""Components by (group, kind), found through entry points. It describes; it judges nothing.
 
 A component (layer, loss, optimizer, schedule, initializer, metric, reader) is a frozen
 dataclass whose fields are its options and their defaults. Built-ins and plug-ins are
@@ -8,6 +8,7 @@ what is *installed*, never a module path or a file.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -16,7 +17,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from dbp.errors import InvalidSpec, Violation, nearest
+from dbp.errors import InvalidSpec, Violation, alternatives
 
 GROUPS = ("layers", "losses", "metrics", "initializers", "optimizers", "schedules", "readers")
 
@@ -85,21 +86,39 @@ def component_class(group: Group, kind: str) -> type[Any]:
             [
                 Violation(
                     "kind",
-                    f"unknown {kind!r}{nearest(kind, list(points))}; "
-                    f"installed {group}: {', '.join(points) or 'none'}",
+                    f"unknown {kind[:64]!a}"
+                    + alternatives(kind, list(points), f"installed {group}"),
                 )
             ]
         )
-    loaded: type[Any] = points[kind].load()
+    try:
+        loaded = points[kind].load()
+    except (ImportError, AttributeError) as error:
+        raise _unusable(group, kind, f"cannot be loaded ({error})") from error
+    if not (isinstance(loaded, type) and dataclasses.is_dataclass(loaded)):
+        raise _unusable(group, kind, "is no dataclass")
     return loaded
 
 
+def _unusable(group: Group, kind: str, why: str) -> InvalidSpec:
+    point = entry_points(group)[kind]
+    package = f" of package {point.dist.name}" if point.dist else ""
+    text = f"{kind!r} is installed as {point.value}{package}, but {why}"
+    return InvalidSpec([Violation("kind", text)])
+
+
 def kind_of(group: Group, component: object) -> str:
-    """The kind under which a component's class is registered."""
-    for kind in kinds(group):
-        if component_class(group, kind) is type(component):
+    """The kind under which a component's class is registered; LookupError if under none."""
+    wanted = type(component)
+    target = f"{wanted.__module__}:{wanted.__qualname__}"
+    for kind, point in entry_points(group).items():
+        if point.value == target:
             return kind
-    raise LookupError(f"{type(component).__name__} is not registered in dbp.{group}")
+    for kind in kinds(group):  # a plug-in may register a name that its package re-exports
+        with contextlib.suppress(InvalidSpec):
+            if component_class(group, kind) is wanted:
+                return kind
+    raise LookupError(f"{wanted.__name__} is not registered in dbp.{group}")
 
 
 def describe(group: Group, component: Any) -> dict[str, Any]:
@@ -128,3 +147,106 @@ def accepts_none(annotation: Any) -> bool:
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         return type(None) in typing.get_args(annotation)
     return annotation is type(None)
+
+
+def union_arms(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a union other than None; the annotation itself if it is none."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return tuple(arm for arm in typing.get_args(annotation) if arm is not type(None))
+    return (annotation,)
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def type_words(annotation: Any) -> str:
+    """What a value of this annotation is, for people: "a whole number or a text"."""
+    return " or ".join(_arm_words(arm) for arm in union_arms(annotation))
+
+
+def _arm_words(arm: Any) -> str:
+    arguments = typing.get_args(arm)
+    if typing.get_origin(arm) is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if typing.get_origin(arm) is tuple:
+        words = _WORDS.get(arguments[0], str(arguments[0])).removeprefix("a ")
+        if words != "true or false":
+            words += "s"
+        return f"a list of {words}" if Ellipsis in arguments else f"{len(arguments)} {words}"
+    return _WORDS.get(arm, "a table")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionInfo:
+    """One option for people: ``default`` is None where it is required or may be left out."""
+
+    name: str
+    type: str
+    required: bool
+    default: Any
+    limits: str
+    doc: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ComponentInfo:
+    """One kind for people; ``problem`` says why it cannot be used, else it is empty."""
+
+    group: str
+    kind: str
+    doc: str
+    options: tuple[OptionInfo, ...] = ()
+    problem: str = ""
+
+
+def catalogue() -> list[ComponentInfo]:
+    """Every installed kind of every group with its options; damaged plug-ins say why."""
+    return [
+        _component_info(group, kind)
+        for group in typing.get_args(Group)
+        for kind in kinds(group)
+    ]
+
+
+def _component_info(group: Group, kind: str) -> ComponentInfo:
+    try:
+        component = component_class(group, kind)
+    except InvalidSpec as error:
+        return ComponentInfo(group, kind, "", problem=error.violations[0].message)
+    doc = (component.__doc__ or "").strip().partition("\n")[0]
+    types_ = field_types(component)
+    options = tuple(
+        _option_info(f, types_[f.name]) for f in dataclasses.fields(component) if f.init
+    )
+    return ComponentInfo(group, kind, doc, options)
+
+
+def _option_info(field: dataclasses.Field[Any], annotation: Any) -> OptionInfo:
+    group: Group | None = field.metadata.get("group")
+    default = None if field.default is dataclasses.MISSING else field.default
+    if group is not None and default is not None:
+        default = describe(group, default)
+    required = (
+        field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    )
+    return OptionInfo(
+        name=field.name,
+        type=f"a kind of dbp.{group}" if group else type_words(annotation),
+        required=required,
+        default=list(default) if isinstance(default, tuple) else default,
+        limits=limit_words(field.metadata),
+        doc=str(field.metadata.get("doc", "")),
+    )
+
+
+_LIMITS = (("minimum", ">="), ("above", ">"), ("maximum", "<="), ("below", "<"))
+
+
+def limit_words(limits: Mapping[str, Any]) -> str:
+    """The limits of an option for people: ">= 0 and < 1", or "" where there are none."""
+    words = [
+        f"{sign} {limits[key]:.16g}" for key, sign in _LIMITS if limits.get(key) is not None
+    ]
+    if limits.get("choices"):
+        words.append(f"one of {', '.join(limits['choices'])}")
+    return " and ".join(words)

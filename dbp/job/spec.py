@@ -23,9 +23,7 @@ class Component:
     """A component by kind, with the options given (defaults live in its class)."""
 
     kind: str
-    options: Mapping[str, Any] = dataclasses.field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    options: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -88,10 +86,15 @@ class TrainSpec:
     """The loop: mini-batches, length, numerics."""
 
     batch_size: int = option(
-        128, doc="samples of one global mini-batch, whatever the number of workers", minimum=1
+        128,
+        doc="samples of one global mini-batch, whatever the number of workers",
+        minimum=1,
+        maximum=2**31 - 1,
     )
-    epochs: int | None = option(None, doc="passes over the training set", minimum=1)
-    steps: int | None = option(None, doc="synchronized updates", minimum=1)
+    epochs: int | None = option(
+        None, doc="passes over the training set", minimum=1, maximum=10**9
+    )
+    steps: int | None = option(None, doc="synchronized updates", minimum=1, maximum=10**12)
     dtype: Literal["float32", "float64"] = option("float32", doc="type of all parameters")
     numerics: Literal["fast", "exact"] = option(
         "fast",
@@ -118,7 +121,9 @@ class PublishSpec:
     """When the live parameters become a new version."""
 
     every_steps: int | None = option(None, doc="steps between versions", minimum=1)
-    every_seconds: float | None = option(2.0, doc="seconds between versions", above=0.0)
+    every_seconds: float | None = option(
+        None, doc="seconds between versions; 2 where every_steps is left out too", above=0.0
+    )
     keep: int = option(4, doc="newest versions kept", minimum=1, maximum=10_000)
 
 

@@ -98,7 +98,7 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the service keeps it. Times are Unix seconds; ``spec`` is the resolved document."""
+    """A job as the service keeps it: Unix seconds, ``spec`` the resolved document."""
 
     id: str
     spec: Mapping[str, Any]

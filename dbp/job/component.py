@@ -1,0 +1,209 @@
+"""Components built from what a spec says of them, every violation noted. It reads no data.
+
+The class comes from the registry, the options are judged by the class's own fields, nested
+components likewise, and rules over several options by its ``__post_init__``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dbp.errors import InvalidSpec, Violation
+from dbp.job.fields import INVALID, at, plain_problem, read_fields, shown
+from dbp.job.spec import Component, Holdout, JobSpec
+from dbp.registry import Group, component_class, field_types, kinds, union_arms
+
+MAX_LAYERS = 1000
+
+
+def table_of(value: Any) -> Any:
+    """A component as the table of a document; whatever is none is left as it is."""
+    if isinstance(value, Component):
+        return {"kind": value.kind, **value.options}
+    if isinstance(value, str):
+        return {"kind": value}
+    return value
+
+
+def build_component(
+    group: Group, value: Any, path: str, violations: list[Violation]
+) -> Any | None:
+    """The component that a Component, a table or a bare kind describes, or None.
+
+    All that is wrong with it is added to ``violations``, paths beginning with ``path``.
+    """
+    return _build(group, table_of(value), None, path, violations)
+
+
+def _build(
+    group: Group, table: Any, shorthand: str | None, path: str, violations: list[Violation]
+) -> Any | None:
+    if table is INVALID:
+        return None
+    if shorthand is not None and isinstance(table, int | float) and not isinstance(table, bool):
+        first = dataclasses.fields(component_class(group, shorthand))[0].name
+        table = {"kind": shorthand, first: table}
+    problem = kind_problem(group, table, path)
+    if problem is not None:
+        violations.append(problem)
+        return None
+    try:
+        cls = component_class(group, table["kind"])
+    except InvalidSpec as error:
+        violations.extend(Violation(at(path, v.path), v.message) for v in error.violations)
+        return None
+    options = {name: value for name, value in table.items() if name != "kind"}
+    before = len(violations)
+    values = _read_options(cls, options, path, violations)
+    if len(violations) > before or any(name not in values for name in options):
+        return None
+    return _construct(cls, {**_float_defaults(cls), **values}, path, violations)
+
+
+def kind_problem(group: Group, table: Any, path: str) -> Violation | None:
+    """What keeps a value from naming a kind at all, or None."""
+    if not isinstance(table, Mapping):
+        problem = f"must be a kind or a table with a kind, got {shown(table)}"
+    elif "kind" not in table:
+        path, problem = at(path, "kind"), "is required"
+    elif not isinstance(table["kind"], str) or plain_problem(table["kind"]):
+        path, problem = at(path, "kind"), f"must name a kind, got {shown(table['kind'])}"
+    else:
+        return None
+    return Violation(path, f"{problem}; installed {group}: {', '.join(kinds(group)) or 'none'}")
+
+
+def _read_options(
+    cls: type[Any], options: Mapping[str, Any], path: str, violations: list[Violation]
+) -> dict[str, Any]:
+    def read_nested(field: dataclasses.Field[Any], _: Any, value: Any, where: str) -> Any:
+        shorthand = field.metadata.get("shorthand")
+        nested = _build(field.metadata["group"], table_of(value), shorthand, where, violations)
+        return INVALID if nested is None else nested
+
+    return read_fields(cls, options, path, violations, read_special=read_nested)
+
+
+def _float_defaults(cls: type[Any]) -> dict[str, float]:
+    """Whole-number defaults of fractional options as floats: one digest, however written."""
+    annotations = field_types(cls)
+    return {
+        field.name: float(field.default)
+        for field in dataclasses.fields(cls)
+        if type(field.default) is int
+        and float in (arms := union_arms(annotations[field.name]))
+        and int not in arms
+    }
+
+
+def _construct(
+    cls: type[Any], values: dict[str, Any], path: str, violations: list[Violation]
+) -> Any | None:
+    try:
+        return cls(**values)
+    except ValueError as error:
+        name, colon, message = str(error).partition(": ")
+        known = {field.name for field in dataclasses.fields(cls)}
+        if colon and name in known:
+            violations.append(Violation(at(path, name), message))
+        else:
+            violations.append(Violation(path, str(error)))
+        return None
+
+
+@dataclass(frozen=True)
+class BuiltLayer:
+    """A layer at its position, and where in the spec it was written."""
+
+    layer: Any
+    kind: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Components:
+    """All components of a spec; None stands for one that could not be built."""
+
+    layers: tuple[BuiltLayer | None, ...]
+    loss: Any
+    metrics: tuple[tuple[str, Any], ...]
+    optimizer: Any
+    train: Any
+    validation: Any
+    test: Any
+
+
+def build_components(spec: JobSpec, violations: list[Violation]) -> Components:
+    """Build everything a spec names; a field that is None (or a hold-out) is passed over."""
+
+    def build(group: Group, value: Any, path: str) -> Any | None:
+        if value is None or isinstance(value, Holdout):
+            return None
+        return build_component(group, value, path, violations)
+
+    data, model = spec.data, spec.model
+    loss = build("losses", model.loss, "model.loss") if model else None
+    return Components(
+        layers=_build_layers(model.layers, violations) if model and model.layers else (),
+        loss=loss,
+        metrics=_build_metrics(model.metrics, loss, violations) if model else (),
+        optimizer=build("optimizers", spec.optimizer, "optimizer"),
+        train=build("readers", data.train, "data.train") if data else None,
+        validation=build("readers", data.validation, "data.validation") if data else None,
+        test=build("readers", data.test, "data.test") if data else None,
+    )
+
+
+def _build_layers(
+    layers: tuple[Component | None, ...], violations: list[Violation]
+) -> tuple[BuiltLayer | None, ...]:
+    """The layers, each ``activation`` inside one expanded into a layer of its own."""
+    built: list[BuiltLayer | None] = []
+    for index, component in enumerate(layers):
+        if component is not None:
+            path = f"model.layers[{index}]"
+            table = dict(table_of(component))
+            activation = table.pop("activation", None) if _takes_activation(table) else None
+            built.append(_build_layer(table, path, violations))
+            if activation is not None:
+                built.append(_build_layer(activation, at(path, "activation"), violations))
+    if len(built) > MAX_LAYERS:
+        message = f"must be at most {MAX_LAYERS} layers, activations counted, got {len(built)}"
+        violations.append(Violation("model.layers", message))
+    return tuple(built)
+
+
+def _takes_activation(table: Mapping[str, Any]) -> bool:
+    """Whether ``activation`` is the shorthand, and no option of the layer itself."""
+    try:
+        cls = component_class("layers", table["kind"])
+    except InvalidSpec:
+        return True
+    return all(field.name != "activation" for field in dataclasses.fields(cls))
+
+
+def _build_layer(table: Any, path: str, violations: list[Violation]) -> BuiltLayer | None:
+    table = table_of(table)
+    layer = build_component("layers", table, path, violations)
+    return None if layer is None else BuiltLayer(layer, table["kind"], path)
+
+
+def _build_metrics(
+    metrics: tuple[Component | None, ...] | None, loss: Any, violations: list[Violation]
+) -> tuple[tuple[str, Any], ...]:
+    """The metrics as (kind, metric); left out: those that fit the loss."""
+    if metrics is None:
+        names = () if loss is None else loss.default_metrics()
+        metrics = tuple(Component(name) for name in names)
+    built = []
+    for index, component in enumerate(metrics):
+        path = f"model.metrics[{index}]"
+        if component is None:
+            continue
+        metric = build_component("metrics", component, path, violations)
+        if metric is not None:
+            built.append((component.kind, metric))
+    return tuple(built)

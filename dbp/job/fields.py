@@ -1,0 +1,238 @@
+"""Values of a document checked against dataclass fields: types, limits, known names.
+
+The one place that judges a single value, for the spec's own fields and for the options of
+components alike. It builds nothing and knows no component.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+
+from dbp.errors import Violation, alternatives
+from dbp.registry import field_types, limit_words, type_words, union_arms
+
+MAX_TEXT: Final = 4096
+MAX_INTEGER: Final = 2**63 - 1
+MAX_DEPTH: Final = 16
+MAX_UNKNOWN: Final = 20
+
+# What a check answers after it has noted a violation.
+INVALID: Final = object()
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def at(path: str, key: str) -> str:
+    """The path of a field in a table; unusual keys are quoted, escaped and cut."""
+    name = key if _BARE_KEY.fullmatch(key) else ascii(key[:64])
+    return f"{path}.{name}" if path else name
+
+
+def shown(value: Any) -> str:
+    """A value for a message, with its type where that is the point; never long."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() if abs(value) > 10**30:
+            return f"a whole number of {value.bit_length()} bits"
+        case int() | float():
+            return repr(value)
+        case str():
+            return ascii(value) if len(value) <= 60 else f"{value[:60]!a}... (a text)"
+        case None:
+            return "null"
+        case dict():
+            return "a table"
+        case list() | tuple():
+            return f"a list of {len(value)}"
+    return f"a {type(value).__name__}"
+
+
+def read_fields(
+    cls: type[Any],
+    table: Mapping[str, Any],
+    path: str,
+    violations: list[Violation],
+    *,
+    read_special: Callable[[dataclasses.Field[Any], Any, Any, str], Any],
+) -> dict[str, Any]:
+    """The valid fields of a table as ``cls`` wants them; the rest become violations.
+
+    A field that is a component or a dataclass goes to ``read_special(field, annotation,
+    value, path)``, which answers INVALID after noting why.
+    """
+    annotations = field_types(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    _note_unknown(table, list(fields), path, violations)
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        where = at(path, name)
+        if name not in table:
+            if _required(field):
+                doc = field.metadata.get("doc")
+                violations.append(
+                    Violation(where, f"is required ({doc})" if doc else "is required")
+                )
+            continue
+        annotation = annotations[name]
+        if field.metadata.get("group") or any(
+            map(dataclasses.is_dataclass, union_arms(annotation))
+        ):
+            value = read_special(field, annotation, table[name], where)
+        else:
+            value = read_value(table[name], annotation, field.metadata, where, violations)
+        if value is not INVALID:
+            values[name] = value
+    return values
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _note_unknown(
+    table: Mapping[str, Any], known: list[str], path: str, violations: list[Violation]
+) -> None:
+    unknown = [name for name in table if name not in known]
+    for name in unknown[:MAX_UNKNOWN]:
+        message = f"unknown field{alternatives(name, known, 'known')}"
+        violations.append(Violation(at(path, name), message))
+    if len(unknown) > MAX_UNKNOWN:
+        more = len(unknown) - MAX_UNKNOWN
+        violations.append(Violation(path, f"{more} more unknown fields"))
+
+
+def read_value(
+    value: Any,
+    annotation: Any,
+    limits: Mapping[str, Any],
+    path: str,
+    violations: list[Violation],
+) -> Any:
+    """The value in the annotation's type and within its limits, or INVALID.
+
+    Strict: true is no number, "3" is no 3; a whole number is taken where any number is
+    wanted. INVALID itself stays so, its violation having been noted.
+    """
+    if value is INVALID:
+        return INVALID
+    arm = _fitting_arm(value, union_arms(annotation))
+    if arm is None:
+        return _invalid(
+            path, f"must be {type_words(annotation)}, got {shown(value)}", violations
+        )
+    if typing.get_origin(arm) is tuple:
+        return _read_list(value, arm, limits, path, violations)
+    problem = plain_problem(value)
+    if problem is None and typing.get_origin(arm) is Literal:
+        allowed = [str(word) for word in typing.get_args(arm)]
+        problem = _choice_problem(value, allowed)
+    elif problem is None:
+        problem = _limit_problem(value, limits)
+        value = float(value) + 0.0 if arm is float else value  # + 0.0: no negative zero
+    return value if problem is None else _invalid(path, problem, violations)
+
+
+def _invalid(path: str, message: str, violations: list[Violation]) -> Any:
+    violations.append(Violation(path, message))
+    return INVALID
+
+
+def _fitting_arm(value: Any, arms: tuple[Any, ...]) -> Any:
+    """The alternative that takes the value: its exact type first, then int as float."""
+    for arm in arms:
+        origin = typing.get_origin(arm)
+        exact = arm in (bool, int, float, str) and type(value) is arm
+        word = origin is Literal and isinstance(value, str)
+        if exact or word or (origin is tuple and isinstance(value, list | tuple)):
+            return arm
+    return float if float in arms and type(value) is int else None
+
+
+def _read_list(
+    value: Any, arm: Any, limits: Mapping[str, Any], path: str, violations: list[Violation]
+) -> Any:
+    arguments = typing.get_args(arm)
+    if Ellipsis in arguments:
+        wanted = [arguments[0]] * len(value)
+    elif len(value) != len(arguments):
+        return _invalid(path, f"must be {type_words(arm)}, got {len(value)}", violations)
+    else:
+        wanted = list(arguments)
+    items = [
+        read_value(item, kind, limits, f"{path}[{i}]", violations)
+        for i, (item, kind) in enumerate(zip(value, wanted, strict=True))
+    ]
+    return INVALID if any(item is INVALID for item in items) else tuple(items)
+
+
+def _choice_problem(value: str, allowed: list[str]) -> str | None:
+    if value in allowed:
+        return None
+    return f"unknown {shown(value)}{alternatives(value, allowed, 'allowed')}"
+
+
+def _limit_problem(value: Any, limits: Mapping[str, Any]) -> str | None:
+    if isinstance(value, str):
+        choices = limits.get("choices")
+        return _choice_problem(value, list(choices)) if choices else None
+    if isinstance(value, bool):
+        return None
+    low, above = limits.get("minimum"), limits.get("above")
+    high, below = limits.get("maximum"), limits.get("below")
+    outside = (
+        (low is not None and value < low)
+        or (above is not None and value <= above)
+        or (high is not None and value > high)
+        or (below is not None and value >= below)
+    )
+    return f"must be {limit_words(limits)}, got {shown(value)}" if outside else None
+
+
+def plain_problem(value: Any) -> str | None:
+    """What is wrong with a single value wherever it stands, or None."""
+    match value:
+        case bool():
+            return None
+        case int():
+            if not -MAX_INTEGER <= value <= MAX_INTEGER:
+                return f"must be smaller than 2**63 in size, got {shown(value)}"
+        case float():
+            if not math.isfinite(value):
+                return f"must be finite, got {value!r}"
+        case str():
+            if len(value) > MAX_TEXT:
+                return f"must have at most {MAX_TEXT} characters, got {len(value)}"
+            if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+                return f"must be text without NUL and lone surrogates, got {shown(value)}"
+        case _:
+            return f"must be a number, a text, a list or a table, got {shown(value)}"
+    return None
+
+
+def read_plain(value: Any, path: str, violations: list[Violation], depth: int = 0) -> Any:
+    """A deep copy of a component's option, still unjudged by its class.
+
+    What no option can be (NaN, null, ...) is noted, and INVALID stands in its place.
+    """
+    if depth > MAX_DEPTH:
+        return _invalid(path, f"tables and lists nested deeper than {MAX_DEPTH}", violations)
+    if isinstance(value, Mapping):
+        return {
+            str(key): read_plain(item, at(path, str(key)), violations, depth + 1)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [
+            read_plain(item, f"{path}[{i}]", violations, depth + 1)
+            for i, item in enumerate(value)
+        ]
+    problem = plain_problem(value)
+    if problem is not None:
+        return _invalid(path, problem, violations)
+    return value + 0.0 if isinstance(value, float) else value

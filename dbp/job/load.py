@@ -1,0 +1,137 @@
+"""Spec files, TOML or JSON, to job specs. It judges the file; ``dbp.job.decode`` the fields."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from dbp.errors import InvalidFile, InvalidSpec, nearest
+from dbp.job.decode import decode, encode
+from dbp.job.fields import shown
+from dbp.job.files import expand_files
+from dbp.job.locate import with_lines
+from dbp.job.spec import JobSpec
+
+__all__ = ["decode", "encode", "load_file", "located"]
+
+MAX_FILE_BYTES: Final = 2**20
+
+_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_DUPLICATE = re.compile(
+    r"Cannot (overwrite a value|declare .* twice|mutate immutable namespace)"
+)
+
+
+def load_file(path: str | os.PathLike[str]) -> JobSpec:
+    """The spec in a .toml or .json file; raises InvalidFile or InvalidSpec.
+
+    ``${VAR}`` in file options is expanded from the environment, and they are made absolute
+    against the folder of the spec.
+    """
+    source = os.fspath(path)
+    document = _parser(source)(_read_text(source), source)
+    with located(source):
+        problems = expand_files(document, Path(source).absolute().parent, os.environ)
+        return decode(document, source, problems)
+
+
+@contextlib.contextmanager
+def located(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file, and the lines where they are certain, in an InvalidSpec from inside."""
+    try:
+        yield
+    except InvalidSpec as error:
+        source = os.fspath(path)
+        text = _read_text(source) if source.lower().endswith(".toml") else ""
+        raise InvalidSpec(with_lines(error.violations, text), source) from error
+
+
+def _parser(source: str) -> Callable[[str, str], Any]:
+    suffix = Path(source).suffix.lower()
+    if suffix == ".toml":
+        return _parse_toml
+    if suffix == ".json":
+        return _parse_json
+    raise InvalidFile(
+        f"{source}: a spec is a .toml or a .json file, got {suffix or 'no suffix'}"
+    )
+
+
+def _read_text(source: str) -> str:
+    try:
+        info = Path(source).stat()
+        if stat.S_ISDIR(info.st_mode):
+            raise InvalidFile(f"{source}: is a folder; name the spec file in it")
+        if not stat.S_ISREG(info.st_mode):
+            raise InvalidFile(f"{source}: is no regular file")
+        with Path(source).open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise InvalidFile(f"{source}: no such file{_nearest_file(source)}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidFile(f"{ascii(source)[1:-1]}: cannot be read: {reason}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise InvalidFile(f"{source}: too large for a spec: over {MAX_FILE_BYTES} bytes")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InvalidFile(f"{source}:{line}: not UTF-8 text (byte {error.start})") from error
+    if not text.strip():
+        raise InvalidFile(f"{source}: is empty")
+    return text
+
+
+def _nearest_file(source: str) -> str:
+    path = Path(source)
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return f"; there is no folder {path.parent} either"
+    return nearest(path.name, names)
+
+
+def _parse_toml(text: str, source: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = _TOML_PLACE.search(str(error))
+        message = str(error)[: place.start()] if place else str(error)
+        if _DUPLICATE.match(message):
+            message = f"duplicate key or table ({message})"
+        if place and place[1]:
+            where = f"{place[1]}:{place[2]}"
+        else:
+            where, message = str(text.count("\n") + 1), f"{message} at the end of the file"
+        raise InvalidFile(f"{source}:{where}: {message}") from error
+    except RecursionError as error:
+        raise InvalidFile(f"{source}: tables and lists are nested too deep") from error
+    except ValueError as error:  # a number of thousands of digits, a date that is none
+        raise InvalidFile(f"{source}: {error}") from error
+
+
+def _parse_json(text: str, source: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in table:
+                raise InvalidFile(f"{source}: duplicate key {shown(name)}")
+            table[name] = value
+        return table
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise InvalidFile(f"{source}:{error.lineno}:{error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise InvalidFile(f"{source}: tables and lists are nested too deep") from error
+    except ValueError as error:
+        raise InvalidFile(f"{source}: {error}") from error

@@ -1,0 +1,106 @@
+"""Lines of fields in a TOML text, found by asking the parser. It never guesses."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from dbp.errors import Violation
+
+MAX_TEXT = 65_536  # in longer specs nobody looks for lines
+MAX_PROBES = 200
+_PROBE = "dbp-locator-probe"
+_STEP = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]")
+
+_Path = tuple[str | int, ...]
+
+
+def with_lines(violations: Iterable[Violation], text: str) -> list[Violation]:
+    """The violations with the line of each field, where the text leaves no doubt."""
+    document = tomllib.loads(text) if text and len(text) <= MAX_TEXT else None
+    located = []
+    probes = MAX_PROBES
+    for violation in violations:
+        line = 0
+        if document is not None and not violation.line and probes > 0:
+            line, used = _line_of(violation.path, text, document)
+            probes -= used
+        located.append(replace(violation, line=line or violation.line))
+    return located
+
+
+def _line_of(path: str, text: str, document: dict[str, Any]) -> tuple[int, int]:
+    """The line and how often the parser was asked; line 0 where it is not known."""
+    steps = _existing(_steps(path), document)
+    if not steps:
+        return 0, 0
+    if isinstance(steps[-1], int):  # an element has no key: take the first one in it
+        element = _at(document, steps)
+        if not isinstance(element, dict) or not element:
+            return 0, 0
+        steps = (*steps, next(iter(element)))
+    return _probe(steps, text, document)
+
+
+def _steps(path: str) -> _Path:
+    """``model.layers[2].units`` as ("model", "layers", 2, "units"); () for unusual keys."""
+    matches = list(_STEP.finditer(path))
+    if "".join(match[0] for match in matches) != path:
+        return ()
+    return tuple(match[1] if match[1] is not None else int(match[2]) for match in matches)
+
+
+def _existing(steps: _Path, document: Any) -> _Path:
+    """The part of a path that the document has: a missing field is told by its table."""
+    for index, step in enumerate(steps):
+        found = (
+            (isinstance(document, dict) and step in document)
+            or (isinstance(document, list) and isinstance(step, int) and step < len(document))
+        )  # fmt: skip
+        if not found:
+            return steps[:index]
+        document = document[step]
+    return steps
+
+
+def _at(document: Any, steps: _Path) -> Any:
+    for step in steps:
+        document = document[step]
+    return document
+
+
+def _probe(steps: _Path, text: str, document: dict[str, Any]) -> tuple[int, int]:
+    """Rename each occurrence of the key and parse: the right one renames this very field."""
+    key = str(steps[-1])
+    wanted = _renamed(document, steps)
+    asked = 0
+    for match in re.finditer(rf"(?<![A-Za-z0-9_-]){re.escape(key)}(?![A-Za-z0-9_-])", text):
+        if asked == MAX_PROBES:
+            break
+        asked += 1
+        candidate = f"{text[: match.start()]}{_PROBE}{text[match.end() :]}"
+        try:
+            found = tomllib.loads(candidate)
+        except ValueError:
+            continue
+        if repr(found) == repr(wanted):  # not ==, for which NaN is no NaN
+            return text.count("\n", 0, match.start()) + 1, asked
+    return 0, asked
+
+
+def _renamed(document: Any, steps: _Path) -> Any:
+    """A copy of the document with the key at the end of the path renamed in its place."""
+    head, rest = steps[0], steps[1:]
+    if isinstance(document, list):
+        return [
+            _renamed(item, rest) if index == head else item
+            for index, item in enumerate(document)
+        ]
+    if not rest:
+        return {(_PROBE if key == head else key): item for key, item in document.items()}
+    return {
+        key: _renamed(item, rest) if key == head else item for key, item in document.items()
+    }

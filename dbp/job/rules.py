@@ -1,0 +1,83 @@
+"""Rules over several fields of a spec: the last part of its validation. It builds nothing."""
+
+from __future__ import annotations
+
+import re
+
+from dbp.errors import Violation, alternatives
+from dbp.job.component import Components
+from dbp.job.fields import shown
+from dbp.job.spec import JobSpec
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_TARGETS = {"class": "class labels (whole numbers)", "values": "values (floats)"}
+
+
+def cross_field_violations(spec: JobSpec, built: Components) -> list[Violation]:
+    """Rules over several fields, for a spec whose single fields are valid."""
+    train = spec.train
+    violations = []
+    if not _NAME.fullmatch(spec.name):
+        message = (
+            "must be 1 to 63 lower-case letters, digits and dashes, with a letter or a digit "
+            f"at both ends, got {shown(spec.name)}"
+        )
+        violations.append(Violation("name", message))
+    if train.epochs is None and train.steps is None:
+        message = "needs epochs or steps: how long to train (both: whichever ends first)"
+        violations.append(Violation("train", message))
+    if train.numerics == "exact" and train.batch_size < train.lanes:
+        message = (
+            f"must be >= lanes ({train.lanes}) in exact numerics, got {train.batch_size}; "
+            "larger mini-batches or fewer lanes"
+        )
+        violations.append(Violation("train.batch_size", message))
+    kinds = [kind for kind, _ in built.metrics]
+    for index, kind in enumerate(kinds):
+        if kind in kinds[:index]:
+            violations.append(Violation(f"model.metrics[{index}]", f"{kind!r} is there twice"))
+    return violations + _metric_violations(built) + _stop_violations(spec, kinds, built)
+
+
+def _metric_violations(built: Components) -> list[Violation]:
+    """Metrics must judge the targets the loss learns from."""
+    if built.loss is None:
+        return []
+    wanted = built.loss.target_kind()
+    return [
+        Violation(
+            f"model.metrics[{index}]",
+            f"{kind!r} judges {target_words(metric.target_kind())}, "
+            f"but the loss learns from {target_words(wanted)}",
+        )
+        for index, (kind, metric) in enumerate(built.metrics)
+        if metric.target_kind() != wanted
+    ]
+
+
+def _stop_violations(spec: JobSpec, kinds: list[str], built: Components) -> list[Violation]:
+    stop = spec.train.stop
+    if stop is None:
+        return []
+    violations = []
+    if stop.patience is None and stop.target is None:
+        message = "needs patience or target, or it would never stop anything"
+        violations.append(Violation("train.stop", message))
+    names = ["loss", *kinds]
+    known = [f"{part}_{name}" for part in ("training", "validation") for name in names]
+    if stop.metric not in known:
+        message = f"unknown {shown(stop.metric)}" + alternatives(stop.metric, known, "known")
+        if built.loss is not None:  # an unbuilt loss would hide the metrics that fit it
+            violations.append(Violation("train.stop.metric", message))
+    elif stop.metric.startswith("validation_") and spec.data.validation is None:
+        message = (
+            f"{stop.metric} needs a validation set: add data.validation, "
+            "for instance validation = { fraction = 0.1 }"
+        )
+        violations.append(Violation("train.stop.metric", message))
+    return violations
+
+
+def target_words(kind: str) -> str:
+    """A kind of targets for people."""
+    return _TARGETS.get(kind, kind)

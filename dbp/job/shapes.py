@@ -1,0 +1,102 @@
+"""Shapes through the model and the data's fit to it, before any array is allocated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from dbp.errors import InvalidSpec, Violation
+from dbp.job.resolved import ResolvedSpec
+from dbp.job.rules import target_words
+
+MAX_PARAMETERS: Final = 2**31
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DataShape:
+    """What validation may know of the training set; ``target_kind`` is "class" or "values".
+
+    ``classes`` is the number of classes where the source knows it.
+    """
+
+    input_shape: Shape
+    target_shape: Shape
+    target_kind: str
+    samples: int | None = None
+    classes: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelShapes:
+    """Output shape of one sample and number of parameters, layer by layer."""
+
+    output_shapes: tuple[Shape, ...]
+    parameter_counts: tuple[int, ...]
+
+    @property
+    def parameter_count(self) -> int:
+        """Elements of all parameters together."""
+        return sum(self.parameter_counts)
+
+
+def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
+    """Follow one sample through the model; raises InvalidSpec at the first layer in the way."""
+    shape, total = input_shape, 0
+    outputs: list[Shape] = []
+    counts: list[int] = []
+    for layer, kind, path in zip(
+        resolved.layers, resolved.layer_kinds, resolved.layer_paths, strict=True
+    ):
+        try:
+            parameters = layer.parameter_shapes(shape)
+            shape = layer.output_shape(shape)
+        except ValueError as error:
+            raise _violation(path, f"{kind}: {error}") from error
+        counts.append(sum(math.prod(size) for size in parameters.values()))
+        outputs.append(shape)
+        total += counts[-1]
+        if total > MAX_PARAMETERS:
+            message = (
+                f"{kind}: the model has {total:,} parameters up to here; "
+                f"at most {MAX_PARAMETERS:,} allowed"
+            )
+            raise _violation(path, message)
+    try:
+        resolved.loss.check_output(shape)
+    except ValueError as error:
+        raise _violation(resolved.layer_paths[-1], f"output of the model: {error}") from error
+    return ModelShapes(tuple(outputs), tuple(counts))
+
+
+def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:
+    """Check shapes and targets against the training set; raises InvalidSpec."""
+    wanted = resolved.loss.target_kind()
+    if data.target_kind != wanted:
+        kind = resolved.spec.model.loss.kind
+        message = (
+            f"{kind} learns from {target_words(wanted)}, "
+            f"but the targets of the training set are {target_words(data.target_kind)}"
+        )
+        raise _violation("model.loss", message)
+    shapes = check_shapes(resolved, data.input_shape)
+    output, last = shapes.output_shapes[-1], resolved.layer_paths[-1]
+    if wanted == "values" and (data.target_shape or (1,)) != output:
+        message = (
+            f"output of the model has shape {output}, "
+            f"but a target of the training set has shape {data.target_shape}"
+        )
+        raise _violation(last, message)
+    if wanted == "class" and data.classes is not None and data.classes > math.prod(output):
+        message = (
+            f"output of the model has {math.prod(output)} values, "
+            f"but the training set has {data.classes} classes"
+        )
+        raise _violation(last, message)
+    return shapes
+
+
+def _violation(path: str, message: str) -> InvalidSpec:
+    return InvalidSpec([Violation(path, message)])
