@@ -56,21 +56,24 @@ class SoloCommunicator(Communicator):
     size = 1
 
     def allreduce(self, buffer: Buffer) -> None:
-        pass
+        """See Communicator."""
 
     def broadcast(self, buffer: Buffer, root: int = 0) -> None:
-        pass
+        """See Communicator."""
 
     def allgather(self, part: Buffer, whole: Buffer) -> None:
+        """See Communicator."""
         np.copyto(whole, part)
 
     def alltoall(
         self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
     ) -> None:
+        """See Communicator."""
         np.copyto(receive[: receive_counts[0]], send[: send_counts[0]])
 
     def barrier(self) -> None:
-        pass
+        """See Communicator."""
 
     def abort(self, code: int) -> NoReturn:
+        """See Communicator."""
         raise SystemExit(code)

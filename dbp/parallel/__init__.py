@@ -1,0 +1,1 @@
+"""Many processes, one buffer: communicators and the exchange. Knows no layers."""

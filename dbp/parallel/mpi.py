@@ -1,0 +1,109 @@
+"""Ranks as MPI processes: the only place that imports mpi4py. Buffer calls only, no pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any, Final, NoReturn, final
+
+from dbp.errors import MissingDependency
+from dbp.launching import INSTALL_MPIRUN, detect, set_mpi_defaults
+from dbp.parallel.communicator import Buffer, Communicator
+
+# A whole large message needs fresh temporaries inside MPI; pieces of this size do not, and
+# move through shared memory at twice the speed.
+PIECE_BYTES: Final = 4 << 20
+
+
+@final
+class MPICommunicator(Communicator):
+    """All ranks of COMM_WORLD."""
+
+    def __init__(self, world: Any, mpi: Any) -> None:
+        self.rank = world.Get_rank()
+        self.size = world.Get_size()
+        self._world = world
+        self._mpi = mpi
+
+    def allreduce(self, buffer: Buffer) -> None:
+        """See Communicator."""
+        step = max(1, PIECE_BYTES // buffer.itemsize)
+        requests = [
+            self._world.Iallreduce(self._mpi.IN_PLACE, buffer[start : start + step])
+            for start in range(0, buffer.size, step)
+        ]
+        self._mpi.Request.Waitall(requests)
+
+    def broadcast(self, buffer: Buffer, root: int = 0) -> None:
+        """See Communicator."""
+        self._world.Bcast(buffer, root=root)
+
+    def allgather(self, part: Buffer, whole: Buffer) -> None:
+        """See Communicator."""
+        self._world.Allgather(part, whole)
+
+    def alltoall(
+        self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
+    ) -> None:
+        """See Communicator."""
+        self._world.Alltoallv((send, send_counts), (receive, receive_counts))
+
+    def barrier(self) -> None:
+        """See Communicator."""
+        self._world.Barrier()
+
+    def abort(self, code: int) -> NoReturn:
+        """See Communicator."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._world.Abort(code)
+        os._exit(code)
+
+
+def connect(expected_size: int | None = None) -> MPICommunicator:
+    """Initialise MPI and join all ranks; raises MissingDependency where MPI does not fit.
+
+    ``expected_size``: how many ranks there should be; else what the launcher's environment
+    says. A launcher of another MPI than mpi4py's makes every process rank 0 of 1, silently.
+    """
+    launch = detect(os.environ)
+    set_mpi_defaults(os.environ)
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        raise MissingDependency(
+            f"mpi4py finds no MPI library ({error}); {INSTALL_MPIRUN}"
+        ) from error
+    world = MPI.COMM_WORLD
+    wanted = expected_size or (launch.size if launch else 1)
+    if world.Get_size() != wanted:
+        launcher = launch.launcher if launch else "no launcher"
+        library = MPI.Get_library_version().split(",")[0].splitlines()[0]
+        raise MissingDependency(
+            f"MPI counts {world.Get_size()} rank(s), but {wanted} were launched by {launcher}: "
+            f"mpi4py uses {library}; use that library's own mpirun (`dbp doctor` shows both)"
+        )
+    return MPICommunicator(world, MPI)
+
+
+@contextlib.contextmanager
+def aborting(communicator: Communicator) -> Iterator[None]:
+    """End every rank when this one fails.
+
+    A rank that just ended would leave the others waiting in a collective call for ever, and
+    so would its own MPI_Finalize at exit: the traceback is printed here, once, and the whole
+    job aborted.
+    """
+    try:
+        yield
+    except SystemExit as stop:
+        if stop.code in (None, 0):
+            raise
+        communicator.abort(stop.code if isinstance(stop.code, int) else 1)
+    except BaseException as error:
+        text = "".join(traceback.format_exception(error))
+        sys.stderr.write(f"rank {communicator.rank} of {communicator.size} failed:\n{text}")
+        communicator.abort(1)

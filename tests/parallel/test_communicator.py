@@ -1,0 +1,148 @@
+"""One body for every communicator; inputs are functions of the rank, expectations of the size."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dbp.launching import find_mpirun, launch_environment
+from dbp.parallel.communicator import Communicator, SoloCommunicator
+from dbp.parallel.threads import run_threads
+
+TIMEOUT = 60
+
+
+def check_every_method(communicator: Communicator) -> int:
+    rank, size = communicator.rank, communicator.size
+    for length in (1, 1000, 1_500_000):
+        buffer = np.full(length, rank + 1, np.float32)
+        communicator.allreduce(buffer)
+        assert (buffer == size * (size + 1) / 2).all()
+
+    buffer = np.full(5, rank, np.float64)
+    communicator.broadcast(buffer, root=size - 1)
+    assert (buffer == size - 1).all()
+
+    whole = np.empty(3 * size, np.float32)
+    communicator.allgather(np.full(3, rank, np.float32), whole)
+    assert whole.tolist() == [r for r in range(size) for _ in range(3)]
+
+    # Rank r sends d+1 copies of 10 r + d to rank d: uneven runs.
+    send = np.concatenate([np.full(d + 1, 10 * rank + d, np.float32) for d in range(size)])
+    receive = np.empty(size * (rank + 1), np.float32)
+    communicator.alltoall(send, [d + 1 for d in range(size)], receive, [rank + 1] * size)
+    assert receive.tolist() == [10 * r + rank for r in range(size) for _ in range(rank + 1)]
+
+    communicator.barrier()
+    return rank
+
+
+def test_solo() -> None:
+    assert check_every_method(SoloCommunicator()) == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_threads(size: int) -> None:
+    assert run_threads(size, check_every_method) == list(range(size))
+
+
+def test_a_failing_thread_releases_the_others_and_is_named() -> None:
+    def fail_on_rank_1(communicator: Communicator) -> None:
+        if communicator.rank == 1:
+            raise ValueError("poisoned")
+        communicator.barrier()
+
+    with pytest.raises(ValueError, match="poisoned") as raised:
+        run_threads(3, fail_on_rank_1)
+
+    assert raised.value.__notes__ == ["on rank 1 of 3"]
+
+
+MpiRun = Callable[[int, str], "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def mpirun(tmp_path: Path) -> MpiRun:
+    """Run a program as some ranks of the mpirun that belongs to this Python."""
+
+    def run(size: int, program: str) -> subprocess.CompletedProcess[str]:
+        script = tmp_path / "program.py"
+        script.write_text(program)
+        environment = {**launch_environment(size), "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment["TMPDIR"] = str(tmp_path)
+        return subprocess.run(
+            [str(find_mpirun()), "-n", str(size), "--oversubscribe", "--bind-to", "none",
+             sys.executable, str(script)],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=TIMEOUT, env=environment,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_mpi(mpirun: MpiRun, size: int) -> None:
+    result = mpirun(
+        size,
+        "from dbp.parallel.mpi import connect\n"
+        "from tests.parallel.test_communicator import check_every_method\n"
+        "print('rank', check_every_method(connect()), flush=True)\n",
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stdout.split("\n"))[1:] == [f"rank {r}" for r in range(size)]
+
+
+def test_exact_sums_through_mpi_have_the_bits_of_one_process(mpirun: MpiRun) -> None:
+    from tests.parallel.test_exchange import sums_of
+
+    expected = [s.hex() for s in sums_of(SoloCommunicator(), "exact", 8, 61)]
+
+    result = mpirun(
+        3,
+        "from dbp.parallel.mpi import connect\n"
+        "from tests.parallel.test_exchange import sums_of\n"
+        "c = connect()\n"
+        "sums = sums_of(c, 'exact', 8, 61)\n"
+        "if c.rank == 2: print([s.hex() for s in sums], flush=True)\n",
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(expected)
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_failing_rank_ends_the_job_with_its_traceback_shown_once(
+    mpirun: MpiRun, failing: int
+) -> None:
+    result = mpirun(
+        2,
+        "from dbp.parallel.mpi import aborting, connect\n"
+        "c = connect()\n"
+        "with aborting(c):\n"
+        f"    if c.rank == {failing}: raise RuntimeError('poisoned sample')\n"
+        "    while True: c.barrier()\n",
+    )
+
+    assert result.returncode != 0
+    assert result.stderr.count("RuntimeError: poisoned sample") == 1
+    assert f"rank {failing} of 2 failed" in result.stderr
+
+
+def test_a_launcher_of_another_mpi_is_named() -> None:
+    environment = {**os.environ, "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}
+    environment["OMPI_MCA_btl"] = "self"
+
+    result = subprocess.run(
+        [sys.executable, "-c", "from dbp.parallel.mpi import connect; connect()"],
+        capture_output=True, text=True, timeout=TIMEOUT, env=environment,
+    )  # fmt: skip
+
+    assert "MPI counts 1 rank(s), but 2 were launched by Open MPI" in result.stderr
+    assert "dbp doctor" in result.stderr
