@@ -134,6 +134,6 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def alternatives(name: str, known: Sequence[str], title: str) -> str:
-    """Return ``", did you mean 'adam'? installed: adam, sgd"`` or ``"; installed: adam, sgd"``."""
+    """Return ``", did you mean 'adam'? known: adam, sgd"``, or ``"; known: adam, sgd"``."""
     hint = nearest(name, known)
     return f"{hint or ';'} {title}: {', '.join(known) or 'none'}"

@@ -19,7 +19,7 @@ _Path = tuple[str | int, ...]
 
 
 def with_lines(violations: Iterable[Violation], text: str) -> list[Violation]:
-    """The violations with the line of each field, where the text leaves no doubt."""
+    """The violations with the line of each field where the text leaves no doubt, by line."""
     document = tomllib.loads(text) if text and len(text) <= MAX_TEXT else None
     located = []
     probes = MAX_PROBES
@@ -29,7 +29,7 @@ def with_lines(violations: Iterable[Violation], text: str) -> list[Violation]:
             line, used = _line_of(violation.path, text, document)
             probes -= used
         located.append(replace(violation, line=line or violation.line))
-    return located
+    return sorted(located, key=lambda violation: violation.line or len(text) + 1)
 
 
 def _line_of(path: str, text: str, document: dict[str, Any]) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from typing import Any
 from dbp.errors import InvalidFile
 
 MAX_HEADER_BYTES = 100_000_000
+MAX_DIMENSIONS = 64  # as in numpy 2
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1,
@@ -97,31 +98,53 @@ def header_length(prefix: bytes, source: str) -> int:
 def decode_header(text: bytes, source: str) -> Manifest:
     """Read the JSON header (without the 8-byte length); raises InvalidFile."""
     try:
-        table = json.loads(text)
+        table = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
         if not isinstance(table, dict):
             raise ValueError("the header is no JSON object")
         metadata = table.pop("__metadata__", {})
-        if not all(isinstance(v, str) for v in metadata.values()):
+        if not isinstance(metadata, dict):
+            raise ValueError("__metadata__ is no table of strings")
+        if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("__metadata__ holds a value that is no string")
         tensors = [_tensor(name, entry) for name, entry in table.items()]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidFile(f"{source}: damaged safetensors header: {error}") from error
-    tensors.sort(key=lambda tensor: tensor.offset)
+    tensors.sort(key=lambda tensor: (tensor.offset, tensor.size_bytes))
     _check_layout(tensors, source)
     return Manifest(tuple(tensors), metadata)
 
 
-def _tensor(name: str, entry: Mapping[str, Any]) -> TensorInfo:
-    dtype, shape = entry["dtype"], tuple(entry["shape"])
-    begin, end = entry["data_offsets"]
-    if dtype not in ITEM_BYTES:
-        raise ValueError(f"tensor {name!r} has unknown dtype {dtype!r}")
-    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
-        raise ValueError(f"tensor {name!r} has a negative or non-integer size")
-    info = TensorInfo(name, dtype, shape, begin)
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
+            raise ValueError(f"{name[:64]!a} is there twice")
+        name.encode()  # a lone surrogate is a ValueError here and could not be written again
+        table[name] = value
+    return table
+
+
+def _tensor(name: str, entry: Any) -> TensorInfo:
+    """One entry of the header; raises ValueError for whatever is wrong with it."""
+    label = f"tensor {name[:64]!a}"
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{label} needs dtype, shape and data_offsets, and nothing else")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        raise ValueError(f"{label} has a dtype other than {', '.join(ITEM_BYTES)}")
+    if not _sizes(shape) or len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"{label} has a shape that is no list of sizes")
+    if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise ValueError(f"{label} has data_offsets that are no range of bytes")
+    begin, end = offsets
+    info = TensorInfo(name, dtype, tuple(shape), begin)
     if end - begin != info.size_bytes:
-        raise ValueError(f"tensor {name!r} spans {end - begin} bytes, needs {info.size_bytes}")
+        raise ValueError(f"{label} spans {end - begin} bytes, needs {info.size_bytes}")
     return info
+
+
+def _sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
 
 
 def _check_layout(tensors: Iterable[TensorInfo], source: str) -> None:

@@ -48,8 +48,8 @@ class DataSpec:
     )
     scale: Literal["none", "unit", "standard"] = option(
         "none",
-        doc="none; unit: divide by the largest value of the input type (255 for uint8), or by "
-        "the largest training input; standard: zero mean, unit variance per feature",
+        doc="none; unit: divide by 255 for bytes (16 for digits), else by the largest "
+        "magnitude among the training inputs; standard: zero mean, unit variance per feature",
     )
 
 

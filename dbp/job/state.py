@@ -164,6 +164,7 @@ def advance(job: Job, event: Event) -> Job:
     change: dict[str, Any] = dict(event.change)
     if target is not None:
         change["state"] = target
+        change["waiting_reason"] = ""
         if target.terminal:
             change["end_time"] = event.time
     if event.kind is EventKind.STARTED:

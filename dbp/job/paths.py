@@ -1,0 +1,74 @@
+"""Paths that others may name: only regular files inside allowed folders. It opens nothing.
+
+What a service is asked to read is untrusted: symbolic links are followed before the
+judgement, nothing is expanded or decoded, and nothing outside the roots is looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from dbp.errors import InvalidSpec, Violation
+from dbp.job.decode import encode
+from dbp.job.fields import shown
+from dbp.job.files import file_options
+from dbp.job.spec import JobSpec
+
+MAX_PATH: Final = 4095
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def check_paths(spec: JobSpec, roots: Sequence[str | os.PathLike[str]]) -> None:
+    """Raise InvalidSpec for every file option that does not lie inside one of the roots."""
+    violations = []
+    for table, name, path in file_options(encode(spec)):
+        try:
+            contained(table[name], roots)
+        except ValueError as error:
+            violations.append(Violation(path, str(error)))
+    if violations:
+        raise InvalidSpec(violations)
+
+
+def contained(path: str, roots: Iterable[str | os.PathLike[str]]) -> Path:
+    """The real path of a regular file inside one of the roots.
+
+    Raises ValueError with the reason; whether something outside exists is never told.
+    """
+    problem = _form_problem(path)
+    if problem is not None:
+        raise ValueError(f"{problem}, got {shown(path)}")
+    allowed = [Path(os.path.realpath(root)) for root in roots]
+    real = Path(os.path.realpath(path))
+    if not any(real.is_relative_to(root) for root in allowed):
+        inside = ", ".join(map(str, allowed)) or "none is configured"
+        raise ValueError(f"must lie inside an allowed folder ({inside}), got {shown(path)}")
+    try:
+        mode = real.stat().st_mode
+    except OSError as error:
+        raise ValueError(f"{shown(path)}: {error.strerror or error}") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise ValueError(f"must be a regular file, but {shown(path)} is {kind}")
+    return real
+
+
+def _form_problem(path: str) -> str | None:
+    """What is wrong with a path as it is written, before anything is looked up."""
+    if not path or len(os.fsencode(path)) > MAX_PATH:
+        return f"must have 1 to {MAX_PATH} bytes"
+    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+        return "must hold no control characters"
+    if _URL.match(path):
+        return "must be a file path, no URL"
+    if "\\" in path:
+        return "must hold no backslash"
+    if not path.startswith("/"):
+        return "must be an absolute path"
+    return None
