@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from dbp.control import feed as feed_module
+from dbp.control.feed import Feed
+from dbp.control.ledger import Ledger
+from dbp.control.store import Store
+from dbp.control.watching import Change, End, Heartbeat, ProgressItem, Snapshot, WatchItem
+from dbp.errors import OutOfRange, Unavailable
+from dbp.job.state import EventKind, Job, ProgressReport, State, Version
+from tests.control.fakes import FakeClock
+
+
+class Stage:
+    """A feed and what is announced on it."""
+
+    def __init__(self, path: Path, heartbeat_seconds: float = 60.0) -> None:
+        self.store = Store(path)
+        self.feed = Feed(
+            self.store, heartbeat_seconds=heartbeat_seconds, view=lambda job: job
+        )
+        self.ledger = Ledger(self.store, self.feed, FakeClock())
+
+    def create(self, name: str) -> Job:
+        return self.ledger.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
+
+    def run(self, name: str) -> None:
+        self.create(name)
+        self.ledger.record(name, EventKind.STARTED)
+        self.ledger.record(name, EventKind.RUNNING)
+
+    def progress(self, name: str, step: int) -> None:
+        report = ProgressReport(step, 100, 1, 0.5, {}, 1.0, None, 0.0)
+        self.ledger.note_progress(name, report)
+
+    def watch(self, name: str | None = None, after: int | None = None) -> Stream:
+        return Stream(self.feed.watch(self.ledger.get(name) if name else None, after))
+
+
+class Stream:
+    """A watcher that takes items when the test says so."""
+
+    def __init__(self, items: AsyncIterator[WatchItem]) -> None:
+        self._items = items
+
+    async def next(self) -> WatchItem:
+        async with asyncio.timeout(5):
+            return await anext(self._items)
+
+    async def take(self, count: int) -> list[WatchItem]:
+        return [await self.next() for _ in range(count)]
+
+    async def rest(self) -> list[WatchItem]:
+        async with asyncio.timeout(5):
+            return [item async for item in self._items]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    opened = Stage(tmp_path / "dbp.sqlite")
+    yield opened
+    opened.store.close()
+
+
+def kinds(items: list[WatchItem]) -> list[str]:
+    return [
+        str(item.kind) if isinstance(item, Change) else type(item).__name__ for item in items
+    ]
+
+
+async def test_one_job_from_snapshot_to_end(stage: Stage) -> None:
+    stage.create("a")
+    stream = stage.watch("a")
+    first = await stream.next()
+    stage.create("other")
+    stage.ledger.record("a", EventKind.STARTED)
+    stage.ledger.record("a", EventKind.RUNNING)
+    stage.ledger.record("a", EventKind.SUCCEEDED)
+
+    rest = await stream.rest()
+
+    assert isinstance(first, Snapshot)
+    assert first.job.state is State.QUEUED
+    assert kinds(rest) == ["started", "running", "succeeded", "End"]
+    assert rest[-1] == End("job_ended", rest[-2].resume)
+
+
+async def test_an_ended_job_is_a_snapshot_and_an_end(stage: Stage) -> None:
+    stage.create("a")
+    stage.ledger.record("a", EventKind.CANCELLED)
+
+    items = await stage.watch("a").rest()
+    again = await stage.watch("a", items[-1].resume).rest()
+
+    assert kinds(items) == ["Snapshot", "End"]
+    assert kinds(again) == ["End"]
+
+
+async def test_resuming_anywhere_tells_every_change_once(stage: Stage) -> None:
+    for name in ("a", "b", "c"):
+        stage.run(name)
+        stage.ledger.record(name, EventKind.SUCCEEDED)
+    everything = [change.sequence for change in stage.store.events_after(0)]
+
+    for after in everything:
+        stage.feed.close()
+        told = [item for item in await stage.watch(None, after).rest()]
+        sequences = [item.sequence for item in told if isinstance(item, Change)]
+        assert sequences == [number for number in everything if number > after]
+        assert isinstance(told[-1], End)
+
+
+async def test_all_jobs_begin_with_a_snapshot_of_each(stage: Stage) -> None:
+    for name in ("a", "b", "c"):
+        stage.create(name)
+    stream = stage.watch()
+
+    items = await stream.take(2)
+    stage.ledger.record("a", EventKind.STARTED)  # while its snapshot is still to come
+    items += await stream.take(2)
+
+    assert [item.job.id for item in items if isinstance(item, Snapshot)] == ["c", "b", "a"]
+    assert [item.resume for item in items[:2]] == [0, 0], "no resuming amid the snapshots"
+    assert items[2].resume > 0
+    assert kinds(items) == ["Snapshot", "Snapshot", "Snapshot", "started"]
+
+
+async def test_a_snapshot_that_has_a_change_is_not_followed_by_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "_PAGE", 1)
+    stage.create("a")
+    stage.create("b")
+    stream = stage.watch()
+
+    stage_items = [await stream.next()]
+    stage.ledger.record("a", EventKind.STARTED)
+    stage.ledger.record("a", EventKind.RUNNING)
+    stage_items.append(await stream.next())
+
+    told = [
+        (item.job.id, item.job.state)
+        for item in stage_items
+        if isinstance(item, Snapshot | Change)
+    ]
+    stage.feed.close()
+    told += [
+        (item.job.id, item.job.state)
+        for item in await stream.rest()
+        if isinstance(item, Snapshot | Change)
+    ]
+    assert told[0] == ("b", State.QUEUED)
+    assert told[-1] == ("a", State.RUNNING)
+    assert len(told) == len(set(told))
+
+
+async def test_a_slow_watcher_gets_every_change_and_the_newest_progress(
+    stage: Stage,
+) -> None:
+    stage.run("a")
+    stage.run("b")
+    stream = stage.watch()
+    await stream.take(2)
+    for step in range(1, 1_001):
+        stage.progress("a", step)
+    for number in range(feed_module.RECENT_CHANGES + 500):
+        stage.create(f"job{number}")
+
+    items = await stream.take(feed_module.RECENT_CHANGES + 501)
+
+    sequences = [item.sequence for item in items if isinstance(item, Change)]
+    (progress,) = [item for item in items if isinstance(item, ProgressItem)]
+    assert sequences == list(range(7, 7 + feed_module.RECENT_CHANGES + 500))
+    assert (progress.progress.step, progress.skipped) == (1_000, 999)
+
+
+async def test_progress_before_the_end_is_told_before_the_end(stage: Stage) -> None:
+    stage.run("a")
+    stream = stage.watch("a")
+    await stream.next()
+    stage.progress("a", 1)
+    stage.progress("a", 2)
+    stage.ledger.record("a", EventKind.SUCCEEDED)
+
+    items = await stream.rest()
+
+    assert kinds(items) == ["ProgressItem", "succeeded", "End"]
+    assert isinstance(items[0], ProgressItem)
+    assert (items[0].progress.step, items[0].skipped) == (2, 1)
+
+
+async def test_silence_is_filled_with_heartbeats(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "dbp.sqlite", heartbeat_seconds=0.02)
+    stage.create("a")
+    stream = stage.watch("a")
+
+    items = await stream.take(3)
+    stage.ledger.record("a", EventKind.CANCELLED)
+
+    assert kinds(items) == ["Snapshot", "Heartbeat", "Heartbeat"]
+    assert isinstance(items[1], Heartbeat)
+    assert "cancelled" in kinds(await stream.rest())
+    stage.store.close()
+
+
+async def test_draining_tells_what_is_left_and_ends(stage: Stage) -> None:
+    stage.create("a")
+    stream = stage.watch("a")
+    await stream.next()
+
+    stage.ledger.record("a", EventKind.STARTED)
+    stage.feed.close()
+
+    items = await stream.rest()
+    assert kinds(items) == ["started", "End"]
+    assert isinstance(items[-1], End)
+    assert items[-1].reason == "draining"
+
+
+async def test_a_resume_point_out_of_range_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "dbp.sqlite", events_kept=10)
+    feed = Feed(store, heartbeat_seconds=60, view=lambda job: job)
+    ledger = Ledger(store, feed, FakeClock())
+    for number in range(1_000):
+        ledger.create(Job(f"job{number}", {}, "", 1, State.QUEUED, 0.0))
+
+    for after in (989, 1_001):
+        with pytest.raises(OutOfRange, match="events 990 to 1000 are kept"):
+            await anext(feed.watch(None, after))
+    feed.close()
+    assert len([item async for item in feed.watch(None, 990)]) == 11
+    store.close()
+
+
+async def test_an_abandoned_watcher_leaves_nothing_behind(stage: Stage) -> None:
+    stage.create("a")
+    items = stage.feed.watch(stage.ledger.get("a"), None)
+    await anext(items)
+
+    await items.aclose()  # type: ignore[attr-defined]
+
+    assert not stage.feed._watchers
+
+
+async def test_waiting_for_a_version(stage: Stage) -> None:
+    stage.run("a")
+
+    async def wait(newer_than: int, timeout: float = 5.0) -> Version | None:
+        return await stage.feed.wait_version(
+            lambda: stage.ledger.get("a"), newer_than, timeout
+        )
+
+    def publish(number: int) -> Version:
+        version = Version(number, number, 1, "", 1, 0.0)
+        stage.ledger.record(
+            "a", EventKind.PARAMETERS_PUBLISHED, latest_parameters=version, version=version
+        )
+        return version
+
+    waiting = asyncio.ensure_future(wait(0))
+    await asyncio.sleep(0)
+    first = publish(1)
+    assert await waiting == first
+    assert await wait(0) == first
+    assert await wait(1, timeout=0.01) is None
+    waiting = asyncio.ensure_future(wait(1))
+    await asyncio.sleep(0)
+    stage.ledger.record("a", EventKind.SUCCEEDED)
+    assert await waiting is None
+    assert not stage.feed._watchers
+
+
+async def test_waiting_ends_when_the_service_drains(stage: Stage) -> None:
+    stage.run("a")
+    waiting = asyncio.ensure_future(
+        stage.feed.wait_version(lambda: stage.ledger.get("a"), 0, 5.0)
+    )
+    await asyncio.sleep(0)
+
+    stage.feed.close()
+
+    with pytest.raises(Unavailable):
+        await waiting

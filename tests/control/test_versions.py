@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from dbp.control.folder import StateFolder
+from dbp.control.store import Store
+from dbp.control.versions import Publication, VersionStore
+from dbp.errors import DataLoss, InvalidFile, InvalidInput, NotFound, OutOfRange, WrongState
+from dbp.job.snapshot import Manifest, TensorInfo, encode_header
+from dbp.job.state import Event, EventKind, Job, State, Version
+from tests.control.fakes import data, manifest
+
+
+class Shelf:
+    """A version store with one running job."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = StateFolder(path)
+        self.store = Store(self.folder.path / "dbp.sqlite")
+        self.versions = VersionStore(self.folder, self.store)
+        self.place = self.folder.parameters_folder("a")
+        if not self.store.live():
+            job = self.store.create(Job("a", {}, "", 1, State.QUEUED, 0.0)).job
+            job = self.store.append(job, Event(EventKind.STARTED, 0.0)).job
+            self.store.append(job, Event(EventKind.RUNNING, 0.0))
+
+    def record(self, version: Version, dropped: Sequence[int]) -> None:
+        event = Event(EventKind.PARAMETERS_PUBLISHED, 0.0, {"latest_parameters": version})
+        self.store.append(self.store.get("a"), event, version=version, dropped=dropped)
+
+    async def publish(
+        self, step: int, *, final: bool = False, keep: int = 3, values: int = 4
+    ) -> Version:
+        publication = Publication("a", 1, step, manifest(values), final, keep, lambda: 9.0)
+        return await self.versions.publish(
+            publication, data(values, fill=step), record=self.record
+        )
+
+    def close(self) -> None:
+        self.store.close()
+        self.folder.close()
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    opened = Shelf(tmp_path / "state")
+    yield opened
+    opened.close()
+
+
+async def test_a_published_version_is_a_safetensors_file(shelf: Shelf) -> None:
+    version = await shelf.publish(5)
+
+    with await shelf.versions.open("a") as found:
+        content = found.read(0, 10_000)
+        assert content == encode_header(manifest()) + b"\x05" * 16
+        assert found.version == version
+        assert found.manifest == manifest()
+        assert content[found.data_offset :] == b"\x05" * 16
+    assert version == Version(1, 5, 1, hashlib.sha256(content).hexdigest(), len(content), 9.0)
+    assert found.path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_chunks_may_come_from_a_stream_of_any_sizes(shelf: Shelf) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        for size in (1, 3_000_000, 0, 999_999):
+            yield b"x" * size
+
+    publication = Publication("a", 1, 1, manifest(1_000_000), False, 3, lambda: 0.0)
+    version = await shelf.versions.publish(publication, stream(), record=shelf.record)
+
+    with await shelf.versions.open("a") as found:
+        assert hashlib.sha256(found.path.read_bytes()).hexdigest() == version.digest
+        assert found.path.stat().st_size == version.size_bytes
+
+
+async def test_the_same_step_again_is_the_same_version(shelf: Shelf) -> None:
+    first = await shelf.publish(5)
+
+    assert await shelf.publish(5) == first
+    assert shelf.store.get("a").latest_parameters == first
+
+
+async def test_a_step_published_again_as_the_final_one_becomes_final(shelf: Shelf) -> None:
+    first = await shelf.publish(5)
+
+    final = await shelf.publish(5, final=True)
+
+    assert final == dataclasses.replace(first, final=True)
+    assert await shelf.publish(5) == final
+    assert shelf.store.versions("a") == [final]
+
+
+async def test_one_step_published_twice_at_once_is_one_version(shelf: Shelf) -> None:
+    both = await asyncio.gather(shelf.publish(5), shelf.publish(5))
+
+    assert both[0] == both[1]
+    assert sorted(path.name for path in shelf.place.iterdir()) == ["1.safetensors"]
+
+
+async def test_the_newest_and_the_final_are_kept(shelf: Shelf) -> None:
+    await shelf.publish(0, final=True)
+    for step in range(1, 6):
+        await shelf.publish(step, keep=2)
+
+    assert [version.version for version in shelf.store.versions("a")] == [1, 5, 6]
+    assert len(list(shelf.place.iterdir())) == 3
+    with pytest.raises(OutOfRange, match="version 3 is no longer kept; kept: 1, 5, 6"):
+        await shelf.versions.open("a", 3)
+    with pytest.raises(NotFound, match="the newest is 6"):
+        await shelf.versions.open("a", 7)
+
+
+async def test_a_version_is_not_taken_from_its_reader(shelf: Shelf) -> None:
+    await shelf.publish(1, keep=1)
+    found = await shelf.versions.open("a")
+
+    await shelf.publish(2, keep=1)
+
+    assert not found.path.exists()
+    content = found.read(0, 10_000)
+    assert hashlib.sha256(content).hexdigest() == found.version.digest
+    found.close()
+
+
+async def test_before_the_first_version_the_state_is_wrong(shelf: Shelf) -> None:
+    with pytest.raises(WrongState, match="no parameters are published yet"):
+        await shelf.versions.open("a")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "message"),
+    [
+        ([b"x" * 15], "15 of the manifest's 16 bytes"),
+        ([b"x" * 10, b"x" * 7], "more than the 16 bytes"),
+        ([], "0 of the manifest's 16 bytes"),
+    ],
+)
+async def test_short_and_long_data_leave_nothing(
+    shelf: Shelf, chunks: list[bytes], message: str
+) -> None:
+    publication = Publication("a", 1, 1, manifest(), False, 3, lambda: 0.0)
+
+    with pytest.raises(InvalidInput, match=message):
+        await shelf.versions.publish(publication, chunks, record=shelf.record)
+
+    assert list(shelf.place.iterdir()) == []
+    assert shelf.store.versions("a") == []
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        (TensorInfo("w", "F31", (2,), 0),),
+        (TensorInfo("w", "F32", (-2,), 0),),
+        (TensorInfo("w", "F32", (2,), 4),),
+        (TensorInfo("w", "F32", (2,), 0), TensorInfo("b", "F32", (2,), 4)),
+    ],
+)
+async def test_a_manifest_that_makes_no_sense_is_refused(
+    shelf: Shelf, tensors: tuple[TensorInfo, ...]
+) -> None:
+    publication = Publication("a", 1, 1, Manifest(tensors), False, 3, lambda: 0.0)
+
+    with pytest.raises((InvalidInput, InvalidFile)):
+        await shelf.versions.publish(publication, [b"x" * 8], record=shelf.record)
+
+
+@pytest.mark.parametrize("place", [0, 20, -1])
+async def test_a_damaged_file_is_never_served(shelf: Shelf, place: int) -> None:
+    await shelf.publish(1)
+    (await shelf.versions.open("a")).close()
+    path = shelf.place / "1.safetensors"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(DataLoss, match="version 1 is damaged"):
+        await shelf.versions.open("a")
+
+
+async def test_a_short_or_missing_file_is_never_served(shelf: Shelf) -> None:
+    await shelf.publish(1)
+    path = shelf.place / "1.safetensors"
+    os.truncate(path, 30)
+
+    with pytest.raises(DataLoss):
+        await shelf.versions.open("a")
+    path.unlink()
+    with pytest.raises(DataLoss):
+        await shelf.versions.open("a")
+
+
+async def test_readers_see_only_complete_versions_while_200_are_published(
+    shelf: Shelf,
+) -> None:
+    await shelf.publish(0)
+    seen: set[int] = set()
+    publishing = True
+
+    async def read_all_the_time() -> None:
+        while publishing:
+            with await shelf.versions.open("a") as found:
+                content = await asyncio.to_thread(found.read, 0, 10_000_000)
+            assert hashlib.sha256(content).hexdigest() == found.version.digest
+            assert len(set(content[found.data_offset :])) == 1
+            seen.add(found.version.version)
+            await asyncio.sleep(0)
+
+    readers = [asyncio.create_task(read_all_the_time()) for _ in range(3)]
+    for step in range(1, 201):
+        await shelf.publish(step, keep=2, values=20_000)
+    publishing = False
+    await asyncio.gather(*readers)
+
+    assert len(seen) > 10
+    assert len(list(shelf.place.iterdir())) == 2
+
+
+# Publishes for ever, and is killed at the named call of the named module.
+PUBLISH_AND_DIE = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from dbp.control import version_file, versions
+from tests.control.test_versions import Shelf
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+shelf = Shelf(Path(sys.argv[1]))
+if sys.argv[2] == "rename":
+    versions.rename = die
+elif sys.argv[2] == "row":
+    shelf.record = die
+asyncio.run(shelf.publish(2, values=1_000_000))
+"""
+
+
+@pytest.mark.parametrize("point", ["rename", "row"])
+async def test_a_kill_during_publication_leaves_no_visible_version(
+    tmp_path: Path, point: str
+) -> None:
+    shelf = Shelf(tmp_path / "state")
+    first = await shelf.publish(1)
+    shelf.close()
+
+    died = subprocess.run(
+        [sys.executable, "-c", PUBLISH_AND_DIE, str(tmp_path / "state"), point],
+        cwd=Path(__file__).parents[2],
+    )
+
+    shelf = Shelf(tmp_path / "state")
+    assert died.returncode == -signal.SIGKILL
+    assert len(list(shelf.place.iterdir())) == 2, "the point was reached"
+    shelf.versions.sweep("a")
+    assert [path.name for path in shelf.place.iterdir()] == ["1.safetensors"]
+    with await shelf.versions.open("a") as found:
+        assert found.version == first
+    assert (await shelf.publish(2)).version == 2
+    shelf.close()
+
+
+async def test_a_run_s_own_file_can_be_published(shelf: Shelf, tmp_path: Path) -> None:
+    path = tmp_path / "parameters.safetensors"
+    path.write_bytes(encode_header(manifest(kind="test")) + b"z" * 16)
+    empty = Publication("a", 1, 9, Manifest(()), True, 3, lambda: 0.0)
+
+    version = await shelf.versions.publish_file(empty, path, record=shelf.record)
+
+    with await shelf.versions.open("a") as found:
+        assert found.read(0, 1_000) == path.read_bytes()
+    assert version.final
