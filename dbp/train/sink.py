@@ -87,16 +87,21 @@ class Outcome:
 class Sink(Protocol):
     """Whoever listens to a run."""
 
-    def started(self, started: Started) -> None: ...
+    def started(self, started: Started) -> None:
+        """Training begins; once, before the first step."""
 
-    def progress(self, progress: Progress) -> None: ...
+    def progress(self, progress: Progress) -> None:
+        """Where the run is; about ten times a second at most, and at the end of each epoch."""
 
-    def snapshot(self, snapshot: Snapshot) -> None: ...
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Parameters to hand out; copy them before returning."""
 
-    def finished(self, outcome: Outcome) -> None: ...
+    def finished(self, outcome: Outcome) -> None:
+        """The run has ended; once, after the final snapshot."""
 
 
 class Control(Protocol):
     """Whoever may ask something of a run; polled once a step, never blocking."""
 
-    def poll(self) -> Command: ...
+    def poll(self) -> Command:
+        """What is asked for now."""

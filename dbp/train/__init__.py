@@ -1,0 +1,1 @@
+"""The training loop: from a resolved spec to parameters, one process or many."""

@@ -1,0 +1,103 @@
+"""From a resolved spec to the objects of a run: data, scaling, model, plan. Trains nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dbp.data.classes import align_classes, check_targets
+from dbp.data.dataset import Dataset, Reader
+from dbp.data.preprocessing import Scaling, fit
+from dbp.data.subset import hold_out
+from dbp.errors import InvalidSpec, Violation
+from dbp.job.spec import Holdout
+from dbp.job.validate import ResolvedSpec
+from dbp.nn.model import Model
+from dbp.train.inspection import check, check_workers, inspect, naming
+from dbp.train.plan import Plan, make_plan
+
+__all__ = ["Setup", "build", "check"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything a run needs but a communicator; the same on every rank."""
+
+    resolved: ResolvedSpec
+    model: Model
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+    scaling: Scaling
+    plan: Plan
+    class_names: tuple[str, ...]
+
+    @property
+    def metric_kinds(self) -> tuple[str, ...]:
+        """Names of the model's metrics, in its order."""
+        return tuple(kind for kind, _ in self.resolved.metrics)
+
+
+def build(resolved: ResolvedSpec, workers: int = 1) -> Setup:
+    """Open the data, fit the scaling on the training samples alone, compose the model.
+
+    Raises InvalidData naming field and file, or InvalidSpec.
+    """
+    inspect(resolved)
+    spec = resolved.spec
+    train = _open(resolved.train_reader, "data.train")
+    class_names = train.info.class_names
+    validation = _open_like(resolved.validation_reader, class_names, "data.validation")
+    test = _open_like(resolved.test_reader, class_names, "data.test")
+    if isinstance(spec.data.validation, Holdout):
+        train, validation = hold_out(train, spec.data.validation.fraction, spec.seed)
+    check_workers(resolved, len(train), workers)
+    model = _compose(resolved, train)
+    for path, dataset in (
+        ("data.train", train),
+        ("data.validation", validation),
+        ("data.test", test),
+    ):
+        if dataset is not None and dataset.info.target_kind == "class":
+            with naming(path):
+                check_targets(dataset, math.prod(model.output_shape))
+    with naming("data.train"):
+        scaling = fit(spec.data.scale, train)
+    return Setup(
+        resolved=resolved,
+        model=model,
+        train=train,
+        validation=validation,
+        test=test,
+        scaling=scaling,
+        plan=make_plan(spec.train, len(train)),
+        class_names=class_names,
+    )
+
+
+def _open(reader: Reader, path: str) -> Dataset:
+    with naming(path):
+        return reader.open()
+
+
+def _open_like(
+    reader: Reader | None, class_names: tuple[str, ...], path: str
+) -> Dataset | None:
+    """A set beside the training set, its classes numbered as there."""
+    if reader is None:
+        return None
+    with naming(path):
+        return align_classes(reader.open(), class_names)
+
+
+def _compose(resolved: ResolvedSpec, train: Dataset) -> Model:
+    try:
+        return Model(
+            resolved.layers,
+            train.info.input_shape,
+            dtype=resolved.spec.train.dtype,
+            loss=resolved.loss,
+            metrics=[metric for _, metric in resolved.metrics],
+        )
+    except ValueError as error:
+        raise InvalidSpec([Violation("model", str(error))]) from error

@@ -1,0 +1,72 @@
+"""Figures over a whole data set, each sample counted once over all ranks. It trains nothing.
+
+The samples are cut into blocks of one size, whatever the number of ranks; each rank computes
+a run of blocks, the blocks' sums meet in one exchange, and are added up in the order of the
+blocks. So the figures are the same bits for any number of ranks.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+import numpy as np
+
+from dbp.data.dataset import Dataset
+from dbp.nn.model import Model
+from dbp.nn.parameters import Parameters
+from dbp.parallel.communicator import Communicator
+from dbp.train.rows import RowReader
+
+BLOCK_ROWS: Final = 256
+
+
+@final
+class Evaluator:
+    """Evaluates one model on one data set, as often as asked; keeps its buffers."""
+
+    def __init__(
+        self,
+        model: Model,
+        rows: RowReader,
+        communicator: Communicator,
+        *,
+        metric_kinds: tuple[str, ...],
+        block_rows: int = BLOCK_ROWS,
+    ) -> None:
+        """``metric_kinds``: names of the model's metrics, in its order."""
+        self._model = model
+        self._rows = rows
+        self._communicator = communicator
+        self._kinds = metric_kinds
+        self._block_rows = min(block_rows, rows.capacity)
+        self._blocks = -(-len(rows.dataset) // self._block_rows)
+        self._sums = np.empty((self._blocks, 1 + sum(model.metric_sizes)), np.float64)
+
+    def run(self, parameters: Parameters) -> dict[str, float]:
+        """The mean loss (``loss``) and every metric by its kind. Collective."""
+        rank, size = self._communicator.rank, self._communicator.size
+        self._sums.fill(0.0)
+        for block in range(self._blocks * rank // size, self._blocks * (rank + 1) // size):
+            self._add_block(parameters, block)
+        self._communicator.allreduce(self._sums.reshape(-1))
+        # Adding the other ranks' zeros has changed nothing; this order is always the same.
+        total = np.zeros(self._sums.shape[1], np.float64)
+        for sums in self._sums:
+            total += sums
+        figures = {"loss": float(total[0]) / len(self._rows.dataset)}
+        values = self._model.metric_values(total[1:])
+        return figures | dict(zip(self._kinds, values, strict=True))
+
+    def _add_block(self, parameters: Parameters, block: int) -> None:
+        start = block * self._block_rows
+        stop = min(start + self._block_rows, len(self._rows.dataset))
+        x, target = self._rows.read(np.arange(start, stop))
+        prediction = self._model.forward(parameters, x)
+        sums = self._sums[block]
+        sums[0] = self._model.loss_sum(target)
+        self._model.metric_sums(prediction, target, None, sums[1:])
+
+
+def rows_of(dataset: Dataset, block_rows: int) -> int:
+    """Rows of a block for this data set."""
+    return max(1, min(block_rows, len(dataset)))

@@ -1,0 +1,47 @@
+"""The newest figures of a run, by name. It holds numbers; it decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import final
+
+import numpy as np
+
+from dbp.nn.layer import Array
+from dbp.nn.model import Model
+
+
+@final
+class Figures:
+    """Sums over the present epoch's mini-batches, and what the last evaluations gave."""
+
+    def __init__(self, model: Model, metric_kinds: tuple[str, ...]) -> None:
+        self._model = model
+        self._kinds = metric_kinds
+        self._sums = np.zeros(sum(model.metric_sizes), np.float64)
+        self._loss_sum = 0.0
+        self._weight = 0.0
+        self._values: dict[str, float] = {}
+
+    def start_epoch(self) -> None:
+        """Forget the sums; the figures stay until newer ones come."""
+        self._sums.fill(0.0)
+        self._loss_sum = self._weight = 0.0
+
+    def add_batch(self, loss_sum: float, weight: float, metric_sums: Array) -> None:
+        """Add a mini-batch's sums over all ranks."""
+        self._loss_sum += loss_sum
+        self._weight += weight
+        self._sums += metric_sums
+
+    def put(self, values: Mapping[str, float], prefix: str = "") -> None:
+        """Note figures by name, for instance those of an evaluation."""
+        self._values |= {prefix + name: value for name, value in values.items()}
+
+    def newest(self) -> dict[str, float]:
+        """All figures; those of training are means over the epoch so far."""
+        if self._weight:
+            values = self._model.metric_values(self._sums)
+            self.put({"loss": self._loss_sum / self._weight}, "training_")
+            self.put(dict(zip(self._kinds, values, strict=True)), "training_")
+        return dict(self._values)

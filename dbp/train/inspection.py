@@ -1,0 +1,132 @@
+"""What can be said of a spec's data before any of it is loaded: files, headers, shapes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbp.data.dataset import DataInfo
+from dbp.errors import InvalidData, InvalidSpec, Violation
+from dbp.job.files import file_options
+from dbp.job.shapes import DataShape, check_data
+from dbp.job.spec import Holdout, JobSpec
+from dbp.job.validate import ResolvedSpec, resolve
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The headers of a spec's data sets; ``training_samples`` without those held out."""
+
+    train: DataInfo
+    training_samples: int
+    validation: DataInfo | None
+    test: DataInfo | None
+
+
+def check(spec: JobSpec, workers: int = 1) -> ResolvedSpec:
+    """All validation that reads no samples; raises InvalidSpec or InvalidData.
+
+    Fields, components, files, headers, shapes, and whether ``workers`` ranks have enough to
+    do. Nothing is started and nothing large is allocated.
+    """
+    resolved = resolve(spec)
+    facts = inspect(resolved)
+    shapes = check_data(resolved, _shape_of(facts))
+    if shapes.parameter_count == 0:
+        raise InvalidSpec([Violation("model.layers", "no layer has a parameter to train")])
+    check_workers(resolved, facts.training_samples, workers)
+    return resolved
+
+
+def inspect(resolved: ResolvedSpec) -> DataFacts:
+    """Read the headers of all data sets and compare them; raises InvalidData."""
+    _check_files(resolved)
+    with naming("data.train"):
+        train = resolved.train_reader.inspect()
+    validation = test = None
+    if resolved.validation_reader is not None:
+        with naming("data.validation"):
+            validation = resolved.validation_reader.inspect()
+            _check_like(train, validation)
+    if resolved.test_reader is not None:
+        with naming("data.test"):
+            test = resolved.test_reader.inspect()
+            _check_like(train, test)
+    return DataFacts(train, train.samples - _held_out(resolved, train), validation, test)
+
+
+def check_workers(resolved: ResolvedSpec, training_samples: int, workers: int) -> None:
+    """Raise InvalidSpec where so many ranks cannot share the work."""
+    train = resolved.spec.train
+    violations = []
+    if train.numerics == "exact" and workers > train.lanes:
+        message = (
+            f"exact numerics share {train.lanes} lanes among the workers, got {workers}; "
+            f"fewer workers, or lanes = {workers} (which changes the result's last bits)"
+        )
+        violations.append(Violation("train.lanes", message))
+    needed = max(workers, train.lanes if train.numerics == "exact" else 1)
+    if training_samples < needed:
+        message = (
+            f"holds {training_samples} training samples, but {needed} are needed: one for each "
+            + ("worker" if needed == workers else "lane (train.lanes)")
+        )
+        violations.append(Violation("data.train", message))
+    if violations:
+        raise InvalidSpec(violations)
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Put the field's path before the text of an InvalidData from inside."""
+    try:
+        yield
+    except InvalidData as error:
+        text = str(error)
+        if text.startswith("data."):
+            raise
+        raise InvalidData(f"{path}: {text}") from error
+
+
+def _held_out(resolved: ResolvedSpec, train: DataInfo) -> int:
+    """How many samples ``dbp.data.subset.hold_out`` will take out."""
+    validation = resolved.spec.data.validation
+    if not isinstance(validation, Holdout):
+        return 0
+    return int(train.samples * validation.fraction + 0.5)
+
+
+def _shape_of(facts: DataFacts) -> DataShape:
+    info = facts.train
+    return DataShape(
+        input_shape=info.input_shape,
+        target_shape=info.target_shape,
+        target_kind=info.target_kind,
+        samples=facts.training_samples,
+        classes=len(info.class_names) or None,
+    )
+
+
+def _check_files(resolved: ResolvedSpec) -> None:
+    """All missing files at once: a set is most often missing as a whole."""
+    missing = [
+        f"{path}: {table[name]}: no such file"
+        for table, name, path in file_options(dict(resolved.document))
+        if not Path(table[name]).exists()
+    ]
+    if len(missing) == 1:
+        raise InvalidData(missing[0])
+    if missing:
+        raise InvalidData(f"{len(missing)} files are missing\n  " + "\n  ".join(missing))
+
+
+def _check_like(train: DataInfo, other: DataInfo) -> None:
+    for what, wanted, got in (
+        ("inputs of shape", train.input_shape, other.input_shape),
+        ("targets of shape", train.target_shape, other.target_shape),
+        ("targets of kind", train.target_kind, other.target_kind),
+    ):
+        if wanted != got:
+            raise InvalidData(f"{what} {got}, but those of data.train have {wanted}")

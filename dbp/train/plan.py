@@ -1,0 +1,49 @@
+"""How long a run is: mini-batches, steps and epochs, all known before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dbp.data.sampler import batch_bounds, steps_per_epoch
+from dbp.job.spec import TrainSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps of a run over ``samples`` training samples; steps and epochs count from 1."""
+
+    samples: int
+    batch_size: int
+    total_steps: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Mini-batches of one pass; the last may be short."""
+        return steps_per_epoch(self.samples, self.batch_size)
+
+    @property
+    def total_epochs(self) -> float:
+        """Passes planned, the last perhaps in part."""
+        return self.total_steps / self.steps_per_epoch
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch a step belongs to."""
+        return (step - 1) // self.steps_per_epoch + 1
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether the step is the last of its epoch, or of the run."""
+        return step % self.steps_per_epoch == 0 or step == self.total_steps
+
+    def batch_of(self, step: int) -> tuple[int, int]:
+        """The positions [start, stop) of the step's mini-batch in its epoch's order."""
+        return batch_bounds((step - 1) % self.steps_per_epoch, self.samples, self.batch_size)
+
+
+def make_plan(train: TrainSpec, samples: int) -> Plan:
+    """The plan for this many training samples: epochs or steps, whichever ends first."""
+    limits = []
+    if train.epochs is not None:
+        limits.append(train.epochs * steps_per_epoch(samples, train.batch_size))
+    if train.steps is not None:
+        limits.append(train.steps)
+    return Plan(samples, train.batch_size, min(limits))

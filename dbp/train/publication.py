@@ -1,0 +1,64 @@
+"""When the live parameters are handed out, and what goes with them. Rank 0's business alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, final
+
+import numpy as np
+
+from dbp.job.snapshot import Manifest, manifest_of
+from dbp.job.spec import PublishSpec
+from dbp.train.build import Setup
+
+SAFETENSORS_DTYPES: Final = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64"}
+
+
+@final
+class Publication:
+    """The policy of one run: every so many steps, every so many seconds, or both."""
+
+    def __init__(self, spec: PublishSpec, clock: Callable[[], float]) -> None:
+        self._steps = spec.every_steps
+        self._seconds = spec.every_seconds
+        self._clock = clock
+        self._last: float | None = None
+
+    def due(self, step: int) -> bool:
+        """Whether the parameters after this step become a version; if so, time starts anew.
+
+        With ``every_seconds`` the first step is published, so that whoever follows the run
+        soon has something to begin with.
+        """
+        now = self._clock()
+        by_steps = self._steps is not None and step % self._steps == 0
+        by_time = self._seconds is not None and (
+            self._last is None or now - self._last >= self._seconds
+        )
+        if by_steps or by_time:
+            self._last = now
+        return by_steps or by_time
+
+
+def metadata_of(setup: Setup) -> dict[str, str]:
+    """What a parameter file says besides its tensors, but for the step."""
+    spec = setup.resolved.spec
+    metadata = {
+        "format": "pt",
+        "dbp.job": spec.name,
+        "dbp.spec_digest": setup.resolved.digest,
+        "dbp.model": json.dumps(setup.resolved.document["model"], separators=(",", ":")),
+        "dbp.input_shape": json.dumps(list(setup.model.input_shape)),
+        "dbp.scaling": setup.scaling.to_json(),
+    }
+    if setup.class_names:
+        metadata["dbp.classes"] = json.dumps(list(setup.class_names), ensure_ascii=False)
+    return metadata
+
+
+def manifest_at(setup: Setup, metadata: Mapping[str, str], step: int) -> Manifest:
+    """The manifest of the parameters after this step."""
+    dtype = SAFETENSORS_DTYPES[np.dtype(setup.model.dtype)]
+    shapes: Mapping[str, Any] = setup.model.parameter_shapes
+    return manifest_of(shapes, dtype, {**metadata, "dbp.step": str(step)})

@@ -1,0 +1,37 @@
+"""Samples as the model takes them: scaled, in its dtype, in memory that is kept."""
+
+from __future__ import annotations
+
+from typing import final
+
+from dbp.data.batch_source import BatchSource
+from dbp.data.dataset import Array, Dataset, Indices
+from dbp.data.preprocessing import Scaling
+from dbp.nn.model import Model
+
+
+@final
+class RowReader:
+    """Reads up to ``capacity`` samples of one data set at a time into its own buffers."""
+
+    def __init__(
+        self, dataset: Dataset, model: Model, scaling: Scaling, *, capacity: int
+    ) -> None:
+        """Raises InvalidData where the scaling was fitted on inputs of another shape."""
+        self.dataset = dataset
+        self.capacity = min(capacity, len(dataset))
+        self._source = BatchSource(dataset, scaling=scaling, dtype=model.dtype)
+        self._inputs, self._targets = self._source.allocate(self.capacity)
+        # One value per sample: the data says (), the model's output (1,).
+        self._values = dataset.info.target_kind == "values"
+        self._output_shape = model.output_shape
+
+    def read(self, indices: Indices) -> tuple[Array, Array]:
+        """Inputs (n, *input_shape) and targets, (n,) classes or (n, *output_shape) values.
+
+        Valid until the next call; raises InvalidData.
+        """
+        n = len(indices)
+        x, target = self._inputs[:n], self._targets[:n]
+        self._source.fill(indices, x, target)
+        return x, target.reshape(n, *self._output_shape) if self._values else target

@@ -1,0 +1,164 @@
+"""A run's files: its spec, its figures, its final parameters, its verdict. Rank 0 writes them.
+
+::
+
+    spec.json               the resolved spec
+    metrics.jsonl           one line at the end of each epoch, one at the end of the run
+    parameters.safetensors  the parameters at the end
+    result.json             how the run ended; written last: without it the run is unfinished
+
+Each but the figures is visible only when complete: temporary file, fsync, rename, fsync of
+the folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Self, final
+
+from dbp.errors import Conflict
+from dbp.job.snapshot import encode_header
+from dbp.train.sink import Outcome, Progress, Snapshot, Started
+
+SPEC: Final = "spec.json"
+METRICS: Final = "metrics.jsonl"
+PARAMETERS: Final = "parameters.safetensors"
+RESULT: Final = "result.json"
+OWN_FILES: Final = (RESULT, PARAMETERS, METRICS, SPEC)
+
+Buffer = bytes | memoryview
+
+
+@final
+class RunFolder:
+    """The sink that writes into a run folder."""
+
+    def __init__(self, path: Path) -> None:
+        """``path`` must be prepared; see ``prepare``."""
+        self.path = path
+        self._metrics = (path / METRICS).open("a", encoding="utf-8")
+
+    @classmethod
+    def prepare(
+        cls, path: Path, document: Mapping[str, Any], *, overwrite: bool = False
+    ) -> Self:
+        """Make the folder and write the spec; raises Conflict where other files would suffer.
+
+        The folder of a finished run is used again; anything else in it only if ``overwrite``,
+        and even then only a run's own files are removed.
+        """
+        if not overwrite:
+            _check_free(path)
+        path.mkdir(parents=True, exist_ok=True)
+        for name in OWN_FILES:  # the verdict first: without it the rest counts for nothing
+            (path / name).unlink(missing_ok=True)
+        write_atomically(path / SPEC, [_text(document)])
+        return cls(path)
+
+    def started(self, started: Started) -> None:
+        """Nothing to write yet."""
+
+    def progress(self, progress: Progress) -> None:
+        """A line at the end of each epoch."""
+        if progress.epoch_end:
+            self._line(
+                {
+                    "step": progress.step,
+                    "epoch": progress.epoch,
+                    "samples_per_second": progress.samples_per_second,
+                    **progress.metrics,
+                }
+            )
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Write the final parameters."""
+        if snapshot.final:
+            data = snapshot.vector.data.cast("B")
+            header = encode_header(snapshot.manifest)
+            write_atomically(self.path / PARAMETERS, [header, data])
+
+    def finished(self, outcome: Outcome) -> None:
+        """The last line of figures, then the verdict."""
+        self._line(
+            {
+                "step": outcome.step,
+                "epoch": outcome.epoch,
+                "status": outcome.status,
+                **outcome.metrics,
+            }
+        )
+        os.fsync(self._metrics.fileno())
+        self.close()
+        write_verdict(self.path, outcome)
+
+    def close(self) -> None:
+        """Close the figures' file; without a verdict the folder says: unfinished."""
+        self._metrics.close()
+
+    def _line(self, fields: Mapping[str, Any]) -> None:
+        json.dump({"time": round(time.time(), 3), **_finite(fields)}, self._metrics)
+        self._metrics.write("\n")
+        self._metrics.flush()
+
+
+def write_verdict(folder: Path, outcome: Outcome) -> None:
+    """Write ``result.json``, from whichever rank can still do so."""
+    fields = dataclasses.asdict(outcome)
+    fields["metrics"] = _finite(outcome.metrics)
+    write_atomically(folder / RESULT, [_text(fields)])
+
+
+def write_atomically(path: Path, parts: Iterable[Buffer]) -> None:
+    """Write a file that is there in full or not at all, whatever is cut off when."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _check_free(path: Path) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise Conflict(f"{path}: is no folder; choose another one for the run")
+    names = {entry.name for entry in path.iterdir()}
+    foreign = sorted(names - set(OWN_FILES))
+    if foreign:
+        raise Conflict(
+            f"{path}: holds other files ({', '.join(foreign[:3])}); choose an empty folder"
+        )
+    if names and RESULT not in names:
+        raise Conflict(
+            f"{path}: holds a run that has not ended, or was cut off; choose another folder, "
+            "or say that it may be overwritten"
+        )
+
+
+def _text(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _finite(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN and no infinity: null stands for them."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in fields.items()
+    }

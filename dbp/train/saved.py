@@ -1,0 +1,221 @@
+"""A trained model from a parameter file alone: predict and evaluate. No MPI, no service.
+
+The file's metadata holds the model, the scaling and the class names, so nothing else is
+needed; only installed components can be named by it, so reading a file runs no code of its.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self, final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.data.classes import align_classes, check_targets
+from dbp.data.dataset import Dataset
+from dbp.data.preprocessing import Scaling
+from dbp.errors import DbpError, InvalidData, InvalidFile, Violation
+from dbp.job.component import build_component
+from dbp.job.snapshot import Manifest, TensorInfo, decode_header, header_length
+from dbp.nn.model import Model
+from dbp.nn.parameters import Parameters
+from dbp.parallel.communicator import SoloCommunicator
+from dbp.registry import Group
+from dbp.train.evaluate import BLOCK_ROWS, Evaluator
+from dbp.train.rows import RowReader
+
+Array = npt.NDArray[Any]
+
+NUMPY_DTYPES: Final = {"F32": "<f4", "F64": "<f8"}
+
+
+@final
+class SavedModel:
+    """A model with its parameters, as a parameter file describes it."""
+
+    def __init__(
+        self,
+        model: Model,
+        parameters: Parameters,
+        scaling: Scaling,
+        *,
+        metric_kinds: tuple[str, ...],
+        class_names: tuple[str, ...] = (),
+        metadata: Mapping[str, str],
+    ) -> None:
+        self.model = model
+        self.parameters = parameters
+        self.scaling = scaling
+        self.metric_kinds = metric_kinds
+        self.class_names = class_names
+        self.metadata = metadata
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a parameter file; raises InvalidFile naming it."""
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise InvalidFile(f"{os.fspath(path)}: {error.strerror}") from error
+        return cls.from_bytes(content, os.fspath(path))
+
+    @classmethod
+    def from_bytes(cls, content: bytes, source: str) -> Self:
+        """The model in the bytes of a parameter file; ``source`` names them in errors."""
+        length = header_length(content[:8], source)
+        manifest = decode_header(content[8 : 8 + length], source)
+        data = memoryview(content)[8 + length :]
+        if len(data) != manifest.size_bytes:
+            raise InvalidFile(
+                f"{source}: cut off or too long: {len(data)} bytes of data, the header says "
+                f"{manifest.size_bytes}"
+            )
+        metadata = _Metadata(manifest.metadata, source)
+        model, metric_kinds = metadata.model(_dtype(manifest, source))
+        return cls(
+            model,
+            _parameters(model, manifest, data, source),
+            metadata.scaling(),
+            metric_kinds=metric_kinds,
+            class_names=metadata.classes(),
+            metadata=manifest.metadata,
+        )
+
+    def predict(self, inputs: Array, *, block_rows: int = BLOCK_ROWS) -> Array:
+        """The model's outputs, shape (n, *output_shape), for unscaled inputs (n, *input_shape).
+
+        Raises InvalidData where the shape does not fit. For classes these are logits; see
+        ``probabilities``.
+        """
+        if inputs.shape[1:] != self.model.input_shape or inputs.ndim == 0:
+            raise InvalidData(
+                f"inputs of shape {inputs.shape}; the model takes (n, "
+                f"{', '.join(map(str, self.model.input_shape))})"
+            )
+        outputs = np.empty((len(inputs), *self.model.output_shape), self.model.dtype)
+        for start in range(0, len(inputs), block_rows):
+            x = np.array(inputs[start : start + block_rows], self.model.dtype, order="C")
+            self.scaling.apply(x)
+            outputs[start : start + block_rows] = self.model.forward(self.parameters, x)
+        return outputs
+
+    def probabilities(self, inputs: Array) -> Array:
+        """Outputs as a user wants to see them: probabilities of classes, values as they are."""
+        return self.model.loss.activate(self.predict(inputs))
+
+    def evaluate(self, dataset: Dataset) -> dict[str, float]:
+        """Mean loss and metrics over a data set; raises InvalidData where it cannot fit."""
+        info = dataset.info
+        wanted = self.model.loss.target_kind()
+        if info.input_shape != self.model.input_shape:
+            raise InvalidData(
+                f"inputs of shape {info.input_shape}; the model takes {self.model.input_shape}"
+            )
+        if info.target_kind != wanted:
+            raise InvalidData(f"targets of kind {info.target_kind}; the model gives {wanted}")
+        outputs = math.prod(self.model.output_shape)
+        if wanted == "values" and math.prod(info.target_shape) != outputs:
+            raise InvalidData(
+                f"targets of shape {info.target_shape}; the model gives "
+                f"{self.model.output_shape}"
+            )
+        if wanted == "class":
+            dataset = align_classes(dataset, self.class_names)
+            check_targets(dataset, outputs)
+        rows = RowReader(dataset, self.model, self.scaling, capacity=BLOCK_ROWS)
+        evaluator = Evaluator(
+            self.model, rows, SoloCommunicator(), metric_kinds=self.metric_kinds
+        )
+        return evaluator.run(self.parameters)
+
+
+@final
+class _Metadata:
+    """The strings of a parameter file, read as what they stand for."""
+
+    def __init__(self, strings: Mapping[str, str], source: str) -> None:
+        self._strings = strings
+        self._source = source
+
+    def model(self, dtype: str) -> tuple[Model, tuple[str, ...]]:
+        """The model and the kinds of its metrics."""
+        table = self._json("dbp.model", dict)
+        shape = tuple(self._json("dbp.input_shape", list))
+        violations: list[Violation] = []
+
+        def built(group: Group, value: Any, path: str) -> Any:
+            return build_component(group, value, path, violations)
+
+        layers = [
+            built("layers", layer, f"layers[{i}]")
+            for i, layer in enumerate(table.get("layers", []))
+        ]
+        loss = built("losses", table.get("loss"), "loss")
+        given = table.get("metrics") or []
+        metrics = [built("metrics", metric, f"metrics[{i}]") for i, metric in enumerate(given)]
+        if violations:
+            raise self._error(f"dbp.model: {'; '.join(map(str, violations))}")
+        kinds = tuple(m if isinstance(m, str) else str(m["kind"]) for m in given)
+        try:
+            return Model(layers, shape, dtype=dtype, loss=loss, metrics=metrics), kinds
+        except (ValueError, TypeError) as error:
+            raise self._error(f"dbp.model: {error}") from error
+
+    def scaling(self) -> Scaling:
+        """How inputs are scaled."""
+        try:
+            return Scaling.from_json(self._text("dbp.scaling"))
+        except (ValueError, KeyError, TypeError, DbpError) as error:
+            raise self._error(f"dbp.scaling: {error}") from error
+
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, if they are known."""
+        if "dbp.classes" not in self._strings:
+            return ()
+        return tuple(map(str, self._json("dbp.classes", list)))
+
+    def _text(self, key: str) -> str:
+        if key not in self._strings:
+            raise self._error(f"says no {key}: not a parameter file that dbp has written")
+        return self._strings[key]
+
+    def _json(self, key: str, kind: type[Any]) -> Any:
+        try:
+            value = json.loads(self._text(key))
+        except ValueError as error:
+            raise self._error(f"{key}: {error}") from error
+        if not isinstance(value, kind):
+            raise self._error(f"{key}: {value!r}, expected a JSON {kind.__name__}")
+        return value
+
+    def _error(self, text: str) -> InvalidFile:
+        return InvalidFile(f"{self._source}: {text}")
+
+
+def _dtype(manifest: Manifest, source: str) -> str:
+    dtypes = {tensor.dtype for tensor in manifest.tensors}
+    if len(dtypes) != 1 or not dtypes <= NUMPY_DTYPES.keys():
+        raise InvalidFile(f"{source}: dtypes {sorted(dtypes)}; expected one of F32, F64")
+    return NUMPY_DTYPES[dtypes.pop()]
+
+
+def _parameters(model: Model, manifest: Manifest, data: memoryview, source: str) -> Parameters:
+    """The file's tensors, which must be just the model's, as one vector."""
+    tensors: dict[str, TensorInfo] = {tensor.name: tensor for tensor in manifest.tensors}
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    if shapes != model.parameter_shapes:
+        raise InvalidFile(
+            f"{source}: tensors {shapes} do not fit its model, which has "
+            f"{model.parameter_shapes}"
+        )
+    parameters = Parameters.zeros(model.parameter_shapes, model.dtype)
+    for name, view in parameters.views.items():
+        tensor = tensors[name]
+        part = data[tensor.offset : tensor.offset + tensor.size_bytes]
+        view[...] = np.frombuffer(part, NUMPY_DTYPES[tensor.dtype]).reshape(tensor.shape)
+    return parameters

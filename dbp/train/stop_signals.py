@@ -1,0 +1,47 @@
+"""Signals as a control: the first asks the run to stop, a second Ctrl-C ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import Final, final
+
+from dbp.train.sink import Command
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+INTERRUPTED: Final = 130
+
+
+@final
+class StopSignals:
+    """Turns SIGTERM, SIGINT and SIGUSR1 into a request to stop at the next step.
+
+    While the run is not yet under way (``impatient``) a Ctrl-C raises KeyboardInterrupt:
+    there is no step to stop at and nothing to save.
+    """
+
+    def __init__(self) -> None:
+        """Install the handlers; only in a main thread."""
+        self.received: signal.Signals | None = None
+        self._impatient = True
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._note)
+
+    def patient(self) -> None:
+        """From here on the run polls: a first Ctrl-C waits for the next step."""
+        self._impatient = False
+
+    def poll(self) -> Command:
+        """STOP once a signal has come."""
+        return Command.NONE if self.received is None else Command.STOP
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        again = self.received is not None
+        self.received = signal.Signals(number)
+        if number != signal.SIGINT:
+            return
+        if again:
+            os._exit(INTERRUPTED)  # the user insists: no cleaning up that could take long
+        if self._impatient:
+            raise KeyboardInterrupt
