@@ -102,16 +102,22 @@ def decode_header(text: bytes, source: str) -> Manifest:
         if not isinstance(table, dict):
             raise ValueError("the header is no JSON object")
         metadata = table.pop("__metadata__", {})
-        if not isinstance(metadata, dict):
-            raise ValueError("__metadata__ is no table of strings")
-        if not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError("__metadata__ holds a value that is no string")
+        _check_metadata(metadata)
         tensors = [_tensor(name, entry) for name, entry in table.items()]
     except (ValueError, RecursionError) as error:
         raise InvalidFile(f"{source}: damaged safetensors header: {error}") from error
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.size_bytes))
     _check_layout(tensors, source)
     return Manifest(tuple(tensors), metadata)
+
+
+def _check_metadata(metadata: Any) -> None:
+    if not isinstance(metadata, dict):
+        raise ValueError("__metadata__ is no table of strings")
+    for value in metadata.values():
+        if not isinstance(value, str):
+            raise ValueError("__metadata__ holds a value that is no string")
+        value.encode()  # as for names
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,177 @@
+"""``dbp spec check``, ``dbp spec resolve`` and ``dbp components``. They start nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from dbp.registry import ComponentInfo
+
+_OUTPUT = click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people or for programs.",
+)
+
+
+@click.group()
+def spec() -> None:
+    """Check a job spec, or show it with every default filled in."""
+
+
+@spec.command()
+@click.argument("file", type=click.Path())
+@click.option("--workers", type=click.IntRange(1, 4096), default=1, show_default=True)
+@click.option("--read", is_flag=True, help="Read all samples too, as training would.")
+@_OUTPUT
+def check(file: str, workers: int, read: bool, output: str) -> None:
+    """Validate FILE: fields, components, the data's headers, and whether shapes compose.
+
+    Prints the model and the length of the run. Exit code 2 with every violation otherwise.
+    """
+    summary = _summary(file, workers, read)
+    if output == "json":
+        click.echo(json.dumps(summary, indent=2))
+    else:
+        _echo_summary(file, summary)
+
+
+def _echo_summary(file: str, summary: dict[str, Any]) -> None:
+    data, workers = summary["data"], summary["workers"]
+    shape = _shape(data["input_shape"])
+    click.echo(f"{file}: valid")
+    click.echo(f"  job         {summary['name']}  (digest {summary['spec_digest'][:12]})")
+    click.echo(f"  data        {data['training_samples']:,} training samples of shape {shape}")
+    click.echo(f"  model       input                    {shape}")
+    for position, layer in enumerate(summary["layers"]):
+        line = f"{position:<5} {layer['kind']:<18} {_shape(layer['output_shape']):<14}"
+        if layer["parameters"]:
+            line += f"{layer['parameters']:>12,} parameters"
+        click.echo(f"{'':14}{line}".rstrip())
+    click.echo(f"  parameters  {summary['parameters']:,} of type {summary['dtype']}")
+    click.echo(
+        f"  run         {summary['total_steps']:,} steps, {summary['steps_per_epoch']:,} an "
+        f"epoch, mini-batches of {summary['batch_size']:,} over {workers} "
+        + ("worker" if workers == 1 else "workers")
+    )
+
+
+def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
+    from dbp.job.load import load_file, located
+    from dbp.job.shapes import check_shapes
+    from dbp.train.build import build
+    from dbp.train.build import check as check_spec
+    from dbp.train.inspection import inspect
+    from dbp.train.plan import make_plan
+
+    loaded = load_file(file)
+    with located(file):
+        resolved = check_spec(loaded, workers)
+        if read:
+            build(resolved, workers)
+    facts = inspect(resolved)
+    shapes = check_shapes(resolved, facts.train.input_shape)
+    plan = make_plan(resolved.spec.train, facts.training_samples)
+    layers = zip(
+        resolved.layer_kinds, shapes.output_shapes, shapes.parameter_counts, strict=True
+    )
+    return {
+        "name": resolved.spec.name,
+        "spec_digest": resolved.digest,
+        "workers": workers,
+        "data": {
+            "training_samples": facts.training_samples,
+            "input_shape": list(facts.train.input_shape),
+            "target_kind": facts.train.target_kind,
+        },
+        "layers": [
+            {"kind": kind, "output_shape": list(shape), "parameters": count}
+            for kind, shape, count in layers
+        ],
+        "parameters": shapes.parameter_count,
+        "dtype": resolved.spec.train.dtype,
+        "batch_size": resolved.spec.train.batch_size,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "total_steps": plan.total_steps,
+    }
+
+
+def _shape(shape: list[int]) -> str:
+    return " x ".join(map(str, shape)) or "1 number"
+
+
+@spec.command()
+@click.argument("file", type=click.Path())
+@click.option(
+    "--output",
+    type=click.Choice(["toml", "json"]),
+    default="toml",
+    show_default=True,
+    help="Form of the resolved spec.",
+)
+def resolve(file: str, output: str) -> None:
+    """Print FILE with every default and derived value filled in; the data need not exist."""
+    from dbp.job.load import load_file, located
+    from dbp.job.toml_text import toml_text
+    from dbp.job.validate import resolve as resolve_spec
+
+    loaded = load_file(file)
+    with located(file):
+        resolved = resolve_spec(loaded)
+    if output == "json":
+        click.echo(json.dumps(resolved.document, indent=2))
+    else:
+        click.echo(toml_text(resolved.document), nl=False)
+
+
+@click.command()
+@click.argument("name", required=False)
+@_OUTPUT
+def components(name: str | None, output: str) -> None:
+    """List the installed kinds with their options: all, of one group, or one by NAME."""
+    from dbp.errors import InvalidInput, alternatives
+    from dbp.registry import GROUPS, catalogue
+
+    found = catalogue()
+    if name is not None:
+        known = [*GROUPS, *sorted({info.kind for info in found})]
+        if name not in known:
+            message = f"no group or kind {name[:64]!a}{alternatives(name, known, 'known')}"
+            raise InvalidInput(message)
+        found = [info for info in found if name in (info.group, info.kind)]
+    if output == "json":
+        click.echo(json.dumps([dataclasses.asdict(info) for info in found], indent=2))
+        return
+    for group in dict.fromkeys(info.group for info in found):
+        click.echo(group)
+        for info in found:
+            if info.group == group:
+                _echo_component(info)
+
+
+def _echo_component(info: ComponentInfo) -> None:
+    doc = info.doc.replace("``", "") if not info.problem else f"cannot be used: {info.problem}"
+    click.echo(f"  {info.kind:<22} {doc}")
+    for option in info.options:
+        facts = [option.type]
+        if option.limits:
+            facts.append(option.limits)
+        if option.required:
+            facts.append("required")
+        elif option.default is not None:
+            facts.append(f"default {_default(option.default)}")
+        click.echo(f"    {option.name:<20} {option.doc} ({', '.join(facts)})")
+
+
+def _default(value: Any) -> str:
+    """A default as it would be written in TOML; a component without options by its kind."""
+    if isinstance(value, dict):
+        options = [f"{name} = {_default(v)}" for name, v in value.items() if name != "kind"]
+        return f"{value['kind']} ({', '.join(options)})" if options else str(value["kind"])
+    return json.dumps(value)
