@@ -105,6 +105,7 @@ class Feed:
         cursor = after_sequence or self._newest
         if after_sequence:
             self._check_kept(after_sequence)
+        job = self._view(job) if job else None  # it may have gone on since it was asked for
         watcher = _Watcher(job.id if job else None, cursor)
         self._watchers.add(watcher)
         try:
@@ -199,7 +200,9 @@ class Feed:
         if change.sequence <= watcher.seen.get(change.job.id, 0):
             return
         if change.job.state is State.QUEUED:
-            change = replace(change, job=self._view(change.job))
+            # Of the view only the reason: the job may have gone on since.
+            reason = self._view(change.job).waiting_reason
+            change = replace(change, job=replace(change.job, waiting_reason=reason))
         yield change
 
     def _changes(self, watcher: _Watcher) -> list[Change]:

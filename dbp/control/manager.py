@@ -151,10 +151,9 @@ class JobManager:
             self._ledger.record(job_id, EventKind.CANCELLED)
             self._release(job_id)
         elif job.state in (State.STARTING, State.RUNNING):
-            job = self._ledger.record(job_id, EventKind.CANCELLING)
-            self._stop(job, grace)
+            self._observer.stop(self._ledger.record(job_id, EventKind.CANCELLING), grace)
         elif job.state is State.CANCELLING and force:
-            self._stop(job, grace)
+            self._observer.stop(job, grace)
         return await self.get(job_id)
 
     def watch(
@@ -268,10 +267,7 @@ class JobManager:
         chunks: Chunks,
         final: bool = False,
     ) -> Version:
-        """Store one version of the parameters; durable when this returns.
-
-        The same step of the same attempt again returns the version it has.
-        """
+        """Store one version of the parameters, durably; the same step again: the same one."""
         job = self._of_attempt(job_id, attempt)
         return await self._publications.publish(
             job, step=step, manifest=manifest, chunks=chunks, final=final
@@ -295,12 +291,6 @@ class JobManager:
         if job.attempt != attempt:
             raise WrongState(f"job {job_id} is at attempt {job.attempt}, not {attempt}")
         return job
-
-    def _stop(self, job: Job, grace: float) -> None:
-        if job.attached:
-            self._contacts.ask(job.id, stop=True)
-        else:
-            self._observer.stop(job, grace)
 
     def _release(self, job_id: str) -> None:
         self._scheduler.release(job_id)

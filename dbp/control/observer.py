@@ -69,9 +69,13 @@ class Observer:
         self._spawn(self._adopt(job, grace))
 
     def stop(self, job: Job, grace: float) -> None:
-        """End the processes of a job that has just become CANCELLING."""
-        if not self._contacts.ask(job.id, stop=True):
-            self._request_stop(job.id)
+        """End a CANCELLING job's run; one that was launched by hand can only be asked."""
+        asked = self._contacts.ask(job.id, stop=True)
+        if job.attached:
+            return
+        running = self._running.get(job.id)
+        if not asked and running is not None:
+            running.request_stop()  # by signal: it is not connected (yet)
         self._spawn(self._force_after(job.id, grace))
 
     def settle(self, job_id: str, ended: Exit | None) -> None:
@@ -157,12 +161,6 @@ class Observer:
         finally:
             del self._running[job_id]
         await self._settle(job_id, ended)
-
-    def _request_stop(self, job_id: str) -> None:
-        """By signal, for a run that is not connected (yet)."""
-        running = self._running.get(job_id)
-        if running is not None:
-            running.request_stop()
 
     async def _later(self, seconds: float, work: Callable[[], None]) -> None:
         await self._clock.sleep(seconds)

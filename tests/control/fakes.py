@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, AsyncIterator
+from typing import Any
 
 from dbp.control.config import ManagerConfig
 from dbp.control.folder import StateFolder
@@ -86,7 +86,7 @@ class FakeLauncher(Launcher):
     requests: list[LaunchRequest] = field(default_factory=list)
     adopted: list[Path] = field(default_factory=list)
     error: Exception | None = None
-    found: Callable[[Path], Running | None] = lambda folder: FakeRunning(folder)
+    found: Callable[[Path], Running | None] = FakeRunning
 
     async def start(self, request: LaunchRequest) -> Running:
         self.requests.append(request)

@@ -21,9 +21,7 @@ class Stage:
 
     def __init__(self, path: Path, heartbeat_seconds: float = 60.0) -> None:
         self.store = Store(path)
-        self.feed = Feed(
-            self.store, heartbeat_seconds=heartbeat_seconds, view=lambda job: job
-        )
+        self.feed = Feed(self.store, heartbeat_seconds=heartbeat_seconds, view=lambda job: job)
         self.ledger = Ledger(self.store, self.feed, FakeClock())
 
     def create(self, name: str) -> Job:
@@ -109,7 +107,7 @@ async def test_resuming_anywhere_tells_every_change_once(stage: Stage) -> None:
 
     for after in everything:
         stage.feed.close()
-        told = [item for item in await stage.watch(None, after).rest()]
+        told = await stage.watch(None, after).rest()
         sequences = [item.sequence for item in told if isinstance(item, Change)]
         assert sequences == [number for number in everything if number > after]
         assert isinstance(told[-1], End)
@@ -251,9 +249,7 @@ async def test_waiting_for_a_version(stage: Stage) -> None:
     stage.run("a")
 
     async def wait(newer_than: int, timeout: float = 5.0) -> Version | None:
-        return await stage.feed.wait_version(
-            lambda: stage.ledger.get("a"), newer_than, timeout
-        )
+        return await stage.feed.wait_version(lambda: stage.ledger.get("a"), newer_than, timeout)
 
     def publish(number: int) -> Version:
         version = Version(number, number, 1, "", 1, 0.0)

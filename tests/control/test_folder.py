@@ -56,7 +56,9 @@ def test_a_folder_that_others_can_read_is_refused_with_the_fix(tmp_path: Path) -
     path = tmp_path / "state"
     path.mkdir(mode=0o755)
 
-    with pytest.raises(InvalidInput, match=rf"got mode 0755; allowed 0700; fix: chmod 700 {path}"):
+    with pytest.raises(
+        InvalidInput, match=rf"got mode 0755; allowed 0700; fix: chmod 700 {path}"
+    ):
         StateFolder(path)
 
     path.chmod(0o700)

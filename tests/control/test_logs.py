@@ -99,7 +99,7 @@ def test_a_capped_log_keeps_beginning_and_end_and_marks_the_gap(tmp_path: Path) 
     assert lines[-1] == "99999"
     assert sum("the log has reached 1000 bytes" in line for line in lines) == 1
     (left_out,) = [line for line in lines if "bytes are left out here" in line]
-    assert 588_890 - 1_000 - TAIL_BYTES == int(left_out.split()[1])
+    assert int(left_out.split()[1]) == 588_890 - 1_000 - TAIL_BYTES
     assert log.tail()[-2:] == ["99998", "99999"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dbp.control.launcher import Exit
 from dbp.control.observer import RETRY_SECONDS
-from dbp.control.watching import Change, End, LogChunk
+from dbp.control.watching import Change, End, LogChunk, Snapshot
 from dbp.errors import (
     AlreadyExists,
     InvalidInput,
@@ -610,9 +610,7 @@ async def test_an_ended_job_publishes_nothing_more_but_repeats_what_it_has(
         with pytest.raises(WrongState, match="publishes nothing more"):
             await publish(8)
         with pytest.raises(WrongState, match="attempt 1, not 2"):
-            await plane.manager.publish(
-                job.id, 2, step=7, manifest=manifest(), chunks=data()
-            )
+            await plane.manager.publish(job.id, 2, step=7, manifest=manifest(), chunks=data())
 
 
 async def test_retention_follows_the_spec(tmp_path: Path) -> None:
@@ -749,6 +747,38 @@ async def test_watching_and_logs_through_the_manager(tmp_path: Path) -> None:
             await plane.manager.log_path(job.id, 2)
         with pytest.raises(InvalidInput, match="offset"):
             await _all(plane.manager.logs(job.id, offset=-1))
+
+
+async def test_a_watch_begun_before_the_end_and_read_after_it_ends(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s", slots=1) as plane:
+        job = await plane.manager.create(spec(), workers=1)
+        await settle()
+        watching = plane.manager.watch(job.id)
+        finish(plane, job.id)
+        await ended(plane, job.id)
+
+        first, last = await _all(watching)
+
+        assert isinstance(first, Snapshot)
+        assert first.job.state is State.SUCCEEDED
+        assert isinstance(last, End)
+
+
+async def test_a_change_is_told_as_it_was_with_the_reason_for_waiting(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s", slots=1) as plane:
+        watching = plane.manager.watch()
+        first = asyncio.ensure_future(anext(watching))
+        await settle()
+        await plane.manager.create(spec(), workers=1)
+        await plane.manager.create(spec(), workers=1)
+
+        items = [await first, await anext(watching), await anext(watching)]
+
+        told = [item.job for item in items if isinstance(item, Change)]
+        assert [job.state for job in told] == ["QUEUED", "STARTING", "QUEUED"]
+        assert [bool(job.waiting_reason) for job in told] == [False, False, True]
 
 
 async def _all(items: Any) -> list[Any]:

@@ -12,7 +12,14 @@ import pytest
 
 from dbp.control.store import Store
 from dbp.control.store_schema import SCHEMA_VERSION
-from dbp.errors import AlreadyExists, Conflict, DataLoss, NotFound, ResourceExhausted, WrongState
+from dbp.errors import (
+    AlreadyExists,
+    Conflict,
+    DataLoss,
+    NotFound,
+    ResourceExhausted,
+    WrongState,
+)
 from dbp.job.state import (
     Event,
     EventKind,
@@ -127,9 +134,12 @@ def test_a_full_disk_refuses_and_changes_nothing(store: Store) -> None:
     store.create(job("a"))
     store._connection.execute("PRAGMA max_page_count = 20")
 
-    with pytest.raises(ResourceExhausted, match="disk is full"):
+    def fill() -> None:
         for number in range(2_000):
             store.create(job(f"job{number}"))
+
+    with pytest.raises(ResourceExhausted, match="disk is full"):
+        fill()
     kept = len(store.live())
 
     assert kept == len(store.events_after(0, limit=9_999))
