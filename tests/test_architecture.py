@@ -30,7 +30,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "train": ({"errors", "registry", "random", "job", "nn", "optim", "data", "parallel"}, {"numpy"}),
     "control": ({"errors", "job", "launching"}, {"psutil"}),
     # The reporter implements the loop's Sink and Control, so it may see their definition.
-    "rpc": ({"errors", "job", "v1", "train.sink"}, {"grpc", "google", "grpc_status"}),
+    "rpc": ({"errors", "job", "v1", "train.sink"}, {"grpc", "google"}),
     "service": ({"errors", "job", "control", "rpc", "v1"}, {"grpc", "google"}),
     "service.server": ({"*"}, {"grpc", "grpc_health", "grpc_reflection"}),
     "client": ({"errors", "job", "rpc", "v1"}, {"grpc", "numpy"}),

@@ -143,6 +143,8 @@ class Link:
             except (grpc.aio.AioRpcError, OSError, ValueError) as error:
                 if isinstance(error, grpc.aio.AioRpcError) and error.code() not in TRANSIENT:
                     _say(f"the service refused the run's reports: {error.details()}")
+                    self._outbox.close()
+                    return
             await asyncio.sleep(delay)
             delay = min(2 * delay, LAST_RETRY_SECONDS)
 

@@ -28,10 +28,19 @@ class Outbox:
     def __init__(self) -> None:
         self._entries: dict[int, _Entry] = {}
         self._last = 0
+        self._closed = False
         self._changed = asyncio.Event()
+
+    def close(self) -> None:
+        """Nobody will ever take reports: forget them all, and every later one."""
+        self._closed = True
+        self._entries.clear()
+        self._notify()
 
     def add(self, report: pb.AttachRequest, *, droppable: bool) -> None:
         """Number the report and hold it; it replaces the droppable one before it."""
+        if self._closed:
+            return
         self._drop_superseded()
         self._last += 1
         report.sequence = self._last

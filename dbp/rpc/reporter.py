@@ -128,7 +128,7 @@ class Reporter:
             os.ftruncate(self._memory_fd, SLOTS * size)
             self._memory = mmap.mmap(self._memory_fd, SLOTS * size)
         slot = self._free_slots.pop()
-        self._memory[slot * size : (slot + 1) * size] = memoryview(snapshot.vector).cast("B")
+        self._memory[slot * size : (slot + 1) * size] = snapshot.vector.data.cast("B")
         tensors = [[t.name, t.dtype, list(t.shape)] for t in snapshot.manifest.tensors]
         message = {
             "slot": slot,

@@ -1,0 +1,1 @@
+"""The `dbp` command: one file a command group; imports inside the commands."""

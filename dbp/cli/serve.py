@@ -1,0 +1,82 @@
+"""`dbp serve`: the control service on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=5327, show_default=True,
+    help="Port; 0 takes any free one.",
+)  # fmt: skip
+@click.option(
+    "--state", type=click.Path(path_type=Path), envvar="DBP_STATE",
+    help="Folder of jobs, logs and parameters (mode 0700).  [default: the user's state folder]",
+)  # fmt: skip
+@click.option(
+    "--slots", type=click.IntRange(1), help="Workers at a time.  [default: usable cores]"
+)
+@click.option(
+    "--data-root", "data_roots", type=click.Path(path_type=Path), multiple=True,
+    help="Folder below which jobs may name data files; may be repeated.  "
+    "[default: the folder where the service is started]",
+)  # fmt: skip
+@click.option(
+    "--log-level", default="warning", show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]), help="What goes to stderr.",
+)  # fmt: skip
+@click.option("--output", type=click.Choice(["text", "json"]), default="text")
+def serve(
+    host: str,
+    port: int,
+    state: Path | None,
+    slots: int | None,
+    data_roots: tuple[Path, ...],
+    log_level: str,
+    output: str,
+) -> None:
+    """Run the control service until Ctrl-C or SIGTERM.
+
+    It starts jobs through mpirun, reports their progress and serves their parameters over
+    gRPC. Jobs and parameters survive its restart, and training goes on meanwhile.
+
+    \b
+    Examples:
+      dbp serve
+      dbp serve --port 0 --state /tmp/dbp --slots 4
+      dbp submit job.toml --workers 2 --watch      (from another terminal)
+    """
+    import asyncio
+    import logging
+
+    import platformdirs
+
+    from dbp.control.config import ManagerConfig
+    from dbp.launching import usable_cores
+    from dbp.service.server import ServerConfig
+    from dbp.service.server import serve as run
+
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    folder = state or platformdirs.user_state_path("dbp")
+    config = ServerConfig(
+        host=host,
+        port=port,
+        state=folder,
+        manager=ManagerConfig(slots=slots or usable_cores()),
+        data_roots=tuple(root.resolve() for root in data_roots) or (Path.cwd(),),
+    )
+
+    def ready(address: str) -> None:
+        if output == "json":
+            click.echo(json.dumps({"address": address, "state": str(folder)}))
+        else:
+            click.echo(f"dbp serves at {address} (state in {folder}; Ctrl-C stops it)")
+
+    asyncio.run(run(config, ready=ready))

@@ -1,0 +1,231 @@
+"""Values to protos and back, in pairs. Specs have a module of their own."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from dbp.errors import InvalidInput
+from dbp.job.snapshot import Manifest, TensorInfo
+from dbp.job.state import Failure, Job, ProgressReport, RunOutcome, State, Version
+from dbp.rpc.spec_convert import spec_from_proto, spec_to_proto
+from dbp.v1 import job_pb2, parameter_pb2, worker_service_pb2
+
+JOB_PREFIX: Final = "jobs/"
+
+
+def job_name(job_id: str) -> str:
+    """The resource name of a job."""
+    return JOB_PREFIX + job_id
+
+
+def id_from_name(name: str) -> str:
+    """The id in a resource name; raises InvalidInput."""
+    job_id = name.removeprefix(JOB_PREFIX)
+    if not name.startswith(JOB_PREFIX) or not job_id or "/" in job_id:
+        raise InvalidInput(f"name: a job is named jobs/ID, got {name!r}")
+    return job_id
+
+
+def time_to_proto(seconds: float) -> Timestamp:
+    """A Unix time in seconds as a Timestamp."""
+    stamp = Timestamp()
+    stamp.FromNanoseconds(round(seconds * 1e9))
+    return stamp
+
+
+def time_from_proto(stamp: Timestamp) -> float:
+    """A Timestamp as Unix seconds."""
+    return stamp.ToNanoseconds() / 1e9
+
+
+def state_to_proto(state: State) -> job_pb2.JobState:
+    """A state as the enum."""
+    return cast("job_pb2.JobState", job_pb2.JobState.Value(f"JOB_STATE_{state.value}"))
+
+
+def state_from_proto(state: job_pb2.JobState) -> State:
+    """The enum as a state; raises InvalidInput for a number that is none."""
+    try:
+        return State(job_pb2.JobState.Name(state).removeprefix("JOB_STATE_"))
+    except ValueError:
+        raise InvalidInput(f"states: {state} is no state of a job") from None
+
+
+def version_to_proto(version: Version) -> job_pb2.ParameterVersion:
+    """A parameter version as proto."""
+    return job_pb2.ParameterVersion(
+        version=version.version,
+        step=version.step,
+        attempt=version.attempt,
+        digest=version.digest,
+        size_bytes=version.size_bytes,
+        publish_time=time_to_proto(version.publish_time),
+        final=version.final,
+    )
+
+
+def version_from_proto(proto: job_pb2.ParameterVersion) -> Version:
+    """A parameter version from proto."""
+    return Version(
+        version=proto.version,
+        step=proto.step,
+        attempt=proto.attempt,
+        digest=proto.digest,
+        size_bytes=proto.size_bytes,
+        publish_time=time_from_proto(proto.publish_time),
+        final=proto.final,
+    )
+
+
+def progress_to_proto(progress: ProgressReport) -> job_pb2.Progress:
+    """A progress report as proto."""
+    return job_pb2.Progress(
+        step=progress.step,
+        total_steps=progress.total_steps,
+        epoch=progress.epoch,
+        loss=progress.loss,
+        metrics=dict(progress.metrics),
+        samples_per_second=progress.samples_per_second,
+        eta_seconds=progress.eta_seconds,
+        observe_time=time_to_proto(progress.observe_time),
+        epoch_end=progress.epoch_end,
+    )
+
+
+def progress_from_proto(proto: job_pb2.Progress) -> ProgressReport:
+    """A progress report from proto."""
+    return ProgressReport(
+        step=proto.step,
+        total_steps=proto.total_steps,
+        epoch=proto.epoch,
+        loss=proto.loss,
+        metrics=dict(proto.metrics),
+        samples_per_second=proto.samples_per_second,
+        eta_seconds=proto.eta_seconds if proto.HasField("eta_seconds") else None,
+        observe_time=time_from_proto(proto.observe_time),
+        epoch_end=proto.epoch_end,
+    )
+
+
+def failure_to_proto(failure: Failure) -> job_pb2.JobFailure:
+    """A failure as proto."""
+    return job_pb2.JobFailure(
+        reason=failure.reason,
+        message=failure.message,
+        exit_code=failure.exit_code,
+        signal=failure.signal,
+        log_tail=failure.log_tail,
+        step=failure.step,
+    )
+
+
+def failure_from_proto(proto: job_pb2.JobFailure) -> Failure:
+    """A failure from proto."""
+    return Failure(
+        reason=proto.reason,
+        message=proto.message,
+        exit_code=proto.exit_code if proto.HasField("exit_code") else None,
+        signal=proto.signal,
+        log_tail=tuple(proto.log_tail),
+        step=proto.step,
+    )
+
+
+def outcome_to_proto(outcome: RunOutcome) -> worker_service_pb2.RunOutcome:
+    """A run's outcome as proto."""
+    return worker_service_pb2.RunOutcome(
+        status=outcome.status,
+        reason=outcome.reason,
+        message=outcome.message,
+        step=outcome.step,
+        metrics=dict(outcome.metrics),
+    )
+
+
+def outcome_from_proto(proto: worker_service_pb2.RunOutcome) -> RunOutcome:
+    """A run's outcome from proto."""
+    return RunOutcome(
+        status=proto.status,
+        reason=proto.reason,
+        message=proto.message,
+        step=proto.step,
+        metrics=dict(proto.metrics),
+    )
+
+
+def manifest_to_proto(manifest: Manifest) -> parameter_pb2.Manifest:
+    """A safetensors manifest as proto."""
+    proto = parameter_pb2.Manifest(metadata=dict(manifest.metadata))
+    for tensor in manifest.tensors:
+        proto.tensors.add(
+            name=tensor.name,
+            dtype=tensor.dtype,
+            shape=tensor.shape,
+            offset=tensor.offset,
+            size_bytes=tensor.size_bytes,
+        )
+    return proto
+
+
+def manifest_from_proto(proto: parameter_pb2.Manifest) -> Manifest:
+    """A safetensors manifest from proto."""
+    tensors = tuple(
+        TensorInfo(tensor.name, tensor.dtype, tuple(tensor.shape), tensor.offset)
+        for tensor in proto.tensors
+    )
+    return Manifest(tensors, dict(proto.metadata))
+
+
+def job_to_proto(job: Job) -> job_pb2.Job:
+    """A job as proto; what it does not have yet stays unset."""
+    proto = job_pb2.Job(
+        name=job_name(job.id),
+        spec=spec_to_proto(job.spec),
+        spec_digest=job.spec_digest,
+        workers=job.workers,
+        state=state_to_proto(job.state),
+        waiting_reason=job.waiting_reason,
+        attempt=job.attempt,
+        create_time=time_to_proto(job.create_time),
+        sequence=job.sequence,
+        attached=job.attached,
+        host=job.host,
+    )
+    if job.failure is not None:
+        proto.failure.CopyFrom(failure_to_proto(job.failure))
+    if job.progress is not None:
+        proto.progress.CopyFrom(progress_to_proto(job.progress))
+    if job.latest_parameters is not None:
+        proto.latest_parameters.CopyFrom(version_to_proto(job.latest_parameters))
+    if job.start_time is not None:
+        proto.start_time.CopyFrom(time_to_proto(job.start_time))
+    if job.end_time is not None:
+        proto.end_time.CopyFrom(time_to_proto(job.end_time))
+    return proto
+
+
+def job_from_proto(proto: job_pb2.Job) -> Job:
+    """A job from proto."""
+    has = proto.HasField
+    return Job(
+        id=id_from_name(proto.name),
+        spec=spec_from_proto(proto.spec),
+        spec_digest=proto.spec_digest,
+        workers=proto.workers,
+        state=state_from_proto(proto.state),
+        create_time=time_from_proto(proto.create_time),
+        attempt=proto.attempt,
+        start_time=time_from_proto(proto.start_time) if has("start_time") else None,
+        end_time=time_from_proto(proto.end_time) if has("end_time") else None,
+        failure=failure_from_proto(proto.failure) if has("failure") else None,
+        latest_parameters=version_from_proto(proto.latest_parameters)
+        if has("latest_parameters")
+        else None,
+        progress=progress_from_proto(proto.progress) if has("progress") else None,
+        sequence=proto.sequence,
+        attached=proto.attached,
+        host=proto.host,
+        waiting_reason=proto.waiting_reason,
+    )

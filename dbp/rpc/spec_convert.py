@@ -1,0 +1,148 @@
+"""Spec documents to the JobSpec proto and back. It judges nothing but unknown fields.
+
+A document is the plain dict that TOML or JSON gives; the proto has the same names. Presence
+is kept: what a document leaves out is not set, and what is not set is left out, so that
+defaults are decided in one place, behind both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from dbp.errors import InvalidSpec, Violation
+from dbp.v1 import job_pb2 as pb
+
+
+def spec_to_proto(document: Mapping[str, Any]) -> pb.JobSpec:
+    """The proto of a document; raises InvalidSpec for fields that the proto does not have."""
+    spec = pb.JobSpec()
+    _fill(spec, document, "")
+    return spec
+
+
+def spec_from_proto(spec: pb.JobSpec) -> dict[str, Any]:
+    """The document of a proto; raises InvalidSpec for fields this version does not know.
+
+    A newer client's setting must not be dropped without a word.
+    """
+    unknown = [Violation(path, "is not known to this service") for path in _unknown(spec, "")]
+    if unknown:
+        raise InvalidSpec(unknown)
+    return _table(spec)
+
+
+def _fill(message: Message, document: Mapping[str, Any], path: str) -> None:
+    fields = message.DESCRIPTOR.fields_by_name
+    for name, value in document.items():
+        where = f"{path}.{name}" if path else name
+        if name not in fields:
+            raise InvalidSpec([Violation(where, "unknown field")])
+        field = fields[name]
+        try:
+            _set(message, field, value, where)
+        except (TypeError, ValueError) as error:
+            raise InvalidSpec([Violation(where, str(error))]) from error
+
+
+def _set(message: Message, field: Any, value: Any, path: str) -> None:
+    if field.message_type is None:
+        setattr(message, field.name, value)
+    elif field.message_type is pb.Component.DESCRIPTOR:
+        target = getattr(message, field.name)
+        if field.is_repeated:
+            for table in value:
+                _fill_component(target.add(), table)
+        else:
+            target.SetInParent()
+            _fill_component(target, value)
+    else:
+        target = getattr(message, field.name)
+        target.SetInParent()
+        _fill(target, value, path)
+
+
+def _fill_component(component: pb.Component, table: str | Mapping[str, Any]) -> None:
+    if isinstance(table, str):
+        component.kind = table
+        return
+    for name, value in table.items():
+        if name == "kind":
+            component.kind = value
+        else:
+            _fill_value(component.options[name], value)
+
+
+def _fill_value(target: pb.Value, value: Any) -> None:
+    if isinstance(value, bool):
+        target.bool_value = value
+    elif isinstance(value, int):
+        target.int_value = value
+    elif isinstance(value, float):
+        target.double_value = value
+    elif isinstance(value, str):
+        target.string_value = value
+    elif isinstance(value, Mapping):
+        target.table_value.SetInParent()
+        for name, item in value.items():
+            _fill_value(target.table_value.fields[name], item)
+    elif isinstance(value, list | tuple):
+        target.list_value.SetInParent()
+        for item in value:
+            _fill_value(target.list_value.values.add(), item)
+    else:
+        raise TypeError(f"a {type(value).__name__} cannot be sent")
+
+
+def _table(message: Message) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        if field.is_repeated:
+            table[field.name] = [_component_table(item) for item in value]
+        elif isinstance(value, pb.Component):
+            table[field.name] = _component_table(value)
+        elif isinstance(value, Message):
+            table[field.name] = _table(value)
+        else:
+            table[field.name] = value
+    return table
+
+
+def _component_table(component: pb.Component) -> dict[str, Any]:
+    table: dict[str, Any] = {"kind": component.kind} if component.kind else {}
+    return table | {name: _plain(component.options[name]) for name in sorted(component.options)}
+
+
+def _plain(value: pb.Value) -> Any:
+    match value.WhichOneof("kind"):
+        case None:
+            return None
+        case "list_value":
+            return [_plain(item) for item in value.list_value.values]
+        case "table_value":
+            fields = value.table_value.fields
+            return {name: _plain(fields[name]) for name in sorted(fields)}
+        case kind:
+            return getattr(value, kind)
+
+
+def _unknown(message: Message, path: str) -> Iterator[str]:
+    """Paths of fields that came over the wire but are not in this version's protos."""
+    unknown = UnknownFieldSet(message)
+    for index in range(len(unknown)):
+        yield f"{path or 'spec'} (field number {unknown[index].field_number})"
+    for field, value in message.ListFields():
+        where = f"{path}.{field.name}" if path else field.name
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            for name in value:
+                yield from _unknown(value[name], f"{where}[{name!r}]")
+        elif field.is_repeated:
+            for index, item in enumerate(value):
+                yield from _unknown(item, f"{where}[{index}]")
+        else:
+            yield from _unknown(value, where)

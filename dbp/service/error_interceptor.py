@@ -1,0 +1,91 @@
+"""Turns dbp's errors into gRPC status, around every method, so that none has to.
+
+What nobody foresaw becomes INTERNAL with a number that stands in the service's log too; the
+caller sees no traceback and no path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, final
+
+import grpc
+
+from dbp.errors import DbpError
+from dbp.rpc.status import code_of, details_of
+
+log = logging.getLogger("dbp.service")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+@final
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Maps errors of unary and streaming methods alike."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Wrap the method's handler."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        name = getattr(handler_call_details, "method", "?")
+        kinds = {
+            (False, False): "unary_unary",
+            (False, True): "unary_stream",
+            (True, False): "stream_unary",
+            (True, True): "stream_stream",
+        }
+        kind = kinds[(bool(handler.request_streaming), bool(handler.response_streaming))]
+        wrap = _stream if handler.response_streaming else _unary
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        wrapped: Handler = make(
+            wrap(getattr(handler, kind), name),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+
+def _unary(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+    async def call(request: Any, context: Context) -> Any:
+        try:
+            return await method(request, context)
+        except Exception as error:
+            await _refuse(error, context, name)
+
+    return call
+
+
+def _stream(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+    async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            answers = method(request, context)
+            if hasattr(answers, "__aiter__"):
+                async for answer in answers:
+                    yield answer
+            else:  # the health and reflection services write for themselves
+                await answers
+        except Exception as error:
+            await _refuse(error, context, name)
+
+    return call
+
+
+async def _refuse(error: Exception, context: Context, name: str) -> NoReturn:
+    if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
+        raise error
+    if isinstance(error, DbpError):
+        await context.abort(code_of(error), str(error), details_of(error))
+    number = secrets.token_hex(4)
+    log.error("%s failed (%s)", name, number, exc_info=error)
+    await context.abort(
+        grpc.StatusCode.INTERNAL, f"internal error {number}: see the service's log"
+    )

@@ -1,0 +1,143 @@
+"""JobService: each method converts, calls the manager, answers. Errors are mapped outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final, final
+
+import grpc
+
+from dbp.control.manager import JobManager
+from dbp.control.watching import (
+    Change,
+    End,
+    Heartbeat,
+    LogChunk,
+    ProgressItem,
+    Snapshot,
+    WatchItem,
+)
+from dbp.errors import InvalidInput
+from dbp.rpc.convert import (
+    id_from_name,
+    job_name,
+    job_to_proto,
+    progress_to_proto,
+    state_from_proto,
+    time_to_proto,
+)
+from dbp.rpc.spec_convert import spec_from_proto
+from dbp.v1 import job_service_pb2 as pb
+from dbp.v1 import job_service_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+RESUME_MARK: Final = "e"
+
+
+@final
+class JobService(job_service_pb2_grpc.JobServiceServicer):
+    """The public face of the job manager."""
+
+    def __init__(self, manager: JobManager) -> None:
+        self._manager = manager
+
+    async def CreateJob(
+        self, request: pb.CreateJobRequest, context: Context
+    ) -> pb.CreateJobResponse:
+        """See the proto."""
+        job = await self._manager.create(
+            spec_from_proto(request.spec),
+            workers=request.workers or 1,
+            request_id=request.request_id,
+            validate_only=request.validate_only,
+        )
+        return pb.CreateJobResponse(job=job_to_proto(job))
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
+        """See the proto."""
+        job = await self._manager.get(id_from_name(request.name))
+        return pb.GetJobResponse(job=job_to_proto(job))
+
+    async def ListJobs(
+        self, request: pb.ListJobsRequest, context: Context
+    ) -> pb.ListJobsResponse:
+        """See the proto."""
+        states = [state_from_proto(state) for state in request.states if state]
+        jobs, token = await self._manager.list(states, request.page_size, request.page_token)
+        return pb.ListJobsResponse(
+            jobs=[job_to_proto(job) for job in jobs], next_page_token=token
+        )
+
+    async def CancelJob(
+        self, request: pb.CancelJobRequest, context: Context
+    ) -> pb.CancelJobResponse:
+        """See the proto."""
+        grace = None
+        if request.HasField("grace_period"):
+            grace = request.grace_period.ToMilliseconds() / 1000
+        job = await self._manager.cancel(
+            id_from_name(request.name), grace_seconds=grace, force=request.force
+        )
+        return pb.CancelJobResponse(job=job_to_proto(job))
+
+    async def WatchJobs(
+        self, request: pb.WatchJobsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchJobsResponse]:
+        """See the proto."""
+        job_id = id_from_name(request.name) if request.name else None
+        after = _sequence(request.resume_token) if request.resume_token else None
+        async for item in self._manager.watch(job_id, after):
+            yield _watch_item(item)
+
+    async def StreamLogs(
+        self, request: pb.StreamLogsRequest, context: Context
+    ) -> AsyncIterator[pb.StreamLogsResponse]:
+        """See the proto."""
+        offset = request.offset
+        async for item in self._manager.logs(
+            id_from_name(request.name),
+            attempt=request.attempt,
+            offset=request.offset,
+            follow=request.follow,
+        ):
+            if isinstance(item, LogChunk):
+                offset = item.next_offset
+                yield pb.StreamLogsResponse(lines=item.lines, next_offset=offset)
+            else:
+                end = pb.StreamEnd(reason=item.reason)
+                yield pb.StreamLogsResponse(next_offset=offset, end=end)
+
+
+def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:
+    # A resume point of 0 means: begin anew, which an empty token says.
+    response = pb.WatchJobsResponse(
+        resume_token=f"{RESUME_MARK}{item.resume}" if item.resume else ""
+    )
+    match item:
+        case Snapshot():
+            response.snapshot.CopyFrom(job_to_proto(item.job))
+        case Change():
+            change = pb.JobEvent(
+                sequence=item.sequence,
+                time=time_to_proto(item.time),
+                job=job_to_proto(item.job),
+                kind=item.kind.value,
+            )
+            response.change.CopyFrom(change)
+        case ProgressItem():
+            response.progress.job = job_name(item.job_id)
+            response.progress.progress.CopyFrom(progress_to_proto(item.progress))
+            response.progress.skipped = item.skipped
+        case Heartbeat():
+            response.heartbeat.SetInParent()
+        case End():
+            response.end.reason = item.reason
+    return response
+
+
+def _sequence(token: str) -> int:
+    number = token.removeprefix(RESUME_MARK)
+    if not token.startswith(RESUME_MARK) or not number.isdecimal() or len(number) > 18:
+        raise InvalidInput("resume_token: is none that this service has given")
+    return int(number)

@@ -1,0 +1,108 @@
+"""ParameterService: versions of parameters, whole or in part, as safetensors bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Any, Final, final
+
+import grpc
+
+from dbp.control.manager import JobManager
+from dbp.control.version_file import OpenVersion
+from dbp.errors import InvalidInput, NotFound, WrongState, nearest
+from dbp.job.snapshot import select
+from dbp.rpc.convert import id_from_name, manifest_to_proto, version_to_proto
+from dbp.service.selection import Selection
+from dbp.v1 import parameter_service_pb2 as pb
+from dbp.v1 import parameter_service_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_UNARY_BYTES: Final = 3 << 20
+MAX_WAIT_SECONDS: Final = 3600.0
+
+
+@final
+class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
+    """Reads what runs have published; never waits for a run, never disturbs one."""
+
+    def __init__(self, manager: JobManager) -> None:
+        self._manager = manager
+
+    async def GetParameterInfo(
+        self, request: pb.GetParameterInfoRequest, context: Context
+    ) -> pb.GetParameterInfoResponse:
+        """See the proto."""
+        with await self._open(request.selector) as opened:
+            return pb.GetParameterInfoResponse(
+                version=version_to_proto(opened.version),
+                manifest=manifest_to_proto(_select(opened, request.selector).manifest),
+            )
+
+    async def GetParameters(
+        self, request: pb.GetParametersRequest, context: Context
+    ) -> pb.GetParametersResponse:
+        """See the proto."""
+        with await self._open(request.selector) as opened:
+            version = version_to_proto(opened.version)
+            if opened.version.version <= request.newer_than:
+                return pb.GetParametersResponse(version=version, not_modified=True)
+            selection = _select(opened, request.selector)
+            if selection.size > MAX_UNARY_BYTES:
+                raise WrongState(
+                    f"parameters: {selection.size} bytes are too many for one message (at most "
+                    f"{MAX_UNARY_BYTES}); use StreamParameters, or select tensors"
+                )
+            data = await asyncio.to_thread(lambda: b"".join(selection.chunks()))
+            digest = hashlib.sha256(data).hexdigest()
+            return pb.GetParametersResponse(version=version, safetensors=data, digest=digest)
+
+    async def StreamParameters(
+        self, request: pb.StreamParametersRequest, context: Context
+    ) -> AsyncIterator[pb.StreamParametersResponse]:
+        """See the proto."""
+        await self._wait(request)
+        with await self._open(request.selector) as opened:
+            header = pb.ParametersHeader(version=version_to_proto(opened.version))
+            if opened.version.version <= request.newer_than:
+                header.not_modified = True
+                yield pb.StreamParametersResponse(header=header)
+                return
+            selection = _select(opened, request.selector)
+            header.size_bytes = selection.size
+            header.manifest.CopyFrom(manifest_to_proto(selection.manifest))
+            yield pb.StreamParametersResponse(header=header)
+            digest, offset = hashlib.sha256(), 0
+            chunks = selection.chunks()
+            while data := await asyncio.to_thread(next, chunks, b""):
+                digest.update(data)
+                chunk = pb.ParametersChunk(offset=offset, data=data)
+                yield pb.StreamParametersResponse(chunk=chunk)
+                offset += len(data)
+            trailer = pb.ParametersTrailer(digest=digest.hexdigest())
+            yield pb.StreamParametersResponse(trailer=trailer)
+
+    async def _wait(self, request: pb.StreamParametersRequest) -> None:
+        if not request.HasField("wait") or request.selector.version:
+            return
+        seconds = min(request.wait.ToMilliseconds() / 1000, MAX_WAIT_SECONDS)
+        job_id = id_from_name(request.selector.job)
+        await self._manager.wait_version(job_id, request.newer_than, max(0.0, seconds))
+
+    async def _open(self, selector: pb.ParameterSelector) -> OpenVersion:
+        if selector.version < 0:
+            raise InvalidInput(f"selector.version: must be >= 0, got {selector.version}")
+        return await self._manager.open_version(id_from_name(selector.job), selector.version)
+
+
+def _select(opened: OpenVersion, selector: pb.ParameterSelector) -> Selection:
+    for pattern in selector.tensors:
+        if not select(opened.manifest, [pattern]).tensors:
+            names = [tensor.name for tensor in opened.manifest.tensors]
+            raise NotFound(
+                f"selector.tensors: no tensor matches {pattern!r}{nearest(pattern, names)}; "
+                f"there are {', '.join(names[:20])}"
+            )
+    return Selection(opened, list(selector.tensors))

@@ -1,0 +1,166 @@
+"""`dbp serve`: puts store, launcher, manager and the gRPC services together and runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from dbp.control.config import ManagerConfig
+from dbp.control.folder import StateFolder
+from dbp.control.launcher import Launcher
+from dbp.control.manager import JobManager
+from dbp.control.mpirun import MpirunLauncher
+from dbp.control.store import Store
+from dbp.errors import Conflict, InvalidInput
+from dbp.rpc.channel import SERVER_OPTIONS
+from dbp.service.error_interceptor import ErrorInterceptor
+from dbp.service.job_service import JobService
+from dbp.service.parameter_service import ParameterService
+from dbp.service.worker_service import WorkerService
+from dbp.v1 import job_service_pb2, parameter_service_pb2
+from dbp.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
+from dbp.v1.parameter_service_pb2_grpc import add_ParameterServiceServicer_to_server
+from dbp.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
+
+DRAIN_SECONDS: Final = 5.0
+PUBLIC_SERVICES: Final = (
+    job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
+    parameter_service_pb2.DESCRIPTOR.services_by_name["ParameterService"].full_name,
+)
+
+Check = Callable[[Mapping[str, Any], int], tuple[Mapping[str, Any], str]]
+
+log = logging.getLogger("dbp.service")
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Where the service listens and keeps its state, and what it may start and read.
+
+    ``port`` 0 lets the system choose; ``data_roots`` are the folders below which jobs may
+    name data files.
+    """
+
+    host: str
+    port: int
+    state: Path
+    manager: ManagerConfig
+    data_roots: tuple[Path, ...]
+
+
+@contextlib.asynccontextmanager
+async def running(
+    config: ServerConfig, *, check: Check, launcher: Launcher | None = None
+) -> AsyncIterator[str]:
+    """A service while the context lasts; yields its address.
+
+    InvalidInput for a host beyond this machine or a folder that is not private; Conflict
+    for a folder or a port in use. Nothing is left started then.
+    """
+    _check_loopback(config.host)
+    with StateFolder(config.state) as folder, contextlib.closing(_store(folder)) as store:
+        manager = JobManager(
+            folder,
+            store,
+            launcher=launcher or MpirunLauncher(),
+            check=check,
+            config=config.manager,
+        )
+        server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=SERVER_OPTIONS)
+        status = _add_services(server, manager)
+        address = _bind(server, config)
+        await manager.start()
+        await server.start()
+        folder.announce(address)
+        await _set_status(status, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            yield address
+        finally:
+            await _set_status(status, health_pb2.HealthCheckResponse.NOT_SERVING)
+            await manager.close()
+            await server.stop(DRAIN_SECONDS)
+
+
+def job_check(data_roots: Sequence[Path]) -> Check:
+    """What a job must pass before it is acknowledged: spec, paths, files and their headers."""
+
+    def check(document: Mapping[str, Any], workers: int) -> tuple[Mapping[str, Any], str]:
+        from dbp.job.load import decode
+        from dbp.job.paths import check_paths
+        from dbp.train.inspection import check as check_spec
+
+        spec = decode(document)
+        check_paths(spec, data_roots)
+        resolved = check_spec(spec, workers)
+        return resolved.document, resolved.digest
+
+    return check
+
+
+async def serve(config: ServerConfig, *, ready: Callable[[str], None]) -> None:
+    """Run a service until SIGTERM or SIGINT; jobs that are training go on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(config, check=job_check(config.data_roots)) as address:
+        ready(address)
+        await stop.wait()
+        log.info("shutting down; training goes on")
+
+
+def _store(folder: StateFolder) -> Store:
+    return Store(folder.path / "dbp.sqlite")
+
+
+def _add_services(server: grpc.aio.Server, manager: JobManager) -> health.aio.HealthServicer:
+    add_JobServiceServicer_to_server(JobService(manager), server)
+    add_ParameterServiceServicer_to_server(ParameterService(manager), server)
+    add_WorkerServiceServicer_to_server(WorkerService(manager), server)
+    status = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    names = (*PUBLIC_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    return status
+
+
+async def _set_status(status: health.aio.HealthServicer, value: int) -> None:
+    for service in ("", *PUBLIC_SERVICES):
+        await status.set(service, value)
+
+
+def _bind(server: grpc.aio.Server, config: ServerConfig) -> str:
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    try:
+        port = server.add_insecure_port(f"{host}:{config.port}")
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise Conflict(
+            f"{host}:{config.port}: the port is in use or may not be opened; stop whoever "
+            "listens there, or choose another with --port (0: any free one)"
+        )
+    return f"{host}:{port}"
+
+
+def _check_loopback(host: str) -> None:
+    """Without TLS and tokens nobody but this machine's users may reach the service."""
+    with contextlib.suppress(ValueError):
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+            return
+    raise InvalidInput(
+        f"host: {host!r} can be reached from other machines, which takes TLS and tokens; "
+        "allowed: a loopback address such as 127.0.0.1. From another machine, tunnel: "
+        "ssh -L 5327:127.0.0.1:5327 HOST"
+    )
