@@ -96,6 +96,8 @@ def combine(
     _check_inputs(inputs, targets)
     if len(targets.shape) == 0:
         raise InvalidData(f"{targets.name}: holds a single number, expected one per sample")
+    if 0 in targets.shape[1:]:
+        raise InvalidData(f"{targets.name}: shape {targets.shape}: there are no targets in it")
     if inputs.shape[0] != targets.shape[0]:
         raise InvalidData(
             f"{inputs.name} holds {inputs.shape[0]:,} inputs but {targets.name} holds "

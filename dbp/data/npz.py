@@ -84,8 +84,10 @@ class NPZ(Reader):
 class _Archive:
     """A zip archive of .npy members, open for reading."""
 
-    def __init__(self, name: str, archive: zipfile.ZipFile) -> None:
+    def __init__(self, file: DataFile, archive: zipfile.ZipFile) -> None:
+        name = file.name
         self._name = name
+        self._size = file.size
         self._zip = archive
         members = archive.infolist()
         if len(members) > MAX_MEMBERS:
@@ -104,7 +106,7 @@ class _Archive:
         with file.stream() as stream:
             try:
                 with zipfile.ZipFile(stream) as archive:
-                    yield cls(path, archive)
+                    yield cls(file, archive)
             except _ZIP_ERRORS as error:
                 raise InvalidData(f"{path}: the archive is damaged: {error}") from error
 
@@ -118,7 +120,9 @@ class _Archive:
         """Read one array into memory."""
         with self._stream(array) as (place, member, stream):
             header = self._header(place, member, stream)
-            check_ratio(place, stored=member.compress_size, announced=header.total)
+            # What the archive says of a member's size may be more than it holds in all.
+            stored = min(member.compress_size, self._size)
+            check_ratio(place, stored=stored, announced=header.total)
             flat = np.empty(
                 (header.total - header.length) // header.stored.itemsize, header.stored
             )

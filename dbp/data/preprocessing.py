@@ -97,7 +97,7 @@ class Scaling:
             "unit": mean is None and scale.shape == (),
             "standard": mean is not None and mean.shape == scale.shape and scale.ndim > 0,
         }
-        if not sound.get(self.kind, False):
+        if not sound.get(str(self.kind), False):
             raise InvalidFile(f"dbp.scaling: the numbers do not belong to kind {self.kind!r}")
         numbers = [scale] if mean is None else [scale, mean]
         if not (all(np.isfinite(a).all() for a in numbers) and (scale > 0).all()):
