@@ -1,14 +1,42 @@
-"""All ranks must hold the same plan before the first step. It compares; it repairs nothing."""
+"""All ranks begin together or not at all: preparing, and comparing plans. Repairs nothing."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 
-from dbp.errors import InvalidInput
+from dbp.errors import DbpError, InvalidInput
 from dbp.parallel.communicator import Communicator
+
+T = TypeVar("T")
+
+
+def all_or_none(communicator: Communicator, action: Callable[[], T]) -> T:
+    """Do something on every rank; if any rank fails with a DbpError, every rank raises.
+
+    All raise with the text of the first rank that failed, so that one of them can tell it
+    and all can end. Collective.
+    """
+    result: list[T] = []
+    text = b""
+    try:
+        result.append(action())
+    except DbpError as error:
+        text = str(error).encode() or b"failed"
+    lengths = np.empty(communicator.size, np.int64)
+    communicator.allgather(np.array([len(text)], np.int64), lengths)
+    if not lengths.any():
+        return result[0]
+    rank = int(np.argmax(lengths > 0))
+    letters = np.zeros(lengths[rank], np.uint8)
+    if rank == communicator.rank:
+        letters[:] = np.frombuffer(text, np.uint8)
+    communicator.broadcast(letters, rank)
+    told = letters.tobytes().decode()
+    raise InvalidInput(told if rank == 0 else f"on rank {rank}: {told}")
 
 
 def check_agreement(facts: Mapping[str, object], communicator: Communicator) -> None:

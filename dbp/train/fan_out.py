@@ -30,9 +30,15 @@ class FanOut:
             sink.snapshot(snapshot)
 
     def finished(self, outcome: Outcome) -> None:
-        """Pass on."""
+        """Pass on, to every sink even if one fails; then raise the first failure."""
+        failures: list[Exception] = []
         for sink in self._sinks:
-            sink.finished(outcome)
+            try:
+                sink.finished(outcome)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
 
 @final

@@ -107,10 +107,32 @@ class RunFolder:
         self._metrics.flush()
 
 
+@final
+class LastWord:
+    """What a rank other than 0 may write: the verdict, if it fails before any is there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def started(self, started: Started) -> None:
+        """Rank 0's to write."""
+
+    def progress(self, progress: Progress) -> None:
+        """Rank 0's to write."""
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Rank 0's to write."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """Write the verdict, unless there is one, or no folder on this host."""
+        if self._path.is_dir() and not (self._path / RESULT).exists():
+            write_verdict(self._path, outcome)
+
+
 def write_verdict(folder: Path, outcome: Outcome) -> None:
     """Write ``result.json``, from whichever rank can still do so."""
     fields = dataclasses.asdict(outcome)
-    fields["metrics"] = _finite(outcome.metrics)
+    fields["metrics"] = {n: v for n, v in outcome.metrics.items() if math.isfinite(v)}
     write_atomically(folder / RESULT, [_text(fields)])
 
 

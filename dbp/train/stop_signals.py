@@ -17,23 +17,20 @@ INTERRUPTED: Final = 130
 class StopSignals:
     """Turns SIGTERM, SIGINT and SIGUSR1 into a request to stop at the next step.
 
-    While the run is not yet under way (``impatient``) a Ctrl-C raises KeyboardInterrupt:
-    there is no step to stop at and nothing to save.
+    Before the run polls, a Ctrl-C ends the process with code 130: there is no step to stop
+    at and nothing to save.
     """
 
     def __init__(self) -> None:
         """Install the handlers; only in a main thread."""
         self.received: signal.Signals | None = None
-        self._impatient = True
+        self._polled = False
         for number in STOP_SIGNALS:
             signal.signal(number, self._note)
 
-    def patient(self) -> None:
-        """From here on the run polls: a first Ctrl-C waits for the next step."""
-        self._impatient = False
-
     def poll(self) -> Command:
         """STOP once a signal has come."""
+        self._polled = True
         return Command.NONE if self.received is None else Command.STOP
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -43,5 +40,5 @@ class StopSignals:
             return
         if again:
             os._exit(INTERRUPTED)  # the user insists: no cleaning up that could take long
-        if self._impatient:
-            raise KeyboardInterrupt
+        if not self._polled:
+            raise SystemExit(INTERRUPTED)

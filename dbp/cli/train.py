@@ -1,0 +1,256 @@
+"""``dbp train``: run a job here, alone or as one rank of ``mpirun -n P dbp train``."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from dbp.errors import DbpError, InvalidInput
+from dbp.launching import Launch, detect, oversubscription, set_thread_counts, worker_command
+
+if TYPE_CHECKING:  # these load numpy, whose threads must be set first
+    from dbp.job.spec import JobSpec
+    from dbp.job.validate import ResolvedSpec
+    from dbp.rpc.reporter import Reporter
+    from dbp.train.run_folder import RunFolder
+    from dbp.train.sink import Control, Outcome, Sink
+    from dbp.train.stop_signals import StopSignals
+
+ALONE: Final = Launch("none", 0, 1, 1)
+EXIT_CODES: Final = {"succeeded": 0, "stopped": 75, "failed": 1}
+BAD_INPUT: Final = 2
+DELIVERY_SECONDS: Final = 30.0
+OTHER_RANKS_WAIT_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    spec: Path
+    folder: Path | None
+    overwrite: bool
+    service: str | None
+    epochs: int | None
+    steps: int | None
+    quiet: bool
+    output: str
+
+
+@click.command()
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option(
+    "--workers", "-n", type=click.IntRange(1), help="Start this many ranks by mpirun."
+)
+@click.option(
+    "--run", "folder", type=click.Path(path_type=Path),
+    help="Folder for the run's files.  [default: runs/NAME-TIME]",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Use the folder of an unfinished run again.")
+@click.option("--service", metavar="HOST:PORT", help="Register the run with a service.")
+@click.option("--threads", type=click.IntRange(1), help="BLAS threads a rank.  [default: 1]")
+@click.option("--epochs", type=click.IntRange(1), help="Train so long, whatever the spec says.")
+@click.option("--steps", type=click.IntRange(1), help="Train so long, whatever the spec says.")
+@click.option("--quiet", "-q", is_flag=True, help="Say only how it ended.")
+@click.option(
+    "--output", "-o", type=click.Choice(["text", "json"]), default="text",
+    help="Form of the final summary.",
+)  # fmt: skip
+def train(workers: int | None, threads: int | None, **asked: Any) -> None:
+    """Train the job in SPEC, a .toml or .json file.
+
+    Alone, or on several ranks: dbp train job.toml -n 4, or mpirun -n 4 dbp train job.toml.
+    Ctrl-C stops after the present step and saves the parameters (exit code 75).
+    """
+    place = detect(os.environ)
+    if place is None and workers is not None and workers > 1:
+        _become_mpirun(workers)
+    place = place or ALONE
+    if workers is not None and workers != place.size:
+        raise click.UsageError(
+            f"--workers {workers}, but {place.launcher} started {place.size}"
+        )
+    set_thread_counts(os.environ, threads)
+    sys.exit(_run(Request(**asked), place, threads or 1))
+
+
+def _become_mpirun(workers: int) -> None:
+    """Replace this process by mpirun, which starts this same command as its ranks."""
+    from dbp.launching import launch_environment
+
+    command = worker_command(workers, [sys.executable, "-m", "dbp", *sys.argv[1:]])
+    sys.stdout.flush()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)  # mpirun would wait for the end of an input that never ends
+    os.execve(command[0], command, {**os.environ, **launch_environment(workers)})  # noqa: S606
+
+
+def _run(request: Request, place: Launch, threads: int) -> int:
+    """One rank, from the spec to the exit code."""
+    from dbp.train.stop_signals import StopSignals
+    from dbp.worker import die_with_parent
+
+    if place is not ALONE:
+        die_with_parent()
+    signals = StopSignals()
+    with _told_once(place):
+        resolved = _check(request, place.size)
+        if place.rank != 0:
+            return _other_rank(request, resolved, place, signals)
+    warning = oversubscription(place.local_size, threads)
+    if warning and not request.quiet:
+        click.echo(f"note: {warning}", err=True)
+    return _rank_0(request, resolved, place, signals)
+
+
+@contextlib.contextmanager
+def _told_once(place: Launch) -> Iterator[None]:
+    """Let rank 0 tell an error that all ranks meet; the others end without a word.
+
+    Nothing is exchanged yet. Should only another rank meet it, because its host lacks a
+    file, it tells after rank 0 has had the time to end the job.
+    """
+    try:
+        yield
+    except DbpError as error:
+        if place.rank == 0:
+            raise
+        time.sleep(OTHER_RANKS_WAIT_SECONDS)
+        click.echo(f"error: on rank {place.rank}: {error}", err=True)
+        code = BAD_INPUT if isinstance(error, InvalidInput) else EXIT_CODES["failed"]
+        raise SystemExit(code) from error
+
+
+def _check(request: Request, workers: int) -> ResolvedSpec:
+    from dbp.job.load import load_file, located
+    from dbp.train.inspection import check
+
+    spec = _with_length(load_file(request.spec), request)
+    with located(request.spec):
+        return check(spec, workers)
+
+
+def _with_length(spec: JobSpec, request: Request) -> JobSpec:
+    """The spec with epochs or steps from the command line in place of its own length."""
+    if request.epochs is None and request.steps is None:
+        return spec
+    length = dataclasses.replace(spec.train, epochs=request.epochs, steps=request.steps)
+    return dataclasses.replace(spec, train=length)
+
+
+def _prepare_folder(request: Request, resolved: ResolvedSpec) -> RunFolder:
+    from dbp.train.run_folder import RunFolder
+
+    path = request.folder
+    if path is None:
+        now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        path = Path("runs") / f"{resolved.spec.name}-{now}"
+    return RunFolder.prepare(path, resolved.document, overwrite=request.overwrite)
+
+
+def _join(request: Request, resolved: ResolvedSpec, place: Launch) -> Reporter | None:
+    """Register with the service; its link must start before MPI does."""
+    if request.service is None:
+        return None
+    from dbp.rpc.reporter import Reporter
+
+    reporter = Reporter.join(request.service, resolved.document, place.size)
+    if not request.quiet:
+        click.echo(f"registered as job {reporter.job} with {request.service}", err=True)
+    return reporter
+
+
+def _other_rank(
+    request: Request, resolved: ResolvedSpec, place: Launch, signals: StopSignals
+) -> int:
+    from dbp.train.fan_out import FanOut
+    from dbp.train.run_folder import LastWord
+    from dbp.worker import run_rank
+
+    sink = FanOut() if request.folder is None else LastWord(request.folder)
+    outcome = run_rank(place.size, lambda: resolved, sink, signals, rank=place.rank)
+    return _exit_code(outcome)
+
+
+def _rank_0(
+    request: Request, resolved: ResolvedSpec, place: Launch, signals: StopSignals
+) -> int:
+    from dbp.train.fan_out import AnyOf, FanOut
+    from dbp.worker import run_rank
+
+    folder = _prepare_folder(request, resolved)
+    reporter = _join(request, resolved, place)
+    sinks: list[Sink] = [*_screen(request, place), folder]
+    controls: list[Control] = [signals]
+    if reporter is not None:
+        sinks.append(reporter)
+        controls.append(reporter)
+    try:
+        outcome = run_rank(
+            place.size, lambda: resolved, FanOut(*sinks), AnyOf(*controls), rank=0
+        )
+    finally:
+        if reporter is not None:
+            reporter.close(DELIVERY_SECONDS)
+    _summarize(request, outcome, folder.path)
+    return _exit_code(outcome)
+
+
+def _exit_code(outcome: Outcome) -> int:
+    return BAD_INPUT if outcome.reason == "INVALID_DATA" else EXIT_CODES[outcome.status]
+
+
+def _screen(request: Request, place: Launch) -> list[Sink]:
+    """Who shows the run while it goes on: a bar on a terminal, else lines."""
+    if request.quiet:
+        return []
+    stream = sys.stdout if request.output == "text" else sys.stderr
+    if stream.isatty() and (place is ALONE or _launcher_has_terminal()):
+        from rich.console import Console
+
+        from dbp.cli.progress_bar import ProgressBar
+
+        return [ProgressBar(Console(file=stream))]
+    from dbp.train.lines import Lines
+
+    return [Lines(stream)]
+
+
+def _launcher_has_terminal() -> bool:
+    """Whether mpirun itself writes to a terminal: it gives its ranks one in any case."""
+    try:
+        return str(Path(f"/proc/{os.getppid()}/fd/1").readlink()).startswith(
+            ("/dev/pts", "/dev/tty")
+        )
+    except OSError:
+        return False
+
+
+def _summarize(request: Request, outcome: Outcome, folder: Path) -> None:
+    """How it ended, the test figures, where the files are, how to use them."""
+    from dbp.train.lines import outcome_text
+    from dbp.train.run_folder import PARAMETERS
+
+    if request.output == "json":
+        summary = {**dataclasses.asdict(outcome), "run": str(folder)}
+        click.echo(json.dumps(summary))
+        return
+    if outcome.status == "failed":
+        click.echo(f"error: {outcome.message}", err=True)
+    else:
+        click.echo(outcome_text(outcome))
+    parameters = folder / PARAMETERS
+    if parameters.exists():
+        click.echo(f"parameters: {parameters} (figures and verdict beside it)")
+        click.echo(f"use them:   dbp predict {parameters} INPUTS")

@@ -1,0 +1,80 @@
+"""A run as plain lines of text, for logs and for output that is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, TextIO, final
+
+from dbp.train.sink import Outcome, Progress, Snapshot, Started
+
+LEAST_SECONDS: Final = 1.0
+MOST_SECONDS: Final = 10.0
+
+# The figures worth a place in a line, in this order.
+SHOWN: Final = ("training_loss", "validation_loss", "validation_accuracy")
+
+
+@final
+class Lines:
+    """A sink that writes a line an epoch, at most one a second, at least one in ten."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._told = clock()
+        self._plan: Started | None = None
+
+    def started(self, started: Started) -> None:
+        """What is about to be done."""
+        self._plan = started
+        self._told = self._clock() - LEAST_SECONDS
+        workers = "1 worker" if started.world_size == 1 else f"{started.world_size} workers"
+        self._say(
+            f"{started.parameter_count:,} parameters, {started.training_samples:,} training "
+            f"samples, {started.total_steps:,} steps ({started.total_epochs:g} epochs) on "
+            f"{workers}"
+        )
+
+    def progress(self, progress: Progress) -> None:
+        """Where the run is."""
+        waited = self._clock() - self._told
+        last = progress.step == progress.total_steps
+        if waited < (LEAST_SECONDS if progress.epoch_end else MOST_SECONDS) and not last:
+            return
+        self._told = self._clock()
+        self._say(
+            f"epoch {progress.epoch}, step {progress.step:,}/{progress.total_steps:,}: "
+            f"{figures_text(progress.metrics)}, {progress.samples_per_second:,.0f} samples/s"
+        )
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Nothing to say."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """Left to whoever knows what comes next; see ``outcome_text``."""
+
+    def _say(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+def figures_text(metrics: Mapping[str, float]) -> str:
+    """The main figures: "training_loss 0.412, validation_accuracy 0.931"."""
+    shown = [name for name in SHOWN if name in metrics]
+    shown += [
+        n for n in metrics if n.startswith(("training_", "validation_")) and n not in SHOWN
+    ]
+    return ", ".join(f"{name} {metrics[name]:.4g}" for name in shown[:3])
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """One sentence on how a run ended."""
+    test = [f"{n} {v:.4g}" for n, v in outcome.metrics.items() if n.startswith("test_")]
+    text = (
+        f"{outcome.status} ({outcome.reason}) after {outcome.step:,} steps "
+        f"in {outcome.seconds:.1f} s"
+    )
+    if test:
+        text += f": {', '.join(test)}"
+    return f"{text}: {outcome.message}" if outcome.message else text

@@ -1,0 +1,166 @@
+"""What mpirun starts under a service: the composition root of one rank.
+
+``python -m dbp.worker ATTEMPT_DIR``. Rank 0 starts the link to the service before MPI is
+initialised and writes the verdict, ``run/result.json``: a launcher's exit code proves
+nothing. Exit codes: 0 as the spec says, 75 stopped on request, 1 failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
+from dbp.launching import detect, set_thread_counts
+
+if TYPE_CHECKING:  # these load numpy, whose threads must be set first
+    from dbp.job.validate import ResolvedSpec
+    from dbp.parallel.communicator import Communicator
+    from dbp.rpc.reporter import Reporter
+    from dbp.train.sink import Control, Outcome, Sink
+
+EXIT_CODES: Final[Mapping[str, int]] = {"succeeded": 0, "stopped": 75, "failed": 1}
+DELIVERY_SECONDS: Final = 30.0
+PR_SET_PDEATHSIG: Final = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Run one rank of the attempt in the folder; returns the exit code."""
+    folder = Path(arguments[0])
+    launch = _read(folder / "launch.json")
+    set_thread_counts(os.environ)
+    die_with_parent()
+    logging.basicConfig(format="%(name)s: %(message)s")
+    place = detect(os.environ)
+    if place is not None and place.rank != 0:
+        return _run(launch, place.rank, None)
+
+    from dbp.rpc.reporter import Reporter
+
+    reporter = Reporter.start(folder)
+    try:
+        return _run(launch, 0, reporter)
+    finally:
+        reporter.close(DELIVERY_SECONDS)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, where it can (Linux).
+
+    Ranks whose mpirun was killed would go on computing for nobody.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def connect_ranks(workers: int) -> Communicator:
+    """The communicator of this rank; a single one needs no MPI."""
+    from dbp.parallel.communicator import SoloCommunicator
+    from dbp.parallel.mpi import connect
+
+    return SoloCommunicator() if workers == 1 else connect(workers)
+
+
+def run_rank(
+    workers: int, check: Callable[[], ResolvedSpec], sink: Sink, control: Control, *, rank: int
+) -> Outcome:
+    """Join the other ranks, check, build and train; the same outcome on every rank.
+
+    What is wrong with the spec or the data is an outcome, too. A rank that fails alone
+    tells ``sink``, then ends the whole job.
+    """
+    from dbp.parallel.mpi import aborting
+
+    with _last_word(sink, rank):
+        communicator = connect_ranks(workers)
+    with aborting(communicator), _last_word(sink, rank):
+        return _train(communicator, check, sink, control)
+
+
+def _train(
+    communicator: Communicator, check: Callable[[], ResolvedSpec], sink: Sink, control: Control
+) -> Outcome:
+    from dbp.train.agreement import all_or_none
+    from dbp.train.build import build
+    from dbp.train.sink import Outcome
+    from dbp.train.trainer import Trainer
+
+    try:
+        resolved = all_or_none(communicator, check)
+        setup = all_or_none(communicator, lambda: build(resolved, communicator.size))
+        trainer = Trainer(setup, communicator, sink=sink, control=control)
+    except InvalidInput as error:  # the same on every rank
+        outcome = Outcome("failed", "INVALID_DATA", 0, 0, message=str(error))
+        if communicator.rank == 0:
+            sink.finished(outcome)
+        return outcome
+    return trainer.run()
+
+
+@contextlib.contextmanager
+def _last_word(sink: Sink, rank: int) -> Iterator[None]:
+    """Tell the sink of a failure that is this rank's alone; the other ranks cannot."""
+    from dbp.train.sink import Outcome
+    from dbp.train.stop_signals import INTERRUPTED
+
+    try:
+        yield
+    except BaseException as error:
+        status, reason, text = "failed", "RANK_EXCEPTION", f"{type(error).__name__}: {error}"
+        if isinstance(error, SystemExit) and error.code == INTERRUPTED:
+            status, reason, text = "stopped", "stop_requested", "before the first step"
+        elif isinstance(error, DbpError):
+            missing = isinstance(error, MissingDependency)
+            reason, text = "LAUNCH_FAILED" if missing else reason, str(error)
+        with contextlib.suppress(Exception):  # the failure itself matters more
+            sink.finished(Outcome(status, reason, 0, 0, message=f"rank {rank}: {text}"))
+        raise
+
+
+def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int:
+    """One rank of a launched attempt; ``reporter`` is rank 0's."""
+    from dbp.job.load import load_file
+    from dbp.train.fan_out import AnyOf, FanOut
+    from dbp.train.inspection import check
+    from dbp.train.lines import Lines, outcome_text
+    from dbp.train.run_folder import LastWord, RunFolder
+    from dbp.train.stop_signals import StopSignals
+
+    spec, run, workers = Path(launch["spec"]), Path(launch["run"]), int(launch["workers"])
+    signals = StopSignals()
+    sink, control = FanOut(LastWord(run)), AnyOf(signals)
+    if reporter is not None:
+        folder = RunFolder.prepare(run, _read(spec), overwrite=True)
+        sink = FanOut(folder, reporter, Lines(sys.stdout))
+        control = AnyOf(signals, reporter)
+    try:
+        outcome = run_rank(
+            workers, lambda: check(load_file(spec), workers), sink, control, rank=rank
+        )
+    except DbpError as error:
+        if rank == 0:  # no MPI: every rank meets the same
+            sys.stderr.write(f"error: {error}\n")
+        return EXIT_CODES["failed"]
+    if rank == 0:
+        sys.stdout.write(outcome_text(outcome) + "\n")
+    return EXIT_CODES[outcome.status]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        table: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidFile(f"{path}: {error}") from error
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
