@@ -1,0 +1,241 @@
+"""Resolving: defaults filled in, layers expanded, a stable digest, all violations at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from dbp.errors import InvalidSpec
+from dbp.job.decode import decode, encode
+from dbp.job.spec import Component, JobSpec
+from dbp.job.validate import DataShape, digest_of, resolve
+from dbp.nn.dense import Dense
+from dbp.nn.relu import ReLU
+from dbp.optim.schedule import Constant
+
+Document = dict[str, Any]
+
+
+def violations_of(document: Document) -> dict[str, str]:
+    with pytest.raises(InvalidSpec) as caught:
+        resolve(decode(document))
+    return {v.path: v.message for v in caught.value.violations}
+
+
+def test_every_component_is_built(document: Document) -> None:
+    resolved = resolve(decode(document))
+
+    assert [type(layer) for layer in resolved.layers] == [Dense, ReLU, Dense]
+    assert resolved.layer_kinds == ("dense", "relu", "dense")
+    assert resolved.optimizer.learning_rate == Constant(rate=0.1)
+    assert resolved.loss.target_kind() == "class"
+    assert [kind for kind, _ in resolved.metrics] == ["accuracy"]
+    assert resolved.train_reader.part == "train"
+    assert resolved.validation_reader is None
+    assert resolved.test_reader is None
+
+
+def test_an_activation_takes_a_position_and_keeps_the_path_it_was_written_at(
+    document: Document,
+) -> None:
+    resolved = resolve(decode(document))
+
+    assert resolved.layer_paths == (
+        "model.layers[0]",
+        "model.layers[0].activation",
+        "model.layers[1]",
+    )
+    assert [layer.kind for layer in resolved.spec.model.layers] == ["dense", "relu", "dense"]
+
+
+def test_the_document_names_every_default(document: Document) -> None:
+    resolved = resolve(decode(document))
+
+    dense = resolved.document["model"]["layers"][2]
+    assert dense["kind"] == "dense"
+    assert dense["bias"] is True
+    assert dense["weight_initializer"]["kind"]
+    assert resolved.document["optimizer"]["learning_rate"] == {"kind": "constant", "rate": 0.1}
+    assert resolved.document["publish"] == {"every_seconds": 2.0, "keep": 4}
+    assert resolved.document == encode(resolved.spec)
+
+
+def test_publishing_by_steps_is_not_by_seconds_too(document: Document) -> None:
+    document["publish"] = {"every_steps": 50}
+
+    assert resolve(decode(document)).document["publish"] == {"every_steps": 50, "keep": 4}
+
+
+def test_resolving_is_idempotent_through_json_and_the_digest_stays(document: Document) -> None:
+    once = resolve(decode(document))
+
+    again = resolve(decode(json.loads(json.dumps(once.document))))
+
+    assert again.document == once.document
+    assert again.digest == once.digest == digest_of(once.document)
+    assert len(once.digest) == 64
+
+
+SAME = [
+    lambda d: d.update(seed=0),
+    lambda d: d["optimizer"].update(learning_rate={"kind": "constant", "rate": 0.1}),
+    lambda d: d["optimizer"].update(bias_factor=1),
+    lambda d: d["model"].update(metrics=["accuracy"]),
+    lambda d: d["model"].update(loss={"kind": "softmax_cross_entropy"}),
+    lambda d: d["data"].update(train="digits"),
+    lambda d: d["model"]["layers"][0].update(activation={"kind": "relu"}),
+    lambda d: d["model"]["layers"].insert(1, d["model"]["layers"][0].pop("activation")),
+    lambda d: d["model"]["layers"][0].update(bias_initializer="zeros"),
+]
+
+
+@pytest.mark.parametrize("spelling", SAME)
+def test_two_spellings_of_one_job_have_one_digest(document: Document, spelling: Any) -> None:
+    before = resolve(decode(document)).digest
+
+    spelling(document)
+
+    assert resolve(decode(document)).digest == before
+
+
+DIFFERENT = [
+    lambda d: d.update(seed=1),
+    lambda d: d["optimizer"].update(learning_rate=0.2),
+    lambda d: d["model"]["layers"][0].update(units=33),
+    lambda d: d["model"]["layers"][0].update(bias=False),
+    lambda d: d["train"].update(numerics="exact"),
+]
+
+
+@pytest.mark.parametrize("change", DIFFERENT)
+def test_another_job_has_another_digest(document: Document, change: Any) -> None:
+    before = resolve(decode(document)).digest
+
+    change(document)
+
+    assert resolve(decode(document)).digest != before
+
+
+REFUSED: list[tuple[tuple[str | int, ...], Any, str, str]] = [
+    (("model", "layers", 0), "dense", "model.layers[0].units", "is required (number of outputs)"),
+    (("model", "layers", 0, "unit"), 3, "model.layers[0].unit", "did you mean 'units'? known: "),
+    (("model", "layers", 0, "units"), 0, "model.layers[0].units", "must be >= 1, got 0"),
+    (("model", "layers", 0, "units"), "8", "model.layers[0].units", "whole number, got '8'"),
+    (("model", "layers", 0, "bias"), 1, "model.layers[0].bias", "must be true or false, got 1"),
+    (
+        ("model", "layers", 0, "activation"), "rellu",
+        "model.layers[0].activation.kind", "unknown 'rellu', did you mean 'relu'?",
+    ),
+    (
+        ("model", "layers", 0, "activation"), {"kind": "relu", "activation": "tanh"},
+        "model.layers[0].activation.activation", "unknown field",
+    ),
+    (
+        ("model", "layers", 0, "weight_initializer"), {"kind": "normal", "deviation": 0},
+        "model.layers[0].weight_initializer.deviation", "must be > 0, got 0",
+    ),
+    (("model", "loss"), "mse", "model.loss.kind", "unknown 'mse'; installed losses: "),
+    (("model", "loss"), {"kind": "mean_squared_error", "x": 1}, "model.loss.x", "known: none"),
+    (("model", "metrics"), ["acuracy"], "model.metrics[0].kind", "did you mean 'accuracy'?"),
+    (("model", "metrics"), ["accuracy"] * 2, "model.metrics[1]", "'accuracy' is there twice"),
+    (("model", "metrics"), ["mean_absolute_error"], "model.metrics[0]", "judges values (floats)"),
+    (("optimizer",), "sdg", "optimizer.kind", "unknown 'sdg', did you mean 'sgd'? installed"),
+    (("optimizer", "learning_rate"), 0, "optimizer.learning_rate.rate", "must be > 0, got 0"),
+    (("optimizer", "learning_rate"), "0.1", "optimizer.learning_rate.kind", "unknown '0.1'"),
+    (("optimizer", "learning_rate"), True, "optimizer.learning_rate", "must be a kind or a"),
+    (("optimizer", "learning_rate"), "cosine", "optimizer.learning_rate.peak", "is required"),
+    (("data", "train", "part"), "tset", "data.train.part", "did you mean 'test'? allowed: "),
+    (("data", "validation"), "digts", "data.validation.kind", "did you mean 'digits'?"),
+    (("name",), "Digits", "name", "lower-case letters, digits and dashes"),
+    (("name",), "", "name", "1 to 63"),
+    (("name",), "-a", "name", "at both ends"),
+    (("name",), "a-", "name", "at both ends"),
+    (("name",), "a" * 64, "name", "1 to 63"),
+    (("name",), "a\n", "name", "got 'a\\n'"),
+    (("name",), "../etc", "name", "got '../etc'"),
+    (("name",), "é", "name", "got '\\xe9'"),
+    (("train",), {}, "train", "needs epochs or steps"),
+    (("train",), {"epochs": 1, "numerics": "exact", "batch_size": 4}, "train.batch_size",
+     "must be >= lanes (8) in exact numerics, got 4"),
+    (("train", "stop"), {}, "train.stop", "needs patience or target"),
+    (("train", "stop"), {"patience": 1, "metric": "validation_acuracy"}, "train.stop.metric",
+     "did you mean 'validation_accuracy'? known: training_loss, training_accuracy, "),
+    (("train", "stop"), {"patience": 1, "metric": "loss"}, "train.stop.metric", "unknown 'loss'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("steps", "value", "path", "message"), REFUSED)
+def test_a_broken_rule_is_named_with_the_fact(
+    document: Document, steps: tuple[str | int, ...], value: Any, path: str, message: str
+) -> None:
+    table: Any = document
+    for step in steps[:-1]:
+        table = table[step]
+    table[steps[-1]] = value
+
+    assert message in violations_of(document)[path]
+
+
+@pytest.mark.parametrize("name", ["a", "0", "a-b", "mnist-mlp-2", "a" * 63])
+def test_good_names_pass(document: Document, name: str) -> None:
+    document["name"] = name
+
+    assert resolve(decode(document)).spec.name == name
+
+
+def test_a_validation_metric_needs_a_validation_set(document: Document) -> None:
+    document["train"]["stop"] = {"patience": 1, "metric": "validation_loss"}
+    resolve(decode(document))
+
+    del document["data"]["validation"]
+
+    assert "add data.validation" in violations_of(document)["train.stop.metric"]
+
+
+def test_a_stop_metric_of_a_metric_asked_for_is_known(document: Document) -> None:
+    document["train"]["stop"] = {"target": 0.9, "metric": "validation_accuracy"}
+
+    assert resolve(decode(document)).spec.train.stop is not None
+
+
+def test_exact_numerics_take_as_many_samples_as_lanes(document: Document) -> None:
+    document["train"] = {"epochs": 1, "numerics": "exact", "batch_size": 4, "lanes": 4}
+
+    assert resolve(decode(document)).spec.train.lanes == 4
+
+
+def test_a_spec_written_in_python_is_judged_alike(document: Document) -> None:
+    spec = decode(document)
+    wrong = JobSpec(
+        name="x",
+        data=spec.data,
+        model=spec.model,
+        optimizer=Component("sgd", {"learning_rate": "fast"}),
+        train=spec.publish,  # type: ignore[arg-type]
+    )
+
+    with pytest.raises(InvalidSpec) as caught:
+        resolve(wrong)
+
+    paths = [v.path for v in caught.value.violations]
+    assert paths == ["optimizer.learning_rate.kind", "train.keep"]
+
+
+def test_a_thousand_layers_are_the_limit_activations_counted(document: Document) -> None:
+    layer = {"kind": "dense", "units": 1, "activation": "relu"}
+    document["model"]["layers"] = [layer] * 500
+    assert len(resolve(decode(document)).layers) == 1000
+
+    document["model"]["layers"] = [layer] * 501
+
+    assert "at most 1000 layers" in violations_of(document)["model.layers"]
+
+
+def test_with_the_data_known_shapes_are_checked_too(document: Document) -> None:
+    spec = decode(document)
+    resolve(spec, DataShape((8, 8), (), "class", 1797, 10))
+
+    with pytest.raises(InvalidSpec, match=r"model\.layers\[1\].*11 classes"):
+        resolve(spec, DataShape((8, 8), (), "class", 1797, 11))
