@@ -1,0 +1,42 @@
+"""dbp: data-parallel training over MPI, with live parameters over gRPC.
+
+Names are handed out lazily: ``import dbp`` loads neither numpy nor gRPC.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dbp.client.async_client import AsyncClient, AsyncJobHandle
+    from dbp.client.client import Client, JobHandle
+    from dbp.client.parameter_set import ParameterSet
+    from dbp.errors import DbpError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "AsyncJobHandle",
+    "Client",
+    "DbpError",
+    "JobHandle",
+    "ParameterSet",
+    "__version__",
+]
+
+_HOMES = {
+    "AsyncClient": "dbp.client.async_client",
+    "AsyncJobHandle": "dbp.client.async_client",
+    "Client": "dbp.client.client",
+    "DbpError": "dbp.errors",
+    "JobHandle": "dbp.client.client",
+    "ParameterSet": "dbp.client.parameter_set",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dbp' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

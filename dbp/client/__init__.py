@@ -1,0 +1,1 @@
+"""Speaking to a service from Python: one async core, and a plain face in front of it."""

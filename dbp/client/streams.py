@@ -1,0 +1,130 @@
+"""Streams that outlive the service: cut off, they are opened again where they stopped.
+
+A stream has ended only when it says so; one that just stops was cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from dbp.errors import Unavailable
+from dbp.job.state import Job, ProgressReport
+from dbp.rpc.convert import id_from_name, job_from_proto, progress_from_proto
+from dbp.rpc.status import error_from_rpc
+from dbp.v1 import job_service_pb2 as pb
+from dbp.v1.job_service_pb2_grpc import JobServiceStub
+
+FIRST_WAIT_SECONDS: Final = 0.1
+LAST_WAIT_SECONDS: Final = 2.0
+JOB_ENDED: Final = "job_ended"
+DRAINING: Final = "draining"
+
+
+@dataclass(frozen=True)
+class JobUpdate:
+    """Something new of a job: its state after a change, or its newest progress.
+
+    ``kind``: snapshot, progress, or what changed (``JobEvent.kind``). ``skipped``: progress
+    reports that were left out before this one.
+    """
+
+    job_id: str
+    kind: str
+    job: Job | None = None
+    progress: ProgressReport | None = None
+    skipped: int = 0
+
+
+class Patience:
+    """How long to go on trying: waits double, and start anew with every sign of life."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._wait = FIRST_WAIT_SECONDS
+        self._since: float | None = None
+
+    def alive(self) -> None:
+        """The service has answered."""
+        self._wait, self._since = FIRST_WAIT_SECONDS, None
+
+    async def again(self, error: Unavailable) -> None:
+        """Wait before the next try; raises ``error`` when the time is up."""
+        now = asyncio.get_running_loop().time()
+        self._since = now if self._since is None else self._since
+        if now - self._since + self._wait > self._seconds:
+            raise error
+        await asyncio.sleep(self._wait)
+        self._wait = min(2 * self._wait, LAST_WAIT_SECONDS)
+
+
+async def watch(
+    stub: Callable[[], JobServiceStub], name: str, *, patience: float
+) -> AsyncIterator[JobUpdate]:
+    """Updates of a job (all jobs for an empty name) until the stream's explicit end."""
+    token, waiting = "", Patience(patience)
+    while True:
+        cut = Unavailable("the service has closed the stream")
+        try:
+            call = stub().WatchJobs(pb.WatchJobsRequest(name=name, resume_token=token))
+            async for message in call:
+                waiting.alive()
+                token = message.resume_token
+                if message.WhichOneof("event") == "end":
+                    if message.end.reason == JOB_ENDED:
+                        return
+                    break
+                update = _update(message)
+                if update is not None:
+                    yield update
+        except grpc.aio.AioRpcError as rpc_error:
+            error = error_from_rpc(rpc_error)
+            if not isinstance(error, Unavailable):
+                raise error from rpc_error
+            cut = error
+        await waiting.again(cut)
+
+
+async def logs(
+    stub: Callable[[], JobServiceStub], request: pb.StreamLogsRequest, *, patience: float
+) -> AsyncIterator[str]:
+    """Lines of a log until its explicit end; none twice, none left out."""
+    waiting = Patience(patience)
+    while True:
+        cut = Unavailable("the service has closed the stream")
+        try:
+            async for message in stub().StreamLogs(request):
+                waiting.alive()
+                request.offset = message.next_offset
+                for line in message.lines:
+                    yield line
+                if message.HasField("end"):
+                    if message.end.reason != DRAINING:
+                        return
+                    break
+        except grpc.aio.AioRpcError as rpc_error:
+            error = error_from_rpc(rpc_error)
+            if not isinstance(error, Unavailable):
+                raise error from rpc_error
+            cut = error
+        await waiting.again(cut)
+
+
+def _update(message: pb.WatchJobsResponse) -> JobUpdate | None:
+    match message.WhichOneof("event"):
+        case "snapshot":
+            job = job_from_proto(message.snapshot)
+            return JobUpdate(job.id, "snapshot", job=job, progress=job.progress)
+        case "change":
+            job = job_from_proto(message.change.job)
+            return JobUpdate(job.id, message.change.kind, job=job, progress=job.progress)
+        case "progress":
+            event = message.progress
+            progress = progress_from_proto(event.progress)
+            job_id = id_from_name(event.job)
+            return JobUpdate(job_id, "progress", progress=progress, skipped=event.skipped)
+    return None
