@@ -82,7 +82,10 @@ def run_rank(
     with _last_word(sink, rank):
         communicator = connect_ranks(workers)
     with aborting(communicator), _last_word(sink, rank):
-        return _train(communicator, check, sink, control)
+        outcome = _train(communicator, check, sink, control)
+        # mpirun ends all ranks when one exits with an error code: rank 0 must have told all.
+        communicator.barrier()
+    return outcome
 
 
 def _train(
