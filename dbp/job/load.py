@@ -25,8 +25,9 @@ MAX_FILE_BYTES: Final = 2**20
 
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _DUPLICATE = re.compile(
-    r"Cannot (overwrite a value|declare .* twice|mutate immutable namespace)"
+    r"Cannot (overwrite a value|declare .* twice|mutate immutable namespace)|Duplicate "
 )
+_INLINE = re.compile(r"Invalid initial character for a key part|Unclosed inline table")
 
 
 def load_file(path: str | os.PathLike[str]) -> JobSpec:
@@ -103,19 +104,26 @@ def _parse_toml(text: str, source: str) -> Any:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        place = _TOML_PLACE.search(str(error))
-        message = str(error)[: place.start()] if place else str(error)
-        if _DUPLICATE.match(message):
-            message = f"duplicate key or table ({message})"
-        if place and place[1]:
-            where = f"{place[1]}:{place[2]}"
-        else:
-            where, message = str(text.count("\n") + 1), f"{message} at the end of the file"
-        raise InvalidFile(f"{source}:{where}: {message}") from error
+        raise InvalidFile(f"{source}:{_toml_message(text, str(error))}") from error
     except RecursionError as error:
         raise InvalidFile(f"{source}: tables and lists are nested too deep") from error
     except ValueError as error:  # a number of thousands of digits, a date that is none
         raise InvalidFile(f"{source}: {error}") from error
+
+
+def _toml_message(text: str, error: str) -> str:
+    """``line:column: what is wrong``, in words that help where the parser's do not."""
+    place = _TOML_PLACE.search(error)
+    message = error[: place.start()] if place else error
+    if _DUPLICATE.match(message):
+        message = f"duplicate key or table ({message})"
+    if not place or not place[1]:
+        return f"{text.count(chr(10)) + 1}: {message} at the end of the file"
+    line, column = int(place[1]), int(place[2])
+    rest = text.split("\n")[line - 1][column - 1 :].lstrip()
+    if _INLINE.match(message) and (not rest or rest.startswith("#")):
+        message = "an inline table { ... } must stand on one line"
+    return f"{line}:{column}: {message}"
 
 
 def _parse_json(text: str, source: str) -> Any:

@@ -20,7 +20,7 @@ _Path = tuple[str | int, ...]
 
 def with_lines(violations: Iterable[Violation], text: str) -> list[Violation]:
     """The violations with the line of each field where the text leaves no doubt, by line."""
-    document = tomllib.loads(text) if text and len(text) <= MAX_TEXT else None
+    document = _document(text)
     located = []
     probes = MAX_PROBES
     for violation in violations:
@@ -30,6 +30,13 @@ def with_lines(violations: Iterable[Violation], text: str) -> list[Violation]:
             probes -= used
         located.append(replace(violation, line=line or violation.line))
     return sorted(located, key=lambda violation: violation.line or len(text) + 1)
+
+
+def _document(text: str) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(text) if text and len(text) <= MAX_TEXT else None
+    except ValueError:  # the file has changed since it was read
+        return None
 
 
 def _line_of(path: str, text: str, document: dict[str, Any]) -> tuple[int, int]:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a table of cases reads best with one case a line
 """Resolving: defaults filled in, layers expanded, a stable digest, all violations at once."""
 
 from __future__ import annotations

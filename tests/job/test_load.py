@@ -1,0 +1,238 @@
+"""Spec files: what is wrong with a file is told with its name, line and column."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dbp.errors import InvalidFile, InvalidInput, InvalidSpec
+from dbp.job.load import MAX_FILE_BYTES, decode, load_file, located
+from dbp.job.validate import resolve
+
+GOOD = """\
+name = "files"
+
+[data]
+train = { kind = "npy", inputs = "x.npy", targets = "${LABELS}/y.npy" }
+
+[model]
+layers = [
+  { kind = "dense", units = 3 },
+]
+loss = "softmax_cross_entropy"
+
+[optimizer]
+kind = "sgd"
+
+[train]
+epochs = 1
+"""
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LABELS", "labels")
+    path = tmp_path / "job.toml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_file_options_are_expanded_and_made_absolute(spec_file: Path) -> None:
+    spec = load_file(spec_file)
+
+    assert spec.data.train.options["inputs"] == str(spec_file.parent / "x.npy")
+    assert spec.data.train.options["targets"] == str(spec_file.parent / "labels" / "y.npy")
+
+
+def test_files_are_relative_to_the_spec_not_to_the_working_folder(
+    spec_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = spec_file.parent / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    spec = load_file(os.path.relpath(spec_file))
+
+    inputs = spec.data.train.options["inputs"]
+    assert Path(inputs).is_absolute()
+    assert Path(inputs).resolve() == spec_file.parent.resolve() / "x.npy"
+
+
+def test_an_absolute_variable_replaces_the_folder(
+    spec_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABELS", "/data")
+
+    assert load_file(spec_file).data.train.options["targets"] == "/data/y.npy"
+
+
+def test_json_and_toml_give_the_same_spec(spec_file: Path) -> None:
+    from tomllib import loads
+
+    as_json = spec_file.with_suffix(".json")
+    as_json.write_text(json.dumps(loads(GOOD)))
+
+    assert load_file(as_json) == load_file(spec_file)
+
+
+def test_only_file_options_are_expanded(spec_file: Path) -> None:
+    spec_file.write_text(GOOD.replace('"files"', '"${LABELS}"'))
+
+    assert load_file(spec_file).name == "${LABELS}"
+
+
+def test_an_unset_variable_is_named_beside_all_other_violations(spec_file: Path) -> None:
+    text = GOOD.replace("LABELS", "NOT_SET_ANYWHERE").replace("epochs = 1", "epochs = 0")
+    spec_file.write_text(text)
+
+    with pytest.raises(InvalidSpec) as caught:
+        load_file(spec_file)
+
+    assert str(caught.value) == (
+        f"{spec_file}: 2 problems\n"
+        "  line 4: data.train.targets: the environment variable 'NOT_SET_ANYWHERE' is not set, "
+        "in '${NOT_SET_ANYWHERE}/y.npy'\n"
+        "  line 16: train.epochs: must be >= 1 and <= 1000000000, got 0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [("", "must name a file, got an empty text"), ("~/y.npy", "write ${HOME} instead")],
+)
+def test_file_names_that_mislead_are_refused(
+    spec_file: Path, written: str, message: str
+) -> None:
+    spec_file.write_text(GOOD.replace("x.npy", written))
+
+    with pytest.raises(InvalidSpec) as caught:
+        load_file(spec_file)
+
+    assert str(caught.value).startswith(f"{spec_file}:4: data.train.inputs: ")
+    assert message in str(caught.value)
+
+
+def test_one_violation_is_told_with_file_and_line(spec_file: Path) -> None:
+    spec_file.write_text(GOOD.replace("units = 3", "units = 0"))
+
+    with pytest.raises(InvalidSpec) as caught, located(spec_file):
+        resolve(load_file(spec_file))
+
+    assert str(caught.value) == (f"{spec_file}:8: model.layers[0].units: must be >= 1, got 0")
+
+
+SYNTAX = [
+    ("a.toml", 'name = "x"\nseed = = 3\n', ":2:8: Invalid value"),
+    ("a.toml", 'name = "x"\nname = "y"\n', ":2:11: duplicate key or table (Cannot overwrite"),
+    ("a.toml", "[data]\n[data]\n", ":2:6: duplicate key or table (Cannot declare"),
+    ("a.toml", "a = {x = 1, x = 2}\n", ":1:18: duplicate key"),
+    ("a.toml", "a = { x = 1,\n  y = 2 }", ":1:13: an inline table { ... } must stand on one"),
+    ("a.toml", "a = { x = 1 # one\n}", ":1:13: an inline table { ... } must stand on one"),
+    ("a.toml", "a = { x = 1, @ }", ":1:14: "),
+    ("a.toml", 'name = "x', ":1: "),
+    ("a.toml", "name = [1,\n", ":2: "),
+    ("a.toml", f"a = {'[' * 5000}", ": tables and lists are nested too deep"),
+    ("a.toml", f"a = {'9' * 5000}", ": "),
+    ("a.toml", "a = 2023-13-45", ":1:"),
+    ("a.json", '{"name": "x",}', ":1:14: "),
+    ("a.json", '{\n"name": "x",\n"name": "y"}', ": duplicate key 'name'"),
+    ("a.json", '{"data": {"x": 1, "x": 2}}', ": duplicate key 'x'"),
+    ("a.json", '{"name" "x"}', ":1:9: "),
+    ("a.json", "[" * 200_000, ": tables and lists are nested too deep"),
+    ("a.json", f'{{"seed": {"9" * 5000}}}', ": "),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), SYNTAX)
+def test_syntax_errors_name_the_place(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+
+    with pytest.raises(InvalidFile) as caught:
+        load_file(path)
+
+    assert str(caught.value).startswith(f"{path}{message}")
+
+
+def test_a_missing_file_proposes_its_neighbor(spec_file: Path) -> None:
+    with pytest.raises(InvalidFile, match=r"no such file, did you mean 'job\.toml'\?"):
+        load_file(spec_file.with_name("jbo.toml"))
+
+
+def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match="no such file; there is no folder"):
+        load_file(tmp_path / "none" / "job.toml")
+
+
+def test_what_is_no_readable_text_file_is_refused(tmp_path: Path) -> None:
+    cases: dict[str, tuple[bytes | None, str]] = {
+        "folder.toml": (None, "is a folder"),
+        "empty.toml": (b" \n\t\n", "is empty"),
+        "big.toml": (b"#" * (MAX_FILE_BYTES + 1), "too large for a spec: over 1048576 bytes"),
+        "latin.toml": ("# ok\nname = 'é'".encode("latin-1"), ":2: not UTF-8 text (byte 13)"),
+        "job.yaml": (b"name: x", "a spec is a .toml or a .json file, got .yaml"),
+        "job": (b"name: x", "got no suffix"),
+    }
+    for name, (content, message) in cases.items():
+        path = tmp_path / name
+        if content is None:
+            path.mkdir()
+        else:
+            path.write_bytes(content)
+
+        with pytest.raises(InvalidFile) as caught:
+            load_file(path)
+
+        assert str(caught.value).startswith(str(path))
+        assert message in str(caught.value)
+
+
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.toml"
+    os.mkfifo(path)
+
+    with pytest.raises(InvalidFile, match="is no regular file"):
+        load_file(path)
+
+
+def test_a_name_with_nul_is_refused() -> None:
+    with pytest.raises(InvalidFile, match=r"a\\x00b\.toml: cannot be read"):
+        load_file("a\0b.toml")
+
+
+def test_a_file_of_exactly_the_limit_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    text = GOOD.replace("${LABELS}/", "")
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode() + b"#" * (MAX_FILE_BYTES - len(text) - 3))
+
+    assert load_file(path).name == "files"
+
+
+def test_decode_is_offered_here_too() -> None:
+    with pytest.raises(InvalidSpec, match=r"wire: .*\n  name: is required"):
+        decode({}, "wire")
+
+
+@given(
+    cut=st.integers(0, len(GOOD)),
+    noise=st.text(st.sampled_from("{}[]=\"\n,.#'\\x0-9\x1b\ud800é"), max_size=6),
+)
+@settings(max_examples=200, deadline=None)
+def test_no_text_raises_anything_but_invalid_input(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, noise: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.toml"
+    path.write_bytes((GOOD[:cut] + noise + GOOD[cut:]).encode("utf-8", "surrogatepass"))
+
+    try:
+        with located(path):
+            resolve(load_file(path))
+    except InvalidInput as error:
+        assert str(path) in str(error)  # noqa: PT017 - one of two good ends
