@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, final
+from typing import Any, NoReturn, TypeAlias, final
 
 import grpc
 
@@ -19,8 +19,8 @@ from dbp.rpc.status import code_of, details_of
 
 log = logging.getLogger("dbp.service")
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 @final

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 import grpc
 
@@ -30,7 +30,7 @@ from dbp.rpc.spec_convert import spec_from_proto
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1 import job_service_pb2_grpc
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 RESUME_MARK: Final = "e"
 

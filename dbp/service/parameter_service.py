@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 import grpc
 
@@ -18,7 +18,7 @@ from dbp.service.selection import Selection
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import parameter_service_pb2_grpc
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 MAX_UNARY_BYTES: Final = 3 << 20
 MAX_WAIT_SECONDS: Final = 3600.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, TypeAlias, TypeVar, final
 
 import grpc
 
@@ -26,7 +26,7 @@ from dbp.v1 import worker_service_pb2_grpc
 METADATA_KEY: Final = "dbp-attempt-secret"
 T = TypeVar("T")
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Answers = asyncio.Queue[pb.AttachResponse | Exception | None]
 
 

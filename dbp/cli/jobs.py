@@ -1,0 +1,199 @@
+"""Jobs of a service: submit, jobs, show, watch, logs, cancel."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from dbp.cli.output import (
+    echo_json,
+    job_content,
+    output_option,
+    service_option,
+    table,
+    time_text,
+)
+
+if TYPE_CHECKING:
+    from dbp.client.client import JobHandle
+    from dbp.job.state import Job
+
+STATES: Final = (
+    "queued", "starting", "running", "cancelling", "succeeded", "failed", "cancelled",
+)  # fmt: skip
+STOPPED: Final = 75
+
+
+@click.command()
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--workers", "-n", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--watch", is_flag=True, help="Follow the job until it has ended.")
+@click.option("--check", is_flag=True, help="Have the service validate it, start nothing.")
+@click.option("--request-id", help="The same id and spec give the same job.  [default: new]")
+@service_option
+@output_option
+def submit(
+    spec: Path,
+    workers: int,
+    watch: bool,
+    check: bool,
+    request_id: str | None,
+    service: str,
+    output: str,
+) -> None:
+    """Ask the service for the job in SPEC, a .toml or .json file. Prints its id.
+
+    Once the id is printed no crash of the service loses the job.
+    """
+    from dbp.client.client import Client
+    from dbp.job.load import located
+
+    with Client(service) as client:
+        with located(spec):
+            job = client.submit(
+                spec, workers=workers, request_id=request_id, validate_only=check
+            )
+        if check:
+            click.echo(f"{spec}: valid")
+            return
+        if output == "json":
+            echo_json(job_content(job.get()))
+        else:
+            click.echo(job.id)
+        if watch:
+            sys.exit(_follow(job, output))
+
+
+@click.command()
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@service_option
+@output_option
+def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None:
+    """List jobs, newest first."""
+    import itertools
+
+    from dbp.client.client import Client
+    from dbp.job.state import State
+
+    wanted = [State(state.upper()) for state in states]
+    with Client(service) as client:
+        found = list(itertools.islice(client.jobs(*wanted), limit))
+    if output == "json":
+        echo_json([job_content(job) for job in found])
+    elif not found:
+        click.echo("no jobs")
+    else:
+        heading = ("JOB", "STATE", "WORKERS", "STEP", "VERSION", "CREATED (UTC)")
+        click.echo(table([heading, *map(_row, found)]))
+
+
+@click.command()
+@click.argument("job")
+@service_option
+@output_option
+def show(job: str, service: str, output: str) -> None:
+    """Show JOB: where it stands, why it waits, how it failed."""
+    from dbp.client.client import Client
+
+    with Client(service) as client:
+        found = client.job(job).get()
+    if output == "json":
+        echo_json(job_content(found))
+    else:
+        click.echo(_details(found))
+
+
+@click.command()
+@click.argument("job")
+@service_option
+@output_option
+def watch(job: str, service: str, output: str) -> None:
+    """Follow JOB until it has ended; Ctrl-C leaves it running.
+
+    The exit code is 0 if it succeeded, 1 if it failed, 75 if it was cancelled.
+    """
+    from dbp.client.client import Client
+
+    with Client(service) as client:
+        sys.exit(_follow(client.job(job), output))
+
+
+@click.command()
+@click.argument("job")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the job has ended.")
+@click.option("--attempt", type=click.IntRange(1), help="Which launch.  [default: newest]")
+@service_option
+def logs(job: str, follow: bool, attempt: int | None, service: str) -> None:
+    """Print what JOB's processes have written."""
+    from dbp.client.client import Client
+
+    with Client(service) as client:
+        for line in client.job(job).logs(follow=follow, attempt=attempt or 0):
+            click.echo(line)
+
+
+@click.command()
+@click.argument("job")
+@click.option("--force", is_flag=True, help="At once, without waiting for the next step.")
+@click.option(
+    "--grace", type=click.FloatRange(0), metavar="SECONDS",
+    help="Time to end by itself before force is used.  [default: 10]",
+)  # fmt: skip
+@service_option
+@output_option
+def cancel(job: str, force: bool, grace: float | None, service: str, output: str) -> None:
+    """Ask JOB to stop at its next step; its parameters stay readable."""
+    from dbp.client.client import Client
+
+    with Client(service) as client:
+        found = client.job(job).cancel(force=force, grace_seconds=grace)
+    if output == "json":
+        echo_json(job_content(found))
+    else:
+        click.echo(f"{found.id} is {found.state}")
+
+
+def _follow(job: JobHandle, output: str) -> int:
+    """Show the job until it has ended; returns the exit code."""
+    from dbp.cli.follow import follow
+    from dbp.job.state import State
+
+    try:
+        ended = follow(job, output)
+    except KeyboardInterrupt:
+        click.echo(f"\n{job.id} goes on; follow it again: dbp watch {job.id}", err=True)
+        raise
+    return {State.SUCCEEDED: 0, State.CANCELLED: STOPPED}.get(ended.state, 1)
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    step = f"{job.progress.step:,}/{job.progress.total_steps:,}" if job.progress else "-"
+    version = str(job.latest_parameters.version) if job.latest_parameters else "-"
+    created = time_text(job.create_time)
+    return (job.id, job.state.value, str(job.workers), step, version, created)
+
+
+def _details(job: Job) -> str:
+    from dbp.cli.follow import failure_text, progress_text
+
+    lines = [
+        f"{job.id}: {job.state}, {job.workers} worker(s), attempt {job.attempt}",
+        f"  created    {time_text(job.create_time)} UTC",
+        f"  started    {time_text(job.start_time)}" + (f" on {job.host}" if job.host else ""),
+        f"  ended      {time_text(job.end_time)}",
+        f"  spec       {job.spec_digest}",
+    ]
+    if job.waiting_reason:
+        lines.append(f"  waits      {job.waiting_reason}")
+    if job.progress is not None:
+        lines.append(f"  progress   {progress_text(job.progress)}")
+    if job.latest_parameters is not None:
+        newest = job.latest_parameters
+        lines.append(f"  parameters version {newest.version}, step {newest.step}")
+    if job.failure is not None:
+        lines.append(failure_text(job.failure))
+    return "\n".join(lines)

@@ -1,0 +1,162 @@
+"""The `dbp` command: its subcommands, loaded when they are called, and its exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn, final
+
+import click
+
+from dbp import __version__
+from dbp.errors import (
+    AlreadyExists,
+    Conflict,
+    DbpError,
+    InvalidInput,
+    InvalidSpec,
+    MissingDependency,
+    NotFound,
+    OutOfRange,
+    Unavailable,
+    WrongState,
+)
+
+# Name -> module, attribute, one line for `dbp --help`. In the order of use.
+COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "demo": ("demo", "demo", "See everything work, in under a minute."),
+    "train": ("train", "train", "Train a job here, alone or under mpirun."),
+    "serve": ("serve", "serve", "Run the control service."),
+    "submit": ("jobs", "submit", "Ask a service for a job."),
+    "jobs": ("jobs", "jobs", "List a service's jobs."),
+    "show": ("jobs", "show", "Show one job."),
+    "watch": ("jobs", "watch", "Follow a job until it has ended."),
+    "logs": ("jobs", "logs", "Print a job's log."),
+    "cancel": ("jobs", "cancel", "Ask a job to stop."),
+    "params": ("params", "params", "Show or fetch a job's parameters."),
+    "predict": ("predict", "predict", "Apply trained parameters to inputs."),
+    "evaluate": ("predict", "evaluate", "Measure trained parameters on a data set."),
+    "spec": ("spec", "spec", "Check a job spec, or fill in its defaults."),
+    "components": ("spec", "components", "List layers, losses, optimizers, readers, ..."),
+    "doctor": ("doctor", "doctor", "Say what this machine lacks, and the fix."),
+    "completion": ("completion", "completion", "Print a shell's completion script."),
+}
+
+# The most specific class counts.
+EXIT_CODES: Final[Mapping[type[DbpError], int]] = {
+    DbpError: 1,
+    InvalidInput: 2,
+    Conflict: 2,
+    MissingDependency: 2,
+    Unavailable: 3,
+    NotFound: 4,
+    WrongState: 4,
+    OutOfRange: 4,
+    AlreadyExists: 4,
+}
+INTERRUPTED: Final = 130
+
+EPILOG: Final = """\b
+Start here:
+  dbp demo                                      everything at once
+  mpirun -n 2 dbp train job.toml                training without a service
+  dbp serve                                     the service, in one terminal,
+  dbp submit job.toml --workers 2 --watch       and a job, from another
+  dbp params JOB -o weights.safetensors         its parameters, at any time
+
+\b
+Exit codes:
+  0    done as asked                 4    no such thing, or not in this state
+  1    the run or the job failed     75   stopped on request before its end
+  2    bad input; nothing started    130  interrupted (Ctrl-C)
+  3    the service cannot be reached
+"""
+
+
+@final
+class _Commands(click.Group):
+    """Subcommands by name; a module is imported when its command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(
+            importlib.import_module(f"dbp.cli.{module}"), attribute
+        )
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from dbp.errors import nearest
+
+            ctx.fail(f"no such command {args[0]!r}{nearest(args[0], list(COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+
+@click.command(cls=_Commands, epilog=EPILOG)
+@click.version_option(__version__, prog_name="dbp")
+def dbp() -> None:
+    """Distributed backpropagation: train over MPI, with live parameters over gRPC."""
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run a command and end the process with its exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = dbp.main(given, prog_name="dbp", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except DbpError as error:
+        _tell(error, as_json=_wants_json(given))
+        sys.exit(exit_code(error))
+    except Exception as error:
+        if os.environ.get("DBP_DEBUG"):
+            raise
+        text = f"{type(error).__name__}: {error}"
+        click.echo(f"error: unexpected {text} (DBP_DEBUG=1 shows where)", err=True)
+        sys.exit(1)
+
+
+def exit_code(error: DbpError) -> int:
+    """The exit code of an error: that of its nearest class in the table."""
+    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+
+
+def _tell(error: DbpError, *, as_json: bool) -> None:
+    if not as_json:
+        click.echo(f"error: {error}", err=True)
+        return
+    content: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
+    if isinstance(error, InvalidSpec):
+        content["violations"] = [
+            {"path": v.path, "message": v.message} for v in error.violations
+        ]
+    click.echo(json.dumps({"error": content}), err=True)
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    follows = itertools.pairwise(arguments)
+    return "--output=json" in arguments or ("--output", "json") in follows

@@ -1,0 +1,116 @@
+"""What commands of one kind share on the command line: options, and data as text or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from dbp.job.state import Job, ProgressReport, Version
+
+service_option = click.option(
+    "--service",
+    metavar="HOST:PORT",
+    envvar="DBP_SERVICE",
+    default="127.0.0.1:5327",
+    show_default=True,
+    help="The service; also $DBP_SERVICE.",
+)
+output_option = click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people or for programs.",
+)
+
+
+def echo_json(content: Any) -> None:
+    """One JSON value on a line of its own."""
+    click.echo(json.dumps(content, ensure_ascii=False))
+
+
+def time_text(seconds: float | None) -> str:
+    """A Unix time for people, in UTC; a dash for none."""
+    if seconds is None:
+        return "-"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def job_content(job: Job) -> dict[str, Any]:
+    """A job as JSON values."""
+    return {
+        "id": job.id,
+        "state": job.state.value,
+        "workers": job.workers,
+        "attempt": job.attempt,
+        "create_time": job.create_time,
+        "start_time": job.start_time,
+        "end_time": job.end_time,
+        "waiting_reason": job.waiting_reason,
+        "attached": job.attached,
+        "host": job.host,
+        "spec_digest": job.spec_digest,
+        "progress": None if job.progress is None else progress_content(job.progress),
+        "latest_parameters": None
+        if job.latest_parameters is None
+        else version_content(job.latest_parameters),
+        "failure": None
+        if job.failure is None
+        else {
+            "reason": job.failure.reason,
+            "message": job.failure.message,
+            "exit_code": job.failure.exit_code,
+            "signal": job.failure.signal,
+            "log_tail": list(job.failure.log_tail),
+            "step": job.failure.step,
+        },
+    }
+
+
+def progress_content(progress: ProgressReport) -> dict[str, Any]:
+    """Progress as JSON values."""
+    return {
+        "step": progress.step,
+        "total_steps": progress.total_steps,
+        "epoch": progress.epoch,
+        "loss": progress.loss,
+        "metrics": dict(progress.metrics),
+        "samples_per_second": progress.samples_per_second,
+        "eta_seconds": progress.eta_seconds,
+    }
+
+
+def version_content(version: Version) -> dict[str, Any]:
+    """A parameter version as JSON values."""
+    return {
+        "version": version.version,
+        "step": version.step,
+        "attempt": version.attempt,
+        "digest": version.digest,
+        "size_bytes": version.size_bytes,
+        "final": version.final,
+    }
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows in columns as wide as needed; the first row is the heading."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def figures_text(metrics: Mapping[str, float]) -> str:
+    """The loss and the last measure of a run's worth."""
+    wanted = [
+        "training_loss",
+        *(name for name in metrics if name.startswith("validation_") and "loss" not in name),
+    ]
+    return ", ".join(f"{name} {metrics[name]:.4g}" for name in wanted if name in metrics)

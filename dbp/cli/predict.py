@@ -1,0 +1,120 @@
+"""`dbp predict` and `dbp evaluate`: trained parameters at work, here and without MPI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from dbp.cli.output import echo_json, output_option, service_option
+from dbp.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from dbp.job.spec import JobSpec
+    from dbp.train.saved import SavedModel
+
+SHOWN_ROWS: Final = 10
+
+
+@click.command()
+@click.argument("source", metavar="JOB_OR_FILE")
+@click.argument("inputs", type=click.Path(path_type=Path))
+@click.option("--proba", is_flag=True, help="Probabilities of all classes.")
+@click.option(
+    "-o", "--out", "file", type=click.Path(path_type=Path), help="Write a .npy or .csv file."
+)
+@service_option
+@output_option
+def predict(
+    source: str, inputs: Path, proba: bool, file: Path | None, service: str, output: str
+) -> None:
+    """Apply the parameters of JOB_OR_FILE to INPUTS, a .npy, IDX or .csv file without targets.
+
+    The model and its scaling come with the parameters. Prints the class of each row (or the
+    values, for regression).
+
+    \b
+    Examples:
+      dbp predict digits-7k2m9q images.npy
+      dbp predict weights.safetensors rows.csv --proba -o probabilities.npy
+    """
+    from dbp.cli.prediction import answers, read_inputs, write_answers
+
+    if file is not None and file.suffix not in (".npy", ".csv"):
+        raise InvalidInput(f"{file}: write a .npy or a .csv file, got {file.suffix!r}")
+    model = _load(source, service)[0]
+    found = answers(model, read_inputs(inputs, model.model.input_shape), proba=proba)
+    if file is not None:
+        write_answers(file, found)
+        click.echo(f"written to {file} ({len(found):,} rows)")
+    elif output == "json":
+        echo_json(found.tolist())
+    else:
+        for row in found:
+            click.echo(" ".join(f"{v:.6g}" for v in row) if found.ndim > 1 else str(row))
+
+
+@click.command()
+@click.argument("source", metavar="JOB_OR_FILE")
+@click.option(
+    "--on", "part", default="test", show_default=True,
+    type=click.Choice(["test", "validation", "train"]), help="Which data set of the spec.",
+)  # fmt: skip
+@click.option(
+    "--spec", "spec_file", type=click.Path(path_type=Path),
+    help="Spec that names the data.  [default: the job's own; spec.json beside a file]",
+)  # fmt: skip
+@service_option
+@output_option
+def evaluate(source: str, part: str, spec_file: Path | None, service: str, output: str) -> None:
+    """Measure the parameters of JOB_OR_FILE on a data set of their spec; every sample once.
+
+    \b
+    Examples:
+      dbp evaluate digits-7k2m9q
+      dbp evaluate runs/digits/parameters.safetensors --on validation
+    """
+    from dbp.cli.prediction import data_set
+
+    model, document = _load(source, service)
+    spec = _spec(source, spec_file, document)
+    data = data_set(spec, part)
+    figures = model.evaluate(data)
+    if output == "json":
+        echo_json({"on": part, "samples": len(data), **figures})
+        return
+    text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    click.echo(f"{part} set, {len(data):,} samples: {text}")
+
+
+def _load(source: str, service: str) -> tuple[SavedModel, Mapping[str, Any] | None]:
+    """The model in a file, or a job's newest one with the job's spec."""
+    from dbp.train.saved import SavedModel
+
+    if Path(source).suffix == ".safetensors" or Path(source).exists():
+        return SavedModel.load(source), None
+
+    from dbp.client.client import Client
+
+    with Client(service) as client:
+        job = client.job(source)
+        found = job.parameters()
+        if found is None:  # not without newer_than
+            raise click.ClickException("the service sent no parameters")
+        return SavedModel.from_bytes(bytes(found.content), job.id), job.get().spec
+
+
+def _spec(source: str, file: Path | None, document: Mapping[str, Any] | None) -> JobSpec:
+    from dbp.job.load import decode, load_file
+
+    if file is not None:
+        return load_file(file)
+    if document is not None:
+        return decode(json.loads(json.dumps(document)))
+    beside = Path(source).parent / "spec.json"
+    if not beside.exists():
+        raise InvalidInput(f"{source}: no spec.json beside it; name the spec with --spec FILE")
+    return load_file(beside)

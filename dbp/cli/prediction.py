@@ -1,0 +1,98 @@
+"""Inputs and answers of `dbp predict`, data sets of `dbp evaluate`. Prints nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.data.dataset import Dataset, Reader
+from dbp.data.subset import hold_out
+from dbp.errors import InvalidData, InvalidInput
+from dbp.job.spec import Holdout, JobSpec
+from dbp.job.validate import resolve
+from dbp.train.saved import SavedModel
+
+Array = npt.NDArray[Any]
+
+
+def read_inputs(path: Path, shape: tuple[int, ...]) -> Array:
+    """The rows of a file, shape (n, *shape); raises InvalidData."""
+    rows = _read_csv(path) if path.suffix == ".csv" else _read_rows(path)
+    if rows.shape[1:] != shape and np.prod(rows.shape[1:]) == np.prod(shape):
+        rows = rows.reshape(len(rows), *shape)
+    if rows.shape[1:] != shape:
+        raise InvalidData(
+            f"{path}: rows of shape {rows.shape[1:]}; the model takes {shape}; "
+            "leave the targets out"
+        )
+    return rows
+
+
+def _read_rows(path: Path) -> Array:
+    from dbp.data import idx, npy_format
+
+    name = str(path)
+    rows = npy_format.open_rows(name) if path.suffix == ".npy" else idx.open_rows(name)
+    whole = np.empty(rows.info.shape, rows.info.dtype)
+    rows.take(np.arange(len(whole), dtype=np.int64), whole)
+    return whole
+
+
+def _read_csv(path: Path) -> Array:
+    from dbp.data.csv import CSV
+
+    # Every column is an input: the reader's target is the last one, which is put back.
+    data = CSV(path=str(path), target_kind="values").open()
+    indices = np.arange(len(data), dtype=np.int64)
+    inputs = np.empty((len(data), *data.info.input_shape), np.float64)
+    last = np.empty((len(data), *data.info.target_shape), np.float64)
+    data.take_inputs(indices, inputs)
+    data.take_targets(indices, last)
+    return np.column_stack([inputs, last])
+
+
+def answers(model: SavedModel, inputs: Array, *, proba: bool) -> Array:
+    """Classes by name where they have names, values for regression, or probabilities."""
+    if model.model.loss.target_kind() != "class":
+        if proba:
+            raise InvalidInput("--proba: the model gives values, no classes")
+        return model.predict(inputs)
+    if proba:
+        return model.probabilities(inputs)
+    classes = model.predict(inputs).argmax(axis=1)
+    named: Array = np.array(model.class_names)[classes] if model.class_names else classes
+    return named
+
+
+def write_answers(path: Path, found: Array) -> None:
+    """Write a .npy or .csv file."""
+    if path.suffix == ".npy":
+        np.save(path, found, allow_pickle=False)
+    else:
+        np.savetxt(path, found, delimiter=",", fmt="%s")
+
+
+def _opened(reader: Reader) -> Dataset:
+    return reader.open()
+
+
+def data_set(spec: JobSpec, part: str) -> Dataset:
+    """The train, validation or test set of a spec, as training saw it."""
+    resolved = resolve(spec)
+    if part == "test":
+        if resolved.test_reader is None:
+            raise InvalidInput("data.test: the spec names no test set; --on validation, train")
+        return _opened(resolved.test_reader)
+    if part == "validation" and resolved.validation_reader is not None:
+        return _opened(resolved.validation_reader)
+    whole = _opened(resolved.train_reader)
+    validation = resolved.spec.data.validation
+    if not isinstance(validation, Holdout):
+        if part == "validation":
+            raise InvalidInput("data.validation: the spec names no validation set")
+        return whole
+    training, held_out = hold_out(whole, validation.fraction, resolved.spec.seed)
+    return training if part == "train" else held_out
