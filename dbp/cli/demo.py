@@ -1,0 +1,215 @@
+"""`dbp demo`: the main job end to end, on real data, with nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+import click
+
+from dbp.errors import TrainingFailed
+
+if TYPE_CHECKING:
+    from dbp.client.client import Client, JobHandle
+    from dbp.client.streams import JobUpdate
+    from dbp.job.state import Job
+
+LEAST_ACCURACY: Final = 0.96
+START_SECONDS: Final = 20.0
+STOP_SECONDS: Final = 15.0
+ASK_AFTER_STEPS: Final = 0.3  # of the run, so that there is something to see
+
+
+@click.command()
+@click.option("--workers", "-n", type=click.IntRange(1), default=2, show_default=True)
+def demo(workers: int) -> None:
+    """See everything work, in under a minute.
+
+    Starts a control service, submits a job, trains the embedded UCI digits on several MPI
+    processes, asks for the live parameters from another process meanwhile, evaluates the
+    trained model without MPI, and stops what it started.
+    """
+    from dbp.client.client import Client
+
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="dbp-demo-") as folder:
+        with _service(Path(folder) / "state", workers) as address:
+            click.echo(f"1. control service    {address}")
+            with Client(address) as client:
+                Demo(client, address).run(workers)
+        _check_gone(address, folder)
+    click.echo(
+        f"6. stopped            the service; no process, no port, no file is left "
+        f"({time.monotonic() - began:.1f} s in all)"
+    )
+
+
+@final
+class Demo:
+    """The steps that need a service."""
+
+    def __init__(self, client: Client, address: str) -> None:
+        self._client = client
+        self._address = address
+        self._asked = False
+
+    def run(self, workers: int) -> None:
+        """Submit, watch, ask, evaluate; raises TrainingFailed where a step disappoints."""
+        with as_file(files("dbp.cli") / "digits.toml") as spec:
+            job = self._client.submit(spec, workers=workers)
+        click.echo(f"2. job                {job.id}, {workers} workers")
+        click.echo("3. training           live, with a look at the parameters meanwhile:")
+        self._follow(job)
+        ended = job.get()
+        if ended.state != "SUCCEEDED":
+            raise TrainingFailed(_failure(job, ended))
+        if not self._asked:
+            raise TrainingFailed("the job ended before its parameters could be asked for")
+        click.echo(f"4. {job.id}      {ended.state}")
+        self._evaluate(job)
+
+    def _follow(self, job: JobHandle) -> None:
+        from dbp.cli.follow import BarView, LineView
+
+        view = BarView() if sys.stdout.isatty() else LineView()
+        try:
+            for update in job.watch():
+                view.show(update)
+                if not self._asked and _far_enough(update):
+                    self._ask(job)
+        finally:
+            view.close()
+
+    def _ask(self, job: JobHandle) -> None:
+        """Have another process show the parameters, and be sure that the job is running."""
+        shown = self._dbp("params", job.id)
+        state = job.get().state
+        if state != "RUNNING":
+            return
+        self._asked = True
+        click.echo(f"   `dbp params {job.id}` in another process, the job being {state}:")
+        for line in shown.splitlines():
+            click.echo(f"     {line}")
+
+    def _evaluate(self, job: JobHandle) -> None:
+        """Have a process without MPI measure the fetched parameters."""
+        figures: dict[str, Any] = json.loads(self._dbp("evaluate", job.id, "--output", "json"))
+        accuracy, samples = figures["accuracy"], figures["samples"]
+        click.echo(
+            f"5. test accuracy      {accuracy:.4f} on {samples} images never trained on, by a "
+            "process without MPI"
+        )
+        if accuracy < LEAST_ACCURACY:
+            raise TrainingFailed(f"test accuracy {accuracy:.4f} is below {LEAST_ACCURACY}")
+
+    def _dbp(self, *arguments: str) -> str:
+        """What another dbp process prints."""
+        command = [sys.executable, "-m", "dbp", *arguments, "--service", self._address]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise TrainingFailed(f"dbp {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+
+@contextlib.contextmanager
+def _service(state: Path, workers: int) -> Iterator[str]:
+    """A `dbp serve` of its own; stopped, with every job, when the context ends."""
+    command = [
+        sys.executable, "-m", "dbp", "serve", "--port", "0", "--state", str(state),
+        "--slots", str(workers), "--output", "json",
+    ]  # fmt: skip
+    with (state.parent / "service.log").open("w+") as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,  # a Ctrl-C is for the demo, which then stops the service
+        )
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            if not line:
+                errors.seek(0)
+                raise TrainingFailed(f"the service did not start: {errors.read().strip()}")
+            address = str(json.loads(line)["address"])
+            try:
+                yield address
+            finally:
+                _end_jobs(address)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout:
+                process.stdout.close()
+
+
+def _end_jobs(address: str) -> None:
+    """Cancel what still runs: training outlives its service, a demo must not."""
+    from dbp.client.client import Client
+    from dbp.errors import DbpError
+
+    with contextlib.suppress(DbpError), Client(address, patience=STOP_SECONDS) as client:
+        for job in client.jobs():
+            if not job.state.terminal:
+                handle = client.job(job.id)
+                handle.cancel(force=True)
+                handle.wait()
+
+
+def _far_enough(update: JobUpdate) -> bool:
+    """Whether some of the way is behind the job, so that a version is published."""
+    progress = update.progress
+    return progress is not None and progress.step >= ASK_AFTER_STEPS * progress.total_steps
+
+
+def _failure(job: JobHandle, ended: Job) -> str:
+    from dbp.cli.follow import ending_text
+
+    return ending_text(ended) + "".join(f"\n  {line}" for line in job.logs())
+
+
+def _check_gone(address: str, folder: str) -> None:
+    """The port must be free, and no process that knows the demo's folder may be left."""
+    host, port = address.rsplit(":", 1)
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        if probe.connect_ex((host, int(port))) == 0:
+            raise TrainingFailed(f"something still listens at {address}")
+    deadline = time.monotonic() + STOP_SECONDS
+    while left := _processes_of(folder):
+        if time.monotonic() > deadline:
+            raise TrainingFailed(f"still there: {', '.join(left)}")
+        time.sleep(0.05)
+
+
+def _processes_of(folder: str) -> list[str]:
+    """Processes with the folder in their command or environment, this one apart."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            words = [*process.cmdline(), *process.environ().values()]
+            if any(folder in word for word in words):
+                found.append(str(process))
+    return found
