@@ -144,6 +144,8 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
         raise ValueError(f"{label} has data_offsets that are no range of bytes")
     begin, end = offsets
     info = TensorInfo(name, dtype, tuple(shape), begin)
+    if info.size_bytes >= 2**63:
+        raise ValueError(f"{label} has a shape of 2**63 bytes or more")
     if end - begin != info.size_bytes:
         raise ValueError(f"{label} spans {end - begin} bytes, needs {info.size_bytes}")
     return info

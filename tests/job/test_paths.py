@@ -1,0 +1,144 @@
+"""Paths that others name: inside the roots, regular, and nothing told of the outside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbp.errors import InvalidSpec
+from dbp.job.decode import decode
+from dbp.job.paths import check_paths, contained
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "root"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "x.npy").write_text("x")
+    (folder / "sub" / "y.npy").write_text("y")
+    (folder / "inside").symlink_to("sub/y.npy")
+    (folder / "outside").symlink_to("../secret")
+    (folder / "way-out").symlink_to("..")
+    (folder / "loop").symlink_to("loop")
+    os.mkfifo(folder / "pipe")
+    (tmp_path / "secret").write_text("s")
+    (tmp_path / "root-2").mkdir()
+    (tmp_path / "root-2" / "z").write_text("z")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["x.npy", "sub/y.npy", "sub/../x.npy", "./x.npy", "inside", "sub//y.npy"]
+)
+def test_regular_files_inside_the_root_pass_with_their_real_path(root: Path, name: str) -> None:
+    real = contained(f"{root}/{name}", [root])
+
+    assert real == (root / name).resolve()
+    assert not real.is_symlink()
+
+
+INSIDE_BUT_REFUSED = [
+    ("sub", "is a folder"),
+    ("", "is a folder"),
+    ("pipe", "is no regular file"),
+    ("loop", "Too many levels of symbolic links"),
+    ("none", "No such file"),
+    ("x.npy/y", "Not a directory"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), INSIDE_BUT_REFUSED)
+def test_what_is_no_regular_file_is_refused(root: Path, name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        contained(f"{root}/{name}", [root])
+
+
+OUTSIDE = [
+    "../secret",
+    "outside",
+    "way-out/secret",
+    "sub/../../secret",
+    "../root-2/z",
+    "../none",
+    "way-out/none",
+    "..",
+    "../../../../../../../../etc/passwd",
+]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_nothing_outside_is_reached_and_its_existence_is_not_told(
+    root: Path, name: str
+) -> None:
+    with pytest.raises(ValueError, match="must lie inside an allowed folder") as caught:
+        contained(f"{root}/{name}", [root])
+
+    assert str(root) in str(caught.value)
+
+
+FORMS = [
+    "", "x.npy", "./x.npy", "../x.npy", "~/x.npy", "~root/x", "file:///etc/passwd",
+    "FILE:/etc/passwd", "http://h/x", "https:x", "s3://b/k", "C:\\x", "c:/x", "/a\\..\\b",
+    "\\\\host\\share", "/a\0b", "/a\nb", "/a\x1b[0m", "/a\x7f", "/" + "a" * 5000, "$(id)",
+    "-o", "%2e%2e/x", " /x", "data:text/plain,x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_only_plain_absolute_paths_are_looked_up(root: Path, path: str) -> None:
+    with pytest.raises(ValueError, match=r"must (have|hold|be) "):
+        contained(path, [root])
+
+
+DECODED_NOWHERE = [
+    "/%2e%2e/etc/passwd", "/..%2fetc/passwd", "/%252e%252e/secret", "/~/x", "/$HOME/x",
+    "/${HOME}", "//etc/passwd", "/./etc/passwd", "/../etc/passwd", "/proc/self/mem",
+    "/dev/zero", "/dev/stdin", "/proc/self/root/etc/passwd", "/proc/self/cwd/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", DECODED_NOWHERE)
+def test_nothing_is_expanded_or_decoded(root: Path, path: str) -> None:
+    with pytest.raises(ValueError, match="must lie inside an allowed folder"):
+        contained(path, [root])
+
+
+def test_without_roots_nothing_is_allowed(root: Path) -> None:
+    with pytest.raises(ValueError, match="none is configured"):
+        contained(str(root / "x.npy"), [])
+
+
+def test_a_root_may_be_a_symbolic_link_itself(root: Path) -> None:
+    link = root.parent / "link"
+    link.symlink_to(root)
+
+    assert contained(str(root / "x.npy"), [link]) == root / "x.npy"
+    assert contained(str(link / "x.npy"), [root]) == root / "x.npy"
+
+
+def test_all_file_options_of_a_spec_are_judged_by_their_paths(
+    root: Path, document: dict[str, Any]
+) -> None:
+    document["data"] = {
+        "train": {"kind": "npy", "inputs": str(root / "x.npy"), "targets": "/etc/passwd"},
+        "validation": {"kind": "csv", "path": "http://h/x"},
+    }
+    spec = decode(document)
+
+    with pytest.raises(InvalidSpec) as caught:
+        check_paths(spec, [root])
+
+    assert [v.path for v in caught.value.violations] == [
+        "data.train.targets",
+        "data.validation.path",
+    ]
+
+
+def test_a_spec_inside_the_roots_passes(root: Path, document: dict[str, Any]) -> None:
+    path = str(root / "x.npy")
+    document["data"] = {"train": {"kind": "npy", "inputs": path, "targets": path}}
+
+    check_paths(decode(document), [root.parent / "root-2", root])

@@ -1,0 +1,109 @@
+"""The state machine, total over states and events."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from dbp.errors import WrongState
+from dbp.job.state import Event, EventKind, Failure, Job, State, Version, advance
+
+E, S = EventKind, State
+
+# State -> event -> next state; every pair that is not here is refused.
+MOVES: dict[State, dict[EventKind, State]] = {
+    S.QUEUED: {E.STARTED: S.STARTING, E.FAILED: S.FAILED, E.CANCELLED: S.CANCELLED},
+    S.STARTING: {
+        E.RUNNING: S.RUNNING,
+        E.CANCELLING: S.CANCELLING,
+        E.SUCCEEDED: S.SUCCEEDED,
+        E.FAILED: S.FAILED,
+        E.CANCELLED: S.CANCELLED,
+        E.PARAMETERS_PUBLISHED: S.STARTING,
+    },
+    S.RUNNING: {
+        E.CANCELLING: S.CANCELLING,
+        E.SUCCEEDED: S.SUCCEEDED,
+        E.FAILED: S.FAILED,
+        E.CANCELLED: S.CANCELLED,
+        E.PARAMETERS_PUBLISHED: S.RUNNING,
+    },
+    S.CANCELLING: {
+        E.SUCCEEDED: S.SUCCEEDED,
+        E.FAILED: S.FAILED,
+        E.CANCELLED: S.CANCELLED,
+        E.PARAMETERS_PUBLISHED: S.CANCELLING,
+    },
+    S.SUCCEEDED: {},
+    S.FAILED: {},
+    S.CANCELLED: {},
+}
+PAIRS = [(state, kind) for state in State for kind in EventKind]
+
+
+def job(state: State) -> Job:
+    return Job(
+        id="j1",
+        spec={"name": "x"},
+        spec_digest="d",
+        workers=2,
+        state=state,
+        create_time=100.0,
+        attempt=0 if state is S.QUEUED else 1,
+        waiting_reason="needs 2 slots" if state is S.QUEUED else "",
+    )
+
+
+@pytest.mark.parametrize(("state", "kind"), PAIRS)
+def test_every_pair_of_state_and_event_is_decided(state: State, kind: EventKind) -> None:
+    before = job(state)
+    expected = MOVES[state].get(kind)
+
+    if expected is None:
+        with pytest.raises(WrongState, match="job j1"):
+            advance(before, Event(kind, 200.0))
+    else:
+        after = advance(before, Event(kind, 200.0))
+
+        assert after.state is expected
+        assert after.waiting_reason == ""
+        assert after.end_time == (200.0 if expected.terminal else None)
+        assert after.start_time == (200.0 if kind is E.STARTED else None)
+        assert after.attempt == before.attempt + (kind is E.STARTED)
+    assert before == job(state)
+
+
+def test_terminal_states_are_those_no_event_leaves() -> None:
+    assert {s for s in State if s.terminal} == {s for s, moves in MOVES.items() if not moves}
+
+
+def test_an_event_sets_what_it_carries() -> None:
+    failure = Failure("RANK_SIGNAL", "rank 1 was killed", signal=9, step=7)
+
+    after = advance(job(S.RUNNING), Event(E.FAILED, 5.0, {"failure": failure, "sequence": 4}))
+
+    assert after == dataclasses.replace(
+        job(S.RUNNING), state=S.FAILED, end_time=5.0, failure=failure, sequence=4
+    )
+
+
+def test_a_published_version_changes_nothing_else() -> None:
+    version = Version(3, 40, 1, "ab", 100, 9.0)
+
+    after = advance(
+        job(S.RUNNING), Event(E.PARAMETERS_PUBLISHED, 9.0, {"latest_parameters": version})
+    )
+
+    assert after == dataclasses.replace(job(S.RUNNING), latest_parameters=version)
+
+
+def test_an_event_cannot_choose_the_state() -> None:
+    after = advance(job(S.STARTING), Event(E.RUNNING, 1.0, {"state": S.SUCCEEDED}))
+
+    assert after.state is S.RUNNING
+
+
+def test_a_wrong_event_says_where_the_job_is() -> None:
+    with pytest.raises(WrongState, match="job j1 is SUCCEEDED: it cannot become cancelling"):
+        advance(job(S.SUCCEEDED), Event(E.CANCELLING, 1.0))
