@@ -123,7 +123,7 @@ def _match(mpirun: Path, library: str) -> Finding:
             "both together",
             "missing",
             f"every process is rank 0 of 1: this mpirun is not that of {library}",
-            "put that library's mpirun first on PATH, or name mpirun's library in MPI4PY_LIBMPI",
+            "put that library's mpirun first on PATH, or name this mpirun's in MPI4PY_LIBMPI",
         )
     text = (done.stderr.strip().splitlines() or ["no output"])[-1]
     return Finding(

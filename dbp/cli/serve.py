@@ -22,7 +22,8 @@ import click
     "--slots", type=click.IntRange(1), help="Workers at a time.  [default: usable cores]"
 )
 @click.option(
-    "--data-root", "data_roots", type=click.Path(path_type=Path), multiple=True,
+    "--data-root", "data_roots", multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder below which jobs may name data files; may be repeated.  "
     "[default: the folder where the service is started]",
 )  # fmt: skip
@@ -30,7 +31,10 @@ import click
     "--log-level", default="warning", show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]), help="What goes to stderr.",
 )  # fmt: skip
-@click.option("--output", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
+    help="Form of the line that is printed when the service is ready.",
+)  # fmt: skip
 def serve(
     host: str,
     port: int,

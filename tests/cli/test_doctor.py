@@ -56,7 +56,7 @@ def test_an_mpirun_of_another_mpi_is_named(
 ) -> None:
     stranger = tmp_path / "mpirun"
     stranger.write_text(  # starts processes that know nothing of each other
-        '#!/bin/sh\n[ "$1" = --version ] && { echo \'stranger 1.0\'; exit; }\nshift 2\nexec "$@"\n'
+        '#!/bin/sh\n[ "$1" = --version ] && exec echo stranger 1.0\nshift 2\nexec "$@"\n'
     )
     stranger.chmod(0o755)
     monkeypatch.setattr(doctor, "find_mpirun", lambda: stranger)
