@@ -40,6 +40,14 @@ def new_id(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Checks:
+    """Of jobs to start, and of runs launched by hand, whose files are their own affair."""
+
+    job: Check
+    run: Check
+
+
+@dataclass(frozen=True)
 class _Wish:
     """What is asked for, checked; ``request`` recognizes it when it comes again."""
 
@@ -79,15 +87,15 @@ class Admission:
         ledger: Ledger,
         queue: JobQueue,
         *,
-        check: Check,
+        checks: Checks,
         clock: Clock,
         new_id: Callable[[str], str],
     ) -> None:
-        """``check`` runs in a thread: it may load components and open data files."""
+        """Checks run in threads: they may load components and open data files."""
         self._store = store
         self._ledger = ledger
         self._queue = queue
-        self._check = check
+        self._checks = checks
         self._clock = clock
         self._new_id = new_id
 
@@ -106,7 +114,7 @@ class Admission:
                 f"workers: {workers} asked for, this service has {slots} slots; "
                 "ask for fewer or use another service"
             )
-        wish = await self._checked(document, workers, request_id)
+        wish = await self._checked(self._checks.job, document, workers, request_id)
         known = self._requested(wish)
         if known is not None:
             return known, False
@@ -120,7 +128,7 @@ class Admission:
         self, document: Mapping[str, Any], *, workers: int, request_id: str, host: str
     ) -> tuple[Job, str, bool]:
         """The job of a run launched by hand, a secret for it, and whether the job is new."""
-        wish = await self._checked(document, workers, request_id)
+        wish = await self._checked(self._checks.run, document, workers, request_id)
         secret, secret_hash = new_secret()
         known = self._requested(wish)
         if known is not None:
@@ -147,11 +155,11 @@ class Admission:
             raise Unauthenticated(f"job {job_id}: wrong secret for attempt {attempt}")
 
     async def _checked(
-        self, document: Mapping[str, Any], workers: int, request_id: str
+        self, check: Check, document: Mapping[str, Any], workers: int, request_id: str
     ) -> _Wish:
         if workers < 1:
             raise InvalidInput(f"workers: must be >= 1, got {workers}")
-        resolved, digest = await asyncio.to_thread(self._check, document, workers)
+        resolved, digest = await asyncio.to_thread(check, document, workers)
         # The name becomes part of the id, the id part of a path: not left to others to check.
         if not _NAME.fullmatch(str(resolved.get("name", ""))):
             rule = "must be lower-case letters, digits and dashes, at most 63"

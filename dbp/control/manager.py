@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
-from dbp.control.admission import Admission, Check, new_id
+from dbp.control.admission import Admission, Check, Checks, new_id
 from dbp.control.attachment import Attachment
 from dbp.control.clock import Clock, SystemClock
 from dbp.control.config import ManagerConfig
@@ -48,11 +48,13 @@ class JobManager:
         *,
         launcher: Launcher,
         check: Check,
+        check_run: Check | None = None,
         config: ManagerConfig,
         clock: Clock | None = None,
         new_id: Callable[[str], str] = new_id,
     ) -> None:
-        """``check`` resolves a document or raises InvalidSpec; it runs in a thread."""
+        """``check`` resolves a document or raises InvalidSpec; it runs in a thread, as does
+        ``check_run`` for runs launched by hand (default: the same)."""
         clock = clock or SystemClock()
         self._folder, self._store, self._config = folder, store, config
         self._closed = False
@@ -61,8 +63,9 @@ class JobManager:
         self._ledger = Ledger(store, self._feed, clock)
         self._versions = VersionStore(folder, store)
         self._publications = Publications(self._versions, self._ledger, clock)
+        checks = Checks(check, check_run or check)
         self._admission = Admission(
-            store, self._ledger, self._queue, check=check, clock=clock, new_id=new_id
+            store, self._ledger, self._queue, checks=checks, clock=clock, new_id=new_id
         )
         self._contacts = Contacts(
             self._ledger, clock, patience=config.lost_contact_seconds, give_up=self._give_up
@@ -75,7 +78,7 @@ class JobManager:
             contacts=self._contacts,
             publications=self._publications,
             clock=clock,
-            released=self._release,
+            released=lambda job: self._scheduler.release(job),  # noqa: PLW0108 - made below
         )
         self._scheduler = Scheduler(self._queue, self._ledger, self._observer)
 
@@ -149,7 +152,7 @@ class JobManager:
         grace = 0.0 if force else max(0.0, grace)
         if job.state is State.QUEUED:
             self._ledger.record(job_id, EventKind.CANCELLED)
-            self._release(job_id)
+            self._scheduler.release(job_id)
         elif job.state in (State.STARTING, State.RUNNING):
             self._observer.stop(self._ledger.record(job_id, EventKind.CANCELLING), grace)
         elif job.state is State.CANCELLING and force:
@@ -291,9 +294,6 @@ class JobManager:
         if job.attempt != attempt:
             raise WrongState(f"job {job_id} is at attempt {job.attempt}, not {attempt}")
         return job
-
-    def _release(self, job_id: str) -> None:
-        self._scheduler.release(job_id)
 
     def _give_up(self, job_id: str) -> None:
         job = self._ledger.get(job_id)

@@ -6,6 +6,7 @@ Messages stay below gRPC's default limit of 4 MiB: whatever may be larger is a s
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 import grpc
@@ -19,14 +20,24 @@ DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
 KEEPALIVE_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
 
+# A name, an IPv4 address, or an IPv6 address in brackets; no scheme and no path.
+_ADDRESS: Final = re.compile(
+    r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\]):(?P<port>[0-9]{1,5})"
+)
+
 # Calls without side effects, or made safe by their request id, are tried again while a
 # service restarts; in all for less than a second, so that a missing one is soon named.
+# Streams are opened again by whoever reads them, at the place where they stopped.
 _RETRY: Final[dict[str, Any]] = {
     "methodConfig": [
         {
             "name": [
-                {"service": "dbp.v1.JobService"},
-                {"service": "dbp.v1.ParameterService"},
+                {"service": "dbp.v1.JobService", "method": "CreateJob"},
+                {"service": "dbp.v1.JobService", "method": "GetJob"},
+                {"service": "dbp.v1.JobService", "method": "ListJobs"},
+                {"service": "dbp.v1.JobService", "method": "CancelJob"},
+                {"service": "dbp.v1.ParameterService", "method": "GetParameterInfo"},
+                {"service": "dbp.v1.ParameterService", "method": "GetParameters"},
             ],
             "retryPolicy": {
                 "maxAttempts": 4,
@@ -49,6 +60,8 @@ CLIENT_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
+    # A service listens on loopback; a proxy that the environment names cannot reach it.
+    ("grpc.enable_http_proxy", 0),
 )
 
 SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
@@ -63,12 +76,16 @@ SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 
 def parse_address(address: str) -> tuple[str, int]:
     """(host, port) of ``HOST:PORT``; raises InvalidInput."""
-    host, colon, port = address.strip().rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    match = _ADDRESS.fullmatch(address.strip())
+    if match is None:
         raise InvalidInput(
-            f"service address: expected HOST:PORT, such as {DEFAULT_ADDRESS}, got {address!r}"
+            f"service address: expected HOST:PORT, such as {DEFAULT_ADDRESS}, "
+            f"got {address[:200]!r}"
         )
-    return host, int(port)
+    port = int(match["port"])
+    if not 1 <= port <= 65535:
+        raise InvalidInput(f"service address: the port must be 1 to 65535, got {address!r}")
+    return match["host"], port
 
 
 def connect(address: str) -> grpc.aio.Channel:

@@ -40,6 +40,11 @@ def time_from_proto(stamp: Timestamp) -> float:
     return stamp.ToNanoseconds() / 1e9
 
 
+def _sendable(text: str) -> str:
+    """Text from runs and their logs, which may name files by bytes that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def state_to_proto(state: State) -> job_pb2.JobState:
     """A state as the enum."""
     return cast("job_pb2.JobState", job_pb2.JobState.Value(f"JOB_STATE_{state.value}"))
@@ -113,10 +118,10 @@ def failure_to_proto(failure: Failure) -> job_pb2.JobFailure:
     """A failure as proto."""
     return job_pb2.JobFailure(
         reason=failure.reason,
-        message=failure.message,
+        message=_sendable(failure.message),
         exit_code=failure.exit_code,
         signal=failure.signal,
-        log_tail=failure.log_tail,
+        log_tail=map(_sendable, failure.log_tail),
         step=failure.step,
     )
 
@@ -138,7 +143,7 @@ def outcome_to_proto(outcome: RunOutcome) -> worker_service_pb2.RunOutcome:
     return worker_service_pb2.RunOutcome(
         status=outcome.status,
         reason=outcome.reason,
-        message=outcome.message,
+        message=_sendable(outcome.message),
         step=outcome.step,
         metrics=dict(outcome.metrics),
     )

@@ -25,14 +25,22 @@ def spec_to_proto(document: Mapping[str, Any]) -> pb.JobSpec:
 
 
 def spec_from_proto(spec: pb.JobSpec) -> dict[str, Any]:
-    """The document of a proto; raises InvalidSpec for fields this version does not know.
+    """The document of a proto; raises InvalidSpec for fields this version does not know."""
+    refuse_unknown(spec)
+    return _table(spec)
+
+
+def refuse_unknown(message: Message) -> None:
+    """Raise InvalidSpec for every field in a message that is not in this version's protos.
 
     A newer client's setting must not be dropped without a word.
     """
-    unknown = [Violation(path, "is not known to this service") for path in _unknown(spec, "")]
+    unknown = [
+        Violation(path, f"field number {number} is not known to this version of dbp")
+        for path, number in _unknown(message, "")
+    ]
     if unknown:
         raise InvalidSpec(unknown)
-    return _table(spec)
 
 
 def _fill(message: Message, document: Mapping[str, Any], path: str) -> None:
@@ -129,11 +137,11 @@ def _plain(value: pb.Value) -> Any:
             return getattr(value, kind)
 
 
-def _unknown(message: Message, path: str) -> Iterator[str]:
-    """Paths of fields that came over the wire but are not in this version's protos."""
+def _unknown(message: Message, path: str) -> Iterator[tuple[str, int]]:
+    """Where fields came over the wire that have a number and no name here."""
     unknown = UnknownFieldSet(message)
     for index in range(len(unknown)):
-        yield f"{path or 'spec'} (field number {unknown[index].field_number})"
+        yield path, unknown[index].field_number
     for field, value in message.ListFields():
         where = f"{path}.{field.name}" if path else field.name
         if field.message_type is None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from dbp import errors
@@ -18,6 +19,7 @@ from dbp.errors import DbpError, InvalidSpec, Unavailable, Violation
 
 DOMAIN: Final = "dbp"
 DETAILS_KEY: Final = "grpc-status-details-bin"
+INTERNAL: Final = "INTERNAL"
 
 # A subclass without a row of its own has its base's code; every class comes back as itself.
 CODES: Final[Mapping[type[DbpError], grpc.StatusCode]] = {
@@ -36,7 +38,15 @@ CODES: Final[Mapping[type[DbpError], grpc.StatusCode]] = {
     errors.DbpError: grpc.StatusCode.UNKNOWN,
 }
 
-_BY_CODE: Final = {code: kind for kind, code in CODES.items()}
+# The other way round; what the table does not name, or not for us alone, is a plain DbpError.
+_BY_CODE: Final = {
+    code: kind for kind, code in CODES.items() if kind is not errors.TrainingFailed
+}
+
+# Headers above 8 KiB are refused by many gRPC implementations. The text travels in a header
+# of its own and, with the violations, in base 64: these two together stay below that.
+MAX_TEXT_BYTES: Final = 1_200
+MAX_VIOLATIONS_BYTES: Final = 2_800
 
 
 def reason_of(kind: type[DbpError]) -> str:
@@ -57,16 +67,27 @@ def code_of(error: DbpError) -> grpc.StatusCode:
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
 
+def text_of(error: DbpError) -> str:
+    """The error's text, short enough for a header."""
+    return _shortened(str(error), MAX_TEXT_BYTES)
+
+
 def details_of(error: DbpError) -> tuple[tuple[str, bytes], ...]:
     """The trailing metadata that carries the error's details."""
-    status = status_pb2.Status(code=code_of(error).value[0], message=str(error))
-    info = error_details_pb2.ErrorInfo(reason=reason_of(type(error)), domain=DOMAIN)
+    status = status_pb2.Status(code=code_of(error).value[0], message=text_of(error))
+    info = error_details_pb2.ErrorInfo(reason=reason_of(_known(type(error))), domain=DOMAIN)
     status.details.add().Pack(info)
     if isinstance(error, InvalidSpec):
-        bad = error_details_pb2.BadRequest()
-        for violation in error.violations:
-            bad.field_violations.add(field=violation.path, description=violation.message)
-        status.details.add().Pack(bad)
+        status.details.add().Pack(_bad_request(error.violations))
+    return ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def internal_details(text: str, number: str) -> tuple[tuple[str, bytes], ...]:
+    """The trailing metadata of an error that nobody foresaw; the log has it by its number."""
+    status = status_pb2.Status(code=grpc.StatusCode.INTERNAL.value[0], message=text)
+    info = error_details_pb2.ErrorInfo(reason=INTERNAL, domain=DOMAIN)
+    info.metadata["correlation_id"] = number
+    status.details.add().Pack(info)
     return ((DETAILS_KEY, status.SerializeToString()),)
 
 
@@ -74,8 +95,9 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
     """The error that the service raised, or the one that fits what happened to the call."""
     text = error.details() or error.code().name
     status = _status(error)
-    if status is not None:
-        return _from_details(status, text)
+    found = None if status is None else _from_details(status, text)
+    if found is not None:
+        return found
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return Unavailable(
             f"the service cannot be reached ({text}); start it with `dbp serve`, or name "
@@ -90,22 +112,57 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
     return _BY_CODE.get(error.code(), DbpError)(text)
 
 
-def _from_details(status: status_pb2.Status, text: str) -> DbpError:
+def _known(kind: type[DbpError]) -> type[DbpError]:
+    """The nearest class that the other side knows too."""
+    return next(base for base in kind.__mro__ if reason_of(base) in _BY_REASON)
+
+
+def _shortened(text: str, limit: int) -> str:
+    """At most ``limit`` bytes of text as a header carries it: percent-encoded where odd."""
+    text = text.encode("utf-8", "backslashreplace").decode()  # paths may hold stray bytes
+    size = 0
+    for place, character in enumerate(text):
+        size += (
+            1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
+        )
+        if size > limit - 3:
+            return text[:place] + "..."
+    return text
+
+
+def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequest:
+    """As many violations as fit, and a word on the others."""
+    bad = error_details_pb2.BadRequest()
+    size = 0
+    for index, violation in enumerate(violations):
+        path = _shortened(violation.path, 200)
+        message = _shortened(violation.message, 600)
+        size += len(path.encode()) + len(message.encode()) + 8
+        if size > MAX_VIOLATIONS_BYTES:
+            rest = len(violations) - index
+            bad.field_violations.add(description=f"... and {rest} more violations")
+            break
+        bad.field_violations.add(field=path, description=message)
+    return bad
+
+
+def _from_details(status: status_pb2.Status, text: str) -> DbpError | None:
+    """The error that the details name; None if they are not ours or newer than we are."""
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-    violations: list[Violation] = []
     for detail in status.details:
-        if detail.Unpack(bad):
-            violations = [Violation(v.field, v.description) for v in bad.field_violations]
-        else:
+        if not detail.Unpack(bad):
             detail.Unpack(info)
-    kind = _BY_REASON.get(info.reason, DbpError)
+    kind = _BY_REASON.get(info.reason) if info.domain == DOMAIN else None
     if kind is InvalidSpec:
-        return InvalidSpec(violations)
-    return kind(text)
+        return InvalidSpec(Violation(v.field, v.description) for v in bad.field_violations)
+    return None if kind is None else kind(text)
 
 
 def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
-            return status_pb2.Status.FromString(value)
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                return None
     return None

@@ -6,7 +6,7 @@ caller sees no traceback and no path.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeAlias, final
 import grpc
 
 from dbp.errors import DbpError
-from dbp.rpc.status import code_of, details_of
+from dbp.rpc.status import code_of, details_of, internal_details, text_of
 
 log = logging.getLogger("dbp.service")
 
@@ -69,8 +69,9 @@ def _stream(method: Callable[..., Any], name: str) -> Callable[..., Any]:
         try:
             answers = method(request, context)
             if hasattr(answers, "__aiter__"):
-                async for answer in answers:
-                    yield answer
+                async with contextlib.aclosing(answers):  # at once, when the caller is gone
+                    async for answer in answers:
+                        yield answer
             else:  # the health and reflection services write for themselves
                 await answers
         except Exception as error:
@@ -80,12 +81,11 @@ def _stream(method: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 async def _refuse(error: Exception, context: Context, name: str) -> NoReturn:
-    if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
+    if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, DbpError):
-        await context.abort(code_of(error), str(error), details_of(error))
+        await context.abort(code_of(error), text_of(error), details_of(error))
     number = secrets.token_hex(4)
     log.error("%s failed (%s)", name, number, exc_info=error)
-    await context.abort(
-        grpc.StatusCode.INTERNAL, f"internal error {number}: see the service's log"
-    )
+    text = f"internal error {number}: see the service's log"
+    await context.abort(grpc.StatusCode.INTERNAL, text, internal_details(text, number))

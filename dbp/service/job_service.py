@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any, Final, TypeAlias, final
 
@@ -26,13 +27,14 @@ from dbp.rpc.convert import (
     state_from_proto,
     time_to_proto,
 )
-from dbp.rpc.spec_convert import spec_from_proto
+from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1 import job_service_pb2_grpc
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 RESUME_MARK: Final = "e"
+MAX_REQUEST_ID: Final = 128
 
 
 @final
@@ -46,10 +48,12 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: pb.CreateJobRequest, context: Context
     ) -> pb.CreateJobResponse:
         """See the proto."""
+        document = spec_from_proto(request.spec)
+        refuse_unknown(request)
         job = await self._manager.create(
-            spec_from_proto(request.spec),
+            document,
             workers=request.workers or 1,
-            request_id=request.request_id,
+            request_id=_request_id(request.request_id),
             validate_only=request.validate_only,
         )
         return pb.CreateJobResponse(job=job_to_proto(job))
@@ -64,6 +68,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> pb.ListJobsResponse:
         """See the proto."""
         states = [state_from_proto(state) for state in request.states if state]
+        if len(states) < len(request.states):
+            states = []  # unspecified means any
         jobs, token = await self._manager.list(states, request.page_size, request.page_token)
         return pb.ListJobsResponse(
             jobs=[job_to_proto(job) for job in jobs], next_page_token=token
@@ -138,6 +144,14 @@ def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:
 
 def _sequence(token: str) -> int:
     number = token.removeprefix(RESUME_MARK)
-    if not token.startswith(RESUME_MARK) or not number.isdecimal() or len(number) > 18:
-        raise InvalidInput("resume_token: is none that this service has given")
+    if not token.startswith(RESUME_MARK) or not re.fullmatch("[0-9]{1,18}", number):
+        raise InvalidInput(f"resume_token: not from this service: {token[:64]!r}")
     return int(number)
+
+
+def _request_id(text: str) -> str:
+    if len(text) > MAX_REQUEST_ID:
+        raise InvalidInput(
+            f"request_id: at most {MAX_REQUEST_ID} characters, such as a UUID, got {len(text)}"
+        )
+    return text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from typing import Any, Final, TypeAlias, final
 
@@ -11,12 +10,11 @@ import grpc
 
 from dbp.control.manager import JobManager
 from dbp.control.version_file import OpenVersion
-from dbp.errors import InvalidInput, NotFound, WrongState, nearest
-from dbp.job.snapshot import select
+from dbp.errors import InvalidInput, WrongState
 from dbp.rpc.convert import id_from_name, manifest_to_proto, version_to_proto
 from dbp.service.selection import Selection
+from dbp.v1 import job_pb2, parameter_service_pb2_grpc
 from dbp.v1 import parameter_service_pb2 as pb
-from dbp.v1 import parameter_service_pb2_grpc
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -38,51 +36,38 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         with await self._open(request.selector) as opened:
             return pb.GetParameterInfoResponse(
                 version=version_to_proto(opened.version),
-                manifest=manifest_to_proto(_select(opened, request.selector).manifest),
+                manifest=manifest_to_proto(_select(opened, request).manifest),
             )
 
     async def GetParameters(
         self, request: pb.GetParametersRequest, context: Context
     ) -> pb.GetParametersResponse:
         """See the proto."""
+        _check_newer_than(request.newer_than)
         with await self._open(request.selector) as opened:
             version = version_to_proto(opened.version)
             if opened.version.version <= request.newer_than:
                 return pb.GetParametersResponse(version=version, not_modified=True)
-            selection = _select(opened, request.selector)
-            if selection.size > MAX_UNARY_BYTES:
-                raise WrongState(
-                    f"parameters: {selection.size} bytes are too many for one message (at most "
-                    f"{MAX_UNARY_BYTES}); use StreamParameters, or select tensors"
-                )
-            data = await asyncio.to_thread(lambda: b"".join(selection.chunks()))
-            digest = hashlib.sha256(data).hexdigest()
-            return pb.GetParametersResponse(version=version, safetensors=data, digest=digest)
+            selection = _select(opened, request)
+            data = await asyncio.to_thread(_small, selection)
+        return pb.GetParametersResponse(
+            version=version, safetensors=data, digest=selection.digest
+        )
 
     async def StreamParameters(
         self, request: pb.StreamParametersRequest, context: Context
     ) -> AsyncIterator[pb.StreamParametersResponse]:
         """See the proto."""
+        _check_newer_than(request.newer_than)
         await self._wait(request)
         with await self._open(request.selector) as opened:
-            header = pb.ParametersHeader(version=version_to_proto(opened.version))
+            version = version_to_proto(opened.version)
             if opened.version.version <= request.newer_than:
-                header.not_modified = True
+                header = pb.ParametersHeader(version=version, not_modified=True)
                 yield pb.StreamParametersResponse(header=header)
                 return
-            selection = _select(opened, request.selector)
-            header.size_bytes = selection.size
-            header.manifest.CopyFrom(manifest_to_proto(selection.manifest))
-            yield pb.StreamParametersResponse(header=header)
-            digest, offset = hashlib.sha256(), 0
-            chunks = selection.chunks()
-            while data := await asyncio.to_thread(next, chunks, b""):
-                digest.update(data)
-                chunk = pb.ParametersChunk(offset=offset, data=data)
-                yield pb.StreamParametersResponse(chunk=chunk)
-                offset += len(data)
-            trailer = pb.ParametersTrailer(digest=digest.hexdigest())
-            yield pb.StreamParametersResponse(trailer=trailer)
+            async for part in _parts(version, _select(opened, request)):
+                yield part
 
     async def _wait(self, request: pb.StreamParametersRequest) -> None:
         if not request.HasField("wait") or request.selector.version:
@@ -97,12 +82,37 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         return await self._manager.open_version(id_from_name(selector.job), selector.version)
 
 
-def _select(opened: OpenVersion, selector: pb.ParameterSelector) -> Selection:
-    for pattern in selector.tensors:
-        if not select(opened.manifest, [pattern]).tensors:
-            names = [tensor.name for tensor in opened.manifest.tensors]
-            raise NotFound(
-                f"selector.tensors: no tensor matches {pattern!r}{nearest(pattern, names)}; "
-                f"there are {', '.join(names[:20])}"
-            )
-    return Selection(opened, list(selector.tensors))
+def _check_newer_than(version: int) -> None:
+    if version < 0:
+        raise InvalidInput(f"newer_than: must be >= 0, got {version}")
+
+
+def _select(opened: OpenVersion, request: Any) -> Selection:
+    return Selection(opened, list(request.selector.tensors))
+
+
+def _small(selection: Selection) -> bytes:
+    if selection.size > MAX_UNARY_BYTES:
+        raise WrongState(
+            f"parameters: {selection.size} bytes are too many for one message (at most "
+            f"{MAX_UNARY_BYTES}); use StreamParameters, or select tensors"
+        )
+    return b"".join(selection.chunks())
+
+
+async def _parts(
+    version: job_pb2.ParameterVersion, selection: Selection
+) -> AsyncIterator[pb.StreamParametersResponse]:
+    header = pb.ParametersHeader(
+        version=version,
+        size_bytes=selection.size,
+        manifest=manifest_to_proto(selection.manifest),
+    )
+    yield pb.StreamParametersResponse(header=header)
+    chunks, offset = selection.chunks(), 0
+    while data := await asyncio.to_thread(next, chunks, b""):
+        chunk = pb.ParametersChunk(offset=offset, data=data)
+        yield pb.StreamParametersResponse(chunk=chunk)
+        offset += len(data)
+    trailer = pb.ParametersTrailer(digest=selection.digest)
+    yield pb.StreamParametersResponse(trailer=trailer)

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import logging
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,11 @@ class ServerConfig:
 
 @contextlib.asynccontextmanager
 async def running(
-    config: ServerConfig, *, check: Check, launcher: Launcher | None = None
+    config: ServerConfig,
+    *,
+    check: Check,
+    check_run: Check | None = None,
+    launcher: Launcher | None = None,
 ) -> AsyncIterator[str]:
     """A service while the context lasts; yields its address.
 
@@ -69,27 +74,31 @@ async def running(
     for a folder or a port in use. Nothing is left started then.
     """
     _check_loopback(config.host)
-    with StateFolder(config.state) as folder, contextlib.closing(_store(folder)) as store:
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(_state_folder(config.state))
+        store = stack.enter_context(contextlib.closing(Store(folder.path / "dbp.sqlite")))
         manager = JobManager(
             folder,
             store,
             launcher=launcher or MpirunLauncher(),
             check=check,
+            check_run=check_run,
             config=config.manager,
         )
         server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=SERVER_OPTIONS)
+        stack.push_async_callback(server.stop, DRAIN_SECONDS)
         status = _add_services(server, manager)
         address = _bind(server, config)
+        # Left in reverse: not serving, streams told that the service drains, calls finished.
+        stack.push_async_callback(manager.close)
         await manager.start()
         await server.start()
+        stack.push_async_callback(
+            _set_status, status, health_pb2.HealthCheckResponse.NOT_SERVING
+        )
         folder.announce(address)
         await _set_status(status, health_pb2.HealthCheckResponse.SERVING)
-        try:
-            yield address
-        finally:
-            await _set_status(status, health_pb2.HealthCheckResponse.NOT_SERVING)
-            await manager.close()
-            await server.stop(DRAIN_SECONDS)
+        yield address
 
 
 def job_check(data_roots: Sequence[Path]) -> Check:
@@ -108,20 +117,36 @@ def job_check(data_roots: Sequence[Path]) -> Check:
     return check
 
 
+def run_check(document: Mapping[str, Any], workers: int) -> tuple[Mapping[str, Any], str]:
+    """What a run launched by hand must pass: its spec. Its files are not the service's."""
+    from dbp.job.load import decode
+    from dbp.job.validate import resolve
+
+    resolved = resolve(decode(document))
+    return resolved.document, resolved.digest
+
+
 async def serve(config: ServerConfig, *, ready: Callable[[str], None]) -> None:
     """Run a service until SIGTERM or SIGINT; jobs that are training go on."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(config, check=job_check(config.data_roots)) as address:
+    check = job_check(config.data_roots)
+    async with running(config, check=check, check_run=run_check) as address:
         ready(address)
         await stop.wait()
         log.info("shutting down; training goes on")
 
 
-def _store(folder: StateFolder) -> Store:
-    return Store(folder.path / "dbp.sqlite")
+def _state_folder(path: Path) -> StateFolder:
+    try:
+        return StateFolder(path)
+    except OSError as error:
+        raise InvalidInput(
+            f"{path}: cannot be the state folder: {error.strerror or error}; choose another "
+            "with --state"
+        ) from error
 
 
 def _add_services(server: grpc.aio.Server, manager: JobManager) -> health.aio.HealthServicer:
@@ -143,15 +168,25 @@ async def _set_status(status: health.aio.HealthServicer, value: int) -> None:
 def _bind(server: grpc.aio.Server, config: ServerConfig) -> str:
     host = f"[{config.host}]" if ":" in config.host else config.host
     try:
+        _try_port(config)
         port = server.add_insecure_port(f"{host}:{config.port}")
-    except RuntimeError:
-        port = 0
-    if port == 0:
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "cannot be opened"
         raise Conflict(
-            f"{host}:{config.port}: the port is in use or may not be opened; stop whoever "
-            "listens there, or choose another with --port (0: any free one)"
-        )
+            f"{host}:{config.port}: {reason}; stop whoever listens there, or choose another "
+            "port with --port (0: any free one)"
+        ) from error
     return f"{host}:{port}"
+
+
+def _try_port(config: ServerConfig) -> None:
+    """Open and close the port: gRPC tells less, and prints it on its own."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        config.host, config.port, type=socket.SOCK_STREAM
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 def _check_loopback(host: str) -> None:
