@@ -1,0 +1,144 @@
+"""Small runs for the tests: any data, any spec, any number of ranks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.data.array_dataset import arrays
+from dbp.data.dataset import Dataset
+from dbp.data.preprocessing import Scaling
+from dbp.job.load import decode
+from dbp.job.validate import resolve
+from dbp.nn.model import Model
+from dbp.parallel.communicator import Communicator
+from dbp.parallel.threads import run_threads
+from dbp.train.build import Setup
+from dbp.train.plan import make_plan
+from dbp.train.sink import Command, Control, Outcome, Progress, Sink, Snapshot, Started
+from dbp.train.trainer import Trainer
+
+Array = npt.NDArray[Any]
+
+
+def document(
+    *,
+    hidden: int = 7,
+    classes: int = 3,
+    optimizer: Mapping[str, Any] | None = None,
+    loss: str = "softmax_cross_entropy",
+    seed: int = 5,
+    **train: Any,
+) -> dict[str, Any]:
+    """A spec in document form; its reader stands in for data given apart."""
+    return {
+        "name": "test",
+        "seed": seed,
+        "data": {"train": {"kind": "digits"}},
+        "model": {
+            "layers": [
+                {"kind": "dense", "units": hidden, "activation": "tanh"},
+                {"kind": "dense", "units": classes},
+            ],
+            "loss": loss,
+        },
+        "optimizer": dict(optimizer or {"kind": "sgd", "learning_rate": 0.1}),
+        "train": {"dtype": "float64", "batch_size": 8, "epochs": 1} | train,
+    }
+
+
+def make_setup(
+    spec: Mapping[str, Any],
+    train: Dataset,
+    *,
+    validation: Dataset | None = None,
+    test: Dataset | None = None,
+) -> Setup:
+    """The setup of a spec over data sets given apart."""
+    resolved = resolve(decode(dict(spec)))
+    model = Model(
+        resolved.layers,
+        train.info.input_shape,
+        dtype=resolved.spec.train.dtype,
+        loss=resolved.loss,
+        metrics=[metric for _, metric in resolved.metrics],
+    )
+    plan = make_plan(resolved.spec.train, len(train))
+    return Setup(resolved, model, train, validation, test, Scaling(), plan, ())
+
+
+def samples(count: int, *, features: int = 5, classes: int = 3, seed: int = 11) -> Dataset:
+    """Random inputs with classes that depend on them."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, features))
+    return arrays(x, np.argmax(x[:, :classes] + 0.3 * x[:, -classes:], axis=1))
+
+
+def run_ranks(
+    size: int,
+    make: Callable[[], Setup],
+    *,
+    control: Callable[[int], Control | None] = lambda rank: None,
+    sink: Sink | None = None,
+) -> list[tuple[Outcome, Array]]:
+    """Train on so many ranks, each beginning from other memory; outcome and parameters."""
+
+    def main(communicator: Communicator) -> tuple[Outcome, Array]:
+        setup = _other_seed(make(), communicator.rank)
+        trainer = Trainer(setup, communicator, sink=sink, control=control(communicator.rank))
+        return trainer.run(), trainer.parameters.vector.copy()
+
+    return run_threads(size, main)
+
+
+def _other_seed(setup: Setup, rank: int) -> Setup:
+    """On ranks other than 0 the model draws other parameters: only a broadcast can help."""
+    if rank == 0:
+        return setup
+    draw = setup.model.initialize
+    setup.model.initialize = lambda parameters, seed: draw(parameters, seed + rank)  # type: ignore[method-assign]
+    return setup
+
+
+class Recorder:
+    """A sink that remembers."""
+
+    def __init__(self) -> None:
+        self.starts: list[Started] = []
+        self.reports: list[Progress] = []
+        self.snapshots: list[tuple[Snapshot, Array]] = []
+        self.outcomes: list[Outcome] = []
+
+    def started(self, started: Started) -> None:
+        self.starts.append(started)
+
+    def progress(self, progress: Progress) -> None:
+        self.reports.append(progress)
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self.snapshots.append((snapshot, snapshot.vector.copy()))
+
+    def finished(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+
+class AskAt:
+    """A control that asks for something at one step."""
+
+    def __init__(self, step: int, command: Command) -> None:
+        self._polls = 0
+        self._step = step
+        self._command = command
+
+    def poll(self) -> Command:
+        self._polls += 1
+        return self._command if self._polls == self._step else Command.NONE
+
+
+def metrics_dropped(outcome: Outcome) -> Outcome:
+    """An outcome without its timing, for comparison."""
+    return dataclasses.replace(outcome, seconds=0.0)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from dbp.errors import InvalidData, InvalidInput
+from dbp.parallel.communicator import Communicator
+from dbp.parallel.threads import run_threads
+from dbp.train.agreement import all_or_none, check_agreement
+
+
+def test_equal_facts_pass() -> None:
+    run_threads(4, lambda c: check_agreement({"spec": "a", "samples": 3}, c))
+
+
+def test_every_rank_hears_of_every_difference() -> None:
+    heard: dict[int, str] = {}
+
+    def main(communicator: Communicator) -> None:
+        rank = communicator.rank
+        try:
+            facts = {"spec": "b" if rank == 2 else "a", "samples": 4 if rank == 1 else 3}
+            check_agreement(facts, communicator)
+        except InvalidInput as error:
+            heard[rank] = str(error)
+
+    run_threads(3, main)
+
+    assert len(heard) == 3
+    assert len(set(heard.values())) == 1
+    assert "rank 1 has another samples than rank 0; rank 2 has another spec" in heard[0]
+
+
+def test_all_get_their_own_result_when_all_succeed() -> None:
+    assert run_threads(3, lambda c: all_or_none(c, lambda: c.rank * 10)) == [0, 10, 20]
+
+
+@pytest.mark.parametrize("failing", [{0}, {1}, {1, 2}, {0, 1, 2}])
+def test_a_failure_on_any_rank_is_raised_on_all(failing: set[int]) -> None:
+    heard: dict[int, str] = {}
+
+    def main(communicator: Communicator) -> None:
+        def action() -> int:
+            if communicator.rank in failing:
+                raise InvalidData(f"größe {communicator.rank}")
+            return 1
+
+        try:
+            all_or_none(communicator, action)
+        except InvalidInput as error:
+            heard[communicator.rank] = str(error)
+
+    run_threads(3, main)
+
+    first = min(failing)
+    told = "größe 0" if first == 0 else f"on rank {first}: größe {first}"
+    assert heard == dict.fromkeys(range(3), told)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dbp.errors import DbpError, InvalidData, InvalidSpec
+from dbp.job.load import decode
+from dbp.train.build import build, check
+from tests.train.setups import document
+
+
+def npz(path: Path, x: Any, y: Any) -> dict[str, str]:
+    np.savez(path, x=x, y=y)
+    return {"kind": "npz", "path": str(path)}
+
+
+def spec_over(train: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    spec = document(**{k: v for k, v in changes.items() if k not in {"data"}})
+    spec["data"] = {"train": train} | changes.get("data", {})
+    return spec
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> dict[str, str]:
+    x = np.arange(40.0).reshape(20, 2)
+    return npz(tmp_path / "train.npz", x, np.arange(20) % 3)
+
+
+def test_the_scaling_is_fitted_on_the_training_samples_alone(tmp_path: Path) -> None:
+    x = np.zeros((10, 1))
+    x[3] = 1000.0
+    spec = spec_over(
+        npz(tmp_path / "a.npz", x, np.arange(10) % 3),
+        data={"validation": {"fraction": 0.5}, "scale": "unit"},
+    )
+    held_out = [
+        seed
+        for seed in range(20)
+        if float(build(check(decode(spec | {"seed": seed}))).scaling.scale) == 1.0
+    ]
+
+    # For some seeds the one large input is held out and must not be seen by the fit.
+    assert 0 < len(held_out) < 20
+
+
+def test_held_out_samples_are_no_longer_training_samples(train: dict[str, str]) -> None:
+    setup = build(
+        check(decode(spec_over(train, data={"validation": {"fraction": 0.25}}, batch_size=4)))
+    )
+
+    assert setup.validation is not None
+    assert (len(setup.train), len(setup.validation)) == (15, 5)
+    assert (setup.plan.samples, setup.plan.steps_per_epoch) == (15, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "pattern"),
+    [
+        ({"classes": 2}, InvalidData, r"data\.train: .*train\.npz.*class 2, .*allowed 0 to 1"),
+        ({"loss": "mean_squared_error"}, InvalidSpec, r"model\.loss: .*learns from values"),
+        ({"numerics": "exact", "lanes": 32, "batch_size": 64}, InvalidSpec,
+         r"data\.train: holds 20 training samples, but 32 are needed: one for each lane"),
+    ],
+    ids=["labels", "loss", "lanes"],
+)  # fmt: skip
+def test_what_does_not_fit_is_told_with_its_field(
+    train: dict[str, str], changes: dict[str, Any], error: type[DbpError], pattern: str
+) -> None:
+    with pytest.raises(error, match=pattern):
+        build(check(decode(spec_over(train, **changes))))
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_inputs_of_another_shape_are_refused(
+    train: dict[str, str], tmp_path: Path, part: str
+) -> None:
+    other = npz(tmp_path / "other.npz", np.zeros((4, 3)), np.zeros(4, np.int64))
+    spec = spec_over(train, data={part: other})
+
+    with pytest.raises(InvalidData, match=rf"data\.{part}: inputs of shape \(3,\), .*\(2,\)"):
+        check(decode(spec))
+
+
+def test_more_workers_than_samples_are_refused(train: dict[str, str]) -> None:
+    check(decode(spec_over(train)), workers=20)
+
+    with pytest.raises(InvalidSpec, match="20 training samples, but 21 are needed"):
+        check(decode(spec_over(train)), workers=21)
+
+
+def test_more_workers_than_lanes_are_refused_in_exact_numerics(train: dict[str, str]) -> None:
+    spec = decode(spec_over(train, numerics="exact", lanes=4))
+    check(spec, workers=4)
+
+    with pytest.raises(InvalidSpec, match=r"train\.lanes: .* 4 lanes .* got 5"):
+        check(spec, workers=5)
+
+
+def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
+    spec = document()
+    spec["data"] = {
+        part: {"kind": "idx", "inputs": str(tmp_path / f"{part}-i"), "targets": str(
+            tmp_path / f"{part}-t")}
+        for part in ("train", "test")
+    }  # fmt: skip
+
+    with pytest.raises(InvalidData) as caught:
+        check(decode(spec))
+
+    text = str(caught.value)
+    assert text.startswith("4 files are missing")
+    for name in ("train-i", "train-t", "test-i", "test-t"):
+        assert str(tmp_path / name) in text
+    assert "data.test.targets" in text
+
+
+def test_a_model_without_parameters_is_refused(train: dict[str, str]) -> None:
+    spec = spec_over(train)
+    spec["model"]["layers"] = [{"kind": "relu"}]
+
+    with pytest.raises(InvalidSpec, match="no layer has a parameter"):
+        check(decode(spec))

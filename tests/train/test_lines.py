@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import io
+
+from dbp.train.lines import Lines, outcome_text
+from dbp.train.sink import Outcome, Progress, Started
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def report(step: int, *, epoch_end: bool) -> Progress:
+    metrics = {"training_loss": 0.5, "training_accuracy": 0.75, "learning_rate": 0.1}
+    return Progress(step, 1, 100, 0.5, metrics, 1234.5, 10.0, epoch_end)
+
+
+def test_a_line_comes_at_most_each_second_at_least_each_ten_and_at_the_end() -> None:
+    stream, clock = io.StringIO(), Clock()
+    lines = Lines(stream, clock)
+    lines.started(Started(2, 100, 4.0, 25, 50, 1000))
+
+    lines.progress(report(1, epoch_end=True))
+    clock.now += 0.5
+    lines.progress(report(2, epoch_end=True))
+    clock.now += 9.0
+    lines.progress(report(3, epoch_end=False))
+    clock.now += 1.0
+    lines.progress(report(4, epoch_end=False))
+    lines.progress(report(100, epoch_end=True))
+
+    told = stream.getvalue().splitlines()
+    assert told[0] == "1,000 parameters, 50 training samples, 100 steps (4 epochs) on 2 workers"
+    assert [line.partition(",")[2].partition(":")[0] for line in told[1:]] == [
+        " step 1/100", " step 4/100", " step 100/100"
+    ]  # fmt: skip
+    assert told[1].endswith(": training_loss 0.5, training_accuracy 0.75, 1,234 samples/s")
+
+
+def test_the_last_sentence_names_the_test_figures_and_the_message() -> None:
+    ended = Outcome("succeeded", "epochs", 1200, 3, {"test_loss": 0.25, "x": 1.0}, seconds=2.0)
+    failed = Outcome("failed", "NON_FINITE", 3, 1, message="step 4: why")
+
+    assert (
+        outcome_text(ended) == "succeeded (epochs) after 1,200 steps in 2.0 s: test_loss 0.25"
+    )
+    assert outcome_text(failed) == "failed (NON_FINITE) after 3 steps in 0.0 s: step 4: why"

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from dbp.job.spec import TrainSpec
+from dbp.train.plan import make_plan
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "total"), [(3, None, 12), (None, 7, 7), (3, 7, 7), (1, 99, 4)]
+)
+def test_the_shorter_of_epochs_and_steps_counts(
+    epochs: int | None, steps: int | None, total: int
+) -> None:
+    plan = make_plan(TrainSpec(batch_size=8, epochs=epochs, steps=steps), 29)
+
+    assert (plan.steps_per_epoch, plan.total_steps) == (4, total)
+    assert plan.total_epochs == total / 4
+
+
+@pytest.mark.parametrize(("samples", "batch"), [(29, 8), (32, 8), (5, 8), (1, 1)])
+def test_the_mini_batches_of_an_epoch_hold_each_position_once(samples: int, batch: int) -> None:
+    plan = make_plan(TrainSpec(batch_size=batch, epochs=2), samples)
+    for epoch in (1, 2):
+        steps = [s for s in range(1, plan.total_steps + 1) if plan.epoch_of(s) == epoch]
+
+        bounds = [plan.batch_of(step) for step in steps]
+
+        assert [p for start, stop in bounds for p in range(start, stop)] == [*range(samples)]
+        assert [plan.ends_epoch(step) for step in steps] == [False] * (len(steps) - 1) + [True]
+
+
+def test_the_last_step_ends_an_unfinished_epoch() -> None:
+    plan = make_plan(TrainSpec(batch_size=8, steps=6), 29)
+
+    assert [s for s in range(1, 7) if plan.ends_epoch(s)] == [4, 6]

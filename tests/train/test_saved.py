@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load, save
+from safetensors.torch import load_file as load_torch
+
+from dbp.data.array_dataset import arrays
+from dbp.errors import InvalidData, InvalidFile
+from dbp.job.load import decode
+from dbp.parallel.communicator import SoloCommunicator
+from dbp.train.build import build, check
+from dbp.train.run_folder import RunFolder
+from dbp.train.saved import SavedModel
+from dbp.train.trainer import Trainer
+from tests.train.setups import document
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    """A parameter file of a short run on the digits, and the run's own figures."""
+    spec = document(hidden=16, classes=10, dtype="float32", batch_size=32, epochs=2)
+    spec["data"] = {
+        "train": {"kind": "digits"},
+        "test": {"kind": "digits", "part": "test"},
+        "scale": "standard",
+    }
+    resolved = check(decode(spec))
+    folder = RunFolder.prepare(tmp_path_factory.mktemp("run"), resolved.document)
+    outcome = Trainer(build(resolved), SoloCommunicator(), sink=folder).run()
+    return folder.path / "parameters.safetensors", dict(outcome.metrics)
+
+
+def digits(part: str = "test") -> Any:
+    return check(
+        decode(document(classes=10) | {"data": {"train": {"kind": "digits", "part": part}}})
+    ).train_reader.open()
+
+
+def raw_inputs() -> np.ndarray:
+    inputs = np.empty((360, 8, 8))
+    digits().take_inputs(np.arange(360), inputs)
+    return inputs
+
+
+def test_a_file_alone_gives_the_figures_of_the_run(
+    trained: tuple[Path, dict[str, float]],
+) -> None:
+    path, figures = trained
+
+    found = SavedModel.load(path).evaluate(digits())
+
+    assert found["loss"] == figures["test_loss"]
+    assert found["accuracy"] == figures["test_accuracy"] > 0.5
+
+
+def test_predictions_are_those_of_pytorch_on_the_same_file(
+    trained: tuple[Path, dict[str, float]],
+) -> None:
+    path, _ = trained
+    saved = SavedModel.load(path)
+    network = torch.nn.Sequential(
+        torch.nn.Linear(64, 16), torch.nn.Tanh(), torch.nn.Linear(16, 10)
+    )
+    network.load_state_dict(load_torch(path))
+    inputs = raw_inputs()
+    scaled = ((inputs - saved.scaling.mean) / saved.scaling.scale).astype(np.float32)
+
+    with torch.no_grad():
+        expected = network(torch.tensor(scaled.reshape(360, 64)))
+
+    np.testing.assert_allclose(
+        saved.predict(inputs, block_rows=100), expected.numpy(), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        saved.probabilities(inputs), expected.softmax(1).numpy(), rtol=1e-4, atol=1e-6
+    )
+    assert saved.class_names == tuple("0123456789")
+
+
+def test_a_file_saved_again_by_others_is_read_by_its_names(
+    trained: tuple[Path, dict[str, float]],
+) -> None:
+    path, _ = trained
+    saved = SavedModel.load(path)
+    tensors = dict(reversed(load(path.read_bytes()).items()))
+
+    again = SavedModel.from_bytes(save(tensors, dict(saved.metadata)), "again")
+
+    np.testing.assert_array_equal(again.parameters.vector, saved.parameters.vector)
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    [
+        ({"dbp.model": None}, "says no dbp.model"),
+        ({"dbp.model": "{"}, "dbp.model: "),
+        ({"dbp.model": "[]"}, "expected a JSON dict"),
+        ({"dbp.model": json.dumps({"layers": [{"kind": "os.system"}], "loss": "x"})},
+         r"layers\[0\].kind: unknown 'os.system'"),
+        ({"dbp.input_shape": "[3]"}, "do not fit its model"),
+        ({"dbp.scaling": "{}"}, "dbp.scaling"),
+    ],
+    ids=["absent", "no JSON", "no table", "unknown kind", "another shape", "scaling"],
+)  # fmt: skip
+def test_damaged_metadata_is_told_with_the_file_and_the_key(
+    trained: tuple[Path, dict[str, float]], change: dict[str, str | None], pattern: str
+) -> None:
+    path, _ = trained
+    metadata = {**SavedModel.load(path).metadata, **change}
+    kept = {name: text for name, text in metadata.items() if text is not None}
+    content = save(load(path.read_bytes()), kept)
+
+    with pytest.raises(InvalidFile, match=pattern) as caught:
+        SavedModel.from_bytes(content, "the-file")
+
+    assert str(caught.value).startswith("the-file: ")
+
+
+def test_a_file_cut_off_anywhere_is_refused(trained: tuple[Path, dict[str, float]]) -> None:
+    content = trained[0].read_bytes()
+
+    for length in (0, 7, 8, 100, len(content) - 1):
+        with pytest.raises(InvalidFile, match="the-file"):
+            SavedModel.from_bytes(content[:length], "the-file")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match=r"absent\.safetensors: No such file"):
+        SavedModel.load(tmp_path / "absent.safetensors")
+
+
+def test_inputs_of_another_shape_are_refused(trained: tuple[Path, dict[str, float]]) -> None:
+    saved = SavedModel.load(trained[0])
+
+    with pytest.raises(InvalidData, match=r"shape \(2, 64\); the model takes \(n, 8, 8\)"):
+        saved.predict(np.zeros((2, 64)))
+    with pytest.raises(InvalidData, match=r"inputs of shape \(5,\)"):
+        saved.evaluate(arrays(np.zeros((3, 5)), np.zeros(3, np.int64)))
+
+
+def test_targets_the_model_cannot_give_are_refused(
+    trained: tuple[Path, dict[str, float]],
+) -> None:
+    saved = SavedModel.load(trained[0])
+
+    with pytest.raises(InvalidData, match=r"class 10, .*allowed 0 to 9"):
+        saved.evaluate(arrays(np.zeros((3, 8, 8)), np.array([0, 10, 1])))
+    with pytest.raises(InvalidData, match="targets of kind values"):
+        saved.evaluate(arrays(np.zeros((3, 8, 8)), np.zeros((3, 10))))
+
+
+def test_an_empty_batch_gives_an_empty_answer(trained: tuple[Path, dict[str, float]]) -> None:
+    assert SavedModel.load(trained[0]).predict(np.zeros((0, 8, 8))).shape == (0, 10)

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dbp.errors import InvalidInput
+from dbp.job.snapshot import encode_header
+from dbp.nn.parameters import Parameters
+from dbp.train.saved import SavedModel
+from dbp.train.sink import Command, Control
+from tests.train.setups import (
+    AskAt,
+    Recorder,
+    document,
+    make_setup,
+    metrics_dropped,
+    run_ranks,
+    samples,
+)
+
+
+def test_every_rank_ends_with_the_same_parameters_and_the_same_outcome() -> None:
+    spec = document(epochs=3)
+    data = samples(50)
+
+    results = run_ranks(
+        4, lambda: make_setup(spec, data, validation=samples(21, seed=1), test=samples(9))
+    )
+
+    outcomes = [metrics_dropped(outcome) for outcome, _ in results]
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+    assert {vector.tobytes() for _, vector in results} == {results[0][1].tobytes()}
+    assert {"training_loss", "validation_accuracy", "test_loss"} <= outcomes[0].metrics.keys()
+
+
+@pytest.mark.parametrize("asking", [0, 1, 2])
+def test_a_stop_that_any_rank_asks_for_takes_effect_on_all_at_the_same_step(
+    asking: int,
+) -> None:
+    recorder = Recorder()
+
+    def control(rank: int) -> Control | None:
+        return AskAt(5, Command.STOP) if rank == asking else None
+
+    results = run_ranks(
+        3, lambda: make_setup(document(epochs=9), samples(50)), control=control, sink=recorder
+    )
+
+    for outcome, _ in results:
+        assert (outcome.status, outcome.reason, outcome.step) == (
+            "stopped",
+            "stop_requested",
+            5,
+        )
+    [(snapshot, vector)] = [s for s in recorder.snapshots if s[0].final]
+    assert snapshot.step == 5
+    assert {v.tobytes() for _, v in results} == {vector.tobytes()}
+    assert [outcome.status for outcome in recorder.outcomes] == ["stopped"]
+
+
+def test_a_stop_asked_for_at_the_last_step_comes_too_late() -> None:
+    control = AskAt(7, Command.STOP)
+
+    [(outcome, _)] = run_ranks(
+        1, lambda: make_setup(document(epochs=1), samples(50)), control=lambda _: control
+    )
+
+    assert (outcome.status, outcome.reason, outcome.step) == ("succeeded", "epochs", 7)
+
+
+def test_a_version_asked_for_is_published_after_that_very_step() -> None:
+    recorder = Recorder()
+    spec = document(epochs=1) | {"publish": {"every_steps": 1000}}
+
+    run_ranks(
+        2,
+        lambda: make_setup(spec, samples(50)),
+        control=lambda rank: AskAt(3, Command.PUBLISH) if rank == 0 else None,
+        sink=recorder,
+    )
+
+    assert [(s.step, s.final) for s, _ in recorder.snapshots] == [(3, False), (7, True)]
+
+
+def test_versions_come_every_so_many_steps_and_can_be_loaded() -> None:
+    recorder = Recorder()
+    spec = document(epochs=1) | {"publish": {"every_steps": 3}}
+
+    run_ranks(1, lambda: make_setup(spec, samples(50)), sink=recorder)
+
+    assert [s.step for s, _ in recorder.snapshots] == [3, 6, 7]
+    snapshot, vector = recorder.snapshots[1]
+    content = encode_header(snapshot.manifest) + vector.tobytes()
+    saved = SavedModel.from_bytes(content, "version")
+    np.testing.assert_array_equal(saved.parameters.vector, vector)
+    assert saved.metadata["dbp.step"] == "6"
+
+
+@pytest.mark.parametrize(
+    ("length", "steps", "epochs", "reason"),
+    [
+        ({"epochs": 2, "steps": None}, 14, 2, "epochs"),
+        ({"epochs": None, "steps": 10}, 10, 2, "steps"),
+        ({"epochs": 2, "steps": 5}, 5, 1, "steps"),
+        ({"epochs": 1, "steps": 500}, 7, 1, "epochs"),
+        ({"epochs": None, "steps": 7}, 7, 1, "steps"),
+    ],
+)
+def test_a_run_ends_with_its_epochs_or_its_steps_whichever_come_first(
+    length: dict[str, Any], steps: int, epochs: int, reason: str
+) -> None:
+    spec = document()
+    spec["train"] = {n: v for n, v in (spec["train"] | length).items() if v is not None}
+    recorder = Recorder()
+
+    [(outcome, _)] = run_ranks(1, lambda: make_setup(spec, samples(50)), sink=recorder)
+
+    assert (outcome.step, outcome.epoch, outcome.reason) == (steps, epochs, reason)
+    ends = [report for report in recorder.reports if report.epoch_end]
+    assert [report.epoch for report in ends] == list(range(1, epochs + 1))
+    assert ends[-1].step == steps
+    [started] = recorder.starts
+    assert (started.total_steps, started.steps_per_epoch) == (steps, 7)
+
+
+def test_a_run_stops_when_the_validation_loss_no_longer_falls() -> None:
+    stop = {"metric": "validation_loss", "patience": 2, "tolerance": 10.0}
+    spec = document(epochs=50, stop=stop)
+    spec["data"]["validation"] = {"fraction": 0.5}
+
+    [(outcome, _), _] = run_ranks(
+        2, lambda: make_setup(spec, samples(50), validation=samples(20, seed=4))
+    )
+
+    # The first epoch is the best by definition; no later one is better by as much as 10.
+    assert (outcome.status, outcome.reason, outcome.epoch) == ("succeeded", "converged", 3)
+
+
+def test_a_run_stops_once_its_target_is_reached() -> None:
+    spec = document(epochs=200, stop={"metric": "training_accuracy", "target": 0.8})
+
+    [(outcome, _), _] = run_ranks(2, lambda: make_setup(spec, samples(50)))
+
+    assert outcome.reason == "target"
+    assert outcome.metrics["training_accuracy"] >= 0.8
+    assert 1 < outcome.epoch < 200
+
+
+def test_validation_comes_every_so_many_epochs_and_after_the_last() -> None:
+    recorder = Recorder()
+    spec = document(epochs=5, evaluate_every_epochs=2)
+
+    run_ranks(
+        1, lambda: make_setup(spec, samples(20), validation=samples(9, seed=3)), sink=recorder
+    )
+
+    seen = [r.metrics.get("validation_loss") for r in recorder.reports if r.epoch_end]
+    assert seen[0] is None
+    assert seen[1] == seen[2] != seen[3] != seen[4]
+
+
+def test_epoch_ends_are_reported_however_fast_they_come() -> None:
+    recorder = Recorder()
+
+    run_ranks(1, lambda: make_setup(document(epochs=60), samples(8)), sink=recorder)
+
+    ends = [report.epoch for report in recorder.reports if report.epoch_end]
+    assert ends == list(range(1, 61))
+
+
+def test_the_reported_training_loss_is_the_mean_over_the_epochs_samples() -> None:
+    recorder = Recorder()
+    spec = document(batch_size=50, epochs=1)
+    setup = make_setup(spec, samples(50))
+
+    run_ranks(3, lambda: make_setup(spec, samples(50)), sink=recorder)
+
+    start = Parameters.zeros(setup.model.parameter_shapes, np.float64)
+    setup.model.initialize(start, 5)
+    x, y = np.empty((50, 5)), np.empty(50, np.int64)
+    setup.train.take_inputs(np.arange(50), x)
+    setup.train.take_targets(np.arange(50), y)
+    setup.model.forward(start, x)
+    [report] = recorder.reports
+    assert report.metrics["training_loss"] == pytest.approx(setup.model.loss_sum(y) / 50)
+    assert report.loss == report.metrics["training_loss"]
+
+
+def test_ranks_with_another_spec_refuse_to_begin_and_name_the_difference() -> None:
+    counter = iter(range(2))
+
+    def make() -> Any:
+        return make_setup(document(seed=next(counter)), samples(20))
+
+    with pytest.raises(InvalidInput, match="rank 1 has another spec than rank 0"):
+        run_ranks(2, make)
+
+
+def test_ranks_with_other_data_refuse_to_begin_and_name_the_difference() -> None:
+    counter = iter((20, 21))
+
+    def make() -> Any:
+        return make_setup(document(), samples(next(counter)))
+
+    with pytest.raises(InvalidInput, match="rank 1 has another number of samples than rank 0"):
+        run_ranks(2, make)
