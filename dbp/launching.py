@@ -84,10 +84,13 @@ def detect(environ: Mapping[str, str]) -> Launch | None:
     return None
 
 
-def usable_cores() -> int:
-    """Cores this process may use: its affinity, and its cgroup's share of time."""
+def usable_cores(pid: int = 0) -> int:
+    """Cores a process (0: this one) may use: its affinity, and the cgroup's share of time."""
     if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
+        try:
+            cores = len(os.sched_getaffinity(pid))
+        except OSError:  # the process is gone
+            cores = 1
     else:
         cores = os.cpu_count() or 1
     quota = _cgroup_cores()
@@ -130,8 +133,11 @@ def set_mpi_defaults(environ: MutableMapping[str, str]) -> None:
 
 
 def oversubscription(local_size: int, threads: int = 1) -> str | None:
-    """A sentence for the user when a host has more busy threads than cores; else None."""
-    cores = usable_cores()
+    """A sentence for the user when a host has more busy threads than cores; else None.
+
+    A rank may be bound to a core of its own; the launcher above it sees all of them.
+    """
+    cores = max(usable_cores(), usable_cores(os.getppid()))
     if local_size * threads <= cores:
         return None
     return (
