@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -29,15 +30,16 @@ def id_from_name(name: str) -> str:
 
 
 def time_to_proto(seconds: float) -> Timestamp:
-    """A Unix time in seconds as a Timestamp."""
+    """A Unix time in seconds as a Timestamp; today's times come back as the same float."""
+    whole = math.floor(seconds)
     stamp = Timestamp()
-    stamp.FromNanoseconds(round(seconds * 1e9))
+    stamp.FromNanoseconds(whole * 10**9 + round((seconds - whole) * 1e9))
     return stamp
 
 
 def time_from_proto(stamp: Timestamp) -> float:
     """A Timestamp as Unix seconds."""
-    return stamp.ToNanoseconds() / 1e9
+    return stamp.seconds + stamp.nanos / 1e9
 
 
 def _sendable(text: str) -> str:

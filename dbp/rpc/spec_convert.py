@@ -44,6 +44,8 @@ def refuse_unknown(message: Message) -> None:
 
 
 def _fill(message: Message, document: Mapping[str, Any], path: str) -> None:
+    if not isinstance(document, Mapping):
+        raise TypeError("must be a table")
     fields = message.DESCRIPTOR.fields_by_name
     for name, value in document.items():
         where = f"{path}.{name}" if path else name

@@ -1,0 +1,115 @@
+"""Values to protos and back: every field, set and unset."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbp.errors import InvalidInput
+from dbp.job.snapshot import Manifest, TensorInfo
+from dbp.job.state import Failure, Job, ProgressReport, RunOutcome, State, Version
+from dbp.rpc import convert
+from dbp.v1 import job_pb2, parameter_pb2, worker_service_pb2
+
+VERSION = Version(3, 40, 2, "ab" * 32, 1234, 1_700_000_000.25, final=True)
+PROGRESS = ProgressReport(
+    step=40, total_steps=100, epoch=2, loss=0.5, metrics={"training_loss": 0.25},
+    samples_per_second=1e3, eta_seconds=0.0, observe_time=1_700_000_001.5, epoch_end=True,
+)  # fmt: skip
+FAILURE = Failure("RANK_SIGNAL", "rank 1 is gone", 1, 9, ("one", "two"), 39)
+OUTCOME = RunOutcome("failed", "NON_FINITE", "the loss is nan", 12, {"validation_loss": 2.0})
+MANIFEST = Manifest(
+    (TensorInfo("0.weight", "F32", (2, 3), 0), TensorInfo("0.bias", "F64", (), 24)),
+    {"dbp.step": "40"},
+)
+BARE = Job("digits-a", {"name": "digits"}, "d", 1, State.QUEUED, 1_700_000_000.0)
+FULL = Job(
+    id="digits-b", spec={"name": "digits", "train": {"epochs": 0}}, spec_digest="cd" * 32,
+    workers=4, state=State.FAILED, create_time=1.0, attempt=2, start_time=2.0, end_time=3.5,
+    failure=FAILURE, latest_parameters=VERSION, progress=PROGRESS, sequence=17, attached=True,
+    host="node1", waiting_reason="needs 2 slots",
+)  # fmt: skip
+
+PAIRS: list[tuple[Any, Any, Callable[..., Any], Callable[..., Any]]] = [
+    (VERSION, job_pb2.ParameterVersion, convert.version_to_proto, convert.version_from_proto),
+    (PROGRESS, job_pb2.Progress, convert.progress_to_proto, convert.progress_from_proto),
+    (FAILURE, job_pb2.JobFailure, convert.failure_to_proto, convert.failure_from_proto),
+    (OUTCOME, worker_service_pb2.RunOutcome, convert.outcome_to_proto,
+     convert.outcome_from_proto),
+    (MANIFEST, parameter_pb2.Manifest, convert.manifest_to_proto, convert.manifest_from_proto),
+    (FULL, job_pb2.Job, convert.job_to_proto, convert.job_from_proto),
+    (BARE, job_pb2.Job, convert.job_to_proto, convert.job_from_proto),
+]  # fmt: skip
+NAMES = ["version", "progress", "failure", "outcome", "manifest", "full job", "bare job"]
+
+
+@pytest.mark.parametrize(("value", "message", "there", "back"), PAIRS, ids=NAMES)
+def test_a_value_comes_back_as_it_was(value: Any, message: Any, there: Any, back: Any) -> None:
+    assert back(message.FromString(there(value).SerializeToString())) == value
+
+
+@pytest.mark.parametrize(("value", "message", "there", "back"), PAIRS[:6], ids=NAMES[:6])
+def test_every_field_is_sent(value: Any, message: Any, there: Any, back: Any) -> None:
+    proto = there(value)
+    names = {field.name for field in dataclasses.fields(value)} - {"id"}
+
+    assert names <= set(message.DESCRIPTOR.fields_by_name)
+    # The example sets every field, so that one that is forgotten is seen by the round trip.
+    assert {field.name for field, _ in proto.ListFields()} >= names
+
+
+@pytest.mark.parametrize("eta", [None, 0.0, 12.5])
+@pytest.mark.parametrize("code", [None, 0, 1])
+def test_zero_and_unknown_are_told_apart(eta: float | None, code: int | None) -> None:
+    progress = dataclasses.replace(PROGRESS, eta_seconds=eta)
+    failure = dataclasses.replace(FAILURE, exit_code=code)
+
+    assert convert.progress_from_proto(convert.progress_to_proto(progress)) == progress
+    assert convert.failure_from_proto(convert.failure_to_proto(failure)) == failure
+
+
+@given(st.integers(1_500_000_000 * 2**22, 2_000_000_000 * 2**22))
+def test_times_of_our_days_come_back_to_the_bit(ticks: int) -> None:
+    seconds = ticks / 2**22  # what a float can hold of a time between 2017 and 2033
+
+    assert convert.time_from_proto(convert.time_to_proto(seconds)) == seconds
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_every_state_has_its_number(state: State) -> None:
+    number = convert.state_to_proto(state)
+
+    assert number != job_pb2.JOB_STATE_UNSPECIFIED
+    assert convert.state_from_proto(number) is state
+    assert len(job_pb2.JobState.values()) == len(State) + 1
+
+
+@pytest.mark.parametrize("number", [0, 99])
+def test_a_number_that_is_no_state_is_refused(number: Any) -> None:
+    with pytest.raises(InvalidInput, match=f"{number} is no state of a job"):
+        convert.state_from_proto(number)
+
+
+def test_names_of_jobs_hold_their_ids() -> None:
+    assert convert.job_name("digits-7k2m9q") == "jobs/digits-7k2m9q"
+    assert convert.id_from_name("jobs/digits-7k2m9q") == "digits-7k2m9q"
+
+
+@pytest.mark.parametrize("name", ["", "jobs/", "digits", "job/x", "jobs/a/b", "xjobs/a"])
+def test_what_is_no_name_of_a_job_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match="a job is named jobs/ID"):
+        convert.id_from_name(name)
+
+
+def test_bytes_that_are_no_text_do_not_hide_why_a_job_failed() -> None:
+    failure = Failure("RANK_EXCEPTION", "no file caf\udce9.csv", log_tail=("\udcff",))
+
+    proto = convert.failure_to_proto(failure)
+
+    assert proto.message == r"no file caf\udce9.csv"
+    assert list(proto.log_tail) == [r"\udcff"]

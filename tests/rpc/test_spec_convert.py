@@ -1,0 +1,205 @@
+"""Documents to protos and back: nothing is added, nothing is lost, nothing unknown is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dbp.errors import InvalidSpec
+from dbp.job.decode import decode
+from dbp.job.spec import DataSpec, JobSpec, ModelSpec, PublishSpec, StopSpec, TrainSpec
+from dbp.job.validate import resolve
+from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto, spec_to_proto
+from dbp.v1 import job_pb2 as pb
+from dbp.v1 import job_service_pb2
+
+Document = dict[str, Any]
+
+# Field 1000, a varint: what a newer client might send.
+UNKNOWN = b"\xc0\x3e\x01"
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+FLOAT = st.floats(allow_nan=False)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+VALUE = st.recursive(
+    st.booleans() | INT64 | FLOAT | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+OPTIONS = st.dictionaries(TEXT.filter(lambda name: name != "kind"), VALUE, max_size=3)
+COMPONENT = st.builds(
+    lambda kind, options: {"kind": kind} | options, TEXT.filter(bool), OPTIONS
+)
+HOLDOUT = st.fixed_dictionaries({"fraction": FLOAT})
+
+
+def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Document]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+DOCUMENT = optional(
+    name=TEXT.filter(bool),
+    seed=INT64,
+    data=optional(train=COMPONENT, validation=COMPONENT | HOLDOUT, test=COMPONENT, scale=TEXT),
+    model=optional(
+        layers=st.lists(COMPONENT, min_size=1, max_size=3),
+        loss=COMPONENT,
+        metrics=st.lists(COMPONENT, min_size=1, max_size=2),
+    ),
+    optimizer=COMPONENT,
+    train=optional(
+        batch_size=INT64,
+        epochs=INT64,
+        dtype=TEXT,
+        clip_norm=FLOAT,
+        stop=optional(metric=TEXT, patience=INT64, tolerance=FLOAT),
+    ),
+    publish=optional(every_steps=INT64, every_seconds=FLOAT, keep=INT64),
+)
+
+
+def over_the_wire(document: Document) -> Document:
+    return spec_from_proto(pb.JobSpec.FromString(spec_to_proto(document).SerializeToString()))
+
+
+def typed(value: Any) -> Any:
+    """The value with its types, since 1 == 1.0 == True."""
+    if isinstance(value, dict):
+        return {name: typed(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    return type(value), value
+
+
+@given(DOCUMENT)
+@settings(max_examples=200, deadline=None)
+def test_any_document_comes_back_as_it_was(document: Document) -> None:
+    assert typed(over_the_wire(document)) == typed(document)
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (JobSpec, pb.JobSpec),
+        (DataSpec, pb.DataSpec),
+        (ModelSpec, pb.ModelSpec),
+        (TrainSpec, pb.TrainSpec),
+        (StopSpec, pb.StopSpec),
+        (PublishSpec, pb.PublishSpec),
+    ],
+)
+def test_the_protos_have_the_fields_of_the_spec(cls: type[Any], message: Any) -> None:
+    kinds = {int: "INT64", float: "DOUBLE", str: "STRING"}
+    hints = typing.get_type_hints(cls)
+
+    assert {f.name for f in dataclasses.fields(cls)} == set(message.DESCRIPTOR.fields_by_name)
+    for name, field in message.DESCRIPTOR.fields_by_name.items():
+        scalars = {arm for arm in (hints[name], *typing.get_args(hints[name])) if arm in kinds}
+        for scalar in scalars:
+            assert field.type == getattr(field, f"TYPE_{kinds[scalar]}"), name
+            assert field.has_presence or name == "name", f"{name}: 0 and unset differ"
+
+
+def test_a_resolved_spec_has_the_same_digest_behind_the_wire() -> None:
+    resolved = resolve(
+        decode(
+            {
+                "name": "digits",
+                "data": {"train": "digits", "validation": {"fraction": 0.1}, "test": "digits"},
+                "model": {
+                    "layers": [
+                        {"kind": "dense", "units": 3, "activation": "relu", "bias": False},
+                        {"kind": "dense", "units": 10, "weight_initializer": "he_normal"},
+                    ],
+                    "loss": "softmax_cross_entropy",
+                },
+                "optimizer": {
+                    "kind": "adamw",
+                    "learning_rate": {"kind": "cosine", "peak": 1, "warmup_steps": 5},
+                },
+                "train": {"epochs": 2, "stop": {"patience": 3, "tolerance": 0}},
+            }
+        )
+    )
+
+    again = resolve(decode(over_the_wire(dict(resolved.document))))
+
+    assert again.digest == resolved.digest
+    assert typed(over_the_wire(dict(resolved.document))) == typed(resolved.document)
+
+
+def test_a_kind_alone_is_short_for_a_component() -> None:
+    document = {"optimizer": "adam", "model": {"layers": ["relu", {"kind": "dense"}]}}
+
+    assert over_the_wire(document) == {
+        "optimizer": {"kind": "adam"},
+        "model": {"layers": [{"kind": "relu"}, {"kind": "dense"}]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        ({"nmae": "x"}, "nmae"),
+        ({"train": {"epohcs": 1}}, "train.epohcs"),
+        ({"train": {"stop": {"wait": 1}}}, "train.stop.wait"),
+        ({"train": {"epochs": "two"}}, "train.epochs"),
+        ({"train": {"epochs": 2**63}}, "train.epochs"),
+        ({"seed": 1.5}, "seed"),
+        ({"name": "\ud800"}, "name"),
+        ({"optimizer": {"kind": "sgd", "learning_rate": None}}, "optimizer"),
+        ({"optimizer": {"kind": 3}}, "optimizer"),
+        ({"optimizer": {"kind": "sgd", "steps": 2**64}}, "optimizer"),
+        ({"model": {"layers": 3}}, "model.layers"),
+        ({"data": 3}, "data"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_by_its_path(document: Document, path: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        spec_to_proto(document)
+
+    assert [violation.path for violation in caught.value.violations] == [path]
+
+
+def test_fields_of_a_newer_client_are_refused_wherever_they_are() -> None:
+    spec = spec_to_proto(
+        {
+            "train": {"stop": {"patience": 1}},
+            "model": {"layers": ["relu", {"kind": "dense", "units": 1}]},
+            "optimizer": {"kind": "adam", "rate": {"kind": "cosine", "peaks": [1, 2]}},
+        }
+    )
+    rate = spec.optimizer.options["rate"].table_value.fields
+    for message in (
+        spec,
+        spec.train.stop,
+        spec.model.layers[1],
+        spec.model.layers[1].options["units"],
+        rate["peaks"].list_value.values[1],
+    ):
+        message.MergeFromString(UNKNOWN)
+
+    with pytest.raises(InvalidSpec) as caught:
+        spec_from_proto(spec)
+
+    assert {violation.path for violation in caught.value.violations} == {
+        "",
+        "train.stop",
+        "model.layers[1]",
+        "model.layers[1].options['units']",
+        "optimizer.options['rate'].table_value.fields['peaks'].list_value.values[1]",
+    }
+    assert "field number 1000 is not known" in str(caught.value)
+
+
+def test_unknown_fields_of_a_request_are_refused_too() -> None:
+    request = job_service_pb2.CreateJobRequest.FromString(UNKNOWN)
+
+    with pytest.raises(InvalidSpec, match="field number 1000"):
+        refuse_unknown(request)
+    refuse_unknown(job_service_pb2.CreateJobRequest(workers=2, spec=pb.JobSpec(name="x")))
