@@ -44,12 +44,15 @@ def _line_of(path: str, text: str, document: dict[str, Any]) -> tuple[int, int]:
     steps = _existing(_steps(path), document)
     if not steps:
         return 0, 0
-    if isinstance(steps[-1], int):  # an element has no key: take the first one in it
+    if isinstance(steps[-1], int):  # an element has no key: a text stands for itself
         element = _at(document, steps)
+        if isinstance(element, str) and element:
+            return _probe(steps, rf"(?<=[\"']){re.escape(element)}(?=[\"'])", text, document)
         if not isinstance(element, dict) or not element:
             return 0, 0
         steps = (*steps, next(iter(element)))
-    return _probe(steps, text, document)
+    key = re.escape(str(steps[-1]))
+    return _probe(steps, rf"(?<![A-Za-z0-9_-]){key}(?![A-Za-z0-9_-])", text, document)
 
 
 def _steps(path: str) -> _Path:
@@ -79,12 +82,11 @@ def _at(document: Any, steps: _Path) -> Any:
     return document
 
 
-def _probe(steps: _Path, text: str, document: dict[str, Any]) -> tuple[int, int]:
-    """Rename each occurrence of the key and parse: the right one renames this very field."""
-    key = str(steps[-1])
-    wanted = _renamed(document, steps)
+def _probe(steps: _Path, pattern: str, text: str, document: dict[str, Any]) -> tuple[int, int]:
+    """Rename each occurrence and parse: the right one renames this very field."""
+    wanted = repr(_renamed(document, steps))  # repr, since NaN does not equal itself
     asked = 0
-    for match in re.finditer(rf"(?<![A-Za-z0-9_-]){re.escape(key)}(?![A-Za-z0-9_-])", text):
+    for match in re.finditer(pattern, text):
         if asked == MAX_PROBES:
             break
         asked += 1
@@ -93,17 +95,17 @@ def _probe(steps: _Path, text: str, document: dict[str, Any]) -> tuple[int, int]
             found = tomllib.loads(candidate)
         except ValueError:
             continue
-        if repr(found) == repr(wanted):  # not ==, for which NaN is no NaN
+        if repr(found) == wanted:
             return text.count("\n", 0, match.start()) + 1, asked
     return 0, asked
 
 
 def _renamed(document: Any, steps: _Path) -> Any:
-    """A copy of the document with the key at the end of the path renamed in its place."""
+    """A copy with the key (or the text in a list) at the end of the path renamed in place."""
     head, rest = steps[0], steps[1:]
     if isinstance(document, list):
         return [
-            _renamed(item, rest) if index == head else item
+            (_renamed(item, rest) if rest else _PROBE) if index == head else item
             for index, item in enumerate(document)
         ]
     if not rest:

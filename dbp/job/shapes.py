@@ -80,6 +80,8 @@ def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:
             f"{kind} learns from {target_words(wanted)}, "
             f"but the targets of the training set are {target_words(data.target_kind)}"
         )
+        if wanted == "values" and hasattr(resolved.train_reader, "target_kind"):
+            message += '; target_kind = "values" has the reader take them as numbers to predict'
         raise _violation("model.loss", message)
     shapes = check_shapes(resolved, data.input_shape)
     output, last = shapes.output_shapes[-1], resolved.layer_paths[-1]

@@ -49,7 +49,7 @@ LINES = [
     ("extra[1].kind", 20),
     ("optimizer", 22),
     ("optimizer.learning_rate.rate", 22),
-    ("model.layers[2].kind", 0),
+    ("model.layers[2].kind", 13),
     ("nothing", 0),
     ("", 0),
     ("model.'odd key'", 0),
