@@ -1,0 +1,149 @@
+"""Every command the README shows is run here, as a newcomer would: by a shell, in order."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dbp.launching import launch_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+TIMEOUT = 170
+DEFAULT_ADDRESS = "127.0.0.1:5327"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """The lines behind a prompt, in the README's order."""
+    lines = [line for block in blocks("console") for line in block.splitlines()]
+    assert all(line.startswith("$ ") for line in lines)
+    return [line.removeprefix("$ ").split("     #")[0].strip() for line in lines]
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that looks like a checkout, with a small stand-in for MNIST's files."""
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    rng = np.random.default_rng(0)
+    for name, samples in (("train", 400), ("t10k", 50)):
+        write_idx(
+            tmp_path / f"{name}-images-idx3-ubyte.gz", rng.integers(0, 256, (samples, 28, 28))
+        )
+        write_idx(tmp_path / f"{name}-labels-idx1-ubyte.gz", rng.integers(0, 10, samples))
+    return tmp_path
+
+
+@pytest.fixture
+def environment(folder: Path) -> dict[str, str]:
+    binaries = str(Path(sys.executable).parent)
+    return {
+        **launch_environment(2),
+        "PATH": os.pathsep.join([binaries, os.environ["PATH"]]),
+        "DBP_MNIST": str(folder),
+        "TMPDIR": str(folder),
+    }
+
+
+def shell(script: list[str], folder: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(script)],
+        cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=TIMEOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture
+def service(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """`dbp serve`, at a port of its own."""
+    process = subprocess.Popen(
+        ["dbp", "serve", "--port", "0", "--state", str(folder / "state"), "--slots", "2",
+         "--output", "json"],
+        cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        yield str(json.loads(process.stdout.readline())["address"])
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.stdout.close()
+        assert process.wait(30) == 0
+
+
+def test_the_two_commands_exist() -> None:
+    for target in ("demo", "test", "install"):
+        assert f"make {target}" in README
+        done = subprocess.run(
+            ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_what_needs_no_service(folder: Path, environment: dict[str, str]) -> None:
+    shown = commands()
+    local = [c for c in shown[: shown.index("dbp serve")] if not c.startswith("make")]
+    assert len(local) >= 7
+
+    output = shell(local, folder, environment)
+
+    assert "test_accuracy" in output
+    for run in ("one", "two", "mnist"):
+        names = {path.name for path in (folder / "runs" / run).iterdir()}
+        assert names >= {"parameters.safetensors", "metrics.jsonl", "spec.json", "result.json"}
+
+
+def test_what_needs_a_service(folder: Path, environment: dict[str, str], service: str) -> None:
+    shown = commands()
+    remote = shown[shown.index("dbp serve") + 1 :]
+    assert len(remote) >= 9
+
+    output = shell(
+        [command.replace(DEFAULT_ADDRESS, service) for command in remote],
+        folder,
+        {**environment, "DBP_SERVICE": service},
+    )
+
+    assert "SUCCEEDED" in output
+    assert "test set, 360 samples" in output
+    assert '"0.weight"' in output  # from the call by reflection
+
+
+def test_the_python_example(folder: Path, environment: dict[str, str], service: str) -> None:
+    (program,) = blocks("python")
+    assert DEFAULT_ADDRESS in program
+    (folder / "example.py").write_text(program.replace(DEFAULT_ADDRESS, service))
+
+    output = shell([f"{sys.executable} example.py"], folder, environment)
+
+    assert "(128, 64)" in output
+    assert output.splitlines()[-1] == "SUCCEEDED"
+
+
+def test_what_the_readme_names_is_there() -> None:
+    for path in re.findall(r"`((?:dbp|deploy|protos|tests)/[\w/.-]+?)/?`", README):
+        assert (ROOT / path).exists(), path
+    for room in re.findall(
+        r"`((?:job|nn|optim|parallel|train|control|service)/\w+\.py)`", README
+    ):
+        assert (ROOT / "dbp" / room).exists(), room
