@@ -126,10 +126,8 @@ async def blocks(file: BinaryIO, offset: int) -> AsyncIterator[bytes]:
 
 
 def matches(descriptor: int, version: Version) -> bool:
-    """Whether the file has the version's length and digest; closes the descriptor."""
+    """Whether the file has the version's digest; closes the descriptor."""
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if os.fstat(descriptor).st_size != version.size_bytes:
-            return False
         digest, offset = hashlib.sha256(), 0
         while block := os.pread(file.fileno(), BLOCK_BYTES, offset):
             digest.update(block)

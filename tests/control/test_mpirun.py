@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -109,6 +109,16 @@ async def nothing_left(folder: Path) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.fixture(autouse=True)
+async def _leave_nothing_behind(tmp_path: Path) -> AsyncIterator[None]:
+    """Also where a test failed midway."""
+    yield
+    for path in tmp_path.rglob("supervisor.json"):
+        run = SupervisedRun(path.parent)
+        await run.kill()
+        await run.wait()
+
+
 async def test_an_attempt_from_start_to_exit(tmp_path: Path) -> None:
     wanted = request(tmp_path, workers=3)
     script = "import sys; print('hello'); print('oops', file=sys.stderr); sys.exit(3)"
@@ -148,7 +158,7 @@ async def test_the_ranks_get_a_clean_environment_and_leave_nothing(
     assert "hush" not in json.dumps(seen)
     assert seen["stdin"] == ""
     assert seen["cwd"] == str(wanted.folder)
-    assert seen["cwd"] not in seen["path"]
+    assert not {"", seen["cwd"]} & set(seen["path"]), "no module is taken from there"
     scratch = json.loads((wanted.folder / "supervisor.json").read_text())["scratch"]
     assert environment["TMPDIR"] == scratch[0]
     assert scratch
@@ -231,6 +241,30 @@ async def test_a_killed_supervisor_takes_all_with_it(tmp_path: Path, script: str
     assert told == Exit(lost=True)
     await nothing_left(folder)
     assert not any(Path(path).exists() for path in scratch)
+
+
+async def test_a_killed_supervisor_takes_the_ranks_with_it_while_no_service_looks(
+    tmp_path: Path,
+) -> None:
+    running, folder = await start(tmp_path, OBEDIENT)
+
+    supervisor(folder).kill()
+
+    await nothing_left(folder)
+    assert (await ended(running)).lost
+
+
+async def test_a_stray_without_mark_and_parent_is_ended(tmp_path: Path) -> None:
+    script = LEAVE_A_CHILD.replace(
+        "time.sleep(600)",
+        "os.fork() and os._exit(0); print(os.getpid(), flush=True); "
+        "os.execve('/bin/sleep', ['sleep', '600'], {})",
+    ) + "time.sleep(0.5)"  # fmt: skip
+
+    told = await ended(await running_script(script).start(request(tmp_path)))
+
+    (stray,) = told.log_tail
+    assert not psutil.pid_exists(int(stray))
 
 
 async def test_a_frozen_supervisor_does_not_prevent_force(

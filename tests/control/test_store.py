@@ -93,6 +93,17 @@ def test_an_id_is_used_once_and_its_refusal_leaves_no_trace(store: Store) -> Non
     assert len(store.events_after(0)) == 1
 
 
+def test_a_change_that_fails_midway_leaves_no_trace(store: Store) -> None:
+    store.create(job("a"), request=("r", "digest"))
+
+    with pytest.raises(sqlite3.IntegrityError):
+        store.create(job("b"), request=("r", "other"))
+
+    assert [item.id for item in store.live()] == ["a"]
+    assert len(store.events_after(0)) == 1
+    assert store.create(job("c")).sequence == 2, "no number is lost either"
+
+
 def test_pages_are_newest_first_and_filtered(store: Store) -> None:
     for name in "abcde":
         store.create(job(name))
