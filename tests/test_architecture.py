@@ -27,7 +27,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "data": ({"errors", "registry", "random"}, {"numpy"}),
     "parallel": ({"errors", "launching"}, {"numpy"}),
     "parallel.mpi": ({"errors", "launching", "parallel"}, {"numpy", "mpi4py"}),
-    "train": ({"errors", "registry", "random", "job", "nn", "optim", "data", "parallel"}, {"numpy"}),
+    "train": (
+        {"errors", "registry", "random", "job", "nn", "optim", "data", "parallel"}, {"numpy"},
+    ),
     "control": ({"errors", "job", "launching"}, {"psutil"}),
     # The reporter implements the loop's Sink and Control, so it may see their definition.
     "rpc": ({"errors", "job", "v1", "train.sink"}, {"grpc", "google"}),

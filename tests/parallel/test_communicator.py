@@ -1,4 +1,4 @@
-"""One body for every communicator; inputs are functions of the rank, expectations of the size."""
+"""One body for every communicator: inputs are functions of the rank, results of the size."""
 
 from __future__ import annotations
 
