@@ -423,14 +423,12 @@ time.sleep(600)
 
 @pytest.mark.parametrize("killed", ["force", "supervisor"])
 async def test_killed_mpi_ranks_leave_no_shared_memory(tmp_path: Path, killed: str) -> None:
-    def segments() -> set[Path]:
-        return set(Path("/dev/shm").rglob("*segment*"))
-
-    before = segments()
     wanted = request(tmp_path, workers=2)
     running = await MpirunLauncher(make_command=mpirun_of(MPI_RANK)).start(wanted)
     await until(lambda: log(wanted.folder).count("ready 3") == 2)
-    assert segments() > before
+    told = json.loads((wanted.folder / "supervisor.json").read_text())
+    scratch = [Path(path) for path in told["scratch"]]
+    assert list(scratch[-1].glob("*segment*")), "MPI's shared memory is in our own folder"
 
     if killed == "force":
         await running.kill()
@@ -438,7 +436,7 @@ async def test_killed_mpi_ranks_leave_no_shared_memory(tmp_path: Path, killed: s
         supervisor(wanted.folder).kill()
     await ended(running)
 
-    assert segments() <= before
+    assert not any(path.exists() for path in scratch)
 
 
 TRAIN = """
