@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
 
 EXIT_CODES: Final[Mapping[str, int]] = {"succeeded": 0, "stopped": 75, "failed": 1}
 DELIVERY_SECONDS: Final = 30.0
+FAILURE_DELIVERY_SECONDS: Final = 2.0  # the other ranks are waiting for the end
 PR_SET_PDEATHSIG: Final = 1
 
 
@@ -40,16 +41,13 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     logging.basicConfig(format="%(name)s: %(message)s")
     place = detect(os.environ)
-    if place is not None and place.rank != 0:
-        return _run(launch, place.rank, None)
+    rank = 0 if place is None else place.rank
+    reporter = None
+    if rank == 0:
+        from dbp.rpc.reporter import Reporter
 
-    from dbp.rpc.reporter import Reporter
-
-    reporter = Reporter.start(folder)
-    try:
-        return _run(launch, 0, reporter)
-    finally:
-        reporter.close(DELIVERY_SECONDS)
+        reporter = Reporter.start(folder)
+    return _run(launch, rank, reporter)
 
 
 def die_with_parent() -> None:
@@ -70,19 +68,29 @@ def connect_ranks(workers: int) -> Communicator:
 
 
 def run_rank(
-    workers: int, check: Callable[[], ResolvedSpec], sink: Sink, control: Control, *, rank: int
+    workers: int,
+    check: Callable[[], ResolvedSpec],
+    sink: Sink,
+    control: Control,
+    *,
+    rank: int,
+    reporter: Reporter | None = None,
 ) -> Outcome:
     """Join the other ranks, check, build and train; the same outcome on every rank.
 
     What is wrong with the spec or the data is an outcome, too. A rank that fails alone
-    tells ``sink``, then ends the whole job.
+    tells ``sink``, then ends the whole job. ``reporter``, one of the sinks, is closed before
+    anything can end this process.
     """
     from dbp.parallel.mpi import aborting
 
-    with _last_word(sink, rank):
+    with _last_word(sink, rank, reporter):
         communicator = connect_ranks(workers)
-    with aborting(communicator), _last_word(sink, rank):
-        outcome = _train(communicator, check, sink, control)
+    with aborting(communicator):
+        with _last_word(sink, rank, reporter):
+            outcome = _train(communicator, check, sink, control)
+        if reporter is not None:
+            reporter.close(DELIVERY_SECONDS)
         # mpirun ends all ranks when one exits with an error code: rank 0 must have told all.
         communicator.barrier()
     return outcome
@@ -109,7 +117,7 @@ def _train(
 
 
 @contextlib.contextmanager
-def _last_word(sink: Sink, rank: int) -> Iterator[None]:
+def _last_word(sink: Sink, rank: int, reporter: Reporter | None) -> Iterator[None]:
     """Tell the sink of a failure that is this rank's alone; the other ranks cannot."""
     from dbp.train.sink import Outcome
     from dbp.train.stop_signals import INTERRUPTED
@@ -125,6 +133,8 @@ def _last_word(sink: Sink, rank: int) -> Iterator[None]:
             reason, text = "LAUNCH_FAILED" if missing else reason, str(error)
         with contextlib.suppress(Exception):  # the failure itself matters more
             sink.finished(Outcome(status, reason, 0, 0, message=f"rank {rank}: {text}"))
+        if reporter is not None:
+            reporter.close(FAILURE_DELIVERY_SECONDS)
         raise
 
 
@@ -146,7 +156,12 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
         control = AnyOf(signals, reporter)
     try:
         outcome = run_rank(
-            workers, lambda: check(load_file(spec), workers), sink, control, rank=rank
+            workers,
+            lambda: check(load_file(spec), workers),
+            sink,
+            control,
+            rank=rank,
+            reporter=reporter,
         )
     except DbpError as error:
         if rank == 0:  # no MPI: every rank meets the same

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from dbp.cli.output import echo_json, output_option
 from dbp.errors import DbpError, InvalidInput
 from dbp.launching import Launch, detect, oversubscription, set_thread_counts, worker_command
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
 ALONE: Final = Launch("none", 0, 1, 1)
 EXIT_CODES: Final = {"succeeded": 0, "stopped": 75, "failed": 1}
 BAD_INPUT: Final = 2
-DELIVERY_SECONDS: Final = 30.0
 OTHER_RANKS_WAIT_SECONDS: Final = 2.0
 
 
@@ -63,10 +62,7 @@ class Request:
 @click.option("--epochs", type=click.IntRange(1), help="Train so long, whatever the spec says.")
 @click.option("--steps", type=click.IntRange(1), help="Train so long, whatever the spec says.")
 @click.option("--quiet", "-q", is_flag=True, help="Say only how it ended.")
-@click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text",
-    help="Form of the final summary.",
-)  # fmt: skip
+@output_option
 def train(workers: int | None, threads: int | None, **asked: Any) -> None:
     """Train the job in SPEC, a .toml or .json file.
 
@@ -196,13 +192,14 @@ def _rank_0(
     if reporter is not None:
         sinks.append(reporter)
         controls.append(reporter)
-    try:
-        outcome = run_rank(
-            place.size, lambda: resolved, FanOut(*sinks), AnyOf(*controls), rank=0
-        )
-    finally:
-        if reporter is not None:
-            reporter.close(DELIVERY_SECONDS)
+    outcome = run_rank(
+        place.size,
+        lambda: resolved,
+        FanOut(*sinks),
+        AnyOf(*controls),
+        rank=0,
+        reporter=reporter,
+    )
     _summarize(request, outcome, folder.path)
     return _exit_code(outcome)
 
@@ -243,8 +240,7 @@ def _summarize(request: Request, outcome: Outcome, folder: Path) -> None:
     from dbp.train.run_folder import PARAMETERS
 
     if request.output == "json":
-        summary = {**dataclasses.asdict(outcome), "run": str(folder)}
-        click.echo(json.dumps(summary))
+        echo_json({**dataclasses.asdict(outcome), "run": str(folder)})
         return
     if outcome.status == "failed":
         click.echo(f"error: {outcome.message}", err=True)

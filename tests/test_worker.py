@@ -1,0 +1,179 @@
+"""The worker as a service's supervisor starts it: an attempt's folder, real ranks, no service.
+
+Without a service the link waits for one; the tests give it less time than users would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from dbp.train.inspection import check
+from dbp.train.saved import SavedModel
+from tests.train.setups import document
+
+MPIRUN = [str(Path(sys.executable).parent / "mpirun"), "--bind-to", "none", "--oversubscribe"]
+
+WORKER = """
+import sys, dbp.worker
+dbp.worker.DELIVERY_SECONDS = dbp.worker.FAILURE_DELIVERY_SECONDS = 0.2
+{poison}
+sys.exit(dbp.worker.main(sys.argv[1:]))
+"""
+
+POISON = """
+import os
+from dbp.train.step import Step
+run = Step.run
+def poisoned(self, step, indices, command):
+    if step == 5 and os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "{rank}":
+        raise RuntimeError("a fault of this rank")
+    return run(self, step, indices, command)
+Step.run = poisoned
+"""
+
+
+def attempt(folder: Path, *, workers: int, **train: Any) -> Path:
+    """An attempt's folder, as a launcher writes it."""
+    from dbp.job.load import decode
+
+    spec = document(classes=10, dtype="float32", batch_size=32, **train)
+    if "steps" in train:
+        del spec["train"]["epochs"]
+    spec["data"] = {"train": {"kind": "digits"}, "test": {"kind": "digits", "part": "test"}}
+    resolved = check(decode(spec))
+    folder.mkdir(mode=0o700)
+    (folder / "run").mkdir()
+    (folder / "spec.json").write_text(json.dumps(resolved.document))
+    launch = {
+        "job": "abc123", "attempt": 1, "workers": workers, "secret": "s",
+        "spec": str(folder / "spec.json"), "run": str(folder / "run"),
+        "service_file": str(folder / "service.json"),
+    }  # fmt: skip
+    (folder / "launch.json").write_text(json.dumps(launch))
+    return folder
+
+
+def command(folder: Path, workers: int, poison: str = "") -> list[str]:
+    launcher = [*MPIRUN, "-n", str(workers)] if workers > 1 else []
+    return [*launcher, sys.executable, "-c", WORKER.format(poison=poison), str(folder)]
+
+
+def environment() -> dict[str, str]:
+    allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return {**os.environ, **allowed}
+
+
+def work(folder: Path, workers: int, poison: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, workers, poison), stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=60, env=environment(),
+    )  # fmt: skip
+
+
+def result(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "run" / "result.json").read_text())
+    return content
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_attempt_leaves_its_files_and_its_verdict(tmp_path: Path, workers: int) -> None:
+    folder = attempt(tmp_path / "attempt", workers=workers, epochs=2)
+
+    done = work(folder, workers)
+
+    assert done.returncode == 0, done.stderr
+    assert result(folder)["status"] == "succeeded"
+    run = folder / "run"
+    assert sorted(path.name for path in run.iterdir()) == [
+        "metrics.jsonl", "parameters.safetensors", "result.json", "spec.json"
+    ]  # fmt: skip
+    assert (run / "spec.json").read_text() == json.dumps(
+        json.loads((folder / "spec.json").read_text()), indent=2
+    ) + "\n"
+    assert SavedModel.load(run / "parameters.safetensors").metadata["dbp.step"] == "90"
+    assert "succeeded (epochs) after 90 steps" in done.stdout
+
+
+def test_data_that_is_gone_is_a_verdict_with_its_reason(tmp_path: Path) -> None:
+    folder = attempt(tmp_path / "attempt", workers=2, epochs=2)
+    spec = json.loads((folder / "spec.json").read_text())
+    spec["data"]["train"] = {"kind": "npz", "path": str(tmp_path / "gone.npz")}
+    (folder / "spec.json").write_text(json.dumps(spec))
+
+    done = work(folder, 2)
+
+    assert done.returncode == 1
+    verdict = result(folder)
+    assert (verdict["status"], verdict["reason"]) == ("failed", "INVALID_DATA")
+    assert verdict["message"] == f"data.train.path: {tmp_path / 'gone.npz'}: no such file"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_fails_alone_ends_the_job_and_leaves_the_verdict(
+    tmp_path: Path, rank: int
+) -> None:
+    folder = attempt(tmp_path / "attempt", workers=2, steps=10**6)
+
+    done = work(folder, 2, POISON.format(rank=rank))
+
+    assert done.returncode == 1
+    verdict = result(folder)
+    assert (verdict["status"], verdict["reason"]) == ("failed", "RANK_EXCEPTION")
+    assert verdict["message"] == f"rank {rank}: RuntimeError: a fault of this rank"
+    assert done.stderr.count("RuntimeError: a fault of this rank") == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_request_to_stop_ends_with_the_parameters_and_code_75(
+    tmp_path: Path, workers: int
+) -> None:
+    folder = attempt(tmp_path / "attempt", workers=workers, steps=10**8)
+    process = subprocess.Popen(
+        command(folder, workers), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    figures = folder / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 30
+    while not (figures.exists() and figures.stat().st_size):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+    process.send_signal(signal.SIGUSR1)
+    _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 75, errors
+    assert (result(folder)["status"], result(folder)["reason"]) == ("stopped", "stop_requested")
+    assert load_file(folder / "run" / "parameters.safetensors")["0.weight"].shape == (7, 64)
+
+
+def test_a_run_whose_loss_is_not_finite_fails_with_rank_and_step(tmp_path: Path) -> None:
+    folder = attempt(
+        tmp_path / "attempt", workers=1, epochs=50, loss="softmax_cross_entropy",
+        optimizer={"kind": "sgd", "learning_rate": 1e38},
+    )  # fmt: skip
+
+    done = work(folder, 1)
+
+    assert done.returncode == 1
+    verdict = result(folder)
+    assert (verdict["status"], verdict["reason"]) == ("failed", "NON_FINITE")
+    assert "is not finite on rank 0 (of 1)" in verdict["message"]
+    assert f"step {verdict['step'] + 1}: " in verdict["message"]
+
+
+def test_a_folder_without_launch_json_is_named(tmp_path: Path) -> None:
+    done = work(tmp_path, 1)
+
+    assert done.returncode == 1
+    assert f"{tmp_path / 'launch.json'}" in done.stderr
