@@ -11,7 +11,6 @@ from typing import Final, final
 
 import numpy as np
 
-from dbp.data.dataset import Dataset
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
@@ -65,8 +64,3 @@ class Evaluator:
         sums = self._sums[block]
         sums[0] = self._model.loss_sum(target)
         self._model.metric_sums(prediction, target, None, sums[1:])
-
-
-def rows_of(dataset: Dataset, block_rows: int) -> int:
-    """Rows of a block for this data set."""
-    return max(1, min(block_rows, len(dataset)))

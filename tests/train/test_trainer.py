@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dbp.data.array_dataset import arrays
 from dbp.errors import InvalidInput
 from dbp.job.snapshot import encode_header
 from dbp.nn.parameters import Parameters
@@ -206,3 +207,24 @@ def test_ranks_with_other_data_refuse_to_begin_and_name_the_difference() -> None
 
     with pytest.raises(InvalidInput, match="rank 1 has another number of samples than rank 0"):
         run_ranks(2, make)
+
+
+@pytest.mark.parametrize("target_shape", [(), (1,), (2,)])
+def test_a_linear_model_finds_the_least_squares_solution(target_shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(40, 3))
+    y = rng.normal(size=(40, *target_shape))
+    outputs = target_shape[0] if target_shape else 1
+    spec = document(
+        loss="mean_squared_error", batch_size=40, epochs=2000,
+        optimizer={"kind": "sgd", "learning_rate": 0.1},
+    )  # fmt: skip
+    spec["model"]["layers"] = [{"kind": "dense", "units": outputs}]
+    with_ones = np.hstack([x, np.ones((40, 1))])
+    expected = np.linalg.lstsq(with_ones, y.reshape(40, outputs), rcond=None)[0].T
+
+    (outcome, vector), *_ = run_ranks(3, lambda: make_setup(spec, arrays(x, y)))
+
+    found = np.hstack([vector[: 3 * outputs].reshape(outputs, 3), vector[3 * outputs :, None]])
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+    assert "training_mean_absolute_error" in outcome.metrics
