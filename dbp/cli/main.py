@@ -152,7 +152,8 @@ def _tell(error: DbpError, *, as_json: bool) -> None:
     content: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
     if isinstance(error, InvalidSpec):
         content["violations"] = [
-            {"path": v.path, "message": v.message} for v in error.violations
+            {"path": v.path, "message": v.message, "line": v.line or None}
+            for v in error.violations
         ]
     click.echo(json.dumps({"error": content}), err=True)
 

@@ -70,7 +70,8 @@ def answers(model: SavedModel, inputs: Array, *, proba: bool) -> Array:
 def write_answers(path: Path, found: Array) -> None:
     """Write a .npy or .csv file."""
     if path.suffix == ".npy":
-        np.save(path, found, allow_pickle=False)
+        with path.open("wb") as file:  # names of classes are fixed-width text, never objects
+            np.lib.format.write_array(file, found)
     else:
         np.savetxt(path, found, delimiter=",", fmt="%s")
 

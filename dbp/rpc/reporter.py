@@ -201,6 +201,8 @@ class Reporter:
             return
         if self._backlog:
             self._flush()
+            if not self._alive:
+                return
         try:
             data = os.read(self._down, 65536)
         except BlockingIOError:
