@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from dbp.rpc.channel import connect
 from dbp.rpc.convert import job_name, manifest_to_proto
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.status import DETAILS_KEY
-from dbp.service.server import ServerConfig, job_check, running
+from dbp.service.server import ServerConfig, job_check, run_check, running
 from dbp.v1 import job_pb2, worker_service_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as parameters_pb
@@ -149,7 +149,7 @@ class Service:
         channel: grpc.aio.Channel,
         launcher: FakeLauncher,
         *,
-        stop: Callable[[], Awaitable[None]],
+        stop: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         """``stop`` ends the service as a signal would; the channel stays."""
         self.address = address
@@ -223,7 +223,7 @@ async def serving(
     check = check or job_check(server.data_roots)
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(
-            running(server, check=check, launcher=launcher)
+            running(server, check=check, check_run=run_check, launcher=launcher)
         )
         async with connect(address) as channel:
             service = Service(address, channel, launcher, stop=stack.aclose)

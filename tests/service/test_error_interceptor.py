@@ -1,0 +1,167 @@
+"""What goes wrong inside a method, whatever its kind, reaches the caller as a proper status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+
+from dbp.errors import DbpError, WrongState
+from dbp.rpc.channel import connect
+from dbp.service.error_interceptor import ErrorInterceptor
+from tests.service.setups import details, read_all, until
+
+SECRET = "/home/somebody/secret.txt"
+
+
+class Methods:
+    """One method of each kind, all of which do what the request says."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def unary(self, request: bytes, context: Any) -> bytes:
+        return self._do(request)
+
+    async def stream(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        try:
+            yield b"first"
+            if request == b"wait":
+                await asyncio.Event().wait()
+            while request == b"flood":
+                yield b"x" * 100_000
+            yield self._do(request)
+        finally:
+            self.closed += 1
+
+    async def gather(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
+        return self._do(b"".join([request async for request in requests]))
+
+    async def echo(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield self._do(request)
+
+    async def written(self, request: bytes, context: Any) -> None:
+        """As the services that come with gRPC do it."""
+        await context.write(b"first")
+        await context.write(self._do(request))
+
+    def _do(self, request: bytes) -> bytes:
+        match request:
+            case b"refuse":
+                raise WrongState("not now; later")
+            case b"break":
+                raise ValueError(f"no such file {SECRET}")
+        return request
+
+
+@pytest.fixture
+async def methods() -> Methods:
+    return Methods()
+
+
+@pytest.fixture
+async def channel(methods: Methods) -> AsyncIterator[grpc.aio.Channel]:
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    handlers: dict[str, Any] = {
+        "unary": grpc.unary_unary_rpc_method_handler(methods.unary),
+        "stream": grpc.unary_stream_rpc_method_handler(methods.stream),
+        "gather": grpc.stream_unary_rpc_method_handler(methods.gather),
+        "echo": grpc.stream_stream_rpc_method_handler(methods.echo),
+        "written": grpc.unary_stream_rpc_method_handler(methods.written),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with connect(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(None)
+
+
+async def call(channel: Any, method: str, request: bytes) -> list[bytes]:
+    """All answers of a method."""
+    path = f"/test/{method}"
+    match method:
+        case "unary":
+            return [await channel.unary_unary(path)(request)]
+        case "gather":
+            return [await channel.stream_unary(path)(iter([request]))]
+        case "echo":
+            return await read_all(channel.stream_stream(path)(iter([request])))
+    return await read_all(channel.unary_stream(path)(request))
+
+
+EVERY_KIND = pytest.mark.parametrize("method", ["unary", "stream", "gather", "echo", "written"])
+
+
+@EVERY_KIND
+async def test_what_works_is_left_alone(channel: grpc.aio.Channel, method: str) -> None:
+    before = [b"first"] if method in ("stream", "written") else []
+
+    assert await call(channel, method, b"fine") == [*before, b"fine"]
+
+
+@EVERY_KIND
+async def test_an_error_of_ours_keeps_its_code_and_text(
+    channel: grpc.aio.Channel, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(channel, method, b"refuse")
+
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert caught.value.details() == "not now; later"
+    info = details(caught.value, error_details_pb2.ErrorInfo())
+    assert (info.domain, info.reason) == ("dbp", "WRONG_STATE")
+    assert not caplog.records, "a refusal is nothing for the log"
+
+
+@EVERY_KIND
+async def test_what_nobody_foresaw_is_in_the_log_and_not_in_the_answer(
+    channel: grpc.aio.Channel, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(channel, method, b"break")
+
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    text = caught.value.details() or ""
+    found = re.fullmatch("internal error ([0-9a-f]{8}): see the service's log", text)
+    assert found is not None, text
+    info = details(caught.value, error_details_pb2.ErrorInfo())
+    assert (info.domain, info.reason) == ("dbp", "INTERNAL")
+    assert dict(info.metadata) == {"correlation_id": found[1]}
+    assert SECRET not in str(caught.value)
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert f"/test/{method} failed ({found[1]})" in record.getMessage()
+    assert record.exc_info is not None
+    assert SECRET in str(record.exc_info[1])
+
+
+async def test_an_unknown_method_is_unimplemented(channel: grpc.aio.Channel) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(channel, "nothing", b"")
+
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("request_", [b"wait", b"flood"])
+async def test_a_stream_is_closed_as_soon_as_its_reader_is_gone(
+    channel: Any, methods: Methods, request_: bytes
+) -> None:
+    stream = channel.unary_stream("/test/stream")(request_)
+    assert await stream.read() == b"first"
+
+    stream.cancel()
+
+    await until(lambda: methods.closed == 1)
+
+
+def test_the_longest_text_is_cut_before_it_is_sent() -> None:
+    from dbp.rpc.status import MAX_TEXT_BYTES, text_of
+
+    assert len(text_of(DbpError("x" * 10_000))) <= MAX_TEXT_BYTES
