@@ -68,7 +68,7 @@ def serve(
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    folder = state or platformdirs.user_state_path("dbp")
+    folder = (state or platformdirs.user_state_path("dbp")).absolute()
     config = ServerConfig(
         host=host,
         port=port,

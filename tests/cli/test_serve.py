@@ -1,0 +1,173 @@
+"""`dbp serve` as people and programs start it: its line, its refusals, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbp.rpc.channel import connect, parse_address
+from dbp.v1 import job_service_pb2 as pb
+from dbp.v1.job_service_pb2_grpc import JobServiceStub
+
+DEADLINE = 30.0
+SERVE = [sys.executable, "-m", "dbp", "serve"]
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("DBP_")}
+
+
+@contextmanager
+def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A service in a process of its own; ended by force if the test leaves it."""
+    process = subprocess.Popen(
+        [*SERVE, "--port", "0", "--state", "state", *options],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ready(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What the service says, as JSON, when it is ready."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, process.stderr.read() if process.stderr else ""
+    content: dict[str, Any] = json.loads(line)
+    return content
+
+
+def refusal(folder: Path, *options: str) -> str:
+    """The one message of a start that is refused."""
+    done = subprocess.run(
+        [*SERVE, *options],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+def jobs(address: str) -> int:
+    """How many jobs the service has."""
+
+    async def ask() -> int:
+        async with connect(address) as channel:
+            stub = JobServiceStub(channel)
+            return len((await stub.ListJobs(pb.ListJobsRequest(), timeout=DEADLINE)).jobs)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signals) -> None:
+    with started(tmp_path, "--output", "json") as process:
+        entry = ready(process)
+        assert jobs(entry["address"]) == 0
+        assert Path(entry["state"]).samefile(tmp_path / "state")
+
+        process.send_signal(number)
+        out, err = process.communicate(timeout=DEADLINE)
+
+    assert process.returncode == 0, err
+    assert (out, err) == ("", "")
+    assert not (tmp_path / "state" / "service.json").exists()
+
+
+def test_one_line_says_where_it_serves(tmp_path: Path) -> None:
+    with started(tmp_path, "--log-level", "info") as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.terminate()
+        _, err = process.communicate(timeout=DEADLINE)
+
+    address = line.split()[3]
+    assert line.startswith(f"dbp serves at {address} (state in ")
+    assert parse_address(address)[0] == "127.0.0.1"
+    assert "INFO dbp.service: shutting down; training goes on" in err
+
+
+def test_a_port_in_use_is_refused_in_one_message(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        text = refusal(tmp_path, "--state", "state", "--port", str(port))
+
+    assert text.count("\n") == 1
+    assert text.startswith(f"error: 127.0.0.1:{port}: Address already in use; ")
+    assert "--port" in text
+
+
+def test_a_state_folder_in_use_names_its_holder(tmp_path: Path) -> None:
+    with started(tmp_path, "--output", "json") as process:
+        address = ready(process)["address"]
+        text = refusal(tmp_path, "--state", "state", "--port", "0")
+
+    assert text.count("\n") == 1
+    assert f"in use by another service (pid {process.pid} at {address})" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--host", "0.0.0.0"], "can be reached from other machines, which takes TLS"),
+        (["--state", "file"], "cannot be the state folder"),
+        (["--state", "open"], "chmod 700"),
+        (["--data-root", "nowhere"], "'nowhere' does not exist"),
+        (["--port", "65536"], "65536 is not in the range"),
+        (["--slots", "0"], "0 is not in the range"),
+        (["--log-level", "loud"], "'loud' is not one of"),
+        (["job.toml"], "unexpected extra argument"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path: Path, options: list[str], text: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "open").mkdir(mode=0o755)
+
+    answer = refusal(tmp_path, "--port", "0", "--state", "state", *options)
+
+    assert text in answer
+    assert "Traceback" not in answer
+
+
+def test_a_killed_service_leaves_its_folder_to_the_next(tmp_path: Path) -> None:
+    with started(tmp_path, "--output", "json") as process:
+        ready(process)
+        process.kill()
+        process.wait(DEADLINE)
+
+    with started(tmp_path, "--output", "json") as process:
+        assert jobs(ready(process)["address"]) == 0
+
+
+def test_the_help_shows_how_to_go_on(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*SERVE, "--help"], env=environment(), capture_output=True, text=True, timeout=DEADLINE
+    )
+
+    assert done.returncode == 0
+    assert "dbp submit job.toml --workers 2 --watch" in done.stdout
+    assert "5327" in done.stdout
+    for option in ("--host", "--state", "--slots", "--data-root", "--log-level", "--output"):
+        assert option in done.stdout
