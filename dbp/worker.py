@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
-from dbp.launching import detect, set_thread_counts
+from dbp.launching import detect, oversubscription, set_thread_counts
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.validate import ResolvedSpec
@@ -47,6 +47,9 @@ def main(arguments: list[str]) -> int:
         from dbp.rpc.reporter import Reporter
 
         reporter = Reporter.start(folder)
+        crowded = None if place is None else oversubscription(place.local_size)
+        if crowded:
+            sys.stderr.write(f"note: {crowded}\n")
     return _run(launch, rank, reporter)
 
 
