@@ -91,7 +91,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Returns jobs, newest first, a page at a time.
+        """Returns jobs, newest first, a page at a time. Errors: INVALID_ARGUMENT for a negative
+        page_size or a page_token that no answer held.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,7 +100,8 @@ class JobServiceServicer(object):
 
     def CancelJob(self, request, context):
         """Asks a job to stop: at the next step, then by force after the grace period. Also while
-        queued. Repeating it changes nothing; a job that has ended stays as it is.
+        queued. Repeating it changes nothing; a job that has ended stays as it is. Errors:
+        NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,14 +110,16 @@ class JobServiceServicer(object):
     def WatchJobs(self, request, context):
         """Sends a snapshot, then every change, in order, without gaps in states. Ends with an
         explicit end message; a stream that ends without one was cut: watch again with the last
-        resume_token.
+        resume_token. Errors: NOT_FOUND; OUT_OF_RANGE when the token's events are no longer kept:
+        watch again without it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamLogs(self, request, context):
-        """Sends the log of a job's newest attempt as lines; follows it while the job lives.
+        """Sends the log of one attempt as lines; follows it while the job lives. Errors: NOT_FOUND,
+        also for an attempt that never was.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,14 +69,15 @@ class ParameterServiceServicer(object):
 
     def GetParameters(self, request, context):
         """Returns small parameters at once (up to 3 MiB; else FAILED_PRECONDITION naming
-        StreamParameters).
+        StreamParameters). Errors as above, and DATA_LOSS when the stored bytes are damaged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamParameters(self, request, context):
-        """Returns parameters of any size: a header, chunks, a trailer.
+        """Returns parameters of any size: a header, chunks, a trailer. Errors as above;
+        UNAVAILABLE when the service shuts down during a wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
