@@ -55,7 +55,7 @@ class Dense(Layer):
     ) -> tuple[Array, Backward]:
         """See Layer."""
         weight = parameters["weight"]
-        rows = x.reshape(len(x), -1)
+        rows = x.reshape(len(x), math.prod(x.shape[1:]))  # -1 fails on an empty batch
         y = workspace.array("y", (len(x), self.units))
         np.matmul(rows, weight.T, out=y)
         if self.bias:

@@ -41,14 +41,13 @@ class Model:
         self._names: list[tuple[str, ...]] = []
         shape = input_shape
         for position, layer in enumerate(self.layers):
-            own = layer.parameter_shapes(shape)
-            self.parameter_shapes |= {f"{position}.{name}": own[name] for name in own}
-            self._names.append(tuple(own))
             try:
-                shape = layer.output_shape(shape)
+                own, shape = layer.parameter_shapes(shape), layer.output_shape(shape)
             except ValueError as error:
                 kind = type(layer).__name__.lower()
                 raise ValueError(f"layers[{position}] ({kind}): {error}") from error
+            self.parameter_shapes |= {f"{position}.{name}": own[name] for name in own}
+            self._names.append(tuple(own))
         self.output_shape = shape
         loss.check_output(shape)
         self.metric_sizes = tuple(metric.size(shape) for metric in self.metrics)

@@ -45,12 +45,10 @@ class SoftmaxCrossEntropy(Loss):
         with_gradient: bool = True,
     ) -> tuple[float, Array | None]:
         """See Loss; prediction: (batch, classes) logits, target: (batch,) integers."""
-        batch = len(prediction)
-        if batch == 0:
-            return 0.0, workspace.array("gradient", prediction.shape)
-        rows = np.arange(batch)
+        rows = np.arange(len(prediction))
         p = workspace.array("gradient", prediction.shape)
-        np.subtract(prediction, prediction.max(axis=1, keepdims=True), out=p)
+        largest = prediction.max(axis=1, keepdims=True, initial=-np.inf)
+        np.subtract(prediction, largest, out=p)
         shifted = p[rows, target]
         np.exp(p, out=p)
         total = p.sum(axis=1, keepdims=True)

@@ -8,19 +8,25 @@ import numpy as np
 
 from dbp.optim.optimizer import Vector
 
-BLOCK = 32_768
+BLOCK = 8_192  # OpenBLAS shares a dot product among threads above 10,000 elements
 
 
 def global_norm(gradient: Vector) -> float:
     """Euclidean norm of the whole vector.
 
     Squares are summed block by block in a fixed order, and the blocks in float64, so that
-    the figure depends on the vector's bits alone.
+    the figure depends on the vector's bits alone, and not on how many threads a rank has.
+    A block of float32 whose squares overflow is squared in float64.
     """
     total = 0.0
-    for start in range(0, gradient.size, BLOCK):
-        block = gradient[start : start + BLOCK]
-        total += float(np.dot(block, block))
+    with np.errstate(over="ignore"):
+        for start in range(0, gradient.size, BLOCK):
+            block = gradient[start : start + BLOCK]
+            squares = float(np.dot(block, block))
+            if math.isinf(squares):
+                wide = block.astype(np.float64)
+                squares = float(np.dot(wide, wide))
+            total += squares
     return math.sqrt(total)
 
 

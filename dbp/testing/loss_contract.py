@@ -1,0 +1,100 @@
+"""The contract of a loss as a check."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dbp.nn.layer import Array, Shape
+from dbp.nn.loss import Loss
+from dbp.random import keyed_generator
+from dbp.registry import kinds
+from dbp.testing.judgement import (
+    BATCH,
+    ROUNDING,
+    TOLERANCE,
+    central_differences,
+    draw_targets,
+    require,
+    require_close,
+    require_same,
+    require_shape,
+    training_workspace,
+)
+
+
+def check_loss(loss: Loss, output_shape: Shape) -> None:
+    """Check a loss on outputs of ``output_shape``; targets of values lie in (0, 1).
+
+    The gradient by central differences with and without sample weights, sums over rows,
+    the same sum without a gradient, an empty batch, and the same bits again.
+    """
+    loss.check_output(output_shape)
+    rng = keyed_generator(0, "check_loss")
+    prediction = rng.standard_normal((BATCH, *output_shape))
+    target = draw_targets(loss.target_kind(), output_shape, rng)
+    for kind in loss.default_metrics():
+        require(kind in kinds("metrics"), f"the default metric {kind!r} is not installed")
+    for weight in (None, np.array([0.5, 2.0, 0.0, 1.0, 3.0])):
+        _check_loss_sums(loss, prediction, target, weight)
+    ones = np.ones(BATCH)
+    plain, _ = loss.evaluate(prediction, target, None, training_workspace(np.float64))
+    unit, _ = loss.evaluate(prediction, target, ones, training_workspace(np.float64))
+    require_close(unit, plain, "the sum with weights of one", ROUNDING)
+    require_shape(loss.activate(prediction), prediction.shape, "activate's answer")
+    require_shape(loss.activate(prediction[:0]), (0, *output_shape), "activate's, if empty,")
+    single = prediction.astype(np.float32)
+    small = target if loss.target_kind() == "class" else target.astype(np.float32)
+    _, gradient = loss.evaluate(single, small, None, training_workspace(np.float32))
+    require(
+        gradient is not None and gradient.dtype == np.float32,
+        "the gradient by a float32 output must be float32",
+    )
+
+
+def _check_loss_sums(
+    loss: Loss, prediction: Array, target: Array, weight: Array | None
+) -> None:
+    workspace, fresh = training_workspace(np.float64), training_workspace(np.float64)
+    words = "without weights" if weight is None else "with weights"
+    kept = prediction.copy()
+    total, found = loss.evaluate(prediction, target, weight, workspace)
+    gradient = _gradient(found, prediction.shape).copy()
+    require_same(prediction, kept, "the prediction, after evaluate,")
+
+    def evaluate() -> float:
+        return loss.evaluate(prediction, target, weight, fresh, with_gradient=False)[0]
+
+    expected = central_differences(evaluate, prediction)
+    require_close(gradient, expected, f"the gradient {words}", TOLERANCE)
+    bare, none = loss.evaluate(prediction, target, weight, workspace, with_gradient=False)
+    require(none is None, "without with_gradient the gradient must be None")
+    require(bare == total, f"without a gradient the sum must be {total!r}, got {bare!r}")
+
+    rows = 0.0
+    for row in range(len(prediction)):
+        part = slice(row, row + 1)
+        own = None if weight is None else weight[part]
+        one, found = loss.evaluate(prediction[part], target[part], own, workspace)
+        rows += one
+        shape = prediction[part].shape
+        require_close(
+            _gradient(found, shape), gradient[part], f"row {row}'s gradient", ROUNDING
+        )
+    require_close(total, rows, f"the sum {words}, as that of its rows", ROUNDING)
+
+    own = None if weight is None else weight[:0]
+    empty, found = loss.evaluate(prediction[:0], target[:0], own, workspace)
+    require(empty == 0, f"the sum over an empty batch must be 0, got {empty!r}")
+    _gradient(found, prediction[:0].shape)
+    _, found = loss.evaluate(prediction[:0], target[:0], own, workspace, with_gradient=False)
+    require(found is None, "without with_gradient an empty batch has no gradient either")
+    again, found = loss.evaluate(prediction, target, weight, workspace)
+    require(again == total, f"the sum, computed again, must be {total!r}, got {again!r}")
+    require_same(_gradient(found, prediction.shape), gradient, "the gradient, computed again")
+
+
+def _gradient(found: Array | None, shape: Shape) -> Array:
+    if found is None:
+        raise AssertionError("evaluate must return a gradient unless told otherwise")
+    require_shape(found, shape, "the gradient")
+    return found
