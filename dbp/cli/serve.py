@@ -61,7 +61,7 @@ def serve(
     import platformdirs
 
     from dbp.control.config import ManagerConfig
-    from dbp.launching import usable_cores
+    from dbp.launching import oversubscription, usable_cores
     from dbp.service.server import ServerConfig
     from dbp.service.server import serve as run
 
@@ -69,6 +69,9 @@ def serve(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     folder = (state or platformdirs.user_state_path("dbp")).absolute()
+    crowded = oversubscription(slots) if slots else None
+    if crowded:
+        click.echo(f"note: with all slots taken, {crowded}", err=True)
     config = ServerConfig(
         host=host,
         port=port,
