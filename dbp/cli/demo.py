@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import click
+import psutil
 
 from dbp.errors import TrainingFailed
 
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     from dbp.job.state import Job
 
 LEAST_ACCURACY: Final = 0.96
-START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 15.0
-ASK_AFTER_STEPS: Final = 0.3  # of the run, so that there is something to see
+ASK_AFTER_STEPS: Final = 0.1  # of the run, so that there is something to see
+FIRST_VERSION_SECONDS: Final = 20
+TERMINATED: Final = 128 + signal.SIGTERM
 
 
 @click.command()
@@ -43,12 +45,13 @@ def demo(workers: int) -> None:
     from dbp.client.client import Client
 
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, _terminated)  # to be left like a Ctrl-C, cleaning up
     with tempfile.TemporaryDirectory(prefix="dbp-demo-") as folder:
-        with _service(Path(folder) / "state", workers) as address:
+        with _nothing_left(folder), _service(Path(folder) / "state", workers) as address:
             click.echo(f"1. control service    {address}")
-            with Client(address) as client:
+            with Client(address, patience=STOP_SECONDS) as client:
                 Demo(client, address).run(workers)
-        _check_gone(address, folder)
+        _check_closed(address)
     click.echo(
         f"6. stopped            the service; no process, no port, no file is left "
         f"({time.monotonic() - began:.1f} s in all)"
@@ -93,7 +96,7 @@ class Demo:
 
     def _ask(self, job: JobHandle) -> None:
         """Have another process show the parameters, and be sure that the job is running."""
-        shown = self._dbp("params", job.id)
+        shown = self._dbp("params", job.id, "--wait", str(FIRST_VERSION_SECONDS))
         state = job.get().state
         if state != "RUNNING":
             return
@@ -149,6 +152,8 @@ def _service(state: Path, workers: int) -> Iterator[str]:
             try:
                 yield address
             finally:
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)  # nothing is cleaned up by half
                 _end_jobs(address)
         finally:
             process.send_signal(signal.SIGTERM)
@@ -186,24 +191,32 @@ def _failure(job: JobHandle, ended: Job) -> str:
     return ending_text(ended) + "".join(f"\n  {line}" for line in job.logs())
 
 
-def _check_gone(address: str, folder: str) -> None:
-    """The port must be free, and no process that knows the demo's folder may be left."""
+def _check_closed(address: str) -> None:
     host, port = address.rsplit(":", 1)
     with socket.socket() as probe:
         probe.settimeout(1.0)
         if probe.connect_ex((host, int(port))) == 0:
             raise TrainingFailed(f"something still listens at {address}")
-    deadline = time.monotonic() + STOP_SECONDS
-    while left := _processes_of(folder):
-        if time.monotonic() > deadline:
-            raise TrainingFailed(f"still there: {', '.join(left)}")
-        time.sleep(0.05)
 
 
-def _processes_of(folder: str) -> list[str]:
+@contextlib.contextmanager
+def _nothing_left(folder: str) -> Iterator[None]:
+    """No process that knows the demo's folder may be left: named, and ended, if there is."""
+    try:
+        yield
+    finally:
+        deadline = time.monotonic() + STOP_SECONDS
+        while (left := _processes_of(folder)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+    if left:
+        raise TrainingFailed(f"still there, and ended by force: {', '.join(map(str, left))}")
+
+
+def _processes_of(folder: str) -> list[psutil.Process]:
     """Processes with the folder in their command or environment, this one apart."""
-    import psutil
-
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -211,5 +224,9 @@ def _processes_of(folder: str) -> list[str]:
                 continue
             words = [*process.cmdline(), *process.environ().values()]
             if any(folder in word for word in words):
-                found.append(str(process))
+                found.append(process)
     return found
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise SystemExit(TERMINATED)

@@ -47,17 +47,21 @@ def submit(
     """Ask the service for the job in SPEC, a .toml or .json file. Prints its id.
 
     Once the id is printed no crash of the service loses the job.
+
+    \b
+    Examples:
+      dbp submit job.toml --workers 2 --watch
+      JOB=$(dbp submit job.toml) && dbp watch $JOB
     """
     from dbp.client.client import Client
-    from dbp.job.load import located
 
     with Client(service) as client:
-        with located(spec):
-            job = client.submit(
-                spec, workers=workers, request_id=request_id, validate_only=check
-            )
+        job = client.submit(spec, workers=workers, request_id=request_id, validate_only=check)
         if check:
-            click.echo(f"{spec}: valid")
+            if output == "json":
+                echo_json({"spec": str(spec), "valid": True})
+            else:
+                click.echo(f"{spec}: valid")
             return
         if output == "json":
             echo_json(job_content(job.get()))
@@ -73,7 +77,13 @@ def submit(
 @service_option
 @output_option
 def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first.
+
+    \b
+    Examples:
+      dbp jobs
+      dbp jobs --state running --state queued --output json
+    """
     import itertools
 
     from dbp.client.client import Client
@@ -96,7 +106,15 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
 @service_option
 @output_option
 def show(job: str, service: str, output: str) -> None:
-    """Show JOB: where it stands, why it waits, how it failed."""
+    """Show JOB: where it stands, why it waits, how it failed.
+
+    JOB is an id, or as much of its beginning as no other job shares; so it is everywhere.
+
+    \b
+    Examples:
+      dbp show digits-7k2m9q
+      dbp show digits-7 --output json
+    """
     from dbp.client.client import Client
 
     with Client(service) as client:
@@ -114,7 +132,13 @@ def show(job: str, service: str, output: str) -> None:
 def watch(job: str, service: str, output: str) -> None:
     """Follow JOB until it has ended; Ctrl-C leaves it running.
 
+    Shown are epoch, step, loss, validation accuracy, samples a second and the time to go.
     The exit code is 0 if it succeeded, 1 if it failed, 75 if it was cancelled.
+
+    \b
+    Examples:
+      dbp watch digits-7k2m9q
+      dbp watch digits-7k2m9q --output json
     """
     from dbp.client.client import Client
 
@@ -127,13 +151,23 @@ def watch(job: str, service: str, output: str) -> None:
 @click.option("--follow", "-f", is_flag=True, help="Go on until the job has ended.")
 @click.option("--attempt", type=click.IntRange(1), help="Which launch.  [default: newest]")
 @service_option
-def logs(job: str, follow: bool, attempt: int | None, service: str) -> None:
-    """Print what JOB's processes have written."""
+@output_option
+def logs(job: str, follow: bool, attempt: int | None, service: str, output: str) -> None:
+    """Print what JOB's processes have written.
+
+    \b
+    Examples:
+      dbp logs digits-7k2m9q
+      dbp logs digits-7k2m9q --follow
+    """
     from dbp.client.client import Client
 
     with Client(service) as client:
         for line in client.job(job).logs(follow=follow, attempt=attempt or 0):
-            click.echo(line)
+            if output == "json":
+                echo_json({"line": line})
+            else:
+                click.echo(line)
 
 
 @click.command()
@@ -146,7 +180,14 @@ def logs(job: str, follow: bool, attempt: int | None, service: str) -> None:
 @service_option
 @output_option
 def cancel(job: str, force: bool, grace: float | None, service: str, output: str) -> None:
-    """Ask JOB to stop at its next step; its parameters stay readable."""
+    """Ask JOB to stop at its next step; its parameters stay readable.
+
+    \b
+    Examples:
+      dbp cancel digits-7k2m9q
+      dbp cancel digits-7k2m9q --grace 60
+      dbp cancel digits-7k2m9q --force
+    """
     from dbp.client.client import Client
 
     with Client(service) as client:

@@ -121,23 +121,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # whoever read our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except DbpError as error:
-        _tell(error, as_json=_wants_json(given))
-        sys.exit(exit_code(error))
     except Exception as error:
-        if os.environ.get("DBP_DEBUG"):
-            raise
-        text = f"{type(error).__name__}: {error}"
-        click.echo(f"error: unexpected {text} (DBP_DEBUG=1 shows where)", err=True)
-        sys.exit(1)
+        sys.exit(_tell(error, as_json=_wants_json(given)))
 
 
 def exit_code(error: DbpError) -> int:
@@ -145,17 +135,30 @@ def exit_code(error: DbpError) -> int:
     return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
 
 
-def _tell(error: DbpError, *, as_json: bool) -> None:
-    if not as_json:
-        click.echo(f"error: {error}", err=True)
-        return
+def _tell(error: Exception, *, as_json: bool) -> int:
+    """Say on stderr what went wrong; returns the exit code."""
     content: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
-    if isinstance(error, InvalidSpec):
-        content["violations"] = [
-            {"path": v.path, "message": v.message, "line": v.line or None}
-            for v in error.violations
-        ]
-    click.echo(json.dumps({"error": content}), err=True)
+    if isinstance(error, click.ClickException):
+        content["message"], code = error.format_message(), error.exit_code
+        if not as_json:
+            error.show()  # with the command's usage
+            return code
+    elif isinstance(error, DbpError):
+        code = exit_code(error)
+        if isinstance(error, InvalidSpec):
+            content["violations"] = [
+                {"path": v.path, "message": v.message, "line": v.line or None}
+                for v in error.violations
+            ]
+    elif os.environ.get("DBP_DEBUG"):
+        raise error
+    else:
+        code = 1
+        kind = content["kind"]
+        content["message"] = f"unexpected {kind}: {error} (DBP_DEBUG=1 shows where)"
+    text = json.dumps({"error": content}, ensure_ascii=False)
+    click.echo(text if as_json else f"error: {content['message']}", err=True)
+    return code
 
 
 def _wants_json(arguments: list[str]) -> bool:

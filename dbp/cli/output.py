@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
     from dbp.job.state import Job, ProgressReport, Version
@@ -30,8 +35,27 @@ output_option = click.option(
 
 
 def echo_json(content: Any) -> None:
-    """One JSON value on a line of its own."""
-    click.echo(json.dumps(content, ensure_ascii=False))
+    """One JSON value on a line of its own; a figure that is no number is null."""
+    click.echo(json.dumps(_finite(content), ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say which file could not be written, and why: InvalidInput."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def time_text(seconds: float | None) -> str:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dbp.cli.output import echo_json, output_option, service_option, table, version_content
+from dbp.cli.output import (
+    echo_json,
+    output_option,
+    service_option,
+    table,
+    version_content,
+    writing,
+)
 
 if TYPE_CHECKING:
     from dbp.client.parameter_set import ParameterSet
@@ -46,8 +53,8 @@ def params(
       dbp params digits-7k2m9q --tensor '*.bias'
       dbp params digits-7k2m9q -o weights.safetensors
     """
-    from dbp.client.async_client import write_whole
     from dbp.client.client import Client
+    from dbp.client.download import write_whole
 
     with Client(service) as client, _bytes_bar() as on_bytes:
         handle = client.job(job)
@@ -55,7 +62,8 @@ def params(
         if found is None:  # not without newer_than
             raise click.ClickException("the service sent no parameters")
     if file is not None:
-        write_whole(file, found.content)
+        with writing(file):
+            write_whole(file, found.content)
     if output == "json":
         echo_json({"job": handle.id, **version_content(found.version), "tensors": _rows(found)})
         return

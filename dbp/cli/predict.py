@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from dbp.cli.output import echo_json, output_option, service_option
+from dbp.cli.output import echo_json, output_option, service_option, writing
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -48,8 +48,12 @@ def predict(
     model = _load(source, service)[0]
     found = answers(model, read_inputs(inputs, model.model.input_shape), proba=proba)
     if file is not None:
-        write_answers(file, found)
-        click.echo(f"written to {file} ({len(found):,} rows)")
+        with writing(file):
+            write_answers(file, found)
+        if output == "json":
+            echo_json({"file": str(file), "rows": len(found)})
+        else:
+            click.echo(f"written to {file} ({len(found):,} rows)")
     elif output == "json":
         echo_json(found.tolist())
     else:
@@ -94,7 +98,7 @@ def _load(source: str, service: str) -> tuple[SavedModel, Mapping[str, Any] | No
     """The model in a file, or a job's newest one with the job's spec."""
     from dbp.train.saved import SavedModel
 
-    if Path(source).suffix == ".safetensors" or Path(source).exists():
+    if Path(source).suffix == ".safetensors" or Path(source).is_file():
         return SavedModel.load(source), None
 
     from dbp.client.client import Client

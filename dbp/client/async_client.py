@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import copy
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar, final
+from typing import Any, Final, Self, final
 
 import grpc
 
-from dbp.client.download import OnBytes, receive
+from dbp.client.download import OnBytes, receive, write_whole
 from dbp.client.parameter_set import ParameterSet, parameter_set
 from dbp.client.streams import JobUpdate, logs, watch
-from dbp.errors import InvalidInput, NotFound, WrongState
-from dbp.job.load import decode, encode, load_file
+from dbp.errors import InvalidInput, NotFound, Unavailable
+from dbp.job.files import expand_files
+from dbp.job.load import decode, encode, load_file, located
 from dbp.job.spec import JobSpec
 from dbp.job.state import Job, State
 from dbp.job.validate import resolve
 from dbp.rpc.channel import DEFAULT_ADDRESS, connect
-from dbp.rpc.convert import job_from_proto, job_name, state_to_proto
+from dbp.rpc.convert import JOB_PREFIX, job_from_proto, job_name, state_to_proto
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.status import error_from_rpc
 from dbp.v1 import job_service_pb2 as jobs_pb
@@ -27,11 +31,10 @@ from dbp.v1 import parameter_service_pb2 as parameters_pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
 
-T = TypeVar("T")
-
 UNARY_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 60.0
 PAGE_SIZE: Final = 200
+SHOWN_IDS: Final = 5
 
 Spec = str | os.PathLike[str] | Mapping[str, Any] | JobSpec
 
@@ -74,30 +77,36 @@ class AsyncClient:
     ) -> AsyncJobHandle:
         """Ask for a job: a spec file, a document or a JobSpec. It is durable on return.
 
-        Everything that can be judged here is, before the service is asked. The request id
-        (a fresh one, if none is given) makes a retry safe.
+        Everything that can be judged here is, before the service is asked; file names are
+        relative to the spec file's folder, or else to the current one. The request id (a
+        fresh one, if none is given) makes a retry safe.
         """
-        request = jobs_pb.CreateJobRequest(
-            spec=spec_to_proto(encode(_checked(spec))),
-            workers=workers,
-            request_id=request_id or str(uuid.uuid4()),
-            validate_only=validate_only,
-        )
-        answer = await self._unary(self._jobs.CreateJob, request)
-        job = job_from_proto(answer.job)
-        return AsyncJobHandle(self, job.id)
+        loaded = _loaded(spec)
+        with _named(spec):
+            resolve(loaded)
+            request = jobs_pb.CreateJobRequest(
+                spec=spec_to_proto(encode(loaded)),
+                workers=workers,
+                request_id=request_id or str(uuid.uuid4()),
+                validate_only=validate_only,
+            )
+            answer = await self._unary(self._jobs.CreateJob, request)
+        return AsyncJobHandle(self, job_from_proto(answer.job).id)
 
     async def job(self, job_id: str) -> AsyncJobHandle:
-        """The job with this id, resource name, or unique beginning of an id; NotFound."""
-        wanted = job_id.removeprefix("jobs/")
+        """The job with this id, resource name, or unique beginning of an id; NotFound.
+
+        InvalidInput: several ids begin so; they are listed.
+        """
+        wanted = job_id.removeprefix(JOB_PREFIX)
         try:
             await self.get(wanted)
         except NotFound:
             found = [job.id async for job in self.jobs() if job.id.startswith(wanted)]
             if len(found) > 1:
-                shown = ", ".join(found[:5])
+                shown = ", ".join(found[:SHOWN_IDS]) + (", ..." * (len(found) > SHOWN_IDS))
                 raise InvalidInput(f"{wanted!r} begins several jobs: {shown}") from None
-            if not found or not wanted:
+            if not found:
                 raise
             wanted = found[0]
         return AsyncJobHandle(self, wanted)
@@ -107,7 +116,7 @@ class AsyncClient:
         request = jobs_pb.GetJobRequest(name=job_name(job_id))
         return job_from_proto((await self._unary(self._jobs.GetJob, request)).job)
 
-    async def jobs(self, *states: State) -> AsyncIterator[Job]:
+    async def jobs(self, *states: State) -> AsyncGenerator[Job, None]:
         """Jobs, newest first; only those in the given states, if any are given."""
         request = jobs_pb.ListJobsRequest(
             states=[state_to_proto(state) for state in states], page_size=PAGE_SIZE
@@ -129,19 +138,19 @@ class AsyncClient:
             request.grace_period.FromMilliseconds(round(grace_seconds * 1000))
         return job_from_proto((await self._unary(self._jobs.CancelJob, request)).job)
 
-    def watch(self, job_id: str = "") -> AsyncIterator[JobUpdate]:
+    def watch(self, job_id: str = "") -> AsyncGenerator[JobUpdate, None]:
         """Updates of one job until it has ended, or of all jobs for ever."""
         name = job_name(job_id) if job_id else ""
-        return watch(lambda: self._jobs, name, patience=self.patience)
+        return watch(self._jobs, name, patience=self.patience)
 
     def logs(
         self, job_id: str, *, follow: bool = False, attempt: int = 0
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Lines of an attempt's log (0: the newest), as they come if ``follow``."""
         request = jobs_pb.StreamLogsRequest(
             name=job_name(job_id), follow=follow, attempt=attempt
         )
-        return logs(lambda: self._jobs, request, patience=self.patience)
+        return logs(self._jobs, request, patience=self.patience)
 
     async def parameters(
         self,
@@ -167,9 +176,12 @@ class AsyncClient:
             request.wait.FromMilliseconds(round(wait * 1000))
         call = self._parameters.StreamParameters(request)
         try:
-            found, content = await receive(call, on_bytes)
+            whole = not request.selector.tensors
+            found, content = await receive(call, whole=whole, on_bytes=on_bytes)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
+        finally:
+            call.cancel()
         return None if content is None else parameter_set(found, content)
 
     async def _unary(self, method: Any, request: Any) -> Any:
@@ -193,15 +205,16 @@ class AsyncJobHandle:
 
     async def wait(self) -> Job:
         """Return the job once it has ended."""
-        async for _ in self.watch():
-            pass
-        return await self.get()
+        job: Job | None = None
+        async for update in self.watch():
+            job = update.job or job
+        return job if job is not None and job.state.terminal else await self.get()
 
-    def watch(self) -> AsyncIterator[JobUpdate]:
+    def watch(self) -> AsyncGenerator[JobUpdate, None]:
         """Every change and the newest progress, until the job has ended."""
         return self._client.watch(self.id)
 
-    def logs(self, *, follow: bool = False, attempt: int = 0) -> AsyncIterator[str]:
+    def logs(self, *, follow: bool = False, attempt: int = 0) -> AsyncGenerator[str, None]:
         """Lines of its log."""
         return self._client.logs(self.id, follow=follow, attempt=attempt)
 
@@ -227,29 +240,33 @@ class AsyncJobHandle:
             on_bytes=on_bytes,
         )
 
-    async def download(self, path: str | os.PathLike[str], *patterns: str) -> ParameterSet:
-        """Write its newest parameters as a safetensors file; the file appears whole."""
-        found = await self.parameters(*patterns)
-        if found is None:
-            raise WrongState(f"job {self.id}: no parameters are published yet")
-        write_whole(Path(path), found.content)
+    async def download(
+        self,
+        path: str | os.PathLike[str],
+        *patterns: str,
+        version: int = 0,
+        on_bytes: OnBytes | None = None,
+    ) -> ParameterSet:
+        """Write its parameters as a safetensors file; the file appears whole.
+
+        ``on_bytes`` is told (bytes received, bytes in all). OSError: cannot be written.
+        """
+        found = await self.parameters(*patterns, version=version, on_bytes=on_bytes)
+        if found is None:  # a service says so only where newer_than was asked for
+            raise Unavailable(f"job {self.id}: the service sent no parameters; ask again")
+        await asyncio.to_thread(write_whole, Path(path), found.content)
         return found
 
 
-def write_whole(path: Path, content: memoryview) -> None:
-    """Write a file that is never seen in part."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _loaded(spec: Spec) -> JobSpec:
+    if isinstance(spec, str | os.PathLike):
+        return load_file(spec)
+    document = encode(spec) if isinstance(spec, JobSpec) else copy.deepcopy(dict(spec))
+    return decode(document, "", expand_files(document, Path.cwd(), os.environ))
 
 
-def _checked(spec: Spec) -> JobSpec:
-    if isinstance(spec, Mapping):
-        spec = decode(spec)
-    elif not isinstance(spec, JobSpec):
-        spec = load_file(spec)
-    resolve(spec)
-    return spec
+def _named(spec: Spec) -> contextlib.AbstractContextManager[None]:
+    """Errors in a spec file name it, and the line; those of the service too."""
+    if isinstance(spec, str | os.PathLike):
+        return located(spec)
+    return contextlib.nullcontext()

@@ -2,80 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any, Self, TypeVar, final
+from collections.abc import Iterator
+from typing import Any, Self, final
 
 from dbp.client.async_client import AsyncClient, AsyncJobHandle, Spec
 from dbp.client.download import OnBytes
+from dbp.client.loop_thread import LoopThread
 from dbp.client.parameter_set import ParameterSet
 from dbp.client.streams import JobUpdate
 from dbp.job.state import Job, State
 from dbp.rpc.channel import DEFAULT_ADDRESS
-
-T = TypeVar("T")
-
-
-@final
-class _Loop:
-    """An event loop on a daemon thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``; an interrupted wait cancels it."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """The items, one by one, as they come; leaving early closes their source."""
-        done = object()
-
-        async def following() -> Any:
-            return await anext(items, done)
-
-        try:
-            while (item := self.run(following())) is not done:
-                yield item
-        finally:
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                self.run(close())
-
-    def close(self) -> None:
-        """End the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 @final
 class Client:
     """A connection to one service; ``with`` closes it. May be used from several threads.
 
-    See ``AsyncClient`` for what the methods do; errors are those of ``dbp.errors``.
+    See ``AsyncClient`` for what the methods do; errors are those of ``dbp.errors``. Closing
+    it ends what other threads still wait for: Unavailable.
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS, **options: Any) -> None:
         """Nothing is sent yet; ``options`` as for AsyncClient. InvalidInput."""
-        self._loop = _Loop()
+        self._loop = LoopThread()
 
         async def make() -> AsyncClient:
             return AsyncClient(address, **options)
 
+        async def nothing() -> None:
+            pass
+
         try:
             self._client = self._loop.run(make())
         except BaseException:
-            self._loop.close()
+            self._loop.close(nothing())
             raise
 
     def __enter__(self) -> Self:
@@ -84,21 +45,35 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._loop.run(self._client.close())
-        self._loop.close()
+    @property
+    def address(self) -> str:
+        """HOST:PORT of the service."""
+        return self._client.address
 
-    def submit(self, spec: Spec, **options: Any) -> JobHandle:
-        """Ask for a job; options: workers, request_id, validate_only."""
-        return JobHandle(self._loop, self._loop.run(self._client.submit(spec, **options)))
+    def close(self) -> None:
+        """Let go of the connection; may be repeated."""
+        self._loop.close(self._client.close())
+
+    def submit(
+        self,
+        spec: Spec,
+        *,
+        workers: int = 1,
+        request_id: str | None = None,
+        validate_only: bool = False,
+    ) -> JobHandle:
+        """Ask for a job: a spec file, a document or a JobSpec. It is durable on return."""
+        work = self._client.submit(
+            spec, workers=workers, request_id=request_id, validate_only=validate_only
+        )
+        return JobHandle(self._loop, self._loop.run(work))
 
     def job(self, job_id: str) -> JobHandle:
         """The job with this id, or whose id alone begins so; NotFound."""
         return JobHandle(self._loop, self._loop.run(self._client.job(job_id)))
 
     def jobs(self, *states: State) -> Iterator[Job]:
-        """Jobs, newest first."""
+        """Jobs, newest first; only those in the given states, if any are given."""
         return self._loop.iterate(self._client.jobs(*states))
 
     def watch(self) -> Iterator[JobUpdate]:
@@ -110,7 +85,7 @@ class Client:
 class JobHandle:
     """One job of a service; see ``AsyncJobHandle`` for what the methods do."""
 
-    def __init__(self, loop: _Loop, handle: AsyncJobHandle) -> None:
+    def __init__(self, loop: LoopThread, handle: AsyncJobHandle) -> None:
         self._loop = loop
         self._handle = handle
         self.id = handle.id
@@ -143,17 +118,22 @@ class JobHandle:
         wait: float | None = None,
         on_bytes: OnBytes | None = None,
     ) -> ParameterSet | None:
-        """Its parameters as arrays; None if nothing is newer than ``newer_than``."""
-        return self._loop.run(
-            self._handle.parameters(
-                *patterns,
-                version=version,
-                newer_than=newer_than,
-                wait=wait,
-                on_bytes=on_bytes,
-            )
-        )
+        """Its parameters as arrays; None if nothing is newer than ``newer_than``.
 
-    def download(self, path: str | os.PathLike[str], *patterns: str) -> ParameterSet:
-        """Write its newest parameters as a safetensors file."""
-        return self._loop.run(self._handle.download(path, *patterns))
+        ``on_bytes`` is called on the client's own thread.
+        """
+        work = self._handle.parameters(
+            *patterns, version=version, newer_than=newer_than, wait=wait, on_bytes=on_bytes
+        )
+        return self._loop.run(work)
+
+    def download(
+        self,
+        path: str | os.PathLike[str],
+        *patterns: str,
+        version: int = 0,
+        on_bytes: OnBytes | None = None,
+    ) -> ParameterSet:
+        """Write its parameters as a safetensors file; the file appears whole."""
+        work = self._handle.download(path, *patterns, version=version, on_bytes=on_bytes)
+        return self._loop.run(work)

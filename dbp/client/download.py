@@ -1,9 +1,12 @@
-"""Receiving parameters: straight into one buffer, verified before anybody sees them."""
+"""Receiving parameters into one buffer, verified before anybody sees them; whole files."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import uuid
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from dbp.errors import DataLoss, Unavailable
 from dbp.job.state import Version
@@ -15,11 +18,15 @@ OnBytes = Callable[[int, int], None]
 
 
 async def receive(
-    messages: AsyncIterator[pb.StreamParametersResponse], on_bytes: OnBytes | None = None
+    messages: AsyncIterator[pb.StreamParametersResponse],
+    *,
+    whole: bool,
+    on_bytes: OnBytes | None = None,
 ) -> tuple[Version, memoryview | None]:
     """The version and its safetensors bytes; None for the bytes if nothing is newer.
 
-    DataLoss: the bytes are not those that were sent. Unavailable: the stream was cut.
+    ``whole``: all tensors were asked for, so the bytes must be the version's own. DataLoss:
+    they are not those that were sent. Unavailable: the stream was cut.
     """
     version: Version | None = None
     buffer, received, digest = bytearray(), 0, hashlib.sha256()
@@ -39,9 +46,21 @@ async def receive(
                 received += len(data)
                 if on_bytes is not None:
                     on_bytes(received, len(buffer))
-            case "trailer":
-                if received != len(buffer) or digest.hexdigest() != message.trailer.digest:
-                    raise DataLoss("the parameters' digest is not the one that was announced")
-                if version is not None:
-                    return version, memoryview(buffer).toreadonly()
+            case "trailer" if version is not None:
+                announced = version.digest if whole else message.trailer.digest
+                found = digest.hexdigest()
+                if received != len(buffer) or not found == message.trailer.digest == announced:
+                    raise DataLoss(f"version {version.version}: the digest is not {announced}")
+                return version, memoryview(buffer).toreadonly()
     raise Unavailable("the stream of parameters was cut; ask again")
+
+
+def write_whole(path: Path, content: memoryview) -> None:
+    """Write a file that is never seen in part; raises OSError."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -6,9 +6,9 @@ A stream has ended only when it says so; one that just stops was cut.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
@@ -63,15 +63,14 @@ class Patience:
 
 
 async def watch(
-    stub: Callable[[], JobServiceStub], name: str, *, patience: float
-) -> AsyncIterator[JobUpdate]:
+    stub: JobServiceStub, name: str, *, patience: float
+) -> AsyncGenerator[JobUpdate, None]:
     """Updates of a job (all jobs for an empty name) until the stream's explicit end."""
     token, waiting = "", Patience(patience)
     while True:
-        cut = Unavailable("the service has closed the stream")
-        try:
-            call = stub().WatchJobs(pb.WatchJobsRequest(name=name, resume_token=token))
-            async for message in call:
+        stream = _Stream(stub.WatchJobs(pb.WatchJobsRequest(name=name, resume_token=token)))
+        with stream as messages:
+            async for message in messages:
                 waiting.alive()
                 token = message.resume_token
                 if message.WhichOneof("event") == "end":
@@ -81,23 +80,18 @@ async def watch(
                 update = _update(message)
                 if update is not None:
                     yield update
-        except grpc.aio.AioRpcError as rpc_error:
-            error = error_from_rpc(rpc_error)
-            if not isinstance(error, Unavailable):
-                raise error from rpc_error
-            cut = error
-        await waiting.again(cut)
+        await waiting.again(stream.cut)
 
 
 async def logs(
-    stub: Callable[[], JobServiceStub], request: pb.StreamLogsRequest, *, patience: float
-) -> AsyncIterator[str]:
+    stub: JobServiceStub, request: pb.StreamLogsRequest, *, patience: float
+) -> AsyncGenerator[str, None]:
     """Lines of a log until its explicit end; none twice, none left out."""
     waiting = Patience(patience)
     while True:
-        cut = Unavailable("the service has closed the stream")
-        try:
-            async for message in stub().StreamLogs(request):
+        stream = _Stream(stub.StreamLogs(request))
+        with stream as messages:
+            async for message in messages:
                 waiting.alive()
                 request.offset = message.next_offset
                 for line in message.lines:
@@ -106,12 +100,28 @@ async def logs(
                     if message.end.reason != DRAINING:
                         return
                     break
-        except grpc.aio.AioRpcError as rpc_error:
-            error = error_from_rpc(rpc_error)
-            if not isinstance(error, Unavailable):
-                raise error from rpc_error
-            cut = error
-        await waiting.again(cut)
+        await waiting.again(stream.cut)
+
+
+class _Stream:
+    """A call that ends with its block, however that is left, and takes up why it broke off."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self.cut = Unavailable("the service has closed the stream")
+
+    def __enter__(self) -> Any:
+        return self._call
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        self._call.cancel()
+        if not isinstance(error, grpc.aio.AioRpcError):
+            return False
+        found = error_from_rpc(error)
+        if not isinstance(found, Unavailable):
+            raise found from error
+        self.cut = found
+        return True
 
 
 def _update(message: pb.WatchJobsResponse) -> JobUpdate | None:

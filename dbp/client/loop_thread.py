@@ -1,0 +1,114 @@
+"""An event loop on a thread of its own, for callers that have none. It knows no service."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from typing import Any, TypeVar, final
+
+from dbp.errors import Unavailable
+
+T = TypeVar("T")
+
+
+@final
+class LoopThread:
+    """Runs coroutines for any number of threads, until it is closed."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._tasks: set[asyncio.Task[Any]] = set()  # touched on the loop's thread only
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="dbp-client", daemon=True
+        )
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of ``work``; an interrupted wait cancels it. Unavailable once closed."""
+        future = self._start(work)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise Unavailable("the client has been closed") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+        """The items, one by one, as they come; leaving early closes their source."""
+        done = object()
+        pending: set[asyncio.Task[Any]] = set()
+
+        async def following() -> Any:
+            task = _current_task()
+            pending.add(task)
+            try:
+                return await anext(items, done)
+            finally:
+                pending.discard(task)
+
+        async def leaving() -> None:
+            for task in list(pending):  # an interrupted wait may not be over yet
+                task.cancel()
+                await asyncio.wait([task])
+            await items.aclose()
+
+        try:
+            while (item := self.run(following())) is not done:
+                yield item
+        finally:
+            # Nobody waits for this: a forgotten iterator may be collected on any thread,
+            # the loop's own among them.
+            with contextlib.suppress(Unavailable):  # closed, and the source with it
+                self._start(leaving())
+
+    def close(self, last: Coroutine[Any, Any, None]) -> None:
+        """Cancel what is under way, run ``last``, end the thread. Again: does nothing."""
+        with self._lock:
+            if self._closed:
+                last.close()
+                return
+            self._closed = True
+            ended = asyncio.run_coroutine_threadsafe(self._end(last), self._loop)
+        try:
+            ended.result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        async def tracked() -> T:
+            task = _current_task()
+            self._tasks.add(task)
+            try:
+                return await work
+            finally:
+                self._tasks.discard(task)
+
+        with self._lock:
+            if not self._closed:
+                return asyncio.run_coroutine_threadsafe(tracked(), self._loop)
+        work.close()
+        raise Unavailable("the client has been closed")
+
+    async def _end(self, last: Coroutine[Any, Any, None]) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._loop.shutdown_asyncgens()
+        await last
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("only a task of the loop may ask for itself")
+    return task
