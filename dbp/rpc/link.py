@@ -26,7 +26,7 @@ from dbp.rpc.channel import connect
 from dbp.rpc.convert import job_name, manifest_to_proto
 from dbp.rpc.outbox import Outbox
 from dbp.rpc.spec_convert import spec_to_proto
-from dbp.rpc.status import error_from_rpc
+from dbp.rpc.status import DETAILS_KEY, error_from_rpc
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 
@@ -96,6 +96,9 @@ class Link:
                 self._snapshots.put_nowait(message["snapshot"])
             elif "outcome" in message:
                 self._outcome_given = True
+                if not self._started.done():  # it ended before its first step
+                    plan = {"world_size": self._config["workers"], "total_steps": 0}
+                    self._started.set_result(plan)
                 # The final parameters come before the word that the run has ended.
                 await self._snapshots.join()
                 self._outbox.add(
@@ -105,18 +108,18 @@ class Link:
 
     async def _register(self) -> bool:
         register = self._config["register"]
-        request = pb.RegisterRunRequest(
-            spec=spec_to_proto(register["document"]),
-            workers=register["workers"],
-            request_id=register["request_id"],
-            host=socket.gethostname(),
-        )
         try:
+            request = pb.RegisterRunRequest(
+                spec=spec_to_proto(register["document"]),
+                workers=register["workers"],
+                request_id=register["request_id"],
+                host=socket.gethostname(),
+            )
             async with connect(self._address()) as channel:
                 answer = await WorkerServiceStub(channel).RegisterRun(request, timeout=10.0)
-        except grpc.aio.AioRpcError as rpc_error:
-            error: DbpError = error_from_rpc(rpc_error)
-            _tell(error=str(error), unavailable=isinstance(error, Unavailable))
+        except (grpc.aio.AioRpcError, DbpError) as error:
+            told = error if isinstance(error, DbpError) else error_from_rpc(error)
+            _tell(error=str(told), unavailable=isinstance(told, Unavailable))
             return False
         self._job = answer.job.name.removeprefix("jobs/")
         self._secret = answer.secret
@@ -141,7 +144,7 @@ class Link:
                 await self._attach()
                 delay = FIRST_RETRY_SECONDS
             except (grpc.aio.AioRpcError, OSError, ValueError) as error:
-                if isinstance(error, grpc.aio.AioRpcError) and error.code() not in TRANSIENT:
+                if isinstance(error, grpc.aio.AioRpcError) and not _is_transient(error):
                     _say(f"the service refused the run's reports: {error.details()}")
                     self._outbox.close()
                     return
@@ -196,7 +199,7 @@ class Link:
         except (OSError, ValueError):
             return False
         except grpc.aio.AioRpcError as error:
-            if error.code() in TRANSIENT:
+            if _is_transient(error):
                 return False
             _say(f"step {snapshot['step']} was not published: {error.details()}")
         return True
@@ -220,6 +223,16 @@ class Link:
             yield pb.PublishParametersRequest(
                 data=os.pread(self._memory_fd, length, start + offset)
             )
+
+
+def _is_transient(error: grpc.aio.AioRpcError) -> bool:
+    """Whether trying again may help. What the service itself refuses carries its details.
+
+    gRPC calls it INTERNAL, too, when a stream is cut while something is being written.
+    """
+    if error.code() is grpc.StatusCode.INTERNAL:
+        return all(key != DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+    return error.code() in TRANSIENT
 
 
 def _progress(report: Mapping[str, Any]) -> pb.AttachRequest:

@@ -73,6 +73,7 @@ class Reporter:
                 "service_file": launch["service_file"],
                 "job": launch["job"],
                 "attempt": launch["attempt"],
+                "workers": launch["workers"],
                 "secret": launch["secret"],
             }
         )
@@ -81,7 +82,7 @@ class Reporter:
     def join(cls, address: str, document: Mapping[str, Any], workers: int) -> Self:
         """Make a job of a run launched by hand; raises what the service or the network says."""
         register = {"document": document, "workers": workers, "request_id": str(uuid.uuid4())}
-        reporter = cls({"address": address, "register": register})
+        reporter = cls({"address": address, "workers": workers, "register": register})
         try:
             reporter.job = reporter._await_registration(address)
         except BaseException:
@@ -197,12 +198,9 @@ class Reporter:
             self._lost()
 
     def _receive(self) -> None:
+        self._flush()
         if not self._alive:
             return
-        if self._backlog:
-            self._flush()
-            if not self._alive:
-                return
         try:
             data = os.read(self._down, 65536)
         except BlockingIOError:

@@ -36,6 +36,9 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
 
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
+        # The newest sequence applied, by job and attempt: a link that lost its answer sends
+        # again what it does not know to be taken.
+        self._applied: dict[tuple[str, int], int] = {}
 
     async def RegisterRun(
         self, request: pb.RegisterRunRequest, context: Context
@@ -85,11 +88,14 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         attachment: Attachment,
         answers: Answers,
     ) -> None:
-        """Apply each report, then acknowledge it: what is acknowledged is durable."""
+        """Apply each report once, then acknowledge it: what is acknowledged is durable."""
+        run = (attachment.job_id, attachment.attempt)
         try:
             async for report in reports:
-                await self._apply(report, attachment)
+                if report.sequence == 0 or report.sequence > self._applied.get(run, 0):
+                    await self._apply(report, attachment)
                 if report.sequence:
+                    self._applied[run] = max(report.sequence, self._applied.get(run, 0))
                     answers.put_nowait(pb.AttachResponse(acknowledged=report.sequence))
             answers.put_nowait(None)
         except Exception as error:  # raised again by the stream's own task
