@@ -186,7 +186,11 @@ def _rank_0(
     from dbp.worker import run_rank
 
     folder = _prepare_folder(request, resolved)
-    reporter = _join(request, resolved, place)
+    try:
+        reporter = _join(request, resolved, place)
+    except DbpError:
+        folder.discard()
+        raise
     sinks: list[Sink] = [*_screen(request, place), folder]
     controls: list[Control] = [signals]
     if reporter is not None:

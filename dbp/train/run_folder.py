@@ -13,6 +13,7 @@ the folder.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -60,6 +61,14 @@ class RunFolder:
             (path / name).unlink(missing_ok=True)
         write_atomically(path / SPEC, [_text(document)])
         return cls(path)
+
+    def discard(self) -> None:
+        """Take back what ``prepare`` made: the run will not begin."""
+        self._metrics.close()
+        for name in OWN_FILES:
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # other files are in it
+            self.path.rmdir()
 
     def started(self, started: Started) -> None:
         """Nothing to write yet."""

@@ -149,3 +149,11 @@ def test_the_last_word_is_only_spoken_when_there_is_none(tmp_path: Path) -> None
 
     assert json.loads((tmp_path / "result.json").read_text())["message"] == "rank 1: no"
     assert names(tmp_path) == ["result.json"]
+
+
+def test_a_run_that_will_not_begin_leaves_no_folder_behind(tmp_path: Path) -> None:
+    folder = RunFolder.prepare(tmp_path / "run", {"name": "x"})
+
+    folder.discard()
+
+    assert not (tmp_path / "run").exists()
