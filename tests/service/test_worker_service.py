@@ -1,0 +1,284 @@
+"""WorkerService over sockets: who may report, and what is made of odd reports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from dbp.rpc.convert import job_name, manifest_to_proto
+from dbp.rpc.spec_convert import spec_to_proto
+from dbp.v1 import job_pb2
+from dbp.v1 import worker_service_pb2 as pb
+from tests.service.setups import (
+    DEADLINE,
+    Service,
+    as_manifest,
+    document,
+    refused,
+    serving,
+    tensors,
+    until,
+)
+
+Code = grpc.StatusCode
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    async with serving(tmp_path / "state") as service:
+        yield service
+
+
+async def launched(service: Service) -> tuple[str, str]:
+    """Id and secret of a job whose run has not come yet."""
+    job = await service.create()
+    job_id = job.name.removeprefix("jobs/")
+    await until(lambda: job_id in service.launcher.runs)
+    (request,) = service.launcher.requests
+    return job_id, request.secret
+
+
+def metadata(secret: str | None) -> tuple[tuple[str, str], ...]:
+    return () if secret is None else (("dbp-attempt-secret", secret),)
+
+
+def hello(job_id: str, *, attempt: int = 1, world_size: int = 1) -> pb.AttachRequest:
+    content = pb.AttachHello(
+        job=job_name(job_id), attempt=attempt, world_size=world_size, host="node1"
+    )
+    return pb.AttachRequest(hello=content)
+
+
+def at_step(sequence: int, step: int) -> pb.AttachRequest:
+    report = pb.AttachRequest(sequence=sequence)
+    report.progress.step = step
+    return report
+
+
+async def attach(
+    service: Service, secret: str | None, *reports: pb.AttachRequest
+) -> list[pb.AttachResponse]:
+    """What a stream of these reports is answered."""
+
+    async def requests() -> AsyncIterator[pb.AttachRequest]:
+        for report in reports:
+            yield report
+
+    call = service.worker.Attach(requests(), metadata=metadata(secret))
+    async with asyncio.timeout(DEADLINE):
+        return [answer async for answer in call]
+
+
+def header(job_id: str, *, step: int = 1, attempt: int = 1) -> pb.PublishHeader:
+    manifest, _ = as_manifest(tensors(), {})
+    return pb.PublishHeader(
+        job=job_name(job_id), attempt=attempt, step=step, manifest=manifest_to_proto(manifest)
+    )
+
+
+async def publish(
+    service: Service, secret: str | None, first: pb.PublishHeader, parts: Sequence[bytes]
+) -> job_pb2.ParameterVersion:
+    async def requests() -> AsyncIterator[pb.PublishParametersRequest]:
+        yield pb.PublishParametersRequest(header=first)
+        for part in parts:
+            yield pb.PublishParametersRequest(data=part)
+
+    call = service.worker.PublishParameters(requests(), metadata=metadata(secret))
+    answer: pb.PublishParametersResponse = await call
+    return answer.version
+
+
+async def refused_stream(call: Callable[[], Awaitable[Any]], code: grpc.StatusCode) -> str:
+    """The text of a stream's refusal.
+
+    gRPC for Python forgets it if it comes in the middle of a write; the link asks again then.
+    """
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            try:
+                await call()
+            except grpc.aio.AioRpcError as error:
+                if error.details() != "Internal error from Core":
+                    return await refused(failing(error), code)
+
+
+async def failing(error: Exception) -> None:
+    raise error
+
+
+DATA = as_manifest(tensors(), {})[1]
+
+
+@pytest.mark.parametrize("secret", [None, "", "wrong"])
+async def test_without_its_secret_nobody_speaks_for_a_run(
+    service: Service, secret: str | None
+) -> None:
+    job_id, _ = await launched(service)
+
+    await refused_stream(
+        lambda: attach(service, secret, hello(job_id), at_step(1, 9)), Code.UNAUTHENTICATED
+    )
+    await refused_stream(
+        lambda: publish(service, secret, header(job_id), [DATA]), Code.UNAUTHENTICATED
+    )
+
+    job = await service.get(job_id)
+    assert job.state == job_pb2.JOB_STATE_STARTING
+    assert not job.HasField("latest_parameters")
+
+
+async def test_the_secret_of_another_job_does_not_fit(service: Service) -> None:
+    job_id, secret = await launched(service)
+    other = (await service.create()).name.removeprefix("jobs/")
+
+    await refused_stream(lambda: attach(service, secret, hello(other)), Code.UNAUTHENTICATED)
+    assert (await service.get(job_id)).state == job_pb2.JOB_STATE_STARTING
+
+
+async def test_an_unknown_job_is_refused_like_a_wrong_secret(service: Service) -> None:
+    _, secret = await launched(service)
+
+    await refused_stream(
+        lambda: attach(service, secret, hello("digits-nobody")), Code.UNAUTHENTICATED
+    )
+    await refused_stream(
+        lambda: publish(service, secret, header("digits-nobody"), [DATA]), Code.UNAUTHENTICATED
+    )
+
+
+async def test_another_attempt_is_refused(service: Service) -> None:
+    job_id, secret = await launched(service)
+
+    await refused_stream(
+        lambda: attach(service, secret, hello(job_id, attempt=2)), Code.UNAUTHENTICATED
+    )
+    await refused_stream(
+        lambda: publish(service, secret, header(job_id, attempt=2), [DATA]),
+        Code.UNAUTHENTICATED,
+    )
+
+
+async def test_a_stream_begins_with_a_hello(service: Service) -> None:
+    _, secret = await launched(service)
+
+    await refused_stream(lambda: attach(service, secret), Code.INVALID_ARGUMENT)
+    await refused_stream(lambda: attach(service, secret, at_step(1, 1)), Code.INVALID_ARGUMENT)
+
+
+async def test_a_publication_begins_with_a_header(service: Service) -> None:
+    _, secret = await launched(service)
+
+    async def data() -> AsyncIterator[pb.PublishParametersRequest]:
+        yield pb.PublishParametersRequest(data=DATA)
+
+    await refused_stream(
+        lambda: service.worker.PublishParameters(data(), metadata=metadata(secret)),
+        Code.INVALID_ARGUMENT,
+    )
+
+
+async def test_another_number_of_ranks_is_refused_with_the_likely_cause(
+    service: Service,
+) -> None:
+    job_id, secret = await launched(service)
+
+    text = await refused_stream(
+        lambda: attach(service, secret, hello(job_id, world_size=2)), Code.FAILED_PRECONDITION
+    )
+
+    assert "another MPI" in text
+
+
+@pytest.mark.parametrize(
+    "parts", [[], [DATA[:-1]], [DATA, b"x"], [DATA + b"x"]], ids=["none", "few", "more", "many"]
+)
+async def test_bytes_that_do_not_fit_their_manifest_are_never_seen(
+    service: Service, tmp_path: Path, parts: list[bytes]
+) -> None:
+    job_id, secret = await launched(service)
+    await attach(service, secret, hello(job_id))
+
+    await refused_stream(
+        lambda: publish(service, secret, header(job_id), parts), Code.INVALID_ARGUMENT
+    )
+
+    assert not (await service.get(job_id)).HasField("latest_parameters")
+    folder = tmp_path / "state" / "jobs" / job_id / "parameters"
+    await until(lambda: not list(folder.iterdir()))
+    # And the right ones can come yet.
+    assert (await publish(service, secret, header(job_id), [DATA])).version == 1
+
+
+async def test_a_step_published_again_is_the_same_version(
+    service: Service, tmp_path: Path
+) -> None:
+    job_id, secret = await launched(service)
+    await attach(service, secret, hello(job_id))
+
+    first = await publish(service, secret, header(job_id, step=5), [DATA])
+    again = await publish(service, secret, header(job_id, step=5), [DATA])
+    other = await publish(service, secret, header(job_id, step=6), [DATA])
+
+    assert again == first
+    assert (first.version, other.version) == (1, 2)
+    files = (tmp_path / "state" / "jobs" / job_id / "parameters").iterdir()
+    assert sorted(path.name for path in files) == ["1.safetensors", "2.safetensors"]
+
+
+async def test_reports_are_acknowledged_in_order_and_heartbeats_are_not(
+    service: Service,
+) -> None:
+    job_id, secret = await launched(service)
+    beat = pb.AttachRequest(heartbeat=pb.WorkerHeartbeat())
+
+    answers = await attach(service, secret, hello(job_id), at_step(1, 3), beat, at_step(2, 4))
+
+    assert [answer.acknowledged for answer in answers] == [1, 2]
+    assert (await service.get(job_id)).progress.step == 4
+
+
+async def test_a_report_sent_again_is_acknowledged_and_applied_once(service: Service) -> None:
+    job_id, secret = await launched(service)
+    await attach(service, secret, hello(job_id), at_step(1, 3), at_step(2, 8))
+
+    again = await attach(service, secret, hello(job_id), at_step(1, 3), at_step(2, 3))
+
+    assert [answer.acknowledged for answer in again] == [1, 2]
+    assert (await service.get(job_id)).progress.step == 8
+
+    await attach(service, secret, hello(job_id), at_step(3, 9))
+    assert (await service.get(job_id)).progress.step == 9
+
+
+async def test_registering_twice_with_one_request_id_gives_one_job(service: Service) -> None:
+    request = pb.RegisterRunRequest(
+        spec=spec_to_proto(document()), workers=2, request_id="8a1f", host="node1"
+    )
+
+    first = await service.worker.RegisterRun(request)
+    second = await service.worker.RegisterRun(request)
+
+    assert first.job.name == second.job.name
+    assert first.job.attached
+    # Only the newest secret counts.
+    job_id = first.job.name.removeprefix("jobs/")
+    greeting = hello(job_id, world_size=2)
+    await refused_stream(lambda: attach(service, first.secret, greeting), Code.UNAUTHENTICATED)
+    assert await attach(service, second.secret, greeting) == []
+
+
+async def test_a_bad_spec_cannot_be_registered(service: Service) -> None:
+    bad = document(optimizer={"kind": "adm", "learning_rate": 0.1})
+
+    text = await refused(
+        service.worker.RegisterRun(pb.RegisterRunRequest(spec=spec_to_proto(bad), workers=1)),
+        Code.INVALID_ARGUMENT,
+    )
+
+    assert "did you mean 'adam'" in text
