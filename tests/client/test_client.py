@@ -1,0 +1,179 @@
+"""The plain client: the async core from any thread, and an end that is clean."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import dbp
+from dbp.errors import InvalidInput, InvalidSpec, NotFound, Unavailable
+from dbp.job.state import State
+from tests.service.setups import Service, document, serving, tensors, until
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    async with serving(tmp_path / "state") as service:
+        yield service
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run plain code as a user would, while the service goes on here.
+
+    The loop's own threads are the service's: users that wait must not take them all.
+    """
+    with ThreadPoolExecutor(1, "user") as threads:
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def client_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "dbp-client"]
+
+
+async def test_a_job_from_submission_to_its_parameters(
+    service: Service, tmp_path: Path
+) -> None:
+    with dbp.Client(service.address) as client:
+        job = await in_thread(lambda: client.submit(document(), workers=2))
+        assert (await in_thread(job.get)).workers == 2
+        await until(lambda: job.id in service.launcher.runs)
+        run = service.run_of(job.id)
+        await run.attach(world_size=2)
+        arrays = tensors()
+        await run.publish(3, arrays)
+        run.write_log("hello\n")
+
+        found = await in_thread(lambda: job.parameters("0.*"))
+        assert found is not None
+        np.testing.assert_array_equal(found["0.bias"], arrays["0.bias"], strict=True)
+        assert await in_thread(lambda: job.parameters(newer_than=1)) is None
+        await in_thread(lambda: job.download(tmp_path / "w.safetensors"))
+        assert load_file(tmp_path / "w.safetensors").keys() == arrays.keys()
+
+        waiting = asyncio.create_task(in_thread(job.wait))
+        watching = asyncio.create_task(in_thread(lambda: list(job.watch())))
+        await run.end()
+        assert (await waiting).state == State.SUCCEEDED
+        assert (await watching)[-1].job is not None
+        assert await in_thread(lambda: list(job.logs())) == ["hello"]
+        assert [j.id for j in await in_thread(lambda: list(client.jobs()))] == [job.id]
+        assert await in_thread(lambda: list(client.jobs(State.RUNNING))) == []
+        assert (await in_thread(job.cancel)).state == State.SUCCEEDED
+    assert client_threads() == []
+
+
+async def test_errors_come_as_themselves(service: Service) -> None:
+    with dbp.Client(service.address) as client:
+        with pytest.raises(NotFound, match="no-such-job"):
+            await in_thread(lambda: client.job("no-such-job"))
+        with pytest.raises(InvalidSpec):
+            await in_thread(lambda: client.submit({}))
+        with pytest.raises(InvalidInput, match="workers"):
+            await in_thread(lambda: client.submit(document(), workers=-1))
+
+
+def test_an_address_that_is_none_leaves_no_thread() -> None:
+    with pytest.raises(InvalidInput, match="HOST:PORT"):
+        dbp.Client("nowhere")
+    assert client_threads() == []
+
+
+async def test_several_threads_share_a_client(service: Service) -> None:
+    with dbp.Client(service.address) as client:
+
+        def use() -> list[str]:
+            job = client.submit(document())
+            update = next(iter(job.watch()))
+            return [job.id, update.job_id, job.get().id, client.job(job.id).id]
+
+        found = await asyncio.gather(*(in_thread(use) for _ in range(8)))
+
+    ids = {names[0] for names in found}
+    assert len(ids) == 8
+    assert all(len(set(names)) == 1 for names in found)
+
+
+async def test_closing_ends_what_other_threads_wait_for(service: Service) -> None:
+    run = await service.start()
+    client = dbp.Client(service.address)
+    job = await in_thread(lambda: client.job(run.id))
+    started = threading.Event()
+
+    def watch() -> None:
+        for _ in job.watch():
+            started.set()
+
+    waiting = asyncio.create_task(in_thread(job.wait))
+    watching = asyncio.create_task(in_thread(watch))
+    await until(started.is_set)
+    await in_thread(client.close)
+
+    for task in (waiting, watching):
+        with pytest.raises(Unavailable, match="has been closed"):
+            await task
+    with pytest.raises(Unavailable, match="has been closed"):
+        job.get()
+    with pytest.raises(Unavailable, match="has been closed"):
+        next(job.watch())
+    client.close()
+    assert client_threads() == []
+
+
+async def test_iterators_left_early_end_without_a_word(service: Service) -> None:
+    run = await service.start()
+
+    def leave() -> None:
+        with dbp.Client(service.address) as client:
+            job = client.job(run.id)
+            for _ in job.watch():
+                break
+            forgotten = job.watch()
+            next(forgotten)
+            del forgotten
+            gc.collect()
+            assert job.get().id == run.id
+            outlives = job.watch()
+            next(outlives)
+        del outlives
+        gc.collect()
+
+    await in_thread(leave)
+
+    assert client_threads() == []
+
+
+async def test_a_program_that_forgets_to_close_ends_all_the_same(service: Service) -> None:
+    program = (
+        "import sys, dbp\n"
+        "client = dbp.Client(sys.argv[1])\n"
+        f"updates = client.submit({document()!r}).watch()\n"
+        "print(next(updates).kind)\n"
+    )
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-c", program, service.address],
+            capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+
+    done = await in_thread(run)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "snapshot\n", "")
+
+
+def test_a_service_that_is_not_there_is_named_soon() -> None:
+    with dbp.Client("127.0.0.1:1") as client, pytest.raises(Unavailable, match="dbp serve"):
+        client.job("x")

@@ -1,0 +1,150 @@
+"""Streams over the death of the service: the same port, the same state, nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from dbp.client.async_client import AsyncClient
+from dbp.client.streams import JobUpdate, Patience
+from dbp.control.launcher import Exit
+from dbp.errors import NotFound, Unavailable
+from dbp.job.state import State
+from dbp.rpc.channel import parse_address
+from tests.control.fakes import FakeLauncher
+from tests.service.setups import document, serving, tensors, until
+
+DEADLINE = 20.0
+
+
+class Seen:
+    """What a watch has told, in order."""
+
+    def __init__(self, updates: AsyncIterator[JobUpdate]) -> None:
+        self.kinds: list[str] = []
+        self.states: list[str] = []
+        self._task = asyncio.create_task(self._follow(updates))
+
+    async def _follow(self, updates: AsyncIterator[JobUpdate]) -> None:
+        async for update in updates:
+            self.kinds.append(update.kind)
+            if update.job is not None:
+                self.states.append(update.job.state.value)
+
+    async def end(self) -> None:
+        await asyncio.wait_for(self._task, DEADLINE)
+
+
+async def test_a_watch_goes_on_where_it_stopped_when_the_service_comes_back(
+    tmp_path: Path,
+) -> None:
+    launcher = FakeLauncher()
+    async with serving(tmp_path / "state", launcher=launcher) as service:
+        port = parse_address(service.address)[1]
+        client = AsyncClient(service.address)
+        run = await service.start()
+        seen = Seen(client.watch(run.id))
+        await run.publish(1, tensors())
+        await until(lambda: "parameters_published" in seen.kinds)
+        before = len(seen.kinds)
+    async with client, serving(tmp_path / "state", launcher=launcher, port=port) as service:
+        launcher.runs[run.id].write_result("succeeded")
+        launcher.runs[run.id].end(Exit(exit_code=0))
+        await seen.end()
+
+        assert seen.kinds.count("snapshot") == 1
+        assert seen.kinds.count("parameters_published") == 1
+        assert seen.kinds[before:] == ["succeeded"]
+        assert seen.states[-1] == State.SUCCEEDED
+
+
+async def test_a_log_goes_on_where_it_stopped_when_the_service_comes_back(
+    tmp_path: Path,
+) -> None:
+    launcher = FakeLauncher()
+    lines: list[str] = []
+
+    async def follow(source: AsyncIterator[str]) -> None:
+        nonlocal lines
+        async for line in source:
+            lines += [line]
+
+    async with serving(tmp_path / "state", launcher=launcher) as service:
+        port = parse_address(service.address)[1]
+        client = AsyncClient(service.address)
+        run = await service.start()
+        following = asyncio.create_task(follow(client.logs(run.id, follow=True)))
+        run.write_log("one\ntwo\n")
+        await until(lambda: lines == ["one", "two"])
+        folder = launcher.runs[run.id].folder
+    with (folder / "log.txt").open("a") as file:
+        file.write("three\n")
+    async with client, serving(tmp_path / "state", launcher=launcher, port=port):
+        await until(lambda: lines == ["one", "two", "three"])
+        launcher.runs[run.id].write_result("succeeded")
+        launcher.runs[run.id].end(Exit(exit_code=0))
+        await asyncio.wait_for(following, DEADLINE)
+
+    assert lines == ["one", "two", "three"]
+
+
+async def test_a_service_that_stays_away_is_given_up_after_the_patience(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path / "state") as service:
+        client = AsyncClient(service.address, patience=0.5)
+        run = await service.start()
+        updates = client.watch(run.id)
+        assert (await anext(updates)).kind == "snapshot"
+    async with client:
+        async with asyncio.timeout(DEADLINE):
+            with pytest.raises(Unavailable):
+                async for _ in updates:
+                    pass
+
+
+async def test_an_error_that_is_no_break_ends_the_stream_at_once(tmp_path: Path) -> None:
+    async with serving(tmp_path / "state") as service, AsyncClient(service.address) as client:
+        with pytest.raises(NotFound):
+            await asyncio.wait_for(anext(client.watch("nothing")), 5)
+        with pytest.raises(NotFound):
+            await asyncio.wait_for(anext(client.logs("nothing")), 5)
+
+
+async def test_leaving_a_watch_frees_the_service_of_it(tmp_path: Path) -> None:
+    async with serving(tmp_path / "state") as service, AsyncClient(service.address) as client:
+        job = await client.submit(document())
+        updates = client.watch()
+        await anext(updates)
+
+        await updates.aclose()
+
+        assert (await job.get()).id == job.id
+
+
+async def test_patience_doubles_its_waits_and_starts_anew_with_a_sign_of_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("dbp.client.streams.asyncio.sleep", record(waits))
+    cut = Unavailable("cut")
+    patience = Patience(60)
+
+    for _ in range(6):
+        await patience.again(cut)
+    patience.alive()
+    await patience.again(cut)
+
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 0.1]
+    with pytest.raises(Unavailable, match="cut"):
+        await Patience(0.05).again(cut)
+
+
+def record(waits: list[float]) -> Callable[[float], Awaitable[None]]:
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    return sleep
