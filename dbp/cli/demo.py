@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LEAST_ACCURACY: Final = 0.96
 STOP_SECONDS: Final = 15.0
+PATIENCE_SECONDS: Final = 3.0  # nobody starts the demo's service again
 ASK_AFTER_STEPS: Final = 0.1  # of the run, so that there is something to see
 FIRST_VERSION_SECONDS: Final = 20
 TERMINATED: Final = 128 + signal.SIGTERM
@@ -49,7 +50,7 @@ def demo(workers: int) -> None:
     with tempfile.TemporaryDirectory(prefix="dbp-demo-") as folder:
         with _nothing_left(folder), _service(Path(folder) / "state", workers) as address:
             click.echo(f"1. control service    {address}")
-            with Client(address, patience=STOP_SECONDS) as client:
+            with Client(address, patience=PATIENCE_SECONDS) as client:
                 Demo(client, address).run(workers)
         _check_closed(address)
     click.echo(
@@ -188,7 +189,10 @@ def _far_enough(update: JobUpdate) -> bool:
 def _failure(job: JobHandle, ended: Job) -> str:
     from dbp.cli.follow import ending_text
 
-    return ending_text(ended) + "".join(f"\n  {line}" for line in job.logs())
+    text = ending_text(ended)
+    if ended.failure is None or not ended.failure.log_tail:  # else it is in the text
+        text += "".join(f"\n  {line}" for line in job.logs())
+    return text
 
 
 def _check_closed(address: str) -> None:
@@ -202,10 +206,12 @@ def _check_closed(address: str) -> None:
 @contextlib.contextmanager
 def _nothing_left(folder: str) -> Iterator[None]:
     """No process that knows the demo's folder may be left: named, and ended, if there is."""
+    wait = PATIENCE_SECONDS
     try:
         yield
+        wait = STOP_SECONDS
     finally:
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + wait
         while (left := _processes_of(folder)) and time.monotonic() < deadline:
             time.sleep(0.05)
         for process in left:
