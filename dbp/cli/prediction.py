@@ -34,8 +34,10 @@ def read_inputs(path: Path, shape: tuple[int, ...]) -> Array:
 def _read_rows(path: Path) -> Array:
     from dbp.data import idx, npy_format
 
-    name = str(path)
-    rows = npy_format.open_rows(name) if path.suffix == ".npy" else idx.open_rows(name)
+    name, form = str(path), npy_format if path.suffix == ".npy" else idx
+    if not form.inspect_rows(name).shape:
+        raise InvalidData(f"{path}: holds one number, no rows")
+    rows = form.open_rows(name)
     whole = np.empty(rows.info.shape, rows.info.dtype)
     rows.take(np.arange(len(whole), dtype=np.int64), whole)
     return whole

@@ -1,0 +1,163 @@
+"""The command itself: what it loads, its exit codes, how it tells errors."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dbp.errors
+from dbp import __version__
+from dbp.cli.main import COMMANDS, EXIT_CODES, exit_code
+from dbp.errors import DbpError
+from tests.cli.setups import DBP, environment, output, run
+
+HEAVY = ("numpy", "grpc", "rich", "mpi4py", "google", "asyncio")
+
+LOADED = """
+import sys
+from dbp.cli.main import main
+try:
+    main({arguments!r})
+except SystemExit:
+    pass
+sys.stderr.write(" ".join(name for name in {heavy!r} if name in sys.modules))
+"""
+
+
+def loaded(arguments: list[str]) -> list[str]:
+    """Which of the heavy packages a command loads."""
+    code = LOADED.format(arguments=arguments, heavy=HEAVY)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(),
+        timeout=60,
+    )  # fmt: skip
+    assert done.stdout
+    return done.stderr.split()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["completion", "bash"]], ids=" ".join
+)
+def test_what_needs_no_numbers_loads_none(arguments: list[str]) -> None:
+    assert loaded(arguments) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_loads_nothing_heavy(command: str) -> None:
+    assert [name for name in loaded([command, "--help"]) if name != "asyncio"] == []
+
+
+def test_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, dbp; print(*sorted(set(sys.modules) & {names!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(names=set(HEAVY))],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
+def test_help_names_every_command_and_exit_code() -> None:
+    text = output("--help")
+
+    for name, (_, _, line) in COMMANDS.items():
+        assert name in text
+        assert line in text
+    for code in ("0 ", "1 ", "2 ", "3 ", "4 ", "75 ", "130 "):
+        assert f"\n  {code}" in text or f"     {code}" in text or f"    {code}" in text
+
+
+def test_it_says_its_version() -> None:
+    assert output("--version") == f"dbp, version {__version__}\n"
+
+
+def test_a_mistyped_command_gets_the_nearest() -> None:
+    done = run("sumbit", "job.toml")
+
+    assert done.returncode == 2
+    assert "no such command 'sumbit', did you mean 'submit'?" in done.stderr
+
+
+def test_a_mistyped_option_gets_the_nearest() -> None:
+    done = run("submit", "job.toml", "--worker", "2")
+
+    assert done.returncode == 2
+    assert "--workers" in done.stderr
+
+
+def test_every_error_has_its_exit_code() -> None:
+    kinds = [kind for _, kind in inspect.getmembers(dbp.errors, inspect.isclass)]
+    errors = {k for k in kinds if issubclass(k, DbpError) and k is not dbp.errors.InvalidSpec}
+
+    codes = {kind.__name__: exit_code(kind("text")) for kind in errors}
+
+    assert set(EXIT_CODES) <= errors
+    assert codes == {
+        "DbpError": 1, "ResourceExhausted": 1, "DataLoss": 1, "Unauthenticated": 1,
+        "TrainingFailed": 1,
+        "InvalidInput": 2, "InvalidData": 2, "InvalidFile": 2, "Conflict": 2,
+        "MissingDependency": 2,
+        "Unavailable": 3,
+        "NotFound": 4, "WrongState": 4, "OutOfRange": 4, "AlreadyExists": 4,
+    }  # fmt: skip
+
+
+def test_errors_for_programs_name_path_message_and_line(tmp_path: Path) -> None:
+    spec = tmp_path / "job.toml"
+    spec.write_text('name = "x"\n[optimizer]\nkind = "adm"\n')
+
+    done = run("spec", "check", str(spec), "--output", "json")
+
+    assert done.returncode == 2
+    error = json.loads(done.stderr)["error"]
+    assert error["kind"] == "InvalidSpec"
+    (kind,) = (v for v in error["violations"] if "did you mean 'adam'" in v["message"])
+    assert kind["path"].startswith("optimizer")
+    assert kind["line"] == 3
+    (absent,) = (v for v in error["violations"] if v["path"] == "model")
+    assert absent["line"] is None
+
+
+def test_usage_errors_for_programs_are_json_too() -> None:
+    done = run("jobs", "--limit", "none", "--output=json")
+
+    assert done.returncode == 2
+    assert "--limit" in json.loads(done.stderr)["error"]["message"]
+
+
+def test_a_reader_that_has_enough_ends_it_in_silence() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as nobody:
+        done = subprocess.run(
+            [*DBP, "components"], stdout=nobody, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_nobody_foresaw_is_one_line_unless_asked() -> None:
+    code = (
+        "import dbp.cli.main as m, click\n"
+        "def fail(*a, **k): raise ZeroDivisionError('of old')\n"
+        "m.dbp.main = fail\n"
+        "m.main(['jobs'])\n"
+    )
+
+    def unexpected(**more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+            env=environment(**more),
+        )  # fmt: skip
+
+    assert unexpected().returncode == 1
+    assert unexpected().stderr == (
+        "error: unexpected ZeroDivisionError: of old (DBP_DEBUG=1 shows where)\n"
+    )
+    assert "Traceback" in unexpected(DBP_DEBUG="1").stderr

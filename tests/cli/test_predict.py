@@ -1,0 +1,206 @@
+"""`dbp predict` and `dbp evaluate`: with a job and with a file, and never with MPI."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from tests.cli.setups import environment, output, run, write_spec
+
+WITHOUT_MPI = """
+import sys
+from dbp.cli.main import main
+try:
+    main({arguments!r})
+finally:
+    print(*(name for name in ("mpi4py", "torch") if name in sys.modules), file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """The first 50 images, as rows, and what they show."""
+    data = load_digits()
+    return data.data[:50].astype(np.float32), data.target[:50]
+
+
+def idx(array: np.ndarray) -> bytes:
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture(params=["npy", "npy images", "csv", "idx"])
+def inputs(
+    request: pytest.FixtureRequest, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> Path:
+    """The same images in each form that is read."""
+    rows = digits[0]
+    if request.param == "csv":
+        path = tmp_path / "rows.csv"
+        np.savetxt(path, rows, delimiter=",", fmt="%g")
+    elif request.param == "idx":
+        path = tmp_path / "rows-idx3-ubyte"
+        path.write_bytes(idx(rows.reshape(50, 8, 8)))
+    else:
+        path = tmp_path / "rows.npy"
+        np.save(path, rows.reshape(50, 8, 8) if "images" in request.param else rows)
+    return path
+
+
+def test_classes_of_images_in_any_form(
+    weights: Path, inputs: Path, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    found = [int(line) for line in output("predict", str(weights), str(inputs)).split()]
+
+    assert np.mean(np.array(found) == digits[1]) > 0.9
+
+
+def test_a_job_answers_like_its_file(
+    service: str, ended: str, weights: Path, tmp_path: Path, digits: tuple[np.ndarray, ...]
+) -> None:
+    np.save(tmp_path / "rows.npy", digits[0])
+    rows = str(tmp_path / "rows.npy")
+
+    job = output("predict", ended, rows, "--output", "json", service=service)
+    file = output("predict", str(weights), rows, "--output", "json")
+
+    assert job == file
+    assert len(json.loads(job)) == 50
+
+
+def test_probabilities_sum_to_one(
+    weights: Path, tmp_path: Path, digits: tuple[np.ndarray, ...]
+) -> None:
+    np.save(tmp_path / "rows.npy", digits[0])
+    asked = ("predict", str(weights), str(tmp_path / "rows.npy"), "--proba")
+
+    told = np.array(json.loads(output(*asked, "--output", "json")))
+    output(*asked, "-o", str(tmp_path / "out.npy"))
+    written = json.loads(output(*asked, "-o", str(tmp_path / "out.csv"), "--output", "json"))
+
+    assert told.shape == (50, 10)
+    assert (told >= 0).all()
+    np.testing.assert_allclose(told.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), told, atol=1e-6)
+    np.testing.assert_allclose(np.loadtxt(tmp_path / "out.csv", delimiter=","), told, atol=1e-6)
+    assert written == {"file": str(tmp_path / "out.csv"), "rows": 50}
+
+
+def test_classes_can_be_written(
+    weights: Path, tmp_path: Path, digits: tuple[np.ndarray, ...]
+) -> None:
+    np.save(tmp_path / "rows.npy", digits[0])
+    asked = ("predict", str(weights), str(tmp_path / "rows.npy"))
+
+    told = json.loads(output(*asked, "--output", "json"))
+    output(*asked, "-o", str(tmp_path / "classes.npy"))
+
+    assert np.load(tmp_path / "classes.npy", allow_pickle=False).tolist() == told
+
+
+def test_names_of_classes_can_be_written(tmp_path: Path) -> None:
+    from dbp.cli.prediction import write_answers
+
+    write_answers(tmp_path / "names.npy", np.array(["cat", "zebra"]))
+
+    found = np.load(tmp_path / "names.npy", allow_pickle=False)
+    assert found.tolist() == ["cat", "zebra"]
+
+
+WRONG = {
+    "too few columns": np.zeros((3, 63), np.float32),
+    "too many columns": np.zeros((3, 65), np.float32),
+    "one image alone": np.zeros(64, np.float32),
+    "a number": np.float32(1),
+}
+
+
+@pytest.mark.parametrize("form", ["npy", "csv", "idx"])
+@pytest.mark.parametrize("array", WRONG.values(), ids=WRONG)
+def test_inputs_of_another_shape_are_bad_input(
+    weights: Path, tmp_path: Path, array: np.ndarray, form: str
+) -> None:
+    path = tmp_path / f"rows.{form}"
+    if form == "csv":
+        np.savetxt(path, np.atleast_1d(array), delimiter=",")
+    elif form == "idx":
+        path.write_bytes(idx(array))
+    else:
+        np.save(path, array)
+
+    done = run("predict", str(weights), str(path))
+
+    assert done.returncode == 2
+    assert str(path) in done.stderr
+    assert "unexpected" not in done.stderr
+
+
+def test_files_that_are_none_are_bad_input(weights: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.npy"
+    text.write_text("no array")
+    strings = tmp_path / "strings.npy"
+    np.save(strings, np.array([["a"] * 64]))
+    for source, path in (
+        (weights, tmp_path / "absent.npy"),
+        (weights, text),
+        (weights, strings),
+        (text, strings),
+        (tmp_path / "absent.safetensors", text),
+    ):
+        done = run("predict", str(source), str(path))
+
+        assert done.returncode == 2, done.stderr
+        assert "unexpected" not in done.stderr
+
+
+def test_another_form_of_output_is_refused_before_anything(tmp_path: Path) -> None:
+    done = run("predict", "any", "any.npy", "-o", str(tmp_path / "out.txt"))
+
+    assert done.returncode == 2
+    assert ".npy or a .csv" in done.stderr
+
+
+def test_evaluation_of_a_job_and_of_a_file_agree_and_load_no_mpi(
+    service: str, ended: str, weights: Path, spec: Path
+) -> None:
+    results = []
+    for source in ([ended, "--service", service], [str(weights), "--spec", str(spec)]):
+        arguments = ["evaluate", *source, "--output", "json"]
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_MPI.format(arguments=arguments)],
+            capture_output=True, text=True, timeout=60, env=environment(),
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "\n")
+        results.append(json.loads(done.stdout))
+
+    assert results[0] == results[1]
+    assert results[0]["samples"] == 360
+    assert results[0]["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("part", "samples"), [("test", 360), ("validation", 144), ("train", 1293)]
+)
+def test_evaluation_on_each_part(weights: Path, spec: Path, part: str, samples: int) -> None:
+    text = output("evaluate", str(weights), "--spec", str(spec), "--on", part)
+
+    assert text.startswith(f"{part} set, {samples:,} samples: ")
+    assert "accuracy 0.9" in text
+
+
+def test_evaluation_needs_a_spec_and_a_set(weights: Path, tmp_path: Path) -> None:
+    alone = run("evaluate", str(weights))
+    assert alone.returncode == 2
+    assert "--spec FILE" in alone.stderr
+
+    spec = write_spec(tmp_path / "job.toml")
+    spec.write_text(spec.read_text().replace('test = { kind = "digits", part = "test" }', ""))
+    without = run("evaluate", str(weights), "--spec", str(spec))
+    assert without.returncode == 2
+    assert "data.test" in without.stderr
