@@ -14,6 +14,7 @@ import numpy as np
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
+from dbp.train.agreement import all_or_none
 from dbp.train.rows import RowReader
 
 BLOCK_ROWS: Final = 256
@@ -42,11 +43,12 @@ class Evaluator:
         self._sums = np.empty((self._blocks, 1 + sum(model.metric_sizes)), np.float64)
 
     def run(self, parameters: Parameters) -> dict[str, float]:
-        """The mean loss (``loss``) and every metric by its kind. Collective."""
-        rank, size = self._communicator.rank, self._communicator.size
+        """The mean loss (``loss``) and every metric by its kind. Collective.
+
+        Raises InvalidInput, on every rank alike, where a rank cannot read its samples.
+        """
         self._sums.fill(0.0)
-        for block in range(self._blocks * rank // size, self._blocks * (rank + 1) // size):
-            self._add_block(parameters, block)
+        all_or_none(self._communicator, lambda: self._add_blocks(parameters))
         self._communicator.allreduce(self._sums.reshape(-1))
         # Adding the other ranks' zeros has changed nothing; this order is always the same.
         total = np.zeros(self._sums.shape[1], np.float64)
@@ -55,6 +57,12 @@ class Evaluator:
         figures = {"loss": float(total[0]) / len(self._rows.dataset)}
         values = self._model.metric_values(total[1:])
         return figures | dict(zip(self._kinds, values, strict=True))
+
+    def _add_blocks(self, parameters: Parameters) -> None:
+        """This rank's run of blocks; raises InvalidData."""
+        rank, size = self._communicator.rank, self._communicator.size
+        for block in range(self._blocks * rank // size, self._blocks * (rank + 1) // size):
+            self._add_block(parameters, block)
 
     def _add_block(self, parameters: Parameters, block: int) -> None:
         start = block * self._block_rows

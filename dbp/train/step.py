@@ -15,6 +15,7 @@ from typing import final
 import numpy as np
 
 from dbp.data.dataset import Indices
+from dbp.errors import InvalidData
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters, is_bias
 from dbp.optim.apply import Updater
@@ -22,6 +23,7 @@ from dbp.optim.clip import clip_by_global_norm
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange import make_exchange
 from dbp.parallel.step_buffer import StepBuffer
+from dbp.train.agreement import all_or_none
 from dbp.train.build import Setup
 from dbp.train.rows import RowReader
 from dbp.train.sink import Command
@@ -76,10 +78,15 @@ class Step:
         """Update the parameters with the mini-batch of these samples. Collective.
 
         ``step`` counts from 1; ``command`` is this rank's wish. A gradient that is not
-        finite is never applied: then ``failure`` names step and ranks, on every rank.
+        finite is never applied: then ``failure`` names step and ranks, on every rank. Raises
+        InvalidInput, on every rank alike, where a rank cannot read its samples.
         """
         for piece in self._exchange.pieces(len(indices)):
-            self._differentiate(piece.buffer, indices[piece.start : piece.stop])
+            try:
+                self._differentiate(piece.buffer, indices[piece.start : piece.stop])
+            except InvalidData:  # told by all ranks together, after the exchange
+                piece.buffer.gradients.fill(0.0)
+                piece.buffer.non_finite = 1.0
             piece.buffer.stop = float(Command.STOP in command)
         total = self._exchange.reduce()
         if total.non_finite or not _is_finite(total.gradients):
@@ -123,11 +130,16 @@ class Step:
 
         Once in a run, so that the regular step need not look at every rank's own gradient.
         """
-        bad = np.zeros(1)
-        for piece in self._exchange.pieces(len(indices)):
-            self._differentiate(piece.buffer, indices[piece.start : piece.stop])
-            if piece.buffer.non_finite or not _is_finite(piece.buffer.gradients):
-                bad[0] = 1.0
+
+        def differentiate_again() -> Array:
+            bad = np.zeros(1)
+            for piece in self._exchange.pieces(len(indices)):
+                self._differentiate(piece.buffer, indices[piece.start : piece.stop])
+                if piece.buffer.non_finite or not _is_finite(piece.buffer.gradients):
+                    bad[0] = 1.0
+            return bad
+
+        bad = all_or_none(self._communicator, differentiate_again)
         every = np.empty(self._communicator.size)
         self._communicator.allgather(bad, every)
         ranks = [str(rank) for rank in np.flatnonzero(every)]

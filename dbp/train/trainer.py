@@ -14,6 +14,7 @@ import numpy as np
 
 from dbp.data.dataset import Dataset
 from dbp.data.sampler import order
+from dbp.errors import InvalidInput
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import check_agreement
@@ -64,6 +65,8 @@ class Trainer:
         self._metadata = metadata_of(setup)
         self._meter = Meter(setup.plan.total_steps, clock)
         self._asked = Command.NONE
+        self._applied = 0
+        self._handed_out = False
 
     def run(self) -> Outcome:
         """Train to the end; returns the same outcome on every rank, but for its timing."""
@@ -72,7 +75,10 @@ class Trainer:
         # A gradient that is not finite is found in the step and never applied: a warning of
         # each operation that meets it would say nothing more.
         with np.errstate(all="ignore"):
-            outcome = self._loop()
+            try:
+                outcome = self._loop()
+            except InvalidInput as error:  # samples that cannot be read, told by every rank
+                outcome = self._failed("INVALID_DATA", self._applied, str(error))
         self._sink.finished(outcome)
         return outcome
 
@@ -87,7 +93,8 @@ class Trainer:
             self._asked = self._control.poll()
             result = self._step.run(step, epoch_order.take(start, stop), self._asked)
             if result.failure:
-                return self._failed(step - 1, result.failure)
+                return self._failed("NON_FINITE", self._applied, result.failure)
+            self._applied = step
             self._figures.add_batch(result.loss_sum, result.weight, result.metric_sums)
             due = self._meter.count(stop - start)
             if result.stop and step < plan.total_steps:
@@ -145,6 +152,7 @@ class Trainer:
         )
 
     def _snapshot(self, step: int, *, final: bool = False) -> None:
+        self._handed_out = final
         self._sink.snapshot(
             Snapshot(
                 step=step,
@@ -162,10 +170,11 @@ class Trainer:
             self._figures.put(self._test.run(self.parameters), "test_")
         return self._outcome(status, reason, step)
 
-    def _failed(self, step: int, failure: str) -> Outcome:
+    def _failed(self, reason: str, step: int, failure: str) -> Outcome:
         """The parameters are those after ``step``, the last that was applied."""
-        self._snapshot(step, final=True)
-        return self._outcome("failed", "NON_FINITE", step, failure)
+        if not self._handed_out:
+            self._snapshot(step, final=True)
+        return self._outcome("failed", reason, step, failure)
 
     def _outcome(self, status: str, reason: str, step: int, message: str = "") -> Outcome:
         return Outcome(

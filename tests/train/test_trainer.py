@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 from dbp.data.array_dataset import arrays
-from dbp.errors import InvalidInput
+from dbp.data.dataset import Dataset, Indices
+from dbp.data.sampler import order
+from dbp.errors import InvalidData, InvalidInput
 from dbp.job.snapshot import encode_header
 from dbp.nn.parameters import Parameters
+from dbp.train.build import Setup
 from dbp.train.saved import SavedModel
 from dbp.train.sink import Command, Control
 from tests.train.setups import (
+    Array,
     AskAt,
     Recorder,
     document,
@@ -228,3 +232,60 @@ def test_a_linear_model_finds_the_least_squares_solution(target_shape: tuple[int
     found = np.hstack([vector[: 3 * outputs].reshape(outputs, 3), vector[3 * outputs :, None]])
     np.testing.assert_allclose(found, expected, atol=1e-8)
     assert "training_mean_absolute_error" in outcome.metrics
+
+
+class Damaged(Dataset):
+    """A data set with one sample that cannot be read."""
+
+    def __init__(self, dataset: Dataset, index: int) -> None:
+        self.info = dataset.info
+        self._dataset = dataset
+        self._index = index
+
+    def take_inputs(self, indices: Indices, out: Array) -> None:
+        if self._index in indices:
+            raise InvalidData(f"sample {self._index}: nan")
+        self._dataset.take_inputs(indices, out)
+
+    def take_targets(self, indices: Indices, out: Array) -> None:
+        self._dataset.take_targets(indices, out)
+
+
+@pytest.mark.parametrize("numerics", ["fast", "exact"])
+def test_a_sample_that_cannot_be_read_ends_every_rank_alike_after_the_last_good_step(
+    numerics: str,
+) -> None:
+    spec = document(batch_size=6, numerics=numerics, lanes=6)
+    chosen = int(order(5, 1, 30).take(0, 30)[2 * 6 + 2])  # rank 1's in the third mini-batch
+    recorder = Recorder()
+
+    results = run_ranks(
+        3, lambda: make_setup(spec, Damaged(samples(30), chosen)), sink=recorder
+    )
+
+    for outcome, _ in results:
+        assert (outcome.status, outcome.reason, outcome.step) == ("failed", "INVALID_DATA", 2)
+        assert outcome.message == f"on rank 1: sample {chosen}: nan"
+    ((snapshot, vector),) = ((s, v) for s, v in recorder.snapshots if s.final)
+    assert snapshot.step == 2
+    np.testing.assert_array_equal(vector, results[2][1])
+    assert len(recorder.outcomes) == 1
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_bad_sample_met_in_an_evaluation_ends_every_rank_alike(part: str) -> None:
+    spec = document(batch_size=10, epochs=1)
+    recorder = Recorder()
+
+    def make() -> Setup:
+        damaged = Damaged(samples(600), 599)  # the third block, the last rank's
+        if part == "test":
+            return make_setup(spec, samples(30), test=damaged)
+        return make_setup(spec, samples(30), validation=damaged)
+
+    results = run_ranks(3, make, sink=recorder)
+
+    for outcome, _ in results:
+        assert (outcome.status, outcome.reason, outcome.step) == ("failed", "INVALID_DATA", 3)
+        assert outcome.message == "on rank 2: sample 599: nan"
+    assert [snapshot.step for snapshot, _ in recorder.snapshots if snapshot.final] == [3]
