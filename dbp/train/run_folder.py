@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self, final
 
-from dbp.errors import Conflict
+from dbp.errors import Conflict, InvalidInput
 from dbp.job.snapshot import encode_header
 from dbp.train.sink import Outcome, Progress, Snapshot, Started
 
@@ -51,16 +51,22 @@ class RunFolder:
     ) -> Self:
         """Make the folder and write the spec; raises Conflict where other files would suffer.
 
-        The folder of a finished run is used again; anything else in it only if ``overwrite``,
-        and even then only a run's own files are removed.
+        Raises InvalidInput where it cannot be made or written. The folder of a finished run
+        is used again; anything else in it only if ``overwrite``, and even then only a run's
+        own files are removed.
         """
-        if not overwrite:
-            _check_free(path)
-        path.mkdir(parents=True, exist_ok=True)
-        for name in OWN_FILES:  # the verdict first: without it the rest counts for nothing
-            (path / name).unlink(missing_ok=True)
-        write_atomically(path / SPEC, [_text(document)])
-        return cls(path)
+        try:
+            if not overwrite:
+                _check_free(path)
+            path.mkdir(parents=True, exist_ok=True)
+            for name in OWN_FILES:  # the verdict first: without it the rest counts for nothing
+                (path / name).unlink(missing_ok=True)
+            write_atomically(path / SPEC, [_text(document)])
+            return cls(path)
+        except OSError as error:
+            raise InvalidInput(
+                f"{path}: no folder for a run can be written here: {error.strerror}"
+            ) from error
 
     def discard(self) -> None:
         """Take back what ``prepare`` made: the run will not begin."""

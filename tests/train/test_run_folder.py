@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from dbp.errors import Conflict
+from dbp.errors import Conflict, InvalidInput
 from dbp.job.snapshot import manifest_of
 from dbp.train.run_folder import LastWord, RunFolder, write_atomically
 from dbp.train.sink import Outcome, Progress, Snapshot
@@ -138,6 +138,14 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(Conflict, match="is no folder"):
         RunFolder.prepare(tmp_path / "run", {})
+
+
+@pytest.mark.parametrize("name", ["file/run", "n" * 300], ids=["below a file", "too long"])
+def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(InvalidInput, match="no folder for a run can be written here"):
+        RunFolder.prepare(tmp_path / name, {})
 
 
 def test_the_last_word_is_only_spoken_when_there_is_none(tmp_path: Path) -> None:
