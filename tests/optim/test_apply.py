@@ -1,0 +1,125 @@
+"""Applying an optimizer to tensors of different kinds, in runs and in blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dbp.optim.apply import BLOCK, Run, Updater
+from dbp.optim.optimizer import zero_slots
+from dbp.optim.schedule import Constant, Cosine
+from dbp.optim.sgd import SGD
+from dbp.registry import component_class, kinds
+
+SLICES = {
+    "0.weight": slice(0, 6),
+    "0.bias": slice(6, 8),
+    "2.weight": slice(8, 10),
+    "2.bias": slice(10, 11),
+}
+BIASES = ("0.bias", "2.bias")
+
+
+def make(optimizer: Any) -> Updater:
+    return Updater(optimizer, SLICES, BIASES, dtype=np.float64)
+
+
+def test_tensors_treated_alike_form_one_run() -> None:
+    assert make(SGD()).runs == (Run(0, 11, 1.0, 0.0),)
+    assert make(SGD(weight_decay=0.1, decay_biases=True)).runs == (Run(0, 11, 1.0, 0.1),)
+
+
+def test_biases_have_runs_of_their_own_where_they_differ() -> None:
+    assert make(SGD(bias_factor=2.0, weight_decay=0.1)).runs == (
+        Run(0, 6, 1.0, 0.1),
+        Run(6, 8, 2.0, 0.0),
+        Run(8, 10, 1.0, 0.1),
+        Run(10, 11, 2.0, 0.0),
+    )
+
+
+def test_neighbors_alike_are_merged_around_those_that_differ() -> None:
+    updater = Updater(
+        SGD(bias_factor=0.5),
+        {"a": slice(0, 2), "b": slice(2, 4), "bias": slice(4, 5), "c": slice(5, 9)},
+        ["bias"],
+        dtype=np.float64,
+    )
+
+    assert updater.runs == (Run(0, 4, 1.0, 0.0), Run(4, 5, 0.5, 0.0), Run(5, 9, 1.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "weight", "bias"),
+    [
+        # p = 1, g = 2, rate 0.1: p - rate (g + decay p)
+        ({}, 0.8, 0.8),
+        ({"bias_factor": 2.0}, 0.8, 0.6),
+        ({"bias_factor": 0.0}, 0.8, 1.0),
+        ({"weight_decay": 0.5}, 0.75, 0.8),
+        ({"weight_decay": 0.5, "decay_biases": True}, 0.75, 0.75),
+        ({"weight_decay": 0.5, "decay_biases": True, "bias_factor": 2.0}, 0.75, 0.5),
+    ],
+)
+def test_biases_follow_their_own_factors(
+    options: dict[str, Any], weight: float, bias: float
+) -> None:
+    updater = make(SGD(learning_rate=Constant(rate=0.1), **options))
+    parameters, gradient = np.ones(11), np.full(11, 2.0)
+
+    rate = updater.step(parameters, gradient, step=1, total_steps=1)
+
+    assert rate == 0.1
+    for name, place in SLICES.items():
+        expected = bias if name in BIASES else weight
+        np.testing.assert_allclose(parameters[place], expected, rtol=1e-15, err_msg=name)
+
+
+def test_the_schedule_sets_the_rate_of_each_step() -> None:
+    updater = make(SGD(learning_rate=Cosine(peak=1.0, warmup_steps=2)))
+    parameters = np.zeros(11)
+
+    rates = [
+        updater.step(parameters, np.ones(11), step=step, total_steps=4) for step in (1, 2, 3, 4)
+    ]
+
+    assert rates == pytest.approx([0.5, 1.0, 0.5, 0.0])
+    np.testing.assert_allclose(parameters, -2.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 1001])
+@pytest.mark.parametrize("kind", kinds("optimizers"))
+def test_blocks_change_no_bit(kind: str, size: int, dtype: Any) -> None:
+    optimizer = component_class("optimizers", kind)(weight_decay=0.01)
+    updater = Updater(optimizer, {"weight": slice(0, size)}, [], dtype=dtype)
+    rng = np.random.default_rng(4)
+    blocked = rng.standard_normal(size).astype(dtype)
+    whole = blocked.copy()
+    slots = zero_slots(optimizer, size, dtype)
+    for step in (1, 2, 3):
+        gradient = rng.standard_normal(size).astype(dtype)
+        updater.step(blocked, gradient.copy(), step=step, total_steps=3)
+        optimizer.update(
+            whole,
+            gradient,
+            slots,
+            (np.empty(size, dtype), np.empty(size, dtype)),
+            step=step,
+            learning_rate=0.01,
+            weight_decay=0.01,
+        )
+
+    np.testing.assert_array_equal(blocked, whole)
+    assert list(updater.slots) == list(slots)
+    for name, slot in slots.items():
+        np.testing.assert_array_equal(updater.slots[name], slot)
+
+
+def test_a_model_without_parameters_updates_nothing() -> None:
+    updater = Updater(SGD(), {}, [], dtype=np.float32)
+
+    assert updater.runs == ()
+    assert updater.step(np.empty(0), np.empty(0), step=1, total_steps=1) == 0.01
