@@ -16,7 +16,7 @@ import grpc
 from dbp.client.download import OnBytes, receive, write_whole
 from dbp.client.parameter_set import ParameterSet, parameter_set
 from dbp.client.streams import JobUpdate, logs, watch
-from dbp.errors import InvalidInput, NotFound, Unavailable
+from dbp.errors import InvalidInput, NotFound, ResourceExhausted, Unavailable
 from dbp.job.files import expand_files
 from dbp.job.load import decode, encode, load_file, located
 from dbp.job.spec import JobSpec
@@ -33,7 +33,7 @@ from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
 
 UNARY_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 60.0
-PAGE_SIZE: Final = 200
+PAGE_SIZE: Final = 50
 SHOWN_IDS: Final = 5
 
 Spec = str | os.PathLike[str] | Mapping[str, Any] | JobSpec
@@ -122,7 +122,13 @@ class AsyncClient:
             states=[state_to_proto(state) for state in states], page_size=PAGE_SIZE
         )
         while True:
-            page = await self._unary(self._jobs.ListJobs, request)
+            try:
+                page = await self._unary(self._jobs.ListJobs, request)
+            except ResourceExhausted:  # jobs so large that a page is no message
+                if request.page_size == 1:
+                    raise
+                request.page_size //= 2
+                continue
             for job in page.jobs:
                 yield job_from_proto(job)
             if not page.next_page_token:

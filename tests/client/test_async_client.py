@@ -135,6 +135,20 @@ async def test_jobs_are_listed_page_by_page_newest_first(
     assert cancelled == [ids[4]]
 
 
+async def test_jobs_whose_page_would_be_no_message_are_listed_too(tmp_path: Path) -> None:
+    layers = [{"kind": "dense", "note": "x" * 200_000}]
+    large = {"layers": layers, "loss": {"kind": "mean_squared_error"}}
+    async with (
+        serving(tmp_path / "state", check=lambda spec, _: (spec, "0" * 64)) as service,
+        AsyncClient(service.address) as client,
+    ):
+        names = [(await service.create(model=large)).name for _ in range(30)]
+
+        listed = [job.id async for job in client.jobs()]
+
+    assert [f"jobs/{job_id}" for job_id in listed] == names[::-1]
+
+
 async def test_a_watch_tells_states_progress_and_versions_and_ends_by_itself(
     service: Service, client: AsyncClient
 ) -> None:
