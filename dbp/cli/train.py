@@ -7,6 +7,7 @@ import dataclasses
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -115,7 +116,8 @@ def _told_once(place: Launch) -> Iterator[None]:
     """Let rank 0 tell an error that all ranks meet; the others end without a word.
 
     Nothing is exchanged yet. Should only another rank meet it, because its host lacks a
-    file, it tells after rank 0 has had the time to end the job.
+    file, it tells after rank 0 has had the time to end the job. What nobody foresaw is told
+    with its traceback.
     """
     try:
         yield
@@ -126,6 +128,14 @@ def _told_once(place: Launch) -> Iterator[None]:
         click.echo(f"error: on rank {place.rank}: {error}", err=True)
         code = BAD_INPUT if isinstance(error, InvalidInput) else EXIT_CODES["failed"]
         raise SystemExit(code) from error
+    except Exception as error:
+        if place is ALONE:
+            raise
+        if place.rank != 0:
+            time.sleep(OTHER_RANKS_WAIT_SECONDS)
+        text = "".join(traceback.format_exception(error))
+        click.echo(f"rank {place.rank} of {place.size} failed:\n{text}", err=True, nl=False)
+        raise SystemExit(EXIT_CODES["failed"]) from error
 
 
 def _check(request: Request, workers: int) -> ResolvedSpec:

@@ -95,14 +95,18 @@ def aborting(communicator: Communicator) -> Iterator[None]:
 
     A rank that just ended would leave the others waiting in a collective call for ever, and
     so would its own MPI_Finalize at exit: the traceback is printed here, once, and the whole
-    job aborted.
+    job aborted. A ``sys.exit`` in the middle is a failure too, whatever its code.
     """
     try:
         yield
     except SystemExit as stop:
-        if stop.code in (None, 0):
-            raise
-        communicator.abort(stop.code if isinstance(stop.code, int) else 1)
+        code = stop.code if isinstance(stop.code, int) and stop.code else 1
+        if code != stop.code:
+            sys.stderr.write(
+                f"rank {communicator.rank} of {communicator.size} called "
+                f"sys.exit({stop.code!r}) before the end of the run\n"
+            )
+        communicator.abort(code)
     except BaseException as error:
         text = "".join(traceback.format_exception(error))
         sys.stderr.write(f"rank {communicator.rank} of {communicator.size} failed:\n{text}")

@@ -135,6 +135,24 @@ def test_a_failing_rank_ends_the_job_with_its_traceback_shown_once(
     assert f"rank {failing} of 2 failed" in result.stderr
 
 
+@pytest.mark.parametrize("code", ["0", "", "'enough'"])
+def test_a_rank_that_calls_exit_does_not_leave_the_others_waiting(
+    mpirun: MpiRun, code: str
+) -> None:
+    result = mpirun(
+        2,
+        "import sys\n"
+        "from dbp.parallel.mpi import aborting, connect\n"
+        "c = connect()\n"
+        "with aborting(c):\n"
+        f"    if c.rank == 1: sys.exit({code})\n"
+        "    while True: c.barrier()\n",
+    )
+
+    assert result.returncode == 1
+    assert f"rank 1 of 2 called sys.exit({code or None})" in result.stderr
+
+
 def test_a_launcher_of_another_mpi_is_named() -> None:
     environment = {**os.environ, "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}
     environment["OMPI_MCA_btl"] = "self"

@@ -204,6 +204,31 @@ def test_a_rank_that_raises_ends_the_job_with_its_traceback_once(
     assert told["message"] == "rank 1: RuntimeError: a fault of this rank"
 
 
+def test_a_rank_that_raises_before_the_ranks_have_met_shows_its_traceback_once(
+    tmp_path: Path, endless: Path
+) -> None:
+    code = (
+        "import os, sys\n"
+        "import dbp.train.inspection as inspection\n"
+        "def faulty(*arguments):\n"
+        "    raise RuntimeError('a fault of this rank')\n"
+        "if os.environ['OMPI_COMM_WORLD_RANK'] == '1':\n"
+        "    inspection.check = faulty\n"
+        "from dbp.cli.main import main\n"
+        "main(sys.argv[1:])\n"
+    )
+
+    done = run(
+        *MPIRUN, "-n", "2", sys.executable, "-c", code,
+        "train", str(endless), "--run", str(tmp_path / "run"),
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert "rank 1 of 2 failed" in done.stderr
+    assert "RuntimeError: a fault of this rank" in done.stderr
+
+
 def test_ctrl_c_stops_one_process_at_a_step_and_saves_the_parameters(
     tmp_path: Path, endless: Path
 ) -> None:
