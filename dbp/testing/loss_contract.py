@@ -71,22 +71,22 @@ def _check_loss_sums(
     require(bare == total, f"without a gradient the sum must be {total!r}, got {bare!r}")
 
     rows = 0.0
-    for row in range(len(prediction)):
+    shares = np.ones(len(prediction)) if weight is None else weight
+    for row, share in enumerate(shares):
         part = slice(row, row + 1)
-        own = None if weight is None else weight[part]
-        one, found = loss.evaluate(prediction[part], target[part], own, workspace)
-        rows += one
-        shape = prediction[part].shape
-        require_close(
-            _gradient(found, shape), gradient[part], f"row {row}'s gradient", ROUNDING
-        )
+        one, found = loss.evaluate(prediction[part], target[part], None, workspace)
+        rows += share * one
+        own = share * _gradient(found, prediction[part].shape)
+        require_close(own, gradient[part], f"row {row}'s gradient {words}", ROUNDING)
     require_close(total, rows, f"the sum {words}, as that of its rows", ROUNDING)
 
-    own = None if weight is None else weight[:0]
-    empty, found = loss.evaluate(prediction[:0], target[:0], own, workspace)
+    none_of = None if weight is None else weight[:0]
+    empty, found = loss.evaluate(prediction[:0], target[:0], none_of, workspace)
     require(empty == 0, f"the sum over an empty batch must be 0, got {empty!r}")
     _gradient(found, prediction[:0].shape)
-    _, found = loss.evaluate(prediction[:0], target[:0], own, workspace, with_gradient=False)
+    _, found = loss.evaluate(
+        prediction[:0], target[:0], none_of, workspace, with_gradient=False
+    )
     require(found is None, "without with_gradient an empty batch has no gradient either")
     again, found = loss.evaluate(prediction, target, weight, workspace)
     require(again == total, f"the sum, computed again, must be {total!r}, got {again!r}")
