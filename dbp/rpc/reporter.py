@@ -30,7 +30,10 @@ from dbp.train.sink import Command, Outcome, Progress, Snapshot, Started
 SLOTS: Final = 2
 MAX_BACKLOG_BYTES: Final = 64 * 1024
 JOIN_SECONDS: Final = 15.0
-FINAL_SNAPSHOT_SECONDS: Final = 30.0
+# How long the end of a run may wait for the service. A launched run's folder tells the service
+# the same, whenever it comes back; a run launched by hand has nothing but its link.
+LAUNCHED_PATIENCE_SECONDS: Final = 5.0
+BY_HAND_PATIENCE_SECONDS: Final = 30.0
 
 log = logging.getLogger("dbp.rpc")
 
@@ -50,6 +53,8 @@ class Reporter:
         self._stop = False
         self._publish = False
         self._alive = True
+        launched = "service_file" in config
+        self._patience = LAUNCHED_PATIENCE_SECONDS if launched else BY_HAND_PATIENCE_SECONDS
         self._link = subprocess.Popen(
             [sys.executable, "-m", "dbp.rpc.link", str(self._memory_fd)],
             stdin=subprocess.PIPE,
@@ -121,7 +126,7 @@ class Reporter:
         """Copy the parameters into a free slot; without one this version is left out."""
         self._receive()
         if snapshot.final:
-            self._await_slot(FINAL_SNAPSHOT_SECONDS)
+            self._await_slot(self._patience)
         if not self._free_slots or not self._alive:
             return
         size = snapshot.manifest.size_bytes
@@ -164,8 +169,8 @@ class Reporter:
         return command
 
     def close(self, timeout: float = 10.0) -> None:
-        """Give the link this many seconds to deliver what it holds, then end it."""
-        deadline = time.monotonic() + timeout
+        """Give the link at most this many seconds to deliver what it holds, then end it."""
+        deadline = time.monotonic() + min(timeout, self._patience)
         while self._alive and self._backlog and time.monotonic() < deadline:
             self._flush()
             time.sleep(0.005)

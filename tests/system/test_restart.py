@@ -1,0 +1,138 @@
+"""The service is killed and comes back; jobs, their processes and their bits do not notice."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dbp.client.client import Client, JobHandle
+from dbp.client.streams import JobUpdate
+from dbp.job.state import State
+from tests.cli.setups import Server, until, write_spec
+
+# Long enough for two restarts in mid-training.
+STEPS = 6_000
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path / "state") as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.address, patience=30.0) as client:
+        yield client
+
+
+def ranks(server: Server) -> dict[int, float]:
+    """Process id and start time of each rank of the running job."""
+    return {
+        process.pid: process.create_time()
+        for process in server.processes()
+        if process.cmdline()[1:3] == ["-m", "dbp.worker"]
+    }
+
+
+def at_step(job: JobHandle, least: int) -> bool:
+    progress = job.get().progress
+    return progress is not None and progress.step >= least
+
+
+def final(job: JobHandle) -> tuple[int, str, bool]:
+    """Step, digest of the tensors' bytes, and whether these are the last parameters."""
+    found = job.parameters()
+    assert found is not None
+    content = b"".join(found[name].tobytes() for name in sorted(found.tensors))
+    return found.version.step, hashlib.sha256(content).hexdigest(), found.version.final
+
+
+def test_a_job_trains_on_while_its_service_is_killed_twice(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    spec = write_spec(tmp_path / "job.toml", steps=STEPS)
+    undisturbed = client.submit(spec, workers=2)
+    assert undisturbed.wait().state is State.SUCCEEDED
+    disturbed = client.submit(spec, workers=2)
+    waiting = client.submit(write_spec(tmp_path / "short.toml", steps=50), workers=2)
+    updates: list[JobUpdate] = []
+    watching = threading.Thread(target=lambda: updates.extend(disturbed.watch()))
+    watching.start()
+    until(lambda: at_step(disturbed, 1))
+    before = ranks(server)
+    assert len(before) == 2
+
+    for least in (STEPS // 20, STEPS // 4):
+        until(lambda least=least: at_step(disturbed, least))  # type: ignore[misc]
+        assert disturbed.get().state is State.RUNNING
+        server.stop(signal.SIGKILL)
+        assert ranks(server) == before
+        server.start()
+        until(lambda: disturbed.get().state is State.RUNNING)
+        assert ranks(server) == before
+
+    assert disturbed.wait().state is State.SUCCEEDED
+    assert final(disturbed) == final(undisturbed)
+    assert final(disturbed)[::2] == (STEPS, True)
+    assert waiting.wait().state is State.SUCCEEDED
+    ids = [waiting.id, disturbed.id, undisturbed.id]
+    assert [job.id for job in client.jobs()] == ids
+    # Whoever watched all the while saw each change once, in order.
+    watching.join(timeout=30)
+    assert not watching.is_alive()
+    states = [
+        update.job.state for update in updates if update.job and update.kind != "snapshot"
+    ]
+    changes = [state for i, state in enumerate(states) if i == 0 or states[i - 1] is not state]
+    order = [State.QUEUED, State.STARTING, State.RUNNING, State.SUCCEEDED]
+    assert changes == [state for state in order if state in changes]
+    assert changes[-1] is State.SUCCEEDED
+    kinds = [update.kind for update in updates if update.kind in ("running", "succeeded")]
+    assert len(kinds) == len(set(kinds))
+    versions = [
+        update.job.latest_parameters.version
+        for update in updates
+        if update.job and update.kind == "parameters_published" and update.job.latest_parameters
+    ]
+    assert versions == list(range(versions[0], versions[0] + len(versions)))
+
+
+def test_a_job_that_ends_while_its_service_is_away_is_settled_afterwards(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    job = client.submit(write_spec(tmp_path / "job.toml", steps=1000), workers=2)
+    until(lambda: at_step(job, 1))
+
+    server.stop(signal.SIGKILL)
+    until(lambda: not server.processes())
+    server.start()
+
+    ended = job.wait()
+    assert ended.state is State.SUCCEEDED
+    assert final(job)[::2] == (1000, True)
+    assert list(job.logs())
+
+
+def test_a_service_that_is_stopped_lets_its_jobs_go_on(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    job = client.submit(write_spec(tmp_path / "job.toml", steps=10**9), workers=2)
+    until(lambda: at_step(job, 1))
+    before = ranks(server)
+
+    server.stop(signal.SIGTERM)
+    assert ranks(server) == before
+    server.start()
+
+    assert job.cancel().state in (State.CANCELLING, State.CANCELLED)
+    assert job.wait().state is State.CANCELLED
+    step, _, last = final(job)
+    assert step > 0
+    assert last
+    until(lambda: not server.processes())
