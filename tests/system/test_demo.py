@@ -1,100 +1,201 @@
-"""`dbp demo`, for real: what it shows, in which order, and that nothing is left of it."""
+"""`dbp demo` as a newcomer starts it: what it prints, in order, and that nothing is left."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import re
 import signal
+import socket
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.cli.setups import DBP, environment, until
+from dbp.cli.demo import LEAST_ACCURACY
 
-STEPS = (
-    r"1\. control service +127\.0\.0\.1:\d+",
-    r"2\. job +(?P<job>\S+), 2 workers",
-    r"3\. training +live",
-    r" +`dbp params \S+` in another process, the job being RUNNING:",
-    r" +(?P<again>\S+): version \d+, step [\d,]+, sha256 [0-9a-f]{16}",
-    r" +0\.weight +\d+ x \d+ +float32 ",
-    r"\S+ SUCCEEDED",
-    r"4\. \S+ +SUCCEEDED",
-    r"5\. test accuracy +(?P<accuracy>[\d.]+) on 360 images never trained on",
-    r"6\. stopped +the service; no process, no port, no file is left \([\d.]+ s in all\)",
+COMMAND = [sys.executable, "-m", "dbp", "demo"]
+TIMEOUT = 150.0
+
+ORDER = (
+    r"^1\. control service +127\.0\.0\.1:(\d+)$",
+    r"^2\. job +(digits-\w+), 2 workers$",
+    r"^3\. training ",
+    r"RUNNING",
+    r"^epoch \d+, step [\d,]+/24,600, training_loss [\d.e-]+, validation_accuracy [\d.]+, ",
+    r"^   `dbp params digits-\w+` in another process, the job being RUNNING:$",
+    r"^     digits-\w+: version \d+, step [\d,]+, sha256 [0-9a-f]{16}$",
+    r"^     TENSOR +SHAPE +TYPE +NORM$",
+    r"^     0\.weight +128 x 64 +float32 +[\d.]+$",
+    r"^     0\.bias +128 +float32 +[\d.]+$",
+    r"^     2\.weight +64 x 128 +float32 +[\d.]+$",
+    r"^     2\.bias +64 +float32 +[\d.]+$",
+    r"^     4\.weight +10 x 64 +float32 +[\d.]+$",
+    r"^     4\.bias +10 +float32 +[\d.]+$",
+    r"^4\. digits-\w+ +SUCCEEDED$",
+    r"^5\. test accuracy +(0\.\d+|1\.0+) on 360 images .* without MPI$",
+    r"^6\. stopped .* no process, no port, no file is left \(([\d.]+) s in all\)$",
 )
 
 
 @pytest.fixture
-def temporary(tmp_path: Path) -> Iterator[Path]:
-    """Where the demo may write; short, for MPI keeps sockets there."""
-    folder = tmp_path / "t"
-    folder.mkdir()
-    yield folder
-    for process in of(folder):  # not for a demo that works
-        process.kill()
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Where the demo keeps its state; afterwards empty, and known to no process."""
+    yield tmp_path
+    assert list(tmp_path.glob("dbp-demo-*")) == []
+    assert processes_of(tmp_path) == []
 
 
-def of(folder: Path) -> list[psutil.Process]:
-    """Every process with the folder in its command or environment."""
+def processes_of(folder: Path, word: str = "") -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
-        try:
-            words = [*process.cmdline(), *process.environ().values()]
-        except psutil.Error:
-            continue
-        if process.pid != os.getpid() and any(str(folder) in word for word in words):
-            found.append(process)
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if any(f"{folder}/dbp-demo-" in w for w in words) and word in " ".join(words):
+                found.append(process)
     return found
 
 
-def left_in(folder: Path) -> list[str]:
-    """What a demo has left of its own; MPI's session folders are MPI's."""
-    return [path.name for path in folder.iterdir() if path.name.startswith("dbp-demo-")]
+def environment(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DBP_")}
+    return {**kept, "TMPDIR": str(folder)}
 
 
-def demo(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*DBP, "demo"], env=environment(TMPDIR=str(folder)), stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        COMMAND, env=environment(folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()  # it cleans up; nothing happens if it has ended
+            process.wait(TIMEOUT)
+
+
+def lines_until(process: subprocess.Popen[str], word: str) -> str:
+    assert process.stdout is not None
+    seen = ""
+    while word not in seen:
+        line = process.stdout.readline()
+        assert line, f"ended before {word!r}: {seen}"
+        seen += line
+    return seen
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def port_of(text: str) -> int:
+    found = re.search(ORDER[0], text, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def test_the_demo_shows_everything_in_order_and_leaves_nothing(folder: Path) -> None:
+    done = subprocess.run(
+        COMMAND, env=environment(folder), stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=TIMEOUT,
     )  # fmt: skip
 
-
-def test_it_shows_everything_in_order_and_leaves_nothing(temporary: Path) -> None:
-    process = demo(temporary)
-    text, errors = process.communicate(timeout=150)
-
-    assert (process.returncode, errors) == (0, ""), text
-    found: dict[str, str] = {}
-    place = 0
-    for step in STEPS:
-        match = re.compile(rf"^{step}", re.MULTILINE).search(text, place)
-        assert match, f"no {step!r} behind\n{text[:place]}\nin\n{text}"
-        found |= match.groupdict()
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    place, found = 0, []
+    for pattern in ORDER:
+        match = re.compile(pattern, re.MULTILINE).search(done.stdout, place)
+        assert match is not None, f"{pattern}\nis not after\n{done.stdout[:place]}"
         place = match.end()
-    assert found["again"] == found["job"]
-    assert float(found["accuracy"]) >= 0.96
-    assert left_in(temporary) == []
-    assert of(temporary) == []
+        found.append(match)
+    assert float(found[-2][1]) >= LEAST_ACCURACY
+    assert not listens(int(found[0][1]))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("line", ["1. ", "epoch "], ids=["at the start", "in mid-training"])
-def test_interrupted_it_leaves_nothing_either(
-    temporary: Path, number: signal.Signals, line: str
+def test_on_a_terminal_the_bar_is_live_and_the_parameters_are_seen(folder: Path) -> None:
+    output = on_a_terminal(COMMAND, environment(folder))
+
+    assert output.count("validation_accuracy") > 10  # drawn again and again
+    assert "\x1b[2K" in output
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", output).replace("\r", "\n")
+    for pattern in (ORDER[0], ORDER[1], ORDER[6], ORDER[9], ORDER[-2], ORDER[-1]):
+        assert re.search(pattern, plain, re.MULTILINE), f"{pattern}\nis not in\n{plain}"
+
+
+def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
+    """What a command writes to a terminal of 160 columns; it must succeed."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command, env={**environment, "TERM": "xterm", "COLUMNS": "160"},
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    output = b""
+    with contextlib.suppress(OSError):  # the terminal is gone with its last writer
+        while part := os.read(ours, 65536):
+            output += part
+    os.close(ours)
+    text = output.decode()
+    assert process.wait(TIMEOUT) == 0, text
+    return text
+
+
+def test_a_job_that_breaks_is_shown_with_its_log_and_cleaned_up(folder: Path) -> None:
+    with started(folder) as process:
+        port = port_of(lines_until(process, "epoch"))
+        ranks = processes_of(folder, "dbp.worker")
+        assert ranks
+
+        max(ranks, key=lambda rank: rank.create_time()).kill()
+        output, errors = process.communicate(timeout=TIMEOUT)
+
+        assert process.returncode == 1, output
+        assert "FAILED" in errors
+        assert "signal 9" in errors
+        assert "SUCCEEDED" not in output
+        assert not listens(port)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_an_interrupted_demo_takes_everything_with_it(
+    folder: Path, number: signal.Signals, code: int
 ) -> None:
-    process = demo(temporary)
-    assert process.stdout is not None
-    shown = next((text for text in process.stdout if text.startswith(line)), "")
-    assert shown, process.communicate()[1]
+    with started(folder) as process:
+        port = port_of(lines_until(process, "epoch"))
+        assert processes_of(folder, "dbp.worker")
 
-    os.killpg(process.pid, number)  # as a terminal does
-    _, errors = process.communicate(timeout=60)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=TIMEOUT)
 
-    assert process.returncode in ((130,) if number is signal.SIGINT else (130, 143))
-    assert "Traceback" not in errors
-    assert left_in(temporary) == []
-    until(lambda: of(temporary) == [], 5)
+        assert process.returncode == code
+        assert errors.strip() == ""
+        assert not listens(port)
+
+
+def test_a_service_that_dies_leaves_no_training_behind(folder: Path) -> None:
+    with started(folder) as process:
+        port = port_of(lines_until(process, "epoch"))
+        until(lambda: processes_of(folder, "dbp.worker"))
+
+        for service in processes_of(folder, "dbp serve"):
+            service.kill()
+        _, errors = process.communicate(timeout=TIMEOUT)
+
+        assert process.returncode == 3
+        assert "the service cannot be reached" in errors
+        assert not listens(port)
