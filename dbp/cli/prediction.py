@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +46,9 @@ def _read_rows(path: Path) -> Array:
 
 
 def _read_csv(path: Path) -> Array:
-    from dbp.data.csv import CSV
+    from dbp.data.csv_table import read_table
 
-    # Every column is an input: the reader's target is the last one, which is put back.
-    data = CSV(path=str(path), target_kind="values").open()
-    indices = np.arange(len(data), dtype=np.int64)
-    inputs = np.empty((len(data), *data.info.input_shape), np.float64)
-    last = np.empty((len(data), *data.info.target_shape), np.float64)
-    data.take_inputs(indices, inputs)
-    data.take_targets(indices, last)
-    return np.column_stack([inputs, last])
+    return read_table(str(path), target=None, header="auto", delimiter=",").inputs
 
 
 def answers(model: SavedModel, inputs: Array, *, proba: bool) -> Array:
@@ -75,7 +70,9 @@ def write_answers(path: Path, found: Array) -> None:
         with path.open("wb") as file:  # names of classes are fixed-width text, never objects
             np.lib.format.write_array(file, found)
     else:
-        np.savetxt(path, found, delimiter=",", fmt="%s")
+        with path.open("w", encoding="utf-8", newline="") as text:
+            rows = csv.writer(text, lineterminator="\n")  # quotes a name that holds a comma
+            rows.writerows(found.reshape(len(found), math.prod(found.shape[1:])))
 
 
 def _opened(reader: Reader) -> Dataset:

@@ -24,7 +24,10 @@ MAX_LINE_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Table:
-    """``inputs``: (rows, columns - 1); ``targets`` and ``lines``: one for each row."""
+    """``inputs``: (rows, columns but the target's); ``targets``, ``lines``: one for each row.
+
+    Without a target column ``targets`` is empty.
+    """
 
     name: str
     inputs: npt.NDArray[np.float64]
@@ -45,8 +48,8 @@ def number(cell: str) -> float | None:
         return None
 
 
-def read_table(path: str, *, target: str | int, header: str, delimiter: str) -> Table:
-    """Read the whole file; raises InvalidData."""
+def read_table(path: str, *, target: str | int | None, header: str, delimiter: str) -> Table:
+    """Read the whole file; raises InvalidData. ``target`` None: every column is an input."""
     file = DataFile(path)
     if file.is_gzip():
         raise InvalidData(f"{path}: is gzip-compressed; csv reads plain text: unpack it first")
@@ -96,7 +99,7 @@ def _numbered(
 class _Builder:
     """Rows of text -> a table; knows the columns from the first row."""
 
-    def __init__(self, path: str, target: str | int, delimiter: str) -> None:
+    def __init__(self, path: str, target: str | int | None, delimiter: str) -> None:
         self._path = path
         self._wanted = target
         self._delimiter = delimiter
@@ -117,18 +120,21 @@ class _Builder:
             self._add(line, first)
         for line, row in rows:
             self._add(line, row)
-        if not self._targets:
+        if not self._lines:
             raise InvalidData(f"{self._path}: a header and no samples")
-        inputs = np.frombuffer(self._values, np.float64).reshape(-1, self._columns - 1)
+        inputs = np.frombuffer(self._values, np.float64).reshape(len(self._lines), -1)
         self._check_finite(inputs)
-        return Table(
-            self._path, inputs, self._targets, self._lines, self._column(self._target)
-        )  # fmt: skip
+        target = "" if self._wanted is None else self._column(self._target)
+        return Table(self._path, inputs, self._targets, self._lines, target)
 
     def _settle_columns(self, line: int, first: list[str], header: str) -> None:
         """Number of columns, the target's position, and the names if line 1 is a header."""
         self._columns = len(first)
         place = f"{self._path}:{line}"
+        if self._wanted is None:
+            self._target = self._columns
+            self._settle_names(first, first[:-1] or first, header)
+            return
         if self._columns < 2:
             raise InvalidData(
                 f"{place}: one column, expected inputs and a target separated by "
@@ -151,6 +157,10 @@ class _Builder:
             )
         self._target = self._wanted % self._columns
         inputs = first[: self._target] + first[self._target + 1 :]
+        self._settle_names(first, inputs, header)
+
+    def _settle_names(self, first: list[str], inputs: list[str], header: str) -> None:
+        """Take the first row for the names if it is a header: where its inputs tell."""
         if header == "yes" or (header == "auto" and any(number(c) is None for c in inputs)):
             self._names = first
 
@@ -160,7 +170,8 @@ class _Builder:
                 f"{self._path}:{line}: {len(row)} columns, expected {self._columns} as in the "
                 "first line"
             )
-        self._targets.append(row.pop(self._target))
+        if self._wanted is not None:
+            self._targets.append(row.pop(self._target))
         self._lines.append(line)
         try:
             # Grouping underscores are numbers to Python alone.

@@ -1,0 +1,57 @@
+"""What `dbp predict` reads and writes, without the command around it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dbp.cli.prediction import read_inputs, write_answers
+from dbp.errors import InvalidData
+
+
+@pytest.mark.parametrize("header", ["", "speed\n"], ids=["no header", "header"])
+def test_a_csv_file_of_one_column_is_read(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{header}1\n2.5\n")
+
+    np.testing.assert_array_equal(read_inputs(path, (1,)), [[1.0], [2.5]])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1,2\n3,dog\n", r"rows\.csv:2: column 1 \(counted from 0\): 'dog' is not a number"),
+        ("1,dog\n", r"rows\.csv:1: column 1 \(counted from 0\): 'dog' is not a number"),
+        ("a,b\n1,dog\n", r"rows\.csv:2: column 'b': 'dog' is not a number"),
+        ("a,b\n", "a header and no samples"),
+        ("1,inf\n", "expected a finite number"),
+        ("1,2,3\n", r"rows of shape \(3,\); the model takes \(2,\)"),
+    ],
+)
+def test_a_csv_file_that_does_not_fit_is_told(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+
+    with pytest.raises(InvalidData, match=told):
+        read_inputs(path, (2,))
+
+
+def test_names_of_classes_come_back_from_a_csv_file(tmp_path: Path) -> None:
+    names = ["ox, big", 'a "dog"', "k\u00e4t", "\u732b"]
+
+    write_answers(tmp_path / "out.csv", np.array(names))
+
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert [row for (row,) in csv.reader(file)] == names
+
+
+def test_values_of_any_shape_are_one_line_a_row(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(5, 2, 3)).astype(np.float32)
+
+    write_answers(tmp_path / "out.csv", values)
+
+    found = np.loadtxt(tmp_path / "out.csv", delimiter=",", dtype=np.float32)
+    np.testing.assert_array_equal(found, values.reshape(5, 6))
