@@ -1,0 +1,96 @@
+"""A job as it is shown while it runs: lines, JSON, a bar."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from dbp.cli.follow import BarView, JsonView, LineView, ending_text, progress_text
+from dbp.client.streams import JobUpdate
+from dbp.job.state import Failure, Job, ProgressReport, State, Version
+
+JOB = Job("digits-1", {}, "ab", 2, State.RUNNING, 1.0, start_time=2.0)
+METRICS = {"training_loss": 0.25, "validation_accuracy": 0.975, "validation_loss": 0.1}
+PROGRESS = ProgressReport(1500, 24_600, 3, 0.3, METRICS, 51_234.5, 12.4, 3.0)
+SHOWN = (
+    "epoch 3, step 1,500/24,600, training_loss 0.25, validation_accuracy 0.975, "
+    "51,234 samples/s, 12 s to go"
+)
+
+
+def progress(step: int) -> JobUpdate:
+    return JobUpdate("digits-1", "progress", progress=dataclasses.replace(PROGRESS, step=step))
+
+
+def test_progress_is_one_line_with_everything_that_matters() -> None:
+    assert progress_text(PROGRESS) == SHOWN
+    early = dataclasses.replace(PROGRESS, metrics={}, eta_seconds=None)
+    assert progress_text(early) == "epoch 3, step 1,500/24,600, loss 0.3, 51,234 samples/s"
+
+
+def test_lines_tell_states_and_at_most_one_progress_a_second(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("dbp.cli.follow.time.monotonic", lambda: now)
+    view = LineView()
+    queued = dataclasses.replace(JOB, state=State.QUEUED, waiting_reason="needs 2 slots")
+
+    view.show(JobUpdate("digits-1", "snapshot", job=queued))
+    view.show(JobUpdate("digits-1", "running", job=JOB))
+    for step in (1, 2, 3):
+        view.show(progress(step))
+    view.show(JobUpdate("digits-1", "parameters_published", job=JOB))
+    now += 1.0
+    view.show(progress(4))
+    view.close()
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["digits-1 QUEUED (needs 2 slots)", "digits-1 RUNNING"]
+    assert [line.split(", ")[1] for line in lines[2:]] == ["step 1/24,600", "step 4/24,600"]
+
+
+def test_json_lines_leave_nothing_out(capsys: pytest.CaptureFixture[str]) -> None:
+    view = JsonView()
+    view.show(JobUpdate("digits-1", "running", job=JOB))
+    view.show(progress(5))
+    view.close()
+
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["job"], first["kind"], first["state"]["state"]) == (
+        "digits-1", "running", "RUNNING",
+    )  # fmt: skip
+    assert second["progress"]["step"] == 5
+    assert second["progress"]["metrics"] == METRICS
+
+
+def test_a_bar_shows_state_progress_and_the_newest_version(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    published = dataclasses.replace(JOB, latest_parameters=Version(4, 9, 1, "cd", 1, 2.0))
+    view = BarView()
+    view.show(JobUpdate("digits-1", "parameters_published", job=published))
+    view.show(JobUpdate("digits-1", "progress", progress=PROGRESS))
+    view.close()
+
+    text = capsys.readouterr().out
+    assert "RUNNING" in text
+    assert f"{SHOWN}, version 4" in text
+
+
+def test_an_ending_tells_the_reason_and_the_end_of_the_log() -> None:
+    failure = Failure(
+        "RANK_SIGNAL", "a rank was ended by SIGKILL", log_tail=tuple("abcdefghijkl")
+    )
+    ended = dataclasses.replace(JOB, state=State.FAILED, end_time=4.5, failure=failure)
+
+    head, reason, *log = ending_text(ended).split("\n")
+
+    assert head == "digits-1 FAILED after 2.5 s"
+    assert reason == "  RANK_SIGNAL: a rank was ended by SIGKILL"
+    assert [line.strip(" |") for line in log] == list("cdefghijkl")
+    never_started = dataclasses.replace(JOB, state=State.CANCELLED, start_time=None)
+    assert ending_text(never_started) == "digits-1 CANCELLED after 0.0 s"
