@@ -19,14 +19,15 @@ class LoopThread:
     """Runs coroutines for any number of threads, until it is closed."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
         self._lock = threading.Lock()
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()  # touched on the loop's thread only
+        made: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
         self._thread = threading.Thread(
-            target=self._loop.run_forever, name="dbp-client", daemon=True
+            target=_run_loop, args=(made,), name="dbp-client", daemon=True
         )
         self._thread.start()
+        self._loop = made.result()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``; an interrupted wait cancels it. Unavailable once closed."""
@@ -105,6 +106,13 @@ class LoopThread:
             await asyncio.wait(tasks)
         await self._loop.shutdown_asyncgens()
         await last
+
+
+def _run_loop(made: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:
+    # Made on this thread: a Ctrl-C, which only the main thread hears, cannot leave half a loop.
+    loop = asyncio.new_event_loop()
+    made.set_result(loop)
+    loop.run_forever()
 
 
 def _current_task() -> asyncio.Task[Any]:
