@@ -245,7 +245,11 @@ _LIMITS = (("minimum", ">="), ("above", ">"), ("maximum", "<="), ("below", "<"))
 def limit_words(limits: Mapping[str, Any]) -> str:
     """The limits of an option for people: ">= 0 and < 1", or "" where there are none."""
     words = [
-        f"{sign} {limits[key]:.16g}" for key, sign in _LIMITS if limits.get(key) is not None
+        f"{sign} {limits[key]}"
+        if isinstance(limits[key], int)
+        else f"{sign} {limits[key]:.16g}"
+        for key, sign in _LIMITS
+        if limits.get(key) is not None
     ]
     if limits.get("choices"):
         words.append(f"one of {', '.join(limits['choices'])}")
