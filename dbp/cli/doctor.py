@@ -24,9 +24,11 @@ from dbp.launching import (
     find_mpirun,
     launch_environment,
     usable_cores,
+    worker_command,
 )
 
 PROBE_SECONDS: Final = 60.0
+ENDING_SECONDS: Final = 5.0
 LEAST_SHM_BYTES: Final = 64 << 20
 
 # Run in processes of their own: a broken MPI may end whoever loads it.
@@ -115,7 +117,7 @@ def _mpi_library() -> Finding:
 
 def _match(mpirun: Path, library: str) -> Finding:
     """Whether ranks started by this mpirun see each other through this library."""
-    done = _run([str(mpirun), "-n", "2", *_flags(mpirun), sys.executable, "-c", RANKS_PROBE])
+    done = _run(worker_command(2, [sys.executable, "-c", RANKS_PROBE], mpirun=mpirun))
     if done.returncode == 0 and done.stdout.split() == ["size", "2"]:
         return Finding("both together", "ok", "2 ranks see each other")
     if done.stdout.split()[:2] == ["size", "1"]:
@@ -125,18 +127,15 @@ def _match(mpirun: Path, library: str) -> Finding:
             f"every process is rank 0 of 1: this mpirun is not that of {library}",
             "put that library's mpirun first on PATH, or name this mpirun's in MPI4PY_LIBMPI",
         )
-    text = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    # Open MPI frames what it says with lines of dashes.
+    lines = [line for line in done.stderr.splitlines() if any(map(str.isalpha, line))]
+    text = lines[-1].strip() if lines else "no output"
     return Finding(
         "both together",
         "missing",
         f"mpirun ended with {done.returncode}: {text}",
         INSTALL_MPIRUN,
     )
-
-
-def _flags(mpirun: Path) -> list[str]:
-    version = _run([str(mpirun), "--version"]).stdout
-    return ["--oversubscribe", "--bind-to", "none"] if "Open MPI" in version else []
 
 
 def _cores() -> Finding:
@@ -189,14 +188,32 @@ def _run(command: list[str], **variables: str) -> subprocess.CompletedProcess[st
     with tempfile.TemporaryDirectory(prefix="dbp-doctor-") as folder:
         environment["TMPDIR"] = folder
         try:
-            return subprocess.run(
+            probe = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
-                timeout=PROBE_SECONDS,
                 env=environment,
-                check=False,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except OSError as error:
             return subprocess.CompletedProcess(command, -1, "", str(error))
+        try:
+            out, err = probe.communicate(timeout=PROBE_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            _end(probe)
+            return subprocess.CompletedProcess(command, -1, "", str(error))
+        return subprocess.CompletedProcess(command, probe.returncode, out, err)
+
+
+def _end(probe: subprocess.Popen[str]) -> None:
+    """End a probe that hangs; mpirun takes its ranks along if it is asked, not if killed."""
+    probe.terminate()
+    try:
+        probe.communicate(timeout=ENDING_SECONDS)
+    except subprocess.TimeoutExpired:
+        probe.kill()
+        probe.wait()
+        for stream in (probe.stdout, probe.stderr):
+            if stream is not None:
+                stream.close()

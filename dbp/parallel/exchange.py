@@ -15,7 +15,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from dbp.parallel.communicator import Communicator
+from dbp.parallel.communicator import Buffer, Communicator
 from dbp.parallel.lanes import Node, cover, part, root
 from dbp.parallel.step_buffer import StepBuffer
 
@@ -110,6 +110,8 @@ class ExactExchange(Exchange):
 
     def pieces(self, rows: int) -> Iterator[Piece]:
         """See Exchange."""
+        self._free.extend(buffer for _, buffer in self._sums)  # of a step never reduced
+        self._sums.clear()
         for lane in range(self._first, self._last):
             buffer = self._free.pop() if self._free else self._allocate()
             buffer.clear_sums()
@@ -148,16 +150,14 @@ class ExactExchange(Exchange):
         )
         return self._total
 
-    def _complete(
-        self, node: Node, parts: dict[Node, npt.NDArray[np.generic]]
-    ) -> npt.NDArray[np.generic]:
+    def _complete(self, node: Node, parts: dict[Node, Buffer]) -> Buffer:
         """The node's sum, added up from the parts below it, in place."""
         if node in parts:
             return parts[node]
         left, right = node.children
         total = self._complete(left, parts)
         if right.first < self._lanes:
-            total += self._complete(right, parts)  # type: ignore[misc]
+            total += self._complete(right, parts)
         return total
 
     def _allocate(self) -> StepBuffer:

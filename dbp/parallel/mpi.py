@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import Any, Final, NoReturn, final
 
 from dbp.errors import MissingDependency
-from dbp.launching import INSTALL_MPIRUN, detect, set_mpi_defaults
+from dbp.launching import INSTALL_MPIRUN, Launch, detect, set_mpi_defaults
 from dbp.parallel.communicator import Buffer, Communicator
 
-# A whole large message needs fresh temporaries inside MPI; pieces of this size do not, and
-# move through shared memory at twice the speed.
+# A whole large message, or many pieces at once, need fresh temporaries inside MPI as large as
+# half of it, and their page faults. One piece after the other stays in the processor's cache:
+# twice the speed through shared memory (32 MB on 2 ranks: 11 ms instead of 24).
 PIECE_BYTES: Final = 4 << 20
 
 
@@ -31,11 +32,9 @@ class MPICommunicator(Communicator):
     def allreduce(self, buffer: Buffer) -> None:
         """See Communicator."""
         step = max(1, PIECE_BYTES // buffer.itemsize)
-        requests = [
-            self._world.Iallreduce(self._mpi.IN_PLACE, buffer[start : start + step])
-            for start in range(0, buffer.size, step)
-        ]
-        self._mpi.Request.Waitall(requests)
+        for start in range(0, buffer.size, step):
+            piece = buffer[start : start + step]
+            self._world.Iallreduce(self._mpi.IN_PLACE, piece).Wait()
 
     def broadcast(self, buffer: Buffer, root: int = 0) -> None:
         """See Communicator."""
@@ -57,8 +56,9 @@ class MPICommunicator(Communicator):
 
     def abort(self, code: int) -> NoReturn:
         """See Communicator."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # closed, or its reader is gone
+                stream.flush()
         self._world.Abort(code)
         os._exit(code)
 
@@ -70,7 +70,7 @@ def connect(expected_size: int | None = None) -> MPICommunicator:
     says. A launcher of another MPI than mpi4py's makes every process rank 0 of 1, silently.
     """
     launch = detect(os.environ)
-    set_mpi_defaults(os.environ)
+    set_mpi_defaults(os.environ, alone=launch is None and "PMIX_RANK" not in os.environ)
     try:
         from mpi4py import MPI
     except ImportError as error:
@@ -80,13 +80,28 @@ def connect(expected_size: int | None = None) -> MPICommunicator:
     world = MPI.COMM_WORLD
     wanted = expected_size or (launch.size if launch else 1)
     if world.Get_size() != wanted:
-        launcher = launch.launcher if launch else "no launcher"
         library = MPI.Get_library_version().split(",")[0].splitlines()[0]
-        raise MissingDependency(
-            f"MPI counts {world.Get_size()} rank(s), but {wanted} were launched by {launcher}: "
-            f"mpi4py uses {library}; use that library's own mpirun (`dbp doctor` shows both)"
-        )
+        raise MissingDependency(_mismatch(world.Get_size(), wanted, launch, library))
     return MPICommunicator(world, MPI)
+
+
+def _mismatch(counted: int, wanted: int, launch: Launch | None, library: str) -> str:
+    """What is wrong when MPI counts another number of ranks than there should be."""
+    found = f"MPI counts {counted} rank(s)"
+    if launch is None:
+        return (
+            f"{found}, but {wanted} are wanted: this process was started by itself; start it "
+            f"with `mpirun -n {wanted}` ({library})"
+        )
+    if launch.size != wanted:
+        return (
+            f"{found} and {launch.launcher} launched {launch.size}, but {wanted} are wanted; "
+            f"start it with `mpirun -n {wanted}` ({library})"
+        )
+    return (
+        f"{found}, but {wanted} were launched by {launch.launcher}: mpi4py uses {library}; "
+        "use that library's own mpirun (`dbp doctor` shows both)"
+    )
 
 
 @contextlib.contextmanager
@@ -102,12 +117,14 @@ def aborting(communicator: Communicator) -> Iterator[None]:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) and stop.code else 1
         if code != stop.code:
-            sys.stderr.write(
-                f"rank {communicator.rank} of {communicator.size} called "
-                f"sys.exit({stop.code!r}) before the end of the run\n"
-            )
+            _say(communicator, f"called sys.exit({stop.code!r}) before the end of the run\n")
         communicator.abort(code)
     except BaseException as error:
-        text = "".join(traceback.format_exception(error))
-        sys.stderr.write(f"rank {communicator.rank} of {communicator.size} failed:\n{text}")
+        _say(communicator, f"failed:\n{''.join(traceback.format_exception(error))}")
         communicator.abort(1)
+
+
+def _say(communicator: Communicator, text: str) -> None:
+    """Tell what this rank did, if there is still somebody who reads it."""
+    with contextlib.suppress(Exception):
+        sys.stderr.write(f"rank {communicator.rank} of {communicator.size} {text}")

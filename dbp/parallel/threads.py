@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NoReturn, TypeVar, final
+from typing import Any, NoReturn, TypeVar, final
 
 import numpy as np
 
 from dbp.parallel.communicator import Buffer, Communicator
 
 T = TypeVar("T")
-
-TIMEOUT_SECONDS: Final = 120.0
 
 
 class RankStoppedError(Exception):
@@ -24,14 +22,38 @@ class _Meeting:
     """Where the ranks of one group meet: a barrier, and a place to show buffers."""
 
     def __init__(self, size: int) -> None:
-        self.barrier = threading.Barrier(size, timeout=TIMEOUT_SECONDS)
         self.shown: list[Any] = [None] * size
+        self._size = size
+        self._changed = threading.Condition()
+        self._round = self._waiting = self._gone = 0
+        self._broken = False
 
     def wait(self) -> None:
-        try:
-            self.barrier.wait()
-        except threading.BrokenBarrierError:
-            raise RankStoppedError("another rank failed") from None
+        """Return when all ranks are here; raises where that cannot happen any more."""
+        with self._changed:
+            this_round = self._round
+            self._waiting += 1
+            if self._waiting == self._size:
+                self._round += 1
+                self._waiting = 0
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._round != this_round or self._is_over())
+            if self._round != this_round:
+                return
+            if self._broken:
+                raise RankStoppedError("another rank failed")
+            self._broken = True
+            raise RuntimeError("waits for ranks that have returned: all must make this call")
+
+    def leave(self, failed: bool) -> None:
+        """A rank has no more calls to make; if it ``failed``, those who wait are released."""
+        with self._changed:
+            self._gone += 1
+            self._broken = self._broken or failed
+            self._changed.notify_all()
+
+    def _is_over(self) -> bool:
+        return self._broken or self._waiting + self._gone == self._size
 
 
 @final
@@ -82,8 +104,7 @@ class ThreadCommunicator(Communicator):
 
     def abort(self, code: int) -> NoReturn:
         """See Communicator."""
-        self._meeting.barrier.abort()
-        raise SystemExit(code)
+        raise SystemExit(code)  # run_threads releases the others
 
     def _show(self, item: Any) -> list[Any]:
         """Lay ``item`` out for the others; returns everybody's, in rank order."""
@@ -96,19 +117,24 @@ def run_threads(size: int, rank_main: Callable[[Communicator], T]) -> list[T]:
     """Run ``rank_main`` as ``size`` ranks; returns their results in rank order.
 
     If a rank raises, the others are released from their calls and its error is raised here
-    with a note that names the rank.
+    with a note that names the rank; so is a RuntimeError where a rank waits in a call that
+    another has returned without.
     """
     meeting = _Meeting(size)
     failures: list[tuple[int, BaseException]] = []
 
     def run(rank: int) -> T:
+        failed = True
         try:
-            return rank_main(ThreadCommunicator(rank, size, meeting))
+            result = rank_main(ThreadCommunicator(rank, size, meeting))
+            failed = False
+            return result
         except BaseException as error:
             if not isinstance(error, RankStoppedError):
                 failures.append((rank, error))
-            meeting.barrier.abort()
             raise
+        finally:
+            meeting.leave(failed)
 
     with ThreadPoolExecutor(size) as pool:
         futures = [pool.submit(run, rank) for rank in range(size)]
