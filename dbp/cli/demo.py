@@ -214,11 +214,19 @@ def _nothing_left(folder: str) -> Iterator[None]:
         deadline = time.monotonic() + wait
         while (left := _processes_of(folder)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        _end(left)
     if left:
         raise TrainingFailed(f"still there, and ended by force: {', '.join(map(str, left))}")
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """Ask first: a supervisor takes its ranks and their shared memory along."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    for process in psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)[1]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def _processes_of(folder: str) -> list[psutil.Process]:
