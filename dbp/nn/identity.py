@@ -5,26 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-import numpy as np
-
-from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
+from dbp.nn.elementwise import Elementwise
+from dbp.nn.layer import Array, Backward, Views, Workspace
 
 
 @final
 @dataclass(frozen=True)
-class Identity(Layer):
+class Identity(Elementwise):
     """y = x, dx = dy."""
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's shape."""
-        return input_shape
-
-    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """None."""
-        return {}
-
-    def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """Nothing to draw."""
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

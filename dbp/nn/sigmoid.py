@@ -7,24 +7,14 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
+from dbp.nn.elementwise import Elementwise
+from dbp.nn.layer import Array, Backward, Views, Workspace
 
 
 @final
 @dataclass(frozen=True)
-class Sigmoid(Layer):
+class Sigmoid(Elementwise):
     """y = 1 / (1 + exp(-x)), dx = dy y (1 - y)."""
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's shape."""
-        return input_shape
-
-    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """None."""
-        return {}
-
-    def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """Nothing to draw."""
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
