@@ -7,11 +7,13 @@ import concurrent.futures
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 from dbp.errors import Unavailable
 
 T = TypeVar("T")
+
+ENDING_SECONDS: Final = 1.0
 
 
 @final
@@ -106,6 +108,15 @@ class LoopThread:
             await asyncio.wait(tasks)
         await self._loop.shutdown_asyncgens()
         await last
+        # Tasks of gRPC's own, which end by themselves now that the channel is closed: one
+        # that the loop's end overtakes would be complained of on standard error.
+        rest = asyncio.all_tasks() - {_current_task()}
+        if rest:
+            _, late = await asyncio.wait(rest, timeout=ENDING_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
 
 
 def _run_loop(made: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:
