@@ -129,7 +129,9 @@ def describe(group: Group, component: Any) -> dict[str, Any]:
         if value is None:
             continue
         nested: Group | None = field.metadata.get("group")
-        if nested is not None:
+        if nested is not None and isinstance(value, tuple):
+            value = [describe(nested, item) for item in value]
+        elif nested is not None:
             value = describe(nested, value)
         elif isinstance(value, tuple):
             value = list(value)
@@ -231,12 +233,17 @@ def _option_info(field: dataclasses.Field[Any], annotation: Any) -> OptionInfo:
     )
     return OptionInfo(
         name=field.name,
-        type=f"a kind of dbp.{group}" if group else type_words(annotation),
+        type=_nested_words(group, annotation) if group else type_words(annotation),
         required=required,
         default=list(default) if isinstance(default, tuple) else default,
         limits=limit_words(field.metadata),
         doc=str(field.metadata.get("doc", "")),
     )
+
+
+def _nested_words(group: Group, annotation: Any) -> str:
+    several = typing.get_origin(annotation) is tuple
+    return f"a list of kinds of dbp.{group}" if several else f"a kind of dbp.{group}"
 
 
 _LIMITS = (("minimum", ">="), ("above", ">"), ("maximum", "<="), ("below", "<"))

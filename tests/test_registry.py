@@ -62,6 +62,9 @@ def required_options(cls: type[Any]) -> dict[str, Any]:
     for field in dataclasses.fields(cls):
         if field.default is dataclasses.MISSING:
             words = type_words(typing.get_type_hints(cls)[field.name])
+            if field.metadata["group"] == "layers":
+                values[field.name] = [{"kind": "identity"}]
+                continue
             values[field.name] = next(v for name, v in SAMPLES.items() if name in words)
     return values
 

@@ -7,6 +7,7 @@ components likewise, and rules over several options by its ``__post_init__``.
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,12 +80,40 @@ def kind_problem(group: Group, table: Any, path: str) -> Violation | None:
 def _read_options(
     cls: type[Any], options: Mapping[str, Any], path: str, violations: list[Violation]
 ) -> dict[str, Any]:
-    def read_nested(field: dataclasses.Field[Any], _: Any, value: Any, where: str) -> Any:
+    def read_nested(
+        field: dataclasses.Field[Any], annotation: Any, value: Any, where: str
+    ) -> Any:
+        if typing.get_origin(annotation) is tuple:
+            return _read_list(field.metadata["group"], value, where, violations)
         shorthand = field.metadata.get("shorthand")
         nested = _build(field.metadata["group"], table_of(value), shorthand, where, violations)
         return INVALID if nested is None else nested
 
     return read_fields(cls, options, path, violations, read_special=read_nested)
+
+
+def _read_list(group: Group, value: Any, path: str, violations: list[Violation]) -> Any:
+    """Components in a row; an ``activation`` inside a layer is a layer of its own."""
+    if value is INVALID:
+        return INVALID
+    if not isinstance(value, list | tuple):
+        violations.append(Violation(path, f"must be a list of {group}, got {shown(value)}"))
+        return INVALID
+    before = len(violations)
+    built = [
+        _build(group, table, None, where, violations)
+        for index, item in enumerate(value)
+        for table, where in _with_activation(table_of(item), f"{path}[{index}]")
+    ]
+    return INVALID if len(violations) > before else tuple(built)
+
+
+def _with_activation(table: Any, path: str) -> list[tuple[Any, str]]:
+    """A layer's table, and that of the activation written inside it, with their paths."""
+    if not (isinstance(table, Mapping) and "activation" in table and _takes_activation(table)):
+        return [(table, path)]
+    rest = {name: value for name, value in table.items() if name != "activation"}
+    return [(rest, path), (table_of(table["activation"]), at(path, "activation"))]
 
 
 def _float_defaults(cls: type[Any]) -> dict[str, float]:
@@ -165,11 +194,10 @@ def _build_layers(
     for index, component in enumerate(layers):
         if component is not None:
             path = f"model.layers[{index}]"
-            table = dict(table_of(component))
-            activation = table.pop("activation", None) if _takes_activation(table) else None
-            built.append(_build_layer(table, path, violations))
-            if activation is not None:
-                built.append(_build_layer(activation, at(path, "activation"), violations))
+            built += [
+                _build_layer(table, where, violations)
+                for table, where in _with_activation(table_of(component), path)
+            ]
     if len(built) > MAX_LAYERS:
         message = f"must be at most {MAX_LAYERS} layers, activations counted, got {len(built)}"
         violations.append(Violation("model.layers", message))
@@ -178,6 +206,8 @@ def _build_layers(
 
 def _takes_activation(table: Mapping[str, Any]) -> bool:
     """Whether ``activation`` is the shorthand, and no option of the layer itself."""
+    if kind_problem("layers", table, "") is not None:
+        return False
     try:
         cls = component_class("layers", table["kind"])
     except InvalidSpec:
@@ -186,7 +216,6 @@ def _takes_activation(table: Mapping[str, Any]) -> bool:
 
 
 def _build_layer(table: Any, path: str, violations: list[Violation]) -> BuiltLayer | None:
-    table = table_of(table)
     layer = build_component("layers", table, path, violations)
     return None if layer is None else BuiltLayer(layer, table["kind"], path)
 

@@ -4,38 +4,72 @@ A layer is a frozen dataclass of options and holds no arrays. Parameters are vie
 model's flat vector, saved activations live in the closure that ``forward`` returns, and
 every large array comes from the workspace, which keeps it from step to step: a fresh numpy
 array of this size would cost page faults at each step.
+
+A mini-batch is computed in pieces (shards, lanes). Most layers treat every sample alone and
+never notice; a BatchLayer looks at all samples, and its pieces meet on the way.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from dbp.nn.row_random import RowRandom
+
+T = TypeVar("T")
 Shape = tuple[int, ...]
 Array = npt.NDArray[Any]
 Views = Mapping[str, Array]
 Backward = Callable[[Array, Views], Array | None]
+
+# A computation that stops where pieces of a mini-batch meet: it yields its own statistics,
+# 1-D float64, and is sent those of all pieces, shape (pieces, size), in one fixed order.
+Meeting = Generator[Array, Array, T]
+MeetingBackward = Callable[[Array, Views], Meeting[Array | None]]
 
 
 class Workspace:
     """Arrays of one layer that live as long as the model.
 
     ``training`` is False in evaluation; ``needs_input_gradient`` is False for the first
-    layer, whose backward may then return None; ``rng`` is this step's generator for layers
-    that draw (dropout), None where nothing may be drawn.
+    layer, whose backward may then return None; ``random`` draws for this step's rows
+    (dropout); ``new_state`` are the running statistics to update in place, None where that is
+    another piece's to do; ``place`` is the layer's position, unique in the model.
     """
 
-    def __init__(self, dtype: npt.DTypeLike, *, needs_input_gradient: bool = True) -> None:
+    def __init__(
+        self, dtype: npt.DTypeLike, *, needs_input_gradient: bool = True, place: str = "0"
+    ) -> None:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.needs_input_gradient = needs_input_gradient
+        self.place = place
         self.training = False
-        self.rng: np.random.Generator | None = None
+        self.random = RowRandom()
+        self.new_state: Views | None = None
         self._flat: dict[str, Array] = {}
+        self._inner: dict[str, Workspace] = {}
+
+    def inner(self, name: str, *, needs_input_gradient: bool = True) -> Workspace:
+        """The workspace of a layer inside this one, for the same pass."""
+        inner = self._inner.get(name)
+        if inner is None:
+            inner = Workspace(
+                self.dtype,
+                needs_input_gradient=needs_input_gradient,
+                place=f"{self.place}.{name}",
+            )
+            self._inner[name] = inner
+        inner.training, inner.random = self.training, self.random
+        if self.new_state is None:
+            inner.new_state = None
+        else:
+            inner.new_state = within(self.new_state, name)
+        return inner
 
     def array(self, name: str, shape: Shape, dtype: npt.DTypeLike | None = None) -> Array:
         """A C-contiguous array of this shape; the same memory at each call, content undefined.
@@ -62,6 +96,14 @@ class Layer(ABC):
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         """Names and shapes of the parameters, as in PyTorch (``weight``: (out, in))."""
 
+    def state_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """Names and shapes of what training keeps beside the parameters, without a gradient.
+
+        Running statistics, for instance. They stand among the parameters in ``initialize``
+        and ``forward`` and change through ``workspace.new_state`` alone.
+        """
+        return {}
+
     @abstractmethod
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
         """Fill the parameters in place; every draw comes from ``rng``."""
@@ -75,3 +117,82 @@ class Layer(ABC):
         ``backward(dy, gradients)`` writes (does not add) the gradient of the *sum* over
         samples into each view of ``gradients`` and returns dx. It may overwrite dy.
         """
+
+
+class BatchLayer(Layer, ABC):
+    """A layer that may look at the whole mini-batch, whatever pieces it is computed in."""
+
+    @abstractmethod
+    def forward_meeting(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> Meeting[tuple[Array, MeetingBackward]]:
+        """As ``forward``, for one piece of a mini-batch; backward stops at meetings, too.
+
+        Every piece, an empty one too, comes to the same meetings. In evaluation there are
+        none.
+        """
+
+    def forward(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, Backward]:
+        """See Layer; here ``x`` is the whole mini-batch."""
+        y, backward_meeting = alone(self.forward_meeting(parameters, x, workspace))
+
+        def backward(dy: Array, gradients: Views) -> Array | None:
+            return alone(backward_meeting(dy, gradients))
+
+        return y, backward
+
+
+def forward_of(
+    layer: Layer, parameters: Views, x: Array, workspace: Workspace
+) -> Meeting[tuple[Array, Backward | MeetingBackward]]:
+    """A layer's forward pass for one piece, with meetings or without."""
+    if isinstance(layer, BatchLayer):
+        return (yield from layer.forward_meeting(parameters, x, workspace))
+    return layer.forward(parameters, x, workspace)
+
+
+def backward_of(
+    backward: Backward | MeetingBackward, dy: Array, gradients: Views
+) -> Meeting[Array | None]:
+    """A layer's backward pass for one piece, with meetings or without."""
+    result = backward(dy, gradients)
+    return (yield from result) if isinstance(result, Generator) else result
+
+
+def together(
+    meetings: Sequence[Meeting[T]], gather: Callable[[Array], Array] = np.copy
+) -> list[T]:
+    """The results of several pieces' computations, brought to every meeting together.
+
+    ``gather`` turns their statistics, (pieces here, size), into those of all pieces
+    everywhere. A collective call, where it is one.
+    """
+    results: list[T] = []
+    statistics = []
+    for meeting in meetings:
+        try:
+            statistics.append(next(meeting))
+        except StopIteration as end:
+            results.append(end.value)
+    while statistics:
+        met = gather(np.stack(statistics))
+        statistics = []
+        for meeting in meetings:
+            try:
+                statistics.append(meeting.send(met))
+            except StopIteration as end:
+                results.append(end.value)
+    return results
+
+
+def alone(meeting: Meeting[T]) -> T:
+    """The result of a computation whose piece is the whole mini-batch."""
+    return together([meeting])[0]
+
+
+def within(views: Views, name: str) -> Views:
+    """The views of the layer called ``name`` inside another, by its own names."""
+    prefix = f"{name}."
+    return {key[len(prefix) :]: view for key, view in views.items() if key.startswith(prefix)}

@@ -26,6 +26,13 @@ class Loss(ABC):
     def default_metrics(self) -> tuple[str, ...]:
         """Kinds of the metrics that fit this loss."""
 
+    def sample_weights(self, target: Array, weight: Array | None) -> Array | None:
+        """The samples' effective weights, shape (batch,), by whose sum the step divides.
+
+        ``weight`` is the data's, None meaning all ones.
+        """
+        return weight
+
     @abstractmethod
     def evaluate(
         self,

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from dbp.nn.layer import Array, Layer, Shape, Workspace
+from dbp.nn.layer import (
+    Array,
+    BatchLayer,
+    Layer,
+    Meeting,
+    Shape,
+    Workspace,
+    backward_of,
+    forward_of,
+    together,
+)
 from dbp.nn.parameters import Parameters
+from dbp.nn.row_random import RowRandom
 from dbp.random import keyed_generator
 from dbp.testing.judgement import (
     BATCH,
@@ -25,9 +36,11 @@ def check_layer(layer: Layer, input_shape: Shape) -> None:
 
     Shapes, dtype, both gradients by central differences in float64, a batch against its rows
     one by one, an empty batch, a smaller batch after a larger one, and the same bits again.
+    A BatchLayer is computed in pieces that meet, one of them empty, instead of rows.
     """
     shapes = layer.parameter_shapes(input_shape)
-    parameters = _initialized(layer, shapes)
+    state = layer.state_shapes(input_shape)
+    parameters = _initialized(layer, shapes | state)
     rng = keyed_generator(0, "check_layer")
     parameters.vector[:] += 0.1 * rng.standard_normal(len(parameters))
     x = rng.standard_normal((BATCH, *input_shape))
@@ -40,36 +53,90 @@ def check_layer(layer: Layer, input_shape: Shape) -> None:
 
     fresh = training_workspace(np.float64)
     require_close(dx, central_differences(weighted_sum, x), "the input's gradient", TOLERANCE)
-    for name, view in parameters.views.items():
-        expected = central_differences(weighted_sum, view)
+    for name in shapes:
+        expected = central_differences(weighted_sum, parameters[name])
         require_close(gradients[name], expected, f"the gradient of {name}", TOLERANCE)
 
-    sums = np.zeros(len(parameters))
-    for row in range(BATCH):  # also a smaller batch after a larger one
-        part = slice(row, row + 1)
-        one = _run_layer(layer, parameters, x[part], dy[part], workspace)
-        require_close(one[0], y[part], f"y of row {row} alone", ROUNDING)
-        require_close(one[1], dx[part], f"dx of row {row} alone", ROUNDING)
-        sums += one[2].vector
-    require_close(
-        gradients.vector, sums, "the batch's gradient, as the sum of its rows'", ROUNDING
-    )
-
-    _, _, nothing = _run_layer(layer, parameters, x[:0], dy[:0], workspace)
-    require_same(nothing.vector, np.zeros(len(parameters)), "the gradient of an empty batch")
+    whole = (y, dx, gradients)
+    if isinstance(layer, BatchLayer):
+        _check_pieces(layer, parameters, x, dy, whole)
+    else:
+        _check_rows(layer, parameters, x, dy, workspace, whole)
     again = _run_layer(layer, parameters, x, dy, workspace)
     require_same(again[0], y, "y, computed again")
     require_same(again[1], dx, "dx, computed again")
     require_same(again[2].vector, gradients.vector, "the gradients, computed again")
-    first = Workspace(np.float64, needs_input_gradient=False)
+    first = training_workspace(np.float64)
+    first.needs_input_gradient = False
     _, backward = layer.forward(parameters.views, x, first)
-    written = parameters.like(np.full(len(parameters), np.nan))
+    written = Parameters(shapes, np.full(len(gradients), np.nan))
     backward(dy.copy(), written.views)
     require_close(
         written.vector, gradients.vector, "the gradients without the input's", ROUNDING
     )
-    single = Parameters(shapes, parameters.vector.astype(np.float32))
+    single = Parameters(shapes | state, parameters.vector.astype(np.float32))
     _run_layer(layer, single, x.astype("f4"), dy.astype("f4"), training_workspace(np.float32))
+
+
+def _check_rows(
+    layer: Layer,
+    parameters: Parameters,
+    x: Array,
+    dy: Array,
+    workspace: Workspace,
+    whole: tuple[Array, Array, Parameters],
+) -> None:
+    """Every row alone, which is also a smaller batch after a larger one; then no row."""
+    y, dx, gradients = whole
+    sums = np.zeros(len(gradients))
+    for row in range(BATCH):
+        part = slice(row, row + 1)
+        workspace.random = RowRandom(first_row=row)
+        one = _run_layer(layer, parameters, x[part], dy[part], workspace)
+        require_close(one[0], y[part], f"y of row {row} alone", ROUNDING)
+        require_close(one[1], dx[part], f"dx of row {row} alone", ROUNDING)
+        sums += one[2].vector
+    workspace.random = RowRandom()
+    require_close(
+        gradients.vector, sums, "the batch's gradient, as the sum of its rows'", ROUNDING
+    )
+    _, _, nothing = _run_layer(layer, parameters, x[:0], dy[:0], workspace)
+    require_same(nothing.vector, np.zeros(len(gradients)), "the gradient of an empty batch")
+
+
+def _check_pieces(
+    layer: Layer,
+    parameters: Parameters,
+    x: Array,
+    dy: Array,
+    whole: tuple[Array, Array, Parameters],
+) -> None:
+    """Pieces of three, no and two rows, which meet wherever the layer wants."""
+    y, dx, gradients = whole
+    parts = (slice(0, 3), slice(3, 3), slice(3, BATCH))
+
+    def compute(part: slice) -> Meeting[tuple[Array, Array, Array]]:
+        workspace = training_workspace(np.float64)
+        workspace.random = RowRandom(first_row=part.start)
+        own = _unwritten(layer, x)
+        out, backward = yield from forward_of(layer, parameters.views, x[part], workspace)
+        back = yield from backward_of(backward, dy[part].copy(), own.views)
+        if back is None:
+            raise AssertionError("backward must return dx where needs_input_gradient is set")
+        return out, back, own.vector
+
+    outs, backs, sums = zip(*together([compute(part) for part in parts]), strict=True)
+    require_close(np.concatenate(outs), y, "y, computed in pieces,", ROUNDING)
+    require_close(np.concatenate(backs), dx, "dx, computed in pieces,", ROUNDING)
+    require_close(sum(sums), gradients.vector, "the sum of the pieces' gradients", ROUNDING)
+
+
+def _unwritten(layer: Layer, x: Array) -> Parameters:
+    """Gradients that hold nothing yet."""
+    shapes = layer.parameter_shapes(x.shape[1:])
+    empty = Parameters.zeros(shapes, x.dtype)
+    empty.vector.fill(np.nan)
+    return empty
 
 
 def _initialized(layer: Layer, shapes: dict[str, Shape]) -> Parameters:
@@ -92,7 +159,7 @@ def _run_layer(
 ) -> tuple[Array, Array, Parameters]:
     """Copies of y, dx and the gradients; what must stay untouched is watched."""
     kept_x, kept = x.copy(), parameters.vector.copy()
-    gradients = parameters.like(np.full_like(parameters.vector, np.nan))
+    gradients = _unwritten(layer, x)
     y, backward = layer.forward(parameters.views, x, workspace)
     require_shape(y, dy.shape, "the output, by output_shape,")
     kept_y = y.copy()

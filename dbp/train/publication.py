@@ -60,5 +60,5 @@ def metadata_of(setup: Setup) -> dict[str, str]:
 def manifest_at(setup: Setup, metadata: Mapping[str, str], step: int) -> Manifest:
     """The manifest of the parameters after this step."""
     dtype = SAFETENSORS_DTYPES[np.dtype(setup.model.dtype)]
-    shapes: Mapping[str, Any] = setup.model.parameter_shapes
+    shapes: Mapping[str, Any] = setup.model.tensor_shapes
     return manifest_of(shapes, dtype, {**metadata, "dbp.step": str(step)})

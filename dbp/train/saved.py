@@ -208,12 +208,11 @@ def _parameters(model: Model, manifest: Manifest, data: memoryview, source: str)
     """The file's tensors, which must be just the model's, as one vector."""
     tensors: dict[str, TensorInfo] = {tensor.name: tensor for tensor in manifest.tensors}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    if shapes != model.parameter_shapes:
+    if shapes != model.tensor_shapes:
         raise InvalidFile(
-            f"{source}: tensors {shapes} do not fit its model, which has "
-            f"{model.parameter_shapes}"
+            f"{source}: tensors {shapes} do not fit its model, which has {model.tensor_shapes}"
         )
-    parameters = Parameters.zeros(model.parameter_shapes, model.dtype)
+    parameters = Parameters.zeros(model.tensor_shapes, model.dtype)
     for name, view in parameters.views.items():
         tensor = tensors[name]
         part = data[tensor.offset : tensor.offset + tensor.size_bytes]

@@ -53,7 +53,7 @@ class Trainer:
         self._control = control or AnyOf()
         self._clock = clock
         check_agreement(_facts(setup), communicator)
-        self.parameters = Parameters.zeros(setup.model.parameter_shapes, setup.model.dtype)
+        self.parameters = Parameters.zeros(setup.model.tensor_shapes, setup.model.dtype)
         setup.model.initialize(self.parameters, setup.resolved.spec.seed)
         communicator.broadcast(self.parameters.vector)
         self._step = Step(setup, self.parameters, communicator)
@@ -213,7 +213,7 @@ def _facts(setup: Setup) -> dict[str, object]:
         "spec": setup.resolved.digest,
         "number of samples": [None if dataset is None else len(dataset) for dataset in sizes],
         "input shape": setup.model.input_shape,
-        "model": setup.model.parameter_shapes,
+        "model": setup.model.tensor_shapes,
         "scaling (so other training data)": setup.scaling.to_json(),
     }
 

@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 
+from dbp.nn.batch_norm import BatchNorm
+from dbp.nn.tanh import Tanh
 from dbp.registry import component_class, kinds
 from dbp.testing import check_layer
 
 # What a kind cannot be built without.
-REQUIRED: dict[str, dict[str, Any]] = {"dense": {"units": 4}}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "dense": {"units": 4},
+    "residual": {"layers": (Tanh(), BatchNorm())},
+}
 
 
 @pytest.mark.parametrize("input_shape", [(3,), (2, 3), (1,)])

@@ -158,10 +158,9 @@ def test_layers_are_told_whether_they_train() -> None:
     parameters = initialized(model)
 
     model.forward(parameters, np.zeros((1, 3)))
-    model.forward(parameters, np.zeros((1, 3)), training=True)
     model.forward_backward(parameters, parameters, np.zeros((1, 3)), np.array([0]))
 
-    assert [entry[2] for entry in log] == [False, True, True]
+    assert [entry[2] for entry in log] == [False, True]
 
 
 def test_what_is_drawn_depends_on_the_seed_and_the_position_only() -> None:

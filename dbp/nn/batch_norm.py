@@ -1,0 +1,152 @@
+"""Batch normalization over the whole mini-batch, whatever pieces it is computed in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.layer import Array, BatchLayer, Meeting, MeetingBackward, Shape, Views, Workspace
+from dbp.registry import option
+
+
+@final
+@dataclass(frozen=True)
+class BatchNorm(BatchLayer):
+    """y = (x - mean) / sqrt(variance + epsilon) * weight + bias, for each channel.
+
+    x: (batch, channels, ...); mean and variance are over all samples of the mini-batch and
+    over the positions behind the channels. Evaluation uses running statistics, kept as in
+    PyTorch: running <- (1 - momentum) running + momentum new, with the unbiased variance.
+
+    Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
+    Internal Covariate Shift", 2015. The pieces' means and squared deviations are merged by
+    Chan, Golub and LeVeque (1979) in the order of the pieces, so every rank gets the same
+    bits.
+    """
+
+    epsilon: float = option(1e-5, doc="added to the variance", above=0.0)
+    momentum: float = option(
+        0.1, doc="share of the newest statistics in the running ones", minimum=0.0, maximum=1.0
+    )
+    affine: bool = option(True, doc="whether weight and bias are learned")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's shape; raises ValueError without a channel."""
+        if math.prod(input_shape) < 1 or not input_shape:
+            raise ValueError(f"needs samples of shape (channels, ...), got {input_shape}")
+        return input_shape
+
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """``weight`` and ``bias``, one number a channel each."""
+        channels = self.output_shape(input_shape)[:1]
+        return {"weight": channels, "bias": channels} if self.affine else {}
+
+    def state_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """``running_mean`` and ``running_var``, one number a channel each."""
+        channels = self.output_shape(input_shape)[:1]
+        return {"running_mean": channels, "running_var": channels}
+
+    def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
+        """Ones and zeros: nothing is drawn."""
+        if self.affine:
+            parameters["weight"][...] = 1.0
+            parameters["bias"][...] = 0.0
+        parameters["running_mean"][...] = 0.0
+        parameters["running_var"][...] = 1.0
+
+    def forward_meeting(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> Meeting[tuple[Array, MeetingBackward]]:
+        """See BatchLayer."""
+        channels = x.shape[1]
+        rows = x.reshape(len(x), channels, math.prod(x.shape[2:]))
+        if workspace.training:
+            met = yield _statistics(rows)
+            count, mean, squares = _merged(met, channels)
+            variance = squares / count
+            if workspace.new_state is not None:
+                _follow(workspace.new_state, self.momentum, count, mean, squares)
+        else:
+            count = 0.0
+            mean = parameters["running_mean"].astype(np.float64)
+            variance = parameters["running_var"].astype(np.float64)
+        inverse = (1 / np.sqrt(variance + self.epsilon)).astype(x.dtype)[:, None]
+        normal = workspace.array("normal", rows.shape)
+        np.subtract(rows, mean.astype(x.dtype)[:, None], out=normal)
+        normal *= inverse
+        y = self._scaled(parameters, normal, workspace)
+
+        def backward(dy: Array, gradients: Views) -> Meeting[Array | None]:
+            if count == 0:
+                raise AssertionError("running statistics are not differentiated")
+            dy = dy.reshape(rows.shape)
+            product = workspace.array("product", rows.shape)
+            np.multiply(dy, normal, out=product)
+            own = np.stack(
+                [dy.sum(axis=(0, 2), dtype="f8"), product.sum(axis=(0, 2), dtype="f8")]
+            )
+            if self.affine:
+                gradients["bias"][...] = own[0]
+                gradients["weight"][...] = own[1]
+            met = yield own.reshape(-1)
+            if not workspace.needs_input_gradient:
+                return None
+            total = np.zeros_like(own)
+            for piece in met:
+                total += piece.reshape(own.shape)
+            means = (total / count).astype(x.dtype)[:, :, None]
+            np.multiply(normal, means[1], out=product)
+            product += means[0]
+            dx = workspace.array("dx", rows.shape)
+            np.subtract(dy, product, out=dx)
+            dx *= inverse * parameters["weight"][:, None] if self.affine else inverse
+            return dx.reshape(x.shape)
+
+        return y.reshape(x.shape), backward
+
+    def _scaled(self, parameters: Views, normal: Array, workspace: Workspace) -> Array:
+        y = workspace.array("y", normal.shape)
+        if self.affine:
+            np.multiply(normal, parameters["weight"][:, None], out=y)
+            y += parameters["bias"][:, None]
+        else:
+            np.copyto(y, normal)
+        return y
+
+
+def _statistics(rows: Array) -> Array:
+    """Count, means and squared deviations of one piece: (1 + 2 channels,) in float64."""
+    channels = rows.shape[1]
+    out = np.zeros(1 + 2 * channels)
+    count = rows.shape[0] * rows.shape[2]
+    if count:
+        mean = rows.mean(axis=(0, 2), dtype=np.float64)
+        deviation = rows - mean[:, None]
+        out[0] = count
+        out[1 : 1 + channels] = mean
+        out[1 + channels :] = np.square(deviation, out=deviation).sum(axis=(0, 2))
+    return out
+
+
+def _merged(met: Array, channels: int) -> tuple[float, Array, Array]:
+    """Count, mean and squared deviations over all pieces, merged in their order."""
+    count, mean, squares = 0.0, np.zeros(channels), np.zeros(channels)
+    for piece in met:
+        if piece[0]:
+            total = count + piece[0]
+            delta = piece[1 : 1 + channels] - mean
+            squares += piece[1 + channels :]
+            squares += delta * delta * (count * piece[0] / total)
+            mean += delta * (piece[0] / total)
+            count = total
+    return float(count), mean, squares
+
+
+def _follow(state: Views, momentum: float, count: float, mean: Array, squares: Array) -> None:
+    """Move the running statistics towards the newest ones, in place."""
+    unbiased = squares / max(1.0, count - 1)
+    for name, newest in (("running_mean", mean), ("running_var", unbiased)):
+        state[name][...] = (1 - momentum) * state[name] + momentum * newest
