@@ -32,6 +32,9 @@ def cross_field_violations(spec: JobSpec, built: Components) -> list[Violation]:
             "larger mini-batches or fewer lanes"
         )
         violations.append(Violation("train.batch_size", message))
+    if train.accumulate > train.batch_size:
+        message = f"must be <= batch_size ({train.batch_size}), got {train.accumulate}"
+        violations.append(Violation("train.accumulate", message))
     kinds = [kind for kind, _ in built.metrics]
     for index, kind in enumerate(kinds):
         if kind in kinds[:index]:

@@ -79,6 +79,9 @@ class StopSpec:
         0.0, doc="a smaller improvement than this counts as none", minimum=0.0
     )
     target: float | None = option(None, doc="stop once the metric has reached this value")
+    restore_best: bool = option(
+        False, doc="whether the run ends with the parameters of the best epoch"
+    )
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,39 @@ class TrainSpec:
     clip_norm: float | None = option(
         None, doc="largest global norm of the gradient; longer ones are scaled down", above=0.0
     )
+    clip_value: float | None = option(
+        None, doc="largest magnitude of one element of the gradient", above=0.0
+    )
+    accumulate: int = option(
+        1,
+        doc="parts in which a mini-batch is computed one after the other, to need less memory; "
+        "batch normalization then sees one part at a time",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    non_finite: Literal["fail", "skip", "rollback"] = option(
+        "fail",
+        doc="when a loss or gradient is not finite, which is never applied: fail; skip the "
+        "mini-batch; roll back to the newest checkpoint and go on at half the learning rate",
+    )
+    max_seconds: float | None = option(
+        None, doc="wall time of training; the run then ends as planned", above=0.0
+    )
     evaluate_every_epochs: int = option(
         1, doc="epochs between evaluations on the validation set", minimum=1
     )
     stop: StopSpec | None = option(None, doc="conditions for an earlier end")
+
+
+@dataclass(frozen=True)
+class CheckpointSpec:
+    """When all that a resumed run needs is written; a run that is stopped writes it, too."""
+
+    every_steps: int | None = option(None, doc="steps between checkpoints", minimum=1)
+    every_seconds: float | None = option(
+        None, doc="seconds between checkpoints; 60 where every_steps is left out too", above=0.0
+    )
+    keep: int = option(2, doc="newest checkpoints kept", minimum=1, maximum=10_000)
 
 
 @dataclass(frozen=True)
@@ -137,4 +169,5 @@ class JobSpec:
     model: ModelSpec = option(doc="layers and loss")
     optimizer: Component = option(doc="update rule", group="optimizers")
     train: TrainSpec = option(TrainSpec(), doc="the loop")
+    checkpoint: CheckpointSpec = option(CheckpointSpec(), doc="what a resumed run needs")
     publish: PublishSpec = option(PublishSpec(), doc="live parameters")

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 DEFAULT_PUBLISH_SECONDS: Final = 2.0
+DEFAULT_CHECKPOINT_SECONDS: Final = 60.0
 
 
 def resolve(spec: JobSpec, data: DataShape | None = None) -> ResolvedSpec:
@@ -63,6 +64,9 @@ def _resolved(spec: JobSpec, built: Components) -> ResolvedSpec:
     publish = spec.publish
     if publish.every_steps is None and publish.every_seconds is None:
         publish = dataclasses.replace(publish, every_seconds=DEFAULT_PUBLISH_SECONDS)
+    checkpoint = spec.checkpoint
+    if checkpoint.every_steps is None and checkpoint.every_seconds is None:
+        checkpoint = dataclasses.replace(checkpoint, every_seconds=DEFAULT_CHECKPOINT_SECONDS)
     metrics = tuple(_described("metrics", metric) for _, metric in built.metrics)
     full = dataclasses.replace(
         spec,
@@ -79,6 +83,7 @@ def _resolved(spec: JobSpec, built: Components) -> ResolvedSpec:
             metrics=metrics or None,
         ),
         optimizer=_described("optimizers", built.optimizer),
+        checkpoint=checkpoint,
         publish=publish,
     )
     document = encode(full)

@@ -54,13 +54,20 @@ class Updater:
         return self.optimizer.learning_rate.value(step, total_steps)
 
     def step(
-        self, parameters: Vector, gradient: Vector, *, step: int, total_steps: int
+        self,
+        parameters: Vector,
+        gradient: Vector,
+        *,
+        step: int,
+        total_steps: int,
+        rate_factor: float = 1.0,
     ) -> float:
         """Update every parameter in place; returns the learning rate.
 
-        ``gradient`` is that of the mean loss and is overwritten. ``step`` counts from 1.
+        ``gradient`` is that of the mean loss and is overwritten. ``step`` counts from 1;
+        ``rate_factor`` multiplies the schedule's rate.
         """
-        rate = self.learning_rate(step, total_steps)
+        rate = self.learning_rate(step, total_steps) * rate_factor
         for run in self.runs:
             for start in range(run.start, run.stop, BLOCK):
                 stop = min(start + BLOCK, run.stop)

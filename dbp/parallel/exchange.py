@@ -1,15 +1,13 @@
 """One exchange a step: how the pieces that ranks computed become one sum on all of them.
 
-The step loops over ``pieces`` (rows of the mini-batch that are this rank's to compute, each
-with a buffer to fill) and then calls ``reduce``. A new transport, such as gradients written
+The step takes a buffer for each of its ``shares`` of the mini-batch, fills it, adds it, and
+then calls ``reduce``. A new transport, such as gradients written
 straight into memory shared by the ranks of a host, is another Exchange.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -20,21 +18,20 @@ from dbp.parallel.lanes import Node, cover, part, root
 from dbp.parallel.step_buffer import StepBuffer
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Rows [start, stop) of the mini-batch, and where their sums belong."""
-
-    start: int
-    stop: int
-    buffer: StepBuffer
-
-
 class Exchange(ABC):
     """The sum of all pieces of all ranks, once a step."""
 
     @abstractmethod
-    def pieces(self, rows: int) -> Iterator[Piece]:
-        """This rank's pieces of a mini-batch of so many rows; fill each before the next."""
+    def shares(self, rows: int) -> list[tuple[int, int]]:
+        """This rank's pieces [start, stop) of so many rows; the same number at every call."""
+
+    @abstractmethod
+    def take(self) -> StepBuffer:
+        """A cleared buffer for a piece; several may be taken before one is added."""
+
+    @abstractmethod
+    def add(self, buffer: StepBuffer) -> None:
+        """Add a piece, in the order of the shares; the buffer is the exchange's again."""
 
     @abstractmethod
     def reduce(self) -> StepBuffer:
@@ -54,13 +51,21 @@ class FastExchange(Exchange):
         dtype: npt.DTypeLike,
     ) -> None:
         self._communicator = communicator
-        self._buffer = StepBuffer.allocate(gradient_size, metric_size, dtype=dtype)
+        self._buffer = StepBuffer.allocate(
+            gradient_size, metric_size, dtype=dtype, ranks=communicator.size
+        )
 
-    def pieces(self, rows: int) -> Iterator[Piece]:
+    def shares(self, rows: int) -> list[tuple[int, int]]:
         """See Exchange."""
-        start, stop = part(rows, self._communicator.rank, self._communicator.size)
+        return [part(rows, self._communicator.rank, self._communicator.size)]
+
+    def take(self) -> StepBuffer:
+        """See Exchange."""
         self._buffer.clear_sums()
-        yield Piece(start, stop, self._buffer)
+        return self._buffer
+
+    def add(self, buffer: StepBuffer) -> None:
+        """See Exchange."""
 
     def reduce(self) -> StepBuffer:
         """See Exchange."""
@@ -99,6 +104,7 @@ class ExactExchange(Exchange):
         ]
         self._shape = (gradient_size, metric_size)
         self._dtype = dtype
+        self._added = 0
         self._sums: list[tuple[Node, StepBuffer]] = []
         self._free: list[StepBuffer] = []
         self._total = self._allocate()
@@ -108,18 +114,20 @@ class ExactExchange(Exchange):
         self._send = np.zeros(mine * self._slice * communicator.size, dtype)
         self._received = np.zeros(everybody * self._slice, dtype)
 
-    def pieces(self, rows: int) -> Iterator[Piece]:
+    def shares(self, rows: int) -> list[tuple[int, int]]:
         """See Exchange."""
-        self._free.extend(buffer for _, buffer in self._sums)  # of a step never reduced
-        self._sums.clear()
-        for lane in range(self._first, self._last):
-            buffer = self._free.pop() if self._free else self._allocate()
-            buffer.clear_sums()
-            yield Piece(*part(rows, lane, self._lanes), buffer)
-            self._add(Node(0, lane), buffer)
+        return [part(rows, lane, self._lanes) for lane in range(self._first, self._last)]
 
-    def _add(self, node: Node, buffer: StepBuffer) -> None:
-        """Put a node's sum beside the others; two halves of a larger node are added up."""
+    def take(self) -> StepBuffer:
+        """See Exchange."""
+        buffer = self._free.pop() if self._free else self._allocate()
+        buffer.clear_sums()
+        return buffer
+
+    def add(self, buffer: StepBuffer) -> None:
+        """See Exchange; two halves of a larger node are added up at once."""
+        node = Node(0, self._first + self._added)
+        self._added += 1
         while self._sums and self._sums[-1][0] == node.sibling and node.index % 2:
             _, sums = self._sums.pop()
             sums.vector += buffer.vector
@@ -136,6 +144,7 @@ class ExactExchange(Exchange):
             places[:, i, :] = buffer.vector.reshape(size, length)
         self._free.extend(mine)
         self._sums.clear()
+        self._added = 0
         self._communicator.alltoall(
             self._send,
             [len(mine) * length] * size,
@@ -162,7 +171,7 @@ class ExactExchange(Exchange):
 
     def _allocate(self) -> StepBuffer:
         return StepBuffer.allocate(
-            *self._shape, dtype=self._dtype, multiple=self._communicator.size
+            *self._shape, dtype=self._dtype, ranks=self._communicator.size
         )
 
 

@@ -23,6 +23,8 @@ class Command(enum.IntFlag):
     NONE = 0
     STOP = 1
     PUBLISH = 2
+    CHECKPOINT = 4
+    FINISH = 8  # the time is up: end as after the last step
 
 
 @dataclass(frozen=True)

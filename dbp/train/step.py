@@ -2,8 +2,8 @@
 
 Gradients are those of the *sum* over samples until the one division by the global weight,
 so uneven and empty shards are exact. No rank ever decides alone: what could differ from rank
-to rank (a stop request, a loss that is not finite) travels in the exchange, and everything
-after it is computed from the same bits on every rank.
+to rank (a stop request, a loss that is not finite, the parameters themselves) travels in the
+exchange, and everything after it is computed from the same bits on every rank.
 """
 
 from __future__ import annotations
@@ -16,15 +16,20 @@ import numpy as np
 
 from dbp.data.dataset import Indices
 from dbp.errors import InvalidData
-from dbp.nn.layer import Array
+from dbp.nn.layer import Array, Meeting, together
+from dbp.nn.model import Piece
 from dbp.nn.parameters import Parameters, is_bias
+from dbp.nn.row_random import RowRandom
 from dbp.optim.apply import Updater
 from dbp.optim.clip import clip_by_global_norm
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange import make_exchange
+from dbp.parallel.lanes import part
 from dbp.parallel.step_buffer import StepBuffer
-from dbp.train.agreement import all_or_none
 from dbp.train.build import Setup
+from dbp.train.diagnosis import Diagnosis, different_words
+from dbp.train.digest import digest, odd_ranks
+from dbp.train.gather import Gather
 from dbp.train.rows import RowReader
 from dbp.train.sink import Command
 
@@ -33,14 +38,16 @@ from dbp.train.sink import Command
 class StepResult:
     """Sums over the whole mini-batch, the same on every rank.
 
-    ``metric_sums`` is live until the next step. ``failure`` says why nothing was applied.
+    ``metric_sums`` is live until the next step. ``failure`` says why nothing was applied,
+    ``reason`` in one word; ``agreed`` is what any rank asked of all.
     """
 
     loss_sum: float
     weight: float
     metric_sums: Array
     learning_rate: float = 0.0
-    stop: bool = False
+    agreed: Command = Command.NONE
+    reason: str = ""
     failure: str = ""
 
 
@@ -51,107 +58,187 @@ class Step:
     def __init__(
         self, setup: Setup, parameters: Parameters, communicator: Communicator
     ) -> None:
+        """Collective. ``parameters`` holds the model's state behind the parameters."""
         train = setup.resolved.spec.train
+        self._setup = setup
         self._model = setup.model
         self._parameters = parameters
         self._communicator = communicator
-        self._clip_norm = train.clip_norm
-        self._total_steps = setup.plan.total_steps
+        shapes = setup.model.parameter_shapes
+        self._size = sum(math.prod(shape) for shape in shapes.values())
         self._exchange = make_exchange(
             communicator,
-            len(parameters),
+            self._size,
             sum(setup.model.metric_sizes),
             dtype=setup.model.dtype,
             numerics=train.numerics,
             lanes=train.lanes,
         )
         pieces = train.lanes if train.numerics == "exact" else communicator.size
-        largest = -(-train.batch_size // pieces)
-        self._rows = RowReader(setup.train, setup.model, setup.scaling, capacity=largest)
-        biases = [name for name in parameters.shapes if is_bias(name)]
-        self._updater = Updater(
-            setup.resolved.optimizer, parameters.slices, biases, dtype=setup.model.dtype
+        self._largest = -(-(-(-train.batch_size // train.accumulate)) // pieces)
+        self._readers: list[RowReader] = []
+        self._gather = Gather(communicator, len(self._exchange.shares(0)))
+        self._new_state = Parameters.zeros(setup.model.state_shapes, setup.model.dtype)
+        self._part = Parameters.zeros(shapes if train.accumulate > 1 else {}, setup.model.dtype)
+        biases = [name for name in shapes if is_bias(name)]
+        self.updater = Updater(
+            setup.resolved.optimizer,
+            {name: parameters.slices[name] for name in shapes},
+            biases,
+            dtype=setup.model.dtype,
         )
+        self._diagnosis = Diagnosis(setup, parameters, communicator)
         self._gradients: dict[int, tuple[StepBuffer, Parameters]] = {}
 
-    def run(self, step: int, indices: Indices, command: Command) -> StepResult:
+    def run(
+        self, step: int, indices: Indices, command: Command, rate_factor: float = 1.0
+    ) -> StepResult:
         """Update the parameters with the mini-batch of these samples. Collective.
 
         ``step`` counts from 1; ``command`` is this rank's wish. A gradient that is not
-        finite is never applied: then ``failure`` names step and ranks, on every rank. Raises
-        InvalidInput, on every rank alike, where a rank cannot read its samples.
+        finite is never applied: then ``failure`` names step, ranks and samples, on every
+        rank. Raises InvalidInput, on every rank alike, where a rank cannot read its samples.
         """
-        for piece in self._exchange.pieces(len(indices)):
-            try:
-                self._differentiate(piece.buffer, indices[piece.start : piece.stop])
-            except InvalidData:  # told by all ranks together, after the exchange
-                piece.buffer.gradients.fill(0.0)
-                piece.buffer.non_finite = 1.0
-            piece.buffer.stop = float(Command.STOP in command)
+        self._new_state.vector[:] = self._parameters.vector[self._size :]
+        self._compute(step, indices, command)
         total = self._exchange.reduce()
+        sums = (total.loss, total.weight, total.metrics)
+        odd = odd_ranks(total.digests)
+        if odd:
+            words = different_words(odd, step, self._communicator.size)
+            return StepResult(*sums, reason="DIVERGED", failure=words)
         if total.non_finite or not _is_finite(total.gradients):
-            failure = self._explain(step, indices)
-            return StepResult(total.loss, total.weight, total.metrics, failure=failure)
+            shares = [rows for part_ in self._parts(len(indices)) for rows in part_]
+            words = self._diagnosis.explain(step, [indices[a:b] for a, b in shares])
+            return StepResult(*sums, reason="NON_FINITE", failure=words)
+        rate = self._update(total, step, rate_factor)
+        return StepResult(*sums, learning_rate=rate, agreed=_agreed(total))
 
-        total.gradients /= total.weight
-        if self._clip_norm is not None:
-            clip_by_global_norm(total.gradients, self._clip_norm)
-        learning_rate = self._updater.step(
-            self._parameters.vector,
+    def _update(self, total: StepBuffer, step: int, rate_factor: float) -> float:
+        """Divide, clip, apply; returns the learning rate."""
+        train = self._setup.resolved.spec.train
+        if total.weight > 0:
+            total.gradients /= total.weight
+        if train.clip_value is not None:
+            total.gradients.clip(-train.clip_value, train.clip_value, out=total.gradients)
+        if train.clip_norm is not None:
+            clip_by_global_norm(total.gradients, train.clip_norm)
+        self._parameters.vector[self._size :] = self._new_state.vector
+        return self.updater.step(
+            self._parameters.vector[: self._size],
             total.gradients,
             step=step,
-            total_steps=self._total_steps,
+            total_steps=self._setup.plan.total_steps,
+            rate_factor=rate_factor,
         )
-        stop = total.stop > 0
-        return StepResult(total.loss, total.weight, total.metrics, learning_rate, stop)
 
-    def _differentiate(self, buffer: StepBuffer, indices: Indices) -> None:
-        """Forward, loss and backward of one piece; its sums go into ``buffer``."""
-        gradients = self._views(buffer)
-        if len(indices) == 0:
+    def _compute(self, step: int, indices: Indices, command: Command) -> None:
+        """Forward, loss and backward of this rank's pieces; their sums go to the exchange."""
+        parts = self._parts(len(indices))
+        lanes = list(zip(*parts, strict=True))  # of each lane its rows in every part
+        if not self._model.meets:
+            for number, lane in enumerate(lanes):
+                buffer = self._take(number, command)
+                for turn, rows in enumerate(lane):
+                    together([self._piece(step, indices, rows, buffer, 0, turn == 0)])
+                self._exchange.add(buffer)
+            return
+        buffers = [self._take(number, command) for number in range(len(lanes))]
+        for turn, rows_of_lanes in enumerate(parts):
+            pieces = [
+                self._piece(step, indices, rows, buffers[number], number, turn == 0)
+                for number, rows in enumerate(rows_of_lanes)
+            ]
+            together(pieces, self._gather)
+        for buffer in buffers:
+            self._exchange.add(buffer)
+
+    def _parts(self, rows: int) -> list[list[tuple[int, int]]]:
+        """This rank's rows of the mini-batch: for each accumulated part, for each lane."""
+        count = self._setup.resolved.spec.train.accumulate
+        bounds = [part(rows, index, count) for index in range(count)]
+        return [
+            [(start + a, start + b) for a, b in self._exchange.shares(stop - start)]
+            for start, stop in bounds
+        ]
+
+    def _take(self, number: int, command: Command) -> StepBuffer:
+        """A buffer for a lane; the first carries this rank's words to the others."""
+        buffer = self._exchange.take()
+        if number == 0:
+            buffer.stop = float(Command.STOP in command)
+            buffer.checkpoint = float(Command.CHECKPOINT in command)
+            buffer.finish = float(Command.FINISH in command)
+            buffer.set_digest(self._communicator.rank, digest(self._parameters.vector))
+        return buffer
+
+    def _piece(
+        self,
+        step: int,
+        indices: Indices,
+        rows: tuple[int, int],
+        buffer: StepBuffer,
+        number: int,
+        first: bool,
+    ) -> Meeting[None]:
+        """One lane's piece of one part: written into the buffer, or added if not ``first``."""
+        own = indices[rows[0] : rows[1]]
+        gradients = self._views(buffer) if first else self._part
+        try:
+            x, target = self._reader(number).read(own)
+        except InvalidData:  # told by all ranks together, after the exchange
+            buffer.non_finite = 1.0
+            x, target = self._reader(number).read(own[:0])
+        if len(x) == 0 and not self._model.meets:
             gradients.vector.fill(0.0)
             return
-        x, target = self._rows.read(indices)
-        buffer.loss = self._model.forward_backward(self._parameters, gradients, x, target)
-        buffer.weight = len(indices)
-        buffer.non_finite = float(not math.isfinite(buffer.loss))
-        self._model.metric_sums(self._model.prediction, target, None, buffer.metrics)
+        sums = yield from self._model.train(
+            self._parameters,
+            gradients,
+            Piece(
+                x,
+                target,
+                number=number,
+                random=RowRandom(self._setup.resolved.spec.seed, step, rows[0]),
+                new_state=self._new_state if number == 0 else None,
+            ),
+        )
+        if not first:
+            buffer.gradients += gradients.vector
+        buffer.loss += sums.loss
+        buffer.weight += sums.weight
+        if not math.isfinite(sums.loss):
+            buffer.non_finite = 1.0
+        self._model.metric_sums(sums.prediction, target, None, buffer.metrics)
+
+    def _reader(self, number: int) -> RowReader:
+        """Reads samples into memory of their own for every piece that lives at once."""
+        while len(self._readers) <= number:
+            setup = self._setup
+            reader = RowReader(setup.train, setup.model, setup.scaling, capacity=self._largest)
+            self._readers.append(reader)
+        return self._readers[number]
 
     def _views(self, buffer: StepBuffer) -> Parameters:
         """The named gradients in a buffer; the exchange uses few buffers, again and again."""
         known = self._gradients.get(id(buffer))
         if known is None or known[0] is not buffer:
-            known = (buffer, self._parameters.like(buffer.gradients))
+            gradients = Parameters(self._model.parameter_shapes, buffer.gradients)
+            known = (buffer, gradients)
             self._gradients[id(buffer)] = known
         return known[1]
 
-    def _explain(self, step: int, indices: Indices) -> str:
-        """Which ranks' shares were not finite, by computing them again. Collective.
 
-        Once in a run, so that the regular step need not look at every rank's own gradient.
-        """
-
-        def differentiate_again() -> Array:
-            bad = np.zeros(1)
-            for piece in self._exchange.pieces(len(indices)):
-                self._differentiate(piece.buffer, indices[piece.start : piece.stop])
-                if piece.buffer.non_finite or not _is_finite(piece.buffer.gradients):
-                    bad[0] = 1.0
-            return bad
-
-        bad = all_or_none(self._communicator, differentiate_again)
-        every = np.empty(self._communicator.size)
-        self._communicator.allgather(bad, every)
-        ranks = [str(rank) for rank in np.flatnonzero(every)]
-        if ranks:
-            where = f"on rank{'s' if len(ranks) > 1 else ''} {', '.join(ranks)}"
-        else:
-            where = "in the sum over the ranks"
-        return (
-            f"step {step}: the loss or its gradient is not finite {where} (of "
-            f"{self._communicator.size}); it was not applied, the parameters are those before "
-            "this step. A lower learning rate, train.clip_norm or data.scale may help"
-        )
+def _agreed(total: StepBuffer) -> Command:
+    """What any rank asked for, now known to all."""
+    agreed = Command.NONE
+    if total.stop:
+        agreed |= Command.STOP
+    if total.checkpoint:
+        agreed |= Command.CHECKPOINT
+    if total.finish:
+        agreed |= Command.FINISH
+    return agreed
 
 
 def _is_finite(vector: Array) -> bool:

@@ -97,7 +97,7 @@ class Trainer:
             self._applied = step
             self._figures.add_batch(result.loss_sum, result.weight, result.metric_sums)
             due = self._meter.count(stop - start)
-            if result.stop and step < plan.total_steps:
+            if Command.STOP in result.agreed and step < plan.total_steps:
                 return self._end("stopped", "stop_requested", step)
             reason = self._end_epoch(epoch, step, result) if plan.ends_epoch(step) else None
             if reason is not None:

@@ -127,7 +127,7 @@ class ParameterVersion(_message.Message):
     def __init__(self, version: _Optional[int] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., publish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., final: bool = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "seed", "data", "model", "optimizer", "train", "publish")
+    __slots__ = ("name", "seed", "data", "model", "optimizer", "train", "publish", "checkpoint")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +135,7 @@ class JobSpec(_message.Message):
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     PUBLISH_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     name: str
     seed: int
     data: DataSpec
@@ -142,7 +143,8 @@ class JobSpec(_message.Message):
     optimizer: Component
     train: TrainSpec
     publish: PublishSpec
-    def __init__(self, name: _Optional[str] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[DataSpec, _Mapping]] = ..., model: _Optional[_Union[ModelSpec, _Mapping]] = ..., optimizer: _Optional[_Union[Component, _Mapping]] = ..., train: _Optional[_Union[TrainSpec, _Mapping]] = ..., publish: _Optional[_Union[PublishSpec, _Mapping]] = ...) -> None: ...
+    checkpoint: CheckpointSpec
+    def __init__(self, name: _Optional[str] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[DataSpec, _Mapping]] = ..., model: _Optional[_Union[ModelSpec, _Mapping]] = ..., optimizer: _Optional[_Union[Component, _Mapping]] = ..., train: _Optional[_Union[TrainSpec, _Mapping]] = ..., publish: _Optional[_Union[PublishSpec, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointSpec, _Mapping]] = ...) -> None: ...
 
 class DataSpec(_message.Message):
     __slots__ = ("train", "validation", "test", "scale")
@@ -167,7 +169,7 @@ class ModelSpec(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[_Union[Component, _Mapping]]] = ..., loss: _Optional[_Union[Component, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Component, _Mapping]]] = ...) -> None: ...
 
 class TrainSpec(_message.Message):
-    __slots__ = ("batch_size", "epochs", "steps", "dtype", "numerics", "lanes", "clip_norm", "evaluate_every_epochs", "stop")
+    __slots__ = ("batch_size", "epochs", "steps", "dtype", "numerics", "lanes", "clip_norm", "evaluate_every_epochs", "stop", "clip_value", "accumulate", "non_finite", "max_seconds")
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +179,10 @@ class TrainSpec(_message.Message):
     CLIP_NORM_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_EVERY_EPOCHS_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
+    CLIP_VALUE_FIELD_NUMBER: _ClassVar[int]
+    ACCUMULATE_FIELD_NUMBER: _ClassVar[int]
+    NON_FINITE_FIELD_NUMBER: _ClassVar[int]
+    MAX_SECONDS_FIELD_NUMBER: _ClassVar[int]
     batch_size: int
     epochs: int
     steps: int
@@ -186,19 +192,35 @@ class TrainSpec(_message.Message):
     clip_norm: float
     evaluate_every_epochs: int
     stop: StopSpec
-    def __init__(self, batch_size: _Optional[int] = ..., epochs: _Optional[int] = ..., steps: _Optional[int] = ..., dtype: _Optional[str] = ..., numerics: _Optional[str] = ..., lanes: _Optional[int] = ..., clip_norm: _Optional[float] = ..., evaluate_every_epochs: _Optional[int] = ..., stop: _Optional[_Union[StopSpec, _Mapping]] = ...) -> None: ...
+    clip_value: float
+    accumulate: int
+    non_finite: str
+    max_seconds: float
+    def __init__(self, batch_size: _Optional[int] = ..., epochs: _Optional[int] = ..., steps: _Optional[int] = ..., dtype: _Optional[str] = ..., numerics: _Optional[str] = ..., lanes: _Optional[int] = ..., clip_norm: _Optional[float] = ..., evaluate_every_epochs: _Optional[int] = ..., stop: _Optional[_Union[StopSpec, _Mapping]] = ..., clip_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., non_finite: _Optional[str] = ..., max_seconds: _Optional[float] = ...) -> None: ...
 
 class StopSpec(_message.Message):
-    __slots__ = ("metric", "patience", "tolerance", "target")
+    __slots__ = ("metric", "patience", "tolerance", "target", "restore_best")
     METRIC_FIELD_NUMBER: _ClassVar[int]
     PATIENCE_FIELD_NUMBER: _ClassVar[int]
     TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_BEST_FIELD_NUMBER: _ClassVar[int]
     metric: str
     patience: int
     tolerance: float
     target: float
-    def __init__(self, metric: _Optional[str] = ..., patience: _Optional[int] = ..., tolerance: _Optional[float] = ..., target: _Optional[float] = ...) -> None: ...
+    restore_best: bool
+    def __init__(self, metric: _Optional[str] = ..., patience: _Optional[int] = ..., tolerance: _Optional[float] = ..., target: _Optional[float] = ..., restore_best: bool = ...) -> None: ...
+
+class CheckpointSpec(_message.Message):
+    __slots__ = ("every_steps", "every_seconds", "keep")
+    EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
+    EVERY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    every_steps: int
+    every_seconds: float
+    keep: int
+    def __init__(self, every_steps: _Optional[int] = ..., every_seconds: _Optional[float] = ..., keep: _Optional[int] = ...) -> None: ...
 
 class PublishSpec(_message.Message):
     __slots__ = ("every_steps", "every_seconds", "keep")

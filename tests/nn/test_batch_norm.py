@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,8 +25,9 @@ TOLERANCE = 1e-10
 class TorchResidual(torch.nn.Sequential):
     """The same names and the same function."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return input + super().forward(input)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inside: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return x + inside
 
 
 def make_model() -> tuple[Model, Parameters]:
@@ -87,7 +90,7 @@ def test_pieces_compute_what_torch_computes_on_the_whole(cuts: list[int]) -> Non
     x, target = make_batch()
 
     vector, state = differentiate(model, parameters, x, target, cuts)
-    loss = torch.nn.functional.cross_entropy(
+    loss: Any = torch.nn.functional.cross_entropy(
         module(torch.tensor(x)), torch.tensor(target), reduction="sum"
     )
     loss.backward()

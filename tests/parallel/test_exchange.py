@@ -23,12 +23,13 @@ def sums_of(communicator: Communicator, numerics: str, lanes: int, rows: int) ->
 
 def one_step(exchange: Exchange, rows: int, step: int) -> bytes:
     data = np.random.default_rng(step).normal(size=(rows, GRADIENTS)).astype(np.float32)
-    for piece in exchange.pieces(rows):
-        shard = data[piece.start : piece.stop]
-        np.sum(shard, axis=0, out=piece.buffer.gradients)
-        piece.buffer.weight = len(shard)
-        piece.buffer.loss = float(shard.sum())
-        piece.buffer.metrics[:] = len(shard), 1
+    for start, stop in exchange.shares(rows):
+        shard, buffer = data[start:stop], exchange.take()
+        np.sum(shard, axis=0, out=buffer.gradients)
+        buffer.weight = len(shard)
+        buffer.loss = float(shard.sum())
+        buffer.metrics[:] = len(shard), 1
+        exchange.add(buffer)
     total = exchange.reduce()
     assert total.weight == rows
     np.testing.assert_allclose(total.gradients, data.sum(axis=0), rtol=1e-4, atol=1e-4)
@@ -69,8 +70,10 @@ def test_no_large_array_is_allocated_after_the_first_step() -> None:
         )
 
         def step(exchange: Exchange = exchange) -> None:
-            for piece in exchange.pieces(100):
-                piece.buffer.gradients[:] = piece.start
+            for start, _ in exchange.shares(100):
+                buffer = exchange.take()
+                buffer.gradients[:] = start
+                exchange.add(buffer)
             exchange.reduce()
 
         step()

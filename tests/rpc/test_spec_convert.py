@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dbp.errors import InvalidSpec
 from dbp.job.decode import decode
-from dbp.job.spec import DataSpec, JobSpec, ModelSpec, PublishSpec, StopSpec, TrainSpec
+from dbp.job.spec import CheckpointSpec, DataSpec, JobSpec, ModelSpec, PublishSpec, StopSpec, TrainSpec
 from dbp.job.validate import resolve
 from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto, spec_to_proto
 from dbp.v1 import job_pb2 as pb
@@ -59,6 +59,7 @@ DOCUMENT = optional(
         clip_norm=FLOAT,
         stop=optional(metric=TEXT, patience=INT64, tolerance=FLOAT),
     ),
+    checkpoint=optional(every_steps=INT64, every_seconds=FLOAT, keep=INT64),
     publish=optional(every_steps=INT64, every_seconds=FLOAT, keep=INT64),
 )
 
@@ -89,6 +90,7 @@ def test_any_document_comes_back_as_it_was(document: Document) -> None:
         (DataSpec, pb.DataSpec),
         (ModelSpec, pb.ModelSpec),
         (TrainSpec, pb.TrainSpec),
+        (CheckpointSpec, pb.CheckpointSpec),
         (StopSpec, pb.StopSpec),
         (PublishSpec, pb.PublishSpec),
     ],

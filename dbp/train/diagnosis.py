@@ -1,0 +1,99 @@
+"""What went wrong in a step that was not applied: which ranks, which samples.
+
+Found by computing the step's samples again, one by one, so that the regular step need not
+look at every rank's own gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final, final
+
+import numpy as np
+
+from dbp.data.dataset import Indices
+from dbp.nn.parameters import Parameters
+from dbp.parallel.communicator import Communicator
+from dbp.train.agreement import all_or_none
+from dbp.train.build import Setup
+from dbp.train.rows import RowReader
+
+SHOWN_SAMPLES: Final = 8
+
+
+@final
+class Diagnosis:
+    """Looks for the samples whose loss or gradient is not finite."""
+
+    def __init__(
+        self, setup: Setup, parameters: Parameters, communicator: Communicator
+    ) -> None:
+        self._setup = setup
+        self._parameters = parameters
+        self._communicator = communicator
+
+    def explain(self, step: int, shares: Sequence[Indices]) -> str:
+        """Why a step was not applied, in words for people, the same on every rank.
+
+        ``shares``: this rank's samples. Collective; raises InvalidInput, on every rank
+        alike, where a rank cannot read its samples.
+        """
+        own = np.concatenate(shares) if shares else np.empty(0, np.int64)
+        found = all_or_none(self._communicator, lambda: self._bad_samples(own))
+        every = np.empty((self._communicator.size, 1 + SHOWN_SAMPLES), np.int64)
+        self._communicator.allgather(found, every.reshape(-1))
+        ranks = np.flatnonzero(every[:, 0])
+        if len(ranks):
+            where = "; ".join(_rank_words(int(rank), every[rank]) for rank in ranks)
+            where = f"on {where}"
+        else:
+            where = "in the sum over the samples"
+        return (
+            f"step {step}: the loss or its gradient is not finite {where} (of "
+            f"{self._communicator.size}); it was not applied, the parameters are those before "
+            "this step. A lower learning rate, train.clip_norm or data.scale may help"
+        )
+
+    def _bad_samples(self, indices: Indices) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """How many samples are bad, and the first of them, -1 where there are fewer."""
+        setup = self._setup
+        reader = RowReader(setup.train, setup.model, setup.scaling, capacity=1)
+        shapes = setup.model.parameter_shapes
+        gradients = Parameters.zeros(shapes, setup.model.dtype)
+        bad = []
+        for index in indices:
+            x, target = reader.read(np.array([index]))
+            finite = bool(np.isfinite(x).all())
+            if finite and not setup.model.meets:
+                loss = setup.model.forward_backward(self._parameters, gradients, x, target)
+                finite = math.isfinite(loss) and bool(np.isfinite(gradients.vector).all())
+            if not finite:
+                bad.append(int(index))
+        found = np.full(1 + SHOWN_SAMPLES, -1, np.int64)
+        found[0] = len(bad)
+        shown = bad[:SHOWN_SAMPLES]
+        found[1 : 1 + len(shown)] = shown
+        return found
+
+
+def _rank_words(rank: int, found: np.ndarray[tuple[int], np.dtype[np.int64]]) -> str:
+    """``rank 2 (samples 7, 12 and 3 more)``."""
+    count = int(found[0])
+    shown = [str(index) for index in found[1:] if index >= 0]
+    more = f" and {count - len(shown)} more" if count > len(shown) else ""
+    return f"rank {rank} (sample{'s' if count > 1 else ''} {', '.join(shown)}{more})"
+
+
+def different_words(ranks: Sequence[int], step: int, size: int) -> str:
+    """Which ranks hold other parameters than most."""
+    if len(ranks) == size:
+        who = f"ranks 0 to {size - 1} do not hold the same parameters"
+    else:
+        numbers = ", ".join(map(str, ranks))
+        subject = f"ranks {numbers} hold" if len(ranks) > 1 else f"rank {numbers} holds"
+        who = f"{subject} other parameters than most"
+    return (
+        f"step {step}: {who} (of {size}): memory or a processor may be faulty; nothing was "
+        "applied in this step"
+    )
