@@ -9,7 +9,7 @@ from dbp.control.launcher import Exit
 from dbp.job.state import EventKind, Failure, Job, RunOutcome, State
 
 REASONS: Final = frozenset(
-    {"LAUNCH_FAILED", "RANK_EXCEPTION", "RANK_SIGNAL", "NON_FINITE", "INVALID_DATA"}
+    {"LAUNCH_FAILED", "RANK_EXCEPTION", "RANK_SIGNAL", "NON_FINITE", "DIVERGED", "INVALID_DATA"}
 )
 
 

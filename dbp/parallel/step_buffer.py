@@ -121,7 +121,8 @@ class StepBuffer:
         """The digest of every rank's parameters, in rank order."""
         words = self._digests.astype(np.uint64)
         shifts = np.arange(DIGEST_WORDS, dtype=np.uint64) * np.uint64(16)
-        return np.bitwise_or.reduce(words << shifts, axis=1)
+        digests: npt.NDArray[np.uint64] = np.bitwise_or.reduce(words << shifts, axis=1)
+        return digests
 
     def set_digest(self, rank: int, digest: int) -> None:
         """Note a rank's own digest, of 64 bits."""

@@ -75,11 +75,11 @@ class Step:
             lanes=train.lanes,
         )
         pieces = train.lanes if train.numerics == "exact" else communicator.size
-        self._largest = -(-(-(-train.batch_size // train.accumulate)) // pieces)
+        self._largest = _largest_part(_largest_part(train.batch_size, train.accumulate), pieces)
         self._readers: list[RowReader] = []
         self._gather = Gather(communicator, len(self._exchange.shares(0)))
         self._new_state = Parameters.zeros(setup.model.state_shapes, setup.model.dtype)
-        self._part = Parameters.zeros(shapes if train.accumulate > 1 else {}, setup.model.dtype)
+        self._later_parts: list[Parameters] = []
         biases = [name for name in shapes if is_bias(name)]
         self.updater = Updater(
             setup.resolved.optimizer,
@@ -183,7 +183,7 @@ class Step:
     ) -> Meeting[None]:
         """One lane's piece of one part: written into the buffer, or added if not ``first``."""
         own = indices[rows[0] : rows[1]]
-        gradients = self._views(buffer) if first else self._part
+        gradients = self._views(buffer) if first else self._later_part(number)
         try:
             x, target = self._reader(number).read(own)
         except InvalidData:  # told by all ranks together, after the exchange
@@ -219,6 +219,13 @@ class Step:
             self._readers.append(reader)
         return self._readers[number]
 
+    def _later_part(self, number: int) -> Parameters:
+        """Gradients of a piece whose lane has begun, before they are added to the lane's."""
+        while len(self._later_parts) <= number:
+            shapes = self._model.parameter_shapes
+            self._later_parts.append(Parameters.zeros(shapes, self._model.dtype))
+        return self._later_parts[number]
+
     def _views(self, buffer: StepBuffer) -> Parameters:
         """The named gradients in a buffer; the exchange uses few buffers, again and again."""
         known = self._gradients.get(id(buffer))
@@ -227,6 +234,11 @@ class Step:
             known = (buffer, gradients)
             self._gradients[id(buffer)] = known
         return known[1]
+
+
+def _largest_part(total: int, parts: int) -> int:
+    """The size of the largest of so many even parts."""
+    return -(-total // parts)
 
 
 def _agreed(total: StepBuffer) -> Command:

@@ -93,7 +93,7 @@ class Trainer:
             self._asked = self._control.poll()
             result = self._step.run(step, epoch_order.take(start, stop), self._asked)
             if result.failure:
-                return self._failed("NON_FINITE", self._applied, result.failure)
+                return self._failed(result.reason, self._applied, result.failure)
             self._applied = step
             self._figures.add_batch(result.loss_sum, result.weight, result.metric_sums)
             due = self._meter.count(stop - start)

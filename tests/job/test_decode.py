@@ -49,7 +49,7 @@ def test_encoding_leaves_none_out_and_decodes_to_the_same_spec(document: Documen
     assert decode(encoded) == spec
     assert "steps" not in encoded["train"]
     assert encoded["train"]["stop"] == {
-        "metric": "training_loss", "patience": 3, "tolerance": 0.0,
+        "metric": "training_loss", "patience": 3, "tolerance": 0.0, "restore_best": False,
     }  # fmt: skip
 
 

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from dbp.errors import InvalidSpec
 from dbp.job.decode import decode
-from dbp.job.spec import CheckpointSpec, DataSpec, JobSpec, ModelSpec, PublishSpec, StopSpec, TrainSpec
+from dbp.job.spec import (
+    CheckpointSpec,
+    DataSpec,
+    JobSpec,
+    ModelSpec,
+    PublishSpec,
+    StopSpec,
+    TrainSpec,
+)
 from dbp.job.validate import resolve
 from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto, spec_to_proto
 from dbp.v1 import job_pb2 as pb

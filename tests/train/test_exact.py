@@ -1,0 +1,121 @@
+"""Exact numerics: the same bits after every step, on any number of ranks, with every piece."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dbp.data.array_dataset import arrays
+from dbp.parallel.communicator import Communicator
+from dbp.parallel.threads import run_threads
+from dbp.train.sink import Command
+from dbp.train.step import Step
+from dbp.train.trainer import Trainer
+from tests.train.setups import document, make_setup, run_ranks
+
+RANKS = (1, 2, 3, 4, 5, 8)
+SAMPLES = 75  # in mini-batches of 16 the last one holds 11: lanes of one and two rows
+
+NORMALIZED = [
+    {"kind": "dense", "units": 6},
+    {"kind": "batch_norm"},
+    {"kind": "relu"},
+    {"kind": "dropout", "rate": 0.3},
+    {"kind": "residual", "layers": [{"kind": "dense", "units": 6}, {"kind": "batch_norm"}]},
+    {"kind": "dense", "units": 3},
+]
+PLAIN = [
+    {"kind": "dense", "units": 7, "activation": "tanh"},
+    {"kind": "dropout"},
+    {"kind": "dense", "units": 3},
+]
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {"layers": PLAIN},
+    "normalized": {"layers": NORMALIZED},
+    "float32": {"layers": NORMALIZED, "dtype": "float32"},
+    "accumulated": {"layers": PLAIN, "accumulate": 3},
+    "normalized and accumulated": {"layers": NORMALIZED, "accumulate": 2},
+    "clipped": {"layers": NORMALIZED, "clip_norm": 0.05, "clip_value": 0.03},
+    "lanes that are no power of two": {"layers": NORMALIZED, "lanes": 11},
+}
+
+
+def spec_of(layers: list[dict[str, Any]], **train: Any) -> dict[str, Any]:
+    settings = {"numerics": "exact", "batch_size": 16, "epochs": 2} | train
+    spec = document(optimizer={"kind": "momentum", "learning_rate": 0.05}, **settings)
+    spec["model"]["layers"] = layers
+    return spec
+
+
+def data() -> Any:
+    rng = np.random.default_rng(3)
+    return arrays(rng.normal(size=(SAMPLES, 5)), rng.integers(0, 3, SAMPLES))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_the_parameters_have_the_same_bits_on_any_number_of_ranks(case: dict[str, Any]) -> None:
+    spec = spec_of(**case)
+
+    runs = {size: run_ranks(size, lambda: make_setup(spec, data())) for size in RANKS}
+
+    digests = {
+        size: {hashlib.sha256(vector.tobytes()).hexdigest() for _, vector in run}
+        for size, run in runs.items()
+    }
+    assert set.union(*digests.values()) == digests[1], digests
+    assert len(digests[1]) == 1
+    figures = {size: run[0][0].metrics for size, run in runs.items()}
+    assert all(found == figures[1] for found in figures.values())
+    assert all(outcome.status == "succeeded" for run in runs.values() for outcome, _ in run)
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole() -> None:
+    layers = [layer for layer in PLAIN if layer["kind"] != "dropout"]
+    whole, parts = (
+        run_ranks(2, lambda n=n: make_setup(spec_of(layers, accumulate=n), data()))[0][1]
+        for n in (1, 4)
+    )
+
+    np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-13)
+
+
+def on_ranks(size: int, disturb: Callable[[Communicator, Step, Trainer], None]) -> list[str]:
+    """The failure of the step after one rank's memory was disturbed."""
+    spec = spec_of(NORMALIZED)
+
+    def main(communicator: Communicator) -> str:
+        setup = make_setup(spec, data())
+        trainer = Trainer(setup, communicator)
+        step = Step(setup, trainer.parameters, communicator)
+        assert not step.run(1, np.arange(16), Command.NONE).failure
+        disturb(communicator, step, trainer)
+        result = step.run(2, np.arange(16, 32), Command.NONE)
+        assert result.reason == "DIVERGED"
+        return result.failure
+
+    return run_threads(size, main)
+
+
+@pytest.mark.parametrize("place", [0, 40, -1])
+def test_a_rank_whose_parameters_differ_in_one_bit_is_named_in_the_next_step(
+    place: int,
+) -> None:
+    def flip(communicator: Communicator, step: Step, trainer: Trainer) -> None:
+        if communicator.rank == 2:
+            trainer.parameters.vector.view(np.uint64)[place] ^= np.uint64(1)
+
+    for failure in on_ranks(4, flip):
+        assert "step 2: rank 2 holds other parameters than most (of 4)" in failure
+
+
+def test_of_two_ranks_that_differ_neither_is_blamed() -> None:
+    def flip(communicator: Communicator, step: Step, trainer: Trainer) -> None:
+        trainer.parameters.vector[0] += communicator.rank
+
+    for failure in on_ranks(2, flip):
+        assert "ranks 0 to 1 do not hold the same parameters" in failure
