@@ -37,6 +37,17 @@ class Setup:
         """Names of the model's metrics, in its order."""
         return tuple(kind for kind, _ in self.resolved.metrics)
 
+    def facts(self) -> dict[str, object]:
+        """What must be the same on every rank, by its name for people."""
+        sizes = (self.train, self.validation, self.test)
+        return {
+            "spec": self.resolved.digest,
+            "number of samples": [None if data is None else len(data) for data in sizes],
+            "input shape": self.model.input_shape,
+            "model": self.model.tensor_shapes,
+            "scaling (so other training data)": self.scaling.to_json(),
+        }
+
 
 def build(resolved: ResolvedSpec, workers: int = 1) -> Setup:
     """Open the data, fit the scaling on the training samples alone, compose the model.

@@ -11,10 +11,12 @@ from typing import Final, final
 
 import numpy as np
 
+from dbp.data.dataset import Dataset
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none
+from dbp.train.build import Setup
 from dbp.train.rows import RowReader
 
 BLOCK_ROWS: Final = 256
@@ -72,3 +74,13 @@ class Evaluator:
         sums = self._sums[block]
         sums[0] = self._model.loss_sum(target)
         self._model.metric_sums(prediction, target, None, sums[1:])
+
+
+def make_evaluator(
+    setup: Setup, dataset: Dataset | None, communicator: Communicator
+) -> Evaluator | None:
+    """The evaluator of one of a run's data sets, if there is such a set."""
+    if dataset is None:
+        return None
+    rows = RowReader(dataset, setup.model, setup.scaling, capacity=BLOCK_ROWS)
+    return Evaluator(setup.model, rows, communicator, metric_kinds=setup.metric_kinds)

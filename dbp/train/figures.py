@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -22,6 +23,26 @@ class Figures:
         self._loss_sum = 0.0
         self._weight = 0.0
         self._values: dict[str, float] = {}
+
+    def state(self) -> dict[str, object]:
+        """What ``restore`` takes; JSON can hold it."""
+        return {
+            "sums": self._sums.tolist(),
+            "loss_sum": self._loss_sum,
+            "weight": self._weight,
+            "values": {n: v if math.isfinite(v) else repr(v) for n, v in self._values.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state`` was taken, bit for bit."""
+        self._sums[:] = state["sums"]
+        self._loss_sum, self._weight = float(state["loss_sum"]), float(state["weight"])
+        self._values = {name: float(value) for name, value in state["values"].items()}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.start_epoch()
+        self._values.clear()
 
     def start_epoch(self) -> None:
         """Forget the sums; the figures stay until newer ones come."""

@@ -13,8 +13,10 @@ SMOOTHING_SECONDS: Final = 2.0
 class Meter:
     """Counts samples against a monotonic clock, on rank 0."""
 
-    def __init__(self, total_steps: int, clock: Callable[[], float]) -> None:
+    def __init__(self, total_steps: int, clock: Callable[[], float], *, done: int = 0) -> None:
+        """``done``: steps that an earlier process has taken."""
         self._total_steps = total_steps
+        self._done = done
         self._clock = clock
         self._start = self._last = self._told = clock()
         self._samples = 0
@@ -51,6 +53,6 @@ class Meter:
 
     def eta_seconds(self, step: int) -> float | None:
         """Seconds to the planned end at the run's own pace, evaluations included."""
-        if step == 0:
+        if step <= self._done:
             return None
-        return self.seconds / step * (self._total_steps - step)
+        return self.seconds / (step - self._done) * (self._total_steps - step)

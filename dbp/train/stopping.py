@@ -6,9 +6,18 @@ Every rank holds the same figures, bit by bit, so every rank decides alike witho
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import final
+from typing import Any, final
 
 from dbp.job.spec import StopSpec
+from dbp.job.validate import ResolvedSpec
+
+
+def make_stopping(resolved: ResolvedSpec) -> Stopping:
+    """The rule that a spec asks for."""
+    stop = resolved.spec.train.stop
+    kind = stop.metric.partition("_")[2] if stop is not None else "loss"
+    better = {name: metric.higher_is_better() for name, metric in resolved.metrics}
+    return Stopping(stop, higher_is_better=better.get(kind, False))
 
 
 @final
@@ -21,19 +30,33 @@ class Stopping:
         self._sign = -1.0 if higher_is_better else 1.0
         self._best = float("inf")
         self._best_epoch = 0
+        self.improved = False
+
+    def state(self) -> dict[str, object]:
+        """What ``restore`` takes; JSON can hold it."""
+        best = None if self._best == float("inf") else self._best
+        return {"best": best, "best_epoch": self._best_epoch}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state`` was taken."""
+        self._best = float("inf") if state["best"] is None else float(state["best"])
+        self._best_epoch = int(state["best_epoch"])
 
     def decide(self, epoch: int, figures: Mapping[str, float]) -> str | None:
         """``"target"``, ``"converged"`` or None, from the figures of this epoch.
 
-        Epochs in which the watched metric was not measured decide nothing.
+        Epochs in which the watched metric was not measured decide nothing. ``improved``
+        then says whether this epoch is the best so far.
         """
+        self.improved = False
         if self._spec is None or self._spec.metric not in figures:
             return None
         value = self._sign * figures[self._spec.metric]
-        if self._spec.target is not None and value <= self._sign * self._spec.target:
-            return "target"
         if value < self._best - self._spec.tolerance:  # never true of NaN
             self._best, self._best_epoch = value, epoch
+            self.improved = True
+        if self._spec.target is not None and value <= self._sign * self._spec.target:
+            return "target"
         if self._spec.patience is not None and epoch - self._best_epoch >= self._spec.patience:
             return "converged"
         return None

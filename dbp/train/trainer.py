@@ -6,28 +6,35 @@ on all of them; rank 0 alone talks to the outside.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from typing import final
+from pathlib import Path
+from typing import Final, final
 
 import numpy as np
 
-from dbp.data.dataset import Dataset
-from dbp.data.sampler import order
+from dbp.data.sampler import Permutation, order
 from dbp.errors import InvalidInput
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import check_agreement
 from dbp.train.build import Setup
-from dbp.train.evaluate import BLOCK_ROWS, Evaluator
+from dbp.train.evaluate import make_evaluator
 from dbp.train.fan_out import AnyOf, FanOut
 from dbp.train.figures import Figures
 from dbp.train.meter import Meter
 from dbp.train.publication import Publication, manifest_at, metadata_of
-from dbp.train.rows import RowReader
+from dbp.train.recovery import Recovery, Saved
+from dbp.train.run_state import RunState
 from dbp.train.sink import Command, Control, Outcome, Progress, Sink, Snapshot, Started
 from dbp.train.step import Step, StepResult
-from dbp.train.stopping import Stopping
+from dbp.train.stopping import make_stopping
+
+logger = logging.getLogger("dbp")
+
+MAX_ROLLBACKS: Final = 3
+MAX_SKIPS: Final = 100  # one behind the other
 
 
 @final
@@ -42,35 +49,46 @@ class Trainer:
         sink: Sink | None = None,
         control: Control | None = None,
         clock: Callable[[], float] = time.monotonic,
+        checkpoints: Path | None = None,
+        resume: bool = False,
     ) -> None:
         """Collective; ``sink`` listens on rank 0 only, ``control`` is asked on every rank.
 
-        Raises InvalidInput, on every rank alike, where the ranks were not started alike.
+        ``checkpoints`` is the folder that rank 0 keeps them in; ``resume`` goes on where the
+        newest of them was written. Raises InvalidInput, on every rank alike, where the ranks
+        were not started alike or the checkpoints are another run's.
         """
         self.setup = setup
+        self._train = setup.resolved.spec.train
         self.communicator = communicator
         self._sink = sink if sink is not None and communicator.rank == 0 else FanOut()
         self._control = control or AnyOf()
         self._clock = clock
-        check_agreement(_facts(setup), communicator)
+        check_agreement(setup.facts(), communicator)
         self.parameters = Parameters.zeros(setup.model.tensor_shapes, setup.model.dtype)
-        setup.model.initialize(self.parameters, setup.resolved.spec.seed)
-        communicator.broadcast(self.parameters.vector)
         self._step = Step(setup, self.parameters, communicator)
         self._figures = Figures(setup.model, setup.metric_kinds)
-        self._validation = self._evaluator(setup.validation)
-        self._test = self._evaluator(setup.test)
-        self._stopping = _stopping(setup)
+        self._validation = make_evaluator(setup, setup.validation, communicator)
+        self._test = make_evaluator(setup, setup.test, communicator)
+        self._stopping = make_stopping(setup.resolved)
         self._publication = Publication(setup.resolved.spec.publish, clock)
         self._metadata = metadata_of(setup)
         self._meter = Meter(setup.plan.total_steps, clock)
         self._asked = Command.NONE
-        self._applied = 0
         self._handed_out = False
+        self._recovery = Recovery(setup, communicator, checkpoints, clock)
+        self._order: tuple[int, Permutation] | None = None
+        self._skips = 0
+        self._state = RunState(
+            self.parameters, self._step.updater, self._figures, self._stopping
+        )
+        self._begin(self._recovery.load() if resume else None)
+        if not resume:
+            self._recovery.discard()
 
     def run(self) -> Outcome:
         """Train to the end; returns the same outcome on every rank, but for its timing."""
-        self._meter = Meter(self.setup.plan.total_steps, self._clock)
+        self._meter = Meter(self.setup.plan.total_steps, self._clock, done=self._state.step)
         self._sink.started(self._started())
         # A gradient that is not finite is found in the step and never applied: a warning of
         # each operation that meets it would say nothing more.
@@ -78,38 +96,113 @@ class Trainer:
             try:
                 outcome = self._loop()
             except InvalidInput as error:  # samples that cannot be read, told by every rank
-                outcome = self._failed("INVALID_DATA", self._applied, str(error))
+                outcome = self._failed("INVALID_DATA", self._state.step, str(error))
         self._sink.finished(outcome)
         return outcome
 
+    def _begin(self, saved: Saved | None) -> None:
+        """Start from the seed, or go on from a checkpoint; the same on every rank."""
+        if saved is not None:
+            self._state.restore(saved)
+            return
+        self._state.forget()
+        self.setup.model.initialize(self.parameters, self.setup.resolved.spec.seed)
+        self.communicator.broadcast(self.parameters.vector)
+
+    def _save(self, step: int) -> None:
+        """Write a checkpoint of the state after this step."""
+        metadata = {**self._metadata, "dbp.step": str(step)}
+        position = self._state.position(self._seconds())
+        self._recovery.save(step, position, self._state.vectors(), metadata)
+
+    def _seconds(self) -> float:
+        """Time spent in training, before a resume too."""
+        return self._state.seconds + self._meter.seconds
+
     def _loop(self) -> Outcome:
-        plan, seed = self.setup.plan, self.setup.resolved.spec.seed
-        for step in range(1, plan.total_steps + 1):
+        plan = self.setup.plan
+        while self._state.step < plan.total_steps:
+            step = self._state.step + 1
             start, stop = plan.batch_of(step)
-            epoch = plan.epoch_of(step)
             if start == 0:
                 self._figures.start_epoch()
-                epoch_order = order(seed, epoch, plan.samples)
-            self._asked = self._control.poll()
-            result = self._step.run(step, epoch_order.take(start, stop), self._asked)
-            if result.failure:
-                return self._failed(result.reason, self._applied, result.failure)
-            self._applied = step
+            self._asked = self._wishes(step)
+            indices = self._order_of(plan.epoch_of(step)).take(start, stop)
+            result = self._step.run(step, indices, self._asked, self._state.rate_factor)
+            if result.failure and not self._goes_on_after(result):
+                return self._failed(result.reason, self._state.step, result.failure)
+            if result.failure and self._train.non_finite == "rollback":
+                continue
+            outcome = self._after(step, result, samples=stop - start)
+            if outcome is not None:
+                return outcome
+        return self._end("succeeded", "steps", self._state.step)
+
+    def _after(self, step: int, result: StepResult, *, samples: int) -> Outcome | None:
+        """Everything behind a step: figures, evaluation, checkpoint, end, reports."""
+        self._state.step = step
+        if not result.failure:
+            self._skips = 0
             self._figures.add_batch(result.loss_sum, result.weight, result.metric_sums)
-            due = self._meter.count(stop - start)
-            if Command.STOP in result.agreed and step < plan.total_steps:
-                return self._end("stopped", "stop_requested", step)
-            reason = self._end_epoch(epoch, step, result) if plan.ends_epoch(step) else None
+        due = self._meter.count(samples)
+        time_is_up = Command.FINISH in result.agreed
+        ends_epoch = self.setup.plan.ends_epoch(step) or time_is_up
+        if ends_epoch:
+            reason = self._end_epoch(step, result, time_is_up=time_is_up)
             if reason is not None:
                 return self._end("succeeded", reason, step)
-            if self.communicator.rank == 0:
-                self._tell(step, result, report=due and not plan.ends_epoch(step))
-        raise AssertionError("the last step ends the last epoch")
+        stops = Command.STOP in result.agreed
+        if stops or Command.CHECKPOINT in result.agreed:
+            self._save(step)
+        if stops:
+            return self._end("stopped", "stop_requested", step)
+        if self.communicator.rank == 0:
+            self._tell(step, result, report=due and not ends_epoch)
+        return None
 
-    def _end_epoch(self, epoch: int, step: int, result: StepResult) -> str | None:
+    def _wishes(self, step: int) -> Command:
+        """What this rank asks of all: what it was told from outside, and what is due."""
+        wishes = self._control.poll() | self._recovery.asks(step)
+        limit = self._train.max_seconds
+        if limit is not None and self.communicator.rank == 0 and self._seconds() >= limit:
+            wishes |= Command.FINISH
+        return wishes
+
+    def _order_of(self, epoch: int) -> Permutation:
+        """The order of this epoch's samples; kept while the epoch lasts."""
+        if self._order is None or self._order[0] != epoch:
+            seed = self.setup.resolved.spec.seed
+            self._order = (epoch, order(seed, epoch, self.setup.plan.samples))
+        return self._order[1]
+
+    def _goes_on_after(self, result: StepResult) -> bool:
+        """What to do with a step that was not applied, as the spec says. Collective."""
+        policy = self._train.non_finite
+        if result.reason != "NON_FINITE" or policy == "fail":
+            return False
+        if policy == "skip":
+            self._skips += 1
+            words = f"{result.failure}. The mini-batch is left out"
+        else:
+            self._state.rollbacks += 1
+            words = (
+                f"{result.failure}. Back to the newest checkpoint, at half the learning rate"
+            )
+        if self._skips > MAX_SKIPS or self._state.rollbacks > MAX_ROLLBACKS:
+            return False
+        if self.communicator.rank == 0:
+            logger.warning("%s", words)
+        if policy == "rollback":
+            rollbacks, factor = self._state.rollbacks, self._state.rate_factor
+            self._begin(self._recovery.load())
+            self._state.rollbacks, self._state.rate_factor = rollbacks, factor / 2
+        return True
+
+    def _end_epoch(self, step: int, result: StepResult, *, time_is_up: bool) -> str | None:
         """Evaluate, report, and say why the run ends here, if it does."""
-        last = step == self.setup.plan.total_steps
-        every = self.setup.resolved.spec.train.evaluate_every_epochs
+        epoch = self.setup.plan.epoch_of(step)
+        last = time_is_up or step == self.setup.plan.total_steps
+        every = self._train.evaluate_every_epochs
         figures = self._figures.newest()
         watched = {name: figures[name] for name in figures if name.startswith("training_")}
         self._meter.settle()
@@ -120,13 +213,14 @@ class Trainer:
         self._report(step, result, epoch_end=True)
         self._meter.restart()
         reason = self._stopping.decide(epoch, watched)
+        if self._stopping.improved and self._train.stop and self._train.stop.restore_best:
+            self._state.best = self.parameters.vector.copy()
+        if reason is None and time_is_up:
+            return "time"
         if reason is None and last:
             whole = step % self.setup.plan.steps_per_epoch == 0
-            reason = "epochs" if whole and self._all_epochs(epoch) else "steps"
+            reason = "epochs" if whole and epoch == self._train.epochs else "steps"
         return reason
-
-    def _all_epochs(self, epoch: int) -> bool:
-        return epoch == self.setup.resolved.spec.train.epochs
 
     def _tell(self, step: int, result: StepResult, *, report: bool) -> None:
         """Report and publish; what is due is rank 0's alone to say, for it alone tells."""
@@ -143,7 +237,7 @@ class Trainer:
                 step=step,
                 epoch=self.setup.plan.epoch_of(step),
                 total_steps=self.setup.plan.total_steps,
-                loss=result.loss_sum / result.weight,
+                loss=result.loss_sum / result.weight if result.weight else 0.0,
                 metrics=self._figures.newest(),
                 samples_per_second=self._meter.samples_per_second,
                 eta_seconds=self._meter.eta_seconds(step),
@@ -165,6 +259,8 @@ class Trainer:
 
     def _end(self, status: str, reason: str, step: int) -> Outcome:
         """Hand out the final parameters first: an evaluation can be long, or be cut off."""
+        if status == "succeeded" and self._state.best is not None:
+            self.parameters.vector[:] = self._state.best
         self._snapshot(step, final=True)
         if status == "succeeded" and self._test is not None:
             self._figures.put(self._test.run(self.parameters), "test_")
@@ -197,29 +293,3 @@ class Trainer:
             training_samples=plan.samples,
             parameter_count=len(self.parameters),
         )
-
-    def _evaluator(self, dataset: Dataset | None) -> Evaluator | None:
-        if dataset is None:
-            return None
-        setup = self.setup
-        rows = RowReader(dataset, setup.model, setup.scaling, capacity=BLOCK_ROWS)
-        return Evaluator(setup.model, rows, self.communicator, metric_kinds=setup.metric_kinds)
-
-
-def _facts(setup: Setup) -> dict[str, object]:
-    """What must be the same on every rank, by its name for people."""
-    sizes = (setup.train, setup.validation, setup.test)
-    return {
-        "spec": setup.resolved.digest,
-        "number of samples": [None if dataset is None else len(dataset) for dataset in sizes],
-        "input shape": setup.model.input_shape,
-        "model": setup.model.tensor_shapes,
-        "scaling (so other training data)": setup.scaling.to_json(),
-    }
-
-
-def _stopping(setup: Setup) -> Stopping:
-    stop = setup.resolved.spec.train.stop
-    kind = stop.metric.partition("_")[2] if stop is not None else "loss"
-    better = {name: metric.higher_is_better() for name, metric in setup.resolved.metrics}
-    return Stopping(stop, higher_is_better=better.get(kind, False))

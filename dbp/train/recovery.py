@@ -1,0 +1,147 @@
+"""What a run does to survive its own end: writes its state now and then, and takes it back.
+
+Rank 0 alone reads and writes files; what it read goes to all ranks, however many there are
+this time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.errors import InvalidFile
+from dbp.parallel.communicator import Communicator
+from dbp.train.agreement import all_or_none
+from dbp.train.build import Setup
+from dbp.train.checkpoint import PARAMETERS, Checkpoint, CheckpointStore
+from dbp.train.sink import Command
+
+Vector = npt.NDArray[Any]
+
+logger = logging.getLogger("dbp")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The state of a run, as ``Recovery.load`` gives it to every rank."""
+
+    step: int
+    position: Mapping[str, Any]
+    vectors: Mapping[str, Vector]
+
+
+@final
+class Recovery:
+    """The checkpoints of one run: when they are due, and both ways through them."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        communicator: Communicator,
+        folder: Path | None,
+        clock: Callable[[], float],
+    ) -> None:
+        """``folder``: where rank 0 keeps checkpoints; None: there are none."""
+        spec = setup.resolved.spec.checkpoint
+        self._steps, self._seconds = spec.every_steps, spec.every_seconds
+        self._setup = setup
+        self._communicator = communicator
+        self._clock = clock
+        self._last = clock()
+        self._store: CheckpointStore | None = None
+        if folder is not None and communicator.rank == 0:
+            model = setup.model
+            self._store = CheckpointStore(
+                folder, model.tensor_shapes, model.dtype, keep=spec.keep
+            )
+
+    def asks(self, step: int) -> Command:
+        """What rank 0 asks of all, so that a checkpoint is written after this step."""
+        if self._store is None:
+            return Command.NONE
+        by_steps = self._steps is not None and step % self._steps == 0
+        by_time = self._seconds is not None and self._clock() - self._last >= self._seconds
+        return Command.CHECKPOINT if by_steps or by_time else Command.NONE
+
+    def save(
+        self,
+        step: int,
+        position: Mapping[str, Any],
+        vectors: Mapping[str, Vector],
+        metadata: Mapping[str, str],
+    ) -> None:
+        """Write a checkpoint, on rank 0. A disk that is full is a warning: training goes on."""
+        if self._store is None:
+            return
+        digest = self._setup.resolved.digest
+        try:
+            self._store.write(Checkpoint(step, position, vectors, digest), metadata)
+        except OSError as error:
+            logger.warning(
+                "step %d: no checkpoint could be written in %s: %s; training goes on",
+                step,
+                self._store.folder,
+                error.strerror or error,
+            )
+        self._last = self._clock()
+
+    def discard(self) -> None:
+        """Remove the checkpoints of a run that begins anew, on rank 0."""
+        if self._store is not None:
+            self._store.discard()
+
+    def load(self) -> Saved | None:
+        """The newest sound checkpoint, the same on every rank; None: there is none.
+
+        Collective; raises InvalidInput, on every rank alike, where it is another spec's.
+        """
+        found = all_or_none(self._communicator, self._newest)
+        text = b"null"
+        if found is not None:
+            sizes = {name: vector.size for name, vector in found.vectors.items()}
+            text = json.dumps([found.step, found.position, sizes]).encode()
+        plan = json.loads(self._broadcast(np.frombuffer(text, np.uint8)).tobytes())
+        if plan is None:
+            return None
+        step, position, sizes = plan
+        vectors = {}
+        for name, size in sizes.items():
+            vector = np.empty(size, self._setup.model.dtype)
+            if found is not None:
+                vector[:] = found.vectors[name]
+            self._communicator.broadcast(vector)
+            vectors[name] = vector
+        return Saved(int(step), position, vectors)
+
+    def _newest(self) -> Checkpoint | None:
+        """What rank 0 finds on its disk."""
+        if self._store is None:
+            return None
+        found = self._store.newest(logger.warning)
+        if found is not None and found.spec_digest != self._setup.resolved.digest:
+            raise InvalidFile(
+                f"{self._store.folder}: its checkpoints belong to another spec than this run's"
+            )
+        return found
+
+    def _broadcast(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Rank 0's bytes, on every rank."""
+        length = np.array([data.size], np.int64)
+        self._communicator.broadcast(length)
+        out = np.zeros(int(length[0]), np.uint8)
+        if self._communicator.rank == 0:
+            out[:] = data
+        self._communicator.broadcast(out)
+        return out
+
+
+def parameters_of(saved: Saved) -> Vector:
+    """The parameters among the vectors."""
+    return saved.vectors[PARAMETERS]

@@ -1,0 +1,80 @@
+"""All that a run has become so far, beside its figures: what a checkpoint holds.
+
+It is the same bits on every rank, and does not know how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy.typing as npt
+
+from dbp.nn.layer import Array
+from dbp.nn.parameters import Parameters
+from dbp.optim.apply import Updater
+from dbp.train.checkpoint import PARAMETERS
+from dbp.train.figures import Figures
+from dbp.train.recovery import Saved
+from dbp.train.stopping import Stopping
+
+SLOT = "slot."
+BEST = "best"
+
+
+@final
+class RunState:
+    """The parameters and every decision taken so far, both ways through a checkpoint."""
+
+    def __init__(
+        self, parameters: Parameters, updater: Updater, figures: Figures, stopping: Stopping
+    ) -> None:
+        self.step = 0  # the last one that was applied, or left out
+        self.rate_factor = 1.0
+        self.rollbacks = 0
+        self.seconds = 0.0  # of training, before this process
+        self.best: Array | None = None
+        self._parameters = parameters
+        self._updater = updater
+        self._figures = figures
+        self._stopping = stopping
+
+    def vectors(self) -> dict[str, npt.NDArray[Any]]:
+        """Every vector by its name in a checkpoint; live ones."""
+        vectors = {PARAMETERS: self._parameters.vector}
+        vectors |= {SLOT + name: slot for name, slot in self._updater.slots.items()}
+        if self.best is not None:
+            vectors[BEST] = self.best
+        return vectors
+
+    def position(self, seconds: float) -> dict[str, Any]:
+        """All the rest, as JSON can hold it; ``seconds`` of training so far."""
+        return {
+            "figures": self._figures.state(),
+            "stopping": self._stopping.state(),
+            "rate_factor": self.rate_factor,
+            "rollbacks": self.rollbacks,
+            "seconds": seconds,
+        }
+
+    def restore(self, saved: Saved) -> None:
+        """Go on where the checkpoint was written, bit for bit."""
+        position: Mapping[str, Any] = saved.position
+        self.step = saved.step
+        self._parameters.vector[:] = saved.vectors[PARAMETERS]
+        for name, slot in self._updater.slots.items():
+            slot[:] = saved.vectors[SLOT + name]
+        self.best = saved.vectors.get(BEST)
+        self._figures.restore(position["figures"])
+        self._stopping.restore(position["stopping"])
+        self.rate_factor = float(position["rate_factor"])
+        self.rollbacks = int(position["rollbacks"])
+        self.seconds = float(position["seconds"])
+
+    def forget(self) -> None:
+        """Back to before the first step, but for the parameters, which are drawn anew."""
+        self.step = 0
+        self.best = None
+        for slot in self._updater.slots.values():
+            slot.fill(0.0)
+        self._figures.clear()
