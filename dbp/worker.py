@@ -78,12 +78,15 @@ def run_rank(
     *,
     rank: int,
     reporter: Reporter | None = None,
+    checkpoints: Path | None = None,
+    resume: bool = False,
 ) -> Outcome:
     """Join the other ranks, check, build and train; the same outcome on every rank.
 
     What is wrong with the spec or the data is an outcome, too. A rank that fails alone
     tells ``sink``, then ends the whole job. ``reporter``, one of the sinks, is closed before
-    anything can end this process.
+    anything can end this process. Rank 0 keeps ``checkpoints`` in this folder; ``resume``
+    goes on from the newest.
     """
     from dbp.parallel.mpi import aborting
 
@@ -91,7 +94,7 @@ def run_rank(
         communicator = connect_ranks(workers)
     with aborting(communicator):
         with _last_word(sink, rank, reporter):
-            outcome = _train(communicator, check, sink, control)
+            outcome = _train(communicator, check, sink, control, checkpoints, resume)
         if reporter is not None:
             reporter.close(DELIVERY_SECONDS)
         # mpirun ends all ranks when one exits with an error code: rank 0 must have told all.
@@ -100,7 +103,12 @@ def run_rank(
 
 
 def _train(
-    communicator: Communicator, check: Callable[[], ResolvedSpec], sink: Sink, control: Control
+    communicator: Communicator,
+    check: Callable[[], ResolvedSpec],
+    sink: Sink,
+    control: Control,
+    checkpoints: Path | None,
+    resume: bool,
 ) -> Outcome:
     from dbp.train.agreement import all_or_none
     from dbp.train.build import build
@@ -110,7 +118,14 @@ def _train(
     try:
         resolved = all_or_none(communicator, check)
         setup = all_or_none(communicator, lambda: build(resolved, communicator.size))
-        trainer = Trainer(setup, communicator, sink=sink, control=control)
+        trainer = Trainer(
+            setup,
+            communicator,
+            sink=sink,
+            control=control,
+            checkpoints=checkpoints,
+            resume=resume,
+        )
     except InvalidInput as error:  # the same on every rank
         outcome = Outcome("failed", "INVALID_DATA", 0, 0, message=str(error))
         if communicator.rank == 0:
@@ -147,7 +162,7 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
     from dbp.train.fan_out import AnyOf, FanOut
     from dbp.train.inspection import check
     from dbp.train.lines import Lines, outcome_text
-    from dbp.train.run_folder import LastWord, RunFolder
+    from dbp.train.run_folder import CHECKPOINTS, LastWord, RunFolder
     from dbp.train.stop_signals import StopSignals
 
     spec, run, workers = Path(launch["spec"]), Path(launch["run"]), int(launch["workers"])
@@ -165,6 +180,7 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
             control,
             rank=rank,
             reporter=reporter,
+            checkpoints=run / CHECKPOINTS,
         )
     except DbpError as error:
         if rank == 0:  # no MPI: every rank meets the same

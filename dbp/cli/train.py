@@ -40,6 +40,7 @@ class Request:
 
     spec: Path
     folder: Path | None
+    resume: bool
     overwrite: bool
     service: str | None
     epochs: int | None
@@ -49,13 +50,17 @@ class Request:
 
 
 @click.command()
-@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("spec", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--workers", "-n", type=click.IntRange(1), help="Start this many ranks by mpirun."
 )
 @click.option(
     "--run", "folder", type=click.Path(path_type=Path),
     help="Folder for the run's files.  [default: runs/NAME-TIME]",
+)  # fmt: skip
+@click.option(
+    "--resume", "resumed", type=click.Path(path_type=Path), metavar="RUN",
+    help="Go on with the run in this folder, with any number of workers.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Use the folder of an unfinished run again.")
 @click.option("--service", metavar="HOST:PORT", help="Register the run with a service.")
@@ -64,12 +69,15 @@ class Request:
 @click.option("--steps", type=click.IntRange(1), help="Train so long, whatever the spec says.")
 @click.option("--quiet", "-q", is_flag=True, help="Say only how it ended.")
 @output_option
-def train(workers: int | None, threads: int | None, **asked: Any) -> None:
+def train(workers: int | None, threads: int | None, resumed: Path | None, **asked: Any) -> None:
     """Train the job in SPEC, a .toml or .json file.
 
     Alone, or on several ranks: dbp train job.toml -n 4, or mpirun -n 4 dbp train job.toml.
-    Ctrl-C stops after the present step and saves the parameters (exit code 75).
+    Ctrl-C, SIGTERM or SIGUSR1 stop after the present step and write a checkpoint (exit code
+    75); dbp train --resume RUN goes on from there, or from the last checkpoint before a
+    crash, to the same parameters.
     """
+    asked |= _folder_to_resume(resumed, asked)
     place = detect(os.environ)
     if place is None and workers is not None and workers > 1:
         _become_mpirun(workers)
@@ -80,6 +88,22 @@ def train(workers: int | None, threads: int | None, **asked: Any) -> None:
         )
     set_thread_counts(os.environ, threads)
     sys.exit(_run(Request(**asked), place, threads or 1))
+
+
+def _folder_to_resume(resumed: Path | None, asked: dict[str, Any]) -> dict[str, Any]:
+    """The spec and the folder of the run that goes on, or of the one that begins."""
+    if resumed is None:
+        if asked["spec"] is None:
+            raise click.UsageError("needs a SPEC, or --resume RUN")
+        return {"resume": False}
+    for name in ("spec", "folder", "overwrite", "epochs", "steps"):
+        if asked[name]:
+            option = "SPEC" if name == "spec" else "--run" if name == "folder" else f"--{name}"
+            raise click.UsageError(f"--resume RUN goes on as RUN began; {option} does not fit")
+    from dbp.train.run_folder import SPEC, check_resumable
+
+    check_resumable(resumed)
+    return {"spec": resumed / SPEC, "folder": resumed, "resume": True}
 
 
 def _become_mpirun(workers: int) -> None:
@@ -159,6 +183,8 @@ def _prepare_folder(request: Request, resolved: ResolvedSpec) -> RunFolder:
     from dbp.train.run_folder import RunFolder
 
     path = request.folder
+    if path is not None and request.resume:
+        return RunFolder.resume(path)
     if path is None:
         now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         path = Path("runs") / f"{resolved.spec.name}-{now}"
@@ -185,7 +211,9 @@ def _other_rank(
     from dbp.worker import run_rank
 
     sink = FanOut() if request.folder is None else LastWord(request.folder)
-    outcome = run_rank(place.size, lambda: resolved, sink, signals, rank=place.rank)
+    outcome = run_rank(
+        place.size, lambda: resolved, sink, signals, rank=place.rank, resume=request.resume
+    )
     return _exit_code(outcome)
 
 
@@ -193,13 +221,15 @@ def _rank_0(
     request: Request, resolved: ResolvedSpec, place: Launch, signals: StopSignals
 ) -> int:
     from dbp.train.fan_out import AnyOf, FanOut
+    from dbp.train.run_folder import CHECKPOINTS
     from dbp.worker import run_rank
 
     folder = _prepare_folder(request, resolved)
     try:
         reporter = _join(request, resolved, place)
     except DbpError:
-        folder.discard()
+        if not request.resume:
+            folder.discard()
         raise
     sinks: list[Sink] = [*_screen(request, place), folder]
     controls: list[Control] = [signals]
@@ -213,6 +243,8 @@ def _rank_0(
         AnyOf(*controls),
         rank=0,
         reporter=reporter,
+        checkpoints=folder.path / CHECKPOINTS,
+        resume=request.resume,
     )
     _summarize(request, outcome, folder.path)
     return _exit_code(outcome)
@@ -260,6 +292,8 @@ def _summarize(request: Request, outcome: Outcome, folder: Path) -> None:
         click.echo(f"error: {outcome.message}", err=True)
     else:
         click.echo(outcome_text(outcome))
+    if outcome.status == "stopped":
+        click.echo(f"go on with:  dbp train --resume {folder}")
     parameters = folder / PARAMETERS
     if parameters.exists():
         click.echo(f"parameters: {parameters} (figures and verdict beside it)")

@@ -4,6 +4,7 @@
 
     spec.json               the resolved spec
     metrics.jsonl           one line at the end of each epoch, one at the end of the run
+    checkpoints/            what a resumed run needs; see dbp.train.checkpoint
     parameters.safetensors  the parameters at the end
     result.json             how the run ended; written last: without it the run is unfinished
 
@@ -31,6 +32,7 @@ SPEC: Final = "spec.json"
 METRICS: Final = "metrics.jsonl"
 PARAMETERS: Final = "parameters.safetensors"
 RESULT: Final = "result.json"
+CHECKPOINTS: Final = "checkpoints"
 OWN_FILES: Final = (RESULT, PARAMETERS, METRICS, SPEC)
 
 Buffer = bytes | memoryview
@@ -43,6 +45,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         """``path`` must be prepared; see ``prepare``."""
         self.path = path
+        self._workers = 1
         self._metrics = (path / METRICS).open("a", encoding="utf-8")
 
     @classmethod
@@ -68,6 +71,15 @@ class RunFolder:
                 f"{path}: no folder for a run can be written here: {error.strerror}"
             ) from error
 
+    @classmethod
+    def resume(cls, path: Path) -> Self:
+        """The folder of a run that goes on; its verdict so far is taken back."""
+        try:
+            (path / RESULT).unlink(missing_ok=True)
+            return cls(path)
+        except OSError as error:
+            raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from error
+
     def discard(self) -> None:
         """Take back what ``prepare`` made: the run will not begin."""
         self._metrics.close()
@@ -77,7 +89,15 @@ class RunFolder:
             self.path.rmdir()
 
     def started(self, started: Started) -> None:
-        """Nothing to write yet."""
+        """Drop the figures of steps that a resumed run takes again."""
+        self._workers = started.world_size
+        lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _is_kept(line, started.steps_done)]
+        if kept != lines:
+            self._metrics.close()
+            text = "".join(f"{line}\n" for line in kept)
+            write_atomically(self.path / METRICS, [text.encode()])
+            self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
 
     def progress(self, progress: Progress) -> None:
         """A line at the end of each epoch."""
@@ -86,6 +106,8 @@ class RunFolder:
                 {
                     "step": progress.step,
                     "epoch": progress.epoch,
+                    "workers": self._workers,
+                    "parameters_sha256": progress.parameters_sha256,
                     "samples_per_second": progress.samples_per_second,
                     **progress.metrics,
                 }
@@ -144,6 +166,20 @@ class LastWord:
             write_verdict(self._path, outcome)
 
 
+def check_resumable(path: Path) -> None:
+    """Raise InvalidInput unless the folder holds a run that has not come to its end."""
+    if not (path / SPEC).is_file():
+        raise InvalidInput(f"{path}: holds no run ({SPEC} is missing)")
+    try:
+        status = json.loads((path / RESULT).read_text())["status"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{path / RESULT}: unreadable: {error}") from error
+    if status == "succeeded":
+        raise InvalidInput(f"{path}: this run has come to its end; nothing is left to do")
+
+
 def write_verdict(folder: Path, outcome: Outcome) -> None:
     """Write ``result.json``, from whichever rank can still do so."""
     fields = dataclasses.asdict(outcome)
@@ -171,13 +207,22 @@ def write_atomically(path: Path, parts: Iterable[Buffer]) -> None:
         os.close(folder)
 
 
+def _is_kept(line: str, step: int) -> bool:
+    """Whether a line of figures tells of an epoch that ended by this step."""
+    try:
+        figures = json.loads(line)
+        return "status" not in figures and int(figures["step"]) <= step
+    except (ValueError, KeyError, TypeError):  # cut off when its process died
+        return False
+
+
 def _check_free(path: Path) -> None:
     if not path.exists():
         return
     if not path.is_dir():
         raise Conflict(f"{path}: is no folder; choose another one for the run")
     names = {entry.name for entry in path.iterdir()}
-    foreign = sorted(names - set(OWN_FILES))
+    foreign = sorted(names - {*OWN_FILES, CHECKPOINTS})
     if foreign:
         raise Conflict(
             f"{path}: holds other files ({', '.join(foreign[:3])}); choose an empty folder"

@@ -37,6 +37,7 @@ class Started:
     steps_per_epoch: int
     training_samples: int
     parameter_count: int
+    steps_done: int = 0  # by an earlier process, in a run that goes on
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Progress:
     samples_per_second: float
     eta_seconds: float | None
     epoch_end: bool = False
+    parameters_sha256: str = ""  # at the end of an epoch
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ on all of them; rank 0 alone talks to the outside.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from typing import Final, final
 
 import numpy as np
 
-from dbp.data.sampler import Permutation, order
+from dbp.data.sampler import order
 from dbp.errors import InvalidInput
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
@@ -51,12 +53,14 @@ class Trainer:
         clock: Callable[[], float] = time.monotonic,
         checkpoints: Path | None = None,
         resume: bool = False,
+        start: Saved | None = None,
     ) -> None:
         """Collective; ``sink`` listens on rank 0 only, ``control`` is asked on every rank.
 
         ``checkpoints`` is the folder that rank 0 keeps them in; ``resume`` goes on where the
-        newest of them was written. Raises InvalidInput, on every rank alike, where the ranks
-        were not started alike or the checkpoints are another run's.
+        newest of them was written, else the run begins at ``start``, or anew. Raises
+        InvalidInput, on every rank alike, where the ranks were not started alike or the
+        checkpoints are another run's.
         """
         self.setup = setup
         self._train = setup.resolved.spec.train
@@ -77,12 +81,13 @@ class Trainer:
         self._asked = Command.NONE
         self._handed_out = False
         self._recovery = Recovery(setup, communicator, checkpoints, clock)
-        self._order: tuple[int, Permutation] | None = None
+        seed, samples = setup.resolved.spec.seed, setup.plan.samples
+        self._order = functools.lru_cache(1)(lambda epoch: order(seed, epoch, samples))
         self._skips = 0
         self._state = RunState(
             self.parameters, self._step.updater, self._figures, self._stopping
         )
-        self._begin(self._recovery.load() if resume else None)
+        self._begin(self._recovery.load() if resume else start)
         if not resume:
             self._recovery.discard()
 
@@ -116,8 +121,7 @@ class Trainer:
         self._recovery.save(step, position, self._state.vectors(), metadata)
 
     def _seconds(self) -> float:
-        """Time spent in training, before a resume too."""
-        return self._state.seconds + self._meter.seconds
+        return self._state.seconds + self._meter.seconds  # before a resume, and since
 
     def _loop(self) -> Outcome:
         plan = self.setup.plan
@@ -127,7 +131,7 @@ class Trainer:
             if start == 0:
                 self._figures.start_epoch()
             self._asked = self._wishes(step)
-            indices = self._order_of(plan.epoch_of(step)).take(start, stop)
+            indices = self._order(plan.epoch_of(step)).take(start, stop)
             result = self._step.run(step, indices, self._asked, self._state.rate_factor)
             if result.failure and not self._goes_on_after(result):
                 return self._failed(result.reason, self._state.step, result.failure)
@@ -167,13 +171,6 @@ class Trainer:
         if limit is not None and self.communicator.rank == 0 and self._seconds() >= limit:
             wishes |= Command.FINISH
         return wishes
-
-    def _order_of(self, epoch: int) -> Permutation:
-        """The order of this epoch's samples; kept while the epoch lasts."""
-        if self._order is None or self._order[0] != epoch:
-            seed = self.setup.resolved.spec.seed
-            self._order = (epoch, order(seed, epoch, self.setup.plan.samples))
-        return self._order[1]
 
     def _goes_on_after(self, result: StepResult) -> bool:
         """What to do with a step that was not applied, as the spec says. Collective."""
@@ -242,8 +239,15 @@ class Trainer:
                 samples_per_second=self._meter.samples_per_second,
                 eta_seconds=self._meter.eta_seconds(step),
                 epoch_end=epoch_end,
+                parameters_sha256=self._sha256() if epoch_end else "",
             )
         )
+
+    def _sha256(self) -> str:
+        """Of the parameters' bytes; rank 0 tells it for all."""
+        if self.communicator.rank != 0:
+            return ""
+        return hashlib.sha256(self.parameters.vector.data.cast("B")).hexdigest()
 
     def _snapshot(self, step: int, *, final: bool = False) -> None:
         self._handed_out = final
@@ -292,4 +296,5 @@ class Trainer:
             steps_per_epoch=plan.steps_per_epoch,
             training_samples=plan.samples,
             parameter_count=len(self.parameters),
+            steps_done=self._state.step,
         )
