@@ -40,6 +40,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "params": ("params", "params", "Show or fetch a job's parameters."),
     "predict": ("predict", "predict", "Apply trained parameters to inputs."),
     "evaluate": ("predict", "evaluate", "Measure trained parameters on a data set."),
+    "verify": ("verify", "verify", "Compute an epoch of a run again: the same bits?"),
     "spec": ("spec", "spec", "Check a job spec, or fill in its defaults."),
     "components": ("spec", "components", "List layers, losses, optimizers, readers, ..."),
     "doctor": ("doctor", "doctor", "Say what this machine lacks, and the fix."),

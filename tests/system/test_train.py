@@ -47,10 +47,10 @@ import os, sys
 from dbp.train.step import Step
 
 run = Step.run
-def poisoned(self, step, indices, command):
+def poisoned(self, step, *rest):
     if step == 20 and os.environ["OMPI_COMM_WORLD_RANK"] == "1":
         raise RuntimeError("a fault of this rank")
-    return run(self, step, indices, command)
+    return run(self, step, *rest)
 Step.run = poisoned
 
 from dbp.cli.main import main

@@ -15,12 +15,12 @@ from dbp.parallel.threads import run_threads
 from dbp.train.sink import Command
 from dbp.train.step import Step
 from dbp.train.trainer import Trainer
-from tests.train.setups import document, make_setup, run_ranks
+from tests.train.setups import Array, document, make_setup, run_ranks
 
 RANKS = (1, 2, 3, 4, 5, 8)
 SAMPLES = 75  # in mini-batches of 16 the last one holds 11: lanes of one and two rows
 
-NORMALIZED = [
+NORMALIZED: list[dict[str, Any]] = [
     {"kind": "dense", "units": 6},
     {"kind": "batch_norm"},
     {"kind": "relu"},
@@ -28,7 +28,7 @@ NORMALIZED = [
     {"kind": "residual", "layers": [{"kind": "dense", "units": 6}, {"kind": "batch_norm"}]},
     {"kind": "dense", "units": 3},
 ]
-PLAIN = [
+PLAIN: list[dict[str, Any]] = [
     {"kind": "dense", "units": 7, "activation": "tanh"},
     {"kind": "dropout"},
     {"kind": "dense", "units": 3},
@@ -46,7 +46,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def spec_of(layers: list[dict[str, Any]], **train: Any) -> dict[str, Any]:
-    settings = {"numerics": "exact", "batch_size": 16, "epochs": 2} | train
+    settings: dict[str, Any] = {"numerics": "exact", "batch_size": 16, "epochs": 2} | train
     spec = document(optimizer={"kind": "momentum", "learning_rate": 0.05}, **settings)
     spec["model"]["layers"] = layers
     return spec
@@ -76,10 +76,12 @@ def test_the_parameters_have_the_same_bits_on_any_number_of_ranks(case: dict[str
 
 def test_accumulated_parts_give_the_gradient_of_the_whole() -> None:
     layers = [layer for layer in PLAIN if layer["kind"] != "dropout"]
-    whole, parts = (
-        run_ranks(2, lambda n=n: make_setup(spec_of(layers, accumulate=n), data()))[0][1]
-        for n in (1, 4)
-    )
+
+    def train(parts: int) -> Array:
+        spec = spec_of(layers, accumulate=parts)
+        return run_ranks(2, lambda: make_setup(spec, data()))[0][1]
+
+    whole, parts = train(1), train(4)
 
     np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-13)
 

@@ -1,0 +1,139 @@
+"""Whether a run's parameters are what its spec and data give: its epochs, computed again.
+
+One process is enough, whatever the number of ranks that trained: with exact numerics the bits
+are the same. A run starts from its seed or from one of its checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from dbp.errors import InvalidFile, InvalidInput
+from dbp.job.load import load_file
+from dbp.parallel.communicator import SoloCommunicator
+from dbp.train.build import build
+from dbp.train.checkpoint import CheckpointStore
+from dbp.train.inspection import check
+from dbp.train.recovery import Saved
+from dbp.train.run_folder import CHECKPOINTS, METRICS, SPEC
+from dbp.train.sink import Command, Outcome, Progress, Snapshot, Started
+from dbp.train.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class EpochProof:
+    """One epoch as the run recorded it and as it was computed again.
+
+    ``begun_at``: the step of the checkpoint that the computation started from, 0 the seed.
+    """
+
+    epoch: int
+    step: int
+    workers: int
+    begun_at: int
+    recorded: str
+    computed: str
+
+    @property
+    def same(self) -> bool:
+        """Whether the parameters are the same bits."""
+        return self.recorded == self.computed
+
+
+def verify_run(folder: Path, epoch: int | None = None) -> EpochProof:
+    """Compute an epoch of a run again (the last recorded one, unless told otherwise).
+
+    Raises InvalidFile or InvalidInput where the folder holds no such epoch, and where a run
+    with fast numerics and several ranks leaves nothing to compare.
+    """
+    spec = load_file(folder / SPEC)
+    record = _record(folder, epoch)
+    workers, step = int(record["workers"]), int(record["step"])
+    if spec.train.numerics != "exact" and workers > 1:
+        raise InvalidInput(
+            f"{folder}: was trained by {workers} workers with fast numerics, whose last bits "
+            'depend on their number; train with numerics = "exact" to verify'
+        )
+    setup = build(check(spec))
+    start = _start(CheckpointStore(
+        folder / CHECKPOINTS, setup.model.tensor_shapes, setup.model.dtype, keep=1
+    ), step - 1, setup.resolved.digest)  # fmt: skip
+    again = _Again(step)
+    Trainer(setup, SoloCommunicator(), sink=again, control=again, start=start).run()
+    return EpochProof(
+        epoch=int(record["epoch"]),
+        step=step,
+        workers=workers,
+        begun_at=start.step if start else 0,
+        recorded=str(record["parameters_sha256"]),
+        computed=again.digest,
+    )
+
+
+def _record(folder: Path, epoch: int | None) -> Mapping[str, Any]:
+    """What the run wrote down at the end of this epoch, or of its last one."""
+    path = folder / METRICS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InvalidFile(f"{path}: {error.strerror}") from error
+    records: dict[int, Mapping[str, Any]] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            figures = json.loads(line)
+            if "parameters_sha256" in figures:
+                records[int(figures["epoch"])] = figures
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidFile(f"{path}, line {number}: {error}") from error
+    if not records:
+        raise InvalidInput(f"{folder}: no epoch of this run has ended yet")
+    wanted = max(records) if epoch is None else epoch
+    if wanted not in records:
+        raise InvalidInput(f"{folder}: holds epochs 1 to {max(records)}, not epoch {wanted}")
+    return records[wanted]
+
+
+def _start(store: CheckpointStore, last_step: int, digest: str) -> Saved | None:
+    """The newest sound checkpoint up to this step; None: the seed."""
+    for step in reversed(store.steps()):
+        if step <= last_step:
+            try:
+                found = store.read(step)
+            except InvalidFile:  # the seed, or an older one, serves as well
+                continue
+            if found.spec_digest == digest:
+                return Saved(found.step, found.position, found.vectors)
+    return None
+
+
+@final
+class _Again:
+    """Sink and control of the second computation: stops behind the epoch's last step."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self._stop = False
+        self.digest = ""
+
+    def started(self, started: Started) -> None:
+        """Nothing to do."""
+
+    def progress(self, progress: Progress) -> None:
+        """The digest of the epoch in question."""
+        if progress.epoch_end and progress.step == self._step:
+            self.digest = progress.parameters_sha256
+            self._stop = True
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Nothing to do."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """Nothing to do."""
+
+    def poll(self) -> Command:
+        """Stop once the epoch was seen."""
+        return Command.STOP if self._stop else Command.NONE

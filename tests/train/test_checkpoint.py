@@ -1,0 +1,202 @@
+"""Checkpoints on disk: bit for bit, all or nothing, and damage found."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from dbp.errors import InvalidFile
+from dbp.train.checkpoint import FILES, MANIFEST, Checkpoint, CheckpointStore
+
+SHAPES = {"0.weight": (2, 3), "0.bias": (2,), "1.running_mean": (0,)}
+
+
+def make_store(folder: Path, keep: int = 3) -> CheckpointStore:
+    return CheckpointStore(folder, SHAPES, "float32", keep=keep)
+
+
+def make_checkpoint(step: int) -> Checkpoint:
+    rng = np.random.default_rng(step)
+    return Checkpoint(
+        step=step,
+        position={"figures": {"loss": 0.1 + step}, "best": None},
+        vectors={
+            "parameters": rng.standard_normal(8).astype(np.float32),
+            "slot.m": rng.standard_normal(8).astype(np.float32),
+            "best": np.array([1, np.inf, -0.0, 5e-324, 0, 0, 0, 2], np.float32),
+        },
+        spec_digest="f00d",
+    )
+
+
+def assert_same(found: Checkpoint | None, expected: Checkpoint) -> None:
+    assert found is not None
+    assert dataclasses.replace(found, vectors={}) == dataclasses.replace(expected, vectors={})
+    assert list(found.vectors) == list(expected.vectors)
+    for name, vector in expected.vectors.items():
+        assert found.vectors[name].tobytes() == vector.tobytes()
+
+
+def no_warning(text: str) -> None:
+    raise AssertionError(text)
+
+
+def test_what_was_written_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "checkpoints")
+    store.write(make_checkpoint(3), {"dbp.step": "3"})
+    store.write(make_checkpoint(12), {})
+
+    assert_same(store.newest(no_warning), make_checkpoint(12))
+    assert_same(store.read(3), make_checkpoint(3))
+    assert store.steps() == [3, 12]
+
+
+def test_the_parameters_are_a_file_that_others_read(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(1)
+    path = make_store(tmp_path).write(checkpoint, {"dbp.job": "x"})
+
+    tensors = load_file(path / "parameters.safetensors")
+
+    flat = np.concatenate([tensors[name].ravel() for name in SHAPES])
+    np.testing.assert_array_equal(flat, checkpoint.vectors["parameters"])
+
+
+def test_only_the_newest_are_kept_and_foreign_files_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    store = make_store(tmp_path, keep=2)
+    for step in (1, 2, 3, 10):
+        store.write(make_checkpoint(step), {})
+
+    assert store.steps() == [3, 10]
+    store.discard()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_step_written_again_replaces_the_older_one(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store.write(make_checkpoint(5), {})
+    again = dataclasses.replace(make_checkpoint(5), spec_digest="beef")
+    store.write(again, {})
+
+    assert_same(store.newest(no_warning), again)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step-000000000005"]
+
+
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+    assert make_store(tmp_path / "nowhere").newest(no_warning) is None
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+def test_every_flipped_byte_and_every_cut_is_found(tmp_path: Path, name: str) -> None:
+    store = make_store(tmp_path)
+    store.write(make_checkpoint(1), {})
+    path = store.write(make_checkpoint(2), {}) / name
+    content = path.read_bytes()
+    # Padding between the tokens of a manifest is the one thing that may change.
+    damaged = [
+        content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+        for at in range(0, len(content), 3)
+    ]
+    damaged += [content[:size] for size in range(0, len(content), 7)]
+
+    for data in damaged:
+        path.write_bytes(data)
+        warnings: list[str] = []
+        found = store.newest(warnings.append)
+        if not warnings:
+            assert_same(found, make_checkpoint(2))
+            assert name == MANIFEST
+            continue
+        assert_same(found, make_checkpoint(1))
+        assert str(path.parent) in warnings[0]
+        assert "an older checkpoint is used" in warnings[0]
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+def test_a_missing_file_is_found(tmp_path: Path, name: str) -> None:
+    store = make_store(tmp_path)
+    (store.write(make_checkpoint(2), {}) / name).unlink()
+
+    with pytest.raises(InvalidFile, match=r"No such file"):
+        store.read(2)
+
+
+def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
+    make_store(tmp_path).write(make_checkpoint(2), {})
+    other = CheckpointStore(tmp_path, {"0.weight": (8,)}, "float32", keep=1)
+
+    with pytest.raises(InvalidFile, match="those of another model"):
+        other.read(2)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.train.test_checkpoint import make_checkpoint, make_store
+
+store = make_store(Path(sys.argv[1]))
+for step in range(1, 100_000):
+    store.write(make_checkpoint(step), {})
+    print(step, flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_the_newest_it_had_finished(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    for attempt in range(8):
+        folder = tmp_path / str(attempt)
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(float(rng.uniform(0, 0.05)))
+            process.send_signal(signal.SIGKILL)
+            told = process.stdout.read().split()
+        finished = int(told[-1]) if told else 1
+
+        found = make_store(folder).newest(no_warning)
+
+        assert found is not None
+        assert found.step in (finished, finished + 1)
+        assert_same(found, make_checkpoint(found.step))
+        make_store(folder).write(make_checkpoint(found.step + 1), {})
+        assert not [entry for entry in folder.iterdir() if entry.name.startswith(".")]
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from tests.train.test_checkpoint import make_checkpoint, make_store
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    make_store(Path(sys.argv[1])).write(make_checkpoint(2), {})
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_full_disk_is_an_error_and_the_older_one_stays(tmp_path: Path) -> None:
+    store = make_store(tmp_path, keep=1)
+    store.write(make_checkpoint(1), {})
+
+    told = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert told.stdout.strip() == "File too large"
+    assert_same(store.newest(no_warning), make_checkpoint(1))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step-000000000001"]
+    shutil.rmtree(tmp_path)

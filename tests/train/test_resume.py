@@ -1,0 +1,234 @@
+"""Runs that are cut off and go on: the same bits as a run that never was, on other ranks."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dbp.data.array_dataset import arrays
+from dbp.errors import InvalidInput
+from dbp.parallel.communicator import Communicator, SoloCommunicator
+from dbp.parallel.threads import run_threads
+from dbp.train.sink import Command, Control, Outcome
+from dbp.train.trainer import Trainer
+from tests.train.setups import Array, AskAt, Recorder, document, make_setup, metrics_dropped
+
+LAYERS = [
+    {"kind": "dense", "units": 6},
+    {"kind": "batch_norm"},
+    {"kind": "relu"},
+    {"kind": "dropout", "rate": 0.3},
+    {"kind": "dense", "units": 3},
+]
+STEPS = 30  # of 5 an epoch
+
+
+class KilledError(Exception):
+    """Stands for kill -9: nothing is written any more."""
+
+
+class KillAt:
+    """A control that ends its rank when it is asked before this step."""
+
+    def __init__(self, polls: int) -> None:
+        self._left = polls
+
+    def poll(self) -> Command:
+        self._left -= 1
+        if self._left < 0:
+            raise KilledError
+        return Command.NONE
+
+
+def spec_of(**changed: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {"numerics": "exact", "batch_size": 16, "epochs": 6}
+    settings |= {"dtype": "float32"} | changed
+    spec = document(optimizer={"kind": "adam", "learning_rate": 0.01}, **settings)
+    spec["model"]["layers"] = LAYERS
+    spec["checkpoint"] = {"every_steps": 4}
+    return spec
+
+
+def data(count: int = 75) -> Any:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(count, 5))
+    return arrays(x, np.argmax(x[:, :3], axis=1))
+
+
+def train(
+    size: int,
+    folder: Path | None,
+    *,
+    spec: dict[str, Any] | None = None,
+    resume: bool = False,
+    control: Control | None = None,
+    sink: Recorder | None = None,
+) -> tuple[Outcome, Array]:
+    """One process's life; ``control`` is that of the last rank."""
+
+    def main(communicator: Communicator) -> tuple[Outcome, Array]:
+        setup = make_setup(spec or spec_of(), data(), validation=data(20))
+        trainer = Trainer(
+            setup, communicator, checkpoints=folder, resume=resume, sink=sink,
+            control=control if communicator.rank == size - 1 else None,
+        )  # fmt: skip
+        return trainer.run(), trainer.parameters.vector.copy()
+
+    return run_threads(size, main)[0]
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> tuple[Outcome, Array]:
+    return train(1, None)
+
+
+@pytest.mark.parametrize("lives", [(3, 11), (2, 3, 3, 7), (1, 4, 13, 2, 9)])
+def test_killed_and_resumed_on_other_ranks_gives_the_same_bits(
+    tmp_path: Path, undisturbed: tuple[Outcome, Array], lives: tuple[int, ...]
+) -> None:
+    sizes = (2, 3, 1, 5, 8)
+    for life, polls in enumerate(lives):
+        with pytest.raises(KilledError):
+            train(sizes[life], tmp_path, resume=life > 0, control=KillAt(polls))
+
+    outcome, vector = train(sizes[len(lives) % 5], tmp_path, resume=True)
+
+    assert vector.tobytes() == undisturbed[1].tobytes()
+    assert metrics_dropped(outcome) == metrics_dropped(undisturbed[0])
+
+
+@pytest.mark.parametrize("step", [1, 5, 7, 29])
+def test_a_run_that_is_stopped_goes_on_at_that_very_step(
+    tmp_path: Path, undisturbed: tuple[Outcome, Array], step: int
+) -> None:
+    stopped, _ = train(2, tmp_path, control=AskAt(step, Command.STOP))
+    recorder = Recorder()
+    outcome, vector = train(3, tmp_path, resume=True, sink=recorder)
+
+    assert (stopped.status, stopped.step) == ("stopped", step)
+    assert recorder.starts[0].steps_done == step
+    assert vector.tobytes() == undisturbed[1].tobytes()
+    assert metrics_dropped(outcome) == metrics_dropped(undisturbed[0])
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
+    tmp_path: Path, undisturbed: tuple[Outcome, Array], caplog: pytest.LogCaptureFixture
+) -> None:
+    train(1, tmp_path, control=AskAt(10, Command.STOP))
+    newest = max(tmp_path.iterdir())
+    with (newest / "state.safetensors").open("r+b") as file:
+        file.seek(200)
+        file.write(b"\xff\x00\xff")
+
+    with caplog.at_level(logging.WARNING, "dbp"):
+        _, vector = train(2, tmp_path, resume=True)
+
+    assert f"{newest}" in caplog.text
+    assert "damaged" in caplog.text
+    assert vector.tobytes() == undisturbed[1].tobytes()
+
+
+def test_without_a_checkpoint_a_resumed_run_begins_anew(
+    tmp_path: Path, undisturbed: tuple[Outcome, Array]
+) -> None:
+    _, vector = train(2, tmp_path, resume=True)
+
+    assert vector.tobytes() == undisturbed[1].tobytes()
+
+
+def test_a_run_that_begins_anew_forgets_older_checkpoints(tmp_path: Path) -> None:
+    train(1, tmp_path, control=AskAt(9, Command.STOP))
+    with pytest.raises(KilledError):
+        train(1, tmp_path, control=KillAt(5))
+
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step-000000000004"]
+
+
+def test_checkpoints_of_another_spec_are_refused_on_every_rank(tmp_path: Path) -> None:
+    train(1, tmp_path, control=AskAt(9, Command.STOP))
+
+    with pytest.raises(InvalidInput, match="belong to another spec"):
+        train(2, tmp_path, resume=True, spec=spec_of(epochs=7))
+
+
+def test_the_best_epochs_parameters_are_restored_after_a_resume_too(tmp_path: Path) -> None:
+    stop = {"metric": "validation_loss", "patience": 2, "restore_best": True}
+    spec = spec_of(epochs=40, stop=stop)
+    spec["optimizer"]["learning_rate"] = 0.5  # soon worse than it was
+    spec["data"]["validation"] = {"fraction": 0.2}  # stands for the set given apart
+    recorder = Recorder()
+    whole, expected = train(1, None, spec=spec, sink=recorder)
+    train(2, tmp_path, spec=spec, control=AskAt(whole.step - 3, Command.STOP))
+    resumed, vector = train(3, tmp_path, spec=spec, resume=True)
+
+    assert whole.reason == "converged"
+    assert vector.tobytes() == expected.tobytes()
+    assert metrics_dropped(resumed) == metrics_dropped(whole)
+    losses = [report.metrics["validation_loss"] for report in recorder.reports]
+    best = int(np.argmin(losses))
+    assert best < len(losses) - 1
+    shas = [report.parameters_sha256 for report in recorder.reports]
+    assert hashlib.sha256(expected.tobytes()).hexdigest() == shas[best]
+
+
+def test_the_time_ends_a_run_as_planned_with_an_evaluation() -> None:
+    ticks = iter(range(10**6))
+    spec = spec_of(max_seconds=100.0)
+    setup = make_setup(spec, data(), validation=data(20))
+    trainer = Trainer(setup, SoloCommunicator(), clock=lambda: float(next(ticks)))
+
+    outcome = trainer.run()
+
+    assert (outcome.status, outcome.reason) == ("succeeded", "time")
+    assert 0 < outcome.step < STEPS
+    assert "validation_loss" in outcome.metrics
+
+
+def poisoned(bad: int) -> Any:
+    """The usual data with one sample whose outputs overflow."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(75, 5))
+    x[bad] = 3e38
+    return arrays(x.astype(np.float32), rng.integers(0, 3, 75))
+
+
+def train_poisoned(policy: str, folder: Path | None, ranks: int) -> tuple[Outcome, Array]:
+    spec = document(dtype="float32", numerics="exact", batch_size=16, epochs=3)
+    spec["model"]["layers"] = [{"kind": "dense", "units": 3}]
+    spec["train"]["non_finite"] = policy
+    spec["checkpoint"] = {"every_steps": 2}
+
+    def main(communicator: Communicator) -> tuple[Outcome, Array]:
+        setup = make_setup(spec, poisoned(42))
+        trainer = Trainer(setup, communicator, checkpoints=folder)
+        return trainer.run(), trainer.parameters.vector.copy()
+
+    return run_threads(ranks, main)[0]
+
+
+def test_a_mini_batch_that_is_not_finite_can_be_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runs = [train_poisoned("skip", None, ranks) for ranks in (1, 3)]
+
+    for outcome, vector in runs:
+        assert (outcome.status, outcome.step) == ("succeeded", 15)
+        assert np.isfinite(vector).all()
+        assert vector.tobytes() == runs[0][1].tobytes()
+    assert "(sample 42)" in caplog.text
+    assert "left out" in caplog.text
+
+
+def test_a_run_rolls_back_a_few_times_and_then_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome, vector = train_poisoned("rollback", tmp_path, 2)
+
+    assert (outcome.status, outcome.reason) == ("failed", "NON_FINITE")
+    assert caplog.text.count("at half the learning rate") == 3
+    assert np.isfinite(vector).all()
