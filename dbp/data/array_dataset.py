@@ -35,17 +35,21 @@ class ArrayDataset(Dataset):
         class_names: tuple[str, ...] = (),
         input_maximum: float | None = None,
         places: Sequence[int] | None = None,
+        weights: Rows | None = None,
     ) -> None:
-        """Check that the two fit; raises InvalidData. ``places``: the line of each sample."""
+        """Check that they fit; raises InvalidData. ``places``: the line of each sample."""
         self.info = combine(
             inputs.info, targets.info, target_kind, class_names=class_names,
-            input_maximum=input_maximum,
+            input_maximum=input_maximum, weights=None if weights is None else weights.info,
         )  # fmt: skip
+        self._weights = weights
         self._inputs = inputs
         self._targets = targets
         self._places = places
         if self.info.target_kind == "class":
             self._check_classes()
+        if weights is not None:
+            self._check_weights(weights)
 
     def take_inputs(self, indices: Indices, out: Array) -> None:
         """Write the inputs of these samples into ``out``."""
@@ -55,12 +59,31 @@ class ArrayDataset(Dataset):
         """Write the targets of these samples into ``out``."""
         self._targets.take(indices, out.reshape(len(indices), *self._targets.info.shape[1:]))
 
+    def take_weights(self, indices: Indices, out: Array) -> None:
+        """Write the weights of these samples into ``out``."""
+        if self._weights is None:
+            return super().take_weights(indices, out)
+        shape = (len(indices), *self._weights.info.shape[1:])
+        return self._weights.take(indices, out.reshape(shape))
+
     def locate_target(self, index: int) -> str:
         """File and sample, or file and line where the format has lines."""
-        name = self._targets.info.name
+        return self._place(self._targets.info.name, index)
+
+    def _place(self, name: str, index: int) -> str:
         if self._places is None:
             return f"{name}: sample {index}"
         return f"{name}:{self._places[index]}"
+
+    def _check_weights(self, weights: Rows) -> None:
+        for start, block in weights.blocks():
+            bad = block < 0
+            if bad.any():
+                row = int(np.argmax(bad.reshape(len(block))))
+                raise InvalidData(
+                    f"{self._place(weights.info.name, start + row)}: weight "
+                    f"{block[row].item()}, expected a number of at least 0"
+                )
 
     def _check_classes(self) -> None:
         for start, block in self._targets.blocks():
@@ -76,11 +99,21 @@ class ArrayDataset(Dataset):
 
 
 def arrays(
-    inputs: npt.NDArray[Any], targets: npt.NDArray[Any], *, target_kind: TargetKind = "auto"
+    inputs: npt.NDArray[Any],
+    targets: npt.NDArray[Any],
+    *,
+    target_kind: TargetKind = "auto",
+    weights: npt.NDArray[Any] | None = None,
 ) -> ArrayDataset:
-    """A data set over arrays in memory: inputs (n, ...), targets (n,) or (n, ...)."""
+    """A data set over arrays in memory: inputs (n, ...), targets (n,) or (n, ...).
+
+    ``weights``: (n,), at least 0.
+    """
     return ArrayDataset(
-        MemoryRows("inputs", inputs), MemoryRows("targets", targets), target_kind=target_kind
+        MemoryRows("inputs", inputs),
+        MemoryRows("targets", targets),
+        target_kind=target_kind,
+        weights=None if weights is None else MemoryRows("weights", weights),
     )
 
 
@@ -91,6 +124,7 @@ def combine(
     *,
     class_names: tuple[str, ...] = (),
     input_maximum: float | None = None,
+    weights: RowsInfo | None = None,
 ) -> DataInfo:
     """What two headers say together; raises InvalidData where they do not fit."""
     _check_inputs(inputs, targets)
@@ -103,6 +137,8 @@ def combine(
             f"{inputs.name} holds {inputs.shape[0]:,} inputs but {targets.name} holds "
             f"{targets.shape[0]:,} targets; they must be equally many"
         )
+    if weights is not None:
+        _check_weight_shape(inputs, weights)
     one_each = all(length == 1 for length in targets.shape[1:])
     if kind == "auto":
         kind = "class" if targets.dtype.kind in "iub" and one_each else "values"
@@ -121,7 +157,16 @@ def combine(
         target_kind=kind,
         class_names=class_names,
         input_maximum=input_maximum,
+        weighted=weights is not None,
     )
+
+
+def _check_weight_shape(inputs: RowsInfo, weights: RowsInfo) -> None:
+    samples, shape = inputs.shape[0], weights.shape
+    if shape[:1] != (samples,) or any(length != 1 for length in shape[1:]):
+        raise InvalidData(
+            f"{weights.name}: shape {shape}, expected one weight per sample: ({samples},)"
+        )
 
 
 def _check_inputs(inputs: RowsInfo, targets: RowsInfo) -> None:

@@ -52,6 +52,14 @@ class BatchSource:
         self.fill_inputs(indices, inputs)
         self._dataset.take_targets(indices, targets)
 
+    def allocate_weights(self, rows: int) -> Array | None:
+        """A buffer for ``fill_weights``, shape (rows,); None if the samples have none."""
+        return np.empty(rows, self.dtype) if self.info.weighted else None
+
+    def fill_weights(self, indices: Indices, weights: Array) -> None:
+        """Write the weights of these samples, shape (len(indices),); only if weighted."""
+        self._dataset.take_weights(indices, weights)
+
     def fill_inputs(self, indices: Indices, inputs: Array) -> None:
         """Write scaled inputs alone, as ``fill`` does."""
         out = inputs.reshape(len(indices), *self.info.input_shape)

@@ -79,6 +79,9 @@ class _Renumbered(Dataset):
         self._dataset.take_targets(indices, own)
         out[...] = self._numbers[own].reshape(out.shape)
 
+    def take_weights(self, indices: Indices, out: Array) -> None:
+        self._dataset.take_weights(indices, out)
+
     def locate_target(self, index: int) -> str:
         return self._dataset.locate_target(index)
 

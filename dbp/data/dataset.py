@@ -25,7 +25,7 @@ class DataInfo:
     ``target_shape`` is ``()`` for one number per sample; ``target_kind`` is ``"class"``
     (integers from 0) or ``"values"``; ``class_names`` where the source names its classes;
     ``input_maximum`` where the source knows the largest value an input can have (255 for
-    bytes), which need not occur.
+    bytes), which need not occur. ``weighted``: each sample has a weight of its own.
     """
 
     samples: int
@@ -35,6 +35,7 @@ class DataInfo:
     target_kind: str
     class_names: tuple[str, ...] = ()
     input_maximum: float | None = None
+    weighted: bool = False
 
 
 class Dataset(ABC):
@@ -56,6 +57,13 @@ class Dataset(ABC):
     @abstractmethod
     def take_targets(self, indices: Indices, out: Array) -> None:
         """Write the targets into ``out``, shape (len, *target_shape), in its dtype."""
+
+    def take_weights(self, indices: Indices, out: Array) -> None:
+        """Write the weights, finite and at least 0, into ``out``, shape (len,), floating.
+
+        Only where ``info.weighted``; raises TypeError elsewhere.
+        """
+        raise TypeError("the samples of this data set have no weights")
 
     def locate_target(self, index: int) -> str:
         """Where a sample's target stands, for messages: file and place."""

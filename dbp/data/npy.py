@@ -19,14 +19,23 @@ class NPY(Reader):
     inputs: str = option(doc="file of the inputs, samples first", file=True)
     targets: str = option(doc="file of the targets", file=True)
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
+    weights: str | None = option(None, doc="file of one weight per sample", file=True)
 
     def inspect(self) -> DataInfo:
         """Read the headers of both files."""
-        return combine(inspect_rows(self.inputs), inspect_rows(self.targets), self.target_kind)
+        return combine(
+            inspect_rows(self.inputs),
+            inspect_rows(self.targets),
+            self.target_kind,
+            weights=None if self.weights is None else inspect_rows(self.weights),
+        )
 
     def open(self) -> Dataset:
         """Check both files; large ones stay on disk."""
         self.inspect()
         return ArrayDataset(
-            open_rows(self.inputs), open_rows(self.targets), target_kind=self.target_kind
+            open_rows(self.inputs),
+            open_rows(self.targets),
+            target_kind=self.target_kind,
+            weights=None if self.weights is None else open_rows(self.weights),
         )

@@ -61,23 +61,31 @@ class NPZ(Reader):
     inputs: str = option("x", doc="name of the array of inputs, samples first")
     targets: str = option("y", doc="name of the array of targets")
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
+    weights: str | None = option(None, doc="name of the array of one weight per sample")
 
     def inspect(self) -> DataInfo:
         """Read the headers of both arrays."""
         with _Archive.open(self.path) as archive:
-            inputs, targets = archive.inspect(self.inputs), archive.inspect(self.targets)
-        return combine(inputs, targets, self.target_kind)
+            return self._combine(archive)
 
     def open(self) -> Dataset:
         """Read both arrays into memory."""
         with _Archive.open(self.path) as archive:
-            inputs, targets = archive.inspect(self.inputs), archive.inspect(self.targets)
-            combine(inputs, targets, self.target_kind)
+            self._combine(archive)
             return ArrayDataset(
                 archive.rows(self.inputs),
                 archive.rows(self.targets),
                 target_kind=self.target_kind,
+                weights=None if self.weights is None else archive.rows(self.weights),
             )
+
+    def _combine(self, archive: _Archive) -> DataInfo:
+        return combine(
+            archive.inspect(self.inputs),
+            archive.inspect(self.targets),
+            self.target_kind,
+            weights=None if self.weights is None else archive.inspect(self.weights),
+        )
 
 
 @final

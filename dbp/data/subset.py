@@ -30,6 +30,10 @@ class Subset(Dataset):
         """Write the targets of these samples of the subset into ``out``."""
         self._dataset.take_targets(self._indices[indices], out)
 
+    def take_weights(self, indices: Indices, out: Array) -> None:
+        """Write the weights of these samples of the subset into ``out``."""
+        self._dataset.take_weights(self._indices[indices], out)
+
     def locate_target(self, index: int) -> str:
         """The place in the whole data set."""
         return self._dataset.locate_target(int(self._indices[index]))

@@ -7,13 +7,16 @@ rule passes over them several times.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
+from dbp.optim.clip import global_norm
+from dbp.optim.layerwise import LayerwiseOptimizer
 from dbp.optim.optimizer import Optimizer, Vector, zero_slots
 
 BLOCK = 32_768
@@ -21,12 +24,14 @@ BLOCK = 32_768
 
 @dataclass(frozen=True)
 class Run:
-    """Neighboring elements that share their factors."""
+    """Neighboring elements that share their factors; ``layerwise``: they are one weight."""
 
     start: int
     stop: int
     rate_factor: float
     weight_decay: float
+    l1: float = 0.0
+    layerwise: bool = False
 
 
 @final
@@ -39,12 +44,18 @@ class Updater:
         slices: Mapping[str, slice],
         biases: Iterable[str],
         *,
+        vectors: Iterable[str] = (),
         dtype: npt.DTypeLike,
     ) -> None:
-        """``slices``: each tensor's place in the vector; ``biases``: which of them are."""
+        """``slices``: each tensor's place in the vector; ``biases``: which of them are.
+
+        ``vectors``: other tensors of one dimension, which do not decay either. Raises
+        ValueError where the optimizer's patterns match no tensor.
+        """
+        optimizer.check_names(list(slices))
         self.optimizer = optimizer
-        self.runs = _runs(optimizer, slices, frozenset(biases))
-        self.size = self.runs[-1].stop if self.runs else 0
+        self.runs = _runs(optimizer, slices, frozenset(biases), frozenset(vectors))
+        self.size = max((place.stop for place in slices.values()), default=0)
         self.slots = zero_slots(optimizer, self.size, dtype)
         block = min(BLOCK, max(1, self.size))
         self._scratch = (np.empty(block, dtype), np.empty(block, dtype))
@@ -69,32 +80,89 @@ class Updater:
         """
         rate = self.learning_rate(step, total_steps) * rate_factor
         for run in self.runs:
-            for start in range(run.start, run.stop, BLOCK):
-                stop = min(start + BLOCK, run.stop)
+            own = rate * run.rate_factor
+            if run.l1:
+                part = parameters[run.start : run.stop]
+                gradient[run.start : run.stop] += run.l1 * np.sign(part)
+            if isinstance(self.optimizer, LayerwiseOptimizer):
+                own *= self._direct(self.optimizer, run, parameters, gradient, step)
+            for block in _blocks(run):
                 self.optimizer.update(
-                    parameters[start:stop],
-                    gradient[start:stop],
-                    {name: slot[start:stop] for name, slot in self.slots.items()},
-                    (self._scratch[0][: stop - start], self._scratch[1][: stop - start]),
+                    *self._views(block, parameters, gradient),
                     step=step,
-                    learning_rate=rate * run.rate_factor,
+                    learning_rate=own,
                     weight_decay=run.weight_decay,
                 )
         return rate
 
+    def _direct(
+        self,
+        optimizer: LayerwiseOptimizer,
+        run: Run,
+        parameters: Vector,
+        gradient: Vector,
+        step: int,
+    ) -> float:
+        """Turn a run's gradient into its direction; returns the factor on its rate."""
+        for block in _blocks(run):
+            optimizer.direct(
+                *self._views(block, parameters, gradient),
+                step=step,
+                weight_decay=run.weight_decay,
+            )
+        if not run.layerwise:
+            return 1.0
+        whole = slice(run.start, run.stop)
+        norms = global_norm(parameters[whole]), global_norm(gradient[whole])
+        return optimizer.ratio(*norms, run.weight_decay)
+
+    def _views(
+        self, block: slice, parameters: Vector, gradient: Vector
+    ) -> tuple[Vector, Vector, dict[str, Vector], tuple[Vector, Vector]]:
+        size = block.stop - block.start
+        slots = {name: slot[block] for name, slot in self.slots.items()}
+        scratch = (self._scratch[0][:size], self._scratch[1][:size])
+        return parameters[block], gradient[block], slots, scratch
+
+
+def _blocks(run: Run) -> Iterator[slice]:
+    """Parts of a run that stay in the cache."""
+    for start in range(run.start, run.stop, BLOCK):
+        yield slice(start, min(start + BLOCK, run.stop))
+
 
 def _runs(
-    optimizer: Optimizer, slices: Mapping[str, slice], biases: frozenset[str]
+    optimizer: Optimizer,
+    slices: Mapping[str, slice],
+    biases: frozenset[str],
+    vectors: frozenset[str],
 ) -> tuple[Run, ...]:
+    """Neighbors alike as one run; every weight alone where its norm counts."""
+    layerwise = isinstance(optimizer, LayerwiseOptimizer)
     runs: list[Run] = []
     for name, place in slices.items():
-        bias = name in biases
-        factor = optimizer.bias_factor if bias else 1.0
-        decay = 0.0 if bias and not optimizer.decay_biases else optimizer.weight_decay
+        if optimizer.freezes(name):
+            continue
+        small = name in biases or name in vectors
+        factor = optimizer.bias_factor if name in biases else 1.0
+        decays = optimizer.decay_biases or not small
+        run = Run(
+            place.start,
+            place.stop,
+            factor * optimizer.factor_of(name),
+            optimizer.weight_decay if decays else 0.0,
+            optimizer.l1 if decays else 0.0,
+            layerwise and not small,
+        )
         previous = runs[-1] if runs else None
-        alike = previous and (previous.rate_factor, previous.weight_decay) == (factor, decay)
-        if previous and alike and previous.stop == place.start:
-            runs[-1] = Run(previous.start, place.stop, factor, decay)
+        joined = previous and dataclasses.replace(run, start=previous.start)
+        if (
+            previous
+            and not run.layerwise
+            and previous.stop == run.start
+            and dataclasses.replace(previous, stop=run.stop) == joined
+        ):
+            runs[-1] = dataclasses.replace(previous, stop=run.stop)
         else:
-            runs.append(Run(place.start, place.stop, factor, decay))
+            runs.append(run)
     return tuple(runs)

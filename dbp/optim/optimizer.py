@@ -7,13 +7,17 @@ checkpoint is nothing but vectors.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dbp.errors import alternatives
 from dbp.optim.schedule import Constant, Schedule
 from dbp.registry import option
 
@@ -31,7 +35,54 @@ class Optimizer(ABC):
     weight_decay: float = option(
         0.0, doc="decay of weights; what it means is the rule's to say", minimum=0.0
     )
-    decay_biases: bool = option(False, doc="whether biases decay too")
+    decay_biases: bool = option(
+        False, doc="whether biases and the scales of normalizations decay too"
+    )
+    l1: float = option(
+        0.0,
+        doc="factor of the sum of magnitudes added to the loss, where weights decay",
+        minimum=0.0,
+    )
+    frozen: tuple[str, ...] = option(
+        (), doc='patterns of parameters that stay as they are, for instance "0.*"'
+    )
+    rate_factors: tuple[str, ...] = option(
+        (), doc='factors on the learning rate by pattern, for instance "2.*=0.1"'
+    )
+
+    def __post_init__(self) -> None:
+        for entry in self.rate_factors:
+            pattern, equals, factor = entry.rpartition("=")
+            try:
+                sound = bool(pattern and equals) and 0 <= float(factor) < math.inf
+            except ValueError:
+                sound = False
+            if not sound:
+                raise ValueError(
+                    f'rate_factors: must be "PATTERN=FACTOR", the factor >= 0, got {entry!r}'
+                )
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raise ValueError for a pattern that none of the parameters' names matches."""
+        patterns = [("frozen", pattern) for pattern in self.frozen]
+        patterns += [("rate_factors", entry.rpartition("=")[0]) for entry in self.rate_factors]
+        for option_, pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                known = alternatives(pattern, list(names), "parameters")
+                raise ValueError(f"{option_}: no parameter matches {pattern!r}{known}")
+
+    def factor_of(self, name: str) -> float:
+        """The factor on the learning rate of a parameter by name; the last match counts."""
+        factor = 1.0
+        for entry in self.rate_factors:
+            pattern, _, text = entry.rpartition("=")
+            if fnmatchcase(name, pattern):
+                factor = float(text)
+        return factor
+
+    def freezes(self, name: str) -> bool:
+        """Whether a parameter of this name stays as it is."""
+        return any(fnmatchcase(name, pattern) for pattern in self.frozen)
 
     @abstractmethod
     def slot_names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import tracemalloc
 
 import numpy as np
 
+from dbp.optim.layerwise import LayerwiseOptimizer
 from dbp.optim.optimizer import Optimizer, Vector, zero_slots
 from dbp.random import keyed_generator
 from dbp.testing.judgement import require, require_same
@@ -44,15 +45,10 @@ def _check_descent(optimizer: Optimizer) -> None:
     p = np.zeros(size)
     slots = zero_slots(optimizer, size, np.float64)
     for step in range(1, steps + 1):
-        optimizer.update(
-            p,
-            curvature * (p - target),
-            slots,
-            (np.empty(size), np.empty(size)),
-            step=step,
-            learning_rate=optimizer.learning_rate.value(step, steps),
-            weight_decay=0.0,
-        )
+        rate = optimizer.learning_rate.value(step, steps)
+        vectors = [p, curvature * (p - target), np.empty(size), np.empty(size)]
+        whole = slice(0, size)
+        _update(optimizer, vectors, slots, whole, step=step, rate=rate, decay=0.0)
     start, end = curvature @ target**2, curvature @ (p - target) ** 2
     require(
         bool(end <= 0.01 * start),
@@ -87,16 +83,22 @@ def _update(
     part: slice,
     *,
     step: int,
+    rate: float = 0.01,
+    decay: float = 0.1,
 ) -> None:
     """One update of a part of (parameters, gradient, scratch, scratch)."""
     parameters, gradient, first, second = (vector[part] for vector in vectors)
     own = {name: slot[part] for name, slot in slots.items()}
+    if isinstance(optimizer, LayerwiseOptimizer):
+        optimizer.direct(
+            parameters, gradient, own, (first, second), step=step, weight_decay=decay
+        )
     optimizer.update(
         parameters,
         gradient,
         own,
         (first, second),
         step=step,
-        learning_rate=0.01,
-        weight_decay=0.1,
+        learning_rate=rate,
+        weight_decay=decay,
     )

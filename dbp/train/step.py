@@ -85,6 +85,7 @@ class Step:
             setup.resolved.optimizer,
             {name: parameters.slices[name] for name in shapes},
             biases,
+            vectors=[name for name, shape in shapes.items() if len(shape) < 2],
             dtype=setup.model.dtype,
         )
         self._diagnosis = Diagnosis(setup, parameters, communicator)

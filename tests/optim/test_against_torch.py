@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,25 @@ TORCH: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
     "adam": (torch.optim.Adam, {}),
     "adamw": (torch.optim.AdamW, {}),
+    "adagrad": (torch.optim.Adagrad, {}),
+    "rmsprop": (torch.optim.RMSprop, {}),
+    "nadam": (torch.optim.NAdam, {}),
 }
+# Compared with the papers' formulas in a file of their own.
+ELSEWHERE = {"lamb", "lars", "lion"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "decay": {"weight_decay": 0.05},
     "biases": {"weight_decay": 0.05, "decay_biases": True, "bias_factor": 2.0},
 }
+
+
+@pytest.fixture(autouse=True)
+def wide_by_default() -> Iterator[None]:
+    """NAdam keeps the product of its momenta in the default type."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def batches(dtype: Any) -> list[tuple[Any, Any]]:
@@ -138,7 +152,7 @@ def test_every_own_optimizer_has_a_counterpart() -> None:
         for kind in kinds("optimizers")
         if component_class("optimizers", kind).__module__.startswith("dbp.")
     ]
-    assert own == sorted(TORCH)
+    assert own == sorted(ELSEWHERE | set(TORCH))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from dbp.optim.apply import BLOCK, Run, Updater
+from dbp.optim.layerwise import LayerwiseOptimizer
+from dbp.optim.momentum import Momentum
 from dbp.optim.optimizer import zero_slots
 from dbp.optim.schedule import Constant, Cosine
 from dbp.optim.sgd import SGD
@@ -89,9 +91,13 @@ def test_the_schedule_sets_the_rate_of_each_step() -> None:
     np.testing.assert_allclose(parameters, -2.0)
 
 
+def layerwise(kind: str) -> bool:
+    return issubclass(component_class("optimizers", kind), LayerwiseOptimizer)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 1001])
-@pytest.mark.parametrize("kind", kinds("optimizers"))
+@pytest.mark.parametrize("kind", [kind for kind in kinds("optimizers") if not layerwise(kind)])
 def test_blocks_change_no_bit(kind: str, size: int, dtype: Any) -> None:
     optimizer = component_class("optimizers", kind)(weight_decay=0.01)
     updater = Updater(optimizer, {"weight": slice(0, size)}, [], dtype=dtype)
@@ -123,3 +129,47 @@ def test_a_model_without_parameters_updates_nothing() -> None:
 
     assert updater.runs == ()
     assert updater.step(np.empty(0), np.empty(0), step=1, total_steps=1) == 0.01
+
+
+THREE = {"0.weight": slice(0, 6), "0.bias": slice(6, 8), "1.weight": slice(8, 10)}
+
+
+def step_once(optimizer: Any, vectors: tuple[str, ...] = ()) -> Any:
+    parameters = np.full(10, 2.0)
+    updater = Updater(optimizer, THREE, ["0.bias"], vectors=vectors, dtype=np.float64)
+    updater.step(parameters, np.ones(10), step=1, total_steps=1)
+    return parameters
+
+
+def test_frozen_parameters_never_change() -> None:
+    moved = step_once(Momentum(frozen=("0.*",), weight_decay=0.1, l1=0.1)) != 2.0
+
+    assert moved.tolist() == [False] * 8 + [True] * 2
+
+
+def test_factors_by_pattern_multiply_the_rate_and_the_last_match_counts() -> None:
+    rate = Constant(rate=1.0)
+    factors = ("*=0.5", "1.*=0.25", "0.bias=0")
+
+    moved = 2.0 - step_once(SGD(learning_rate=rate, rate_factors=factors))
+
+    assert moved.tolist() == [0.5] * 6 + [0.0] * 2 + [0.25] * 2
+
+
+def test_l1_pulls_weights_to_zero_but_no_vectors() -> None:
+    rate = Constant(rate=1.0)
+
+    moved = 2.0 - step_once(SGD(learning_rate=rate, l1=0.5), vectors=("1.weight",))
+
+    assert moved.tolist() == [1.5] * 6 + [1.0] * 4
+
+
+def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ValueError, match=r"frozen: no parameter matches '0.wieght', did you"):
+        step_once(SGD(frozen=("0.wieght",)))
+
+
+@pytest.mark.parametrize("entry", ["0.*", "=1", "0.*=-1", "0.*=nan", "0.*=fast", "0.*=inf"])
+def test_a_factor_that_is_none_is_refused(entry: str) -> None:
+    with pytest.raises(ValueError, match=r'rate_factors: must be "PATTERN=FACTOR"'):
+        SGD(rate_factors=(entry,))

@@ -1,0 +1,55 @@
+"""LARS: momentum with a learning rate for each tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.optim.layerwise import LayerwiseOptimizer, Vector
+from dbp.registry import option
+
+
+@final
+@dataclass(frozen=True)
+class LARS(LayerwiseOptimizer):
+    """v <- momentum v + rate (g + weight_decay p); p <- p - v, for weights with
+
+    rate = learning_rate trust |p| / (|g| + weight_decay |p|), the norms being the tensor's.
+    You, Gitman and Ginsburg, "Large Batch Training of Convolutional Networks", 2017,
+    algorithm 1.
+    """
+
+    momentum: float = option(0.9, doc="share of the velocity kept", minimum=0.0, below=1.0)
+    trust: float = option(0.001, doc="how far a weight may move, of its norm", above=0.0)
+
+    def slot_names(self) -> tuple[str, ...]:
+        """The velocity."""
+        return ("velocity",)
+
+    def ratio(self, parameter_norm: float, direction_norm: float, weight_decay: float) -> float:
+        """See LayerwiseOptimizer."""
+        divisor = direction_norm + weight_decay * parameter_norm
+        return self.trust * parameter_norm / divisor if parameter_norm and divisor else 1.0
+
+    def update(
+        self,
+        parameters: Vector,
+        gradient: Vector,
+        slots: dict[str, Vector],
+        scratch: tuple[Vector, Vector],
+        *,
+        step: int,
+        learning_rate: float,
+        weight_decay: float,
+    ) -> None:
+        """See Optimizer."""
+        if weight_decay:
+            np.multiply(parameters, weight_decay, out=scratch[0])
+            gradient += scratch[0]
+        velocity = slots["velocity"]
+        velocity *= self.momentum
+        gradient *= learning_rate
+        velocity += gradient
+        parameters -= velocity
