@@ -48,7 +48,7 @@ def _read_rows(path: Path) -> Array:
 def _read_csv(path: Path) -> Array:
     from dbp.data.csv_table import read_table
 
-    return read_table(str(path), target=None, header="auto", delimiter=",").inputs
+    return read_table(str(path), apart=(), header="auto", delimiter=",").inputs
 
 
 def answers(model: SavedModel, inputs: Array, *, proba: bool) -> Array:

@@ -1,4 +1,4 @@
-"""The ``csv`` reader: one sample a line, one column the target. csv_table parses it.
+"""The ``csv`` reader: one sample a line, the target in some columns. csv_table parses it.
 
 Inputs are float64 numbers. Targets are whole numbers, other numbers, or names of classes,
 which are numbered in alphabetical order.
@@ -6,6 +6,7 @@ which are numbered in alphabetical order.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -17,7 +18,7 @@ from dbp.data.array_dataset import (
     ArrayDataset,
     TargetKind,
 )
-from dbp.data.csv_table import Table, number, read_table
+from dbp.data.csv_table import Column, Table, number, read_table
 from dbp.data.dataset import Array, DataInfo, Dataset, Reader
 from dbp.data.rows import MemoryRows
 from dbp.errors import InvalidData
@@ -33,6 +34,12 @@ class CSV(Reader):
     target: str | int = option(
         -1, doc="column of the target: its name, or its position from 0 (-1: the last)"
     )
+    targets: tuple[str, ...] | None = option(
+        None, doc="names of several columns of values to predict, instead of target"
+    )
+    weight: str | int | None = option(
+        None, doc="column of each sample's weight: its name, or its position from 0"
+    )
     target_kind: TargetKind = option(
         "auto", doc=f"{TARGET_KIND_DOC}; class takes names of classes too"
     )
@@ -47,8 +54,18 @@ class CSV(Reader):
                 f"delimiter: must be one character, no letter, digit, quote or line end, "
                 f"got {self.delimiter!r}"
             )
-        if isinstance(self.target, str) and self.header == "no":
-            raise ValueError("target: a column can be named only if the file has a header")
+        if self.header == "no":
+            for name in ("target", "targets", "weight"):
+                if isinstance(getattr(self, name), str | tuple):
+                    raise ValueError(
+                        f"{name}: a column can be named only if the file has a header"
+                    )
+        if self.targets is not None and (not self.targets or self.target != -1):
+            raise ValueError(
+                "targets: must name at least one column, and target must be left out"
+            )
+        if self.targets is not None and self.target_kind == "class":
+            raise ValueError("targets: several columns are values, not a class")
 
     def inspect(self) -> DataInfo:
         """A text has no header that tells its size: this reads all of it."""
@@ -56,46 +73,72 @@ class CSV(Reader):
 
     def open(self) -> Dataset:
         """Read the file into memory."""
-        table = read_table(
-            self.path, target=self.target, header=self.header, delimiter=self.delimiter
-        )
+        apart: list[Column] = [self.target] if self.targets is None else list(self.targets)
+        if self.weight is not None:
+            apart.append(self.weight)
+        table = read_table(self.path, apart=apart, header=self.header, delimiter=self.delimiter)
         targets, names = self._targets(table)
+        weights = None if self.weight is None else _weights(table)
         return ArrayDataset(
             MemoryRows(self.path, table.inputs),
             MemoryRows(self.path, targets),
             target_kind="class" if targets.dtype.kind == "i" else "values",
             class_names=names,
             places=table.lines,
+            weights=None if weights is None else MemoryRows(self.path, weights),
         )
 
     def _targets(self, table: Table) -> tuple[Array, tuple[str, ...]]:
         """The target column as int64 classes (with their names) or float64 values."""
-        values = [number(cell) for cell in table.targets]
+        if self.targets is not None:
+            columns = [_numbers(table, column) for column in range(len(self.targets))]
+            return np.stack(columns, axis=1), ()
+        cells = table.apart[0]
+        values = [number(cell) for cell in cells]
         texts = sum(value is None for value in values)
         if texts == len(values) and self.target_kind != "values":
             return _named(table)
         if texts:
             row = values.index(None)
             raise InvalidData(
-                f"{table.place(row)}: {table.targets[row]!r} is not a number"
+                f"{table.place(row)}: {cells[row]!r} is not a number"
                 + ("" if self.target_kind == "values" else ", but other targets are")
             )
-        array = np.array(values, np.float64)
-        finite = np.isfinite(array)
-        if not finite.all():
-            row = int(np.argmin(finite))
-            raise InvalidData(f"{table.place(row)}: {table.targets[row]!r}, expected a number")
+        array = _numbers(table, 0)
         if self.target_kind == "auto":
-            whole = all(cell.strip().lstrip("+").isdigit() for cell in table.targets)
+            whole = all(cell.strip().lstrip("+").isdigit() for cell in cells)
             kind = "class" if whole else "values"
         else:
             kind = self.target_kind
         return (_whole(table, array) if kind == "class" else array), ()
 
 
+def _numbers(table: Table, column: int) -> Array:
+    """A column that stands apart, as finite numbers; raises InvalidData."""
+    cells = table.apart[column]
+    values = [number(cell) for cell in cells]
+    for row, value in enumerate(values):
+        if value is None or not math.isfinite(value):
+            raise InvalidData(f"{table.place(row, column)}: {cells[row]!r}, expected a number")
+    return np.array(values, np.float64)
+
+
+def _weights(table: Table) -> Array:
+    """The last column that stands apart, as numbers of at least 0."""
+    column = len(table.apart) - 1
+    weights = _numbers(table, column)
+    if (weights < 0).any():
+        row = int(np.argmax(weights < 0))
+        raise InvalidData(
+            f"{table.place(row, column)}: weight {table.apart[column][row]}, expected a "
+            "number of at least 0"
+        )
+    return weights
+
+
 def _named(table: Table) -> tuple[Array, tuple[str, ...]]:
     """Number the names of classes in alphabetical order."""
-    labels = [cell.strip() for cell in table.targets]
+    labels = [cell.strip() for cell in table.apart[0]]
     if "" in labels:
         raise InvalidData(f"{table.place(labels.index(''))}: the target is empty")
     names = tuple(sorted(set(labels)))
@@ -108,7 +151,7 @@ def _whole(table: Table, array: Array) -> Array:
     if bad.any():
         row = int(np.argmax(bad))
         raise InvalidData(
-            f"{table.place(row)}: class {table.targets[row]}, expected a whole number from 0 "
+            f"{table.place(row)}: class {table.apart[0][row]}, expected a whole number from 0 "
             f"to {LARGEST_CLASS}"
         )
     return array.astype(np.int64)

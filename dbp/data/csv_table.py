@@ -1,4 +1,4 @@
-"""A text file of separated cells as numbers beside one column of text. It judges no target.
+"""A text file of separated cells as numbers beside columns of text. It judges no target.
 
 Every complaint names file, line, column and cell.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, final
 
@@ -17,6 +17,8 @@ import numpy.typing as npt
 from dbp.data.file import DataFile
 from dbp.errors import InvalidData, nearest
 
+Column = str | int
+
 # A longer line is no row of samples; without a limit a file without line ends would be
 # taken into memory as one.
 MAX_LINE_BYTES = 16 * 2**20
@@ -24,20 +26,21 @@ MAX_LINE_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Table:
-    """``inputs``: (rows, columns but the target's); ``targets``, ``lines``: one for each row.
+    """``inputs``: (rows, the other columns); ``lines``: one for each row.
 
-    Without a target column ``targets`` is empty.
+    ``apart``: the cells of each column that was asked for, one for each row, and
+    ``columns``, how messages name these columns.
     """
 
     name: str
     inputs: npt.NDArray[np.float64]
-    targets: list[str]
+    apart: list[list[str]]
     lines: array[int]
-    target_column: str
+    columns: list[str]
 
-    def place(self, row: int) -> str:
-        """File, line and column of a row's target."""
-        return f"{self.name}:{self.lines[row]}: {self.target_column}"
+    def place(self, row: int, column: int = 0) -> str:
+        """File, line and column of a cell in one of the columns that stand apart."""
+        return f"{self.name}:{self.lines[row]}: {self.columns[column]}"
 
 
 def number(cell: str) -> float | None:
@@ -48,15 +51,15 @@ def number(cell: str) -> float | None:
         return None
 
 
-def read_table(path: str, *, target: str | int | None, header: str, delimiter: str) -> Table:
-    """Read the whole file; raises InvalidData. ``target`` None: every column is an input."""
+def read_table(path: str, *, apart: Sequence[Column], header: str, delimiter: str) -> Table:
+    """Read the whole file; raises InvalidData. Columns not in ``apart`` are inputs."""
     file = DataFile(path)
     if file.is_gzip():
         raise InvalidData(f"{path}: is gzip-compressed; csv reads plain text: unpack it first")
     with file.stream() as stream:
         lines = _Lines(path, stream)
         rows = csv.reader(lines, delimiter=delimiter, strict=True)
-        return _Builder(path, target, delimiter).read(_numbered(path, rows, lines), header)
+        return _Builder(path, apart, delimiter).read(_numbered(path, rows, lines), header)
 
 
 class _Lines:
@@ -99,15 +102,16 @@ def _numbered(
 class _Builder:
     """Rows of text -> a table; knows the columns from the first row."""
 
-    def __init__(self, path: str, target: str | int | None, delimiter: str) -> None:
+    def __init__(self, path: str, apart: Sequence[Column], delimiter: str) -> None:
         self._path = path
-        self._wanted = target
+        self._wanted = apart
         self._delimiter = delimiter
         self._names: list[str] = []
         self._columns = 0
-        self._target = 0
+        self._apart: list[int] = []
+        self._inputs: list[int] = []
         self._values = array("d")
-        self._targets: list[str] = []
+        self._cells: list[list[str]] = [[] for _ in apart]
         self._lines = array("q")
 
     def read(self, rows: Iterator[tuple[int, list[str]]], header: str) -> Table:
@@ -124,40 +128,52 @@ class _Builder:
             raise InvalidData(f"{self._path}: a header and no samples")
         inputs = np.frombuffer(self._values, np.float64).reshape(len(self._lines), -1)
         self._check_finite(inputs)
-        target = "" if self._wanted is None else self._column(self._target)
-        return Table(self._path, inputs, self._targets, self._lines, target)
+        columns = [self._column(position) for position in self._apart]
+        return Table(self._path, inputs, self._cells, self._lines, columns)
 
     def _settle_columns(self, line: int, first: list[str], header: str) -> None:
-        """Number of columns, the target's position, and the names if line 1 is a header."""
+        """Number of columns, those apart, and the names if line 1 is a header."""
         self._columns = len(first)
         place = f"{self._path}:{line}"
-        if self._wanted is None:
-            self._target = self._columns
+        if not self._wanted:
+            self._inputs = list(range(self._columns))
             self._settle_names(first, first[:-1] or first, header)
             return
-        if self._columns < 2:
+        if self._columns <= len(self._wanted):
             raise InvalidData(
-                f"{place}: one column, expected inputs and a target separated by "
+                f"{place}: {_count(self._columns)}, expected inputs beside "
+                f"{_count(len(self._wanted))} for targets and weights, separated by "
                 f"{self._delimiter!r}; is the delimiter another one? The line begins "
                 f"{first[0][:40]!r}"
             )
-        if isinstance(self._wanted, str):
-            count = first.count(self._wanted)
-            if count != 1:
-                hint = nearest(self._wanted, first) if count == 0 else ""
-                raise InvalidData(
-                    f"{place}: {count} columns named {self._wanted!r}, expected one{hint}"
-                )
-            self._target, self._names = first.index(self._wanted), first
-            return
-        if not -self._columns <= self._wanted < self._columns:
+        self._apart = [self._position(place, first, wanted) for wanted in self._wanted]
+        if len(set(self._apart)) < len(self._apart):
             raise InvalidData(
-                f"{place}: no column {self._wanted} for the target: there are {self._columns}, "
-                f"0 to {self._columns - 1}"
+                f"{place}: one column cannot be both: targets and weights are "
+                f"{', '.join(map(str, self._wanted))}"
             )
-        self._target = self._wanted % self._columns
-        inputs = first[: self._target] + first[self._target + 1 :]
-        self._settle_names(first, inputs, header)
+        self._inputs = [i for i in range(self._columns) if i not in self._apart]
+        if any(isinstance(wanted, str) for wanted in self._wanted):
+            self._names = first
+        else:
+            self._settle_names(first, [first[i] for i in self._inputs], header)
+
+    def _position(self, place: str, first: list[str], wanted: Column) -> int:
+        """Where a column stands; raises InvalidData if there is none or several."""
+        if isinstance(wanted, str):
+            count = first.count(wanted)
+            if count != 1:
+                hint = nearest(wanted, first) if count == 0 else ""
+                raise InvalidData(
+                    f"{place}: {count} columns named {wanted!r}, expected one{hint}"
+                )
+            return first.index(wanted)
+        if not -self._columns <= wanted < self._columns:
+            raise InvalidData(
+                f"{place}: no column {wanted} for the target or the weight: there are "
+                f"{self._columns}, 0 to {self._columns - 1}"
+            )
+        return wanted % self._columns
 
     def _settle_names(self, first: list[str], inputs: list[str], header: str) -> None:
         """Take the first row for the names if it is a header: where its inputs tell."""
@@ -170,9 +186,11 @@ class _Builder:
                 f"{self._path}:{line}: {len(row)} columns, expected {self._columns} as in the "
                 "first line"
             )
-        if self._wanted is not None:
-            self._targets.append(row.pop(self._target))
+        for cells, position in zip(self._cells, self._apart, strict=True):
+            cells.append(row[position])
         self._lines.append(line)
+        if self._apart:
+            row = [row[position] for position in self._inputs]
         try:
             # Grouping underscores are numbers to Python alone.
             if "_" in "".join(row):
@@ -187,7 +205,9 @@ class _Builder:
             if number(cell) is None:
                 hint = "; write decimals with a point" if "," in cell else ""
                 found = (
-                    f"{cell[:40]!r} is not a number" if cell.strip() else "the cell is empty"
+                    f"{cell[:40]!r} is not a number; inputs must be numbers"
+                    if cell.strip()
+                    else "the cell is empty"
                 )
                 raise InvalidData(
                     f"{self._path}:{line}: {self._input_column(position)}: {found}{hint}"
@@ -203,10 +223,14 @@ class _Builder:
             )
 
     def _input_column(self, position: int) -> str:
-        return self._column(position + (position >= self._target))
+        return self._column(self._inputs[position])
 
     def _column(self, column: int) -> str:
         """A column as messages name it: by its name, else by its position as in ``target``."""
         if self._names:
             return f"column {self._names[column]!r}"
         return f"column {column} (counted from 0)"
+
+
+def _count(columns: int) -> str:
+    return "one column" if columns == 1 else f"{columns} columns"

@@ -17,6 +17,7 @@ from dbp.data.dataset import Dataset, Reader
 from dbp.data.idx import IDX
 from dbp.data.npy import NPY
 from dbp.data.npz import NPZ
+from dbp.errors import InvalidData
 from dbp.registry import component_class, kinds
 
 Array = np.ndarray
@@ -295,3 +296,36 @@ def test_every_reader_is_registered_under_its_kind() -> None:
     assert all(
         issubclass(found[kind], Reader) for kind in ("csv", "digits", "idx", "npy", "npz")
     )
+
+
+def test_csv_several_targets_by_name(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "a,up,b,down\n1,2,3,4\n5,6,7,8\n")
+
+    dataset = CSV(path=path, targets=("down", "up")).open()
+
+    assert (dataset.info.target_kind, dataset.info.target_shape) == ("values", (2,))
+    np.testing.assert_array_equal(inputs_of(dataset), [[1, 3], [5, 7]])
+    np.testing.assert_array_equal(targets_of(dataset, float), [[4, 2], [8, 6]])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"targets": ()},
+        {"targets": ("a",), "target": 0},
+        {"targets": ("a", "b"), "target_kind": "class"},
+        {"targets": ("a", "b"), "header": "no"},
+    ],
+)
+def test_csv_refuses_targets_that_contradict_other_options(options: Any) -> None:
+    with pytest.raises(ValueError, match=r"^targets: "):
+        CSV(path="x", **options)
+
+
+def test_csv_text_among_the_inputs_is_told(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "a,color,label\n1,red,0\n")
+
+    with pytest.raises(
+        InvalidData, match=r"data\.csv:2: column 'color': 'red' .*inputs must be numbers"
+    ):
+        CSV(path=path).open()
