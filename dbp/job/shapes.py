@@ -46,6 +46,7 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
     """Follow one sample through the model; raises InvalidSpec at the first layer in the way."""
     shape, total = input_shape, 0
     outputs: list[Shape] = []
+    names: list[str] = []
     counts: list[int] = []
     for layer, kind, path in zip(
         resolved.layers, resolved.layer_kinds, resolved.layer_paths, strict=True
@@ -56,6 +57,7 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
         except ValueError as error:
             raise _violation(path, f"{kind}: {error}") from error
         counts.append(sum(math.prod(size) for size in parameters.values()))
+        names += [f"{len(outputs)}.{name}" for name in parameters]
         outputs.append(shape)
         total += counts[-1]
         if total > MAX_PARAMETERS:
@@ -68,6 +70,11 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
         resolved.loss.check_output(shape)
     except ValueError as error:
         raise _violation(resolved.layer_paths[-1], f"output of the model: {error}") from error
+    try:
+        resolved.optimizer.check_names(names)
+    except ValueError as error:
+        option, _, message = str(error).partition(": ")
+        raise _violation(f"optimizer.{option}", message) from error
     return ModelShapes(tuple(outputs), tuple(counts))
 
 

@@ -98,3 +98,13 @@ def test_a_regression_refuses_class_labels(document: Document) -> None:
         InvalidSpec, match=r"model\.loss: mean_squared_error learns from values"
     ):
         check_data(model, DataShape((4,), (), "class"))
+
+
+def test_a_pattern_that_matches_no_parameter_is_refused(document: Document) -> None:
+    document["optimizer"]["frozen"] = ["9.*"]
+
+    with pytest.raises(InvalidSpec) as caught:
+        check_shapes(resolve(decode(document)), (64,))
+
+    assert caught.value.violations[0].path == "optimizer.frozen"
+    assert "no parameter matches '9.*'" in caught.value.violations[0].message
