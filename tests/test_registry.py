@@ -65,7 +65,8 @@ def required_options(cls: type[Any]) -> dict[str, Any]:
             if field.metadata["group"] == "layers":
                 values[field.name] = [{"kind": "identity"}]
                 continue
-            values[field.name] = next(v for name, v in SAMPLES.items() if name in words)
+            value = next(v for name, v in SAMPLES.items() if name in words)
+            values[field.name] = [value] if words.startswith("a list") else value
     return values
 
 

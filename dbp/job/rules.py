@@ -60,25 +60,36 @@ def _metric_violations(built: Components) -> list[Violation]:
 
 def _stop_violations(spec: JobSpec, kinds: list[str], built: Components) -> list[Violation]:
     stop = spec.train.stop
-    if stop is None:
-        return []
     violations = []
-    if stop.patience is None and stop.target is None:
-        message = "needs patience or target, or it would never stop anything"
-        violations.append(Violation("train.stop", message))
+    if stop is not None:
+        if stop.patience is None and stop.target is None:
+            message = "needs patience or target, or it would never stop anything"
+            violations.append(Violation("train.stop", message))
+        violations += _watched("train.stop.metric", stop.metric, spec, kinds, built)
+    if built.optimizer is not None and (metric := built.optimizer.learning_rate.metric()):
+        path = "optimizer.learning_rate"
+        violations += _watched(path, metric, spec, kinds, built)
+    return violations
+
+
+def _watched(
+    path: str, metric: str, spec: JobSpec, kinds: list[str], built: Components
+) -> list[Violation]:
+    """What keeps a metric from being followed through the epochs."""
     names = ["loss", *kinds]
     known = [f"{part}_{name}" for part in ("training", "validation") for name in names]
-    if stop.metric not in known:
-        message = f"unknown {shown(stop.metric)}" + alternatives(stop.metric, known, "known")
-        if built.loss is not None:  # an unbuilt loss would hide the metrics that fit it
-            violations.append(Violation("train.stop.metric", message))
-    elif stop.metric.startswith("validation_") and spec.data.validation is None:
+    if metric not in known:
+        if built.loss is None:  # an unbuilt loss would hide the metrics that fit it
+            return []
+        message = f"unknown {shown(metric)}" + alternatives(metric, known, "known")
+        return [Violation(path, message)]
+    if metric.startswith("validation_") and spec.data.validation is None:
         message = (
-            f"{stop.metric} needs a validation set: add data.validation, "
+            f"{metric} needs a validation set: add data.validation, "
             "for instance validation = { fraction = 0.1 }"
         )
-        violations.append(Violation("train.stop.metric", message))
-    return violations
+        return [Violation(path, message)]
+    return []
 
 
 def target_words(kind: str) -> str:

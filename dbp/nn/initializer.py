@@ -135,3 +135,45 @@ class GlorotUniform(Initializer):
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
         """See Initializer."""
         _fill_uniform(parameter, rng, math.sqrt(6.0 / max(1, sum(fans(parameter.shape)))))
+
+
+@final
+@dataclass(frozen=True)
+class LeCunNormal(Initializer):
+    """Normal with variance 1 / fan_in, for layers in front of a selu.
+
+    LeCun, Bottou, Orr and Mueller, "Efficient BackProp", 1998, equation 16.
+    """
+
+    def fill(self, parameter: Array, rng: np.random.Generator) -> None:
+        """See Initializer."""
+        fan_in, _ = fans(parameter.shape)
+        _fill_normal(parameter, rng, math.sqrt(1.0 / max(1, fan_in)))
+
+
+@final
+@dataclass(frozen=True)
+class LeCunUniform(Initializer):
+    """Uniform with variance 1 / fan_in (LeCun et al., 1998)."""
+
+    def fill(self, parameter: Array, rng: np.random.Generator) -> None:
+        """See Initializer."""
+        fan_in, _ = fans(parameter.shape)
+        _fill_uniform(parameter, rng, math.sqrt(3.0 / max(1, fan_in)))
+
+
+@final
+@dataclass(frozen=True)
+class TruncatedNormal(Initializer):
+    """Normal with mean zero; what lies beyond two deviations is drawn again."""
+
+    deviation: float = option(0.02, doc="standard deviation before the cut", above=0.0)
+
+    def fill(self, parameter: Array, rng: np.random.Generator) -> None:
+        """See Initializer."""
+        drawn = rng.standard_normal(parameter.size)
+        outside = np.flatnonzero(np.abs(drawn) > 2)
+        while outside.size:
+            drawn[outside] = rng.standard_normal(outside.size)
+            outside = outside[np.abs(drawn[outside]) > 2]
+        parameter[...] = drawn.reshape(parameter.shape) * self.deviation

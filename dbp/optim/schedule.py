@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -16,6 +17,14 @@ class Schedule(ABC):
     @abstractmethod
     def value(self, step: int, total_steps: int) -> float:
         """The rate at ``step`` (from 1) of a run planned to take ``total_steps``."""
+
+    def metric(self) -> str | None:
+        """The figure that the rate depends on, if on any; measured at the ends of epochs."""
+        return None
+
+    def scale(self, history: Sequence[float]) -> float:
+        """The factor on the rate, from the metric's values so far."""
+        return 1.0
 
 
 @final

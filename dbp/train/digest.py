@@ -6,6 +6,7 @@ very next step, with the rank's number.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -24,6 +25,11 @@ def digest(vector: Array) -> int:
     words = data[:whole].view(np.uint64)
     rest = int.from_bytes(data[whole:].tobytes(), "little")
     return (int(np.add.reduce(words)) + rest) % 2**64
+
+
+def sha256_of(vector: Array) -> str:
+    """SHA-256 of the vector's bytes, for records that outlive the run."""
+    return hashlib.sha256(vector.data.cast("B")).hexdigest()
 
 
 def odd_ranks(digests: npt.NDArray[np.uint64]) -> list[int]:

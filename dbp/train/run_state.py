@@ -5,6 +5,7 @@ It is the same bits on every rank, and does not know how many there are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -32,12 +33,23 @@ class RunState:
         self.step = 0  # the last one that was applied, or left out
         self.rate_factor = 1.0
         self.rollbacks = 0
+        self.history: list[float] = []  # of the metric that the learning rate follows
         self.seconds = 0.0  # of training, before this process
         self.best: Array | None = None
         self._parameters = parameters
         self._updater = updater
         self._figures = figures
         self._stopping = stopping
+
+    def note(self, figures: Mapping[str, float]) -> None:
+        """Take from an epoch's figures what the learning rate follows."""
+        metric = self._updater.optimizer.learning_rate.metric()
+        if metric is not None and metric in figures:
+            self.history.append(figures[metric])
+
+    def scale(self) -> float:
+        """The factor on the schedule's learning rate, from all that has happened."""
+        return self.rate_factor * self._updater.optimizer.learning_rate.scale(self.history)
 
     def vectors(self) -> dict[str, npt.NDArray[Any]]:
         """Every vector by its name in a checkpoint; live ones."""
@@ -54,6 +66,9 @@ class RunState:
             "stopping": self._stopping.state(),
             "rate_factor": self.rate_factor,
             "rollbacks": self.rollbacks,
+            "history": [
+                value if math.isfinite(value) else repr(value) for value in self.history
+            ],
             "seconds": seconds,
         }
 
@@ -69,12 +84,14 @@ class RunState:
         self._stopping.restore(position["stopping"])
         self.rate_factor = float(position["rate_factor"])
         self.rollbacks = int(position["rollbacks"])
+        self.history = [float(value) for value in position["history"]]
         self.seconds = float(position["seconds"])
 
     def forget(self) -> None:
         """Back to before the first step, but for the parameters, which are drawn anew."""
         self.step = 0
         self.best = None
+        self.history.clear()
         for slot in self._updater.slots.values():
             slot.fill(0.0)
         self._figures.clear()

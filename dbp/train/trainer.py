@@ -7,7 +7,6 @@ on all of them; rank 0 alone talks to the outside.
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import check_agreement
 from dbp.train.build import Setup
+from dbp.train.digest import sha256_of
 from dbp.train.evaluate import make_evaluator
 from dbp.train.fan_out import AnyOf, FanOut
 from dbp.train.figures import Figures
@@ -132,7 +132,7 @@ class Trainer:
                 self._figures.start_epoch()
             self._asked = self._wishes(step)
             indices = self._order(plan.epoch_of(step)).take(start, stop)
-            result = self._step.run(step, indices, self._asked, self._state.rate_factor)
+            result = self._step.run(step, indices, self._asked, self._state.scale())
             if result.failure and not self._goes_on_after(result):
                 return self._failed(result.reason, self._state.step, result.failure)
             if result.failure and self._train.non_finite == "rollback":
@@ -209,6 +209,7 @@ class Trainer:
             watched |= {f"validation_{name}": value for name, value in found.items()}
         self._report(step, result, epoch_end=True)
         self._meter.restart()
+        self._state.note(watched)
         reason = self._stopping.decide(epoch, watched)
         if self._stopping.improved and self._train.stop and self._train.stop.restore_best:
             self._state.best = self.parameters.vector.copy()
@@ -239,15 +240,9 @@ class Trainer:
                 samples_per_second=self._meter.samples_per_second,
                 eta_seconds=self._meter.eta_seconds(step),
                 epoch_end=epoch_end,
-                parameters_sha256=self._sha256() if epoch_end else "",
+                parameters_sha256=sha256_of(self.parameters.vector) if epoch_end else "",
             )
         )
-
-    def _sha256(self) -> str:
-        """Of the parameters' bytes; rank 0 tells it for all."""
-        if self.communicator.rank != 0:
-            return ""
-        return hashlib.sha256(self.parameters.vector.data.cast("B")).hexdigest()
 
     def _snapshot(self, step: int, *, final: bool = False) -> None:
         self._handed_out = final

@@ -19,6 +19,8 @@ SHAPE = (300, 500)  # fan_in 500, fan_out 300
 DRAWN: list[tuple[str, dict[str, Any], float, float | None]] = [
     ("normal", {"deviation": 0.3}, 0.3, None),
     ("uniform", {"bound": 0.3}, 0.3 / math.sqrt(3), 0.3),
+    ("lecun_normal", {}, math.sqrt(1 / 500), None),
+    ("lecun_uniform", {}, math.sqrt(1 / 500), math.sqrt(3 / 500)),
     ("he_normal", {}, math.sqrt(2 / 500), None),
     ("he_uniform", {}, math.sqrt(2 / 500), math.sqrt(6 / 500)),
     ("glorot_normal", {}, math.sqrt(2 / 800), None),
@@ -90,3 +92,20 @@ def test_dense_draws_weight_and_bias_with_the_initializers_it_was_given() -> Non
 
     assert set(parameters["weight"].ravel()) == {2.0}
     assert set(parameters["bias"]) == {3.0}
+
+
+def test_a_truncated_normal_stays_within_two_deviations() -> None:
+    drawn = draw("truncated_normal", SHAPE, deviation=0.3)
+
+    assert np.abs(drawn).max() <= 0.6
+    # The variance of a normal cut at two deviations: 1 - 4 phi(2) / (2 Phi(2) - 1).
+    assert drawn.std() == pytest.approx(0.3 * math.sqrt(0.7737413), rel=0.01)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 9), (9, 4), (5, 3, 2, 2), (7,)])
+def test_orthogonal_rows_or_columns_have_the_length_of_the_gain(shape: Any) -> None:
+    drawn = draw("orthogonal", shape, gain=1.5)
+
+    matrix = drawn.reshape(shape[0], -1) if len(shape) > 1 else drawn[None]
+    square = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+    np.testing.assert_allclose(square, 2.25 * np.eye(len(square)), atol=1e-12)

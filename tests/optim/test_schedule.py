@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
+import torch
+from torch.optim import lr_scheduler
 
-from dbp.optim.schedule import Constant, Cosine
+from dbp.optim.cycle_schedules import CosineRestarts, OneCycle
+from dbp.optim.decay_schedules import (
+    ExponentialDecay,
+    InverseSquareRoot,
+    MultiStepDecay,
+    PolynomialDecay,
+    StepDecay,
+)
+from dbp.optim.schedule import Constant, Cosine, Schedule
+from dbp.optim.warmup import Plateau, Warmup
 
 
 def test_a_constant_is_constant() -> None:
@@ -53,3 +65,97 @@ def test_a_run_no_longer_than_the_warm_up_only_rises(total: int) -> None:
     rates = [schedule.value(step, total) for step in range(1, total + 1)]
 
     assert rates == pytest.approx([step / 4 for step in range(1, total + 1)])
+
+
+TOTAL = 60
+
+# Ours, and PyTorch's over an optimizer whose own rate is 0.4.
+TORCH: list[tuple[Schedule, Any]] = [
+    (StepDecay(rate=0.4, every=7, factor=0.5), lambda o: lr_scheduler.StepLR(o, 7, 0.5)),
+    (
+        MultiStepDecay(rate=0.4, milestones=(3, 20, 41), factor=0.3),
+        lambda o: lr_scheduler.MultiStepLR(o, [3, 20, 41], 0.3),
+    ),
+    (ExponentialDecay(rate=0.4, factor=0.9), lambda o: lr_scheduler.ExponentialLR(o, 0.9)),
+    (
+        PolynomialDecay(rate=0.4, power=2.5, steps=40),
+        lambda o: lr_scheduler.PolynomialLR(o, 40, 2.5),
+    ),
+    (PolynomialDecay(rate=0.4), lambda o: lr_scheduler.PolynomialLR(o, TOTAL, 1.0)),
+    (
+        CosineRestarts(peak=0.4, floor=0.01, period=9),
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 9, 1, 0.01),
+    ),
+    (
+        CosineRestarts(peak=0.4, floor=0.01, period=5, growth=2),
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 5, 2, 0.01),
+    ),
+    (
+        OneCycle(peak=0.4, rise=0.25),
+        lambda o: lr_scheduler.OneCycleLR(o, 0.4, TOTAL, pct_start=0.25, cycle_momentum=False),
+    ),
+]
+
+
+@pytest.mark.parametrize(("schedule", "make"), TORCH)
+def test_a_schedule_is_torchs(schedule: Schedule, make: Any) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler = make(optimizer)
+    expected = []
+    for _ in range(TOTAL):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(expected) < TOTAL:
+            scheduler.step()
+
+    rates = [schedule.value(step, TOTAL) for step in range(1, TOTAL + 1)]
+
+    assert rates == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_the_inverse_square_root_rises_and_falls() -> None:
+    schedule = InverseSquareRoot(peak=0.8, warmup_steps=4)
+
+    assert [schedule.value(s, 9) for s in (1, 4, 16)] == pytest.approx([0.2, 0.8, 0.4])
+
+
+def test_warm_up_leads_to_the_first_rate_of_any_schedule() -> None:
+    schedule = Warmup(steps=4, start=0.5, then=StepDecay(rate=0.8, every=2, factor=0.5))
+
+    rates = [schedule.value(step, 10) for step in range(1, 9)]
+
+    assert rates == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.8, 0.8, 0.4, 0.4])
+
+
+@pytest.mark.parametrize("better", ["lower", "higher"])
+def test_a_plateau_is_torchs(better: Any) -> None:
+    values = [5.0, 4.0, 4.0, 3.99, 4.1, 3.0, 3.1, 3.2, 3.3, 3.4, 3.5, 2.0, 2.1, 2.2, 2.3]
+    sign = 1.0 if better == "lower" else -1.0
+    values = [sign * value for value in values]
+    schedule = Plateau(
+        rate=0.4, better=better, factor=0.5, patience=2, tolerance=0.05, minimum=0.06
+    )
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler = lr_scheduler.ReduceLROnPlateau(
+        optimizer, "min" if better == "lower" else "max", 0.5, 2, 0.05, "abs", 0, 0.06
+    )
+
+    for count, value in enumerate(values, 1):
+        scheduler.step(value)
+        rate = schedule.value(count, 99) * schedule.scale(values[:count])
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"])
+    assert rate < 0.4
+
+
+def test_warm_up_passes_on_what_its_schedule_follows() -> None:
+    plateau = Plateau(watched="validation_accuracy", better="higher", patience=0)
+    schedule = Warmup(steps=3, then=plateau)
+
+    assert schedule.metric() == "validation_accuracy"
+    assert schedule.scale([0.5, 0.4]) == plateau.scale([0.5, 0.4]) == 0.1
+
+
+@pytest.mark.parametrize("milestones", [(), (0,), (3, 3), (5, 2)])
+def test_milestones_must_rise(milestones: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="milestones: must be whole numbers >= 1, ascending"):
+        MultiStepDecay(milestones=milestones)

@@ -1,0 +1,65 @@
+"""Learning-rate schedules that rise again: restarts, and one cycle."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+from dbp.optim.schedule import Schedule
+from dbp.registry import option
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    """From ``start`` to ``end`` along half a cosine."""
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+@final
+@dataclass(frozen=True)
+class CosineRestarts(Schedule):
+    """Half a cosine from ``peak`` to ``floor``, again and again.
+
+    Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017,
+    equation 5.
+    """
+
+    peak: float = option(doc="learning rate at each restart", above=0.0)
+    floor: float = option(0.0, doc="learning rate before each restart", minimum=0.0)
+    period: int = option(doc="steps before the first restart", minimum=1)
+    growth: int = option(1, doc="factor on the period at each restart", minimum=1)
+
+    def value(self, step: int, total_steps: int) -> float:
+        """See Schedule."""
+        done, period = step - 1, self.period
+        if self.growth == 1:
+            done %= period
+        else:
+            while done >= period:
+                done -= period
+                period *= self.growth
+        return _cosine(self.peak, self.floor, done / period)
+
+
+@final
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Up from peak / start to ``peak``, then down to peak / (start * end), along cosines.
+
+    Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
+    Learning Rates", 2019, in PyTorch's form.
+    """
+
+    peak: float = option(doc="highest learning rate", above=0.0)
+    rise: float = option(0.3, doc="share of the run in which it rises", above=0.0, below=1.0)
+    start_divisor: float = option(25.0, doc="peak divided by the first rate", minimum=1.0)
+    end_divisor: float = option(1e4, doc="first rate divided by the last", minimum=1.0)
+
+    def value(self, step: int, total_steps: int) -> float:
+        """See Schedule."""
+        first, done = self.peak / self.start_divisor, step - 1
+        top, end = self.rise * total_steps - 1, total_steps - 1
+        if done <= top and top > 0:
+            return _cosine(first, self.peak, done / top)
+        share = min(1.0, (done - top) / (end - top)) if end > top else 1.0
+        return _cosine(self.peak, first / self.end_divisor, share)

@@ -1,0 +1,90 @@
+"""Learning-rate schedules that fall: by steps, by powers, by roots."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+from dbp.optim.schedule import Schedule
+from dbp.registry import option
+
+
+@final
+@dataclass(frozen=True)
+class StepDecay(Schedule):
+    """rate * factor^n after n times ``every`` steps."""
+
+    rate: float = option(0.01, doc="learning rate of the first step", above=0.0)
+    every: int = option(doc="steps between two falls", minimum=1)
+    factor: float = option(0.1, doc="what is left at each fall", above=0.0, maximum=1.0)
+
+    def value(self, step: int, total_steps: int) -> float:
+        """See Schedule."""
+        return self.rate * self.factor ** ((step - 1) // self.every)
+
+
+@final
+@dataclass(frozen=True)
+class MultiStepDecay(Schedule):
+    """rate * factor^n once n of the milestones are behind."""
+
+    rate: float = option(0.01, doc="learning rate of the first step", above=0.0)
+    milestones: tuple[int, ...] = option(doc="after how many steps it falls, ascending")
+    factor: float = option(0.1, doc="what is left at each fall", above=0.0, maximum=1.0)
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.milestones, self.milestones[1:], strict=False))
+        if not self.milestones or self.milestones[0] < 1 or not rising:
+            raise ValueError(
+                f"milestones: must be whole numbers >= 1, ascending, got {self.milestones}"
+            )
+
+    def value(self, step: int, total_steps: int) -> float:
+        """See Schedule."""
+        return self.rate * self.factor ** sum(step > m for m in self.milestones)
+
+
+@final
+@dataclass(frozen=True)
+class ExponentialDecay(Schedule):
+    """rate * factor^(step - 1)."""
+
+    rate: float = option(0.01, doc="learning rate of the first step", above=0.0)
+    factor: float = option(0.999, doc="what is left at each step", above=0.0, maximum=1.0)
+
+    def value(self, step: int, total_steps: int) -> float:
+        """See Schedule."""
+        return self.rate * self.factor ** (step - 1)
+
+
+@final
+@dataclass(frozen=True)
+class PolynomialDecay(Schedule):
+    """floor + (rate - floor) (1 - t / n)^power, t being the steps done of n."""
+
+    rate: float = option(0.01, doc="learning rate of the first step", above=0.0)
+    floor: float = option(0.0, doc="learning rate at the end", minimum=0.0)
+    power: float = option(1.0, doc="exponent; 1 is a straight line", above=0.0)
+    steps: int | None = option(None, doc="n; left out: the steps of the run", minimum=1)
+
+    def value(self, step: int, total_steps: int) -> float:
+        """See Schedule."""
+        left = 1 - min(1.0, (step - 1) / (self.steps or total_steps))
+        return self.floor + (self.rate - self.floor) * math.pow(left, self.power)
+
+
+@final
+@dataclass(frozen=True)
+class InverseSquareRoot(Schedule):
+    """Linear warm-up to ``peak``, then peak * sqrt(warmup_steps / step).
+
+    Vaswani et al., "Attention Is All You Need", 2017, equation 3.
+    """
+
+    peak: float = option(doc="highest learning rate", above=0.0)
+    warmup_steps: int = option(1, doc="steps of linear warm-up", minimum=1)
+
+    def value(self, step: int, total_steps: int) -> float:
+        """See Schedule."""
+        return self.peak * min(step / self.warmup_steps, math.sqrt(self.warmup_steps / step))

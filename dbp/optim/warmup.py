@@ -1,0 +1,80 @@
+"""Warm-up in front of any schedule, and the schedule that follows a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+from dbp.optim.schedule import Constant, Schedule
+from dbp.registry import option
+
+
+@final
+@dataclass(frozen=True)
+class Warmup(Schedule):
+    """A straight line up to another schedule's first rate, then that schedule.
+
+    Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2.
+    """
+
+    steps: int = option(doc="steps of warm-up", minimum=1)
+    start: float = option(
+        0.0, doc="share of the first rate before the first step", minimum=0.0, below=1.0
+    )
+    then: Schedule = option(
+        Constant(), doc="what follows", group="schedules", shorthand="constant"
+    )
+
+    def value(self, step: int, total_steps: int) -> float:
+        """See Schedule; ``then`` sees the steps after the warm-up alone."""
+        rest = max(1, total_steps - self.steps)
+        if step > self.steps:
+            return self.then.value(step - self.steps, rest)
+        share = self.start + (1 - self.start) * step / self.steps
+        return self.then.value(1, rest) * share
+
+    def metric(self) -> str | None:
+        """See Schedule."""
+        return self.then.metric()
+
+    def scale(self, history: Sequence[float]) -> float:
+        """See Schedule."""
+        return self.then.scale(history)
+
+
+@final
+@dataclass(frozen=True)
+class Plateau(Schedule):
+    """The rate falls by ``factor`` whenever a metric has not improved for a while."""
+
+    rate: float = option(0.01, doc="learning rate of the first step", above=0.0)
+    watched: str = option("validation_loss", doc="the metric, as train.stop.metric names it")
+    better: Literal["lower", "higher"] = option("lower", doc="which way it improves")
+    factor: float = option(0.1, doc="what is left at each fall", above=0.0, below=1.0)
+    patience: int = option(10, doc="epochs without improvement that are borne", minimum=0)
+    tolerance: float = option(
+        1e-4, doc="a smaller improvement than this counts as none", minimum=0.0
+    )
+    minimum: float = option(0.0, doc="the rate never falls below", minimum=0.0)
+
+    def value(self, step: int, total_steps: int) -> float:
+        """See Schedule; what the metric has brought about is ``scale``'s."""
+        return self.rate
+
+    def metric(self) -> str | None:
+        """See Schedule."""
+        return self.watched
+
+    def scale(self, history: Sequence[float]) -> float:
+        """See Schedule."""
+        sign = 1.0 if self.better == "lower" else -1.0
+        best, waited, falls = float("inf"), 0, 0
+        for value in history:
+            if sign * value < best - self.tolerance:  # never true of NaN
+                best, waited = sign * value, 0
+            else:
+                waited += 1
+            if waited > self.patience:
+                waited, falls = 0, falls + 1
+        return max(self.factor**falls, min(1.0, self.minimum / self.rate))
