@@ -154,7 +154,7 @@ class Model:
         )
         yield from self._backward(dy, backwards, gradients, piece.ready)
         self.prediction = prediction
-        total = float(len(piece.x)) if weight is None else float(weight.sum())
+        total = self.weight_sum(piece.target, piece.weight)
         return PieceSums(loss, total, prediction)
 
     def loss_sum(self, target: Array, weight: Array | None = None) -> float:
@@ -167,6 +167,11 @@ class Model:
             with_gradient=False,
         )
         return loss
+
+    def weight_sum(self, target: Array, weight: Array | None = None) -> float:
+        """The sum of the effective weights, by which the loss's sum is divided."""
+        effective = self.loss.sample_weights(target, weight)
+        return float(len(target)) if effective is None else float(effective.sum())
 
     def metric_sums(
         self, prediction: Array, target: Array, weight: Array | None, out: Array

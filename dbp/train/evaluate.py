@@ -42,7 +42,7 @@ class Evaluator:
         self._kinds = metric_kinds
         self._block_rows = min(block_rows, rows.capacity)
         self._blocks = -(-len(rows.dataset) // self._block_rows)
-        self._sums = np.empty((self._blocks, 1 + sum(model.metric_sizes)), np.float64)
+        self._sums = np.empty((self._blocks, 2 + sum(model.metric_sizes)), np.float64)
 
     def run(self, parameters: Parameters) -> dict[str, float]:
         """The mean loss (``loss``) and every metric by its kind. Collective.
@@ -56,8 +56,8 @@ class Evaluator:
         total = np.zeros(self._sums.shape[1], np.float64)
         for sums in self._sums:
             total += sums
-        figures = {"loss": float(total[0]) / len(self._rows.dataset)}
-        values = self._model.metric_values(total[1:])
+        figures = {"loss": float(total[0] / total[1])}
+        values = self._model.metric_values(total[2:])
         return figures | dict(zip(self._kinds, values, strict=True))
 
     def _add_blocks(self, parameters: Parameters) -> None:
@@ -71,9 +71,11 @@ class Evaluator:
         stop = min(start + self._block_rows, len(self._rows.dataset))
         x, target = self._rows.read(np.arange(start, stop))
         prediction = self._model.forward(parameters, x)
+        weight = self._rows.weights(np.arange(start, stop))
         sums = self._sums[block]
-        sums[0] = self._model.loss_sum(target)
-        self._model.metric_sums(prediction, target, None, sums[1:])
+        sums[0] = self._model.loss_sum(target, weight)
+        sums[1] = self._model.weight_sum(target, weight)
+        self._model.metric_sums(prediction, target, weight, sums[2:])
 
 
 def make_evaluator(

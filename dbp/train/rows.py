@@ -22,6 +22,7 @@ class RowReader:
         self.capacity = min(capacity, len(dataset))
         self._source = BatchSource(dataset, scaling=scaling, dtype=model.dtype)
         self._inputs, self._targets = self._source.allocate(self.capacity)
+        self._weights = self._source.allocate_weights(self.capacity)
         # One value per sample: the data says (), the model's output (1,).
         self._values = dataset.info.target_kind == "values"
         self._output_shape = model.output_shape
@@ -35,3 +36,14 @@ class RowReader:
         x, target = self._inputs[:n], self._targets[:n]
         self._source.fill(indices, x, target)
         return x, target.reshape(n, *self._output_shape) if self._values else target
+
+    def weights(self, indices: Indices) -> Array | None:
+        """The samples' weights, shape (n,), valid until the next call; None: all are one.
+
+        Raises InvalidData.
+        """
+        if self._weights is None:
+            return None
+        weights = self._weights[: len(indices)]
+        self._source.fill_weights(indices, weights)
+        return weights

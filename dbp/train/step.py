@@ -187,9 +187,11 @@ class Step:
         gradients = self._views(buffer) if first else self._later_part(number)
         try:
             x, target = self._reader(number).read(own)
+            weight = self._reader(number).weights(own)
         except InvalidData:  # told by all ranks together, after the exchange
             buffer.non_finite = 1.0
             x, target = self._reader(number).read(own[:0])
+            weight = None
         if len(x) == 0 and not self._model.meets:
             gradients.vector.fill(0.0)
             return
@@ -199,6 +201,7 @@ class Step:
             Piece(
                 x,
                 target,
+                weight,
                 number=number,
                 random=RowRandom(self._setup.resolved.spec.seed, step, rows[0]),
                 new_state=self._new_state if number == 0 else None,
@@ -210,7 +213,7 @@ class Step:
         buffer.weight += sums.weight
         if not math.isfinite(sums.loss):
             buffer.non_finite = 1.0
-        self._model.metric_sums(sums.prediction, target, None, buffer.metrics)
+        self._model.metric_sums(sums.prediction, target, weight, buffer.metrics)
 
     def _reader(self, number: int) -> RowReader:
         """Reads samples into memory of their own for every piece that lives at once."""

@@ -1,0 +1,71 @@
+"""Sample weights through the step and the evaluation, on any number of ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from dbp.data.array_dataset import arrays
+from dbp.nn.parameters import Parameters
+from tests.train.setups import document, make_setup, run_ranks
+
+STEPS = 12
+
+
+def weighted() -> tuple[Any, Any, Any]:
+    rng = np.random.default_rng(8)
+    weights = rng.uniform(0, 3, 48)
+    weights[::7] = 0.0
+    return rng.normal(size=(48, 5)), rng.integers(0, 3, 48), weights
+
+
+def spec_of() -> dict[str, Any]:
+    return document(numerics="exact", batch_size=48, epochs=STEPS)
+
+
+def test_weighted_training_equals_pytorchs_weighted_mean_on_any_number_of_ranks() -> None:
+    x, y, w = weighted()
+    setup = make_setup(spec_of(), arrays(x, y, weights=w))
+    start = Parameters.zeros(setup.model.parameter_shapes, np.float64)
+    setup.model.initialize(start, 5)
+    network = torch.nn.Sequential(
+        torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3)
+    ).double()
+    network.load_state_dict({name: torch.tensor(view) for name, view in start.views.items()})
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        losses = torch.nn.functional.cross_entropy(
+            network(torch.tensor(x)), torch.tensor(y), reduction="none"
+        )
+        loss: Any = (losses * torch.tensor(w)).sum() / w.sum()
+        loss.backward()
+        optimizer.step()
+    expected = torch.cat([p.detach().flatten() for p in network.parameters()]).numpy()
+
+    runs = [
+        run_ranks(n, lambda: make_setup(spec_of(), arrays(x, y, weights=w))) for n in (1, 3)
+    ]
+
+    for run in runs:
+        np.testing.assert_allclose(run[0][1], expected, rtol=0, atol=1e-12)
+    assert runs[0][0][1].tobytes() == runs[1][0][1].tobytes()
+
+
+def test_a_sample_of_weight_zero_counts_for_nothing() -> None:
+    x, y, w = weighted()
+    kept = w > 0
+
+    def train(data: Any) -> Any:
+        spec = document(batch_size=48, epochs=STEPS)
+        outcome, vector = run_ranks(2, lambda: make_setup(spec, data, validation=data))[0]
+        return outcome.metrics, vector
+
+    all_metrics, whole = train(arrays(x, y, weights=w))
+    metrics, part = train(arrays(x[kept], y[kept], weights=w[kept]))
+
+    np.testing.assert_allclose(whole, part, rtol=0, atol=1e-12)
+    for name in ("validation_loss", "validation_accuracy", "training_loss"):
+        np.testing.assert_allclose(all_metrics[name], metrics[name], rtol=1e-12)
