@@ -14,12 +14,26 @@ from dbp.testing import check_layer
 # What a kind cannot be built without.
 REQUIRED: dict[str, dict[str, Any]] = {
     "dense": {"units": 4},
+    "conv2d": {"filters": 3},
     "residual": {"layers": (Tanh(), BatchNorm())},
 }
 
 
-@pytest.mark.parametrize("input_shape", [(3,), (2, 3), (1,)])
-@pytest.mark.parametrize("kind", kinds("layers"))
+# What a kind takes, where it does not take everything.
+IMAGES: list[tuple[int, ...]] = [(2, 5, 4), (1, 3, 3)]
+SHAPES: dict[str, list[tuple[int, ...]]] = {
+    "average_pool2d": IMAGES,
+    "conv2d": IMAGES,
+    "global_average_pool2d": IMAGES,
+    "max_pool2d": IMAGES,
+}
+ANY: list[tuple[int, ...]] = [(3,), (2, 3), (1,)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "input_shape"),
+    [(kind, shape) for kind in kinds("layers") for shape in SHAPES.get(kind, ANY)],
+)
 def test_every_layer_keeps_the_contract(kind: str, input_shape: tuple[int, ...]) -> None:
     check_layer(component_class("layers", kind)(**REQUIRED.get(kind, {})), input_shape)
 

@@ -1,0 +1,52 @@
+"""The exponential linear unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.elementwise import Elementwise
+from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.registry import option
+
+
+def exponential_linear(
+    x: Array, workspace: Workspace, *, alpha: float, scale: float
+) -> tuple[Array, Backward]:
+    """y = scale x where x > 0, else scale alpha (exp(x) - 1), and its backward."""
+    y = workspace.array("y", x.shape)
+    slope = workspace.array("slope", x.shape)
+    np.minimum(x, 0, out=slope)
+    np.expm1(slope, out=y)
+    y *= scale * alpha
+    np.add(y, scale * alpha, out=slope)
+    positive = workspace.array("positive", x.shape, bool)
+    np.greater(x, 0, out=positive)
+    np.multiply(x, scale, out=y, where=positive)
+    np.copyto(slope, scale, where=positive)
+
+    def backward(dy: Array, gradients: Views) -> Array:
+        dy *= slope
+        return dy
+
+    return y, backward
+
+
+@final
+@dataclass(frozen=True)
+class ELU(Elementwise):
+    """y = x where x > 0, else alpha (exp(x) - 1).
+
+    Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by
+    Exponential Linear Units", 2016.
+    """
+
+    alpha: float = option(1.0, doc="how far the negative part falls", above=0.0)
+
+    def forward(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, Backward]:
+        """See Layer."""
+        return exponential_linear(x, workspace, alpha=self.alpha, scale=1.0)

@@ -1,0 +1,49 @@
+"""Pooling of whole images by their mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
+
+
+@final
+@dataclass(frozen=True)
+class GlobalAveragePool2D(Layer):
+    """The mean of every channel: (batch, channels, height, width) to (batch, channels).
+
+    Lin, Chen and Yan, "Network In Network", 2014.
+    """
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(channels,); raises ValueError for samples that are no images."""
+        if len(input_shape) != 3 or min(input_shape) < 1:
+            raise ValueError(
+                f"needs samples of shape (channels, height, width), got {input_shape}"
+            )
+        return input_shape[:1]
+
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """None."""
+        return {}
+
+    def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
+        """Nothing to draw."""
+
+    def forward(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, Backward]:
+        """See Layer."""
+        y = workspace.array("y", x.shape[:2])
+        np.mean(x, axis=(2, 3), out=y)
+
+        def backward(dy: Array, gradients: Views) -> Array:
+            dx = workspace.array("dx", x.shape)
+            dy /= x.shape[2] * x.shape[3]
+            np.copyto(dx, dy[:, :, None, None])
+            return dx
+
+        return y, backward

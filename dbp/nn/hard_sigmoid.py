@@ -1,0 +1,38 @@
+"""The hard sigmoid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.elementwise import Elementwise
+from dbp.nn.layer import Array, Backward, Views, Workspace
+
+
+@final
+@dataclass(frozen=True)
+class HardSigmoid(Elementwise):
+    """y = x / 6 + 1 / 2, cut to the range from 0 to 1.
+
+    Courbariaux, Bengio and David, "BinaryConnect", 2015, with PyTorch's slope.
+    """
+
+    def forward(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, Backward]:
+        """See Layer."""
+        y = workspace.array("y", x.shape)
+        np.multiply(x, 1 / 6, out=y)
+        y += 0.5
+        np.clip(y, 0, 1, out=y)
+
+        def backward(dy: Array, gradients: Views) -> Array:
+            inside = workspace.array("inside", x.shape, bool)
+            np.less(np.abs(x, out=workspace.array("size", x.shape)), 3, out=inside)
+            dy *= inside
+            dy *= 1 / 6
+            return dy
+
+        return y, backward

@@ -1,0 +1,28 @@
+"""The scaled exponential linear unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, final
+
+from dbp.nn.elementwise import Elementwise
+from dbp.nn.elu import exponential_linear
+from dbp.nn.layer import Array, Backward, Views, Workspace
+
+ALPHA: Final = 1.6732632423543772848170429916717
+SCALE: Final = 1.0507009873554804934193349852946
+
+
+@final
+@dataclass(frozen=True)
+class SELU(Elementwise):
+    """y = scale x where x > 0, else scale alpha (exp(x) - 1), with the paper's constants.
+
+    Klambauer, Unterthiner, Mayr and Hochreiter, "Self-Normalizing Neural Networks", 2017.
+    """
+
+    def forward(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, Backward]:
+        """See Layer."""
+        return exponential_linear(x, workspace, alpha=ALPHA, scale=SCALE)

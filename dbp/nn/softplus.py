@@ -1,0 +1,38 @@
+"""Softplus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.elementwise import Elementwise
+from dbp.nn.layer import Array, Backward, Views, Workspace
+
+
+@final
+@dataclass(frozen=True)
+class Softplus(Elementwise):
+    """y = log(1 + exp(x)), without overflow for any x.
+
+    Glorot, Bordes and Bengio, "Deep Sparse Rectifier Neural Networks", 2011.
+    """
+
+    def forward(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, Backward]:
+        """See Layer."""
+        y = workspace.array("y", x.shape)
+        np.logaddexp(x, 0, out=y)
+
+        def backward(dy: Array, gradients: Views) -> Array:
+            slope = workspace.array("slope", x.shape)
+            np.multiply(x, 0.5, out=slope)
+            np.tanh(slope, out=slope)
+            slope += 1
+            slope *= 0.5
+            dy *= slope
+            return dy
+
+        return y, backward

@@ -1,0 +1,116 @@
+"""Convolution and pooling against PyTorch and against their contract, in every geometry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dbp.nn.average_pool2d import AveragePool2D
+from dbp.nn.conv2d import Conv2D
+from dbp.nn.global_average_pool2d import GlobalAveragePool2D
+from dbp.nn.layer import Layer, Workspace
+from dbp.nn.max_pool2d import MaxPool2D
+from dbp.nn.mean_squared_error import MeanSquaredError
+from dbp.nn.model import Model
+from dbp.nn.parameters import Parameters
+from dbp.testing import check_layer
+
+CASES: list[tuple[Layer, torch.nn.Module]] = [
+    (Conv2D(filters=6), torch.nn.Conv2d(4, 6, 3)),
+    (Conv2D(filters=6, kernel=(1, 1), bias=False), torch.nn.Conv2d(4, 6, 1, bias=False)),
+    (
+        Conv2D(filters=6, kernel=(3, 2), stride=(2, 1), padding=(1, 2), dilation=(2, 3)),
+        torch.nn.Conv2d(4, 6, (3, 2), (2, 1), (1, 2), (2, 3)),
+    ),
+    (Conv2D(filters=6, padding=(1, 1), groups=2), torch.nn.Conv2d(4, 6, 3, 1, 1, 1, 2)),
+    (Conv2D(filters=8, groups=4, stride=(3, 3)), torch.nn.Conv2d(4, 8, 3, 3, groups=4)),
+    (MaxPool2D(), torch.nn.MaxPool2d(2)),
+    (
+        MaxPool2D(kernel=(3, 2), stride=(2, 1), padding=(1, 1)),
+        torch.nn.MaxPool2d((3, 2), (2, 1), (1, 1)),
+    ),
+    (AveragePool2D(), torch.nn.AvgPool2d(2)),
+    (
+        AveragePool2D(kernel=(3, 2), stride=(1, 3), padding=(1, 1)),
+        torch.nn.AvgPool2d((3, 2), (1, 3), (1, 1)),
+    ),
+    (
+        GlobalAveragePool2D(),
+        torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()),
+    ),
+]
+
+
+@pytest.mark.parametrize(("layer", "module"), CASES, ids=[repr(layer) for layer, _ in CASES])
+def test_a_layer_of_images_computes_what_torch_computes(
+    layer: Layer, module: torch.nn.Module
+) -> None:
+    rng = np.random.default_rng(1)
+    shapes = layer.parameter_shapes((4, 9, 8))
+    parameters = Parameters.zeros(shapes, np.float64)
+    parameters.vector[:] = rng.standard_normal(len(parameters))
+    gradients = Parameters.zeros(shapes, np.float64)
+    module = module.double()
+    module.load_state_dict({n: torch.tensor(v) for n, v in parameters.views.items()})
+    module.zero_grad()
+    x = rng.standard_normal((5, 4, 9, 8))
+    x_torch = torch.tensor(x, requires_grad=True)
+
+    y, backward = layer.forward(parameters.views, x, Workspace(np.float64))
+    y_torch: Any = module(x_torch)
+    np.testing.assert_allclose(y, y_torch.detach().numpy(), atol=1e-12)
+    assert y.shape[1:] == layer.output_shape((4, 9, 8))
+    dy = rng.standard_normal(y.shape)
+    dx = backward(dy.copy(), gradients.views)
+    y_torch.backward(torch.tensor(dy))
+
+    assert x_torch.grad is not None
+    assert dx is not None
+    np.testing.assert_allclose(dx, x_torch.grad, atol=1e-12)
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None
+        np.testing.assert_allclose(gradients[name], parameter.grad, atol=1e-11)
+
+
+@pytest.mark.parametrize("layer", [layer for layer, _ in CASES], ids=repr)
+def test_a_layer_of_images_keeps_the_contract_in_any_geometry(layer: Layer) -> None:
+    check_layer(layer, (4, 5, 7))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "words"),
+    [
+        (Conv2D(filters=2), (4,), r"needs samples of shape \(channels, height, width\)"),
+        (Conv2D(filters=2), (1, 2, 9), "a window of 3 elements does not fit into 2"),
+        (Conv2D(filters=2, dilation=(4, 1)), (1, 8, 9), "a window of 9 elements"),
+        (Conv2D(filters=4, groups=4), (6, 8, 8), r"groups: must divide channels \(6\)"),
+        (MaxPool2D(kernel=(4, 4)), (1, 3, 9), "does not fit"),
+        (GlobalAveragePool2D(), (5,), "needs samples of shape"),
+    ],
+)
+def test_a_geometry_that_cannot_be_is_refused(
+    layer: Layer, shape: tuple[int, ...], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        Model([layer], shape, dtype="float64", loss=MeanSquaredError())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kernel": (0, 1)}, "kernel: must be one or two whole numbers >= 1"),
+        ({"stride": (1, 2, 3)}, "stride: must be one or two"),
+        ({"padding": (-1, 0)}, "padding: must be one or two whole numbers >= 0"),
+    ],
+)
+def test_options_of_a_window_are_checked(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Conv2D(filters=2, **options)
+
+
+def test_padding_beyond_half_the_window_is_refused() -> None:
+    with pytest.raises(ValueError, match="padding: must be at most half the kernel"):
+        MaxPool2D(padding=(2, 0))
