@@ -20,9 +20,7 @@ class AveragePool2D(Layer):
     x: (batch, channels, height, width).
     """
 
-    kernel: int | tuple[int, ...] = option(
-        2, doc="height and width, or one number"
-    )
+    kernel: int | tuple[int, ...] = option(2, doc="height and width, or one number")
     stride: int | tuple[int, ...] | None = option(
         None, doc="elements between two windows; left out: the kernel's"
     )

@@ -25,9 +25,7 @@ class Conv2D(Layer):
     """
 
     filters: int = option(doc="number of output channels", minimum=1)
-    kernel: int | tuple[int, ...] = option(
-        3, doc="height and width, or one number"
-    )
+    kernel: int | tuple[int, ...] = option(3, doc="height and width, or one number")
     stride: int | tuple[int, ...] = option(1, doc="elements between two windows")
     padding: int | tuple[int, ...] = option(0, doc="zeros on each side")
     dilation: int | tuple[int, ...] = option(1, doc="elements between two taps")

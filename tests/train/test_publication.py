@@ -46,7 +46,7 @@ def test_the_metadata_says_what_a_reader_needs() -> None:
     assert metadata["dbp.job"] == "test"
     assert metadata["format"] == "pt"
     assert metadata["dbp.spec_digest"] == setup.resolved.digest
-    assert json.loads(metadata["dbp.model"])["loss"] ["kind"] == "softmax_cross_entropy"
+    assert json.loads(metadata["dbp.model"])["loss"]["kind"] == "softmax_cross_entropy"
     assert json.loads(metadata["dbp.input_shape"]) == [5]
     assert json.loads(metadata["dbp.scaling"]) == {"kind": "none"}
     assert manifest.metadata["dbp.step"] == "12"
