@@ -1,13 +1,15 @@
 """Scaling of inputs: fitted once on the training set, stored with the parameters.
 
-The fit reads the training set in blocks of a fixed size, in float64, so that its result
-depends on the data alone: not on memory, not on the number of ranks.
+The fit reads the training set in blocks of a fixed size, in float64, and merges what it
+finds in the order of the blocks, so that its result depends on the data alone: not on
+memory, not on the number of ranks that share the reading.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
 import numpy as np
@@ -16,10 +18,22 @@ import numpy.typing as npt
 from dbp.data.dataset import Array, Dataset, Shape
 from dbp.errors import InvalidData, InvalidFile
 
-ScalingKind = Literal["none", "unit", "standard"]
+ScalingKind = Literal["none", "unit", "standard", "min_max"]
 
 # Part of the result's definition: another number would change the last bits of a mean.
 _FIT_ROWS: Final = 256
+
+# Blocks that a rank reads between two gatherings; any number gives the same bits.
+_BLOCKS_AT_ONCE: Final = 4
+
+
+@dataclass(frozen=True)
+class Share:
+    """One rank's part of a fit. ``gather``: collective; an array, shape s -> (ranks, *s)."""
+
+    rank: int
+    ranks: int
+    gather: Callable[[Array], Array]
 
 
 @final
@@ -27,7 +41,7 @@ class Scaling:
     """``y = (x - mean) / scale`` on inputs; ``none`` leaves them as they are.
 
     ``unit`` has one scale for all inputs and no mean, ``standard`` has both for each
-    feature, in the shape of one input.
+    feature, in the shape of one input; so has ``min_max``, the lowest value and the range.
     """
 
     def __init__(
@@ -46,7 +60,7 @@ class Scaling:
     @property
     def input_shape(self) -> Shape | None:
         """The shape of one input that it fits; None if it fits any."""
-        return self.scale.shape if self.kind == "standard" else None
+        return self.scale.shape if self.kind in ("standard", "min_max") else None
 
     def apply(self, array: Array) -> None:
         """Scale inputs, shape (batch, *input_shape), floating, in place."""
@@ -97,6 +111,7 @@ class Scaling:
             "unit": mean is None and scale.shape == (),
             "standard": mean is not None and mean.shape == scale.shape and scale.ndim > 0,
         }
+        sound["min_max"] = sound["standard"]
         if not sound.get(str(self.kind), False):
             raise InvalidFile(f"dbp.scaling: the numbers do not belong to kind {self.kind!r}")
         numbers = [scale] if mean is None else [scale, mean]
@@ -111,66 +126,88 @@ class Scaling:
         return self._as[dtype]
 
 
-def fit(kind: ScalingKind, dataset: Dataset) -> Scaling:
+def fit(kind: ScalingKind, dataset: Dataset, *, share: Share | None = None) -> Scaling:
     """The scaling of this kind for a training set; raises InvalidData.
 
     ``unit`` divides by the largest value the source says an input can have (255 for bytes,
     16 for digits), else by the largest magnitude found. ``standard`` gives each feature
-    zero mean and unit variance; a constant feature becomes zero.
+    zero mean and unit variance, ``min_max`` takes it to 0 .. 1; a constant feature becomes
+    zero. With ``share`` each rank reads a part; all ranks get the same bits as one alone.
     """
     if kind == "none":
         return Scaling()
-    if kind == "unit":
-        largest = dataset.info.input_maximum or _largest(dataset)
-        return Scaling("unit", scale=largest or 1.0)
-    mean, deviation = _moments(dataset)
-    return Scaling("standard", mean=mean, scale=deviation)
-
-
-def _blocks(dataset: Dataset) -> Iterator[npt.NDArray[np.float64]]:
-    """The inputs in float64, ``_FIT_ROWS`` at a time; the same memory at each turn."""
-    info = dataset.info
-    buffer = np.empty((_FIT_ROWS, *info.input_shape), np.float64)
-    for start in range(0, info.samples, _FIT_ROWS):
-        block = buffer[: min(_FIT_ROWS, info.samples - start)]
-        dataset.take_inputs(np.arange(start, start + len(block)), block)
-        yield block
-
-
-def _largest(dataset: Dataset) -> float:
-    return max(float(np.abs(block).max()) for block in _blocks(dataset))
-
-
-def _moments(dataset: Dataset) -> tuple[Array, Array]:
-    """Mean and standard deviation of each feature, merged block by block.
-
-    Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample
-    variances, 1979. The lowest and highest value tell a constant feature, whose computed
-    variance need not be exactly zero.
-    """
-    shape = dataset.info.input_shape
-    mean, squares = np.zeros(shape), np.zeros(shape)
-    low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
-    count = 0
+    if kind == "unit" and dataset.info.input_maximum:
+        return Scaling("unit", scale=dataset.info.input_maximum)
     with np.errstate(over="ignore", invalid="ignore"):
-        for block in _blocks(dataset):
-            np.minimum(low, block.min(axis=0), out=low)
-            np.maximum(high, block.max(axis=0), out=high)
-            block_mean = block.mean(axis=0)
-            delta = block_mean - mean
-            total = count + len(block)
-            np.subtract(block, block_mean, out=block)
-            squares += np.square(block, out=block).sum(axis=0)
-            squares += delta * delta * (count * len(block) / total)
-            mean += delta * (len(block) / total)
-            count = total
-    deviation = np.sqrt(squares / count)
-    constant = low == high
-    mean[constant] = low[constant]
-    deviation[constant | (deviation == 0.0)] = 1.0
-    if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
+        found = _merge(dataset, share or Share(0, 1, lambda array: array[np.newaxis]))
+        if kind == "unit":
+            return Scaling("unit", scale=float(max(-found.low.min(), found.high.max())) or 1.0)
+        if kind == "standard":
+            mean, scale = found.mean, np.sqrt(found.squares / dataset.info.samples)
+            mean[found.low == found.high] = found.low[found.low == found.high]
+        else:
+            mean, scale = found.low, found.high - found.low
+    scale[(found.low == found.high) | (scale == 0.0)] = 1.0
+    if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
+        what = "variance" if kind == "standard" else "range"
         raise InvalidData(
-            "data.scale: the training inputs are too large for the variance of float64; "
+            f"data.scale: the training inputs are too large for the {what} of float64; "
             "divide them by a constant first"
         )
-    return mean, deviation
+    return Scaling(kind, mean=mean, scale=scale)
+
+
+@final
+class _Statistics:
+    """Mean, sum of squared deviations, lowest and highest value of each feature."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.count = 0
+        self.mean, self.squares = np.zeros(shape), np.zeros(shape)
+        self.low, self.high = np.full(shape, np.inf), np.full(shape, -np.inf)
+
+    def add(self, rows: int, block: Array) -> None:
+        """Merge a block's statistics, shape (4, *shape), of ``rows`` samples.
+
+        Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing
+        sample variances, 1979. The lowest and highest value tell a constant feature, whose
+        computed variance need not be exactly zero.
+        """
+        mean, squares, low, high = block
+        np.minimum(self.low, low, out=self.low)
+        np.maximum(self.high, high, out=self.high)
+        delta = mean - self.mean
+        total = self.count + rows
+        self.squares += squares
+        self.squares += delta * delta * (self.count * rows / total)
+        self.mean += delta * (rows / total)
+        self.count = total
+
+
+def _merge(dataset: Dataset, share: Share) -> _Statistics:
+    """All blocks' statistics, read by the ranks in turns, merged in the order of blocks."""
+    info = dataset.info
+    blocks = -(-info.samples // _FIT_ROWS)
+    found = _Statistics(info.input_shape)
+    buffer = np.empty((_FIT_ROWS, *info.input_shape), np.float64)
+    own = np.zeros((_BLOCKS_AT_ONCE, 4, *info.input_shape))
+    for turn in range(0, blocks, _BLOCKS_AT_ONCE * share.ranks):
+        first = turn + share.rank * _BLOCKS_AT_ONCE
+        for number in range(first, min(first + _BLOCKS_AT_ONCE, blocks)):
+            start = number * _FIT_ROWS
+            block = buffer[: min(_FIT_ROWS, info.samples - start)]
+            dataset.take_inputs(np.arange(start, start + len(block)), block)
+            _describe(block, own[number - first])
+        gathered = share.gather(own).reshape(-1, *own.shape[1:])
+        for number, statistics in enumerate(gathered[: blocks - turn], turn):
+            found.add(min(_FIT_ROWS, info.samples - number * _FIT_ROWS), statistics)
+    return found
+
+
+def _describe(block: Array, out: Array) -> None:
+    """Write mean, squares, lowest and highest of a block, which is used up, into ``out``."""
+    out[2] = block.min(axis=0)
+    out[3] = block.max(axis=0)
+    out[0] = block.mean(axis=0)
+    np.subtract(block, out[0], out=block)
+    out[1] = np.square(block, out=block).sum(axis=0)

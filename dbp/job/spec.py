@@ -46,10 +46,11 @@ class DataSpec:
     test: Component | None = option(
         None, doc="test set, evaluated once, after training", group="readers"
     )
-    scale: Literal["none", "unit", "standard"] = option(
+    scale: Literal["none", "unit", "standard", "min_max"] = option(
         "none",
         doc="none; unit: divide by 255 for bytes (16 for digits), else by the largest "
-        "magnitude among the training inputs; standard: zero mean, unit variance per feature",
+        "magnitude among the training inputs; standard: zero mean, unit variance per feature; "
+        "min_max: 0 to 1 per feature",
     )
 
 

@@ -15,7 +15,7 @@ from dbp.data.sampler import order
 from dbp.errors import InvalidData
 
 
-@pytest.mark.parametrize("kind", ["none", "unit", "standard"])
+@pytest.mark.parametrize("kind", ["none", "unit", "standard", "min_max"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("source", ["u1", "<i4", "<f4", "<f8"])
 def test_a_batch_is_the_rows_asked_for_scaled(kind: str, dtype: str, source: str) -> None:

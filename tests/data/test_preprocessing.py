@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from dbp.data import rows
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset
 from dbp.data.digits import Digits
-from dbp.data.preprocessing import Scaling, fit
+from dbp.data.preprocessing import Scaling, ScalingKind, Share, fit
 from dbp.errors import InvalidData, InvalidFile
 
 
@@ -136,7 +137,7 @@ def test_wide_inputs_are_scaled_before_they_are_rounded() -> None:
     np.testing.assert_array_equal(out, [[-1], [1]])
 
 
-@pytest.mark.parametrize("kind", ["none", "unit", "standard"])
+@pytest.mark.parametrize("kind", ["none", "unit", "standard", "min_max"])
 @pytest.mark.parametrize("dtype", ["u1", "<f4", "<f8"])
 def test_a_row_is_scaled_to_the_same_bits_alone_and_in_a_batch(kind: str, dtype: str) -> None:
     x = (np.abs(random_inputs(100)) % 200).astype(dtype)
@@ -208,3 +209,66 @@ def test_a_damaged_text_is_refused(text: str) -> None:
 
 def test_the_text_is_plain_json() -> None:
     assert json.loads(Scaling("unit", scale=255).to_json()) == {"kind": "unit", "scale": 255.0}
+
+
+def test_min_max_takes_each_feature_to_0_and_1_and_a_constant_one_to_0() -> None:
+    x = random_inputs()
+    x[:, 1, 1] = 0.1
+
+    scaling = fit("min_max", dataset(x))
+    again = Scaling.from_json(scaling.to_json())
+    again.apply(x)
+
+    assert again.kind == "min_max"
+    assert again.input_shape == (3, 2)
+    np.testing.assert_array_equal(x.min(axis=0), 0.0)
+    np.testing.assert_array_equal(x.max(axis=0), [[1, 1], [1, 0], [1, 1]])
+
+
+def test_a_range_beyond_float64_is_refused() -> None:
+    with pytest.raises(InvalidData, match=r"data\.scale: .*too large for the range"):
+        fit("min_max", dataset(np.array([[1.7e308], [-1.7e308]])))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"kind":"min_max","scale":[1]}', '{"kind":"min_max","scale":[0],"mean":[1]}'],
+)
+def test_a_damaged_min_max_is_refused(text: str) -> None:
+    with pytest.raises(InvalidFile, match=r"^dbp\.scaling: "):
+        Scaling.from_json(text)
+
+
+def fit_together(kind: ScalingKind, data: Dataset, ranks: int) -> list[str]:
+    """What each of several threads, taken for ranks, finds."""
+    sent: list[np.ndarray] = [np.empty(0)] * ranks
+    barrier = threading.Barrier(ranks, timeout=30)
+    found = [""] * ranks
+
+    def run(rank: int) -> None:
+        def gather(array: np.ndarray) -> np.ndarray:
+            sent[rank] = array.copy()
+            barrier.wait()
+            everything = np.stack(sent)
+            barrier.wait()
+            return everything
+
+        found[rank] = fit(kind, data, share=Share(rank, ranks, gather)).to_json()
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(ranks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+@pytest.mark.parametrize("samples", [1, 700, 1024, 5000])
+@pytest.mark.parametrize("kind", ["unit", "standard", "min_max"])
+def test_ranks_that_share_the_reading_find_the_same_bits(
+    kind: ScalingKind, samples: int, ranks: int
+) -> None:
+    data = dataset(random_inputs(samples))
+
+    assert fit_together(kind, data, ranks) == [fit(kind, data).to_json()] * ranks
