@@ -59,7 +59,7 @@ def answers(model: SavedModel, inputs: Array, *, proba: bool) -> Array:
         return model.predict(inputs)
     if proba:
         return model.probabilities(inputs)
-    classes = model.predict(inputs).argmax(axis=1)
+    classes = model.model.loss.classes(model.predict(inputs))
     named: Array = np.array(model.class_names)[classes] if model.class_names else classes
     return named
 

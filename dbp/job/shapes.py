@@ -98,9 +98,10 @@ def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:
             f"but a target of the training set has shape {data.target_shape}"
         )
         raise _violation(last, message)
-    if wanted == "class" and data.classes is not None and data.classes > math.prod(output):
+    told_apart = resolved.loss.class_count(output) if wanted == "class" else 0
+    if wanted == "class" and data.classes is not None and data.classes > told_apart:
         message = (
-            f"output of the model has {math.prod(output)} values, "
+            f"output of the model tells {told_apart} classes apart, "
             f"but the training set has {data.classes} classes"
         )
         raise _violation(last, message)

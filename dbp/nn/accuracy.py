@@ -1,4 +1,4 @@
-"""The share of samples whose largest output is their class."""
+"""The share of samples whose predicted class is theirs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import final
 
 import numpy as np
 
+from dbp.nn.classes import classes_of
 from dbp.nn.layer import Array, Shape
 from dbp.nn.metric import Metric
 
@@ -14,7 +15,10 @@ from dbp.nn.metric import Metric
 @final
 @dataclass(frozen=True)
 class Accuracy(Metric):
-    """Weight of the samples classified rightly, divided by the weight of all."""
+    """Weight of the samples classified rightly, divided by the weight of all.
+
+    The class is that of the largest output; a single output means class 1 where above 0.
+    """
 
     def target_kind(self) -> str:
         """One integer per sample."""
@@ -27,10 +31,10 @@ class Accuracy(Metric):
     def accumulate(
         self, prediction: Array, target: Array, weight: Array | None, sums: Array
     ) -> None:
-        """See Metric; prediction: (batch, classes), target: (batch,) integers."""
+        """See Metric; prediction: (batch, outputs), target: (batch,) integers."""
         if len(prediction) == 0:
             return
-        right = prediction.argmax(axis=1) == target
+        right = classes_of(prediction) == target
         if weight is None:
             sums += (np.count_nonzero(right), len(target))
         else:

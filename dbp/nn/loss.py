@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from dbp.nn.classes import class_count, classes_of
 from dbp.nn.layer import Array, Shape, Workspace
 
 
@@ -26,6 +27,14 @@ class Loss(ABC):
     def default_metrics(self) -> tuple[str, ...]:
         """Kinds of the metrics that fit this loss."""
 
+    def class_count(self, output_shape: Shape) -> int:
+        """How many classes the model's output tells apart, where targets are classes."""
+        return class_count(output_shape)
+
+    def classes(self, prediction: Array) -> Array:
+        """The predicted classes, shape (batch,), where targets are classes."""
+        return classes_of(prediction)
+
     def sample_weights(self, target: Array, weight: Array | None) -> Array | None:
         """The samples' effective weights, shape (batch,), by whose sum the step divides.
 
@@ -46,8 +55,8 @@ class Loss(ABC):
         """Return the weighted sum of the losses and its gradient by ``prediction``.
 
         ``prediction``: (batch, *output_shape); ``target``: (batch,) integers or like the
-        prediction; ``weight``: (batch,), None meaning all ones. The gradient lies in the
-        workspace; without ``with_gradient`` it is None.
+        prediction; ``weight``: (batch,), those of ``sample_weights``, None meaning all ones.
+        The gradient lies in the workspace; without ``with_gradient`` it is None.
         """
 
     @abstractmethod

@@ -9,31 +9,74 @@ import numpy as np
 
 from dbp.nn.layer import Array, Shape, Workspace
 from dbp.nn.loss import Loss
+from dbp.registry import option
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """What smoothing adds: q_c = share * weights_c; ``mass`` is the sum of all of q.
+
+    weights: (classes,); share, mass: (batch,).
+    """
+
+    weights: Array
+    share: Array
+    mass: Array
 
 
 @final
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy(Loss):
-    """-log softmax(z)_t of the logits z, t the class; gradient softmax(z) - onehot(t).
+    """-sum_c q_c log softmax(z)_c of the logits z; q is 1 at the class t, else 0.
 
-    Stable for any logits: the row's largest is subtracted first, which changes nothing.
+    With smoothing e over C classes of weights w, q_c = (1 - e) [c = t] + e w_c / (C w_t), and
+    a sample weighs w_t times its own weight: the mean is what ``torch.nn.CrossEntropyLoss``
+    computes (Szegedy et al. 2016, arXiv:1512.00567, section 7). Stable for any logits: the
+    row's largest is subtracted first, which changes nothing.
     """
+
+    class_weights: tuple[float, ...] | None = option(
+        None, doc="a weight for each class, in order of the classes", minimum=0
+    )
+    label_smoothing: float = option(
+        0.0, doc="share of the target spread over all classes", minimum=0, below=1
+    )
+
+    def __post_init__(self) -> None:
+        if self.class_weights is None:
+            return
+        if not any(self.class_weights):
+            raise ValueError("class_weights: must not all be 0")
+        if self.label_smoothing and not all(self.class_weights):
+            raise ValueError("class_weights: must all be > 0 with label_smoothing, got a 0")
 
     def target_kind(self) -> str:
         """One integer per sample."""
         return "class"
 
     def check_output(self, output_shape: Shape) -> None:
-        """One logit a class, two classes at least."""
+        """One logit a class, two classes at least; as many class weights, if any."""
         if len(output_shape) != 1 or output_shape[0] < 2:
             raise ValueError(
                 f"softmax_cross_entropy needs an output of shape (classes,) with at least "
                 f"2 classes, got {output_shape}"
             )
+        if self.class_weights is not None and len(self.class_weights) != output_shape[0]:
+            raise ValueError(
+                f"softmax_cross_entropy has {len(self.class_weights)} class_weights, but the "
+                f"output has {output_shape[0]} classes"
+            )
 
     def default_metrics(self) -> tuple[str, ...]:
         """Accuracy."""
         return ("accuracy",)
+
+    def sample_weights(self, target: Array, weight: Array | None) -> Array | None:
+        """The samples' weights times those of their classes."""
+        if self.class_weights is None:
+            return weight
+        own: Array = np.array(self.class_weights)[target]
+        return own if weight is None else own * weight
 
     def evaluate(
         self,
@@ -49,18 +92,38 @@ class SoftmaxCrossEntropy(Loss):
         p = workspace.array("gradient", prediction.shape)
         largest = prediction.max(axis=1, keepdims=True, initial=-np.inf)
         np.subtract(prediction, largest, out=p)
-        shifted = p[rows, target]
+        spread = self._spread(target, prediction)
+        kept = 1 - self.label_smoothing
+        aimed = p[rows, target]
+        if spread is not None:
+            aimed = kept * aimed + spread.share * (p @ spread.weights)
         np.exp(p, out=p)
         total = p.sum(axis=1, keepdims=True)
-        losses = np.log(total[:, 0]) - shifted
+        losses = np.log(total[:, 0])
+        if spread is not None:
+            losses *= spread.mass
+        losses -= aimed
         loss = float(losses.sum() if weight is None else losses @ weight)
         if not with_gradient:
             return loss, None
         p /= total
-        p[rows, target] -= 1
+        if spread is not None:
+            p *= spread.mass[:, None]
+            q = workspace.array("spread", prediction.shape)
+            p -= np.multiply(spread.share[:, None], spread.weights, out=q)
+        p[rows, target] -= kept
         if weight is not None:
             p *= weight[:, None]
         return loss, p
+
+    def _spread(self, target: Array, prediction: Array) -> _Spread | None:
+        """How targets are smoothed, if they are."""
+        if not self.label_smoothing:
+            return None
+        classes = prediction.shape[1]
+        weights = np.array(self.class_weights or (1.0,) * classes, prediction.dtype)
+        share = self.label_smoothing / classes / weights[target]
+        return _Spread(weights, share, (1 - self.label_smoothing) + share * weights.sum())
 
     def activate(self, prediction: Array) -> Array:
         """Probabilities: each row is not negative and sums to 1."""

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from dbp.nn.classes import class_count
 from dbp.nn.layer import Array, Shape, Workspace
 
 BATCH: Final = 5
@@ -26,7 +27,7 @@ def draw_targets(kind: str, output_shape: Shape, rng: np.random.Generator) -> Ar
     """BATCH targets of a kind: classes, or values in (0.1, 0.9)."""
     require(kind in ("class", "values"), f"target_kind must be class or values, got {kind!r}")
     if kind == "class":
-        return rng.integers(0, output_shape[-1], BATCH)
+        return rng.integers(0, class_count(output_shape), BATCH)
     return rng.uniform(0.1, 0.9, (BATCH, *output_shape))
 
 

@@ -36,6 +36,7 @@ def check_loss(loss: Loss, output_shape: Shape) -> None:
         require(kind in kinds("metrics"), f"the default metric {kind!r} is not installed")
     for weight in (None, np.array([0.5, 2.0, 0.0, 1.0, 3.0])):
         _check_loss_sums(loss, prediction, target, weight)
+    _check_sample_weights(loss, target)
     ones = np.ones(BATCH)
     plain, _ = loss.evaluate(prediction, target, None, training_workspace(np.float64))
     unit, _ = loss.evaluate(prediction, target, ones, training_workspace(np.float64))
@@ -49,6 +50,17 @@ def check_loss(loss: Loss, output_shape: Shape) -> None:
         gradient is not None and gradient.dtype == np.float32,
         "the gradient by a float32 output must be float32",
     )
+
+
+def _check_sample_weights(loss: Loss, target: Array) -> None:
+    """A sample's effective weight is its own, times what its target alone decides."""
+    factors = loss.sample_weights(target, None)
+    given = np.array([0.5, 2.0, 0.0, 1.0, 3.0])
+    found = loss.sample_weights(target, given)
+    require(found is not None, "sample_weights of given weights must not be None")
+    expected = given if factors is None else factors * given
+    require_close(np.asarray(found), expected, "the samples' effective weight", ROUNDING)
+    require_shape(np.asarray(found), (BATCH,), "sample_weights' answer")
 
 
 def _check_loss_sums(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from dbp.data.classes import align_classes, check_targets
@@ -71,7 +70,7 @@ def build(resolved: ResolvedSpec, workers: int = 1) -> Setup:
     ):
         if dataset is not None and dataset.info.target_kind == "class":
             with naming(path):
-                check_targets(dataset, math.prod(model.output_shape))
+                check_targets(dataset, model.loss.class_count(model.output_shape))
     with naming("data.train"):
         scaling = fit(spec.data.scale, train)
     return Setup(

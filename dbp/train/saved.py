@@ -126,7 +126,7 @@ class SavedModel:
             )
         if wanted == "class":
             dataset = align_classes(dataset, self.class_names)
-            check_targets(dataset, outputs)
+            check_targets(dataset, self.model.loss.class_count(self.model.output_shape))
         rows = RowReader(dataset, self.model, self.scaling, capacity=BLOCK_ROWS)
         evaluator = Evaluator(
             self.model, rows, SoloCommunicator(), metric_kinds=self.metric_kinds

@@ -137,4 +137,4 @@ def test_an_unknown_kind_lists_what_is_installed_plug_ins_too() -> None:
 
     message = violations[0].message
     assert "did you mean 'window'? installed layers: " in message
-    assert ", broken, dense, " in message
+    assert ", broken, conv2d, dense, " in message

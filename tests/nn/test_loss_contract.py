@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dbp.nn.hinge import Hinge
 from dbp.nn.layer import Workspace
 from dbp.nn.softmax_cross_entropy import SoftmaxCrossEntropy
 from dbp.registry import component_class, kinds
@@ -17,13 +18,55 @@ REQUIRED: dict[str, dict[str, Any]] = {}
 # An output that each loss refuses.
 REFUSED: dict[str, list[tuple[int, ...]]] = {
     "softmax_cross_entropy": [(1,), (), (3, 2)],
+    "binary_cross_entropy": [(2,), ()],
+    "hinge": [(0,), (2, 3)],
+    "huber": [(0,)],
+    "mean_absolute_error": [(0,)],
     "mean_squared_error": [(0,)],
+    "poisson": [(0,)],
+    "sigmoid_cross_entropy": [(0,)],
 }
+
+SINGLE = {"binary_cross_entropy"}  # takes one output only
 
 
 @pytest.mark.parametrize("kind", kinds("losses"))
 def test_every_loss_keeps_the_contract(kind: str) -> None:
-    check_loss(component_class("losses", kind)(**REQUIRED.get(kind, {})), (3,))
+    check_loss(
+        component_class("losses", kind)(**REQUIRED.get(kind, {})),
+        (1,) if kind in SINGLE else (3,),
+    )
+
+
+@pytest.mark.parametrize("kind", ["huber", "mean_absolute_error", "poisson"])
+@pytest.mark.parametrize("output_shape", [(1,), (2, 3)])
+def test_losses_of_values_take_any_shape(kind: str, output_shape: tuple[int, ...]) -> None:
+    check_loss(component_class("losses", kind)(), output_shape)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        SoftmaxCrossEntropy(class_weights=(0.5, 2.0, 3.0)),
+        SoftmaxCrossEntropy(label_smoothing=0.2),
+        SoftmaxCrossEntropy(class_weights=(0.5, 2.0, 3.0), label_smoothing=0.2),
+    ],
+)
+def test_weighted_and_smoothed_classes_keep_the_contract(loss: SoftmaxCrossEntropy) -> None:
+    check_loss(loss, (3,))
+
+
+def test_hinge_of_a_single_output_keeps_the_contract() -> None:
+    check_loss(Hinge(), (1,))
+
+
+def test_class_weights_must_be_as_many_as_classes_and_not_all_zero() -> None:
+    with pytest.raises(ValueError, match="2 class_weights, but the output has 3 classes"):
+        SoftmaxCrossEntropy(class_weights=(1.0, 2.0)).check_output((3,))
+    with pytest.raises(ValueError, match="class_weights: must not all be 0"):
+        SoftmaxCrossEntropy(class_weights=(0.0, 0.0))
+    with pytest.raises(ValueError, match="class_weights: must all be > 0"):
+        SoftmaxCrossEntropy(class_weights=(0.0, 1.0), label_smoothing=0.1)
 
 
 @pytest.mark.parametrize("output_shape", [(1,), (2, 3)])

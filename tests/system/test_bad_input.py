@@ -119,7 +119,7 @@ FIELDS = [
     Case("NUL in a text", '"digits"\nseed', '"a\\u0000"\nseed', "name: must be text without NUL", 1),
     Case("a huge model", "units = 32", "units = 1_000_000_000", "model.layers[0]: dense: the model has 65,000,000,000 parameters up to here; at most 2,147,483,648 allowed", 8),
     Case("a model beyond all numbers", "units = 32", "units = 9223372036854775807", "model.layers[0]: dense: the model has 599,519,182,395,560,427,455 parameters", 8),
-    Case("fewer outputs than classes", "units = 10 ", "units = 9 ", "model.layers[1]: output of the model has 9 values, but the training set has 10 classes", 9),
+    Case("fewer outputs than classes", "units = 10 ", "units = 9 ", "model.layers[1]: output of the model tells 9 classes apart, but the training set has 10 classes", 9),
     Case("no vector for the loss", BASE[BASE.index("layers = [") : BASE.index("loss =")], 'layers = ["relu"]\n', "model.layers[0]: output of the model: softmax_cross_entropy needs an output of shape (classes,)", 7, "got (8, 8)"),
     Case("mean squared error of classes", '"softmax_cross_entropy"', '"mean_squared_error"', "model.loss: mean_squared_error learns from values (floats), but the targets of the training set are class labels", 11),
 ]  # fmt: skip

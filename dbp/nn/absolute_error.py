@@ -1,0 +1,56 @@
+"""The absolute error, a loss that large errors do not dominate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.layer import Array, Shape, Workspace
+from dbp.nn.loss import Loss
+from dbp.nn.rowwise import check_not_empty, sum_of_rows, weigh
+
+
+@final
+@dataclass(frozen=True)
+class AbsoluteError(Loss):
+    """|y - t|, the mean over a sample's output features, the sum over samples.
+
+    Divided by the number of samples it is what ``torch.nn.L1Loss`` computes; where y = t the
+    gradient is 0.
+    """
+
+    def target_kind(self) -> str:
+        """Values, shaped like the output."""
+        return "values"
+
+    def check_output(self, output_shape: Shape) -> None:
+        """Any output that is not empty."""
+        check_not_empty("mean_absolute_error", output_shape)
+
+    def default_metrics(self) -> tuple[str, ...]:
+        """The mean absolute error."""
+        return ("mean_absolute_error",)
+
+    def evaluate(
+        self,
+        prediction: Array,
+        target: Array,
+        weight: Array | None,
+        workspace: Workspace,
+        *,
+        with_gradient: bool = True,
+    ) -> tuple[float, Array | None]:
+        """See Loss; target: (batch, *output_shape), or (batch,) for one output."""
+        error = workspace.array("error", prediction.shape)
+        np.subtract(prediction, target.reshape(prediction.shape), out=error)
+        size = workspace.array("size", prediction.shape)
+        loss = sum_of_rows(np.abs(error, out=size), weight)
+        if not with_gradient:
+            return loss, None
+        return loss, weigh(np.sign(error, out=error), weight)
+
+    def activate(self, prediction: Array) -> Array:
+        """The values as they are."""
+        return prediction

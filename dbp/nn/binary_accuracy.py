@@ -1,0 +1,50 @@
+"""The share of labels that are right, where a sample may have several."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+from dbp.nn.classes import share
+from dbp.nn.layer import Array, Shape
+from dbp.nn.metric import Metric
+
+
+@final
+@dataclass(frozen=True)
+class BinaryAccuracy(Metric):
+    """The share of a sample's labels told rightly, the mean over samples.
+
+    An output above 0 says that the label is there, a target above 0.5 that it should be.
+    """
+
+    def target_kind(self) -> str:
+        """Values, shaped like the output."""
+        return "values"
+
+    def size(self, output_shape: Shape) -> int:
+        """Two sums: right, all."""
+        return 2
+
+    def accumulate(
+        self, prediction: Array, target: Array, weight: Array | None, sums: Array
+    ) -> None:
+        """See Metric; prediction: logits."""
+        if len(prediction) == 0:
+            return
+        right = (prediction > 0) == (target.reshape(prediction.shape) > 0.5)
+        labels = math.prod(prediction.shape[1:])
+        counts = right.reshape(len(right), labels).sum(axis=1)
+        if weight is None:
+            sums += (counts.sum() / labels, len(counts))
+        else:
+            sums += (counts @ weight / labels, weight.sum())
+
+    def value(self, sums: Array) -> float:
+        """The share, between 0 and 1; NaN where no sample was seen."""
+        return share(sums[0], sums[1])
+
+    def higher_is_better(self) -> bool:
+        """Yes."""
+        return True

@@ -1,0 +1,66 @@
+"""Sigmoid and cross-entropy of a single output: the loss of two classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.layer import Array, Shape, Workspace
+from dbp.nn.logistic import cross_entropy_terms, stable_sigmoid
+from dbp.nn.loss import Loss
+from dbp.nn.rowwise import sum_of_rows, weigh
+
+
+@final
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Loss):
+    """-log s(z) for class 1, -log s(-z) for class 0, s the sigmoid of the single logit z.
+
+    Divided by the number of samples it is what ``torch.nn.BCEWithLogitsLoss`` computes for
+    the classes as targets 0 and 1. Stable for any logit.
+    """
+
+    def target_kind(self) -> str:
+        """One integer per sample."""
+        return "class"
+
+    def check_output(self, output_shape: Shape) -> None:
+        """A single logit."""
+        if output_shape != (1,):
+            raise ValueError(
+                f"binary_cross_entropy needs an output of shape (1,), got {output_shape}"
+            )
+
+    def default_metrics(self) -> tuple[str, ...]:
+        """Accuracy."""
+        return ("accuracy",)
+
+    def evaluate(
+        self,
+        prediction: Array,
+        target: Array,
+        weight: Array | None,
+        workspace: Workspace,
+        *,
+        with_gradient: bool = True,
+    ) -> tuple[float, Array | None]:
+        """See Loss; prediction: (batch, 1) logits, target: (batch,), 0 or 1."""
+        t = workspace.array("target", prediction.shape)
+        t[:, 0] = target
+        gradient = workspace.array("gradient", prediction.shape)
+        terms = workspace.array("terms", prediction.shape)
+        cross_entropy_terms(prediction, t, terms)
+        loss = sum_of_rows(terms, weight)
+        if not with_gradient:
+            return loss, None
+        stable_sigmoid(prediction, gradient)
+        gradient -= t
+        return loss, weigh(gradient, weight)
+
+    def activate(self, prediction: Array) -> Array:
+        """The probability of class 1, shape (batch, 1)."""
+        p: Array = np.empty_like(prediction)
+        stable_sigmoid(prediction, p)
+        return p

@@ -1,0 +1,77 @@
+"""The hinge loss: the loss of classes to be kept apart by a margin."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.layer import Array, Shape, Workspace
+from dbp.nn.loss import Loss
+
+
+@final
+@dataclass(frozen=True)
+class Hinge(Loss):
+    """max(0, 1 - s y) of a single output y, s = -1 for class 0 and +1 for class 1.
+
+    Of several outputs y, the sum over the classes c other than the sample's class t of
+    max(0, 1 - y_t + y_c) (Weston and Watkins 1999): the mean over samples is that of
+    ``torch.nn.MultiMarginLoss`` times the number of classes, by which PyTorch divides.
+    """
+
+    def target_kind(self) -> str:
+        """One integer per sample."""
+        return "class"
+
+    def check_output(self, output_shape: Shape) -> None:
+        """A single output, or one output a class."""
+        if len(output_shape) != 1 or math.prod(output_shape) < 1:
+            raise ValueError(
+                f"hinge needs an output of shape (1,) or (classes,), got {output_shape}"
+            )
+
+    def default_metrics(self) -> tuple[str, ...]:
+        """Accuracy."""
+        return ("accuracy",)
+
+    def evaluate(
+        self,
+        prediction: Array,
+        target: Array,
+        weight: Array | None,
+        workspace: Workspace,
+        *,
+        with_gradient: bool = True,
+    ) -> tuple[float, Array | None]:
+        """See Loss; prediction: (batch, outputs), target: (batch,) integers."""
+        rows = np.arange(len(prediction))
+        margin = workspace.array("margin", prediction.shape)
+        single = prediction.shape[1] == 1
+        if single:
+            sign = np.where(target == 1, 1, -1).astype(prediction.dtype)[:, None]
+            np.multiply(prediction, -sign, out=margin)
+        else:
+            np.subtract(prediction, prediction[rows, target][:, None], out=margin)
+        margin += 1
+        np.maximum(margin, 0, out=margin)
+        if not single:
+            margin[rows, target] = 0
+        losses = margin.sum(axis=1)
+        loss = float(losses.sum() if weight is None else losses @ weight)
+        if not with_gradient:
+            return loss, None
+        np.sign(margin, out=margin)
+        if single:
+            margin *= -sign
+        else:
+            margin[rows, target] = -margin.sum(axis=1)
+        if weight is not None:
+            margin *= weight[:, None]
+        return loss, margin
+
+    def activate(self, prediction: Array) -> Array:
+        """The scores as they are: they are no probabilities."""
+        return prediction

@@ -1,0 +1,68 @@
+"""The Huber loss: squared for small errors, absolute for large ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.layer import Array, Shape, Workspace
+from dbp.nn.loss import Loss
+from dbp.nn.rowwise import check_not_empty, sum_of_rows, weigh
+from dbp.registry import option
+
+
+@final
+@dataclass(frozen=True)
+class Huber(Loss):
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with the error d = y - t.
+
+    The mean over a sample's output features, the sum over samples; divided by the number of
+    samples it is what ``torch.nn.HuberLoss`` computes (Huber 1964, "Robust Estimation of a
+    Location Parameter").
+    """
+
+    delta: float = option(
+        1.0, doc="size of an error from which on the loss grows linearly", above=0
+    )
+
+    def target_kind(self) -> str:
+        """Values, shaped like the output."""
+        return "values"
+
+    def check_output(self, output_shape: Shape) -> None:
+        """Any output that is not empty."""
+        check_not_empty("huber", output_shape)
+
+    def default_metrics(self) -> tuple[str, ...]:
+        """The mean absolute error, which has the target's unit."""
+        return ("mean_absolute_error",)
+
+    def evaluate(
+        self,
+        prediction: Array,
+        target: Array,
+        weight: Array | None,
+        workspace: Workspace,
+        *,
+        with_gradient: bool = True,
+    ) -> tuple[float, Array | None]:
+        """See Loss; target: (batch, *output_shape), or (batch,) for one output."""
+        error = workspace.array("error", prediction.shape)
+        np.subtract(prediction, target.reshape(prediction.shape), out=error)
+        slope = workspace.array("slope", prediction.shape)
+        np.clip(error, -self.delta, self.delta, out=slope)
+        # Both cases in one: with the slope s = clip(d), the loss is s (d - s / 2).
+        terms = workspace.array("terms", prediction.shape)
+        np.multiply(slope, -0.5, out=terms)
+        terms += error
+        terms *= slope
+        loss = sum_of_rows(terms, weight)
+        if not with_gradient:
+            return loss, None
+        return loss, weigh(slope, weight)
+
+    def activate(self, prediction: Array) -> Array:
+        """The values as they are."""
+        return prediction

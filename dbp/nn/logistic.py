@@ -1,0 +1,25 @@
+"""The logistic function of logits of any size, without overflow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dbp.nn.layer import Array
+
+
+def stable_sigmoid(z: Array, out: Array) -> None:
+    """1 / (1 + exp(-z)) into ``out``, as (1 + tanh(z / 2)) / 2; the shape of ``z``."""
+    np.multiply(z, 0.5, out=out)
+    np.tanh(out, out=out)
+    out += 1
+    out *= 0.5
+
+
+def cross_entropy_terms(z: Array, target: Array, out: Array) -> None:
+    """max(z, 0) - z target + log(1 + exp(-|z|)) into ``out``; all of one shape."""
+    np.abs(z, out=out)
+    np.negative(out, out=out)
+    np.exp(out, out=out)
+    np.log1p(out, out=out)
+    out += np.maximum(z, 0)
+    out -= z * target

@@ -1,0 +1,61 @@
+"""The loss of counts; the output is the logarithm of a Poisson distribution's rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.layer import Array, Shape, Workspace
+from dbp.nn.loss import Loss
+from dbp.nn.rowwise import check_not_empty, sum_of_rows, weigh
+
+
+@final
+@dataclass(frozen=True)
+class Poisson(Loss):
+    """exp(y) - t y, the mean over a sample's output features, the sum over samples.
+
+    The negative log-likelihood of the count t at the rate exp(y), but for log(t!), which no
+    parameter changes; as ``torch.nn.PoissonNLLLoss(log_input=True, full=False)``.
+    """
+
+    def target_kind(self) -> str:
+        """Values, shaped like the output."""
+        return "values"
+
+    def check_output(self, output_shape: Shape) -> None:
+        """Any output that is not empty."""
+        check_not_empty("poisson", output_shape)
+
+    def default_metrics(self) -> tuple[str, ...]:
+        """None: outputs are logarithms, which metrics of values would take as values."""
+        return ()
+
+    def evaluate(
+        self,
+        prediction: Array,
+        target: Array,
+        weight: Array | None,
+        workspace: Workspace,
+        *,
+        with_gradient: bool = True,
+    ) -> tuple[float, Array | None]:
+        """See Loss; target: (batch, *output_shape), or (batch,) for one output."""
+        t = target.reshape(prediction.shape)
+        rate = workspace.array("rate", prediction.shape)
+        terms = workspace.array("terms", prediction.shape)
+        np.exp(prediction, out=rate)
+        np.multiply(prediction, t, out=terms)
+        np.subtract(rate, terms, out=terms)
+        loss = sum_of_rows(terms, weight)
+        if not with_gradient:
+            return loss, None
+        rate -= t
+        return loss, weigh(rate, weight)
+
+    def activate(self, prediction: Array) -> Array:
+        """The rates, exp of the outputs."""
+        rate: Array = np.exp(prediction)
+        return rate

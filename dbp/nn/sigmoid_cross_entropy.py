@@ -1,0 +1,63 @@
+"""Sigmoid and cross-entropy in one: the loss of labels that do not exclude each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.nn.layer import Array, Shape, Workspace
+from dbp.nn.logistic import cross_entropy_terms, stable_sigmoid
+from dbp.nn.loss import Loss
+from dbp.nn.rowwise import check_not_empty, sum_of_rows, weigh
+
+
+@final
+@dataclass(frozen=True)
+class SigmoidCrossEntropy(Loss):
+    """-t log s(z) - (1 - t) log(1 - s(z)), s the sigmoid, of logits z and targets t in [0, 1].
+
+    The mean over a sample's outputs, the sum over samples; divided by the number of samples
+    it is what ``torch.nn.BCEWithLogitsLoss`` computes. Stable for any logits, in the form
+    max(z, 0) - z t + log(1 + exp(-|z|)).
+    """
+
+    def target_kind(self) -> str:
+        """Values, shaped like the output."""
+        return "values"
+
+    def check_output(self, output_shape: Shape) -> None:
+        """Any output that is not empty."""
+        check_not_empty("sigmoid_cross_entropy", output_shape)
+
+    def default_metrics(self) -> tuple[str, ...]:
+        """The share of labels that are right."""
+        return ("binary_accuracy",)
+
+    def evaluate(
+        self,
+        prediction: Array,
+        target: Array,
+        weight: Array | None,
+        workspace: Workspace,
+        *,
+        with_gradient: bool = True,
+    ) -> tuple[float, Array | None]:
+        """See Loss; target: (batch, *output_shape), or (batch,) for one output."""
+        t = target.reshape(prediction.shape)
+        gradient = workspace.array("gradient", prediction.shape)
+        terms = workspace.array("terms", prediction.shape)
+        cross_entropy_terms(prediction, t, terms)
+        loss = sum_of_rows(terms, weight)
+        if not with_gradient:
+            return loss, None
+        stable_sigmoid(prediction, gradient)
+        gradient -= t
+        return loss, weigh(gradient, weight)
+
+    def activate(self, prediction: Array) -> Array:
+        """The probability of each label."""
+        p: Array = np.empty_like(prediction)
+        stable_sigmoid(prediction, p)
+        return p
