@@ -25,7 +25,8 @@ TENSOR = torch.tensor(WEIGHTS, dtype=torch.float64)
 
 
 def binary(y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    return nn.BCEWithLogitsLoss()(y[:, 0], t.double())
+    loss: torch.Tensor = nn.BCEWithLogitsLoss()(y[:, 0], t.double())
+    return loss
 
 
 def binary_hinge(y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -33,7 +34,8 @@ def binary_hinge(y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
 
 
 def hinge(y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    return nn.MultiMarginLoss()(y, t) * y.shape[1]
+    loss: torch.Tensor = nn.MultiMarginLoss()(y, t) * y.shape[1]
+    return loss
 
 
 CASES: list[tuple[Loss, Judge, int]] = [
