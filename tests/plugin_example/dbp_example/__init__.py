@@ -1,0 +1,1 @@
+"""Components for dbp that are installed as a package of their own."""

@@ -1,0 +1,136 @@
+"""A package of its own adds kinds: installed by pip, named in a spec, trained by mpirun."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from dbp.registry import GROUPS
+
+EXAMPLE = Path(__file__).parents[1] / "plugin_example"
+DBP = [sys.executable, "-m", "dbp"]
+KINDS = {
+    "layers": "softsign_gain",
+    "losses": "log_cosh",
+    "optimizers": "signum",
+    "readers": "waves",
+}
+
+CONTRACTS = """
+import numpy as np
+from dbp.registry import component_class
+from dbp.testing import check_layer, check_loss, check_optimizer
+
+layer = component_class("layers", "softsign_gain")
+for shape in [(5,), (2, 3), (1,)]:
+    check_layer(layer(gain=0.5), shape)
+loss = component_class("losses", "log_cosh")
+for shape in [(4,), (2, 2), (1,), ()]:
+    check_loss(loss(), shape)
+check_optimizer(component_class("optimizers", "signum")(momentum=0.5))
+
+reader = component_class("readers", "waves")(samples=30)
+data = reader.open()
+assert data.info == reader.inspect(), (data.info, reader.inspect())
+x, y = np.empty((2, 2)), np.empty((2, 1))
+data.take_inputs(np.array([29, 0]), x)
+data.take_targets(np.array([29, 0]), y)
+assert np.abs(y - np.sin(2 * x[:, :1]) * np.cos(x[:, 1:])).max() < 0.1
+print("kept")
+"""
+
+
+def run(*command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """One command, with the folder of the installed example on its path if given."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if folder is not None:
+        environment["PYTHONPATH"] = str(folder)
+    return subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, installed by pip into a folder of its own, without a network."""
+    folder = tmp_path_factory.mktemp("site")
+    done = run(
+        sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet",
+        "--no-index", "--no-deps", "--no-build-isolation", "--target", str(folder),
+        str(EXAMPLE),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_environment_itself_is_untouched(installed: Path) -> None:
+    found = run(sys.executable, "-c", "import dbp_example")
+    named = run(*DBP, "components", "softsign_gain")
+
+    assert (installed / "dbp_example" / "signum.py").exists()
+    assert "No module named 'dbp_example'" in found.stderr
+    assert named.returncode == 2
+    assert not list(Path(sysconfig.get_path("purelib")).glob("dbp_example*"))
+    assert {path.name for path in EXAMPLE.iterdir()} == {
+        "dbp_example", "job.toml", "pyproject.toml",
+    }  # fmt: skip
+
+
+def test_the_kinds_are_listed_beside_the_built_in_ones(installed: Path) -> None:
+    done = run(*DBP, "components", "--output", "json", folder=installed)
+
+    assert done.returncode == 0, done.stderr
+    catalogue = json.loads(done.stdout)
+    found = {(info["group"], info["kind"]): info for info in catalogue}
+    assert {info["group"] for info in catalogue} == set(GROUPS)
+    for group, kind in KINDS.items():
+        assert not found[group, kind]["problem"]
+        assert found[group, kind]["doc"]
+    (gain,) = found["layers", "softsign_gain"]["options"]
+    assert (gain["name"], gain["default"], gain["limits"]) == ("gain", 1.0, "> 0")
+    assert ("layers", "dense") in found
+
+
+def test_the_kinds_keep_the_contracts(installed: Path) -> None:
+    done = run(sys.executable, "-W", "error", "-c", CONTRACTS, folder=installed)
+
+    assert (done.returncode, done.stdout) == (0, "kept\n"), done.stderr
+
+
+def test_a_bad_option_of_a_plug_in_is_told_like_one_of_dbp(
+    installed: Path, tmp_path: Path
+) -> None:
+    spec = tmp_path / "job.toml"
+    spec.write_text((EXAMPLE / "job.toml").read_text().replace("gain = 2.0", "gain = -2.0"))
+
+    done = run(*DBP, "spec", "check", str(spec), folder=installed)
+
+    assert done.returncode == 2
+    assert "model.layers[1].gain" in done.stderr
+    assert "> 0" in done.stderr
+
+
+def test_a_job_of_these_kinds_trains_on_one_and_on_two_ranks_to_the_same_bits(
+    installed: Path, tmp_path: Path
+) -> None:
+    files = set()
+    for ranks in ("1", "2"):
+        folder = tmp_path / ranks
+        done = run(
+            *DBP, "train", str(EXAMPLE / "job.toml"), "-n", ranks, "--run", str(folder),
+            "--quiet", folder=installed,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        result = json.loads((folder / "result.json").read_text())
+        assert result["status"] == "succeeded"
+        assert result["metrics"]["test_mean_absolute_error"] < 0.1, result["metrics"]
+        files.add((folder / "parameters.safetensors").read_bytes())
+
+    assert len(files) == 1
