@@ -12,17 +12,19 @@ from typing import Literal, final
 
 import numpy as np
 
-from dbp.data.array_dataset import (
-    LARGEST_CLASS,
-    TARGET_KIND_DOC,
-    ArrayDataset,
-    TargetKind,
-)
+from dbp.data import array_dataset
+from dbp.data.array_dataset import LARGEST_CLASS, ArrayDataset, TargetKind
 from dbp.data.csv_table import Column, Table, number, read_table
 from dbp.data.dataset import Array, DataInfo, Dataset, Reader
 from dbp.data.rows import MemoryRows
 from dbp.errors import InvalidData
 from dbp.registry import option
+
+TARGET_DOC = "column of the target: its name, or its position from 0 (-1: the last)"
+TARGETS_DOC = "names of several columns of values to predict, instead of target"
+WEIGHT_DOC = "column of each sample's weight: its name, or its position from 0"
+TARGET_KIND_DOC = f"{array_dataset.TARGET_KIND_DOC}; class takes names of classes too"
+HEADER_DOC = "whether line 1 names the columns; auto: if its inputs are no numbers"
 
 
 @final
@@ -31,21 +33,11 @@ class CSV(Reader):
     """Comma- or otherwise separated text, UTF-8, one sample a line."""
 
     path: str = option(doc="the file", file=True)
-    target: str | int = option(
-        -1, doc="column of the target: its name, or its position from 0 (-1: the last)"
-    )
-    targets: tuple[str, ...] | None = option(
-        None, doc="names of several columns of values to predict, instead of target"
-    )
-    weight: str | int | None = option(
-        None, doc="column of each sample's weight: its name, or its position from 0"
-    )
-    target_kind: TargetKind = option(
-        "auto", doc=f"{TARGET_KIND_DOC}; class takes names of classes too"
-    )
-    header: Literal["auto", "yes", "no"] = option(
-        "auto", doc="whether line 1 names the columns; auto: if its inputs are no numbers"
-    )
+    target: str | int = option(-1, doc=TARGET_DOC)
+    targets: tuple[str, ...] | None = option(None, doc=TARGETS_DOC)
+    weight: str | int | None = option(None, doc=WEIGHT_DOC)
+    target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
+    header: Literal["auto", "yes", "no"] = option("auto", doc=HEADER_DOC)
     delimiter: str = option(",", doc='one character between columns; "\\t" for a tab')
 
     def __post_init__(self) -> None:

@@ -1,0 +1,41 @@
+"""The ``tsv`` reader: a text with a tab between columns. All else is the ``csv`` reader's."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, final
+
+from dbp.data.array_dataset import TargetKind
+from dbp.data.csv import CSV, HEADER_DOC, TARGET_DOC, TARGET_KIND_DOC, TARGETS_DOC, WEIGHT_DOC
+from dbp.data.dataset import DataInfo, Dataset, Reader
+from dbp.registry import option
+
+
+@final
+@dataclass(frozen=True)
+class TSV(Reader):
+    """Text with tabs between columns, UTF-8, one sample a line."""
+
+    path: str = option(doc="the file", file=True)
+    target: str | int = option(-1, doc=TARGET_DOC)
+    targets: tuple[str, ...] | None = option(None, doc=TARGETS_DOC)
+    weight: str | int | None = option(None, doc=WEIGHT_DOC)
+    target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
+    header: Literal["auto", "yes", "no"] = option("auto", doc=HEADER_DOC)
+
+    def __post_init__(self) -> None:
+        self._as_csv()
+
+    def inspect(self) -> DataInfo:
+        """A text has no header that tells its size: this reads all of it."""
+        return self._as_csv().inspect()
+
+    def open(self) -> Dataset:
+        """Read the file into memory."""
+        return self._as_csv().open()
+
+    def _as_csv(self) -> CSV:
+        """The reader of the same file; raises ValueError where the options do not fit."""
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return CSV(**options, delimiter="\t")
