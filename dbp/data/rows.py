@@ -133,11 +133,21 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("=")
 
 
-def file_rows(file: DataFile, offset: int, shape: Shape, stored: np.dtype[Any]) -> Rows:
-    """Rows of a file whose header was read: small ones go into memory, large ones stay."""
-    info = RowsInfo(file.name, shape, native(stored))
+def file_rows(
+    file: DataFile,
+    offset: int,
+    shape: Shape,
+    stored: np.dtype[Any],
+    *,
+    name: str = "",
+) -> Rows:
+    """Rows of a file whose header was read: small ones go into memory, large ones stay.
+
+    ``name``: of the array, where a file holds several.
+    """
+    info = RowsInfo(f"{file.name}[{name}]" if name else file.name, shape, native(stored))
     if math.prod(shape) * stored.itemsize > IN_MEMORY_BYTES:
         return FileRows(file, offset, info, stored)
     array = np.empty(shape, stored)
     file.read_into(array, offset)
-    return MemoryRows(file.name, array.astype(info.dtype, copy=False))
+    return MemoryRows(info.name, array.astype(info.dtype, copy=False))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from dbp.data.classes import count_classes
 from dbp.data.csv import CSV
@@ -17,6 +18,7 @@ from dbp.data.dataset import Dataset, Reader
 from dbp.data.idx import IDX
 from dbp.data.npy import NPY
 from dbp.data.npz import NPZ
+from dbp.data.safetensors import Safetensors
 from dbp.errors import InvalidData
 
 RNG = np.random.default_rng(0)
@@ -57,6 +59,10 @@ KINDS: dict[str, tuple[bytes, Callable[[Path], Reader]]] = {
     "npy": (npy_file(RNG.normal(size=(6, 3))), npy_reader),
     "npy fortran": (npy_file(np.asfortranarray(RNG.normal(size=(6, 3)))), npy_reader),
     "npz": (npz_file(), lambda path: NPZ(path=str(path))),
+    "safetensors": (
+        save({"x": RNG.normal(size=(6, 3)), "y": LABELS}),
+        lambda path: Safetensors(path=str(path)),
+    ),
     "csv": (b'a,"b",label\n1,2.5,x\n-3,4e2,y\n5,6,x\n', lambda path: CSV(path=str(path))),
 }
 
