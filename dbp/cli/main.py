@@ -29,6 +29,7 @@ from dbp.errors import (
 # Name -> module, attribute, one line for `dbp --help`. In the order of use.
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "demo": ("demo", "demo", "See everything work, in under a minute."),
+    "check": ("check", "check", "Prove a job's data, gradients and lanes first."),
     "train": ("train", "train", "Train a job here, alone or under mpirun."),
     "serve": ("serve", "serve", "Run the control service."),
     "submit": ("jobs", "submit", "Ask a service for a job."),
@@ -40,6 +41,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "params": ("params", "params", "Show or fetch a job's parameters."),
     "predict": ("predict", "predict", "Apply trained parameters to inputs."),
     "evaluate": ("predict", "evaluate", "Measure trained parameters on a data set."),
+    "export": ("export", "export", "Write a trained model for other programs."),
     "verify": ("verify", "verify", "Compute an epoch of a run again: the same bits?"),
     "spec": ("spec", "spec", "Check a job spec, or fill in its defaults."),
     "components": ("spec", "components", "List layers, losses, optimizers, readers, ..."),

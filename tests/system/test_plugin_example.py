@@ -117,6 +117,14 @@ def test_a_bad_option_of_a_plug_in_is_told_like_one_of_dbp(
     assert "> 0" in done.stderr
 
 
+def test_a_job_of_these_kinds_is_proved_before_it_runs(installed: Path) -> None:
+    done = run(*DBP, "check", str(EXAMPLE / "job.toml"), folder=installed)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gradient  1.gain (24): 24 of 24 elements agree" in done.stdout
+    assert done.stdout.endswith("0 warnings, 0 failed\n")
+
+
 def test_a_job_of_these_kinds_trains_on_one_and_on_two_ranks_to_the_same_bits(
     installed: Path, tmp_path: Path
 ) -> None:

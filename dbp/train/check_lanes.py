@@ -1,0 +1,120 @@
+"""Whether a few steps of a job give the same bits on any number of ranks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import final
+
+from dbp.nn.model import Model
+from dbp.parallel.communicator import Communicator
+from dbp.parallel.threads import run_threads
+from dbp.train.build import Setup
+from dbp.train.check_finding import Finding, Told, untold
+from dbp.train.digest import sha256_of
+from dbp.train.plan import make_plan
+from dbp.train.sink import Command
+from dbp.train.trainer import Trainer
+
+RANKS = (1, 2, 3)
+
+
+def check_lanes(setup: Setup, *, steps: int = 5, told: Told = untold) -> Iterator[Finding]:
+    """Train ``steps`` steps with exact numerics on 1, 2 and 3 ranks, and compare the bits.
+
+    Ranks are threads with a model each. Fewer where the spec has fewer lanes.
+    """
+    short = _shortened(setup, steps)
+    lanes = short.resolved.spec.train.lanes
+    sizes = [size for size in RANKS if size <= lanes]
+    digests: dict[int, set[str]] = {}
+    for number, size in enumerate(sizes):
+        teller = _Teller(told, number * steps, steps * len(sizes))
+        found = run_threads(size, functools.partial(_train, setup=short, teller=teller))
+        failures = [message for message, _ in found if message]
+        if failures:
+            words = f"training on {_ranks([size])} failed: {failures[0]}"
+            yield Finding("lanes", "failed", words)
+            return
+        digests[size] = {digest for _, digest in found}
+    every = set.union(*digests.values())
+    what = f"{steps} steps with exact numerics on {_ranks(sizes)}"
+    if len(every) == 1:
+        yield Finding("lanes", "ok", f"{what}: the same bits, sha256 {every.pop()}")
+        return
+    list_ = "; ".join(
+        f"{_ranks([size])}: {', '.join(sorted(short[:16] for short in own))}"
+        for size, own in digests.items()
+    )
+    yield Finding(
+        "lanes",
+        "failed",
+        f"{what} give different bits ({list_}): what a layer computes must depend on its "
+        "arguments alone, and its draws on workspace.random",
+    )
+
+
+def _train(communicator: Communicator, setup: Setup, teller: _Teller) -> tuple[str, str]:
+    """One rank; returns why it failed, or "", and the digest of its parameters."""
+    model = setup.model
+    own = dataclasses.replace(
+        setup,
+        model=Model(
+            model.layers,
+            model.input_shape,
+            dtype=model.dtype,
+            loss=model.loss,
+            metrics=model.metrics,
+        ),
+    )
+    control = teller if communicator.rank == 0 else None
+    trainer = Trainer(own, communicator, control=control)
+    outcome = trainer.run()
+    message = "" if outcome.status == "succeeded" else outcome.message
+    return message, sha256_of(trainer.parameters.vector)
+
+
+def _shortened(setup: Setup, steps: int) -> Setup:
+    """The same job for so many steps, exact, without evaluations."""
+    train = dataclasses.replace(
+        setup.resolved.spec.train,
+        steps=steps,
+        epochs=None,
+        numerics="exact",
+        max_seconds=None,
+        non_finite="fail",
+        stop=None,
+    )
+    spec = dataclasses.replace(setup.resolved.spec, train=train)
+    return dataclasses.replace(
+        setup,
+        resolved=dataclasses.replace(setup.resolved, spec=spec),
+        plan=make_plan(train, len(setup.train)),
+        validation=None,
+        test=None,
+    )
+
+
+def _ranks(sizes: list[int]) -> str:
+    """``1, 2 and 3 ranks``."""
+    *first, last = map(str, sizes)
+    if not first:
+        return f"{last} rank" if last == "1" else f"{last} ranks"
+    return f"{', '.join(first)} and {last} ranks"
+
+
+@final
+class _Teller:
+    """A control that asks for nothing and counts the steps."""
+
+    def __init__(self, told: Told, done: int, total: int) -> None:
+        self._told = told
+        self._done = done
+        self._total = total
+
+    def poll(self) -> Command:
+        """Called once a step."""
+        self._told("training on several ranks", self._done, self._total)
+        self._done += 1
+        return Command.NONE
