@@ -25,11 +25,14 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "nn": ({"errors", "registry", "random"}, {"numpy"}),
     "optim": ({"errors", "registry", "random"}, {"numpy"}),
     "data": ({"errors", "registry", "random"}, {"numpy"}),
+    "data.hdf5_file": ({"errors", "registry", "random", "data"}, {"numpy", "h5py"}),
+    "data.parquet_table": ({"errors", "registry", "random", "data"}, {"numpy", "pyarrow"}),
     "parallel": ({"errors", "launching"}, {"numpy"}),
     "parallel.mpi": ({"errors", "launching", "parallel"}, {"numpy", "mpi4py"}),
     "train": (
         {"errors", "registry", "random", "job", "nn", "optim", "data", "parallel"}, {"numpy"},
     ),
+    "train.onnx": ({"errors", "registry", "nn", "data", "train"}, {"numpy", "onnx"}),
     "control": ({"errors", "job", "launching"}, {"psutil"}),
     # The reporter implements the loop's Sink and Control, so it may see their definition.
     "rpc": ({"errors", "job", "v1", "train.sink"}, {"grpc", "google"}),

@@ -1,0 +1,58 @@
+"""A saved model in the formats of other programs, as bytes. Writes no files."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from dbp.errors import MissingDependency
+from dbp.job.snapshot import encode_header, manifest_of
+from dbp.train.publication import SAFETENSORS_DTYPES
+from dbp.train.saved import SavedModel
+
+Format = Literal["onnx", "npz", "safetensors"]
+
+# The key of an npz archive that holds the metadata, as one JSON text.
+METADATA: Final = "__metadata__"
+
+
+def exported(saved: SavedModel, form: Format) -> bytes:
+    """The bytes of a file of this format.
+
+    ``safetensors``: the parameters by name, as PyTorch reads them, with dbp's metadata.
+    ``npz``: the same, for ``numpy.load``. ``onnx``: the whole computation. Raises
+    MissingDependency without the package onnx, InvalidInput for what ONNX cannot hold.
+    """
+    if form == "onnx":
+        return _onnx(saved)
+    return _npz(saved) if form == "npz" else _safetensors(saved)
+
+
+def _safetensors(saved: SavedModel) -> bytes:
+    parameters = saved.parameters
+    dtype = SAFETENSORS_DTYPES[parameters.vector.dtype]
+    header = encode_header(manifest_of(parameters.shapes, dtype, saved.metadata))
+    return header + parameters.vector.tobytes()
+
+
+def _npz(saved: SavedModel) -> bytes:
+    text = json.dumps(dict(saved.metadata), ensure_ascii=False)
+    named: dict[str, Any] = {**saved.parameters.views, METADATA: np.array(text)}
+    file = io.BytesIO()
+    np.savez(file, **named)
+    return file.getvalue()
+
+
+def _onnx(saved: SavedModel) -> bytes:
+    try:
+        from dbp.train.onnx.export import onnx_model
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise MissingDependency(
+            "ONNX needs the package onnx; install it with: pip install 'dbp[onnx]'"
+        ) from error
+    return onnx_model(saved).SerializeToString(deterministic=True)

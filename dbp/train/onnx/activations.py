@@ -1,0 +1,142 @@
+"""Translations of the layers without parameters that treat every element (or row) alike."""
+
+from __future__ import annotations
+
+from dbp.nn.dropout import Dropout
+from dbp.nn.elu import ELU
+from dbp.nn.gelu import CUBE, GELU, ROOT
+from dbp.nn.hard_sigmoid import HardSigmoid
+from dbp.nn.identity import Identity
+from dbp.nn.leaky_relu import LeakyReLU
+from dbp.nn.relu import ReLU
+from dbp.nn.selu import ALPHA, SCALE, SELU
+from dbp.nn.sigmoid import Sigmoid
+from dbp.nn.silu import SiLU
+from dbp.nn.softmax import Softmax
+from dbp.nn.softplus import Softplus
+from dbp.nn.tanh import Tanh
+from dbp.train.onnx.graph import Graph
+from dbp.train.onnx.translate import Place, translate
+
+
+@translate.register
+def dropout(layer: Dropout, graph: Graph, place: Place) -> str:
+    """Nothing: evaluation leaves x as it is."""
+    return place.x
+
+
+@translate.register
+def identity(layer: Identity, graph: Graph, place: Place) -> str:
+    """Nothing."""
+    return place.x
+
+
+@translate.register
+def relu(layer: ReLU, graph: Graph, place: Place) -> str:
+    """Relu."""
+    return graph.node("Relu", place.x)
+
+
+@translate.register
+def tanh(layer: Tanh, graph: Graph, place: Place) -> str:
+    """Tanh."""
+    return graph.node("Tanh", place.x)
+
+
+@translate.register
+def sigmoid(layer: Sigmoid, graph: Graph, place: Place) -> str:
+    """Sigmoid."""
+    return graph.node("Sigmoid", place.x)
+
+
+@translate.register
+def silu(layer: SiLU, graph: Graph, place: Place) -> str:
+    """The product of x and its Sigmoid."""
+    return graph.node("Mul", place.x, graph.node("Sigmoid", place.x))
+
+
+@translate.register
+def softmax(layer: Softmax, graph: Graph, place: Place) -> str:
+    """Softmax over the last axis."""
+    return graph.node("Softmax", place.x, axis=-1)
+
+
+@translate.register
+def softplus(layer: Softplus, graph: Graph, place: Place) -> str:
+    """Softplus; written out: Relu(x) + log(1 + exp(-|x|)), which overflows for no x."""
+    if not graph.wide:
+        return graph.node("Softplus", place.x)
+    falling = graph.node("Exp", graph.node("Neg", graph.node("Abs", place.x)))
+    one = graph.constant(place.called("one"), 1.0)
+    rest = graph.node("Log", graph.node("Add", falling, one))
+    return graph.node("Add", graph.node("Relu", place.x), rest)
+
+
+@translate.register
+def elu(layer: ELU, graph: Graph, place: Place) -> str:
+    """Elu."""
+    if not graph.wide:
+        return graph.node("Elu", place.x, alpha=layer.alpha)
+    return _exponential_linear(graph, place, alpha=layer.alpha, scale=1.0)
+
+
+@translate.register
+def selu(layer: SELU, graph: Graph, place: Place) -> str:
+    """Selu, with the constants that ONNX has by default."""
+    if not graph.wide:
+        return graph.node("Selu", place.x, alpha=ALPHA, gamma=SCALE)
+    return _exponential_linear(graph, place, alpha=ALPHA, scale=SCALE)
+
+
+@translate.register
+def leaky_relu(layer: LeakyReLU, graph: Graph, place: Place) -> str:
+    """LeakyRelu."""
+    if not graph.wide:
+        return graph.node("LeakyRelu", place.x, alpha=layer.slope)
+    slope = graph.constant(place.called("slope"), layer.slope)
+    return _where_positive(graph, place, place.x, graph.node("Mul", place.x, slope))
+
+
+@translate.register
+def hard_sigmoid(layer: HardSigmoid, graph: Graph, place: Place) -> str:
+    """HardSigmoid."""
+    if not graph.wide:
+        return graph.node("HardSigmoid", place.x, alpha=1 / 6, beta=0.5)
+    sixth = graph.constant(place.called("sixth"), 1 / 6)
+    half = graph.constant(place.called("half"), 0.5)
+    line = graph.node("Add", graph.node("Mul", place.x, sixth), half)
+    zero = graph.constant(place.called("zero"), 0.0)
+    one = graph.constant(place.called("one"), 1.0)
+    return graph.node("Clip", line, zero, one)
+
+
+@translate.register
+def gelu(layer: GELU, graph: Graph, place: Place) -> str:
+    """Gelu in the form with the hyperbolic tangent."""
+    if not graph.wide:
+        return graph.node("Gelu", place.x, approximate="tanh")
+    cube = graph.constant(place.called("cube"), CUBE)
+    root = graph.constant(place.called("root"), ROOT)
+    one = graph.constant(place.called("one"), 1.0)
+    half = graph.constant(place.called("half"), 0.5)
+    square = graph.node("Mul", place.x, place.x)
+    inner = graph.node("Add", graph.node("Mul", square, cube), one)
+    inner = graph.node("Mul", graph.node("Mul", inner, place.x), root)
+    gate = graph.node("Add", graph.node("Tanh", inner), one)
+    return graph.node("Mul", graph.node("Mul", gate, place.x), half)
+
+
+def _exponential_linear(graph: Graph, place: Place, *, alpha: float, scale: float) -> str:
+    """scale x where x > 0, else scale alpha (exp(x) - 1)."""
+    zero = graph.constant(place.called("floor"), 0.0)
+    one = graph.constant(place.called("one"), 1.0)
+    fall = graph.constant(place.called("fall"), scale * alpha)
+    rise = graph.constant(place.called("rise"), scale)
+    low = graph.node("Exp", graph.node("Min", place.x, zero))
+    low = graph.node("Mul", graph.node("Sub", low, one), fall)
+    return _where_positive(graph, place, graph.node("Mul", place.x, rise), low)
+
+
+def _where_positive(graph: Graph, place: Place, positive: str, other: str) -> str:
+    zero = graph.constant(place.called("zero"), 0.0)
+    return graph.node("Where", graph.node("Greater", place.x, zero), positive, other)

@@ -1,0 +1,137 @@
+"""Translations of the layers with parameters or with windows, and of the residual block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dbp.nn.average_pool2d import AveragePool2D
+from dbp.nn.batch_norm import BatchNorm
+from dbp.nn.conv2d import Conv2D
+from dbp.nn.dense import Dense
+from dbp.nn.flatten import Flatten
+from dbp.nn.global_average_pool2d import GlobalAveragePool2D
+from dbp.nn.layer import within
+from dbp.nn.layer_norm import LayerNorm
+from dbp.nn.max_pool2d import MaxPool2D
+from dbp.nn.residual import Residual
+from dbp.nn.window import pair
+from dbp.train.onnx.graph import Graph
+from dbp.train.onnx.translate import Place, translate
+
+
+@translate.register
+def dense(layer: Dense, graph: Graph, place: Place) -> str:
+    """Gemm, behind Flatten where a sample has another shape than (in,)."""
+    x = place.x if len(place.input_shape) == 1 else graph.node("Flatten", place.x, axis=1)
+    return graph.node("Gemm", x, *_own(graph, place, "weight", "bias"), transB=1)
+
+
+@translate.register
+def flatten(layer: Flatten, graph: Graph, place: Place) -> str:
+    """Flatten."""
+    return graph.node("Flatten", place.x, axis=1)
+
+
+@translate.register
+def conv2d(layer: Conv2D, graph: Graph, place: Place) -> str:
+    """Conv."""
+    return graph.node(
+        "Conv",
+        place.x,
+        *_own(graph, place, "weight", "bias"),
+        kernel_shape=pair("kernel", layer.kernel, 1),
+        strides=pair("stride", layer.stride, 1),
+        pads=2 * pair("padding", layer.padding, 0),
+        dilations=pair("dilation", layer.dilation, 1),
+        group=layer.groups,
+    )
+
+
+@translate.register
+def max_pool2d(layer: MaxPool2D, graph: Graph, place: Place) -> str:
+    """MaxPool."""
+    return graph.node("MaxPool", place.x, **_window(layer))
+
+
+@translate.register
+def average_pool2d(layer: AveragePool2D, graph: Graph, place: Place) -> str:
+    """AveragePool, padding counted as zeros."""
+    return graph.node("AveragePool", place.x, count_include_pad=1, **_window(layer))
+
+
+@translate.register
+def global_average_pool2d(layer: GlobalAveragePool2D, graph: Graph, place: Place) -> str:
+    """ReduceMean over height and width."""
+    axes = graph.integers(place.called("axes"), (2, 3))
+    return graph.node("ReduceMean", place.x, axes, keepdims=0)
+
+
+@translate.register
+def batch_norm(layer: BatchNorm, graph: Graph, place: Place) -> str:
+    """BatchNormalization with the running statistics."""
+    mean, variance = place.parameters["running_mean"], place.parameters["running_var"]
+    weight = place.parameters["weight"] if layer.affine else np.ones_like(mean)
+    bias = place.parameters["bias"] if layer.affine else np.zeros_like(mean)
+    if not graph.wide:
+        named = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance}
+        inputs = [graph.constant(place.called(name), named[name]) for name in named]
+        return graph.node("BatchNormalization", place.x, *inputs, epsilon=layer.epsilon)
+    shape = (-1, *(1,) * (len(place.input_shape) - 1))
+    inverse = 1 / np.sqrt(variance + layer.epsilon)
+    shifted = graph.node(
+        "Sub", place.x, graph.constant(place.called("running_mean"), mean.reshape(shape))
+    )
+    slope = graph.constant(place.called("slope"), (inverse * weight).reshape(shape))
+    scaled = graph.node("Mul", shifted, slope)
+    return graph.node("Add", scaled, graph.constant(place.called("bias"), bias.reshape(shape)))
+
+
+@translate.register
+def layer_norm(layer: LayerNorm, graph: Graph, place: Place) -> str:
+    """LayerNormalization over all axes of a sample."""
+    if not graph.wide:
+        scale = place.parameters.get("weight", np.ones(place.input_shape))
+        inputs = [graph.constant(place.called("weight"), scale), *_own(graph, place, "bias")]
+        return graph.node("LayerNormalization", place.x, *inputs, axis=1, epsilon=layer.epsilon)
+    axes = graph.integers(place.called("axes"), range(1, 1 + len(place.input_shape)))
+    epsilon = graph.constant(place.called("epsilon"), layer.epsilon)
+    normal = graph.node("Sub", place.x, graph.node("ReduceMean", place.x, axes))
+    variance = graph.node("ReduceMean", graph.node("Mul", normal, normal), axes)
+    spread = graph.node("Sqrt", graph.node("Add", variance, epsilon))
+    y = graph.node("Div", normal, spread)
+    if layer.scale:
+        y = graph.node("Mul", y, *_own(graph, place, "weight"))
+    if layer.bias:
+        y = graph.node("Add", y, *_own(graph, place, "bias"))
+    return y
+
+
+@translate.register
+def residual(layer: Residual, graph: Graph, place: Place) -> str:
+    """The inner layers one after the other, and the connection around them."""
+    x, shape = place.x, place.input_shape
+    for position, inner in enumerate(layer.layers):
+        own = within(place.parameters, str(position))
+        x = translate(inner, graph, Place(place.called(str(position)), x, shape, own))
+        shape = inner.output_shape(shape)
+    return graph.node("Add", place.x, x)
+
+
+def _own(graph: Graph, place: Place, *names: str) -> list[str]:
+    """The layer's parameters as constants under their own names, as far as it has them."""
+    return [
+        graph.constant(place.called(name), place.parameters[name])
+        for name in names
+        if name in place.parameters
+    ]
+
+
+def _window(layer: MaxPool2D | AveragePool2D) -> dict[str, Any]:
+    stride = layer.kernel if layer.stride is None else layer.stride
+    return {
+        "kernel_shape": pair("kernel", layer.kernel, 1),
+        "strides": pair("stride", stride, 1),
+        "pads": 2 * pair("padding", layer.padding, 0),
+    }

@@ -1,0 +1,94 @@
+"""`dbp export`: from a run folder and from a file, in every format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from safetensors.numpy import load_file
+
+from dbp.train.saved import SavedModel
+from tests.cli.setups import output, run
+
+SPEC = """
+name = "digits"
+data = { train = { kind = "digits" }, scale = "standard" }
+optimizer = { kind = "sgd", learning_rate = 0.1 }
+train = { epochs = 1 }
+
+[model]
+loss = "softmax_cross_entropy"
+layers = [{ kind = "dense", units = 6, activation = "relu" }, { kind = "dense", units = 10 }]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that has come to its end."""
+    base = tmp_path_factory.mktemp("export")
+    (base / "job.toml").write_text(SPEC)
+    output("train", str(base / "job.toml"), "--run", str(base / "run"), "--quiet")
+    return base / "run"
+
+
+def test_an_onnx_file_predicts_like_dbp(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "digits.onnx"
+
+    said = output("export", str(folder), "--format", "onnx", "-o", str(file))
+
+    assert said.startswith(f"written to {file} (")
+    saved = SavedModel.load(folder / "parameters.safetensors")
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    inputs = np.random.default_rng(1).uniform(0, 16, size=(5, 8, 8)).astype(np.float32)
+    (found,) = session.run(None, {"input": inputs})
+    np.testing.assert_allclose(found, saved.predict(inputs), rtol=0, atol=1e-5)
+    properties = session.get_modelmeta().custom_metadata_map
+    assert properties["dbp.job"] == "digits"
+    assert properties["dbp.step"] == saved.metadata["dbp.step"]
+    assert properties["dbp.spec_digest"] == saved.metadata["dbp.spec_digest"]
+    assert json.loads(properties["dbp.classes"]) == list("0123456789")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_suffix_says_the_format(folder: Path, tmp_path: Path) -> None:
+    tensors = load_file(folder / "parameters.safetensors")
+    source = str(folder / "parameters.safetensors")
+
+    text = output("export", source, "-o", str(tmp_path / "w.npz"), "--output", "json")
+    output("export", source, "-o", str(tmp_path / "w.safetensors"))
+
+    size = (tmp_path / "w.npz").stat().st_size
+    assert json.loads(text) == {
+        "file": str(tmp_path / "w.npz"), "format": "npz", "bytes": size,
+    }  # fmt: skip
+    with np.load(tmp_path / "w.npz", allow_pickle=False) as archive:
+        for name, tensor in tensors.items():
+            np.testing.assert_array_equal(archive[name], tensor)
+    again = load_file(tmp_path / "w.safetensors")
+    assert again.keys() == tensors.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{folder}", "-o", "{tmp}/weights.bin"], "say which with --format"),
+        (["{tmp}", "-o", "{tmp}/w.npz"], "holds no parameters.safetensors"),
+        (["{tmp}/absent.safetensors", "-o", "{tmp}/w.npz"], "No such file"),
+        (["{folder}", "-o", "{tmp}/absent/w.npz"], "cannot be written: No such file"),
+        (["{folder}"], "Missing option '-o'"),
+    ],
+    ids=["suffix", "no run", "no file", "no folder", "no output"],
+)
+def test_bad_input_is_told(
+    folder: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    filled = [text.format(folder=folder, tmp=tmp_path) for text in arguments]
+
+    done = run("export", *filled)
+
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert list(tmp_path.iterdir()) == []

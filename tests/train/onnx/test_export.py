@@ -1,0 +1,280 @@
+"""ONNX models against dbp's own forward pass, computed by onnxruntime.
+
+In float64 onnxruntime has no kernel for a few operators; there ONNX's own reference
+implementation computes, and the test says for which.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from dbp.data.preprocessing import Scaling
+from dbp.errors import InvalidInput
+from dbp.job.component import build_component
+from dbp.nn.elementwise import Elementwise
+from dbp.nn.layer import Array, Layer, Shape
+from dbp.nn.mean_squared_error import MeanSquaredError
+from dbp.nn.model import Model
+from dbp.nn.parameters import Parameters
+from dbp.registry import component_class, kinds
+from dbp.train.onnx.export import onnx_model
+from dbp.train.saved import SavedModel
+
+TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
+
+IMAGE = (4, 7, 6)
+ROW = (5,)
+
+# Layers of each kind, with every option that changes the computation, and an input's shape.
+CASES: dict[str, list[tuple[Shape, dict[str, Any]]]] = {
+    "average_pool2d": [
+        (IMAGE, {}),
+        (IMAGE, {"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}),
+    ],
+    "batch_norm": [(IMAGE, {}), (ROW, {"epsilon": 0.03}), (IMAGE, {"affine": False})],
+    "conv2d": [
+        (IMAGE, {"filters": 3}),
+        (IMAGE, {"filters": 6, "kernel": [3, 2], "stride": [2, 1], "padding": [2, 1],
+                 "dilation": [1, 2], "groups": 2, "bias": False}),
+    ],
+    "dense": [(ROW, {"units": 3}), (IMAGE, {"units": 3}), (ROW, {"units": 2, "bias": False})],
+    "dropout": [(ROW, {"rate": 0.7})],
+    "elu": [(ROW, {}), (ROW, {"alpha": 0.7})],
+    "flatten": [(IMAGE, {}), (ROW, {})],
+    "gelu": [(ROW, {})],
+    "global_average_pool2d": [(IMAGE, {})],
+    "hard_sigmoid": [(ROW, {})],
+    "identity": [(ROW, {})],
+    "layer_norm": [
+        (ROW, {}),
+        (IMAGE, {"epsilon": 0.03}),
+        (ROW, {"scale": False}),
+        (IMAGE, {"bias": False}),
+        (ROW, {"scale": False, "bias": False}),
+    ],
+    "leaky_relu": [(ROW, {}), (IMAGE, {"slope": 0.3})],
+    "max_pool2d": [
+        (IMAGE, {}),
+        (IMAGE, {"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}),
+    ],
+    "relu": [(ROW, {})],
+    "residual": [
+        (ROW, {"layers": [{"kind": "dense", "units": 5}, {"kind": "tanh"}]}),
+        (IMAGE, {"layers": [
+            {"kind": "batch_norm"},
+            {"kind": "residual", "layers": [{"kind": "leaky_relu"}, {"kind": "layer_norm"}]},
+            {"kind": "batch_norm", "affine": False},
+        ]}),
+    ],
+    "selu": [(ROW, {})],
+    "sigmoid": [(ROW, {})],
+    "silu": [(ROW, {})],
+    "softmax": [(ROW, {}), (IMAGE, {})],
+    "softplus": [(ROW, {})],
+    "tanh": [(ROW, {})],
+}  # fmt: skip
+
+# Kinds whose operator has no float64 kernel in onnxruntime.
+WITHOUT_WIDE_KERNEL = {"average_pool2d", "conv2d"}
+
+NETWORKS: dict[str, tuple[Shape, list[dict[str, Any]]]] = {
+    "perceptron": (
+        (8, 8),
+        [
+            {"kind": "dense", "units": 16},
+            {"kind": "gelu"},
+            {"kind": "layer_norm"},
+            {"kind": "dropout"},
+            {"kind": "dense", "units": 10},
+            {"kind": "softmax"},
+        ],
+    ),
+    "convolutional": (
+        (1, 8, 8),
+        [
+            {"kind": "conv2d", "filters": 6, "padding": 1},
+            {"kind": "batch_norm"},
+            {"kind": "relu"},
+            {"kind": "max_pool2d"},
+            {"kind": "conv2d", "filters": 8, "kernel": 2},
+            {"kind": "average_pool2d"},
+            {"kind": "flatten"},
+            {"kind": "dense", "units": 10},
+        ],
+    ),
+    "residual": (
+        (3, 8, 8),
+        [
+            {"kind": "conv2d", "filters": 8, "padding": 1},
+            {"kind": "residual", "layers": [
+                {"kind": "conv2d", "filters": 8, "padding": 1, "bias": False},
+                {"kind": "batch_norm"},
+                {"kind": "silu"},
+                {"kind": "conv2d", "filters": 8, "padding": 1, "groups": 4},
+            ]},
+            {"kind": "elu"},
+            {"kind": "global_average_pool2d"},
+            {"kind": "dense", "units": 4},
+        ],
+    ),
+}  # fmt: skip
+
+SINGLE = [
+    pytest.param(kind, shape, options, dtype, id=f"{kind}-{number}-{dtype}")
+    for kind in CASES
+    for number, (shape, options) in enumerate(CASES[kind])
+    for dtype in TOLERANCE
+]
+
+
+def built(table: dict[str, Any]) -> Layer:
+    violations: list[Any] = []
+    layer = build_component("layers", table, "layer", violations)
+    assert violations == []
+    assert isinstance(layer, Layer)
+    return layer
+
+
+def saved_of(
+    layers: Sequence[Layer],
+    shape: Shape,
+    dtype: str,
+    scaling: Scaling | None = None,
+    metadata: dict[str, str] | None = None,
+) -> SavedModel:
+    """A model with random parameters; running variances are positive."""
+    model = Model(layers, shape, dtype=dtype, loss=MeanSquaredError())
+    rng = np.random.default_rng(3)
+    parameters = Parameters.zeros(model.tensor_shapes, model.dtype)
+    for name, view in parameters.views.items():
+        view[...] = rng.normal(size=view.shape) / math.sqrt(math.prod(view.shape[1:]))
+        if name.endswith("running_var"):
+            view[...] = np.abs(view)
+    return SavedModel(
+        model, parameters, scaling or Scaling(), metric_kinds=(), metadata=metadata or {}
+    )
+
+
+def run_onnxruntime(model: onnx.ModelProto, x: Array) -> Array:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (output,) = session.run(["output"], {"input": x})
+    return np.asarray(output)
+
+
+def run_reference(model: onnx.ModelProto, x: Array) -> Array:
+    (output,) = ReferenceEvaluator(model).run(None, {"input": x})
+    return np.asarray(output)
+
+
+def has_kernels(model: onnx.ModelProto, dtype: str) -> bool:
+    operators = {node.op_type for node in model.graph.node}
+    return dtype == "float32" or not operators & {"AveragePool", "Conv"}
+
+
+def check(saved: SavedModel, inputs: Array) -> None:
+    """Both compute the same, for batches of several sizes, and the model is sound."""
+    model = onnx_model(saved)
+    onnx.checker.check_model(model, full_check=True)
+    dtype = saved.model.dtype.name
+    run = run_onnxruntime if has_kernels(model, dtype) else run_reference
+    for count in (1, len(inputs)):
+        x = inputs[:count].astype(saved.model.dtype)
+        found = run(model, x)
+        assert found.dtype == saved.model.dtype
+        expected = saved.predict(x)
+        size = max(1.0, float(np.abs(expected).max()))  # sums round as their terms do
+        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE[dtype] * size)
+
+
+def test_every_own_kind_is_covered() -> None:
+    own = [
+        kind
+        for kind in kinds("layers")
+        if component_class("layers", kind).__module__.startswith("dbp.")
+    ]
+    assert own == sorted(CASES)
+
+
+@pytest.mark.parametrize(("kind", "shape", "options", "dtype"), SINGLE)
+def test_a_layer_computes_the_same(
+    kind: str, shape: Shape, options: dict[str, Any], dtype: str
+) -> None:
+    saved = saved_of([built({"kind": kind, **options})], shape, dtype)
+    inputs = 2 * np.random.default_rng(4).normal(size=(9, *shape))
+    inputs[0] = 0.0
+
+    check(saved, inputs)
+
+    wanted = dtype == "float32" or kind not in WITHOUT_WIDE_KERNEL
+    assert has_kernels(onnx_model(saved), dtype) == wanted
+
+
+@pytest.mark.parametrize("dtype", sorted(TOLERANCE))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_a_whole_network_computes_the_same(name: str, dtype: str) -> None:
+    shape, tables = NETWORKS[name]
+    rng = np.random.default_rng(5)
+    scaling = Scaling(
+        "standard", mean=rng.normal(size=shape), scale=rng.uniform(0.5, 2, size=shape)
+    )
+    saved = saved_of([built(table) for table in tables], shape, dtype, scaling)
+
+    check(saved, rng.normal(size=(11, *shape)))
+
+
+@pytest.mark.parametrize("dtype", sorted(TOLERANCE))
+def test_unscaled_inputs_go_in(dtype: str) -> None:
+    layers = [built({"kind": "dense", "units": 3})]
+    inputs = np.random.default_rng(6).uniform(0, 255, size=(9, 5))
+    whole, zero = Scaling("unit", scale=255.0), np.zeros(5)
+
+    for scaling in (whole, Scaling("min_max", mean=zero, scale=np.full(5, 255.0))):
+        check(saved_of(layers, ROW, dtype, scaling), inputs)
+
+
+@pytest.mark.parametrize("kind", ["elu", "selu", "softplus", "gelu", "sigmoid", "softmax"])
+@pytest.mark.parametrize("dtype", sorted(TOLERANCE))
+def test_no_input_is_too_large(kind: str, dtype: str) -> None:
+    saved = saved_of([built({"kind": kind})], ROW, dtype)
+
+    check(saved, np.array([[-800.0, -90.0, 0.0, 90.0, 800.0]]))
+
+
+def test_metadata_goes_along() -> None:
+    metadata = {
+        "format": "pt",
+        "dbp.job": "digits",
+        "dbp.step": "12",
+        "dbp.spec_digest": "ab",
+        "dbp.classes": json.dumps(["näh", "fern"], ensure_ascii=False),
+        "dbp.scaling": "{}",
+    }
+    saved = saved_of([built({"kind": "dense", "units": 2})], ROW, "float32", None, metadata)
+
+    model = onnx_model(saved)
+
+    found = {entry.key: entry.value for entry in model.metadata_props}
+    assert found == {k: v for k, v in metadata.items() if k not in ("format", "dbp.scaling")}
+    assert {tensor.name for tensor in model.graph.initializer} == {"0.weight", "0.bias"}
+
+
+def test_a_layer_without_a_translation_is_named() -> None:
+    class Wobble(Elementwise):
+        forward = component_class("layers", "relu").forward
+
+    inner = component_class("layers", "residual")(layers=(Wobble(),))
+    saved = saved_of([built({"kind": "relu"}), inner], ROW, "float32")
+
+    with pytest.raises(InvalidInput, match=r"layers\[1\]\[0\]: 'Wobble' has no translation"):
+        onnx_model(saved)
