@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save
 
@@ -18,6 +20,7 @@ from dbp.data.dataset import Dataset, Reader
 from dbp.data.idx import IDX
 from dbp.data.npy import NPY
 from dbp.data.npz import NPZ
+from dbp.data.parquet import Parquet
 from dbp.data.safetensors import Safetensors
 from dbp.errors import InvalidData
 
@@ -41,6 +44,14 @@ def npz_file() -> bytes:
     return stream.getvalue()
 
 
+def parquet_file() -> bytes:
+    stream = io.BytesIO()
+    names = [f"class {label % 3}" for label in LABELS]
+    table = pa.table({"a": RNG.normal(size=6), "b": LABELS, "y": names})
+    pq.write_table(table, stream, row_group_size=4)
+    return stream.getvalue()
+
+
 def idx_reader(path: Path) -> Reader:
     labels = path.with_name("labels")
     labels.write_bytes(b"\0\0\x08\x01\0\0\0\x06" + LABELS.tobytes())
@@ -59,6 +70,7 @@ KINDS: dict[str, tuple[bytes, Callable[[Path], Reader]]] = {
     "npy": (npy_file(RNG.normal(size=(6, 3))), npy_reader),
     "npy fortran": (npy_file(np.asfortranarray(RNG.normal(size=(6, 3)))), npy_reader),
     "npz": (npz_file(), lambda path: NPZ(path=str(path))),
+    "parquet": (parquet_file(), lambda path: Parquet(path=str(path), target="y")),
     "safetensors": (
         save({"x": RNG.normal(size=(6, 3)), "y": LABELS}),
         lambda path: Safetensors(path=str(path)),

@@ -1,0 +1,117 @@
+"""The ``parquet`` reader: columns of numbers, the target in some of them.
+
+parquet_table reads the file. A file that does not fit into memory is read by row groups;
+in the random order of an epoch each mini-batch then decodes every row group it touches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from dbp.data import rows
+from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
+from dbp.data.dataset import DataInfo, Dataset, Reader, Shape
+from dbp.data.parquet_table import ParquetRows, ParquetTable, open_rows
+from dbp.data.rows import RowsInfo
+from dbp.errors import InvalidData
+from dbp.registry import option
+
+
+@final
+@dataclass(frozen=True)
+class Parquet(Reader):
+    """Columns of one Parquet file; needs pyarrow: pip install 'dbp[parquet]'."""
+
+    path: str = option(doc="the file", file=True)
+    target: str | None = option(
+        None, doc="name of the column of the target: numbers, or names of classes"
+    )
+    targets: tuple[str, ...] | None = option(
+        None, doc="names of several columns of values to predict, instead of target"
+    )
+    inputs: tuple[str, ...] | None = option(
+        None, doc="names of the columns of inputs; else all other columns of numbers"
+    )
+    weight: str | None = option(None, doc="name of the column of each sample's weight")
+    target_kind: TargetKind = option(
+        "auto", doc=f"{TARGET_KIND_DOC}; names of classes are class"
+    )
+
+    def __post_init__(self) -> None:
+        if (self.target is None) == (not self.targets):
+            raise ValueError("target: must name one column, or targets several, but not both")
+        if self.targets is not None and self.target_kind == "class":
+            raise ValueError("targets: several columns are values, not a class")
+        if self.inputs is not None and not self.inputs:
+            raise ValueError("inputs: must name at least one column")
+        chosen = [*(self.inputs or ()), *self._apart]
+        for name in chosen:
+            if chosen.count(name) > 1:
+                raise ValueError(f"inputs: column {name!r} must be named once in all options")
+
+    def inspect(self) -> DataInfo:
+        """Read the footer, and the target's column where it holds names of classes."""
+        table = ParquetTable(self.path)
+        inputs, names = self._inputs(table), self._class_names(table)
+        return combine(
+            _info(table, inputs, (len(inputs),)),
+            _info(table, self._targets, self._target_shape, names),
+            self._kind(names),
+            class_names=names,
+            weights=None if self.weight is None else _info(table, (self.weight,), ()),
+        )
+
+    def open(self) -> Dataset:
+        """Check the file; small ones are read into memory."""
+        table = ParquetTable(self.path)
+        inputs, names = self._inputs(table), self._class_names(table)
+        limit = rows.IN_MEMORY_BYTES
+        return ArrayDataset(
+            open_rows(table, inputs, (len(inputs),), (), limit),
+            open_rows(table, self._targets, self._target_shape, names, limit),
+            target_kind=self._kind(names),
+            class_names=names,
+            weights=None
+            if self.weight is None
+            else open_rows(table, (self.weight,), (), (), limit),
+        )
+
+    @property
+    def _targets(self) -> tuple[str, ...]:
+        return self.targets or (str(self.target),)
+
+    @property
+    def _target_shape(self) -> Shape:
+        return () if self.targets is None else (len(self.targets),)
+
+    @property
+    def _apart(self) -> tuple[str, ...]:
+        return self._targets if self.weight is None else (*self._targets, self.weight)
+
+    def _kind(self, names: tuple[str, ...]) -> TargetKind:
+        if names:
+            return "class"
+        return "values" if self.targets is not None else self.target_kind
+
+    def _inputs(self, table: ParquetTable) -> tuple[str, ...]:
+        if self.inputs is not None:
+            return self.inputs
+        found = tuple(name for name in table.number_columns() if name not in self._apart)
+        if not found:
+            raise InvalidData(f"{self.path}: no columns of numbers beside {self._apart}")
+        return found
+
+    def _class_names(self, table: ParquetTable) -> tuple[str, ...]:
+        """The names of the classes, if the target's column holds names."""
+        if self.target is None or table.type_of(self.target) != "text":
+            return ()
+        if self.target_kind == "values":
+            raise InvalidData(f"{table.place(self.target)}: holds texts, expected numbers")
+        return table.names_in(self.target)
+
+
+def _info(
+    table: ParquetTable, columns: tuple[str, ...], shape: Shape, names: tuple[str, ...] = ()
+) -> RowsInfo:
+    return ParquetRows(table, columns, shape, names).info

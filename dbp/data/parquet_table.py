@@ -1,0 +1,227 @@
+"""Columns of one Parquet file as rows of numbers, read by row groups. No reader here.
+
+The format is read by pyarrow, which is imported where a file is opened and nowhere else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, final
+
+import numpy as np
+
+from dbp.data.dataset import Array, Indices, Shape
+from dbp.data.file import DataFile
+from dbp.data.rows import MemoryRows, Rows, RowsInfo, check_finite
+from dbp.errors import InvalidData, MissingDependency, nearest
+
+# Names of classes beyond this number are no classes: the column holds keys or texts.
+MAX_NAMES: Final = 1_000_000
+
+# A row group is decoded as a whole, so its numbers must fit into memory several times.
+MAX_GROUP_BYTES: Final = 4 * 2**30
+
+# Arrow's names of types.
+NUMBERS: Final = {
+    "bool": "?", "int8": "i1", "int16": "i2", "int32": "i4", "int64": "i8", "uint8": "u1",
+    "uint16": "u2", "uint32": "u4", "uint64": "u8", "halffloat": "f2", "float": "f4",
+    "double": "f8",
+}  # fmt: skip
+_TEXTS: Final = ("string", "large_string", "string_view")
+
+# Beside pyarrow's own, what it was seen to raise on damaged files; ArrowInvalid is a
+# ValueError, ArrowNotImplementedError a RuntimeError, ArrowKeyError a KeyError.
+_ERRORS = (OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, OverflowError)
+
+
+@final
+class ParquetTable:
+    """One Parquet file held open. Safe to use from several threads."""
+
+    def __init__(self, path: str) -> None:
+        """Read the footer; raises InvalidData, and MissingDependency without pyarrow."""
+        try:
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise MissingDependency(
+                f"{path}: reading Parquet needs pyarrow ({error}): pip install 'dbp[parquet]'"
+            ) from error
+        self.name = path
+        self.file: Final = DataFile(path)
+        self._lock = threading.Lock()
+        with self._guarded():
+            self._parquet: Any = pq.ParquetFile(path, page_checksum_verification=True)
+            metadata = self._parquet.metadata
+            groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+            schema = self._parquet.schema_arrow
+            self._types = list(zip(schema.names, map(_type_name, schema.types), strict=True))
+        if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
+            raise InvalidData(f"{path}: its row groups do not add up to its rows")
+        if metadata.num_rows == 0:
+            raise InvalidData(f"{path}: there are no rows in it")
+        self.starts: Indices = np.cumsum([0, *groups])
+        self.samples = int(self.starts[-1])
+
+    def type_of(self, column: str) -> str:
+        """Arrow's name of a column's type, ``text`` for all texts; raises InvalidData."""
+        found = [kind for name, kind in self._types if name == column]
+        if len(found) != 1:
+            names = [name for name, _ in self._types]
+            hint = nearest(column, names) if not found else ""
+            listed = ", ".join(names[:20])
+            raise InvalidData(
+                f"{self.name}: {len(found)} columns named {column!r}, expected one{hint}; "
+                f"it holds: {listed}"
+            )
+        return found[0]
+
+    def number_columns(self) -> list[str]:
+        """The names of all columns of numbers, in the order of the file."""
+        return [name for name, kind in self._types if kind in NUMBERS]
+
+    def dtype_of(self, columns: Sequence[str]) -> np.dtype[Any]:
+        """The numpy type that holds all of these columns; raises InvalidData."""
+        for column in columns:
+            kind = self.type_of(column)
+            if kind not in NUMBERS:
+                raise InvalidData(
+                    f"{self.place(column)}: is of type {kind}, expected numbers: "
+                    f"{', '.join(NUMBERS)}"
+                )
+        return np.result_type(*(NUMBERS[self.type_of(column)] for column in columns))
+
+    def place(self, *columns: str) -> str:
+        """The file and a column or two, for messages."""
+        more = ", ..." if len(columns) > 2 else ""
+        return f"{self.name}[{', '.join(columns[:2])}{more}]"
+
+    def read(self, group: int, column: str) -> Any:
+        """A column of a row group as an Arrow array without nulls; raises InvalidData."""
+        rows = int(self.starts[group + 1] - self.starts[group])
+        with self._lock, self._guarded():
+            table = self._parquet.read_row_group(group, columns=[column], use_threads=False)
+            array = table.column(column).combine_chunks()
+        if len(array) != rows:
+            raise InvalidData(
+                f"{self.place(column)}: row group {group} holds {len(array):,} rows, "
+                f"announced are {rows:,}"
+            )
+        if array.null_count:
+            row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
+            raise InvalidData(f"{self.place(column)}: sample {self.starts[group] + row}: null")
+        return array
+
+    def names_in(self, column: str) -> tuple[str, ...]:
+        """The names that occur in a column of text, in alphabetical order."""
+        names: set[str] = set()
+        for group in range(len(self.starts) - 1):
+            with self._guarded():
+                found = self.read(group, column).unique().to_pylist()
+            names.update(found)
+            if len(names) > MAX_NAMES:
+                raise InvalidData(
+                    f"{self.place(column)}: more than {MAX_NAMES:,} different texts; are "
+                    "these classes?"
+                )
+            if "" in found:
+                raise InvalidData(f"{self.place(column)}: row group {group}: an empty text")
+        return tuple(sorted(names))
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """What pyarrow raises inside becomes InvalidData."""
+        try:
+            yield
+        except _ERRORS as error:
+            raise InvalidData(
+                f"{self.name}: cannot be read as Parquet: {str(error)[:300]}"
+            ) from error
+
+
+@final
+class ParquetRows(Rows):
+    """Columns side by side; one row group at a time is decoded, and the last one kept."""
+
+    def __init__(
+        self, table: ParquetTable, columns: Sequence[str], shape: Shape, names: Sequence[str]
+    ) -> None:
+        """``shape``: of a row; ``names``: of the classes, if the one column holds names."""
+        dtype = np.dtype(np.int64) if names else table.dtype_of(columns)
+        self.info = RowsInfo(table.place(*columns), (table.samples, *shape), dtype)
+        self._table = table
+        self._columns = columns
+        self._numbers = {name: number for number, name in enumerate(names)}
+        self._last: tuple[int, Array] = (-1, np.empty(0))
+        largest = int(np.diff(table.starts).max()) * len(columns) * dtype.itemsize
+        if largest > MAX_GROUP_BYTES:
+            raise InvalidData(
+                f"{self.info.name}: a row group of {largest:,} bytes; at most "
+                f"{MAX_GROUP_BYTES:,} are accepted: write the file with more row groups"
+            )
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Decode each row group that holds any of these rows, one after the other."""
+        self._table.file.check_unchanged()
+        starts = self._table.starts
+        groups = np.searchsorted(starts, indices, side="right") - 1
+        for group in np.unique(groups).tolist():
+            here = np.flatnonzero(groups == group)
+            out[here] = self.group(group)[indices[here] - starts[group]]
+
+    def block(self, start: int, stop: int) -> Array:
+        """A fresh array."""
+        out = np.empty((stop - start, *self.info.shape[1:]), self.info.dtype)
+        self.take(np.arange(start, stop), out)
+        return out
+
+    def group(self, group: int) -> Array:
+        """All rows of a row group; must not be written to."""
+        number, array = self._last
+        if number == group:
+            return array
+        start, stop = self._table.starts[group : group + 2]
+        array = np.empty((stop - start, len(self._columns)), self.info.dtype)
+        for position, column in enumerate(self._columns):
+            found = self._table.read(group, column)
+            array[:, position] = self._codes(found) if self._numbers else _values(found)
+        check_finite(self.info.name, array, np.arange(start, stop))
+        array = array.reshape(-1, *self.info.shape[1:])
+        self._last = (group, array)
+        return array
+
+    def _codes(self, column: Any) -> Array:
+        """The numbers of the classes that a column of names holds."""
+        encoded = column.dictionary_encode() if not hasattr(column, "dictionary") else column
+        codes = [self._numbers.get(name, -1) for name in encoded.dictionary.to_pylist()]
+        return np.array(codes, np.int64)[_values(encoded.indices)]
+
+
+def open_rows(
+    table: ParquetTable, columns: Sequence[str], shape: Shape, names: Sequence[str], limit: int
+) -> Rows:
+    """Rows of these columns: in memory up to ``limit`` bytes, else read as they are asked for.
+
+    ``shape``: of a row; ``names``: of the classes, if the one column holds names.
+    """
+    rows = ParquetRows(table, columns, shape, names)
+    if table.samples * len(columns) * rows.info.dtype.itemsize > limit:
+        return rows
+    array = np.empty(rows.info.shape, rows.info.dtype)
+    for group, start in enumerate(table.starts[:-1].tolist()):
+        array[start : table.starts[group + 1]] = rows.group(group)
+    return MemoryRows(rows.info.name, array)
+
+
+def _type_name(arrow_type: Any) -> str:
+    name = str(getattr(arrow_type, "value_type", arrow_type))
+    is_dictionary = str(arrow_type).startswith("dictionary<")
+    if name in _TEXTS and (is_dictionary or str(arrow_type) in _TEXTS):
+        return "text"
+    return str(arrow_type)
+
+
+def _values(array: Any) -> Array:
+    values: Array = array.to_numpy(zero_copy_only=False)
+    return values
