@@ -111,6 +111,12 @@ class TrainSpec:
         minimum=1,
         maximum=1024,
     )
+    exchange: Literal["allreduce", "overlapped", "sharded"] = option(
+        "allreduce",
+        doc="allreduce: every worker gets the whole gradient; sharded: each updates a part of "
+        "the parameters, and keeps the optimizer's state of that part alone; overlapped: "
+        "parts are sent during the backward pass, for workers on several hosts",
+    )
     clip_norm: float | None = option(
         None, doc="largest global norm of the gradient; longer ones are scaled down", above=0.0
     )
@@ -128,6 +134,12 @@ class TrainSpec:
         "fail",
         doc="when a loss or gradient is not finite, which is never applied: fail; skip the "
         "mini-batch; roll back to the newest checkpoint and go on at half the learning rate",
+    )
+    initial_parameters: str | None = option(
+        None,
+        doc="a .safetensors file whose tensors the run starts from: dbp's own, or a PyTorch "
+        "state_dict of the same names and shapes; left out: drawn by the seed",
+        file=True,
     )
     max_seconds: float | None = option(
         None, doc="wall time of training; the run then ends as planned", above=0.0

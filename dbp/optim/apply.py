@@ -15,9 +15,10 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from dbp.optim.clip import global_norm
+from dbp.optim.clip import block_squares, norm_of
 from dbp.optim.layerwise import LayerwiseOptimizer
 from dbp.optim.optimizer import Optimizer, Vector, zero_slots
+from dbp.optim.shard import Shard, whole
 
 BLOCK = 32_768
 
@@ -33,6 +34,11 @@ class Run:
     l1: float = 0.0
     layerwise: bool = False
 
+    @property
+    def place(self) -> slice:
+        """Where it stands in the vector."""
+        return slice(self.start, self.stop)
+
 
 @final
 class Updater:
@@ -46,16 +52,20 @@ class Updater:
         *,
         vectors: Iterable[str] = (),
         dtype: npt.DTypeLike,
+        shard: Shard | None = None,
     ) -> None:
         """``slices``: each tensor's place in the vector; ``biases``: which of them are.
 
-        ``vectors``: other tensors of one dimension, which do not decay either. Raises
-        ValueError where the optimizer's patterns match no tensor.
+        ``vectors``: other tensors of one dimension, which do not decay either; ``shard``: the
+        part to update, all of it if not given. The slots' memory is that of the shard alone:
+        what is never written takes none. Raises ValueError where the optimizer's patterns
+        match no tensor.
         """
         optimizer.check_names(list(slices))
         self.optimizer = optimizer
         self.runs = _runs(optimizer, slices, frozenset(biases), frozenset(vectors))
         self.size = max((place.stop for place in slices.values()), default=0)
+        self.shard = shard or whole(self.size)
         self.slots = zero_slots(optimizer, self.size, dtype)
         block = min(BLOCK, max(1, self.size))
         self._scratch = (np.empty(block, dtype), np.empty(block, dtype))
@@ -80,41 +90,61 @@ class Updater:
         """
         rate = self.learning_rate(step, total_steps) * rate_factor
         for run in self.runs:
-            own = rate * run.rate_factor
             if run.l1:
-                part = parameters[run.start : run.stop]
-                gradient[run.start : run.stop] += run.l1 * np.sign(part)
-            if isinstance(self.optimizer, LayerwiseOptimizer):
-                own *= self._direct(self.optimizer, run, parameters, gradient, step)
-            for block in _blocks(run):
+                part = self.shard.of(run.place)
+                gradient[part] += run.l1 * np.sign(parameters[part])
+        ratios = [1.0] * len(self.runs)
+        if isinstance(self.optimizer, LayerwiseOptimizer):
+            self._direct(self.optimizer, parameters, gradient, step)
+            ratios = self._ratios(self.optimizer, parameters, gradient)
+        for run, ratio in zip(self.runs, ratios, strict=True):
+            for block in self._blocks(run):
                 self.optimizer.update(
                     *self._views(block, parameters, gradient),
                     step=step,
-                    learning_rate=own,
+                    learning_rate=rate * run.rate_factor * ratio,
                     weight_decay=run.weight_decay,
                 )
         return rate
 
     def _direct(
-        self,
-        optimizer: LayerwiseOptimizer,
-        run: Run,
-        parameters: Vector,
-        gradient: Vector,
-        step: int,
-    ) -> float:
-        """Turn a run's gradient into its direction; returns the factor on its rate."""
-        for block in _blocks(run):
-            optimizer.direct(
-                *self._views(block, parameters, gradient),
-                step=step,
-                weight_decay=run.weight_decay,
-            )
-        if not run.layerwise:
-            return 1.0
-        whole = slice(run.start, run.stop)
-        norms = global_norm(parameters[whole]), global_norm(gradient[whole])
-        return optimizer.ratio(*norms, run.weight_decay)
+        self, optimizer: LayerwiseOptimizer, parameters: Vector, gradient: Vector, step: int
+    ) -> None:
+        """Turn the gradient into directions."""
+        for run in self.runs:
+            for block in self._blocks(run):
+                optimizer.direct(
+                    *self._views(block, parameters, gradient),
+                    step=step,
+                    weight_decay=run.weight_decay,
+                )
+
+    def _ratios(
+        self, optimizer: LayerwiseOptimizer, parameters: Vector, gradient: Vector
+    ) -> list[float]:
+        """The factor on every run's rate, from the norms of whole tensors."""
+        weights = [run for run in self.runs if run.layerwise]
+        squares = [
+            block_squares(vector, run.place, self.shard)
+            for run in weights
+            for vector in (parameters, gradient)
+        ]
+        joined = np.concatenate(squares) if squares else np.zeros(0)
+        self.shard.add_up(joined)
+        ends = np.cumsum([part.size for part in squares])[:-1]
+        norms = iter([norm_of(part) for part in np.split(joined, ends)])
+        return [
+            optimizer.ratio(next(norms), next(norms), run.weight_decay)
+            if run.layerwise
+            else 1.0
+            for run in self.runs
+        ]
+
+    def _blocks(self, run: Run) -> Iterator[slice]:
+        """The shard's part of a run, in parts that stay in the cache."""
+        part = self.shard.of(run.place)
+        for start in range(part.start, part.stop, BLOCK):
+            yield slice(start, min(start + BLOCK, part.stop))
 
     def _views(
         self, block: slice, parameters: Vector, gradient: Vector
@@ -123,12 +153,6 @@ class Updater:
         slots = {name: slot[block] for name, slot in self.slots.items()}
         scratch = (self._scratch[0][:size], self._scratch[1][:size])
         return parameters[block], gradient[block], slots, scratch
-
-
-def _blocks(run: Run) -> Iterator[slice]:
-    """Parts of a run that stay in the cache."""
-    for start in range(run.start, run.stop, BLOCK):
-        yield slice(start, min(start + BLOCK, run.stop))
 
 
 def _runs(

@@ -7,7 +7,7 @@ is collective: all ranks call it, in the same order, with buffers of the same le
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NoReturn, final
+from typing import Any, NoReturn, Protocol, final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,31 @@ import numpy.typing as npt
 Buffer = npt.NDArray[Any]
 
 
+class Pending(Protocol):
+    """A collective call under way; its buffers are not to be touched before its end."""
+
+    def advance(self) -> None:
+        """Let it go on for a moment."""
+
+    def wait(self) -> None:
+        """Return when it is done."""
+
+
 class Communicator(ABC):
     """A fixed group of ranks 0 .. size-1."""
 
     rank: int
     size: int
+    shares_memory: bool
+    """Whether all ranks can read and write each other's shared memory; the same on all."""
+
+    @abstractmethod
+    def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
+        """Zeroed memory that all ranks see, ``size`` elements of this rank's; in rank order.
+
+        What a rank has written is there for the others behind the next ``barrier``. Raises
+        RuntimeError where ranks share no memory.
+        """
 
     @abstractmethod
     def allreduce(self, buffer: Buffer) -> None:
@@ -40,6 +60,16 @@ class Communicator(ABC):
         """Send the r-th run of ``send`` to rank r; receive rank r's run as the r-th."""
 
     @abstractmethod
+    def start_alltoall(
+        self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
+    ) -> Pending:
+        """``alltoall`` in the background. Ranks start and end such calls in the same order."""
+
+    @abstractmethod
+    def start_allgather(self, part: Buffer, whole: Buffer, counts: list[int]) -> Pending:
+        """``allgather`` in the background, of parts of these lengths."""
+
+    @abstractmethod
     def barrier(self) -> None:
         """Return on no rank before all have come here."""
 
@@ -49,11 +79,27 @@ class Communicator(ABC):
 
 
 @final
+class Done:
+    """A call that is done already."""
+
+    def advance(self) -> None:
+        """See Pending."""
+
+    def wait(self) -> None:
+        """See Pending."""
+
+
+@final
 class SoloCommunicator(Communicator):
     """One process: the same path as many, with nothing to exchange."""
 
     rank = 0
     size = 1
+    shares_memory = True
+
+    def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
+        """See Communicator."""
+        return [np.zeros(size, dtype)]
 
     def allreduce(self, buffer: Buffer) -> None:
         """See Communicator."""
@@ -70,6 +116,18 @@ class SoloCommunicator(Communicator):
     ) -> None:
         """See Communicator."""
         np.copyto(receive[: receive_counts[0]], send[: send_counts[0]])
+
+    def start_alltoall(
+        self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
+    ) -> Pending:
+        """See Communicator."""
+        self.alltoall(send, send_counts, receive, receive_counts)
+        return Done()
+
+    def start_allgather(self, part: Buffer, whole: Buffer, counts: list[int]) -> Pending:
+        """See Communicator."""
+        np.copyto(whole, part)
+        return Done()
 
     def barrier(self) -> None:
         """See Communicator."""

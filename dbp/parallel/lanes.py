@@ -28,6 +28,11 @@ class Node:
         return Node(self.level, self.index ^ 1)
 
     @property
+    def parent(self) -> Node:
+        """The node above."""
+        return Node(self.level + 1, self.index >> 1)
+
+    @property
     def children(self) -> tuple[Node, Node]:
         """Its two halves."""
         return Node(self.level - 1, 2 * self.index), Node(self.level - 1, 2 * self.index + 1)

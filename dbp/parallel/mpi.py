@@ -9,9 +9,12 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn, final
 
+import numpy as np
+import numpy.typing as npt
+
 from dbp.errors import MissingDependency
 from dbp.launching import INSTALL_MPIRUN, Launch, detect, set_mpi_defaults
-from dbp.parallel.communicator import Buffer, Communicator
+from dbp.parallel.communicator import Buffer, Communicator, Pending
 
 # A whole large message, or many pieces at once, need fresh temporaries inside MPI as large as
 # half of it, and their page faults. One piece after the other stays in the processor's cache:
@@ -20,14 +23,49 @@ PIECE_BYTES: Final = 4 << 20
 
 
 @final
+class _Request:
+    """A call that MPI makes in the background."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def advance(self) -> None:
+        """See Pending."""
+        self._request.Test()
+
+    def wait(self) -> None:
+        """See Pending."""
+        self._request.Wait()
+
+
+@final
 class MPICommunicator(Communicator):
     """All ranks of COMM_WORLD."""
 
-    def __init__(self, world: Any, mpi: Any) -> None:
+    def __init__(self, world: Any, mpi: Any, *, share: bool = True) -> None:
+        """``share``: use memory that ranks share, where all of them are on one host."""
         self.rank = world.Get_rank()
         self.size = world.Get_size()
         self._world = world
         self._mpi = mpi
+        self._host = world.Split_type(mpi.COMM_TYPE_SHARED, self.rank)
+        self.shares_memory = share and self._host.Get_size() == self.size
+        self._windows: list[Any] = []
+
+    def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
+        """See Communicator."""
+        if not self.shares_memory:
+            raise RuntimeError("these ranks share no memory")
+        item = np.dtype(dtype).itemsize
+        window = self._mpi.Win.Allocate_shared(size * item, item, comm=self._host)
+        window.Lock_all(self._mpi.MODE_NOCHECK)
+        self._windows.append(window)
+        regions = [
+            np.frombuffer(window.Shared_query(rank)[0], dtype) for rank in range(self.size)
+        ]
+        regions[self.rank][:] = 0
+        self.barrier()
+        return regions
 
     def allreduce(self, buffer: Buffer) -> None:
         """See Communicator."""
@@ -50,9 +88,24 @@ class MPICommunicator(Communicator):
         """See Communicator."""
         self._world.Alltoallv((send, send_counts), (receive, receive_counts))
 
+    def start_alltoall(
+        self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
+    ) -> Pending:
+        """See Communicator."""
+        ends = (send, send_counts), (receive, receive_counts)
+        return _Request(self._world.Ialltoallv(*ends))
+
+    def start_allgather(self, part: Buffer, whole: Buffer, counts: list[int]) -> Pending:
+        """See Communicator."""
+        return _Request(self._world.Iallgatherv(part, (whole, counts)))
+
     def barrier(self) -> None:
         """See Communicator."""
+        for window in self._windows:
+            window.Sync()
         self._world.Barrier()
+        for window in self._windows:
+            window.Sync()
 
     def abort(self, code: int) -> NoReturn:
         """See Communicator."""

@@ -23,6 +23,7 @@ CHECKPOINT: Final = 4
 FINISH: Final = 5
 FIXED: Final = 6
 
+ALIGNED: Final = 16  # elements: a cache line of float32
 DIGEST_WORDS: Final = 4  # of 16 bits each: exact in float32
 
 
@@ -51,9 +52,9 @@ class StepBuffer:
     def allocate(
         cls, gradient_size: int, metric_size: int, *, dtype: npt.DTypeLike, ranks: int
     ) -> StepBuffer:
-        """A zeroed buffer that can be cut into one part of equal length for each rank."""
+        """A zeroed buffer; buffers of this length side by side keep their alignment."""
         size = cls.size(gradient_size, metric_size, ranks)
-        vector = np.zeros(size + -size % ranks, dtype)
+        vector = np.zeros(size + -size % ALIGNED, dtype)
         return cls(vector, gradient_size, metric_size, ranks)
 
     def clear_sums(self) -> None:

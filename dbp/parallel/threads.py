@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, TypeVar, final
 
 import numpy as np
+import numpy.typing as npt
 
-from dbp.parallel.communicator import Buffer, Communicator
+from dbp.parallel.communicator import Buffer, Communicator, Pending
 
 T = TypeVar("T")
 
@@ -57,13 +58,39 @@ class _Meeting:
 
 
 @final
+class _Later:
+    """A call that is made when it is waited for: the latest that its contract allows."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def advance(self) -> None:
+        """See Pending."""
+
+    def wait(self) -> None:
+        """See Pending."""
+        self._call()
+
+
+@final
 class ThreadCommunicator(Communicator):
     """One of ``size`` ranks in this process; sums are in rank order, the same on all."""
 
-    def __init__(self, rank: int, size: int, meeting: _Meeting) -> None:
+    def __init__(
+        self, rank: int, size: int, meeting: _Meeting, *, shares_memory: bool = True
+    ) -> None:
         self.rank = rank
         self.size = size
+        self.shares_memory = shares_memory
         self._meeting = meeting
+
+    def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
+        """See Communicator."""
+        if not self.shares_memory:
+            raise RuntimeError("these ranks share no memory")
+        regions = self._show(np.zeros(size, dtype))
+        self._meeting.wait()
+        return regions
 
     def allreduce(self, buffer: Buffer) -> None:
         """See Communicator."""
@@ -98,6 +125,18 @@ class ThreadCommunicator(Communicator):
             start += count
         self._meeting.wait()
 
+    def start_alltoall(
+        self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
+    ) -> Pending:
+        """See Communicator."""
+        return _Later(lambda: self.alltoall(send, send_counts, receive, receive_counts))
+
+    def start_allgather(self, part: Buffer, whole: Buffer, counts: list[int]) -> Pending:
+        """See Communicator."""
+        if whole.size != sum(counts) or part.size != counts[self.rank]:
+            raise ValueError(f"parts of {counts} elements, got {part.size} of {whole.size}")
+        return _Later(lambda: self.allgather(part, whole))
+
     def barrier(self) -> None:
         """See Communicator."""
         self._meeting.wait()
@@ -113,7 +152,9 @@ class ThreadCommunicator(Communicator):
         return list(self._meeting.shown)
 
 
-def run_threads(size: int, rank_main: Callable[[Communicator], T]) -> list[T]:
+def run_threads(
+    size: int, rank_main: Callable[[Communicator], T], *, shares_memory: bool = True
+) -> list[T]:
     """Run ``rank_main`` as ``size`` ranks; returns their results in rank order.
 
     If a rank raises, the others are released from their calls and its error is raised here
@@ -126,7 +167,9 @@ def run_threads(size: int, rank_main: Callable[[Communicator], T]) -> list[T]:
     def run(rank: int) -> T:
         failed = True
         try:
-            result = rank_main(ThreadCommunicator(rank, size, meeting))
+            result = rank_main(
+                ThreadCommunicator(rank, size, meeting, shares_memory=shares_memory)
+            )
             failed = False
             return result
         except BaseException as error:

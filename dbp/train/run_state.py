@@ -6,7 +6,7 @@ It is the same bits on every rank, and does not know how many there are.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import numpy.typing as npt
@@ -28,8 +28,14 @@ class RunState:
     """The parameters and every decision taken so far, both ways through a checkpoint."""
 
     def __init__(
-        self, parameters: Parameters, updater: Updater, figures: Figures, stopping: Stopping
+        self,
+        parameters: Parameters,
+        updater: Updater,
+        figures: Figures,
+        stopping: Stopping,
+        whole: Callable[[Array], Array],
     ) -> None:
+        """``whole`` completes a vector of which a rank updates a part only."""
         self.step = 0  # the last one that was applied, or left out
         self.rate_factor = 1.0
         self.rollbacks = 0
@@ -40,6 +46,7 @@ class RunState:
         self._updater = updater
         self._figures = figures
         self._stopping = stopping
+        self._whole = whole
 
     def note(self, figures: Mapping[str, float]) -> None:
         """Take from an epoch's figures what the learning rate follows."""
@@ -52,9 +59,10 @@ class RunState:
         return self.rate_factor * self._updater.optimizer.learning_rate.scale(self.history)
 
     def vectors(self) -> dict[str, npt.NDArray[Any]]:
-        """Every vector by its name in a checkpoint; live ones."""
+        """Every vector by its name in a checkpoint; live ones, or copies. Collective."""
         vectors = {PARAMETERS: self._parameters.vector}
-        vectors |= {SLOT + name: slot for name, slot in self._updater.slots.items()}
+        for name, slot in self._updater.slots.items():
+            vectors[SLOT + name] = self._whole(slot)
         if self.best is not None:
             vectors[BEST] = self.best
         return vectors
@@ -78,7 +86,8 @@ class RunState:
         self.step = saved.step
         self._parameters.vector[:] = saved.vectors[PARAMETERS]
         for name, slot in self._updater.slots.items():
-            slot[:] = saved.vectors[SLOT + name]
+            own = self._updater.shard.own
+            slot[own] = saved.vectors[SLOT + name][own]
         self.best = saved.vectors.get(BEST)
         self._figures.restore(position["figures"])
         self._stopping.restore(position["stopping"])
@@ -93,5 +102,5 @@ class RunState:
         self.best = None
         self.history.clear()
         for slot in self._updater.slots.values():
-            slot.fill(0.0)
+            slot[self._updater.shard.own] = 0.0
         self._figures.clear()

@@ -9,6 +9,7 @@ exchange, and everything after it is computed from the same bits on every rank.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -22,6 +23,7 @@ from dbp.nn.parameters import Parameters, is_bias
 from dbp.nn.row_random import RowRandom
 from dbp.optim.apply import Updater
 from dbp.optim.clip import clip_by_global_norm
+from dbp.optim.shard import Shard
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange import make_exchange
 from dbp.parallel.lanes import part
@@ -73,6 +75,7 @@ class Step:
             dtype=setup.model.dtype,
             numerics=train.numerics,
             lanes=train.lanes,
+            mode=train.exchange,
         )
         pieces = train.lanes if train.numerics == "exact" else communicator.size
         self._largest = _largest_part(_largest_part(train.batch_size, train.accumulate), pieces)
@@ -87,6 +90,7 @@ class Step:
             biases,
             vectors=[name for name, shape in shapes.items() if len(shape) < 2],
             dtype=setup.model.dtype,
+            shard=Shard(self._exchange.own, self._add_up),
         )
         self._diagnosis = Diagnosis(setup, parameters, communicator)
         self._gradients: dict[int, tuple[StepBuffer, Parameters]] = {}
@@ -108,7 +112,7 @@ class Step:
         if odd:
             words = different_words(odd, step, self._communicator.size)
             return StepResult(*sums, reason="DIVERGED", failure=words)
-        if total.non_finite or not _is_finite(total.gradients):
+        if total.non_finite or not self._is_finite(total.gradients[self._exchange.own]):
             shares = [rows for part_ in self._parts(len(indices)) for rows in part_]
             words = self._diagnosis.explain(step, [indices[a:b] for a, b in shares])
             return StepResult(*sums, reason="NON_FINITE", failure=words)
@@ -118,20 +122,45 @@ class Step:
     def _update(self, total: StepBuffer, step: int, rate_factor: float) -> float:
         """Divide, clip, apply; returns the learning rate."""
         train = self._setup.resolved.spec.train
+        own = total.gradients[self._exchange.own]
         if total.weight > 0:
-            total.gradients /= total.weight
+            own /= total.weight
         if train.clip_value is not None:
-            total.gradients.clip(-train.clip_value, train.clip_value, out=total.gradients)
+            own.clip(-train.clip_value, train.clip_value, out=own)
         if train.clip_norm is not None:
-            clip_by_global_norm(total.gradients, train.clip_norm)
+            clip_by_global_norm(total.gradients, train.clip_norm, self.updater.shard)
         self._parameters.vector[self._size :] = self._new_state.vector
-        return self.updater.step(
-            self._parameters.vector[: self._size],
+        parameters = self._parameters.vector[: self._size]
+        rate = self.updater.step(
+            parameters,
             total.gradients,
             step=step,
             total_steps=self._setup.plan.total_steps,
             rate_factor=rate_factor,
         )
+        self._exchange.spread(parameters)
+        return rate
+
+    def whole(self, vector: Array) -> Array:
+        """A vector of which every rank keeps its own part up to date, complete. Collective.
+
+        It is the vector itself where every rank updates all of it.
+        """
+        if self._exchange.sharded:
+            vector = vector.copy()
+            self._exchange.spread(vector)
+        return vector
+
+    def _add_up(self, sums: Array) -> None:
+        """Over the parts of the ranks, where each has a part of its own."""
+        if self._exchange.sharded:
+            self._communicator.allreduce(sums)
+
+    def _is_finite(self, own: Array) -> bool:
+        """Whether all elements of all ranks' parts are."""
+        odd = np.array([float(not _is_finite(own))])
+        self._add_up(odd)
+        return not odd[0]
 
     def _compute(self, step: int, indices: Indices, command: Command) -> None:
         """Forward, loss and backward of this rank's pieces; their sums go to the exchange."""
@@ -141,7 +170,9 @@ class Step:
             for number, lane in enumerate(lanes):
                 buffer = self._take(number, command)
                 for turn, rows in enumerate(lane):
-                    together([self._piece(step, indices, rows, buffer, 0, turn == 0)])
+                    last = number == len(lanes) - 1 and len(parts) == 1
+                    ready = self._exchange.ready if last else None
+                    together([self._piece(step, indices, rows, buffer, 0, turn == 0, ready)])
                 self._exchange.add(buffer)
             return
         buffers = [self._take(number, command) for number in range(len(lanes))]
@@ -181,8 +212,12 @@ class Step:
         buffer: StepBuffer,
         number: int,
         first: bool,
+        ready: Callable[[int], None] | None = None,
     ) -> Meeting[None]:
-        """One lane's piece of one part: written into the buffer, or added if not ``first``."""
+        """One lane's piece of one part: written into the buffer, or added if not ``first``.
+
+        ``ready`` hears of gradients that are complete, from the last layer to the first.
+        """
         own = indices[rows[0] : rows[1]]
         gradients = self._views(buffer) if first else self._later_part(number)
         try:
@@ -205,6 +240,7 @@ class Step:
                 number=number,
                 random=RowRandom(self._setup.resolved.spec.seed, step, rows[0]),
                 new_state=self._new_state if number == 0 else None,
+                ready=ready,
             ),
         )
         if not first:

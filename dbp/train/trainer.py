@@ -85,7 +85,11 @@ class Trainer:
         self._order = functools.lru_cache(1)(lambda epoch: order(seed, epoch, samples))
         self._skips = 0
         self._state = RunState(
-            self.parameters, self._step.updater, self._figures, self._stopping
+            self.parameters,
+            self._step.updater,
+            self._figures,
+            self._stopping,
+            self._step.whole,
         )
         self._begin(self._recovery.load() if resume else start)
         if not resume:
@@ -106,12 +110,12 @@ class Trainer:
         return outcome
 
     def _begin(self, saved: Saved | None) -> None:
-        """Start from the seed, or go on from a checkpoint; the same on every rank."""
+        """Start from the seed or a file's parameters, or go on from a checkpoint; the same on every rank."""
         if saved is not None:
             self._state.restore(saved)
             return
         self._state.forget()
-        self.setup.model.initialize(self.parameters, self.setup.resolved.spec.seed)
+        self.setup.initialize(self.parameters)
         self.communicator.broadcast(self.parameters.vector)
 
     def _save(self, step: int) -> None:

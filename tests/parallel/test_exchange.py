@@ -1,22 +1,37 @@
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
 
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.exchange import Exchange, make_exchange
+from dbp.parallel.exchange_contract import OWN_BLOCK
+from dbp.parallel.message_exchange import MessageExchange
 from dbp.parallel.threads import run_threads
 
 GRADIENTS = 37
 METRICS = 2
 
 
-def sums_of(communicator: Communicator, numerics: str, lanes: int, rows: int) -> list[bytes]:
+MODES = ("allreduce", "sharded", "overlapped")
+
+
+def sums_of(
+    communicator: Communicator, numerics: str, lanes: int, rows: int, mode: str = "allreduce"
+) -> list[bytes]:
     """Two steps' global sums, of pieces that are functions of their rows."""
     exchange = make_exchange(
-        communicator, GRADIENTS, METRICS, dtype="float32", numerics=numerics, lanes=lanes
+        communicator,
+        GRADIENTS,
+        METRICS,
+        dtype="float32",
+        numerics=numerics,
+        lanes=lanes,
+        mode=mode,
     )
     return [one_step(exchange, rows, step) for step in (1, 2)]
 
@@ -32,6 +47,7 @@ def one_step(exchange: Exchange, rows: int, step: int) -> bytes:
         exchange.add(buffer)
     total = exchange.reduce()
     assert total.weight == rows
+    exchange.spread(total.gradients)
     np.testing.assert_allclose(total.gradients, data.sum(axis=0), rtol=1e-4, atol=1e-4)
     return total.vector[: GRADIENTS + METRICS].tobytes()
 
@@ -42,8 +58,80 @@ def test_exact_sums_have_the_same_bits_for_every_world_size(lanes: int, rows: in
     expected = sums_of(SoloCommunicator(), "exact", lanes, rows)
 
     for size in range(1, min(lanes, 8) + 1):
-        for sums in run_threads(size, lambda c: sums_of(c, "exact", lanes, rows)):
-            assert sums == expected, f"{size} ranks"
+        for shares_memory, mode in itertools.product((True, False), MODES):
+
+            def main(communicator: Communicator, mode: str = mode) -> list[bytes]:
+                return sums_of(communicator, "exact", lanes, rows, mode)
+
+            for sums in run_threads(size, main, shares_memory=shares_memory):
+                assert sums == expected, f"{size} ranks, {mode}, {shares_memory=}"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_buckets_leave_in_the_backward_pass_and_give_the_same_bits(size: int) -> None:
+    rows, lanes, gradients = 23, 7, 100
+    data = np.random.default_rng(1).normal(size=(rows, gradients)).astype(np.float32)
+
+    def step(exchange: Exchange) -> bytes:
+        shares = exchange.shares(rows)
+        for number, (start, stop) in enumerate(shares):
+            buffer = exchange.take()
+            for layer in (90, 55, 54, 10, 0):  # backward, from the last layer to the first
+                np.sum(data[start:stop, layer:], axis=0, out=buffer.gradients[layer:])
+                if number == len(shares) - 1:
+                    exchange.ready(layer)
+            buffer.weight = stop - start
+            exchange.add(buffer)
+        return exchange.reduce().vector.tobytes()
+
+    def main(communicator: Communicator, mode: str, bucket_bytes: int) -> set[bytes]:
+        exchange = MessageExchange(
+            communicator,
+            gradients,
+            0,
+            dtype="float32",
+            lanes=lanes,
+            mode=mode,
+            bucket_bytes=bucket_bytes,
+        )
+        return {step(exchange) for _ in range(3)}
+
+    whole = run_threads(size, lambda c: main(c, "allreduce", 1 << 20))
+    for bytes_ in (16, 60, 4000):
+        overlapped = functools.partial(main, mode="overlapped", bucket_bytes=bytes_)
+        assert run_threads(size, overlapped) == whole
+    assert len(set.union(*whole)) == 1
+
+
+@pytest.mark.parametrize("shares_memory", [True, False])
+def test_a_shard_holds_the_sum_of_its_own_blocks(shares_memory: bool) -> None:
+    size = 3 * OWN_BLOCK + 5
+
+    def main(communicator: Communicator) -> slice:
+        exchange = make_exchange(
+            communicator, size, 1, dtype="float64", numerics="fast", lanes=1, mode="sharded"
+        )
+        buffer = exchange.take()
+        buffer.gradients[:] = np.arange(size) * (communicator.rank + 1)
+        buffer.metrics[:] = 1
+        exchange.add(buffer)
+        total = exchange.reduce()
+        own = exchange.own
+        np.testing.assert_array_equal(total.gradients[own], (np.arange(size) * 6)[own])
+        assert total.metrics[0] == 3
+        vector = np.full(size, -1.0)
+        vector[own] = total.gradients[own] / 2
+        exchange.spread(vector)
+        np.testing.assert_array_equal(vector, np.arange(size) * 3)
+        return own
+
+    owned = run_threads(3, main, shares_memory=shares_memory)
+
+    assert owned == [
+        slice(0, OWN_BLOCK),
+        slice(OWN_BLOCK, 2 * OWN_BLOCK),
+        slice(2 * OWN_BLOCK, size),
+    ]
 
 
 def test_fast_sums_depend_on_the_world_size_but_agree_on_all_ranks() -> None:

@@ -84,6 +84,7 @@ def run_ranks(
     *,
     control: Callable[[int], Control | None] = lambda rank: None,
     sink: Sink | None = None,
+    shares_memory: bool = True,
 ) -> list[tuple[Outcome, Array]]:
     """Train on so many ranks, each beginning from other memory; outcome and parameters."""
 
@@ -92,7 +93,7 @@ def run_ranks(
         trainer = Trainer(setup, communicator, sink=sink, control=control(communicator.rank))
         return trainer.run(), trainer.parameters.vector.copy()
 
-    return run_threads(size, main)
+    return run_threads(size, main, shares_memory=shares_memory)
 
 
 def _other_seed(setup: Setup, rank: int) -> Setup:

@@ -12,6 +12,7 @@ import pytest
 from dbp.data.array_dataset import arrays
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
+from dbp.registry import kinds
 from dbp.train.sink import Command
 from dbp.train.step import Step
 from dbp.train.trainer import Trainer
@@ -44,6 +45,15 @@ CASES: dict[str, dict[str, Any]] = {
     "lanes that are no power of two": {"layers": NORMALIZED, "lanes": 11},
 }
 
+MODES = [
+    ("allreduce", 3, False),
+    ("overlapped", 2, True),
+    ("overlapped", 5, False),
+    ("sharded", 2, True),
+    ("sharded", 3, False),
+    ("sharded", 8, True),
+]
+
 
 def spec_of(layers: list[dict[str, Any]], **train: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"numerics": "exact", "batch_size": 16, "epochs": 2} | train
@@ -72,6 +82,43 @@ def test_the_parameters_have_the_same_bits_on_any_number_of_ranks(case: dict[str
     figures = {size: run[0][0].metrics for size, run in runs.items()}
     assert all(found == figures[1] for found in figures.values())
     assert all(outcome.status == "succeeded" for run in runs.values() for outcome, _ in run)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_the_parameters_have_the_same_bits_in_every_exchange_mode(case: dict[str, Any]) -> None:
+    def train(mode: str, size: int, *, shares_memory: bool) -> list[bytes]:
+        spec = spec_of(**case, exchange=mode)
+        run = run_ranks(size, lambda: make_setup(spec, data()), shares_memory=shares_memory)
+        return [vector.tobytes() for _, vector in run]
+
+    expected = train("allreduce", 1, shares_memory=True)[0]
+
+    for mode, size, shares_memory in MODES:
+        for found in train(mode, size, shares_memory=shares_memory):
+            assert found == expected, (mode, size, shares_memory)
+
+
+WIDE = 330  # features: the parameters then are three parts that ranks can own
+
+
+@pytest.mark.parametrize("kind", kinds("optimizers"))
+def test_every_optimizer_gives_the_same_bits_in_every_exchange_mode(kind: str) -> None:
+    def train(mode: str, size: int, *, shares_memory: bool) -> list[bytes]:
+        layers = [{"kind": "dense", "units": 200, "activation": "relu"}, *NORMALIZED[-1:]]
+        spec = spec_of(layers, exchange=mode, clip_norm=1.0, dtype="float32", epochs=1)
+        spec["optimizer"] = {"kind": kind, "weight_decay": 0.01, "l1": 1e-4}
+        spec["optimizer"]["rate_factors"] = ["2.*=0.5"]
+        rng = np.random.default_rng(3)
+        x, y = rng.normal(size=(40, WIDE)), rng.integers(0, 3, 40)
+        make = lambda: make_setup(spec, arrays(x, y))  # noqa: E731
+        run = run_ranks(size, make, shares_memory=shares_memory)
+        return [vector.tobytes() for _, vector in run]
+
+    expected = train("allreduce", 1, shares_memory=True)[0]
+
+    for mode, size, shares_memory in MODES:
+        for found in train(mode, size, shares_memory=shares_memory):
+            assert found == expected, (mode, size, shares_memory)
 
 
 def test_accumulated_parts_give_the_gradient_of_the_whole() -> None:

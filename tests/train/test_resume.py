@@ -232,3 +232,28 @@ def test_a_run_rolls_back_a_few_times_and_then_fails(
     assert (outcome.status, outcome.reason) == ("failed", "NON_FINITE")
     assert caplog.text.count("at half the learning rate") == 3
     assert np.isfinite(vector).all()
+
+
+def test_a_checkpoint_of_shards_goes_on_with_other_shards(tmp_path: Path) -> None:
+    """Every rank keeps a third of Adam's moments; two ranks go on with a half each."""
+    rng = np.random.default_rng(3)
+    samples = arrays(rng.normal(size=(64, 330)), rng.integers(0, 3, 64))
+    spec = spec_of(exchange="sharded", epochs=4)
+    spec["model"]["layers"] = [{"kind": "dense", "units": 200}, *LAYERS[1:]]
+
+    def run(size: int, folder: Path | None, *, resume: bool = False, stop: int = 0) -> Array:
+        def main(communicator: Communicator) -> Array:
+            trainer = Trainer(
+                make_setup(spec, samples), communicator, checkpoints=folder, resume=resume,
+                control=AskAt(stop, Command.STOP) if stop else None,
+            )  # fmt: skip
+            trainer.run()
+            return trainer.parameters.vector.copy()
+
+        return run_threads(size, main)[-1]
+
+    undisturbed = run(1, None)
+    run(3, tmp_path / "checkpoints", stop=6)
+    resumed = run(2, tmp_path / "checkpoints", resume=True)
+
+    assert resumed.tobytes() == undisturbed.tobytes()
