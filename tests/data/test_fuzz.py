@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from safetensors.numpy import save
 from dbp.data.classes import count_classes
 from dbp.data.csv import CSV
 from dbp.data.dataset import Dataset, Reader
+from dbp.data.hdf5 import HDF5
 from dbp.data.idx import IDX
 from dbp.data.npy import NPY
 from dbp.data.npz import NPZ
@@ -41,6 +43,14 @@ def npy_file(array: np.ndarray) -> bytes:
 def npz_file() -> bytes:
     stream = io.BytesIO()
     np.savez_compressed(stream, x=RNG.normal(size=(6, 3)), y=LABELS)
+    return stream.getvalue()
+
+
+def hdf5_file() -> bytes:
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file.create_dataset("x", data=RNG.normal(size=(6, 3)), chunks=(4, 3), fletcher32=True)
+        file["y"] = LABELS
     return stream.getvalue()
 
 
@@ -70,6 +80,7 @@ KINDS: dict[str, tuple[bytes, Callable[[Path], Reader]]] = {
     "npy": (npy_file(RNG.normal(size=(6, 3))), npy_reader),
     "npy fortran": (npy_file(np.asfortranarray(RNG.normal(size=(6, 3)))), npy_reader),
     "npz": (npz_file(), lambda path: NPZ(path=str(path))),
+    "hdf5": (hdf5_file(), lambda path: HDF5(path=str(path))),
     "parquet": (parquet_file(), lambda path: Parquet(path=str(path), target="y")),
     "safetensors": (
         save({"x": RNG.normal(size=(6, 3)), "y": LABELS}),

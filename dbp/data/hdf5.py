@@ -1,0 +1,51 @@
+"""The ``hdf5`` reader: inputs and targets as two data sets of one file.
+
+hdf5_file reads the file. Large data sets are read row by row, as asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from dbp.data import rows
+from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
+from dbp.data.dataset import DataInfo, Dataset, Reader
+from dbp.data.hdf5_file import HDF5File, open_rows
+from dbp.registry import option
+
+
+@final
+@dataclass(frozen=True)
+class HDF5(Reader):
+    """Two data sets of one HDF5 file; needs h5py: pip install 'dbp[hdf5]'."""
+
+    path: str = option(doc="the file", file=True)
+    inputs: str = option("x", doc="name of the data set of inputs, samples first; groups: a/b")
+    targets: str = option("y", doc="name of the data set of targets")
+    target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
+    weights: str | None = option(None, doc="name of the data set of one weight per sample")
+
+    def inspect(self) -> DataInfo:
+        """Read what the file says of the data sets."""
+        return self._combine(HDF5File(self.path))
+
+    def open(self) -> Dataset:
+        """Check the file; large data sets stay on disk."""
+        file = HDF5File(self.path)
+        self._combine(file)
+        limit = rows.IN_MEMORY_BYTES
+        return ArrayDataset(
+            open_rows(file, self.inputs, limit),
+            open_rows(file, self.targets, limit),
+            target_kind=self.target_kind,
+            weights=None if self.weights is None else open_rows(file, self.weights, limit),
+        )
+
+    def _combine(self, file: HDF5File) -> DataInfo:
+        return combine(
+            file.info(self.inputs),
+            file.info(self.targets),
+            self.target_kind,
+            weights=None if self.weights is None else file.info(self.weights),
+        )

@@ -1,0 +1,184 @@
+"""Data sets of one HDF5 file as rows, read as they are asked for. No reader here.
+
+The format is read by h5py, which is imported where a file is opened and nowhere else. Links
+to other files, and data that lie in other files, are refused: a file of samples must not
+lead to what its reader may not see.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, Final, final
+
+import numpy as np
+
+from dbp.data.dataset import Array, Indices
+from dbp.data.file import DataFile
+from dbp.data.npy_format import MAX_DIMENSIONS
+from dbp.data.rows import MemoryRows, Rows, RowsInfo, check_finite, native
+from dbp.errors import InvalidData, MissingDependency, nearest
+
+# A chunk is unpacked as a whole. HDF5 allows 4 GiB.
+MAX_CHUNK_BYTES: Final = 256 * 2**20
+
+_LISTED: Final = 20
+
+# What h5py was seen to raise on damaged files.
+_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, OverflowError)
+
+
+@final
+class HDF5File:
+    """One HDF5 file held open. Safe to use from several threads: h5py lets one in at a time."""
+
+    def __init__(self, path: str) -> None:
+        """Open it; raises InvalidData, and MissingDependency without h5py."""
+        try:
+            import h5py
+        except ImportError as error:
+            raise MissingDependency(
+                f"{path}: reading HDF5 needs h5py ({error}): pip install 'dbp[hdf5]'"
+            ) from error
+        self.name = path
+        self.file: Final = DataFile(path)
+        self._h5py: Any = h5py
+        with self.guarded():
+            # Nobody writes, and a file system without locks can be read as well.
+            self._root: Any = h5py.File(path, "r", locking=False)
+
+    def dataset(self, name: str) -> Any:
+        """The h5py data set of this name, of numbers; raises InvalidData."""
+        with self.guarded():
+            found = self._find(name)
+            place = f"{self.name}[{name}]"
+            if not isinstance(found, self._h5py.Dataset):
+                raise InvalidData(f"{place}: is no data set; {self._listed()}")
+            if found.external or found.is_virtual:
+                raise InvalidData(f"{place}: its numbers lie in other files, which is not read")
+            if found.shape is None:
+                raise InvalidData(f"{place}: there are no numbers in it")
+            dtype = found.dtype
+        if dtype.kind not in "biuf" or dtype.itemsize > 8:
+            raise InvalidData(
+                f"{place}: type {dtype}; accepted: booleans, integers and floats of at most "
+                "8 bytes"
+            )
+        if len(found.shape) > MAX_DIMENSIONS:
+            raise InvalidData(
+                f"{place}: {len(found.shape)} dimensions; at most {MAX_DIMENSIONS}"
+            )
+        return found
+
+    def info(self, name: str) -> RowsInfo:
+        """What the file says of a data set; raises InvalidData."""
+        found = self.dataset(name)
+        return RowsInfo(f"{self.name}[{name}]", found.shape, native(found.dtype))
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """What h5py raises inside becomes InvalidData."""
+        try:
+            yield
+        except _ERRORS as error:
+            raise InvalidData(
+                f"{self.name}: cannot be read as HDF5: {str(error)[:300]}"
+            ) from error
+
+    def _find(self, name: str) -> Any:
+        """Follow hard links alone, part by part of the name."""
+        found = self._root
+        for part in filter(None, name.split("/")):
+            is_group = isinstance(found, self._h5py.Group)
+            link = found.get(part, getlink=True) if is_group else None
+            if link is None:
+                hint = nearest(name.strip("/"), self._names())
+                raise InvalidData(f"{self.name}: no data set {name!r}{hint}; {self._listed()}")
+            if not isinstance(link, self._h5py.HardLink):
+                raise InvalidData(
+                    f"{self.name}[{name}]: {part!r} is a link; name the data set itself"
+                )
+            found = found[part]
+        return found
+
+    def _names(self) -> list[str]:
+        """The first data sets that hard links lead to from the root, and one level below."""
+        names: list[str] = []
+        for key in islice(self._root, _LISTED):
+            if isinstance(self._root.get(key, getlink=True), self._h5py.HardLink):
+                value = self._root[key]
+                if isinstance(value, self._h5py.Group):
+                    names += [f"{key}/{inner}" for inner in islice(value, _LISTED)]
+                else:
+                    names.append(key)
+        return names
+
+    def _listed(self) -> str:
+        return f"it holds: {', '.join(self._names()[:_LISTED]) or 'none'}"
+
+
+@final
+class HDF5Rows(Rows):
+    """Rows of a data set in a file: only those asked for are read, in the file's order."""
+
+    def __init__(self, file: HDF5File, name: str) -> None:
+        """Raises InvalidData where a chunk is larger than can be unpacked at once."""
+        self.info = file.info(name)
+        self._file = file
+        self._dataset = file.dataset(name)
+        chunks, item = self._dataset.chunks, self.info.dtype.itemsize
+        if chunks is not None and math.prod(chunks) * item > MAX_CHUNK_BYTES:
+            raise InvalidData(
+                f"{self.info.name}: chunks of {chunks} of {self.info.dtype}; at most "
+                f"{MAX_CHUNK_BYTES:,} bytes in a chunk are accepted"
+            )
+        # Rows that are unpacked together; None: each row stands alone in the file.
+        self._together = None if chunks is None else chunks[0]
+        row_bytes = math.prod(self.info.shape[1:]) * item
+        self._most = max(1, MAX_CHUNK_BYTES // max(1, row_bytes))
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Read these rows in ascending order, each once, and put them in their places."""
+        self._file.file.check_unchanged()
+        order = np.argsort(indices, kind="stable")
+        wanted = indices[order]
+        for first, last in self._runs(wanted):
+            low = int(wanted[first])
+            rows = self._read(low, int(wanted[last - 1]) + 1)
+            out[order[first:last]] = rows[wanted[first:last] - low]
+
+    def block(self, start: int, stop: int) -> Array:
+        """A fresh array."""
+        return self._read(start, stop)
+
+    def _runs(self, wanted: Indices) -> Iterator[tuple[int, int]]:
+        """The bounds of runs that follow each other, or lie in one chunk, none too long."""
+        if self._together is None:
+            ends = np.flatnonzero(np.diff(wanted) > 1) + 1
+        else:
+            ends = np.flatnonzero(np.diff(wanted // self._together)) + 1
+        first = 0
+        for end in [*ends.tolist(), len(wanted)]:
+            while first < end:
+                beyond = wanted[first] + self._most
+                last = first + int(np.searchsorted(wanted[first:end], beyond))
+                yield first, last
+                first = last
+
+    def _read(self, start: int, stop: int) -> Array:
+        with self._file.guarded():
+            stored = self._dataset[start:stop]
+        rows = np.asarray(stored, self.info.dtype)
+        check_finite(self.info.name, rows, np.arange(start, stop))
+        return rows
+
+
+def open_rows(file: HDF5File, name: str, limit: int) -> Rows:
+    """Rows of a data set: in memory up to ``limit`` bytes, else read as they are asked for."""
+    rows = HDF5Rows(file, name)
+    info = rows.info
+    if math.prod(info.shape) * info.dtype.itemsize > limit:
+        return rows
+    return MemoryRows(info.name, rows.block(0, info.shape[0]))
