@@ -12,6 +12,9 @@ from dbp.errors import InvalidSpec, Violation
 from dbp.job.spec import Holdout
 from dbp.job.validate import ResolvedSpec
 from dbp.nn.model import Model
+from dbp.nn.parameters import Parameters
+from dbp.train.digest import sha256_of
+from dbp.train.initial import load_initial
 from dbp.train.inspection import check, check_workers, inspect, naming
 from dbp.train.plan import Plan, make_plan
 
@@ -30,11 +33,19 @@ class Setup:
     scaling: Scaling
     plan: Plan
     class_names: tuple[str, ...]
+    initial: Parameters | None = None  # where training starts, if a file says it
 
     @property
     def metric_kinds(self) -> tuple[str, ...]:
         """Names of the model's metrics, in its order."""
         return tuple(kind for kind, _ in self.resolved.metrics)
+
+    def initialize(self, parameters: Parameters) -> None:
+        """Write the parameters that training starts from: those of the file, or drawn."""
+        if self.initial is None:
+            self.model.initialize(parameters, self.resolved.spec.seed)
+        else:
+            parameters.vector[:] = self.initial.vector
 
     def facts(self) -> dict[str, object]:
         """What must be the same on every rank, by its name for people."""
@@ -45,13 +56,14 @@ class Setup:
             "input shape": self.model.input_shape,
             "model": self.model.tensor_shapes,
             "scaling (so other training data)": self.scaling.to_json(),
+            "file of initial parameters": self.initial and sha256_of(self.initial.vector),
         }
 
 
 def build(resolved: ResolvedSpec, workers: int = 1) -> Setup:
     """Open the data, fit the scaling on the training samples alone, compose the model.
 
-    Raises InvalidData naming field and file, or InvalidSpec.
+    Raises InvalidData or InvalidFile, naming field and file, or InvalidSpec.
     """
     inspect(resolved)
     spec = resolved.spec
@@ -82,6 +94,7 @@ def build(resolved: ResolvedSpec, workers: int = 1) -> Setup:
         scaling=scaling,
         plan=make_plan(spec.train, len(train)),
         class_names=class_names,
+        initial=_initial(spec.train.initial_parameters, model),
     )
 
 
@@ -98,6 +111,10 @@ def _open_like(
         return None
     with naming(path):
         return align_classes(reader.open(), class_names)
+
+
+def _initial(path: str | None, model: Model) -> Parameters | None:
+    return None if path is None else load_initial(path, model.tensor_shapes, model.dtype)
 
 
 def _compose(resolved: ResolvedSpec, train: Dataset) -> Model:

@@ -13,6 +13,8 @@ from dbp.job.files import file_options
 from dbp.job.shapes import DataShape, check_data
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import ResolvedSpec, resolve
+from dbp.nn.model import Model
+from dbp.train.initial import check_initial
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ def check(spec: JobSpec, workers: int = 1) -> ResolvedSpec:
     if shapes.parameter_count == 0:
         raise InvalidSpec([Violation("model.layers", "no layer has a parameter to train")])
     check_workers(resolved, facts.training_samples, workers)
+    if spec.train.initial_parameters is not None:
+        model = Model(
+            resolved.layers,
+            facts.train.input_shape,
+            dtype=spec.train.dtype,
+            loss=resolved.loss,
+        )
+        check_initial(spec.train.initial_parameters, model.tensor_shapes)
     return resolved
 
 

@@ -1,0 +1,146 @@
+"""Parameters to start from: a safetensors file, dbp's own or anyone's, read by its names.
+
+Names and shapes must be the model's, which are PyTorch's of ``torch.nn.Sequential``. What
+PyTorch keeps beside them, the count of a batch normalization's mini-batches, is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.errors import InvalidFile, InvalidSpec, Violation, nearest
+from dbp.job.snapshot import Manifest, TensorInfo, decode_header, header_length
+from dbp.nn.layer import Array, Shape
+from dbp.nn.parameters import Parameters
+
+FIELD: Final = "train.initial_parameters"
+
+# bfloat16 is the upper half of a float32.
+_DTYPES: Final = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
+
+_COUNTER: Final = ".num_batches_tracked"
+
+
+def check_initial(path: str, shapes: Mapping[str, Shape]) -> None:
+    """Compare the names and shapes in a file's header with a model's tensors.
+
+    Raises InvalidSpec with everything that differs, InvalidFile for a file that is none.
+    """
+    with _opened(path) as file:
+        _read_header(file, path, shapes)
+
+
+def load_initial(path: str, shapes: Mapping[str, Shape], dtype: npt.DTypeLike) -> Parameters:
+    """The file's tensors as a model's parameters of this type.
+
+    Raises as ``check_initial`` does, and InvalidSpec where a value is not finite or would
+    not be the same in this type: nothing is ever rounded.
+    """
+    parameters = Parameters.zeros(shapes, dtype)
+    with _opened(path) as file:
+        manifest = _read_header(file, path, shapes)
+        start = file.tell()
+        problems = []
+        for tensor in manifest.tensors:
+            if tensor.name in parameters.views:
+                file.seek(start + tensor.offset)
+                values = _values(file.read(tensor.size_bytes), tensor)
+                problem = _write(values, tensor, parameters[tensor.name])
+                problems += [problem] if problem else []
+    _raise(path, problems)
+    return parameters
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise InvalidFile(f"{FIELD}: {path}: {error.strerror}") from error
+
+
+def _read_header(file: BinaryIO, path: str, shapes: Mapping[str, Shape]) -> Manifest:
+    """The header of a file whose tensors are those of the model."""
+    source = f"{FIELD}: {path}"
+    length = header_length(file.read(8), source)
+    text = file.read(length)
+    manifest = decode_header(text, source)
+    size = Path(path).stat().st_size - 8 - length
+    if len(text) != length or size != manifest.size_bytes:
+        raise InvalidFile(
+            f"{source}: cut off or too long: {size} bytes of data, the header says "
+            f"{manifest.size_bytes}"
+        )
+    _raise(path, _differences(manifest, shapes))
+    return manifest
+
+
+def _differences(manifest: Manifest, shapes: Mapping[str, Shape]) -> list[str]:
+    """Everything in which a file's tensors are not the model's, in words."""
+    found = {t.name: t for t in manifest.tensors if not _is_counter(t.name, shapes)}
+    missing = [name for name in shapes if name not in found]
+    unexpected = [name for name in found if name not in shapes]
+    return [
+        *(
+            f"has no tensor {name!r} of shape {shapes[name]}{nearest(name, unexpected)}"
+            for name in missing
+        ),
+        *(
+            f"has {name!r}, which the model has not{nearest(name, missing)}"
+            for name in unexpected
+        ),
+        *_unfit((found[name], shapes[name]) for name in shapes if name in found),
+    ]
+
+
+def _unfit(pairs: Iterable[tuple[TensorInfo, Shape]]) -> list[str]:
+    problems = []
+    for tensor, shape in pairs:
+        if tensor.shape != shape:
+            problems.append(
+                f"has {tensor.name!r} of shape {tensor.shape}, but the model's is {shape}"
+            )
+        elif tensor.dtype not in _DTYPES:
+            problems.append(
+                f"has {tensor.name!r} of dtype {tensor.dtype}, expected one of "
+                f"{', '.join(_DTYPES)}"
+            )
+    return problems
+
+
+def _is_counter(name: str, shapes: Mapping[str, Shape]) -> bool:
+    """Whether a name is PyTorch's count beside running statistics that the model has."""
+    layer = name.removesuffix(_COUNTER)
+    return layer != name and f"{layer}.running_mean" in shapes
+
+
+def _values(data: bytes, tensor: TensorInfo) -> Array:
+    values: npt.NDArray[Any] = np.frombuffer(data, _DTYPES[tensor.dtype])
+    if tensor.dtype == "BF16":
+        values = (values.astype("<u4") << 16).view("<f4")
+    return values.reshape(tensor.shape)
+
+
+def _write(values: Array, tensor: TensorInfo, out: Array) -> str:
+    """Convert into the model's type; returns what is wrong, "" for nothing."""
+    if not np.isfinite(values).all():
+        return f"has values in {tensor.name!r} that are not finite"
+    with np.errstate(over="ignore", under="ignore"):
+        out[...] = values
+    changed = int(np.count_nonzero(out != values))
+    if changed:
+        return (
+            f"has {changed:,} values in {tensor.name!r} that {out.dtype} cannot hold exactly; "
+            f'set train.dtype = "float64", or save the file in {out.dtype}'
+        )
+    return ""
+
+
+def _raise(path: str, problems: Iterable[str]) -> None:
+    violations = [Violation(FIELD, f"{path}: {problem}") for problem in problems]
+    if violations:
+        raise InvalidSpec(violations)
