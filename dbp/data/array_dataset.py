@@ -36,11 +36,13 @@ class ArrayDataset(Dataset):
         input_maximum: float | None = None,
         places: Sequence[int] | None = None,
         weights: Rows | None = None,
+        input_names: tuple[str, ...] = (),
     ) -> None:
         """Check that they fit; raises InvalidData. ``places``: the line of each sample."""
         self.info = combine(
             inputs.info, targets.info, target_kind, class_names=class_names,
             input_maximum=input_maximum, weights=None if weights is None else weights.info,
+            input_names=input_names,
         )  # fmt: skip
         self._weights = weights
         self._inputs = inputs
@@ -125,6 +127,7 @@ def combine(
     class_names: tuple[str, ...] = (),
     input_maximum: float | None = None,
     weights: RowsInfo | None = None,
+    input_names: tuple[str, ...] = (),
 ) -> DataInfo:
     """What two headers say together; raises InvalidData where they do not fit."""
     _check_inputs(inputs, targets)
@@ -158,6 +161,7 @@ def combine(
         class_names=class_names,
         input_maximum=input_maximum,
         weighted=weights is not None,
+        input_names=input_names,
     )
 
 

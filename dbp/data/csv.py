@@ -16,6 +16,7 @@ from dbp.data import array_dataset
 from dbp.data.array_dataset import LARGEST_CLASS, ArrayDataset, TargetKind
 from dbp.data.csv_table import Column, Table, number, read_table
 from dbp.data.dataset import Array, DataInfo, Dataset, Reader
+from dbp.data.many_files import open_files
 from dbp.data.rows import MemoryRows
 from dbp.errors import InvalidData
 from dbp.registry import option
@@ -32,7 +33,7 @@ HEADER_DOC = "whether line 1 names the columns; auto: if its inputs are no numbe
 class CSV(Reader):
     """Comma- or otherwise separated text, UTF-8, one sample a line."""
 
-    path: str = option(doc="the file", file=True)
+    path: str = option(doc="the file, or a pattern: part-*.csv", file=True)
     target: str | int = option(-1, doc=TARGET_DOC)
     targets: tuple[str, ...] | None = option(None, doc=TARGETS_DOC)
     weight: str | int | None = option(None, doc=WEIGHT_DOC)
@@ -65,6 +66,9 @@ class CSV(Reader):
 
     def open(self) -> Dataset:
         """Read the file into memory."""
+        return open_files(self, lambda part, _: part._open())
+
+    def _open(self) -> Dataset:
         apart: list[Column] = [self.target] if self.targets is None else list(self.targets)
         if self.weight is not None:
             apart.append(self.weight)
@@ -78,6 +82,7 @@ class CSV(Reader):
             class_names=names,
             places=table.lines,
             weights=None if weights is None else MemoryRows(self.path, weights),
+            input_names=table.input_names,
         )
 
     def _targets(self, table: Table) -> tuple[Array, tuple[str, ...]]:

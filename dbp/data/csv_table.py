@@ -29,7 +29,7 @@ class Table:
     """``inputs``: (rows, the other columns); ``lines``: one for each row.
 
     ``apart``: the cells of each column that was asked for, one for each row, and
-    ``columns``, how messages name these columns.
+    ``columns``, how messages name these columns. ``input_names``: empty without a header.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Table:
     apart: list[list[str]]
     lines: array[int]
     columns: list[str]
+    input_names: tuple[str, ...]
 
     def place(self, row: int, column: int = 0) -> str:
         """File, line and column of a cell in one of the columns that stand apart."""
@@ -129,7 +130,8 @@ class _Builder:
         inputs = np.frombuffer(self._values, np.float64).reshape(len(self._lines), -1)
         self._check_finite(inputs)
         columns = [self._column(position) for position in self._apart]
-        return Table(self._path, inputs, self._cells, self._lines, columns)
+        names = tuple(self._names[i] for i in self._inputs) if self._names else ()
+        return Table(self._path, inputs, self._cells, self._lines, columns, names)
 
     def _settle_columns(self, line: int, first: list[str], header: str) -> None:
         """Number of columns, those apart, and the names if line 1 is a header."""

@@ -26,6 +26,7 @@ class DataInfo:
     (integers from 0) or ``"values"``; ``class_names`` where the source names its classes;
     ``input_maximum`` where the source knows the largest value an input can have (255 for
     bytes), which need not occur. ``weighted``: each sample has a weight of its own.
+    ``input_names``: of the features, where the source has columns with names.
     """
 
     samples: int
@@ -36,6 +37,7 @@ class DataInfo:
     class_names: tuple[str, ...] = ()
     input_maximum: float | None = None
     weighted: bool = False
+    input_names: tuple[str, ...] = ()
 
 
 class Dataset(ABC):

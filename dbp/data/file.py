@@ -180,6 +180,11 @@ def _open(path: str) -> int:
             raise InvalidData(_missing(Path(path))) from error
         if error.errno == errno.EACCES:
             raise InvalidData(f"{path}: no permission to read it") from error
+        if error.errno == errno.EMFILE:
+            raise InvalidData(
+                f"{path}: too many files are open; allow more (ulimit -n) or use fewer, larger "
+                "files"
+            ) from error
         raise InvalidData(f"{path}: cannot be opened: {error.strerror}") from error
 
 

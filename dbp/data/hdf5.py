@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from dbp.data import rows
 from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.hdf5_file import HDF5File, open_rows
+from dbp.data.many_files import inspect_files, open_files
 from dbp.registry import option
 
 
@@ -20,7 +20,7 @@ from dbp.registry import option
 class HDF5(Reader):
     """Two data sets of one HDF5 file; needs h5py: pip install 'dbp[hdf5]'."""
 
-    path: str = option(doc="the file", file=True)
+    path: str = option(doc="the file, or a pattern: part-*.h5", file=True)
     inputs: str = option("x", doc="name of the data set of inputs, samples first; groups: a/b")
     targets: str = option("y", doc="name of the data set of targets")
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
@@ -28,13 +28,18 @@ class HDF5(Reader):
 
     def inspect(self) -> DataInfo:
         """Read what the file says of the data sets."""
-        return self._combine(HDF5File(self.path))
+        return inspect_files(self, HDF5._inspect)
 
     def open(self) -> Dataset:
         """Check the file; large data sets stay on disk."""
+        return open_files(self, HDF5._open)
+
+    def _inspect(self) -> DataInfo:
+        return self._combine(HDF5File(self.path))
+
+    def _open(self, limit: int) -> Dataset:
         file = HDF5File(self.path)
         self._combine(file)
-        limit = rows.IN_MEMORY_BYTES
         return ArrayDataset(
             open_rows(file, self.inputs, limit),
             open_rows(file, self.targets, limit),

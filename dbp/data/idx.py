@@ -16,7 +16,8 @@ import numpy as np
 from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
 from dbp.data.dataset import DataInfo, Dataset, Reader, Shape
 from dbp.data.file import DataFile, check_ratio, gunzip
-from dbp.data.rows import MemoryRows, Rows, RowsInfo, file_rows, native
+from dbp.data.many_files import inspect_files, open_files
+from dbp.data.rows import IN_MEMORY_BYTES, MemoryRows, Rows, RowsInfo, file_rows, native
 from dbp.errors import InvalidData
 from dbp.registry import option
 
@@ -28,22 +29,30 @@ MAX_DIMENSIONS = 16
 @final
 @dataclass(frozen=True)
 class IDX(Reader):
-    """IDX files as MNIST has them, plain or gzip-compressed."""
+    """IDX files (or two patterns) as MNIST has them, plain or gzip-compressed."""
 
     inputs: str = option(doc="file of the inputs, samples first", file=True)
     targets: str = option(doc="file of the targets", file=True)
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
 
     def inspect(self) -> DataInfo:
-        """Read the headers of both files."""
-        return combine(inspect_rows(self.inputs), inspect_rows(self.targets), self.target_kind)
+        """Read the headers of the files."""
+        return inspect_files(self, IDX._inspect)
 
     def open(self) -> Dataset:
-        """Read both files whole; uncompressed large ones stay on disk."""
+        """Read the files whole; uncompressed large ones stay on disk."""
+        return open_files(self, IDX._open)
+
+    def _inspect(self) -> DataInfo:
+        return combine(inspect_rows(self.inputs), inspect_rows(self.targets), self.target_kind)
+
+    def _open(self, limit: int) -> Dataset:
         # Headers first: exchanged or unequal files are told before long reads.
-        self.inspect()
+        self._inspect()
         return ArrayDataset(
-            open_rows(self.inputs), open_rows(self.targets), target_kind=self.target_kind
+            open_rows(self.inputs, limit),
+            open_rows(self.targets, limit),
+            target_kind=self.target_kind,
         )
 
 
@@ -70,12 +79,15 @@ def inspect_rows(path: str) -> RowsInfo:
     return RowsInfo(path, header.shape, native(header.stored))
 
 
-def open_rows(path: str) -> Rows:
-    """Read and check one file; raises InvalidData."""
+def open_rows(path: str, limit: int = IN_MEMORY_BYTES) -> Rows:
+    """Read and check one file; a plain one of more than ``limit`` bytes stays on disk.
+
+    Raises InvalidData.
+    """
     file = DataFile(path)
     if not file.is_gzip():
         header = _plain_header(file)
-        return file_rows(file, header.length, header.shape, header.stored)
+        return file_rows(file, header.length, header.shape, header.stored, limit)
     with gunzip(file) as content:
         first = content.read(4)
         header = _parse(path, first + content.read(4 * _dimensions(path, first)))

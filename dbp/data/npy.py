@@ -7,6 +7,7 @@ from typing import final
 
 from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
 from dbp.data.dataset import DataInfo, Dataset, Reader
+from dbp.data.many_files import inspect_files, open_files
 from dbp.data.npy_format import inspect_rows, open_rows
 from dbp.registry import option
 
@@ -14,7 +15,7 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class NPY(Reader):
-    """Two .npy files; large ones are read row by row, as asked for."""
+    """Two .npy files (or two patterns); large ones are read row by row, as asked for."""
 
     inputs: str = option(doc="file of the inputs, samples first", file=True)
     targets: str = option(doc="file of the targets", file=True)
@@ -22,7 +23,14 @@ class NPY(Reader):
     weights: str | None = option(None, doc="file of one weight per sample", file=True)
 
     def inspect(self) -> DataInfo:
-        """Read the headers of both files."""
+        """Read the headers of the files."""
+        return inspect_files(self, NPY._inspect)
+
+    def open(self) -> Dataset:
+        """Check the files; large ones stay on disk."""
+        return open_files(self, NPY._open)
+
+    def _inspect(self) -> DataInfo:
         return combine(
             inspect_rows(self.inputs),
             inspect_rows(self.targets),
@@ -30,12 +38,11 @@ class NPY(Reader):
             weights=None if self.weights is None else inspect_rows(self.weights),
         )
 
-    def open(self) -> Dataset:
-        """Check both files; large ones stay on disk."""
-        self.inspect()
+    def _open(self, limit: int) -> Dataset:
+        self._inspect()
         return ArrayDataset(
-            open_rows(self.inputs),
-            open_rows(self.targets),
+            open_rows(self.inputs, limit),
+            open_rows(self.targets, limit),
             target_kind=self.target_kind,
-            weights=None if self.weights is None else open_rows(self.weights),
+            weights=None if self.weights is None else open_rows(self.weights, limit),
         )

@@ -137,12 +137,12 @@ def inspect_rows(path: str) -> RowsInfo:
     return RowsInfo(path, header.shape, native(header.stored))
 
 
-def open_rows(path: str) -> Rows:
-    """The rows of a .npy file; a large one in C order is read as it is asked for."""
+def open_rows(path: str, limit: int) -> Rows:
+    """The rows of a .npy file; beyond ``limit`` bytes, in C order, read as asked for."""
     file = DataFile(path)
     header = read_header(file)
     if not header.fortran:
-        return file_rows(file, header.length, header.shape, header.stored)
+        return file_rows(file, header.length, header.shape, header.stored, limit)
     flat = np.empty(math.prod(header.shape), header.stored)
     file.read_into(flat, header.length)
     return MemoryRows(path, arrange(flat, header))

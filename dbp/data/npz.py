@@ -19,6 +19,7 @@ import numpy as np
 from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.file import DataFile, check_ratio
+from dbp.data.many_files import inspect_files, open_files
 from dbp.data.npy_format import (
     PREFIX_BYTES,
     NpyHeader,
@@ -57,7 +58,7 @@ _ZIP_ERRORS = (
 class NPZ(Reader):
     """Two arrays of one .npz archive, compressed or not."""
 
-    path: str = option(doc="the archive", file=True)
+    path: str = option(doc="the archive, or a pattern: part-*.npz", file=True)
     inputs: str = option("x", doc="name of the array of inputs, samples first")
     targets: str = option("y", doc="name of the array of targets")
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
@@ -65,11 +66,17 @@ class NPZ(Reader):
 
     def inspect(self) -> DataInfo:
         """Read the headers of both arrays."""
-        with _Archive.open(self.path) as archive:
-            return self._combine(archive)
+        return inspect_files(self, NPZ._inspect)
 
     def open(self) -> Dataset:
         """Read both arrays into memory."""
+        return open_files(self, lambda part, _: part._open())
+
+    def _inspect(self) -> DataInfo:
+        with _Archive.open(self.path) as archive:
+            return self._combine(archive)
+
+    def _open(self) -> Dataset:
         with _Archive.open(self.path) as archive:
             self._combine(archive)
             return ArrayDataset(

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from dbp.data import rows
 from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
 from dbp.data.dataset import DataInfo, Dataset, Reader, Shape
+from dbp.data.many_files import inspect_files, open_files
 from dbp.data.parquet_table import ParquetRows, ParquetTable, open_rows
 from dbp.data.rows import RowsInfo
 from dbp.errors import InvalidData
@@ -23,7 +23,7 @@ from dbp.registry import option
 class Parquet(Reader):
     """Columns of one Parquet file; needs pyarrow: pip install 'dbp[parquet]'."""
 
-    path: str = option(doc="the file", file=True)
+    path: str = option(doc="the file, or a pattern: part-*.parquet", file=True)
     target: str | None = option(
         None, doc="name of the column of the target: numbers, or names of classes"
     )
@@ -52,6 +52,13 @@ class Parquet(Reader):
 
     def inspect(self) -> DataInfo:
         """Read the footer, and the target's column where it holds names of classes."""
+        return inspect_files(self, Parquet._inspect)
+
+    def open(self) -> Dataset:
+        """Check the file; small ones are read into memory."""
+        return open_files(self, Parquet._open)
+
+    def _inspect(self) -> DataInfo:
         table = ParquetTable(self.path)
         inputs, names = self._inputs(table), self._class_names(table)
         return combine(
@@ -60,13 +67,12 @@ class Parquet(Reader):
             self._kind(names),
             class_names=names,
             weights=None if self.weight is None else _info(table, (self.weight,), ()),
+            input_names=inputs,
         )
 
-    def open(self) -> Dataset:
-        """Check the file; small ones are read into memory."""
+    def _open(self, limit: int) -> Dataset:
         table = ParquetTable(self.path)
         inputs, names = self._inputs(table), self._class_names(table)
-        limit = rows.IN_MEMORY_BYTES
         return ArrayDataset(
             open_rows(table, inputs, (len(inputs),), (), limit),
             open_rows(table, self._targets, self._target_shape, names, limit),
@@ -75,6 +81,7 @@ class Parquet(Reader):
             weights=None
             if self.weight is None
             else open_rows(table, (self.weight,), (), (), limit),
+            input_names=inputs,
         )
 
     @property

@@ -14,8 +14,8 @@ from dbp.data.dataset import Array, Indices, Shape
 from dbp.data.file import DataFile
 from dbp.errors import InvalidData
 
-# A larger file is read by position, row by row as asked for: every rank holds its own copy
-# of what lies in memory.
+# A larger array is read by position, row by row as asked for: every rank holds its own copy
+# of what lies in memory. Files that are read as one share it.
 IN_MEMORY_BYTES = 256 * 2**20
 
 _BLOCK_BYTES = 4 * 2**20
@@ -138,15 +138,16 @@ def file_rows(
     offset: int,
     shape: Shape,
     stored: np.dtype[Any],
+    limit: int,
     *,
     name: str = "",
 ) -> Rows:
-    """Rows of a file whose header was read: small ones go into memory, large ones stay.
+    """Rows of a file whose header was read: up to ``limit`` bytes go into memory.
 
     ``name``: of the array, where a file holds several.
     """
     info = RowsInfo(f"{file.name}[{name}]" if name else file.name, shape, native(stored))
-    if math.prod(shape) * stored.itemsize > IN_MEMORY_BYTES:
+    if math.prod(shape) * stored.itemsize > limit:
         return FileRows(file, offset, info, stored)
     array = np.empty(shape, stored)
     file.read_into(array, offset)

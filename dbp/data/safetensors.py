@@ -11,6 +11,7 @@ from typing import final
 from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.file import DataFile
+from dbp.data.many_files import inspect_files, open_files
 from dbp.data.rows import Rows, RowsInfo, file_rows, native
 from dbp.data.safetensors_format import Header
 from dbp.registry import option
@@ -21,7 +22,7 @@ from dbp.registry import option
 class Safetensors(Reader):
     """Two tensors of one .safetensors file; large ones are read row by row, as asked for."""
 
-    path: str = option(doc="the file", file=True)
+    path: str = option(doc="the file, or a pattern: part-*.safetensors", file=True)
     inputs: str = option("x", doc="name of the tensor of inputs, samples first")
     targets: str = option("y", doc="name of the tensor of targets")
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
@@ -29,18 +30,24 @@ class Safetensors(Reader):
 
     def inspect(self) -> DataInfo:
         """Read the header."""
-        return self._combine(Header(DataFile(self.path)))
+        return inspect_files(self, Safetensors._inspect)
 
     def open(self) -> Dataset:
         """Check the file; large tensors stay on disk."""
+        return open_files(self, Safetensors._open)
+
+    def _inspect(self) -> DataInfo:
+        return self._combine(Header(DataFile(self.path)))
+
+    def _open(self, limit: int) -> Dataset:
         file = DataFile(self.path)
         header = Header(file)
         self._combine(header)
         return ArrayDataset(
-            _rows(file, header, self.inputs),
-            _rows(file, header, self.targets),
+            _rows(file, header, self.inputs, limit),
+            _rows(file, header, self.targets, limit),
             target_kind=self.target_kind,
-            weights=None if self.weights is None else _rows(file, header, self.weights),
+            weights=None if self.weights is None else _rows(file, header, self.weights, limit),
         )
 
     def _combine(self, header: Header) -> DataInfo:
@@ -56,6 +63,6 @@ class Safetensors(Reader):
         return RowsInfo(f"{self.path}[{name}]", tensor.shape, native(tensor.stored))
 
 
-def _rows(file: DataFile, header: Header, name: str) -> Rows:
+def _rows(file: DataFile, header: Header, name: str, limit: int) -> Rows:
     tensor = header.tensor(name)
-    return file_rows(file, tensor.offset, tensor.shape, tensor.stored, name=name)
+    return file_rows(file, tensor.offset, tensor.shape, tensor.stored, limit, name=name)

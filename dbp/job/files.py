@@ -21,6 +21,7 @@ def expand_files(
 ) -> list[Violation]:
     """Expand ``${VAR}`` in the file options, in place, and make them absolute.
 
+    Wildcards (``part-*.npy``) are left as they are: they stand in names, not in folders.
     Returns the violations: variables that are not set, empty names.
     """
     violations: list[Violation] = []

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dbp.errors import InvalidSpec, Violation
+from dbp.file_pattern import is_pattern, matching_files
 from dbp.job.decode import encode
 from dbp.job.fields import shown
 from dbp.job.files import file_options
@@ -29,11 +30,31 @@ def check_paths(spec: JobSpec, roots: Sequence[str | os.PathLike[str]]) -> None:
     violations = []
     for table, name, path in file_options(encode(spec)):
         try:
-            contained(table[name], roots)
+            for file in contained_files(table[name], roots):
+                contained(file, roots)
         except ValueError as error:
             violations.append(Violation(path, str(error)))
     if violations:
         raise InvalidSpec(violations)
+
+
+def contained_files(path: str, roots: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """The files that a pattern stands for, not yet judged; the path itself if it is none.
+
+    Raises ValueError where none matches. The folder is judged before it is looked at, and
+    what it holds is told only by whether a file matches.
+    """
+    if not is_pattern(path):
+        return [path]
+    _check_form(path)
+    _check_inside(Path(os.path.realpath(Path(path).parent)), path, roots)
+    try:
+        files = matching_files(path)
+    except OSError as error:
+        raise ValueError(f"{shown(path)}: {error.strerror or error}") from error
+    if not files:
+        raise ValueError(f"no file matches {shown(path)}")
+    return files
 
 
 def contained(path: str, roots: Iterable[str | os.PathLike[str]]) -> Path:
@@ -41,14 +62,9 @@ def contained(path: str, roots: Iterable[str | os.PathLike[str]]) -> Path:
 
     Raises ValueError with the reason; whether something outside exists is never told.
     """
-    problem = _form_problem(path)
-    if problem is not None:
-        raise ValueError(f"{problem}, got {shown(path)}")
-    allowed = [Path(os.path.realpath(root)) for root in roots]
+    _check_form(path)
     real = Path(os.path.realpath(path))
-    if not any(real.is_relative_to(root) for root in allowed):
-        inside = ", ".join(map(str, allowed)) or "none is configured"
-        raise ValueError(f"must lie inside an allowed folder ({inside}), got {shown(path)}")
+    _check_inside(real, path, roots)
     try:
         mode = real.stat().st_mode
     except OSError as error:
@@ -57,6 +73,20 @@ def contained(path: str, roots: Iterable[str | os.PathLike[str]]) -> Path:
         kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
         raise ValueError(f"must be a regular file, but {shown(path)} is {kind}")
     return real
+
+
+def _check_form(path: str) -> None:
+    problem = _form_problem(path)
+    if problem is not None:
+        raise ValueError(f"{problem}, got {shown(path)}")
+
+
+def _check_inside(real: Path, path: str, roots: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise ValueError unless the real path lies inside one of the roots."""
+    allowed = [Path(os.path.realpath(root)) for root in roots]
+    if not any(real.is_relative_to(root) for root in allowed):
+        inside = ", ".join(map(str, allowed)) or "none is configured"
+        raise ValueError(f"must lie inside an allowed folder ({inside}), got {shown(path)}")
 
 
 def _form_problem(path: str) -> str | None:

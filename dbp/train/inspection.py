@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dbp.data.dataset import DataInfo
 from dbp.errors import InvalidData, InvalidSpec, Violation
+from dbp.file_pattern import is_pattern
 from dbp.job.files import file_options
 from dbp.job.shapes import DataShape, check_data
 from dbp.job.spec import Holdout, JobSpec
@@ -124,7 +125,7 @@ def _check_files(resolved: ResolvedSpec) -> None:
     missing = [
         f"{path}: {table[name]}: no such file"
         for table, name, path in file_options(dict(resolved.document))
-        if not Path(table[name]).exists()
+        if not Path(table[name]).exists() and not is_pattern(table[name])
     ]
     if len(missing) == 1:
         raise InvalidData(missing[0])

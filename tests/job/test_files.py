@@ -61,3 +61,10 @@ def test_a_value_is_expanded_once() -> None:
     expand_files(document, Path("/d"), {"A": "${B}", "B": "2"})
 
     assert document["data"]["train"]["path"] == "/d/${B}"
+
+
+def test_wildcards_are_kept() -> None:
+    document = {"data": {"train": {"kind": "csv", "path": "sets/part-[0-9]*.csv"}}}
+
+    assert expand_files(document, Path("/d"), {}) == []
+    assert document["data"]["train"]["path"] == "/d/sets/part-[0-9]*.csv"

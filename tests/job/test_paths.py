@@ -11,6 +11,7 @@ import pytest
 from dbp.errors import InvalidSpec
 from dbp.job.decode import decode
 from dbp.job.paths import check_paths, contained
+from dbp.job.spec import JobSpec
 
 
 @pytest.fixture
@@ -142,3 +143,43 @@ def test_a_spec_inside_the_roots_passes(root: Path, document: dict[str, Any]) ->
     document["data"] = {"train": {"kind": "npy", "inputs": path, "targets": path}}
 
     check_paths(decode(document), [root.parent / "root-2", root])
+
+
+@pytest.fixture
+def parts(root: Path) -> Path:
+    for number in range(3):
+        (root / f"part-{number}.npz").write_text("x")
+    return root
+
+
+def spec_of(document: dict[str, Any], path: str) -> JobSpec:
+    return decode(document | {"data": {"train": {"kind": "npz", "path": path}}})
+
+
+def test_a_pattern_inside_a_root_passes(parts: Path, document: dict[str, Any]) -> None:
+    check_paths(spec_of(document, f"{parts}/part-*.npz"), [parts])
+
+
+@pytest.mark.parametrize(
+    "pattern", ["../*", "../secre?", "way-out/*", "sub/../../root-2/z*", "../none/*", "outsid?"]
+)
+def test_a_pattern_leads_nowhere_outside(
+    parts: Path, document: dict[str, Any], pattern: str
+) -> None:
+    with pytest.raises(InvalidSpec, match="must lie inside an allowed folder"):
+        check_paths(spec_of(document, f"{parts}/{pattern}"), [parts])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("part-[7-9].npz", "no file matches"),
+        ("none/x-*", "No such file"),
+        ("su?", "is a folder"),
+    ],
+)
+def test_a_pattern_that_matches_no_regular_file_is_refused(
+    parts: Path, document: dict[str, Any], pattern: str, message: str
+) -> None:
+    with pytest.raises(InvalidSpec, match=message):
+        check_paths(spec_of(document, f"{parts}/{pattern}"), [parts])

@@ -1,0 +1,103 @@
+"""Several data sets one behind the other as one. It opens no files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final, final
+
+import numpy as np
+
+from dbp.data.classes import align_classes
+from dbp.data.dataset import Array, DataInfo, Dataset, Indices
+from dbp.errors import InvalidData
+
+
+@final
+class ConcatenatedDataset(Dataset):
+    """The samples of all parts, in the order of the parts.
+
+    Each part is asked once for all of its samples in a mini-batch, through a buffer of their
+    size; a mini-batch from one part alone goes straight into its place.
+    """
+
+    def __init__(self, parts: Sequence[Dataset], names: Sequence[str]) -> None:
+        """``names``: of the parts, for messages; raises InvalidData where parts do not fit."""
+        self.info = concatenated_info([part.info for part in parts], names)
+        classes = self.info.class_names
+        self._parts: Final = [align_classes(part, classes) for part in parts]
+        self._starts: Indices = np.cumsum([0, *map(len, parts)])
+
+    def take_inputs(self, indices: Indices, out: Array) -> None:
+        """Write the inputs of these samples into ``out``."""
+        for part, own, places in self._split(indices):
+            if places is None:
+                part.take_inputs(own, out)
+            else:
+                buffer = np.empty((len(own), *out.shape[1:]), out.dtype)
+                part.take_inputs(own, buffer)
+                out[places] = buffer
+
+    def take_targets(self, indices: Indices, out: Array) -> None:
+        """Write the targets of these samples into ``out``."""
+        for part, own, places in self._split(indices):
+            if places is None:
+                part.take_targets(own, out)
+            else:
+                buffer = np.empty((len(own), *out.shape[1:]), out.dtype)
+                part.take_targets(own, buffer)
+                out[places] = buffer
+
+    def take_weights(self, indices: Indices, out: Array) -> None:
+        """Write the weights of these samples into ``out``."""
+        for part, own, places in self._split(indices):
+            buffer = np.empty(len(own), out.dtype)
+            part.take_weights(own, buffer)
+            out[slice(None) if places is None else places] = buffer
+
+    def locate_target(self, index: int) -> str:
+        """The place in the part."""
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._parts[part].locate_target(index - int(self._starts[part]))
+
+    def _split(self, indices: Indices) -> Iterator[tuple[Dataset, Indices, Indices | None]]:
+        """Each part with its own indices and their places in ``indices``; None: all places."""
+        owners = np.searchsorted(self._starts, indices, side="right") - 1
+        for owner in np.unique(owners).tolist():
+            places = np.flatnonzero(owners == owner)
+            own = indices[places] - self._starts[owner]
+            yield self._parts[owner], own, None if len(places) == len(indices) else places
+
+
+def concatenated_info(infos: Sequence[DataInfo], names: Sequence[str]) -> DataInfo:
+    """What is known of all parts together; raises InvalidData naming two that do not fit.
+
+    Names of classes that parts hold are put together, in alphabetical order.
+    """
+    first = infos[0]
+    for info, name in zip(infos[1:], names[1:], strict=True):
+        for what, wanted, got in (
+            ("inputs of shape", first.input_shape, info.input_shape),
+            ("inputs of type", first.input_dtype, info.input_dtype),
+            ("targets of kind", first.target_kind, info.target_kind),
+            ("targets of shape", first.target_shape, info.target_shape),
+            ("names of classes", bool(first.class_names), bool(info.class_names)),
+            ("columns of inputs", first.input_names, info.input_names),
+            ("weights", first.weighted, info.weighted),
+        ):
+            if wanted != got:
+                raise InvalidData(
+                    f"{name}: {what}: {_word(got)}, but {names[0]} has {_word(wanted)}; files "
+                    "that are read as one must be alike"
+                )
+    maxima = {info.input_maximum for info in infos}
+    return replace(
+        first,
+        samples=sum(info.samples for info in infos),
+        class_names=tuple(sorted({name for info in infos for name in info.class_names})),
+        input_maximum=first.input_maximum if len(maxima) == 1 else None,
+    )
+
+
+def _word(value: object) -> str:
+    return {True: "yes", False: "none"}[value] if isinstance(value, bool) else str(value)

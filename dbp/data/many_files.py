@@ -1,0 +1,90 @@
+"""A reader whose file options hold wildcards, as one reader for each file. No format here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from dbp.data import rows
+from dbp.data.concatenated import ConcatenatedDataset, concatenated_info
+from dbp.data.dataset import DataInfo, Dataset, Reader
+from dbp.errors import InvalidData, nearest
+from dbp.file_pattern import is_pattern, matching_files, starred_text
+
+MAX_FILES: Final = 100_000
+
+_Reader = TypeVar("_Reader", bound=Reader)
+
+
+def open_files(reader: _Reader, open_one: Callable[[_Reader, int], Dataset]) -> Dataset:
+    """The data set of all files that the reader's file options match; raises InvalidData.
+
+    ``open_one``: of a reader of one file each, and the bytes an array may take in memory.
+    """
+    parts = _each_file(reader)
+    limit = rows.IN_MEMORY_BYTES // len(parts)
+    opened = [open_one(part, limit) for part in parts]
+    return opened[0] if len(opened) == 1 else ConcatenatedDataset(opened, _names(parts))
+
+
+def inspect_files(reader: _Reader, inspect_one: Callable[[_Reader], DataInfo]) -> DataInfo:
+    """What is known of all files that the reader's file options match; raises InvalidData."""
+    parts = _each_file(reader)
+    infos = [inspect_one(part) for part in parts]
+    return infos[0] if len(infos) == 1 else concatenated_info(infos, _names(parts))
+
+
+def _each_file(reader: _Reader) -> list[_Reader]:
+    """Readers of one file each, in the order of the files' names."""
+    paths = _file_options(reader)
+    if not any(is_pattern(path) for path in paths.values()):
+        return [reader]
+    found = {name: _matches(path) for name, path in paths.items()}
+    first = next(iter(found))
+    for name, files in found.items():
+        if len(files) != len(found[first]):
+            raise InvalidData(
+                f"{paths[first]} matches {len(found[first])} files, but {paths[name]} matches "
+                f"{len(files)}; they must belong together one by one"
+            )
+        _check_pairs(paths[first], found[first], paths[name], files)
+    return [
+        dataclasses.replace(reader, **dict(zip(found, files, strict=True)))  # type: ignore[type-var]
+        for files in zip(*found.values(), strict=True)
+    ]
+
+
+def _check_pairs(pattern: str, files: list[str], other_pattern: str, others: list[str]) -> None:
+    """Raise InvalidData where a file's partner would be one of another number."""
+    for file, other in zip(files, others, strict=True):
+        text, other_text = starred_text(pattern, file), starred_text(other_pattern, other)
+        if text is not None and other_text is not None and text != other_text:
+            raise InvalidData(
+                f"{file} would be read together with {other}: one is {text!r}, the other "
+                f"{other_text!r}; is a file missing?"
+            )
+
+
+def _matches(path: str) -> list[str]:
+    try:
+        files = matching_files(path)
+    except (OSError, ValueError) as error:
+        raise InvalidData(f"{path}: cannot look for files: {error}") from error
+    if not files:
+        names = sorted(entry.name for entry in Path(path).parent.iterdir())
+        raise InvalidData(f"{path}: no file matches{nearest(Path(path).name, names)}")
+    if len(files) > MAX_FILES:
+        raise InvalidData(f"{path}: {len(files):,} files match; at most {MAX_FILES:,}")
+    return files
+
+
+def _names(parts: list[Any]) -> list[str]:
+    return [next(iter(_file_options(part).values())) for part in parts]
+
+
+def _file_options(reader: Any) -> dict[str, str]:
+    """The file options that are set, in the order they are declared."""
+    names = [field.name for field in dataclasses.fields(reader) if field.metadata.get("file")]
+    return {name: getattr(reader, name) for name in names if getattr(reader, name) is not None}
