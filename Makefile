@@ -24,10 +24,10 @@ demo: $(VENV)/.run  ## the main job, end to end, on real data (under a minute)
 install: $(VENV)/.run  ## make .venv with dbp and an MPI library
 	@echo "installed: $(BIN)/dbp (try: $(BIN)/dbp --help)"
 
-test: $(VENV)/.dev  ## run the tests
+test: $(VENV)/.dev .mpich/.done  ## run the tests
 	$(BIN)/python -m pytest -m "not full" $(PYTEST_ARGS)
 
-test-full: $(VENV)/.dev  ## run the tests, the slow ones too
+test-full: $(VENV)/.dev .mpich/.done  ## run the tests, the slow ones too
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/.dev .venv-protoc/.done  ## lint, types, import contracts, generated code
@@ -49,7 +49,7 @@ protos: .venv-protoc/.done  ## generate dbp/v1 from protos/
 	$(PROTOC) -Iprotos --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 
 clean:  ## remove what the targets made
-	rm -rf .venv .venv-protoc .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-protoc .mpich .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
@@ -66,6 +66,12 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@echo "installing dbp and its development tools into $(VENV) (once) ..."
 	@$(PIP) install --editable '.[dev,oracles]'
 	@touch $@ $(VENV)/.run
+
+# A second MPI library, for the tests that compare the two: beside the environment, for both
+# libraries have an mpirun and a libmpi.
+.mpich/.done: Makefile | $(VENV)/.dev
+	@$(PIP) install --no-deps --prefix .mpich mpich==5.0.2
+	@touch $@
 
 .venv-protoc/.done: Makefile
 	@$(PYTHON) -m venv .venv-protoc

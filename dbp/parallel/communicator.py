@@ -30,8 +30,13 @@ class Communicator(ABC):
 
     rank: int
     size: int
-    shares_memory: bool
-    """Whether all ranks can read and write each other's shared memory; the same on all."""
+
+    @abstractmethod
+    def can_share(self, size_bytes: int) -> bool:
+        """Whether ``share`` can give every rank as much as it asks for here. Collective.
+
+        The same answer on all ranks: no where they are on several hosts, or memory is short.
+        """
 
     @abstractmethod
     def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
@@ -95,7 +100,10 @@ class SoloCommunicator(Communicator):
 
     rank = 0
     size = 1
-    shares_memory = True
+
+    def can_share(self, size_bytes: int) -> bool:
+        """See Communicator."""
+        return True
 
     def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
         """See Communicator."""

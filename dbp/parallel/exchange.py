@@ -17,7 +17,7 @@ from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange_contract import Exchange
 from dbp.parallel.lanes import part
 from dbp.parallel.message_exchange import MessageExchange
-from dbp.parallel.shared_exchange import SharedExchange
+from dbp.parallel.shared_exchange import SharedExchange, shared_bytes
 from dbp.parallel.step_buffer import StepBuffer
 
 __all__ = ["Exchange", "make_exchange"]
@@ -77,10 +77,12 @@ def make_exchange(
     sizes = (gradient_size, metric_size)
     if numerics == "fast":
         lanes = communicator.size
-    if communicator.shares_memory and mode != "overlapped":
-        return SharedExchange(
-            communicator, *sizes, dtype=dtype, lanes=lanes, sharded=mode == "sharded"
-        )
+    if mode != "overlapped":
+        needed = shared_bytes(communicator, *sizes, dtype=dtype, lanes=lanes)
+        if communicator.can_share(needed):
+            return SharedExchange(
+                communicator, *sizes, dtype=dtype, lanes=lanes, sharded=mode == "sharded"
+            )
     if numerics == "fast" and mode == "allreduce":
         return FastExchange(communicator, *sizes, dtype=dtype)
     return MessageExchange(communicator, *sizes, dtype=dtype, lanes=lanes, mode=mode)

@@ -104,3 +104,17 @@ class SharedExchange(Exchange):
         for rank, (part, given) in enumerate(zip(self._parts, self._given, strict=True)):
             if own_too or rank != self._communicator.rank:
                 np.copyto(vector[part], given[part])
+
+
+def shared_bytes(
+    communicator: Communicator,
+    gradient_size: int,
+    metric_size: int,
+    *,
+    dtype: npt.DTypeLike,
+    lanes: int,
+) -> int:
+    """The memory that a SharedExchange needs of this rank; ValueError as there."""
+    summits = LaneSums(lanes, communicator.rank, communicator.size).own_summits
+    length = StepBuffer.aligned_size(gradient_size, metric_size, communicator.size)
+    return (len(summits) + 1) * length * np.dtype(dtype).itemsize

@@ -49,12 +49,17 @@ class StepBuffer:
         return gradient_size + metric_size + FIXED + ranks * DIGEST_WORDS
 
     @classmethod
+    def aligned_size(cls, gradient_size: int, metric_size: int, ranks: int) -> int:
+        """Elements of an allocated buffer."""
+        size = cls.size(gradient_size, metric_size, ranks)
+        return size + -size % ALIGNED
+
+    @classmethod
     def allocate(
         cls, gradient_size: int, metric_size: int, *, dtype: npt.DTypeLike, ranks: int
     ) -> StepBuffer:
         """A zeroed buffer; buffers of this length side by side keep their alignment."""
-        size = cls.size(gradient_size, metric_size, ranks)
-        vector = np.zeros(size + -size % ALIGNED, dtype)
+        vector = np.zeros(cls.aligned_size(gradient_size, metric_size, ranks), dtype)
         return cls(vector, gradient_size, metric_size, ranks)
 
     def clear_sums(self) -> None:

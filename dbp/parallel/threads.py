@@ -81,12 +81,16 @@ class ThreadCommunicator(Communicator):
     ) -> None:
         self.rank = rank
         self.size = size
-        self.shares_memory = shares_memory
+        self._shares_memory = shares_memory
         self._meeting = meeting
+
+    def can_share(self, size_bytes: int) -> bool:
+        """See Communicator."""
+        return self._shares_memory
 
     def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
         """See Communicator."""
-        if not self.shares_memory:
+        if not self._shares_memory:
             raise RuntimeError("these ranks share no memory")
         regions = self._show(np.zeros(size, dtype))
         self._meeting.wait()

@@ -13,6 +13,7 @@ from dbp.job.spec import Holdout
 from dbp.job.validate import ResolvedSpec
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
+from dbp.train.arithmetic import arithmetic
 from dbp.train.digest import sha256_of
 from dbp.train.initial import load_initial
 from dbp.train.inspection import check, check_workers, inspect, naming
@@ -50,7 +51,10 @@ class Setup:
     def facts(self) -> dict[str, object]:
         """What must be the same on every rank, by its name for people."""
         sizes = (self.train, self.validation, self.test)
+        exact = self.resolved.spec.train.numerics == "exact"
         return {
+            "arithmetic, which exact numerics need to be equal (OPENBLAS_CORETYPE sets the "
+            "kernel)": arithmetic() if exact else "",
             "spec": self.resolved.digest,
             "number of samples": [None if data is None else len(data) for data in sizes],
             "input shape": self.model.input_shape,

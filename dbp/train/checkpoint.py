@@ -50,13 +50,14 @@ class Checkpoint:
     """The state of a run after ``step``.
 
     ``vectors``: 1-D, of the run's type, ``"parameters"`` among them; ``position``: what JSON
-    can hold; ``spec_digest``: of the spec that it belongs to.
+    can hold; ``spec_digest``: of the spec that it belongs to; ``arithmetic``: of the machine.
     """
 
     step: int
     position: Mapping[str, Any]
     vectors: Mapping[str, Vector]
     spec_digest: str
+    arithmetic: str = ""
 
 
 @final
@@ -133,6 +134,7 @@ class CheckpointStore:
             _json(path / FILES[2], contents[FILES[2]]),
             vectors,
             str(manifest.get("spec_digest")),
+            str(manifest.get("arithmetic", "")),
         )
 
     def discard(self) -> None:
@@ -180,6 +182,7 @@ def _fill(folder: Path, contents: list[list[Any]], checkpoint: Checkpoint) -> No
         "format": FORMAT,
         "step": checkpoint.step,
         "spec_digest": checkpoint.spec_digest,
+        "arithmetic": checkpoint.arithmetic,
         "files": files,
     }
     manifest["sha256"] = _digest_of(manifest)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from dbp.errors import InvalidFile
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none
+from dbp.train.arithmetic import arithmetic
 from dbp.train.build import Setup
 from dbp.train.checkpoint import PARAMETERS, Checkpoint, CheckpointStore
 from dbp.train.sink import Command
@@ -82,7 +83,9 @@ class Recovery:
             return
         digest = self._setup.resolved.digest
         try:
-            self._store.write(Checkpoint(step, position, vectors, digest), metadata)
+            self._store.write(
+                Checkpoint(step, position, vectors, digest, arithmetic()), metadata
+            )
         except OSError as error:
             logger.warning(
                 "step %d: no checkpoint could be written in %s: %s; training goes on",
@@ -128,6 +131,14 @@ class Recovery:
         if found is not None and found.spec_digest != self._setup.resolved.digest:
             raise InvalidFile(
                 f"{self._store.folder}: its checkpoints belong to another spec than this run's"
+            )
+        if found is not None and found.arithmetic != arithmetic():
+            logger.warning(
+                "the checkpoint of step %d was written with %s; this is %s: the last bits may "
+                "differ from those of a run that was not interrupted",
+                found.step,
+                found.arithmetic or "an unknown arithmetic",
+                arithmetic(),
             )
         return found
 

@@ -110,7 +110,7 @@ class Trainer:
         return outcome
 
     def _begin(self, saved: Saved | None) -> None:
-        """Start from the seed or a file's parameters, or go on from a checkpoint; the same on every rank."""
+        """Start from the seed, a file's parameters or a checkpoint; the same on every rank."""
         if saved is not None:
             self._state.restore(saved)
             return

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+from dbp.train.arithmetic import arithmetic
+
+TELL = "from dbp.train.arithmetic import arithmetic; print(arithmetic())"
+
+
+def tell(**environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", TELL],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_it_names_what_the_last_bits_depend_on() -> None:
+    text = arithmetic()
+
+    assert f"numpy {np.__version__} (" in text
+    assert "thread(s))" in text
+
+
+def test_another_number_of_threads_is_another_arithmetic() -> None:
+    assert tell(OPENBLAS_NUM_THREADS="1") == tell(OPENBLAS_NUM_THREADS="1")
+    assert tell(OPENBLAS_NUM_THREADS="1") != tell(OPENBLAS_NUM_THREADS="2")
