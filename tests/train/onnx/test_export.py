@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,14 @@ from dbp.data.preprocessing import Scaling
 from dbp.errors import InvalidInput
 from dbp.job.component import build_component
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.layer import Array, Layer, Shape
+from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
 from dbp.nn.mean_squared_error import MeanSquaredError
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.registry import component_class, kinds
 from dbp.train.onnx.export import onnx_model
+from dbp.train.onnx.graph import Graph
+from dbp.train.onnx.translate import Place, translate
 from dbp.train.saved import SavedModel
 
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
@@ -188,12 +191,13 @@ def check(saved: SavedModel, inputs: Array) -> None:
     onnx.checker.check_model(model, full_check=True)
     dtype = saved.model.dtype.name
     run = run_onnxruntime if has_kernels(model, dtype) else run_reference
-    for count in (1, len(inputs)):
+    smallest = 0 if run is run_onnxruntime else 1  # the reference pools no empty batch
+    for count in (smallest, 1, len(inputs)):
         x = inputs[:count].astype(saved.model.dtype)
         found = run(model, x)
         assert found.dtype == saved.model.dtype
         expected = saved.predict(x)
-        size = max(1.0, float(np.abs(expected).max()))  # sums round as their terms do
+        size = np.abs(expected).max(initial=1.0)  # sums round as their terms do
         np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE[dtype] * size)
 
 
@@ -277,4 +281,27 @@ def test_a_layer_without_a_translation_is_named() -> None:
     saved = saved_of([built({"kind": "relu"}), inner], ROW, "float32")
 
     with pytest.raises(InvalidInput, match=r"layers\[1\]\[0\]: 'Wobble' has no translation"):
+        onnx_model(saved)
+
+
+def test_a_plug_in_can_bring_its_own_translation() -> None:
+    @dataclass(frozen=True)
+    class Doubled(Elementwise):
+        def forward(
+            self, parameters: Views, x: Array, workspace: Workspace
+        ) -> tuple[Array, Backward]:
+            return 2 * x, lambda dy, _: 2 * dy
+
+    @translate.register(Doubled)
+    def doubled(layer: Doubled, graph: Graph, place: Place) -> str:
+        return graph.node("Mul", place.x, graph.constant(place.called("two"), 2.0))
+
+    check(saved_of([Doubled(), Doubled()], ROW, "float32"), np.ones((2, 5)))
+
+
+def test_what_is_too_large_for_the_format_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbp.train.onnx.export.MAX_BYTES", 23)
+    saved = saved_of([built({"kind": "dense", "units": 1})], ROW, "float32")
+
+    with pytest.raises(InvalidInput, match="24 bytes of parameters; an ONNX file holds"):
         onnx_model(saved)
