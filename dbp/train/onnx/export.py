@@ -7,7 +7,8 @@ from typing import Final
 import onnx
 
 import dbp.train.onnx.activations
-import dbp.train.onnx.layers  # noqa: F401 - importing registers the translations
+import dbp.train.onnx.layers
+import dbp.train.onnx.windows  # noqa: F401 - importing registers the translations
 from dbp.data.preprocessing import Scaling
 from dbp.errors import InvalidInput
 from dbp.nn.layer import within
