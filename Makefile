@@ -12,7 +12,7 @@ PROTOS := $(wildcard protos/dbp/v1/*.proto)
 PROTOC_TOOLS := grpcio-tools==1.72.2
 PROTOC       := .venv-protoc/bin/python -m grpc_tools.protoc
 
-.PHONY: help demo install test test-full check format protos clean
+.PHONY: help demo install test test-full bench check format protos clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -29,6 +29,9 @@ test: $(VENV)/.dev .mpich/.done  ## run the tests
 
 test-full: $(VENV)/.dev .mpich/.done  ## run the tests, the slow ones too
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.dev  ## time a training step beside PyTorch (BENCH_ARGS="--rounds 3")
+	@$(BIN)/python -m tests.benchmarks.training $(BENCH_ARGS)
 
 check: $(VENV)/.dev .venv-protoc/.done  ## lint, types, import contracts, generated code
 	$(BIN)/ruff check .

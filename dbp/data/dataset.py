@@ -26,6 +26,7 @@ class DataInfo:
     (integers from 0) or ``"values"``; ``class_names`` where the source names its classes;
     ``input_maximum`` where the source knows the largest value an input can have (255 for
     bytes), which need not occur. ``weighted``: each sample has a weight of its own.
+    ``classes``: where the source warrants that no target is another than 0 .. classes-1.
     ``input_names``: of the features, where the source has columns with names.
     """
 
@@ -38,6 +39,7 @@ class DataInfo:
     input_maximum: float | None = None
     weighted: bool = False
     input_names: tuple[str, ...] = ()
+    classes: int | None = None
 
 
 class Dataset(ABC):

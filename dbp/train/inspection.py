@@ -116,7 +116,7 @@ def _shape_of(facts: DataFacts) -> DataShape:
         target_shape=info.target_shape,
         target_kind=info.target_kind,
         samples=facts.training_samples,
-        classes=len(info.class_names) or None,
+        classes=info.classes or len(info.class_names) or None,
     )
 
 

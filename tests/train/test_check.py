@@ -146,13 +146,23 @@ LAYERS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("numerics", ["fast", "exact"])
+@pytest.mark.parametrize(
+    ("numerics", "exchange"),
+    [
+        ("fast", "allreduce"),
+        ("fast", "sharded"),
+        ("exact", "allreduce"),
+        ("exact", "overlapped"),
+    ],
+)
 @pytest.mark.parametrize("name", list(LAYERS))
-def test_built_in_layers_are_proved(name: str, numerics: str) -> None:
+def test_built_in_layers_are_proved(name: str, numerics: str, exchange: str) -> None:
     rng = np.random.default_rng(2)
     shape = (60, 1, 6, 6) if name == "images" else (60, 5)
     data = arrays(rng.normal(size=shape), rng.integers(0, 3, 60))
-    spec = document(numerics=numerics, clip_norm=0.1, accumulate=2, batch_size=16)
+    spec = document(
+        numerics=numerics, exchange=exchange, clip_norm=0.1, accumulate=2, batch_size=16
+    )
     spec["model"]["layers"] = LAYERS[name]
 
     findings = list(check_job(make_setup(spec, data), steps=2))

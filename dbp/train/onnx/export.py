@@ -7,7 +7,8 @@ from typing import Final
 import onnx
 
 import dbp.train.onnx.activations
-import dbp.train.onnx.layers  # noqa: F401 - importing registers the translations
+import dbp.train.onnx.layers
+import dbp.train.onnx.windows  # noqa: F401 - importing registers the translations
 from dbp.data.preprocessing import Scaling
 from dbp.errors import InvalidInput
 from dbp.nn.layer import within
@@ -15,8 +16,8 @@ from dbp.train.onnx.graph import INPUT, Graph
 from dbp.train.onnx.translate import Place, translate
 from dbp.train.saved import SavedModel
 
-# An ONNX file is one protobuf message, which cannot be larger.
-MAX_BYTES: Final = 2**31 - 1
+# An ONNX file is one protobuf message of less than 2**31 bytes; the nodes need some, too.
+MAX_BYTES: Final = 2_000_000_000
 
 # The graph scales its inputs itself; a reader of this key would do so twice.
 _LEFT_OUT: Final = frozenset({"dbp.scaling"})

@@ -1,22 +1,15 @@
-"""Translations of the layers with parameters or with windows, and of the residual block."""
+"""Translations of dense layers, normalizations and the residual block."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from dbp.nn.average_pool2d import AveragePool2D
 from dbp.nn.batch_norm import BatchNorm
-from dbp.nn.conv2d import Conv2D
 from dbp.nn.dense import Dense
 from dbp.nn.flatten import Flatten
-from dbp.nn.global_average_pool2d import GlobalAveragePool2D
 from dbp.nn.layer import within
 from dbp.nn.layer_norm import LayerNorm
-from dbp.nn.max_pool2d import MaxPool2D
 from dbp.nn.residual import Residual
-from dbp.nn.window import pair
 from dbp.train.onnx.graph import Graph
 from dbp.train.onnx.translate import Place, translate
 
@@ -25,47 +18,13 @@ from dbp.train.onnx.translate import Place, translate
 def dense(layer: Dense, graph: Graph, place: Place) -> str:
     """Gemm, behind Flatten where a sample has another shape than (in,)."""
     x = place.x if len(place.input_shape) == 1 else graph.node("Flatten", place.x, axis=1)
-    return graph.node("Gemm", x, *_own(graph, place, "weight", "bias"), transB=1)
+    return graph.node("Gemm", x, *place.own(graph, "weight", "bias"), transB=1)
 
 
 @translate.register
 def flatten(layer: Flatten, graph: Graph, place: Place) -> str:
     """Flatten."""
     return graph.node("Flatten", place.x, axis=1)
-
-
-@translate.register
-def conv2d(layer: Conv2D, graph: Graph, place: Place) -> str:
-    """Conv."""
-    return graph.node(
-        "Conv",
-        place.x,
-        *_own(graph, place, "weight", "bias"),
-        kernel_shape=pair("kernel", layer.kernel, 1),
-        strides=pair("stride", layer.stride, 1),
-        pads=2 * pair("padding", layer.padding, 0),
-        dilations=pair("dilation", layer.dilation, 1),
-        group=layer.groups,
-    )
-
-
-@translate.register
-def max_pool2d(layer: MaxPool2D, graph: Graph, place: Place) -> str:
-    """MaxPool."""
-    return graph.node("MaxPool", place.x, **_window(layer))
-
-
-@translate.register
-def average_pool2d(layer: AveragePool2D, graph: Graph, place: Place) -> str:
-    """AveragePool, padding counted as zeros."""
-    return graph.node("AveragePool", place.x, count_include_pad=1, **_window(layer))
-
-
-@translate.register
-def global_average_pool2d(layer: GlobalAveragePool2D, graph: Graph, place: Place) -> str:
-    """ReduceMean over height and width."""
-    axes = graph.integers(place.called("axes"), (2, 3))
-    return graph.node("ReduceMean", place.x, axes, keepdims=0)
 
 
 @translate.register
@@ -93,7 +52,7 @@ def layer_norm(layer: LayerNorm, graph: Graph, place: Place) -> str:
     """LayerNormalization over all axes of a sample."""
     if not graph.wide:
         scale = place.parameters.get("weight", np.ones(place.input_shape))
-        inputs = [graph.constant(place.called("weight"), scale), *_own(graph, place, "bias")]
+        inputs = [graph.constant(place.called("weight"), scale), *place.own(graph, "bias")]
         return graph.node("LayerNormalization", place.x, *inputs, axis=1, epsilon=layer.epsilon)
     axes = graph.integers(place.called("axes"), range(1, 1 + len(place.input_shape)))
     epsilon = graph.constant(place.called("epsilon"), layer.epsilon)
@@ -102,9 +61,9 @@ def layer_norm(layer: LayerNorm, graph: Graph, place: Place) -> str:
     spread = graph.node("Sqrt", graph.node("Add", variance, epsilon))
     y = graph.node("Div", normal, spread)
     if layer.scale:
-        y = graph.node("Mul", y, *_own(graph, place, "weight"))
+        y = graph.node("Mul", y, *place.own(graph, "weight"))
     if layer.bias:
-        y = graph.node("Add", y, *_own(graph, place, "bias"))
+        y = graph.node("Add", y, *place.own(graph, "bias"))
     return y
 
 
@@ -117,21 +76,3 @@ def residual(layer: Residual, graph: Graph, place: Place) -> str:
         x = translate(inner, graph, Place(place.called(str(position)), x, shape, own))
         shape = inner.output_shape(shape)
     return graph.node("Add", place.x, x)
-
-
-def _own(graph: Graph, place: Place, *names: str) -> list[str]:
-    """The layer's parameters as constants under their own names, as far as it has them."""
-    return [
-        graph.constant(place.called(name), place.parameters[name])
-        for name in names
-        if name in place.parameters
-    ]
-
-
-def _window(layer: MaxPool2D | AveragePool2D) -> dict[str, Any]:
-    stride = layer.kernel if layer.stride is None else layer.stride
-    return {
-        "kernel_shape": pair("kernel", layer.kernel, 1),
-        "strides": pair("stride", stride, 1),
-        "pads": 2 * pair("padding", layer.padding, 0),
-    }

@@ -24,6 +24,14 @@ class Place:
         """The full name of something of this layer: ``2.weight``."""
         return f"{self.name}.{name}"
 
+    def own(self, graph: Graph, *names: str) -> list[str]:
+        """The parameters as constants under their full names, as far as the layer has them."""
+        return [
+            graph.constant(self.called(name), self.parameters[name])
+            for name in names
+            if name in self.parameters
+        ]
+
 
 @singledispatch
 def translate(layer: Layer, graph: Graph, place: Place) -> str:
