@@ -35,6 +35,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
          "parallel"},
         {"numpy"},
     ),
+    "train.arithmetic": (set(), {"numpy", "threadpoolctl"}),
     "train.onnx": ({"errors", "registry", "nn", "data", "train"}, {"numpy", "onnx"}),
     "control": ({"errors", "job", "launching"}, {"psutil"}),
     # The reporter implements the loop's Sink and Control, so it may see their definition.

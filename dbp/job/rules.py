@@ -35,6 +35,9 @@ def cross_field_violations(spec: JobSpec, built: Components) -> list[Violation]:
     if train.accumulate > train.batch_size:
         message = f"must be <= batch_size ({train.batch_size}), got {train.accumulate}"
         violations.append(Violation("train.accumulate", message))
+    if spec.checkpoint.keep_best and train.stop is None:
+        message = "needs train.stop, whose metric says which epoch is the best"
+        violations.append(Violation("checkpoint.keep_best", message))
     kinds = [kind for kind, _ in built.metrics]
     for index, kind in enumerate(kinds):
         if kind in kinds[:index]:

@@ -123,6 +123,13 @@ class TrainSpec:
     clip_value: float | None = option(
         None, doc="largest magnitude of one element of the gradient", above=0.0
     )
+    average: float | None = option(
+        None,
+        doc="decay of the parameters' running mean, which then is what is evaluated, "
+        "published and saved; for instance 0.999",
+        above=0.0,
+        below=1.0,
+    )
     accumulate: int = option(
         1,
         doc="parts in which a mini-batch is computed one after the other, to need less memory; "
@@ -159,6 +166,9 @@ class CheckpointSpec:
         None, doc="seconds between checkpoints; 60 where every_steps is left out too", above=0.0
     )
     keep: int = option(2, doc="newest checkpoints kept", minimum=1, maximum=10_000)
+    keep_best: bool = option(
+        False, doc="write and keep a checkpoint of the best epoch by train.stop's metric, too"
+    )
 
 
 @dataclass(frozen=True)

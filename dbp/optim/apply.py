@@ -32,6 +32,7 @@ class Run:
     rate_factor: float
     weight_decay: float
     l1: float = 0.0
+    decoupled_decay: float = 0.0
     layerwise: bool = False
 
     @property
@@ -98,11 +99,14 @@ class Updater:
             self._direct(self.optimizer, parameters, gradient, step)
             ratios = self._ratios(self.optimizer, parameters, gradient)
         for run, ratio in zip(self.runs, ratios, strict=True):
+            own = rate * run.rate_factor
             for block in self._blocks(run):
+                if run.decoupled_decay:
+                    parameters[block] *= 1 - own * run.decoupled_decay
                 self.optimizer.update(
                     *self._views(block, parameters, gradient),
                     step=step,
-                    learning_rate=rate * run.rate_factor * ratio,
+                    learning_rate=own * ratio,
                     weight_decay=run.weight_decay,
                 )
         return rate
@@ -170,13 +174,15 @@ def _runs(
         small = name in biases or name in vectors
         factor = optimizer.bias_factor if name in biases else 1.0
         decays = optimizer.decay_biases or not small
+        decay = optimizer.weight_decay if decays else 0.0
         run = Run(
             place.start,
             place.stop,
             factor * optimizer.factor_of(name),
-            optimizer.weight_decay if decays else 0.0,
-            optimizer.l1 if decays else 0.0,
-            layerwise and not small,
+            weight_decay=0.0 if optimizer.decoupled_decay else decay,
+            decoupled_decay=decay if optimizer.decoupled_decay else 0.0,
+            l1=optimizer.l1 if decays else 0.0,
+            layerwise=layerwise and not small,
         )
         previous = runs[-1] if runs else None
         joined = previous and dataclasses.replace(run, start=previous.start)

@@ -35,6 +35,11 @@ class Optimizer(ABC):
     weight_decay: float = option(
         0.0, doc="decay of weights; what it means is the rule's to say", minimum=0.0
     )
+    decoupled_decay: bool = option(
+        False,
+        doc="weight decay outside of the rule, p <- p - learning_rate weight_decay p "
+        "(Loshchilov and Hutter, 2019)",
+    )
     decay_biases: bool = option(
         False, doc="whether biases and the scales of normalizations decay too"
     )

@@ -34,6 +34,7 @@ from dbp.job.snapshot import decode_header, encode_header, header_length, manife
 PARAMETERS: Final = "parameters"
 FORMAT: Final = 1
 FILES: Final = ("parameters.safetensors", "state.safetensors", "position.json")
+BEST: Final = "best"
 MANIFEST: Final = "manifest.json"
 MAX_JSON_BYTES: Final = 64 << 20
 
@@ -80,9 +81,12 @@ class CheckpointStore:
         found = (_NAME.fullmatch(entry.name) for entry in self.folder.iterdir())
         return sorted(int(match[1]) for match in found if match)
 
-    def write(self, checkpoint: Checkpoint, metadata: Mapping[str, str]) -> Path:
+    def write(
+        self, checkpoint: Checkpoint, metadata: Mapping[str, str], *, best: bool = False
+    ) -> Path:
         """Write one; it is on disk when this returns. Older ones than the newest go.
 
+        ``best``: it is the best so far, which the link of that name shows and which stays.
         ``metadata``: what the parameter file says besides its tensors. Raises OSError where
         it cannot be written; then the older ones are as they were.
         """
@@ -99,11 +103,29 @@ class CheckpointStore:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        if best:
+            self._point_at(path)
         _sync_folder(self.folder)
         self._clear_leftovers()
+        kept = self._best()
         for step in self.steps()[: -self._keep]:
-            shutil.rmtree(self._path(step), ignore_errors=True)
+            if self._path(step).name != kept:
+                shutil.rmtree(self._path(step), ignore_errors=True)
         return path
+
+    def _point_at(self, path: Path) -> None:
+        """Let the link ``best`` show this checkpoint, from one moment to the next."""
+        link = self.folder / f"{_TEMPORARY}{os.getpid()}.link"
+        link.unlink(missing_ok=True)
+        link.symlink_to(path.name)
+        link.replace(self.folder / BEST)
+
+    def _best(self) -> str:
+        """The name of the folder that ``best`` shows, if it shows one."""
+        try:
+            return (self.folder / BEST).readlink().name
+        except OSError:
+            return ""
 
     def newest(self, warn: Callable[[str], None]) -> Checkpoint | None:
         """The newest sound checkpoint, or None; a damaged one is passed over with a warning."""
@@ -141,6 +163,8 @@ class CheckpointStore:
         """Remove all checkpoints: the run has ended, or begins anew."""
         for step in self.steps():
             shutil.rmtree(self._path(step))
+        with contextlib.suppress(OSError):
+            (self.folder / BEST).unlink()
         self._clear_leftovers()
         with contextlib.suppress(OSError):  # not there, or other files are in it
             self.folder.rmdir()
@@ -165,7 +189,10 @@ class CheckpointStore:
         if self.folder.is_dir():
             for entry in self.folder.iterdir():
                 if entry.name.startswith(_TEMPORARY):
-                    shutil.rmtree(entry, ignore_errors=True)
+                    if entry.is_symlink():
+                        entry.unlink(missing_ok=True)
+                    else:
+                        shutil.rmtree(entry, ignore_errors=True)
 
 
 def _fill(folder: Path, contents: list[list[Any]], checkpoint: Checkpoint) -> None:

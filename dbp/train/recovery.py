@@ -77,6 +77,8 @@ class Recovery:
         position: Mapping[str, Any],
         vectors: Mapping[str, Vector],
         metadata: Mapping[str, str],
+        *,
+        best: bool = False,
     ) -> None:
         """Write a checkpoint, on rank 0. A disk that is full is a warning: training goes on."""
         if self._store is None:
@@ -84,7 +86,7 @@ class Recovery:
         digest = self._setup.resolved.digest
         try:
             self._store.write(
-                Checkpoint(step, position, vectors, digest, arithmetic()), metadata
+                Checkpoint(step, position, vectors, digest, arithmetic()), metadata, best=best
             )
         except OSError as error:
             logger.warning(

@@ -14,12 +14,14 @@ import numpy.typing as npt
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.optim.apply import Updater
+from dbp.train.average import Average
 from dbp.train.checkpoint import PARAMETERS
 from dbp.train.figures import Figures
 from dbp.train.recovery import Saved
 from dbp.train.stopping import Stopping
 
 SLOT = "slot."
+AVERAGE = "average"
 BEST = "best"
 
 
@@ -34,8 +36,13 @@ class RunState:
         figures: Figures,
         stopping: Stopping,
         whole: Callable[[Array], Array],
+        *,
+        average: float | None = None,
     ) -> None:
-        """``whole`` completes a vector of which a rank updates a part only."""
+        """``whole`` completes a vector of which a rank updates a part only.
+
+        ``average``: the decay of the parameters' running mean, if there is one.
+        """
         self.step = 0  # the last one that was applied, or left out
         self.rate_factor = 1.0
         self.rollbacks = 0
@@ -43,6 +50,7 @@ class RunState:
         self.seconds = 0.0  # of training, before this process
         self.best: Array | None = None
         self._parameters = parameters
+        self._average = None if average is None else Average(average, parameters)
         self._updater = updater
         self._figures = figures
         self._stopping = stopping
@@ -58,11 +66,28 @@ class RunState:
         """The factor on the schedule's learning rate, from all that has happened."""
         return self.rate_factor * self._updater.optimizer.learning_rate.scale(self.history)
 
+    @property
+    def served(self) -> Parameters:
+        """The parameters for everyone else: the mean where there is one; live ones."""
+        return self._parameters if self._average is None else self._average.parameters
+
+    def begin_average(self) -> None:
+        """The parameters were drawn: their mean begins."""
+        if self._average is not None:
+            self._average.start()
+
+    def follow(self, step: int) -> None:
+        """The parameters were updated."""
+        if self._average is not None:
+            self._average.follow(step)
+
     def vectors(self) -> dict[str, npt.NDArray[Any]]:
         """Every vector by its name in a checkpoint; live ones, or copies. Collective."""
         vectors = {PARAMETERS: self._parameters.vector}
         for name, slot in self._updater.slots.items():
             vectors[SLOT + name] = self._whole(slot)
+        if self._average is not None:
+            vectors[AVERAGE] = self._average.parameters.vector
         if self.best is not None:
             vectors[BEST] = self.best
         return vectors
@@ -88,6 +113,8 @@ class RunState:
         for name, slot in self._updater.slots.items():
             own = self._updater.shard.own
             slot[own] = saved.vectors[SLOT + name][own]
+        if self._average is not None:
+            self._average.parameters.vector[:] = saved.vectors[AVERAGE]
         self.best = saved.vectors.get(BEST)
         self._figures.restore(position["figures"])
         self._stopping.restore(position["stopping"])

@@ -20,16 +20,14 @@ from dbp.errors import InvalidInput
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import check_agreement
+from dbp.train.announcer import Announcer
 from dbp.train.build import Setup
-from dbp.train.digest import sha256_of
 from dbp.train.evaluate import make_evaluator
 from dbp.train.fan_out import AnyOf, FanOut
 from dbp.train.figures import Figures
-from dbp.train.meter import Meter
-from dbp.train.publication import Publication, manifest_at, metadata_of
 from dbp.train.recovery import Recovery, Saved
 from dbp.train.run_state import RunState
-from dbp.train.sink import Command, Control, Outcome, Progress, Sink, Snapshot, Started
+from dbp.train.sink import Command, Control, Outcome, Sink
 from dbp.train.step import Step, StepResult
 from dbp.train.stopping import make_stopping
 
@@ -65,9 +63,7 @@ class Trainer:
         self.setup = setup
         self._train = setup.resolved.spec.train
         self.communicator = communicator
-        self._sink = sink if sink is not None and communicator.rank == 0 else FanOut()
         self._control = control or AnyOf()
-        self._clock = clock
         check_agreement(setup.facts(), communicator)
         self.parameters = Parameters.zeros(setup.model.tensor_shapes, setup.model.dtype)
         self._step = Step(setup, self.parameters, communicator)
@@ -75,11 +71,9 @@ class Trainer:
         self._validation = make_evaluator(setup, setup.validation, communicator)
         self._test = make_evaluator(setup, setup.test, communicator)
         self._stopping = make_stopping(setup.resolved)
-        self._publication = Publication(setup.resolved.spec.publish, clock)
-        self._metadata = metadata_of(setup)
-        self._meter = Meter(setup.plan.total_steps, clock)
+        heard = sink if sink is not None and communicator.rank == 0 else FanOut()
+        self._announcer = Announcer(setup, heard, self._figures, self.parameters, clock)
         self._asked = Command.NONE
-        self._handed_out = False
         self._recovery = Recovery(setup, communicator, checkpoints, clock)
         seed, samples = setup.resolved.spec.seed, setup.plan.samples
         self._order = functools.lru_cache(1)(lambda epoch: order(seed, epoch, samples))
@@ -90,6 +84,7 @@ class Trainer:
             self._figures,
             self._stopping,
             self._step.whole,
+            average=self._train.average,
         )
         self._begin(self._recovery.load() if resume else start)
         if not resume:
@@ -97,17 +92,14 @@ class Trainer:
 
     def run(self) -> Outcome:
         """Train to the end; returns the same outcome on every rank, but for its timing."""
-        self._meter = Meter(self.setup.plan.total_steps, self._clock, done=self._state.step)
-        self._sink.started(self._started())
+        self._announcer.start(self.communicator.size, self._state.step)
         # A gradient that is not finite is found in the step and never applied: a warning of
         # each operation that meets it would say nothing more.
         with np.errstate(all="ignore"):
             try:
-                outcome = self._loop()
+                return self._loop()
             except InvalidInput as error:  # samples that cannot be read, told by every rank
-                outcome = self._failed("INVALID_DATA", self._state.step, str(error))
-        self._sink.finished(outcome)
-        return outcome
+                return self._failed("INVALID_DATA", self._state.step, str(error))
 
     def _begin(self, saved: Saved | None) -> None:
         """Start from the seed, a file's parameters or a checkpoint; the same on every rank."""
@@ -117,15 +109,16 @@ class Trainer:
         self._state.forget()
         self.setup.initialize(self.parameters)
         self.communicator.broadcast(self.parameters.vector)
+        self._state.begin_average()
 
-    def _save(self, step: int) -> None:
-        """Write a checkpoint of the state after this step."""
-        metadata = {**self._metadata, "dbp.step": str(step)}
+    def _save(self, step: int, *, best: bool = False) -> None:
+        """Write a checkpoint of the state after this step. Collective."""
+        metadata = {**self._announcer.metadata, "dbp.step": str(step)}
         position = self._state.position(self._seconds())
-        self._recovery.save(step, position, self._state.vectors(), metadata)
+        self._recovery.save(step, position, self._state.vectors(), metadata, best=best)
 
     def _seconds(self) -> float:
-        return self._state.seconds + self._meter.seconds  # before a resume, and since
+        return self._state.seconds + self._announcer.meter.seconds  # before a resume, and since
 
     def _loop(self) -> Outcome:
         plan = self.setup.plan
@@ -151,8 +144,9 @@ class Trainer:
         self._state.step = step
         if not result.failure:
             self._skips = 0
+            self._state.follow(step)
             self._figures.add_batch(result.loss_sum, result.weight, result.metric_sums)
-        due = self._meter.count(samples)
+        due = self._announcer.meter.count(samples)
         time_is_up = Command.FINISH in result.agreed
         ends_epoch = self.setup.plan.ends_epoch(step) or time_is_up
         if ends_epoch:
@@ -164,8 +158,11 @@ class Trainer:
             self._save(step)
         if stops:
             return self._end("stopped", "stop_requested", step)
-        if self.communicator.rank == 0:
-            self._tell(step, result, report=due and not ends_epoch)
+        if self.communicator.rank == 0:  # what is due is rank 0's alone to say
+            if due and not ends_epoch:
+                self._announcer.report(step, result)
+            asked = Command.PUBLISH in self._asked
+            self._announcer.publish(step, self._state.served, asked=asked)
         return None
 
     def _wishes(self, step: int) -> Command:
@@ -206,17 +203,19 @@ class Trainer:
         every = self._train.evaluate_every_epochs
         figures = self._figures.newest()
         watched = {name: figures[name] for name in figures if name.startswith("training_")}
-        self._meter.settle()
+        self._announcer.meter.settle()
         if self._validation is not None and (last or epoch % every == 0):
-            found = self._validation.run(self.parameters)
+            found = self._validation.run(self._state.served)
             self._figures.put(found, "validation_")
             watched |= {f"validation_{name}": value for name, value in found.items()}
-        self._report(step, result, epoch_end=True)
-        self._meter.restart()
+        self._announcer.report(step, result, epoch_end=True)
+        self._announcer.meter.restart()
         self._state.note(watched)
         reason = self._stopping.decide(epoch, watched)
         if self._stopping.improved and self._train.stop and self._train.stop.restore_best:
-            self._state.best = self.parameters.vector.copy()
+            self._state.best = self._state.served.vector.copy()
+        if self._stopping.improved and self.setup.resolved.spec.checkpoint.keep_best:
+            self._save(step, best=True)
         if reason is None and time_is_up:
             return "time"
         if reason is None and last:
@@ -224,76 +223,17 @@ class Trainer:
             reason = "epochs" if whole and epoch == self._train.epochs else "steps"
         return reason
 
-    def _tell(self, step: int, result: StepResult, *, report: bool) -> None:
-        """Report and publish; what is due is rank 0's alone to say, for it alone tells."""
-        if report:
-            self._report(step, result)
-        asked = Command.PUBLISH in self._asked
-        if self._publication.due(step) or asked:
-            self._snapshot(step)
-
-    def _report(self, step: int, result: StepResult, *, epoch_end: bool = False) -> None:
-        self._figures.put({"learning_rate": result.learning_rate})
-        self._sink.progress(
-            Progress(
-                step=step,
-                epoch=self.setup.plan.epoch_of(step),
-                total_steps=self.setup.plan.total_steps,
-                loss=result.loss_sum / result.weight if result.weight else 0.0,
-                metrics=self._figures.newest(),
-                samples_per_second=self._meter.samples_per_second,
-                eta_seconds=self._meter.eta_seconds(step),
-                epoch_end=epoch_end,
-                parameters_sha256=sha256_of(self.parameters.vector) if epoch_end else "",
-            )
-        )
-
-    def _snapshot(self, step: int, *, final: bool = False) -> None:
-        self._handed_out = final
-        self._sink.snapshot(
-            Snapshot(
-                step=step,
-                epoch=self.setup.plan.epoch_of(max(step, 1)),
-                vector=self.parameters.vector,
-                manifest=manifest_at(self.setup, self._metadata, step),
-                final=final,
-            )
-        )
-
     def _end(self, status: str, reason: str, step: int) -> Outcome:
         """Hand out the final parameters first: an evaluation can be long, or be cut off."""
+        served = self._state.served
         if status == "succeeded" and self._state.best is not None:
-            self.parameters.vector[:] = self._state.best
-        self._snapshot(step, final=True)
+            served.vector[:] = self._state.best
+        self._announcer.hand_out(step, served)
         if status == "succeeded" and self._test is not None:
-            self._figures.put(self._test.run(self.parameters), "test_")
-        return self._outcome(status, reason, step)
+            self._figures.put(self._test.run(served), "test_")
+        return self._announcer.finish(status, reason, step)
 
     def _failed(self, reason: str, step: int, failure: str) -> Outcome:
         """The parameters are those after ``step``, the last that was applied."""
-        if not self._handed_out:
-            self._snapshot(step, final=True)
-        return self._outcome("failed", reason, step, failure)
-
-    def _outcome(self, status: str, reason: str, step: int, message: str = "") -> Outcome:
-        return Outcome(
-            status=status,
-            reason=reason,
-            step=step,
-            epoch=self.setup.plan.epoch_of(max(step, 1)),
-            metrics=self._figures.newest(),
-            message=message,
-            seconds=self._meter.seconds,
-        )
-
-    def _started(self) -> Started:
-        plan = self.setup.plan
-        return Started(
-            world_size=self.communicator.size,
-            total_steps=plan.total_steps,
-            total_epochs=plan.total_epochs,
-            steps_per_epoch=plan.steps_per_epoch,
-            training_samples=plan.samples,
-            parameter_count=len(self.parameters),
-            steps_done=self._state.step,
-        )
+        self._announcer.hand_out(step, self._state.served)
+        return self._announcer.finish("failed", reason, step, failure)

@@ -169,7 +169,7 @@ class ModelSpec(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[_Union[Component, _Mapping]]] = ..., loss: _Optional[_Union[Component, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Component, _Mapping]]] = ...) -> None: ...
 
 class TrainSpec(_message.Message):
-    __slots__ = ("batch_size", "epochs", "steps", "dtype", "numerics", "lanes", "clip_norm", "evaluate_every_epochs", "stop", "clip_value", "accumulate", "non_finite", "max_seconds", "initial_parameters", "exchange")
+    __slots__ = ("batch_size", "epochs", "steps", "dtype", "numerics", "lanes", "clip_norm", "evaluate_every_epochs", "stop", "clip_value", "accumulate", "non_finite", "max_seconds", "initial_parameters", "exchange", "average")
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +185,7 @@ class TrainSpec(_message.Message):
     MAX_SECONDS_FIELD_NUMBER: _ClassVar[int]
     INITIAL_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    AVERAGE_FIELD_NUMBER: _ClassVar[int]
     batch_size: int
     epochs: int
     steps: int
@@ -200,7 +201,8 @@ class TrainSpec(_message.Message):
     max_seconds: float
     initial_parameters: str
     exchange: str
-    def __init__(self, batch_size: _Optional[int] = ..., epochs: _Optional[int] = ..., steps: _Optional[int] = ..., dtype: _Optional[str] = ..., numerics: _Optional[str] = ..., lanes: _Optional[int] = ..., clip_norm: _Optional[float] = ..., evaluate_every_epochs: _Optional[int] = ..., stop: _Optional[_Union[StopSpec, _Mapping]] = ..., clip_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., non_finite: _Optional[str] = ..., max_seconds: _Optional[float] = ..., initial_parameters: _Optional[str] = ..., exchange: _Optional[str] = ...) -> None: ...
+    average: float
+    def __init__(self, batch_size: _Optional[int] = ..., epochs: _Optional[int] = ..., steps: _Optional[int] = ..., dtype: _Optional[str] = ..., numerics: _Optional[str] = ..., lanes: _Optional[int] = ..., clip_norm: _Optional[float] = ..., evaluate_every_epochs: _Optional[int] = ..., stop: _Optional[_Union[StopSpec, _Mapping]] = ..., clip_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., non_finite: _Optional[str] = ..., max_seconds: _Optional[float] = ..., initial_parameters: _Optional[str] = ..., exchange: _Optional[str] = ..., average: _Optional[float] = ...) -> None: ...
 
 class StopSpec(_message.Message):
     __slots__ = ("metric", "patience", "tolerance", "target", "restore_best")
@@ -217,14 +219,16 @@ class StopSpec(_message.Message):
     def __init__(self, metric: _Optional[str] = ..., patience: _Optional[int] = ..., tolerance: _Optional[float] = ..., target: _Optional[float] = ..., restore_best: bool = ...) -> None: ...
 
 class CheckpointSpec(_message.Message):
-    __slots__ = ("every_steps", "every_seconds", "keep")
+    __slots__ = ("every_steps", "every_seconds", "keep", "keep_best")
     EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
     EVERY_SECONDS_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
+    KEEP_BEST_FIELD_NUMBER: _ClassVar[int]
     every_steps: int
     every_seconds: float
     keep: int
-    def __init__(self, every_steps: _Optional[int] = ..., every_seconds: _Optional[float] = ..., keep: _Optional[int] = ...) -> None: ...
+    keep_best: bool
+    def __init__(self, every_steps: _Optional[int] = ..., every_seconds: _Optional[float] = ..., keep: _Optional[int] = ..., keep_best: bool = ...) -> None: ...
 
 class PublishSpec(_message.Message):
     __slots__ = ("every_steps", "every_seconds", "keep")

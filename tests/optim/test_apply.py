@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from dbp.optim.apply import BLOCK, Run, Updater
@@ -173,3 +174,27 @@ def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_name() -> No
 def test_a_factor_that_is_none_is_refused(entry: str) -> None:
     with pytest.raises(ValueError, match=r'rate_factors: must be "PATTERN=FACTOR"'):
         SGD(rate_factors=(entry,))
+
+
+@pytest.mark.parametrize("kind", kinds("optimizers"))
+def test_every_optimizer_can_decay_outside_of_its_rule(kind: str) -> None:
+    """With a gradient of zero nothing but the decay moves the first step's weights."""
+    optimizer = component_class("optimizers", kind)(
+        learning_rate=Constant(rate=0.1), weight_decay=0.5, decoupled_decay=True
+    )
+    updater = Updater(optimizer, SLICES, BIASES, dtype=np.float64)
+    parameters = np.linspace(1, 2, updater.size)
+    before = parameters.copy()
+
+    updater.step(parameters, np.zeros(updater.size), step=1, total_steps=1)
+
+    expected = before * np.where(decays_at(updater.size), 1 - 0.1 * 0.5, 1)
+    np.testing.assert_allclose(parameters, expected, rtol=1e-14)
+
+
+def decays_at(size: int) -> npt.NDArray[np.bool_]:
+    """Weights decay, biases do not."""
+    decays = np.ones(size, np.bool_)
+    for name in BIASES:
+        decays[SLICES[name]] = False
+    return decays

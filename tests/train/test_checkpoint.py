@@ -200,3 +200,18 @@ def test_a_full_disk_is_an_error_and_the_older_one_stays(tmp_path: Path) -> None
     assert_same(store.newest(no_warning), make_checkpoint(1))
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-000000000001"]
     shutil.rmtree(tmp_path)
+
+
+def test_the_best_checkpoint_stays_and_is_linked(tmp_path: Path) -> None:
+    store = make_store(tmp_path, keep=2)
+    for step in range(1, 8):
+        store.write(make_checkpoint(step), {}, best=step in (1, 3))
+
+    assert store.steps() == [3, 6, 7]
+    assert (tmp_path / "best").readlink() == Path("step-000000000003")
+    assert (tmp_path / "best" / "parameters.safetensors").is_file()
+    newest = store.newest(print)
+    assert newest is not None
+    assert newest.step == 7
+    store.discard()
+    assert not tmp_path.exists()

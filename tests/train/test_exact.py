@@ -39,6 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
     "plain": {"layers": PLAIN},
     "normalized": {"layers": NORMALIZED},
     "float32": {"layers": NORMALIZED, "dtype": "float32"},
+    "averaged": {"layers": NORMALIZED, "average": 0.9},
     "accumulated": {"layers": PLAIN, "accumulate": 3},
     "normalized and accumulated": {"layers": NORMALIZED, "accumulate": 2},
     "clipped": {"layers": NORMALIZED, "clip_norm": 0.05, "clip_value": 0.03},
