@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, final
 
 import click
 
@@ -16,7 +14,9 @@ from dbp.cli.output import echo_json, output_option
 from dbp.launching import set_thread_counts
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
-    from dbp.train.check import Finding, Told
+    from rich.console import Console
+
+    from dbp.train.check import Finding
 
 _SIGNS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 
@@ -56,11 +56,11 @@ def check(file: Path, steps: int, output: str) -> None:
     with located(file):
         setup = build(check_spec(loaded))
     findings = []
-    with _progress() as told:
-        for finding in check_job(setup, steps=steps, told=told):
+    with Screen() as screen:
+        for finding in check_job(setup, steps=steps, told=screen.told):
             findings.append(finding)
             if output == "text":
-                click.echo(f"{_SIGNS[finding.verdict]} {finding.subject:<9} {finding.text}")
+                screen.say(f"{_SIGNS[finding.verdict]} {finding.subject:<9} {finding.text}")
     failed = sum(finding.verdict == "failed" for finding in findings)
     if output == "json":
         echo_json(_content(file, findings))
@@ -82,14 +82,32 @@ def _content(file: Path, findings: list[Finding]) -> dict[str, object]:
     }
 
 
-@contextlib.contextmanager
-def _progress() -> Iterator[Told]:
-    """A line on a terminal's stderr that says what is being done; nothing elsewhere."""
-    from rich.console import Console
+@final
+class Screen:
+    """Lines on stdout, and on a terminal below them, on stderr, what is being done."""
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda what, done, total: None
-        return
-    with console.status("starting") as status:
-        yield lambda what, done, total: status.update(f"{what}, {done:,} of {total:,}")
+    def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console
+
+        console = console or Console(stderr=True)
+        self._status = console.status("starting") if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def told(self, what: str, done: int, total: int) -> None:
+        """What is being done, how much of it is, and how much there is."""
+        if self._status is not None:
+            self._status.update(f"{what}, {done:,} of {total:,}")
+
+    def say(self, line: str) -> None:
+        """A line that stays; the status makes room for it."""
+        self.__exit__()
+        click.echo(line)
+        self.__enter__()

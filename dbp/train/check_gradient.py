@@ -62,6 +62,7 @@ def check_gradient(setup: Setup, *, told: Told = untold) -> Iterator[Finding]:
     slope along one random direction through all elements. Where a function has a kink (as
     relu has), one-sided slopes differ, and the gradient must lie between them.
     """
+    told("the gradient through several ranks", 0, 1)
     double = _in_double(setup)
     parameters = _disturbed(double)
     found = run_threads(

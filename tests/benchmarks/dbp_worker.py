@@ -15,7 +15,7 @@ from dbp.launching import Launch, detect
 from dbp.train.fan_out import FanOut
 from dbp.train.inspection import check
 from dbp.train.sink import Command
-from dbp.worker import run_rank
+from dbp.worker import die_with_parent, run_rank
 
 
 @final
@@ -31,6 +31,7 @@ class _Clock:
 
 
 def main(spec: str, warmup: str, result: str) -> None:
+    die_with_parent()
     place = detect(os.environ) or Launch("none", 0, 1, 1)
     clock = _Clock()
     resolved = check(load_file(spec), place.size)

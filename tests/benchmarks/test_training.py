@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -84,6 +85,20 @@ def test_bad_arguments_are_told(capsys: pytest.CaptureFixture[str]) -> None:
         training.parse(["--rounds", "0"])
 
     assert "--rounds and --steps must be at least 1" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_is_told_and_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = [sys.executable, "-c", "import time; time.sleep(60)"]
+    broken = [sys.executable, "-c", "raise SystemExit('a fault of this process')"]
+    monkeypatch.setattr(training, "commands", lambda *_: [alive, broken])
+    before = psutil.Process().children()
+
+    with pytest.raises(RuntimeError, match="a fault of this process"):
+        training.measure("small", VARIANTS["fast"], tmp_path, 1, 0)
+
+    assert psutil.Process().children() == before
 
 
 @pytest.mark.full

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -84,6 +85,7 @@ def environment(threads: int) -> dict[str, str]:
 def measure(name: str, variant: Variant, folder: Path, steps: int, warmup: int) -> float:
     """The median step of one run, in seconds; raises RuntimeError where it fails."""
     result = folder / "steps.json"
+    Path(f"{result}.meeting").unlink(missing_ok=True)
     variables = environment(RANKS if variant.program == "torch" else 1)
     started = [
         subprocess.Popen(
@@ -93,18 +95,29 @@ def measure(name: str, variant: Variant, folder: Path, steps: int, warmup: int) 
         for command in commands(variant, name, folder, steps, warmup, result)
     ]  # fmt: skip
     try:
-        for process in started:
-            _, errors = process.communicate(timeout=TIMEOUT)
-            if process.returncode:
-                raise RuntimeError(f"{variant.program}, {name}: {errors}")
+        deadline = time.monotonic() + TIMEOUT
+        while any(process.poll() is None for process in started):
+            _check(started, f"{variant.program}, {name}", deadline)
+            time.sleep(0.05)
+        _check(started, f"{variant.program}, {name}", deadline)
     finally:
         for process in started:
             process.kill()
-            process.wait()
+            process.communicate()
     times = json.loads(result.read_text())
     result.unlink()
     assert len(times) == steps, (len(times), steps)
     return float(statistics.median(times))
+
+
+def _check(started: Sequence[subprocess.Popen[str]], what: str, deadline: float) -> None:
+    """Raise RuntimeError where a process has failed, or all of them take too long."""
+    for process in started:
+        if process.poll():
+            errors = process.stderr.read() if process.stderr else ""
+            raise RuntimeError(f"{what}: exit code {process.returncode}: {errors}")
+    if time.monotonic() > deadline:
+        raise RuntimeError(f"{what}: not done after {TIMEOUT:.0f} s")
 
 
 def run(names: Sequence[str], variants: Sequence[str], arguments: Any) -> dict[str, Rounds]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from dbp.cli.check import Screen
 from tests.cli.setups import environment, run, write_spec
 
 # A package as pip leaves it: a module, and the entry points beside it.
@@ -104,3 +107,26 @@ def test_a_bad_spec_ends_with_exit_code_2(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert "did you mean 'adam'" in done.stderr
     assert run("check", str(tmp_path / "none.toml")).returncode == 2
+
+
+def test_a_terminal_shows_what_is_being_done_and_keeps_the_lines_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    terminal = io.StringIO()
+
+    with Screen(Console(file=terminal, force_terminal=True, width=80)) as screen:
+        screen.told("differences of 0.weight", 1, 1200)
+        screen.say("ok      gradient  0.weight")
+
+    assert capsys.readouterr().out == "ok      gradient  0.weight\n"
+    assert "differences of 0.weight, 1 of 1,200" in terminal.getvalue()
+
+
+def test_elsewhere_nothing_but_the_lines_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    other = io.StringIO()
+
+    with Screen(Console(file=other)) as screen:
+        screen.told("differences of 0.weight", 1, 1200)
+        screen.say("a line")
+
+    assert (capsys.readouterr().out, other.getvalue()) == ("a line\n", "")
