@@ -111,13 +111,14 @@ def _train(
     resume: bool,
 ) -> Outcome:
     from dbp.train.agreement import all_or_none
-    from dbp.train.build import build
+    from dbp.train.build import fit_scaling, prepare
     from dbp.train.sink import Outcome
     from dbp.train.trainer import Trainer
 
     try:
         resolved = all_or_none(communicator, check)
-        setup = all_or_none(communicator, lambda: build(resolved, communicator.size))
+        prepared = all_or_none(communicator, lambda: prepare(resolved, communicator.size))
+        setup = fit_scaling(prepared, communicator)
         trainer = Trainer(
             setup,
             communicator,

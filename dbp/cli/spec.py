@@ -74,7 +74,7 @@ def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
     with located(file):
         resolved = check_spec(loaded, workers)
         if read:
-            build(resolved, workers)
+            build(resolved)
     facts = inspect(resolved)
     shapes = check_shapes(resolved, facts.train.input_shape)
     plan = make_plan(resolved.spec.train, facts.training_samples)

@@ -8,6 +8,7 @@ memory, not on the number of ranks that share the reading.
 from __future__ import annotations
 
 import json
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
@@ -29,11 +30,15 @@ _BLOCKS_AT_ONCE: Final = 4
 
 @dataclass(frozen=True)
 class Share:
-    """One rank's part of a fit. ``gather``: collective; an array, shape s -> (ranks, *s)."""
+    """One rank's part of a fit.
+
+    ``gather``: collective; calls what reads this rank's part, which may raise InvalidData, and
+    stacks all ranks' results, shape s -> (ranks, *s), or raises on every rank alike.
+    """
 
     rank: int
     ranks: int
-    gather: Callable[[Array], Array]
+    gather: Callable[[Callable[[], Array]], Array]
 
 
 @final
@@ -139,7 +144,7 @@ def fit(kind: ScalingKind, dataset: Dataset, *, share: Share | None = None) -> S
     if kind == "unit" and dataset.info.input_maximum:
         return Scaling("unit", scale=dataset.info.input_maximum)
     with np.errstate(over="ignore", invalid="ignore"):
-        found = _merge(dataset, share or Share(0, 1, lambda array: array[np.newaxis]))
+        found = _merge(dataset, share or Share(0, 1, lambda read: read()[np.newaxis]))
         if kind == "unit":
             return Scaling("unit", scale=float(max(-found.low.min(), found.high.max())) or 1.0)
         if kind == "standard":
@@ -191,14 +196,18 @@ def _merge(dataset: Dataset, share: Share) -> _Statistics:
     found = _Statistics(info.input_shape)
     buffer = np.empty((_FIT_ROWS, *info.input_shape), np.float64)
     own = np.zeros((_BLOCKS_AT_ONCE, 4, *info.input_shape))
-    for turn in range(0, blocks, _BLOCKS_AT_ONCE * share.ranks):
-        first = turn + share.rank * _BLOCKS_AT_ONCE
+
+    def read(first: int) -> Array:
         for number in range(first, min(first + _BLOCKS_AT_ONCE, blocks)):
             start = number * _FIT_ROWS
             block = buffer[: min(_FIT_ROWS, info.samples - start)]
             dataset.take_inputs(np.arange(start, start + len(block)), block)
             _describe(block, own[number - first])
-        gathered = share.gather(own).reshape(-1, *own.shape[1:])
+        return own
+
+    for turn in range(0, blocks, _BLOCKS_AT_ONCE * share.ranks):
+        first = turn + share.rank * _BLOCKS_AT_ONCE
+        gathered = share.gather(functools.partial(read, first)).reshape(-1, *own.shape[1:])
         for number, statistics in enumerate(gathered[: blocks - turn], turn):
             found.add(min(_FIT_ROWS, info.samples - number * _FIT_ROWS), statistics)
     return found

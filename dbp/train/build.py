@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 from dbp.data.classes import align_classes, check_targets
 from dbp.data.dataset import Dataset, Reader
-from dbp.data.preprocessing import Scaling, fit
+from dbp.data.preprocessing import Scaling, Share, fit
 from dbp.data.subset import hold_out
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.spec import Holdout
 from dbp.job.validate import ResolvedSpec
+from dbp.nn.layer import Array
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
+from dbp.parallel.communicator import Communicator
+from dbp.train.agreement import all_or_none
 from dbp.train.arithmetic import arithmetic
 from dbp.train.digest import sha256_of
 from dbp.train.initial import load_initial
 from dbp.train.inspection import check, check_workers, inspect, naming
 from dbp.train.plan import Plan, make_plan
 
-__all__ = ["Setup", "build", "check"]
+__all__ = ["Setup", "build", "check", "fit_scaling", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,35 @@ class Setup:
         }
 
 
-def build(resolved: ResolvedSpec, workers: int = 1) -> Setup:
-    """Open the data, fit the scaling on the training samples alone, compose the model.
+def build(resolved: ResolvedSpec) -> Setup:
+    """Everything for a run of one process; raises as ``prepare`` does."""
+    return fit_scaling(prepare(resolved))
+
+
+def fit_scaling(setup: Setup, communicator: Communicator | None = None) -> Setup:
+    """Fit the scaling on the training samples alone, of which each rank reads its share.
+
+    Collective; the same bits for any number of ranks. Raises InvalidData, on every rank alike
+    where there are several.
+    """
+    share = None
+    if communicator is not None:
+        ranks = communicator.size
+
+        def gather(read: Callable[[], Array]) -> Array:
+            own = all_or_none(communicator, read)
+            whole = np.empty((ranks, *own.shape))
+            communicator.allgather(own.reshape(-1), whole.reshape(-1))
+            return whole
+
+        share = Share(communicator.rank, ranks, gather)
+    with naming("data.train"):
+        scaling = fit(setup.resolved.spec.data.scale, setup.train, share=share)
+    return dataclasses.replace(setup, scaling=scaling)
+
+
+def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
+    """Open the data and compose the model; the scaling is still to be fitted.
 
     Raises InvalidData or InvalidFile, naming field and file, or InvalidSpec.
     """
@@ -87,15 +121,13 @@ def build(resolved: ResolvedSpec, workers: int = 1) -> Setup:
         if dataset is not None and dataset.info.target_kind == "class":
             with naming(path):
                 check_targets(dataset, model.loss.class_count(model.output_shape))
-    with naming("data.train"):
-        scaling = fit(spec.data.scale, train)
     return Setup(
         resolved=resolved,
         model=model,
         train=train,
         validation=validation,
         test=test,
-        scaling=scaling,
+        scaling=Scaling(),
         plan=make_plan(spec.train, len(train)),
         class_names=class_names,
         initial=_initial(spec.train.initial_parameters, model),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -246,8 +247,8 @@ def fit_together(kind: ScalingKind, data: Dataset, ranks: int) -> list[str]:
     found = [""] * ranks
 
     def run(rank: int) -> None:
-        def gather(array: np.ndarray) -> np.ndarray:
-            sent[rank] = array.copy()
+        def gather(read: Callable[[], np.ndarray]) -> np.ndarray:
+            sent[rank] = read().copy()
             barrier.wait()
             everything = np.stack(sent)
             barrier.wait()

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dbp.errors import DbpError, InvalidData, InvalidSpec
+from dbp.data.array_dataset import arrays
+from dbp.data.dataset import Dataset, Indices
+from dbp.errors import DbpError, InvalidData, InvalidInput, InvalidSpec
 from dbp.job.load import decode
-from dbp.train.build import build, check
-from tests.train.setups import document
+from dbp.parallel.communicator import Communicator
+from dbp.parallel.threads import run_threads
+from dbp.train.build import build, check, fit_scaling, prepare
+from tests.train.setups import Array, document
 
 
 def npz(path: Path, x: Any, y: Any) -> dict[str, str]:
@@ -123,3 +128,34 @@ def test_a_model_without_parameters_is_refused(train: dict[str, str]) -> None:
 
     with pytest.raises(InvalidSpec, match="no layer has a parameter"):
         check(decode(spec))
+
+
+def test_ranks_that_share_the_fit_find_the_same_and_fail_together(
+    train: dict[str, str], tmp_path: Path
+) -> None:
+    spec = spec_over(train, data={"scale": "standard"})
+    alone = build(check(decode(spec))).scaling.to_json()
+
+    def fit(communicator: Communicator, *, broken: bool) -> str:
+        setup = prepare(check(decode(spec)), communicator.size)
+        if broken and communicator.rank == 0:  # which reads the only block
+            setup = dataclasses.replace(setup, train=Unreadable())
+        try:
+            return fit_scaling(setup, communicator).scaling.to_json()
+        except InvalidInput as error:
+            return str(error)
+
+    assert run_threads(3, lambda c: fit(c, broken=False)) == [alone] * 3
+    assert run_threads(3, lambda c: fit(c, broken=True)) == ["disk.npy: gone"] * 3
+
+
+class Unreadable(Dataset):
+    """A file system that fails one rank."""
+
+    info = arrays(np.zeros((20, 2)), np.zeros(20, np.int64)).info
+
+    def take_inputs(self, indices: Indices, out: Array) -> None:
+        raise InvalidData("disk.npy: gone")
+
+    def take_targets(self, indices: Indices, out: Array) -> None:
+        raise InvalidData("disk.npy: gone")

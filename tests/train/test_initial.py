@@ -180,7 +180,7 @@ def test_a_run_starts_from_the_file_on_every_rank(tmp_path: Path) -> None:
     spec = spec_from(path, steps=1) | {"optimizer": {"kind": "sgd", "learning_rate": 1e-300}}
 
     vectors = run_threads(
-        3, lambda communicator: _trained(build(check(decode(spec), 3), 3), communicator)
+        3, lambda communicator: _trained(build(check(decode(spec), 3)), communicator)
     )
 
     expected = torch.cat([tensor.flatten() for tensor in start.values()]).numpy()
