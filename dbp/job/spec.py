@@ -101,18 +101,18 @@ class TrainSpec:
     steps: int | None = option(None, doc="synchronized updates", minimum=1, maximum=10**12)
     dtype: Literal["float32", "float64"] = option("float32", doc="type of all parameters")
     numerics: Literal["fast", "exact"] = option(
-        "fast",
+        "exact",
         doc="exact: the same bits for any number of workers up to lanes; "
         "fast: the sum's order follows the workers",
     )
     lanes: int = option(
-        8,
+        4,
         doc="fixed slices of a mini-batch in exact numerics: the largest number of workers",
         minimum=1,
         maximum=1024,
     )
     exchange: Literal["allreduce", "overlapped", "sharded"] = option(
-        "allreduce",
+        "sharded",
         doc="allreduce: every worker gets the whole gradient; sharded: each updates a part of "
         "the parameters, and keeps the optimizer's state of that part alone; overlapped: "
         "parts are sent during the backward pass, for workers on several hosts",

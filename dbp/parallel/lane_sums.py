@@ -65,9 +65,7 @@ class LaneSums:
         return buffer
 
     def settle(self, part_: slice) -> None:
-        """Add this part of the last lane ahead of the rest; parts come from the end down."""
-        if self._added != self._last - self._first - 1:
-            raise RuntimeError("only the last lane can be added in parts")
+        """Add this part of the newest lane ahead of the rest; parts come from the end down."""
         right = self._latest
         for left in self._lefts()[1]:
             left.vector[part_] += right.vector[part_]
@@ -88,6 +86,7 @@ class LaneSums:
             buffer = left
         self._sums.append((node, buffer))
         self._added += 1
+        self._settled = None
 
     def finish(self) -> None:
         """All lanes are added: the summits stand in their places. The next step may begin."""
@@ -95,7 +94,6 @@ class LaneSums:
             raise RuntimeError(f"{self._added} lanes of {self._last - self._first} were added")
         self._sums.clear()
         self._taken = self._added = 0
-        self._settled = None
 
     def _lefts(self) -> tuple[Node, list[StepBuffer]]:
         """The node that the next lane completes, and the sums it is added to on the way."""

@@ -8,6 +8,7 @@ in the same order on every rank.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, final
 
 import numpy as np
@@ -54,11 +55,11 @@ class MessageExchange(Exchange):
         self._places = [allocate() for _ in self._sums.own_summits]
         self._sums.use(self._places, allocate)
         tail = slice(gradient_size, self._total.vector.size)
-        spans = [self._parts]
-        if not self.sharded:
-            spans = _spans(
-                gradient_size, max(1, bucket_bytes // np.dtype(dtype).itemsize), ranks
-            )
+        length = max(1, bucket_bytes // np.dtype(dtype).itemsize)
+        if self.sharded:
+            spans = _shard_spans(self._parts, max(1, length // ranks))
+        else:
+            spans = _spans(gradient_size, length, ranks)
         self._buckets = [
             Bucket(self._sums, rank, span, tail if last else slice(0), dtype=dtype)
             for span, last in zip(spans, [False] * (len(spans) - 1) + [True], strict=True)
@@ -123,3 +124,18 @@ def _spans(size: int, length: int, ranks: int) -> list[list[slice]]:
         bounds = [part(stop - start, rank, ranks) for rank in range(ranks)]
         spans.append([slice(start + a, start + b) for a, b in bounds])
     return spans or [[slice(0, 0)] * ranks]
+
+
+def _shard_spans(parts: Sequence[slice], length: int) -> list[list[slice]]:
+    """Buckets of a run of every rank's own part, from the beginnings of the parts."""
+    longest = max(part_.stop - part_.start for part_ in parts)
+    return [
+        [
+            slice(
+                min(part_.start + start, part_.stop),
+                min(part_.start + start + length, part_.stop),
+            )
+            for part_ in parts
+        ]
+        for start in range(0, max(1, longest), length)
+    ]

@@ -36,7 +36,7 @@ class SharedExchange(Exchange):
         self._sums = LaneSums(lanes, rank, ranks)
         self._communicator = communicator
         self.sharded = sharded
-        self._size = gradient_size
+        self._size = self._settled = gradient_size
         self._parts = own_parts(gradient_size, ranks)
         self._part = self._parts[rank]
         self.own = self._part if sharded else slice(0, gradient_size)
@@ -74,6 +74,12 @@ class SharedExchange(Exchange):
     def add(self, buffer: StepBuffer) -> None:
         """See Exchange."""
         self._sums.add(buffer)
+        self._settled = self._size
+
+    def ready(self, start: int) -> None:
+        """See Exchange; adds what is still in the processor's cache."""
+        self._sums.settle(slice(start, self._settled))
+        self._settled = start
 
     def reduce(self) -> StepBuffer:
         """See Exchange."""

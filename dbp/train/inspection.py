@@ -75,7 +75,8 @@ def check_workers(resolved: ResolvedSpec, training_samples: int, workers: int) -
     if train.numerics == "exact" and workers > train.lanes:
         message = (
             f"exact numerics share {train.lanes} lanes among the workers, got {workers}; "
-            f"fewer workers, or lanes = {workers} (which changes the result's last bits)"
+            f"fewer workers, lanes = {workers} (which changes the result's last bits), or "
+            'numerics = "fast"'
         )
         violations.append(Violation("train.lanes", message))
     needed = max(workers, train.lanes if train.numerics == "exact" else 1)

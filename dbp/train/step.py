@@ -170,8 +170,7 @@ class Step:
             for number, lane in enumerate(lanes):
                 buffer = self._take(number, command)
                 for turn, rows in enumerate(lane):
-                    last = number == len(lanes) - 1 and len(parts) == 1
-                    ready = self._exchange.ready if last else None
+                    ready = self._exchange.ready if len(parts) == 1 else None
                     together([self._piece(step, indices, rows, buffer, 0, turn == 0, ready)])
                 self._exchange.add(buffer)
             return

@@ -97,8 +97,8 @@ def test_buckets_leave_in_the_backward_pass_and_give_the_same_bits(size: int) ->
         return {step(exchange) for _ in range(3)}
 
     whole = run_threads(size, lambda c: main(c, "allreduce", 1 << 20))
-    for bytes_ in (16, 60, 4000):
-        overlapped = functools.partial(main, mode="overlapped", bucket_bytes=bytes_)
+    for mode, bytes_ in itertools.product(("overlapped", "allreduce"), (16, 60, 4000)):
+        overlapped = functools.partial(main, mode=mode, bucket_bytes=bytes_)
         assert run_threads(size, overlapped) == whole
     assert len(set.union(*whole)) == 1
 
