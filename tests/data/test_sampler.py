@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -35,6 +36,22 @@ def test_a_sparse_look_at_a_huge_epoch_finds_no_sample_twice(samples: int) -> No
     # 50,000 uniform draws: the mean is within 5 of its standard deviations.
     deviation = samples / math.sqrt(12 * len(positions))
     assert abs(found.mean() - samples / 2) < 5 * deviation
+
+
+def test_an_epoch_of_a_thousand_million_samples_needs_the_memory_of_a_window() -> None:
+    samples, batch = 10**9, 256
+
+    tracemalloc.start()
+    try:
+        permutation = order(0, 0, samples)
+        for step in [*range(100), steps_per_epoch(samples, batch) - 1]:
+            start, stop = batch_bounds(step, samples, batch)
+            assert len(permutation.take(start, stop)) == stop - start
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 10 * 8 * WINDOW
 
 
 def test_any_piece_of_the_order_is_the_same_as_in_the_whole() -> None:
