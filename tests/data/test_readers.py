@@ -292,10 +292,10 @@ def test_csv_refuses_a_named_target_without_a_header() -> None:
 def test_every_reader_is_registered_under_its_kind() -> None:
     found = {kind: component_class("readers", kind) for kind in kinds("readers")}
 
-    assert {"csv", "digits", "idx", "npy", "npz"} <= set(found)
-    assert all(
-        issubclass(found[kind], Reader) for kind in ("csv", "digits", "idx", "npy", "npz")
-    )
+    own = ["csv", "digits", "hdf5", "idx", "npy", "npz", "parquet", "safetensors"]
+    own += ["teacher", "tsv"]
+    assert set(own) <= set(found)
+    assert all(issubclass(found[kind], Reader) for kind in own)
 
 
 def test_csv_several_targets_by_name(tmp_path: Path) -> None:
