@@ -137,7 +137,7 @@ def inspect_rows(path: str) -> RowsInfo:
     return RowsInfo(path, header.shape, native(header.stored))
 
 
-def open_rows(path: str, limit: int) -> Rows:
+def open_rows(path: str, limit: int = IN_MEMORY_BYTES) -> Rows:
     """The rows of a .npy file; beyond ``limit`` bytes, in C order, read as asked for."""
     file = DataFile(path)
     header = read_header(file)

@@ -7,8 +7,8 @@ memory, not on the number of ranks that share the reading.
 
 from __future__ import annotations
 
-import json
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final

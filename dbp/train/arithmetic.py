@@ -19,13 +19,14 @@ def arithmetic() -> str:
     NPY_DISABLE_CPU_FEATURES does it for numpy.
     """
     parts = [f"numpy {np.__version__} ({_numpy_kernels()})"]
-    for library in threadpoolctl.threadpool_info():
-        if library["user_api"] == "blas":
-            kernel = library.get("architecture", "")
-            parts.append(
-                f"{library['internal_api']} {library['version']} "
-                f"({kernel}, {library['num_threads']} thread(s))"
-            )
+    loaded = [info for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
+    # Other packages may have brought a BLAS of their own; numpy's lies beside numpy.
+    for library in [info for info in loaded if "numpy" in info["filepath"]] or loaded:
+        kernel = library.get("architecture", "")
+        parts.append(
+            f"{library['internal_api']} {library['version']} "
+            f"({kernel}, {library['num_threads']} thread(s))"
+        )
     return ", ".join([*parts, platform.machine()])
 
 

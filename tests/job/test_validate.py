@@ -106,7 +106,7 @@ DIFFERENT = [
     lambda d: d["optimizer"].update(learning_rate=0.2),
     lambda d: d["model"]["layers"][0].update(units=33),
     lambda d: d["model"]["layers"][0].update(bias=False),
-    lambda d: d["train"].update(numerics="exact"),
+    lambda d: d["train"].update(numerics="fast"),
 ]
 
 
@@ -158,7 +158,7 @@ REFUSED: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("name",), "../etc", "name", "got '../etc'"),
     (("name",), "é", "name", "got '\\xe9'"),
     (("train",), {}, "train", "needs epochs or steps"),
-    (("train",), {"epochs": 1, "numerics": "exact", "batch_size": 4}, "train.batch_size",
+    (("train",), {"epochs": 1, "lanes": 8, "batch_size": 4}, "train.batch_size",
      "must be >= lanes (8) in exact numerics, got 4"),
     (("train", "stop"), {}, "train.stop", "needs patience or target"),
     (("train", "stop"), {"patience": 1, "metric": "validation_acuracy"}, "train.stop.metric",

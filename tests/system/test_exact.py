@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from dbp.launching import find_mpirun, launch_environment
-from dbp.train.arithmetic import arithmetic
 
 ROOT = Path(__file__).parents[2]
 MPICH = ROOT / ".mpich"  # made by `make test`
@@ -54,6 +53,8 @@ exchange = "{mode}"
 
 WORKERS = (2, 3, 4, 5, 8)  # on two cores: oversubscribed
 MODES = ("allreduce", "overlapped", "sharded")
+
+TELL_ARITHMETIC = "from dbp.train.arithmetic import arithmetic; print(arithmetic())"
 
 
 def mpich_environment() -> dict[str, str]:
@@ -136,7 +137,16 @@ def test_optimizers_with_accumulation(tmp_path: Path, optimizer: str, mode: str)
     assert found(tmp_path, 3) == found(tmp_path / "one", 1)
 
 
-@pytest.mark.parametrize("known", [GOLDEN[here] for here in [arithmetic()] if here in GOLDEN])
-def test_the_bits_are_those_they_always_were(alone: list[str], known: list[str]) -> None:
-    """For the arithmetics that ``golden_digests.json`` knows."""
-    assert alone == known
+def arithmetic_of_a_run() -> str:
+    environment = launch_environment(1) | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", TELL_ARITHMETIC]
+    return subprocess.check_output(command, env=environment, text=True, timeout=60).strip()
+
+
+def test_the_bits_are_those_they_always_were(alone: list[str]) -> None:
+    """``golden_digests.json`` knows a few arithmetics; on others this is all that can be said.
+
+    Then the digests shown here are what to add there, after a look at why they are right.
+    """
+    here = arithmetic_of_a_run()
+    assert GOLDEN.get(here, alone) == alone, f"{here}: {alone}"

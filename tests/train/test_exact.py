@@ -57,7 +57,8 @@ MODES = [
 
 
 def spec_of(layers: list[dict[str, Any]], **train: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = {"numerics": "exact", "batch_size": 16, "epochs": 2} | train
+    settings: dict[str, Any] = {"numerics": "exact", "lanes": 8, "batch_size": 16}
+    settings |= {"epochs": 2} | train
     spec = document(optimizer={"kind": "momentum", "learning_rate": 0.05}, **settings)
     spec["model"]["layers"] = layers
     return spec

@@ -46,8 +46,8 @@ class KillAt:
 
 
 def spec_of(**changed: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = {"numerics": "exact", "batch_size": 16, "epochs": 6}
-    settings |= {"dtype": "float32"} | changed
+    settings: dict[str, Any] = {"numerics": "exact", "lanes": 8, "batch_size": 16}
+    settings |= {"epochs": 6, "dtype": "float32"} | changed
     spec = document(optimizer={"kind": "adam", "learning_rate": 0.01}, **settings)
     spec["model"]["layers"] = LAYERS
     spec["checkpoint"] = {"every_steps": 4}
