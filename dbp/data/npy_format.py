@@ -16,7 +16,7 @@ import numpy as np
 
 from dbp.data.dataset import Array, Shape
 from dbp.data.file import DataFile
-from dbp.data.rows import MemoryRows, Rows, RowsInfo, file_rows, native
+from dbp.data.rows import IN_MEMORY_BYTES, MemoryRows, Rows, RowsInfo, file_rows, native
 from dbp.errors import InvalidData
 
 MAGIC = b"\x93NUMPY"
