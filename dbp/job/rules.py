@@ -79,12 +79,18 @@ def _watched(
     path: str, metric: str, spec: JobSpec, kinds: list[str], built: Components
 ) -> list[Violation]:
     """What keeps a metric from being followed through the epochs."""
-    names = ["loss", *kinds]
-    known = [f"{part}_{name}" for part in ("training", "validation") for name in names]
+    single = {kind: metric for kind, metric in built.metrics if metric.is_single()}
+    summed = [kind for kind, metric in single.items() if metric.is_summed()]
+    known = [f"training_{name}" for name in ("loss", *summed)]
+    known += [f"validation_{name}" for name in ("loss", *single)]
     if metric not in known:
         if built.loss is None:  # an unbuilt loss would hide the metrics that fit it
             return []
         message = f"unknown {shown(metric)}" + alternatives(metric, known, "known")
+        if metric.removeprefix("training_") in single:
+            message = f"{metric} does not exist: this metric needs all samples at once"
+        elif metric.partition("_")[2] in kinds:
+            message = f"{metric} is not one figure" + alternatives("", known, "known")
         return [Violation(path, message)]
     if metric.startswith("validation_") and spec.data.validation is None:
         message = (

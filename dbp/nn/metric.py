@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy.typing as npt
 
 from dbp.nn.layer import Array, Shape
 
@@ -28,6 +31,54 @@ class Metric(ABC):
     def value(self, sums: Array) -> float:
         """The figure; NaN where no sample was seen."""
 
+    def values(self, sums: Array) -> dict[str, float]:
+        """Every figure, by what is put behind the metric's name; one, by nothing, as a rule."""
+        return {"": self.value(sums)}
+
+    def is_single(self) -> bool:
+        """Whether there is one figure, that of the metric's own name."""
+        return True
+
+    def is_summed(self) -> bool:
+        """Whether the figure comes from sums; else see ScoreMetric."""
+        return True
+
     @abstractmethod
     def higher_is_better(self) -> bool:
         """Which way improvement lies."""
+
+
+class ScoreMetric(Metric, ABC):
+    """A figure of evaluations alone: it needs every sample's scores at once, in their order.
+
+    All ranks hold the scores of all samples, (samples, columns) in float64, meanwhile.
+    """
+
+    @abstractmethod
+    def columns(self, output_shape: Shape) -> int:
+        """How many scores a sample has."""
+
+    @abstractmethod
+    def write_scores(self, prediction: Array, out: Array) -> None:
+        """The scores of these samples, into ``out``, shape (batch, columns), float64."""
+
+    @abstractmethod
+    def figure(self, scores: Array, target: Array, weight: npt.NDArray[Any]) -> float:
+        """The figure, from the scores, targets and weights of all samples."""
+
+    def size(self, output_shape: Shape) -> int:
+        """No sums."""
+        return 0
+
+    def accumulate(
+        self, prediction: Array, target: Array, weight: Array | None, sums: Array
+    ) -> None:
+        """Nothing to add."""
+
+    def value(self, sums: Array) -> float:
+        """Not known from sums."""
+        return float("nan")
+
+    def is_summed(self) -> bool:
+        """No."""
+        return False

@@ -182,11 +182,11 @@ class Model:
             metric.accumulate(prediction, target, weight, out[start : start + size])
             start += size
 
-    def metric_values(self, sums: Array) -> list[float]:
-        """Every metric's figure from the sums over all samples."""
+    def metric_values(self, sums: Array) -> list[dict[str, float]]:
+        """Every metric's figures, see ``Metric.values``, from the sums over all samples."""
         values, start = [], 0
         for metric, size in zip(self.metrics, self.metric_sizes, strict=True):
-            values.append(metric.value(sums[start : start + size]))
+            values.append(metric.values(sums[start : start + size]))
             start += size
         return values
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dbp.nn.layer import Array, Shape
-from dbp.nn.metric import Metric
+from dbp.nn.metric import Metric, ScoreMetric
 from dbp.random import keyed_generator
 from dbp.testing.judgement import BATCH, ROUNDING, draw_targets, require, require_close
 
@@ -13,11 +13,15 @@ from dbp.testing.judgement import BATCH, ROUNDING, draw_targets, require, requir
 def check_metric(metric: Metric, output_shape: Shape) -> None:
     """Check that a metric is a function of sums: any split of the samples gives its value.
 
-    A weight of 2 counts as the sample twice, of 0 as not at all; no sample gives NaN.
+    A weight of 2 counts as the sample twice, of 0 as not at all; no sample gives NaN. The
+    order of the samples does not matter to a ScoreMetric.
     """
     rng = keyed_generator(0, "check_metric")
     prediction = rng.standard_normal((BATCH, *output_shape))
     target = draw_targets(metric.target_kind(), output_shape, rng)
+    if isinstance(metric, ScoreMetric):
+        _check_scores(metric, prediction, target)
+        return
 
     def value(parts: list[Array], weight: Array | None = None) -> float:
         sums = np.zeros(metric.size(output_shape))
@@ -39,3 +43,21 @@ def check_metric(metric: Metric, output_shape: Shape) -> None:
     require_close(weighted, value([np.array([0, 1, 1, 3])]), "the weighted value", ROUNDING)
     require(np.isnan(value([])), "without any sample the value must be NaN")
     require(np.isnan(value([everyone[:0]])), "of an empty batch the value must be NaN")
+
+
+def _check_scores(metric: ScoreMetric, prediction: Array, target: Array) -> None:
+    columns = metric.columns(prediction.shape[1:])
+
+    def figure(rows: list[int], weight: Array) -> float:
+        scores = np.full((len(rows), columns), np.nan)
+        metric.write_scores(prediction[rows], scores)
+        return float(metric.figure(scores, target[rows].astype(np.float64), weight))
+
+    ones = np.ones(BATCH)
+    whole = figure(list(range(BATCH)), ones)
+    require(np.isfinite(whole), f"the figure must be finite, got {whole}")
+    backwards = figure(list(reversed(range(BATCH))), ones)
+    require_close(backwards, whole, "the figure of the samples backwards", ROUNDING)
+    weighted = figure(list(range(BATCH)), np.array([1.0, 2.0, 0.0, 1.0, 1.0]))
+    require_close(weighted, figure([0, 1, 1, 3, 4], ones), "the weighted figure", ROUNDING)
+    require(np.isnan(figure([], ones[:0])), "without any sample the figure must be NaN")

@@ -18,6 +18,7 @@ from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none
 from dbp.train.build import Setup
 from dbp.train.rows import RowReader
+from dbp.train.score_table import ScoreTable
 
 BLOCK_ROWS: Final = 256
 
@@ -43,6 +44,7 @@ class Evaluator:
         self._block_rows = min(block_rows, rows.capacity)
         self._blocks = -(-len(rows.dataset) // self._block_rows)
         self._sums = np.empty((self._blocks, 2 + sum(model.metric_sizes)), np.float64)
+        self._scores = ScoreTable(model, metric_kinds, len(rows.dataset))
 
     def run(self, parameters: Parameters) -> dict[str, float]:
         """The mean loss (``loss``) and every metric by its kind. Collective.
@@ -50,15 +52,18 @@ class Evaluator:
         Raises InvalidInput, on every rank alike, where a rank cannot read its samples.
         """
         self._sums.fill(0.0)
+        self._scores.clear()
         all_or_none(self._communicator, lambda: self._add_blocks(parameters))
         self._communicator.allreduce(self._sums.reshape(-1))
+        self._communicator.allreduce(self._scores.table.reshape(-1))
         # Adding the other ranks' zeros has changed nothing; this order is always the same.
         total = np.zeros(self._sums.shape[1], np.float64)
         for sums in self._sums:
             total += sums
         figures = {"loss": float(total[0] / total[1])}
-        values = self._model.metric_values(total[2:])
-        return figures | dict(zip(self._kinds, values, strict=True))
+        for kind, values in zip(self._kinds, self._model.metric_values(total[2:]), strict=True):
+            figures |= {kind + suffix: value for suffix, value in values.items()}
+        return figures | self._scores.figures()
 
     def _add_blocks(self, parameters: Parameters) -> None:
         """This rank's run of blocks; raises InvalidData."""
@@ -76,6 +81,7 @@ class Evaluator:
         sums[0] = self._model.loss_sum(target, weight)
         sums[1] = self._model.weight_sum(target, weight)
         self._model.metric_sums(prediction, target, weight, sums[2:])
+        self._scores.put(slice(start, stop), prediction, target, weight)
 
 
 def make_evaluator(

@@ -64,5 +64,7 @@ class Figures:
         if self._weight:
             values = self._model.metric_values(self._sums)
             self.put({"loss": self._loss_sum / self._weight}, "training_")
-            self.put(dict(zip(self._kinds, values, strict=True)), "training_")
+            for kind, metric, own in zip(self._kinds, self._model.metrics, values, strict=True):
+                if metric.is_summed():
+                    self.put(own, f"training_{kind}")
         return dict(self._values)

@@ -12,7 +12,7 @@ from dbp.nn.mean_absolute_error import MeanAbsoluteError
 from dbp.registry import component_class, kinds
 from dbp.testing import check_metric
 
-REQUIRED: dict[str, dict[str, Any]] = {}
+REQUIRED: dict[str, dict[str, Any]] = {"top_k_accuracy": {"k": 2}}
 
 
 @pytest.mark.parametrize("kind", kinds("metrics"))

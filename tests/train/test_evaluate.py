@@ -82,3 +82,26 @@ def test_a_second_evaluation_begins_from_zero() -> None:
     evaluator = Evaluator(setup.model, rows, SoloCommunicator(), metric_kinds=("accuracy",))
 
     assert evaluator.run(parameters) == evaluator.run(parameters)
+
+
+def test_metrics_of_several_figures_and_of_all_samples() -> None:
+    data = samples(301)
+    spec = document()
+    kinds = ["roc_auc", "confusion_matrix", "f1"]
+    spec["model"]["metrics"] = kinds
+
+    def main(communicator: Communicator) -> dict[str, float]:
+        setup = make_setup(spec, data)
+        parameters = Parameters.zeros(setup.model.parameter_shapes, np.float64)
+        setup.model.initialize(parameters, 1)
+        rows = RowReader(data, setup.model, Scaling(), capacity=8)
+        evaluator = Evaluator(setup.model, rows, communicator, metric_kinds=tuple(kinds))
+        evaluator.run(parameters)
+        return evaluator.run(parameters)
+
+    alone = main(SoloCommunicator())
+
+    assert 0 < alone["roc_auc"] < 1
+    assert sum(alone[f"confusion_matrix[{i},{j}]"] for i in range(3) for j in range(3)) == 301
+    assert len(alone) == 1 + 1 + 9 + 1
+    assert run_threads(3, main) == [alone] * 3

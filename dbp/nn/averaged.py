@@ -1,0 +1,53 @@
+"""The contract of a metric that is computed class by class, and averaged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from dbp.nn.classes import class_count
+from dbp.nn.confusion import ConfusionMetric, matrix_of, quotients
+from dbp.nn.layer import Array, Shape
+from dbp.registry import option
+
+__all__ = ["AveragedMetric", "quotients"]
+
+
+@dataclass(frozen=True)
+class AveragedMetric(ConfusionMetric, ABC):
+    """A figure of right, predicted and real samples of a class; 0 where it is 0 / 0."""
+
+    average: Literal["macro", "micro", "binary"] = option(
+        "macro",
+        doc="macro: the mean over the classes that occur or are predicted; micro: of all "
+        "samples at once, which for single labels is the accuracy; binary: of class 1 of two",
+    )
+
+    @abstractmethod
+    def by_class(self, right: Array, predicted: Array, real: Array) -> Array:
+        """The figure of each class, from the weights of its samples, each (classes,)."""
+
+    def size(self, output_shape: Shape) -> int:
+        """See ConfusionMetric; raises ValueError for a binary figure of several classes."""
+        classes = class_count(output_shape)
+        if self.average == "binary" and classes != 2:
+            raise ValueError(f'average: "binary" needs two classes, the model has {classes}')
+        return super().size(output_shape)
+
+    def value(self, sums: Array) -> float:
+        """Between 0 and 1; NaN where no sample was seen."""
+        matrix = matrix_of(sums)
+        if not matrix.any():
+            return float("nan")
+        right, predicted, real = matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)
+        if self.average == "micro":
+            right, predicted, real = (
+                np.array([part.sum()]) for part in (right, predicted, real)
+            )
+        figures = self.by_class(right, predicted, real)
+        if self.average == "binary":
+            return float(figures[1])
+        return float(figures[(predicted > 0) | (real > 0)].mean())

@@ -1,0 +1,27 @@
+"""Accuracy that gives every class the same weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from dbp.nn.confusion import ConfusionMetric, matrix_of
+from dbp.nn.layer import Array
+
+
+@final
+@dataclass(frozen=True)
+class BalancedAccuracy(ConfusionMetric):
+    """The mean of the recalls of all classes that occur.
+
+    Brodersen et al., "The balanced accuracy and its posterior distribution", 2010.
+    """
+
+    def value(self, sums: Array) -> float:
+        """Between 0 and 1; NaN where no sample was seen."""
+        matrix = matrix_of(sums)
+        wholes = matrix.sum(axis=1)
+        occur = wholes > 0
+        return (
+            float(np.mean(matrix.diagonal()[occur] / wholes[occur])) if occur.any() else np.nan
+        )

@@ -1,0 +1,52 @@
+"""How often each class was taken for each: what the metrics of classes are made of."""
+
+from __future__ import annotations
+
+from abc import ABC
+
+import numpy as np
+
+from dbp.nn.classes import class_count, classes_of
+from dbp.nn.layer import Array, Shape
+from dbp.nn.metric import Metric
+
+
+class ConfusionMetric(Metric, ABC):
+    """A figure of the confusion matrix: weight of the samples by class and predicted class.
+
+    The class is that of the largest output; a single output means class 1 where above 0.
+    """
+
+    def target_kind(self) -> str:
+        """One integer per sample."""
+        return "class"
+
+    def size(self, output_shape: Shape) -> int:
+        """One sum for each pair of classes."""
+        return class_count(output_shape) ** 2
+
+    def accumulate(
+        self, prediction: Array, target: Array, weight: Array | None, sums: Array
+    ) -> None:
+        """See Metric; prediction: (batch, outputs), target: (batch,) integers."""
+        if len(prediction) == 0:
+            return
+        classes = class_count(prediction.shape[1:])
+        pairs = target.astype(np.int64) * classes + classes_of(prediction)
+        sums += np.bincount(pairs, weights=weight, minlength=len(sums))
+
+    def higher_is_better(self) -> bool:
+        """Yes."""
+        return True
+
+
+def matrix_of(sums: Array) -> Array:
+    """The confusion matrix, (classes, predicted classes), in float64."""
+    classes = round(len(sums) ** 0.5)
+    matrix: Array = sums.astype(np.float64).reshape(classes, classes)
+    return matrix
+
+
+def quotients(parts: Array, wholes: Array) -> Array:
+    """Element by element; 0 where the whole is nothing."""
+    return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)

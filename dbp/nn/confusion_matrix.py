@@ -1,0 +1,34 @@
+"""The confusion matrix itself, a figure for each pair of classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from dbp.nn.classes import share
+from dbp.nn.confusion import ConfusionMetric, matrix_of
+from dbp.nn.layer import Array
+
+
+@final
+@dataclass(frozen=True)
+class ConfusionMatrix(ConfusionMetric):
+    """``confusion_matrix[i,j]``: the weight of the samples of class i taken for class j."""
+
+    def value(self, sums: Array) -> float:
+        """The diagonal's share of the whole; NaN where no sample was seen."""
+        matrix = matrix_of(sums)
+        return share(matrix.trace(), matrix.sum())
+
+    def values(self, sums: Array) -> dict[str, float]:
+        """Every element."""
+        matrix = matrix_of(sums)
+        return {
+            f"[{i},{j}]": float(element)
+            for i, row in enumerate(matrix)
+            for j, element in enumerate(row)
+        }
+
+    def is_single(self) -> bool:
+        """No."""
+        return False

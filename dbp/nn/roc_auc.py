@@ -1,0 +1,69 @@
+"""The area under the receiver operating characteristic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.nn.classes import class_count
+from dbp.nn.layer import Array, Shape
+from dbp.nn.metric import ScoreMetric
+
+
+@final
+@dataclass(frozen=True)
+class ROCAUC(ScoreMetric):
+    """How likely a sample of a class scores higher than one of another; a tie counts half.
+
+    Exact, by sorting all samples (Hanley and McNeil, 1982), so for evaluations alone. Of more
+    than two classes: each against the rest by the probabilities of a softmax, the mean over
+    the classes of which there are samples, and of the rest, too.
+    """
+
+    def target_kind(self) -> str:
+        """One integer per sample."""
+        return "class"
+
+    def columns(self, output_shape: Shape) -> int:
+        """One score for two classes, else one for each class."""
+        classes = class_count(output_shape)
+        return 1 if classes == 2 else classes
+
+    def write_scores(self, prediction: Array, out: Array) -> None:
+        """See ScoreMetric; prediction: (batch, outputs), logits."""
+        if prediction.shape[1] == 1:
+            out[:] = prediction
+        elif prediction.shape[1] == 2:
+            np.subtract(prediction[:, 1:], prediction[:, :1], out=out, dtype=np.float64)
+        else:
+            np.subtract(prediction, prediction.max(axis=1, keepdims=True), out=out)
+            out -= np.log(np.exp(out).sum(axis=1, keepdims=True))
+
+    def figure(self, scores: Array, target: Array, weight: npt.NDArray[Any]) -> float:
+        """Between 0 and 1; NaN where no class can be told from the rest."""
+        if scores.shape[1] == 1:
+            return area(scores[:, 0], target == 1, weight)
+        areas = [area(column, target == k, weight) for k, column in enumerate(scores.T)]
+        known = [one for one in areas if not np.isnan(one)]
+        return float(np.mean(known)) if known else float("nan")
+
+    def higher_is_better(self) -> bool:
+        """Yes."""
+        return True
+
+
+def area(scores: Array, positive: Array, weight: npt.NDArray[Any]) -> float:
+    """Of samples with these scores, (samples,); NaN without a positive or a negative one."""
+    if not np.isfinite(scores).all():
+        return float("nan")
+    values, places = np.unique(scores, return_inverse=True)
+    above = np.bincount(places, weights=weight * positive, minlength=len(values))
+    below = np.bincount(places, weights=weight * ~positive, minlength=len(values))
+    pairs = above.sum() * below.sum()
+    if not pairs:
+        return float("nan")
+    lower = np.cumsum(below) - below
+    return float((above * (lower + below / 2)).sum() / pairs)
