@@ -22,6 +22,5 @@ class BalancedAccuracy(ConfusionMetric):
         matrix = matrix_of(sums)
         wholes = matrix.sum(axis=1)
         occur = wholes > 0
-        return (
-            float(np.mean(matrix.diagonal()[occur] / wholes[occur])) if occur.any() else np.nan
-        )
+        recalls = matrix.diagonal()[occur] / wholes[occur]
+        return float(recalls.mean()) if occur.any() else float("nan")

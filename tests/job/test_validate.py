@@ -161,10 +161,6 @@ REFUSED: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("train",), {"epochs": 1, "lanes": 8, "batch_size": 4}, "train.batch_size",
      "must be >= lanes (8) in exact numerics, got 4"),
     (("train", "stop"), {}, "train.stop", "needs patience or target"),
-    (("train", "stop"), {"patience": 1, "metric": "training_roc_auc"}, "train.stop.metric",
-     "training_roc_auc does not exist: this metric needs all samples at once"),
-    (("train", "stop"), {"patience": 1, "metric": "training_confusion_matrix"},
-     "train.stop.metric", "training_confusion_matrix is not one figure; known: training_loss"),
     (("train", "stop"), {"patience": 1, "metric": "validation_acuracy"}, "train.stop.metric",
      "did you mean 'validation_accuracy'? known: training_loss, training_accuracy, "),
     (("train", "stop"), {"patience": 1, "metric": "loss"}, "train.stop.metric", "unknown 'loss'"),
@@ -244,3 +240,24 @@ def test_with_the_data_known_shapes_are_checked_too(document: Document) -> None:
 
     with pytest.raises(InvalidSpec, match=r"model\.layers\[1\].*11 classes"):
         resolve(spec, DataShape((8, 8), (), "class", 1797, 11))
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("training_roc_auc", "does not exist: this metric needs all samples at once"),
+        ("training_confusion_matrix", "is not one figure; known: training_loss, training_f1"),
+        ("validation_confusion_matrix", "is not one figure; known: training_loss, training_f1"),
+    ],
+)
+def test_a_metric_that_is_not_one_figure_of_every_epoch_cannot_stop_a_run(
+    metric: str, words: str
+) -> None:
+    broken = document()
+    broken["model"]["metrics"] = ["f1", "roc_auc", "confusion_matrix"]
+    broken["train"]["stop"] = {"patience": 1, "metric": metric}
+
+    with pytest.raises(InvalidSpec) as caught:
+        resolve(decode(broken))
+
+    assert f"train.stop.metric: {metric} {words}" in str(caught.value)

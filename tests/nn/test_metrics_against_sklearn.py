@@ -109,9 +109,9 @@ def samples(kind: str, outputs: int, seed: int) -> tuple[Array, Array, Array]:
             weight,
         )
     count = max(2, outputs)
-    target = rng.integers(0, count - (kind != "roc_auc" and count > 4), 60)
-    target[:count] = np.arange(count) % (target.max() + 1)
-    return prediction, target, weight
+    true = rng.integers(0, count - (kind != "roc_auc" and count > 4), 60)
+    true[:count] = np.arange(count) % (true.max() + 1)
+    return prediction, true, weight
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

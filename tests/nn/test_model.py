@@ -227,7 +227,7 @@ def test_metrics_have_their_own_runs_of_the_sums() -> None:
 
     assert model.metric_sizes == (2, 2)
     assert sums.tolist() == [2, 4, 2, 4]
-    assert model.metric_values(sums) == [{"": 0.5, 0.5}]
+    assert model.metric_values(sums) == [{"": 0.5}, {"": 0.5}]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
