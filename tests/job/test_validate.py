@@ -251,9 +251,9 @@ def test_with_the_data_known_shapes_are_checked_too(document: Document) -> None:
     ],
 )
 def test_a_metric_that_is_not_one_figure_of_every_epoch_cannot_stop_a_run(
-    metric: str, words: str
+    document: Document, metric: str, words: str
 ) -> None:
-    broken = document()
+    broken = document
     broken["model"]["metrics"] = ["f1", "roc_auc", "confusion_matrix"]
     broken["train"]["stop"] = {"patience": 1, "metric": metric}
 
