@@ -28,7 +28,7 @@ def check_targets(dataset: Dataset, classes: int) -> None:
             first = int(np.argmax(bad))
             raise InvalidData(
                 f"{dataset.locate_target(start + first)}: class {targets[first]}, but the "
-                f"model has {classes} outputs: allowed 0 to {classes - 1}"
+                f"model tells {classes} classes apart: allowed 0 to {classes - 1}"
             )
 
 

@@ -35,6 +35,11 @@ def cross_field_violations(spec: JobSpec, built: Components) -> list[Violation]:
     if train.accumulate > train.batch_size:
         message = f"must be <= batch_size ({train.batch_size}), got {train.accumulate}"
         violations.append(Violation("train.accumulate", message))
+    if built.layers and built.layers[0].ids() and spec.data.scale != "none":
+        message = (
+            f'must be "none" where the first layer takes whole numbers, got {spec.data.scale!r}'
+        )
+        violations.append(Violation("data.scale", message))
     if spec.checkpoint.keep_best and train.stop is None:
         message = "needs train.stop, whose metric says which epoch is the best"
         violations.append(Violation("checkpoint.keep_best", message))

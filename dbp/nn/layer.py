@@ -96,6 +96,10 @@ class Layer(ABC):
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         """Names and shapes of the parameters, as in PyTorch (``weight``: (out, in))."""
 
+    def ids(self) -> int:
+        """How many whole numbers, from 0, the inputs may be; 0: they may be any numbers."""
+        return 0
+
     def state_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         """Names and shapes of what training keeps beside the parameters, without a gradient.
 

@@ -15,6 +15,7 @@ from dbp.testing import check_layer
 REQUIRED: dict[str, dict[str, Any]] = {
     "dense": {"units": 4},
     "conv2d": {"filters": 3},
+    "embedding": {"count": 4, "dimension": 3},
     "residual": {"layers": (Tanh(), BatchNorm())},
 }
 

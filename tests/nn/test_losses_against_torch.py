@@ -18,6 +18,7 @@ from dbp.nn.loss import Loss
 from dbp.nn.poisson import Poisson
 from dbp.nn.sigmoid_cross_entropy import SigmoidCrossEntropy
 from dbp.nn.softmax_cross_entropy import SoftmaxCrossEntropy
+from dbp.registry import component_class, kind_of, kinds
 
 Judge = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 WEIGHTS = (0.5, 2.0, 1.5, 0.25)
@@ -90,3 +91,9 @@ def test_means_and_gradients_are_those_of_torch(
     assert y.grad is not None
     assert found / total == pytest.approx(expected.item(), rel=1e-12)
     np.testing.assert_allclose(gradient / total, y.grad.numpy(), rtol=1e-11, atol=1e-13)
+
+
+def test_no_loss_is_without_a_comparison() -> None:
+    compared = {kind_of("losses", loss) for loss, _, _ in CASES}
+    own = {k for k in kinds("losses") if component_class("losses", k).__module__[:4] == "dbp."}
+    assert compared | {"mean_squared_error"} == own  # which is in test_against_torch

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from dbp.nn.dropout import Dropout
 from dbp.nn.elu import ELU
+from dbp.nn.error_function import (
+    DENOMINATOR,
+    LARGEST,
+    NUMERATOR,
+    SMALL,
+    SMALL_DENOMINATOR,
+    SMALL_NUMERATOR,
+)
 from dbp.nn.gelu import CUBE, GELU, ROOT
 from dbp.nn.hard_sigmoid import HardSigmoid
 from dbp.nn.identity import Identity
@@ -112,9 +123,11 @@ def hard_sigmoid(layer: HardSigmoid, graph: Graph, place: Place) -> str:
 
 @translate.register
 def gelu(layer: GELU, graph: Graph, place: Place) -> str:
-    """Gelu in the form with the hyperbolic tangent."""
+    """Gelu, in both forms."""
     if not graph.wide:
-        return graph.node("Gelu", place.x, approximate="tanh")
+        return graph.node("Gelu", place.x, approximate=layer.approximate)
+    if layer.approximate == "none":
+        return _wide_gelu(graph, place)
     cube = graph.constant(place.called("cube"), CUBE)
     root = graph.constant(place.called("root"), ROOT)
     one = graph.constant(place.called("one"), 1.0)
@@ -124,6 +137,41 @@ def gelu(layer: GELU, graph: Graph, place: Place) -> str:
     inner = graph.node("Mul", graph.node("Mul", inner, place.x), root)
     gate = graph.node("Add", graph.node("Tanh", inner), one)
     return graph.node("Mul", graph.node("Mul", gate, place.x), half)
+
+
+def _wide_gelu(graph: Graph, place: Place) -> str:
+    """The form with the error function; see ``dbp.nn.error_function``."""
+
+    def constant(name: str, value: float) -> str:
+        return graph.constant(place.called(name), value)
+
+    def polynomial(name: str, coefficients: Sequence[float], x: str) -> str:
+        total = constant(f"{name}.0", coefficients[0])
+        for number, coefficient in enumerate(coefficients[1:], 1):
+            product = graph.node("Mul", total, x)
+            total = graph.node("Add", product, constant(f"{name}.{number}", coefficient))
+        return total
+
+    zero, half, one = constant("zero", 0.0), constant("half", 0.5), constant("one", 1.0)
+    small, largest = constant("small", SMALL), constant("largest", LARGEST)
+    scaled = graph.node("Mul", place.x, constant("root", math.sqrt(0.5)))
+    size = graph.node("Abs", scaled)
+    near = graph.node("Min", size, small)
+    square = graph.node("Mul", near, near)
+    top = polynomial("small_numerator", SMALL_NUMERATOR, square)
+    bottom = polynomial("small_denominator", SMALL_DENOMINATOR, square)
+    low = graph.node("Mul", scaled, graph.node("Div", top, bottom))
+    far = graph.node("Clip", size, small, largest)
+    top = polynomial("numerator", NUMERATOR, far)
+    bottom = polynomial("denominator", DENOMINATOR, far)
+    power = graph.node("Exp", graph.node("Neg", graph.node("Mul", far, far)))
+    rest = graph.node("Mul", power, graph.node("Div", top, bottom))
+    high = graph.node("Sub", one, rest)
+    sign = graph.node("Less", scaled, zero)
+    high = graph.node("Where", sign, graph.node("Neg", high), high)
+    erf = graph.node("Where", graph.node("Greater", size, small), high, low)
+    gate = graph.node("Mul", graph.node("Add", erf, one), half)
+    return graph.node("Mul", place.x, gate)
 
 
 def _exponential_linear(graph: Graph, place: Place, *, alpha: float, scale: float) -> str:

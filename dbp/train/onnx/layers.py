@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 
 from dbp.nn.batch_norm import BatchNorm
 from dbp.nn.dense import Dense
+from dbp.nn.embedding import Embedding
 from dbp.nn.flatten import Flatten
 from dbp.nn.layer import within
 from dbp.nn.layer_norm import LayerNorm
@@ -19,6 +21,13 @@ def dense(layer: Dense, graph: Graph, place: Place) -> str:
     """Gemm, behind Flatten where a sample has another shape than (in,)."""
     x = place.x if len(place.input_shape) == 1 else graph.node("Flatten", place.x, axis=1)
     return graph.node("Gemm", x, *place.own(graph, "weight", "bias"), transB=1)
+
+
+@translate.register
+def embedding(layer: Embedding, graph: Graph, place: Place) -> str:
+    """Gather; inputs that are no whole number in range are for the runtime to refuse."""
+    rows = graph.node("Cast", place.x, to=onnx.TensorProto.INT64)
+    return graph.node("Gather", *place.own(graph, "weight"), rows, axis=0)
 
 
 @translate.register

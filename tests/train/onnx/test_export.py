@@ -48,7 +48,8 @@ CASES: dict[str, list[tuple[Shape, dict[str, Any]]]] = {
     "dropout": [(ROW, {"rate": 0.7})],
     "elu": [(ROW, {}), (ROW, {"alpha": 0.7})],
     "flatten": [(IMAGE, {}), (ROW, {})],
-    "gelu": [(ROW, {})],
+    "embedding": [((3,), {"count": 9, "dimension": 4})],
+    "gelu": [(ROW, {}), (ROW, {"approximate": "tanh"})],
     "global_average_pool2d": [(IMAGE, {})],
     "hard_sigmoid": [(ROW, {})],
     "identity": [(ROW, {})],
@@ -195,8 +196,11 @@ def test_a_layer_computes_the_same(
     kind: str, shape: Shape, options: dict[str, Any], dtype: str
 ) -> None:
     saved = saved_of([built({"kind": kind, **options})], shape, dtype)
-    inputs = 2 * np.random.default_rng(4).normal(size=(9, *shape))
+    rng = np.random.default_rng(4)
+    inputs = 2 * rng.normal(size=(9, *shape))
     inputs[0] = 0.0
+    if ids := saved.model.layers[0].ids():
+        inputs = rng.integers(0, ids, inputs.shape).astype(np.float64)
 
     check(saved, inputs)
 

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from dbp.nn.error_function import erf
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-15), ("float32", 3e-7)])
+def test_it_is_the_error_function(dtype: str, tolerance: float) -> None:
+    x = np.concatenate([np.linspace(-8, 8, 40_001), [0.46875, -0.46875, 1e-30, -0.0, 4, 6]])
+    x = x.astype(dtype).reshape(-1, 1)
+    found = np.empty_like(x)
+
+    erf(x, found)
+
+    expected = [[math.erf(value)] for value in x[:, 0]]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def test_small_values_keep_their_digits_and_the_ends_are_reached() -> None:
+    x = np.array([1e-300, -1e-10, np.inf, -np.inf, np.nan])
+    found = np.empty(5)
+
+    erf(x, found)
+
+    np.testing.assert_allclose(found[:2], x[:2] * 2 / math.sqrt(math.pi), rtol=1e-15)
+    assert found[2:4].tolist() == [1, -1]
+    assert np.isnan(found[4])
