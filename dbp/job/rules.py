@@ -35,7 +35,8 @@ def cross_field_violations(spec: JobSpec, built: Components) -> list[Violation]:
     if train.accumulate > train.batch_size:
         message = f"must be <= batch_size ({train.batch_size}), got {train.accumulate}"
         violations.append(Violation("train.accumulate", message))
-    if built.layers and built.layers[0].ids() and spec.data.scale != "none":
+    first = built.layers[0] if built.layers else None
+    if first is not None and first.layer.ids() and spec.data.scale != "none":
         message = (
             f'must be "none" where the first layer takes whole numbers, got {spec.data.scale!r}'
         )

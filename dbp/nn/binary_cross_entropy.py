@@ -51,7 +51,7 @@ class BinaryCrossEntropy(Loss):
         t[:, 0] = target
         gradient = workspace.array("gradient", prediction.shape)
         terms = workspace.array("terms", prediction.shape)
-        cross_entropy_terms(prediction, t, terms)
+        cross_entropy_terms(prediction, t, terms, gradient)
         loss = sum_of_rows(terms, weight)
         if not with_gradient:
             return loss, None

@@ -15,11 +15,13 @@ def stable_sigmoid(z: Array, out: Array) -> None:
     out *= 0.5
 
 
-def cross_entropy_terms(z: Array, target: Array, out: Array) -> None:
+def cross_entropy_terms(z: Array, target: Array, out: Array, scratch: Array) -> None:
     """max(z, 0) - z target + log(1 + exp(-|z|)) into ``out``; all of one shape."""
     np.abs(z, out=out)
     np.negative(out, out=out)
     np.exp(out, out=out)
     np.log1p(out, out=out)
-    out += np.maximum(z, 0)
-    out -= z * target
+    np.maximum(z, 0, out=scratch)
+    out += scratch
+    np.multiply(z, target, out=scratch)
+    out -= scratch

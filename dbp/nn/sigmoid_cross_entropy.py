@@ -48,7 +48,7 @@ class SigmoidCrossEntropy(Loss):
         t = target.reshape(prediction.shape)
         gradient = workspace.array("gradient", prediction.shape)
         terms = workspace.array("terms", prediction.shape)
-        cross_entropy_terms(prediction, t, terms)
+        cross_entropy_terms(prediction, t, terms, gradient)
         loss = sum_of_rows(terms, weight)
         if not with_gradient:
             return loss, None

@@ -84,5 +84,5 @@ def test_ids_are_not_scaled() -> None:
     found = spec()
     found["data"]["scale"] = "unit"
 
-    with pytest.raises(InvalidSpec, match='data.scale: must be "none" where the first layer'):
+    with pytest.raises(InvalidSpec, match=r'data\.scale: must be "none" where the first layer'):
         resolve(decode(found))
