@@ -12,7 +12,7 @@ PROTOS := $(wildcard protos/dbp/v1/*.proto)
 PROTOC_TOOLS := grpcio-tools==1.72.2
 PROTOC       := .venv-protoc/bin/python -m grpc_tools.protoc
 
-.PHONY: help demo install test test-full bench check format protos clean
+.PHONY: help demo install test test-full bench check format protos reference clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -47,6 +47,10 @@ check: $(VENV)/.dev .venv-protoc/.done  ## lint, types, import contracts, genera
 format: $(VENV)/.dev  ## put the code into the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reference: $(VENV)/.dev  ## write dbp/reference.md from the components
+	$(BIN)/dbp components --output markdown > dbp/reference.md.new
+	mv dbp/reference.md.new dbp/reference.md
 
 protos: .venv-protoc/.done  ## generate dbp/v1 from protos/
 	$(PROTOC) -Iprotos --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.metadata
+import inspect
 import types
 import typing
 from collections.abc import Mapping
@@ -192,13 +193,17 @@ class OptionInfo:
 
 @dataclasses.dataclass(frozen=True)
 class ComponentInfo:
-    """One kind for people; ``problem`` says why it cannot be used, else it is empty."""
+    """One kind for people; ``problem`` says why it cannot be used, else it is empty.
+
+    ``doc``: the first line of ``text``.
+    """
 
     group: str
     kind: str
     doc: str
     options: tuple[OptionInfo, ...] = ()
     problem: str = ""
+    text: str = ""
 
 
 def catalogue() -> list[ComponentInfo]:
@@ -215,12 +220,17 @@ def _component_info(group: Group, kind: str) -> ComponentInfo:
         component = component_class(group, kind)
     except InvalidSpec as error:
         return ComponentInfo(group, kind, "", problem=error.violations[0].message)
-    doc = (component.__doc__ or "").strip().partition("\n")[0]
+    text = inspect.cleandoc(component.__doc__ or "")
+    doc = text.partition("\n")[0]
+    return ComponentInfo(group, kind, doc, options_of(component), text=text)
+
+
+def options_of(component: type[Any]) -> tuple[OptionInfo, ...]:
+    """The fields of a component or of a section of a spec, with their defaults and limits."""
     types_ = field_types(component)
-    options = tuple(
+    return tuple(
         _option_info(f, types_[f.name]) for f in dataclasses.fields(component) if f.init
     )
-    return ComponentInfo(group, kind, doc, options)
 
 
 def _option_info(field: dataclasses.Field[Any], annotation: Any) -> OptionInfo:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from dbp.registry import ComponentInfo
 
 _OUTPUT = click.option(
     "--output",
@@ -130,11 +126,32 @@ def resolve(file: str, output: str) -> None:
         click.echo(toml_text(resolved.document), nl=False)
 
 
+def _complete_name(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    from dbp.registry import GROUPS, kinds
+
+    known = [*GROUPS, *sorted({kind for group in GROUPS for kind in kinds(group)})]
+    return [name for name in known if name.startswith(incomplete)]
+
+
 @click.command()
-@click.argument("name", required=False)
-@_OUTPUT
+@click.argument("name", required=False, shell_complete=_complete_name)
+@click.option(
+    "--output",
+    type=click.Choice(["text", "json", "markdown"]),
+    default="text",
+    show_default=True,
+    help="Form of the answer; markdown is a page of everything, the fields of a spec, too.",
+)
 def components(name: str | None, output: str) -> None:
-    """List the installed kinds with their options: all, of one group, or one by NAME."""
+    """List the installed kinds with their options: all, of one group, or one by NAME.
+
+    A kind by its name is shown in full: formula, source, options, an example.
+    """
+    import shutil
+
+    from dbp.cli.reference import as_json, facts, markdown, page
     from dbp.errors import InvalidInput, alternatives
     from dbp.registry import GROUPS, catalogue
 
@@ -146,32 +163,18 @@ def components(name: str | None, output: str) -> None:
             raise InvalidInput(message)
         found = [info for info in found if name in (info.group, info.kind)]
     if output == "json":
-        click.echo(json.dumps([dataclasses.asdict(info) for info in found], indent=2))
-        return
-    for group in dict.fromkeys(info.group for info in found):
-        click.echo(group)
-        for info in found:
-            if info.group == group:
-                _echo_component(info)
-
-
-def _echo_component(info: ComponentInfo) -> None:
-    doc = info.doc.replace("``", "") if not info.problem else f"cannot be used: {info.problem}"
-    click.echo(f"  {info.kind:<22} {doc}")
-    for option in info.options:
-        facts = [option.type]
-        if option.limits:
-            facts.append(option.limits)
-        if option.required:
-            facts.append("required")
-        elif option.default is not None:
-            facts.append(f"default {_default(option.default)}")
-        click.echo(f"    {option.name:<20} {option.doc} ({', '.join(facts)})")
-
-
-def _default(value: Any) -> str:
-    """A default as it would be written in TOML; a component without options by its kind."""
-    if isinstance(value, dict):
-        options = [f"{name} = {_default(v)}" for name, v in value.items() if name != "kind"]
-        return f"{value['kind']} ({', '.join(options)})" if options else str(value["kind"])
-    return json.dumps(value)
+        click.echo(as_json(found))
+    elif output == "markdown":
+        click.echo(markdown(found), nl=False)
+    elif name is not None and name not in GROUPS:
+        width = min(shutil.get_terminal_size().columns, 100)
+        click.echo("\n\n".join("\n".join(page(info, width)) for info in found))
+    else:
+        for group in dict.fromkeys(info.group for info in found):
+            click.echo(group)
+            for info in (one for one in found if one.group == group):
+                doc = info.doc.replace("``", "")
+                words = f"cannot be used: {info.problem}" if info.problem else doc
+                click.echo(f"  {info.kind:<22} {words}")
+                for option in info.options:
+                    click.echo(f"    {option.name:<20} {option.doc} ({facts(option)})")

@@ -25,6 +25,9 @@ class Window:
     sizes: tuple[int, ...] = option((), doc="sizes", minimum=1)
     activation: str = option("none", doc="not the shorthand")
 
+    def ids(self) -> int:
+        return 0
+
     def __post_init__(self) -> None:
         if self.low >= self.high:
             raise ValueError(f"low: must be < high ({self.high}), got {self.low}")
