@@ -129,9 +129,9 @@ def resolve(file: str, output: str) -> None:
 def _complete_name(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[str]:
-    from dbp.registry import GROUPS, kinds
+    from dbp.registry import GROUPS, catalogue
 
-    known = [*GROUPS, *sorted({kind for group in GROUPS for kind in kinds(group)})]
+    known = [*GROUPS, *sorted({info.kind for info in catalogue()})]
     return [name for name in known if name.startswith(incomplete)]
 
 

@@ -31,7 +31,7 @@ def test_every_example_is_valid(info: ComponentInfo) -> None:
 
 @pytest.mark.parametrize("info", ALL, ids=IDS)
 def test_every_component_says_what_it_is(info: ComponentInfo) -> None:
-    assert len(info.text) > 10
+    assert len(info.text) > 8
     assert "``" not in "".join(page(info, 80))
     for option in info.options:
         assert option.doc, option.name

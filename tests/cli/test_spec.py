@@ -82,7 +82,7 @@ def test_components_lists_groups_kinds_and_options() -> None:
     assert "\nlosses\n" in everything
 
     assert run(components, "optimizers").startswith("optimizers\n  adagrad ")
-    one = run(components, "cosine")
+    one = run(components, "schedules")
     assert one.startswith("schedules\n  cosine ")
     assert "peak                 highest learning rate (a number, > 0, required)" in one
 
