@@ -35,9 +35,7 @@ def test_targets_within_the_classes_pass() -> None:
 def test_the_first_target_outside_is_named_with_place_and_range() -> None:
     dataset = arrays(np.zeros((4, 1)), np.array([0, 2, 3, 9]))
 
-    with pytest.raises(
-        InvalidData, match=r"targets: sample 2: class 3, .*3 classes.*0 to 2"
-    ):
+    with pytest.raises(InvalidData, match=r"targets: sample 2: class 3, .*3 classes.*0 to 2"):
         check_targets(dataset, 3)
 
 
