@@ -58,7 +58,7 @@ CASES = {
         {"kind": "sgd", "learning_rate": 0.2},
         lambda: nn.Sequential(
             nn.Linear(9, 16), nn.Tanh(),
-            nn.Linear(16, 12), nn.GELU(approximate="tanh"),
+            nn.Linear(16, 12), nn.GELU(),
             nn.Linear(12, 4),
         ),
         lambda parameters: torch.optim.SGD(parameters, lr=0.2),
