@@ -14,6 +14,7 @@ import pytest
 from dbp.launching import find_mpirun, launch_environment
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
+from tests.parallel.test_exchange import sums_of
 
 TIMEOUT = 60
 
@@ -39,8 +40,37 @@ def check_every_method(communicator: Communicator) -> int:
     communicator.alltoall(send, [d + 1 for d in range(size)], receive, [rank + 1] * size)
     assert receive.tolist() == [10 * r + rank for r in range(size) for _ in range(rank + 1)]
 
+    received = np.empty(size * (rank + 1), np.float32)
+    counts = [d + 1 for d in range(size)]
+    pending = communicator.start_alltoall(send, counts, received, [rank + 1] * size)
+    pending.advance()
+    pending.wait()
+    assert received.tolist() == receive.tolist()
+
+    # Rank r gives r elements: uneven parts, one of them empty.
+    gathered = np.full(sum(range(size)), -1.0)
+    communicator.start_allgather(np.full(rank, rank, float), gathered, list(range(size))).wait()
+    assert gathered.tolist() == [r for r in range(size) for _ in range(r)]
+
+    check_shared_memory(communicator)
     communicator.barrier()
     return rank
+
+
+def check_shared_memory(communicator: Communicator) -> None:
+    rank, size = communicator.rank, communicator.size
+    assert communicator.can_share(1000)
+    regions = communicator.share(rank + 1, np.float64)
+    assert [region.tolist() for region in regions] == [[0.0] * (r + 1) for r in range(size)]
+    communicator.barrier()
+    for region in regions:
+        region[0] += 0 if region is not regions[rank] else rank + 1
+    communicator.barrier()
+    assert [region[0] for region in regions] == [r + 1 for r in range(size)]
+    communicator.barrier()
+    regions[(rank + 1) % size][-1] = 7  # another rank's
+    communicator.barrier()
+    assert regions[rank][-1] == 7
 
 
 def test_solo() -> None:
@@ -99,9 +129,28 @@ def test_mpi(mpirun: MpiRun, size: int) -> None:
     assert sorted(result.stdout.split("\n"))[1:] == [f"rank {r}" for r in range(size)]
 
 
-def test_exact_sums_through_mpi_have_the_bits_of_one_process(mpirun: MpiRun) -> None:
-    from tests.parallel.test_exchange import sums_of
+def test_where_shared_memory_is_short_on_one_rank_all_send_messages(mpirun: MpiRun) -> None:
+    result = mpirun(
+        2,
+        "import logging\n"
+        "logging.basicConfig(format='%(message)s')\n"
+        "import dbp.parallel.mpi as m\n"
+        "from tests.parallel.test_exchange import sums_of\n"
+        "c = m.connect()\n"
+        "if c.rank == 1: m._free_bytes = lambda folder: 1000.0\n"
+        "print('can', c.can_share(400), c.can_share(4000), flush=True)\n"
+        "sums = sums_of(c, 'exact', 8, 61, 'sharded')\n"
+        "if c.rank == 1: print([s.hex() for s in sums], flush=True)\n",
+    )
 
+    expected = [s.hex() for s in sums_of(SoloCommunicator(), "exact", 8, 61)]
+    assert result.returncode == 0, result.stderr
+    lines = sorted(result.stdout.splitlines())
+    assert lines == [str(expected), "can True False", "can True False"]
+    assert result.stderr.count("they send messages instead") >= 1
+
+
+def test_exact_sums_through_mpi_have_the_bits_of_one_process(mpirun: MpiRun) -> None:
     expected = [s.hex() for s in sums_of(SoloCommunicator(), "exact", 8, 61)]
 
     result = mpirun(
