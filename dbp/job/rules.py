@@ -95,7 +95,7 @@ def _watched(
         message = f"unknown {shown(metric)}" + alternatives(metric, known, "known")
         if metric.removeprefix("training_") in single:
             message = f"{metric} does not exist: this metric needs all samples at once"
-        elif metric.partition("_")[2] in kinds:
+        elif metric.partition("_")[2].partition("[")[0] in kinds:
             message = f"{metric} is not one figure" + alternatives("", known, "known")
         return [Violation(path, message)]
     if metric.startswith("validation_") and spec.data.validation is None:

@@ -11,8 +11,8 @@ import numpy as np
 from dbp.nn.layer import Array, Shape
 from dbp.nn.metric import Metric
 
-# Of the sum of squares: a variance below it is one of rounding alone.
-ROUNDING: Final = 1e-13
+# Of the sum of squares: a variance below it has lost half of its digits to rounding.
+LOST: Final = 1e-9
 
 
 @final
@@ -20,9 +20,8 @@ ROUNDING: Final = 1e-13
 class R2(Metric):
     """1 - sum (t - y)^2 / sum (t - mean)^2 of each output, the mean over outputs.
 
-    Constant targets have 1 if all are met, else 0, as in scikit-learn. The variance comes
-    from sums of t and t^2: of targets whose mean is many times their spread it keeps few
-    digits; standardize them then.
+    The variance comes from sums of t and t^2, which are exact over ranks. Of targets that do
+    not vary, or whose mean is 30,000 times their spread, they cannot tell it: NaN then.
     """
 
     def target_kind(self) -> str:
@@ -47,16 +46,15 @@ class R2(Metric):
             moments[place] += own @ values
 
     def value(self, sums: Array) -> float:
-        """At most 1; NaN where no sample was seen."""
+        """At most 1; NaN where no sample was seen, or an output's targets do not vary."""
         weight = float(sums[0])
         if not weight:
             return float("nan")
         total, squares, errors = sums[1:].astype(np.float64).reshape(3, -1)
         spread = squares - total * total / weight
-        varies = spread > ROUNDING * squares
-        figures = (errors <= ROUNDING * squares).astype(np.float64)
-        figures[varies] = 1 - errors[varies] / spread[varies]
-        return float(figures.mean())
+        if not (spread > LOST * squares).all():
+            return float("nan")
+        return float((1 - errors / spread).mean())
 
     def higher_is_better(self) -> bool:
         """Yes."""

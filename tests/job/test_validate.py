@@ -247,6 +247,7 @@ def test_with_the_data_known_shapes_are_checked_too(document: Document) -> None:
     [
         ("training_roc_auc", "does not exist: this metric needs all samples at once"),
         ("training_confusion_matrix", "is not one figure; known: training_loss, training_f1"),
+        ("training_confusion_matrix[0,1]", "is not one figure; known: training_loss, "),
         ("validation_confusion_matrix", "is not one figure; known: training_loss, training_f1"),
     ],
 )

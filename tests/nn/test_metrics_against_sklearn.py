@@ -155,12 +155,32 @@ def test_no_metric_is_without_a_comparison() -> None:
     assert {kind for kind, *_ in CASES} | {"confusion_matrix"} == set(kinds("metrics"))
 
 
-def test_a_constant_target_has_an_r2_of_one_or_nothing() -> None:
-    metric = component_class("metrics", "r2")()
-    target = np.full((9, 1), 0.1)
+@pytest.mark.parametrize("mean", [0.0, 10.0, 1e4])
+def test_r2_of_targets_far_from_zero(mean: float) -> None:
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=(60, 2)) + mean
+    prediction = target + 0.3 * rng.normal(size=(60, 2))
 
-    assert figure_of(metric, target, target) == 1.0
-    assert figure_of(metric, target + 0.5, target) == 0.0
+    found = figure_of(component_class("metrics", "r2")(), prediction, target)
+
+    assert found == pytest.approx(sk.r2_score(target, prediction), abs=1e-6)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-7])
+def test_r2_never_invents_a_variance(spread: float) -> None:
+    target = 1 + spread * np.random.default_rng(0).normal(size=(60, 1))
+
+    assert np.isnan(figure_of(component_class("metrics", "r2")(), target, target))
+
+
+def test_accuracy_of_one_output_and_of_labels_by_hand() -> None:
+    # Above 0 is class 1: right, wrong, right (0 is not above 0).
+    one = component_class("metrics", "accuracy")()
+    assert figure_of(one, np.array([[2.0], [-1.0], [0.0]]), np.array([1, 1, 0])) == 2 / 3
+    # Two of two labels, then one of two.
+    labels = component_class("metrics", "binary_accuracy")()
+    logits, target = np.array([[3.0, -1.0], [3.0, 1.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert figure_of(labels, logits, target) == 0.75
 
 
 def figure_of(metric: Metric, prediction: Array, target: Array) -> float:
