@@ -66,16 +66,29 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
                 f"at most {MAX_PARAMETERS:,} allowed"
             )
             raise _violation(path, message)
-    try:
-        resolved.loss.check_output(shape)
-    except ValueError as error:
-        raise _violation(resolved.layer_paths[-1], f"output of the model: {error}") from error
+    _check_output(resolved, shape)
     try:
         resolved.optimizer.check_names(names)
     except ValueError as error:
         option, _, message = str(error).partition(": ")
         raise _violation(f"optimizer.{option}", message) from error
     return ModelShapes(tuple(outputs), tuple(counts))
+
+
+def _check_output(resolved: ResolvedSpec, shape: Shape) -> None:
+    """Whether the loss and the metrics can judge an output of this shape."""
+    try:
+        resolved.loss.check_output(shape)
+    except ValueError as error:
+        raise _violation(resolved.layer_paths[-1], f"output of the model: {error}") from error
+    for index, (kind, metric) in enumerate(resolved.metrics):
+        try:
+            metric.size(shape)
+        except ValueError as error:
+            option, _, message = str(error).partition(": ")
+            raise _violation(
+                f"model.metrics[{index}].{option}", f"{kind}: {message}"
+            ) from error
 
 
 def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:

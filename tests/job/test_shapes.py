@@ -108,3 +108,24 @@ def test_a_pattern_that_matches_no_parameter_is_refused(document: Document) -> N
 
     assert caught.value.violations[0].path == "optimizer.frozen"
     assert "no parameter matches '9.*'" in caught.value.violations[0].message
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        (
+            {"kind": "top_k_accuracy", "k": 3},
+            r"\.k: top_k_accuracy: must be less than .* \(3\)",
+        ),
+        ({"kind": "f1", "average": "binary"}, r"\.average: f1: .* needs two classes, .* has 3"),
+    ],
+)
+def test_a_metric_that_cannot_judge_the_output_is_told(
+    document: Document, metric: dict[str, Any], words: str
+) -> None:
+    document["model"] = {
+        "layers": [dense(3)], "loss": "softmax_cross_entropy", "metrics": ["accuracy", metric],
+    }  # fmt: skip
+
+    with pytest.raises(InvalidSpec, match=r"model\.metrics\[1\]" + words):
+        check_shapes(resolve(decode(document)), (4,))
