@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 from dbp.nn.classes import class_count, classes_of
@@ -26,6 +27,10 @@ class Loss(ABC):
     @abstractmethod
     def default_metrics(self) -> tuple[str, ...]:
         """Kinds of the metrics that fit this loss."""
+
+    def target_range(self) -> tuple[float, float]:
+        """The lowest and highest target it learns from, where targets are values."""
+        return -math.inf, math.inf
 
     def class_count(self, output_shape: Shape) -> int:
         """How many classes the model's output tells apart, where targets are classes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -28,6 +29,10 @@ class Poisson(Loss):
     def check_output(self, output_shape: Shape) -> None:
         """Any output that is not empty."""
         check_not_empty("poisson", output_shape)
+
+    def target_range(self) -> tuple[float, float]:
+        """Counts, or rates."""
+        return 0.0, math.inf
 
     def default_metrics(self) -> tuple[str, ...]:
         """None: outputs are logarithms, which metrics of values would take as values."""

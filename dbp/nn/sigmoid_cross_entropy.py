@@ -31,6 +31,10 @@ class SigmoidCrossEntropy(Loss):
         """Any output that is not empty."""
         check_not_empty("sigmoid_cross_entropy", output_shape)
 
+    def target_range(self) -> tuple[float, float]:
+        """Probabilities."""
+        return 0.0, 1.0
+
     def default_metrics(self) -> tuple[str, ...]:
         """The share of labels that are right."""
         return ("binary_accuracy",)

@@ -12,6 +12,7 @@ from dbp.data.classes import align_classes, check_targets
 from dbp.data.dataset import Dataset, Reader
 from dbp.data.preprocessing import Scaling, Share, fit
 from dbp.data.subset import hold_out
+from dbp.data.target_range import check_range
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.spec import Holdout
 from dbp.job.validate import ResolvedSpec
@@ -118,9 +119,9 @@ def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
         ("data.validation", validation),
         ("data.test", test),
     ):
-        if dataset is not None and dataset.info.target_kind == "class":
+        if dataset is not None:
             with naming(path):
-                check_targets(dataset, model.loss.class_count(model.output_shape))
+                _check_targets(dataset, model)
     return Setup(
         resolved=resolved,
         model=model,
@@ -132,6 +133,14 @@ def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
         class_names=class_names,
         initial=_initial(spec.train.initial_parameters, model),
     )
+
+
+def _check_targets(dataset: Dataset, model: Model) -> None:
+    """Whether the loss can learn from all of them; raises InvalidData."""
+    if dataset.info.target_kind == "class":
+        check_targets(dataset, model.loss.class_count(model.output_shape))
+    else:
+        check_range(dataset, *model.loss.target_range())
 
 
 def _open(reader: Reader, path: str) -> Dataset:
