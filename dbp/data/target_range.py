@@ -31,6 +31,6 @@ def check_range(dataset: Dataset, low: float, high: float) -> None:
             value = targets[first][outside[first]].reshape(-1)[0]
             allowed = f">= {low:g}" if high == math.inf else f"{low:g} to {high:g}"
             raise InvalidData(
-                f"{dataset.locate_target(start + first)}: target {value:g}, but the loss learns "
-                f"from values {allowed}"
+                f"{dataset.locate_target(start + first)}: target {value:g}, but the loss "
+                f"learns from values {allowed}"
             )

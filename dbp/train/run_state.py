@@ -49,6 +49,8 @@ class RunState:
         self.history: list[float] = []  # of the metric that the learning rate follows
         self.seconds = 0.0  # of training, before this process
         self.best: Array | None = None
+        # Of the last step of an epoch that is still to be evaluated: loss sum, weight, rate.
+        self.open_epoch: tuple[float, float, float] | None = None
         self._parameters = parameters
         self._average = None if average is None else Average(average, parameters)
         self._updater = updater
@@ -103,6 +105,7 @@ class RunState:
                 value if math.isfinite(value) else repr(value) for value in self.history
             ],
             "seconds": seconds,
+            "open_epoch": self.open_epoch,
         }
 
     def restore(self, saved: Saved) -> None:
@@ -122,11 +125,13 @@ class RunState:
         self.rollbacks = int(position["rollbacks"])
         self.history = [float(value) for value in position["history"]]
         self.seconds = float(position["seconds"])
+        opened = position["open_epoch"]
+        self.open_epoch = None if opened is None else (opened[0], opened[1], opened[2])
 
     def forget(self) -> None:
         """Back to before the first step, but for the parameters, which are drawn anew."""
         self.step = 0
-        self.best = None
+        self.best = self.open_epoch = None
         self.history.clear()
         for slot in self._updater.slots.values():
             slot[self._updater.shard.own] = 0.0

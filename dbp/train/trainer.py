@@ -122,6 +122,8 @@ class Trainer:
 
     def _loop(self) -> Outcome:
         plan = self.setup.plan
+        if (reason := self._close_epoch()) is not None:
+            return self._end("succeeded", reason, self._state.step)
         while self._state.step < plan.total_steps:
             step = self._state.step + 1
             start, stop = plan.batch_of(step)
@@ -149,11 +151,14 @@ class Trainer:
         due = self._announcer.meter.count(samples)
         time_is_up = Command.FINISH in result.agreed
         ends_epoch = self.setup.plan.ends_epoch(step) or time_is_up
-        if ends_epoch:
+        stops = Command.STOP in result.agreed
+        last = time_is_up or step == self.setup.plan.total_steps
+        if ends_epoch and stops and not last:  # whoever stops it will not wait
+            self._state.open_epoch = (result.loss_sum, result.weight, result.learning_rate)
+        elif ends_epoch:
             reason = self._end_epoch(step, result, time_is_up=time_is_up)
             if reason is not None:
                 return self._end("succeeded", reason, step)
-        stops = Command.STOP in result.agreed
         if stops or Command.CHECKPOINT in result.agreed:
             self._save(step)
         if stops:
@@ -164,6 +169,15 @@ class Trainer:
             asked = Command.PUBLISH in self._asked
             self._announcer.publish(step, self._state.served, asked=asked)
         return None
+
+    def _close_epoch(self) -> str | None:
+        """Evaluate the epoch behind whose last step the run was stopped; see ``_end_epoch``."""
+        if self._state.open_epoch is None:
+            return None
+        loss_sum, weight, rate = self._state.open_epoch
+        self._state.open_epoch = None
+        result = StepResult(loss_sum, weight, np.empty(0), learning_rate=rate)
+        return self._end_epoch(self._state.step, result, time_is_up=False)
 
     def _wishes(self, step: int) -> Command:
         """What this rank asks of all: what it was told from outside, and what is due."""

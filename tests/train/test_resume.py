@@ -257,3 +257,32 @@ def test_a_checkpoint_of_shards_goes_on_with_other_shards(tmp_path: Path) -> Non
     resumed = run(2, tmp_path / "checkpoints", resume=True)
 
     assert resumed.tobytes() == undisturbed.tobytes()
+
+
+@pytest.mark.parametrize("step", [5, 25])
+def test_a_stop_at_the_end_of_an_epoch_does_not_wait_for_its_evaluation(
+    tmp_path: Path, step: int
+) -> None:
+    whole, stopped, resumed = Recorder(), Recorder(), Recorder()
+    outcome, parameters = train(1, None, sink=whole)
+
+    ended, _ = train(2, tmp_path, control=AskAt(step, Command.STOP), sink=stopped)
+    assert (ended.status, ended.step) == ("stopped", step)
+    last = step // 5
+    assert not [
+        report for report in stopped.reports if report.epoch_end and report.epoch == last
+    ]
+
+    went_on, found = train(3, tmp_path, resume=True, sink=resumed)
+    assert found.tobytes() == parameters.tobytes()
+    assert went_on.metrics == outcome.metrics
+    ends = [
+        (report.epoch, report.loss, report.metrics, report.parameters_sha256)
+        for report in [*stopped.reports, *resumed.reports]
+        if report.epoch_end
+    ]
+    assert ends == [
+        (report.epoch, report.loss, report.metrics, report.parameters_sha256)
+        for report in whole.reports
+        if report.epoch_end
+    ]
