@@ -39,7 +39,43 @@ class Subset(Dataset):
         return self._dataset.locate_target(int(self._indices[index]))
 
 
-def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Subset, Subset]:
+@final
+class Rest(Dataset):
+    """The samples of another data set but for these, in its order.
+
+    Needs memory for those left out alone.
+    """
+
+    def __init__(self, dataset: Dataset, left_out: Indices) -> None:
+        """``left_out``: ascending, each once."""
+        self.info = replace(dataset.info, samples=len(dataset) - len(left_out))
+        self._dataset = dataset
+        # How many samples stay before each one left out: ascending as well.
+        self._before = left_out - np.arange(len(left_out))
+
+    def take_inputs(self, indices: Indices, out: Array) -> None:
+        """Write the inputs of these samples of the rest into ``out``."""
+        self._dataset.take_inputs(self._whole(indices), out)
+
+    def take_targets(self, indices: Indices, out: Array) -> None:
+        """Write the targets of these samples of the rest into ``out``."""
+        self._dataset.take_targets(self._whole(indices), out)
+
+    def take_weights(self, indices: Indices, out: Array) -> None:
+        """Write the weights of these samples of the rest into ``out``."""
+        self._dataset.take_weights(self._whole(indices), out)
+
+    def locate_target(self, index: int) -> str:
+        """The place in the whole data set."""
+        return self._dataset.locate_target(int(self._whole(np.array([index]))[0]))
+
+    def _whole(self, indices: Indices) -> Indices:
+        """Indices in the whole data set: further on by those left out before."""
+        whole: Indices = indices + np.searchsorted(self._before, indices, side="right")
+        return whole
+
+
+def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Rest, Subset]:
     """Split into (training, validation); ``fraction`` of the samples, chosen by the seed.
 
     Disjoint, together the whole, each in the source's order (so that a pass over one reads
@@ -53,6 +89,6 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Subset, Subs
             f"{count} for validation and {samples - count} for training; both need at least 1"
         )
     chosen = Permutation(samples, derive_key(seed, "hold out", size=8 * ROUNDS))
-    held = np.zeros(samples, bool)
-    held[chosen.at(np.arange(count))] = True
-    return Subset(dataset, np.flatnonzero(~held)), Subset(dataset, np.flatnonzero(held))
+    held = chosen.at(np.arange(count))
+    held.sort()
+    return Rest(dataset, held), Subset(dataset, held)

@@ -8,7 +8,7 @@ import pytest
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset
 from dbp.data.digits import Digits
-from dbp.data.subset import Subset, hold_out
+from dbp.data.subset import Rest, Subset, hold_out
 from dbp.errors import InvalidData
 
 
@@ -78,3 +78,14 @@ def test_parts_of_digits_keep_what_is_known_of_it() -> None:
     assert (len(training), len(validation)) == (1293, 144)
     assert training.info.class_names == whole.info.class_names
     assert validation.info.input_maximum == 16.0
+
+
+@pytest.mark.parametrize("left_out", [[], [0], [9], [0, 1, 2], [3, 4, 9], list(range(10))])
+def test_the_rest_is_everything_else_in_order(left_out: list[int]) -> None:
+    data = numbered(10)
+    rest = Rest(data, np.array(left_out, np.int64))
+    expected = [index for index in range(10) if index not in left_out]
+
+    assert contents(rest) == expected
+    for place, index in enumerate(expected):
+        assert rest.locate_target(place) == data.locate_target(index)
