@@ -38,6 +38,8 @@ check: $(VENV)/.dev .venv-protoc/.done  ## lint, types, import contracts, genera
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+	@$(BIN)/dbp components --output markdown | diff - dbp/reference.md || \
+	  { echo "dbp/reference.md is out of date: make reference"; exit 1; }
 	cd protos && ../$(BIN)/buf lint
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	  $(PROTOC) -Iprotos --python_out=$$tmp --pyi_out=$$tmp --grpc_python_out=$$tmp $(PROTOS) && \

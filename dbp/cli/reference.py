@@ -61,6 +61,8 @@ def markdown(catalogue: Iterable[ComponentInfo]) -> str:
         lines += _markdown_table(options_of(section))
     group = ""
     for info in catalogue:
+        if info.problem:
+            continue
         if info.group != group:
             group = info.group
             lines += ["", f"## {group.capitalize()}"]

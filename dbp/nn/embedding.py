@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import numpy as np
 
 from dbp.nn.initializer import Initializer, Normal
 from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
 from dbp.registry import option
+
+BLOCK: Final = 65_536  # elements of the gradient added at once
 
 
 @final
@@ -21,7 +23,11 @@ class Embedding(Layer):
     together. The input has no gradient, so this is a first layer; its data are not scaled.
     """
 
-    count: int = option(doc="how many different inputs there are", minimum=1)
+    count: int = option(
+        doc="how many different inputs there are; float32 holds no more exactly",
+        minimum=1,
+        maximum=2**24,
+    )
     dimension: int = option(doc="outputs for each of them", minimum=1)
     weight_initializer: Initializer = option(
         Normal(deviation=1.0), doc="how the weight starts", group="initializers"
@@ -58,9 +64,7 @@ class Embedding(Layer):
         y[~known] = np.nan
 
         def backward(dy: Array, gradients: Views) -> Array | None:
-            gradients["weight"].fill(0.0)
-            # One after the other, in the order of the samples.
-            np.add.at(gradients["weight"], rows.reshape(-1), dy.reshape(-1, self.dimension))
+            self._scatter(rows.reshape(-1), dy.reshape(-1), gradients["weight"], workspace)
             if not workspace.needs_input_gradient:
                 return None
             dx = workspace.array("dx", x.shape)
@@ -68,3 +72,20 @@ class Embedding(Layer):
             return dx
 
         return y, backward
+
+    def _scatter(self, rows: Array, dy: Array, gradient: Array, workspace: Workspace) -> None:
+        """Add each piece of dy to its row, one after the other, in the order of the samples.
+
+        ``add.at`` is several times faster on flat indices; these are made in blocks.
+        """
+        gradient.fill(0.0)
+        flat = gradient.reshape(-1)
+        block = max(1, BLOCK // self.dimension)
+        within_row = np.arange(self.dimension)
+        for start in range(0, len(rows), block):
+            own = rows[start : start + block]
+            places = workspace.array("places", (len(own), self.dimension), np.int64)
+            np.multiply(own[:, None], self.dimension, out=places)
+            places += within_row
+            first = start * self.dimension
+            np.add.at(flat, places.reshape(-1), dy[first : first + places.size])

@@ -15,7 +15,13 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """The rule of Kingma and Ba (2015); weight decay adds ``weight_decay * p`` to g."""
+    """p <- p - learning_rate m^ / (sqrt(v^) + epsilon), from means of g and of g^2.
+
+    m <- beta1 m + (1 - beta1) g, v <- beta2 v + (1 - beta2) g^2, and in step t
+    m^ = m / (1 - beta1^t), v^ = v / (1 - beta2^t); weight decay adds
+    ``weight_decay * p`` to g (L2). Kingma and Ba, "Adam: A Method for Stochastic
+    Optimization", 2015.
+    """
 
     beta1: float = option(0.9, doc="decay of the mean of gradients", minimum=0.0, below=1.0)
     beta2: float = option(0.999, doc="decay of the mean of squares", minimum=0.0, below=1.0)

@@ -25,9 +25,22 @@ def dense(layer: Dense, graph: Graph, place: Place) -> str:
 
 @translate.register
 def embedding(layer: Embedding, graph: Graph, place: Place) -> str:
-    """Gather; inputs that are no whole number in range are for the runtime to refuse."""
-    rows = graph.node("Cast", place.x, to=onnx.TensorProto.INT64)
-    return graph.node("Gather", *place.own(graph, "weight"), rows, axis=0)
+    """Gather; NaN for inputs that are no whole number in range."""
+    zero = graph.constant(place.called("zero"), 0.0)
+    count = graph.constant(place.called("count"), layer.count)
+    nan = graph.constant(place.called("nan"), np.nan)
+    whole = graph.node("Equal", place.x, graph.node("Floor", place.x))
+    inside = graph.node(
+        "And",
+        graph.node("GreaterOrEqual", place.x, zero),
+        graph.node("Less", place.x, count),
+    )
+    known = graph.node("And", whole, inside)
+    sound = graph.node("Where", known, place.x, zero)
+    rows = graph.node("Cast", sound, to=onnx.TensorProto.INT64)
+    found = graph.node("Gather", *place.own(graph, "weight"), rows, axis=0)
+    last = graph.integers(place.called("last"), [-1])
+    return graph.node("Where", graph.node("Unsqueeze", known, last), found, nan)
 
 
 @translate.register
