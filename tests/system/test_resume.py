@@ -8,7 +8,9 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -84,17 +86,30 @@ def killed_then_resumed(spec: Path, folder: Path, seed: int) -> str:
     sizes = rng.permutation([1, 2, 3])
     command = ["train", str(spec), "--run", str(folder)]
     for size in sizes[:-1]:
-        process = start(*MPIRUN, "-n", str(size), DBP, *command, "-q")
-        first_checkpoint(folder)
-        time.sleep(float(rng.uniform(0, 0.6)))
-        kill_tree(process)
+        with scratch() as place:
+            process = start(*MPIRUN, "-n", str(size), DBP, *command, "-q", **place)
+            first_checkpoint(folder)
+            time.sleep(float(rng.uniform(0, 0.6)))
+            kill_tree(process)
         if (folder / "result.json").exists():  # it was faster
             break
         command = ["train", "--resume", str(folder)]
     if not (folder / "result.json").exists():
-        done = run(*MPIRUN, "-n", str(sizes[-1]), DBP, "train", "--resume", str(folder), "-q")
+        resume = [DBP, "train", "--resume", str(folder), "-q"]
+        with scratch() as place:
+            done = run(*MPIRUN, "-n", str(sizes[-1]), *resume, **place)
         assert done.returncode == 0, done.stderr
     return digest(folder)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[dict[str, str]]:
+    """A place of its own for what a killed mpirun leaves: a later one may get its number.
+
+    Short, for Unix sockets are made in it.
+    """
+    with tempfile.TemporaryDirectory(prefix="mpi-", ignore_cleanup_errors=True) as place:
+        yield {"TMPDIR": place, "OMPI_MCA_btl_sm_backing_directory": place}
 
 
 @pytest.mark.parametrize("seed", range(10))

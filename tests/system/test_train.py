@@ -67,17 +67,19 @@ def environment(**extra: str) -> dict[str, str]:
     }
 
 
-def start(*command: str) -> subprocess.Popen[str]:
+def start(*command: str, **extra: str) -> subprocess.Popen[str]:
+    """``extra``: of the environment."""
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=environment(),
+        text=True, env=environment(**extra),
     )  # fmt: skip
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
+def run(*command: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """``extra``: of the environment."""
     return subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-        env=environment(),
+        env=environment(**extra),
     )  # fmt: skip
 
 
