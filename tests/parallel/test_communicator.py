@@ -63,8 +63,7 @@ def check_shared_memory(communicator: Communicator) -> None:
     regions = communicator.share(rank + 1, np.float64)
     assert [region.tolist() for region in regions] == [[0.0] * (r + 1) for r in range(size)]
     communicator.barrier()
-    for region in regions:
-        region[0] += 0 if region is not regions[rank] else rank + 1
+    regions[rank][0] = rank + 1
     communicator.barrier()
     assert [region[0] for region in regions] == [r + 1 for r in range(size)]
     communicator.barrier()
