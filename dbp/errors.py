@@ -7,13 +7,25 @@
     │   ├── InvalidSpec        a job spec breaks rules; carries every violation at once
     │   ├── InvalidData        a data file is missing, damaged or does not fit the model
     │   └── InvalidFile        a parameter, spec or checkpoint file is missing or damaged
-    ├── NotFound               no such job, version, tensor
+    ├── NotFound               no such thing
+    │   ├── JobNotFound        no job of that id
+    │   ├── VersionNotFound    no such version or step, yet
+    │   ├── LabelNotFound      the job has no such label
+    │   ├── TensorNotFound     a pattern matches no tensor
+    │   └── ModelNotFound      no job or label has the model's name
     ├── AlreadyExists          the name is taken by something different
     ├── WrongState             the job's state forbids the request; a fitting one is named
+    │   ├── NotPublishedYet    the job has no parameters yet
+    │   ├── StaleParameters    they are further behind the run than the caller allows
+    │   └── UseStream          they are too large for one message
     ├── OutOfRange             a version or resume token is no longer kept
+    │   └── VersionEvicted     the version was there
     ├── ResourceExhausted      a queue or a limit is full; trying later may help
+    │   └── TooManyReaders     the caller reads too much at once
     ├── DataLoss               stored bytes do not match their digest
+    │   └── CorruptParameters  those of a version
     ├── Unavailable            the service cannot be reached or is shutting down
+    │   └── Draining           it is shutting down
     ├── Unauthenticated        the caller did not prove who it is
     ├── Conflict               a folder or a port is held by another process
     ├── MissingDependency      a program or a package that the request needs is absent
@@ -30,7 +42,14 @@ SHOWN_VIOLATIONS = 50
 
 
 class DbpError(Exception):
-    """Base of all errors dbp raises on purpose; its text is meant for the user."""
+    """Base of all errors dbp raises on purpose; its text is meant for the user.
+
+    ``metadata`` says the same for programs, in strings; it may be empty.
+    """
+
+    def __init__(self, *texts: object, **metadata: object) -> None:
+        super().__init__(*texts)
+        self.metadata: dict[str, str] = {name: str(value) for name, value in metadata.items()}
 
 
 class InvalidInput(DbpError):
@@ -87,6 +106,26 @@ class NotFound(DbpError):
     """There is no such job, version or tensor."""
 
 
+class JobNotFound(NotFound):
+    """There is no such job."""
+
+
+class VersionNotFound(NotFound):
+    """The job has no such version or step, yet."""
+
+
+class LabelNotFound(NotFound):
+    """The job has no such label; ``metadata["known"]`` lists those it has."""
+
+
+class TensorNotFound(NotFound):
+    """A pattern matches no tensor; ``metadata["nearest"]`` lists up to five near names."""
+
+
+class ModelNotFound(NotFound):
+    """No job or label has the model's name."""
+
+
 class AlreadyExists(DbpError):
     """The name is taken by something different."""
 
@@ -95,20 +134,48 @@ class WrongState(DbpError):
     """The job's present state forbids the request."""
 
 
+class NotPublishedYet(WrongState):
+    """The job has no parameters yet; waiting may help."""
+
+
+class StaleParameters(WrongState):
+    """The parameters are further behind the run than the caller allows."""
+
+
+class UseStream(WrongState):
+    """The parameters are too large for one message; a stream takes any size."""
+
+
 class OutOfRange(DbpError):
     """A version or a resume token is no longer kept."""
+
+
+class VersionEvicted(OutOfRange):
+    """The version was there; ``metadata["oldest"]`` is the oldest that is kept."""
 
 
 class ResourceExhausted(DbpError):
     """A queue or a limit is full; trying again later may help."""
 
 
+class TooManyReaders(ResourceExhausted):
+    """The caller has too many streams open at once."""
+
+
 class DataLoss(DbpError):
     """Stored bytes do not match their digest; they are never served."""
 
 
+class CorruptParameters(DataLoss):
+    """The stored bytes of a version do not match their digest."""
+
+
 class Unavailable(DbpError):
     """The service cannot be reached, or is shutting down."""
+
+
+class Draining(Unavailable):
+    """The service is shutting down; it may be back soon."""
 
 
 class Unauthenticated(DbpError):

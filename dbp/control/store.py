@@ -17,7 +17,7 @@ from typing import Any, Final, final
 from dbp.control.record import decode_job, decode_outcome, encode_job, encode_outcome
 from dbp.control.store_schema import open_database
 from dbp.control.watching import Change
-from dbp.errors import AlreadyExists, DataLoss, NotFound, ResourceExhausted, Unavailable
+from dbp.errors import AlreadyExists, DataLoss, JobNotFound, ResourceExhausted, Unavailable
 from dbp.job.state import Event, EventKind, Job, RunOutcome, State, Version, advance
 
 EVENTS_KEPT: Final = 50_000
@@ -115,7 +115,7 @@ class Store:
         """The job after its last event; NotFound."""
         rows = self._query("SELECT sequence, spec, record FROM jobs WHERE id = ?", job_id)
         if not rows:
-            raise NotFound(f"job {job_id}: there is no such job")
+            raise JobNotFound(f"job {job_id}: there is no such job", job=job_id)
         return _job(*rows[0])
 
     def live(self) -> list[Job]:

@@ -7,11 +7,11 @@ bad spec carries all its violations as ``google.rpc.BadRequest``. See AIP-193.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from dbp import errors
@@ -49,6 +49,18 @@ MAX_TEXT_BYTES: Final = 1_200
 MAX_VIOLATIONS_BYTES: Final = 2_800
 
 
+# Only ErrorInfo's values; long ones are lists of names.
+MAX_METADATA_BYTES: Final = 600
+
+# How long a caller may wait before it asks again.
+RETRY_SECONDS: Final[Mapping[type[DbpError], float]] = {
+    errors.NotPublishedYet: 1.0,
+    errors.StaleParameters: 1.0,
+    errors.TooManyReaders: 1.0,
+    errors.Draining: 1.0,
+}
+
+
 def reason_of(kind: type[DbpError]) -> str:
     """A class's name as an upper-case reason: InvalidSpec is INVALID_SPEC."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).upper()
@@ -76,10 +88,41 @@ def details_of(error: DbpError) -> tuple[tuple[str, bytes], ...]:
     """The trailing metadata that carries the error's details."""
     status = status_pb2.Status(code=code_of(error).value[0], message=text_of(error))
     info = error_details_pb2.ErrorInfo(reason=reason_of(_known(type(error))), domain=DOMAIN)
+    for name, value in error.metadata.items():
+        info.metadata[name] = _shortened(value, MAX_METADATA_BYTES)
     status.details.add().Pack(info)
+    for detail in _more_details(error):
+        status.details.add().Pack(detail)
     if isinstance(error, InvalidSpec):
         status.details.add().Pack(_bad_request(error.violations))
     return ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def _more_details(error: DbpError) -> Iterator[Message]:
+    """What AIP-193 wants beside the ErrorInfo."""
+    seconds = next((RETRY_SECONDS[k] for k in type(error).__mro__ if k in RETRY_SECONDS), None)
+    if seconds is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(seconds * 1000))
+        yield retry
+    if isinstance(error, errors.UseStream):
+        help_ = error_details_pb2.Help()
+        help_.links.add(
+            description="takes any size", url="dbp.v1.ParameterService/StreamParameters"
+        )
+        yield help_
+    if isinstance(error, errors.TensorNotFound):
+        bad = error_details_pb2.BadRequest()
+        bad.field_violations.add(field="selector.tensors", description=text_of(error))
+        yield bad
+    if isinstance(error, errors.NotFound | errors.CorruptParameters):
+        named = {k: v for k, v in error.metadata.items() if k in ("job", "version", "label")}
+        if named:
+            yield error_details_pb2.ResourceInfo(
+                resource_type="dbp.v1/"
+                + ("Job" if list(named) == ["job"] else "ParameterVersion"),
+                resource_name="/".join(named.values()),
+            )
 
 
 def internal_details(text: str, number: str) -> tuple[tuple[str, bytes], ...]:
@@ -150,12 +193,12 @@ def _from_details(status: status_pb2.Status, text: str) -> DbpError | None:
     """The error that the details name; None if they are not ours or newer than we are."""
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     for detail in status.details:
-        if not detail.Unpack(bad):
-            detail.Unpack(info)
+        detail.Unpack(bad)
+        detail.Unpack(info)
     kind = _BY_REASON.get(info.reason) if info.domain == DOMAIN else None
     if kind is InvalidSpec:
         return InvalidSpec(Violation(v.field, v.description) for v in bad.field_violations)
-    return None if kind is None else kind(text)
+    return None if kind is None else kind(text, **info.metadata)
 
 
 def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:

@@ -25,35 +25,70 @@ _sym_db = _symbol_database.Default()
 from dbp.v1 import job_pb2 as dbp_dot_v1_dot_job__pb2
 from dbp.v1 import parameter_pb2 as dbp_dot_v1_dot_parameter__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x62p/v1/parameter_service.proto\x12\x06\x64\x62p.v1\x1a\x10\x64\x62p/v1/job.proto\x1a\x16\x64\x62p/v1/parameter.proto\x1a\x1egoogle/protobuf/duration.proto\"B\n\x11ParameterSelector\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07tensors\x18\x03 \x03(\t\"F\n\x17GetParameterInfoRequest\x12+\n\x08selector\x18\x01 \x01(\x0b\x32\x19.dbp.v1.ParameterSelector\"i\n\x18GetParameterInfoResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\"\n\x08manifest\x18\x02 \x01(\x0b\x32\x10.dbp.v1.Manifest\"W\n\x14GetParametersRequest\x12+\n\x08selector\x18\x01 \x01(\x0b\x32\x19.dbp.v1.ParameterSelector\x12\x12\n\nnewer_than\x18\x02 \x01(\x03\"}\n\x15GetParametersResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x14\n\x0cnot_modified\x18\x02 \x01(\x08\x12\x13\n\x0bsafetensors\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"\x83\x01\n\x17StreamParametersRequest\x12+\n\x08selector\x18\x01 \x01(\x0b\x32\x19.dbp.v1.ParameterSelector\x12\x12\n\nnewer_than\x18\x02 \x01(\x03\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa9\x01\n\x18StreamParametersResponse\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParametersHeaderH\x00\x12(\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x17.dbp.v1.ParametersChunkH\x00\x12,\n\x07trailer\x18\x03 \x01(\x0b\x32\x19.dbp.v1.ParametersTrailerH\x00\x42\t\n\x07payload\"\x8b\x01\n\x10ParametersHeader\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x14\n\x0cnot_modified\x18\x02 \x01(\x08\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\"\n\x08manifest\x18\x04 \x01(\x0b\x32\x10.dbp.v1.Manifest\"/\n\x0fParametersChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"#\n\x11ParametersTrailer\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t2\x90\x02\n\x10ParameterService\x12U\n\x10GetParameterInfo\x12\x1f.dbp.v1.GetParameterInfoRequest\x1a .dbp.v1.GetParameterInfoResponse\x12L\n\rGetParameters\x12\x1c.dbp.v1.GetParametersRequest\x1a\x1d.dbp.v1.GetParametersResponse\x12W\n\x10StreamParameters\x12\x1f.dbp.v1.StreamParametersRequest\x1a .dbp.v1.StreamParametersResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x62p/v1/parameter_service.proto\x12\x06\x64\x62p.v1\x1a\x10\x64\x62p/v1/job.proto\x1a\x16\x64\x62p/v1/parameter.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"k\n\x11ParameterSelector\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04step\x18\x04 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x05 \x01(\tH\x00\x12\x0f\n\x07tensors\x18\x03 \x03(\tB\x04\n\x02\x61t\"F\n\x17GetParameterInfoRequest\x12+\n\x08selector\x18\x01 \x01(\x0b\x32\x19.dbp.v1.ParameterSelector\"i\n\x18GetParameterInfoResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\"\n\x08manifest\x18\x02 \x01(\x0b\x32\x10.dbp.v1.Manifest\"\xb6\x01\n\x14GetParametersRequest\x12+\n\x08selector\x18\x01 \x01(\x0b\x32\x19.dbp.v1.ParameterSelector\x12\x12\n\nnewer_than\x18\x02 \x01(\x03\x12\x15\n\rif_none_match\x18\x03 \x01(\t\x12\x0c\n\x04\x63\x61st\x18\x04 \x01(\t\x12 \n\x13max_staleness_steps\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x16\n\x14_max_staleness_steps\"}\n\x15GetParametersResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x14\n\x0cnot_modified\x18\x02 \x01(\x08\x12\x13\n\x0bsafetensors\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"\x87\x02\n\x17StreamParametersRequest\x12+\n\x08selector\x18\x01 \x01(\x0b\x32\x19.dbp.v1.ParameterSelector\x12\x12\n\nnewer_than\x18\x02 \x01(\x03\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rif_none_match\x18\x04 \x01(\t\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x0c\n\x04\x63\x61st\x18\x06 \x01(\t\x12 \n\x13max_staleness_steps\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x63hunk_bytes\x18\x08 \x01(\x05\x42\x16\n\x14_max_staleness_steps\"\xa9\x01\n\x18StreamParametersResponse\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParametersHeaderH\x00\x12(\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x17.dbp.v1.ParametersChunkH\x00\x12,\n\x07trailer\x18\x03 \x01(\x0b\x32\x19.dbp.v1.ParametersTrailerH\x00\x42\t\n\x07payload\"\x9e\x01\n\x10ParametersHeader\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x14\n\x0cnot_modified\x18\x02 \x01(\x08\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\"\n\x08manifest\x18\x04 \x01(\x0b\x32\x10.dbp.v1.Manifest\x12\x11\n\tjob_ended\x18\x05 \x01(\x08\"?\n\x0fParametersChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"#\n\x11ParametersTrailer\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"k\n\x16WatchParametersRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07tensors\x18\x02 \x03(\t\x12\x12\n\nnewer_than\x18\x03 \x01(\x03\x12\x11\n\twith_data\x18\x04 \x01(\x08\x12\x0c\n\x04\x63\x61st\x18\x05 \x01(\t\"\xa5\x02\n\x17WatchParametersResponse\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParametersHeaderH\x00\x12(\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x17.dbp.v1.ParametersChunkH\x00\x12,\n\x07trailer\x18\x03 \x01(\x0b\x32\x19.dbp.v1.ParametersTrailerH\x00\x12-\n\tpublished\x18\x04 \x01(\x0b\x32\x18.dbp.v1.VersionPublishedH\x00\x12+\n\theartbeat\x18\x05 \x01(\x0b\x32\x16.dbp.v1.WatchHeartbeatH\x00\x12\x1f\n\x03\x65nd\x18\x06 \x01(\x0b\x32\x10.dbp.v1.WatchEndH\x00\x42\t\n\x07payload\"N\n\x10VersionPublished\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x0f\n\x07skipped\x18\x02 \x01(\x03\"\x10\n\x0eWatchHeartbeat\"\x1a\n\x08WatchEnd\x12\x0e\n\x06reason\x18\x01 \x01(\t\"I\n\x13ListVersionsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListVersionsResponse\x12&\n\x08versions\x18\x01 \x03(\x0b\x32\x14.dbp.v1.VersionEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\x0cVersionEntry\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x0c\n\x04kept\x18\x02 \x01(\x08\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\x12\x0e\n\x06labels\x18\x04 \x03(\t\"s\n\x10MoveLabelRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x1d\n\x10\x65xpected_version\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"1\n\x11MoveLabelResponse\x12\x1c\n\x05label\x18\x01 \x01(\x0b\x32\r.dbp.v1.Label\"U\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12-\n\tmove_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\" \n\x11ListLabelsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"S\n\x12ListLabelsResponse\x12\x1d\n\x06labels\x18\x01 \x03(\x0b\x32\r.dbp.v1.Label\x12\x1e\n\x07history\x18\x02 \x03(\x0b\x32\r.dbp.v1.Label\"A\n\x11PinVersionRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\";\n\x12PinVersionResponse\x12%\n\x07version\x18\x01 \x01(\x0b\x32\x14.dbp.v1.VersionEntry\"M\n\x15PublishVersionRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"C\n\x16PublishVersionResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion2\xce\x05\n\x10ParameterService\x12U\n\x10GetParameterInfo\x12\x1f.dbp.v1.GetParameterInfoRequest\x1a .dbp.v1.GetParameterInfoResponse\x12L\n\rGetParameters\x12\x1c.dbp.v1.GetParametersRequest\x1a\x1d.dbp.v1.GetParametersResponse\x12W\n\x10StreamParameters\x12\x1f.dbp.v1.StreamParametersRequest\x1a .dbp.v1.StreamParametersResponse0\x01\x12T\n\x0fWatchParameters\x12\x1e.dbp.v1.WatchParametersRequest\x1a\x1f.dbp.v1.WatchParametersResponse0\x01\x12I\n\x0cListVersions\x12\x1b.dbp.v1.ListVersionsRequest\x1a\x1c.dbp.v1.ListVersionsResponse\x12@\n\tMoveLabel\x12\x18.dbp.v1.MoveLabelRequest\x1a\x19.dbp.v1.MoveLabelResponse\x12\x43\n\nListLabels\x12\x19.dbp.v1.ListLabelsRequest\x1a\x1a.dbp.v1.ListLabelsResponse\x12\x43\n\nPinVersion\x12\x19.dbp.v1.PinVersionRequest\x1a\x1a.dbp.v1.PinVersionResponse\x12O\n\x0ePublishVersion\x12\x1d.dbp.v1.PublishVersionRequest\x1a\x1e.dbp.v1.PublishVersionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dbp.v1.parameter_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PARAMETERSELECTOR']._serialized_start=116
-  _globals['_PARAMETERSELECTOR']._serialized_end=182
-  _globals['_GETPARAMETERINFOREQUEST']._serialized_start=184
-  _globals['_GETPARAMETERINFOREQUEST']._serialized_end=254
-  _globals['_GETPARAMETERINFORESPONSE']._serialized_start=256
-  _globals['_GETPARAMETERINFORESPONSE']._serialized_end=361
-  _globals['_GETPARAMETERSREQUEST']._serialized_start=363
-  _globals['_GETPARAMETERSREQUEST']._serialized_end=450
-  _globals['_GETPARAMETERSRESPONSE']._serialized_start=452
-  _globals['_GETPARAMETERSRESPONSE']._serialized_end=577
-  _globals['_STREAMPARAMETERSREQUEST']._serialized_start=580
-  _globals['_STREAMPARAMETERSREQUEST']._serialized_end=711
-  _globals['_STREAMPARAMETERSRESPONSE']._serialized_start=714
-  _globals['_STREAMPARAMETERSRESPONSE']._serialized_end=883
-  _globals['_PARAMETERSHEADER']._serialized_start=886
-  _globals['_PARAMETERSHEADER']._serialized_end=1025
-  _globals['_PARAMETERSCHUNK']._serialized_start=1027
-  _globals['_PARAMETERSCHUNK']._serialized_end=1074
-  _globals['_PARAMETERSTRAILER']._serialized_start=1076
-  _globals['_PARAMETERSTRAILER']._serialized_end=1111
-  _globals['_PARAMETERSERVICE']._serialized_start=1114
-  _globals['_PARAMETERSERVICE']._serialized_end=1386
+  _globals['_PARAMETERSELECTOR']._serialized_start=149
+  _globals['_PARAMETERSELECTOR']._serialized_end=256
+  _globals['_GETPARAMETERINFOREQUEST']._serialized_start=258
+  _globals['_GETPARAMETERINFOREQUEST']._serialized_end=328
+  _globals['_GETPARAMETERINFORESPONSE']._serialized_start=330
+  _globals['_GETPARAMETERINFORESPONSE']._serialized_end=435
+  _globals['_GETPARAMETERSREQUEST']._serialized_start=438
+  _globals['_GETPARAMETERSREQUEST']._serialized_end=620
+  _globals['_GETPARAMETERSRESPONSE']._serialized_start=622
+  _globals['_GETPARAMETERSRESPONSE']._serialized_end=747
+  _globals['_STREAMPARAMETERSREQUEST']._serialized_start=750
+  _globals['_STREAMPARAMETERSREQUEST']._serialized_end=1013
+  _globals['_STREAMPARAMETERSRESPONSE']._serialized_start=1016
+  _globals['_STREAMPARAMETERSRESPONSE']._serialized_end=1185
+  _globals['_PARAMETERSHEADER']._serialized_start=1188
+  _globals['_PARAMETERSHEADER']._serialized_end=1346
+  _globals['_PARAMETERSCHUNK']._serialized_start=1348
+  _globals['_PARAMETERSCHUNK']._serialized_end=1411
+  _globals['_PARAMETERSTRAILER']._serialized_start=1413
+  _globals['_PARAMETERSTRAILER']._serialized_end=1448
+  _globals['_WATCHPARAMETERSREQUEST']._serialized_start=1450
+  _globals['_WATCHPARAMETERSREQUEST']._serialized_end=1557
+  _globals['_WATCHPARAMETERSRESPONSE']._serialized_start=1560
+  _globals['_WATCHPARAMETERSRESPONSE']._serialized_end=1853
+  _globals['_VERSIONPUBLISHED']._serialized_start=1855
+  _globals['_VERSIONPUBLISHED']._serialized_end=1933
+  _globals['_WATCHHEARTBEAT']._serialized_start=1935
+  _globals['_WATCHHEARTBEAT']._serialized_end=1951
+  _globals['_WATCHEND']._serialized_start=1953
+  _globals['_WATCHEND']._serialized_end=1979
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=1981
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=2054
+  _globals['_LISTVERSIONSRESPONSE']._serialized_start=2056
+  _globals['_LISTVERSIONSRESPONSE']._serialized_end=2143
+  _globals['_VERSIONENTRY']._serialized_start=2145
+  _globals['_VERSIONENTRY']._serialized_end=2248
+  _globals['_MOVELABELREQUEST']._serialized_start=2250
+  _globals['_MOVELABELREQUEST']._serialized_end=2365
+  _globals['_MOVELABELRESPONSE']._serialized_start=2367
+  _globals['_MOVELABELRESPONSE']._serialized_end=2416
+  _globals['_LABEL']._serialized_start=2418
+  _globals['_LABEL']._serialized_end=2503
+  _globals['_LISTLABELSREQUEST']._serialized_start=2505
+  _globals['_LISTLABELSREQUEST']._serialized_end=2537
+  _globals['_LISTLABELSRESPONSE']._serialized_start=2539
+  _globals['_LISTLABELSRESPONSE']._serialized_end=2622
+  _globals['_PINVERSIONREQUEST']._serialized_start=2624
+  _globals['_PINVERSIONREQUEST']._serialized_end=2689
+  _globals['_PINVERSIONRESPONSE']._serialized_start=2691
+  _globals['_PINVERSIONRESPONSE']._serialized_end=2750
+  _globals['_PUBLISHVERSIONREQUEST']._serialized_start=2752
+  _globals['_PUBLISHVERSIONREQUEST']._serialized_end=2829
+  _globals['_PUBLISHVERSIONRESPONSE']._serialized_start=2831
+  _globals['_PUBLISHVERSIONRESPONSE']._serialized_end=2898
+  _globals['_PARAMETERSERVICE']._serialized_start=2901
+  _globals['_PARAMETERSERVICE']._serialized_end=3619
 # @@protoc_insertion_point(module_scope)

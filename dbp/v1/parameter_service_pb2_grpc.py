@@ -28,6 +28,12 @@ if _version_not_supported:
 class ParameterServiceStub(object):
     """Serves the parameters of running and ended jobs. Numbers travel as raw little-endian
     bytes; the data of a stream's chunks, joined, is a safetensors file.
+
+    Errors carry google.rpc.ErrorInfo (domain `dbp`) with these reasons: JOB_NOT_FOUND,
+    TENSOR_NOT_FOUND, VERSION_NOT_FOUND and LABEL_NOT_FOUND (NOT_FOUND), NOT_PUBLISHED_YET,
+    STALE_PARAMETERS and USE_STREAM (FAILED_PRECONDITION), VERSION_EVICTED (OUT_OF_RANGE),
+    CORRUPT_PARAMETERS (DATA_LOSS), DRAINING (UNAVAILABLE), TOO_MANY_READERS
+    (RESOURCE_EXHAUSTED), INVALID_INPUT (INVALID_ARGUMENT).
     """
 
     def __init__(self, channel):
@@ -51,33 +57,111 @@ class ParameterServiceStub(object):
                 request_serializer=dbp_dot_v1_dot_parameter__service__pb2.StreamParametersRequest.SerializeToString,
                 response_deserializer=dbp_dot_v1_dot_parameter__service__pb2.StreamParametersResponse.FromString,
                 _registered_method=True)
+        self.WatchParameters = channel.unary_stream(
+                '/dbp.v1.ParameterService/WatchParameters',
+                request_serializer=dbp_dot_v1_dot_parameter__service__pb2.WatchParametersRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_parameter__service__pb2.WatchParametersResponse.FromString,
+                _registered_method=True)
+        self.ListVersions = channel.unary_unary(
+                '/dbp.v1.ParameterService/ListVersions',
+                request_serializer=dbp_dot_v1_dot_parameter__service__pb2.ListVersionsRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_parameter__service__pb2.ListVersionsResponse.FromString,
+                _registered_method=True)
+        self.MoveLabel = channel.unary_unary(
+                '/dbp.v1.ParameterService/MoveLabel',
+                request_serializer=dbp_dot_v1_dot_parameter__service__pb2.MoveLabelRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_parameter__service__pb2.MoveLabelResponse.FromString,
+                _registered_method=True)
+        self.ListLabels = channel.unary_unary(
+                '/dbp.v1.ParameterService/ListLabels',
+                request_serializer=dbp_dot_v1_dot_parameter__service__pb2.ListLabelsRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_parameter__service__pb2.ListLabelsResponse.FromString,
+                _registered_method=True)
+        self.PinVersion = channel.unary_unary(
+                '/dbp.v1.ParameterService/PinVersion',
+                request_serializer=dbp_dot_v1_dot_parameter__service__pb2.PinVersionRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_parameter__service__pb2.PinVersionResponse.FromString,
+                _registered_method=True)
+        self.PublishVersion = channel.unary_unary(
+                '/dbp.v1.ParameterService/PublishVersion',
+                request_serializer=dbp_dot_v1_dot_parameter__service__pb2.PublishVersionRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_parameter__service__pb2.PublishVersionResponse.FromString,
+                _registered_method=True)
 
 
 class ParameterServiceServicer(object):
     """Serves the parameters of running and ended jobs. Numbers travel as raw little-endian
     bytes; the data of a stream's chunks, joined, is a safetensors file.
+
+    Errors carry google.rpc.ErrorInfo (domain `dbp`) with these reasons: JOB_NOT_FOUND,
+    TENSOR_NOT_FOUND, VERSION_NOT_FOUND and LABEL_NOT_FOUND (NOT_FOUND), NOT_PUBLISHED_YET,
+    STALE_PARAMETERS and USE_STREAM (FAILED_PRECONDITION), VERSION_EVICTED (OUT_OF_RANGE),
+    CORRUPT_PARAMETERS (DATA_LOSS), DRAINING (UNAVAILABLE), TOO_MANY_READERS
+    (RESOURCE_EXHAUSTED), INVALID_INPUT (INVALID_ARGUMENT).
     """
 
     def GetParameterInfo(self, request, context):
-        """Returns the version and what it holds, without the numbers. Errors: NOT_FOUND,
-        FAILED_PRECONDITION when nothing is published yet, OUT_OF_RANGE when the version is no
-        longer kept.
+        """Returns the version and what it holds, without the numbers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetParameters(self, request, context):
-        """Returns small parameters at once (up to 3 MiB; else FAILED_PRECONDITION naming
-        StreamParameters). Errors as above, and DATA_LOSS when the stored bytes are damaged.
+        """Returns small parameters at once (up to 3 MiB; else USE_STREAM).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamParameters(self, request, context):
-        """Returns parameters of any size: a header, chunks, a trailer. Errors as above;
-        UNAVAILABLE when the service shuts down during a wait.
+        """Returns parameters of any size: a header, chunks, a trailer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchParameters(self, request, context):
+        """Tells of each new version, with its bytes if asked. A reader that is slow gets the newest
+        version and is told how many it missed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListVersions(self, request, context):
+        """Returns the versions of a job, newest first: those kept and, without their bytes, those
+        that were. Together they are a chain of digests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveLabel(self, request, context):
+        """Moves a label to a version, or removes it; durable when answered. A version that has a
+        label is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLabels(self, request, context):
+        """Returns where a job's labels are and where they have been.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinVersion(self, request, context):
+        """Keeps a version for good, or no longer; durable when answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishVersion(self, request, context):
+        """Asks the run to publish at its next step, and waits for that version. FAILED_PRECONDITION
+        for a job that does not train now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,6 +185,36 @@ def add_ParameterServiceServicer_to_server(servicer, server):
                     request_deserializer=dbp_dot_v1_dot_parameter__service__pb2.StreamParametersRequest.FromString,
                     response_serializer=dbp_dot_v1_dot_parameter__service__pb2.StreamParametersResponse.SerializeToString,
             ),
+            'WatchParameters': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchParameters,
+                    request_deserializer=dbp_dot_v1_dot_parameter__service__pb2.WatchParametersRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_parameter__service__pb2.WatchParametersResponse.SerializeToString,
+            ),
+            'ListVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVersions,
+                    request_deserializer=dbp_dot_v1_dot_parameter__service__pb2.ListVersionsRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_parameter__service__pb2.ListVersionsResponse.SerializeToString,
+            ),
+            'MoveLabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveLabel,
+                    request_deserializer=dbp_dot_v1_dot_parameter__service__pb2.MoveLabelRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_parameter__service__pb2.MoveLabelResponse.SerializeToString,
+            ),
+            'ListLabels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLabels,
+                    request_deserializer=dbp_dot_v1_dot_parameter__service__pb2.ListLabelsRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_parameter__service__pb2.ListLabelsResponse.SerializeToString,
+            ),
+            'PinVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinVersion,
+                    request_deserializer=dbp_dot_v1_dot_parameter__service__pb2.PinVersionRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_parameter__service__pb2.PinVersionResponse.SerializeToString,
+            ),
+            'PublishVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishVersion,
+                    request_deserializer=dbp_dot_v1_dot_parameter__service__pb2.PublishVersionRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_parameter__service__pb2.PublishVersionResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'dbp.v1.ParameterService', rpc_method_handlers)
@@ -112,6 +226,12 @@ def add_ParameterServiceServicer_to_server(servicer, server):
 class ParameterService(object):
     """Serves the parameters of running and ended jobs. Numbers travel as raw little-endian
     bytes; the data of a stream's chunks, joined, is a safetensors file.
+
+    Errors carry google.rpc.ErrorInfo (domain `dbp`) with these reasons: JOB_NOT_FOUND,
+    TENSOR_NOT_FOUND, VERSION_NOT_FOUND and LABEL_NOT_FOUND (NOT_FOUND), NOT_PUBLISHED_YET,
+    STALE_PARAMETERS and USE_STREAM (FAILED_PRECONDITION), VERSION_EVICTED (OUT_OF_RANGE),
+    CORRUPT_PARAMETERS (DATA_LOSS), DRAINING (UNAVAILABLE), TOO_MANY_READERS
+    (RESOURCE_EXHAUSTED), INVALID_INPUT (INVALID_ARGUMENT).
     """
 
     @staticmethod
@@ -185,6 +305,168 @@ class ParameterService(object):
             '/dbp.v1.ParameterService/StreamParameters',
             dbp_dot_v1_dot_parameter__service__pb2.StreamParametersRequest.SerializeToString,
             dbp_dot_v1_dot_parameter__service__pb2.StreamParametersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dbp.v1.ParameterService/WatchParameters',
+            dbp_dot_v1_dot_parameter__service__pb2.WatchParametersRequest.SerializeToString,
+            dbp_dot_v1_dot_parameter__service__pb2.WatchParametersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dbp.v1.ParameterService/ListVersions',
+            dbp_dot_v1_dot_parameter__service__pb2.ListVersionsRequest.SerializeToString,
+            dbp_dot_v1_dot_parameter__service__pb2.ListVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveLabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dbp.v1.ParameterService/MoveLabel',
+            dbp_dot_v1_dot_parameter__service__pb2.MoveLabelRequest.SerializeToString,
+            dbp_dot_v1_dot_parameter__service__pb2.MoveLabelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLabels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dbp.v1.ParameterService/ListLabels',
+            dbp_dot_v1_dot_parameter__service__pb2.ListLabelsRequest.SerializeToString,
+            dbp_dot_v1_dot_parameter__service__pb2.ListLabelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dbp.v1.ParameterService/PinVersion',
+            dbp_dot_v1_dot_parameter__service__pb2.PinVersionRequest.SerializeToString,
+            dbp_dot_v1_dot_parameter__service__pb2.PinVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dbp.v1.ParameterService/PublishVersion',
+            dbp_dot_v1_dot_parameter__service__pb2.PublishVersionRequest.SerializeToString,
+            dbp_dot_v1_dot_parameter__service__pb2.PublishVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -100,18 +100,20 @@ class PublishParametersRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[PublishHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class PublishHeader(_message.Message):
-    __slots__ = ("job", "attempt", "step", "manifest", "final")
+    __slots__ = ("job", "attempt", "step", "manifest", "final", "best")
     JOB_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     FINAL_FIELD_NUMBER: _ClassVar[int]
+    BEST_FIELD_NUMBER: _ClassVar[int]
     job: str
     attempt: int
     step: int
     manifest: _parameter_pb2.Manifest
     final: bool
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., step: _Optional[int] = ..., manifest: _Optional[_Union[_parameter_pb2.Manifest, _Mapping]] = ..., final: bool = ...) -> None: ...
+    best: bool
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., step: _Optional[int] = ..., manifest: _Optional[_Union[_parameter_pb2.Manifest, _Mapping]] = ..., final: bool = ..., best: bool = ...) -> None: ...
 
 class PublishParametersResponse(_message.Message):
     __slots__ = ("version",)
