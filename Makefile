@@ -5,12 +5,16 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PROTOS := $(wildcard protos/dbp/v1/*.proto)
+PROTOS := $(wildcard protos/dbp/*/*.proto)
 
 # Generated code runs on its own protobuf version and every later one up to the next major
 # but one; this is the oldest that protobuf 6.30 and a current grpcio both accept.
 PROTOC_TOOLS := grpcio-tools==1.72.2
 PROTOC       := .venv-protoc/bin/python -m grpc_tools.protoc
+
+# The inference protocol's names belong to no one: other clients of it register them too, and
+# one pool takes them once. So ours have a pool of their own.
+OWN_POOL := sed -i.orig 's/_descriptor_pool\.Default()/_descriptor_pool.DescriptorPool()/'
 
 .PHONY: help demo install test test-full bench check format protos reference clean
 .DEFAULT_GOAL := help
@@ -43,7 +47,9 @@ check: $(VENV)/.dev .venv-protoc/.done  ## lint, types, import contracts, genera
 	cd protos && ../$(BIN)/buf lint
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	  $(PROTOC) -Iprotos --python_out=$$tmp --pyi_out=$$tmp --grpc_python_out=$$tmp $(PROTOS) && \
+	  $(OWN_POOL) $$tmp/dbp/inference/*_pb2.py && rm $$tmp/dbp/inference/*.orig && \
 	  diff -r -x __init__.py -x __pycache__ $$tmp/dbp/v1 dbp/v1 && \
+	  diff -r -x __init__.py -x __pycache__ $$tmp/dbp/inference dbp/inference && \
 	  echo "generated code is up to date"
 
 format: $(VENV)/.dev  ## put the code into the house format
@@ -54,8 +60,9 @@ reference: $(VENV)/.dev  ## write dbp/reference.md from the components
 	$(BIN)/dbp components --output markdown > dbp/reference.md.new
 	mv dbp/reference.md.new dbp/reference.md
 
-protos: .venv-protoc/.done  ## generate dbp/v1 from protos/
+protos: .venv-protoc/.done  ## generate dbp/v1 and dbp/inference from protos/
 	$(PROTOC) -Iprotos --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+	$(OWN_POOL) dbp/inference/*_pb2.py && rm dbp/inference/*.orig
 
 clean:  ## remove what the targets made
 	rm -rf .venv .venv-protoc .mpich .mypy_cache .ruff_cache .pytest_cache .hypothesis

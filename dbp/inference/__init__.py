@@ -1,0 +1,1 @@
+"""Generated from protos/dbp/inference: the Open Inference Protocol."""
