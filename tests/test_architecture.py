@@ -41,6 +41,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     # The reporter implements the loop's Sink and Control, so it may see their definition.
     "rpc": ({"errors", "job", "v1", "train.sink"}, {"grpc", "google"}),
     "service": ({"errors", "job", "control", "rpc", "v1"}, {"grpc", "google"}),
+    "service.wire": (set(), {"google_crc32c"}),
+    "service.wire_cast": ({"errors"}, {"numpy", "ml_dtypes"}),
     "service.inference_service": (
         {"errors", "job", "control", "rpc", "inference"},
         {"grpc", "numpy"},

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Final, TypeAlias, final
 
 from dbp.control.store import Store
+from dbp.control.version_feed import VersionFeed
 from dbp.control.watching import (
     DRAINING,
     JOB_ENDED,
@@ -25,8 +26,8 @@ from dbp.control.watching import (
     Snapshot,
     WatchItem,
 )
-from dbp.errors import OutOfRange, Unavailable
-from dbp.job.state import Job, ProgressReport, State, Version
+from dbp.errors import OutOfRange
+from dbp.job.state import EventKind, Job, ProgressReport, State
 
 RECENT_CHANGES: Final = 1_024
 _PAGE: Final = 200
@@ -66,7 +67,7 @@ class _Watcher:
 
 @final
 class Feed:
-    """Announcements in, streams out."""
+    """Announcements in, streams out; ``versions`` wakes those that wait for parameters."""
 
     def __init__(self, store: Store, *, heartbeat_seconds: float, view: View) -> None:
         """``view`` completes a stored job; a heartbeat comes after that long a silence."""
@@ -77,6 +78,7 @@ class Feed:
         self._newest = store.sequence_range()[1]
         self._watchers: set[_Watcher] = set()
         self._closed = False
+        self.versions = VersionFeed()
 
     def announce(self, change: Change) -> None:
         """Tell of a change that is durable."""
@@ -85,6 +87,8 @@ class Feed:
         for watcher in self._watchers:
             if watcher.wants(change.job.id):
                 watcher.woken.set()
+        if change.kind is EventKind.PARAMETERS_PUBLISHED or change.job.state.terminal:
+            self.versions.wake(change.job.id)
 
     def progress(self, job_id: str, progress: ProgressReport) -> None:
         """Tell of progress, which nobody need keep."""
@@ -95,6 +99,7 @@ class Feed:
     def close(self) -> None:
         """End all streams, after what they have not told yet."""
         self._closed = True
+        self.versions.close()
         for watcher in self._watchers:
             watcher.woken.set()
 
@@ -117,30 +122,6 @@ class Feed:
                 return
             async for item in self._follow(watcher):
                 yield item
-        finally:
-            self._watchers.discard(watcher)
-
-    async def wait_version(
-        self, get: Callable[[], Job], newer_than: int, timeout: float
-    ) -> Version | None:
-        """The newest version above ``newer_than``; None if none comes in time or ever."""
-        watcher = _Watcher(get().id, self._newest)
-        self._watchers.add(watcher)
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    watcher.woken.clear()
-                    job = get()
-                    latest = job.latest_parameters
-                    if latest is not None and latest.version > newer_than:
-                        return latest
-                    if job.state.terminal:
-                        return None
-                    if self._closed:
-                        raise Unavailable("the service is shutting down; try again later")
-                    await watcher.woken.wait()
-        except TimeoutError:
-            return None
         finally:
             self._watchers.discard(watcher)
 

@@ -67,6 +67,7 @@ class Ledger:
         secret_hash: bytes | None = None,
         version: Version | None = None,
         dropped: Iterable[int] = (),
+        label: str = "",
         **change: Any,
     ) -> Job:
         """The job after an event that happens now; WrongState if it may not happen."""
@@ -78,6 +79,7 @@ class Ledger:
                 secret_hash=secret_hash,
                 version=version,
                 dropped=dropped,
+                label=label,
             )
         )
 

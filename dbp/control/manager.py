@@ -22,6 +22,7 @@ from dbp.control.feed import Feed
 from dbp.control.folder import StateFolder
 from dbp.control.launcher import Launcher
 from dbp.control.ledger import Ledger
+from dbp.control.live_parameters import LiveParameters
 from dbp.control.logs import read_log
 from dbp.control.observer import Observer
 from dbp.control.publications import Publications
@@ -30,6 +31,7 @@ from dbp.control.scheduler import Scheduler
 from dbp.control.store import Store
 from dbp.control.verdict import lost_contact
 from dbp.control.version_file import Chunks, OpenVersion
+from dbp.control.version_index import At
 from dbp.control.versions import VersionStore
 from dbp.control.watching import LogItem, WatchItem
 from dbp.errors import InvalidInput, NotFound, Unavailable, WrongState
@@ -56,7 +58,7 @@ class JobManager:
         """``check`` resolves a document or raises InvalidSpec; it runs in a thread, as does
         ``check_run`` for runs launched by hand (default: the same)."""
         clock = clock or SystemClock()
-        self._folder, self._store, self._config = folder, store, config
+        self._folder, self._store, self.config = folder, store, config
         self._closed = False
         self._queue = JobQueue(config.slots, config.max_queued)
         self._feed = Feed(store, heartbeat_seconds=config.heartbeat_seconds, view=self._view)
@@ -81,6 +83,9 @@ class JobManager:
             released=lambda job: self._scheduler.release(job),  # noqa: PLW0108 - made below
         )
         self._scheduler = Scheduler(self._queue, self._ledger, self._observer)
+        self.parameters = LiveParameters(
+            self._versions, store, self._ledger, self._feed.versions, self._contacts, clock
+        )
 
     async def start(self) -> None:
         """Take up where the last service stopped; call once, before serving."""
@@ -91,7 +96,7 @@ class JobManager:
                 continue
             if not job.attached:
                 self._queue.hold(job.id, job.workers)
-                self._observer.adopt(job, self._config.grace_seconds)
+                self._observer.adopt(job, self.config.grace_seconds)
             elif self._store.outcome(job.id, job.attempt) is not None:
                 self._observer.settle(job.id, None)
             else:
@@ -148,7 +153,7 @@ class JobManager:
     ) -> Job:
         """Ask a job to stop; an ended job is returned as it is. NotFound."""
         job = self._ledger.get(job_id)
-        grace = self._config.grace_seconds if grace_seconds is None else grace_seconds
+        grace = self.config.grace_seconds if grace_seconds is None else grace_seconds
         grace = 0.0 if force else max(0.0, grace)
         if job.state is State.QUEUED:
             self._ledger.record(job_id, EventKind.CANCELLED)
@@ -198,21 +203,9 @@ class JobManager:
 
     # Parameters
 
-    async def wait_version(
-        self, job_id: str, newer_than: int, timeout: float
-    ) -> Version | None:
-        """The newest version above ``newer_than``; None if the time is up or the job ended."""
-        return await self._feed.wait_version(
-            lambda: self._ledger.get(job_id), newer_than, timeout
-        )
-
     async def open_version(self, job_id: str, version: int = 0) -> OpenVersion:
-        """A verified version (0: the newest), held open until it is closed.
-
-        NotFound, WrongState: nothing published yet, OutOfRange: no longer kept, DataLoss.
-        """
-        self._ledger.get(job_id)
-        return await self._versions.open(job_id, version)
+        """A verified version (0: the newest), held open until it is closed."""
+        return await self.parameters.open(job_id, At(version))
 
     # Runs
 
@@ -269,11 +262,12 @@ class JobManager:
         manifest: Manifest,
         chunks: Chunks,
         final: bool = False,
+        best: bool = False,
     ) -> Version:
         """Store one version of the parameters, durably; the same step again: the same one."""
         job = self._of_attempt(job_id, attempt)
         return await self._publications.publish(
-            job, step=step, manifest=manifest, chunks=chunks, final=final
+            job, step=step, manifest=manifest, chunks=chunks, final=final, best=best
         )
 
     # Inside
@@ -297,4 +291,4 @@ class JobManager:
 
     def _give_up(self, job_id: str) -> None:
         job = self._ledger.get(job_id)
-        self._observer.end(job_id, *lost_contact(job, self._config.lost_contact_seconds))
+        self._observer.end(job_id, *lost_contact(job, self.config.lost_contact_seconds))

@@ -12,6 +12,7 @@ from typing import Final, final
 from dbp.control.clock import Clock
 from dbp.control.ledger import Ledger
 from dbp.control.version_file import Chunks
+from dbp.control.version_index import BEST
 from dbp.control.versions import Publication, VersionStore
 from dbp.errors import WrongState
 from dbp.job.snapshot import Manifest
@@ -34,17 +35,26 @@ class Publications:
         self._quiet = asyncio.Condition()
 
     async def publish(
-        self, job: Job, *, step: int, manifest: Manifest, chunks: Chunks, final: bool
+        self,
+        job: Job,
+        *,
+        step: int,
+        manifest: Manifest,
+        chunks: Chunks,
+        final: bool,
+        best: bool = False,
     ) -> Version:
         """Store one version; WrongState for a job that has ended."""
-        publication = self._publication(job, step=step, manifest=manifest, final=final)
-        known = self._versions.known(publication)
+        publication = self._publication(
+            job, step=step, manifest=manifest, final=final, best=best
+        )
+        known = self._versions.known(job.id, job.attempt, step)
         if job.state.terminal and known is None:
             raise WrongState(f"job {job.id} is {job.state}: it publishes nothing more")
         self._under_way[job.id] += 1
         try:
             return await self._versions.publish(
-                publication, chunks, record=partial(self._note, job.id)
+                publication, chunks, record=partial(self._note, job.id, BEST if best else "")
             )
         finally:
             self._under_way[job.id] -= 1
@@ -54,7 +64,9 @@ class Publications:
     async def publish_left_behind(self, job: Job, path: Path, step: int) -> None:
         """Publish the final parameters from the run's own folder, unless they came already."""
         publication = self._publication(job, step=step, manifest=_NO_MANIFEST, final=True)
-        await self._versions.publish_file(publication, path, record=partial(self._note, job.id))
+        await self._versions.publish_file(
+            publication, path, record=partial(self._note, job.id, "")
+        )
 
     async def settled(self, job_id: str, limit: float) -> None:
         """Wait until nothing of the job is under way, at most ``limit`` seconds."""
@@ -65,7 +77,7 @@ class Publications:
             return
 
     def _publication(
-        self, job: Job, *, step: int, manifest: Manifest, final: bool
+        self, job: Job, *, step: int, manifest: Manifest, final: bool, best: bool = False
     ) -> Publication:
         return Publication(
             job_id=job.id,
@@ -73,11 +85,13 @@ class Publications:
             step=step,
             manifest=manifest,
             final=final,
-            keep=int(job.spec.get("publish", {}).get("keep", PublishSpec().keep)),
+            keep=kept_by(job),
             time=self._clock.time,
+            spec_digest=job.spec_digest,
+            best=best,
         )
 
-    def _note(self, job_id: str, version: Version, dropped: Sequence[int]) -> None:
+    def _note(self, job_id: str, label: str, version: Version, dropped: Sequence[int]) -> None:
         """Make a version of a job durable and known."""
         latest = self._ledger.get(job_id).latest_parameters
         newest = version if latest is None or version.version >= latest.version else latest
@@ -86,5 +100,11 @@ class Publications:
             EventKind.PARAMETERS_PUBLISHED,
             version=version,
             dropped=dropped,
+            label=label,
             latest_parameters=newest,
         )
+
+
+def kept_by(job: Job) -> int:
+    """How many of its newest versions a job keeps."""
+    return int(job.spec.get("publish", {}).get("keep", PublishSpec().keep))

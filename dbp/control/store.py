@@ -16,9 +16,11 @@ from typing import Any, Final, final
 
 from dbp.control.record import decode_job, decode_outcome, encode_job, encode_outcome
 from dbp.control.store_schema import open_database
+from dbp.control.store_versions import VersionTables
+from dbp.control.version_index import VersionIndex
 from dbp.control.watching import Change
 from dbp.errors import AlreadyExists, DataLoss, JobNotFound, ResourceExhausted, Unavailable
-from dbp.job.state import Event, EventKind, Job, RunOutcome, State, Version, advance
+from dbp.job.state import Event, EventKind, Job, LabelMove, RunOutcome, State, Version, advance
 
 EVENTS_KEPT: Final = 50_000
 _PRUNE_EVERY: Final = 1_000
@@ -34,6 +36,7 @@ class Store:
         self.path = path
         self._events_kept = events_kept
         self._connection = open_database(path)
+        self._versions = VersionTables(self._connection)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -75,8 +78,10 @@ class Store:
         secret_hash: bytes | None = None,
         version: Version | None = None,
         dropped: Iterable[int] = (),
+        label: str = "",
     ) -> Change:
-        """The job after the event, with what belongs to it: a secret, a version, old versions.
+        """The job after the event, with what belongs to it: a secret; a version, those that
+        are dropped for it and the label that moves to it.
 
         Raises WrongState and changes nothing where the event may not happen.
         """
@@ -86,15 +91,27 @@ class Store:
             if secret_hash is not None:
                 self._set_secret(after.id, after.attempt, secret_hash)
             if version is not None:
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO versions VALUES (?,?,?,?,?,?,?,?)",
-                    (after.id, *dataclasses.astuple(version)),
-                )
-            self._connection.executemany(
-                "DELETE FROM versions WHERE job = ? AND version = ?",
-                [(after.id, number) for number in dropped],
-            )
+                self._versions.put(after.id, version)
+                self._versions.drop(after.id, dropped)
+                if label:
+                    self._versions.move(after.id, label, version.version, event.time)
         return change
+
+    def move_label(
+        self, job_id: str, label: str, version: int, time: float, *, dropped: Iterable[int]
+    ) -> None:
+        """Put a label to a version (0: nowhere), and drop what nothing keeps any more."""
+        with self._transaction():
+            self._versions.move(job_id, label, version, time)
+            self._versions.drop(job_id, dropped)
+
+    def pin(
+        self, job_id: str, version: int, *, pinned: bool, dropped: Iterable[int] = ()
+    ) -> None:
+        """Note that a version is pinned, or no longer, and drop what nothing keeps."""
+        with self._transaction():
+            self._versions.pin(job_id, version, pinned=pinned)
+            self._versions.drop(job_id, dropped)
 
     def set_secret(self, job_id: str, attempt: int, secret_hash: bytes) -> None:
         """Replace the secret of an attempt."""
@@ -178,17 +195,30 @@ class Store:
         )
         return decode_outcome(json.loads(rows[0][0])) if rows and rows[0][0] else None
 
-    def versions(self, job_id: str) -> list[Version]:
-        """The versions that are kept, oldest first."""
-        rows = self._query(
-            "SELECT version, step, attempt, digest, size_bytes, publish_time, final "
-            "FROM versions WHERE job = ? ORDER BY version",
-            job_id,
-        )
-        return [
-            Version(number, step, attempt, digest, size, time, bool(final))
-            for number, step, attempt, digest, size, time, final in rows
-        ]
+    def versions(self, job_id: str) -> VersionIndex:
+        """The versions that are kept, with their labels."""
+        with self._reading():
+            return self._versions.index(job_id)
+
+    def version_of(self, job_id: str, attempt: int, step: int) -> Version | None:
+        """The version that an attempt published after a step, kept or not."""
+        with self._reading():
+            return self._versions.of_step(job_id, attempt, step)
+
+    def lineage(self, job_id: str, *, limit: int, before: int) -> list[tuple[Version, bool]]:
+        """Versions with numbers below ``before``, newest first, and whether they are kept."""
+        with self._reading():
+            return self._versions.lineage(job_id, limit=limit, before=before)
+
+    def jobs_labelled(self, label: str) -> list[str]:
+        """The ids of at most ten jobs that have this label now."""
+        with self._reading():
+            return self._versions.jobs_labelled(label, limit=10)
+
+    def label_moves(self, job_id: str, *, limit: int) -> list[LabelMove]:
+        """The last moves of a job's labels, oldest first."""
+        with self._reading():
+            return self._versions.moves(job_id, limit=limit)
 
     # Inside
 
@@ -217,8 +247,13 @@ class Store:
         )
 
     def _query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        try:
+        with self._reading():
             return self._connection.execute(sql, values).fetchall()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.DatabaseError as error:
             raise DataLoss(f"{self.path}: cannot be read: {error}") from error
 

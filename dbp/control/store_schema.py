@@ -9,7 +9,7 @@ from typing import Final
 
 from dbp.errors import Conflict, DataLoss
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _TABLES: Final = """
 CREATE TABLE jobs (
@@ -54,6 +54,26 @@ CREATE TABLE versions (
   UNIQUE (job, attempt, step)
 );
 """
+
+# What came with each later schema, by the version it leads to.
+_CHANGES: Final = {
+    2: """
+ALTER TABLE versions ADD COLUMN previous_digest TEXT NOT NULL DEFAULT '';
+ALTER TABLE versions ADD COLUMN spec_digest TEXT NOT NULL DEFAULT '';
+ALTER TABLE versions ADD COLUMN kept INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE versions ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX versions_kept ON versions (job, version) WHERE kept;
+CREATE TABLE label_moves (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  job TEXT NOT NULL REFERENCES jobs (id),
+  label TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  time REAL NOT NULL
+);
+CREATE INDEX label_moves_by_job ON label_moves (job, label, sequence);
+CREATE INDEX label_moves_by_label ON label_moves (label, job, sequence);
+""",
+}
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -100,6 +120,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"{SCHEMA_VERSION}); upgrade dbp or choose another state folder"
         )
     if version == 0:
+        connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = 1; COMMIT;")
+        version = 1
+    for number in range(version + 1, SCHEMA_VERSION + 1):
         connection.executescript(
-            f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            f"BEGIN; {_CHANGES[number]} PRAGMA user_version = {number}; COMMIT;"
         )

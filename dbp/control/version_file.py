@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, Self, TypeAlias, final
 
@@ -28,6 +28,7 @@ Chunks: TypeAlias = AsyncIterable[bytes] | Iterable[bytes]
 class OpenVersion:
     """A version held open: it can be read until closed, whatever is deleted meanwhile."""
 
+    job_id: str
     version: Version
     manifest: Manifest
     data_offset: int
@@ -37,6 +38,11 @@ class OpenVersion:
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the safetensors file from ``offset``; may be called from any thread."""
         return os.pread(self.file.fileno(), length, offset)
+
+    def duplicate(self) -> OpenVersion:
+        """The same, to be closed by whoever asks for it."""
+        file = os.fdopen(os.dup(self.file.fileno()), "rb", buffering=0)
+        return replace(self, file=file)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -125,11 +131,14 @@ async def blocks(file: BinaryIO, offset: int) -> AsyncIterator[bytes]:
         yield block
 
 
-def matches(descriptor: int, version: Version) -> bool:
-    """Whether the file has the version's digest; closes the descriptor."""
+def verified_header(
+    descriptor: int, version: Version, source: str
+) -> tuple[Manifest, int] | None:
+    """The header of a file with the version's digest, else None; closes the descriptor."""
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         digest, offset = hashlib.sha256(), 0
         while block := os.pread(file.fileno(), BLOCK_BYTES, offset):
             digest.update(block)
             offset += len(block)
-        return digest.hexdigest() == version.digest
+        same = digest.hexdigest() == version.digest
+        return read_header(file, source) if same else None

@@ -68,6 +68,27 @@ class Version:
     size_bytes: int
     publish_time: float
     final: bool = False
+    previous_digest: str = ""
+    spec_digest: str = ""
+
+
+@dataclass(frozen=True)
+class VersionEntry:
+    """A version in a job's history: whether its bytes are kept, and what keeps them."""
+
+    version: Version
+    kept: bool
+    pinned: bool
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelMove:
+    """A label went to a version (0: it was removed), at a Unix time."""
+
+    label: str
+    version: int
+    time: float
 
 
 @dataclass(frozen=True)

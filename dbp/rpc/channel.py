@@ -38,6 +38,11 @@ _RETRY: Final[dict[str, Any]] = {
                 {"service": "dbp.v1.JobService", "method": "CancelJob"},
                 {"service": "dbp.v1.ParameterService", "method": "GetParameterInfo"},
                 {"service": "dbp.v1.ParameterService", "method": "GetParameters"},
+                {"service": "dbp.v1.ParameterService", "method": "ListVersions"},
+                {"service": "dbp.v1.ParameterService", "method": "MoveLabel"},
+                {"service": "dbp.v1.ParameterService", "method": "ListLabels"},
+                {"service": "dbp.v1.ParameterService", "method": "PinVersion"},
+                {"service": "dbp.v1.ParameterService", "method": "PublishVersion"},
             ],
             "retryPolicy": {
                 "maxAttempts": 4,

@@ -9,9 +9,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest, TensorInfo
-from dbp.job.state import Failure, Job, ProgressReport, RunOutcome, State, Version
+from dbp.job.state import (
+    Failure,
+    Job,
+    LabelMove,
+    ProgressReport,
+    RunOutcome,
+    State,
+    Version,
+    VersionEntry,
+)
 from dbp.rpc.spec_convert import spec_from_proto, spec_to_proto
-from dbp.v1 import job_pb2, parameter_pb2, worker_service_pb2
+from dbp.v1 import job_pb2, parameter_pb2, parameter_service_pb2, worker_service_pb2
 
 JOB_PREFIX: Final = "jobs/"
 
@@ -70,6 +79,8 @@ def version_to_proto(version: Version) -> job_pb2.ParameterVersion:
         size_bytes=version.size_bytes,
         publish_time=time_to_proto(version.publish_time),
         final=version.final,
+        previous_digest=version.previous_digest,
+        spec_digest=version.spec_digest,
     )
 
 
@@ -83,7 +94,37 @@ def version_from_proto(proto: job_pb2.ParameterVersion) -> Version:
         size_bytes=proto.size_bytes,
         publish_time=time_from_proto(proto.publish_time),
         final=proto.final,
+        previous_digest=proto.previous_digest,
+        spec_digest=proto.spec_digest,
     )
+
+
+def version_entry_to_proto(entry: VersionEntry) -> parameter_service_pb2.VersionEntry:
+    """A version in a job's history as proto."""
+    return parameter_service_pb2.VersionEntry(
+        version=version_to_proto(entry.version),
+        kept=entry.kept,
+        pinned=entry.pinned,
+        labels=entry.labels,
+    )
+
+
+def version_entry_from_proto(proto: parameter_service_pb2.VersionEntry) -> VersionEntry:
+    """A version in a job's history from proto."""
+    version = version_from_proto(proto.version)
+    return VersionEntry(version, proto.kept, proto.pinned, tuple(proto.labels))
+
+
+def label_to_proto(move: LabelMove) -> parameter_service_pb2.Label:
+    """A label, since its last move, as proto."""
+    return parameter_service_pb2.Label(
+        name=move.label, version=move.version, move_time=time_to_proto(move.time)
+    )
+
+
+def label_from_proto(proto: parameter_service_pb2.Label) -> LabelMove:
+    """A label, since its last move, from proto."""
+    return LabelMove(proto.name, proto.version, time_from_proto(proto.move_time))
 
 
 def progress_to_proto(progress: ProgressReport) -> job_pb2.Progress:

@@ -4,115 +4,241 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any, Final, TypeAlias, final
 
 import grpc
 
-from dbp.control.manager import JobManager
+from dbp.control.live_parameters import LiveParameters
 from dbp.control.version_file import OpenVersion
-from dbp.errors import InvalidInput, WrongState
-from dbp.rpc.convert import id_from_name, manifest_to_proto, version_to_proto
-from dbp.service.selection import Selection
-from dbp.v1 import job_pb2, parameter_service_pb2_grpc
+from dbp.errors import InvalidInput, UseStream
+from dbp.job.state import Version
+from dbp.rpc.convert import (
+    id_from_name,
+    label_to_proto,
+    manifest_to_proto,
+    version_entry_to_proto,
+    version_to_proto,
+)
+from dbp.service.encoded import Encoded, EncodedCache
+from dbp.service.parameter_watch import watch
+from dbp.service.reader_limits import (
+    STREAMS,
+    STREAMS_PER_CLIENT,
+    WATCHES,
+    WATCHES_PER_CLIENT,
+    ReaderLimits,
+)
+from dbp.service.selection import selected
+from dbp.service.wanted import DEFAULT_CHUNK_BYTES, Wanted, at_of, chunk_bytes_of
+from dbp.service.wire_cast import check_cast
 from dbp.v1 import parameter_service_pb2 as pb
+from dbp.v1 import parameter_service_pb2_grpc
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 MAX_UNARY_BYTES: Final = 3 << 20
-MAX_WAIT_SECONDS: Final = 3600.0
+PUBLISH_SECONDS: Final = 30.0
+MAX_PUBLISH_SECONDS: Final = 3600.0
 
 
 @final
 class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     """Reads what runs have published; never waits for a run, never disturbs one."""
 
-    def __init__(self, manager: JobManager) -> None:
-        self._manager = manager
+    def __init__(self, parameters: LiveParameters, *, heartbeat_seconds: float) -> None:
+        self._parameters = parameters
+        self._heartbeat_seconds = heartbeat_seconds
+        self._cache = EncodedCache()
+        self._streams = ReaderLimits("streams", STREAMS_PER_CLIENT, STREAMS)
+        self._watches = ReaderLimits("watches", WATCHES_PER_CLIENT, WATCHES)
+
+    def close(self) -> None:
+        """Let go of files, when the last call has ended."""
+        self._cache.close()
 
     async def GetParameterInfo(
         self, request: pb.GetParameterInfoRequest, context: Context
     ) -> pb.GetParameterInfoResponse:
         """See the proto."""
-        with await self._open(request.selector) as opened:
+        job_id = id_from_name(request.selector.job)
+        with await self._parameters.open(job_id, at_of(request.selector)) as opened:
+            manifest = selected(opened, list(request.selector.tensors), "")
             return pb.GetParameterInfoResponse(
-                version=version_to_proto(opened.version),
-                manifest=manifest_to_proto(_select(opened, request).manifest),
+                version=version_to_proto(opened.version), manifest=manifest_to_proto(manifest)
             )
 
     async def GetParameters(
         self, request: pb.GetParametersRequest, context: Context
     ) -> pb.GetParametersResponse:
         """See the proto."""
-        _check_newer_than(request.newer_than)
-        with await self._open(request.selector) as opened:
+        wanted = Wanted.of(request)
+        with await self._parameters.open(wanted.job_id, wanted.at) as opened:
             version = version_to_proto(opened.version)
-            if opened.version.version <= request.newer_than:
+            if wanted.unchanged(opened.version):
                 return pb.GetParametersResponse(version=version, not_modified=True)
-            selection = _select(opened, request)
-            data = await asyncio.to_thread(_small, selection)
+            wanted.check_fresh(opened.version, self._parameters)
+            async with self._encoded(request, opened, DEFAULT_CHUNK_BYTES) as encoded:
+                _check_small(encoded)
+                data = await asyncio.to_thread(encoded.whole)
         return pb.GetParametersResponse(
-            version=version, safetensors=data, digest=selection.digest
+            version=version, safetensors=data, digest=encoded.digest
         )
 
     async def StreamParameters(
         self, request: pb.StreamParametersRequest, context: Context
-    ) -> AsyncIterator[pb.StreamParametersResponse]:
+    ) -> AsyncIterator[bytes]:
+        """See the proto; the messages are given serialized."""
+        wanted, chunk_bytes = Wanted.of(request), chunk_bytes_of(request)
+        with self._streams.taken(context.peer()):
+            if request.HasField("wait"):
+                await wanted.wait(self._parameters, request.wait.ToMilliseconds() / 1000)
+            with await self._parameters.open(wanted.job_id, wanted.at) as opened:
+                header = self._header(wanted.job_id, opened.version)
+                if wanted.unchanged(opened.version):
+                    header.not_modified = True
+                    yield pb.StreamParametersResponse(header=header).SerializeToString()
+                    return
+                wanted.check_fresh(opened.version, self._parameters)
+                async with AsyncExitStack() as stack:
+                    encoded = await stack.enter_async_context(
+                        self._encoded(request, opened, chunk_bytes)
+                    )
+                    opened.close()
+                    async for message in _parts(header, encoded, request.offset):
+                        yield message
+
+    async def WatchParameters(
+        self, request: pb.WatchParametersRequest, context: Context
+    ) -> AsyncIterator[bytes]:
+        """See the proto; the messages are given serialized."""
+        check_cast(request.cast)
+        if request.newer_than < 0:
+            raise InvalidInput(f"newer_than: must be >= 0, got {request.newer_than}")
+        job_id = id_from_name(request.job)
+
+        async def send(opened: OpenVersion) -> AsyncIterator[bytes]:
+            wanted = pb.StreamParametersRequest(cast=request.cast)
+            wanted.selector.tensors.extend(request.tensors)
+            async with self._encoded(wanted, opened, DEFAULT_CHUNK_BYTES) as encoded:
+                async for message in _parts(self._header(job_id, opened.version), encoded, 0):
+                    yield message
+
+        with self._watches.taken(context.peer()):
+            async for told in watch(
+                self._parameters,
+                job_id,
+                request.newer_than,
+                send if request.with_data else None,
+                self._heartbeat_seconds,
+            ):
+                yield told
+
+    async def ListVersions(
+        self, request: pb.ListVersionsRequest, context: Context
+    ) -> pb.ListVersionsResponse:
         """See the proto."""
-        _check_newer_than(request.newer_than)
-        await self._wait(request)
-        with await self._open(request.selector) as opened:
-            version = version_to_proto(opened.version)
-            if opened.version.version <= request.newer_than:
-                header = pb.ParametersHeader(version=version, not_modified=True)
-                yield pb.StreamParametersResponse(header=header)
-                return
-            async for part in _parts(version, _select(opened, request)):
-                yield part
-
-    async def _wait(self, request: pb.StreamParametersRequest) -> None:
-        if not request.HasField("wait") or request.selector.version:
-            return
-        seconds = min(request.wait.ToMilliseconds() / 1000, MAX_WAIT_SECONDS)
-        job_id = id_from_name(request.selector.job)
-        await self._manager.wait_version(job_id, request.newer_than, max(0.0, seconds))
-
-    async def _open(self, selector: pb.ParameterSelector) -> OpenVersion:
-        if selector.version < 0:
-            raise InvalidInput(f"selector.version: must be >= 0, got {selector.version}")
-        return await self._manager.open_version(id_from_name(selector.job), selector.version)
-
-
-def _check_newer_than(version: int) -> None:
-    if version < 0:
-        raise InvalidInput(f"newer_than: must be >= 0, got {version}")
-
-
-def _select(opened: OpenVersion, request: Any) -> Selection:
-    return Selection(opened, list(request.selector.tensors))
-
-
-def _small(selection: Selection) -> bytes:
-    if selection.size > MAX_UNARY_BYTES:
-        raise WrongState(
-            f"parameters: {selection.size} bytes are too many for one message (at most "
-            f"{MAX_UNARY_BYTES}); use StreamParameters, or select tensors"
+        entries, token = self._parameters.history(
+            id_from_name(request.job), request.page_size, request.page_token
         )
-    return b"".join(selection.chunks())
+        return pb.ListVersionsResponse(
+            versions=map(version_entry_to_proto, entries), next_page_token=token
+        )
+
+    async def MoveLabel(
+        self, request: pb.MoveLabelRequest, context: Context
+    ) -> pb.MoveLabelResponse:
+        """See the proto."""
+        move = self._parameters.move_label(
+            id_from_name(request.job),
+            request.label,
+            request.version,
+            request.expected_version if request.HasField("expected_version") else None,
+        )
+        return pb.MoveLabelResponse(label=label_to_proto(move))
+
+    async def ListLabels(
+        self, request: pb.ListLabelsRequest, context: Context
+    ) -> pb.ListLabelsResponse:
+        """See the proto."""
+        now, history = self._parameters.labels(id_from_name(request.job))
+        return pb.ListLabelsResponse(
+            labels=map(label_to_proto, now), history=map(label_to_proto, history)
+        )
+
+    async def PinVersion(
+        self, request: pb.PinVersionRequest, context: Context
+    ) -> pb.PinVersionResponse:
+        """See the proto."""
+        entry = self._parameters.pin(
+            id_from_name(request.job), request.version, pinned=request.pinned
+        )
+        return pb.PinVersionResponse(version=version_entry_to_proto(entry))
+
+    async def PublishVersion(
+        self, request: pb.PublishVersionRequest, context: Context
+    ) -> pb.PublishVersionResponse:
+        """See the proto."""
+        seconds = PUBLISH_SECONDS
+        if request.HasField("wait"):
+            seconds = min(max(0.0, request.wait.ToMilliseconds() / 1000), MAX_PUBLISH_SECONDS)
+        version = await self._parameters.publish(id_from_name(request.job), seconds)
+        return pb.PublishVersionResponse(version=version_to_proto(version))
+
+    def _header(self, job_id: str, version: Version) -> pb.ParametersHeader:
+        ended = self._parameters.job(job_id).state.terminal
+        return pb.ParametersHeader(version=version_to_proto(version), job_ended=ended)
+
+    def _encoded(
+        self,
+        request: pb.StreamParametersRequest | pb.GetParametersRequest,
+        opened: OpenVersion,
+        chunk_bytes: int,
+    ) -> Any:
+        manifest = selected(opened, list(request.selector.tensors), request.cast)
+        return self._cache.open(opened, manifest, chunk_bytes)
+
+
+def method_handlers(service: ParameterService) -> grpc.GenericRpcHandler:
+    """The service's methods for a server; answers of the two streams are bytes already."""
+    descriptor = pb.DESCRIPTOR.services_by_name["ParameterService"]
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    for method in descriptor.methods:
+        request: Any = getattr(pb, method.input_type.name)
+        behavior = getattr(service, method.name)
+        if method.server_streaming:
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(
+                behavior, request_deserializer=request.FromString, response_serializer=None
+            )
+        else:
+            answer: Any = getattr(pb, method.output_type.name)
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+                behavior,
+                request_deserializer=request.FromString,
+                response_serializer=answer.SerializeToString,
+            )
+    return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+
+
+def _check_small(encoded: Encoded) -> None:
+    if encoded.size > MAX_UNARY_BYTES:
+        raise UseStream(
+            f"parameters: {encoded.size} bytes are too many for one message (at most "
+            f"{MAX_UNARY_BYTES}); use StreamParameters, or select tensors",
+            size_bytes=encoded.size,
+            limit_bytes=MAX_UNARY_BYTES,
+        )
 
 
 async def _parts(
-    version: job_pb2.ParameterVersion, selection: Selection
-) -> AsyncIterator[pb.StreamParametersResponse]:
-    header = pb.ParametersHeader(
-        version=version,
-        size_bytes=selection.size,
-        manifest=manifest_to_proto(selection.manifest),
-    )
-    yield pb.StreamParametersResponse(header=header)
-    chunks, offset = selection.chunks(), 0
-    while data := await asyncio.to_thread(next, chunks, b""):
-        chunk = pb.ParametersChunk(offset=offset, data=data)
-        yield pb.StreamParametersResponse(chunk=chunk)
-        offset += len(data)
-    trailer = pb.ParametersTrailer(digest=selection.digest)
-    yield pb.StreamParametersResponse(trailer=trailer)
+    header: pb.ParametersHeader, encoded: Encoded, offset: int
+) -> AsyncIterator[bytes]:
+    if not 0 <= offset <= encoded.size:
+        raise InvalidInput(f"offset: must be 0 to {encoded.size}, got {offset}")
+    header.size_bytes = encoded.size
+    header.manifest.CopyFrom(manifest_to_proto(encoded.manifest))
+    yield pb.StreamParametersResponse(header=header).SerializeToString()
+    async for message in encoded.messages(offset):
+        yield message
+    trailer = pb.ParametersTrailer(digest=encoded.digest)
+    yield pb.StreamParametersResponse(trailer=trailer).SerializeToString()

@@ -1,85 +1,121 @@
-"""Some tensors of a stored version, as a safetensors file of their own, chunk by chunk.
+"""Some tensors of a stored version, or all in another dtype, as a safetensors file.
 
-Reading blocks: it belongs into a thread.
+The file is derived once, without a name on the disk. Reading blocks: it belongs into a
+thread.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Final, final
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from dbp.control.version_file import OpenVersion
-from dbp.errors import DataLoss, NotFound, alternatives
-from dbp.job.snapshot import encode_header, select
+from dbp.errors import CorruptParameters, TensorNotFound
+from dbp.job.snapshot import Manifest, TensorInfo, encode_header, select
+from dbp.service.wire_cast import DTYPES, cast_bytes
 
-CHUNK_BYTES: Final = 1 << 20
+BLOCK_BYTES: Final = 1 << 20
+NEAREST: Final = 5
 
 
-@final
-class Selection:
-    """The bytes of a selection; with nothing left out they are the stored file's own.
+@dataclass(frozen=True)
+class Derived:
+    """A safetensors file held open by its descriptor, which belongs to whoever has this."""
 
-    ``digest`` is the SHA-256, in hexadecimal, of what has been read so far.
+    descriptor: int
+    size: int
+    digest: str
+    manifest: Manifest
+
+
+def selected(opened: OpenVersion, patterns: Sequence[str], cast: str) -> Manifest:
+    """What a selection holds; shell patterns of names, all if none.
+
+    TensorNotFound where a pattern matches nothing.
     """
+    _check_patterns(opened, patterns)
+    manifest = select(opened.manifest, patterns)
+    if not cast:
+        return manifest
+    tensors, offset = [], 0
+    for tensor in manifest.tensors:
+        dtype = cast if tensor.dtype in DTYPES else tensor.dtype
+        info = TensorInfo(tensor.name, dtype, tensor.shape, offset)
+        tensors.append(info)
+        offset += info.size_bytes
+    return Manifest(tuple(tensors), {**manifest.metadata, "dbp.cast": cast})
 
-    def __init__(self, opened: OpenVersion, patterns: Sequence[str]) -> None:
-        """Shell patterns of tensor names, all if none; NotFound where one matches nothing."""
-        _check_patterns(opened, patterns)
-        self._opened = opened
-        self._sha256 = hashlib.sha256()
-        self.manifest = select(opened.manifest, patterns)
-        self._whole = self.manifest.tensors == opened.manifest.tensors
-        if self._whole:
-            self._header = b""
-            self.size = opened.version.size_bytes
-        else:
-            self._header = encode_header(self.manifest)
-            self.size = len(self._header) + self.manifest.size_bytes
 
-    @property
-    def digest(self) -> str:
-        """See the class."""
-        return self._sha256.hexdigest()
+def derive(opened: OpenVersion, manifest: Manifest) -> Derived:
+    """The file of a selection; the version's own where nothing is left out or changed.
 
-    def chunks(self) -> Iterator[bytes]:
-        """The file's bytes in order, once, at most CHUNK_BYTES at a time, none empty.
+    CorruptParameters: the version was cut short; InvalidInput: a value cannot be cast.
+    """
+    if manifest == opened.manifest:
+        descriptor = os.dup(opened.file.fileno())
+        version = opened.version
+        return Derived(descriptor, version.size_bytes, version.digest, manifest)
+    descriptor = _unnamed(opened.path.parent)
+    digest, size = hashlib.sha256(), 0
+    try:
+        with os.fdopen(os.dup(descriptor), "wb", buffering=0) as file:
+            for block in _blocks(opened, manifest):
+                digest.update(block)
+                view = memoryview(block)
+                while view:
+                    view = view[file.write(view) :]
+                size += len(block)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Derived(descriptor, size, digest.hexdigest(), manifest)
 
-        Raises DataLoss at the end if a whole file is not what was published.
-        """
-        for start in range(0, len(self._header), CHUNK_BYTES):
-            yield self._counted(self._header[start : start + CHUNK_BYTES])
-        for start, length in self._ranges():
-            for offset in range(start, start + length, CHUNK_BYTES):
-                yield self._read(offset, min(CHUNK_BYTES, start + length - offset))
-        if self._whole and self.digest != self._opened.version.digest:
-            raise DataLoss(f"version {self._opened.version.version} was damaged while read")
 
-    def _read(self, offset: int, length: int) -> bytes:
-        data = self._opened.read(offset, length)
-        if len(data) < length:
-            raise DataLoss(f"version {self._opened.version.version} was cut short while read")
-        return self._counted(data)
+def _blocks(opened: OpenVersion, manifest: Manifest) -> Iterator[bytes]:
+    yield encode_header(manifest)
+    stored = {tensor.name: tensor for tensor in opened.manifest.tensors}
+    for tensor in manifest.tensors:
+        source = stored[tensor.name]
+        start = opened.data_offset + source.offset
+        for offset in range(0, source.size_bytes, BLOCK_BYTES):
+            length = min(BLOCK_BYTES, source.size_bytes - offset)
+            data = opened.read(start + offset, length)
+            if len(data) < length:
+                raise cut_short(opened)
+            if tensor.dtype != source.dtype:
+                data = cast_bytes(data, source.dtype, tensor.dtype, tensor.name)
+            yield data
 
-    def _counted(self, data: bytes) -> bytes:
-        self._sha256.update(data)
-        return data
 
-    def _ranges(self) -> Iterator[tuple[int, int]]:
-        """(offset, length) in the stored file of what is wanted behind the header."""
-        if self._whole:
-            yield 0, self.size
-            return
-        stored = {tensor.name: tensor for tensor in self._opened.manifest.tensors}
-        for tensor in self.manifest.tensors:
-            offset = self._opened.data_offset + stored[tensor.name].offset
-            yield offset, tensor.size_bytes
+def cut_short(opened: OpenVersion) -> CorruptParameters:
+    """The error for a file that is shorter than it was."""
+    return CorruptParameters(
+        f"job {opened.job_id}: version {opened.version.version} was cut short while read",
+        job=opened.job_id,
+        version=opened.version.version,
+    )
+
+
+def _unnamed(folder: Path) -> int:
+    """A file that is gone when it is closed."""
+    with tempfile.TemporaryFile(dir=folder, prefix=".derived-") as file:
+        return os.dup(file.fileno())
 
 
 def _check_patterns(opened: OpenVersion, patterns: Sequence[str]) -> None:
     names = [tensor.name for tensor in opened.manifest.tensors]
     for pattern in patterns:
         if not select(opened.manifest, [pattern]).tensors:
-            raise NotFound(
-                f"tensors: {pattern!r} matches none{alternatives(pattern, names, 'there are')}"
+            close = difflib.get_close_matches(pattern[:64], names, n=NEAREST, cutoff=0.0)
+            raise TensorNotFound(
+                f"tensors: {pattern[:64]!r} matches none; nearest: {', '.join(close)}",
+                job=opened.job_id,
+                version=opened.version.version,
+                nearest=", ".join(close),
             )

@@ -27,11 +27,10 @@ from dbp.errors import Conflict, InvalidInput
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.service.error_interceptor import ErrorInterceptor
 from dbp.service.job_service import JobService
-from dbp.service.parameter_service import ParameterService
+from dbp.service.parameter_service import ParameterService, method_handlers
 from dbp.service.worker_service import WorkerService
 from dbp.v1 import job_service_pb2, parameter_service_pb2
 from dbp.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
-from dbp.v1.parameter_service_pb2_grpc import add_ParameterServiceServicer_to_server
 from dbp.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 
 DRAIN_SECONDS: Final = 5.0
@@ -151,7 +150,10 @@ def _state_folder(path: Path) -> StateFolder:
 
 def _add_services(server: grpc.aio.Server, manager: JobManager) -> health.aio.HealthServicer:
     add_JobServiceServicer_to_server(JobService(manager), server)
-    add_ParameterServiceServicer_to_server(ParameterService(manager), server)
+    parameters = ParameterService(
+        manager.parameters, heartbeat_seconds=manager.config.heartbeat_seconds
+    )
+    server.add_generic_rpc_handlers((method_handlers(parameters),))
     add_WorkerServiceServicer_to_server(WorkerService(manager), server)
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)

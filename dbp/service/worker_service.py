@@ -125,6 +125,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             manifest=manifest_from_proto(header.manifest),
             chunks=_data(request_iterator),
             final=header.final,
+            best=header.best,
         )
         return pb.PublishParametersResponse(version=version_to_proto(version))
 

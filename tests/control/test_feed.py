@@ -11,8 +11,8 @@ from dbp.control.feed import Feed
 from dbp.control.ledger import Ledger
 from dbp.control.store import Store
 from dbp.control.watching import Change, End, Heartbeat, ProgressItem, Snapshot, WatchItem
-from dbp.errors import OutOfRange, Unavailable
-from dbp.job.state import EventKind, Job, ProgressReport, State, Version
+from dbp.errors import OutOfRange
+from dbp.job.state import EventKind, Job, ProgressReport, State
 from tests.control.fakes import FakeClock
 
 
@@ -233,42 +233,3 @@ async def test_an_abandoned_watcher_leaves_nothing_behind(stage: Stage) -> None:
     await items.aclose()  # type: ignore[attr-defined]
 
     assert not stage.feed._watchers
-
-
-async def test_waiting_for_a_version(stage: Stage) -> None:
-    stage.run("a")
-
-    async def wait(newer_than: int, timeout: float = 5.0) -> Version | None:
-        return await stage.feed.wait_version(lambda: stage.ledger.get("a"), newer_than, timeout)
-
-    def publish(number: int) -> Version:
-        version = Version(number, number, 1, "", 1, 0.0)
-        stage.ledger.record(
-            "a", EventKind.PARAMETERS_PUBLISHED, latest_parameters=version, version=version
-        )
-        return version
-
-    waiting = asyncio.ensure_future(wait(0))
-    await asyncio.sleep(0)
-    first = publish(1)
-    assert await waiting == first
-    assert await wait(0) == first
-    assert await wait(1, timeout=0.01) is None
-    waiting = asyncio.ensure_future(wait(1))
-    await asyncio.sleep(0)
-    stage.ledger.record("a", EventKind.SUCCEEDED)
-    assert await waiting is None
-    assert not stage.feed._watchers
-
-
-async def test_waiting_ends_when_the_service_drains(stage: Stage) -> None:
-    stage.run("a")
-    waiting = asyncio.ensure_future(
-        stage.feed.wait_version(lambda: stage.ledger.get("a"), 0, 5.0)
-    )
-    await asyncio.sleep(0)
-
-    stage.feed.close()
-
-    with pytest.raises(Unavailable):
-        await waiting

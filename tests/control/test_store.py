@@ -63,7 +63,7 @@ def test_a_job_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     assert again.get("a") == stored
     assert stored.state is State.FAILED
     assert (stored.progress, stored.failure) == (progress, failure)
-    assert again.versions("a") == [version]
+    assert again.versions("a").kept == (version,)
     assert [change.kind for change in again.events_after(0)] == [
         "created", "started", "running", "parameters_published", "failed",
     ]  # fmt: skip

@@ -3,17 +3,20 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dbp.control.folder import StateFolder
 from dbp.control.store import Store
+from dbp.control.version_index import At
 from dbp.control.versions import Publication, VersionStore
 from dbp.errors import DataLoss, InvalidFile, InvalidInput, NotFound, OutOfRange, WrongState
 from dbp.job.snapshot import Manifest, TensorInfo, encode_header
@@ -34,17 +37,36 @@ class Shelf:
             job = self.store.append(job, Event(EventKind.STARTED, 0.0)).job
             self.store.append(job, Event(EventKind.RUNNING, 0.0))
 
-    def record(self, version: Version, dropped: Sequence[int]) -> None:
+    def record(self, version: Version, dropped: Sequence[int], label: str = "") -> None:
         event = Event(EventKind.PARAMETERS_PUBLISHED, 0.0, {"latest_parameters": version})
-        self.store.append(self.store.get("a"), event, version=version, dropped=dropped)
+        job = self.store.get("a")
+        self.store.append(job, event, version=version, dropped=dropped, label=label)
 
     async def publish(
-        self, step: int, *, final: bool = False, keep: int = 3, values: int = 4
+        self,
+        step: int,
+        *,
+        final: bool = False,
+        best: bool = False,
+        keep: int = 3,
+        values: int = 4,
     ) -> Version:
-        publication = Publication("a", 1, step, manifest(values), final, keep, lambda: 9.0)
-        return await self.versions.publish(
-            publication, data(values, fill=step), record=self.record
+        publication = Publication(
+            "a", 1, step, manifest(values), final, keep, lambda: 9.0, "feed", best
         )
+        return await self.versions.publish(
+            publication,
+            data(values, fill=step),
+            record=partial(self.record, label="best" if best else ""),
+        )
+
+    def kept(self) -> list[int]:
+        """Numbers of the versions whose bytes are there, as store and folder agree."""
+        numbers = [version.version for version in self.store.versions("a").kept]
+        assert {path.name for path in self.place.iterdir()} == {
+            f"{number}.safetensors" for number in numbers
+        }
+        return numbers
 
     def close(self) -> None:
         self.store.close()
@@ -63,11 +85,19 @@ async def test_a_published_version_is_a_safetensors_file(shelf: Shelf) -> None:
 
     with await shelf.versions.open("a") as found:
         content = found.read(0, 10_000)
-        assert content == encode_header(manifest()) + b"\x05" * 16
+        assert content == encode_header(found.manifest) + b"\x05" * 16
         assert found.version == version
-        assert found.manifest == manifest()
+        assert found.manifest.tensors == manifest().tensors
+        assert found.manifest.metadata == {
+            **manifest().metadata,
+            "dbp.job": "a",
+            "dbp.version": "1",
+            "dbp.attempt": "1",
+            "dbp.previous_digest": "",
+        }
         assert content[found.data_offset :] == b"\x05" * 16
-    assert version == Version(1, 5, 1, hashlib.sha256(content).hexdigest(), len(content), 9.0)
+    digest = hashlib.sha256(content).hexdigest()
+    assert version == Version(1, 5, 1, digest, len(content), 9.0, spec_digest="feed")
     assert found.path.stat().st_mode & 0o777 == 0o600
 
 
@@ -98,7 +128,7 @@ async def test_a_step_published_again_as_the_final_one_becomes_final(shelf: Shel
 
     assert final == dataclasses.replace(first, final=True)
     assert await shelf.publish(5) == final
-    assert shelf.store.versions("a") == [final]
+    assert shelf.store.versions("a").kept == (final,)
 
 
 async def test_one_step_published_twice_at_once_is_one_version(shelf: Shelf) -> None:
@@ -113,12 +143,11 @@ async def test_the_newest_and_the_final_are_kept(shelf: Shelf) -> None:
     for step in range(1, 6):
         await shelf.publish(step, keep=2)
 
-    assert [version.version for version in shelf.store.versions("a")] == [1, 5, 6]
-    assert len(list(shelf.place.iterdir())) == 3
+    assert shelf.kept() == [1, 5, 6]
     with pytest.raises(OutOfRange, match="version 3 is no longer kept; kept: 1, 5, 6"):
-        await shelf.versions.open("a", 3)
+        await shelf.versions.open("a", At(3))
     with pytest.raises(NotFound, match="the newest is 6"):
-        await shelf.versions.open("a", 7)
+        await shelf.versions.open("a", At(7))
 
 
 async def test_a_version_is_not_taken_from_its_reader(shelf: Shelf) -> None:
@@ -155,7 +184,7 @@ async def test_short_and_long_data_leave_nothing(
         await shelf.versions.publish(publication, chunks, record=shelf.record)
 
     assert list(shelf.place.iterdir()) == []
-    assert shelf.store.versions("a") == []
+    assert shelf.kept() == []
 
 
 @pytest.mark.parametrize(
@@ -234,7 +263,7 @@ from pathlib import Path
 from dbp.control import version_file, versions
 from tests.control.test_versions import Shelf
 
-def die(*_):
+def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 shelf = Shelf(Path(sys.argv[1]))
@@ -278,5 +307,66 @@ async def test_a_run_s_own_file_can_be_published(shelf: Shelf, tmp_path: Path) -
     version = await shelf.versions.publish_file(empty, path, record=shelf.record)
 
     with await shelf.versions.open("a") as found:
-        assert found.read(0, 1_000) == path.read_bytes()
+        assert found.read(found.data_offset, 1_000) == b"z" * 16
+        assert found.manifest.metadata.items() >= manifest(kind="test").metadata.items()
     assert version.final
+
+
+async def test_versions_are_a_chain_of_digests(shelf: Shelf) -> None:
+    published = [await shelf.publish(step, keep=2) for step in range(1, 6)]
+
+    assert published[0].previous_digest == ""
+    for before, after in itertools.pairwise(published):
+        assert after.previous_digest == before.digest
+    with await shelf.versions.open("a") as found:
+        assert found.manifest.metadata["dbp.previous_digest"] == published[3].digest
+    lineage = shelf.store.lineage("a", limit=10, before=2**62)
+    assert [version for version, _ in lineage] == published[::-1]
+    assert [kept for _, kept in lineage] == [True, True, False, False, False]
+
+
+async def test_the_best_pinned_and_labelled_are_kept_too(shelf: Shelf) -> None:
+    for step in range(1, 4):
+        await shelf.publish(step, best=step == 2, keep=3)
+    shelf.versions.pin("a", 1, pinned=True, keep=3)
+    shelf.versions.move_label("a", "stable", 3, time=1.0, keep=3)
+    for step in range(4, 9):
+        await shelf.publish(step, keep=2)
+
+    assert shelf.kept() == [1, 2, 3, 7, 8]
+    assert shelf.versions.index("a").labels == {"best": 2, "stable": 3}
+    assert shelf.versions.index("a").find(At(label="best")).step == 2
+    await shelf.publish(9, best=True, keep=2)
+    assert shelf.kept() == [1, 3, 8, 9], "what was best before has gone"
+    shelf.versions.move_label("a", "stable", 8, time=2.0, keep=2)
+    assert shelf.kept() == [1, 8, 9]
+    shelf.versions.move_label("a", "stable", 0, time=3.0, keep=2)
+    shelf.versions.pin("a", 1, pinned=False, keep=2)
+    assert shelf.kept() == [8, 9]
+    moves = shelf.store.label_moves("a", limit=10)
+    assert [(move.label, move.version) for move in moves] == [
+        ("best", 2), ("stable", 3), ("best", 9), ("stable", 8), ("stable", 0),
+    ]  # fmt: skip
+
+
+async def test_a_step_that_turns_out_to_be_the_best_is_labelled(shelf: Shelf) -> None:
+    first = await shelf.publish(1)
+
+    assert await shelf.publish(1, best=True) == first
+
+    assert shelf.versions.index("a").labels == {"best": 1}
+
+
+async def test_labels_and_pins_survive_a_restart(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "state")
+    await shelf.publish(1, best=True)
+    await shelf.publish(2)
+    shelf.versions.pin("a", 2, pinned=True, keep=3)
+    before = shelf.versions.index("a")
+    shelf.close()
+
+    shelf = Shelf(tmp_path / "state")
+
+    assert shelf.versions.index("a") == before
+    assert (before.labels, before.pinned) == ({"best": 1}, {2})
+    shelf.close()

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest, TensorInfo
-from dbp.job.state import Failure, Job, ProgressReport, RunOutcome, State, Version
+from dbp.job.state import Failure, Job, ProgressReport, RunOutcome, State, Version, VersionEntry
 from dbp.rpc import convert
-from dbp.v1 import job_pb2, parameter_pb2, worker_service_pb2
+from dbp.v1 import job_pb2, parameter_pb2, parameter_service_pb2, worker_service_pb2
 
-VERSION = Version(3, 40, 2, "ab" * 32, 1234, 1_700_000_000.25, final=True)
+VERSION = Version(
+    3, 40, 2, "ab" * 32, 1234, 1_700_000_000.25, True, "cd" * 32, "ef" * 32
+)  # fmt: skip
 PROGRESS = ProgressReport(
     step=40, total_steps=100, epoch=2, loss=0.5, metrics={"training_loss": 0.25},
     samples_per_second=1e3, eta_seconds=0.0, observe_time=1_700_000_001.5, epoch_end=True,
@@ -37,6 +39,12 @@ FULL = Job(
 
 PAIRS: list[tuple[Any, Any, Callable[..., Any], Callable[..., Any]]] = [
     (VERSION, job_pb2.ParameterVersion, convert.version_to_proto, convert.version_from_proto),
+    (
+        VersionEntry(VERSION, True, True, ("best", "stable")),
+        parameter_service_pb2.VersionEntry,
+        convert.version_entry_to_proto,
+        convert.version_entry_from_proto,
+    ),
     (PROGRESS, job_pb2.Progress, convert.progress_to_proto, convert.progress_from_proto),
     (FAILURE, job_pb2.JobFailure, convert.failure_to_proto, convert.failure_from_proto),
     (OUTCOME, worker_service_pb2.RunOutcome, convert.outcome_to_proto,
@@ -45,7 +53,16 @@ PAIRS: list[tuple[Any, Any, Callable[..., Any], Callable[..., Any]]] = [
     (FULL, job_pb2.Job, convert.job_to_proto, convert.job_from_proto),
     (BARE, job_pb2.Job, convert.job_to_proto, convert.job_from_proto),
 ]  # fmt: skip
-NAMES = ["version", "progress", "failure", "outcome", "manifest", "full job", "bare job"]
+NAMES = [
+    "version",
+    "version entry",
+    "progress",
+    "failure",
+    "outcome",
+    "manifest",
+    "full job",
+    "bare job",
+]
 
 
 @pytest.mark.parametrize(("value", "message", "there", "back"), PAIRS, ids=NAMES)

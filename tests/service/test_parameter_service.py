@@ -78,7 +78,13 @@ async def test_what_was_published_is_what_is_read(service: Service, run: Run) ->
     assert answer.version == header.version == published
     assert (published.version, published.step, published.attempt) == (1, 7, 1)
     assert published.size_bytes == len(content)
-    assert header.manifest.metadata == {"dbp.step": "7"}
+    assert header.manifest.metadata == {
+        "dbp.step": "7",
+        "dbp.job": run.id,
+        "dbp.version": "1",
+        "dbp.attempt": "1",
+        "dbp.previous_digest": "",
+    }
 
 
 async def test_what_it_holds_can_be_asked_alone(service: Service, run: Run) -> None:
@@ -181,7 +187,7 @@ async def test_a_pattern_that_matches_nothing_is_not_found(service: Service, run
     text = await refused(service.parameters.GetParameters(request), Code.NOT_FOUND)
 
     assert "'0.wieght'" in text
-    assert "did you mean '0.weight'" in text
+    assert "nearest: 0.weight" in text
 
 
 # Versions
@@ -356,12 +362,17 @@ async def test_no_time_to_wait_is_no_wait(service: Service, run: Run, seconds: f
     assert (await header_of(service, waiting(run.id, 1, seconds))).not_modified
 
 
-async def test_a_wait_for_a_numbered_version_is_none(service: Service, run: Run) -> None:
+async def test_a_numbered_version_can_be_waited_for(service: Service, run: Run) -> None:
     await run.publish(1, tensors())
 
     header = await header_of(service, waiting(run.id, 0, version=1))
     assert header.version.version == 1
-    await refused(read_all(stream_of(service, waiting(run.id, 0, version=2))), Code.NOT_FOUND)
+    too_short = stream_of(service, waiting(run.id, 0, 0.05, version=3))
+    await refused(read_all(too_short), Code.NOT_FOUND)
+    reader = asyncio.create_task(header_of(service, waiting(run.id, 0, version=2)))
+    await asyncio.sleep(0.05)
+    await run.publish(2, tensors())
+    assert (await reader).version.version == 2
 
 
 async def test_waiting_readers_are_told_when_the_service_leaves(

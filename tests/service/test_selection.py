@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -12,21 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.control.version_file import OpenVersion, read_header
-from dbp.errors import DataLoss, NotFound
+from dbp.errors import CorruptParameters, InvalidInput, TensorNotFound
+from dbp.job.snapshot import decode_header
 from dbp.job.state import Version
-from dbp.service import selection
-from dbp.service.selection import Selection
+from dbp.service.selection import derive, selected
 
 NAMES = ["0.weight", "0.bias", "2.weight", "2.bias"]
 
 
 def opened(path: Path, content: bytes) -> OpenVersion:
     path.write_bytes(content)
-    file = path.open("rb")
+    file = path.open("rb", buffering=0)
     manifest, data_offset = read_header(file, str(path))
     digest = hashlib.sha256(content).hexdigest()
     version = Version(1, 1, 1, digest, len(content), 0.0)
-    return OpenVersion(version, manifest, data_offset, path, file)
+    return OpenVersion("job", version, manifest, data_offset, path, file)
 
 
 def stored(sizes: list[int]) -> tuple[dict[str, np.ndarray], bytes]:
@@ -38,55 +40,85 @@ def stored(sizes: list[int]) -> tuple[dict[str, np.ndarray], bytes]:
     return arrays, safetensors.numpy.save(arrays)
 
 
+def derived(version: OpenVersion, patterns: list[str], cast: str = "") -> bytes:
+    """The bytes of a selection, whose size and digest are right."""
+    source = derive(version, selected(version, patterns, cast))
+    try:
+        content = os.pread(source.descriptor, source.size + 1, 0)
+    finally:
+        os.close(source.descriptor)
+    assert len(content) == source.size
+    assert hashlib.sha256(content).hexdigest() == source.digest
+    return content
+
+
 @given(
     sizes=st.lists(st.integers(0, 40), min_size=4, max_size=4),
     chosen=st.sets(st.sampled_from(NAMES), min_size=1),
-    chunk=st.integers(1, 64),
 )
 @settings(max_examples=60, deadline=None)
-def test_any_selection_in_any_chunks_is_a_valid_file(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], chosen: set[str], chunk: int
+def test_any_selection_is_a_valid_file(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], chosen: set[str]
 ) -> None:
     arrays, content = stored(sizes)
     path = tmp_path_factory.getbasetemp() / "selected.safetensors"
-    with opened(path, content) as version, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selection, "CHUNK_BYTES", chunk)
-        picked = Selection(version, sorted(chosen))
-        chunks = list(picked.chunks())
+    with opened(path, content) as version:
+        found = derived(version, sorted(chosen))
 
-    found = b"".join(chunks)
-    assert all(0 < len(part) <= chunk for part in chunks)
-    assert picked.size == len(found)
-    assert picked.digest == hashlib.sha256(found).hexdigest()
     loaded = safetensors.numpy.load(found)
     assert loaded.keys() == chosen
     assert all(np.array_equal(loaded[name], arrays[name]) for name in chosen)
     assert (found == content) == (len(chosen) == 4)
+    assert not list(path.parent.glob(".derived-*"))
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_passed_off(tmp_path: Path) -> None:
-    _, content = stored([4, 4, 4, 4])
+@pytest.mark.parametrize(("cast", "dtype"), [("F16", np.float16), ("BF16", ml_dtypes.bfloat16)])
+@pytest.mark.parametrize("given", [np.float32, np.float64])
+def test_floating_point_tensors_are_rounded_to_the_nearest(
+    tmp_path: Path, cast: str, dtype: type, given: type
+) -> None:
+    values = np.random.default_rng(0).standard_normal((70_001, 5)).astype(given)
+    values[0] = [0.0, -0.0, np.inf, -np.inf, np.nan]
+    content = safetensors.numpy.save({"a": values, "n": np.arange(3)})
     with opened(tmp_path / "f", content) as version:
-        picked = Selection(version, [])
-        (tmp_path / "f").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        with pytest.raises(DataLoss, match="damaged"):
-            list(picked.chunks())
+        found = derived(version, [], cast)
+
+    length = int.from_bytes(found[:8], "little")
+    manifest = decode_header(found[8 : 8 + length], "found")
+    assert manifest.metadata["dbp.cast"] == cast
+    parts = {
+        tensor.name: (tensor.dtype, found[8 + length + tensor.offset :][: tensor.size_bytes])
+        for tensor in manifest.tensors
+    }
+    assert parts["n"] == ("I64", np.arange(3).tobytes()), "no floating-point tensor"
+    assert parts["a"] == (cast, values.astype(dtype).tobytes())
 
 
-@pytest.mark.parametrize("patterns", [[], ["2.*"]])
+def test_a_value_that_would_become_infinite_is_refused(tmp_path: Path) -> None:
+    content = safetensors.numpy.save({"a": np.array([1.0, 7e4], np.float32)})
+    with (
+        opened(tmp_path / "f", content) as version,
+        pytest.raises(InvalidInput, match=r"'a' holds 70000, beyond the range of F16; BF16"),
+    ):
+        derived(version, [], "F16")
+
+
+@pytest.mark.parametrize(("patterns", "cast"), [(["2.*"], ""), ([], "BF16")])
 def test_a_file_that_is_cut_while_it_is_read_is_not_passed_off(
-    tmp_path: Path, patterns: list[str]
+    tmp_path: Path, patterns: list[str], cast: str
 ) -> None:
     _, content = stored([4, 4, 4, 4])
     with opened(tmp_path / "f", content) as version:
-        picked = Selection(version, patterns)
         (tmp_path / "f").write_bytes(content[:-20])
-        with pytest.raises(DataLoss, match="cut short"):
-            list(picked.chunks())
+        with pytest.raises(CorruptParameters, match="cut short"):
+            derived(version, patterns, cast)
 
 
 def test_every_pattern_must_match_something(tmp_path: Path) -> None:
     _, content = stored([1, 1, 1, 1])
-    refusal = pytest.raises(NotFound, match=r"'4\.\*' matches none")
-    with opened(tmp_path / "f", content) as version, refusal:
-        Selection(version, ["0.*", "4.*"])
+    with (
+        opened(tmp_path / "f", content) as version,
+        pytest.raises(TensorNotFound, match=r"'4\.bais' matches none; nearest: \d\.b") as told,
+    ):
+        selected(version, ["0.*", "4.bais"], "")
+    assert set(told.value.metadata["nearest"].split(", ")) == set(NAMES)

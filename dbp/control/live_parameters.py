@@ -1,0 +1,177 @@
+"""The parameters of jobs for whoever reads them: find, wait, open, label, ask for more.
+
+Reading changes nothing and disturbs no run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, final
+
+from dbp.control.clock import Clock
+from dbp.control.contacts import Contacts
+from dbp.control.ledger import Ledger
+from dbp.control.publications import kept_by
+from dbp.control.store import Store
+from dbp.control.version_feed import VersionFeed
+from dbp.control.version_file import OpenVersion
+from dbp.control.version_index import NEWEST, At, check_label
+from dbp.control.versions import VersionStore
+from dbp.errors import Conflict, Draining, InvalidInput, Unavailable, WrongState
+from dbp.job.state import Job, LabelMove, State, Version, VersionEntry
+
+PAGE_SIZE: Final = 100
+MAX_PAGE_SIZE: Final = 1_000
+HISTORY: Final = 1_000
+
+
+@final
+class LiveParameters:
+    """The parameter versions of all jobs of one service."""
+
+    def __init__(
+        self,
+        versions: VersionStore,
+        store: Store,
+        ledger: Ledger,
+        feed: VersionFeed,
+        contacts: Contacts,
+        clock: Clock,
+    ) -> None:
+        self._versions = versions
+        self._store = store
+        self._ledger = ledger
+        self._feed = feed
+        self._contacts = contacts
+        self._clock = clock
+
+    def job(self, job_id: str) -> Job:
+        """The job as it stands; JobNotFound."""
+        return self._ledger.get(job_id)
+
+    def find(self, job_id: str, at: At = NEWEST) -> Version:
+        """The version that is meant; JobNotFound and the errors of ``VersionIndex.find``."""
+        self._ledger.get(job_id)
+        return self._versions.index(job_id).find(at)
+
+    async def open(self, job_id: str, at: At = NEWEST) -> OpenVersion:
+        """A verified version, held open until it is closed; CorruptParameters."""
+        self._ledger.get(job_id)
+        return await self._versions.open(job_id, at)
+
+    def jobs_labelled(self, label: str) -> list[str]:
+        """The ids of the jobs that have this label, at most a few."""
+        return self._store.jobs_labelled(label)
+
+    async def wait(
+        self, job_id: str, wanted: Callable[[Version | None], bool], seconds: float
+    ) -> None:
+        """Return once it is there, the job has ended or the time is up; ``wanted`` sees the
+        newest version at each change. Draining: the service shuts down.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    change = self._feed.next_change(job_id)
+                    job = self._ledger.get(job_id)
+                    if wanted(job.latest_parameters) or job.state.terminal:
+                        return
+                    if self._feed.closed:
+                        raise Draining("the service is shutting down; try again later")
+                    await change.wait()
+        except TimeoutError:
+            return
+
+    def staleness(self, job_id: str, version: Version) -> int:
+        """How many steps the run is ahead of a version, as far as it has told."""
+        job = self._ledger.get(job_id)
+        if job.state.terminal or job.progress is None:
+            return 0
+        return max(0, job.progress.step - version.step)
+
+    def ask(self, job_id: str) -> bool:
+        """Ask the run to publish at its next step; False if it cannot be reached."""
+        return self._contacts.ask(job_id, publish=True)
+
+    async def publish(self, job_id: str, seconds: float) -> Version:
+        """Ask the run for a version and wait for the first one that came after that.
+
+        WrongState: the job does not train now; Unavailable: its run cannot be reached, or none
+        came in time.
+        """
+        job = self._ledger.get(job_id)
+        if job.state is not State.RUNNING:
+            raise WrongState(
+                f"job {job_id} is {job.state}: only a RUNNING job publishes on request"
+            )
+        before = job.latest_parameters.version if job.latest_parameters else 0
+        if not self.ask(job_id):
+            raise Unavailable(f"job {job_id}: its run is not connected just now; try again")
+        await self.wait(job_id, lambda new: new is not None and new.version > before, seconds)
+        latest = self._ledger.get(job_id).latest_parameters
+        if latest is None or latest.version <= before:
+            raise Unavailable(f"job {job_id}: no new version came within {seconds:g} s")
+        return latest
+
+    def history(self, job_id: str, size: int, token: str) -> tuple[list[VersionEntry], str]:
+        """Versions, newest first, kept or not, and the next page's token; InvalidInput."""
+        if size < 0:
+            raise InvalidInput(f"page_size: must be >= 0, got {size}")
+        if token and not (token.isascii() and token.isdecimal() and len(token) < 19):
+            raise InvalidInput(f"page_token: not from this service: {token[:80]!r}")
+        self._ledger.get(job_id)
+        size = min(size or PAGE_SIZE, MAX_PAGE_SIZE)
+        before = int(token) if token else 2**62
+        rows = self._store.lineage(job_id, limit=size + 1, before=before)
+        entries = [self._entry(job_id, version, kept=kept) for version, kept in rows[:size]]
+        more = len(rows) > size
+        return entries, str(entries[-1].version.version) if more else ""
+
+    def labels(self, job_id: str) -> tuple[list[LabelMove], list[LabelMove]]:
+        """Where the labels are, by name, and their last moves, oldest first."""
+        self._ledger.get(job_id)
+        moves = self._store.label_moves(job_id, limit=HISTORY)
+        labels = self._versions.index(job_id).labels
+        times = {move.label: move.time for move in moves}
+        now = [LabelMove(name, labels[name], times.get(name, 0.0)) for name in labels]
+        return now, moves
+
+    def move_label(
+        self, job_id: str, label: str, version: int, expected: int | None = None
+    ) -> LabelMove:
+        """Put a label to a kept version, or with 0 take it away; durable on return.
+
+        InvalidInput: no such label is allowed; Conflict: the label is not where it was
+        expected; else the errors of ``find``.
+        """
+        job = self._ledger.get(job_id)
+        check_label(label)
+        if version < 0:
+            raise InvalidInput(f"version: must be >= 0, got {version}")
+        now = self._versions.index(job_id).labels.get(label, 0)
+        if expected is not None and now not in (expected, version):  # sent twice is no conflict
+            raise Conflict(
+                f"job {job_id}: label {label!r} is at version {now}, not at {expected}; "
+                "nothing was changed"
+            )
+        time = self._clock.time()
+        if version != now:
+            self._versions.move_label(job_id, label, version, time=time, keep=kept_by(job))
+            self._feed.wake(job_id)
+        return LabelMove(label, version, time)
+
+    def pin(self, job_id: str, version: int, *, pinned: bool) -> VersionEntry:
+        """Keep a version for good, or no longer; durable on return. Errors of ``find``."""
+        job = self._ledger.get(job_id)
+        if version < 1:
+            raise InvalidInput(f"version: must be >= 1, got {version}")
+        found = self._versions.index(job_id).find(At(version))
+        self._versions.pin(job_id, version, pinned=pinned, keep=kept_by(job))
+        kept = any(v.version == version for v in self._versions.index(job_id).kept)
+        return self._entry(job_id, found, kept=kept)
+
+    def _entry(self, job_id: str, version: Version, *, kept: bool) -> VersionEntry:
+        index = self._versions.index(job_id)
+        number = version.version
+        return VersionEntry(version, kept, number in index.pinned, index.labels_of(number))

@@ -1,0 +1,123 @@
+"""The store's queries on parameter versions and labels. Transactions are the store's."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any, Final, final
+
+from dbp.control.version_index import VersionIndex
+from dbp.job.state import LabelMove, Version
+
+# Entries of a job's chain that stay when the bytes are gone; the oldest go first.
+LINEAGE_KEPT: Final = 10_000
+
+_COLUMNS: Final = (
+    "version, step, attempt, digest, size_bytes, publish_time, final, previous_digest, "
+    "spec_digest"
+)
+
+
+@final
+class VersionTables:
+    """Versions and label moves over the store's one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def put(self, job_id: str, version: Version) -> None:
+        """Add a version, or note what is new of one that is known."""
+        self._connection.execute(
+            f"INSERT INTO versions (job, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?) "  # noqa: S608 (fixed words)
+            "ON CONFLICT (job, version) DO UPDATE SET final = excluded.final",
+            (
+                job_id, version.version, version.step, version.attempt, version.digest,
+                version.size_bytes, version.publish_time, version.final,
+                version.previous_digest, version.spec_digest,
+            ),
+        )  # fmt: skip
+        if version.version % 100 == 0:
+            self._connection.execute(
+                "DELETE FROM versions WHERE job = ? AND version <= ? AND NOT kept",
+                (job_id, version.version - LINEAGE_KEPT),
+            )
+
+    def drop(self, job_id: str, versions: Iterable[int]) -> None:
+        """Note that the bytes of these go."""
+        self._connection.executemany(
+            "UPDATE versions SET kept = 0, pinned = 0 WHERE job = ? AND version = ?",
+            [(job_id, number) for number in versions],
+        )
+
+    def pin(self, job_id: str, version: int, *, pinned: bool) -> None:
+        """Note that a version is pinned, or no longer."""
+        self._connection.execute(
+            "UPDATE versions SET pinned = ? WHERE job = ? AND version = ?",
+            (pinned, job_id, version),
+        )
+
+    def move(self, job_id: str, label: str, version: int, time: float) -> None:
+        """Note a label's move."""
+        self._connection.execute(
+            "INSERT INTO label_moves (job, label, version, time) VALUES (?,?,?,?)",
+            (job_id, label, version, time),
+        )
+
+    def index(self, job_id: str) -> VersionIndex:
+        """What is kept, and under which labels."""
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS}, pinned FROM versions WHERE job = ? AND kept "  # noqa: S608 (fixed words)
+            "ORDER BY version",
+            (job_id,),
+        ).fetchall()
+        labels = self._connection.execute(
+            "SELECT label, version, max(sequence) FROM label_moves WHERE job = ? "
+            "GROUP BY label ORDER BY label",
+            (job_id,),
+        ).fetchall()
+        return VersionIndex(
+            job_id=job_id,
+            kept=tuple(_version(row[:-1]) for row in rows),
+            pinned=frozenset(row[0] for row in rows if row[-1]),
+            labels={label: version for label, version, _ in labels if version},
+        )
+
+    def of_step(self, job_id: str, attempt: int, step: int) -> Version | None:
+        """The version of a step."""
+        row = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM versions WHERE job = ? AND attempt = ? AND step = ?",  # noqa: S608 (fixed words)
+            (job_id, attempt, step),
+        ).fetchone()
+        return None if row is None else _version(row)
+
+    def lineage(self, job_id: str, *, limit: int, before: int) -> list[tuple[Version, bool]]:
+        """Versions, newest first, and whether their bytes are kept."""
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS}, kept FROM versions WHERE job = ? AND version < ? "  # noqa: S608 (fixed words)
+            "ORDER BY version DESC LIMIT ?",
+            (job_id, before, limit),
+        )
+        return [(_version(row[:-1]), bool(row[-1])) for row in rows]
+
+    def jobs_labelled(self, label: str, *, limit: int) -> list[str]:
+        """Jobs whose last move of the label was to a version, newest move first."""
+        rows = self._connection.execute(
+            "SELECT job, version, max(sequence) AS newest FROM label_moves WHERE label = ? "
+            "GROUP BY job ORDER BY newest DESC",
+            (label,),
+        )
+        return [job for job, version, _ in rows if version][:limit]
+
+    def moves(self, job_id: str, *, limit: int) -> list[LabelMove]:
+        """The last moves, oldest first."""
+        rows = self._connection.execute(
+            "SELECT label, version, time FROM label_moves WHERE job = ? "
+            "ORDER BY sequence DESC LIMIT ?",
+            (job_id, limit),
+        ).fetchall()
+        return [LabelMove(*row) for row in reversed(rows)]
+
+
+def _version(row: tuple[Any, ...]) -> Version:
+    number, step, attempt, digest, size, time, final_, previous, spec = row
+    return Version(number, step, attempt, digest, size, time, bool(final_), previous, spec)

@@ -1,0 +1,134 @@
+"""Which versions of a job there are, and which one is meant: pure values, no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from dbp.errors import (
+    InvalidInput,
+    LabelNotFound,
+    NotPublishedYet,
+    VersionEvicted,
+    VersionNotFound,
+    alternatives,
+)
+from dbp.job.state import Version
+
+BEST: Final = "best"
+_LABEL: Final = re.compile(r"[a-z][a-z0-9._-]{0,62}")
+_SHOWN: Final = 10
+
+
+@dataclass(frozen=True)
+class At:
+    """Which version is meant: by number, step or label; the newest if by none."""
+
+    version: int = 0
+    step: int | None = None
+    label: str = ""
+
+    @property
+    def newest(self) -> bool:
+        """Whether the newest is meant."""
+        return not self.version and self.step is None and not self.label
+
+
+NEWEST: Final = At()
+
+
+@dataclass(frozen=True)
+class VersionIndex:
+    """The versions of one job whose bytes are kept, oldest first, and what keeps them."""
+
+    job_id: str
+    kept: tuple[Version, ...] = ()
+    pinned: frozenset[int] = frozenset()
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+    def find(self, at: At) -> Version:
+        """The version that is meant.
+
+        NotPublishedYet; VersionNotFound: not yet; VersionEvicted: no longer kept;
+        LabelNotFound.
+        """
+        if not self.kept:
+            raise NotPublishedYet(
+                f"job {self.job_id}: no parameters are published yet; wait for the first "
+                "version",
+                job=self.job_id,
+            )
+        if at.label:
+            return self._numbered(self._labelled(at.label))
+        if at.step is not None:
+            return self._of_step(at.step)
+        return self._numbered(at.version) if at.version else self.kept[-1]
+
+    def labels_of(self, version: int) -> tuple[str, ...]:
+        """The labels at a version."""
+        return tuple(label for label, number in self.labels.items() if number == version)
+
+    def outlived(self, keep: int) -> list[int]:
+        """The numbers of versions that nothing keeps where the newest ``keep`` stay."""
+        named = {*self.pinned, *self.labels.values()}
+        old = self.kept[: max(0, len(self.kept) - keep)]
+        return [v.version for v in old if not v.final and v.version not in named]
+
+    def _labelled(self, label: str) -> int:
+        if label not in self.labels:
+            known = list(self.labels)
+            raise LabelNotFound(
+                f"job {self.job_id}: no label {label!r}{alternatives(label, known, 'labels')}",
+                job=self.job_id,
+                label=label,
+                known=", ".join(known),
+            )
+        return self.labels[label]
+
+    def _numbered(self, number: int) -> Version:
+        newest = self.kept[-1].version
+        for version in reversed(self.kept):
+            if version.version == number:
+                return version
+        if 0 < number < newest:
+            names = ", ".join(str(version.version) for version in self.kept[-_SHOWN:])
+            raise VersionEvicted(
+                f"job {self.job_id}: version {number} is no longer kept; kept: {names}",
+                job=self.job_id,
+                version=number,
+                oldest=self.kept[0].version,
+                newest=newest,
+            )
+        raise VersionNotFound(
+            f"job {self.job_id}: there is no version {number}; the newest is {newest}",
+            job=self.job_id,
+            version=number,
+            newest=newest,
+        )
+
+    def _of_step(self, step: int) -> Version:
+        for version in reversed(self.kept):  # of the newest attempt, if of several
+            if version.step == step:
+                return version
+        newest = self.kept[-1].step
+        steps = ", ".join(str(version.step) for version in self.kept[-_SHOWN:])
+        text = f"job {self.job_id}: no version of step {step} is kept; kept are steps {steps}"
+        if step < newest:
+            oldest = self.kept[0].step
+            raise VersionEvicted(text, job=self.job_id, step=step, oldest=oldest, newest=newest)
+        raise VersionNotFound(text, job=self.job_id, step=step, newest=newest)
+
+
+def check_label(label: str) -> None:
+    """Raise InvalidInput unless a user may move such a label."""
+    if label in ("latest", "newest"):
+        raise InvalidInput(f"label: {label!r} is no label: it always means the newest version")
+    if label == BEST:
+        raise InvalidInput(f"label: {BEST!r} is moved by the run itself; choose another name")
+    if not _LABEL.fullmatch(label):
+        raise InvalidInput(
+            "label: must be 1 to 63 lower-case letters, digits, dots, dashes and underscores, "
+            f"a letter first, got {label[:80]!r}"
+        )

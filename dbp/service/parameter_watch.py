@@ -1,0 +1,75 @@
+"""Telling one reader of new versions. It holds the number of the last one told, no queue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Final, TypeAlias
+
+from dbp.control.live_parameters import LiveParameters
+from dbp.control.version_file import OpenVersion
+from dbp.control.version_index import At
+from dbp.errors import Draining, VersionEvicted
+from dbp.job.state import Version
+from dbp.rpc.convert import version_to_proto
+from dbp.v1 import parameter_service_pb2 as pb
+
+JOB_ENDED: Final = "job_ended"
+DRAINING: Final = "draining"
+
+Send: TypeAlias = Callable[[OpenVersion], AsyncIterator[bytes]]
+
+
+async def watch(
+    parameters: LiveParameters,
+    job_id: str,
+    newer_than: int,
+    send: Send | None,
+    heartbeat_seconds: float,
+) -> AsyncIterator[bytes]:
+    """Serialized messages of a watch, until the job has ended or the service drains.
+
+    The next message is made when the last one has been taken: a slow reader gets the newest
+    version then, and the number of those it missed.
+    """
+    told = newer_than
+    while True:
+        try:
+            await parameters.wait(job_id, partial(_is_newer, told), heartbeat_seconds)
+        except Draining:
+            yield _end(DRAINING)
+            return
+        job = parameters.job(job_id)
+        newest = job.latest_parameters
+        if newest is not None and newest.version > told:
+            published = pb.VersionPublished(
+                version=version_to_proto(newest),
+                skipped=newest.version - told - 1 if told else 0,
+            )
+            if send is None:
+                yield pb.WatchParametersResponse(published=published).SerializeToString()
+                told = newest.version
+                continue
+            try:
+                opened = await parameters.open(job_id, At(newest.version))
+            except VersionEvicted:
+                continue  # a newer one has taken its place meanwhile
+            with opened:
+                yield pb.WatchParametersResponse(published=published).SerializeToString()
+                async for message in send(opened):
+                    yield message
+            told = newest.version
+        elif job.state.terminal:
+            yield _end(JOB_ENDED)
+            return
+        else:
+            heartbeat = pb.WatchHeartbeat()
+            yield pb.WatchParametersResponse(heartbeat=heartbeat).SerializeToString()
+
+
+def _is_newer(told: int, newest: Version | None) -> bool:
+    return newest is not None and newest.version > told
+
+
+def _end(reason: str) -> bytes:
+    return pb.WatchParametersResponse(end=pb.WatchEnd(reason=reason)).SerializeToString()

@@ -1,0 +1,46 @@
+"""How much one client, and all together, may read at the same time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, final
+
+from dbp.errors import TooManyReaders
+
+STREAMS_PER_CLIENT: Final = 64
+STREAMS: Final = 1_024
+WATCHES_PER_CLIENT: Final = 2_048
+WATCHES: Final = 16_384
+
+
+@final
+class ReaderLimits:
+    """Counts open streams; a client is one connection."""
+
+    def __init__(self, what: str, per_client: int, together: int) -> None:
+        self._what = what
+        self._per_client = per_client
+        self._together = together
+        self._open: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def taken(self, client: str) -> Iterator[None]:
+        """One more while the context lasts; TooManyReaders."""
+        if self._open[client] >= self._per_client:
+            raise TooManyReaders(
+                f"{self._open[client]} {self._what} are open on this connection, at most "
+                f"{self._per_client} are allowed; close some"
+            )
+        if self._open.total() >= self._together:
+            raise TooManyReaders(
+                f"{self._together} {self._what} are open in all, which is the limit; try later"
+            )
+        self._open[client] += 1
+        try:
+            yield
+        finally:
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]

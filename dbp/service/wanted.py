@@ -1,0 +1,118 @@
+"""What a reader asks for: requests read, judged, and compared with what there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from dbp.control.live_parameters import LiveParameters
+from dbp.control.version_index import At
+from dbp.errors import (
+    InvalidInput,
+    LabelNotFound,
+    NotPublishedYet,
+    StaleParameters,
+    VersionNotFound,
+)
+from dbp.job.state import Version
+from dbp.rpc.convert import id_from_name
+from dbp.service.wire_cast import check_cast
+from dbp.v1 import parameter_service_pb2 as pb
+
+DEFAULT_CHUNK_BYTES: Final = 1 << 20
+MIN_CHUNK_BYTES: Final = 1 << 16
+MAX_CHUNK_BYTES: Final = 3 << 20
+MAX_WAIT_SECONDS: Final = 3600.0
+
+
+def at_of(selector: pb.ParameterSelector) -> At:
+    """Which version a selector means; InvalidInput."""
+    match selector.WhichOneof("at"):
+        case "step":
+            if selector.step < 0:
+                raise InvalidInput(f"selector.step: must be >= 0, got {selector.step}")
+            return At(step=selector.step)
+        case "label":
+            if not selector.label:
+                raise InvalidInput("selector.label: must not be empty")
+            return At(label=selector.label)
+    if selector.version < 0:
+        raise InvalidInput(f"selector.version: must be >= 0, got {selector.version}")
+    return At(version=selector.version)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which version, and under what conditions."""
+
+    job_id: str
+    at: At
+    newer_than: int
+    if_none_match: str
+    max_staleness: int | None
+
+    @classmethod
+    def of(cls, request: pb.StreamParametersRequest | pb.GetParametersRequest) -> Self:
+        """Read a request; InvalidInput."""
+        stale = request.max_staleness_steps if request.HasField("max_staleness_steps") else None
+        for name, value in (("newer_than", request.newer_than), ("max_staleness_steps", stale)):
+            if value is not None and value < 0:
+                raise InvalidInput(f"{name}: must be >= 0, got {value}")
+        check_cast(request.cast)
+        return cls(
+            id_from_name(request.selector.job),
+            at_of(request.selector),
+            request.newer_than,
+            request.if_none_match,
+            stale,
+        )
+
+    def unchanged(self, version: Version) -> bool:
+        """Whether the reader has this version, or a newer one, already."""
+        return version.version <= self.newer_than or version.digest == self.if_none_match
+
+    def check_fresh(self, version: Version, parameters: LiveParameters) -> None:
+        """Raise StaleParameters where the version is too far behind its run."""
+        if self.max_staleness is None:
+            return
+        behind = parameters.staleness(self.job_id, version)
+        if behind > self.max_staleness:
+            raise StaleParameters(
+                f"job {self.job_id}: version {version.version} is {behind} steps behind the "
+                f"run, at most {self.max_staleness} are allowed; wait for a newer one",
+                job=self.job_id,
+                version=version.version,
+                steps_behind=behind,
+            )
+
+    async def wait(self, parameters: LiveParameters, seconds: float) -> None:
+        """Return when there is what is wanted, or none will come, or the time is up.
+
+        A version that must be fresher is asked for.
+        """
+
+        def there(_: Version | None) -> bool:
+            try:
+                version = parameters.find(self.job_id, self.at)
+                if self.unchanged(version):
+                    return False
+                self.check_fresh(version, parameters)
+            except StaleParameters:
+                parameters.ask(self.job_id)
+                return False
+            except (NotPublishedYet, VersionNotFound, LabelNotFound):
+                return False
+            return True
+
+        await parameters.wait(self.job_id, there, min(max(0.0, seconds), MAX_WAIT_SECONDS))
+
+
+def chunk_bytes_of(request: pb.StreamParametersRequest) -> int:
+    """The size of a chunk; InvalidInput."""
+    size = request.chunk_bytes or DEFAULT_CHUNK_BYTES
+    if not MIN_CHUNK_BYTES <= size <= MAX_CHUNK_BYTES:
+        raise InvalidInput(
+            f"chunk_bytes: must be {MIN_CHUNK_BYTES} to {MAX_CHUNK_BYTES}, or 0 for "
+            f"{DEFAULT_CHUNK_BYTES}, got {size}"
+        )
+    return size

@@ -1,0 +1,44 @@
+"""Floating-point tensors in half their size, for readers that ask for it. Lossy."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+
+from dbp.errors import InvalidInput, nearest
+
+DTYPES: Final[dict[str, np.dtype[Any]]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+CASTS: Final = ("F16", "BF16")
+
+
+def check_cast(cast: str) -> None:
+    """Raise InvalidInput for a dtype that nothing is cast to."""
+    if cast and cast not in CASTS:
+        raise InvalidInput(
+            f"cast: must be {' or '.join(CASTS)}, got {cast[:40]!r}"
+            + nearest(cast.upper(), CASTS)
+        )
+
+
+def cast_bytes(data: bytes, dtype: str, cast: str, name: str) -> bytes:
+    """The values rounded to the nearest, ties to even.
+
+    InvalidInput where a finite value would become infinite; ``name`` says of which tensor.
+    """
+    values = np.frombuffer(data, DTYPES[dtype])
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = values.astype(DTYPES[cast])
+        lost = np.isinf(found.astype(np.float32)) & np.isfinite(values)
+    if lost.any():
+        raise InvalidInput(
+            f"cast: tensor {name!r} holds {values[lost][0]:g}, beyond the range of {cast}"
+            + ("; BF16 has that of float32" if cast == "F16" and dtype == "F32" else "")
+        )
+    return found.tobytes()
