@@ -58,7 +58,7 @@ class JobManager:
         """``check`` resolves a document or raises InvalidSpec; it runs in a thread, as does
         ``check_run`` for runs launched by hand (default: the same)."""
         clock = clock or SystemClock()
-        self._folder, self._store, self.config = folder, store, config
+        self._folder, self._store, self._config = folder, store, config
         self._closed = False
         self._queue = JobQueue(config.slots, config.max_queued)
         self._feed = Feed(store, heartbeat_seconds=config.heartbeat_seconds, view=self._view)
@@ -96,7 +96,7 @@ class JobManager:
                 continue
             if not job.attached:
                 self._queue.hold(job.id, job.workers)
-                self._observer.adopt(job, self.config.grace_seconds)
+                self._observer.adopt(job, self._config.grace_seconds)
             elif self._store.outcome(job.id, job.attempt) is not None:
                 self._observer.settle(job.id, None)
             else:
@@ -153,7 +153,7 @@ class JobManager:
     ) -> Job:
         """Ask a job to stop; an ended job is returned as it is. NotFound."""
         job = self._ledger.get(job_id)
-        grace = self.config.grace_seconds if grace_seconds is None else grace_seconds
+        grace = self._config.grace_seconds if grace_seconds is None else grace_seconds
         grace = 0.0 if force else max(0.0, grace)
         if job.state is State.QUEUED:
             self._ledger.record(job_id, EventKind.CANCELLED)
@@ -291,4 +291,4 @@ class JobManager:
 
     def _give_up(self, job_id: str) -> None:
         job = self._ledger.get(job_id)
-        self._observer.end(job_id, *lost_contact(job, self.config.lost_contact_seconds))
+        self._observer.end(job_id, *lost_contact(job, self._config.lost_contact_seconds))

@@ -85,8 +85,12 @@ async def running(
             config=config.manager,
         )
         server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=SERVER_OPTIONS)
+        parameters = ParameterService(
+            manager.parameters, heartbeat_seconds=config.manager.heartbeat_seconds
+        )
+        stack.callback(parameters.close)
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
-        status = _add_services(server, manager)
+        status = _add_services(server, manager, parameters)
         address = _bind(server, config)
         # Left in reverse: not serving, streams told that the service drains, calls finished.
         stack.push_async_callback(manager.close)
@@ -148,11 +152,10 @@ def _state_folder(path: Path) -> StateFolder:
         ) from error
 
 
-def _add_services(server: grpc.aio.Server, manager: JobManager) -> health.aio.HealthServicer:
+def _add_services(
+    server: grpc.aio.Server, manager: JobManager, parameters: ParameterService
+) -> health.aio.HealthServicer:
     add_JobServiceServicer_to_server(JobService(manager), server)
-    parameters = ParameterService(
-        manager.parameters, heartbeat_seconds=manager.config.heartbeat_seconds
-    )
     server.add_generic_rpc_handlers((method_handlers(parameters),))
     add_WorkerServiceServicer_to_server(WorkerService(manager), server)
     status = health.aio.HealthServicer()

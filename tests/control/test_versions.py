@@ -368,5 +368,6 @@ async def test_labels_and_pins_survive_a_restart(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "state")
 
     assert shelf.versions.index("a") == before
-    assert (before.labels, before.pinned) == ({"best": 1}, {2})
+    assert dict(before.labels) == {"best": 1}
+    assert before.pinned == frozenset({2})
     shelf.close()

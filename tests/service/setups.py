@@ -86,7 +86,12 @@ class Run:
         await until(lambda: self._acknowledged >= self._sequence)
 
     async def publish(
-        self, step: int, tensors: Mapping[str, np.ndarray], *, final: bool = False
+        self,
+        step: int,
+        tensors: Mapping[str, np.ndarray],
+        *,
+        final: bool = False,
+        best: bool = False,
     ) -> job_pb2.ParameterVersion:
         """Publish tensors of one dtype."""
         manifest, data = as_manifest(tensors, {"dbp.step": str(step)})
@@ -96,6 +101,7 @@ class Run:
             step=step,
             manifest=manifest_to_proto(manifest),
             final=final,
+            best=best,
         )
 
         async def parts() -> AsyncIterator[worker_service_pb2.PublishParametersRequest]:

@@ -77,7 +77,7 @@ def test_any_selection_is_a_valid_file(
 def test_floating_point_tensors_are_rounded_to_the_nearest(
     tmp_path: Path, cast: str, dtype: type, given: type
 ) -> None:
-    values = np.random.default_rng(0).standard_normal((70_001, 5)).astype(given)
+    values: np.ndarray = np.random.default_rng(0).standard_normal((70_001, 5)).astype(given)
     values[0] = [0.0, -0.0, np.inf, -np.inf, np.nan]
     content = safetensors.numpy.save({"a": values, "n": np.arange(3)})
     with opened(tmp_path / "f", content) as version:
