@@ -1,0 +1,140 @@
+"""The answer to one inference request, by the parameters of one version. No I/O, no waiting."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.errors import InvalidInput, ResourceExhausted, nearest
+from dbp.inference import open_inference_pb2 as pb
+from dbp.service.inference_signature import (
+    CLASS,
+    INPUTS,
+    LABEL,
+    MAX_MESSAGE_BYTES,
+    OUTPUTS,
+    Signature,
+    TensorSpec,
+)
+from dbp.service.tensor_codec import decoded
+from dbp.train.saved import SavedModel
+
+Array = npt.NDArray[Any]
+
+_INT64: Final = np.dtype("<i8")
+
+
+@dataclass(frozen=True)
+class Times:
+    """Nanoseconds that the parts of an answer took."""
+
+    inputs: int
+    model: int
+    outputs: int
+
+
+def rows_of(request: pb.ModelInferRequest, signature: Signature) -> int:
+    """How many rows the request brings; InvalidInput, ResourceExhausted: too many."""
+    tensors = request.inputs
+    if len(tensors) != 1 or tensors[0].name != INPUTS:
+        raise InvalidInput(_wrong_inputs([tensor.name for tensor in tensors], signature))
+    shape = tensors[0].shape
+    rows = shape[0] if shape else 0
+    if rows > signature.max_rows:
+        raise ResourceExhausted(
+            f"{INPUTS}: {rows} rows are too many for one request: at most "
+            f"{signature.max_rows} rows of this model, so that neither inputs nor outputs "
+            f"exceed the {MAX_MESSAGE_BYTES} bytes of a message; split them"
+        )
+    return rows
+
+
+def inputs_of(request: pb.ModelInferRequest, signature: Signature) -> Array:
+    """The inputs as they were sent, shape (rows, *input_shape); InvalidInput."""
+    (tensor,) = request.inputs
+    raw = request.raw_input_contents
+    if not raw:
+        typed = tensor.HasField("contents") or 0 in tensor.shape
+        if not typed:
+            raise InvalidInput(f"{INPUTS}: no contents: neither raw_input_contents nor typed")
+        return decoded(tensor, None, signature.inputs.row_shape)
+    if tensor.HasField("contents"):
+        raise InvalidInput(f"{INPUTS}: both raw_input_contents and typed contents: send one")
+    if len(raw) != 1:
+        raise InvalidInput(
+            f"raw_input_contents: one for each input, which is 1; got {len(raw)}"
+        )
+    return decoded(tensor, raw[0], signature.inputs.row_shape)
+
+
+def answer(
+    request: pb.ModelInferRequest,
+    saved: SavedModel,
+    signature: Signature,
+    template: pb.ModelInferResponse,
+) -> tuple[pb.ModelInferResponse, Times]:
+    """The whole answer, and what it took; ``template`` says which version it comes from.
+
+    InvalidInput: what does not fit the model.
+    """
+    begin = time.perf_counter_ns()
+    wanted = signature.chosen(output.name for output in request.outputs)
+    inputs = inputs_of(request, signature)
+    ready = time.perf_counter_ns()
+    with np.errstate(all="ignore"):  # a caller's large numbers give infinities, as they must
+        scores = saved.predict(inputs)
+        outputs = _Outputs(saved, signature, scores)
+        contents = [outputs.content(spec) for spec in wanted]
+    done = time.perf_counter_ns()
+    response = pb.ModelInferResponse()
+    response.CopyFrom(template)
+    response.model_name, response.id = request.model_name, request.id
+    for spec in wanted:
+        response.outputs.add(
+            name=spec.name, datatype=spec.datatype, shape=(len(scores), *spec.row_shape)
+        )
+    response.raw_output_contents.extend(contents)
+    return response, Times(ready - begin, done - ready, time.perf_counter_ns() - done)
+
+
+class _Outputs:
+    """All that can be asked of a model's scores; classes are found once."""
+
+    def __init__(self, saved: SavedModel, signature: Signature, scores: Array) -> None:
+        self._loss = saved.model.loss
+        self._signature = signature
+        self._scores = scores
+        self._classes: Array | None = None
+
+    def content(self, spec: TensorSpec) -> bytes:
+        """An output's raw contents."""
+        if spec.name == CLASS:
+            return self._found().astype(_INT64, copy=False).tobytes()
+        if spec.name == LABEL:
+            labels = self._signature.labels
+            return b"".join([labels[number] for number in self._found().tolist()])
+        values = self._scores
+        if spec.name == OUTPUTS:
+            values = self._loss.activate(values)
+        little = values.dtype.newbyteorder("<")
+        return values.astype(little, copy=False).tobytes()
+
+    def _found(self) -> Array:
+        if self._classes is None:
+            self._classes = self._loss.classes(self._scores)
+        return self._classes
+
+
+def _wrong_inputs(names: list[str], signature: Signature) -> str:
+    wanted = f"the model takes one input: {signature.inputs}"
+    if not names:
+        return f"{INPUTS}: missing; {wanted}"
+    strange = [name for name in names if name != INPUTS]
+    if strange:
+        hint = nearest(strange[0], [INPUTS]) or ";"
+        return f"inputs: no input {strange[0][:64]!r}{hint} {wanted}"
+    return f"{INPUTS}: given {len(names)} times; {wanted}"

@@ -1,0 +1,74 @@
+"""What the inference protocol says about a model and about where an answer comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+from dbp.inference import open_inference_pb2 as pb
+from dbp.job.state import Version
+from dbp.service.inference_signature import Signature, TensorSpec
+
+PLATFORM: Final = "dbp"
+
+_TYPES: Final = {
+    "FP32": pb.TYPE_FP32,
+    "FP64": pb.TYPE_FP64,
+    "INT64": pb.TYPE_INT64,
+    "BYTES": pb.TYPE_STRING,
+}
+
+
+def metadata_of(
+    name: str, signature: Signature, versions: Iterable[int]
+) -> pb.ModelMetadataResponse:
+    """Inputs and outputs, and the versions that are kept."""
+    return pb.ModelMetadataResponse(
+        name=name,
+        versions=[str(number) for number in versions],
+        platform=PLATFORM,
+        inputs=[_metadata(signature.inputs)],
+        outputs=[_metadata(spec) for spec in signature.outputs],
+    )
+
+
+def config_of(name: str, signature: Signature) -> pb.ModelConfig:
+    """The model as Triton describes it: shapes are those of one row."""
+    return pb.ModelConfig(
+        name=name,
+        platform=PLATFORM,
+        backend=PLATFORM,
+        version_policy=pb.ModelVersionPolicy(all=pb.ModelVersionPolicy.All()),
+        max_batch_size=signature.max_rows,
+        input=[
+            pb.ModelInput(
+                name=signature.inputs.name,
+                data_type=_TYPES[signature.inputs.datatype],
+                dims=signature.inputs.row_shape,
+            )
+        ],
+        output=[
+            pb.ModelOutput(
+                name=spec.name, data_type=_TYPES[spec.datatype], dims=spec.row_shape or (1,)
+            )
+            for spec in signature.outputs
+        ],
+    )
+
+
+@lru_cache(maxsize=1024)
+def answer_template(job_id: str, version: Version) -> pb.ModelInferResponse:
+    """An answer without outputs: which parameters it comes from. To be copied, not changed."""
+    response = pb.ModelInferResponse(model_version=str(version.version))
+    response.parameters["job"].string_param = job_id
+    response.parameters["version"].int64_param = version.version
+    response.parameters["step"].int64_param = version.step
+    response.parameters["digest"].string_param = version.digest
+    return response
+
+
+def _metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
+    return pb.ModelMetadataResponse.TensorMetadata(
+        name=spec.name, datatype=spec.datatype, shape=(-1, *spec.row_shape)
+    )

@@ -1,0 +1,185 @@
+"""GRPCInferenceService: the Open Inference Protocol over the parameters of jobs.
+
+Small requests are computed on the event loop, for a thread costs more than they do; others
+in threads. Either way an answer comes from one version alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version as package_version
+from typing import Any, Final, TypeAlias, final
+
+import grpc
+
+from dbp.control.manager import JobManager
+from dbp.errors import DbpError, NotFound, OutOfRange, ResourceExhausted, WrongState
+from dbp.inference import open_inference_pb2 as pb
+from dbp.inference import open_inference_pb2_grpc
+from dbp.service.inference_answers import Times, answer, rows_of
+from dbp.service.inference_description import answer_template, config_of, metadata_of
+from dbp.service.inference_statistics import InferenceStatistics
+from dbp.service.loaded_models import LoadedModel, LoadedModels
+from dbp.service.model_names import ModelNames
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+SERVICE_NAME: Final[str] = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+EXTENSIONS: Final = ("model_configuration", "statistics")
+
+INLINE_SECONDS: Final = 0.001
+THREADS: Final = 2
+MAX_WAITING: Final = 64
+INDEX_PAGE: Final = 1_000
+VERSIONS_PAGE: Final = 1_000
+
+
+@final
+class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
+    """Answers from what runs have published; never waits for a run, never disturbs one."""
+
+    def __init__(self, manager: JobManager, models: LoadedModels) -> None:
+        self._manager = manager
+        self._models = models
+        self._names = ModelNames(manager, manager.parameters)
+        self._statistics = InferenceStatistics()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="infer")
+        self._waiting = 0
+        self._draining = False
+
+    def drain(self) -> None:
+        """Be no longer ready; requests are still answered."""
+        self._draining = True
+
+    async def close(self) -> None:
+        """Stop loading models; no request may come any more."""
+        await self._models.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def ServerLive(
+        self, request: pb.ServerLiveRequest, context: Context
+    ) -> pb.ServerLiveResponse:
+        """See the proto."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(
+        self, request: pb.ServerReadyRequest, context: Context
+    ) -> pb.ServerReadyResponse:
+        """See the proto."""
+        return pb.ServerReadyResponse(ready=not self._draining)
+
+    async def ModelReady(
+        self, request: pb.ModelReadyRequest, context: Context
+    ) -> pb.ModelReadyResponse:
+        """See the proto."""
+        try:
+            await self._model(request.name, request.version)
+        except (NotFound, OutOfRange, WrongState):
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=not self._draining)
+
+    async def ServerMetadata(
+        self, request: pb.ServerMetadataRequest, context: Context
+    ) -> pb.ServerMetadataResponse:
+        """See the proto."""
+        return pb.ServerMetadataResponse(
+            name="dbp", version=package_version("dbp"), extensions=EXTENSIONS
+        )
+
+    async def ModelMetadata(
+        self, request: pb.ModelMetadataRequest, context: Context
+    ) -> pb.ModelMetadataResponse:
+        """See the proto."""
+        model = await self._model(request.name, request.version)
+        kept = self._kept(model.job_id)
+        return metadata_of(request.name, model.signature, kept)
+
+    async def ModelConfig(
+        self, request: pb.ModelConfigRequest, context: Context
+    ) -> pb.ModelConfigResponse:
+        """See the proto."""
+        model = await self._model(request.name, request.version)
+        return pb.ModelConfigResponse(config=config_of(request.name, model.signature))
+
+    async def ModelStatistics(
+        self, request: pb.ModelStatisticsRequest, context: Context
+    ) -> pb.ModelStatisticsResponse:
+        """See the proto."""
+        if not request.name:
+            return pb.ModelStatisticsResponse(model_stats=self._statistics.figures())
+        job_id, at = await self._names.find(request.name, request.version)
+        figures = self._statistics.figures(job_id, at.version, name=request.name)
+        return pb.ModelStatisticsResponse(model_stats=figures)
+
+    async def RepositoryIndex(
+        self, request: pb.RepositoryIndexRequest, context: Context
+    ) -> pb.RepositoryIndexResponse:
+        """See the proto."""
+        response = pb.RepositoryIndexResponse()
+        token = ""
+        while True:
+            jobs, token = await self._manager.list((), INDEX_PAGE, token)
+            for job in jobs:
+                if job.latest_parameters is not None:
+                    number = str(job.latest_parameters.version)
+                    response.models.add(name=job.id, version=number, state="READY")
+                elif not request.ready:
+                    reason = "no parameters are published yet"
+                    response.models.add(name=job.id, state="UNAVAILABLE", reason=reason)
+            if not token:
+                return response
+
+    async def ModelInfer(
+        self, request: pb.ModelInferRequest, context: Context
+    ) -> pb.ModelInferResponse:
+        """See the proto."""
+        begin = time.perf_counter_ns()
+        job_id, at = await self._names.find(request.model_name, request.model_version)
+        model = self._models.ready(job_id, at) or await self._models.get(job_id, at)
+        number = model.version.version
+        try:
+            rows = rows_of(request, model.signature)
+            response, took = await self._answer(request, model, rows)
+        except DbpError:
+            self._statistics.failed(job_id, number, time.perf_counter_ns() - begin)
+            raise
+        all_ns = time.perf_counter_ns() - begin
+        self._statistics.succeeded(job_id, number, rows, took, all_ns)
+        return response
+
+    async def _answer(
+        self, request: pb.ModelInferRequest, model: LoadedModel, rows: int
+    ) -> tuple[pb.ModelInferResponse, Times]:
+        template = answer_template(model.job_id, model.version)
+        if rows * model.row_seconds <= INLINE_SECONDS:
+            return answer(request, model.saved, model.signature, template)
+        if self._waiting >= MAX_WAITING:
+            raise ResourceExhausted(
+                f"{self._waiting} large requests wait already; try again, or with fewer rows"
+            )
+        self._waiting += 1
+        try:
+            await model.turn.acquire()
+            future = asyncio.get_running_loop().run_in_executor(
+                self._threads, answer, request, model.apart, model.signature, template
+            )
+            # The thread goes on where the caller is gone, and so does its turn.
+            future.add_done_callback(lambda _: model.turn.release())
+            return await asyncio.shield(future)
+        finally:
+            self._waiting -= 1
+
+    async def _model(self, name: str, version: str) -> LoadedModel:
+        return await self._models.get(*await self._names.find(name, version))
+
+    def _kept(self, job_id: str) -> list[int]:
+        """The numbers of the versions that are kept, oldest first."""
+        numbers: list[int] = []
+        token = ""
+        while True:
+            entries, token = self._manager.parameters.history(job_id, VERSIONS_PAGE, token)
+            numbers += [entry.version.version for entry in entries if entry.kept]
+            if not token:
+                return numbers[::-1]

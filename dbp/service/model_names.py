@@ -1,0 +1,78 @@
+"""Which job and version a model's name means: JOB, JOB@LABEL, or a label of one job."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from dbp.control.live_parameters import LiveParameters
+from dbp.control.manager import JobManager
+from dbp.control.version_index import At
+from dbp.errors import InvalidInput, JobNotFound, ModelNotFound, nearest
+
+_SEARCHED: Final = 1_000
+_MAX_DIGITS: Final = 18
+
+
+@final
+class ModelNames:
+    """Looks names up among the jobs and labels of one service."""
+
+    def __init__(self, manager: JobManager, parameters: LiveParameters) -> None:
+        self._manager = manager
+        self._parameters = parameters
+
+    async def find(self, name: str, version: str) -> tuple[str, At]:
+        """The job's id and which of its versions is meant.
+
+        InvalidInput: no such version can be; ModelNotFound. Whether the version or the
+        job's label is there is not looked at.
+        """
+        number = _number(version)
+        job_id, marked, label = name.partition("@")
+        if marked and not label:
+            raise InvalidInput(f"model_name: expected JOB@LABEL, got {name[:200]!r}")
+        try:
+            self._parameters.job(job_id)
+        except JobNotFound:
+            if marked:
+                raise await self._unknown(job_id) from None
+            job_id, label = await self._labelled(name), name
+        if label and number:
+            raise InvalidInput(
+                f"model_version: {name[:200]!r} names a version by its label, got version "
+                f"{number} too; leave one out"
+            )
+        return job_id, At(version=number, label=label)
+
+    async def _labelled(self, label: str) -> str:
+        jobs = self._parameters.jobs_labelled(label)
+        if not jobs:
+            raise await self._unknown(label)
+        if len(jobs) > 1:
+            shown = ", ".join(f"{job}@{label}" for job in jobs)
+            raise InvalidInput(
+                f"model_name: several jobs have the label {label!r}: ask for one of {shown}"
+            )
+        return jobs[0]
+
+    async def _unknown(self, name: str) -> ModelNotFound:
+        jobs, _ = await self._manager.list((), _SEARCHED)
+        hint = nearest(name, [job.id for job in jobs])
+        return ModelNotFound(
+            f"model {name[:200]!r}: no such job, and no job has such a label"
+            f"{hint or '; `dbp jobs` lists them'}",
+            model=name[:200],
+        )
+
+
+def _number(version: str) -> int:
+    if not version:
+        return 0
+    if not (version.isascii() and version.isdecimal() and len(version) <= _MAX_DIGITS):
+        raise InvalidInput(
+            f"model_version: must be a parameter version's number, or empty for the newest; "
+            f"got {version[:64]!r}"
+        )
+    if not int(version):
+        raise InvalidInput("model_version: versions are counted from 1; empty is the newest")
+    return int(version)
