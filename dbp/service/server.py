@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from dbp.control.config import ManagerConfig
 from dbp.control.folder import StateFolder
@@ -24,9 +24,17 @@ from dbp.control.manager import JobManager
 from dbp.control.mpirun import MpirunLauncher
 from dbp.control.store import Store
 from dbp.errors import Conflict, InvalidInput
+from dbp.inference import open_inference_pb2
+from dbp.inference.open_inference_pb2_grpc import (
+    add_GRPCInferenceServiceServicer_to_server,
+)
 from dbp.rpc.channel import SERVER_OPTIONS
+from dbp.service.descriptors import combined_pool
 from dbp.service.error_interceptor import ErrorInterceptor
+from dbp.service.inference_service import SERVICE_NAME as INFERENCE
+from dbp.service.inference_service import InferenceService
 from dbp.service.job_service import JobService
+from dbp.service.loaded_models import LoadedModels
 from dbp.service.parameter_service import ParameterService, method_handlers
 from dbp.service.worker_service import WorkerService
 from dbp.v1 import job_service_pb2, parameter_service_pb2
@@ -37,6 +45,7 @@ DRAIN_SECONDS: Final = 5.0
 PUBLIC_SERVICES: Final = (
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     parameter_service_pb2.DESCRIPTOR.services_by_name["ParameterService"].full_name,
+    INFERENCE,
 )
 
 Check = Callable[[Mapping[str, Any], int], tuple[Mapping[str, Any], str]]
@@ -89,13 +98,17 @@ async def running(
             manager.parameters, heartbeat_seconds=config.manager.heartbeat_seconds
         )
         stack.callback(parameters.close)
+        inference = InferenceService(manager, LoadedModels(manager.parameters))
+        stack.push_async_callback(inference.close)
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
         status = _add_services(server, manager, parameters)
+        add_GRPCInferenceServiceServicer_to_server(inference, server)
         address = _bind(server, config)
         # Left in reverse: not serving, streams told that the service drains, calls finished.
         stack.push_async_callback(manager.close)
         await manager.start()
         await server.start()
+        stack.callback(inference.drain)
         stack.push_async_callback(
             _set_status, status, health_pb2.HealthCheckResponse.NOT_SERVING
         )
@@ -161,7 +174,16 @@ def _add_services(
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     names = (*PUBLIC_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    pool = combined_pool(
+        (
+            job_service_pb2.DESCRIPTOR,
+            parameter_service_pb2.DESCRIPTOR,
+            open_inference_pb2.DESCRIPTOR,
+            health_pb2.DESCRIPTOR,
+            reflection_pb2.DESCRIPTOR,
+        )
+    )
+    reflection.enable_server_reflection(names, server, pool=pool)
     return status
 
 
