@@ -1,6 +1,7 @@
 """Addresses and channels, with options that fit at both ends. It sends nothing.
 
-Messages stay below gRPC's default limit of 4 MiB: whatever may be larger is a stream.
+Answers stay below gRPC's default limit of 4 MiB, but for those of large batches to inference;
+whatever else may be larger is a stream.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from dbp.errors import InvalidInput
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 5327
 DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+
+# Batches of inputs; whatever else may be larger than a few MiB is a stream.
+MAX_REQUEST_BYTES: Final = 32 << 20
 
 KEEPALIVE_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
@@ -76,6 +80,7 @@ SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 3),
     ("grpc.so_reuseport", 0),  # or two services would share a port without a word
     ("grpc.max_metadata_size", 8 * 1024),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
 )
 
 
