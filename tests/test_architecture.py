@@ -46,7 +46,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "service.inference_service": ({"errors", "control", "inference"}, {"grpc"}),
     "service.inference_answers": ({"errors", "inference", "train"}, {"numpy"}),
     "service.inference_description": ({"inference", "job"}, set()),
-    "service.inference_signature": ({"errors", "train"}, set()),
+    "service.inference_signature": ({"errors", "rpc", "train"}, set()),
     "service.inference_statistics": ({"inference"}, set()),
     "service.loaded_models": ({"errors", "job", "control", "nn", "train"}, {"numpy"}),
     "service.tensor_codec": ({"errors", "inference"}, {"numpy", "ml_dtypes"}),
