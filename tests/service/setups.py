@@ -59,7 +59,7 @@ class Run:
         self.id = job_id
         self.asked: list[worker_service_pb2.AttachResponse] = []
         self._service = service
-        self._secret = (("dbp-attempt-secret", secret),)
+        self.credentials = (("dbp-attempt-secret", secret),)
         self._reports: asyncio.Queue[worker_service_pb2.AttachRequest] = asyncio.Queue()
         self._acknowledged = 0
         self._sequence = 0
@@ -110,7 +110,7 @@ class Run:
                 part = data[start : start + (1 << 20)]
                 yield worker_service_pb2.PublishParametersRequest(data=part)
 
-        call = self._service.worker.PublishParameters(parts(), metadata=self._secret)
+        call = self._service.worker.PublishParameters(parts(), metadata=self.credentials)
         answer: worker_service_pb2.PublishParametersResponse = await call
         return answer.version
 
@@ -139,7 +139,7 @@ class Run:
             while True:
                 yield await self._reports.get()
 
-        call = self._service.worker.Attach(requests(), metadata=self._secret)
+        call = self._service.worker.Attach(requests(), metadata=self.credentials)
         async for answer in call:
             self._acknowledged = max(self._acknowledged, answer.acknowledged)
             if answer.stop or answer.publish:
