@@ -36,7 +36,7 @@ from tests.service.setups import (
     tensors,
 )
 
-PUBLIC = ["dbp.v1.JobService", "dbp.v1.ParameterService"]
+PUBLIC = ["dbp.v1.JobService", "dbp.v1.ParameterService", "inference.GRPCInferenceService"]
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -88,10 +88,13 @@ async def test_reflection_tells_the_public_services_and_their_messages(
     stub = reflection_pb2_grpc.ServerReflectionStub(service.channel)
     requests = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol=PUBLIC[1]),
+        *(
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+            for name in PUBLIC
+        ),
     ]
 
-    listed, described = await read_all(stub.ServerReflectionInfo(iter(requests)))
+    listed, jobs, parameters, inference = await read_all(stub.ServerReflectionInfo(iter(requests)))
 
     names = {entry.name for entry in listed.list_services_response.service}
     assert names == {
@@ -99,8 +102,13 @@ async def test_reflection_tells_the_public_services_and_their_messages(
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
-    (file,) = described.file_descriptor_response.file_descriptor_proto[:1]
-    assert b"StreamParameters" in file
+    for described, method in zip(
+        (jobs, parameters, inference),
+        (b"CreateJob", b"StreamParameters", b"ModelInfer"),
+        strict=True,
+    ):
+        (file,) = described.file_descriptor_response.file_descriptor_proto[:1]
+        assert method in file
 
 
 async def test_runs_find_its_address_in_the_state_folder(tmp_path: Path) -> None:
