@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dbp.errors import InvalidInput, nearest
+from dbp.rpc.channel import MAX_REQUEST_BYTES
 from dbp.service.tensor_codec import encoded_texts, shape_text
 from dbp.train.saved import SavedModel
 
@@ -18,7 +19,7 @@ LABEL: Final = "label"
 SCORES: Final = "scores"
 
 # A message holds at most this much; a little is left for what is not contents.
-MAX_MESSAGE_BYTES: Final = 32 << 20
+MAX_MESSAGE_BYTES: Final = MAX_REQUEST_BYTES
 MAX_CONTENT_BYTES: Final = MAX_MESSAGE_BYTES - (1 << 20)
 MAX_ROWS: Final = 1 << 16
 
