@@ -19,6 +19,7 @@ from dbp.control.version_file import OpenVersion
 from dbp.control.version_index import NEWEST, At, check_label
 from dbp.control.versions import VersionStore
 from dbp.errors import Conflict, Draining, InvalidInput, Unavailable, WrongState
+from dbp.job.snapshot import Manifest
 from dbp.job.state import Job, LabelMove, State, Version, VersionEntry
 
 PAGE_SIZE: Final = 100
@@ -59,6 +60,11 @@ class LiveParameters:
         """A verified version, held open until it is closed; CorruptParameters."""
         self._ledger.get(job_id)
         return await self._versions.open(job_id, at)
+
+    async def describe(self, job_id: str, at: At = NEWEST) -> tuple[Version, Manifest]:
+        """A verified version and what it holds, without its bytes."""
+        self._ledger.get(job_id)
+        return await self._versions.describe(job_id, at)
 
     def jobs_labelled(self, label: str) -> list[str]:
         """The ids of the jobs that have this label, at most a few."""

@@ -7,6 +7,7 @@ written and hashed off the event loop. What the numbers mean is not known here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import secrets
@@ -135,6 +136,17 @@ class VersionStore:
             file.close()
             raise
         return OpenVersion(job_id, found, manifest, data_offset, path, file)
+
+    async def describe(self, job_id: str, at: At = NEWEST) -> tuple[Version, Manifest]:
+        """A version and what it holds; errors as ``open``, but the file stays closed."""
+        found = self.index(job_id).find(at)
+        with contextlib.suppress(OSError):
+            status = self._path(job_id, found.version).stat()
+            header = self._verified.get(_key(job_id, found, status))
+            if header is not None and header.done() and (known := header.result()):
+                return found, known[0]
+        with await self.open(job_id, At(found.version)) as opened:
+            return found, opened.manifest
 
     def index(self, job_id: str) -> VersionIndex:
         """What is kept of a job."""

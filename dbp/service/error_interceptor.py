@@ -27,6 +27,9 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Maps errors of unary and streaming methods alike."""
 
+    def __init__(self) -> None:
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}  # by method, made once
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
@@ -37,21 +40,29 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         name = getattr(handler_call_details, "method", "?")
-        kinds = {
-            (False, False): "unary_unary",
-            (False, True): "unary_stream",
-            (True, False): "stream_unary",
-            (True, True): "stream_stream",
-        }
-        kind = kinds[(bool(handler.request_streaming), bool(handler.response_streaming))]
-        wrap = _stream if handler.response_streaming else _unary
-        make = getattr(grpc, f"{kind}_rpc_method_handler")
-        wrapped: Handler = make(
-            wrap(getattr(handler, kind), name),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
-        return wrapped
+        known = self._wrapped.get(name)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[name] = handler, _wrap(handler, name)
+        return known[1]
+
+
+def _wrap(handler: Handler, name: str) -> Handler:
+    """The same method, its errors turned into status."""
+    kinds = {
+        (False, False): "unary_unary",
+        (False, True): "unary_stream",
+        (True, False): "stream_unary",
+        (True, True): "stream_stream",
+    }
+    kind = kinds[(bool(handler.request_streaming), bool(handler.response_streaming))]
+    wrap = _stream if handler.response_streaming else _unary
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    wrapped: Handler = make(
+        wrap(getattr(handler, kind), name),
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+    return wrapped
 
 
 def _unary(method: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any, Final, TypeAlias, final
 
 import grpc
+from google.protobuf.message import Message
 
 from dbp.control.live_parameters import LiveParameters
 from dbp.control.version_file import OpenVersion
@@ -38,6 +40,7 @@ from dbp.v1 import parameter_service_pb2_grpc
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 MAX_UNARY_BYTES: Final = 3 << 20
+DESCRIBED: Final = 1_024
 PUBLISH_SECONDS: Final = 30.0
 MAX_PUBLISH_SECONDS: Final = 3600.0
 
@@ -50,6 +53,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         self._parameters = parameters
         self._heartbeat_seconds = heartbeat_seconds
         self._cache = EncodedCache()
+        self._described: OrderedDict[tuple[Version, tuple[str, ...]], bytes] = OrderedDict()
         self._streams = ReaderLimits("streams", STREAMS_PER_CLIENT, STREAMS)
         self._watches = ReaderLimits("watches", WATCHES_PER_CLIENT, WATCHES)
 
@@ -59,14 +63,22 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
 
     async def GetParameterInfo(
         self, request: pb.GetParameterInfoRequest, context: Context
-    ) -> pb.GetParameterInfoResponse:
-        """See the proto."""
-        job_id = id_from_name(request.selector.job)
-        with await self._parameters.open(job_id, at_of(request.selector)) as opened:
-            manifest = selected(opened, list(request.selector.tensors), "")
-            return pb.GetParameterInfoResponse(
-                version=version_to_proto(opened.version), manifest=manifest_to_proto(manifest)
+    ) -> bytes:
+        """See the proto; the answer is given serialized, and remembered."""
+        chosen = request.selector
+        version, manifest = await self._parameters.describe(
+            id_from_name(chosen.job), at_of(chosen)
+        )
+        key = version, tuple(chosen.tensors)
+        if key not in self._described:
+            answer = pb.GetParameterInfoResponse(
+                version=version_to_proto(version),
+                manifest=manifest_to_proto(selected(manifest, chosen.tensors)),
             )
+            self._described[key] = answer.SerializeToString()
+            if len(self._described) > DESCRIBED:
+                self._described.popitem(last=False)
+        return self._described[key]
 
     async def GetParameters(
         self, request: pb.GetParametersRequest, context: Context
@@ -195,12 +207,12 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         opened: OpenVersion,
         chunk_bytes: int,
     ) -> Any:
-        manifest = selected(opened, list(request.selector.tensors), request.cast)
+        manifest = selected(opened.manifest, request.selector.tensors, request.cast)
         return self._cache.open(opened, manifest, chunk_bytes)
 
 
 def method_handlers(service: ParameterService) -> grpc.GenericRpcHandler:
-    """The service's methods for a server; answers of the two streams are bytes already."""
+    """The service's methods for a server; some give their answers as bytes."""
     descriptor = pb.DESCRIPTOR.services_by_name["ParameterService"]
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in descriptor.methods:
@@ -211,13 +223,14 @@ def method_handlers(service: ParameterService) -> grpc.GenericRpcHandler:
                 behavior, request_deserializer=request.FromString, response_serializer=None
             )
         else:
-            answer: Any = getattr(pb, method.output_type.name)
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-                behavior,
-                request_deserializer=request.FromString,
-                response_serializer=answer.SerializeToString,
+                behavior, request_deserializer=request.FromString, response_serializer=_bytes_of
             )
     return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+
+
+def _bytes_of(answer: Message | bytes) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
 def _check_small(encoded: Encoded) -> None:

@@ -34,13 +34,13 @@ class Derived:
     manifest: Manifest
 
 
-def selected(opened: OpenVersion, patterns: Sequence[str], cast: str) -> Manifest:
+def selected(stored: Manifest, patterns: Sequence[str], cast: str = "") -> Manifest:
     """What a selection holds; shell patterns of names, all if none.
 
     TensorNotFound where a pattern matches nothing.
     """
-    _check_patterns(opened, patterns)
-    manifest = select(opened.manifest, patterns)
+    _check_patterns(stored, patterns)
+    manifest = select(stored, patterns)
     if not cast:
         return manifest
     tensors, offset = [], 0
@@ -108,14 +108,14 @@ def _unnamed(folder: Path) -> int:
         return os.dup(file.fileno())
 
 
-def _check_patterns(opened: OpenVersion, patterns: Sequence[str]) -> None:
-    names = [tensor.name for tensor in opened.manifest.tensors]
+def _check_patterns(stored: Manifest, patterns: Sequence[str]) -> None:
+    names = [tensor.name for tensor in stored.tensors]
     for pattern in patterns:
-        if not select(opened.manifest, [pattern]).tensors:
+        if not select(stored, [pattern]).tensors:
             close = difflib.get_close_matches(pattern[:64], names, n=NEAREST, cutoff=0.0)
             raise TensorNotFound(
                 f"tensors: {pattern[:64]!r} matches none; nearest: {', '.join(close)}",
-                job=opened.job_id,
-                version=opened.version.version,
+                job=stored.metadata.get("dbp.job", ""),
+                version=stored.metadata.get("dbp.version", ""),
                 nearest=", ".join(close),
             )

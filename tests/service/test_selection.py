@@ -42,7 +42,7 @@ def stored(sizes: list[int]) -> tuple[dict[str, np.ndarray], bytes]:
 
 def derived(version: OpenVersion, patterns: list[str], cast: str = "") -> bytes:
     """The bytes of a selection, whose size and digest are right."""
-    source = derive(version, selected(version, patterns, cast))
+    source = derive(version, selected(version.manifest, patterns, cast))
     try:
         content = os.pread(source.descriptor, source.size + 1, 0)
     finally:
@@ -120,5 +120,5 @@ def test_every_pattern_must_match_something(tmp_path: Path) -> None:
         opened(tmp_path / "f", content) as version,
         pytest.raises(TensorNotFound, match=r"'4\.bais' matches none; nearest: \d\.b") as told,
     ):
-        selected(version, ["0.*", "4.bais"], "")
+        selected(version.manifest, ["0.*", "4.bais"])
     assert set(told.value.metadata["nearest"].split(", ")) == set(NAMES)
