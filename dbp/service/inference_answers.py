@@ -65,9 +65,7 @@ def inputs_of(request: pb.ModelInferRequest, signature: Signature) -> Array:
     if tensor.HasField("contents"):
         raise InvalidInput(f"{INPUTS}: both raw_input_contents and typed contents: send one")
     if len(raw) != 1:
-        raise InvalidInput(
-            f"raw_input_contents: one for each input, which is 1; got {len(raw)}"
-        )
+        raise InvalidInput(f"raw_input_contents: there is 1 input, got {len(raw)} contents")
     return decoded(tensor, raw[0], signature.inputs.row_shape)
 
 

@@ -45,7 +45,7 @@ def fields(message: Any) -> dict[str, tuple[int, int, bool, str]]:
 
 
 def messages(container: Any) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for message in container:
         found |= {message.full_name: message} | messages(message.nested_types)
     return found
@@ -54,7 +54,7 @@ def messages(container: Any) -> dict[str, Any]:
 def test_names_numbers_and_types_are_those_of_the_protocol() -> None:
     from tritonclient.grpc import model_config_pb2, service_pb2
 
-    theirs = {}
+    theirs: dict[str, Any] = {}
     for module in (service_pb2, model_config_pb2):
         theirs |= messages(module.DESCRIPTOR.message_types_by_name.values())
     mine = messages(ours.DESCRIPTOR.message_types_by_name.values())
