@@ -53,8 +53,10 @@ class LiveParameters:
 
     def find(self, job_id: str, at: At = NEWEST) -> Version:
         """The version that is meant; JobNotFound and the errors of ``VersionIndex.find``."""
-        self._ledger.get(job_id)
-        return self._versions.index(job_id).find(at)
+        index = self._versions.index(job_id)
+        if not index.kept:  # else the job exists; an ended one would be read from the disk
+            self._ledger.get(job_id)
+        return index.find(at)
 
     async def open(self, job_id: str, at: At = NEWEST) -> OpenVersion:
         """A verified version, held open until it is closed; CorruptParameters."""
