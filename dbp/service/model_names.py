@@ -10,6 +10,7 @@ from dbp.control.version_index import At
 from dbp.errors import InvalidInput, JobNotFound, ModelNotFound, nearest
 
 _SEARCHED: Final = 1_000
+_MAX_REMEMBERED: Final = 10_000
 _MAX_DIGITS: Final = 18
 
 
@@ -20,6 +21,7 @@ class ModelNames:
     def __init__(self, manager: JobManager, parameters: LiveParameters) -> None:
         self._manager = manager
         self._parameters = parameters
+        self._jobs: set[str] = set()  # ids that were found; jobs do not go away
 
     async def find(self, name: str, version: str) -> tuple[str, At]:
         """The job's id and which of its versions is meant.
@@ -31,11 +33,9 @@ class ModelNames:
         job_id, marked, label = name.partition("@")
         if marked and not label:
             raise InvalidInput(f"model_name: expected JOB@LABEL, got {name[:200]!r}")
-        try:
-            self._parameters.job(job_id)
-        except JobNotFound:
+        if not self._is_job(job_id):
             if marked:
-                raise await self._unknown(job_id) from None
+                raise await self._unknown(job_id)
             job_id, label = await self._labelled(name), name
         if label and number:
             raise InvalidInput(
@@ -43,6 +43,18 @@ class ModelNames:
                 f"{number} too; leave one out"
             )
         return job_id, At(version=number, label=label)
+
+    def _is_job(self, job_id: str) -> bool:
+        if job_id in self._jobs:
+            return True
+        try:
+            self._parameters.job(job_id)
+        except JobNotFound:
+            return False
+        if len(self._jobs) >= _MAX_REMEMBERED:
+            self._jobs.clear()
+        self._jobs.add(job_id)
+        return True
 
     async def _labelled(self, label: str) -> str:
         jobs = self._parameters.jobs_labelled(label)

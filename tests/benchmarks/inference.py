@@ -108,12 +108,12 @@ async def measure(addresses: Sequence[str], job: str, arguments: argparse.Namesp
     """Print both tables."""
     request = asked(job, arguments.rows).SerializeToString()
     async with contextlib.AsyncExitStack() as stack:
-        infer, bare = [
-            (await stack.enter_async_context(grpc.aio.insecure_channel(address))).unary_unary(
-                method
-            )
-            for address, method in zip(addresses, (INFER, BARE), strict=True)
-        ]
+        calls: list[Any] = []
+        for address, method in zip(addresses, (INFER, BARE), strict=True):
+            channel = grpc.aio.insecure_channel(address)
+            await stack.enter_async_context(channel)
+            calls.append(channel.unary_unary(method))
+        infer, bare = calls
         for call in (infer, bare):
             await latencies(call, request, 200)
         ours: list[float] = []
