@@ -53,7 +53,7 @@ async def serve() -> None:
         async with serving(Path(folder) / "state") as service:
             run = await service.start()
             await publish(service, run, 1, drawn(strings), strings)
-            infer = service.channel.unary_unary(INFER)
+            infer: Any = service.channel.unary_unary(INFER)
             answer = await infer(asked(run.id, 1).SerializeToString())
             server, port = await bare_server(answer)
             print(service.address, f"127.0.0.1:{port}", run.id, flush=True)
@@ -68,7 +68,7 @@ async def bare_server(answer: bytes) -> tuple[grpc.aio.Server, int]:
         return answer
 
     server = grpc.aio.server()
-    handler = grpc.unary_unary_rpc_method_handler(echo)
+    handler: Any = grpc.unary_unary_rpc_method_handler(echo)
     service, method = BARE[1:].split("/")
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(service, {method: handler}),)
