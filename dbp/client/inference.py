@@ -1,0 +1,154 @@
+"""Outputs for inputs from a job's parameters, asked of the service in batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from dbp.errors import InvalidInput
+from dbp.inference import open_inference_pb2 as pb
+from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from dbp.rpc.status import error_from_rpc
+
+Array = npt.NDArray[Any]
+
+# Of inputs or outputs, whichever are more: answers stay below gRPC's limit of 4 MiB.
+BATCH_BYTES: Final = 2 << 20
+MAX_BATCH_ROWS: Final = 4_096
+CALL_SECONDS: Final = 60.0
+
+# About what a row's class and label take.
+_NAME_BYTES: Final = 72
+
+_TYPES: Final = {
+    "float32": "FP32", "float64": "FP64", "float16": "FP16", "bfloat16": "BF16",
+    "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
+    "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one parameter version gives for the inputs, row by row.
+
+    ``outputs``: (n, *output_shape), probabilities of classes, or values. ``classes``: (n,)
+    integers, None where the model gives values. ``labels``: (n,) texts, None where the
+    classes have no names.
+    """
+
+    version: int
+    step: int
+    digest: str
+    outputs: Array
+    classes: Array | None
+    labels: Array | None
+
+
+async def predict(
+    stub: GRPCInferenceServiceStub,
+    job_id: str,
+    inputs: npt.ArrayLike,
+    *,
+    version: int = 0,
+    label: str = "",
+) -> Prediction:
+    """The model's outputs; all batches are answered by the version that answers the first.
+
+    inputs: (n, *input_shape) numbers of any type, or rows that hold as many. NotFound,
+    OutOfRange (also where the version goes while it is asked), InvalidInput, WrongState:
+    no parameters yet.
+    """
+    if version < 0:
+        raise InvalidInput(f"version: must be >= 0, got {version}")
+    name = f"{job_id}@{label}" if label else job_id
+    number = str(version) if version else ""
+    metadata = await _call(
+        stub.ModelMetadata, pb.ModelMetadataRequest(name=name, version=number)
+    )
+    array, datatype = _numbers(inputs, tuple(metadata.inputs[0].shape[1:]))
+    answers: list[pb.ModelInferResponse] = []
+    for batch in _batches(array, metadata):
+        request = pb.ModelInferRequest(
+            model_name=name, model_version=number, raw_input_contents=[batch.tobytes()]
+        )
+        request.inputs.add(name="inputs", datatype=datatype, shape=batch.shape)
+        answers.append(await _call(stub.ModelInfer, request))
+        name, number = job_id, answers[0].model_version
+    return _joined(answers)
+
+
+async def _call(method: Any, request: Any) -> Any:
+    try:
+        return await method(request, timeout=CALL_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        raise error_from_rpc(error) from error
+
+
+def _numbers(inputs: npt.ArrayLike, row_shape: tuple[int, ...]) -> tuple[Array, str]:
+    """The inputs as the service takes them, and their datatype; rows are shaped to fit."""
+    array = np.asarray(inputs)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8)
+    datatype = _TYPES.get(array.dtype.name)
+    if datatype is None:
+        raise InvalidInput(
+            f"inputs: must be numbers, got {array.dtype}; known: {', '.join(_TYPES)}"
+        )
+    if array.ndim and array.shape[1:] != row_shape:
+        if math.prod(array.shape[1:]) == math.prod(row_shape):
+            array = array.reshape(len(array), *row_shape)
+    if array.ndim == 0 or array.shape[1:] != row_shape:
+        raise InvalidInput(
+            f"inputs: rows of shape {array.shape[1:]}; the model takes {row_shape}"
+        )
+    little = array.dtype if datatype == "BF16" else array.dtype.newbyteorder("<")
+    return array.astype(little, copy=False), datatype
+
+
+def _batches(array: Array, metadata: pb.ModelMetadataResponse) -> Iterator[Array]:
+    """Parts of the rows, in order; one, if there are none."""
+    answer = sum(8 * math.prod(output.shape[1:]) for output in metadata.outputs) + _NAME_BYTES
+    row = max(math.prod(array.shape[1:]) * array.dtype.itemsize, answer)
+    count = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // row))
+    for start in range(0, max(1, len(array)), count):
+        yield array[start : start + count]
+
+
+def _joined(answers: list[pb.ModelInferResponse]) -> Prediction:
+    first = answers[0]
+    parts: dict[str, list[Array]] = {}
+    for answer in answers:
+        for output, content in zip(answer.outputs, answer.raw_output_contents, strict=True):
+            parts.setdefault(output.name, []).append(_array(output, content))
+    whole = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    return Prediction(
+        version=first.parameters["version"].int64_param,
+        step=first.parameters["step"].int64_param,
+        digest=first.parameters["digest"].string_param,
+        outputs=whole["outputs"],
+        classes=whole.get("class"),
+        labels=whole.get("label"),
+    )
+
+
+def _array(output: pb.ModelInferResponse.InferOutputTensor, content: bytes) -> Array:
+    if output.datatype == "BYTES":
+        return np.array(_texts(content), np.str_)
+    dtype = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8"}[output.datatype]
+    return np.frombuffer(content, dtype).reshape(tuple(output.shape))
+
+
+def _texts(content: bytes) -> list[str]:
+    found = []
+    place = 0
+    while place < len(content):
+        end = place + 4 + int.from_bytes(content[place : place + 4], "little")
+        found.append(content[place + 4 : end].decode())
+        place = end
+    return found
