@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, Final, Self, final
 
 import grpc
+import numpy.typing as npt
 
 from dbp.client.download import OnBytes, receive, write_whole
+from dbp.client.inference import Prediction, predict
 from dbp.client.parameter_set import ParameterSet, parameter_set
 from dbp.client.streams import JobUpdate, logs, watch
 from dbp.errors import InvalidInput, NotFound, ResourceExhausted, Unavailable
+from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.files import expand_files
 from dbp.job.load import decode, encode, load_file, located
 from dbp.job.spec import JobSpec
@@ -56,6 +59,7 @@ class AsyncClient:
         self._channel = connect(address)
         self._jobs = JobServiceStub(self._channel)
         self._parameters = ParameterServiceStub(self._channel)
+        self._inference = GRPCInferenceServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -190,6 +194,17 @@ class AsyncClient:
             call.cancel()
         return None if content is None else parameter_set(found, content)
 
+    async def predict(
+        self, job_id: str, inputs: npt.ArrayLike, *, version: int = 0, label: str = ""
+    ) -> Prediction:
+        """Outputs of a version (0: the newest) for inputs (n, *input_shape).
+
+        The model, its scaling and its class names come with the parameters. All rows are
+        answered by one version. InvalidInput, NotFound, OutOfRange; WrongState: nothing is
+        published yet.
+        """
+        return await predict(self._inference, job_id, inputs, version=version, label=label)
+
     async def _unary(self, method: Any, request: Any) -> Any:
         try:
             return await method(request, timeout=UNARY_SECONDS)
@@ -245,6 +260,12 @@ class AsyncJobHandle:
             wait=wait,
             on_bytes=on_bytes,
         )
+
+    async def predict(
+        self, inputs: npt.ArrayLike, *, version: int = 0, label: str = ""
+    ) -> Prediction:
+        """Outputs of its model for inputs (n, *input_shape); see AsyncClient.predict."""
+        return await self._client.predict(self.id, inputs, version=version, label=label)
 
     async def download(
         self,
