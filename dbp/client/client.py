@@ -6,8 +6,11 @@ import os
 from collections.abc import Iterator
 from typing import Any, Self, final
 
+import numpy.typing as npt
+
 from dbp.client.async_client import AsyncClient, AsyncJobHandle, Spec
 from dbp.client.download import OnBytes
+from dbp.client.inference import Prediction
 from dbp.client.loop_thread import LoopThread
 from dbp.client.parameter_set import ParameterSet
 from dbp.client.streams import JobUpdate
@@ -126,6 +129,12 @@ class JobHandle:
             *patterns, version=version, newer_than=newer_than, wait=wait, on_bytes=on_bytes
         )
         return self._loop.run(work)
+
+    def predict(
+        self, inputs: npt.ArrayLike, *, version: int = 0, label: str = ""
+    ) -> Prediction:
+        """Outputs of its model for inputs (n, *input_shape), all by one version."""
+        return self._loop.run(self._handle.predict(inputs, version=version, label=label))
 
     def download(
         self,
