@@ -13,6 +13,7 @@ from dbp.cli.output import echo_json, output_option, service_option, writing
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from dbp.cli.prediction import Array
     from dbp.job.spec import JobSpec
     from dbp.train.saved import SavedModel
 
@@ -26,27 +27,44 @@ SHOWN_ROWS: Final = 10
 @click.option(
     "-o", "--out", "file", type=click.Path(path_type=Path), help="Write a .npy or .csv file."
 )
+@click.option(
+    "--version", type=click.IntRange(min=1), help="Of a job: a version.  [default: newest]"
+)
+@click.option("--label", default="", help="Of a job: the version with this label.")
 @service_option
 @output_option
 def predict(
-    source: str, inputs: Path, proba: bool, file: Path | None, service: str, output: str
+    source: str,
+    inputs: Path,
+    proba: bool,
+    file: Path | None,
+    version: int | None,
+    label: str,
+    service: str,
+    output: str,
 ) -> None:
     """Apply the parameters of JOB_OR_FILE to INPUTS, a .npy, IDX or .csv file without targets.
 
     The model and its scaling come with the parameters. Prints the class of each row (or the
-    values, for regression).
+    values, for regression). For a job the service computes, by one version for all rows; for
+    a file nothing but the file is needed. Numbers may be of any type, halves (float16) too.
 
     \b
     Examples:
       dbp predict digits-7k2m9q images.npy
+      dbp predict digits-7k2m9q images.npy --label best
       dbp predict weights.safetensors rows.csv --proba -o probabilities.npy
     """
-    from dbp.cli.prediction import answers, read_inputs, write_answers
+    from dbp.cli.prediction import write_answers
 
     if file is not None and file.suffix not in (".npy", ".csv"):
         raise InvalidInput(f"{file}: write a .npy or a .csv file, got {file.suffix!r}")
-    model = _load(source, service)[0]
-    found = answers(model, read_inputs(inputs, model.model.input_shape), proba=proba)
+    if not _is_file(source):
+        found = _of_job(source, inputs, service, proba=proba, version=version or 0, label=label)
+    elif version or label:
+        raise InvalidInput(f"{source}: a file holds one version; leave out --version, --label")
+    else:
+        found = _of_file(source, inputs, proba=proba)
     if file is not None:
         with writing(file):
             write_answers(file, found)
@@ -94,11 +112,41 @@ def evaluate(source: str, part: str, spec_file: Path | None, service: str, outpu
     click.echo(f"{part} set, {len(data):,} samples: {text}")
 
 
+def _is_file(source: str) -> bool:
+    return Path(source).suffix == ".safetensors" or Path(source).is_file()
+
+
+def _of_file(source: str, inputs: Path, *, proba: bool) -> Array:
+    from dbp.cli.prediction import answers, read_inputs
+    from dbp.train.saved import SavedModel
+
+    model = SavedModel.load(source)
+    return answers(model, read_inputs(inputs, model.model.input_shape), proba=proba)
+
+
+def _of_job(
+    source: str, inputs: Path, service: str, *, proba: bool, version: int, label: str
+) -> Array:
+    from dbp.cli.prediction import given_answers, read_rows
+    from dbp.client.client import Client
+
+    if version and label:
+        raise InvalidInput("--version and --label: give one of them")
+    rows = read_rows(inputs)
+    with Client(service) as client:
+        job = client.job(source)
+        try:
+            prediction = job.predict(rows, version=version, label=label)
+        except InvalidInput as error:
+            raise InvalidInput(f"{inputs}: {error}") from error
+    return given_answers(prediction, proba=proba)
+
+
 def _load(source: str, service: str) -> tuple[SavedModel, Mapping[str, Any] | None]:
     """The model in a file, or a job's newest one with the job's spec."""
     from dbp.train.saved import SavedModel
 
-    if Path(source).suffix == ".safetensors" or Path(source).is_file():
+    if _is_file(source):
         return SavedModel.load(source), None
 
     from dbp.client.client import Client

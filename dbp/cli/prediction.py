@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from dbp.client.inference import Prediction
 from dbp.data.dataset import Dataset, Reader
 from dbp.data.subset import hold_out
 from dbp.errors import InvalidData, InvalidInput
@@ -19,10 +20,17 @@ from dbp.train.saved import SavedModel
 
 Array = npt.NDArray[Any]
 
+_NO_CLASSES: Final = "--proba: the model gives values, no classes"
+
+
+def read_rows(path: Path) -> Array:
+    """The rows of a file, in whatever shape they have there; raises InvalidData."""
+    return _read_csv(path) if path.suffix == ".csv" else _read_rows(path)
+
 
 def read_inputs(path: Path, shape: tuple[int, ...]) -> Array:
     """The rows of a file, shape (n, *shape); raises InvalidData."""
-    rows = _read_csv(path) if path.suffix == ".csv" else _read_rows(path)
+    rows = read_rows(path)
     if rows.shape[1:] != shape and np.prod(rows.shape[1:]) == np.prod(shape):
         rows = rows.reshape(len(rows), *shape)
     if rows.shape[1:] != shape:
@@ -55,13 +63,22 @@ def answers(model: SavedModel, inputs: Array, *, proba: bool) -> Array:
     """Classes by name where they have names, values for regression, or probabilities."""
     if model.model.loss.target_kind() != "class":
         if proba:
-            raise InvalidInput("--proba: the model gives values, no classes")
+            raise InvalidInput(_NO_CLASSES)
         return model.predict(inputs)
     if proba:
         return model.probabilities(inputs)
     classes = model.model.loss.classes(model.predict(inputs))
     named: Array = np.array(model.class_names)[classes] if model.class_names else classes
     return named
+
+
+def given_answers(prediction: Prediction, *, proba: bool) -> Array:
+    """The same of what a service has predicted."""
+    if prediction.classes is None and proba:
+        raise InvalidInput(_NO_CLASSES)
+    if prediction.classes is None or proba:
+        return prediction.outputs
+    return prediction.classes if prediction.labels is None else prediction.labels
 
 
 def write_answers(path: Path, found: Array) -> None:

@@ -60,9 +60,8 @@ async def predict(
 ) -> Prediction:
     """The model's outputs; all batches are answered by the version that answers the first.
 
-    inputs: (n, *input_shape) numbers of any type, or rows that hold as many. NotFound,
-    OutOfRange (also where the version goes while it is asked), InvalidInput, WrongState:
-    no parameters yet.
+    inputs: (n, *input_shape) numbers of any type, or rows that hold as many. NotFound;
+    OutOfRange: the version is no longer kept; InvalidInput; WrongState: no parameters yet.
     """
     if version < 0:
         raise InvalidInput(f"version: must be >= 0, got {version}")
@@ -100,9 +99,8 @@ def _numbers(inputs: npt.ArrayLike, row_shape: tuple[int, ...]) -> tuple[Array, 
         raise InvalidInput(
             f"inputs: must be numbers, got {array.dtype}; known: {', '.join(_TYPES)}"
         )
-    if array.ndim and array.shape[1:] != row_shape:
-        if math.prod(array.shape[1:]) == math.prod(row_shape):
-            array = array.reshape(len(array), *row_shape)
+    if array.ndim and math.prod(array.shape[1:]) == math.prod(row_shape):
+        array = array.reshape(len(array), *row_shape)
     if array.ndim == 0 or array.shape[1:] != row_shape:
         raise InvalidInput(
             f"inputs: rows of shape {array.shape[1:]}; the model takes {row_shape}"

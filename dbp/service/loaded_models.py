@@ -79,7 +79,14 @@ class LoadedModels:
         return self._bytes
 
     def ready(self, job_id: str, at: At) -> LoadedModel | None:
-        """What answers without waiting; None: nothing is loaded yet. Errors of ``find``."""
+        """What answers without waiting; None: nothing is loaded yet. Errors of ``find``.
+
+        A version that is loaded answers though it is no longer kept: whoever asks for it by
+        its number has work to finish with it.
+        """
+        if (asked := self._loaded.get((job_id, at.version))) is not None:
+            self._loaded.move_to_end((job_id, at.version))
+            return asked
         version = self._parameters.find(job_id, at)
         key = (job_id, version.version)
         found = self._loaded.get(key)

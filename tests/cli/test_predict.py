@@ -74,6 +74,65 @@ def test_a_job_answers_like_its_file(
     assert len(json.loads(job)) == 50
 
 
+@pytest.mark.parametrize("type_", ["float16", "uint8", "float64", "bool"])
+def test_a_job_takes_numbers_of_any_type(
+    service: str,
+    ended: str,
+    weights: Path,
+    tmp_path: Path,
+    digits: tuple[np.ndarray, ...],
+    type_: str,
+) -> None:
+    rows = str(tmp_path / "rows.npy")
+    np.save(rows, digits[0].reshape(50, 8, 8).astype(type_))
+
+    output("predict", ended, rows, "--proba", "-o", f"{rows}.job.npy", service=service)
+    output("predict", str(weights), rows, "--proba", "-o", f"{rows}.file.npy")
+
+    found = np.load(f"{rows}.job.npy")
+    np.testing.assert_array_equal(found, np.load(f"{rows}.file.npy"))
+
+
+def test_a_version_and_a_label_of_a_job(
+    service: str, ended: str, tmp_path: Path, digits: tuple[np.ndarray, ...]
+) -> None:
+    rows = str(tmp_path / "rows.npy")
+    np.save(rows, digits[0])
+    newest = json.loads(output("show", ended, "--output", "json", service=service))
+    number = str(newest["latest_parameters"]["version"])
+
+    plain = output("predict", ended, rows, service=service)
+    asked = output("predict", ended, rows, "--version", number, service=service)
+    early = run("predict", ended, rows, "--version", "99999", service=service)
+    strange = run("predict", ended, rows, "--label", "nowhere", service=service)
+    both = run("predict", ended, rows, "--version", "1", "--label", "a", service=service)
+
+    assert asked == plain
+    assert early.returncode == strange.returncode != 0
+    assert f"the newest is {number}" in early.stderr
+    assert "no label 'nowhere'" in strange.stderr
+    assert "give one of them" in both.stderr
+
+
+def test_rows_that_do_not_fit_a_job_are_told_with_their_file(
+    service: str, ended: str, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.npy"
+    np.save(rows, np.zeros((3, 63), np.float32))
+
+    done = run("predict", ended, str(rows), service=service)
+
+    assert done.returncode == 2
+    assert f"{rows}: inputs: rows of shape (63,); the model takes (8, 8)" in done.stderr
+
+
+def test_a_file_has_no_versions(weights: Path, tmp_path: Path) -> None:
+    done = run("predict", str(weights), str(tmp_path / "rows.npy"), "--version", "1")
+
+    assert done.returncode == 2
+    assert "a file holds one version" in done.stderr
+
+
 def test_probabilities_sum_to_one(
     weights: Path, tmp_path: Path, digits: tuple[np.ndarray, ...]
 ) -> None:

@@ -417,6 +417,26 @@ async def test_several_versions_and_the_newest(
     assert (await client.infer(run.id, [sent(x)])).get_response().model_version == "3"
 
 
+async def test_a_version_that_is_no_longer_kept_answers_while_it_is_loaded(
+    service: Service, run: Run, stub: GRPCInferenceServiceStub
+) -> None:
+    for step in range(1, 3):
+        await publish(service, run, step, drawn(classifier(), seed=step), classifier())
+    first = request(run.id, rows(1), model_version="1")
+    second = request(run.id, rows(1), model_version="2")
+    before = await stub.ModelInfer(first)
+
+    for step in range(3, 10):
+        await publish(service, run, step, drawn(classifier(), seed=step), classifier())
+    after = await stub.ModelInfer(first)
+    text = await refused(stub.ModelInfer(second), grpc.StatusCode.OUT_OF_RANGE)
+    metadata = await stub.ModelMetadata(pb.ModelMetadataRequest(name=run.id))
+
+    assert after == before
+    assert "version 2 is no longer kept; kept: 6, 7, 8, 9" in text
+    assert list(metadata.versions) == ["6", "7", "8", "9"]
+
+
 async def test_labels_name_models(
     service: Service, run: Run, client: triton_aio.InferenceServerClient
 ) -> None:
