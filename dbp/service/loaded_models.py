@@ -11,11 +11,10 @@ import logging
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final, TypeAlias, final
+from typing import Final, Protocol, TypeAlias, final
 
 import numpy as np
 
-from dbp.control.live_parameters import LiveParameters
 from dbp.control.version_file import OpenVersion
 from dbp.control.version_index import At
 from dbp.errors import InvalidFile, VersionEvicted, WrongState
@@ -32,6 +31,16 @@ _TRIES: Final = 3
 _MAX_FAILED: Final = 1_000
 
 _Key: TypeAlias = tuple[str, int]  # job and version
+
+
+class Versions(Protocol):
+    """Where versions are: ``LiveParameters``."""
+
+    def find(self, job_id: str, at: At) -> Version:
+        """The version that is meant."""
+
+    async def open(self, job_id: str, at: At) -> OpenVersion:
+        """The version, verified, held open until it is closed."""
 
 
 @final
@@ -60,9 +69,7 @@ class LoadedModels:
     The one that was asked for last stays, however large.
     """
 
-    def __init__(
-        self, parameters: LiveParameters, *, max_bytes: int = MAX_LOADED_BYTES
-    ) -> None:
+    def __init__(self, parameters: Versions, *, max_bytes: int = MAX_LOADED_BYTES) -> None:
         self._parameters = parameters
         self._max_bytes = max_bytes
         self._bytes = 0
@@ -164,8 +171,13 @@ class LoadedModels:
         if task is None:
             task = asyncio.create_task(self._read(job_id, version))
             self._loading[key] = task
-            task.add_done_callback(lambda _: self._loading.pop(key, None))
+            task.add_done_callback(lambda done: self._loaded_or_not(key, done))
         return await asyncio.shield(task)
+
+    def _loaded_or_not(self, key: _Key, task: asyncio.Task[LoadedModel]) -> None:
+        self._loading.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # is told to whoever still waits; perhaps nobody does
 
     async def _read(self, job_id: str, version: Version) -> LoadedModel:
         with await self._parameters.open(job_id, At(version.version)) as opened:
