@@ -9,8 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dbp.client.async_client import AsyncClient, AsyncJobHandle
-    from dbp.client.client import Client, JobHandle
+    from dbp.client.async_client import AsyncClient
+    from dbp.client.async_job import AsyncJobHandle
+    from dbp.client.async_mirror import AsyncParameterMirror
+    from dbp.client.client import Client
+    from dbp.client.job import JobHandle
+    from dbp.client.mirror import ParameterMirror
     from dbp.client.parameter_set import ParameterSet
     from dbp.errors import DbpError
 
@@ -19,19 +23,23 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncClient",
     "AsyncJobHandle",
+    "AsyncParameterMirror",
     "Client",
     "DbpError",
     "JobHandle",
+    "ParameterMirror",
     "ParameterSet",
     "__version__",
 ]
 
 _HOMES = {
     "AsyncClient": "dbp.client.async_client",
-    "AsyncJobHandle": "dbp.client.async_client",
+    "AsyncJobHandle": "dbp.client.async_job",
+    "AsyncParameterMirror": "dbp.client.async_mirror",
     "Client": "dbp.client.client",
     "DbpError": "dbp.errors",
-    "JobHandle": "dbp.client.client",
+    "JobHandle": "dbp.client.job",
+    "ParameterMirror": "dbp.client.mirror",
     "ParameterSet": "dbp.client.parameter_set",
 }
 

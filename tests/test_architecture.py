@@ -51,7 +51,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "service.loaded_models": ({"errors", "job", "control", "nn", "train"}, {"numpy"}),
     "service.tensor_codec": ({"errors", "inference"}, {"numpy", "ml_dtypes"}),
     "service.server": ({"*"}, {"grpc", "grpc_health", "grpc_reflection"}),
-    "client": ({"errors", "inference", "job", "rpc", "v1"}, {"grpc", "numpy"}),
+    "client": (
+        {"errors", "inference", "job", "rpc", "v1"},
+        {"grpc", "numpy", "ml_dtypes", "google_crc32c"},
+    ),
     "worker": ({"*"}, {"numpy"}),
     "testing": ({"*"}, {"numpy"}),
     "cli": ({"*"}, {"click", "rich", "numpy", "platformdirs", "psutil", "threadpoolctl"}),

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import copy
 import os
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self, final
 
 import grpc
 import numpy.typing as npt
 
-from dbp.client.download import OnBytes, receive, write_whole
+from dbp.client.async_job import AsyncJobHandle
+from dbp.client.async_parameters import AsyncParameters
 from dbp.client.inference import Prediction, predict
-from dbp.client.parameter_set import ParameterSet, parameter_set
 from dbp.client.streams import JobUpdate, logs, watch
-from dbp.errors import InvalidInput, NotFound, ResourceExhausted, Unavailable
+from dbp.errors import InvalidInput, NotFound, ResourceExhausted
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.files import expand_files
 from dbp.job.load import decode, encode, load_file, located
@@ -30,9 +29,7 @@ from dbp.rpc.convert import JOB_PREFIX, job_from_proto, job_name, state_to_proto
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.status import error_from_rpc
 from dbp.v1 import job_service_pb2 as jobs_pb
-from dbp.v1 import parameter_service_pb2 as parameters_pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
-from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
 
 UNARY_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 60.0
@@ -58,7 +55,6 @@ class AsyncClient:
         self.patience = patience
         self._channel = connect(address)
         self._jobs = JobServiceStub(self._channel)
-        self._parameters = ParameterServiceStub(self._channel)
         self._inference = GRPCInferenceServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -162,37 +158,9 @@ class AsyncClient:
         )
         return logs(self._jobs, request, patience=self.patience)
 
-    async def parameters(
-        self,
-        job_id: str,
-        patterns: Iterable[str] = (),
-        *,
-        version: int = 0,
-        newer_than: int = 0,
-        wait: float | None = None,
-        on_bytes: OnBytes | None = None,
-    ) -> ParameterSet | None:
-        """Parameters of a version (0: the newest); None if nothing is newer.
-
-        WrongState: nothing is published yet; with ``wait`` (seconds) that is waited for.
-        """
-        request = parameters_pb.StreamParametersRequest(
-            selector=parameters_pb.ParameterSelector(
-                job=job_name(job_id), version=version, tensors=list(patterns)
-            ),
-            newer_than=newer_than,
-        )
-        if wait is not None:
-            request.wait.FromMilliseconds(round(wait * 1000))
-        call = self._parameters.StreamParameters(request)
-        try:
-            whole = not request.selector.tensors
-            found, content = await receive(call, whole=whole, on_bytes=on_bytes)
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
-        finally:
-            call.cancel()
-        return None if content is None else parameter_set(found, content)
+    def parameters_of(self, job_id: str) -> AsyncParameters:
+        """The parameter side of a job; nothing is sent yet."""
+        return AsyncParameters(self._channel, job_id, self.patience)
 
     async def predict(
         self, job_id: str, inputs: npt.ArrayLike, *, version: int = 0, label: str = ""
@@ -210,79 +178,6 @@ class AsyncClient:
             return await method(request, timeout=UNARY_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
-
-
-@final
-class AsyncJobHandle:
-    """One job of a service."""
-
-    def __init__(self, client: AsyncClient, job_id: str) -> None:
-        self._client = client
-        self.id = job_id
-
-    async def get(self) -> Job:
-        """The job as it stands."""
-        return await self._client.get(self.id)
-
-    async def wait(self) -> Job:
-        """Return the job once it has ended."""
-        job: Job | None = None
-        async for update in self.watch():
-            job = update.job or job
-        return job if job is not None and job.state.terminal else await self.get()
-
-    def watch(self) -> AsyncGenerator[JobUpdate, None]:
-        """Every change and the newest progress, until the job has ended."""
-        return self._client.watch(self.id)
-
-    def logs(self, *, follow: bool = False, attempt: int = 0) -> AsyncGenerator[str, None]:
-        """Lines of its log."""
-        return self._client.logs(self.id, follow=follow, attempt=attempt)
-
-    async def cancel(self, *, force: bool = False, grace_seconds: float | None = None) -> Job:
-        """Ask it to stop."""
-        return await self._client.cancel(self.id, force=force, grace_seconds=grace_seconds)
-
-    async def parameters(
-        self,
-        *patterns: str,
-        version: int = 0,
-        newer_than: int = 0,
-        wait: float | None = None,
-        on_bytes: OnBytes | None = None,
-    ) -> ParameterSet | None:
-        """Its parameters, whole or by name patterns ("0.*"); see AsyncClient.parameters."""
-        return await self._client.parameters(
-            self.id,
-            patterns,
-            version=version,
-            newer_than=newer_than,
-            wait=wait,
-            on_bytes=on_bytes,
-        )
-
-    async def predict(
-        self, inputs: npt.ArrayLike, *, version: int = 0, label: str = ""
-    ) -> Prediction:
-        """Outputs of its model for inputs (n, *input_shape); see AsyncClient.predict."""
-        return await self._client.predict(self.id, inputs, version=version, label=label)
-
-    async def download(
-        self,
-        path: str | os.PathLike[str],
-        *patterns: str,
-        version: int = 0,
-        on_bytes: OnBytes | None = None,
-    ) -> ParameterSet:
-        """Write its parameters as a safetensors file; the file appears whole.
-
-        ``on_bytes`` is told (bytes received, bytes in all). OSError: cannot be written.
-        """
-        found = await self.parameters(*patterns, version=version, on_bytes=on_bytes)
-        if found is None:  # a service says so only where newer_than was asked for
-            raise Unavailable(f"job {self.id}: the service sent no parameters; ask again")
-        await asyncio.to_thread(write_whole, Path(path), found.content)
-        return found
 
 
 def _loaded(spec: Spec) -> JobSpec:

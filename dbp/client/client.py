@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any, Self, final
 
-import numpy.typing as npt
-
-from dbp.client.async_client import AsyncClient, AsyncJobHandle, Spec
-from dbp.client.download import OnBytes
-from dbp.client.inference import Prediction
+from dbp.client.async_client import AsyncClient, Spec
+from dbp.client.job import JobHandle
 from dbp.client.loop_thread import LoopThread
-from dbp.client.parameter_set import ParameterSet
 from dbp.client.streams import JobUpdate
 from dbp.job.state import Job, State
 from dbp.rpc.channel import DEFAULT_ADDRESS
@@ -82,67 +77,3 @@ class Client:
     def watch(self) -> Iterator[JobUpdate]:
         """Updates of all jobs, for ever."""
         return self._loop.iterate(self._client.watch())
-
-
-@final
-class JobHandle:
-    """One job of a service; see ``AsyncJobHandle`` for what the methods do."""
-
-    def __init__(self, loop: LoopThread, handle: AsyncJobHandle) -> None:
-        self._loop = loop
-        self._handle = handle
-        self.id = handle.id
-
-    def get(self) -> Job:
-        """The job as it stands."""
-        return self._loop.run(self._handle.get())
-
-    def wait(self) -> Job:
-        """Return the job once it has ended."""
-        return self._loop.run(self._handle.wait())
-
-    def watch(self) -> Iterator[JobUpdate]:
-        """Every change and the newest progress, until the job has ended."""
-        return self._loop.iterate(self._handle.watch())
-
-    def logs(self, *, follow: bool = False, attempt: int = 0) -> Iterator[str]:
-        """Lines of its log."""
-        return self._loop.iterate(self._handle.logs(follow=follow, attempt=attempt))
-
-    def cancel(self, *, force: bool = False, grace_seconds: float | None = None) -> Job:
-        """Ask it to stop."""
-        return self._loop.run(self._handle.cancel(force=force, grace_seconds=grace_seconds))
-
-    def parameters(
-        self,
-        *patterns: str,
-        version: int = 0,
-        newer_than: int = 0,
-        wait: float | None = None,
-        on_bytes: OnBytes | None = None,
-    ) -> ParameterSet | None:
-        """Its parameters as arrays; None if nothing is newer than ``newer_than``.
-
-        ``on_bytes`` is called on the client's own thread.
-        """
-        work = self._handle.parameters(
-            *patterns, version=version, newer_than=newer_than, wait=wait, on_bytes=on_bytes
-        )
-        return self._loop.run(work)
-
-    def predict(
-        self, inputs: npt.ArrayLike, *, version: int = 0, label: str = ""
-    ) -> Prediction:
-        """Outputs of its model for inputs (n, *input_shape), all by one version."""
-        return self._loop.run(self._handle.predict(inputs, version=version, label=label))
-
-    def download(
-        self,
-        path: str | os.PathLike[str],
-        *patterns: str,
-        version: int = 0,
-        on_bytes: OnBytes | None = None,
-    ) -> ParameterSet:
-        """Write its parameters as a safetensors file; the file appears whole."""
-        work = self._handle.download(path, *patterns, version=version, on_bytes=on_bytes)
-        return self._loop.run(work)

@@ -1,58 +1,212 @@
-"""Receiving parameters into one buffer, verified before anybody sees them; whole files."""
+"""Receiving parameters into one buffer, verified before anybody sees them; whole files.
+
+A download that breaks off goes on where it stopped: the same version, from the next byte.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, Callable
 from pathlib import Path
+from typing import Any, Final, final
 
-from dbp.errors import DataLoss, Unavailable
+import google_crc32c
+import grpc
+import numpy as np
+
+from dbp.client.streams import Patience
+from dbp.client.wire import chunk_of
+from dbp.errors import CorruptParameters, Unavailable, VersionEvicted, VersionNotFound
 from dbp.job.state import Version
 from dbp.rpc.convert import version_from_proto
+from dbp.rpc.status import error_from_rpc
 from dbp.v1 import parameter_service_pb2 as pb
 
 # bytes received so far, bytes in all
 OnBytes = Callable[[int, int], None]
+# Asks for parameters; the answers are serialized messages.
+Ask = Callable[[pb.StreamParametersRequest], Any]
+
+HASHED_AT_A_TIME: Final = 4 << 20
 
 
-async def receive(
-    messages: AsyncIterator[pb.StreamParametersResponse],
-    *,
-    whole: bool,
-    on_bytes: OnBytes | None = None,
-) -> tuple[Version, memoryview | None]:
-    """The version and its safetensors bytes; None for the bytes if nothing is newer.
+@final
+class Receiver:
+    """One download, over as many streams as it takes.
 
-    ``whole``: all tensors were asked for, so the bytes must be the version's own. DataLoss:
-    they are not those that were sent. Unavailable: the stream was cut.
+    The bytes are hashed on a thread while others come in. ``version`` is what the newest
+    header said, ``content`` the verified file once ``done``, or None where nothing is newer.
     """
-    version: Version | None = None
-    buffer, received, digest = bytearray(), 0, hashlib.sha256()
-    async for message in messages:
-        match message.WhichOneof("payload"):
-            case "header":
-                version = version_from_proto(message.header.version)
-                if message.header.not_modified:
-                    return version, None
-                buffer = bytearray(message.header.size_bytes)
-            case "chunk":
-                data = message.chunk.data
-                if message.chunk.offset != received or received + len(data) > len(buffer):
-                    raise DataLoss(f"bytes at {message.chunk.offset} came after {received}")
-                buffer[received : received + len(data)] = data
-                digest.update(data)
-                received += len(data)
-                if on_bytes is not None:
-                    on_bytes(received, len(buffer))
-            case "trailer" if version is not None:
-                announced = version.digest if whole else message.trailer.digest
-                found = digest.hexdigest()
-                if received != len(buffer) or not found == message.trailer.digest == announced:
-                    raise DataLoss(f"version {version.version}: the digest is not {announced}")
-                return version, memoryview(buffer).toreadonly()
-    raise Unavailable("the stream of parameters was cut; ask again")
+
+    def __init__(self, *, whole: bool, on_bytes: OnBytes | None = None) -> None:
+        """``whole``: nothing is left out or cast, so the bytes must be the version's own."""
+        self._whole = whole
+        self._on_bytes = on_bytes
+        self.version: Version | None = None
+        self.job_ended = False
+        self.content: memoryview | None = None
+        self.done = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: what has come so far belongs to a version that is gone."""
+        self._buffer: memoryview | None = None
+        self.received = 0
+        self._hashing = _Hashing()
+
+    @property
+    def begun(self) -> bool:
+        """Whether bytes are there that a next stream can go on behind."""
+        return self._buffer is not None
+
+    async def take(self, messages: AsyncIterable[bytes]) -> None:
+        """Receive until the trailer; CorruptParameters: a byte is not what was sent."""
+        async for message in messages:
+            chunk = chunk_of(message)
+            if chunk is not None:
+                offset, crc32c, start = chunk
+                self._add(offset, crc32c, message[start:])
+                continue
+            parsed = pb.StreamParametersResponse.FromString(message)
+            match parsed.WhichOneof("payload"):
+                case "header":
+                    self._begin(parsed.header)
+                    if self.done:
+                        return
+                case "chunk":
+                    self._add(parsed.chunk.offset, parsed.chunk.crc32c, parsed.chunk.data)
+                case "trailer":
+                    await self._finish(parsed.trailer.digest)
+                    return
+
+    def _begin(self, header: pb.ParametersHeader) -> None:
+        version, before = version_from_proto(header.version), self.version
+        self.job_ended = header.job_ended
+        if header.not_modified:
+            self.version, self.done = version, True
+            return
+        if self._buffer is None:
+            self._buffer = np.empty(header.size_bytes, np.uint8).data
+        elif before is None or (version.version, version.digest, header.size_bytes) != (
+            before.version,
+            before.digest,
+            len(self._buffer),
+        ):
+            raise self._corrupt("has become another one in the middle of a download")
+        self.version = version
+
+    def _add(self, offset: int, crc32c: int, data: bytes) -> None:
+        end = offset + len(data)
+        if self._buffer is None or offset != self.received or end > len(self._buffer):
+            raise self._corrupt(f"bytes at {offset} came after {self.received}")
+        if google_crc32c.value(data) != crc32c:
+            raise self._corrupt(f"the checksum of the bytes at {offset} is wrong")
+        self._buffer[offset:end] = data
+        self.received = end
+        self._hashing.note(self._buffer, end)
+        if self._on_bytes is not None:
+            self._on_bytes(end, len(self._buffer))
+
+    async def _finish(self, announced: str) -> None:
+        buffer, version = self._buffer, self.version
+        if buffer is None or version is None or self.received != len(buffer):
+            raise self._corrupt(f"only {self.received} bytes came")
+        expected = version.digest if self._whole else announced
+        if not await self._hashing.digest(buffer) == announced == expected:
+            raise self._corrupt(f"the digest is not {expected}")
+        self.content, self.done = buffer.toreadonly(), True
+
+    def _corrupt(self, text: str) -> CorruptParameters:
+        number = self.version.version if self.version else 0
+        return CorruptParameters(f"version {number}: {text}", version=number)
+
+
+@final
+class _Hashing:
+    """The SHA-256 of a buffer that is being filled, one step behind, on a thread."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._hashed = 0
+        self._step: asyncio.Task[None] | None = None
+
+    def note(self, buffer: memoryview, filled: int) -> None:
+        """So much of the buffer is filled."""
+        busy = self._step is not None and not self._step.done()
+        if not busy and filled - self._hashed >= HASHED_AT_A_TIME:
+            start, self._hashed = self._hashed, filled
+            self._step = asyncio.create_task(
+                asyncio.to_thread(self._sha256.update, buffer[start:filled])
+            )
+
+    async def digest(self, buffer: memoryview) -> str:
+        """Of the whole buffer, in hexadecimal."""
+        if self._step is not None:
+            await self._step
+        rest = buffer[self._hashed :]
+        if len(rest) > HASHED_AT_A_TIME:
+            await asyncio.to_thread(self._sha256.update, rest)
+        else:
+            self._sha256.update(rest)
+        return self._sha256.hexdigest()
+
+
+async def download(
+    ask: Ask,
+    request: pb.StreamParametersRequest,
+    *,
+    patience: float,
+    on_bytes: OnBytes | None = None,
+) -> Receiver:
+    """Ask for parameters until they are here, verified; errors of ``dbp.errors``.
+
+    A stream that breaks is asked for again for up to ``patience`` seconds; it goes on behind
+    the last byte, unless its version is gone by then.
+    """
+    whole = not request.selector.tensors and not request.cast
+    receiver = Receiver(whole=whole, on_bytes=on_bytes)
+    # Before the first byte a service that is not there is named at once, unless the caller
+    # has time for it to come.
+    first = min(patience, request.wait.ToMilliseconds() / 1000)
+    waiting = Patience(first)
+    while True:
+        call = ask(_remaining(request, receiver))
+        before = receiver.begun, receiver.received
+        cut = Unavailable("the stream of parameters was cut; ask again")
+        try:
+            await receiver.take(call)
+            if receiver.done:
+                return receiver
+        except grpc.aio.AioRpcError as error:
+            found = error_from_rpc(error)
+            if receiver.begun and isinstance(found, VersionEvicted | VersionNotFound):
+                receiver.forget()
+                continue
+            if not isinstance(found, Unavailable):
+                raise found from error
+            cut = found
+        finally:
+            call.cancel()
+        if (receiver.begun, receiver.received) > before:
+            waiting = Patience(patience)
+        await waiting.again(cut)
+
+
+def _remaining(
+    request: pb.StreamParametersRequest, receiver: Receiver
+) -> pb.StreamParametersRequest:
+    """The request for what has not come yet."""
+    if not receiver.begun or receiver.version is None:
+        return request
+    rest = pb.StreamParametersRequest(
+        selector=request.selector, cast=request.cast, chunk_bytes=request.chunk_bytes
+    )
+    rest.selector.version = receiver.version.version
+    rest.offset = receiver.received
+    return rest
 
 
 def write_whole(path: Path, content: memoryview) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -15,8 +16,8 @@ from dbp.job.state import Version
 
 Array = npt.NDArray[Any]
 
-NUMPY_DTYPES: Final[Mapping[str, str]] = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2",
+NUMPY_DTYPES: Final[Mapping[str, Any]] = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16,
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
 }  # fmt: skip

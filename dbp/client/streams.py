@@ -68,7 +68,7 @@ async def watch(
     """Updates of a job (all jobs for an empty name) until the stream's explicit end."""
     token, waiting = "", Patience(patience)
     while True:
-        stream = _Stream(stub.WatchJobs(pb.WatchJobsRequest(name=name, resume_token=token)))
+        stream = Stream(stub.WatchJobs(pb.WatchJobsRequest(name=name, resume_token=token)))
         with stream as messages:
             async for message in messages:
                 waiting.alive()
@@ -89,7 +89,7 @@ async def logs(
     """Lines of a log until its explicit end; none twice, none left out."""
     waiting = Patience(patience)
     while True:
-        stream = _Stream(stub.StreamLogs(request))
+        stream = Stream(stub.StreamLogs(request))
         with stream as messages:
             async for message in messages:
                 waiting.alive()
@@ -103,7 +103,7 @@ async def logs(
         await waiting.again(stream.cut)
 
 
-class _Stream:
+class Stream:
     """A call that ends with its block, however that is left, and takes up why it broke off."""
 
     def __init__(self, call: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from dbp.client.async_client import AsyncClient
+from dbp.client.async_job import AsyncJobHandle
 from dbp.errors import (
     AlreadyExists,
     InvalidInput,
@@ -304,4 +305,4 @@ async def test_a_service_that_is_not_there_is_named_soon() -> None:
         with pytest.raises(Unavailable, match="dbp serve"):
             await asyncio.wait_for(anext(client.watch("x")), 10)
         with pytest.raises(Unavailable, match="dbp serve"):
-            await asyncio.wait_for(client.parameters("x"), 10)
+            await asyncio.wait_for(AsyncJobHandle(client, "x").parameters(), 10)

@@ -2,128 +2,330 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import google_crc32c
+import grpc
 import numpy as np
 import pytest
 
-from dbp.client.download import receive, write_whole
+from dbp.client.download import Receiver, download, write_whole
 from dbp.client.parameter_set import parameter_set
-from dbp.errors import DataLoss, InvalidFile, Unavailable
+from dbp.client.wire import chunk_of
+from dbp.errors import (
+    CorruptParameters,
+    DataLoss,
+    DbpError,
+    InvalidFile,
+    NotFound,
+    Unavailable,
+    VersionEvicted,
+)
 from dbp.job.snapshot import Manifest, TensorInfo, encode_header, manifest_of
 from dbp.job.state import Version
+from dbp.rpc.status import code_of, details_of
+from dbp.service.wire import chunk_message
 from dbp.v1 import job_pb2
 from dbp.v1 import parameter_service_pb2 as pb
 
 CONTENT = bytes(range(256)) * 10
-VERSION = Version(3, 70, 1, hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), 0.0)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+CHUNK = 1000
+VERSION = Version(3, 70, 1, DIGEST, len(CONTENT), 0.0)
 
 
-def messages(
-    content: bytes = CONTENT, *, size: int | None = None, digest: str | None = None
-) -> list[pb.StreamParametersResponse]:
-    """A header, chunks of 1000 bytes, a trailer."""
-    version = job_pb2.ParameterVersion(version=3, step=70, digest=VERSION.digest)
-    length = len(content) if size is None else size
-    header = pb.ParametersHeader(version=version, size_bytes=length)
-    chunks = [
-        pb.ParametersChunk(offset=start, data=content[start : start + 1000])
-        for start in range(0, len(content), 1000)
-    ]
-    trailer = pb.ParametersTrailer(digest=digest or hashlib.sha256(content).hexdigest())
-    return [
-        pb.StreamParametersResponse(header=header),
-        *(pb.StreamParametersResponse(chunk=chunk) for chunk in chunks),
-        pb.StreamParametersResponse(trailer=trailer),
-    ]
+def header(
+    number: int = 3, *, size: int = len(CONTENT), digest: str = DIGEST, **fields: Any
+) -> bytes:
+    version = job_pb2.ParameterVersion(version=number, step=70, digest=digest)
+    told = pb.ParametersHeader(version=version, size_bytes=size, **fields)
+    return pb.StreamParametersResponse(header=told).SerializeToString()
 
 
-async def stream(
-    parts: list[pb.StreamParametersResponse],
-) -> AsyncIterator[pb.StreamParametersResponse]:
+def trailer(digest: str = DIGEST) -> bytes:
+    told = pb.ParametersTrailer(digest=digest)
+    return pb.StreamParametersResponse(trailer=told).SerializeToString()
+
+
+def messages(content: bytes = CONTENT, offset: int = 0) -> list[bytes]:
+    """A header, chunks that end at thousands, a trailer."""
+    chunks = []
+    start = offset
+    while start < len(content):
+        end = min(len(content), start - start % CHUNK + CHUNK)
+        chunks.append(chunk_message(start, content[start:end]))
+        start = end
+    digest = hashlib.sha256(content).hexdigest()
+    return [header(size=len(content), digest=digest), *chunks, trailer(digest)]
+
+
+async def stream(parts: list[bytes]) -> AsyncIterator[bytes]:
     for part in parts:
         yield part
 
 
-async def test_chunks_become_one_read_only_buffer() -> None:
-    version, content = await receive(stream(messages()), whole=True)
+async def received(parts: list[bytes], *, whole: bool = True) -> Receiver:
+    receiver = Receiver(whole=whole)
+    await receiver.take(stream(parts))
+    return receiver
 
-    assert version.version == 3
-    assert content is not None
-    assert bytes(content) == CONTENT
-    assert content.readonly
+
+# One stream
+
+
+async def test_chunks_become_one_read_only_buffer() -> None:
+    found = await received(messages())
+
+    assert found.done
+    assert found.version is not None
+    assert found.version.version == 3
+    assert found.content is not None
+    assert bytes(found.content) == CONTENT
+    assert found.content.readonly
 
 
 async def test_nothing_newer_is_no_bytes() -> None:
-    parts = messages()[:1]
-    parts[0].header.not_modified = True
+    found = await received([header(not_modified=True, job_ended=True)])
 
-    version, content = await receive(stream(parts), whole=True)
-
-    assert version.step == 70
-    assert content is None
+    assert found.done
+    assert found.version is not None
+    assert (found.version.step, found.content, found.job_ended) == (70, None, True)
 
 
-async def test_a_changed_bit_is_data_loss() -> None:
+@pytest.mark.parametrize("place", [1, 2, 3])
+async def test_a_changed_bit_is_found_in_its_chunk(place: int) -> None:
     parts = messages()
-    parts[2].chunk.data = bytes([parts[2].chunk.data[0] ^ 1]) + parts[2].chunk.data[1:]
+    parts[place] = parts[place][:-1] + bytes([parts[place][-1] ^ 1])
+
+    with pytest.raises(CorruptParameters, match=f"bytes at {(place - 1) * CHUNK} is wrong"):
+        await received(parts)
+
+
+async def test_another_file_is_refused_though_every_checksum_fits() -> None:
+    other = messages(CONTENT[::-1])
+    parts = [header(), *other[1:]]
 
     with pytest.raises(DataLoss, match="version 3: the digest is not"):
-        await receive(stream(parts), whole=True)
+        await received(parts)
+    assert (await received(parts, whole=False)).done, "a part has a digest of its own"
 
 
-async def test_bytes_that_are_not_the_versions_own_are_data_loss_though_the_trailer_fits() -> (
-    None
-):
-    other = CONTENT[::-1]
-
+@pytest.mark.parametrize("size", [len(CONTENT) - 1, len(CONTENT) + 1])
+async def test_a_wrong_size_is_refused(size: int) -> None:
     with pytest.raises(DataLoss):
-        await receive(stream(messages(other)), whole=True)
-    version, content = await receive(stream(messages(other)), whole=False)
-    assert content is not None
-    assert bytes(content) == other
-    assert version.digest == VERSION.digest
+        await received([header(size=size), *messages()[1:]])
 
 
-@pytest.mark.parametrize("size", [0, len(CONTENT) - 1, len(CONTENT) + 1])
-async def test_a_wrong_length_is_data_loss(size: int) -> None:
-    with pytest.raises(DataLoss):
-        await receive(stream(messages(size=size)), whole=True)
-
-
-@pytest.mark.parametrize("missing", [1, 2])
-async def test_a_missing_chunk_is_data_loss(missing: int) -> None:
+async def test_chunks_out_of_order_are_refused() -> None:
     parts = messages()
-    del parts[missing]
+    parts[1], parts[2] = parts[2], parts[1]
 
-    with pytest.raises(DataLoss):
-        await receive(stream(parts), whole=True)
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 4])
-async def test_a_stream_without_its_trailer_was_cut(count: int) -> None:
-    with pytest.raises(Unavailable, match="was cut; ask again"):
-        await receive(stream(messages()[:count]), whole=True)
+    with pytest.raises(DataLoss, match="bytes at 1000 came after 0"):
+        await received(parts)
 
 
-async def test_a_trailer_without_a_header_is_no_answer() -> None:
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 70_000, 5_000_000])
+@pytest.mark.parametrize("offset", [0, 5, 2**35])
+def test_a_chunk_is_read_as_protobuf_reads_it(size: int, offset: int) -> None:
+    data = np.random.default_rng(size).bytes(size)
+    message = chunk_message(offset, data)
+
+    parsed = pb.StreamParametersResponse.FromString(message).chunk
+    found = chunk_of(message)
+
+    assert (parsed.offset, parsed.crc32c, parsed.data) == (
+        offset, google_crc32c.value(data), data,
+    )  # fmt: skip
+    assert found is not None
+    assert found[:2] == (offset, parsed.crc32c)
+    assert message[found[2] :] == data
+    assert pb.WatchParametersResponse.FromString(message).chunk == parsed
+    for end in range(min(len(message), 30)):
+        assert chunk_of(message[:end]) is None
+
+
+def test_other_messages_are_left_to_protobuf() -> None:
+    chunk = pb.ParametersChunk(offset=3, data=b"x")  # without a checksum: other fields
+    other = pb.StreamParametersResponse(chunk=chunk).SerializeToString()
+
+    assert chunk_of(header()) is None
+    assert chunk_of(trailer()) is None
+    assert chunk_of(other) is None
+    assert chunk_of(b"") is None
+
+
+# A download over several streams
+
+
+class Call:
+    """A call that gives some messages and breaks off."""
+
+    def __init__(self, parts: list[bytes], error: DbpError | None = None) -> None:
+        self._parts = parts
+        self._error = error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            await asyncio.sleep(0)
+            yield part
+        if self._error is not None:
+            code = code_of(self._error)
+            metadata = grpc.aio.Metadata(*details_of(self._error))
+            raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), metadata, str(self._error))
+
+    def cancel(self) -> None:
+        pass
+
+
+class Source:
+    """Answers requests one after the other, and remembers them."""
+
+    def __init__(self, *calls: Call | None) -> None:
+        """None: the rest of the file from where it is asked for."""
+        self._calls = list(calls)
+        self.requests: list[pb.StreamParametersRequest] = []
+
+    def __call__(self, request: pb.StreamParametersRequest) -> Call:
+        self.requests.append(pb.StreamParametersRequest.FromString(request.SerializeToString()))
+        return self._calls.pop(0) or Call(messages(offset=request.offset))
+
+
+REQUEST = pb.StreamParametersRequest(selector={"job": "jobs/a", "label": "best"})
+GONE = Unavailable("gone")
+
+
+@pytest.mark.parametrize("count", range(4))
+@pytest.mark.parametrize("error", [GONE, None])
+async def test_a_download_goes_on_wherever_it_was_cut(
+    count: int, error: DbpError | None
+) -> None:
+    source = Source(Call(messages()[: count + 1], error), None)
+
+    found = await download(source, REQUEST, patience=5.0)
+
+    assert found.content is not None
+    assert bytes(found.content) == CONTENT
+    again = source.requests[1]
+    assert source.requests[0] == REQUEST
+    assert again.selector.version == 3
+    assert again.offset == min(count * CHUNK, len(CONTENT))
+
+
+async def test_a_download_goes_on_after_many_cuts() -> None:
+    calls = [
+        Call([header(), chunk_message(start, CONTENT[start : start + 100])], GONE)
+        for start in range(0, len(CONTENT), 100)
+    ]
+    source = Source(*calls, None)
+
+    found = await download(source, REQUEST, patience=0.2)
+
+    assert found.content is not None
+    assert bytes(found.content) == CONTENT
+    offsets = [request.offset for request in source.requests]
+    assert offsets == [*range(0, 2600, 100), len(CONTENT)]
+
+
+async def test_a_version_that_is_gone_is_begun_anew() -> None:
+    newer = CONTENT[::-1]
+    source = Source(
+        Call(messages()[:2], GONE), Call([], VersionEvicted("gone")), Call(messages(newer))
+    )
+
+    found = await download(source, REQUEST, patience=5.0)
+
+    assert found.content is not None
+    assert bytes(found.content) == newer
+    assert source.requests[2] == REQUEST
+
+
+async def test_a_version_that_has_become_another_is_refused() -> None:
+    changed = [header(digest="00" * 32), *messages(offset=CHUNK)[1:]]
+    source = Source(Call(messages()[:2], GONE), Call(changed))
+
+    with pytest.raises(CorruptParameters, match="has become another one"):
+        await download(source, REQUEST, patience=5.0)
+
+
+async def test_a_service_that_does_not_come_back_is_named() -> None:
+    source = Source(Call(messages()[:2], GONE), *[Call([], GONE)] * 20)
+
     with pytest.raises(Unavailable):
-        await receive(stream(messages()[-1:]), whole=True)
+        await download(source, REQUEST, patience=0.3)
+    assert len(source.requests) > 1
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    file = tmp_path / "weights.safetensors"
-    file.write_bytes(b"old")
+async def test_a_service_that_was_never_there_is_named_at_once() -> None:
+    source = Source(Call([], GONE))
 
-    write_whole(file, memoryview(b"new"))
+    with pytest.raises(Unavailable):
+        await download(source, REQUEST, patience=60.0)
 
-    assert file.read_bytes() == b"new"
-    for bad in (tmp_path / "no" / "file", file / "file", tmp_path):
-        with pytest.raises(OSError):  # noqa: PT011 - which one depends on the path
-            write_whole(bad, memoryview(b"new"))
-    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+async def test_a_refusal_is_no_cut() -> None:
+    source = Source(Call([], NotFound("no such job")))
+
+    with pytest.raises(NotFound, match="no such job"):
+        await download(source, REQUEST, patience=60.0)
+
+
+async def test_memory_holds_the_file_and_little_more() -> None:
+    content = np.random.default_rng(0).bytes(64 << 20)
+    parts = messages_of(content)
+    digest = hashlib.sha256(content).hexdigest()
+
+    async def arriving() -> AsyncIterator[bytes]:
+        yield header(size=len(content), digest=digest)
+        for start in range(0, len(content), 1 << 20):
+            yield parts(start)
+        yield trailer(digest)
+
+    receiver = Receiver(whole=True)
+    tracemalloc.start()
+    try:
+        await receiver.take(arriving())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert receiver.done
+    assert peak < 1.1 * len(content)
+
+
+def messages_of(content: bytes) -> Any:
+    """Chunks of a MiB, made one at a time."""
+    return lambda start: chunk_message(start, content[start : start + (1 << 20)])
+
+
+# Files
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"old")
+
+    write_whole(path, memoryview(CONTENT))
+
+    assert path.read_bytes() == CONTENT
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        write_whole(tmp_path / "missing" / "w.safetensors", memoryview(CONTENT))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=r"directory|Is a"):
+        write_whole(tmp_path / "folder", memoryview(CONTENT))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+# Arrays
 
 
 def content_of(manifest: Manifest, data: bytes) -> memoryview:

@@ -1,0 +1,159 @@
+"""One job of a service, for asyncio; ``dbp.client.job`` is its plain face."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, final
+
+import numpy.typing as npt
+
+from dbp.client.async_mirror import AsyncParameterMirror
+from dbp.client.async_parameters import ParameterUpdate, Wanted
+from dbp.client.download import OnBytes
+from dbp.client.inference import Prediction
+from dbp.client.parameter_set import ParameterSet
+from dbp.client.streams import JobUpdate
+from dbp.job.state import Job, LabelMove, Version, VersionEntry
+
+if TYPE_CHECKING:
+    from dbp.client.async_client import AsyncClient
+
+
+@final
+class AsyncJobHandle:
+    """One job of a service."""
+
+    def __init__(self, client: AsyncClient, job_id: str) -> None:
+        self._client = client
+        self._parameters = client.parameters_of(job_id)
+        self.id = job_id
+
+    async def get(self) -> Job:
+        """The job as it stands."""
+        return await self._client.get(self.id)
+
+    async def wait(self) -> Job:
+        """Return the job once it has ended."""
+        job: Job | None = None
+        async for update in self.watch():
+            job = update.job or job
+        return job if job is not None and job.state.terminal else await self.get()
+
+    def watch(self) -> AsyncGenerator[JobUpdate, None]:
+        """Every change and the newest progress, until the job has ended."""
+        return self._client.watch(self.id)
+
+    def logs(self, *, follow: bool = False, attempt: int = 0) -> AsyncGenerator[str, None]:
+        """Lines of its log."""
+        return self._client.logs(self.id, follow=follow, attempt=attempt)
+
+    async def cancel(self, *, force: bool = False, grace_seconds: float | None = None) -> Job:
+        """Ask it to stop."""
+        return await self._client.cancel(self.id, force=force, grace_seconds=grace_seconds)
+
+    async def parameters(
+        self,
+        *patterns: str,
+        version: int = 0,
+        step: int | None = None,
+        label: str = "",
+        newer_than: int = 0,
+        if_none_match: str = "",
+        wait: float | None = None,
+        cast: str | None = None,
+        max_staleness_steps: int | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> ParameterSet | None:
+        """Its parameters, whole or by name patterns ("0.*"), as arrays over one buffer.
+
+        Of one version: the newest unless a number, a step or a label names another. None: there
+        is nothing newer than version ``newer_than``, or nothing but what has the digest
+        ``if_none_match``. ``wait``: so many seconds for what is asked for. ``cast``: floating
+        point as F16 or BF16. ``max_staleness_steps``: how far behind the run they may be.
+        ``on_bytes`` is told (bytes received, bytes in all). A download that breaks off goes on
+        where it stopped, also at a service that was started again.
+
+        NotPublishedYet, VersionNotFound, VersionEvicted, LabelNotFound, TensorNotFound,
+        StaleParameters; CorruptParameters: the bytes are not what was published.
+        """
+        wanted = Wanted(
+            patterns=patterns,
+            version=version,
+            step=step,
+            label=label,
+            newer_than=newer_than,
+            if_none_match=if_none_match,
+            wait=wait,
+            cast=cast,
+            max_staleness_steps=max_staleness_steps,
+        )
+        return await self._parameters.get(wanted, on_bytes)
+
+    async def predict(
+        self, inputs: npt.ArrayLike, *, version: int = 0, label: str = ""
+    ) -> Prediction:
+        """Outputs of its model for inputs (n, *input_shape); see AsyncClient.predict."""
+        return await self._client.predict(self.id, inputs, version=version, label=label)
+
+    async def download(
+        self,
+        path: str | os.PathLike[str],
+        *patterns: str,
+        version: int = 0,
+        step: int | None = None,
+        label: str = "",
+        cast: str | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> ParameterSet:
+        """Write its parameters as a safetensors file; the file appears whole.
+
+        ``on_bytes`` is told (bytes received, bytes in all). OSError: cannot be written.
+        """
+        wanted = Wanted(patterns=patterns, version=version, step=step, label=label, cast=cast)
+        return await self._parameters.save(path, wanted, on_bytes)
+
+    def watch_parameters(
+        self,
+        *patterns: str,
+        newer_than: int = 0,
+        data: bool = False,
+        cast: str | None = None,
+    ) -> AsyncGenerator[ParameterUpdate, None]:
+        """Each new version, with its tensors if ``data``, until the job has ended.
+
+        Whoever takes them slowly gets the newest, and the number of those that were skipped.
+        """
+        return self._parameters.watch(patterns, newer_than=newer_than, data=data, cast=cast)
+
+    def mirror(self, *patterns: str, cast: str | None = None) -> AsyncParameterMirror:
+        """A local copy that keeps itself fresh, within ``async with``."""
+        return AsyncParameterMirror(self._parameters, patterns, cast)
+
+    def versions(self) -> AsyncGenerator[VersionEntry, None]:
+        """Its versions, newest first, those too whose bytes are no longer kept."""
+        return self._parameters.versions()
+
+    async def labels(self) -> tuple[list[LabelMove], list[LabelMove]]:
+        """Where its labels are, by name, and their moves, oldest first."""
+        return await self._parameters.labels()
+
+    async def move_label(
+        self, label: str, version: int, *, expected_version: int | None = None
+    ) -> LabelMove:
+        """Put a label to a version, which keeps it; 0 takes it away.
+
+        Conflict: the label is not at ``expected_version``.
+        """
+        return await self._parameters.move_label(label, version, expected_version)
+
+    async def pin(self, version: int, *, pinned: bool = True) -> VersionEntry:
+        """Keep a version for good, or no longer."""
+        return await self._parameters.pin(version, pinned=pinned)
+
+    async def publish(self, *, wait: float = 30.0) -> Version:
+        """Ask the run for a version now; returns the first one that came after that.
+
+        WrongState: the job does not train now; Unavailable: none came within ``wait`` seconds.
+        """
+        return await self._parameters.publish(wait)

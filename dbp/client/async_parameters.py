@@ -1,0 +1,213 @@
+"""The parameters of one job, for asyncio: read, watch, label, ask for more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import grpc
+
+from dbp.client.download import OnBytes, Receiver, download, write_whole
+from dbp.client.parameter_set import ParameterSet, parameter_set
+from dbp.client.streams import JOB_ENDED, Patience, Stream
+from dbp.errors import InvalidInput, Unavailable
+from dbp.job.state import LabelMove, Version, VersionEntry
+from dbp.rpc.convert import (
+    job_name,
+    label_from_proto,
+    version_entry_from_proto,
+    version_from_proto,
+)
+from dbp.rpc.status import error_from_rpc
+from dbp.v1 import parameter_service_pb2 as pb
+from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
+
+UNARY_SECONDS: Final = 10.0
+_SERVICE: Final = pb.DESCRIPTOR.services_by_name["ParameterService"].full_name
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to ask for; the same words as the proto's ``StreamParametersRequest``."""
+
+    patterns: tuple[str, ...] = ()
+    version: int = 0
+    step: int | None = None
+    label: str = ""
+    newer_than: int = 0
+    if_none_match: str = ""
+    wait: float | None = None
+    cast: str | None = None
+    max_staleness_steps: int | None = None
+
+    def request(self, job_id: str) -> pb.StreamParametersRequest:
+        """As a request; InvalidInput where more than one version is named."""
+        if sum((bool(self.version), self.step is not None, bool(self.label))) > 1:
+            raise InvalidInput("version, step, label: name only one of them")
+        selector = pb.ParameterSelector(job=job_name(job_id), tensors=self.patterns)
+        if self.step is not None:
+            selector.step = self.step
+        elif self.label:
+            selector.label = self.label
+        elif self.version:
+            selector.version = self.version
+        request = pb.StreamParametersRequest(
+            selector=selector,
+            newer_than=self.newer_than,
+            if_none_match=self.if_none_match,
+            cast=self.cast or "",
+            max_staleness_steps=self.max_staleness_steps,
+        )
+        if self.wait is not None:
+            request.wait.FromMilliseconds(round(self.wait * 1000))
+        return request
+
+
+@dataclass(frozen=True)
+class ParameterUpdate:
+    """A new version, how many were skipped before it, and its tensors if asked for."""
+
+    version: Version
+    skipped: int
+    parameters: ParameterSet | None = None
+
+
+@final
+class AsyncParameters:
+    """The parameter side of a job handle."""
+
+    def __init__(self, channel: grpc.aio.Channel, job_id: str, patience: float) -> None:
+        self._stub = ParameterServiceStub(channel)
+        self._job = job_name(job_id)
+        self._id = job_id
+        self._patience = patience
+        self._stream: Any = channel.unary_stream(
+            f"/{_SERVICE}/StreamParameters",
+            request_serializer=pb.StreamParametersRequest.SerializeToString,
+            response_deserializer=None,
+        )
+
+    async def receive(
+        self,
+        wanted: Wanted,
+        on_bytes: OnBytes | None = None,
+        *,
+        patience: float | None = None,
+    ) -> Receiver:
+        """What is wanted, verified; see ``download``."""
+        return await download(
+            self._stream,
+            wanted.request(self._id),
+            patience=self._patience if patience is None else patience,
+            on_bytes=on_bytes,
+        )
+
+    async def get(self, wanted: Wanted, on_bytes: OnBytes | None = None) -> ParameterSet | None:
+        """What is wanted as arrays; None if there is nothing newer, or nothing else."""
+        found = await self.receive(wanted, on_bytes)
+        if found.content is None or found.version is None:
+            return None
+        return parameter_set(found.version, found.content)
+
+    async def save(
+        self, path: str | os.PathLike[str], wanted: Wanted, on_bytes: OnBytes | None = None
+    ) -> ParameterSet:
+        """Write what is wanted as a safetensors file, which appears whole; OSError."""
+        found = await self.get(wanted, on_bytes)
+        if found is None:  # a service says so only where it was asked for something newer
+            raise Unavailable(f"job {self._id}: the service sent no parameters; ask again")
+        await asyncio.to_thread(write_whole, Path(path), found.content)
+        return found
+
+    async def watch(
+        self, patterns: Sequence[str], *, newer_than: int, data: bool, cast: str | None
+    ) -> AsyncGenerator[ParameterUpdate, None]:
+        """Each new version until the job has ended; survives a restart of the service."""
+        told, waiting = newer_than, Patience(self._patience)
+        while True:
+            stream = Stream(
+                self._stub.WatchParameters(
+                    pb.WatchParametersRequest(job=self._job, newer_than=told)
+                )
+            )
+            with stream as messages:
+                async for message in messages:
+                    waiting.alive()
+                    kind = message.WhichOneof("payload")
+                    if kind == "end":
+                        if message.end.reason == JOB_ENDED:
+                            return
+                        break
+                    if kind != "published":
+                        continue
+                    update = await self._update(message.published, told, patterns, data, cast)
+                    if update is not None:
+                        told = update.version.version
+                        yield update
+            await waiting.again(stream.cut)
+
+    async def versions(self) -> AsyncGenerator[VersionEntry, None]:
+        """The job's versions, newest first, those too whose bytes are no longer kept."""
+        request = pb.ListVersionsRequest(job=self._job)
+        while True:
+            page = await self._unary(self._stub.ListVersions, request)
+            for entry in page.versions:
+                yield version_entry_from_proto(entry)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def labels(self) -> tuple[list[LabelMove], list[LabelMove]]:
+        """Where the labels are, by name, and their moves, oldest first."""
+        answer = await self._unary(self._stub.ListLabels, pb.ListLabelsRequest(job=self._job))
+        now = [label_from_proto(label) for label in answer.labels]
+        return now, [label_from_proto(move) for move in answer.history]
+
+    async def move_label(self, label: str, version: int, expected: int | None) -> LabelMove:
+        """Put a label to a version (0: nowhere)."""
+        request = pb.MoveLabelRequest(
+            job=self._job, label=label, version=version, expected_version=expected
+        )
+        return label_from_proto((await self._unary(self._stub.MoveLabel, request)).label)
+
+    async def pin(self, version: int, *, pinned: bool) -> VersionEntry:
+        """Keep a version for good, or no longer."""
+        request = pb.PinVersionRequest(job=self._job, version=version, pinned=pinned)
+        answer = await self._unary(self._stub.PinVersion, request)
+        return version_entry_from_proto(answer.version)
+
+    async def publish(self, wait: float) -> Version:
+        """Ask the run for a version now, and wait so long for it."""
+        request = pb.PublishVersionRequest(job=self._job)
+        request.wait.FromMilliseconds(round(wait * 1000))
+        answer = await self._unary(self._stub.PublishVersion, request, wait + UNARY_SECONDS)
+        return version_from_proto(answer.version)
+
+    async def _update(
+        self,
+        published: pb.VersionPublished,
+        told: int,
+        patterns: Sequence[str],
+        data: bool,
+        cast: str | None,
+    ) -> ParameterUpdate | None:
+        """What a watcher is told; with data, of the newest version there is by then."""
+        version = version_from_proto(published.version)
+        if not data:
+            return ParameterUpdate(version, published.skipped)
+        newer = Wanted(tuple(patterns), newer_than=told, cast=cast)
+        found = await self.get(newer)
+        if found is None:
+            return None
+        newest = found.version.version
+        return ParameterUpdate(found.version, newest - told - 1 if told else 0, found)
+
+    async def _unary(self, method: Any, request: Any, seconds: float = UNARY_SECONDS) -> Any:
+        try:
+            return await method(request, timeout=seconds)
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error

@@ -1,0 +1,69 @@
+"""A local copy of a job's parameters that keeps itself fresh. For plain Python."""
+
+from __future__ import annotations
+
+from typing import Self, final
+
+from dbp.client.async_mirror import AsyncParameterMirror
+from dbp.client.loop_thread import LoopThread
+from dbp.client.parameter_set import ParameterSet
+from dbp.errors import DbpError
+
+
+@final
+class ParameterMirror:
+    """The newest parameters, at hand for any thread; see ``AsyncParameterMirror``.
+
+    ``get`` reads one reference: it never waits, takes no lock and asks nobody.
+    """
+
+    def __init__(self, loop: LoopThread, mirror: AsyncParameterMirror) -> None:
+        self._loop = loop
+        self._mirror = mirror
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Begin to follow the job; again: does nothing."""
+
+        async def starting() -> None:
+            self._mirror.start()
+
+        self._loop.run(starting())
+
+    def close(self) -> None:
+        """Follow no longer; what was got stays."""
+        self._loop.run(self._mirror.close())
+
+    def get(self) -> ParameterSet | None:
+        """The newest version that has arrived whole and verified; None before the first."""
+        return self._mirror.get()
+
+    def wait(self, newer_than: int = 0, timeout: float | None = None) -> ParameterSet:
+        """The newest version once it is newer than this; TimeoutError."""
+        return self._loop.run(self._mirror.wait(newer_than, timeout))
+
+    @property
+    def version(self) -> int:
+        """The number of the newest version here; 0 before the first."""
+        return self._mirror.version
+
+    @property
+    def skipped(self) -> int:
+        """How many versions came and went unseen."""
+        return self._mirror.skipped
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has ended, so that nothing newer will come."""
+        return self._mirror.ended
+
+    @property
+    def error(self) -> DbpError | None:
+        """What is wrong just now; None while all is well."""
+        return self._mirror.error
