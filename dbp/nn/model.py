@@ -97,6 +97,7 @@ class Model:
             self.state_shapes |= {f"{position}.{name}": state[name] for name in state}
             self._names.append(tuple(own))
             self._state_names.append(tuple(state))
+        self._all_names = [a + b for a, b in zip(self._names, self._state_names, strict=True)]
         self.tensor_shapes = self.parameter_shapes | self.state_shapes
         self.meets = any(isinstance(layer, BatchLayer) for layer in self.layers)
         self.output_shape = shape
@@ -239,8 +240,7 @@ class Model:
 
     def _layer_views(self, parameters: Parameters) -> list[Views]:
         """Each layer's own parameters and state."""
-        names = [a + b for a, b in zip(self._names, self._state_names, strict=True)]
-        return self._split(parameters, names)
+        return self._split(parameters, self._all_names)
 
     def _gradient_views(self, gradients: Parameters) -> list[Views]:
         return self._split(gradients, self._names)
