@@ -25,14 +25,11 @@ from dbp.control.mpirun import MpirunLauncher
 from dbp.control.store import Store
 from dbp.errors import Conflict, InvalidInput
 from dbp.inference import open_inference_pb2
-from dbp.inference.open_inference_pb2_grpc import (
-    add_GRPCInferenceServiceServicer_to_server,
-)
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.service.descriptors import combined_pool
 from dbp.service.error_interceptor import ErrorInterceptor
 from dbp.service.inference_service import SERVICE_NAME as INFERENCE
-from dbp.service.inference_service import InferenceService
+from dbp.service.inference_service import InferenceService, add_to_server
 from dbp.service.job_service import JobService
 from dbp.service.loaded_models import LoadedModels
 from dbp.service.parameter_service import ParameterService, method_handlers
@@ -102,7 +99,7 @@ async def running(
         stack.push_async_callback(inference.close)
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
         status = _add_services(server, manager, parameters)
-        add_GRPCInferenceServiceServicer_to_server(inference, server)
+        add_to_server(inference, server)
         address = _bind(server, config)
         # Left in reverse: not serving, streams told that the service drains, calls finished.
         stack.push_async_callback(manager.close)
