@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dbp.errors import InvalidInput, ResourceExhausted, nearest
 from dbp.inference import open_inference_pb2 as pb
+from dbp.service.answer_bytes import AnswerHeads, finished
 from dbp.service.inference_signature import (
     CLASS,
     INPUTS,
@@ -24,8 +26,6 @@ from dbp.service.tensor_codec import decoded
 from dbp.train.saved import SavedModel
 
 Array = npt.NDArray[Any]
-
-_INT64: Final = np.dtype("<i8")
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,15 @@ def inputs_of(request: pb.ModelInferRequest, signature: Signature) -> Array:
 
 
 def answer(
-    request: pb.ModelInferRequest,
-    saved: SavedModel,
-    signature: Signature,
-    template: pb.ModelInferResponse,
-) -> tuple[pb.ModelInferResponse, Times]:
-    """The whole answer, and what it took; ``template`` says which version it comes from.
+    request: pb.ModelInferRequest, saved: SavedModel, signature: Signature, heads: AnswerHeads
+) -> tuple[bytes, Times]:
+    """The whole answer, a ModelInferResponse's bytes, and what it took.
 
-    InvalidInput: what does not fit the model.
+    ``heads`` says which version it comes from. InvalidInput: what does not fit the model.
     """
     begin = time.perf_counter_ns()
-    wanted = signature.chosen(output.name for output in request.outputs)
+    names = tuple([output.name for output in request.outputs])
+    wanted = signature.chosen(names) if names else signature.outputs
     inputs = inputs_of(request, signature)
     ready = time.perf_counter_ns()
     with np.errstate(all="ignore"):  # a caller's large numbers give infinities, as they must
@@ -88,15 +86,9 @@ def answer(
         outputs = _Outputs(saved, signature, scores)
         contents = [outputs.content(spec) for spec in wanted]
     done = time.perf_counter_ns()
-    response = pb.ModelInferResponse()
-    response.CopyFrom(template)
-    response.model_name, response.id = request.model_name, request.id
-    for spec in wanted:
-        response.outputs.add(
-            name=spec.name, datatype=spec.datatype, shape=(len(scores), *spec.row_shape)
-        )
-    response.raw_output_contents.extend(contents)
-    return response, Times(ready - begin, done - ready, time.perf_counter_ns() - done)
+    head = heads.head(request.model_name, names, wanted, len(scores))
+    whole = finished(head, request.id, contents)
+    return whole, Times(ready - begin, done - ready, time.perf_counter_ns() - done)
 
 
 class _Outputs:
@@ -111,20 +103,23 @@ class _Outputs:
     def content(self, spec: TensorSpec) -> bytes:
         """An output's raw contents."""
         if spec.name == CLASS:
-            return self._found().astype(_INT64, copy=False).tobytes()
+            return _little(self._found().astype(np.int64, copy=False)).tobytes()
         if spec.name == LABEL:
             labels = self._signature.labels
             return b"".join([labels[number] for number in self._found().tolist()])
         values = self._scores
         if spec.name == OUTPUTS:
             values = self._loss.activate(values)
-        little = values.dtype.newbyteorder("<")
-        return values.astype(little, copy=False).tobytes()
+        return _little(values).tobytes()
 
     def _found(self) -> Array:
         if self._classes is None:
             self._classes = self._loss.classes(self._scores)
         return self._classes
+
+
+def _little(values: Array) -> Array:
+    return values if sys.byteorder == "little" else values.byteswap()
 
 
 def _wrong_inputs(names: list[str], signature: Signature) -> str:

@@ -1,13 +1,11 @@
-"""What the inference protocol says about a model and about where an answer comes from."""
+"""What the inference protocol says about a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final
 
 from dbp.inference import open_inference_pb2 as pb
-from dbp.job.state import Version
 from dbp.service.inference_signature import Signature, TensorSpec
 
 PLATFORM: Final = "dbp"
@@ -55,17 +53,6 @@ def config_of(name: str, signature: Signature) -> pb.ModelConfig:
             for spec in signature.outputs
         ],
     )
-
-
-@lru_cache(maxsize=1024)
-def answer_template(job_id: str, version: Version) -> pb.ModelInferResponse:
-    """An answer without outputs: which parameters it comes from. To be copied, not changed."""
-    response = pb.ModelInferResponse(model_version=str(version.version))
-    response.parameters["job"].string_param = job_id
-    response.parameters["version"].int64_param = version.version
-    response.parameters["step"].int64_param = version.step
-    response.parameters["digest"].string_param = version.digest
-    return response
 
 
 def _metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:

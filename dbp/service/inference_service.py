@@ -19,7 +19,7 @@ from dbp.errors import DbpError, NotFound, OutOfRange, ResourceExhausted, WrongS
 from dbp.inference import open_inference_pb2 as pb
 from dbp.inference import open_inference_pb2_grpc
 from dbp.service.inference_answers import Times, answer, rows_of
-from dbp.service.inference_description import answer_template, config_of, metadata_of
+from dbp.service.inference_description import config_of, metadata_of
 from dbp.service.inference_statistics import InferenceStatistics
 from dbp.service.loaded_models import LoadedModel, LoadedModels
 from dbp.service.model_names import ModelNames
@@ -34,6 +34,18 @@ THREADS: Final = 2
 MAX_WAITING: Final = 64
 INDEX_PAGE: Final = 1_000
 VERSIONS_PAGE: Final = 1_000
+
+
+def add_to_server(service: InferenceService, server: grpc.aio.Server) -> None:
+    """Register all methods; ModelInfer's answers are bytes."""
+    infer = grpc.unary_unary_rpc_method_handler(
+        service.ModelInfer, request_deserializer=pb.ModelInferRequest.FromString
+    )
+    # The first that knows a method has it.
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(SERVICE_NAME, {"ModelInfer": infer}),)
+    )
+    open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)
 
 
 @final
@@ -131,10 +143,8 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
             if not token:
                 return response
 
-    async def ModelInfer(
-        self, request: pb.ModelInferRequest, context: Context
-    ) -> pb.ModelInferResponse:
-        """See the proto."""
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
+        """See the proto; the answer is serialized already."""
         begin = time.perf_counter_ns()
         job_id, at = await self._names.find(request.model_name, request.model_version)
         model = self._models.ready(job_id, at) or await self._models.get(job_id, at)
@@ -151,10 +161,9 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def _answer(
         self, request: pb.ModelInferRequest, model: LoadedModel, rows: int
-    ) -> tuple[pb.ModelInferResponse, Times]:
-        template = answer_template(model.job_id, model.version)
+    ) -> tuple[bytes, Times]:
         if rows * model.row_seconds <= INLINE_SECONDS:
-            return answer(request, model.saved, model.signature, template)
+            return answer(request, model.saved, model.signature, model.heads)
         if self._waiting >= MAX_WAITING:
             raise ResourceExhausted(
                 f"{self._waiting} large requests wait already; try again, or with fewer rows"
@@ -163,7 +172,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
         try:
             await model.turn.acquire()
             future = asyncio.get_running_loop().run_in_executor(
-                self._threads, answer, request, model.apart, model.signature, template
+                self._threads, answer, request, model.apart, model.signature, model.heads
             )
             # The thread goes on where the caller is gone, and so does its turn.
             future.add_done_callback(lambda _: model.turn.release())

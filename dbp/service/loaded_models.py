@@ -20,6 +20,7 @@ from dbp.control.version_index import At
 from dbp.errors import InvalidFile, VersionEvicted, WrongState
 from dbp.job.state import Version
 from dbp.nn.model import Model
+from dbp.service.answer_bytes import AnswerHeads
 from dbp.service.inference_signature import Signature, signature_of
 from dbp.train.evaluate import BLOCK_ROWS
 from dbp.train.saved import SavedModel
@@ -58,6 +59,7 @@ class LoadedModel:
     apart: SavedModel
     turn: asyncio.Lock
     signature: Signature
+    heads: AnswerHeads
     row_seconds: float
     size_bytes: int
 
@@ -210,6 +212,7 @@ def load(opened: OpenVersion) -> LoadedModel:
         apart=apart,
         turn=asyncio.Lock(),
         signature=signature_of(saved),
+        heads=AnswerHeads(opened.job_id, version),
         row_seconds=_row_seconds(saved),
         size_bytes=saved.parameters.vector.nbytes + 2 * _buffer_bytes(saved.model),
     )
