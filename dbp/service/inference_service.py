@@ -26,7 +26,8 @@ from dbp.service.model_names import ModelNames
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-SERVICE_NAME: Final[str] = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+_SERVICE: Final = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+SERVICE_NAME: Final[str] = _SERVICE.full_name
 EXTENSIONS: Final = ("model_configuration", "statistics")
 
 INLINE_SECONDS: Final = 0.001
@@ -37,15 +38,19 @@ VERSIONS_PAGE: Final = 1_000
 
 
 def add_to_server(service: InferenceService, server: grpc.aio.Server) -> None:
-    """Register all methods; ModelInfer's answers are bytes."""
-    infer = grpc.unary_unary_rpc_method_handler(
-        service.ModelInfer, request_deserializer=pb.ModelInferRequest.FromString
-    )
-    # The first that knows a method has it.
+    """Register all methods; ModelInfer's answers are bytes already."""
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    for method in _SERVICE.methods:
+        answer_type = getattr(pb, method.output_type.name)
+        serialized = answer_type is pb.ModelInferResponse
+        handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+            getattr(service, method.name),
+            request_deserializer=getattr(pb, method.input_type.name).FromString,
+            response_serializer=None if serialized else answer_type.SerializeToString,
+        )
     server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(SERVICE_NAME, {"ModelInfer": infer}),)
+        (grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),)
     )
-    open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)
 
 
 @final
