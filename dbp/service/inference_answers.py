@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ from dbp.service.tensor_codec import decoded
 from dbp.train.saved import SavedModel
 
 Array = npt.NDArray[Any]
+
+# How JSON clients put tensors; in gRPC they say nothing.
+_HARMLESS: Final = frozenset({"binary_data", "binary_data_size"})
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ def rows_of(request: pb.ModelInferRequest, signature: Signature) -> int:
 def inputs_of(request: pb.ModelInferRequest, signature: Signature) -> Array:
     """The inputs as they were sent, shape (rows, *input_shape); InvalidInput."""
     (tensor,) = request.inputs
+    if tensor.parameters:
+        refuse_parameters(INPUTS, tensor.parameters)
     raw = request.raw_input_contents
     if not raw:
         typed = tensor.HasField("contents") or 0 in tensor.shape
@@ -69,6 +75,16 @@ def inputs_of(request: pb.ModelInferRequest, signature: Signature) -> Array:
     return decoded(tensor, raw[0], signature.inputs.row_shape)
 
 
+def refuse_parameters(name: str, parameters: Iterable[str]) -> None:
+    """Raise InvalidInput for what would change a tensor's meaning: shared memory, for one."""
+    strange = sorted(set(parameters) - _HARMLESS)
+    if strange:
+        raise InvalidInput(
+            f"{name}: parameter {strange[0][:64]!r} is not known: tensors travel in the "
+            "messages, as they are"
+        )
+
+
 def answer(
     request: pb.ModelInferRequest, saved: SavedModel, signature: Signature, heads: AnswerHeads
 ) -> tuple[bytes, Times]:
@@ -79,6 +95,9 @@ def answer(
     begin = time.perf_counter_ns()
     names = tuple([output.name for output in request.outputs])
     wanted = signature.chosen(names) if names else signature.outputs
+    for output in request.outputs:
+        if output.parameters:
+            refuse_parameters(output.name, output.parameters)
     inputs = inputs_of(request, signature)
     ready = time.perf_counter_ns()
     with np.errstate(all="ignore"):  # a caller's large numbers give infinities, as they must

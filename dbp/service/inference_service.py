@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias, final
 import grpc
 
 from dbp.control.manager import JobManager
-from dbp.errors import DbpError, NotFound, OutOfRange, ResourceExhausted, WrongState
+from dbp.errors import DataLoss, DbpError, NotFound, OutOfRange, ResourceExhausted, WrongState
 from dbp.inference import open_inference_pb2 as pb
 from dbp.inference import open_inference_pb2_grpc
 from dbp.service.inference_answers import Times, answer, rows_of
@@ -93,7 +93,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
         """See the proto."""
         try:
             await self._model(request.name, request.version)
-        except (NotFound, OutOfRange, WrongState):
+        except (DataLoss, NotFound, OutOfRange, WrongState):
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=not self._draining)
 

@@ -253,6 +253,15 @@ def _both(asked: pb.ModelInferRequest) -> None:
     asked.inputs[0].contents.fp32_contents.append(1.0)
 
 
+def _in_shared_memory(asked: pb.ModelInferRequest) -> None:
+    del asked.raw_input_contents[:]
+    asked.inputs[0].parameters["shared_memory_region"].string_param = "input"
+
+
+def _classified(asked: pb.ModelInferRequest) -> None:
+    asked.outputs.add(name="outputs").parameters["classification"].int64_param = 3
+
+
 def _typed(field: str, *values: Any, datatype: str) -> Any:
     def change(asked: pb.ModelInferRequest) -> None:
         del asked.raw_input_contents[:]
@@ -293,6 +302,8 @@ def _replace(**fields: Any) -> Any:
         (lambda asked: asked.raw_input_contents.pop(), "no contents"),
         (lambda asked: asked.inputs.append(asked.inputs[0]), "given 2 times"),
         (lambda asked: asked.outputs.add(name="output"), "did you mean 'outputs'?"),
+        (_in_shared_memory, "parameter 'shared_memory_region' is not known"),
+        (_classified, "parameter 'classification' is not known"),
         (_typed("fp32_contents", 1.0, datatype="FP32"), "64 values in contents.fp32_contents"),
         (_typed("fp64_contents", 1.0, datatype="FP32"), "belongs into contents.fp32_contents"),
         (_typed("fp32_contents", 1.0, datatype="BF16"), "send raw contents"),
@@ -487,6 +498,21 @@ async def test_statistics_and_index(
     states = {model.name: (model.version, model.state) for model in index}
     assert states[run.id] == ("1", "READY")
     assert states[waiting.name.removeprefix("jobs/")] == ("", "UNAVAILABLE")
+
+
+async def test_a_damaged_version_is_never_served(
+    service: Service, run: Run, stub: GRPCInferenceServiceStub, tmp_path: Path
+) -> None:
+    await publish(service, run, 1, drawn(classifier()), classifier())
+    (path,) = (tmp_path / "state").glob(f"**/{run.id}/**/1.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+    await refused(stub.ModelInfer(request(run.id, rows(1))), grpc.StatusCode.DATA_LOSS)
+
+    ready = await stub.ModelReady(pb.ModelReadyRequest(name=run.id))
+    assert not ready.ready
 
 
 async def test_new_versions_take_over_under_load(
