@@ -22,7 +22,8 @@ import psutil
 from dbp.errors import TrainingFailed
 
 if TYPE_CHECKING:
-    from dbp.client.client import Client, JobHandle
+    from dbp.client.client import Client
+    from dbp.client.job import JobHandle
     from dbp.client.streams import JobUpdate
     from dbp.job.state import Job
 

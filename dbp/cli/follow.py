@@ -12,7 +12,7 @@ from dbp.cli.output import echo_json, figures_text, job_content, progress_conten
 from dbp.job.state import Failure, Job, ProgressReport
 
 if TYPE_CHECKING:
-    from dbp.client.client import JobHandle
+    from dbp.client.job import JobHandle
     from dbp.client.streams import JobUpdate
 
 LINE_SECONDS: Final = 1.0

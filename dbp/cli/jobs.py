@@ -18,7 +18,7 @@ from dbp.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from dbp.client.client import JobHandle
+    from dbp.client.job import JobHandle
     from dbp.job.state import Job
 
 STATES: Final = (

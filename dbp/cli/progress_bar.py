@@ -48,8 +48,9 @@ class ProgressBar:
             refresh=True,
         )
 
-    def snapshot(self, snapshot: Snapshot) -> None:
+    def snapshot(self, snapshot: Snapshot) -> bool:
         """Nothing to draw."""
+        return True
 
     def finished(self, outcome: Outcome) -> None:
         """Leave the last state on the screen."""

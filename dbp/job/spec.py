@@ -180,6 +180,11 @@ class PublishSpec:
         None, doc="seconds between versions; 2 where every_steps is left out too", above=0.0
     )
     keep: int = option(4, doc="newest versions kept", minimum=1, maximum=10_000)
+    best: bool = option(
+        True,
+        doc="publish the best epoch, by train.stop's metric or else the validation loss, under "
+        "the label best, too",
+    )
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ HEARTBEAT_SECONDS: Final = 5.0
 FIRST_RETRY_SECONDS: Final = 0.1
 LAST_RETRY_SECONDS: Final = 5.0
 MAX_LINE_BYTES: Final = 16 << 20
+# On a machine whose cores are all taken, training comes first.
+NICENESS: Final = 10
 
 # The service is away or restarting: keep what we hold and try again.
 TRANSIENT: Final = frozenset(
@@ -215,6 +217,7 @@ class Link:
             step=snapshot["step"],
             manifest=manifest_to_proto(manifest_of(shapes, dtype, snapshot["metadata"])),
             final=snapshot["final"],
+            best=snapshot["best"],
         )
         yield pb.PublishParametersRequest(header=header)
         size, start = snapshot["size"], snapshot["slot"] * snapshot["size"]
@@ -263,6 +266,7 @@ def _say(text: str) -> None:
 
 
 async def _main(memory_fd: int) -> int:
+    os.nice(NICENESS)
     reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

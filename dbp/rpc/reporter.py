@@ -122,17 +122,21 @@ class Reporter:
         }
         self._send({"progress": report}, keep=progress.epoch_end)
 
-    def snapshot(self, snapshot: Snapshot) -> None:
-        """Copy the parameters into a free slot; without one this version is left out."""
+    def snapshot(self, snapshot: Snapshot) -> bool:
+        """Copy the parameters into a free slot; False if there is none."""
         self._receive()
         if snapshot.final:
             self._await_slot(self._patience)
-        if not self._free_slots or not self._alive:
-            return
+        if not self._alive:
+            return True  # nobody will ever have room: not worth another try
+        if not self._free_slots:
+            return False
         size = snapshot.manifest.size_bytes
         if self._memory is None:
             os.ftruncate(self._memory_fd, SLOTS * size)
-            self._memory = mmap.mmap(self._memory_fd, SLOTS * size)
+            # All pages at once, or the first versions would fault them in one by one.
+            flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+            self._memory = mmap.mmap(self._memory_fd, SLOTS * size, flags=flags)
         slot = self._free_slots.pop()
         self._memory[slot * size : (slot + 1) * size] = snapshot.vector.data.cast("B")
         tensors = [[t.name, t.dtype, list(t.shape)] for t in snapshot.manifest.tensors]
@@ -140,11 +144,13 @@ class Reporter:
             "slot": slot,
             "step": snapshot.step,
             "final": snapshot.final,
+            "best": snapshot.best,
             "size": size,
             "tensors": tensors,
             "metadata": dict(snapshot.manifest.metadata),
         }
         self._send({"snapshot": message}, keep=True)
+        return True
 
     def finished(self, outcome: Outcome) -> None:
         """Tell the service how the run ended."""

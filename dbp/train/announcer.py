@@ -6,7 +6,9 @@ Only rank 0's sink listens; the others have one that hears nothing. It decides n
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
+
+import numpy.typing as npt
 
 from dbp.nn.parameters import Parameters
 from dbp.train.build import Setup
@@ -39,6 +41,8 @@ class Announcer:
         self._parameters = parameters
         self._clock = clock
         self._publication = Publication(setup.resolved.spec.publish, clock)
+        self._best: tuple[int, npt.NDArray[Any]] | None = None  # that waits to be published
+        self._asked = False
         self._handed_out = False
 
     def start(self, world_size: int, steps_done: int) -> None:
@@ -75,15 +79,40 @@ class Announcer:
             )
         )
 
-    def publish(self, step: int, served: Parameters, *, asked: bool) -> None:
-        """The live parameters, where they are due or asked for."""
-        if self._publication.due(step) or asked:
-            self._hand_out(step, served, final_=False)
+    def note_best(self, step: int, served: Parameters) -> None:
+        """An evaluation found these better than all before; they are published soon."""
+        self._best = step, served.vector.copy()
 
-    def hand_out(self, step: int, served: Parameters) -> None:
-        """The parameters at the end; once."""
-        if not self._handed_out:
-            self._hand_out(step, served, final_=True)
+    def publish(self, step: int, served: Parameters, *, asked: bool) -> None:
+        """The live parameters, where they are due or asked for.
+
+        The best that wait go first: a newer version is always of a later step. A request that
+        finds no room is answered at a later step.
+        """
+        self._asked |= asked
+        due = self._asked or self._publication.due(step)
+        if self._best is not None and (due or self._publication.best_due()):
+            if self._best[0] == step:
+                due = True
+            elif not self._hand_out_best():
+                return
+        if due:
+            best = self._best is not None and self._best[0] == step
+            if self._hand_out(step, served.vector, best=best):
+                self._asked = False
+                self._best = None if best else self._best
+
+    def hand_out(self, step: int, served: Parameters, *, best: bool = False) -> None:
+        """The parameters at the end; once. ``best``: no evaluation found better ones."""
+        if self._handed_out:
+            return
+        self._handed_out = True
+        if self._best is not None:
+            if self._best[0] == step:
+                best = True
+            elif not best:
+                self._hand_out_best()
+        self._hand_out(step, served.vector, final_=True, best=best)
 
     def finish(self, status: str, reason: str, step: int, message: str = "") -> Outcome:
         """The run has ended; returns what was told."""
@@ -99,14 +128,31 @@ class Announcer:
         self._sink.finished(outcome)
         return outcome
 
-    def _hand_out(self, step: int, served: Parameters, *, final_: bool) -> None:
-        self._handed_out = final_
-        self._sink.snapshot(
+    def _hand_out_best(self) -> bool:
+        if self._best is None or not self._hand_out(*self._best, best=True):
+            return False
+        self._best = None
+        return True
+
+    def _hand_out(
+        self,
+        step: int,
+        vector: npt.NDArray[Any],
+        *,
+        final_: bool = False,
+        best: bool = False,
+    ) -> bool:
+        """False if there was no room for them."""
+        taken = self._sink.snapshot(
             Snapshot(
                 step=step,
                 epoch=self._setup.plan.epoch_of(max(step, 1)),
-                vector=served.vector,
+                vector=vector,
                 manifest=manifest_at(self._setup, self.metadata, step),
                 final=final_,
+                best=best,
             )
         )
+        if taken:
+            self._publication.published()
+        return taken

@@ -24,10 +24,10 @@ class FanOut:
         for sink in self._sinks:
             sink.progress(progress)
 
-    def snapshot(self, snapshot: Snapshot) -> None:
-        """Pass on."""
-        for sink in self._sinks:
-            sink.snapshot(snapshot)
+    def snapshot(self, snapshot: Snapshot) -> bool:
+        """Pass on; False if one of them had no room."""
+        taken = [sink.snapshot(snapshot) for sink in self._sinks]
+        return all(taken)
 
     def finished(self, outcome: Outcome) -> None:
         """Pass on, to every sink even if one fails; then raise the first failure."""

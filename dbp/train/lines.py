@@ -48,8 +48,9 @@ class Lines:
             f"{figures_text(progress.metrics)}, {progress.samples_per_second:,.0f} samples/s"
         )
 
-    def snapshot(self, snapshot: Snapshot) -> None:
+    def snapshot(self, snapshot: Snapshot) -> bool:
         """Nothing to say."""
+        return True
 
     def finished(self, outcome: Outcome) -> None:
         """Left to whoever knows what comes next; see ``outcome_text``."""

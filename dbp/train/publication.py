@@ -12,6 +12,9 @@ from dbp.job.snapshot import Manifest, manifest_of
 from dbp.job.spec import PublishSpec
 from dbp.train.build import Setup
 
+# Early epochs can be short and each the best so far: no more than one version a second of them.
+BEST_SECONDS: Final = 1.0
+
 SAFETENSORS_DTYPES: Final = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64"}
 
 
@@ -26,19 +29,24 @@ class Publication:
         self._last: float | None = None
 
     def due(self, step: int) -> bool:
-        """Whether the parameters after this step become a version; if so, time starts anew.
+        """Whether the parameters after this step become a version.
 
         With ``every_seconds`` the first step is published, so that whoever follows the run
         soon has something to begin with.
         """
-        now = self._clock()
         by_steps = self._steps is not None and step % self._steps == 0
-        by_time = self._seconds is not None and (
-            self._last is None or now - self._last >= self._seconds
-        )
-        if by_steps or by_time:
-            self._last = now
-        return by_steps or by_time
+        return by_steps or (self._seconds is not None and self._silent_for(self._seconds))
+
+    def best_due(self) -> bool:
+        """Whether the best parameters so far, if they wait, may become a version now."""
+        return self._silent_for(BEST_SECONDS)
+
+    def published(self) -> None:
+        """A version has been handed out: time starts anew."""
+        self._last = self._clock()
+
+    def _silent_for(self, seconds: float) -> bool:
+        return self._last is None or self._clock() - self._last >= seconds
 
 
 def metadata_of(setup: Setup) -> dict[str, str]:

@@ -113,12 +113,13 @@ class RunFolder:
                 }
             )
 
-    def snapshot(self, snapshot: Snapshot) -> None:
+    def snapshot(self, snapshot: Snapshot) -> bool:
         """Write the final parameters."""
         if snapshot.final:
             data = snapshot.vector.data.cast("B")
             header = encode_header(snapshot.manifest)
             write_atomically(self.path / PARAMETERS, [header, data])
+        return True
 
     def finished(self, outcome: Outcome) -> None:
         """The last line of figures, then the verdict."""
@@ -157,8 +158,9 @@ class LastWord:
     def progress(self, progress: Progress) -> None:
         """Rank 0's to write."""
 
-    def snapshot(self, snapshot: Snapshot) -> None:
+    def snapshot(self, snapshot: Snapshot) -> bool:
         """Rank 0's to write."""
+        return True
 
     def finished(self, outcome: Outcome) -> None:
         """Write the verdict, unless there is one, or no folder on this host."""

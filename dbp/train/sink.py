@@ -69,6 +69,7 @@ class Snapshot:
     vector: npt.NDArray[Any]
     manifest: Manifest
     final: bool = False
+    best: bool = False  # of all that were evaluated so far
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ class Sink(Protocol):
     def progress(self, progress: Progress) -> None:
         """Where the run is; about ten times a second at most, and at the end of each epoch."""
 
-    def snapshot(self, snapshot: Snapshot) -> None:
-        """Parameters to hand out; copy them before returning."""
+    def snapshot(self, snapshot: Snapshot) -> bool:
+        """Parameters to hand out, copied on return; False if this sink has no room just now."""
 
     def finished(self, outcome: Outcome) -> None:
         """The run has ended; once, after the final snapshot."""

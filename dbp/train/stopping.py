@@ -25,8 +25,12 @@ class Stopping:
     """The rule of one run; keeps the best value so far and its epoch."""
 
     def __init__(self, spec: StopSpec | None, *, higher_is_better: bool) -> None:
-        """``higher_is_better`` tells which way the watched metric improves."""
-        self._spec = spec
+        """``higher_is_better`` tells which way the watched metric improves.
+
+        Without a spec nothing is ever stopped, and the best epoch is that of the validation
+        loss.
+        """
+        self._spec = spec or StopSpec(metric="validation_loss")
         self._sign = -1.0 if higher_is_better else 1.0
         self._best = float("inf")
         self._best_epoch = 0
@@ -49,7 +53,7 @@ class Stopping:
         then says whether this epoch is the best so far.
         """
         self.improved = False
-        if self._spec is None or self._spec.metric not in figures:
+        if self._spec.metric not in figures:
             return None
         value = self._sign * figures[self._spec.metric]
         if value < self._best - self._spec.tolerance:  # never true of NaN

@@ -230,6 +230,8 @@ class Trainer:
             self._state.best = self._state.served.vector.copy()
         if self._stopping.improved and self.setup.resolved.spec.checkpoint.keep_best:
             self._save(step, best=True)
+        if self._stopping.improved and self.setup.resolved.spec.publish.best:
+            self._announcer.note_best(step, self._state.served)
         if reason is None and time_is_up:
             return "time"
         if reason is None and last:
@@ -240,9 +242,11 @@ class Trainer:
     def _end(self, status: str, reason: str, step: int) -> Outcome:
         """Hand out the final parameters first: an evaluation can be long, or be cut off."""
         served = self._state.served
-        if status == "succeeded" and self._state.best is not None:
+        restored = status == "succeeded" and self._state.best is not None
+        if restored:
             served.vector[:] = self._state.best
-        self._announcer.hand_out(step, served)
+        publishes_best = self.setup.resolved.spec.publish.best
+        self._announcer.hand_out(step, served, best=restored and publishes_best)
         if status == "succeeded" and self._test is not None:
             self._figures.put(self._test.run(served), "test_")
         return self._announcer.finish(status, reason, step)

@@ -128,8 +128,9 @@ class _Again:
             self.digest = progress.parameters_sha256
             self._stop = True
 
-    def snapshot(self, snapshot: Snapshot) -> None:
+    def snapshot(self, snapshot: Snapshot) -> bool:
         """Nothing to do."""
+        return True
 
     def finished(self, outcome: Outcome) -> None:
         """Nothing to do."""

@@ -235,14 +235,16 @@ class CheckpointSpec(_message.Message):
     def __init__(self, every_steps: _Optional[int] = ..., every_seconds: _Optional[float] = ..., keep: _Optional[int] = ..., keep_best: bool = ...) -> None: ...
 
 class PublishSpec(_message.Message):
-    __slots__ = ("every_steps", "every_seconds", "keep")
+    __slots__ = ("every_steps", "every_seconds", "keep", "best")
     EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
     EVERY_SECONDS_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
+    BEST_FIELD_NUMBER: _ClassVar[int]
     every_steps: int
     every_seconds: float
     keep: int
-    def __init__(self, every_steps: _Optional[int] = ..., every_seconds: _Optional[float] = ..., keep: _Optional[int] = ...) -> None: ...
+    best: bool
+    def __init__(self, every_steps: _Optional[int] = ..., every_seconds: _Optional[float] = ..., keep: _Optional[int] = ..., best: bool = ...) -> None: ...
 
 class Component(_message.Message):
     __slots__ = ("kind", "options")

@@ -59,14 +59,16 @@ def test_the_document_names_every_default(document: Document) -> None:
     assert dense["bias"] is True
     assert dense["weight_initializer"]["kind"]
     assert resolved.document["optimizer"]["learning_rate"] == {"kind": "constant", "rate": 0.1}
-    assert resolved.document["publish"] == {"every_seconds": 2.0, "keep": 4}
+    assert resolved.document["publish"] == {"every_seconds": 2.0, "keep": 4, "best": True}
     assert resolved.document == encode(resolved.spec)
 
 
 def test_publishing_by_steps_is_not_by_seconds_too(document: Document) -> None:
     document["publish"] = {"every_steps": 50}
 
-    assert resolve(decode(document)).document["publish"] == {"every_steps": 50, "keep": 4}
+    found = resolve(decode(document)).document["publish"]
+
+    assert found == {"every_steps": 50, "keep": 4, "best": True}
 
 
 def test_resolving_is_idempotent_through_json_and_the_digest_stays(document: Document) -> None:
@@ -221,7 +223,7 @@ def test_a_spec_written_in_python_is_judged_alike(document: Document) -> None:
         resolve(wrong)
 
     paths = [v.path for v in caught.value.violations]
-    assert paths == ["optimizer.learning_rate.kind", "train.keep"]
+    assert paths == ["optimizer.learning_rate.kind", "train.keep", "train.best"]
 
 
 def test_a_thousand_layers_are_the_limit_activations_counted(document: Document) -> None:

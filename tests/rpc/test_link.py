@@ -106,7 +106,7 @@ async def linked(service: Scripted) -> AsyncIterator[Far]:
 
 def snapshot(step: int) -> dict[str, Any]:
     content = {
-        "slot": 1, "step": step, "final": False, "size": len(DATA),
+        "slot": 1, "step": step, "final": False, "best": False, "size": len(DATA),
         "tensors": [["0.bias", "F32", [2]]], "metadata": {},
     }  # fmt: skip
     return {"snapshot": content}

@@ -120,8 +120,9 @@ class Recorder:
     def progress(self, progress: Progress) -> None:
         self.reports.append(progress)
 
-    def snapshot(self, snapshot: Snapshot) -> None:
+    def snapshot(self, snapshot: Snapshot) -> bool:
         self.snapshots.append((snapshot, snapshot.vector.copy()))
+        return True
 
     def finished(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)

@@ -21,6 +21,7 @@ def due_steps(spec: PublishSpec, steps: int, seconds_a_step: float) -> list[int]
     for step in range(1, steps + 1):
         clock.now += seconds_a_step
         if publication.due(step):
+            publication.published()
             due.append(step)
     return due
 
