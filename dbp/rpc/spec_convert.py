@@ -8,13 +8,15 @@ defaults are decided in one place, behind both.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from dbp.errors import InvalidSpec, Violation
+from dbp.errors import InvalidSpec, ResourceExhausted, Violation
 from dbp.v1 import job_pb2 as pb
+
+MAX_SPEC_BYTES: Final = 3 << 20
 
 
 def spec_to_proto(document: Mapping[str, Any]) -> pb.JobSpec:
@@ -25,7 +27,14 @@ def spec_to_proto(document: Mapping[str, Any]) -> pb.JobSpec:
 
 
 def spec_from_proto(spec: pb.JobSpec) -> dict[str, Any]:
-    """The document of a proto; raises InvalidSpec for fields this version does not know."""
+    """The document of a proto; raises InvalidSpec for fields this version does not know.
+
+    ResourceExhausted: it is so large that an answer that holds it could not be received.
+    """
+    if spec.ByteSize() > MAX_SPEC_BYTES:
+        raise ResourceExhausted(
+            f"spec: {spec.ByteSize()} bytes are too many, at most {MAX_SPEC_BYTES}"
+        )
     refuse_unknown(spec)
     return _table(spec)
 
