@@ -167,7 +167,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def _answer(
         self, request: pb.ModelInferRequest, model: LoadedModel, rows: int
     ) -> tuple[bytes, Times]:
-        if rows * model.row_seconds <= INLINE_SECONDS:
+        if model.cost.seconds(rows) <= INLINE_SECONDS:
             return answer(request, model.saved, model.signature, model.heads)
         if self._waiting >= MAX_WAITING:
             raise ResourceExhausted(

@@ -30,6 +30,8 @@ log = logging.getLogger("dbp.service")
 MAX_LOADED_BYTES: Final = 1 << 30
 _TRIES: Final = 3
 _MAX_FAILED: Final = 1_000
+_MEASURED_ROWS: Final = 32
+_QUICK_SECONDS: Final = 0.001
 
 _Key: TypeAlias = tuple[str, int]  # job and version
 
@@ -44,13 +46,25 @@ class Versions(Protocol):
         """The version, verified, held open until it is closed."""
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that a model takes for any rows at all, and for each row more."""
+
+    base: float
+    row: float
+
+    def seconds(self, rows: int) -> float:
+        """About what so many rows take."""
+        return self.base + self.row * rows
+
+
 @final
 @dataclass(frozen=True)
 class LoadedModel:
     """A version's model, twice over the same parameters: ``saved`` is for the event loop.
 
-    ``apart`` is for threads, one at a time, by its ``turn``. ``row_seconds``: what one row
-    takes alone. ``size_bytes``: memory for parameters and planned buffers, about.
+    ``apart`` is for threads, one at a time, by its ``turn``. ``size_bytes``: memory for
+    parameters and planned buffers, about.
     """
 
     job_id: str
@@ -60,7 +74,7 @@ class LoadedModel:
     turn: asyncio.Lock
     signature: Signature
     heads: AnswerHeads
-    row_seconds: float
+    cost: Cost
     size_bytes: int
 
 
@@ -213,7 +227,7 @@ def load(opened: OpenVersion) -> LoadedModel:
         turn=asyncio.Lock(),
         signature=signature_of(saved),
         heads=AnswerHeads(opened.job_id, version),
-        row_seconds=_row_seconds(saved),
+        cost=_cost(saved),
         size_bytes=saved.parameters.vector.nbytes + 2 * _buffer_bytes(saved.model),
     )
 
@@ -231,14 +245,22 @@ def _beside(saved: SavedModel) -> SavedModel:
     )
 
 
-def _row_seconds(saved: SavedModel) -> float:
-    """What one row takes once everything is planned."""
-    row = np.zeros((1, *saved.model.input_shape), saved.model.dtype)
+def _cost(saved: SavedModel) -> Cost:
+    """Measured once everything is planned, in no more than about a tenth of a second."""
+    one = _seconds(saved, 1)
+    if one > _QUICK_SECONDS:
+        return Cost(0.0, one)
+    many = _seconds(saved, _MEASURED_ROWS)
+    return Cost(one, max(0.0, many - one) / (_MEASURED_ROWS - 1))
+
+
+def _seconds(saved: SavedModel, rows: int) -> float:
+    inputs = np.zeros((rows, *saved.model.input_shape), saved.model.dtype)
     times = []
     with np.errstate(all="ignore"):
         for _ in range(3):
             begin = time.perf_counter()
-            saved.model.loss.activate(saved.predict(row))
+            saved.model.loss.activate(saved.predict(inputs))
             times.append(time.perf_counter() - begin)
     return min(times)
 

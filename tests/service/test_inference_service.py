@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from dbp.inference import open_inference_pb2 as pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from dbp.service import inference_signature
+from dbp.service import inference_service, inference_signature
 from tests.service.inference_setups import (
     NAMES,
     classifier,
@@ -516,10 +516,14 @@ async def test_a_damaged_version_is_never_served(
 
 
 async def test_new_versions_take_over_under_load(
-    service: Service, run: Run, client: triton_aio.InferenceServerClient
+    service: Service,
+    run: Run,
+    client: triton_aio.InferenceServerClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every output of version n is n; big requests go through threads, small ones do not."""
     last = 30
+    monkeypatch.setattr(inference_service, "INLINE_SECONDS", 1e-4)
 
     def encoded(number: int) -> Mapping[str, np.ndarray]:
         return {

@@ -13,7 +13,7 @@ from dbp.control.version_index import At, VersionIndex
 from dbp.errors import CorruptParameters, VersionEvicted, VersionNotFound
 from dbp.job.snapshot import decode_header, encode_header, header_length
 from dbp.job.state import Version
-from dbp.service.loaded_models import LoadedModel, LoadedModels
+from dbp.service.loaded_models import Cost, LoadedModel, LoadedModels
 from tests.service.inference_setups import classifier, content, drawn
 
 JOB = "job"
@@ -225,7 +225,16 @@ async def test_two_models_over_the_same_parameters_do_not_share_buffers(kept: Ke
     assert model.saved.parameters is model.apart.parameters
     np.testing.assert_array_equal(here, there)
     assert not np.shares_memory(here, there)
-    assert model.row_seconds > 0
+
+
+async def test_what_a_model_takes_is_measured(kept: Kept) -> None:
+    kept.publish(1)
+
+    cost = (await LoadedModels(kept).get(JOB, NEWEST)).cost
+
+    assert 0 < cost.seconds(0) < 1
+    assert cost.seconds(1) <= cost.seconds(100)
+    assert Cost(1.0, 0.5).seconds(4) == 3.0
 
 
 async def test_closing_ends_what_loads(kept: Kept) -> None:
