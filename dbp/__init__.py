@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dbp.client.async_job import AsyncJobHandle
     from dbp.client.async_mirror import AsyncParameterMirror
     from dbp.client.client import Client
+    from dbp.client.inference import Prediction
     from dbp.client.job import JobHandle
     from dbp.client.mirror import ParameterMirror
     from dbp.client.parameter_set import ParameterSet
@@ -29,6 +30,7 @@ __all__ = [
     "JobHandle",
     "ParameterMirror",
     "ParameterSet",
+    "Prediction",
     "__version__",
 ]
 
@@ -41,6 +43,7 @@ _HOMES = {
     "JobHandle": "dbp.client.job",
     "ParameterMirror": "dbp.client.mirror",
     "ParameterSet": "dbp.client.parameter_set",
+    "Prediction": "dbp.client.inference",
 }
 
 
