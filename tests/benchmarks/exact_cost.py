@@ -38,8 +38,10 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
 STEPS: Final = {"small": 200, "medium": 40, "wide": 6}
 
 
-def make_step(workload: Workload, train: dict[str, Any], communicator: Communicator) -> Step:
-    """A step of this workload over random samples. Collective."""
+def make_step(
+    workload: Workload, train: dict[str, Any], communicator: Communicator
+) -> tuple[Step, Parameters]:
+    """A step of this workload over random samples, and what it trains. Collective."""
     resolved = resolve(decode(workload.spec("", 1, train)))
     rng = np.random.default_rng(0)
     samples = 2 * workload.batch_size
@@ -52,14 +54,15 @@ def make_step(workload: Workload, train: dict[str, Any], communicator: Communica
     setup = Setup(resolved, model, dataset, None, None, Scaling(), plan, ())
     parameters = Parameters.zeros(model.tensor_shapes, model.dtype)
     model.initialize(parameters, 0)
-    return Step(setup, parameters, communicator)
+    return Step(setup, parameters, communicator), parameters
 
 
 def measure(communicator: Communicator, name: str, rounds: int) -> None:
     """Print the medians of one workload."""
     workload, count = WORKLOADS[name], STEPS[name]
     steps = {
-        variant: make_step(workload, train, communicator) for variant, train in VARIANTS.items()
+        variant: make_step(workload, train, communicator)[0]
+        for variant, train in VARIANTS.items()
     }
     times: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for _ in range(rounds + 1):  # one to warm up
