@@ -43,11 +43,12 @@ def predict(
     service: str,
     output: str,
 ) -> None:
-    """Apply the parameters of JOB_OR_FILE to INPUTS, a .npy, IDX or .csv file without targets.
+    """Apply the parameters of JOB_OR_FILE to INPUTS: .npy, IDX, .csv, .safetensors; no targets.
 
     The model and its scaling come with the parameters. Prints the class of each row (or the
     values, for regression). For a job the service computes, by one version for all rows; for
-    a file nothing but the file is needed. Numbers may be of any type, halves (float16) too.
+    a file nothing but the file is needed. Numbers may be of any type: float16 too, and
+    bfloat16 from safetensors (its only tensor, or the one named inputs).
 
     \b
     Examples:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dbp.client.inference import Prediction
 from dbp.data.dataset import Dataset, Reader
 from dbp.data.subset import hold_out
-from dbp.errors import InvalidData, InvalidInput
+from dbp.errors import InvalidData, InvalidInput, alternatives
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import resolve
 from dbp.train.saved import SavedModel
@@ -25,7 +25,12 @@ _NO_CLASSES: Final = "--proba: the model gives values, no classes"
 
 def read_rows(path: Path) -> Array:
     """The rows of a file, in whatever shape they have there; raises InvalidData."""
-    return _read_csv(path) if path.suffix == ".csv" else _read_rows(path)
+    if path.suffix == ".csv":
+        return _read_csv(path)
+    rows = _read_tensor(path) if path.suffix == ".safetensors" else _read_rows(path)
+    if not rows.shape:
+        raise InvalidData(f"{path}: holds one number, no rows")
+    return rows
 
 
 def read_inputs(path: Path, shape: tuple[int, ...]) -> Array:
@@ -51,6 +56,33 @@ def _read_rows(path: Path) -> Array:
     whole = np.empty(rows.info.shape, rows.info.dtype)
     rows.take(np.arange(len(whole), dtype=np.int64), whole)
     return whole
+
+
+def _read_tensor(path: Path) -> Array:
+    """The only tensor of a safetensors file, or its ``inputs``; BF16 becomes float32."""
+    from dbp.client.parameter_set import NUMPY_DTYPES
+    from dbp.job.snapshot import decode_header, header_length
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidData(f"{path}: {error.strerror}") from error
+    start = 8 + header_length(content[:8], str(path))
+    manifest = decode_header(content[8:start], str(path))
+    found = {tensor.name: tensor for tensor in manifest.tensors}
+    name = next(iter(found)) if len(found) == 1 else "inputs"
+    if name not in found:
+        raise InvalidData(
+            f"{path}: no tensor 'inputs'{alternatives(name, list(found)[:20], 'tensors')}"
+        )
+    tensor = found[name]
+    part = content[start + tensor.offset : start + tensor.offset + tensor.size_bytes]
+    if len(part) != tensor.size_bytes:
+        raise InvalidData(f"{path}: cut off: tensor {name!r} is not all there")
+    if tensor.dtype == "BF16":  # the upper half of a float32
+        wide = np.frombuffer(part, "<u2").astype("<u4") << 16
+        return wide.view("<f4").reshape(tensor.shape)
+    return np.frombuffer(part, NUMPY_DTYPES[tensor.dtype]).reshape(tensor.shape)
 
 
 def _read_csv(path: Path) -> Array:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from dbp.cli.prediction import read_inputs, write_answers
-from dbp.errors import InvalidData
+from dbp.cli.prediction import read_inputs, read_rows, write_answers
+from dbp.errors import InvalidData, InvalidInput
 
 
 @pytest.mark.parametrize("header", ["", "speed\n"], ids=["no header", "header"])
@@ -55,3 +57,41 @@ def test_values_of_any_shape_are_one_line_a_row(tmp_path: Path) -> None:
 
     found = np.loadtxt(tmp_path / "out.csv", delimiter=",", dtype=np.float32)
     np.testing.assert_array_equal(found, values.reshape(5, 6))
+
+
+@pytest.mark.parametrize("type_", ["BF16", "F16", "F32", "U8", "I64"])
+def test_a_tensor_of_a_safetensors_file(tmp_path: Path, type_: str) -> None:
+    dtype = {"BF16": ml_dtypes.bfloat16, "F16": "f2", "F32": "f4", "U8": "u1", "I64": "i8"}
+    rows = np.arange(12).reshape(3, 4).astype(dtype[type_])
+    path = tmp_path / "rows.safetensors"
+    save_file({"inputs": rows, "other": np.zeros(2, np.float32)}, path)
+
+    found = read_rows(path)
+
+    assert found.dtype == (np.float32 if type_ == "BF16" else rows.dtype)
+    np.testing.assert_array_equal(found, np.arange(12).reshape(3, 4))
+
+
+def test_bfloat16_is_read_to_the_bit(tmp_path: Path) -> None:
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    values = bits.view(ml_dtypes.bfloat16)
+    save_file({"x": values}, tmp_path / "rows.safetensors")
+
+    found = read_rows(tmp_path / "rows.safetensors")
+
+    np.testing.assert_array_equal(found.view(np.uint32), bits.astype(np.uint32) << 16)
+
+
+def test_safetensors_that_hold_no_inputs_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.safetensors"
+    save_file({"input": np.zeros(2), "targets": np.zeros(2)}, path)
+    with pytest.raises(InvalidData, match="no tensor 'inputs', did you mean 'input'"):
+        read_rows(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InvalidInput, match="safetensors"):
+        read_rows(path)
+    with pytest.raises(InvalidData, match="No such file"):
+        read_rows(tmp_path / "absent.safetensors")
+    save_file({"x": np.array(1, np.float32)}, path)
+    with pytest.raises(InvalidData, match="holds one number, no rows"):
+        read_rows(path)
