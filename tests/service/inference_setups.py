@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.job.snapshot import encode_header, manifest_of
 from dbp.rpc.convert import job_name, manifest_to_proto
-from dbp.train.saved import SavedModel
+from dbp.train.saved import SavedModel, _Metadata
 from dbp.v1 import job_pb2, worker_service_pb2
 from tests.service.setups import Run, Service
 
@@ -70,16 +70,10 @@ def drawn(strings: Mapping[str, str], dtype: str = "float32", seed: int = 0) -> 
     return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
 
 
-def model_shapes(strings: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a stack of dense layers."""
-    size = int(np.prod(json.loads(strings["dbp.input_shape"])))
-    shapes: dict[str, tuple[int, ...]] = {}
-    for position, layer in enumerate(json.loads(strings["dbp.model"])["layers"]):
-        if layer["kind"] == "dense":
-            shapes[f"{position}.weight"] = (layer["units"], size)
-            shapes[f"{position}.bias"] = (layer["units"],)
-            size = layer["units"]
-    return shapes
+def model_shapes(strings: Mapping[str, str]) -> Mapping[str, tuple[int, ...]]:
+    """Names and shapes of a model's parameters and state."""
+    model, _ = _Metadata(strings, "here").model("float32")
+    return model.tensor_shapes
 
 
 def content(tensors: Tensors, strings: Mapping[str, str]) -> tuple[Any, bytes]:

@@ -23,6 +23,7 @@ from tests.service.inference_setups import (
     classifier,
     constant,
     drawn,
+    metadata,
     publish,
     regression,
     saved,
@@ -182,6 +183,56 @@ async def test_regression_in_float64_keeps_its_shape(
     expected = saved(tensors, regression()).predict(x)
     assert result.as_numpy("outputs").dtype == np.float64
     np.testing.assert_array_equal(result.as_numpy("outputs"), expected)
+
+
+MODELS = {
+    "images": metadata(
+        {"kind": "conv2d", "filters": 4}, {"kind": "batch_norm"},
+        {"kind": "relu"}, {"kind": "max_pool2d"}, {"kind": "flatten"},
+        {"kind": "dense", "units": 5}, inputs=(1, 8, 8),
+    ),
+    "ids": metadata(
+        {"kind": "embedding", "count": 16, "dimension": 3}, {"kind": "flatten"},
+        {"kind": "dense", "units": 2}, inputs=(4,),
+    ),
+    "one output": metadata(
+        {"kind": "dense", "units": 1}, inputs=(4,), loss="binary_cross_entropy",
+        classes=("no", "yes"),
+    ),
+    "labels": metadata(
+        {"kind": "dense", "units": 3}, inputs=(4,), loss="sigmoid_cross_entropy"
+    ),
+    "standard scaling": metadata(
+        {"kind": "dense", "units": 3}, inputs=(2,),
+        scaling={"kind": "standard", "mean": [5.0, 7.0], "scale": [2.0, 3.0]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+async def test_models_of_every_kind(
+    service: Service, run: Run, client: triton_aio.InferenceServerClient, name: str
+) -> None:
+    strings = MODELS[name]
+    tensors = drawn(strings)
+    tensors = {n: abs(array) if "running_var" in n else array for n, array in tensors.items()}
+    model = saved(tensors, strings)
+    x = np.floor(rows(300, model.model.input_shape))
+    await publish(service, run, 1, tensors, strings)
+
+    result = await client.infer(run.id, [sent(x)])
+
+    expected = model.probabilities(x)
+    assert np.isfinite(expected).all()
+    np.testing.assert_array_equal(result.as_numpy("outputs"), expected)
+    if model.model.loss.target_kind() == "class":
+        classes = model.model.loss.classes(model.predict(x))
+        np.testing.assert_array_equal(result.as_numpy("class"), classes)
+        if model.class_names:
+            labels = [model.class_names[number].encode() for number in classes]
+            assert result.as_numpy("label").tolist() == labels
+    else:
+        assert result.as_numpy("class") is None
 
 
 @pytest.mark.parametrize(
