@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, final
 
 from dbp.inference import open_inference_pb2 as pb
@@ -16,29 +16,18 @@ MAX_KEPT: Final = 1_000
 
 @final
 @dataclass
-class _Sum:
-    count: int = 0
-    ns: int = 0
-
-    def add(self, ns: int) -> None:
-        self.count += 1
-        self.ns += ns
-
-    def to_proto(self) -> pb.StatisticDuration:
-        return pb.StatisticDuration(count=self.count, ns=self.ns)
-
-
-@final
-@dataclass
 class _Entry:
+    """Sums; times in nanoseconds."""
+
     last_ms: int = 0
+    answered: int = 0
+    refused: int = 0
     rows: int = 0
-    success: _Sum = field(default_factory=_Sum)
-    fail: _Sum = field(default_factory=_Sum)
-    queue: _Sum = field(default_factory=_Sum)
-    inputs: _Sum = field(default_factory=_Sum)
-    model: _Sum = field(default_factory=_Sum)
-    outputs: _Sum = field(default_factory=_Sum)
+    answered_ns: int = 0
+    refused_ns: int = 0
+    inputs_ns: int = 0
+    model_ns: int = 0
+    outputs_ns: int = 0
 
 
 @final
@@ -51,16 +40,18 @@ class InferenceStatistics:
     def succeeded(self, job_id: str, version: int, rows: int, took: Times, all_ns: int) -> None:
         """Note an answered request; ``all_ns``: from its arrival to its answer."""
         entry = self._entry(job_id, version)
+        entry.answered += 1
         entry.rows += rows
-        entry.success.add(all_ns)
-        entry.inputs.add(took.inputs)
-        entry.model.add(took.model)
-        entry.outputs.add(took.outputs)
-        entry.queue.add(max(0, all_ns - took.inputs - took.model - took.outputs))
+        entry.answered_ns += all_ns
+        entry.inputs_ns += took.inputs
+        entry.model_ns += took.model
+        entry.outputs_ns += took.outputs
 
     def failed(self, job_id: str, version: int, all_ns: int) -> None:
         """Note a refused request."""
-        self._entry(job_id, version).fail.add(all_ns)
+        entry = self._entry(job_id, version)
+        entry.refused += 1
+        entry.refused_ns += all_ns
 
     def figures(
         self, job_id: str = "", version: int = 0, *, name: str = ""
@@ -83,18 +74,22 @@ class InferenceStatistics:
 
 
 def _figures(name: str, version: int, entry: _Entry) -> pb.ModelStatistics:
+    def of_answers(ns: int) -> pb.StatisticDuration:
+        return pb.StatisticDuration(count=entry.answered, ns=max(0, ns))
+
+    computed = entry.inputs_ns + entry.model_ns + entry.outputs_ns
     return pb.ModelStatistics(
         name=name,
         version=str(version),
         last_inference=entry.last_ms,
         inference_count=entry.rows,
-        execution_count=entry.success.count,
+        execution_count=entry.answered,
         inference_stats=pb.InferStatistics(
-            success=entry.success.to_proto(),
-            fail=entry.fail.to_proto(),
-            queue=entry.queue.to_proto(),
-            compute_input=entry.inputs.to_proto(),
-            compute_infer=entry.model.to_proto(),
-            compute_output=entry.outputs.to_proto(),
+            success=of_answers(entry.answered_ns),
+            fail=pb.StatisticDuration(count=entry.refused, ns=entry.refused_ns),
+            queue=of_answers(entry.answered_ns - computed),
+            compute_input=of_answers(entry.inputs_ns),
+            compute_infer=of_answers(entry.model_ns),
+            compute_output=of_answers(entry.outputs_ns),
         ),
     )
