@@ -47,6 +47,8 @@ _RETRY: Final[dict[str, Any]] = {
                 {"service": "dbp.v1.ParameterService", "method": "ListLabels"},
                 {"service": "dbp.v1.ParameterService", "method": "PinVersion"},
                 {"service": "dbp.v1.ParameterService", "method": "PublishVersion"},
+                {"service": "inference.GRPCInferenceService", "method": "ModelMetadata"},
+                {"service": "inference.GRPCInferenceService", "method": "ModelInfer"},
             ],
             "retryPolicy": {
                 "maxAttempts": 4,
