@@ -94,7 +94,9 @@ async def test_reflection_tells_the_public_services_and_their_messages(
         ),
     ]
 
-    listed, jobs, parameters, inference = await read_all(stub.ServerReflectionInfo(iter(requests)))
+    listed, jobs, parameters, inference = await read_all(
+        stub.ServerReflectionInfo(iter(requests))
+    )
 
     names = {entry.name for entry in listed.list_services_response.service}
     assert names == {
