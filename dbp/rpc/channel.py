@@ -47,8 +47,14 @@ _RETRY: Final[dict[str, Any]] = {
                 {"service": "dbp.v1.ParameterService", "method": "ListLabels"},
                 {"service": "dbp.v1.ParameterService", "method": "PinVersion"},
                 {"service": "dbp.v1.ParameterService", "method": "PublishVersion"},
-                {"service": "inference.GRPCInferenceService", "method": "ModelMetadata"},
-                {"service": "inference.GRPCInferenceService", "method": "ModelInfer"},
+                *(
+                    {"service": "inference.GRPCInferenceService", "method": method}
+                    for method in (
+                        "ServerLive", "ServerReady", "ServerMetadata", "ModelReady",
+                        "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelInfer",
+                        "RepositoryIndex",
+                    )
+                ),
             ],
             "retryPolicy": {
                 "maxAttempts": 4,
