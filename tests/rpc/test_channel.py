@@ -7,6 +7,7 @@ import json
 import pytest
 
 from dbp.errors import InvalidInput
+from dbp.inference import open_inference_pb2
 from dbp.rpc.channel import (
     CLIENT_OPTIONS,
     DEFAULT_ADDRESS,
@@ -85,6 +86,7 @@ def test_exactly_the_unary_methods_are_tried_again() -> None:
     services = [
         job_service_pb2.DESCRIPTOR.services_by_name["JobService"],
         parameter_service_pb2.DESCRIPTOR.services_by_name["ParameterService"],
+        open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"],
     ]
     assert named == {
         (service.full_name, method.name)
