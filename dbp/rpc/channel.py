@@ -50,8 +50,14 @@ _RETRY: Final[dict[str, Any]] = {
                 *(
                     {"service": "inference.GRPCInferenceService", "method": method}
                     for method in (
-                        "ServerLive", "ServerReady", "ServerMetadata", "ModelReady",
-                        "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelInfer",
+                        "ServerLive",
+                        "ServerReady",
+                        "ServerMetadata",
+                        "ModelReady",
+                        "ModelMetadata",
+                        "ModelConfig",
+                        "ModelStatistics",
+                        "ModelInfer",
                         "RepositoryIndex",
                     )
                 ),
