@@ -83,6 +83,10 @@ class Announcer:
         """An evaluation found these better than all before; they are published soon."""
         self._best = step, served.vector.copy()
 
+    def forget_best(self) -> None:
+        """The run goes back: what waits to be published is of steps that are undone."""
+        self._best = None
+
     def publish(self, step: int, served: Parameters, *, asked: bool) -> None:
         """The live parameters, where they are due or asked for.
 

@@ -205,6 +205,7 @@ class Trainer:
         if self.communicator.rank == 0:
             logger.warning("%s", words)
         if policy == "rollback":
+            self._announcer.forget_best()
             rollbacks, factor = self._state.rollbacks, self._state.rate_factor
             self._begin(self._recovery.load())
             self._state.rollbacks, self._state.rate_factor = rollbacks, factor / 2
@@ -230,7 +231,8 @@ class Trainer:
             self._state.best = self._state.served.vector.copy()
         if self._stopping.improved and self.setup.resolved.spec.checkpoint.keep_best:
             self._save(step, best=True)
-        if self._stopping.improved and self.setup.resolved.spec.publish.best:
+        publishes_best = self.setup.resolved.spec.publish.best and self.communicator.rank == 0
+        if self._stopping.improved and publishes_best:
             self._announcer.note_best(step, self._state.served)
         if reason is None and time_is_up:
             return "time"
