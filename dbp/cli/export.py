@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from dbp.cli.output import echo_json, output_option, writing
+from dbp.cli.output import echo_json, output_option, service_option, writing
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ FORMATS: Final[tuple[Format, ...]] = ("onnx", "npz", "safetensors")
 
 
 @click.command()
-@click.argument("source", metavar="FOLDER_OR_FILE", type=click.Path(path_type=Path))
+@click.argument("source", metavar="FOLDER_FILE_OR_JOB")
 @click.option(
     "--format", "form", type=click.Choice(FORMATS),
     help="What to write.  [default: the suffix of FILE]",
@@ -27,30 +27,64 @@ FORMATS: Final[tuple[Format, ...]] = ("onnx", "npz", "safetensors")
     "-o", "--out", "file", type=click.Path(path_type=Path), required=True, metavar="FILE",
     help="The file to write.",
 )  # fmt: skip
+@click.option(
+    "--version", type=click.IntRange(min=1), help="Of a job: a version.  [default: newest]"
+)
+@click.option("--label", default="", help="Of a job: the version with this label.")
+@service_option
 @output_option
-def export(source: Path, form: Format | None, file: Path, output: str) -> None:
-    """Write the model of a run folder or a .safetensors FILE for other programs.
+def export(
+    source: str,
+    form: Format | None,
+    file: Path,
+    version: int | None,
+    label: str,
+    service: str,
+    output: str,
+) -> None:
+    """Write the model of a run folder, a .safetensors FILE or a service's JOB for others.
 
     onnx holds the whole computation with its scaling (the outputs are those of `dbp predict`
     before probabilities are made of them); npz and safetensors hold the parameters by their
-    PyTorch names. Of a service's job, fetch the file first: dbp params JOB -o FILE.
+    PyTorch names. A job need not have ended: its newest version is taken, or the one named.
 
     \b
     Examples:
       dbp export runs/digits -o digits.onnx
       dbp export weights.safetensors --format npz -o weights.npz
+      dbp export digits-7k2m9q --label best -o best.onnx
     """
     from dbp.train.export import exported
     from dbp.train.run_folder import write_atomically
 
     form = form or _format_of(file)
-    content = exported(_load(source), form)
+    path = Path(source)
+    if path.exists() or path.suffix:
+        if version or label:
+            raise InvalidInput(f"{source}: holds one version; leave out --version, --label")
+        model = _load(path)
+    else:
+        model = _of_job(source, service, version or 0, label)
+    content = exported(model, form)
     with writing(file):
         write_atomically(file, [content])
     if output == "json":
         echo_json({"file": str(file), "format": form, "bytes": len(content)})
     else:
         click.echo(f"written to {file} ({len(content):,} bytes)")
+
+
+def _of_job(job: str, service: str, version: int, label: str) -> SavedModel:
+    """The model of a version of a job."""
+    from dbp.client.client import Client
+    from dbp.train.saved import SavedModel
+
+    with Client(service) as client:
+        handle = client.job(job)
+        found = handle.parameters(version=version, label=label)
+        if found is None:  # not without newer_than
+            raise click.ClickException("the service sent no parameters")
+        return SavedModel.from_bytes(bytes(found.content), handle.id)
 
 
 def _load(source: Path) -> SavedModel:

@@ -117,6 +117,8 @@ def version_content(version: Version) -> dict[str, Any]:
         "attempt": version.attempt,
         "digest": version.digest,
         "size_bytes": version.size_bytes,
+        "publish_time": version.publish_time,
+        "previous_digest": version.previous_digest,
         "final": version.final,
     }
 

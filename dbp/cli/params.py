@@ -1,9 +1,11 @@
-"""`dbp params`: the parameters of a running or ended job."""
+"""`dbp params`: the parameters of a running or ended job, and all about their versions."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, final
 
 import click
 
@@ -15,9 +17,59 @@ from dbp.cli.output import (
     version_content,
     writing,
 )
+from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from dbp.client.job import JobHandle
     from dbp.client.parameter_set import ParameterSet
+
+# Name -> module, attribute. Whatever is no name of these is a job, which is shown.
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "show": ("params", "show"),
+    "diff": ("params_diff", "diff"),
+    "versions": ("params_versions", "versions"),
+    "labels": ("params_versions", "labels"),
+    "label": ("params_versions", "label"),
+    "pin": ("params_versions", "pin"),
+    "unpin": ("params_versions", "unpin"),
+    "publish": ("params_versions", "publish"),
+}
+
+
+@final
+class _Params(click.Group):
+    """Subcommands; `dbp params JOB` is `dbp params show JOB`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name]
+        command: click.Command = getattr(
+            importlib.import_module(f"dbp.cli.{module}"), attribute
+        )
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in COMMANDS and args[0] != "--help":
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Params, no_args_is_help=True)
+def params() -> None:
+    """Parameters of a job, live: `dbp params JOB` shows them, `show --help` tells more.
+
+    \b
+    Examples:
+      dbp params digits-7k2m9q                        the newest, each tensor's norm
+      dbp params digits-7k2m9q --watch                each new version as it comes
+      dbp params digits-7k2m9q --label best -o best.safetensors
+      dbp params diff digits-7k2m9q 3 latest          what has changed
+      dbp params label digits-7k2m9q stable 12        a name that keeps a version
+    """
 
 
 @click.command()
@@ -30,18 +82,35 @@ if TYPE_CHECKING:
     help="Only tensors whose name matches ('0.*', '*.bias'); may be repeated.",
 )  # fmt: skip
 @click.option("--version", type=click.IntRange(1), help="Which version.  [default: newest]")
+@click.option("--step", type=click.IntRange(0), help="The version of this step.")
+@click.option("--label", default="", help="The version with this label, such as best.")
+@click.option(
+    "--cast", type=click.Choice(["f16", "bf16"]), help="Half the size on the wire; rounded."
+)
 @click.option(
     "--wait", type=click.FloatRange(0), metavar="SECONDS",
-    help="Wait this long for the first version.",
+    help="Wait this long for what is asked for, such as the first version.",
 )  # fmt: skip
+@click.option(
+    "--max-staleness", type=click.IntRange(0), metavar="STEPS",
+    help="How far behind the run they may be.",
+)  # fmt: skip
+@click.option("--verify", is_flag=True, help="Check bytes, origin and values of what came.")
+@click.option("--watch", is_flag=True, help="Go on with each new version until the job ends.")
 @service_option
 @output_option
-def params(
+def show(
     job: str,
     file: Path | None,
     patterns: tuple[str, ...],
     version: int | None,
+    step: int | None,
+    label: str,
+    cast: str | None,
     wait: float | None,
+    max_staleness: int | None,
+    verify: bool,
+    watch: bool,
     service: str,
     output: str,
 ) -> None:
@@ -51,21 +120,49 @@ def params(
     Examples:
       dbp params digits-7k2m9q
       dbp params digits-7k2m9q --tensor '*.bias'
-      dbp params digits-7k2m9q -o weights.safetensors
+      dbp params digits-7k2m9q --step 500 --verify
+      dbp params digits-7k2m9q -o weights.safetensors --cast bf16
     """
     from dbp.client.client import Client
-    from dbp.client.download import write_whole
 
-    with Client(service) as client, _bytes_bar() as on_bytes:
+    options: dict[str, Any] = {
+        "version": version or 0, "step": step, "label": label, "wait": wait,
+        "cast": cast.upper() if cast else None, "max_staleness_steps": max_staleness,
+    }  # fmt: skip
+    if watch and (version or step is not None or label or max_staleness is not None):
+        raise InvalidInput("--watch: follows the newest; leave out what names a version")
+    with Client(service) as client:
         handle = client.job(job)
-        found = handle.parameters(*patterns, version=version or 0, wait=wait, on_bytes=on_bytes)
+        if watch:
+            from dbp.cli.params_watch import watch as follow
+
+            follow(handle, patterns, options["cast"], file, output)
+            return
+        with _bytes_bar() as on_bytes:
+            found = handle.parameters(*patterns, **options, on_bytes=on_bytes)
         if found is None:  # not without newer_than
             raise click.ClickException("the service sent no parameters")
+        _write(file, found)
+        _tell(handle, found, file, output, verify=verify)
+
+
+def _write(file: Path | None, found: ParameterSet) -> None:
+    from dbp.client.download import write_whole
+
     if file is not None:
         with writing(file):
             write_whole(file, found.content)
+
+
+def _tell(
+    handle: JobHandle, found: ParameterSet, file: Path | None, output: str, *, verify: bool
+) -> None:
+    from dbp.cli.params_proof import proof_of
+
+    proof = proof_of(handle.get(), found) if verify else None
     if output == "json":
-        echo_json({"job": handle.id, **version_content(found.version), "tensors": _rows(found)})
+        content = {"job": handle.id, **version_content(found.version), "tensors": _rows(found)}
+        echo_json(content | ({"verified": proof} if proof else {}))
         return
     newest = found.version
     click.echo(
@@ -78,6 +175,8 @@ def params(
         for row in _rows(found)
     ]
     click.echo(table([("TENSOR", "SHAPE", "TYPE", "NORM"), *rows]))
+    for line in proof or ():
+        click.echo(f"verified: {line}")
     if file is not None:
         click.echo(f"written to {file} ({len(found.content):,} bytes)")
 

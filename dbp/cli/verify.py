@@ -1,4 +1,4 @@
-"""``dbp verify``: compute an epoch of a run again and compare the bits."""
+"""``dbp verify``: an epoch of a run computed again; the chain of a job's versions followed."""
 
 from __future__ import annotations
 
@@ -9,33 +9,48 @@ from pathlib import Path
 
 import click
 
-from dbp.cli.output import echo_json, output_option
+from dbp.cli.output import echo_json, output_option, service_option
+from dbp.errors import InvalidInput, NotFound
 from dbp.launching import set_thread_counts
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--epoch", type=click.IntRange(1), help="Which epoch.  [default: the last one]")
+@click.argument("run", metavar="RUN_OR_JOB")
+@click.option(
+    "--epoch", type=click.IntRange(1), help="Of a run: which epoch.  [default: the last one]"
+)
+@service_option
 @output_option
-def verify(run: Path, epoch: int | None, output: str) -> None:
-    """Prove that the parameters of RUN are what its spec and data give.
+def verify(run: str, epoch: int | None, service: str, output: str) -> None:
+    """Prove that the parameters of a run, or the versions of a job, are what they claim to be.
 
-    One process computes an epoch again, from the checkpoint before it or from the seed, and
-    compares the SHA-256 of the parameters with what the run wrote down, however many workers
-    it had. Needs the data, and a run with exact numerics or a single worker.
+    Of a RUN, a folder: its spec and data give just these bits. One process computes an epoch
+    again, from the checkpoint before it or from the seed, and compares the SHA-256 of the
+    parameters with what the run wrote down, however many workers it had. Needs the data, and a
+    run with exact numerics or a single worker.
+
+    Of a JOB of a service: the chain of its versions is whole. Every version names the digest
+    of the one before, none is missing, all come from the job's spec, and the bytes that are
+    kept are those that were published.
 
     \b
     Examples:
       dbp verify runs/digits
       dbp verify runs/digits --epoch 3
+      dbp verify digits-7k2m9q
 
-    Exit code 1 where the bits differ: other data, another processor type or build of numpy,
-    or a fault.
+    Exit code 1 where that is not so: other data, another processor type or build of numpy, a
+    damaged file, or a fault.
     """
+    if not Path(run).is_dir():
+        if epoch is not None:
+            raise InvalidInput(f"--epoch: {run} is no run folder")
+        _verify_job(run, service, output)
+        return
     set_thread_counts(os.environ)
     from dbp.train.verification import verify_run
 
-    proof = verify_run(run, epoch)
+    proof = verify_run(Path(run), epoch)
     if output == "json":
         echo_json({**dataclasses.asdict(proof), "same": proof.same})
     else:
@@ -45,3 +60,26 @@ def verify(run: Path, epoch: int | None, output: str) -> None:
         click.echo(f"computed  {proof.computed}  (1 process)")
         click.echo("the same bits" if proof.same else "DIFFERENT bits")
     sys.exit(0 if proof.same else 1)
+
+
+def _verify_job(job: str, service: str, output: str) -> None:
+    from dbp.cli.chain import follow_chain
+    from dbp.client.client import Client
+
+    with Client(service) as client:
+        try:
+            handle = client.job(job)
+        except NotFound as error:
+            raise InvalidInput(f"{job}: neither a run folder nor a job ({error})") from error
+        chain = follow_chain(handle)
+    if output == "json":
+        echo_json(dataclasses.asdict(chain))
+    else:
+        for problem in chain.problems:
+            click.echo(f"WRONG  {problem}")
+        click.echo(
+            f"{chain.job}: versions {chain.oldest} to {chain.newest}, a chain of {chain.links} "
+            f"digests, {chain.read} of them read: "
+            + ("sound" if not chain.problems else f"{len(chain.problems)} problems")
+        )
+    sys.exit(1 if chain.problems else 0)

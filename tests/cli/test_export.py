@@ -92,3 +92,26 @@ def test_bad_input_is_told(
     assert done.returncode == 2
     assert words in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_of_a_job_predicts_like_the_job(
+    service: str, ended: str, weights: Path, tmp_path: Path
+) -> None:
+    output("export", ended, "-o", str(tmp_path / "m.onnx"), service=service)
+    output("export", ended, "--label", "best", "-o", str(tmp_path / "b.npz"), service=service)
+    both = run(
+        "export", str(weights), "--label", "best", "-o", str(tmp_path / "x.npz"),
+        service=service,
+    )  # fmt: skip
+
+    saved = SavedModel.load(weights)
+    session = onnxruntime.InferenceSession(
+        tmp_path / "m.onnx", providers=["CPUExecutionProvider"]
+    )
+    inputs = np.random.default_rng(1).uniform(0, 16, size=(5, 8, 8)).astype(np.float32)
+    (found,) = session.run(None, {"input": inputs})
+    np.testing.assert_allclose(found, saved.predict(inputs), rtol=0, atol=1e-5)
+    with np.load(tmp_path / "b.npz", allow_pickle=False) as archive:
+        assert set(archive) >= set(load_file(weights))
+    assert both.returncode == 2
+    assert "holds one version" in both.stderr

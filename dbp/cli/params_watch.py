@@ -1,0 +1,62 @@
+"""`dbp params JOB --watch`: a line for each new version, and how far it has moved."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from dbp.cli.output import echo_json, version_content, writing
+from dbp.client.download import write_whole
+
+if TYPE_CHECKING:
+    from dbp.client.job import JobHandle
+    from dbp.client.parameter_set import ParameterSet
+
+
+def watch(
+    job: JobHandle, patterns: tuple[str, ...], cast: str | None, file: Path | None, output: str
+) -> None:
+    """Until the job has ended; the file, if there is one, is replaced whole each time."""
+    before: ParameterSet | None = None
+    for update in job.watch_parameters(*patterns, data=True, cast=cast):
+        found = update.parameters
+        if found is None:  # not with data
+            continue
+        if file is not None:
+            with writing(file):
+                write_whole(file, found.content)
+        change = None if before is None else _distance(before, found)
+        late = max(0.0, time.time() - found.version.publish_time)
+        before = found
+        if output == "json":
+            echo_json(
+                {
+                    "job": job.id,
+                    **version_content(found.version),
+                    "skipped": update.skipped,
+                    "seconds_late": late,
+                    "change": change,
+                }
+            )
+            continue
+        version = found.version
+        moved = "" if change is None else f", moved {change:.4g}"
+        missed = f", {update.skipped} skipped" if update.skipped else ""
+        click.echo(
+            f"version {version.version}, step {version.step:,}"
+            + (" (final)" if version.final else "")
+            + f", sha256 {version.digest[:16]}, {late * 1e3:.0f} ms old{moved}{missed}"
+        )
+
+
+def _distance(before: ParameterSet, after: ParameterSet) -> float:
+    """The Euclidean norm of the change of all tensors together."""
+    squares = 0.0
+    for name, array in after.tensors.items():
+        change = array.astype(np.float64) - before[name].astype(np.float64)
+        squares += float(np.vdot(change, change))
+    return float(np.sqrt(squares))

@@ -1,0 +1,186 @@
+"""Versions, labels and differences from the shell, against a real service."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.cli.setups import Server, output, run, start, until, write_spec
+
+
+def json_of(*arguments: str, service: str) -> Any:
+    return json.loads(output(*arguments, "--output", "json", service=service))
+
+
+@pytest.fixture
+def running(service: str, endless: Path) -> Iterator[str]:
+    """A job that trains, with at least one version."""
+    job = output("submit", str(endless), service=service).strip()
+    output("params", job, "--wait", "30", service=service)
+    yield job
+    output("cancel", job, "--force", service=service)
+    run("watch", job, service=service)
+
+
+def test_labels_and_pins_of_a_running_job(service: str, running: str) -> None:
+    first = json_of("params", "publish", running, service=service)["version"]
+    assert "stable" in output("params", "label", running, "stable", str(first), service=service)
+    second = json_of("params", "publish", running, service=service)["version"]
+    pinned = json_of("params", "pin", running, str(second), service=service)
+    assert pinned["pinned"]
+    until(lambda: json_of("params", running, service=service)["version"] > second + 6)
+
+    entries = {
+        entry["version"]: entry
+        for entry in json_of("params", "versions", running, "--limit", "1000", service=service)
+    }
+    assert entries[first]["kept"]
+    assert "stable" in entries[first]["labels"]
+    assert entries[second]["kept"]
+    assert not entries[first + 1]["kept"] or first + 1 == second
+    found = json_of("params", running, "--label", "stable", service=service)
+    assert found["version"] == first
+    assert json_of("params", running, "--step", str(found["step"]), service=service) == found
+    labels = {
+        row["label"]: row["version"]
+        for row in json_of("params", "labels", running, service=service)
+    }
+    assert labels["stable"] == first
+    output("params", "label", running, "stable", "--remove", service=service)
+    output("params", "unpin", running, str(second), service=service)
+    history = output("params", "labels", running, "--history", service=service)
+    assert history.count("stable") == 2
+    lost = run("params", running, "--label", "stable", service=service)
+    assert lost.returncode == 4
+    assert "stable" in lost.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["label", "JOB", "stable"], "name a version, or --remove"),
+        (["label", "JOB", "best", "1"], "moved by the run itself"),
+        (["label", "JOB", "Bad Name", "1"], "lower-case letters"),
+        (["diff", "JOB", "step:x"], "expected step:N"),
+        (["diff", "JOB", "0"], "count from 1"),
+        (["JOB", "--watch", "--version", "1"], "--watch"),
+        (["JOB", "--cast", "f8"], "f16"),
+        (["JOB", "--version", "1", "--label", "best"], "only one"),
+    ],
+)
+def test_bad_input_is_named(service: str, ended: str, arguments: list[str], words: str) -> None:
+    done = run("params", *[ended if a == "JOB" else a for a in arguments], service=service)
+
+    assert done.returncode == 2, done
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_has_changed_between_two_versions(
+    service: str, ended: str, tmp_path: Path
+) -> None:
+    kept = [
+        entry["version"]
+        for entry in json_of("params", "versions", ended, service=service)
+        if entry["kept"]
+    ]
+    oldest, newest = str(kept[-1]), str(kept[0])
+    files = {}
+    for version in (oldest, newest):
+        files[version] = tmp_path / f"{version}.safetensors"
+        output(
+            "params", ended, "--version", version, "-o", str(files[version]), service=service
+        )
+
+    found = json_of("params", "diff", ended, oldest, newest, service=service)
+    text = output("params", "diff", ended, oldest, service=service)
+
+    a, b = load_file(files[oldest]), load_file(files[newest])
+    rows = {row["name"]: row for row in found["tensors"]}
+    assert list(rows)[-3:] == ["all weights", "all biases", "all"]
+    for name in a:
+        x, y = a[name].astype(np.float64).ravel(), b[name].astype(np.float64).ravel()
+        assert rows[name]["change"] == pytest.approx(np.linalg.norm(y - x), rel=1e-12)
+        cosine = x @ y / np.linalg.norm(x) / np.linalg.norm(y)
+        assert rows[name]["cosine"] == pytest.approx(cosine, rel=1e-12)
+        assert name in text
+    biases = sum(np.sum((b[n] - a[n]).astype(np.float64) ** 2) for n in a if "bias" in n)
+    assert rows["all biases"]["change"] == pytest.approx(np.sqrt(biases), rel=1e-5)
+    same = json_of("params", "diff", ended, newest, newest, service=service)["tensors"]
+    assert {row["change"] for row in same} == {0.0}
+
+
+def test_what_came_is_proved(service: str, ended: str) -> None:
+    text = output("params", ended, "--verify", service=service)
+    part = output(
+        "params", ended, "--verify", "--tensor", "*.bias", "--cast", "bf16", service=service
+    )
+
+    assert text.count("verified: ") == 3
+    assert ": the version's" in text
+    assert "a part or a cast" in part
+    assert "bfloat16" in part
+
+
+def test_every_version_is_told_as_it_comes(service: str, running: str, tmp_path: Path) -> None:
+    file = tmp_path / "newest.safetensors"
+    watching = start(
+        "params", running, "--watch", "-o", str(file), "--output", "json", service=service
+    )
+    assert watching.stdout is not None
+    told = [json.loads(watching.stdout.readline()) for _ in range(5)]
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=30)
+
+    numbers = [entry["version"] for entry in told]
+    assert numbers == sorted(set(numbers))
+    assert told[0]["change"] is None
+    assert all(entry["change"] > 0 for entry in told[1:])
+    assert watching.returncode == 130
+    assert load_file(file)
+
+
+def test_watching_ends_with_the_job(service: str, ended: str) -> None:
+    lines = output("params", ended, "--watch", service=service).splitlines()
+
+    assert len(lines) == 1
+    assert "step 300 (final)" in lines[0]
+
+
+def test_the_chain_of_versions_is_followed(service: str, ended: str, running: str) -> None:
+    for job in (ended, running):
+        text = output("verify", job, service=service)
+        assert text.rstrip().endswith("sound")
+    chain = json_of("verify", ended, service=service)
+
+    assert chain["oldest"] == 1
+    assert chain["links"] == chain["newest"]
+    assert chain["read"] >= 4
+    missing = run("verify", "no-such-thing", service=service)
+    assert missing.returncode == 2
+    assert "neither a run folder nor a job" in missing.stderr
+
+
+def test_a_damaged_version_breaks_the_chain(tmp_path: Path) -> None:
+    with Server(tmp_path / "state") as server:
+        spec = write_spec(tmp_path / "small.toml")
+        job = output("submit", str(spec), service=server.address).strip()
+        output("watch", job, service=server.address)
+        folder = server.state / "jobs" / job / "parameters"
+        path = min(folder.glob("*.safetensors"), key=lambda path: int(path.stem))
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+
+        done = run("verify", job, service=server.address)
+
+        assert done.returncode == 1
+        assert f"version {path.stem}" in done.stdout
+        assert "1 problems" in done.stdout
