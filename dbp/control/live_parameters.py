@@ -68,6 +68,10 @@ class LiveParameters:
         self._ledger.get(job_id)
         return await self._versions.describe(job_id, at)
 
+    def is_kept(self, job_id: str, version: int) -> bool:
+        """Whether a version's bytes are still there for new readers."""
+        return any(kept.version == version for kept in self._versions.index(job_id).kept)
+
     def jobs_labelled(self, label: str) -> list[str]:
         """The ids of the jobs that have this label, at most a few."""
         return self._store.jobs_labelled(label)

@@ -92,6 +92,8 @@ SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 3),
+    # A client on a busy machine measures its bandwidth by pings; none is cut off for that.
+    ("grpc.http2.max_ping_strikes", 0),
     ("grpc.so_reuseport", 0),  # or two services would share a port without a word
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),

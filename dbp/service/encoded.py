@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, TypeAlias, final
 
 from dbp.control.version_file import OpenVersion
@@ -23,8 +23,8 @@ from dbp.service.wire import chunk_message
 CACHE_BYTES: Final = 1 << 30
 MAX_ENTRIES: Final = 256
 
-# What the bytes follow from: the version's digest, what is selected, the chunk's size.
-_Key: TypeAlias = tuple[str, tuple[str, ...], str, int]
+# What the bytes follow from: job and version, tensors, cast, the chunk's size.
+_Key: TypeAlias = tuple[str, int, tuple[str, ...], str, int]
 
 
 @final
@@ -108,7 +108,9 @@ class Encoded:
 class EncodedCache:
     """What was asked for last, within a limit of bytes."""
 
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
+    def __init__(self, kept: Callable[[str, int], bool], limit: int = CACHE_BYTES) -> None:
+        """``kept``: whether a job keeps a version; what it does not is given up here too."""
+        self._kept = kept
         self._limit = limit
         self._size = 0
         self._entries: OrderedDict[_Key, Encoded] = OrderedDict()
@@ -134,7 +136,7 @@ class EncodedCache:
     def close(self) -> None:
         """Give up everything."""
         while self._entries:
-            self._entries.popitem()[1].forget()
+            self._forget(next(iter(self._entries)))
 
     async def _make(
         self, key: _Key, opened: OpenVersion, manifest: Manifest, chunk_bytes: int
@@ -143,13 +145,18 @@ class EncodedCache:
             source = await asyncio.to_thread(derive, opened, manifest)
         keep = source.size <= self._limit // 2
         encoded = Encoded(source, chunk_bytes, keep=keep)
+        for old in [old for old in self._entries if not self._kept(*old[:2])]:
+            self._forget(old)
         self._entries[key] = encoded
         self._size += source.size if keep else 0
         while self._size > self._limit or len(self._entries) > MAX_ENTRIES:
-            _, oldest = self._entries.popitem(last=False)
-            self._size -= oldest.size if oldest.size <= self._limit // 2 else 0
-            oldest.forget()
+            self._forget(next(iter(self._entries)))
         return encoded
+
+    def _forget(self, key: _Key) -> None:
+        entry = self._entries.pop(key)
+        self._size -= entry.size if entry.size <= self._limit // 2 else 0
+        entry.forget()
 
     def _made(self, key: _Key, made: asyncio.Task[Encoded]) -> None:
         del self._making[key]
@@ -158,4 +165,5 @@ class EncodedCache:
 
 def _key(opened: OpenVersion, manifest: Manifest, chunk_bytes: int) -> _Key:
     names = tuple(tensor.name for tensor in manifest.tensors)
-    return opened.version.digest, names, manifest.metadata.get("dbp.cast", ""), chunk_bytes
+    cast = manifest.metadata.get("dbp.cast", "")
+    return opened.job_id, opened.version.version, names, cast, chunk_bytes

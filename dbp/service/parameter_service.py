@@ -52,7 +52,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     def __init__(self, parameters: LiveParameters, *, heartbeat_seconds: float) -> None:
         self._parameters = parameters
         self._heartbeat_seconds = heartbeat_seconds
-        self._cache = EncodedCache()
+        self._cache = EncodedCache(parameters.is_kept)
         self._described: OrderedDict[tuple[Version, tuple[str, ...]], bytes] = OrderedDict()
         self._streams = ReaderLimits("streams", STREAMS_PER_CLIENT, STREAMS)
         self._watches = ReaderLimits("watches", WATCHES_PER_CLIENT, WATCHES)
