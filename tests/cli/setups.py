@@ -129,6 +129,12 @@ class Server:
             json.loads(cast("IO[str]", self._process.stdout).readline())["address"]
         )
 
+    @property
+    def pid(self) -> int:
+        """Process id of the service."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self, number: signal.Signals) -> None:
         """End the service with a signal; its jobs go on."""
         assert self._process is not None
