@@ -19,7 +19,13 @@ import numpy as np
 
 from dbp.client.streams import Patience
 from dbp.client.wire import chunk_of
-from dbp.errors import CorruptParameters, Unavailable, VersionEvicted, VersionNotFound
+from dbp.errors import (
+    CorruptParameters,
+    ResourceExhausted,
+    Unavailable,
+    VersionEvicted,
+    VersionNotFound,
+)
 from dbp.job.state import Version
 from dbp.rpc.convert import version_from_proto
 from dbp.rpc.status import error_from_rpc
@@ -89,7 +95,7 @@ class Receiver:
             self.version, self.done = version, True
             return
         if self._buffer is None:
-            self._buffer = np.empty(header.size_bytes, np.uint8).data
+            self._buffer = self._room(header.size_bytes)
         elif before is None or (version.version, version.digest, header.size_bytes) != (
             before.version,
             before.digest,
@@ -97,6 +103,15 @@ class Receiver:
         ):
             raise self._corrupt("has become another one in the middle of a download")
         self.version = version
+
+    def _room(self, size: int) -> memoryview:
+        try:
+            return np.empty(size, np.uint8).data
+        except (MemoryError, ValueError) as error:
+            raise ResourceExhausted(
+                f"the parameters are {size:,} bytes: more than there is memory for; select "
+                "tensors, or cast them"
+            ) from error
 
     def _add(self, offset: int, crc32c: int, data: bytes) -> None:
         end = offset + len(data)

@@ -25,6 +25,7 @@ from dbp.job.state import Job, LabelMove, State, Version, VersionEntry
 PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 1_000
 HISTORY: Final = 1_000
+ASK_SECONDS: Final = 1.0
 
 
 @final
@@ -46,6 +47,8 @@ class LiveParameters:
         self._feed = feed
         self._contacts = contacts
         self._clock = clock
+        # Runs asked within the last second, and whether somebody has asked again since.
+        self._asked: dict[str, bool] = {}
 
     def job(self, job_id: str) -> Job:
         """The job as it stands; JobNotFound."""
@@ -103,8 +106,20 @@ class LiveParameters:
         return max(0, job.progress.step - version.step)
 
     def ask(self, job_id: str) -> bool:
-        """Ask the run to publish at its next step; False if it cannot be reached."""
+        """Ask the run to publish at its next step; False if it cannot be reached.
+
+        However many readers ask, a run is asked once a second: none of them can slow it down.
+        """
+        if job_id in self._asked:
+            self._asked[job_id] = True
+            return True
+        self._asked[job_id] = False
+        asyncio.get_running_loop().call_later(ASK_SECONDS, self._ask_again, job_id)
         return self._contacts.ask(job_id, publish=True)
+
+    def _ask_again(self, job_id: str) -> None:
+        if self._asked.pop(job_id) and not self._feed.closed:
+            self.ask(job_id)
 
     async def publish(self, job_id: str, seconds: float) -> Version:
         """Ask the run for a version and wait for the first one that came after that.

@@ -23,6 +23,7 @@ from dbp.errors import (
     DbpError,
     InvalidFile,
     NotFound,
+    ResourceExhausted,
     Unavailable,
     VersionEvicted,
 )
@@ -250,6 +251,11 @@ async def test_a_version_that_has_become_another_is_refused() -> None:
 
     with pytest.raises(CorruptParameters, match="has become another one"):
         await download(source, REQUEST, patience=5.0)
+
+
+async def test_more_bytes_than_memory_can_hold_are_refused() -> None:
+    with pytest.raises(ResourceExhausted, match="more than there is memory for"):
+        await received([header(size=2**62)])
 
 
 async def test_a_service_that_does_not_come_back_is_named() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from dbp.control import store_schema
+from dbp.control.record import encode_job
 from dbp.control.store import Store
 from dbp.control.store_schema import SCHEMA_VERSION
 from dbp.errors import (
@@ -240,3 +243,22 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         assert f"job{acknowledged}" in names
         assert newest <= acknowledged + 1
         assert len(events) == len(names)
+
+
+def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "dbp.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
+        old.executescript(f"BEGIN; {store_schema._TABLES} PRAGMA user_version = 1; COMMIT;")
+        job = Job("a", {}, "", 1, State.QUEUED, 0.0)
+        old.execute(
+            "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,?,?,?)",
+            ("a", job.state, 1, "{}", encode_job(job)),
+        )
+        old.execute("INSERT INTO versions VALUES ('a', 1, 10, 1, 'ab', 5, 2.0, 0)")
+    for _ in range(2):  # once to change it, once as it is then
+        store = Store(path)
+        try:
+            assert store.versions("a").kept == (Version(1, 10, 1, "ab", 5, 2.0),)
+            assert store.versions("a").labels == {}
+        finally:
+            store.close()

@@ -239,6 +239,25 @@ async def test_parameters_that_are_too_old_are_refused_and_asked_for(
     assert (await reader)[0].version.step == 12
 
 
+async def test_readers_that_want_the_newest_step_ask_a_run_once_a_second(
+    service: Service, run: Run
+) -> None:
+    await run.publish(1, tensors())
+    await run.progress(50)
+    readers = [
+        asyncio.create_task(read(service, ask(run, max_staleness_steps=0, wait=1.5)))
+        for _ in range(20)
+    ]
+    for step in range(2, 12):
+        await asyncio.sleep(0.1)
+        await run.publish(step, tensors(seed=step))
+
+    results = await asyncio.gather(*readers, return_exceptions=True)
+
+    assert all(isinstance(result, grpc.aio.AioRpcError) for result in results)
+    assert 1 <= len(run.asked) <= 3
+
+
 async def test_a_reader_is_told_that_nothing_more_will_come(service: Service, run: Run) -> None:
     await run.publish(1, tensors(), final=True)
     assert not (await read(service, ask(run)))[0].job_ended

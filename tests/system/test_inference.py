@@ -11,7 +11,8 @@ import pytest
 import tritonclient.grpc as triton
 from sklearn.datasets import load_digits
 
-from dbp.client.client import Client, JobHandle
+from dbp.client.client import Client
+from dbp.client.job import JobHandle
 from dbp.errors import VersionEvicted
 from dbp.job.state import State
 from dbp.train.saved import SavedModel

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dbp.client.client import Client, JobHandle
+from dbp.client.client import Client
+from dbp.client.job import JobHandle
 from dbp.client.streams import JobUpdate
 from dbp.job.state import State
 from tests.cli.setups import Server, until, write_spec
