@@ -46,7 +46,6 @@ from tests.benchmarks.exact_cost import make_step
 from tests.benchmarks.workloads import WORKLOADS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-RANKS: Final = 2
 BLOCK_SECONDS: Final = 4.0
 CHUNK_BYTES: Final = 1 << 20
 
@@ -57,16 +56,16 @@ Publish = Callable[[int, npt.NDArray[Any], Manifest], None]
 class Thread:
     """The alternative to the link: rank 0 speaks gRPC itself, on a thread of its own."""
 
-    def __init__(self, address: str, document: Any) -> None:
+    def __init__(self, address: str, document: Any, ranks: int) -> None:
         self._stub = WorkerServiceStub(grpc.insecure_channel(address))
         request = pb.RegisterRunRequest(
-            spec=spec_to_proto(document), workers=RANKS, request_id=str(uuid.uuid4())
+            spec=spec_to_proto(document), workers=ranks, request_id=str(uuid.uuid4())
         )
         registered = self._stub.RegisterRun(request)
         self._job = registered.job.name
         self._metadata = (("dbp-attempt-secret", registered.secret),)
         self._ended = threading.Event()
-        hello = pb.AttachHello(job=self._job, attempt=1, world_size=RANKS)
+        hello = pb.AttachHello(job=self._job, attempt=1, world_size=ranks)
 
         def reports() -> Iterator[pb.AttachRequest]:
             yield pb.AttachRequest(hello=hello)
@@ -109,13 +108,13 @@ def _chained(*parts: Iterator[pb.PublishParametersRequest]) -> Iterator[Any]:
         yield from part
 
 
-def rank_main(address: str, name: str, rounds: int, interval: float) -> None:
+def rank_main(address: str, name: str, ranks: int, rounds: int, interval: float) -> None:
     """One rank: blocks of steps, and on rank 0 the figures."""
     # The link is made by exec, before MPI is.
     first = os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0"
     workload = WORKLOADS[name]
     document = resolve(decode(workload.spec("", 1, {}))).document
-    reporter = Reporter.join(address, document, RANKS) if first else None
+    reporter = Reporter.join(address, document, ranks) if first else None
     world = connect()
     step, parameters = make_step(workload, {}, world)
     vector = parameters.vector
@@ -123,8 +122,8 @@ def rank_main(address: str, name: str, rounds: int, interval: float) -> None:
     modes: dict[str, Publish | None] = {"none": None}
     thread: Thread | None = None
     if reporter is not None:
-        reporter.started(Started(RANKS, 10**9, 1.0, 1, 1, len(vector)))
-        thread = Thread(address, document)
+        reporter.started(Started(ranks, 10**9, 1.0, 1, 1, len(vector)))
+        thread = Thread(address, document, ranks)
         modes["link"] = _through(reporter)
         modes["thread"] = thread.publish
     else:
@@ -204,7 +203,7 @@ def _print(name: str, size: int, times: dict[str, list[tuple[float, float]]]) ->
         )
 
 
-def main(names: list[str], rounds: int, interval: float) -> None:
+def main(names: list[str], ranks: int, rounds: int, interval: float) -> None:
     """Start a service, then the ranks of each workload."""
     print("| workload | MB | publication | ms a step | cost | ms the ranks are held |")
     print("|---|---|---|---|---|---|", flush=True)
@@ -222,11 +221,11 @@ def main(names: list[str], rounds: int, interval: float) -> None:
             for name in names:
                 command = [
                     sys.executable, "-m", "tests.benchmarks.publishing", "--rank", address,
-                    "--rounds", str(rounds), "--interval", str(interval), name,
+                    "--ranks", str(ranks), "--rounds", str(rounds), "--interval", str(interval), name,
                 ]  # fmt: skip
                 subprocess.run(
-                    worker_command(RANKS, command),
-                    env=launch_environment(RANKS),
+                    worker_command(ranks, command),
+                    env=launch_environment(ranks),
                     cwd=ROOT,
                     check=True,
                 )
@@ -238,11 +237,12 @@ def main(names: list[str], rounds: int, interval: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(WORKLOADS))
+    parser.add_argument("--ranks", type=int, default=2, help="1: a core is left for the rest")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between versions")
     parser.add_argument("--rank", help="address of the service: be one of its ranks")
     given = parser.parse_args()
     if given.rank:
-        rank_main(given.rank, given.names[0], given.rounds, given.interval)
+        rank_main(given.rank, given.names[0], given.ranks, given.rounds, given.interval)
     else:
-        main(given.names, given.rounds, given.interval)
+        main(given.names, given.ranks, given.rounds, given.interval)
