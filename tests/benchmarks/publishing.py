@@ -221,7 +221,8 @@ def main(names: list[str], ranks: int, rounds: int, interval: float) -> None:
             for name in names:
                 command = [
                     sys.executable, "-m", "tests.benchmarks.publishing", "--rank", address,
-                    "--ranks", str(ranks), "--rounds", str(rounds), "--interval", str(interval), name,
+                    "--ranks", str(ranks), "--rounds", str(rounds),
+                    "--interval", str(interval), name,
                 ]  # fmt: skip
                 subprocess.run(
                     worker_command(ranks, command),
