@@ -133,9 +133,9 @@ def _of_job(
 
     if version and label:
         raise InvalidInput("--version and --label: give one of them")
-    rows = read_rows(inputs)
     with Client(service) as client:
         job = client.job(source)
+        rows = read_rows(inputs)
         try:
             prediction = job.predict(rows, version=version, label=label)
         except InvalidInput as error:

@@ -113,9 +113,11 @@ class LiveParameters:
         if job_id in self._asked:
             self._asked[job_id] = True
             return True
-        self._asked[job_id] = False
-        asyncio.get_running_loop().call_later(ASK_SECONDS, self._ask_again, job_id)
-        return self._contacts.ask(job_id, publish=True)
+        reached = self._contacts.ask(job_id, publish=True)
+        if reached:
+            self._asked[job_id] = False
+            asyncio.get_running_loop().call_later(ASK_SECONDS, self._ask_again, job_id)
+        return reached
 
     def _ask_again(self, job_id: str) -> None:
         if self._asked.pop(job_id) and not self._feed.closed:

@@ -203,7 +203,7 @@ def test_no_such_job_is_exit_code_4(service: str, command: tuple[str, ...], spec
 
     assert (done.returncode, done.stdout) == (4, "")
     error = json.loads(done.stderr)["error"]
-    assert error["kind"] == "NotFound"
+    assert error["kind"] == "JobNotFound"
     assert "nobody-1" in error["message"]
 
 

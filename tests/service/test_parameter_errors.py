@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2
 from dbp.errors import TooManyReaders
 from dbp.service.reader_limits import ReaderLimits
 from dbp.v1 import parameter_service_pb2 as pb
-from tests.service.setups import Run, Service, details, read_all, serving, tensors, until
+from tests.service.setups import Run, Service, details, read_all, serving, tensors
 
 Code = grpc.StatusCode
 
@@ -228,11 +228,12 @@ async def test_no_version_on_request(
         code, reason = Code.FAILED_PRECONDITION, "WRONG_STATE"
     else:
         await run.leave()
-        await until(lambda: True)
-        await asyncio.sleep(0.1)
         code, reason = Code.UNAVAILABLE, "UNAVAILABLE"
     request = pb.PublishVersionRequest(job=f"jobs/{run.id}")
+    request.wait.FromMilliseconds(100)
 
-    error = await failing(service.parameters.PublishVersion(request), code, reason)
-
-    assert text in (error.details() or "")
+    async with asyncio.timeout(20):
+        while True:  # until the service has noticed that the run is gone
+            error = await failing(service.parameters.PublishVersion(request), code, reason)
+            if text in (error.details() or ""):
+                break
