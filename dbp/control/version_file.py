@@ -1,17 +1,20 @@
 """The bytes of one parameter version: written and hashed, read, verified. Knows no jobs.
 
-What takes long runs in a thread, off the event loop.
+What takes long runs in a thread, off the event loop. A thread cannot be stopped: whoever is
+cancelled meanwhile waits for it before it closes what the thread uses.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, Self, TypeAlias, final
+from typing import BinaryIO, Final, Self, TypeAlias, TypeVar, final
 
 from dbp.control.durable import fsync_folder
 from dbp.errors import InvalidInput
@@ -19,8 +22,21 @@ from dbp.job.snapshot import Manifest, decode_header, encode_header, header_leng
 from dbp.job.state import Version
 
 BLOCK_BYTES: Final = 1 << 20
+COPIED_AT_A_TIME: Final = 1 << 18  # stays in a core's own cache from reading to writing
 
-Chunks: TypeAlias = AsyncIterable[bytes] | Iterable[bytes]
+T = TypeVar("T")
+
+
+@final
+@dataclass(frozen=True)
+class Held:
+    """Bytes that can be read at once: behind an open descriptor, from an offset on."""
+
+    descriptor: int
+    offset: int
+
+
+Chunks: TypeAlias = AsyncIterable[bytes] | Iterable[bytes] | Held
 
 
 @final
@@ -65,7 +81,77 @@ def checked_header(manifest: Manifest) -> bytes:
     return header
 
 
-async def exactly(chunks: Chunks, expected: int) -> AsyncIterator[bytes]:
+async def write(path: Path, header: bytes, data: Chunks, expected: int) -> tuple[str, int]:
+    """Write header and data to a new file, synced; returns its SHA-256 and length.
+
+    InvalidInput unless the data are just the ``expected`` bytes; held ones may be more.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
+        writer = _Writer(file)
+        if isinstance(data, Held):
+            await _in_thread(lambda: writer.copy(header, data, expected))
+        else:
+            await writer.take(header, _exactly(data, expected))
+        await _in_thread(lambda: os.fsync(file.fileno()))
+    return writer.digest.hexdigest(), len(header) + expected
+
+
+@final
+class _Writer:
+    """Writes and hashes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    async def take(self, header: bytes, data: AsyncIterator[bytes]) -> None:
+        """What comes over the network, in blocks."""
+        waiting, length = [header], len(header)
+        async for chunk in data:
+            waiting.append(chunk)
+            length += len(chunk)
+            if length >= BLOCK_BYTES:
+                blocks, waiting, length = waiting, [], 0
+                await _in_thread(partial(self._add, blocks))
+        await _in_thread(partial(self._add, waiting))
+
+    def copy(self, header: bytes, held: Held, size: int) -> None:
+        """What can be read at once; blocks."""
+        self._add([header])
+        buffer = memoryview(bytearray(COPIED_AT_A_TIME))
+        done = 0
+        while done < size:
+            part = buffer[: min(len(buffer), size - done)]
+            count = os.preadv(held.descriptor, [part], held.offset + done)
+            if not count:
+                raise _wrong_size(done, size)
+            self._add([part[:count]])
+            done += count
+
+    def _add(self, blocks: Iterable[bytes | memoryview]) -> None:
+        for block in blocks:
+            self.digest.update(block)
+            view = memoryview(block)
+            while view:
+                view = view[self._file.write(view) :]
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    """Its result; if the caller is cancelled, only when the thread is done."""
+    working = asyncio.ensure_future(asyncio.to_thread(function))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        while not working.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([working])
+        raise
+
+
+async def _exactly(
+    chunks: AsyncIterable[bytes] | Iterable[bytes], expected: int
+) -> AsyncIterator[bytes]:
     """The chunks, refused as soon as they are more than announced, or less at their end."""
     received = 0
     async for chunk in _as_async(chunks):
@@ -74,10 +160,10 @@ async def exactly(chunks: Chunks, expected: int) -> AsyncIterator[bytes]:
             raise InvalidInput(f"parameters: more than the {expected} bytes of the manifest")
         yield chunk
     if received < expected:
-        raise InvalidInput(f"parameters: {received} of the manifest's {expected} bytes came")
+        raise _wrong_size(received, expected)
 
 
-async def _as_async(chunks: Chunks) -> AsyncIterator[bytes]:
+async def _as_async(chunks: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncIterator[bytes]:
     if isinstance(chunks, AsyncIterable):
         async for chunk in chunks:
             yield chunk
@@ -86,30 +172,8 @@ async def _as_async(chunks: Chunks) -> AsyncIterator[bytes]:
             yield chunk
 
 
-async def write(path: Path, header: bytes, data: AsyncIterator[bytes]) -> tuple[str, int]:
-    """Write header and data to a new file, synced; returns its SHA-256 and length."""
-    digest = hashlib.sha256()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    size, waiting, length = 0, [header], len(header)
-    with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
-
-        def flush(blocks: list[bytes], *, sync: bool) -> None:
-            for block in blocks:
-                digest.update(block)
-                view = memoryview(block)
-                while view:
-                    view = view[file.write(view) :]
-            if sync:
-                os.fsync(file.fileno())
-
-        async for chunk in data:
-            waiting.append(chunk)
-            length += len(chunk)
-            if length >= BLOCK_BYTES:
-                await asyncio.to_thread(flush, waiting, sync=False)
-                size, waiting, length = size + length, [], 0
-        await asyncio.to_thread(flush, waiting, sync=True)
-    return digest.hexdigest(), size + length
+def _wrong_size(received: int, expected: int) -> InvalidInput:
+    return InvalidInput(f"parameters: {received} of the manifest's {expected} bytes came")
 
 
 def rename(source: Path, target: Path) -> None:
@@ -122,13 +186,6 @@ def read_header(file: BinaryIO, source: str) -> tuple[Manifest, int]:
     """The manifest, and where the data section begins."""
     length = header_length(os.pread(file.fileno(), 8, 0), source)
     return decode_header(os.pread(file.fileno(), length, 8), source), 8 + length
-
-
-async def blocks(file: BinaryIO, offset: int) -> AsyncIterator[bytes]:
-    """The file from ``offset`` to its end."""
-    while block := await asyncio.to_thread(os.pread, file.fileno(), BLOCK_BYTES, offset):
-        offset += len(block)
-        yield block
 
 
 def verified_header(

@@ -12,7 +12,7 @@ import errno
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias, final
@@ -22,17 +22,16 @@ from dbp.control.folder import StateFolder
 from dbp.control.store import Store
 from dbp.control.version_file import (
     Chunks,
+    Held,
     OpenVersion,
-    blocks,
     checked_header,
-    exactly,
     read_header,
     rename,
     verified_header,
     write,
 )
 from dbp.control.version_index import BEST, NEWEST, At, VersionIndex
-from dbp.errors import CorruptParameters, ResourceExhausted
+from dbp.errors import CorruptParameters, InvalidInput, ResourceExhausted
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Version
 
@@ -97,11 +96,10 @@ class VersionStore:
         checked_header(publication.manifest)
         folder = make_private(self._folder.parameters_folder(publication.job_id))
         incoming = folder / f".incoming-{secrets.token_hex(8)}"
-        data = exactly(chunks, publication.manifest.size_bytes)
         # One at a time: each file's metadata names the digest of the version before it.
         async with self._publishing.setdefault(publication.job_id, asyncio.Lock()):
             try:
-                return await self._write(publication, incoming, data, record)
+                return await self._write(publication, incoming, chunks, record)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise ResourceExhausted(f"{folder}: the disk is full") from error
@@ -116,8 +114,10 @@ class VersionStore:
         with path.open("rb") as file:
             manifest, data_offset = await asyncio.to_thread(read_header, file, str(path))
             publication = replace(publication, manifest=manifest)
-            data = blocks(file, data_offset)
-            return await self.publish(publication, data, record=record)
+            if os.fstat(file.fileno()).st_size != data_offset + manifest.size_bytes:
+                raise InvalidInput(f"{path}: not as long as its header says")
+            held = Held(file.fileno(), data_offset)
+            return await self.publish(publication, held, record=record)
 
     async def open(self, job_id: str, at: At = NEWEST) -> OpenVersion:
         """A version, its digest verified. The caller closes it.
@@ -198,7 +198,7 @@ class VersionStore:
         self,
         publication: Publication,
         incoming: Path,
-        data: AsyncIterator[bytes],
+        chunks: Chunks,
         record: Record,
     ) -> Version:
         job_id = publication.job_id
@@ -218,7 +218,7 @@ class VersionStore:
             "dbp.previous_digest": previous,
         }
         header = checked_header(replace(publication.manifest, metadata=stamped))
-        digest, size = await write(incoming, header, data)
+        digest, size = await write(incoming, header, chunks, publication.manifest.size_bytes)
         version = Version(
             version=number,
             step=publication.step,

@@ -10,6 +10,7 @@ newest progress, and connects again; it never asks the ranks to wait.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -21,32 +22,21 @@ from typing import Any, Final, final
 import grpc
 
 from dbp.errors import DbpError, Unavailable
-from dbp.job.snapshot import manifest_of
 from dbp.rpc.channel import connect
-from dbp.rpc.convert import job_name, manifest_to_proto
+from dbp.rpc.convert import job_name
 from dbp.rpc.outbox import Outbox
+from dbp.rpc.publisher import Publisher, say
 from dbp.rpc.spec_convert import spec_to_proto
-from dbp.rpc.status import DETAILS_KEY, error_from_rpc
+from dbp.rpc.status import error_from_rpc, is_transient
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 
-CHUNK_BYTES: Final = 1 << 20
 HEARTBEAT_SECONDS: Final = 5.0
 FIRST_RETRY_SECONDS: Final = 0.1
 LAST_RETRY_SECONDS: Final = 5.0
 MAX_LINE_BYTES: Final = 16 << 20
 # On a machine whose cores are all taken, training comes first.
 NICENESS: Final = 10
-
-# The service is away or restarting: keep what we hold and try again.
-TRANSIENT: Final = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.UNKNOWN,
-    }
-)
 
 
 @final
@@ -68,9 +58,16 @@ class Link:
         """Serve until the outcome is acknowledged or rank 0 is gone; returns the exit code."""
         if "register" in self._config and not await self._register():
             return 1
+        publisher = Publisher(
+            self._address,
+            self._memory_fd,
+            job=self._job,
+            attempt=self._attempt,
+            metadata=self._metadata(),
+        )
         tasks = [
             asyncio.create_task(self._attach_forever()),
-            asyncio.create_task(self._publish_forever()),
+            asyncio.create_task(self._publish_forever(publisher)),
         ]
         reading = asyncio.create_task(self._read(lines))
         try:
@@ -84,6 +81,7 @@ class Link:
             for task in (reading, *tasks):
                 task.cancel()
             await asyncio.gather(reading, *tasks, return_exceptions=True)
+            await publisher.close()
 
     async def _read(self, lines: asyncio.StreamReader) -> None:
         """Take rank 0's messages until it closes the pipe."""
@@ -146,8 +144,8 @@ class Link:
                 await self._attach()
                 delay = FIRST_RETRY_SECONDS
             except (grpc.aio.AioRpcError, OSError, ValueError) as error:
-                if isinstance(error, grpc.aio.AioRpcError) and not _is_transient(error):
-                    _say(f"the service refused the run's reports: {error.details()}")
+                if isinstance(error, grpc.aio.AioRpcError) and not is_transient(error):
+                    say(f"the service refused the run's reports: {error.details()}")
                     self._outbox.close()
                     return
             await asyncio.sleep(delay)
@@ -181,61 +179,15 @@ class Link:
                 sent = report.sequence
                 yield report
 
-    async def _publish_forever(self) -> None:
+    async def _publish_forever(self, publisher: Publisher) -> None:
         while True:
             snapshot = await self._snapshots.get()
             delay = FIRST_RETRY_SECONDS
-            while not await self._publish(snapshot):
+            while not await publisher.publish(snapshot):
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, LAST_RETRY_SECONDS)
             _tell(free=snapshot["slot"])
             self._snapshots.task_done()
-
-    async def _publish(self, snapshot: Mapping[str, Any]) -> bool:
-        """Send one version; True when it is durable or can never be."""
-        try:
-            async with connect(self._address()) as channel:
-                await WorkerServiceStub(channel).PublishParameters(
-                    self._parts(snapshot), metadata=self._metadata(), timeout=300.0
-                )
-        except (OSError, ValueError):
-            return False
-        except grpc.aio.AioRpcError as error:
-            if _is_transient(error):
-                return False
-            _say(f"step {snapshot['step']} was not published: {error.details()}")
-        return True
-
-    async def _parts(
-        self, snapshot: Mapping[str, Any]
-    ) -> AsyncIterator[pb.PublishParametersRequest]:
-        shapes = {name: shape for name, _, shape in snapshot["tensors"]}
-        dtype = snapshot["tensors"][0][1]
-        header = pb.PublishHeader(
-            job=job_name(self._job),
-            attempt=self._attempt,
-            step=snapshot["step"],
-            manifest=manifest_to_proto(manifest_of(shapes, dtype, snapshot["metadata"])),
-            final=snapshot["final"],
-            best=snapshot["best"],
-        )
-        yield pb.PublishParametersRequest(header=header)
-        size, start = snapshot["size"], snapshot["slot"] * snapshot["size"]
-        for offset in range(0, size, CHUNK_BYTES):
-            length = min(CHUNK_BYTES, size - offset)
-            yield pb.PublishParametersRequest(
-                data=os.pread(self._memory_fd, length, start + offset)
-            )
-
-
-def _is_transient(error: grpc.aio.AioRpcError) -> bool:
-    """Whether trying again may help. What the service itself refuses carries its details.
-
-    gRPC calls it INTERNAL, too, when a stream is cut while something is being written.
-    """
-    if error.code() is grpc.StatusCode.INTERNAL:
-        return all(key != DETAILS_KEY for key, _ in error.trailing_metadata() or ())
-    return error.code() in TRANSIENT
 
 
 def _progress(report: Mapping[str, Any]) -> pb.AttachRequest:
@@ -259,14 +211,15 @@ def _tell(**message: Any) -> None:
     sys.stdout.flush()
 
 
-def _say(text: str) -> None:
-    """One line for the run's log."""
-    sys.stderr.write(f"dbp link: {text}\n")
-    sys.stderr.flush()
+def _give_way() -> None:
+    """Training comes first, where cores are shared by processes or by whole sessions."""
+    os.nice(NICENESS)
+    with contextlib.suppress(OSError):  # where the system groups by session: sched(7)
+        Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 async def _main(memory_fd: int) -> int:
-    os.nice(NICENESS)
+    _give_way()
     reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

@@ -14,6 +14,7 @@ import json
 import logging
 import mmap
 import os
+import secrets
 import selectors
 import subprocess
 import sys
@@ -274,6 +275,6 @@ def _refusal(message: Mapping[str, Any]) -> DbpError:
 def _anonymous_file() -> int:
     """A file without a name: memory where the system offers it, else an unlinked file."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("dbp-parameters")
+        return os.memfd_create(f"dbp-parameters-{secrets.token_hex(8)}")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -60,6 +60,16 @@ RETRY_SECONDS: Final[Mapping[type[DbpError], float]] = {
     errors.Draining: 1.0,
 }
 
+# The service is away or restarting: what was asked may be asked again.
+TRANSIENT: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+
 
 def reason_of(kind: type[DbpError]) -> str:
     """A class's name as an upper-case reason: InvalidSpec is INVALID_SPEC."""
@@ -153,6 +163,16 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
             f"the server at this address is no dbp service, or an older one: {text}"
         )
     return _BY_CODE.get(error.code(), DbpError)(text)
+
+
+def is_transient(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a run's link may try again. What the service itself refuses carries details.
+
+    gRPC calls it INTERNAL, too, when a stream is cut while something is being written.
+    """
+    if error.code() is grpc.StatusCode.INTERNAL:
+        return all(key != DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+    return error.code() in TRANSIENT
 
 
 def _known(kind: type[DbpError]) -> type[DbpError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Final, TypeAlias, TypeVar, final
 
@@ -10,7 +11,10 @@ import grpc
 
 from dbp.control.attachment import Attachment
 from dbp.control.manager import JobManager
+from dbp.control.run_memory import opened
+from dbp.control.version_file import Chunks
 from dbp.errors import InvalidInput
+from dbp.job.snapshot import Manifest
 from dbp.rpc.convert import (
     id_from_name,
     job_to_proto,
@@ -118,15 +122,17 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         header = (await _first(request_iterator)).header
         job_id = id_from_name(header.job)
         await self._manager.authorize(job_id, header.attempt, _secret(context))
-        version = await self._manager.publish(
-            job_id,
-            header.attempt,
-            step=header.step,
-            manifest=manifest_from_proto(header.manifest),
-            chunks=_data(request_iterator),
-            final=header.final,
-            best=header.best,
-        )
+        manifest = manifest_from_proto(header.manifest)
+        with _bytes(header, manifest, request_iterator) as chunks:
+            version = await self._manager.publish(
+                job_id,
+                header.attempt,
+                step=header.step,
+                manifest=manifest,
+                chunks=chunks,
+                final=header.final,
+                best=header.best,
+            )
         return pb.PublishParametersResponse(version=version_to_proto(version))
 
 
@@ -134,6 +140,20 @@ async def _first(messages: AsyncIterator[T]) -> T:
     async for message in messages:
         return message
     raise InvalidInput("the stream ended before its first message")
+
+
+def _bytes(
+    header: pb.PublishHeader,
+    manifest: Manifest,
+    messages: AsyncIterator[pb.PublishParametersRequest],
+) -> contextlib.AbstractContextManager[Chunks]:
+    """The data section: read in the run's memory, or as it is sent."""
+    if not header.HasField("memory"):
+        return contextlib.nullcontext(_data(messages))
+    memory = header.memory
+    return opened(
+        memory.pid, memory.descriptor, memory.name, memory.offset, manifest.size_bytes
+    )
 
 
 async def _data(messages: AsyncIterator[pb.PublishParametersRequest]) -> AsyncIterator[bytes]:

@@ -100,20 +100,34 @@ class PublishParametersRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[PublishHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class PublishHeader(_message.Message):
-    __slots__ = ("job", "attempt", "step", "manifest", "final", "best")
+    __slots__ = ("job", "attempt", "step", "manifest", "final", "best", "memory")
     JOB_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     FINAL_FIELD_NUMBER: _ClassVar[int]
     BEST_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
     job: str
     attempt: int
     step: int
     manifest: _parameter_pb2.Manifest
     final: bool
     best: bool
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., step: _Optional[int] = ..., manifest: _Optional[_Union[_parameter_pb2.Manifest, _Mapping]] = ..., final: bool = ..., best: bool = ...) -> None: ...
+    memory: RunMemory
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., step: _Optional[int] = ..., manifest: _Optional[_Union[_parameter_pb2.Manifest, _Mapping]] = ..., final: bool = ..., best: bool = ..., memory: _Optional[_Union[RunMemory, _Mapping]] = ...) -> None: ...
+
+class RunMemory(_message.Message):
+    __slots__ = ("pid", "descriptor", "name", "offset")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTOR_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    descriptor: int
+    name: str
+    offset: int
+    def __init__(self, pid: _Optional[int] = ..., descriptor: _Optional[int] = ..., name: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class PublishParametersResponse(_message.Message):
     __slots__ = ("version",)

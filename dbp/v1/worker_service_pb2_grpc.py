@@ -74,7 +74,8 @@ class WorkerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PublishParameters(self, request_iterator, context):
-        """Up: one parameter version, header first, then bytes in order. Answered when durable.
+        """Up: one parameter version, header first, then bytes in order, unless the header says in
+        which memory of the same machine they lie. Answered when durable.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from dbp.control.run_memory import opened
 from dbp.rpc.link import Link
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import (
@@ -39,6 +40,8 @@ class Scripted(WorkerServiceServicer):
         self.cut_streams = 0
         self.refuse_attach: grpc.StatusCode | None = None
         self.publish_codes: list[grpc.StatusCode] = []
+        self.sees_memory = False
+        self.blind = 0  # how often it was asked to look into memory that it does not see
 
     async def Attach(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Any
@@ -60,10 +63,20 @@ class Scripted(WorkerServiceServicer):
         self, request_iterator: AsyncIterator[pb.PublishParametersRequest], context: Any
     ) -> pb.PublishParametersResponse:
         parts = [part async for part in request_iterator]
-        self.heard.append(f"publish {parts[0].header.step}")
+        header = parts[0].header
+        if header.HasField("memory") and not self.sees_memory:
+            self.blind += 1
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "I cannot see it")
+        self.heard.append(f"publish {header.step}")
         if self.publish_codes:
             await context.abort(self.publish_codes.pop(0), "not now")
         self.data = b"".join(part.data for part in parts[1:])
+        if header.HasField("memory"):
+            memory = header.memory
+            with opened(
+                memory.pid, memory.descriptor, memory.name, memory.offset, len(DATA)
+            ) as held:
+                self.data = os.pread(held.descriptor, len(DATA), held.offset)
         return pb.PublishParametersResponse()
 
 
@@ -116,11 +129,13 @@ def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.parametrize("sees_memory", [False, True])
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
 async def test_parameters_come_before_the_word_that_the_run_has_ended(
-    capsys: pytest.CaptureFixture[str], code: grpc.StatusCode
+    capsys: pytest.CaptureFixture[str], code: grpc.StatusCode, sees_memory: bool
 ) -> None:
     service = Scripted()
+    service.sees_memory = sees_memory
     service.publish_codes = [code]  # INTERNAL without details: gRPC's word for a cut stream
     async with linked(service) as far:
         far.say(STARTED, snapshot(9), OUTCOME)
@@ -131,6 +146,22 @@ async def test_parameters_come_before_the_word_that_the_run_has_ended(
     assert service.heard.count("publish 9") == 2  # once while the service was away
     assert service.data == DATA
     assert told(capsys) == [{"free": 1}]
+
+
+async def test_a_service_that_cannot_see_the_memory_is_sent_the_bytes_and_not_asked_again() -> (
+    None
+):
+    service = Scripted()
+    async with linked(service) as far:
+        far.say(STARTED, snapshot(3), snapshot(6), OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.blind == 1
+    assert service.data == DATA
+    assert [heard for heard in service.heard if "publish" in heard] == [
+        "publish 3", "publish 6",
+    ]  # fmt: skip
 
 
 async def test_what_is_not_acknowledged_is_sent_again_with_its_number() -> None:

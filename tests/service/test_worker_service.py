@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from dbp.rpc.convert import job_name, manifest_to_proto
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_pb2
+from dbp.v1 import parameter_service_pb2 as parameters_pb
 from dbp.v1 import worker_service_pb2 as pb
 from tests.service.setups import (
     DEADLINE,
@@ -20,6 +23,7 @@ from tests.service.setups import (
     as_manifest,
     document,
     refused,
+    selector,
     serving,
     tensors,
     until,
@@ -169,6 +173,34 @@ async def test_a_stream_begins_with_a_hello(service: Service) -> None:
 
     await refused_stream(lambda: attach(service, secret), Code.INVALID_ARGUMENT)
     await refused_stream(lambda: attach(service, secret, at_step(1, 1)), Code.INVALID_ARGUMENT)
+
+
+async def test_a_version_is_read_in_the_runs_memory(service: Service) -> None:
+    job_id, secret = await launched(service)
+    memory = os.memfd_create("dbp-parameters-9a9a")
+    try:
+        os.write(memory, bytes(64) + DATA)
+        first = header(job_id)
+        first.memory.pid, first.memory.descriptor = os.getpid(), memory
+        first.memory.name = str(Path(f"/proc/self/fd/{memory}").readlink())
+        first.memory.offset = 64
+
+        version = await publish(service, secret, first, [])
+
+        found = await service.parameters.GetParameters(
+            parameters_pb.GetParametersRequest(selector=selector(job_id))
+        )
+        assert found.safetensors.endswith(DATA)
+        assert len(found.safetensors) == version.size_bytes
+        assert hashlib.sha256(found.safetensors).hexdigest() == version.digest
+        first.step, first.memory.offset = 2, 65
+        text = await refused(publish(service, secret, first, []), Code.INVALID_ARGUMENT)
+        assert f"it holds no {len(DATA)} bytes from 65 on" in text
+        first.memory.name = "/memfd:another (deleted)"
+        await refused(publish(service, secret, first, []), Code.INVALID_ARGUMENT)
+        await refused_stream(lambda: publish(service, "wrong", first, []), Code.UNAUTHENTICATED)
+    finally:
+        os.close(memory)
 
 
 async def test_a_publication_begins_with_a_header(service: Service) -> None:

@@ -1,0 +1,127 @@
+"""Parameter versions on their way from the link to the service; the link decides when.
+
+On one machine the service reads them where they lie, in the memory that rank 0 wrote them
+to; where it cannot, and says so, they are sent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, final
+
+import grpc
+
+from dbp.job.snapshot import manifest_of
+from dbp.rpc.channel import connect
+from dbp.rpc.convert import job_name, manifest_to_proto
+from dbp.rpc.status import is_transient
+from dbp.v1 import worker_service_pb2 as pb
+from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
+
+CHUNK_BYTES: Final = 1 << 20
+PUBLISH_SECONDS: Final = 300.0
+
+
+@final
+class Publisher:
+    """Publishes for one attempt, over one channel for as long as that is good."""
+
+    def __init__(
+        self,
+        address: Callable[[], str],
+        memory_fd: int,
+        *,
+        job: str,
+        attempt: int,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> None:
+        """``address`` tells where the service is now; OSError, ValueError: nowhere."""
+        self._address = address
+        self._memory_fd = memory_fd
+        self._memory_name = _memory_name(memory_fd)
+        self._job = job
+        self._attempt = attempt
+        self._metadata = metadata
+        self._channel: tuple[str, grpc.aio.Channel] | None = None  # and where it leads
+
+    async def publish(self, snapshot: Mapping[str, Any]) -> bool:
+        """Hand over one version; True when it is durable or can never be."""
+        try:
+            try:
+                await self._send(snapshot)
+            except grpc.aio.AioRpcError as error:
+                if (
+                    not self._memory_name
+                    or error.code() is not grpc.StatusCode.INVALID_ARGUMENT
+                ):
+                    raise
+                self._memory_name = ""  # the service cannot see it
+                await self._send(snapshot)
+        except (OSError, ValueError):
+            return False
+        except grpc.aio.AioRpcError as error:
+            if is_transient(error):
+                await self.close()
+                return False
+            say(f"step {snapshot['step']} was not published: {error.details()}")
+        return True
+
+    async def _send(self, snapshot: Mapping[str, Any]) -> None:
+        address = self._address()
+        if self._channel is None or self._channel[0] != address:
+            await self.close()
+            self._channel = address, connect(address)
+        await WorkerServiceStub(self._channel[1]).PublishParameters(
+            self._parts(snapshot), metadata=self._metadata, timeout=PUBLISH_SECONDS
+        )
+
+    async def close(self) -> None:
+        """Let go of the channel; the next version opens another."""
+        if self._channel is not None:
+            _, channel = self._channel
+            self._channel = None
+            await channel.close()
+
+    async def _parts(
+        self, snapshot: Mapping[str, Any]
+    ) -> AsyncIterator[pb.PublishParametersRequest]:
+        shapes = {name: shape for name, _, shape in snapshot["tensors"]}
+        dtype = snapshot["tensors"][0][1]
+        header = pb.PublishHeader(
+            job=job_name(self._job),
+            attempt=self._attempt,
+            step=snapshot["step"],
+            manifest=manifest_to_proto(manifest_of(shapes, dtype, snapshot["metadata"])),
+            final=snapshot["final"],
+            best=snapshot["best"],
+        )
+        size, start = snapshot["size"], snapshot["slot"] * snapshot["size"]
+        if self._memory_name:
+            header.memory.pid, header.memory.descriptor = os.getpid(), self._memory_fd
+            header.memory.name, header.memory.offset = self._memory_name, start
+        yield pb.PublishParametersRequest(header=header)
+        if self._memory_name:
+            return
+        for offset in range(0, size, CHUNK_BYTES):
+            length = min(CHUNK_BYTES, size - offset)
+            yield pb.PublishParametersRequest(
+                data=os.pread(self._memory_fd, length, start + offset)
+            )
+
+
+def say(text: str) -> None:
+    """One line for the run's log."""
+    sys.stderr.write(f"dbp link: {text}\n")
+    sys.stderr.flush()
+
+
+def _memory_name(descriptor: int) -> str:
+    """What the system calls the memory; empty where other processes cannot find it so."""
+    try:
+        name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    except OSError:
+        return ""
+    return name if name.startswith("/memfd:") else ""
