@@ -127,6 +127,8 @@ class SoftmaxCrossEntropy(Loss):
 
     def activate(self, prediction: Array) -> Array:
         """Probabilities: each row is not negative and sums to 1."""
-        p: Array = np.exp(prediction - prediction.max(axis=1, keepdims=True, initial=-np.inf))
-        p /= p.sum(axis=1, keepdims=True)
+        highest = np.maximum.reduce(prediction, axis=1, keepdims=True, initial=-np.inf)
+        p: Array = prediction - highest
+        np.exp(p, out=p)
+        p /= np.add.reduce(p, axis=1, keepdims=True)
         return p

@@ -18,6 +18,7 @@ from dbp.control.manager import JobManager
 from dbp.errors import DataLoss, DbpError, NotFound, OutOfRange, ResourceExhausted, WrongState
 from dbp.inference import open_inference_pb2 as pb
 from dbp.inference import open_inference_pb2_grpc
+from dbp.service.guarded_server import GuardedServer
 from dbp.service.inference_answers import Times, answer, rows_of
 from dbp.service.inference_description import config_of, metadata_of
 from dbp.service.inference_statistics import InferenceStatistics
@@ -37,7 +38,7 @@ INDEX_PAGE: Final = 1_000
 VERSIONS_PAGE: Final = 1_000
 
 
-def add_to_server(service: InferenceService, server: grpc.aio.Server) -> None:
+def add_to_server(service: InferenceService, server: GuardedServer) -> None:
     """Register all methods; ModelInfer's answers are bytes already."""
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in _SERVICE.methods:

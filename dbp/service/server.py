@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from dbp.control.config import ManagerConfig
 from dbp.control.folder import StateFolder
@@ -27,7 +27,7 @@ from dbp.errors import Conflict, InvalidInput
 from dbp.inference import open_inference_pb2
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.service.descriptors import combined_pool
-from dbp.service.error_interceptor import ErrorInterceptor
+from dbp.service.guarded_server import GuardedServer
 from dbp.service.inference_service import SERVICE_NAME as INFERENCE
 from dbp.service.inference_service import InferenceService, add_to_server
 from dbp.service.job_service import JobService
@@ -90,7 +90,8 @@ async def running(
             check_run=check_run,
             config=config.manager,
         )
-        server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=SERVER_OPTIONS)
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        methods = GuardedServer(server)
         parameters = ParameterService(
             manager.parameters, heartbeat_seconds=config.manager.heartbeat_seconds
         )
@@ -98,8 +99,8 @@ async def running(
         inference = InferenceService(manager, LoadedModels(manager.parameters))
         stack.push_async_callback(inference.close)
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
-        status = _add_services(server, manager, parameters)
-        add_to_server(inference, server)
+        status = _add_services(methods, manager, parameters)
+        add_to_server(inference, methods)
         address = _bind(server, config)
         # Left in reverse: not serving, streams told that the service drains, calls finished.
         stack.push_async_callback(manager.close)
@@ -163,7 +164,7 @@ def _state_folder(path: Path) -> StateFolder:
 
 
 def _add_services(
-    server: grpc.aio.Server, manager: JobManager, parameters: ParameterService
+    server: GuardedServer, manager: JobManager, parameters: ParameterService
 ) -> health.aio.HealthServicer:
     add_JobServiceServicer_to_server(JobService(manager), server)
     server.add_generic_rpc_handlers((method_handlers(parameters),))
@@ -180,7 +181,8 @@ def _add_services(
             reflection_pb2.DESCRIPTOR,
         )
     )
-    reflection.enable_server_reflection(names, server, pool=pool)
+    reflecting = reflection.aio.ReflectionServicer(names, pool=pool)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, server)
     return status
 
 

@@ -97,12 +97,19 @@ class SavedModel:
                 f"inputs of shape {inputs.shape}; the model takes (n, "
                 f"{', '.join(map(str, self.model.input_shape))})"
             )
+        if len(inputs) <= block_rows:
+            return self._scores(inputs).copy()
         outputs = np.empty((len(inputs), *self.model.output_shape), self.model.dtype)
         for start in range(0, len(inputs), block_rows):
-            x = np.array(inputs[start : start + block_rows], self.model.dtype, order="C")
-            self.scaling.apply(x)
-            outputs[start : start + block_rows] = self.model.forward(self.parameters, x)
+            stop = start + block_rows
+            outputs[start:stop] = self._scores(inputs[start:stop])
         return outputs
+
+    def _scores(self, inputs: Array) -> Array:
+        """The outputs of a block of rows, in planned memory."""
+        x = np.empty(inputs.shape, self.model.dtype)
+        self.scaling.convert(inputs, x)
+        return self.model.forward(self.parameters, x)
 
     def probabilities(self, inputs: Array) -> Array:
         """Outputs as a user wants to see them: probabilities of classes, values as they are."""

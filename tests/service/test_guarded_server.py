@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2
 
 from dbp.errors import DbpError, WrongState
 from dbp.rpc.channel import connect
-from dbp.service.error_interceptor import ErrorInterceptor
+from dbp.service.guarded_server import GuardedServer
 from tests.service.setups import details, read_all, until
 
 SECRET = "/home/somebody/secret.txt"
@@ -66,9 +66,11 @@ async def methods() -> Methods:
     return Methods()
 
 
-@pytest.fixture
-async def channel(methods: Methods) -> AsyncIterator[grpc.aio.Channel]:
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+@pytest.fixture(params=["generic", "registered"])
+async def channel(
+    methods: Methods, request: pytest.FixtureRequest
+) -> AsyncIterator[grpc.aio.Channel]:
+    server = grpc.aio.server()
     handlers: dict[str, Any] = {
         "unary": grpc.unary_unary_rpc_method_handler(methods.unary),
         "stream": grpc.unary_stream_rpc_method_handler(methods.stream),
@@ -76,7 +78,12 @@ async def channel(methods: Methods) -> AsyncIterator[grpc.aio.Channel]:
         "echo": grpc.stream_stream_rpc_method_handler(methods.echo),
         "written": grpc.unary_stream_rpc_method_handler(methods.written),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
+    guarded = GuardedServer(server)
+    if request.param == "generic":
+        generic = grpc.method_handlers_generic_handler("test", handlers)
+        guarded.add_generic_rpc_handlers((generic,))
+    else:
+        guarded.add_registered_method_handlers("test", handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with connect(f"127.0.0.1:{port}") as channel:

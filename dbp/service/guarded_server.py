@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeAlias, final
 
 import grpc
@@ -24,22 +24,44 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 @final
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Maps errors of unary and streaming methods alike."""
+class GuardedServer:
+    """Where services register their methods: those of a server, their errors turned.
 
-    def __init__(self) -> None:
-        self._wrapped: dict[str, tuple[Handler, Handler]] = {}  # by method, made once
+    An interceptor would do the same, but anew at every call.
+    """
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """Wrap the method's handler."""
-        handler = await continuation(handler_call_details)
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """As of ``grpc.aio.Server``."""
+        self._server.add_generic_rpc_handlers([_Guarded(handler) for handler in handlers])
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, Handler]
+    ) -> None:
+        """As of ``grpc.aio.Server``."""
+        guarded = {
+            name: _wrap(handler, f"/{service_name}/{name}")
+            for name, handler in method_handlers.items()
+        }
+        self._server.add_registered_method_handlers(service_name, guarded)
+
+
+@final
+class _Guarded(grpc.GenericRpcHandler):
+    """The same methods, each wrapped when it is first called."""
+
+    def __init__(self, handler: grpc.GenericRpcHandler) -> None:
+        self._handler = handler
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """The method's handler; None: not one of these."""
+        handler = self._handler.service(handler_call_details)
         if handler is None:
             return None
-        name = getattr(handler_call_details, "method", "?")
+        name = handler_call_details.method
         known = self._wrapped.get(name)
         if known is None or known[0] is not handler:
             known = self._wrapped[name] = handler, _wrap(handler, name)
