@@ -98,12 +98,13 @@ def streaming(megabytes: int, rounds: int) -> None:
         Worker("bare_sync", megabytes, MIB) as sync,
         dbp_service(megabytes) as (_, address, job),
     ):
-        ask = request_of(job)
+        ask, bare = request_of(job), aio.hear()["address"]
         kinds: dict[str, list[object]] = {
-            "bare, asyncio": ["bare_client", aio.hear()["address"], BARE_STREAM, "00", 3],
+            "bare, asyncio": ["bare_client", bare, BARE_STREAM, "00", 3],
             "bare, threads": ["bare_client", sync.hear()["address"], BARE_STREAM, "00", 3],
             "dbp, read by a bare client": ["bare_client", address, STREAM, ask, 3],
-            "dbp, read and verified": ["dbp_client", address, job, 3],
+            "bare, kept and verified": ["keeping_client", bare, BARE_STREAM, "00", 3],
+            "dbp, kept and verified": ["dbp_client", address, job, 3],
         }
         growth: list[float] = []
         for clients in (1, 8):

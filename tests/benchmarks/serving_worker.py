@@ -7,6 +7,7 @@ when it listens, a client one when it is done. "Bare" is grpcio and nothing else
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import resource
@@ -19,10 +20,12 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any, Final
 
+import google_crc32c
 import grpc
 import numpy as np
 
 from dbp.client.async_client import AsyncClient
+from dbp.client.download import HASHED_AT_A_TIME
 from dbp.service.wire import chunk_message
 from dbp.v1 import parameter_service_pb2 as pb
 from tests.service.setups import serving
@@ -129,6 +132,35 @@ async def bare_client(address: str, method: str, request: str, rounds: int) -> N
     tell(rounds=found)
 
 
+async def keeping_client(address: str, method: str, request: str, rounds: int) -> None:
+    """Streams kept in one buffer and verified as dbp's client does it, by nothing but this."""
+    async with grpc.aio.insecure_channel(address, options=UNLIMITED) as channel:
+        call: Any = channel.unary_stream(method)
+        found = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            size = await _kept(call(bytes.fromhex(request)))
+            found.append([time.perf_counter() - start, 0.0, size])
+    tell(rounds=found)
+
+
+async def _kept(messages: Any) -> int:
+    """Receive, with a CRC-32C of each message, and the SHA-256 of all on a thread beside."""
+    digest, hashing, hashed, filled = hashlib.sha256(), None, 0, 0
+    buffer = np.empty(256 * MIB, np.uint8).data
+    async for message in messages:
+        google_crc32c.value(message)
+        buffer[filled : filled + len(message)] = message
+        filled += len(message)
+        if filled - hashed >= HASHED_AT_A_TIME and (hashing is None or hashing.done()):
+            part, hashed = buffer[hashed:filled], filled
+            hashing = asyncio.create_task(asyncio.to_thread(digest.update, part))
+    if hashing is not None:
+        await hashing
+    await asyncio.to_thread(digest.update, buffer[hashed:filled])
+    return filled
+
+
 async def dbp_client(address: str, job: str, rounds: int) -> None:
     """dbp's own client: every chunk and the whole verified; also what memory it took."""
     found = []
@@ -227,6 +259,8 @@ def main(role: str, *given: str) -> None:
             asyncio.run(dbp_server(int(given[0])))
         case "bare_client":
             asyncio.run(bare_client(given[0], given[1], given[2], int(given[3])))
+        case "keeping_client":
+            asyncio.run(keeping_client(given[0], given[1], given[2], int(given[3])))
         case "dbp_client":
             asyncio.run(dbp_client(given[0], given[1], int(given[2])))
         case "watcher":
