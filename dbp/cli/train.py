@@ -110,7 +110,7 @@ def _become_mpirun(workers: int) -> None:
     """Replace this process by mpirun, which starts this same command as its ranks."""
     from dbp.launching import launch_environment
 
-    command = worker_command(workers, [sys.executable, "-m", "dbp", *sys.argv[1:]])
+    command = worker_command(workers, [sys.executable, "-P", "-m", "dbp", *sys.argv[1:]])
     sys.stdout.flush()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)  # mpirun would wait for the end of an input that never ends

@@ -182,7 +182,7 @@ class Observer:
         if job.state.terminal:
             return
         outcome = self._outcome(job)
-        if outcome is not None and outcome.status in ("succeeded", "stopped"):
+        if outcome is not None:
             job = await self._with_final_parameters(job, outcome)
         await self._end(job_id, *verdict(job, ended, outcome))
 

@@ -18,6 +18,8 @@ from dbp.errors import InvalidFile
 
 MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 64  # as in numpy 2
+# Metadata of parameters: how often their run has gone back to a checkpoint before this step.
+ROLLBACKS = "dbp.rollbacks"
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1,

@@ -4,7 +4,8 @@ Started by ``dbp.rpc.reporter`` with one argument, the number of the inherited f
 holds the parameter slots. Lines of JSON come in on standard input, the first being the
 configuration, and go out on standard output. While the service is away the link keeps what
 must not be lost (the outcome, each epoch's last report, the waiting versions) and the
-newest progress, and connects again; it never asks the ranks to wait.
+newest progress, and connects again; it never asks the ranks to wait. It ends when rank 0
+closes the pipe or is gone, after some time for what it still holds.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -34,6 +36,8 @@ from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 HEARTBEAT_SECONDS: Final = 5.0
 FIRST_RETRY_SECONDS: Final = 0.1
 LAST_RETRY_SECONDS: Final = 5.0
+# Longer than any rank 0 waits for its link, and for the case that there is none any more.
+LINGER_SECONDS: Final = 60.0
 MAX_LINE_BYTES: Final = 16 << 20
 # On a machine whose cores are all taken, training comes first.
 NICENESS: Final = 10
@@ -50,7 +54,8 @@ class Link:
         self._attempt: int = config.get("attempt", 1)
         self._secret: str = config.get("secret", "")
         self._outbox = Outbox()
-        self._snapshots: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        # Snapshots in the order of their steps, and behind them the outcome.
+        self._deliveries: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._started: asyncio.Future[dict[str, Any]] = asyncio.Future()
         self._outcome_given = False
 
@@ -67,16 +72,20 @@ class Link:
         )
         tasks = [
             asyncio.create_task(self._attach_forever()),
-            asyncio.create_task(self._publish_forever(publisher)),
+            asyncio.create_task(self._deliver_forever(publisher)),
         ]
         reading = asyncio.create_task(self._read(lines))
         try:
             await reading
             if not self._outcome_given:
                 return 1  # rank 0 died: whoever watches the processes tells how
-            await self._snapshots.join()
-            await self._outbox.drained()
+            async with asyncio.timeout(LINGER_SECONDS):
+                await self._deliveries.join()
+                await self._outbox.drained()
             return 0
+        except TimeoutError:
+            say("the service did not take the end of the run; giving up")
+            return 1
         finally:
             for task in (reading, *tasks):
                 task.cancel()
@@ -84,7 +93,7 @@ class Link:
             await publisher.close()
 
     async def _read(self, lines: asyncio.StreamReader) -> None:
-        """Take rank 0's messages until it closes the pipe."""
+        """Take rank 0's messages until it closes the pipe; waits for nothing else."""
         while line := await lines.readline():
             message = json.loads(line)
             if "started" in message and not self._started.done():
@@ -92,19 +101,9 @@ class Link:
             elif "progress" in message:
                 report = message["progress"]
                 self._outbox.add(_progress(report), droppable=not report["epoch_end"])
-            elif "snapshot" in message:
-                self._snapshots.put_nowait(message["snapshot"])
-            elif "outcome" in message:
-                self._outcome_given = True
-                if not self._started.done():  # it ended before its first step
-                    plan = {"world_size": self._config["workers"], "total_steps": 0}
-                    self._started.set_result(plan)
-                # The final parameters come before the word that the run has ended.
-                await self._snapshots.join()
-                self._outbox.add(
-                    pb.AttachRequest(outcome=pb.RunOutcome(**message["outcome"])),
-                    droppable=False,
-                )
+            elif "snapshot" in message or "outcome" in message:
+                self._outcome_given |= "outcome" in message
+                self._deliveries.put_nowait(message)
 
     async def _register(self) -> bool:
         register = self._config["register"]
@@ -138,16 +137,22 @@ class Link:
 
     async def _attach_forever(self) -> None:
         await self._started
-        delay = FIRST_RETRY_SECONDS
+        delay, told = FIRST_RETRY_SECONDS, False
         while True:
             try:
                 await self._attach()
-                delay = FIRST_RETRY_SECONDS
-            except (grpc.aio.AioRpcError, OSError, ValueError) as error:
-                if isinstance(error, grpc.aio.AioRpcError) and not is_transient(error):
-                    say(f"the service refused the run's reports: {error.details()}")
-                    self._outbox.close()
-                    return
+                delay, told = FIRST_RETRY_SECONDS, False
+            except (OSError, ValueError):
+                pass  # nobody says where the service is: it is being restarted
+            except grpc.aio.AioRpcError as error:
+                if not is_transient(error):
+                    if not told:
+                        say(f"the service refused the run's reports: {error.details()}")
+                        told = True
+                    if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                        self._outbox.close()  # this attempt is over, or never was one
+                        return
+                    delay = LAST_RETRY_SECONDS  # another service may have its place for a while
             await asyncio.sleep(delay)
             delay = min(2 * delay, LAST_RETRY_SECONDS)
 
@@ -179,15 +184,28 @@ class Link:
                 sent = report.sequence
                 yield report
 
-    async def _publish_forever(self, publisher: Publisher) -> None:
+    async def _deliver_forever(self, publisher: Publisher) -> None:
         while True:
-            snapshot = await self._snapshots.get()
-            delay = FIRST_RETRY_SECONDS
-            while not await publisher.publish(snapshot):
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, LAST_RETRY_SECONDS)
-            _tell(free=snapshot["slot"])
-            self._snapshots.task_done()
+            message = await self._deliveries.get()
+            if "outcome" in message:
+                self._end_with(message["outcome"])
+            else:
+                await self._deliver(message["snapshot"], publisher)
+            self._deliveries.task_done()
+
+    async def _deliver(self, snapshot: Mapping[str, Any], publisher: Publisher) -> None:
+        delay = FIRST_RETRY_SECONDS
+        while not await publisher.publish(snapshot):
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, LAST_RETRY_SECONDS)
+        _tell(free=snapshot["slot"])
+
+    def _end_with(self, outcome: Mapping[str, Any]) -> None:
+        """The run's last word: all versions have come before it."""
+        if not self._started.done():  # it ended before its first step
+            self._started.set_result({"world_size": self._config["workers"], "total_steps": 0})
+        report = pb.AttachRequest(outcome=pb.RunOutcome(**outcome))
+        self._outbox.add(report, droppable=False)
 
 
 def _progress(report: Mapping[str, Any]) -> pb.AttachRequest:
@@ -206,9 +224,10 @@ def _progress(report: Mapping[str, Any]) -> pb.AttachRequest:
 
 
 def _tell(**message: Any) -> None:
-    """One line to rank 0. It reads at every step; a full pipe means that it is gone."""
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+    """One line to rank 0, which reads at every step, if it still lives."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
 
 
 def _give_way() -> None:
@@ -218,7 +237,14 @@ def _give_way() -> None:
         Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
+def _outlive_signals() -> None:
+    """A signal for the whole run tells the ranks to stop; what they then say must be told."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
 async def _main(memory_fd: int) -> int:
+    _outlive_signals()
     _give_way()
     reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     loop = asyncio.get_running_loop()

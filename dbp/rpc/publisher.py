@@ -63,7 +63,7 @@ class Publisher:
         except (OSError, ValueError):
             return False
         except grpc.aio.AioRpcError as error:
-            if is_transient(error):
+            if is_transient(error) or _is_worth_more(snapshot, error):
                 await self.close()
                 return False
             say(f"step {snapshot['step']} was not published: {error.details()}")
@@ -110,6 +110,12 @@ class Publisher:
             yield pb.PublishParametersRequest(
                 data=os.pread(self._memory_fd, length, start + offset)
             )
+
+
+def _is_worth_more(snapshot: Mapping[str, Any], error: grpc.aio.AioRpcError) -> bool:
+    """No later version makes up for these: tried again until the run gives up waiting."""
+    failed = error.code() is grpc.StatusCode.INTERNAL
+    return failed and bool(snapshot["final"] or snapshot["best"])
 
 
 def say(text: str) -> None:

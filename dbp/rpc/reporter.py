@@ -29,7 +29,9 @@ from dbp.errors import DbpError, InvalidInput, Unavailable
 from dbp.train.sink import Command, Outcome, Progress, Snapshot, Started
 
 SLOTS: Final = 2
+# Bytes that wait while the link hangs: plain progress is dropped first, then epochs' ends.
 MAX_BACKLOG_BYTES: Final = 64 * 1024
+MAX_EPOCHS_BACKLOG_BYTES: Final = 1 << 20
 JOIN_SECONDS: Final = 15.0
 # How long the end of a run may wait for the service. A launched run's folder tells the service
 # the same, whenever it comes back; a run launched by hand has nothing but its link.
@@ -48,6 +50,7 @@ class Reporter:
         self.job: str = config.get("job", "")
         self._memory_fd = _anonymous_file()
         self._memory: mmap.mmap | None = None
+        self._without_memory = False
         self._free_slots = set(range(SLOTS))
         self._backlog = bytearray()
         self._inbox = bytearray()
@@ -57,7 +60,8 @@ class Reporter:
         launched = "service_file" in config
         self._patience = LAUNCHED_PATIENCE_SECONDS if launched else BY_HAND_PATIENCE_SECONDS
         self._link = subprocess.Popen(
-            [sys.executable, "-m", "dbp.rpc.link", str(self._memory_fd)],
+            # -P: nothing in the user's own folder takes the place of a library.
+            [sys.executable, "-P", "-m", "dbp.rpc.link", str(self._memory_fd)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(self._memory_fd,),
@@ -68,7 +72,7 @@ class Reporter:
         self._down = cast("IO[bytes]", self._link.stdout).fileno()
         os.set_blocking(self._up, False)
         os.set_blocking(self._down, False)
-        self._send(dict(config), keep=True)
+        self._send(dict(config))
 
     @classmethod
     def start(cls, attempt_dir: Path) -> Self:
@@ -105,7 +109,6 @@ class Reporter:
                     "total_steps": started.total_steps,
                 }
             },
-            keep=True,
         )
 
     def progress(self, progress: Progress) -> None:
@@ -121,25 +124,24 @@ class Reporter:
             "epoch_end": progress.epoch_end,
             "observe_time": time.time(),
         }
-        self._send({"progress": report}, keep=progress.epoch_end)
+        limit = MAX_EPOCHS_BACKLOG_BYTES if progress.epoch_end else MAX_BACKLOG_BYTES
+        self._send({"progress": report}, limit)
 
     def snapshot(self, snapshot: Snapshot) -> bool:
         """Copy the parameters into a free slot; False if there is none."""
         self._receive()
-        if snapshot.final:
+        if snapshot.last:
             self._await_slot(self._patience)
         if not self._alive:
             return True  # nobody will ever have room: not worth another try
         if not self._free_slots:
             return False
         size = snapshot.manifest.size_bytes
-        if self._memory is None:
-            os.ftruncate(self._memory_fd, SLOTS * size)
-            # All pages at once, or the first versions would fault them in one by one.
-            flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-            self._memory = mmap.mmap(self._memory_fd, SLOTS * size, flags=flags)
+        memory = self._reserved(SLOTS * size)
+        if memory is None:
+            return True  # nor here
         slot = self._free_slots.pop()
-        self._memory[slot * size : (slot + 1) * size] = snapshot.vector.data.cast("B")
+        memory[slot * size : (slot + 1) * size] = snapshot.vector.data.cast("B")
         tensors = [[t.name, t.dtype, list(t.shape)] for t in snapshot.manifest.tensors]
         message = {
             "slot": slot,
@@ -150,8 +152,21 @@ class Reporter:
             "tensors": tensors,
             "metadata": dict(snapshot.manifest.metadata),
         }
-        self._send({"snapshot": message}, keep=True)
+        self._send({"snapshot": message})
         return True
+
+    def _reserved(self, size: int) -> mmap.mmap | None:
+        """Memory for all slots; without it the run reports, but publishes nothing."""
+        if self._memory is None and not self._without_memory:
+            try:
+                os.ftruncate(self._memory_fd, size)
+                # All pages at once, or the first versions would fault them in one by one.
+                flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+                self._memory = mmap.mmap(self._memory_fd, size, flags=flags)
+            except OSError as error:
+                self._without_memory = True
+                log.warning("no parameters are published: %d bytes: %s", size, error.strerror)
+        return self._memory
 
     def finished(self, outcome: Outcome) -> None:
         """Tell the service how the run ended."""
@@ -162,7 +177,7 @@ class Reporter:
             "step": outcome.step,
             "metrics": dict(outcome.metrics),
         }
-        self._send({"outcome": report}, keep=True)
+        self._send({"outcome": report})
 
     def poll(self) -> Command:
         """What the service asks for now; costs one system call."""
@@ -193,8 +208,9 @@ class Reporter:
             self._memory.close()
         os.close(self._memory_fd)
 
-    def _send(self, message: dict[str, Any], *, keep: bool) -> None:
-        if not self._alive or (len(self._backlog) > MAX_BACKLOG_BYTES and not keep):
+    def _send(self, message: dict[str, Any], limit: int | None = None) -> None:
+        """``limit``: how many bytes may wait for this one not to be dropped."""
+        if not self._alive or (limit is not None and len(self._backlog) > limit):
             return
         self._backlog += json.dumps(message).encode() + b"\n"
         self._flush()

@@ -60,12 +60,13 @@ RETRY_SECONDS: Final[Mapping[type[DbpError], float]] = {
     errors.Draining: 1.0,
 }
 
-# The service is away or restarting: what was asked may be asked again.
+# The service is away, restarting, or out of disk: what was asked may be asked again.
 TRANSIENT: Final = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.CANCELLED,
         grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
         grpc.StatusCode.UNKNOWN,
     }
 )

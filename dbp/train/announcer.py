@@ -44,9 +44,11 @@ class Announcer:
         self._best: tuple[int, npt.NDArray[Any]] | None = None  # that waits to be published
         self._asked = False
         self._handed_out = False
+        self._rollbacks = 0
 
-    def start(self, world_size: int, steps_done: int) -> None:
+    def start(self, world_size: int, steps_done: int, rollbacks: int = 0) -> None:
         """The run begins, or goes on behind this step; time is counted from here."""
+        self._rollbacks = rollbacks
         plan = self._setup.plan
         self.meter = Meter(plan.total_steps, self._clock, done=steps_done)
         self._sink.started(
@@ -83,17 +85,25 @@ class Announcer:
         """An evaluation found these better than all before; they are published soon."""
         self._best = step, served.vector.copy()
 
-    def forget_best(self) -> None:
-        """The run goes back: what waits to be published is of steps that are undone."""
-        self._best = None
+    def go_back(self, step: int, rollbacks: int) -> None:
+        """The run goes on behind this step: what waits to be published may be undone.
 
-    def publish(self, step: int, served: Parameters, *, asked: bool) -> None:
+        Steps are taken again with other results; ``rollbacks`` tells their versions apart.
+        """
+        if self._best is not None and self._best[0] > step:
+            self._best = None
+        self._rollbacks = rollbacks
+
+    def ask(self) -> None:
+        """Somebody wants a version; one that finds no room comes at a later step."""
+        self._asked = True
+
+    def publish(self, step: int, served: Parameters) -> None:
         """The live parameters, where they are due or asked for.
 
-        The best that wait go first: a newer version is always of a later step. A request that
-        finds no room is answered at a later step.
+        The best that wait go first, so that steps only rise from version to version, but
+        where the run goes back.
         """
-        self._asked |= asked
         due = self._asked or self._publication.due(step)
         if self._best is not None and (due or self._publication.best_due()):
             if self._best[0] == step:
@@ -115,8 +125,8 @@ class Announcer:
             if self._best[0] == step:
                 best = True
             elif not best:
-                self._hand_out_best()
-        self._hand_out(step, served.vector, final_=True, best=best)
+                self._hand_out_best(last=True)
+        self._hand_out(step, served.vector, final_=True, best=best, last=True)
 
     def finish(self, status: str, reason: str, step: int, message: str = "") -> Outcome:
         """The run has ended; returns what was told."""
@@ -132,8 +142,8 @@ class Announcer:
         self._sink.finished(outcome)
         return outcome
 
-    def _hand_out_best(self) -> bool:
-        if self._best is None or not self._hand_out(*self._best, best=True):
+    def _hand_out_best(self, *, last: bool = False) -> bool:
+        if self._best is None or not self._hand_out(*self._best, best=True, last=last):
             return False
         self._best = None
         return True
@@ -145,6 +155,7 @@ class Announcer:
         *,
         final_: bool = False,
         best: bool = False,
+        last: bool = False,
     ) -> bool:
         """False if there was no room for them."""
         taken = self._sink.snapshot(
@@ -152,9 +163,10 @@ class Announcer:
                 step=step,
                 epoch=self._setup.plan.epoch_of(max(step, 1)),
                 vector=vector,
-                manifest=manifest_at(self._setup, self.metadata, step),
+                manifest=manifest_at(self._setup, self.metadata, step, self._rollbacks),
                 final=final_,
                 best=best,
+                last=last,
             )
         )
         if taken:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Callable
+from typing import TypeVar, final
 
 from dbp.train.sink import Command, Control, Outcome, Progress, Sink, Snapshot, Started
+
+T = TypeVar("T")
 
 
 @final
@@ -21,24 +24,28 @@ class FanOut:
 
     def progress(self, progress: Progress) -> None:
         """Pass on."""
-        for sink in self._sinks:
-            sink.progress(progress)
+        self._tell(lambda sink: sink.progress(progress))
 
     def snapshot(self, snapshot: Snapshot) -> bool:
         """Pass on; False if one of them had no room."""
-        taken = [sink.snapshot(snapshot) for sink in self._sinks]
-        return all(taken)
+        return all(self._tell(lambda sink: sink.snapshot(snapshot)))
 
     def finished(self, outcome: Outcome) -> None:
-        """Pass on, to every sink even if one fails; then raise the first failure."""
+        """Pass on."""
+        self._tell(lambda sink: sink.finished(outcome))
+
+    def _tell(self, word: Callable[[Sink], T]) -> list[T]:
+        """Their answers; every sink is told, even if one fails: the first failure is raised."""
+        answers: list[T] = []
         failures: list[Exception] = []
         for sink in self._sinks:
             try:
-                sink.finished(outcome)
+                answers.append(word(sink))
             except Exception as error:
                 failures.append(error)
         if failures:
             raise failures[0]
+        return answers
 
 
 @final

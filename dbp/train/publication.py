@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from dbp.job.snapshot import Manifest, manifest_of
+from dbp.job.snapshot import ROLLBACKS, Manifest, manifest_of
 from dbp.job.spec import PublishSpec
 from dbp.train.build import Setup
 
@@ -65,8 +65,13 @@ def metadata_of(setup: Setup) -> dict[str, str]:
     return metadata
 
 
-def manifest_at(setup: Setup, metadata: Mapping[str, str], step: int) -> Manifest:
-    """The manifest of the parameters after this step."""
+def manifest_at(
+    setup: Setup, metadata: Mapping[str, str], step: int, rollbacks: int = 0
+) -> Manifest:
+    """The manifest of the parameters after this step, taken after so many rollbacks."""
     dtype = SAFETENSORS_DTYPES[np.dtype(setup.model.dtype)]
     shapes: Mapping[str, Any] = setup.model.tensor_shapes
-    return manifest_of(shapes, dtype, {**metadata, "dbp.step": str(step)})
+    strings = {**metadata, "dbp.step": str(step)}
+    if rollbacks:
+        strings[ROLLBACKS] = str(rollbacks)
+    return manifest_of(shapes, dtype, strings)

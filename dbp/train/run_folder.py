@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
+import logging
 import math
 import os
 import time
@@ -37,6 +39,8 @@ OWN_FILES: Final = (RESULT, PARAMETERS, METRICS, SPEC)
 
 Buffer = bytes | memoryview
 
+logger = logging.getLogger("dbp")
+
 
 @final
 class RunFolder:
@@ -46,7 +50,7 @@ class RunFolder:
         """``path`` must be prepared; see ``prepare``."""
         self.path = path
         self._workers = 1
-        self._metrics = (path / METRICS).open("a", encoding="utf-8")
+        self._metrics = (path / METRICS).open("ab", buffering=0)
 
     @classmethod
     def prepare(
@@ -97,21 +101,21 @@ class RunFolder:
             self._metrics.close()
             text = "".join(f"{line}\n" for line in kept)
             write_atomically(self.path / METRICS, [text.encode()])
-            self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
+            self._metrics = (self.path / METRICS).open("ab", buffering=0)
 
     def progress(self, progress: Progress) -> None:
-        """A line at the end of each epoch."""
-        if progress.epoch_end:
-            self._line(
-                {
-                    "step": progress.step,
-                    "epoch": progress.epoch,
-                    "workers": self._workers,
-                    "parameters_sha256": progress.parameters_sha256,
-                    "samples_per_second": progress.samples_per_second,
-                    **progress.metrics,
-                }
-            )
+        """A line at the end of each epoch; no full disk ends a run for its sake."""
+        if not progress.epoch_end:
+            return
+        fields = {
+            "step": progress.step,
+            "epoch": progress.epoch,
+            "workers": self._workers,
+            "parameters_sha256": progress.parameters_sha256,
+            "samples_per_second": progress.samples_per_second,
+            **progress.metrics,
+        }
+        self._line(fields)
 
     def snapshot(self, snapshot: Snapshot) -> bool:
         """Write the final parameters."""
@@ -123,15 +127,10 @@ class RunFolder:
 
     def finished(self, outcome: Outcome) -> None:
         """The last line of figures, then the verdict."""
-        self._line(
-            {
-                "step": outcome.step,
-                "epoch": outcome.epoch,
-                "status": outcome.status,
-                **outcome.metrics,
-            }
-        )
-        os.fsync(self._metrics.fileno())
+        fields = {"step": outcome.step, "epoch": outcome.epoch, "status": outcome.status}
+        self._line({**fields, **outcome.metrics})
+        with contextlib.suppress(OSError):  # what could not be written has been told
+            os.fsync(self._metrics.fileno())
         self.close()
         write_verdict(self.path, outcome)
 
@@ -140,9 +139,16 @@ class RunFolder:
         self._metrics.close()
 
     def _line(self, fields: Mapping[str, Any]) -> None:
-        json.dump({"time": round(time.time(), 3), **_finite(fields)}, self._metrics)
-        self._metrics.write("\n")
-        self._metrics.flush()
+        """One line, whole or not at all: no full disk ends a run for its figures' sake."""
+        line = json.dumps({"time": round(time.time(), 3), **_finite(fields)}).encode() + b"\n"
+        size = os.fstat(self._metrics.fileno()).st_size
+        try:
+            if self._metrics.write(line) < len(line):
+                self._metrics.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            reason = error.strerror
+            logger.warning("step %s: its figures are lost: %s", fields["step"], reason)
 
 
 @final

@@ -62,7 +62,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The parameters after ``step``; ``vector`` is live, ``manifest`` names its parts."""
+    """The parameters after ``step``; ``vector`` is live, ``manifest`` names its parts.
+
+    ``last``: the run hands them out as it ends, so a sink without room waits for some.
+    """
 
     step: int
     epoch: int
@@ -70,6 +73,7 @@ class Snapshot:
     manifest: Manifest
     final: bool = False
     best: bool = False  # of all that were evaluated so far
+    last: bool = False
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,6 @@ class Trainer:
         self._stopping = make_stopping(setup.resolved)
         heard = sink if sink is not None and communicator.rank == 0 else FanOut()
         self._announcer = Announcer(setup, heard, self._figures, self.parameters, clock)
-        self._asked = Command.NONE
         self._recovery = Recovery(setup, communicator, checkpoints, clock)
         seed, samples = setup.resolved.spec.seed, setup.plan.samples
         self._order = functools.lru_cache(1)(lambda epoch: order(seed, epoch, samples))
@@ -92,7 +91,7 @@ class Trainer:
 
     def run(self) -> Outcome:
         """Train to the end; returns the same outcome on every rank, but for its timing."""
-        self._announcer.start(self.communicator.size, self._state.step)
+        self._announcer.start(self.communicator.size, self._state.step, self._state.rollbacks)
         # A gradient that is not finite is found in the step and never applied: a warning of
         # each operation that meets it would say nothing more.
         with np.errstate(all="ignore"):
@@ -129,9 +128,9 @@ class Trainer:
             start, stop = plan.batch_of(step)
             if start == 0:
                 self._figures.start_epoch()
-            self._asked = self._wishes(step)
+            wishes = self._wishes(step)
             indices = self._order(plan.epoch_of(step)).take(start, stop)
-            result = self._step.run(step, indices, self._asked, self._state.scale())
+            result = self._step.run(step, indices, wishes, self._state.scale())
             if result.failure and not self._goes_on_after(result):
                 return self._failed(result.reason, self._state.step, result.failure)
             if result.failure and self._train.non_finite == "rollback":
@@ -166,8 +165,7 @@ class Trainer:
         if self.communicator.rank == 0:  # what is due is rank 0's alone to say
             if due and not ends_epoch:
                 self._announcer.report(step, result)
-            asked = Command.PUBLISH in self._asked
-            self._announcer.publish(step, self._state.served, asked=asked)
+            self._announcer.publish(step, self._state.served)
         return None
 
     def _close_epoch(self) -> str | None:
@@ -182,6 +180,8 @@ class Trainer:
     def _wishes(self, step: int) -> Command:
         """What this rank asks of all: what it was told from outside, and what is due."""
         wishes = self._control.poll() | self._recovery.asks(step)
+        if Command.PUBLISH in wishes:
+            self._announcer.ask()  # remembered, though the step may not be applied
         limit = self._train.max_seconds
         if limit is not None and self.communicator.rank == 0 and self._seconds() >= limit:
             wishes |= Command.FINISH
@@ -205,10 +205,10 @@ class Trainer:
         if self.communicator.rank == 0:
             logger.warning("%s", words)
         if policy == "rollback":
-            self._announcer.forget_best()
             rollbacks, factor = self._state.rollbacks, self._state.rate_factor
             self._begin(self._recovery.load())
             self._state.rollbacks, self._state.rate_factor = rollbacks, factor / 2
+            self._announcer.go_back(self._state.step, rollbacks)
         return True
 
     def _end_epoch(self, step: int, result: StepResult, *, time_is_up: bool) -> str | None:

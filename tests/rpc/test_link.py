@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 
 from dbp.control.run_memory import opened
 from dbp.rpc.link import Link
+from dbp.rpc.status import internal_details
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import (
     WorkerServiceServicer,
@@ -28,6 +31,7 @@ OUTCOME = {
     }
 }  # fmt: skip
 DATA = bytes(range(8))
+INTERNAL = grpc.StatusCode.INTERNAL
 
 
 class Scripted(WorkerServiceServicer):
@@ -38,16 +42,17 @@ class Scripted(WorkerServiceServicer):
         self.data = b""
         self.ask: pb.AttachResponse | None = None
         self.cut_streams = 0
-        self.refuse_attach: grpc.StatusCode | None = None
+        self.refuse_attach: list[grpc.StatusCode] = []
         self.publish_codes: list[grpc.StatusCode] = []
+        self.publish_details: tuple[tuple[str, bytes], ...] = ()
         self.sees_memory = False
         self.blind = 0  # how often it was asked to look into memory that it does not see
 
     async def Attach(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Any
     ) -> AsyncIterator[pb.AttachResponse]:
-        if self.refuse_attach is not None:
-            await context.abort(self.refuse_attach, "the secret is wrong")
+        if self.refuse_attach:
+            await context.abort(self.refuse_attach.pop(0), "the secret is wrong")
         async for request in request_iterator:
             kind = request.WhichOneof("report")
             self.heard.append(f"{kind} {request.sequence}")
@@ -69,7 +74,7 @@ class Scripted(WorkerServiceServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "I cannot see it")
         self.heard.append(f"publish {header.step}")
         if self.publish_codes:
-            await context.abort(self.publish_codes.pop(0), "not now")
+            await context.abort(self.publish_codes.pop(0), "not now", self.publish_details)
         self.data = b"".join(part.data for part in parts[1:])
         if header.HasField("memory"):
             memory = header.memory
@@ -186,11 +191,11 @@ async def test_requests_are_passed_on(capsys: pytest.CaptureFixture[str]) -> Non
     assert told(capsys) == [{"stop": False, "publish": True}]
 
 
-async def test_a_run_that_is_refused_is_told_in_its_log_and_not_tried_again(
+async def test_an_attempt_that_is_over_is_told_in_its_log_and_not_tried_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     service = Scripted()
-    service.refuse_attach = grpc.StatusCode.UNAUTHENTICATED
+    service.refuse_attach = [grpc.StatusCode.FAILED_PRECONDITION]
     async with linked(service) as far:
         far.say(STARTED, OUTCOME)
 
@@ -199,6 +204,89 @@ async def test_a_run_that_is_refused_is_told_in_its_log_and_not_tried_again(
     assert service.heard == []
     errors = capsys.readouterr().err
     assert errors == "dbp link: the service refused the run's reports: the secret is wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (grpc.StatusCode.UNAUTHENTICATED, 1),  # another service at this address
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 0),  # a full disk
+    ],
+)
+async def test_what_may_pass_is_tried_again_and_nothing_is_lost(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    code: grpc.StatusCode,
+    told: int,
+) -> None:
+    monkeypatch.setattr("dbp.rpc.link.LAST_RETRY_SECONDS", 0.05)
+    service = Scripted()
+    service.refuse_attach = [code] * 3
+    async with linked(service) as far:
+        far.say(STARTED, OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.heard == ["hello 0", "outcome 1"]
+    assert capsys.readouterr().err.count("refused the run's reports") == told
+
+
+async def test_a_rank_that_is_gone_holds_its_link_for_a_while_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbp.rpc.link.LINGER_SECONDS", 0.3)
+    service = Scripted()
+    service.publish_codes = [grpc.StatusCode.UNAVAILABLE] * 1_000
+    async with linked(service) as far:
+        far.say(STARTED, snapshot(9), OUTCOME)
+
+        assert await far.close() == 1
+
+    assert "outcome 1" not in service.heard
+    assert capsys.readouterr().err.endswith("giving up\n")
+
+
+async def test_the_end_is_told_though_nobody_reads_the_link_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    service = Scripted()
+    async with linked(service) as far:
+        monkeypatch.setattr(sys, "stdout", Broken())
+        far.say(STARTED, snapshot(9), OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.heard[-2:] == ["publish 9", "outcome 1"]
+
+
+@pytest.mark.parametrize(
+    ("code", "special", "times"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "", 2),
+        (grpc.StatusCode.INTERNAL, "", 1),
+        (grpc.StatusCode.INTERNAL, "final", 2),
+        (grpc.StatusCode.INTERNAL, "best", 2),
+        (grpc.StatusCode.FAILED_PRECONDITION, "final", 1),
+    ],
+)
+async def test_a_version_is_handed_over_again_where_that_may_help(
+    code: grpc.StatusCode, special: str, times: int
+) -> None:
+    service = Scripted()
+    service.publish_codes = [code]
+    service.publish_details = internal_details("not now", "1") if code is INTERNAL else ()
+    async with linked(service) as far:
+        message = snapshot(3)
+        message["snapshot"] |= {special: True} if special else {}
+        far.say(STARTED, message, OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.heard.count("publish 3") == times
 
 
 async def test_parameters_that_are_refused_free_their_slot(

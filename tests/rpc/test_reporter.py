@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from safetensors.numpy import load_file
 from dbp.control.launcher import Exit
 from dbp.errors import InvalidInput, Unavailable
 from dbp.job.snapshot import manifest_of
-from dbp.rpc.reporter import Reporter
+from dbp.rpc.reporter import MAX_EPOCHS_BACKLOG_BYTES, Reporter
 from dbp.train.sink import Command, Outcome, Progress, Snapshot, Started
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
@@ -48,7 +49,7 @@ def vector(seed: int) -> np.ndarray:
 
 def snapshot(step: int, *, final: bool = False) -> Snapshot:
     manifest = manifest_of(SHAPES, "F32", {"dbp.step": str(step)})
-    return Snapshot(step, 1, vector(step), manifest, final=final)
+    return Snapshot(step, 1, vector(step), manifest, final=final, last=final)
 
 
 def progress(step: int, *, epoch_end: bool = False) -> Progress:
@@ -361,3 +362,57 @@ async def test_a_ctrl_c_meant_for_the_ranks_spares_the_link(service: Service) ->
 
     process.send_signal(signal.SIGKILL)
     await closed(reporter)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+async def test_a_signal_to_all_processes_of_a_run_leaves_it_a_link(
+    service: Service, number: signal.Signals
+) -> None:
+    reporter = await joined(service)
+    reporter.started(STARTED)
+    process = link()
+
+    process.send_signal(number)
+    reporter.snapshot(snapshot(10, final=True))
+    reporter.finished(Outcome("stopped", "stop_requested", 10, 1))
+    await closed(reporter)
+
+    job = await service.ended(reporter.job)
+    assert job.latest_parameters.final
+    assert job.state == job_pb2.JOB_STATE_CANCELLED
+
+
+async def test_what_waits_for_a_link_that_hangs_is_bounded(service: Service) -> None:
+    reporter = await joined(service)
+    process = link()
+    process.suspend()
+
+    for step in range(1, 20_000):
+        reporter.progress(progress(step, epoch_end=True))
+
+    assert len(reporter._backlog) < MAX_EPOCHS_BACKLOG_BYTES + 1_000
+    process.kill()
+    await closed(reporter)
+
+
+async def test_without_memory_for_versions_a_run_goes_on_and_reports(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(descriptor: int, size: int) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    reporter = await joined(service)
+    reporter.started(STARTED)
+    with monkeypatch.context() as context, caplog.at_level(logging.WARNING, "dbp.rpc"):
+        context.setattr(os, "ftruncate", refuse)
+        assert reporter.snapshot(snapshot(10))
+    assert reporter.snapshot(snapshot(20, final=True))
+    reporter.finished(SUCCEEDED)
+    await closed(reporter)
+
+    job = await service.ended(reporter.job)
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED
+    assert not job.HasField("latest_parameters")
+    assert [record.getMessage() for record in caplog.records] == [
+        "no parameters are published: 5200 bytes: File too large"
+    ]

@@ -52,7 +52,9 @@ class Stage:
         self.parameters.vector[:] = step
         if best:
             self.announcer.note_best(step, self.parameters)
-        self.announcer.publish(step, self.parameters, asked=asked)
+        if asked:
+            self.announcer.ask()
+        self.announcer.publish(step, self.parameters)
 
 
 def test_the_best_is_published_at_once_where_nothing_was_for_a_while() -> None:
@@ -150,6 +152,47 @@ def test_a_best_that_waits_at_the_end_is_not_lost(
     stage.announcer.hand_out(9, stage.parameters)
 
     assert sink.told == told
+
+
+def test_at_the_end_the_best_and_the_final_ones_may_wait_for_room() -> None:
+    sink = Rooms()
+    stage = Stage(sink, every_steps=1_000)
+    stage.step(1, best=True)
+    stage.step(8, best=True)
+
+    stage.announcer.hand_out(9, stage.parameters)
+
+    assert [(s.step, s.last) for s, _ in sink.snapshots] == [(1, False), (8, True), (9, True)]
+
+
+def test_of_a_run_that_goes_back_the_best_that_is_undone_is_not_published() -> None:
+    sink = Rooms()
+    stage = Stage(sink, every_steps=1_000)
+    stage.step(1, best=True)
+    stage.step(8, best=True)
+
+    stage.announcer.go_back(7, rollbacks=1)
+    stage.now += BEST_SECONDS
+    stage.step(8)
+    assert sink.told == [(1, 1.0, "best")]
+
+    stage.step(9, best=True)
+    stage.now += BEST_SECONDS
+    stage.announcer.go_back(9, rollbacks=2)
+    stage.step(10)
+
+    assert sink.told == [(1, 1.0, "best"), (9, 9.0, "best")]
+
+
+def test_versions_of_steps_taken_again_say_so() -> None:
+    sink = Rooms()
+    stage = Stage(sink, every_steps=1)
+    stage.step(1)
+    stage.announcer.go_back(0, rollbacks=1)
+    stage.step(1)
+
+    found = [snapshot.manifest.metadata.get("dbp.rollbacks") for snapshot, _ in sink.snapshots]
+    assert found == [None, "1"]
 
 
 def run_best(**publish: Any) -> tuple[Recorder, list[float]]:

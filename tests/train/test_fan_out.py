@@ -1,25 +1,44 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from dbp.job.snapshot import Manifest
 from dbp.train.fan_out import AnyOf, FanOut
-from dbp.train.sink import Command, Outcome
+from dbp.train.sink import Command, Outcome, Progress, Snapshot
 from tests.train.setups import AskAt, Recorder
 
 OUTCOME = Outcome("succeeded", "epochs", 1, 1)
 
 
+PROGRESS = Progress(1, 1, 9, 0.5, {}, 1.0, None)
+SNAPSHOT = Snapshot(1, 1, np.zeros(2), Manifest(()))
+
+
 class Failing(Recorder):
+    def progress(self, progress: Progress) -> None:
+        raise OSError("the disk is full")
+
+    def snapshot(self, snapshot: Snapshot) -> bool:
+        raise OSError("the disk is full")
+
     def finished(self, outcome: Outcome) -> None:
         raise OSError("the disk is full")
 
 
-def test_every_sink_hears_of_the_end_even_if_one_fails() -> None:
+def test_every_sink_is_told_even_if_one_fails() -> None:
     recorder = Recorder()
+    sinks = FanOut(Failing(), recorder)
 
     with pytest.raises(OSError, match="disk is full"):
-        FanOut(Failing(), recorder).finished(OUTCOME)
+        sinks.progress(PROGRESS)
+    with pytest.raises(OSError, match="disk is full"):
+        sinks.snapshot(SNAPSHOT)
+    with pytest.raises(OSError, match="disk is full"):
+        sinks.finished(OUTCOME)
 
+    assert recorder.reports == [PROGRESS]
+    assert [snapshot for snapshot, _ in recorder.snapshots] == [SNAPSHOT]
     assert recorder.outcomes == [OUTCOME]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,27 @@ def test_numbers_that_json_does_not_know_become_null_or_are_left_out(tmp_path: P
     assert json.loads(lines.splitlines()[0])["training_loss"] is None
     assert "NaN" not in lines
     assert json.loads((tmp_path / "result.json").read_text())["metrics"] == {"x": 1.0}
+
+
+def test_a_full_disk_costs_a_line_of_figures_and_no_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = RunFolder.prepare(tmp_path / "run", {})
+    folder.progress(progress())
+    size = (tmp_path / "run" / "metrics.jsonl").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, before[1]))
+    try:
+        folder.progress(progress())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    folder.progress(progress())
+
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [progress().step] * 2
+    (record,) = caplog.records
+    assert "its figures are lost" in record.getMessage()
+    folder.close()
 
 
 def test_reports_within_an_epoch_are_not_written(tmp_path: Path) -> None:
