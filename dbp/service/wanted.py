@@ -95,7 +95,7 @@ class Wanted:
             try:
                 version = parameters.find(self.job_id, self.at)
                 if self.unchanged(version):
-                    return False
+                    return bool(self.at.version)  # a number means the same version for ever
                 self.check_fresh(version, parameters)
             except StaleParameters:
                 parameters.ask(self.job_id)
