@@ -16,7 +16,7 @@ from dbp.v1 import parameter_service_pb2 as pb
 
 KEPT_BYTES: Final = 32 << 20
 # Names that are looked at on the event loop; more belong into a thread.
-INLINE_NAMES: Final = 20_000
+INLINE_NAMES: Final = 10_000
 _ENTRY_BYTES: Final = 1_024
 
 _Key: TypeAlias = tuple[Version, tuple[str, ...]]

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar, final
 
 DERIVING: Final = 2
-MATCHING: Final = 1
+MATCHING: Final = 2
 READING: Final = 4
 
 P = ParamSpec("P")
