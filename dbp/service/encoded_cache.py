@@ -28,6 +28,7 @@ MAX_MAKING: Final = 64
 
 # What the bytes follow from: job and version, tensors (none: all of them, as they are), cast.
 _Key: TypeAlias = tuple[str, int, tuple[str, ...], str]
+_WHOLE: Final[tuple[tuple[str, ...], str]] = ((), "")
 
 
 @final
@@ -48,7 +49,7 @@ class EncodedCache:
         """``kept``: whether a job keeps a version; what it does not is given up here too.
 
         ``chunk_bytes``: the size of chunk whose messages are kept. ``disk_limit``: of all
-        derived files together; one alone may be larger.
+        derived files together, or the size of the version where that is more.
         """
         self._kept = kept
         self._threads = threads
@@ -59,12 +60,14 @@ class EncodedCache:
         self._disk = 0
         self._entries: OrderedDict[_Key, Encoded] = OrderedDict()
         self._making: dict[_Key, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(MAX_MAKING)
 
     @contextlib.asynccontextmanager
     async def open(self, opened: OpenVersion, selection: Selection) -> AsyncIterator[Encoded]:
         """The selection of a version, encoded; errors as ``derive``.
 
-        TooManyReaders: others derive, or hold open, as much as is allowed.
+        Waits for its turn while many are derived. TooManyReaders: what others have derived,
+        and read, fills what is allowed of the disk.
         """
         key = _key(opened, selection)
         while key not in self._entries:
@@ -72,8 +75,10 @@ class EncodedCache:
                 self._add(key, whole(opened), disk=0)
                 break
             if key not in self._making:
+                await self._turns.acquire()
                 self._make(key, opened, selection)
-            await asyncio.shield(self._making[key])
+            if key in self._making:
+                await asyncio.shield(self._making[key])
         self._entries.move_to_end(key)
         with self._entries[key].in_use() as encoded:
             yield encoded
@@ -84,30 +89,30 @@ class EncodedCache:
             self._forget(next(iter(self._entries)))
 
     def _make(self, key: _Key, opened: OpenVersion, selection: Selection) -> None:
-        """Begin to derive a file, if there is room for it."""
-        if len(self._making) >= MAX_MAKING:
-            raise TooManyReaders(
-                f"{MAX_MAKING} selections and casts are being made, which is the limit; "
-                "try later"
-            )
-        self._make_room(selection.size)
-        try:
-            own = opened.duplicate()  # the reader that asked may leave before it is done
-        except OSError as error:
-            raise unreadable(opened.job_id, opened.version.version, error) from error
+        """Begin to derive a file, if nobody has meanwhile and there is room for it."""
+        with contextlib.ExitStack() as turn:
+            turn.callback(self._turns.release)
+            if key in self._entries or key in self._making:
+                return
+            self._make_room(selection.size, max(self._disk_limit, opened.version.size_bytes))
+            try:
+                own = opened.duplicate()  # the reader that asked may leave before it is done
+            except OSError as error:
+                raise unreadable(opened.job_id, opened.version.version, error) from error
+            turn.pop_all()  # ends with the task
         self._disk += selection.size
         task = asyncio.create_task(self._derive(key, own, selection))
         self._making[key] = task
         task.add_done_callback(lambda made: self._made(key, selection.size, made))
 
-    def _make_room(self, size: int) -> None:
+    def _make_room(self, size: int, limit: int) -> None:
         """Give up what nobody reads, the oldest first, until so much more may be derived."""
         idle = [key for key, entry in self._entries.items() if key[2:] != _WHOLE and entry.idle]
-        while self._disk and self._disk + size > self._disk_limit:
+        while self._disk and self._disk + size > limit:
             if not idle:
                 raise TooManyReaders(
                     f"selections and casts of {self._disk:,} bytes are being read, at most "
-                    f"{self._disk_limit:,} are allowed together, {size:,} more are asked for; "
+                    f"{limit:,} are allowed together, {size:,} more are asked for; "
                     "try later, or read the whole version as it is"
                 )
             self._forget(idle.pop(0))
@@ -119,6 +124,7 @@ class EncodedCache:
 
     def _made(self, key: _Key, size: int, made: asyncio.Task[None]) -> None:
         del self._making[key]
+        self._turns.release()
         if made.cancelled() or made.exception() is not None:  # who waited has been told
             self._closed(size)
 
@@ -145,9 +151,6 @@ class EncodedCache:
 
     def _closed(self, disk: int) -> None:
         self._disk -= disk
-
-
-_WHOLE: Final[tuple[tuple[str, ...], str]] = ((), "")
 
 
 def _key(opened: OpenVersion, selection: Selection) -> _Key:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from dbp.control.version_file import OpenVersion
 from dbp.errors import CorruptParameters, InvalidInput, TooManyReaders
 from dbp.job.snapshot import encode_header, manifest_of
 from dbp.job.state import Version
-from dbp.service import encoded_cache
+from dbp.service import encoded_cache, selection
 from dbp.service.encoded_cache import EncodedCache
 from dbp.service.reader_threads import ReaderThreads
 from dbp.service.selection import Selection, selected
@@ -69,10 +71,10 @@ async def cache() -> AsyncIterator[EncodedCache]:
 
 async def test_readers_share_the_messages(cache: EncodedCache, tmp_path: Path) -> None:
     with opened(tmp_path, 1) as version:
-        selection = selection_of(version)
-        async with cache.open(version, selection) as first:
+        all_of_it = selection_of(version)
+        async with cache.open(version, all_of_it) as first:
             one = [message async for message in first.messages(0, CHUNK)]
-        async with cache.open(version, selection) as second:
+        async with cache.open(version, all_of_it) as second:
             two = [message async for message in second.messages(0, CHUNK)]
 
     assert len(one) == 10
@@ -168,13 +170,15 @@ async def test_derived_files_fill_no_more_of_the_disk_than_allowed(tmp_path: Pat
     assert descriptors() == before
 
 
-async def test_one_derived_file_may_be_larger_than_all_together(tmp_path: Path) -> None:
+async def test_all_parts_of_a_version_may_be_read_however_large_it_is(tmp_path: Path) -> None:
     cache = cache_of(disk_limit=1_000)
     with opened(tmp_path, 1) as version:
         assert await content_of(cache, version, "0.weight")
+        assert await content_of(cache, version, cast="BF16")
+        assert len(cache._entries) == 1
         assert await content_of(cache, version, "0.bias")
 
-    assert len(cache._entries) == 1
+    assert cache._disk <= version.version.size_bytes
     cache.close()
 
 
@@ -192,15 +196,34 @@ async def test_a_file_that_could_not_be_derived_takes_no_room(tmp_path: Path) ->
 async def test_only_so_many_are_derived_at_once(
     cache: EncodedCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoded_cache, "MAX_MAKING", 1)
+    most = running = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal most, running
+        running += 1
+        most = max(most, running)
+        time.sleep(0.01)
+        running -= 1
+        return selection.derive(*arguments)
+
+    cache._turns = asyncio.Semaphore(1)
+    monkeypatch.setattr(encoded_cache, "derive", counted)
     with opened(tmp_path, 1) as version:
         first = asyncio.create_task(content_of(cache, version, "0.bias"))
         same = asyncio.create_task(content_of(cache, version, "0.bias"))
         await asyncio.sleep(0)
-        with pytest.raises(TooManyReaders, match="are being made"):
-            await content_of(cache, version, "0.weight")
+        others = [
+            asyncio.create_task(content_of(cache, version, *patterns, cast=cast))
+            for patterns, cast in ((["0.weight"], ""), ([], "BF16"), (["0.weight"], ""))
+        ]
+        leaving = asyncio.create_task(content_of(cache, version, "0.weight", cast="BF16"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.gather(first, same, *others)
         assert await first == await same
-        assert await content_of(cache, version, "0.weight")
+
+    assert most == 1
+    assert len(cache._entries) == 3
 
 
 async def test_one_file_serves_chunks_of_any_size(cache: EncodedCache, tmp_path: Path) -> None:

@@ -201,7 +201,6 @@ async def test_readers_at_once_are_counted_and_runs_publish_beside_them(
         return derive(*arguments)
 
     monkeypatch.setattr(encoded_cache, "derive", slow)
-    monkeypatch.setattr(encoded_cache, "MAX_MAKING", 30)
     chosen = [["0.bias"] + ["0.weight"] * n for n in range(2)]
     requests = [
         pb.GetParametersRequest(
