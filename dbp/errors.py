@@ -159,7 +159,7 @@ class ResourceExhausted(DbpError):
 
 
 class TooManyReaders(ResourceExhausted):
-    """The caller has too many streams open at once."""
+    """The caller, or all together, read or have derived too much at once."""
 
 
 class DataLoss(DbpError):

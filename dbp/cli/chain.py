@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,15 @@ from dbp.job.resolved import digest_of
 
 if TYPE_CHECKING:
     from dbp.client.job import JobHandle
-    from dbp.job.state import Job, VersionEntry
+    from dbp.job.state import Job, Version
 
 
 @dataclass(frozen=True)
 class Chain:
-    """What was found: ``links`` versions on record, ``read`` of them whose bytes are kept."""
+    """What was found: ``links`` versions on record, ``read`` of them whose bytes are kept.
+
+    ``notes``: what cannot be judged, because nothing is on record of it.
+    """
 
     job: str
     oldest: int
@@ -26,6 +29,7 @@ class Chain:
     links: int
     read: int
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def follow_chain(handle: JobHandle) -> Chain:
@@ -34,7 +38,9 @@ def follow_chain(handle: JobHandle) -> Chain:
     entries = list(handle.versions())
     if not entries:
         handle.parameters()  # says why there is none
-    problems = [*_of_job(job), *_of_links(job, entries)]
+        entries = list(handle.versions())  # the first has come just now
+    versions = [entry.version for entry in entries]
+    problems = [*_of_job(job), *_of_links(job, versions)]
     read = 0
     for entry in entries:
         if not entry.kept:
@@ -52,11 +58,12 @@ def follow_chain(handle: JobHandle) -> Chain:
             problems.append(str(error))
     return Chain(
         job=handle.id,
-        oldest=entries[-1].version.version,
-        newest=entries[0].version.version,
+        oldest=versions[-1].version,
+        newest=versions[0].version,
         links=len(entries),
         read=read,
         problems=tuple(problems),
+        notes=tuple(_not_judged(versions)),
     )
 
 
@@ -66,20 +73,51 @@ def _of_job(job: Job) -> Iterator[str]:
         yield f"the job's spec has the digest {found}, on record is {job.spec_digest}"
 
 
-def _of_links(job: Job, entries: list[VersionEntry]) -> Iterator[str]:
+def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
     """What is wrong between one version and the next, newest first."""
-    for entry in entries:
-        version = entry.version
-        if version.spec_digest != job.spec_digest:
+    for version in versions:
+        if version.spec_digest not in ("", job.spec_digest):
             yield f"version {version.version}: of the spec {version.spec_digest}, not the job's"
-    for after, before in itertools.pairwise(entry.version for entry in entries):
+    for after, before in itertools.pairwise(versions):
         name = f"version {after.version}"
-        if after.version != before.version + 1:
-            yield f"{name}: the one before it on record is {before.version}"
-        if after.previous_digest != before.digest:
+        neighbours = after.version == before.version + 1
+        if neighbours and after.previous_digest not in ("", before.digest):
             yield f"{name}: names {after.previous_digest} as before it, not {before.digest}"
         if (after.attempt, after.step) < (before.attempt, before.step):
-            yield f"{name}: step {after.step} behind step {before.step} of the one before it"
-    oldest = entries[-1].version if entries else None
-    if oldest is not None and oldest.version == 1 and oldest.previous_digest:
+            yield (
+                f"{name}: step {after.step} behind step {before.step} of version "
+                f"{before.version}"
+            )
+    oldest = versions[-1]
+    if oldest.version == 1 and oldest.previous_digest:
         yield f"version 1: names {oldest.previous_digest} as before it, but it is the first"
+
+
+def _not_judged(versions: list[Version]) -> Iterator[str]:
+    """Where the record has nothing to judge by: it forgets old versions whose bytes are gone,
+    and those of an older dbp came without these digests.
+    """
+    for after, before in itertools.pairwise(versions):
+        if after.version > before.version + 1:
+            missing = _span(range(before.version + 1, after.version))
+            yield f"{missing}: no longer on record"
+    for text, unknown in (
+        (
+            "the version before",
+            [v for v in versions if not v.previous_digest and v.version > 1],
+        ),
+        ("the spec", [v for v in versions if not v.spec_digest]),
+    ):
+        if unknown:
+            numbers = sorted(version.version for version in unknown)
+            count = (
+                f", {len(numbers)} in all"
+                if len(numbers) < numbers[-1] - numbers[0] + 1
+                else ""
+            )
+            yield f"{_span(numbers)}{count}: no digest of {text} is on record"
+
+
+def _span(numbers: Sequence[int]) -> str:
+    first, last = numbers[0], numbers[-1]
+    return f"version {first}" if first == last else f"versions {first} to {last}"

@@ -25,7 +25,9 @@ def proof_of(job: Job, found: ParameterSet) -> list[str]:
         "dbp.previous_digest": version.previous_digest,
         "dbp.spec_digest": job.spec_digest,
     }
-    wrong = {name for name, value in expected.items() if metadata.get(name) != value}
+    if not version.spec_digest:  # of an older dbp, whose files do not name the spec
+        expected["dbp.spec_digest"] = metadata.get("dbp.spec_digest", "")
+    wrong = {name for name, value in expected.items() if metadata.get(name, "") != value}
     if wrong:
         raise _refuted(found, f"its own metadata differ in {', '.join(sorted(wrong))}")
     bad = [name for name, array in found.tensors.items() if not _finite(array)]

@@ -30,8 +30,8 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
     run with exact numerics or a single worker.
 
     Of a JOB of a service: the chain of its versions is whole. Every version names the digest
-    of the one before, none is missing, all come from the job's spec, and the bytes that are
-    kept are those that were published.
+    of the one before, all come from the job's spec, and the bytes that are kept are those that
+    were published. Old versions that are no longer on record are named.
 
     \b
     Examples:
@@ -77,6 +77,8 @@ def _verify_job(job: str, service: str, output: str) -> None:
     else:
         for problem in chain.problems:
             click.echo(f"WRONG  {problem}")
+        for note in chain.notes:
+            click.echo(f"NOTE   {note}")
         click.echo(
             f"{chain.job}: versions {chain.oldest} to {chain.newest}, a chain of {chain.links} "
             f"digests, {chain.read} of them read: "

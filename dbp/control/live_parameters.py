@@ -14,6 +14,7 @@ from dbp.control.contacts import Contacts
 from dbp.control.ledger import Ledger
 from dbp.control.publications import kept_by
 from dbp.control.store import Store
+from dbp.control.store_versions import MOVES_KEPT
 from dbp.control.version_feed import VersionFeed
 from dbp.control.version_file import OpenVersion
 from dbp.control.version_index import NEWEST, At, check_label
@@ -24,7 +25,6 @@ from dbp.job.state import Job, LabelMove, State, Version, VersionEntry
 
 PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 1_000
-HISTORY: Final = 1_000
 ASK_SECONDS: Final = 1.0
 
 
@@ -88,13 +88,13 @@ class LiveParameters:
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    change = self._feed.next_change(job_id)
                     job = self._ledger.get(job_id)
                     if wanted(job.latest_parameters) or job.state.terminal:
                         return
                     if self._feed.closed:
                         raise Draining("the service is shutting down; try again later")
-                    await change.wait()
+                    # Last: only what may change has an event.
+                    await self._feed.next_change(job_id).wait()
         except TimeoutError:
             return
 
@@ -160,10 +160,9 @@ class LiveParameters:
     def labels(self, job_id: str) -> tuple[list[LabelMove], list[LabelMove]]:
         """Where the labels are, by name, and their last moves, oldest first."""
         self._ledger.get(job_id)
-        moves = self._store.label_moves(job_id, limit=HISTORY)
-        labels = self._versions.index(job_id).labels
-        times = {move.label: move.time for move in moves}
-        now = [LabelMove(name, labels[name], times.get(name, 0.0)) for name in labels]
+        moves = self._store.label_moves(job_id, limit=MOVES_KEPT)
+        index = self._versions.index(job_id)
+        now = [LabelMove(name, at, index.moved[name]) for name, at in index.labels.items()]
         return now, moves
 
     def move_label(
@@ -171,6 +170,7 @@ class LiveParameters:
     ) -> LabelMove:
         """Put a label to a kept version, or with 0 take it away; durable on return.
 
+        The result says since when it is there.
         InvalidInput: no such label is allowed; Conflict: the label is not where it was
         expected; else the errors of ``find``.
         """
@@ -178,16 +178,18 @@ class LiveParameters:
         check_label(label)
         if version < 0:
             raise InvalidInput(f"version: must be >= 0, got {version}")
-        now = self._versions.index(job_id).labels.get(label, 0)
+        index = self._versions.index(job_id)
+        now = index.labels.get(label, 0)
         if expected is not None and now not in (expected, version):  # sent twice is no conflict
             raise Conflict(
                 f"job {job_id}: label {label!r} is at version {now}, not at {expected}; "
                 "nothing was changed"
             )
         time = self._clock.time()
-        if version != now:
-            self._versions.move_label(job_id, label, version, time=time, keep=kept_by(job))
-            self._feed.wake(job_id)
+        if version == now:
+            return LabelMove(label, now, index.moved.get(label, time))
+        self._versions.move_label(job_id, label, version, time=time, keep=kept_by(job))
+        self._feed.wake(job_id)
         return LabelMove(label, version, time)
 
     def pin(self, job_id: str, version: int, *, pinned: bool) -> VersionEntry:

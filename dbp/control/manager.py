@@ -230,9 +230,11 @@ class JobManager:
     ) -> Attachment:
         """The run's rank 0 has come (again); iterate the result for what is asked of it."""
         job = self._of_attempt(job_id, attempt)
-        return self._contacts.attach(
+        attachment = self._contacts.attach(
             job, world_size=world_size, host=host, total_steps=total_steps
         )
+        self._feed.versions.wake(job_id)  # who waits for fresher parameters can ask for them
+        return attachment
 
     async def detached(self, attachment: Attachment) -> None:
         """The run's stream broke or ended."""

@@ -11,6 +11,8 @@ from dbp.job.state import LabelMove, Version
 
 # Entries of a job's chain that stay when the bytes are gone; the oldest go first.
 LINEAGE_KEPT: Final = 10_000
+# Moves of a job's labels that stay; and, however old, the one that put each where it is.
+MOVES_KEPT: Final = 1_000
 
 _COLUMNS: Final = (
     "version, step, attempt, digest, size_bytes, publish_time, final, previous_digest, "
@@ -62,6 +64,23 @@ class VersionTables:
             "INSERT INTO label_moves (job, label, version, time) VALUES (?,?,?,?)",
             (job_id, label, version, time),
         )
+        self._prune_moves(job_id)
+
+    def _prune_moves(self, job_id: str) -> None:
+        """Drop the oldest moves once there are twice as many as stay."""
+        (count,) = self._connection.execute(
+            "SELECT count(*) FROM label_moves WHERE job = ?", (job_id,)
+        ).fetchone()
+        if count < 2 * MOVES_KEPT:
+            return
+        self._connection.execute(
+            "DELETE FROM label_moves WHERE job = ?1 AND sequence <= ("
+            "SELECT sequence FROM label_moves WHERE job = ?1 "
+            "ORDER BY sequence DESC LIMIT 1 OFFSET ?2) AND sequence NOT IN ("
+            "SELECT newest FROM (SELECT max(sequence) AS newest, version FROM label_moves "
+            "WHERE job = ?1 GROUP BY label) WHERE version)",
+            (job_id, MOVES_KEPT),
+        )
 
     def index(self, job_id: str) -> VersionIndex:
         """What is kept, and under which labels."""
@@ -71,7 +90,7 @@ class VersionTables:
             (job_id,),
         ).fetchall()
         labels = self._connection.execute(
-            "SELECT label, version, max(sequence) FROM label_moves WHERE job = ? "
+            "SELECT label, version, time, max(sequence) FROM label_moves WHERE job = ? "
             "GROUP BY label ORDER BY label",
             (job_id,),
         ).fetchall()
@@ -79,7 +98,8 @@ class VersionTables:
             job_id=job_id,
             kept=tuple(_version(row[:-1]) for row in rows),
             pinned=frozenset(row[0] for row in rows if row[-1]),
-            labels={label: version for label, version, _ in labels if version},
+            labels={label: version for label, version, _, _ in labels if version},
+            moved={label: time for label, _, time, _ in labels},
         )
 
     def of_step(self, job_id: str, attempt: int, step: int) -> Version | None:

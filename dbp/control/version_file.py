@@ -90,10 +90,10 @@ async def write(path: Path, header: bytes, data: Chunks, expected: int) -> tuple
     with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
         writer = _Writer(file)
         if isinstance(data, Held):
-            await _in_thread(lambda: writer.copy(header, data, expected))
+            await in_thread(lambda: writer.copy(header, data, expected))
         else:
             await writer.take(header, _exactly(data, expected))
-        await _in_thread(lambda: os.fsync(file.fileno()))
+        await in_thread(lambda: os.fsync(file.fileno()))
     return writer.digest.hexdigest(), len(header) + expected
 
 
@@ -113,8 +113,8 @@ class _Writer:
             length += len(chunk)
             if length >= BLOCK_BYTES:
                 blocks, waiting, length = waiting, [], 0
-                await _in_thread(partial(self._add, blocks))
-        await _in_thread(partial(self._add, waiting))
+                await in_thread(partial(self._add, blocks))
+        await in_thread(partial(self._add, waiting))
 
     def copy(self, header: bytes, held: Held, size: int) -> None:
         """What can be read at once; blocks."""
@@ -137,7 +137,7 @@ class _Writer:
                 view = view[self._file.write(view) :]
 
 
-async def _in_thread(function: Callable[[], T]) -> T:
+async def in_thread(function: Callable[[], T]) -> T:
     """Its result; if the caller is cancelled, only when the thread is done."""
     working = asyncio.ensure_future(asyncio.to_thread(function))
     try:

@@ -18,6 +18,7 @@ from dbp.errors import (
 from dbp.job.state import Version
 
 BEST: Final = "best"
+ALWAYS_NEWEST: Final = ("latest", "newest")
 _LABEL: Final = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 _SHOWN: Final = 10
 
@@ -41,12 +42,16 @@ NEWEST: Final = At()
 
 @dataclass(frozen=True)
 class VersionIndex:
-    """The versions of one job whose bytes are kept, oldest first, and what keeps them."""
+    """The versions of one job whose bytes are kept, oldest first, and what keeps them.
+
+    ``moved``: when each label moved last, those that were taken away too.
+    """
 
     job_id: str
     kept: tuple[Version, ...] = ()
     pinned: frozenset[int] = frozenset()
     labels: Mapping[str, int] = field(default_factory=dict)
+    moved: Mapping[str, float] = field(default_factory=dict)
 
     def find(self, at: At) -> Version:
         """The version that is meant.
@@ -60,6 +65,8 @@ class VersionIndex:
                 "version",
                 job=self.job_id,
             )
+        if at.label in ALWAYS_NEWEST:
+            return self.kept[-1]
         if at.label:
             return self._numbered(self._labelled(at.label))
         if at.step is not None:
@@ -123,7 +130,7 @@ class VersionIndex:
 
 def check_label(label: str) -> None:
     """Raise InvalidInput unless a user may move such a label."""
-    if label in ("latest", "newest"):
+    if label in ALWAYS_NEWEST:
         raise InvalidInput(f"label: {label!r} is no label: it always means the newest version")
     if label == BEST:
         raise InvalidInput(f"label: {BEST!r} is moved by the run itself; choose another name")

@@ -8,39 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias, final
+from typing import Final, TypeAlias, final
 
 from dbp.control.durable import make_private
 from dbp.control.folder import StateFolder
 from dbp.control.store import Store
+from dbp.control.version_errors import unreadable, unwritable
 from dbp.control.version_file import (
     Chunks,
     Held,
     OpenVersion,
     checked_header,
+    in_thread,
     read_header,
     rename,
-    verified_header,
     write,
 )
 from dbp.control.version_index import BEST, NEWEST, At, VersionIndex
-from dbp.errors import CorruptParameters, InvalidInput, ResourceExhausted
+from dbp.control.version_verifier import VersionVerifier
+from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Version
 
-_VERIFIED_KEPT: Final = 4096
 _INDEXES_KEPT: Final = 4096
-
-# A file as it was verified: job, version, inode, size, time of change.
-_Key: TypeAlias = tuple[str, int, int, int, int]
-_Header: TypeAlias = tuple[Manifest, int]  # and where the data section begins
 
 # Makes a version durable together with the versions dropped for it, and announces it.
 Record: TypeAlias = Callable[[Version, Sequence[int]], object]
@@ -71,7 +68,7 @@ class VersionStore:
         self._store = store
         self._publishing: dict[str, asyncio.Lock] = {}
         self._indexes: OrderedDict[str, VersionIndex] = OrderedDict()
-        self._verified: OrderedDict[_Key, asyncio.Future[_Header | None]] = OrderedDict()
+        self._verifier = VersionVerifier()
 
     def sweep(self, job_id: str) -> None:
         """Remove what a crash left half-done; only while nothing of the job is published."""
@@ -89,23 +86,22 @@ class VersionStore:
         """Store a version; durable and recorded on return. The same step again: the same one.
 
         InvalidInput for a bad manifest or a wrong number of bytes, ResourceExhausted for a
-        full disk; nothing is visible then.
+        full disk and the like; nothing is visible then.
         """
         if (known := self._done(publication)) is not None:
             return known
         checked_header(publication.manifest)
-        folder = make_private(self._folder.parameters_folder(publication.job_id))
-        incoming = folder / f".incoming-{secrets.token_hex(8)}"
         # One at a time: each file's metadata names the digest of the version before it.
         async with self._publishing.setdefault(publication.job_id, asyncio.Lock()):
+            if (known := self._done(publication)) is not None:  # meanwhile
+                return known
             try:
-                return await self._write(publication, incoming, chunks, record)
+                return await self._store_one(publication, chunks, record)
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise ResourceExhausted(f"{folder}: the disk is full") from error
-                raise
-            finally:
-                incoming.unlink(missing_ok=True)
+                lacking = unwritable(publication.job_id, error)
+                if lacking is None:
+                    raise
+                raise lacking from error
 
     async def publish_file(
         self, publication: Publication, path: Path, *, record: Record
@@ -122,16 +118,17 @@ class VersionStore:
     async def open(self, job_id: str, at: At = NEWEST) -> OpenVersion:
         """A version, its digest verified. The caller closes it.
 
-        Errors as ``VersionIndex.find``; CorruptParameters: the file is missing or damaged.
+        Errors as ``VersionIndex.find``; CorruptParameters: the file is missing or damaged;
+        ResourceExhausted: it cannot be read just now.
         """
         found = self.index(job_id).find(at)
         path = self._path(job_id, found.version)
         try:
             file = path.open("rb", buffering=0)
         except OSError as error:
-            raise _corrupt(job_id, found, str(error)) from error
+            raise unreadable(job_id, found.version, error) from error
         try:
-            manifest, data_offset = await self._verify(job_id, found, file, path)
+            manifest, data_offset = await self._verifier.header(job_id, found, file, path)
         except BaseException:
             file.close()
             raise
@@ -142,8 +139,7 @@ class VersionStore:
         found = self.index(job_id).find(at)
         with contextlib.suppress(OSError):
             status = self._path(job_id, found.version).stat()
-            header = self._verified.get(_key(job_id, found, status))
-            if header is not None and header.done() and (known := header.result()):
+            if (known := self._verifier.known(job_id, found, status)) is not None:
                 return found, known[0]
         with await self.open(job_id, At(found.version)) as opened:
             return found, opened.manifest
@@ -194,20 +190,30 @@ class VersionStore:
         labelled = index.labels.get(BEST) == known.version
         return known if gone or labelled or not publication.best else None
 
-    async def _write(
-        self,
-        publication: Publication,
-        incoming: Path,
-        chunks: Chunks,
-        record: Record,
+    async def _store_one(
+        self, publication: Publication, chunks: Chunks, record: Record
     ) -> Version:
+        """The version, whose turn it is."""
         job_id = publication.job_id
         known = self.known(job_id, publication.attempt, publication.step)
         if known is not None:
             known = replace(known, final=known.final or publication.final)
-            record(known, ())
-            self._changed(job_id, ())
+            kept = self.index(job_id).kept
+            kept = tuple(known if v.version == known.version else v for v in kept)
+            self._record(publication, known, kept, record)
             return known
+        folder = make_private(self._folder.parameters_folder(job_id))
+        incoming = folder / f".incoming-{secrets.token_hex(8)}"
+        try:
+            version = await self._write(publication, incoming, chunks)
+            await self._take_in(publication, version, incoming, record)
+        finally:
+            incoming.unlink(missing_ok=True)
+        return version
+
+    async def _write(self, publication: Publication, incoming: Path, chunks: Chunks) -> Version:
+        """The next version, its bytes durable under a passing name."""
+        job_id = publication.job_id
         latest = self._store.get(job_id).latest_parameters
         number, previous = (latest.version + 1, latest.digest) if latest else (1, "")
         stamped = {
@@ -219,7 +225,7 @@ class VersionStore:
         }
         header = checked_header(replace(publication.manifest, metadata=stamped))
         digest, size = await write(incoming, header, chunks, publication.manifest.size_bytes)
-        version = Version(
+        return Version(
             version=number,
             step=publication.step,
             attempt=publication.attempt,
@@ -230,17 +236,36 @@ class VersionStore:
             previous_digest=previous,
             spec_digest=publication.spec_digest,
         )
-        path = self._path(job_id, number)
-        await asyncio.to_thread(rename, incoming, path)
-        self._trust(job_id, version, path)
-        # From here on nothing waits: what is dropped is what the change leaves without a hold.
-        index = self.index(job_id)
-        labels = {**index.labels, BEST: number} if publication.best else index.labels
-        kept = (*index.kept, version)
-        dropped = replace(index, kept=kept, labels=labels).outlived(publication.keep)
+
+    async def _take_in(
+        self, publication: Publication, version: Version, incoming: Path, record: Record
+    ) -> None:
+        """Give the file its name and record the version; without the one not the other."""
+        job_id = publication.job_id
+        path = self._path(job_id, version.version)
+        try:
+            await in_thread(partial(rename, incoming, path))
+            self._verifier.trust(job_id, version, path)
+            kept = (*self.index(job_id).kept, version)
+            self._record(publication, version, kept, record)
+        except BaseException:
+            if self.known(job_id, version.attempt, version.step) is None:
+                path.unlink(missing_ok=True)
+            raise
+
+    def _record(
+        self,
+        publication: Publication,
+        version: Version,
+        kept: Sequence[Version],
+        record: Record,
+    ) -> None:
+        """Make a version durable, and drop what that leaves without a hold; nothing waits."""
+        index = self.index(publication.job_id)
+        labels = {**index.labels, BEST: version.version} if publication.best else index.labels
+        dropped = replace(index, kept=tuple(kept), labels=labels).outlived(publication.keep)
         record(version, dropped)
-        self._changed(job_id, dropped)
-        return version
+        self._changed(publication.job_id, dropped)
 
     def _changed(self, job_id: str, dropped: Sequence[int]) -> None:
         """Behind a durable change: what is known of the job, and the files, follow."""
@@ -250,46 +275,3 @@ class VersionStore:
 
     def _path(self, job_id: str, version: int) -> Path:
         return self._folder.parameters_folder(job_id) / f"{version}.safetensors"
-
-    async def _verify(
-        self, job_id: str, version: Version, file: BinaryIO, path: Path
-    ) -> _Header:
-        """Compare the file with its digest, once for as long as the file is not touched."""
-        key = _key(job_id, version, os.fstat(file.fileno()))
-        if key not in self._verified:
-            # A descriptor of its own: the caller may be cancelled and close its file.
-            descriptor = os.dup(file.fileno())
-            self._remember(
-                key,
-                asyncio.create_task(
-                    asyncio.to_thread(verified_header, descriptor, version, str(path))
-                ),
-            )
-        header = await asyncio.shield(self._verified[key])
-        if header is None:
-            raise _corrupt(job_id, version, "its bytes do not match their digest")
-        return header
-
-    def _trust(self, job_id: str, version: Version, path: Path) -> None:
-        """The file was hashed on its way in; only its header is left to read."""
-        with path.open("rb") as file:
-            found: asyncio.Future[_Header | None] = asyncio.get_running_loop().create_future()
-            found.set_result(read_header(file, str(path)))
-            self._remember(_key(job_id, version, os.fstat(file.fileno())), found)
-
-    def _remember(self, key: _Key, header: asyncio.Future[_Header | None]) -> None:
-        self._verified[key] = header
-        if len(self._verified) > _VERIFIED_KEPT:
-            self._verified.popitem(last=False)
-
-
-def _key(job_id: str, version: Version, status: os.stat_result) -> _Key:
-    return job_id, version.version, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _corrupt(job_id: str, version: Version, text: str) -> CorruptParameters:
-    return CorruptParameters(
-        f"job {job_id}: version {version.version} is damaged: {text}",
-        job=job_id,
-        version=version.version,
-    )

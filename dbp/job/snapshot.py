@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from dbp.errors import InvalidFile
@@ -163,16 +162,3 @@ def _check_layout(tensors: Iterable[TensorInfo], source: str) -> None:
         if tensor.offset != expected:
             raise InvalidFile(f"{source}: tensor {tensor.name!r} leaves a gap or overlaps")
         expected += tensor.size_bytes
-
-
-def select(manifest: Manifest, patterns: Sequence[str]) -> Manifest:
-    """The tensors whose name matches any of the shell patterns, laid out anew; all if none."""
-    if not patterns:
-        return manifest
-    chosen: list[TensorInfo] = []
-    offset = 0
-    for tensor in manifest.tensors:
-        if any(fnmatchcase(tensor.name, pattern) for pattern in patterns):
-            chosen.append(TensorInfo(tensor.name, tensor.dtype, tensor.shape, offset))
-            offset += tensor.size_bytes
-    return Manifest(tuple(chosen), manifest.metadata)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, TypeAlias, final
 
 import grpc
@@ -22,16 +19,22 @@ from dbp.rpc.convert import (
     version_entry_to_proto,
     version_to_proto,
 )
-from dbp.service.encoded import Encoded, EncodedCache
+from dbp.service.descriptions import INLINE_NAMES, Descriptions
+from dbp.service.encoded import Encoded
+from dbp.service.encoded_cache import EncodedCache
 from dbp.service.parameter_watch import watch
 from dbp.service.reader_limits import (
+    READS,
+    READS_PER_CLIENT,
     STREAMS,
     STREAMS_PER_CLIENT,
     WATCHES,
     WATCHES_PER_CLIENT,
     ReaderLimits,
 )
-from dbp.service.selection import selected
+from dbp.service.reader_threads import ReaderThreads
+from dbp.service.selection import Selection, selected, selecting_work
+from dbp.service.tensor_patterns import check_patterns
 from dbp.service.wanted import DEFAULT_CHUNK_BYTES, Wanted, at_of, chunk_bytes_of
 from dbp.service.wire_cast import check_cast
 from dbp.v1 import parameter_service_pb2 as pb
@@ -40,7 +43,6 @@ from dbp.v1 import parameter_service_pb2_grpc
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 MAX_UNARY_BYTES: Final = 3 << 20
-DESCRIBED: Final = 1_024
 PUBLISH_SECONDS: Final = 30.0
 MAX_PUBLISH_SECONDS: Final = 3600.0
 
@@ -52,50 +54,50 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     def __init__(self, parameters: LiveParameters, *, heartbeat_seconds: float) -> None:
         self._parameters = parameters
         self._heartbeat_seconds = heartbeat_seconds
-        self._cache = EncodedCache(parameters.is_kept)
-        self._described: OrderedDict[tuple[Version, tuple[str, ...]], bytes] = OrderedDict()
+        self._threads = ReaderThreads()
+        self._cache = EncodedCache(
+            parameters.is_kept, self._threads, chunk_bytes=DEFAULT_CHUNK_BYTES
+        )
+        self._descriptions = Descriptions(self._threads)
+        self._reads = ReaderLimits("reads", READS_PER_CLIENT, READS)
         self._streams = ReaderLimits("streams", STREAMS_PER_CLIENT, STREAMS)
         self._watches = ReaderLimits("watches", WATCHES_PER_CLIENT, WATCHES)
 
     def close(self) -> None:
         """Let go of files, when the last call has ended."""
         self._cache.close()
+        self._threads.close()
 
     async def GetParameterInfo(
         self, request: pb.GetParameterInfoRequest, context: Context
     ) -> bytes:
         """See the proto; the answer is given serialized, and remembered."""
         chosen = request.selector
-        version, manifest = await self._parameters.describe(
-            id_from_name(chosen.job), at_of(chosen)
-        )
-        key = version, tuple(chosen.tensors)
-        if key not in self._described:
-            answer = pb.GetParameterInfoResponse(
-                version=version_to_proto(version),
-                manifest=manifest_to_proto(selected(manifest, chosen.tensors)),
+        check_patterns(chosen.tensors)
+        with self._reads.taken(context.peer()):
+            version, manifest = await self._parameters.describe(
+                id_from_name(chosen.job), at_of(chosen)
             )
-            self._described[key] = answer.SerializeToString()
-            if len(self._described) > DESCRIBED:
-                self._described.popitem(last=False)
-        return self._described[key]
+            return await self._descriptions.get(version, manifest, chosen.tensors)
 
     async def GetParameters(
         self, request: pb.GetParametersRequest, context: Context
     ) -> pb.GetParametersResponse:
         """See the proto."""
         wanted = Wanted.of(request)
-        with await self._parameters.open(wanted.job_id, wanted.at) as opened:
-            version = version_to_proto(opened.version)
-            if wanted.unchanged(opened.version):
-                return pb.GetParametersResponse(version=version, not_modified=True)
-            wanted.check_fresh(opened.version, self._parameters)
-            async with self._encoded(request, opened, DEFAULT_CHUNK_BYTES) as encoded:
-                _check_small(encoded)
-                data = await asyncio.to_thread(encoded.whole)
-        return pb.GetParametersResponse(
-            version=version, safetensors=data, digest=encoded.digest
-        )
+        with self._reads.taken(context.peer()):
+            with await self._parameters.open(wanted.job_id, wanted.at) as opened:
+                version = version_to_proto(opened.version)
+                if wanted.unchanged(opened.version):
+                    return pb.GetParametersResponse(version=version, not_modified=True)
+                wanted.check_fresh(opened.version, self._parameters)
+                selection = await self._selected(opened, request.selector.tensors, request.cast)
+                _check_small(selection)
+                async with self._cache.open(opened, selection) as encoded:
+                    data = await encoded.whole()
+            return pb.GetParametersResponse(
+                version=version, safetensors=data, digest=encoded.digest
+            )
 
     async def StreamParameters(
         self, request: pb.StreamParametersRequest, context: Context
@@ -112,12 +114,10 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
                     yield pb.StreamParametersResponse(header=header).SerializeToString()
                     return
                 wanted.check_fresh(opened.version, self._parameters)
-                async with AsyncExitStack() as stack:
-                    encoded = await stack.enter_async_context(
-                        self._encoded(request, opened, chunk_bytes)
-                    )
+                selection = await self._selected(opened, request.selector.tensors, request.cast)
+                async with self._cache.open(opened, selection) as encoded:
                     opened.close()
-                    async for message in _parts(header, encoded, request.offset):
+                    async for message in _parts(header, encoded, request.offset, chunk_bytes):
                         yield message
 
     async def WatchParameters(
@@ -125,15 +125,16 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     ) -> AsyncIterator[bytes]:
         """See the proto; the messages are given serialized."""
         check_cast(request.cast)
+        check_patterns(request.tensors)
         if request.newer_than < 0:
             raise InvalidInput(f"newer_than: must be >= 0, got {request.newer_than}")
         job_id = id_from_name(request.job)
 
         async def send(opened: OpenVersion) -> AsyncIterator[bytes]:
-            wanted = pb.StreamParametersRequest(cast=request.cast)
-            wanted.selector.tensors.extend(request.tensors)
-            async with self._encoded(wanted, opened, DEFAULT_CHUNK_BYTES) as encoded:
-                async for message in _parts(self._header(job_id, opened.version), encoded, 0):
+            selection = await self._selected(opened, request.tensors, request.cast)
+            header = self._header(job_id, opened.version)
+            async with self._cache.open(opened, selection) as encoded:
+                async for message in _parts(header, encoded, 0, DEFAULT_CHUNK_BYTES):
                     yield message
 
         with self._watches.taken(context.peer()):
@@ -201,14 +202,13 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         ended = self._parameters.job(job_id).state.terminal
         return pb.ParametersHeader(version=version_to_proto(version), job_ended=ended)
 
-    def _encoded(
-        self,
-        request: pb.StreamParametersRequest | pb.GetParametersRequest,
-        opened: OpenVersion,
-        chunk_bytes: int,
-    ) -> Any:
-        manifest = selected(opened.manifest, request.selector.tensors, request.cast)
-        return self._cache.open(opened, manifest, chunk_bytes)
+    async def _selected(
+        self, opened: OpenVersion, patterns: Sequence[str], cast: str
+    ) -> Selection:
+        stored = opened.manifest
+        if selecting_work(stored, patterns, cast) <= INLINE_NAMES:
+            return selected(opened.version, stored, patterns, cast)
+        return await self._threads.match(selected, opened.version, stored, patterns, cast)
 
 
 def method_handlers(service: ParameterService) -> grpc.GenericRpcHandler:
@@ -233,25 +233,25 @@ def _bytes_of(answer: Message | bytes) -> bytes:
     return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
-def _check_small(encoded: Encoded) -> None:
-    if encoded.size > MAX_UNARY_BYTES:
+def _check_small(selection: Selection) -> None:
+    if selection.size > MAX_UNARY_BYTES:
         raise UseStream(
-            f"parameters: {encoded.size} bytes are too many for one message (at most "
+            f"parameters: {selection.size} bytes are too many for one message (at most "
             f"{MAX_UNARY_BYTES}); use StreamParameters, or select tensors",
-            size_bytes=encoded.size,
+            size_bytes=selection.size,
             limit_bytes=MAX_UNARY_BYTES,
         )
 
 
 async def _parts(
-    header: pb.ParametersHeader, encoded: Encoded, offset: int
+    header: pb.ParametersHeader, encoded: Encoded, offset: int, chunk_bytes: int
 ) -> AsyncIterator[bytes]:
     if not 0 <= offset <= encoded.size:
         raise InvalidInput(f"offset: must be 0 to {encoded.size}, got {offset}")
     header.size_bytes = encoded.size
     header.manifest.CopyFrom(manifest_to_proto(encoded.manifest))
     yield pb.StreamParametersResponse(header=header).SerializeToString()
-    async for message in encoded.messages(offset):
+    async for message in encoded.messages(offset, chunk_bytes):
         yield message
     trailer = pb.ParametersTrailer(digest=encoded.digest)
     yield pb.StreamParametersResponse(trailer=trailer).SerializeToString()

@@ -9,6 +9,8 @@ from typing import Final, final
 
 from dbp.errors import TooManyReaders
 
+READS_PER_CLIENT: Final = 256
+READS: Final = 1_024
 STREAMS_PER_CLIENT: Final = 64
 STREAMS: Final = 1_024
 WATCHES_PER_CLIENT: Final = 2_048
@@ -17,7 +19,7 @@ WATCHES: Final = 16_384
 
 @final
 class ReaderLimits:
-    """Counts open streams; a client is one connection."""
+    """Counts what is open at the same time; a client is one connection."""
 
     def __init__(self, what: str, per_client: int, together: int) -> None:
         self._what = what

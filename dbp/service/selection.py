@@ -1,121 +1,174 @@
 """Some tensors of a stored version, or all in another dtype, as a safetensors file.
 
-The file is derived once, without a name on the disk. Reading blocks: it belongs into a
-thread.
+The file is derived once, without a name on the disk, from bytes that are verified on their
+way: what is damaged never gets a digest that fits. Reading blocks: it belongs into a thread.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
+from dbp.control.version_errors import corrupt, unreadable
 from dbp.control.version_file import OpenVersion
-from dbp.errors import CorruptParameters, TensorNotFound
-from dbp.job.snapshot import Manifest, TensorInfo, encode_header, select
+from dbp.errors import CorruptParameters, InvalidInput
+from dbp.job.snapshot import Manifest, TensorInfo, encode_header
+from dbp.job.state import Version
+from dbp.service.tensor_patterns import matching, work_of
 from dbp.service.wire_cast import DTYPES, cast_bytes
 
 BLOCK_BYTES: Final = 1 << 20
-NEAREST: Final = 5
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is asked for of a version: what its file holds, how long it is.
+
+    ``whole``: the version's own file, from which nothing is left out or changed.
+    """
+
+    manifest: Manifest
+    size: int
+    cast: str
+    whole: bool
 
 
 @dataclass(frozen=True)
 class Derived:
     """A safetensors file held open by its descriptor, which belongs to whoever has this."""
 
+    job_id: str
+    version: int
     descriptor: int
     size: int
     digest: str
     manifest: Manifest
 
 
-def selected(stored: Manifest, patterns: Sequence[str], cast: str = "") -> Manifest:
-    """What a selection holds; shell patterns of names, all if none.
+def selected(
+    version: Version, stored: Manifest, patterns: Sequence[str], cast: str = ""
+) -> Selection:
+    """The tensors that any of the patterns means, laid out anew; all if there are none.
 
     TensorNotFound where a pattern matches nothing.
     """
-    _check_patterns(stored, patterns)
-    manifest = select(stored, patterns)
-    if not cast:
-        return manifest
+    names = matching(stored, patterns) if patterns else None
+    if not cast and (names is None or len(names) == len(stored.tensors)):
+        return Selection(stored, version.size_bytes, "", True)
     tensors, offset = [], 0
-    for tensor in manifest.tensors:
-        dtype = cast if tensor.dtype in DTYPES else tensor.dtype
-        info = TensorInfo(tensor.name, dtype, tensor.shape, offset)
-        tensors.append(info)
-        offset += info.size_bytes
-    return Manifest(tuple(tensors), {**manifest.metadata, "dbp.cast": cast})
+    for tensor in stored.tensors:
+        if names is None or tensor.name in names:
+            dtype = cast if cast and tensor.dtype in DTYPES else tensor.dtype
+            info = TensorInfo(tensor.name, dtype, tensor.shape, offset)
+            tensors.append(info)
+            offset += info.size_bytes
+    metadata = {**stored.metadata, "dbp.cast": cast} if cast else stored.metadata
+    manifest = Manifest(tuple(tensors), metadata)
+    return Selection(manifest, len(encode_header(manifest)) + offset, cast, False)
 
 
-def derive(opened: OpenVersion, manifest: Manifest) -> Derived:
-    """The file of a selection; the version's own where nothing is left out or changed.
+def selecting_work(stored: Manifest, patterns: Sequence[str], cast: str = "") -> int:
+    """How long ``selected`` takes, in names matched."""
+    return work_of(stored, patterns) + (len(stored.tensors) if patterns or cast else 0)
 
-    CorruptParameters: the version was cut short; InvalidInput: a value cannot be cast.
-    """
-    if manifest == opened.manifest:
-        descriptor = os.dup(opened.file.fileno())
-        version = opened.version
-        return Derived(descriptor, version.size_bytes, version.digest, manifest)
-    descriptor = _unnamed(opened.path.parent)
-    digest, size = hashlib.sha256(), 0
+
+def whole(opened: OpenVersion) -> Derived:
+    """The version's own file."""
+    version = opened.version
     try:
-        with os.fdopen(os.dup(descriptor), "wb", buffering=0) as file:
-            for block in _blocks(opened, manifest):
-                digest.update(block)
-                view = memoryview(block)
-                while view:
-                    view = view[file.write(view) :]
-                size += len(block)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return Derived(descriptor, size, digest.hexdigest(), manifest)
-
-
-def _blocks(opened: OpenVersion, manifest: Manifest) -> Iterator[bytes]:
-    yield encode_header(manifest)
-    stored = {tensor.name: tensor for tensor in opened.manifest.tensors}
-    for tensor in manifest.tensors:
-        source = stored[tensor.name]
-        start = opened.data_offset + source.offset
-        for offset in range(0, source.size_bytes, BLOCK_BYTES):
-            length = min(BLOCK_BYTES, source.size_bytes - offset)
-            data = opened.read(start + offset, length)
-            if len(data) < length:
-                raise cut_short(opened)
-            if tensor.dtype != source.dtype:
-                data = cast_bytes(data, source.dtype, tensor.dtype, tensor.name)
-            yield data
-
-
-def cut_short(opened: OpenVersion) -> CorruptParameters:
-    """The error for a file that is shorter than it was."""
-    return CorruptParameters(
-        f"job {opened.job_id}: version {opened.version.version} was cut short while read",
-        job=opened.job_id,
-        version=opened.version.version,
+        descriptor = os.dup(opened.file.fileno())
+    except OSError as error:
+        raise unreadable(opened.job_id, version.version, error) from error
+    return Derived(
+        opened.job_id,
+        version.version,
+        descriptor,
+        version.size_bytes,
+        version.digest,
+        opened.manifest,
     )
+
+
+def derive(opened: OpenVersion, selection: Selection) -> Derived:
+    """The file of a selection.
+
+    CorruptParameters: the version is damaged; InvalidInput: a value cannot be cast;
+    ResourceExhausted: the disk is full, and the like.
+    """
+    number = opened.version.version
+    try:
+        descriptor = _unnamed(opened.path.parent)
+        try:
+            with os.fdopen(os.dup(descriptor), "wb", buffering=0) as file:
+                digest = _write(file, opened, selection.manifest)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise unreadable(opened.job_id, number, error) from error
+    return Derived(
+        opened.job_id, number, descriptor, selection.size, digest, selection.manifest
+    )
+
+
+def _write(file: BinaryIO, opened: OpenVersion, manifest: Manifest) -> str:
+    """Write the file, and read the version to its end; returns the digest of the former."""
+    stored, written = hashlib.sha256(), hashlib.sha256()
+    wanted = {tensor.name: tensor for tensor in manifest.tensors}
+    refused: InvalidInput | None = None
+    _add(file, written, encode_header(manifest))
+    for block in _blocks(opened, 0, opened.data_offset):
+        stored.update(block)
+    for source in opened.manifest.tensors:  # in the order of their bytes
+        tensor = wanted.get(source.name)
+        for block in _blocks(opened, opened.data_offset + source.offset, source.size_bytes):
+            stored.update(block)
+            if tensor is None or refused is not None:
+                continue
+            try:
+                cast = tensor.dtype != source.dtype
+                _add(file, written, _cast(block, source, tensor) if cast else block)
+            except InvalidInput as error:
+                refused = error  # unless the value turns out to be damage
+    if stored.hexdigest() != opened.version.digest:
+        text = "its bytes do not match their digest"
+        raise corrupt(opened.job_id, opened.version.version, text)
+    if refused is not None:
+        raise refused
+    return written.hexdigest()
+
+
+def _blocks(opened: OpenVersion, start: int, length: int) -> Iterator[bytes]:
+    for offset in range(0, length, BLOCK_BYTES):
+        size = min(BLOCK_BYTES, length - offset)
+        data = opened.read(start + offset, size)
+        if len(data) < size:
+            raise cut_short(opened.job_id, opened.version.version)
+        yield data
+
+
+def _cast(block: bytes, source: TensorInfo, tensor: TensorInfo) -> bytes:
+    return cast_bytes(block, source.dtype, tensor.dtype, tensor.name)
+
+
+def _add(file: BinaryIO, digest: hashlib._Hash, block: bytes) -> None:
+    digest.update(block)
+    view = memoryview(block)
+    while view:
+        view = view[file.write(view) :]
+
+
+def cut_short(job_id: str, version: int) -> CorruptParameters:
+    """The error for a file that is shorter than it was."""
+    return corrupt(job_id, version, "it was cut short while it was read")
 
 
 def _unnamed(folder: Path) -> int:
     """A file that is gone when it is closed."""
     with tempfile.TemporaryFile(dir=folder, prefix=".derived-") as file:
         return os.dup(file.fileno())
-
-
-def _check_patterns(stored: Manifest, patterns: Sequence[str]) -> None:
-    names = [tensor.name for tensor in stored.tensors]
-    for pattern in patterns:
-        if not select(stored, [pattern]).tensors:
-            close = difflib.get_close_matches(pattern[:64], names, n=NEAREST, cutoff=0.0)
-            raise TensorNotFound(
-                f"tensors: {pattern[:64]!r} matches none; nearest: {', '.join(close)}",
-                job=stored.metadata.get("dbp.job", ""),
-                version=stored.metadata.get("dbp.version", ""),
-                nearest=", ".join(close),
-            )

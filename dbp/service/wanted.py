@@ -16,6 +16,7 @@ from dbp.errors import (
 )
 from dbp.job.state import Version
 from dbp.rpc.convert import id_from_name
+from dbp.service.tensor_patterns import check_patterns
 from dbp.service.wire_cast import check_cast
 from dbp.v1 import parameter_service_pb2 as pb
 
@@ -59,6 +60,7 @@ class Wanted:
             if value is not None and value < 0:
                 raise InvalidInput(f"{name}: must be >= 0, got {value}")
         check_cast(request.cast)
+        check_patterns(request.selector.tensors)
         return cls(
             id_from_name(request.selector.job),
             at_of(request.selector),
@@ -95,7 +97,7 @@ class Wanted:
             try:
                 version = parameters.find(self.job_id, self.at)
                 if self.unchanged(version):
-                    return False
+                    return bool(self.at.version)  # a number means the same version for ever
                 self.check_fresh(version, parameters)
             except StaleParameters:
                 parameters.ask(self.job_id)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dbp.control import store_versions
 from dbp.control.folder import StateFolder
 from dbp.control.store import Store
 from dbp.control.version_index import At
@@ -371,3 +372,35 @@ async def test_labels_and_pins_survive_a_restart(tmp_path: Path) -> None:
     assert dict(before.labels) == {"best": 1}
     assert before.pinned == frozenset({2})
     shelf.close()
+
+
+async def test_latest_is_a_name_of_the_newest(shelf: Shelf) -> None:
+    await shelf.publish(1)
+    newest = await shelf.publish(2)
+
+    for name in ("latest", "newest"):
+        assert shelf.versions.index("a").find(At(label=name)) == newest
+
+
+async def test_of_many_moves_the_last_ones_stay_and_those_that_say_where_labels_are(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_versions, "MOVES_KEPT", 10)
+    for step in (1, 2):
+        await shelf.publish(step)
+    move = partial(shelf.versions.move_label, "a", keep=3)
+    move("stable", 1, time=1.0)
+    move("removed", 1, time=2.0)
+    move("removed", 0, time=3.0)
+
+    for number in range(100):
+        move("live", 1 + number % 2, time=10.0 + number)
+
+    index = shelf.versions.index("a")
+    moves = shelf.store.label_moves("a", limit=1_000)
+    assert index.labels == {"stable": 1, "live": 2}
+    assert index.moved == {"stable": 1.0, "live": 109.0}
+    assert 10 <= len(moves) <= 21
+    assert moves[0].label == "stable"
+    assert [move.time for move in moves[1:]] == sorted(move.time for move in moves[1:])
+    assert moves[-1].time == 109.0

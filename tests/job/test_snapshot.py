@@ -22,7 +22,6 @@ from dbp.job.snapshot import (
     encode_header,
     header_length,
     manifest_of,
-    select,
 )
 
 NUMPY = {
@@ -210,17 +209,3 @@ def test_damage_anywhere_raises_invalid_file_and_nothing_else(
 def test_random_bytes_are_refused(content: bytes) -> None:
     with pytest.raises(InvalidFile):
         decode_header(b"\0" + content, "x")
-
-
-def test_selected_tensors_are_laid_out_anew() -> None:
-    manifest = manifest_of(
-        {"0.weight": (3, 2), "0.bias": (3,), "1.bias": (2,)}, "F32", {"k": "v"}
-    )
-
-    chosen = select(manifest, ["*.bias"])
-
-    assert [(t.name, t.offset) for t in chosen.tensors] == [("0.bias", 0), ("1.bias", 12)]
-    assert chosen.size_bytes == 20
-    assert chosen.metadata == {"k": "v"}
-    assert select(manifest, []) is manifest
-    assert select(manifest, ["none"]).tensors == ()

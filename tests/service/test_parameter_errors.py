@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from google.rpc import error_details_pb2
 
 from dbp.errors import TooManyReaders
+from dbp.service import encoded_cache, parameter_service, selection
 from dbp.service.reader_limits import ReaderLimits
 from dbp.v1 import parameter_service_pb2 as pb
-from tests.service.setups import Run, Service, details, read_all, serving, tensors
+from tests.service.setups import Run, Service, details, read_all, serving, tensors, until
 
 Code = grpc.StatusCode
 
@@ -146,6 +148,81 @@ async def test_too_large_for_one_message(service: Service, run: Run) -> None:
     assert int(metadata(error)["size_bytes"]) > int(metadata(error)["limit_bytes"])
     (link,) = details(error, error_details_pb2.Help()).links
     assert "StreamParameters" in link.url
+
+
+async def test_what_is_too_large_is_refused_before_it_is_derived(
+    service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await run.publish(6, tensors(600_000))
+    request = pb.GetParametersRequest(cast="F16")
+    request.selector.job = f"jobs/{run.id}"
+    request.selector.tensors.append("*.weight")
+    answer = await service.parameters.GetParameters(request)  # half of it fits
+    assert len(answer.safetensors) < 3 << 20
+
+    monkeypatch.setattr(parameter_service, "MAX_UNARY_BYTES", len(answer.safetensors) - 1)
+    monkeypatch.setattr(encoded_cache, "derive", None)
+    request.cast = "BF16"
+    error = await failing(
+        service.parameters.GetParameters(request), Code.FAILED_PRECONDITION, "USE_STREAM"
+    )
+    # As long as the other but for its dtype's name.
+    assert abs(int(metadata(error)["size_bytes"]) - len(answer.safetensors)) <= 8
+
+
+@pytest.mark.parametrize(("patterns", "text"), [(["*"] * 1_001, "1,001"), (["*" * 513], "513")])
+async def test_too_many_or_too_long_patterns(
+    service: Service, patterns: list[str], text: str
+) -> None:
+    stubs, job = service.parameters, "jobs/ghost"  # it is not even looked for
+    waiting = pb.StreamParametersRequest()
+    waiting.selector.job = job
+    waiting.selector.tensors.extend(patterns)
+    waiting.wait.FromSeconds(60)
+    watching = pb.WatchParametersRequest(job=job, tensors=patterns)
+    calls = [read() for read in readers(service, job=job, tensors=patterns)]
+    for call in (
+        *calls,
+        read_all(stubs.StreamParameters(waiting)),
+        read_all(stubs.WatchParameters(watching)),
+    ):
+        error = await failing(call, Code.INVALID_ARGUMENT, "INVALID_INPUT")
+        assert text in (error.details() or "")
+
+
+async def test_readers_at_once_are_counted_and_runs_publish_beside_them(
+    service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    derive = selection.derive
+
+    def slow(*arguments: Any) -> Any:
+        released.wait(20)
+        return derive(*arguments)
+
+    monkeypatch.setattr(encoded_cache, "derive", slow)
+    chosen = [["0.bias"] + ["0.weight"] * n for n in range(2)]
+    requests = [
+        pb.GetParametersRequest(
+            selector=pb.ParameterSelector(job=f"jobs/{run.id}", version=3, tensors=patterns),
+            cast="BF16",
+        )
+        for patterns in chosen
+        for _ in range(200)
+    ]
+    calls = [service.parameters.GetParameters(request) for request in requests]
+    try:
+        await until(lambda: sum(call.done() for call in calls) == len(calls) - 256)
+        published = await run.publish(7, tensors())
+        assert published.version == 4
+        refused = [call for call in calls if call.done()]
+        for call in refused:
+            await failing(call, Code.RESOURCE_EXHAUSTED, "TOO_MANY_READERS")
+    finally:
+        released.set()
+    for call in calls:
+        if call not in refused:
+            assert (await call).version.version == 3
 
 
 async def test_too_far_behind_the_run(service: Service, run: Run) -> None:

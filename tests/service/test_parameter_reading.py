@@ -100,6 +100,7 @@ async def test_by_step_and_by_label(service: Service, run: Run) -> None:
     assert await version(step=40) == (4, 40)
     assert await version(label="best") == (2, 20)
     assert await version(label="stable") == (3, 30)
+    assert await version(label="latest") == (5, 50)
     assert await version(version=4) == (4, 40)
     for fields, code, why in (
         ({"step": 10}, Code.OUT_OF_RANGE, "VERSION_EVICTED"),
@@ -144,6 +145,16 @@ async def test_labels_move_with_history(service: Service, run: Run) -> None:
     answer = await service.parameters.ListLabels(pb.ListLabelsRequest(job=job))
     assert not answer.labels
     assert [label.version for label in answer.history] == [2, 3, 0]
+
+
+async def test_a_move_that_changes_nothing_says_since_when(service: Service, run: Run) -> None:
+    await run.publish(1, tensors())
+    request = pb.MoveLabelRequest(job=f"jobs/{run.id}", label="prod", version=1)
+    first = (await service.parameters.MoveLabel(request)).label
+
+    assert (await service.parameters.MoveLabel(request)).label == first
+    listed = await service.parameters.ListLabels(pb.ListLabelsRequest(job=f"jobs/{run.id}"))
+    assert list(listed.labels) == [first]
 
 
 async def test_the_history_of_versions_is_a_chain(service: Service, run: Run) -> None:
@@ -256,6 +267,36 @@ async def test_readers_that_want_the_newest_step_ask_a_run_once_a_second(
 
     assert all(isinstance(result, grpc.aio.AioRpcError) for result in results)
     assert 1 <= len(run.asked) <= 3
+
+
+async def test_a_run_that_comes_back_is_asked_for_what_a_reader_waits_for(
+    service: Service, run: Run
+) -> None:
+    await run.publish(1, tensors())
+    await run.progress(9)
+    await run.leave()
+    service.runs.remove(run)
+    reading = asyncio.create_task(read(service, ask(run, max_staleness_steps=2, wait=15.0)))
+    await asyncio.sleep(0.1)
+
+    back = service.run_of(run.id)
+    await back.attach()
+    await back.progress(10)
+    await until(lambda: back.asked)
+    await back.publish(10, tensors())
+
+    assert (await reading)[0].version.step == 10
+
+
+async def test_a_numbered_version_that_the_reader_has_is_not_waited_for(
+    service: Service, run: Run
+) -> None:
+    digest = (await run.publish(1, tensors())).digest
+
+    for known in ({"newer_than": 1}, {"if_none_match": digest}):
+        async with asyncio.timeout(5):
+            header, _, _ = await read(service, ask(run, version=1, wait=60.0, **known))
+        assert header.not_modified
 
 
 async def test_a_reader_is_told_that_nothing_more_will_come(service: Service, run: Run) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 import ml_dtypes
@@ -14,10 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.control.version_file import OpenVersion, read_header
-from dbp.errors import CorruptParameters, InvalidInput, TensorNotFound
+from dbp.errors import (
+    CorruptParameters,
+    DataLoss,
+    InvalidInput,
+    ResourceExhausted,
+    TensorNotFound,
+)
 from dbp.job.snapshot import decode_header
 from dbp.job.state import Version
-from dbp.service.selection import derive, selected
+from dbp.service.selection import derive, selected, whole
 
 NAMES = ["0.weight", "0.bias", "2.weight", "2.bias"]
 
@@ -42,12 +50,13 @@ def stored(sizes: list[int]) -> tuple[dict[str, np.ndarray], bytes]:
 
 def derived(version: OpenVersion, patterns: list[str], cast: str = "") -> bytes:
     """The bytes of a selection, whose size and digest are right."""
-    source = derive(version, selected(version.manifest, patterns, cast))
+    selection = selected(version.version, version.manifest, patterns, cast)
+    source = whole(version) if selection.whole else derive(version, selection)
     try:
         content = os.pread(source.descriptor, source.size + 1, 0)
     finally:
         os.close(source.descriptor)
-    assert len(content) == source.size
+    assert len(content) == source.size == selection.size
     assert hashlib.sha256(content).hexdigest() == source.digest
     return content
 
@@ -114,11 +123,51 @@ def test_a_file_that_is_cut_while_it_is_read_is_not_passed_off(
             derived(version, patterns, cast)
 
 
+@pytest.mark.parametrize("damaged", ["0.weight", "2.bias"])
+@pytest.mark.parametrize("cast", ["", "BF16", "F16"])
+def test_damage_anywhere_in_a_version_never_gets_a_digest_that_fits(
+    tmp_path: Path, damaged: str, cast: str
+) -> None:
+    arrays, content = stored([4, 4, 4, 4])
+    place = content.index(arrays[damaged].tobytes())
+    with opened(tmp_path / "f", content) as version:
+        with (tmp_path / "f").open("r+b") as file:
+            file.seek(place)
+            file.write(b"\xff\xff\x7f\x7f")  # the largest float32: none in F16
+        with pytest.raises(CorruptParameters, match="version 1 is damaged") as told:
+            derived(version, ["2.*"], cast)
+    assert told.value.metadata == {"job": "job", "version": "1"}
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, ResourceExhausted),
+        (errno.EMFILE, ResourceExhausted),
+        (errno.EIO, DataLoss),
+    ],
+)
+def test_a_machine_that_fails_is_told_without_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    def fail(**_: object) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path))
+
+    _, content = stored([4, 4, 4, 4])
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    with (
+        opened(tmp_path / "f", content) as version,
+        pytest.raises(kind, match=os.strerror(number)) as told,
+    ):
+        derived(version, ["2.*"])
+    assert str(tmp_path) not in str(told.value)
+
+
 def test_every_pattern_must_match_something(tmp_path: Path) -> None:
     _, content = stored([1, 1, 1, 1])
     with (
         opened(tmp_path / "f", content) as version,
         pytest.raises(TensorNotFound, match=r"'4\.bais' matches none; nearest: \d\.b") as told,
     ):
-        selected(version.manifest, ["0.*", "4.bais"])
+        selected(version.version, version.manifest, ["0.*", "4.bais"])
     assert set(told.value.metadata["nearest"].split(", ")) == set(NAMES)

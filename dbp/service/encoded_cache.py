@@ -1,0 +1,160 @@
+"""The parameters that were asked for last, held open, within limits of memory and disk.
+
+A version that fits keeps its messages in memory while it is asked for; one that is too
+large, or has given way to newer ones, is read and encoded anew for each reader. Either way a
+reader that has stopped holds one chunk, not a version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Final, TypeAlias, final
+
+from dbp.control.version_errors import unreadable
+from dbp.control.version_file import OpenVersion
+from dbp.errors import TooManyReaders
+from dbp.service.encoded import Encoded
+from dbp.service.reader_threads import ReaderThreads
+from dbp.service.selection import Derived, Selection, derive, whole
+
+CACHE_BYTES: Final = 1 << 30
+DISK_BYTES: Final = 4 << 30
+MAX_ENTRIES: Final = 256
+MAX_MAKING: Final = 64
+
+# What the bytes follow from: job and version, tensors (none: all of them, as they are), cast.
+_Key: TypeAlias = tuple[str, int, tuple[str, ...], str]
+_WHOLE: Final[tuple[tuple[str, ...], str]] = ((), "")
+
+
+@final
+class EncodedCache:
+    """Files and their messages. Files that are derived have no name, but they fill the disk:
+    each counts from before it is made until its last reader has left.
+    """
+
+    def __init__(
+        self,
+        kept: Callable[[str, int], bool],
+        threads: ReaderThreads,
+        *,
+        chunk_bytes: int,
+        limit: int = CACHE_BYTES,
+        disk_limit: int = DISK_BYTES,
+    ) -> None:
+        """``kept``: whether a job keeps a version; what it does not is given up here too.
+
+        ``chunk_bytes``: the size of chunk whose messages are kept. ``disk_limit``: of all
+        derived files together, or the size of the version where that is more.
+        """
+        self._kept = kept
+        self._threads = threads
+        self._chunk_bytes = chunk_bytes
+        self._limit = limit
+        self._disk_limit = disk_limit
+        self._size = 0
+        self._disk = 0
+        self._entries: OrderedDict[_Key, Encoded] = OrderedDict()
+        self._making: dict[_Key, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(MAX_MAKING)
+
+    @contextlib.asynccontextmanager
+    async def open(self, opened: OpenVersion, selection: Selection) -> AsyncIterator[Encoded]:
+        """The selection of a version, encoded; errors as ``derive``.
+
+        Waits for its turn while many are derived. TooManyReaders: what others have derived,
+        and read, fills what is allowed of the disk.
+        """
+        key = _key(opened, selection)
+        while key not in self._entries:
+            if selection.whole:
+                self._add(key, whole(opened), disk=0)
+                break
+            if key not in self._making:
+                await self._turns.acquire()
+                self._make(key, opened, selection)
+            if key in self._making:
+                await asyncio.shield(self._making[key])
+        self._entries.move_to_end(key)
+        with self._entries[key].in_use() as encoded:
+            yield encoded
+
+    def close(self) -> None:
+        """Give up everything."""
+        while self._entries:
+            self._forget(next(iter(self._entries)))
+
+    def _make(self, key: _Key, opened: OpenVersion, selection: Selection) -> None:
+        """Begin to derive a file, if nobody has meanwhile and there is room for it."""
+        with contextlib.ExitStack() as turn:
+            turn.callback(self._turns.release)
+            if key in self._entries or key in self._making:
+                return
+            self._make_room(selection.size, max(self._disk_limit, opened.version.size_bytes))
+            try:
+                own = opened.duplicate()  # the reader that asked may leave before it is done
+            except OSError as error:
+                raise unreadable(opened.job_id, opened.version.version, error) from error
+            turn.pop_all()  # ends with the task
+        self._disk += selection.size
+        task = asyncio.create_task(self._derive(key, own, selection))
+        self._making[key] = task
+        task.add_done_callback(lambda made: self._made(key, selection.size, made))
+
+    def _make_room(self, size: int, limit: int) -> None:
+        """Give up what nobody reads, the oldest first, until so much more may be derived."""
+        idle = [key for key, entry in self._entries.items() if key[2:] != _WHOLE and entry.idle]
+        while self._disk and self._disk + size > limit:
+            if not idle:
+                raise TooManyReaders(
+                    f"selections and casts of {self._disk:,} bytes are being read, at most "
+                    f"{limit:,} are allowed together, {size:,} more are asked for; "
+                    "try later, or read the whole version as it is"
+                )
+            self._forget(idle.pop(0))
+
+    async def _derive(self, key: _Key, opened: OpenVersion, selection: Selection) -> None:
+        with opened:
+            source = await self._threads.derive(derive, opened, selection)
+        self._add(key, source, disk=selection.size)
+
+    def _made(self, key: _Key, size: int, made: asyncio.Task[None]) -> None:
+        del self._making[key]
+        self._turns.release()
+        if made.cancelled() or made.exception() is not None:  # who waited has been told
+            self._closed(size)
+
+    def _add(self, key: _Key, source: Derived, *, disk: int) -> None:
+        keep = source.size <= self._limit // 2
+        encoded = Encoded(
+            source,
+            self._threads,
+            chunk_bytes=self._chunk_bytes,
+            keep=keep,
+            closed=partial(self._closed, disk),
+        )
+        for old in [old for old in self._entries if not self._kept(*old[:2])]:
+            self._forget(old)
+        self._entries[key] = encoded
+        self._size += source.size if keep else 0
+        while self._size > self._limit or len(self._entries) > MAX_ENTRIES:
+            self._forget(next(iter(self._entries)))
+
+    def _forget(self, key: _Key) -> None:
+        entry = self._entries.pop(key)
+        self._size -= entry.size if entry.size <= self._limit // 2 else 0
+        entry.forget()
+
+    def _closed(self, disk: int) -> None:
+        self._disk -= disk
+
+
+def _key(opened: OpenVersion, selection: Selection) -> _Key:
+    names: tuple[str, ...] = ()
+    if not selection.whole:
+        names = tuple(tensor.name for tensor in selection.manifest.tensors)
+    return opened.job_id, opened.version.version, names, selection.cast

@@ -1,0 +1,101 @@
+"""The chain of a job's versions: what breaks it, and what only cannot be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dbp.cli.chain import Chain, follow_chain
+from dbp.job.resolved import digest_of
+from dbp.job.state import Job, State, Version, VersionEntry
+
+SPEC: dict[str, Any] = {"name": "a"}
+DIGEST = digest_of(SPEC)
+
+
+class Handle:
+    """A job with versions on record whose bytes are gone."""
+
+    id = "a"
+
+    def __init__(self, *pages: list[Version]) -> None:
+        """``pages``: what is on record at each question, the last one from then on."""
+        self._pages = list(pages)
+
+    def get(self) -> Job:
+        return Job("a", SPEC, DIGEST, 1, State.RUNNING, 0.0)
+
+    def versions(self) -> Iterator[VersionEntry]:
+        found = self._pages.pop(0) if len(self._pages) > 1 else self._pages[0]
+        return (VersionEntry(version, False, False, ()) for version in reversed(found))
+
+    def parameters(self, version: int = 0) -> None:
+        return None
+
+
+def chain_of(count: int) -> list[Version]:
+    return [
+        Version(n, n, 1, f"d{n}", 10, 0.0, False, f"d{n - 1}" if n > 1 else "", DIGEST)
+        for n in range(1, count + 1)
+    ]
+
+
+def followed(*pages: list[Version]) -> Chain:
+    return follow_chain(Handle(*pages))  # type: ignore[arg-type]
+
+
+def test_a_whole_chain_is_sound() -> None:
+    chain = followed(chain_of(5))
+
+    assert (chain.oldest, chain.newest, chain.links) == (1, 5, 5)
+    assert chain.problems == chain.notes == ()
+
+
+def test_what_is_no_longer_on_record_is_told_and_breaks_nothing() -> None:
+    versions = chain_of(9)
+
+    chain = followed([versions[0], versions[1], *versions[4:7], versions[8]])
+
+    assert chain.problems == ()
+    assert chain.notes == (
+        "version 8: no longer on record",
+        "versions 3 to 4: no longer on record",
+    )
+
+
+def test_what_an_older_dbp_published_is_unknown() -> None:
+    versions = chain_of(6)
+    for place in range(4):
+        versions[place] = replace(versions[place], previous_digest="", spec_digest="")
+
+    chain = followed(versions)
+
+    assert chain.problems == ()
+    assert chain.notes == (
+        "versions 2 to 4: no digest of the version before is on record",
+        "versions 1 to 4: no digest of the spec is on record",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"previous_digest": "other"}, "version 3: names other as before it, not d2"),
+        ({"spec_digest": "other"}, "version 3: of the spec other"),
+        ({"step": 1}, "version 3: step 1 behind step 2 of version 2"),
+    ],
+)
+def test_what_does_not_fit_breaks_it(change: dict[str, Any], words: str) -> None:
+    versions = chain_of(4)
+    versions[2] = replace(versions[2], **change)
+
+    (problem,) = followed(versions).problems
+
+    assert problem.startswith(words)
+
+
+def test_a_version_that_comes_while_there_is_none_is_followed() -> None:
+    assert followed([], chain_of(1)).newest == 1
