@@ -55,6 +55,17 @@ class SavedModel:
         self.class_names = class_names
         self.metadata = metadata
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A name for each class that can be predicted; () where no class has a name.
+
+        A model may tell more classes apart than the data had: those go by their number.
+        """
+        if not self.class_names:
+            return ()
+        count = self.model.loss.class_count(self.model.output_shape)
+        return (*self.class_names, *map(str, range(len(self.class_names), count)))
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a parameter file; raises InvalidFile naming it."""

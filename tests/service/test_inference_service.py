@@ -152,6 +152,19 @@ async def test_outputs_are_the_models_own_to_the_bit(
     assert parameters["digest"].string_param == version.digest
 
 
+async def test_more_outputs_than_names_of_classes(
+    service: Service, run: Run, client: triton_aio.InferenceServerClient
+) -> None:
+    strings = metadata({"kind": "dense", "units": 4}, inputs=(4,), classes=("cat", "dog"))
+    tensors = {"0.weight": np.eye(4, dtype=np.float32), "0.bias": np.zeros(4, np.float32)}
+    await publish(service, run, 1, tensors, strings)
+
+    result = await client.infer(run.id, [sent(np.eye(4, dtype=np.float32))])
+
+    assert result.as_numpy("class").tolist() == [0, 1, 2, 3]
+    assert result.as_numpy("label").tolist() == [b"cat", b"dog", b"2", b"3"]
+
+
 async def test_triton_s_plain_client_too(service: Service, run: Run) -> None:
     tensors, x = drawn(classifier()), rows(3)
     await publish(service, run, 1, tensors, classifier())
