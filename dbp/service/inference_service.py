@@ -22,7 +22,8 @@ from dbp.service.guarded_server import GuardedServer
 from dbp.service.inference_answers import Times, answer, rows_of
 from dbp.service.inference_description import config_of, metadata_of
 from dbp.service.inference_statistics import InferenceStatistics
-from dbp.service.loaded_models import LoadedModel, LoadedModels
+from dbp.service.loaded_models import LoadedModels
+from dbp.service.model_loading import LoadedModel
 from dbp.service.model_names import ModelNames
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
