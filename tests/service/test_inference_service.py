@@ -335,6 +335,19 @@ def _typed(field: str, *values: Any, datatype: str) -> Any:
     return change
 
 
+def _empty(field: str) -> Any:
+    def change(asked: pb.ModelInferRequest) -> None:
+        for _ in range(1000):
+            getattr(asked, field).add()
+
+    return change
+
+
+def _output_again(asked: pb.ModelInferRequest) -> None:
+    for _ in range(1000):
+        asked.outputs.add(name="class")
+
+
 def _replace(**fields: Any) -> Any:
     def change(asked: pb.ModelInferRequest) -> None:
         tensor = asked.inputs[0]
@@ -365,6 +378,10 @@ def _replace(**fields: Any) -> Any:
         (lambda asked: asked.inputs.pop(), "missing; the model takes one input: inputs FP32"),
         (lambda asked: asked.raw_input_contents.pop(), "no contents"),
         (lambda asked: asked.inputs.append(asked.inputs[0]), "given 2 times"),
+        (lambda asked: asked.inputs.extend([asked.inputs[0]] * 999), "given 1000 times"),
+        (_empty("inputs"), "no input ''"),
+        (_empty("outputs"), "no output ''"),
+        (_output_again, "outputs: 'class' is asked for twice"),
         (lambda asked: asked.outputs.add(name="output"), "did you mean 'outputs'?"),
         (_in_shared_memory, "parameter 'shared_memory_region' is not known"),
         (_classified, "parameter 'classification' is not known"),
