@@ -35,7 +35,7 @@ EXTENSIONS: Final = ("model_configuration", "statistics")
 INLINE_SECONDS: Final = 0.001
 THREADS: Final = 2
 MAX_WAITING: Final = 64
-INDEX_PAGE: Final = 1_000
+INDEX_PAGE: Final = 100
 
 
 def add_to_server(service: InferenceService, server: GuardedServer) -> None:
@@ -148,6 +148,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
                     response.models.add(name=job.id, state="UNAVAILABLE", reason=reason)
             if not token:
                 return response
+            await asyncio.sleep(0)  # others come in between
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
         """See the proto; the answer is serialized already."""
