@@ -47,7 +47,7 @@ class DbpError(Exception):
     ``metadata`` says the same for programs, in strings; it may be empty.
     """
 
-    def __init__(self, *texts: object, **metadata: object) -> None:
+    def __init__(self, /, *texts: object, **metadata: object) -> None:
         super().__init__(*texts)
         self.metadata: dict[str, str] = {name: str(value) for name, value in metadata.items()}
 

@@ -49,7 +49,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "service.inference_description": ({"inference"}, set()),
     "service.inference_signature": ({"errors", "rpc", "train"}, set()),
     "service.inference_statistics": ({"inference"}, set()),
-    "service.loaded_models": ({"errors", "job", "control", "nn", "train"}, {"numpy"}),
+    "service.loaded_models": ({"errors", "job", "control"}, set()),
+    "service.model_loading": ({"errors", "job", "control", "nn", "train"}, {"numpy"}),
     "service.tensor_codec": ({"errors", "inference"}, {"numpy", "ml_dtypes"}),
     "service.server": ({"*"}, {"grpc", "grpc_health", "grpc_reflection"}),
     "client": (

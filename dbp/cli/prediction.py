@@ -100,7 +100,7 @@ def answers(model: SavedModel, inputs: Array, *, proba: bool) -> Array:
     if proba:
         return model.probabilities(inputs)
     classes = model.model.loss.classes(model.predict(inputs))
-    named: Array = np.array(model.class_names)[classes] if model.class_names else classes
+    named: Array = np.array(model.labels)[classes] if model.class_names else classes
     return named
 
 

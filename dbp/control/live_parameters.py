@@ -75,6 +75,15 @@ class LiveParameters:
         """Whether a version's bytes are still there for new readers."""
         return any(kept.version == version for kept in self._versions.index(job_id).kept)
 
+    def kept(self, job_id: str) -> list[int]:
+        """The numbers of the versions whose bytes are kept, oldest first; JobNotFound."""
+        self._ledger.get(job_id)
+        return [version.version for version in self._versions.index(job_id).kept]
+
+    def newest_jobs(self, limit: int) -> list[str]:
+        """The ids of at most so many jobs, newest first."""
+        return self._store.newest_ids(limit)
+
     def jobs_labelled(self, label: str) -> list[str]:
         """The ids of the jobs that have this label, at most a few."""
         return self._store.jobs_labelled(label)

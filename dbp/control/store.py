@@ -156,6 +156,11 @@ class Store:
         rows = self._query(sql, *wanted, before if before is not None else 2**62, limit)
         return [(number, _job(*rest)) for number, *rest in rows]
 
+    def newest_ids(self, limit: int) -> list[str]:
+        """The ids of at most so many jobs, newest first."""
+        rows = self._query("SELECT id FROM jobs ORDER BY number DESC LIMIT ?", limit)
+        return [job_id for (job_id,) in rows]
+
     def request(self, request_id: str) -> tuple[str, str] | None:
         """The job id and digest that came with a request id."""
         rows = self._query("SELECT job, digest FROM requests WHERE id = ?", request_id)

@@ -120,13 +120,26 @@ class VersionTables:
         return [(_version(row[:-1]), bool(row[-1])) for row in rows]
 
     def jobs_labelled(self, label: str, *, limit: int) -> list[str]:
-        """Jobs whose last move of the label was to a version, newest move first."""
+        """Jobs whose last move of the label was to a version, newest move first.
+
+        However often it has moved: from each job to the next, and to the last move of each,
+        is one step in an index.
+        """
         rows = self._connection.execute(
-            "SELECT job, version, max(sequence) AS newest FROM label_moves WHERE label = ? "
-            "GROUP BY job ORDER BY newest DESC",
-            (label,),
+            "WITH RECURSIVE labelled (job) AS ("
+            " SELECT min(job) FROM label_moves WHERE label = :label"
+            " UNION ALL SELECT (SELECT min(job) FROM label_moves"
+            "  WHERE label = :label AND job > labelled.job)"
+            " FROM labelled WHERE job IS NOT NULL"
+            "), newest (sequence) AS ("
+            " SELECT (SELECT max(sequence) FROM label_moves"
+            "  WHERE label = :label AND job = labelled.job)"
+            " FROM labelled WHERE job IS NOT NULL"
+            ") SELECT job FROM newest JOIN label_moves USING (sequence) WHERE version"
+            " ORDER BY sequence DESC LIMIT :limit",
+            {"label": label, "limit": limit},
         )
-        return [job for job, version, _ in rows if version][:limit]
+        return [job for (job,) in rows]
 
     def moves(self, job_id: str, *, limit: int) -> list[LabelMove]:
         """The last moves, oldest first."""

@@ -6,9 +6,10 @@ bad spec carries all its violations as ``google.rpc.BadRequest``. See AIP-193.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -16,6 +17,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from dbp import errors
 from dbp.errors import DbpError, InvalidSpec, Unavailable, Violation
+
+T = TypeVar("T", bound=Message)
 
 DOMAIN: Final = "dbp"
 DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -48,9 +51,9 @@ _BY_CODE: Final = {
 MAX_TEXT_BYTES: Final = 1_200
 MAX_VIOLATIONS_BYTES: Final = 2_800
 
-
 # Only ErrorInfo's values; long ones are lists of names.
 MAX_METADATA_BYTES: Final = 600
+MAX_NAME_BYTES: Final = 200
 
 # How long a caller may wait before it asks again.
 RETRY_SECONDS: Final[Mapping[type[DbpError], float]] = {
@@ -132,7 +135,7 @@ def _more_details(error: DbpError) -> Iterator[Message]:
             yield error_details_pb2.ResourceInfo(
                 resource_type="dbp.v1/"
                 + ("Job" if list(named) == ["job"] else "ParameterVersion"),
-                resource_name="/".join(named.values()),
+                resource_name=_shortened("/".join(named.values()), MAX_NAME_BYTES),
             )
 
 
@@ -212,14 +215,22 @@ def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequ
 
 def _from_details(status: status_pb2.Status, text: str) -> DbpError | None:
     """The error that the details name; None if they are not ours or newer than we are."""
-    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-    for detail in status.details:
-        detail.Unpack(bad)
-        detail.Unpack(info)
+    info = _detail(status, error_details_pb2.ErrorInfo)
     kind = _BY_REASON.get(info.reason) if info.domain == DOMAIN else None
     if kind is InvalidSpec:
+        bad = _detail(status, error_details_pb2.BadRequest)
         return InvalidSpec(Violation(v.field, v.description) for v in bad.field_violations)
     return None if kind is None else kind(text, **info.metadata)
+
+
+def _detail(status: status_pb2.Status, kind: type[T]) -> T:
+    """The first detail of a kind that is not damaged; an empty one if there is none."""
+    for detail in status.details:
+        found = kind()
+        with contextlib.suppress(DecodeError):
+            if detail.Unpack(found):
+                return found
+    return kind()
 
 
 def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:

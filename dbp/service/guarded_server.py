@@ -6,21 +6,24 @@ caller sees no traceback and no path.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeAlias, final
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from dbp.errors import DbpError
+from dbp.errors import DbpError, InvalidInput
 from dbp.rpc.status import code_of, details_of, internal_details, text_of
 
 log = logging.getLogger("dbp.service")
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Decode: TypeAlias = Callable[[Any], Any]
 
 
 @final
@@ -69,7 +72,7 @@ class _Guarded(grpc.GenericRpcHandler):
 
 
 def _wrap(handler: Handler, name: str) -> Handler:
-    """The same method, its errors turned into status."""
+    """The same method, its errors turned into status; requests are decoded inside, too."""
     kinds = {
         (False, False): "unary_unary",
         (False, True): "unary_stream",
@@ -80,31 +83,52 @@ def _wrap(handler: Handler, name: str) -> Handler:
     wrap = _stream if handler.response_streaming else _unary
     make = getattr(grpc, f"{kind}_rpc_method_handler")
     wrapped: Handler = make(
-        wrap(getattr(handler, kind), name),
-        request_deserializer=handler.request_deserializer,
+        wrap(getattr(handler, kind), name, _decoding(handler, name)),
         response_serializer=handler.response_serializer,
     )
     return wrapped
 
 
-def _unary(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _decoding(handler: Handler, name: str) -> Decode:
+    """Turns the bytes of a request, or a stream of them, into what the method takes."""
+    deserializer = handler.request_deserializer
+
+    def decode(data: Any) -> Any:
+        try:
+            return data if deserializer is None else deserializer(data)
+        except (DecodeError, ValueError) as error:
+            raise InvalidInput(
+                f"{name}: {len(data)} bytes that are not the message that this method takes; "
+                "the protos, or reflection, say what it is"
+            ) from error
+
+    async def decode_all(requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
+        async for data in requests:
+            yield decode(data)
+
+    return decode_all if handler.request_streaming else decode
+
+
+def _unary(method: Callable[..., Any], name: str, decode: Decode) -> Callable[..., Any]:
     async def call(request: Any, context: Context) -> Any:
         try:
-            return await method(request, context)
+            return await method(decode(request), context)
         except Exception as error:
             await _refuse(error, context, name)
 
     return call
 
 
-def _stream(method: Callable[..., Any], name: str) -> Callable[..., Any]:
-    async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+def _stream(method: Callable[..., Any], name: str, decode: Decode) -> Callable[..., Any]:
+    """Writes the answers itself: what goes wrong with that is an error in here, too."""
+
+    async def call(request: Any, context: Context) -> None:
         try:
-            answers = method(request, context)
+            answers = method(decode(request), context)
             if hasattr(answers, "__aiter__"):
                 async with contextlib.aclosing(answers):  # at once, when the caller is gone
                     async for answer in answers:
-                        yield answer
+                        await context.write(answer)
             else:  # the health and reflection services write for themselves
                 await answers
         except Exception as error:
@@ -114,11 +138,29 @@ def _stream(method: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 async def _refuse(error: Exception, context: Context, name: str) -> NoReturn:
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
+    """End the call with the error's status."""
+    if isinstance(error, grpc.aio.BaseError):
+        _pass_on(error)
     if isinstance(error, DbpError):
-        await context.abort(code_of(error), text_of(error), details_of(error))
-    number = secrets.token_hex(4)
-    log.error("%s failed (%s)", name, number, exc_info=error)
-    text = f"internal error {number}: see the service's log"
-    await context.abort(grpc.StatusCode.INTERNAL, text, internal_details(text, number))
+        code, text, details = code_of(error), text_of(error), details_of(error)
+    else:
+        number = secrets.token_hex(4)
+        log.error("%s failed (%s)", name, number, exc_info=error)
+        text = f"internal error {number}: see the service's log"
+        code, details = grpc.StatusCode.INTERNAL, internal_details(text, number)
+    try:
+        await context.abort(code, text, details)
+    except grpc.aio.BaseError as ended:
+        _pass_on(ended)
+    raise AssertionError("unreachable: a call that is aborted raises")
+
+
+def _pass_on(error: grpc.aio.BaseError) -> NoReturn:
+    """Raise what gRPC says of a call that has ended.
+
+    It fails to send, too, where the caller has gone, a moment before it cancels the method
+    for that: which is no failure, and not for the log.
+    """
+    if isinstance(error, grpc.aio.InternalError):
+        raise asyncio.CancelledError from error
+    raise error

@@ -45,7 +45,7 @@ def rows_of(request: pb.ModelInferRequest, signature: Signature) -> int:
     """How many rows the request brings; InvalidInput, ResourceExhausted: too many."""
     tensors = request.inputs
     if len(tensors) != 1 or tensors[0].name != INPUTS:
-        raise InvalidInput(_wrong_inputs([tensor.name for tensor in tensors], signature))
+        raise InvalidInput(_wrong_inputs(request, signature))
     shape = tensors[0].shape
     rows = shape[0] if shape else 0
     if rows > signature.max_rows:
@@ -77,12 +77,12 @@ def inputs_of(request: pb.ModelInferRequest, signature: Signature) -> Array:
 
 def refuse_parameters(name: str, parameters: Iterable[str]) -> None:
     """Raise InvalidInput for what would change a tensor's meaning: shared memory, for one."""
-    strange = sorted(set(parameters) - _HARMLESS)
-    if strange:
-        raise InvalidInput(
-            f"{name}: parameter {strange[0][:64]!r} is not known: tensors travel in the "
-            "messages, as they are"
-        )
+    for strange in parameters:
+        if strange not in _HARMLESS:
+            raise InvalidInput(
+                f"{name}: parameter {strange[:64]!r} is not known: tensors travel in the "
+                "messages, as they are"
+            )
 
 
 def answer(
@@ -93,11 +93,7 @@ def answer(
     ``heads`` says which version it comes from. InvalidInput: what does not fit the model.
     """
     begin = time.perf_counter_ns()
-    names = tuple([output.name for output in request.outputs])
-    wanted = signature.chosen(names) if names else signature.outputs
-    for output in request.outputs:
-        if output.parameters:
-            refuse_parameters(output.name, output.parameters)
+    names, wanted = _wanted(request, signature)
     inputs = inputs_of(request, signature)
     ready = time.perf_counter_ns()
     with np.errstate(all="ignore"):  # a caller's large numbers give infinities, as they must
@@ -108,6 +104,22 @@ def answer(
     head = heads.head(request.model_name, names, wanted, len(scores))
     whole = finished(head, request.id, contents)
     return whole, Times(ready - begin, done - ready, time.perf_counter_ns() - done)
+
+
+def _wanted(
+    request: pb.ModelInferRequest, signature: Signature
+) -> tuple[tuple[str, ...], tuple[TensorSpec, ...]]:
+    """The outputs that are asked for by name, and those that are meant."""
+    if not request.outputs:
+        return (), signature.outputs
+    # Of more than there are, the first ones hold a strange one or one twice.
+    asked = request.outputs[: len(signature.outputs) + 2]
+    names = tuple([output.name for output in asked])
+    wanted = signature.chosen(names)
+    for output in asked:
+        if output.parameters:
+            refuse_parameters(output.name, output.parameters)
+    return names, wanted
 
 
 class _Outputs:
@@ -141,12 +153,12 @@ def _little(values: Array) -> Array:
     return values if sys.byteorder == "little" else values.byteswap()
 
 
-def _wrong_inputs(names: list[str], signature: Signature) -> str:
+def _wrong_inputs(request: pb.ModelInferRequest, signature: Signature) -> str:
     wanted = f"the model takes one input: {signature.inputs}"
-    if not names:
+    if not request.inputs:
         return f"{INPUTS}: missing; {wanted}"
-    strange = [name for name in names if name != INPUTS]
-    if strange:
-        hint = nearest(strange[0], [INPUTS]) or ";"
-        return f"inputs: no input {strange[0][:64]!r}{hint} {wanted}"
-    return f"{INPUTS}: given {len(names)} times; {wanted}"
+    for name in [tensor.name for tensor in request.inputs[:2]]:
+        if name != INPUTS:
+            hint = nearest(name, [INPUTS]) or ";"
+            return f"inputs: no input {name[:64]!r}{hint} {wanted}"
+    return f"{INPUTS}: given {len(request.inputs)} times; {wanted}"

@@ -22,7 +22,8 @@ from dbp.service.guarded_server import GuardedServer
 from dbp.service.inference_answers import Times, answer, rows_of
 from dbp.service.inference_description import config_of, metadata_of
 from dbp.service.inference_statistics import InferenceStatistics
-from dbp.service.loaded_models import LoadedModel, LoadedModels
+from dbp.service.loaded_models import LoadedModels
+from dbp.service.model_loading import LoadedModel
 from dbp.service.model_names import ModelNames
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -34,8 +35,7 @@ EXTENSIONS: Final = ("model_configuration", "statistics")
 INLINE_SECONDS: Final = 0.001
 THREADS: Final = 2
 MAX_WAITING: Final = 64
-INDEX_PAGE: Final = 1_000
-VERSIONS_PAGE: Final = 1_000
+INDEX_PAGE: Final = 100
 
 
 def add_to_server(service: InferenceService, server: GuardedServer) -> None:
@@ -61,7 +61,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self, manager: JobManager, models: LoadedModels) -> None:
         self._manager = manager
         self._models = models
-        self._names = ModelNames(manager, manager.parameters)
+        self._names = ModelNames(manager.parameters)
         self._statistics = InferenceStatistics()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="infer")
         self._waiting = 0
@@ -111,7 +111,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> pb.ModelMetadataResponse:
         """See the proto."""
         model = await self._model(request.name, request.version)
-        kept = self._kept(model.job_id)
+        kept = self._manager.parameters.kept(model.job_id)
         return metadata_of(request.name, model.signature, kept)
 
     async def ModelConfig(
@@ -127,7 +127,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
         """See the proto."""
         if not request.name:
             return pb.ModelStatisticsResponse(model_stats=self._statistics.figures())
-        job_id, at = await self._names.find(request.name, request.version)
+        job_id, at = self._names.find(request.name, request.version)
         figures = self._statistics.figures(job_id, at.version, name=request.name)
         return pb.ModelStatisticsResponse(model_stats=figures)
 
@@ -148,11 +148,12 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
                     response.models.add(name=job.id, state="UNAVAILABLE", reason=reason)
             if not token:
                 return response
+            await asyncio.sleep(0)  # others come in between
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
         """See the proto; the answer is serialized already."""
         begin = time.perf_counter_ns()
-        job_id, at = await self._names.find(request.model_name, request.model_version)
+        job_id, at = self._names.find(request.model_name, request.model_version)
         model = self._models.ready(job_id, at) or await self._models.get(job_id, at)
         number = model.version.version
         try:
@@ -187,14 +188,4 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
             self._waiting -= 1
 
     async def _model(self, name: str, version: str) -> LoadedModel:
-        return await self._models.get(*await self._names.find(name, version))
-
-    def _kept(self, job_id: str) -> list[int]:
-        """The numbers of the versions that are kept, oldest first."""
-        numbers: list[int] = []
-        token = ""
-        while True:
-            entries, token = self._manager.parameters.history(job_id, VERSIONS_PAGE, token)
-            numbers += [entry.version.version for entry in entries if entry.kept]
-            if not token:
-                return numbers[::-1]
+        return await self._models.get(*self._names.find(name, version))

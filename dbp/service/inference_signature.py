@@ -78,7 +78,7 @@ def signature_of(saved: SavedModel) -> Signature:
     if model.loss.target_kind() == "class":
         outputs.append(TensorSpec(CLASS, "INT64", (), 8))
         if saved.class_names:
-            labels = encoded_texts(saved.class_names)
+            labels = encoded_texts(saved.labels)
             outputs.append(TensorSpec(LABEL, "BYTES", (), max(map(len, labels))))
     inputs = floats(INPUTS, model.input_shape)
     scores = floats(SCORES, model.output_shape)

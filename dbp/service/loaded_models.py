@@ -1,37 +1,35 @@
 """Models loaded from parameter versions, ready to answer; as many as fit into memory.
 
 Who names no version is answered by the newest that is loaded while a newer one is loaded, so
-that no request waits for a version that comes while the model is in use.
+that no request waits for a version that comes while the model is in use. A label means one
+version: if that cannot be loaded, nothing else answers in its place for long.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, final
 
-import numpy as np
-
 from dbp.control.version_file import OpenVersion
 from dbp.control.version_index import At
-from dbp.errors import InvalidFile, VersionEvicted, WrongState
+from dbp.errors import DataLoss, DbpError, VersionEvicted, WrongState
 from dbp.job.state import Version
-from dbp.nn.model import Model
-from dbp.service.answer_bytes import AnswerHeads
-from dbp.service.inference_signature import Signature, signature_of
-from dbp.train.evaluate import BLOCK_ROWS
-from dbp.train.saved import SavedModel
+from dbp.service.model_loading import LoadedModel, load
 
 log = logging.getLogger("dbp.service")
 
 MAX_LOADED_BYTES: Final = 1 << 30
 _TRIES: Final = 3
 _MAX_FAILED: Final = 1_000
-_MEASURED_ROWS: Final = 32
-_QUICK_SECONDS: Final = 0.001
+
+# What could not be read is tried again after this; what is no model is none for good.
+RETRY_SECONDS: Final = 5.0
 
 _Key: TypeAlias = tuple[str, int]  # job and version
 
@@ -47,35 +45,14 @@ class Versions(Protocol):
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Seconds that a model takes for any rows at all, and for each row more."""
+class _Failure:
+    """Why a version could not be loaded, and from when on it is tried again.
 
-    base: float
-    row: float
-
-    def seconds(self, rows: int) -> float:
-        """About what so many rows take."""
-        return self.base + self.row * rows
-
-
-@final
-@dataclass(frozen=True)
-class LoadedModel:
-    """A version's model, twice over the same parameters: ``saved`` is for the event loop.
-
-    ``apart`` is for threads, one at a time, by its ``turn``. ``size_bytes``: memory for
-    parameters and planned buffers, about.
+    ``error``: what is wrong with the version; None: something else went wrong.
     """
 
-    job_id: str
-    version: Version
-    saved: SavedModel
-    apart: SavedModel
-    turn: asyncio.Lock
-    signature: Signature
-    heads: AnswerHeads
-    cost: Cost
-    size_bytes: int
+    error: DbpError | None
+    again: float
 
 
 @final
@@ -85,8 +62,15 @@ class LoadedModels:
     The one that was asked for last stays, however large.
     """
 
-    def __init__(self, parameters: Versions, *, max_bytes: int = MAX_LOADED_BYTES) -> None:
+    def __init__(
+        self,
+        parameters: Versions,
+        *,
+        max_bytes: int = MAX_LOADED_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._parameters = parameters
+        self._clock = clock
         self._max_bytes = max_bytes
         self._bytes = 0
         self._loaded: OrderedDict[_Key, LoadedModel] = OrderedDict()
@@ -94,7 +78,7 @@ class LoadedModels:
         # By job and label ("": none): what answers now, and what is to follow it.
         self._current: dict[tuple[str, str], _Key] = {}
         self._following: dict[tuple[str, str], asyncio.Task[LoadedModel]] = {}
-        self._failed: dict[_Key, None] = {}
+        self._failed: dict[_Key, _Failure] = {}
 
     @property
     def size_bytes(self) -> int:
@@ -102,10 +86,11 @@ class LoadedModels:
         return self._bytes
 
     def ready(self, job_id: str, at: At) -> LoadedModel | None:
-        """What answers without waiting; None: nothing is loaded yet. Errors of ``find``.
+        """What answers without waiting; None: nothing is loaded yet.
 
-        A version that is loaded answers though it is no longer kept: whoever asks for it by
-        its number has work to finish with it.
+        Errors of ``find``, and of ``get`` for a label whose version cannot answer. A version
+        that is loaded answers though it is no longer kept: whoever asks for it by its number
+        has work to finish with it.
         """
         if (asked := self._loaded.get((job_id, at.version))) is not None:
             self._loaded.move_to_end((job_id, at.version))
@@ -125,8 +110,10 @@ class LoadedModels:
         if model is None or present is None:
             self._current.pop((job_id, at.label), None)
             return None
-        self._loaded.move_to_end(present)
         self._follow(job_id, at.label, version)
+        if at.label and (failure := self._failed.get(key)) and failure.error:
+            raise _copy(failure.error)
+        self._loaded.move_to_end(present)
         return model
 
     async def get(self, job_id: str, at: At) -> LoadedModel:
@@ -139,6 +126,9 @@ class LoadedModels:
             if model is not None:
                 return model
             version = self._parameters.find(job_id, at)
+            failure = self._recent_failure((job_id, version.version))
+            if failure is not None and failure.error is not None:
+                raise _copy(failure.error)
             try:
                 model = await self._load(job_id, version)
             except VersionEvicted:  # newer ones came meanwhile
@@ -160,8 +150,9 @@ class LoadedModels:
     def _follow(self, job_id: str, label: str, version: Version) -> None:
         """Load a version in the background; one at a time for each name."""
         key = (job_id, version.version)
-        if (job_id, label) in self._following or key in self._failed:
+        if (job_id, label) in self._following or self._recent_failure(key) is not None:
             return
+        told = key in self._failed
         task = asyncio.create_task(self._load(job_id, version))
         self._following[job_id, label] = task
 
@@ -172,11 +163,8 @@ class LoadedModels:
             error = task.exception()
             if error is None:
                 self._current[job_id, label] = key
-            elif not isinstance(error, VersionEvicted):
+            elif not (told or isinstance(error, VersionEvicted)):
                 log.error("job %s: version %d cannot answer: %s", *key, error)
-                self._failed[key] = None
-                if len(self._failed) > _MAX_FAILED:
-                    self._failed.pop(next(iter(self._failed)))
 
         task.add_done_callback(done)
 
@@ -192,8 +180,19 @@ class LoadedModels:
 
     def _loaded_or_not(self, key: _Key, task: asyncio.Task[LoadedModel]) -> None:
         self._loading.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # is told to whoever still waits; perhaps nobody does
+        self._failed.pop(key, None)
+        if task.cancelled():
+            return
+        error = task.exception()  # is told to whoever still waits; perhaps nobody does
+        if error is not None and not isinstance(error, VersionEvicted):
+            self._failed[key] = _failure(error, self._clock())
+            if len(self._failed) > _MAX_FAILED:
+                self._failed.pop(next(iter(self._failed)))
+
+    def _recent_failure(self, key: _Key) -> _Failure | None:
+        """Why a version is not tried again just now."""
+        failure = self._failed.get(key)
+        return failure if failure is not None and self._clock() < failure.again else None
 
     async def _read(self, job_id: str, version: Version) -> LoadedModel:
         with await self._parameters.open(job_id, At(version.version)) as opened:
@@ -210,65 +209,13 @@ class LoadedModels:
             self._bytes -= dropped.size_bytes
 
 
-def load(opened: OpenVersion) -> LoadedModel:
-    """The model in an open version; WrongState: it holds none that is known here."""
-    version = opened.version
-    name = f"job {opened.job_id}: version {version.version}"
-    try:
-        saved = SavedModel.from_bytes(opened.read(0, version.size_bytes), name)
-    except InvalidFile as error:
-        raise WrongState(f"{error}; it cannot be inferred from") from error
-    apart = _beside(saved)
-    return LoadedModel(
-        job_id=opened.job_id,
-        version=version,
-        saved=saved,
-        apart=apart,
-        turn=asyncio.Lock(),
-        signature=signature_of(saved),
-        heads=AnswerHeads(opened.job_id, version),
-        cost=_cost(saved),
-        size_bytes=saved.parameters.vector.nbytes + 2 * _buffer_bytes(saved.model),
-    )
+def _failure(error: BaseException, now: float) -> _Failure:
+    """What is remembered of an error: not its frames, and what they hold."""
+    if isinstance(error, WrongState):
+        return _Failure(_copy(error), math.inf)
+    damaged = _copy(error) if isinstance(error, DataLoss) else None
+    return _Failure(damaged, now + RETRY_SECONDS)
 
 
-def _beside(saved: SavedModel) -> SavedModel:
-    """The same parameters with planned buffers of their own."""
-    model = saved.model
-    return SavedModel(
-        Model(model.layers, model.input_shape, dtype=model.dtype, loss=model.loss),
-        saved.parameters,
-        saved.scaling,
-        metric_kinds=saved.metric_kinds,
-        class_names=saved.class_names,
-        metadata=saved.metadata,
-    )
-
-
-def _cost(saved: SavedModel) -> Cost:
-    """Measured once everything is planned, in no more than about a tenth of a second."""
-    one = _seconds(saved, 1)
-    if one > _QUICK_SECONDS:
-        return Cost(0.0, one)
-    many = _seconds(saved, _MEASURED_ROWS)
-    return Cost(one, max(0.0, many - one) / (_MEASURED_ROWS - 1))
-
-
-def _seconds(saved: SavedModel, rows: int) -> float:
-    inputs = np.zeros((rows, *saved.model.input_shape), saved.model.dtype)
-    times = []
-    with np.errstate(all="ignore"):
-        for _ in range(3):
-            begin = time.perf_counter()
-            saved.model.loss.activate(saved.predict(inputs))
-            times.append(time.perf_counter() - begin)
-    return min(times)
-
-
-def _buffer_bytes(model: Model) -> int:
-    """The outputs of all layers for one block of rows; layers may keep as much again."""
-    shape, elements = model.input_shape, int(np.prod(model.input_shape))
-    for layer in model.layers:
-        shape = layer.output_shape(shape)
-        elements += 2 * int(np.prod(shape))
-    return elements * BLOCK_ROWS * model.dtype.itemsize
+def _copy(error: DbpError) -> DbpError:
+    return type(error)(*error.args, **error.metadata)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Final, final
 
 from dbp.control.live_parameters import LiveParameters
-from dbp.control.manager import JobManager
 from dbp.control.version_index import At
 from dbp.errors import InvalidInput, JobNotFound, ModelNotFound, nearest
 
-_SEARCHED: Final = 1_000
+_SEARCHED: Final = 300
 _MAX_REMEMBERED: Final = 10_000
 _MAX_DIGITS: Final = 18
 
@@ -18,12 +17,11 @@ _MAX_DIGITS: Final = 18
 class ModelNames:
     """Looks names up among the jobs and labels of one service."""
 
-    def __init__(self, manager: JobManager, parameters: LiveParameters) -> None:
-        self._manager = manager
+    def __init__(self, parameters: LiveParameters) -> None:
         self._parameters = parameters
         self._jobs: set[str] = set()  # ids that were found; jobs do not go away
 
-    async def find(self, name: str, version: str) -> tuple[str, At]:
+    def find(self, name: str, version: str) -> tuple[str, At]:
         """The job's id and which of its versions is meant.
 
         InvalidInput: no such version can be; ModelNotFound. Whether the version or the
@@ -35,8 +33,8 @@ class ModelNames:
             raise InvalidInput(f"model_name: expected JOB@LABEL, got {name[:200]!r}")
         if not self._is_job(job_id):
             if marked:
-                raise await self._unknown(job_id)
-            job_id, label = await self._labelled(name), name
+                raise self._unknown(job_id)
+            job_id, label = self._labelled(name), name
         if label and number:
             raise InvalidInput(
                 f"model_version: {name[:200]!r} names a version by its label, got version "
@@ -56,10 +54,10 @@ class ModelNames:
         self._jobs.add(job_id)
         return True
 
-    async def _labelled(self, label: str) -> str:
+    def _labelled(self, label: str) -> str:
         jobs = self._parameters.jobs_labelled(label)
         if not jobs:
-            raise await self._unknown(label)
+            raise self._unknown(label)
         if len(jobs) > 1:
             shown = ", ".join(f"{job}@{label}" for job in jobs)
             raise InvalidInput(
@@ -67,9 +65,8 @@ class ModelNames:
             )
         return jobs[0]
 
-    async def _unknown(self, name: str) -> ModelNotFound:
-        jobs, _ = await self._manager.list((), _SEARCHED)
-        hint = nearest(name, [job.id for job in jobs])
+    def _unknown(self, name: str) -> ModelNotFound:
+        hint = nearest(name, self._parameters.newest_jobs(_SEARCHED))
         return ModelNotFound(
             f"model {name[:200]!r}: no such job, and no job has such a label"
             f"{hint or '; `dbp jobs` lists them'}",

@@ -195,6 +195,8 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         seconds = PUBLISH_SECONDS
         if request.HasField("wait"):
             seconds = min(max(0.0, request.wait.ToMilliseconds() / 1000), MAX_PUBLISH_SECONDS)
+        # From its first header on a call is not tried again: nobody waits several times.
+        await context.send_initial_metadata(())
         version = await self._parameters.publish(id_from_name(request.job), seconds)
         return pb.PublishVersionResponse(version=version_to_proto(version))
 

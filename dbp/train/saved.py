@@ -21,6 +21,7 @@ from dbp.data.dataset import Dataset
 from dbp.data.preprocessing import Scaling
 from dbp.errors import DbpError, InvalidData, InvalidFile, Violation
 from dbp.job.component import build_component
+from dbp.job.fields import shown
 from dbp.job.snapshot import Manifest, TensorInfo, decode_header, header_length
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
@@ -55,6 +56,17 @@ class SavedModel:
         self.class_names = class_names
         self.metadata = metadata
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A name for each class that can be predicted; () where no class has a name.
+
+        A model may tell more classes apart than the data had: those go by their number.
+        """
+        if not self.class_names:
+            return ()
+        count = self.model.loss.class_count(self.model.output_shape)
+        return (*self.class_names, *map(str, range(len(self.class_names), count)))
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a parameter file; raises InvalidFile naming it."""
@@ -65,10 +77,10 @@ class SavedModel:
         return cls.from_bytes(content, os.fspath(path))
 
     @classmethod
-    def from_bytes(cls, content: bytes, source: str) -> Self:
+    def from_bytes(cls, content: bytes | memoryview, source: str) -> Self:
         """The model in the bytes of a parameter file; ``source`` names them in errors."""
-        length = header_length(content[:8], source)
-        manifest = decode_header(content[8 : 8 + length], source)
+        length = header_length(bytes(content[:8]), source)
+        manifest = decode_header(bytes(content[8 : 8 + length]), source)
         data = memoryview(content)[8 + length :]
         if len(data) != manifest.size_bytes:
             raise InvalidFile(
@@ -80,7 +92,7 @@ class SavedModel:
         return cls(
             model,
             _parameters(model, manifest, data, source),
-            metadata.scaling(),
+            metadata.scaling(model.input_shape),
             metric_kinds=metric_kinds,
             class_names=metadata.classes(),
             metadata=manifest.metadata,
@@ -152,39 +164,57 @@ class _Metadata:
     def model(self, dtype: str) -> tuple[Model, tuple[str, ...]]:
         """The model and the kinds of its metrics."""
         table = self._json("dbp.model", dict)
-        shape = tuple(self._json("dbp.input_shape", list))
         violations: list[Violation] = []
 
         def built(group: Group, value: Any, path: str) -> Any:
             return build_component(group, value, path, violations)
 
-        layers = [
-            built("layers", layer, f"layers[{i}]")
-            for i, layer in enumerate(table.get("layers", []))
-        ]
-        loss = built("losses", table.get("loss"), "loss")
-        given = table.get("metrics") or []
-        metrics = [built("metrics", metric, f"metrics[{i}]") for i, metric in enumerate(given)]
-        if violations:
-            raise self._error(f"dbp.model: {'; '.join(map(str, violations))}")
-        kinds = tuple(m if isinstance(m, str) else str(m["kind"]) for m in given)
-        try:
-            return Model(layers, shape, dtype=dtype, loss=loss, metrics=metrics), kinds
-        except (ValueError, TypeError) as error:
-            raise self._error(f"dbp.model: {error}") from error
+        def all_built(group: Group, name: str) -> list[Any]:
+            values = self._listed(table, name)
+            return [built(group, value, f"{name}[{i}]") for i, value in enumerate(values)]
 
-    def scaling(self) -> Scaling:
+        shape = self._input_shape()
+        try:
+            layers, metrics = all_built("layers", "layers"), all_built("metrics", "metrics")
+            loss = built("losses", table.get("loss"), "loss")
+            if violations:
+                raise self._error(f"dbp.model: {'; '.join(map(str, violations))}")
+            model = Model(layers, shape, dtype=dtype, loss=loss, metrics=metrics)
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise self._error(f"dbp.model: {error}") from error
+        given = self._listed(table, "metrics")
+        return model, tuple(m if isinstance(m, str) else str(m["kind"]) for m in given)
+
+    def scaling(self, input_shape: tuple[int, ...]) -> Scaling:
         """How inputs are scaled."""
         try:
-            return Scaling.from_json(self._text("dbp.scaling"))
+            scaling = Scaling.from_json(self._text("dbp.scaling"))
         except (ValueError, KeyError, TypeError, DbpError) as error:
             raise self._error(f"dbp.scaling: {error}") from error
+        if scaling.input_shape not in (None, input_shape):
+            raise self._error(
+                f"dbp.scaling: for inputs of shape {scaling.input_shape}; the model takes "
+                f"{input_shape}"
+            )
+        return scaling
 
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, if they are known."""
         if "dbp.classes" not in self._strings:
             return ()
         return tuple(map(str, self._json("dbp.classes", list)))
+
+    def _input_shape(self) -> tuple[int, ...]:
+        shape = self._json("dbp.input_shape", list)
+        if not all(type(size) is int and size > 0 for size in shape):
+            raise self._error(f"dbp.input_shape: {shown(shape)}, expected sizes of at least 1")
+        return tuple(shape)
+
+    def _listed(self, table: Mapping[str, Any], name: str) -> list[Any]:
+        value = table.get(name)
+        if not isinstance(value, list | None):
+            raise self._error(f"dbp.model: {name}: {shown(value)}, expected a list")
+        return value or []
 
     def _text(self, key: str) -> str:
         if key not in self._strings:
@@ -194,10 +224,10 @@ class _Metadata:
     def _json(self, key: str, kind: type[Any]) -> Any:
         try:
             value = json.loads(self._text(key))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._error(f"{key}: {error}") from error
         if not isinstance(value, kind):
-            raise self._error(f"{key}: {value!r}, expected a JSON {kind.__name__}")
+            raise self._error(f"{key}: {shown(value)}, expected a JSON {kind.__name__}")
         return value
 
     def _error(self, text: str) -> InvalidFile:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from dbp.cli.prediction import read_inputs, read_rows, write_answers
+from dbp.cli.prediction import answers, read_inputs, read_rows, write_answers
 from dbp.errors import InvalidData, InvalidInput
+from dbp.job.snapshot import encode_header, manifest_of
+from dbp.train.saved import SavedModel
 
 
 @pytest.mark.parametrize("header", ["", "speed\n"], ids=["no header", "header"])
@@ -39,6 +41,23 @@ def test_a_csv_file_that_does_not_fit_is_told(tmp_path: Path, text: str, told: s
 
     with pytest.raises(InvalidData, match=told):
         read_inputs(path, (2,))
+
+
+def test_a_class_that_has_no_name_is_told_by_its_number() -> None:
+    strings = {
+        "dbp.model": '{"layers": [{"kind": "dense", "units": 4}],'
+        ' "loss": {"kind": "softmax_cross_entropy"}}',
+        "dbp.input_shape": "[4]",
+        "dbp.scaling": '{"kind": "none"}',
+        "dbp.classes": '["cat", "dog"]',
+    }
+    header = encode_header(manifest_of({"0.weight": (4, 4), "0.bias": (4,)}, "F32", strings))
+    data = np.eye(4, dtype=np.float32).tobytes() + bytes(16)
+    model = SavedModel.from_bytes(header + data, "here")
+
+    found = answers(model, np.eye(4, dtype=np.float32), proba=False)
+
+    assert found.tolist() == ["cat", "dog", "2", "3"]
 
 
 def test_names_of_classes_come_back_from_a_csv_file(tmp_path: Path) -> None:

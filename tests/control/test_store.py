@@ -262,3 +262,48 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> Non
             assert store.versions("a").labels == {}
         finally:
             store.close()
+
+
+def test_jobs_are_found_by_a_label_that_they_have_now(store: Store) -> None:
+    for name in ("a", "b", "c", "d"):
+        store.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
+    moves = [("a", 1), ("b", 1), ("c", 2), ("a", 3), ("b", 0), ("a", 2), ("d", 0), ("d", 4)]
+    for job, version in moves:
+        store.move_label(job, "live", version, 0.0, dropped=())
+        store.move_label(job, "other", 1, 0.0, dropped=())
+    store.move_label("d", "live", 0, 0.0, dropped=())
+
+    assert store.jobs_labelled("live") == ["a", "c"], "the one that moved last comes first"
+    assert store.jobs_labelled("nowhere") == []
+
+
+def test_what_a_label_costs_does_not_grow_with_its_moves(store: Store) -> None:
+    """Counted in steps of SQLite's machine."""
+
+    def steps() -> int:
+        counted = [0]
+
+        def count() -> int:
+            counted[0] += 1
+            return 0
+
+        store._connection.set_progress_handler(count, 1)
+        store.jobs_labelled("best")
+        store._connection.set_progress_handler(None, 1)
+        return counted[0]
+
+    store.create(Job("a", {}, "", 1, State.QUEUED, 0.0))
+    store.move_label("a", "best", 1, 0.0, dropped=())
+    before = steps()
+    with store._transaction():
+        for version in range(2, 1_000):
+            store._versions.move("a", "best", version, 0.0)
+
+    assert steps() == before
+
+
+def test_the_newest_ids_come_first(store: Store) -> None:
+    for name in ("a", "b", "c"):
+        store.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
+
+    assert store.newest_ids(2) == ["c", "b"]

@@ -14,6 +14,7 @@ from dbp.errors import DbpError, InvalidData, InvalidSpec, TrainingFailed, Viola
 from dbp.rpc.status import (
     CODES,
     DETAILS_KEY,
+    MAX_TEXT_BYTES,
     code_of,
     details_of,
     error_from_rpc,
@@ -133,6 +134,20 @@ def test_however_much_is_wrong_it_fits_into_headers(letter: str) -> None:
         assert status_of(error).message == text
 
 
+@pytest.mark.parametrize("letter", ["a", "漢", "\n"])
+@pytest.mark.parametrize("kind", [errors.LabelNotFound, errors.CorruptParameters])
+def test_however_long_a_name_is_it_fits_into_headers(kind: type[DbpError], letter: str) -> None:
+    long = letter * 100_000
+    error = kind(long, job=long, label=long, known=long)
+
+    ((_, value),) = details_of(error)
+
+    assert len(value) * 4 / 3 + MAX_TEXT_BYTES < HEADER_LIMIT - 512
+    resource = error_details_pb2.ResourceInfo()
+    assert status_of(error).details[1].Unpack(resource)
+    assert len(resource.resource_name.encode()) <= 200
+
+
 def test_violations_that_do_not_fit_are_counted() -> None:
     violations = [Violation(f"model.layers[{i}].units", "must be >= 1") for i in range(500)]
 
@@ -210,3 +225,26 @@ def test_damaged_details_leave_the_code_to_decide() -> None:
     error = error_from_rpc(rpc_error(grpc.StatusCode.NOT_FOUND, "x", details))
 
     assert type(error) is errors.NotFound
+
+
+def test_a_damaged_detail_leaves_the_others() -> None:
+    status = status_pb2.Status(code=5, message="x")
+    info = error_details_pb2.ErrorInfo(domain="dbp", reason="JOB_NOT_FOUND")
+    status.details.add().Pack(info)
+    status.details.add().Pack(info)
+    status.details[1].value = b"\xff"
+    details = ((DETAILS_KEY, status.SerializeToString()),)
+
+    error = error_from_rpc(rpc_error(grpc.StatusCode.NOT_FOUND, "x", details))
+
+    assert type(error) is errors.JobNotFound
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not InvalidSpec])
+def test_metadata_may_have_any_name(kind: type[DbpError]) -> None:
+    names = dict.fromkeys(("self", "texts", "metadata", "args", "", "a b"), "x")
+
+    error = received(kind("x", **names))
+
+    assert type(error) is kind
+    assert error.metadata == names

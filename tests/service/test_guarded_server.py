@@ -61,6 +61,22 @@ class Methods:
         return request
 
 
+def utf8(data: bytes) -> bytes:
+    """A decoder that refuses, as those of messages do."""
+    data.decode()
+    return data
+
+
+def handlers_of(methods: Methods) -> dict[str, Any]:
+    return {
+        "unary": grpc.unary_unary_rpc_method_handler(methods.unary, utf8),
+        "stream": grpc.unary_stream_rpc_method_handler(methods.stream, utf8),
+        "gather": grpc.stream_unary_rpc_method_handler(methods.gather, utf8),
+        "echo": grpc.stream_stream_rpc_method_handler(methods.echo, utf8),
+        "written": grpc.unary_stream_rpc_method_handler(methods.written, utf8),
+    }
+
+
 @pytest.fixture
 async def methods() -> Methods:
     return Methods()
@@ -71,13 +87,7 @@ async def channel(
     methods: Methods, request: pytest.FixtureRequest
 ) -> AsyncIterator[grpc.aio.Channel]:
     server = grpc.aio.server()
-    handlers: dict[str, Any] = {
-        "unary": grpc.unary_unary_rpc_method_handler(methods.unary),
-        "stream": grpc.unary_stream_rpc_method_handler(methods.stream),
-        "gather": grpc.stream_unary_rpc_method_handler(methods.gather),
-        "echo": grpc.stream_stream_rpc_method_handler(methods.echo),
-        "written": grpc.unary_stream_rpc_method_handler(methods.written),
-    }
+    handlers = handlers_of(methods)
     guarded = GuardedServer(server)
     if request.param == "generic":
         generic = grpc.method_handlers_generic_handler("test", handlers)
@@ -149,6 +159,20 @@ async def test_what_nobody_foresaw_is_in_the_log_and_not_in_the_answer(
     assert SECRET in str(record.exc_info[1])
 
 
+@EVERY_KIND
+async def test_bytes_that_are_no_message_are_the_caller_s_mistake(
+    channel: grpc.aio.Channel, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(channel, method, b"\xff")
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    told = caught.value.details() or ""
+    assert told.startswith(f"/test/{method}: 1 bytes that are not the message")
+    assert "codec" not in told
+    assert not caplog.records
+
+
 async def test_an_unknown_method_is_unimplemented(channel: grpc.aio.Channel) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(channel, "nothing", b"")
@@ -172,3 +196,36 @@ def test_the_longest_text_is_cut_before_it_is_sent() -> None:
     from dbp.rpc.status import MAX_TEXT_BYTES, text_of
 
     assert len(text_of(DbpError("x" * 10_000))) <= MAX_TEXT_BYTES
+
+
+@EVERY_KIND
+async def test_a_caller_that_is_gone_is_no_failure(
+    methods: Methods, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """gRPC fails to send a moment before it cancels the method."""
+    registered: dict[str, Any] = {}
+
+    class Server:
+        def add_registered_method_handlers(self, name: str, handlers: Any) -> None:
+            registered.update(handlers)
+
+    class Gone:
+        async def write(self, answer: bytes) -> None:
+            raise grpc.aio.InternalError("cannot be sent")
+
+        async def abort(self, *status: Any) -> None:
+            raise grpc.aio.InternalError("cannot be sent")
+
+    async def requests() -> AsyncIterator[bytes]:
+        yield b"refuse"
+
+    server: Any = Server()
+    GuardedServer(server).add_registered_method_handlers("test", handlers_of(methods))
+    handler = registered[method]
+    kind = handler.unary_unary or handler.unary_stream
+    call = kind or handler.stream_unary or handler.stream_stream
+
+    with pytest.raises(asyncio.CancelledError):
+        await call(requests() if handler.request_streaming else b"refuse", Gone())
+
+    assert not caplog.records

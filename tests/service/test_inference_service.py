@@ -152,6 +152,19 @@ async def test_outputs_are_the_models_own_to_the_bit(
     assert parameters["digest"].string_param == version.digest
 
 
+async def test_more_outputs_than_names_of_classes(
+    service: Service, run: Run, client: triton_aio.InferenceServerClient
+) -> None:
+    strings = metadata({"kind": "dense", "units": 4}, inputs=(4,), classes=("cat", "dog"))
+    tensors = {"0.weight": np.eye(4, dtype=np.float32), "0.bias": np.zeros(4, np.float32)}
+    await publish(service, run, 1, tensors, strings)
+
+    result = await client.infer(run.id, [sent(np.eye(4, dtype=np.float32))])
+
+    assert result.as_numpy("class").tolist() == [0, 1, 2, 3]
+    assert result.as_numpy("label").tolist() == [b"cat", b"dog", b"2", b"3"]
+
+
 async def test_triton_s_plain_client_too(service: Service, run: Run) -> None:
     tensors, x = drawn(classifier()), rows(3)
     await publish(service, run, 1, tensors, classifier())
@@ -322,6 +335,19 @@ def _typed(field: str, *values: Any, datatype: str) -> Any:
     return change
 
 
+def _empty(field: str) -> Any:
+    def change(asked: pb.ModelInferRequest) -> None:
+        for _ in range(1000):
+            getattr(asked, field).add()
+
+    return change
+
+
+def _output_again(asked: pb.ModelInferRequest) -> None:
+    for _ in range(1000):
+        asked.outputs.add(name="class")
+
+
 def _replace(**fields: Any) -> Any:
     def change(asked: pb.ModelInferRequest) -> None:
         tensor = asked.inputs[0]
@@ -352,6 +378,10 @@ def _replace(**fields: Any) -> Any:
         (lambda asked: asked.inputs.pop(), "missing; the model takes one input: inputs FP32"),
         (lambda asked: asked.raw_input_contents.pop(), "no contents"),
         (lambda asked: asked.inputs.append(asked.inputs[0]), "given 2 times"),
+        (lambda asked: asked.inputs.extend([asked.inputs[0]] * 999), "given 1000 times"),
+        (_empty("inputs"), "no input ''"),
+        (_empty("outputs"), "no output ''"),
+        (_output_again, "outputs: 'class' is asked for twice"),
         (lambda asked: asked.outputs.add(name="output"), "did you mean 'outputs'?"),
         (_in_shared_memory, "parameter 'shared_memory_region' is not known"),
         (_classified, "parameter 'classification' is not known"),

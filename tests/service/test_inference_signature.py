@@ -20,6 +20,14 @@ def test_a_classifier_with_names() -> None:
     assert signature.max_rows == MAX_ROWS
 
 
+def test_classes_without_a_name_go_by_their_number() -> None:
+    strings = classifier(classes=NAMES[:1])
+
+    signature = signature_of(saved(drawn(strings), strings))
+
+    assert [label[4:].decode() for label in signature.labels] == [NAMES[0], "1", "2"]
+
+
 def test_without_names_there_are_no_labels() -> None:
     strings = classifier(classes=())
 

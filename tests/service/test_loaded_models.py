@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,11 @@ import pytest
 
 from dbp.control.version_file import OpenVersion
 from dbp.control.version_index import At, VersionIndex
-from dbp.errors import CorruptParameters, VersionEvicted, VersionNotFound
+from dbp.errors import CorruptParameters, VersionEvicted, VersionNotFound, WrongState
 from dbp.job.snapshot import decode_header, encode_header, header_length
 from dbp.job.state import Version
-from dbp.service.loaded_models import Cost, LoadedModel, LoadedModels
+from dbp.service.loaded_models import RETRY_SECONDS, LoadedModels
+from dbp.service.model_loading import Cost, LoadedModel
 from tests.service.inference_setups import classifier, content, drawn
 
 JOB = "job"
@@ -30,13 +33,17 @@ class Kept:
         self.may_open = asyncio.Event()
         self.may_open.set()
         self.opened: list[int] = []
-        self.damaged: set[int] = set()
+        self.failing: dict[int, Exception] = {}
 
-    def publish(self, number: int, labels: dict[str, int] | None = None) -> None:
-        manifest, data = content(drawn(self.strings, seed=number), self.strings)
+    def publish(
+        self, number: int, labels: dict[str, int] | None = None, *, model: bool = True
+    ) -> None:
+        tensors = drawn(self.strings, seed=number)
+        manifest, data = content(tensors, self.strings if model else {})
         whole = encode_header(manifest) + data
         (self.folder / str(number)).write_bytes(whole)
-        version = Version(number, number, 1, f"digest {number}", len(whole), 0.0)
+        digest = hashlib.sha256(whole).hexdigest()
+        version = Version(number, number, 1, digest, len(whole), 0.0)
         kept = (*self.index.kept, version)
         self.index = VersionIndex(JOB, kept, labels=labels or self.index.labels)
 
@@ -52,8 +59,8 @@ class Kept:
         self.opened.append(at.version)
         await self.may_open.wait()
         version = self.find(job_id, at)
-        if version.version in self.damaged:
-            raise CorruptParameters("damaged")
+        if (error := self.failing.get(version.version)) is not None:
+            raise error
         path = self.folder / str(version.version)
         text = path.read_bytes()
         length = header_length(text[:8], "")
@@ -149,7 +156,7 @@ async def test_a_damaged_version_leaves_the_one_before_answering(
     await models.get(JOB, NEWEST)
 
     kept.publish(2)
-    kept.damaged.add(2)
+    kept.failing[2] = CorruptParameters("damaged", job=JOB)
     for _ in range(3):
         assert number(models.ready(JOB, NEWEST)) == 1
         await settle()
@@ -158,12 +165,95 @@ async def test_a_damaged_version_leaves_the_one_before_answering(
     assert [record.message for record in caplog.records] == [
         "job job: version 2 cannot answer: damaged"
     ]
-    with pytest.raises(CorruptParameters):
+    with pytest.raises(CorruptParameters) as caught:
         await models.get(JOB, At(2))
+    assert caught.value.metadata == {"job": JOB}
     kept.publish(3)
     models.ready(JOB, NEWEST)
     await settle()
     assert number(models.ready(JOB, NEWEST)) == 3
+
+
+@pytest.mark.parametrize("error", [OSError("too many open files"), CorruptParameters("x")])
+async def test_what_could_not_be_read_is_tried_again_later(
+    kept: Kept, error: Exception
+) -> None:
+    now = 0.0
+    kept.publish(1)
+    models = LoadedModels(kept, clock=lambda: now)
+    await models.get(JOB, NEWEST)
+    kept.publish(2)
+    kept.failing[2] = error
+    assert number(models.ready(JOB, NEWEST)) == 1
+    await settle()
+    kept.failing.clear()
+    models.ready(JOB, NEWEST)
+    await settle()
+    assert number(models.ready(JOB, NEWEST)) == 1, "at most once every few seconds"
+
+    now = RETRY_SECONDS
+    models.ready(JOB, NEWEST)
+    await settle()
+
+    assert number(models.ready(JOB, NEWEST)) == 2
+
+
+async def test_what_is_no_model_is_not_read_again(kept: Kept) -> None:
+    kept.publish(1, model=False)
+    models = LoadedModels(kept)
+
+    for at in (NEWEST, At(1), NEWEST):
+        with pytest.raises(WrongState, match=r"job job: version 1: says no dbp\.model"):
+            await models.get(JOB, at)
+
+    assert kept.opened == [1]
+
+
+async def test_a_label_at_what_cannot_answer_is_not_answered_by_another(kept: Kept) -> None:
+    kept.publish(1)
+    kept.publish(2, {"live": 1}, model=False)
+    models = LoadedModels(kept)
+    live = At(label="live")
+    await models.get(JOB, live)
+
+    kept.publish(3, {"live": 2})
+    assert number(models.ready(JOB, live)) == 1
+    await settle()
+
+    with pytest.raises(WrongState, match="version 2"):
+        models.ready(JOB, live)
+    assert number(await models.get(JOB, NEWEST)) == 3
+    kept.publish(4, {"live": 4})
+    assert number(models.ready(JOB, live)) == 1
+    await settle()
+    assert number(models.ready(JOB, live)) == 4
+
+
+async def test_damage_that_comes_after_the_version_was_opened_is_found(kept: Kept) -> None:
+    kept.publish(1)
+    path = kept.folder / "1"
+    whole = bytearray(path.read_bytes())
+    whole[-1] ^= 1
+    path.write_bytes(whole)
+
+    with pytest.raises(CorruptParameters, match="version 1 is damaged") as caught:
+        await LoadedModels(kept).get(JOB, NEWEST)
+
+    assert caught.value.metadata == {"job": JOB, "version": "1"}
+
+
+async def test_a_file_is_read_whole_though_each_read_gives_less(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.preadv
+
+    def short(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        return real(descriptor, [buffers[0][:1000]], offset)
+
+    kept.publish(1)
+    monkeypatch.setattr(os, "preadv", short)
+
+    assert number(await LoadedModels(kept).get(JOB, NEWEST)) == 1
 
 
 async def test_a_version_that_goes_while_it_is_loaded_is_followed_by_the_newest(

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import struct
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,17 @@ async def test_a_run_publishes_on_request(service: Service, run: Run) -> None:
     await run.end()
     text = await refused(service.parameters.PublishVersion(request), Code.FAILED_PRECONDITION)
     assert "only a RUNNING job" in text
+
+
+async def test_a_wait_for_a_version_is_not_tried_again(service: Service, run: Run) -> None:
+    request = pb.PublishVersionRequest(job=f"jobs/{run.id}")
+    request.wait.FromMilliseconds(500)
+    begin = time.monotonic()
+
+    text = await refused(service.parameters.PublishVersion(request), Code.UNAVAILABLE)
+
+    assert "no new version came within 0.5 s" in text
+    assert time.monotonic() - begin < 1.5, "four tries would take 2 seconds and more"
 
 
 # Under what conditions

@@ -105,8 +105,24 @@ def test_a_file_saved_again_by_others_is_read_by_its_names(
          r"layers\[0\].kind: unknown 'os.system'"),
         ({"dbp.input_shape": "[3]"}, "do not fit its model"),
         ({"dbp.scaling": "{}"}, "dbp.scaling"),
+        ({"dbp.model": "[" * 100_000}, "dbp.model: maximum recursion depth"),
+        ({"dbp.model": json.dumps({"layers": 5, "loss": "x"})},
+         "dbp.model: layers: 5, expected a list"),
+        ({"dbp.model": json.dumps({"layers": None, "loss": "softmax_cross_entropy"})},
+         "needs an output of shape"),
+        ({"dbp.model": json.dumps({"layers": [], "loss": "x", "metrics": 5})},
+         "dbp.model: metrics: 5, expected a list"),
+        ({"dbp.model": json.dumps({"layers": [], "loss": "softmax_cross_entropy",
+                                   "metrics": [{}]})}, r"metrics\[0\].kind: is required"),
+        ({"dbp.input_shape": "[8.0, 8.0]"}, r"dbp.input_shape: .*expected sizes"),
+        ({"dbp.input_shape": "[true, 64]"}, r"dbp.input_shape: .*expected sizes"),
+        ({"dbp.scaling": json.dumps({"kind": "standard", "mean": [0, 0], "scale": [1, 1]})},
+         r"dbp.scaling: for inputs of shape \(2,\)"),
     ],
-    ids=["absent", "no JSON", "no table", "unknown kind", "another shape", "scaling"],
+    ids=[
+        "absent", "no JSON", "no table", "unknown kind", "another shape", "scaling", "deep",
+        "layers", "no layers", "metrics", "metric", "fractions", "truth", "scaling's shape",
+    ],
 )  # fmt: skip
 def test_damaged_metadata_is_told_with_the_file_and_the_key(
     trained: tuple[Path, dict[str, float]], change: dict[str, str | None], pattern: str

@@ -1,0 +1,145 @@
+"""A version's model made ready to answer: read, verified, planned and measured."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+
+from dbp.control.version_file import OpenVersion
+from dbp.errors import CorruptParameters, InvalidFile, WrongState
+from dbp.job.state import Version
+from dbp.nn.model import Model
+from dbp.service.answer_bytes import AnswerHeads
+from dbp.service.inference_signature import Signature, signature_of
+from dbp.train.evaluate import BLOCK_ROWS
+from dbp.train.saved import SavedModel
+
+_MEASURED_ROWS: Final = 32
+_QUICK_SECONDS: Final = 0.001
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that a model takes for any rows at all, and for each row more."""
+
+    base: float
+    row: float
+
+    def seconds(self, rows: int) -> float:
+        """About what so many rows take."""
+        return self.base + self.row * rows
+
+
+@final
+@dataclass(frozen=True)
+class LoadedModel:
+    """A version's model, twice over the same parameters: ``saved`` is for the event loop.
+
+    ``apart`` is for threads, one at a time, by its ``turn``. ``size_bytes``: memory for
+    parameters and planned buffers, about.
+    """
+
+    job_id: str
+    version: Version
+    saved: SavedModel
+    apart: SavedModel
+    turn: asyncio.Lock
+    signature: Signature
+    heads: AnswerHeads
+    cost: Cost
+    size_bytes: int
+
+
+def load(opened: OpenVersion) -> LoadedModel:
+    """The model in an open version. Blocks.
+
+    CorruptParameters: its bytes are damaged, whoever verified them before; WrongState: they
+    hold no model that is known here.
+    """
+    name = f"job {opened.job_id}: version {opened.version.version}"
+    try:
+        return _made(opened, SavedModel.from_bytes(_verified(opened, name), name))
+    except InvalidFile as error:
+        raise WrongState(f"{error}; it cannot be inferred from") from error
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise WrongState(
+            f"{name}: its model does not compute ({error}); it cannot be inferred from"
+        ) from error
+
+
+def _verified(opened: OpenVersion, name: str) -> memoryview:
+    """All bytes of the file, compared with their digest."""
+    version = opened.version
+    content = np.empty(version.size_bytes, np.uint8).data
+    done = 0
+    while count := os.preadv(opened.file.fileno(), [content[done:]], done):
+        done += count  # no read gives more than 2 GiB
+    if hashlib.sha256(content).hexdigest() != version.digest:
+        raise CorruptParameters(
+            f"{name} is damaged: its bytes do not match their digest",
+            job=opened.job_id,
+            version=version.version,
+        )
+    return content
+
+
+def _made(opened: OpenVersion, saved: SavedModel) -> LoadedModel:
+    return LoadedModel(
+        job_id=opened.job_id,
+        version=opened.version,
+        saved=saved,
+        apart=_beside(saved),
+        turn=asyncio.Lock(),
+        signature=signature_of(saved),
+        heads=AnswerHeads(opened.job_id, opened.version),
+        cost=_cost(saved),
+        size_bytes=saved.parameters.vector.nbytes + 2 * _buffer_bytes(saved.model),
+    )
+
+
+def _beside(saved: SavedModel) -> SavedModel:
+    """The same parameters with planned buffers of their own."""
+    model = saved.model
+    return SavedModel(
+        Model(model.layers, model.input_shape, dtype=model.dtype, loss=model.loss),
+        saved.parameters,
+        saved.scaling,
+        metric_kinds=saved.metric_kinds,
+        class_names=saved.class_names,
+        metadata=saved.metadata,
+    )
+
+
+def _cost(saved: SavedModel) -> Cost:
+    """Measured once everything is planned, in no more than about a tenth of a second."""
+    one = _seconds(saved, 1)
+    if one > _QUICK_SECONDS:
+        return Cost(0.0, one)
+    many = _seconds(saved, _MEASURED_ROWS)
+    return Cost(one, max(0.0, many - one) / (_MEASURED_ROWS - 1))
+
+
+def _seconds(saved: SavedModel, rows: int) -> float:
+    inputs = np.zeros((rows, *saved.model.input_shape), saved.model.dtype)
+    times = []
+    with np.errstate(all="ignore"):
+        for _ in range(3):
+            begin = time.perf_counter()
+            saved.model.loss.activate(saved.predict(inputs))
+            times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def _buffer_bytes(model: Model) -> int:
+    """The outputs of all layers for one block of rows; layers may keep as much again."""
+    shape, elements = model.input_shape, int(np.prod(model.input_shape))
+    for layer in model.layers:
+        shape = layer.output_shape(shape)
+        elements += 2 * int(np.prod(shape))
+    return elements * BLOCK_ROWS * model.dtype.itemsize
