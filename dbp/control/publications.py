@@ -48,7 +48,7 @@ class Publications:
         publication = self._publication(
             job, step=step, manifest=manifest, final=final, best=best
         )
-        known = self._versions.known(job.id, job.attempt, step)
+        known = self._versions.known(publication)
         if job.state.terminal and known is None:
             raise WrongState(f"job {job.id} is {job.state}: it publishes nothing more")
         self._under_way[job.id] += 1

@@ -205,10 +205,12 @@ class Store:
         with self._reading():
             return self._versions.index(job_id)
 
-    def version_of(self, job_id: str, attempt: int, step: int) -> Version | None:
+    def version_of(
+        self, job_id: str, attempt: int, step: int, rollbacks: int = 0
+    ) -> Version | None:
         """The version that an attempt published after a step, kept or not."""
         with self._reading():
-            return self._versions.of_step(job_id, attempt, step)
+            return self._versions.of_step(job_id, attempt, step, rollbacks)
 
     def lineage(self, job_id: str, *, limit: int, before: int) -> list[tuple[Version, bool]]:
         """Versions with numbers below ``before``, newest first, and whether they are kept."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from dbp.errors import Conflict, DataLoss
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 _TABLES: Final = """
 CREATE TABLE jobs (
@@ -72,6 +72,30 @@ CREATE TABLE label_moves (
 );
 CREATE INDEX label_moves_by_job ON label_moves (job, label, sequence);
 CREATE INDEX label_moves_by_label ON label_moves (label, job, sequence);
+""",
+    3: """
+CREATE TABLE versions_3 (
+  job TEXT NOT NULL REFERENCES jobs (id),
+  version INTEGER NOT NULL,
+  step INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  publish_time REAL NOT NULL,
+  final INTEGER NOT NULL,
+  previous_digest TEXT NOT NULL,
+  spec_digest TEXT NOT NULL,
+  rollbacks INTEGER NOT NULL,
+  kept INTEGER NOT NULL DEFAULT 1,
+  pinned INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (job, version),
+  UNIQUE (job, attempt, rollbacks, step)
+);
+INSERT INTO versions_3 SELECT job, version, step, attempt, digest, size_bytes, publish_time,
+  final, previous_digest, spec_digest, 0, kept, pinned FROM versions;
+DROP TABLE versions;
+ALTER TABLE versions_3 RENAME TO versions;
+CREATE INDEX versions_kept ON versions (job, version) WHERE kept;
 """,
 }
 

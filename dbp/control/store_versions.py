@@ -16,7 +16,7 @@ MOVES_KEPT: Final = 1_000
 
 _COLUMNS: Final = (
     "version, step, attempt, digest, size_bytes, publish_time, final, previous_digest, "
-    "spec_digest"
+    "spec_digest, rollbacks"
 )
 
 
@@ -30,12 +30,12 @@ class VersionTables:
     def put(self, job_id: str, version: Version) -> None:
         """Add a version, or note what is new of one that is known."""
         self._connection.execute(
-            f"INSERT INTO versions (job, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?) "  # noqa: S608 (fixed words)
+            f"INSERT INTO versions (job, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?) "  # noqa: S608 (fixed words)
             "ON CONFLICT (job, version) DO UPDATE SET final = excluded.final",
             (
                 job_id, version.version, version.step, version.attempt, version.digest,
                 version.size_bytes, version.publish_time, version.final,
-                version.previous_digest, version.spec_digest,
+                version.previous_digest, version.spec_digest, version.rollbacks,
             ),
         )  # fmt: skip
         if version.version % 100 == 0:
@@ -102,11 +102,14 @@ class VersionTables:
             moved={label: time for label, _, time, _ in labels},
         )
 
-    def of_step(self, job_id: str, attempt: int, step: int) -> Version | None:
-        """The version of a step."""
+    def of_step(
+        self, job_id: str, attempt: int, step: int, rollbacks: int = 0
+    ) -> Version | None:
+        """The version of a step, as it was taken after so many rollbacks."""
         row = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM versions WHERE job = ? AND attempt = ? AND step = ?",  # noqa: S608 (fixed words)
-            (job_id, attempt, step),
+            f"SELECT {_COLUMNS} FROM versions "  # noqa: S608 (fixed words)
+            "WHERE job = ? AND attempt = ? AND rollbacks = ? AND step = ?",
+            (job_id, attempt, rollbacks, step),
         ).fetchone()
         return None if row is None else _version(row)
 
@@ -152,5 +155,5 @@ class VersionTables:
 
 
 def _version(row: tuple[Any, ...]) -> Version:
-    number, step, attempt, digest, size, time, final_, previous, spec = row
-    return Version(number, step, attempt, digest, size, time, bool(final_), previous, spec)
+    number, step, attempt, digest, size, time, final_, *rest = row
+    return Version(number, step, attempt, digest, size, time, bool(final_), *rest)

@@ -34,7 +34,7 @@ from dbp.control.version_file import (
 from dbp.control.version_index import BEST, NEWEST, At, VersionIndex
 from dbp.control.version_verifier import VersionVerifier
 from dbp.errors import InvalidInput
-from dbp.job.snapshot import Manifest
+from dbp.job.snapshot import ROLLBACKS, Manifest
 from dbp.job.state import Version
 
 _INDEXES_KEPT: Final = 4096
@@ -45,7 +45,7 @@ Record: TypeAlias = Callable[[Version, Sequence[int]], object]
 
 @dataclass(frozen=True)
 class Publication:
-    """One version on its way in; the attempt and step name it."""
+    """One version on its way in; attempt, step and the run's rollbacks before it name it."""
 
     job_id: str
     attempt: int
@@ -56,6 +56,14 @@ class Publication:
     time: Callable[[], float]
     spec_digest: str = ""
     best: bool = False
+
+    @property
+    def rollbacks(self) -> int:
+        """How often the run had gone back before it took this step; InvalidInput."""
+        text = self.manifest.metadata.get(ROLLBACKS, "0")
+        if not (text.isascii() and text.isdecimal() and len(text) < 10):
+            raise InvalidInput(f"manifest: {ROLLBACKS}: must be a number, got {text[:80]!r}")
+        return int(text)
 
 
 @final
@@ -152,9 +160,12 @@ class VersionStore:
                 self._indexes.popitem(last=False)
         return self._indexes[job_id]
 
-    def known(self, job_id: str, attempt: int, step: int) -> Version | None:
-        """The version that this attempt published after this step, kept or not."""
-        return self._store.version_of(job_id, attempt, step)
+    def known(self, publication: Publication) -> Version | None:
+        """The version that this has become already, kept or not. InvalidInput."""
+        wanted = publication
+        return self._store.version_of(
+            wanted.job_id, wanted.attempt, wanted.step, wanted.rollbacks
+        )
 
     def move_label(
         self, job_id: str, label: str, version: int, *, time: float, keep: int
@@ -182,7 +193,7 @@ class VersionStore:
     def _done(self, publication: Publication) -> Version | None:
         """The version, if the step is published and nothing is new of it."""
         job_id = publication.job_id
-        known = self.known(job_id, publication.attempt, publication.step)
+        known = self.known(publication)
         if known is None or known.final < publication.final:
             return None
         index = self.index(job_id)
@@ -195,7 +206,7 @@ class VersionStore:
     ) -> Version:
         """The version, whose turn it is."""
         job_id = publication.job_id
-        known = self.known(job_id, publication.attempt, publication.step)
+        known = self.known(publication)
         if known is not None:
             known = replace(known, final=known.final or publication.final)
             kept = self.index(job_id).kept
@@ -235,6 +246,7 @@ class VersionStore:
             final=publication.final,
             previous_digest=previous,
             spec_digest=publication.spec_digest,
+            rollbacks=publication.rollbacks,
         )
 
     async def _take_in(
@@ -249,7 +261,7 @@ class VersionStore:
             kept = (*self.index(job_id).kept, version)
             self._record(publication, version, kept, record)
         except BaseException:
-            if self.known(job_id, version.attempt, version.step) is None:
+            if self.known(publication) is None:
                 path.unlink(missing_ok=True)
             raise
 

@@ -70,6 +70,7 @@ class Version:
     final: bool = False
     previous_digest: str = ""
     spec_digest: str = ""
+    rollbacks: int = 0
 
 
 @dataclass(frozen=True)

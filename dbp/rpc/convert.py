@@ -81,6 +81,7 @@ def version_to_proto(version: Version) -> job_pb2.ParameterVersion:
         final=version.final,
         previous_digest=version.previous_digest,
         spec_digest=version.spec_digest,
+        rollbacks=version.rollbacks,
     )
 
 
@@ -96,6 +97,7 @@ def version_from_proto(proto: job_pb2.ParameterVersion) -> Version:
         final=proto.final,
         previous_digest=proto.previous_digest,
         spec_digest=proto.spec_digest,
+        rollbacks=proto.rollbacks,
     )
 
 

@@ -109,7 +109,7 @@ class Progress(_message.Message):
     def __init__(self, step: _Optional[int] = ..., total_steps: _Optional[int] = ..., epoch: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., samples_per_second: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., observe_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., epoch_end: bool = ...) -> None: ...
 
 class ParameterVersion(_message.Message):
-    __slots__ = ("version", "step", "attempt", "digest", "size_bytes", "publish_time", "final", "previous_digest", "spec_digest")
+    __slots__ = ("version", "step", "attempt", "digest", "size_bytes", "publish_time", "final", "previous_digest", "spec_digest", "rollbacks")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +119,7 @@ class ParameterVersion(_message.Message):
     FINAL_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SPEC_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACKS_FIELD_NUMBER: _ClassVar[int]
     version: int
     step: int
     attempt: int
@@ -128,7 +129,8 @@ class ParameterVersion(_message.Message):
     final: bool
     previous_digest: str
     spec_digest: str
-    def __init__(self, version: _Optional[int] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., publish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., final: bool = ..., previous_digest: _Optional[str] = ..., spec_digest: _Optional[str] = ...) -> None: ...
+    rollbacks: int
+    def __init__(self, version: _Optional[int] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., publish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., final: bool = ..., previous_digest: _Optional[str] = ..., spec_digest: _Optional[str] = ..., rollbacks: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("name", "seed", "data", "model", "optimizer", "train", "publish", "checkpoint")

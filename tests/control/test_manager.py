@@ -243,12 +243,15 @@ async def test_a_launch_that_cannot_be_says_how_to_help(tmp_path: Path) -> None:
         assert "pip install" in done.failure.message
 
 
-async def test_final_parameters_that_never_came_are_taken_from_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["succeeded", "failed"])
+async def test_final_parameters_that_never_came_are_taken_from_the_run(
+    tmp_path: Path, status: str
+) -> None:
     async with control_plane(tmp_path / "s") as plane:
         job = await plane.manager.create(spec(), workers=1)
         await settle()
         run = plane.launcher.runs[job.id]
-        run.write_result("succeeded")
+        run.write_result(status)
         content = encode_header(manifest()) + b"p" * 16
         (run.folder / "run" / "parameters.safetensors").write_bytes(content)
 

@@ -51,13 +51,17 @@ class Shelf:
         best: bool = False,
         keep: int = 3,
         values: int = 4,
+        rollbacks: str = "",
     ) -> Version:
+        described = manifest(values)
+        if rollbacks:
+            described = dataclasses.replace(described, metadata={"dbp.rollbacks": rollbacks})
         publication = Publication(
-            "a", 1, step, manifest(values), final, keep, lambda: 9.0, "feed", best
+            "a", 1, step, described, final, keep, lambda: 9.0, "feed", best
         )
         return await self.versions.publish(
             publication,
-            data(values, fill=step),
+            data(values, fill=step + 100 * int(rollbacks or 0)),
             record=partial(self.record, label="best" if best else ""),
         )
 
@@ -404,3 +408,34 @@ async def test_of_many_moves_the_last_ones_stay_and_those_that_say_where_labels_
     assert moves[0].label == "stable"
     assert [move.time for move in moves[1:]] == sorted(move.time for move in moves[1:])
     assert moves[-1].time == 109.0
+
+
+async def test_a_step_that_is_taken_again_after_a_rollback_is_another_version(
+    shelf: Shelf,
+) -> None:
+    await shelf.publish(5, best=True)
+    await shelf.publish(9)
+
+    again = await shelf.publish(5, rollbacks="1", best=True)
+    same = await shelf.publish(5, rollbacks="1", best=True)
+    final = await shelf.publish(9, rollbacks="1", final=True)
+
+    assert (again.version, again.rollbacks, final.version) == (3, 1, 4)
+    assert same == again
+    assert final.previous_digest == again.digest
+    index = shelf.versions.index("a")
+    assert index.labels == {"best": 3}
+    with await shelf.versions.open("a") as found:
+        assert found.version == final
+        assert found.read(found.data_offset, 1) == bytes([109])
+    with await shelf.versions.open("a", At(step=5)) as found:
+        assert found.read(found.data_offset, 1) == bytes([105]), "what counts is the newest"
+
+
+async def test_a_count_of_rollbacks_is_a_number(shelf: Shelf) -> None:
+    publication = Publication(
+        "a", 1, 5, Manifest(manifest().tensors, {"dbp.rollbacks": "-1"}), False, 3, lambda: 9.0
+    )
+
+    with pytest.raises(InvalidInput, match=r"dbp\.rollbacks: must be a number, got '-1'"):
+        await shelf.versions.publish(publication, data(4), record=shelf.record)

@@ -17,7 +17,7 @@ from dbp.rpc import convert
 from dbp.v1 import job_pb2, parameter_pb2, parameter_service_pb2, worker_service_pb2
 
 VERSION = Version(
-    3, 40, 2, "ab" * 32, 1234, 1_700_000_000.25, True, "cd" * 32, "ef" * 32
+    3, 40, 2, "ab" * 32, 1234, 1_700_000_000.25, True, "cd" * 32, "ef" * 32, 1
 )  # fmt: skip
 PROGRESS = ProgressReport(
     step=40, total_steps=100, epoch=2, loss=0.5, metrics={"training_loss": 0.25},

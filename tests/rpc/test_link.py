@@ -52,6 +52,7 @@ class Scripted(WorkerServiceServicer):
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Any
     ) -> AsyncIterator[pb.AttachResponse]:
         if self.refuse_attach:
+            await anext(request_iterator)
             await context.abort(self.refuse_attach.pop(0), "the secret is wrong")
         async for request in request_iterator:
             kind = request.WhichOneof("report")
@@ -195,7 +196,7 @@ async def test_an_attempt_that_is_over_is_told_in_its_log_and_not_tried_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     service = Scripted()
-    service.refuse_attach = [grpc.StatusCode.FAILED_PRECONDITION]
+    service.refuse_attach = [grpc.StatusCode.FAILED_PRECONDITION] * 1_000
     async with linked(service) as far:
         far.say(STARTED, OUTCOME)
 
@@ -206,29 +207,40 @@ async def test_an_attempt_that_is_over_is_told_in_its_log_and_not_tried_again(
     assert errors == "dbp link: the service refused the run's reports: the secret is wrong\n"
 
 
-@pytest.mark.parametrize(
-    ("code", "told"),
-    [
-        (grpc.StatusCode.UNAUTHENTICATED, 1),  # another service at this address
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, 0),  # a full disk
-    ],
-)
-async def test_what_may_pass_is_tried_again_and_nothing_is_lost(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    code: grpc.StatusCode,
-    told: int,
+async def test_a_service_that_knows_no_such_run_is_named_once_and_asked_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dbp.rpc.link.LAST_RETRY_SECONDS", 0.05)
+    service = Scripted()  # another one, at the address of the run's own
+    service.refuse_attach = [grpc.StatusCode.UNAUTHENTICATED] * 1_000
+    told = ""
+    async with linked(service) as far:
+        far.say(STARTED, OUTCOME)
+        async with asyncio.timeout(10):
+            while "refused" not in told or len(service.refuse_attach) > 990:
+                await asyncio.sleep(0.01)
+                told += capsys.readouterr().err
+        service.refuse_attach.clear()
+
+        assert await far.close() == 0
+
+    assert service.heard == ["hello 0", "outcome 1"]
+    told += capsys.readouterr().err
+    assert told == "dbp link: the service refused the run's reports: the secret is wrong\n"
+
+
+async def test_a_service_whose_disk_is_full_is_asked_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     service = Scripted()
-    service.refuse_attach = [code] * 3
+    service.refuse_attach = [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
     async with linked(service) as far:
         far.say(STARTED, OUTCOME)
 
         assert await far.close() == 0
 
     assert service.heard == ["hello 0", "outcome 1"]
-    assert capsys.readouterr().err.count("refused the run's reports") == told
+    assert capsys.readouterr().err == ""
 
 
 async def test_a_rank_that_is_gone_holds_its_link_for_a_while_only(

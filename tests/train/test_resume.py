@@ -197,15 +197,18 @@ def poisoned(bad: int) -> Any:
     return arrays(x.astype(np.float32), rng.integers(0, 3, 75))
 
 
-def train_poisoned(policy: str, folder: Path | None, ranks: int) -> tuple[Outcome, Array]:
+def train_poisoned(
+    policy: str, folder: Path | None, ranks: int, sink: Recorder | None = None
+) -> tuple[Outcome, Array]:
     spec = document(dtype="float32", numerics="exact", batch_size=16, epochs=3)
     spec["model"]["layers"] = [{"kind": "dense", "units": 3}]
     spec["train"]["non_finite"] = policy
     spec["checkpoint"] = {"every_steps": 2}
+    spec["publish"] = {"every_steps": 1}
 
     def main(communicator: Communicator) -> tuple[Outcome, Array]:
         setup = make_setup(spec, poisoned(42))
-        trainer = Trainer(setup, communicator, checkpoints=folder)
+        trainer = Trainer(setup, communicator, checkpoints=folder, sink=sink)
         return trainer.run(), trainer.parameters.vector.copy()
 
     return run_threads(ranks, main)[0]
@@ -232,6 +235,23 @@ def test_a_run_rolls_back_a_few_times_and_then_fails(
     assert (outcome.status, outcome.reason) == ("failed", "NON_FINITE")
     assert caplog.text.count("at half the learning rate") == 3
     assert np.isfinite(vector).all()
+
+
+def test_what_is_published_after_a_rollback_says_after_how_many(tmp_path: Path) -> None:
+    recorder = Recorder()
+
+    _, vector = train_poisoned("rollback", tmp_path, 2, recorder)
+
+    told = [
+        (int(snapshot.manifest.metadata.get("dbp.rollbacks", "0")), snapshot.step)
+        for snapshot, _ in recorder.snapshots
+    ]
+    assert len(set(told)) == len(told) - 1, "the final one alone may be out already"
+    assert [rollbacks for rollbacks, _ in told] == sorted(rollbacks for rollbacks, _ in told)
+    assert {rollbacks for rollbacks, _ in told} >= {0, 3}
+    final, published = recorder.snapshots[-1]
+    assert final.final
+    assert published.tobytes() == vector.tobytes()
 
 
 def test_a_checkpoint_of_shards_goes_on_with_other_shards(tmp_path: Path) -> None:
