@@ -42,11 +42,6 @@ class Encoded:
         self._closed = closed
         self._users = 1  # the cache
 
-    @property
-    def idle(self) -> bool:
-        """Whether nobody reads it now."""
-        return self._users == 1
-
     @contextlib.contextmanager
     def in_use(self) -> Iterator[Encoded]:
         """Keeps the file open while the context lasts."""

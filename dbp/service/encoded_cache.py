@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Final, TypeAlias, final
 
@@ -61,6 +61,7 @@ class EncodedCache:
         self._entries: OrderedDict[_Key, Encoded] = OrderedDict()
         self._making: dict[_Key, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(MAX_MAKING)
+        self._claims: Counter[_Key] = Counter()  # readers, and those that wait to be
 
     @contextlib.asynccontextmanager
     async def open(self, opened: OpenVersion, selection: Selection) -> AsyncIterator[Encoded]:
@@ -70,23 +71,35 @@ class EncodedCache:
         and read, fills what is allowed of the disk.
         """
         key = _key(opened, selection)
-        while key not in self._entries:
-            if selection.whole:
-                self._add(key, whole(opened), disk=0)
-                break
-            if key not in self._making:
-                await self._turns.acquire()
-                self._make(key, opened, selection)
-            if key in self._making:
-                await asyncio.shield(self._making[key])
-        self._entries.move_to_end(key)
-        with self._entries[key].in_use() as encoded:
-            yield encoded
+        with self._claimed(key):
+            while key not in self._entries:
+                if selection.whole:
+                    self._add(key, whole(opened), disk=0)
+                    break
+                if key not in self._making:
+                    await self._turns.acquire()
+                    self._make(key, opened, selection)
+                if key in self._making:
+                    await asyncio.shield(self._making[key])
+            self._entries.move_to_end(key)
+            with self._entries[key].in_use() as encoded:
+                yield encoded
 
     def close(self) -> None:
         """Give up everything."""
         while self._entries:
             self._forget(next(iter(self._entries)))
+
+    @contextlib.contextmanager
+    def _claimed(self, key: _Key) -> Iterator[None]:
+        """Whoever has waited for a file finds it, before it may have to give way."""
+        self._claims[key] += 1
+        try:
+            yield
+        finally:
+            self._claims[key] -= 1
+            if not self._claims[key]:
+                del self._claims[key]
 
     def _make(self, key: _Key, opened: OpenVersion, selection: Selection) -> None:
         """Begin to derive a file, if nobody has meanwhile and there is room for it."""
@@ -107,7 +120,7 @@ class EncodedCache:
 
     def _make_room(self, size: int, limit: int) -> None:
         """Give up what nobody reads, the oldest first, until so much more may be derived."""
-        idle = [key for key, entry in self._entries.items() if key[2:] != _WHOLE and entry.idle]
+        idle = [key for key in self._entries if key[2:] != _WHOLE and key not in self._claims]
         while self._disk and self._disk + size > limit:
             if not idle:
                 raise TooManyReaders(

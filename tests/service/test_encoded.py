@@ -266,3 +266,33 @@ async def test_a_selection_that_cannot_be_made_is_told_to_all(
     assert all(isinstance(result, InvalidInput) for result in results)
     assert not cache._entries
     assert descriptors() == before
+
+
+async def test_whoever_waited_gets_the_file_though_others_need_its_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal made
+        made += 1
+        return selection.derive(*arguments)
+
+    monkeypatch.setattr(encoded_cache, "derive", counted)
+    cache = cache_of(limit=1_000, disk_limit=1)  # one part of a version at a time, or two
+    cache._turns = asyncio.Semaphore(1)
+    with opened(tmp_path, 1) as version:
+        results = await asyncio.gather(
+            *(
+                content_of(cache, version, pattern, cast=cast)
+                for pattern in ("0.weight", "0.bias")
+                for cast in ("", "BF16")
+            ),
+            return_exceptions=True,
+        )
+
+    found = [result for result in results if isinstance(result, bytes)]
+    assert len(found) >= 2
+    assert all(isinstance(result, bytes | TooManyReaders) for result in results)
+    assert made == len(found)
+    cache.close()
