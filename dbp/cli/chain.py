@@ -73,6 +73,11 @@ def _of_job(job: Job) -> Iterator[str]:
         yield f"the job's spec has the digest {found}, on record is {job.spec_digest}"
 
 
+def _place(version: Version) -> tuple[int, int, int]:
+    """Rises from version to version; where a run goes back, its steps begin anew."""
+    return version.attempt, version.rollbacks, version.step
+
+
 def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
     """What is wrong between one version and the next, newest first."""
     for version in versions:
@@ -83,7 +88,7 @@ def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
         neighbours = after.version == before.version + 1
         if neighbours and after.previous_digest not in ("", before.digest):
             yield f"{name}: names {after.previous_digest} as before it, not {before.digest}"
-        if (after.attempt, after.step) < (before.attempt, before.step):
+        if _place(after) < _place(before):
             yield (
                 f"{name}: step {after.step} behind step {before.step} of version "
                 f"{before.version}"

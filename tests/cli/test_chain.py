@@ -54,6 +54,13 @@ def test_a_whole_chain_is_sound() -> None:
     assert chain.problems == chain.notes == ()
 
 
+def test_steps_go_back_where_the_run_did() -> None:
+    versions = chain_of(5)
+    versions[3:] = [replace(v, step=v.step - 3, rollbacks=1) for v in versions[3:]]
+
+    assert followed(versions).problems == ()
+
+
 def test_what_is_no_longer_on_record_is_told_and_breaks_nothing() -> None:
     versions = chain_of(9)
 
@@ -86,6 +93,7 @@ def test_what_an_older_dbp_published_is_unknown() -> None:
         ({"previous_digest": "other"}, "version 3: names other as before it, not d2"),
         ({"spec_digest": "other"}, "version 3: of the spec other"),
         ({"step": 1}, "version 3: step 1 behind step 2 of version 2"),
+        ({"step": 9, "rollbacks": -1}, "version 3: step 9 behind step 2 of version 2"),
     ],
 )
 def test_what_does_not_fit_breaks_it(change: dict[str, Any], words: str) -> None:
