@@ -25,7 +25,8 @@
     ├── DataLoss               stored bytes do not match their digest
     │   └── CorruptParameters  those of a version
     ├── Unavailable            the service cannot be reached or is shutting down
-    │   └── Draining           it is shutting down
+    │   ├── Draining           it is shutting down
+    │   └── ClientClosed       the caller has closed the client
     ├── Unauthenticated        the caller did not prove who it is
     ├── Conflict               a folder or a port is held by another process
     ├── MissingDependency      a program or a package that the request needs is absent
@@ -176,6 +177,10 @@ class Unavailable(DbpError):
 
 class Draining(Unavailable):
     """The service is shutting down; it may be back soon."""
+
+
+class ClientClosed(Unavailable):
+    """The client that was to ask has been closed."""
 
 
 class Unauthenticated(DbpError):

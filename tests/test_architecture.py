@@ -55,7 +55,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "service.server": ({"*"}, {"grpc", "grpc_health", "grpc_reflection"}),
     "client": (
         {"errors", "inference", "job", "rpc", "v1"},
-        {"grpc", "numpy", "ml_dtypes", "google_crc32c"},
+        {"grpc", "google", "numpy", "ml_dtypes", "google_crc32c"},
     ),
     "worker": ({"*"}, {"numpy"}),
     "testing": ({"*"}, {"numpy"}),

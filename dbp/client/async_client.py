@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self, final
 
-import grpc
 import numpy.typing as npt
 
 from dbp.client.async_job import AsyncJobHandle
 from dbp.client.async_parameters import AsyncParameters
+from dbp.client.calls import translated
 from dbp.client.inference import Prediction, predict
 from dbp.client.streams import JobUpdate, logs, watch
 from dbp.errors import InvalidInput, NotFound, ResourceExhausted
@@ -27,7 +27,6 @@ from dbp.job.validate import resolve
 from dbp.rpc.channel import DEFAULT_ADDRESS, connect
 from dbp.rpc.convert import JOB_PREFIX, job_from_proto, job_name, state_to_proto
 from dbp.rpc.spec_convert import spec_to_proto
-from dbp.rpc.status import error_from_rpc
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 
@@ -174,10 +173,8 @@ class AsyncClient:
         return await predict(self._inference, job_id, inputs, version=version, label=label)
 
     async def _unary(self, method: Any, request: Any) -> Any:
-        try:
+        with translated():
             return await method(request, timeout=UNARY_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
 
 
 def _loaded(spec: Spec) -> JobSpec:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import time
 from typing import Final, Self, final
 
 from dbp.client.async_parameters import AsyncParameters, Wanted
 from dbp.client.parameter_set import ParameterSet, parameter_set
-from dbp.errors import DbpError, InvalidInput, NotFound, NotPublishedYet
+from dbp.errors import (
+    ClientClosed,
+    DbpError,
+    InvalidFile,
+    InvalidInput,
+    NotFound,
+    NotPublishedYet,
+)
+
+log = logging.getLogger("dbp.client")
 
 POLL_SECONDS: Final = 60.0
 PATIENCE_SECONDS: Final = 5.0  # for the rest of a version; then it is asked for anew
@@ -53,8 +64,7 @@ class AsyncParameterMirror:
         """Follow no longer; what was got stays."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
 
     def get(self) -> ParameterSet | None:
         """The newest version that has arrived whole and verified; None before the first."""
@@ -69,8 +79,8 @@ class AsyncParameterMirror:
     async def wait(self, newer_than: int = 0, timeout: float | None = None) -> ParameterSet:
         """The newest version once it is newer than this; TimeoutError.
 
-        Raises ``error`` where the mirror has given up, and InvalidInput where no newer version
-        will come, for the job has ended.
+        Raises ``error`` where the mirror has given up, ClientClosed where it was closed, and
+        InvalidInput where no newer version will come, for the job has ended.
         """
         async with asyncio.timeout(timeout):
             while True:
@@ -78,40 +88,66 @@ class AsyncParameterMirror:
                 if newest is not None and newest.version.version > newer_than:
                     return newest
                 if self._task is not None and self._task.done():
-                    raise self.error or InvalidInput(
-                        f"newer_than: the job has ended at version {self.version}, "
-                        f"none above {newer_than} will come"
-                    )
+                    raise self._why_no_more(newer_than)
                 await changed.wait()
+
+    def _why_no_more(self, newer_than: int) -> DbpError:
+        if self.ended:
+            where = f"at version {self.version}" if self.version else "without a version"
+            return InvalidInput(
+                f"newer_than: the job has ended {where}, none above {newer_than} will come"
+            )
+        return self.error or ClientClosed("the mirror has been closed")
 
     async def _follow(self) -> None:
         pause = FIRST_PAUSE_SECONDS
         try:
             while not self.ended:
+                asked = time.monotonic()
                 try:
-                    await self._next()
-                    pause, self.error = FIRST_PAUSE_SECONDS, None
+                    newer = await self._next()
+                    self.error = None
                 except DbpError as error:
-                    self.error = error
-                    if isinstance(error, InvalidInput) or (
-                        isinstance(error, NotFound) and not isinstance(error, NotPublishedYet)
-                    ):
-                        return  # it will never be otherwise
+                    newer, self.error = False, error
+                    if isinstance(error, NotPublishedYet):
+                        await self._note_end()
+                    if _is_for_good(error):
+                        return
+                if newer:
+                    pause = FIRST_PAUSE_SECONDS
+                elif not self.ended and time.monotonic() - asked < LAST_PAUSE_SECONDS:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LAST_PAUSE_SECONDS)
+        except Exception as error:  # nobody awaits this task: whoever asks is told
+            self.error = DbpError(f"the mirror has failed: {type(error).__name__}: {error}")
+            log.exception("a mirror has failed")
         finally:
             self._changed.set()
 
-    async def _next(self) -> None:
-        """Take the next version, or nothing where none comes for a while."""
+    async def _next(self) -> bool:
+        """Take the next version; False where none comes for a while."""
         told = self.version
         wanted = Wanted(self._patterns, newer_than=told, wait=POLL_SECONDS, cast=self._cast)
         found = await self._parameters.receive(wanted, patience=PATIENCE_SECONDS)
-        if found.content is not None and found.version is not None:
-            newest = await asyncio.to_thread(parameter_set, found.version, found.content)
-            self.skipped += newest.version.version - told - 1 if told else 0
-            self._newest = newest
-            changed, self._changed = self._changed, asyncio.Event()
-            changed.set()
-        else:
+        if found.content is None or found.version is None:
             self.ended = found.job_ended
+            return False
+        newest = await asyncio.to_thread(parameter_set, found.version, found.content)
+        self.skipped += newest.version.version - told - 1 if told else 0
+        self._newest = newest
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        return True
+
+    async def _note_end(self) -> None:
+        """Look whether the job has ended before it published anything."""
+        with contextlib.suppress(DbpError):
+            if await self._parameters.has_ended():
+                self.ended, self.error = True, None
+
+
+def _is_for_good(error: DbpError) -> bool:
+    """Whether it will never be otherwise; a damaged version may be followed by a sound one."""
+    if isinstance(error, InvalidFile):
+        return False
+    return isinstance(error, InvalidInput | NotFound | ClientClosed)

@@ -11,19 +11,22 @@ from typing import Any, Final, final
 
 import grpc
 
+from dbp.client.calls import translated
 from dbp.client.download import OnBytes, Receiver, download, write_whole
 from dbp.client.parameter_set import ParameterSet, parameter_set
 from dbp.client.streams import JOB_ENDED, Patience, Stream
 from dbp.errors import InvalidInput, Unavailable
 from dbp.job.state import LabelMove, Version, VersionEntry
 from dbp.rpc.convert import (
+    job_from_proto,
     job_name,
     label_from_proto,
     version_entry_from_proto,
     version_from_proto,
 )
-from dbp.rpc.status import error_from_rpc
+from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as pb
+from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
 
 UNARY_SECONDS: Final = 10.0
@@ -82,6 +85,7 @@ class AsyncParameters:
 
     def __init__(self, channel: grpc.aio.Channel, job_id: str, patience: float) -> None:
         self._stub = ParameterServiceStub(channel)
+        self._jobs = JobServiceStub(channel)
         self._job = job_name(job_id)
         self._id = job_id
         self._patience = patience
@@ -129,11 +133,8 @@ class AsyncParameters:
         """Each new version until the job has ended; survives a restart of the service."""
         told, waiting = newer_than, Patience(self._patience)
         while True:
-            stream = Stream(
-                self._stub.WatchParameters(
-                    pb.WatchParametersRequest(job=self._job, newer_than=told)
-                )
-            )
+            request = pb.WatchParametersRequest(job=self._job, newer_than=told)
+            stream = Stream(self._stub.WatchParameters, request)
             with stream as messages:
                 async for message in messages:
                     waiting.alive()
@@ -144,11 +145,22 @@ class AsyncParameters:
                         break
                     if kind != "published":
                         continue
-                    update = await self._update(message.published, told, patterns, data, cast)
+                    try:
+                        update = await self._update(
+                            message.published, told, patterns, data, cast
+                        )
+                    except Unavailable as error:  # cut between the word and the data
+                        stream.cut = error
+                        break
                     if update is not None:
                         told = update.version.version
                         yield update
             await waiting.again(stream.cut)
+
+    async def has_ended(self) -> bool:
+        """Whether the job has; it publishes nothing more then."""
+        answer = await self._unary(self._jobs.GetJob, jobs_pb.GetJobRequest(name=self._job))
+        return job_from_proto(answer.job).state.terminal
 
     async def versions(self) -> AsyncGenerator[VersionEntry, None]:
         """The job's versions, newest first, those too whose bytes are no longer kept."""
@@ -207,7 +219,5 @@ class AsyncParameters:
         return ParameterUpdate(found.version, newest - told - 1 if told else 0, found)
 
     async def _unary(self, method: Any, request: Any, seconds: float = UNARY_SECONDS) -> Any:
-        try:
+        with translated():
             return await method(request, timeout=seconds)
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error

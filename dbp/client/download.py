@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import google_crc32c
-import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
-from dbp.client.streams import Patience
+from dbp.client.calls import translated
+from dbp.client.streams import FIRST_WAIT_SECONDS, Patience
 from dbp.client.wire import chunk_of
 from dbp.errors import (
+    ClientClosed,
     CorruptParameters,
+    DataLoss,
     ResourceExhausted,
     Unavailable,
     VersionEvicted,
@@ -28,7 +31,6 @@ from dbp.errors import (
 )
 from dbp.job.state import Version
 from dbp.rpc.convert import version_from_proto
-from dbp.rpc.status import error_from_rpc
 from dbp.v1 import parameter_service_pb2 as pb
 
 # bytes received so far, bytes in all
@@ -47,9 +49,13 @@ class Receiver:
     header said, ``content`` the verified file once ``done``, or None where nothing is newer.
     """
 
-    def __init__(self, *, whole: bool, on_bytes: OnBytes | None = None) -> None:
-        """``whole``: nothing is left out or cast, so the bytes must be the version's own."""
-        self._whole = whole
+    def __init__(
+        self, request: pb.StreamParametersRequest, *, on_bytes: OnBytes | None = None
+    ) -> None:
+        """``request``: what was asked for, and so must come."""
+        self._request = request
+        # Nothing is left out or cast: the bytes must be the version's own.
+        self._whole = not request.selector.tensors and not request.cast
         self._on_bytes = on_bytes
         self.version: Version | None = None
         self.job_ended = False
@@ -76,7 +82,7 @@ class Receiver:
                 offset, crc32c, start = chunk
                 self._add(offset, crc32c, message[start:])
                 continue
-            parsed = pb.StreamParametersResponse.FromString(message)
+            parsed = _parsed(message)
             match parsed.WhichOneof("payload"):
                 case "header":
                     self._begin(parsed.header)
@@ -94,6 +100,7 @@ class Receiver:
         if header.not_modified:
             self.version, self.done = version, True
             return
+        self._check_wanted(version)
         if self._buffer is None:
             self._buffer = self._room(header.size_bytes)
         elif before is None or (version.version, version.digest, header.size_bytes) != (
@@ -103,6 +110,21 @@ class Receiver:
         ):
             raise self._corrupt("has become another one in the middle of a download")
         self.version = version
+
+    def _check_wanted(self, version: Version) -> None:
+        """Raise CorruptParameters where another version comes than was asked for."""
+        asked = self._request.selector
+        at = asked.WhichOneof("at")
+        if (
+            (asked.version and version.version != asked.version)
+            or (at == "step" and version.step != asked.step)
+            or version.version <= self._request.newer_than
+        ):
+            raise CorruptParameters(
+                f"version {version.version}, of step {version.step}, came, which was not asked "
+                "for",
+                version=version.version,
+            )
 
     def _room(self, size: int) -> memoryview:
         try:
@@ -181,33 +203,41 @@ async def download(
     A stream that breaks is asked for again for up to ``patience`` seconds; it goes on behind
     the last byte, unless its version is gone by then.
     """
-    whole = not request.selector.tensors and not request.cast
-    receiver = Receiver(whole=whole, on_bytes=on_bytes)
+    receiver = Receiver(request, on_bytes=on_bytes)
     # Before the first byte a service that is not there is named at once, unless the caller
     # has time for it to come.
     first = min(patience, request.wait.ToMilliseconds() / 1000)
     waiting = Patience(first)
     while True:
-        call = ask(_remaining(request, receiver))
         before = receiver.begun, receiver.received
         cut = Unavailable("the stream of parameters was cut; ask again")
         try:
-            await receiver.take(call)
+            await _take(receiver, ask, _remaining(request, receiver))
             if receiver.done:
                 return receiver
-        except grpc.aio.AioRpcError as error:
-            found = error_from_rpc(error)
-            if receiver.begun and isinstance(found, VersionEvicted | VersionNotFound):
-                receiver.forget()
-                continue
-            if not isinstance(found, Unavailable):
-                raise found from error
-            cut = found
-        finally:
-            call.cancel()
+        except ClientClosed:
+            raise
+        except Unavailable as error:
+            cut = error
+        except (VersionEvicted, VersionNotFound):
+            if not receiver.begun:
+                raise
+            receiver.forget()
+            await asyncio.sleep(FIRST_WAIT_SECONDS)
+            continue
         if (receiver.begun, receiver.received) > before:
             waiting = Patience(patience)
         await waiting.again(cut)
+
+
+async def _take(receiver: Receiver, ask: Ask, request: pb.StreamParametersRequest) -> None:
+    """Receive from one stream, which is closed behind it; errors of ``dbp.errors``."""
+    with translated():
+        call = ask(request)
+        try:
+            await receiver.take(call)
+        finally:
+            call.cancel()
 
 
 def _remaining(
@@ -222,6 +252,13 @@ def _remaining(
     rest.selector.version = receiver.version.version
     rest.offset = receiver.received
     return rest
+
+
+def _parsed(message: bytes) -> pb.StreamParametersResponse:
+    try:
+        return pb.StreamParametersResponse.FromString(message)
+    except DecodeError as error:
+        raise DataLoss(f"parameters: a message cannot be read: {error}") from error
 
 
 def write_whole(path: Path, content: memoryview) -> None:

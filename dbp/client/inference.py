@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-import grpc
 import numpy as np
 import numpy.typing as npt
 
+from dbp.client.calls import translated
 from dbp.errors import InvalidInput
 from dbp.inference import open_inference_pb2 as pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from dbp.rpc.status import error_from_rpc
 
 Array = npt.NDArray[Any]
 
@@ -83,10 +82,8 @@ async def predict(
 
 
 async def _call(method: Any, request: Any) -> Any:
-    try:
+    with translated():
         return await method(request, timeout=CALL_SECONDS)
-    except grpc.aio.AioRpcError as error:
-        raise error_from_rpc(error) from error
 
 
 def _numbers(inputs: npt.ArrayLike, row_shape: tuple[int, ...]) -> tuple[Array, str]:

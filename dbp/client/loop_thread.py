@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from typing import Any, Final, TypeVar, final
 
-from dbp.errors import Unavailable
+from dbp.errors import ClientClosed, InvalidInput
 
 T = TypeVar("T")
 
@@ -32,12 +32,18 @@ class LoopThread:
         self._loop = made.result()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``; an interrupted wait cancels it. Unavailable once closed."""
+        """The result of ``work``; an interrupted wait cancels it. ClientClosed once closed.
+
+        InvalidInput from the loop's own thread, as in a callback: it would wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise InvalidInput("a callback of this client cannot wait for the client itself")
         future = self._start(work)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise Unavailable("the client has been closed") from None
+            raise ClientClosed("the client has been closed") from None
         except BaseException:
             future.cancel()
             raise
@@ -67,7 +73,7 @@ class LoopThread:
         finally:
             # Nobody waits for this: a forgotten iterator may be collected on any thread,
             # the loop's own among them.
-            with contextlib.suppress(Unavailable):  # closed, and the source with it
+            with contextlib.suppress(ClientClosed):  # closed, and the source with it
                 self._start(leaving())
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
@@ -98,7 +104,7 @@ class LoopThread:
             if not self._closed:
                 return asyncio.run_coroutine_threadsafe(tracked(), self._loop)
         work.close()
-        raise Unavailable("the client has been closed")
+        raise ClientClosed("the client has been closed")
 
     async def _end(self, last: Coroutine[Any, Any, None]) -> None:
         tasks = list(self._tasks)
@@ -106,7 +112,6 @@ class LoopThread:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await self._loop.shutdown_asyncgens()
         await last
         # Tasks of gRPC's own, which end by themselves now that the channel is closed: one
         # that the loop's end overtakes would be complained of on standard error.
@@ -117,6 +122,7 @@ class LoopThread:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        await self._loop.shutdown_asyncgens()  # none of them runs any more
 
 
 def _run_loop(made: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Self, final
 
 from dbp.client.async_mirror import AsyncParameterMirror
 from dbp.client.loop_thread import LoopThread
 from dbp.client.parameter_set import ParameterSet
-from dbp.errors import DbpError
+from dbp.errors import ClientClosed, DbpError
 
 
 @final
@@ -38,7 +39,8 @@ class ParameterMirror:
 
     def close(self) -> None:
         """Follow no longer; what was got stays."""
-        self._loop.run(self._mirror.close())
+        with contextlib.suppress(ClientClosed):  # which ended it too
+            self._loop.run(self._mirror.close())
 
     def get(self) -> ParameterSet | None:
         """The newest version that has arrived whole and verified; None before the first."""

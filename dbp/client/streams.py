@@ -10,12 +10,10 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Final
 
-import grpc
-
-from dbp.errors import Unavailable
+from dbp.client.calls import FAILURES, translated
+from dbp.errors import ClientClosed, Unavailable
 from dbp.job.state import Job, ProgressReport
 from dbp.rpc.convert import id_from_name, job_from_proto, progress_from_proto
-from dbp.rpc.status import error_from_rpc
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 
@@ -68,7 +66,8 @@ async def watch(
     """Updates of a job (all jobs for an empty name) until the stream's explicit end."""
     token, waiting = "", Patience(patience)
     while True:
-        stream = Stream(stub.WatchJobs(pb.WatchJobsRequest(name=name, resume_token=token)))
+        request = pb.WatchJobsRequest(name=name, resume_token=token)
+        stream = Stream(stub.WatchJobs, request)
         with stream as messages:
             async for message in messages:
                 waiting.alive()
@@ -89,7 +88,7 @@ async def logs(
     """Lines of a log until its explicit end; none twice, none left out."""
     waiting = Patience(patience)
     while True:
-        stream = Stream(stub.StreamLogs(request))
+        stream = Stream(stub.StreamLogs, request)
         with stream as messages:
             async for message in messages:
                 waiting.alive()
@@ -106,22 +105,29 @@ async def logs(
 class Stream:
     """A call that ends with its block, however that is left, and takes up why it broke off."""
 
-    def __init__(self, call: Any) -> None:
-        self._call = call
+    def __init__(self, method: Any, request: Any) -> None:
+        self._method = method
+        self._request = request
+        self._call: Any = None
         self.cut = Unavailable("the service has closed the stream")
 
     def __enter__(self) -> Any:
+        with translated():
+            self._call = self._method(self._request)
         return self._call
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         self._call.cancel()
-        if not isinstance(error, grpc.aio.AioRpcError):
+        if not isinstance(error, FAILURES):
             return False
-        found = error_from_rpc(error)
-        if not isinstance(found, Unavailable):
-            raise found from error
-        self.cut = found
-        return True
+        try:
+            with translated():
+                raise error
+        except ClientClosed:
+            raise
+        except Unavailable as found:
+            self.cut = found
+            return True
 
 
 def _update(message: pb.WatchJobsResponse) -> JobUpdate | None:

@@ -145,7 +145,8 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
         raise ValueError(f"{label} has data_offsets that are no range of bytes")
     begin, end = offsets
     info = TensorInfo(name, dtype, tuple(shape), begin)
-    if info.size_bytes >= 2**63:
+    # Of an empty one the other sizes count as well: numpy, for one, multiplies them.
+    if math.prod(size or 1 for size in shape) * ITEM_BYTES[dtype] >= 2**63:
         raise ValueError(f"{label} has a shape of 2**63 bytes or more")
     if end - begin != info.size_bytes:
         raise ValueError(f"{label} spans {end - begin} bytes, needs {info.size_bytes}")

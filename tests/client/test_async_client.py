@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from safetensors.numpy import load_file
 
 from dbp.client.async_client import AsyncClient
 from dbp.client.async_job import AsyncJobHandle
+from dbp.client.async_parameters import AsyncParameters
 from dbp.errors import (
     AlreadyExists,
+    ClientClosed,
     InvalidInput,
     InvalidSpec,
     NotFound,
@@ -306,3 +309,73 @@ async def test_a_service_that_is_not_there_is_named_soon() -> None:
             await asyncio.wait_for(anext(client.watch("x")), 10)
         with pytest.raises(Unavailable, match="dbp serve"):
             await asyncio.wait_for(AsyncJobHandle(client, "x").parameters(), 10)
+
+
+async def test_a_watch_with_data_outlives_a_cut_between_the_word_and_the_data(
+    service: Service, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await service.start()
+    await run.publish(1, tensors())
+    get, cuts = AsyncParameters.get, 2
+
+    async def cut(self: AsyncParameters, *arguments: Any, **named: Any) -> Any:
+        nonlocal cuts
+        cuts -= 1
+        if cuts >= 0:
+            raise Unavailable("gone")
+        return await get(self, *arguments, **named)
+
+    monkeypatch.setattr(AsyncParameters, "get", cut)
+    watching = (await client.job(run.id)).watch_parameters(data=True)
+    async with asyncio.timeout(10):
+        update = await anext(watching)
+    await watching.aclose()
+
+    assert update.version.version == 1
+    assert update.parameters is not None
+
+
+async def test_a_closed_client_says_so_to_whoever_calls_or_still_waits(
+    service: Service,
+) -> None:
+    client = AsyncClient(service.address)
+    run = await service.start()
+    job = await client.job(run.id)
+    under_way = [
+        asyncio.create_task(job.parameters(wait=10)),
+        asyncio.create_task(job.publish(wait=10)),
+        asyncio.create_task(anext(job.watch_parameters())),
+        asyncio.create_task(_last(job.watch())),
+    ]
+    await asyncio.sleep(0.3)
+
+    await client.close()
+
+    for task in under_way:
+        with pytest.raises(ClientClosed, match="the client has been closed"):
+            await asyncio.wait_for(task, 10)
+    calls: list[Callable[[], Awaitable[Any]]] = [
+        job.parameters, job.get, lambda: anext(job.watch_parameters()),
+        lambda: client.predict(run.id, [[0.0]]),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(ClientClosed, match="the client has been closed"):
+            await call()
+
+
+async def _last(items: AsyncIterator[Any]) -> Any:
+    found = None
+    async for item in items:
+        found = item
+    return found
+
+
+async def test_whoever_is_cancelled_is_cancelled(service: Service, client: AsyncClient) -> None:
+    run = await service.start()
+    task = asyncio.create_task((await client.job(run.id)).parameters(wait=10))
+    await asyncio.sleep(0.1)
+
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -22,6 +22,7 @@ from dbp.job.state import State
 from tests.service.setups import Service, document, serving, tensors, until
 
 T = TypeVar("T")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -177,3 +178,54 @@ async def test_a_program_that_forgets_to_close_ends_all_the_same(service: Servic
 def test_a_service_that_is_not_there_is_named_soon() -> None:
     with dbp.Client("127.0.0.1:1") as client, pytest.raises(Unavailable, match="dbp serve"):
         client.job("x")
+
+
+async def test_a_callback_that_waits_for_its_own_client_is_refused(service: Service) -> None:
+    run = await service.start()
+    await run.publish(1, tensors(values=700_000))
+
+    def use() -> None:
+        with dbp.Client(service.address) as client:
+            job = client.job(run.id)
+
+            def ask(*_: int) -> None:
+                client.job(run.id)
+
+            job.parameters(on_bytes=ask)
+
+    with pytest.raises(InvalidInput, match="cannot wait for the client itself"):
+        await in_thread(use)
+
+
+def test_a_client_that_is_closed_in_the_middle_prints_nothing(tmp_path: Path) -> None:
+    """Of the loop's end, that is: whatever asyncio complains of goes to standard error."""
+    program = """
+import asyncio, sys
+from pathlib import Path
+from tests.service.setups import serving, tensors
+from dbp.client.client import Client
+
+async def main(state):
+    async with serving(state) as service:
+        run = await service.start()
+        await run.publish(1, tensors())
+        await asyncio.to_thread(use, service.address, run.id)
+
+def use(address, job):
+    client = Client(address)
+    handle = client.job(job)
+    mirror = handle.mirror()
+    mirror.start()
+    mirror.wait(timeout=10)
+    watching = handle.watch_parameters()
+    next(watching)
+    client.close()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "state")],
+        capture_output=True, text=True, timeout=60, cwd=ROOT,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")

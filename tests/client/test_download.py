@@ -71,7 +71,8 @@ async def stream(parts: list[bytes]) -> AsyncIterator[bytes]:
 
 
 async def received(parts: list[bytes], *, whole: bool = True) -> Receiver:
-    receiver = Receiver(whole=whole)
+    request = pb.StreamParametersRequest(cast="" if whole else "F16")
+    receiver = Receiver(request)
     await receiver.take(stream(parts))
     return receiver
 
@@ -253,6 +254,26 @@ async def test_a_version_that_has_become_another_is_refused() -> None:
         await download(source, REQUEST, patience=5.0)
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pb.StreamParametersRequest(selector={"version": 2}),
+        pb.StreamParametersRequest(selector={"step": 69}),
+        pb.StreamParametersRequest(newer_than=3),
+    ],
+)
+async def test_a_version_that_was_not_asked_for_is_refused(
+    wanted: pb.StreamParametersRequest,
+) -> None:
+    with pytest.raises(CorruptParameters, match="version 3, of step 70, came, which was not"):
+        await download(Source(Call(messages())), wanted, patience=5.0)
+
+
+async def test_a_message_that_is_none_is_refused() -> None:
+    with pytest.raises(DataLoss, match="a message cannot be read"):
+        await received([header(), b"\xff\xff\xff"])
+
+
 async def test_more_bytes_than_memory_can_hold_are_refused() -> None:
     with pytest.raises(ResourceExhausted, match="more than there is memory for"):
         await received([header(size=2**62)])
@@ -291,7 +312,7 @@ async def test_memory_holds_the_file_and_little_more() -> None:
             yield parts(start)
         yield trailer(digest)
 
-    receiver = Receiver(whole=True)
+    receiver = Receiver(pb.StreamParametersRequest())
     tracemalloc.start()
     try:
         await receiver.take(arriving())

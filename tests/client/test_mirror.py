@@ -13,7 +13,9 @@ import pytest
 
 from dbp.client.async_client import AsyncClient
 from dbp.client.client import Client
-from dbp.errors import InvalidInput, NotFound, TensorNotFound
+from dbp.client.download import Receiver
+from dbp.errors import ClientClosed, DbpError, InvalidInput, NotFound, TensorNotFound
+from dbp.v1 import parameter_service_pb2 as pb
 from tests.service.setups import Run, Service, serving, tensors, until
 
 
@@ -142,3 +144,90 @@ async def test_get_takes_no_lock_and_never_goes_back(service: Service, run: Run)
 
     assert not wrong
     assert len(seen) > 2
+
+
+async def test_a_mirror_of_a_job_that_ended_without_a_version_ends_too(
+    client: AsyncClient, run: Run
+) -> None:
+    job = await client.job(run.id)
+    async with job.mirror() as mirror:
+        waiting = asyncio.create_task(mirror.wait(timeout=10))
+        await asyncio.sleep(0.1)
+        await run.end("failed", code=1)
+
+        with pytest.raises(InvalidInput, match="the job has ended without a version"):
+            await waiting
+    assert mirror.ended
+    assert mirror.error is None
+
+
+async def test_a_mirror_that_is_closed_says_so_and_not_that_the_job_has_ended(
+    service: Service, run: Run
+) -> None:
+    await run.publish(1, tensors())
+    client = AsyncClient(service.address)
+    job = await client.job(run.id)
+    first, second = job.mirror(), job.mirror()
+    for mirror in (first, second):
+        mirror.start()
+        await mirror.wait(timeout=10)
+    waiting = [asyncio.create_task(mirror.wait(1, timeout=10)) for mirror in (first, second)]
+    await asyncio.sleep(0.1)
+
+    await first.close()
+    with pytest.raises(ClientClosed, match="the mirror has been closed"):
+        await waiting[0]
+    await client.close()
+    with pytest.raises(ClientClosed, match="the client has been closed"):
+        await waiting[1]
+
+    assert not first.ended
+    assert not second.ended
+    await second.close()
+
+
+async def test_what_nobody_foresaw_ends_a_mirror_with_a_word(
+    client: AsyncClient, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await run.publish(1, tensors())
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("dbp.client.async_mirror.parameter_set", broken)
+    async with (await client.job(run.id)).mirror() as mirror:
+        with pytest.raises(DbpError, match="the mirror has failed: ZeroDivisionError: oh"):
+            await mirror.wait(timeout=10)
+
+
+async def test_a_service_with_nothing_new_is_not_asked_without_end(
+    client: AsyncClient, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await run.publish(1, tensors())
+    asked = 0
+
+    async def nothing(*_: Any, **__: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return Receiver(pb.StreamParametersRequest())
+
+    monkeypatch.setattr("dbp.client.async_parameters.AsyncParameters.receive", nothing)
+    async with (await client.job(run.id)).mirror():
+        await asyncio.sleep(0.5)
+
+    assert 2 <= asked <= 5
+
+
+async def test_a_plain_mirror_may_be_closed_after_its_client(
+    service: Service, run: Run
+) -> None:
+    await run.publish(1, tensors())
+
+    def use() -> None:
+        with Client(service.address) as client:
+            mirror = client.job(run.id).mirror()
+            mirror.start()
+            mirror.wait(timeout=10)
+        mirror.close()
+
+    await asyncio.to_thread(use)
