@@ -137,13 +137,13 @@ class AsyncParameters:
             stream = Stream(self._stub.WatchParameters, request)
             with stream as messages:
                 async for message in messages:
-                    waiting.alive()
                     kind = message.WhichOneof("payload")
                     if kind == "end":
                         if message.end.reason == JOB_ENDED:
                             return
                         break
                     if kind != "published":
+                        waiting.alive()
                         continue
                     try:
                         update = await self._update(
@@ -152,6 +152,7 @@ class AsyncParameters:
                     except Unavailable as error:  # cut between the word and the data
                         stream.cut = error
                         break
+                    waiting.alive()
                     if update is not None:
                         told = update.version.version
                         yield update

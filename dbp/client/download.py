@@ -15,6 +15,7 @@ from typing import Any, Final, final
 
 import google_crc32c
 import numpy as np
+import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from dbp.client.calls import translated
@@ -80,7 +81,7 @@ class Receiver:
             chunk = chunk_of(message)
             if chunk is not None:
                 offset, crc32c, start = chunk
-                self._add(offset, crc32c, message[start:])
+                self._add(offset, crc32c, np.frombuffer(message, np.uint8, offset=start))
                 continue
             parsed = _parsed(message)
             match parsed.WhichOneof("payload"):
@@ -89,7 +90,8 @@ class Receiver:
                     if self.done:
                         return
                 case "chunk":
-                    self._add(parsed.chunk.offset, parsed.chunk.crc32c, parsed.chunk.data)
+                    chunk_data = np.frombuffer(parsed.chunk.data, np.uint8)
+                    self._add(parsed.chunk.offset, parsed.chunk.crc32c, chunk_data)
                 case "trailer":
                     await self._finish(parsed.trailer.digest)
                     return
@@ -135,13 +137,14 @@ class Receiver:
                 "tensors, or cast them"
             ) from error
 
-    def _add(self, offset: int, crc32c: int, data: bytes) -> None:
+    def _add(self, offset: int, crc32c: int, data: npt.NDArray[np.uint8]) -> None:
+        """Copy bytes, a view of their message, into the buffer: their only copy."""
         end = offset + len(data)
         if self._buffer is None or offset != self.received or end > len(self._buffer):
             raise self._corrupt(f"bytes at {offset} came after {self.received}")
         if google_crc32c.value(data) != crc32c:
             raise self._corrupt(f"the checksum of the bytes at {offset} is wrong")
-        self._buffer[offset:end] = data
+        self._buffer[offset:end] = data.data
         self.received = end
         self._hashing.note(self._buffer, end)
         if self._on_bytes is not None:

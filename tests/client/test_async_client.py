@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 
 from dbp.client.async_client import AsyncClient
 from dbp.client.async_job import AsyncJobHandle
-from dbp.client.async_parameters import AsyncParameters
 from dbp.errors import (
     AlreadyExists,
     ClientClosed,
@@ -309,30 +308,6 @@ async def test_a_service_that_is_not_there_is_named_soon() -> None:
             await asyncio.wait_for(anext(client.watch("x")), 10)
         with pytest.raises(Unavailable, match="dbp serve"):
             await asyncio.wait_for(AsyncJobHandle(client, "x").parameters(), 10)
-
-
-async def test_a_watch_with_data_outlives_a_cut_between_the_word_and_the_data(
-    service: Service, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = await service.start()
-    await run.publish(1, tensors())
-    get, cuts = AsyncParameters.get, 2
-
-    async def cut(self: AsyncParameters, *arguments: Any, **named: Any) -> Any:
-        nonlocal cuts
-        cuts -= 1
-        if cuts >= 0:
-            raise Unavailable("gone")
-        return await get(self, *arguments, **named)
-
-    monkeypatch.setattr(AsyncParameters, "get", cut)
-    watching = (await client.job(run.id)).watch_parameters(data=True)
-    async with asyncio.timeout(10):
-        update = await anext(watching)
-    await watching.aclose()
-
-    assert update.version.version == 1
-    assert update.parameters is not None
 
 
 async def test_a_closed_client_says_so_to_whoever_calls_or_still_waits(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dbp.client.async_client import AsyncClient
+from dbp.client.async_parameters import AsyncParameters
 from dbp.client.streams import JobUpdate, Patience
 from dbp.control.launcher import Exit
 from dbp.errors import NotFound, Unavailable
@@ -148,3 +150,45 @@ def record(waits: list[float]) -> Callable[[float], Awaitable[None]]:
         waits.append(seconds)
 
     return sleep
+
+
+async def test_a_watch_with_data_outlives_a_service_that_dies_before_the_bytes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    receive = AsyncParameters.receive
+    tries = 0
+
+    async def broken(*arguments: Any, **options: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise Unavailable("gone")
+        return await receive(*arguments, **options)
+
+    monkeypatch.setattr(AsyncParameters, "receive", broken)
+    async with serving(tmp_path / "state") as service, AsyncClient(service.address) as client:
+        run = await service.start()
+        await run.publish(1, tensors())
+        updates = (await client.job(run.id)).watch_parameters(data=True)
+
+        update = await asyncio.wait_for(anext(updates), DEADLINE)
+
+        assert update.parameters is not None
+        assert (update.version.version, tries) == (1, 3)
+        await updates.aclose()
+
+
+async def test_a_watch_without_its_data_is_given_up_after_the_patience(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def broken(*_: Any, **__: Any) -> Any:
+        raise Unavailable("gone")
+
+    monkeypatch.setattr(AsyncParameters, "receive", broken)
+    async with serving(tmp_path / "state") as service:
+        run = await service.start()
+        await run.publish(1, tensors())
+        async with AsyncClient(service.address, patience=0.5) as client:
+            updates = (await client.job(run.id)).watch_parameters(data=True)
+            with pytest.raises(Unavailable, match="gone"):
+                await asyncio.wait_for(anext(updates), DEADLINE)
