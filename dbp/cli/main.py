@@ -127,6 +127,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and end the process with its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
+        _check_text(given)
         code = dbp.main(given, prog_name="dbp", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as stop:
@@ -135,6 +136,18 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(INTERRUPTED)
     except Exception as error:
         sys.exit(_tell(error, as_json=_wants_json(given)))
+
+
+def _check_text(arguments: list[str]) -> None:
+    """InvalidInput for bytes that are no text: no message, answer or line could hold them."""
+    for before, argument in itertools.pairwise(["dbp", *arguments]):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise InvalidInput(
+                f"{os.fsencode(argument)!r}, behind {before!r} on the command line: is not "
+                "UTF-8; names and files are given in UTF-8"
+            ) from None
 
 
 def exit_code(error: DbpError) -> int:

@@ -17,6 +17,7 @@ from dbp.cli.output import (
     version_content,
     writing,
 )
+from dbp.cli.ranges import COUNT, COUNT_OR_NONE, SECONDS
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -81,18 +82,18 @@ def params() -> None:
     "--tensor", "patterns", multiple=True, metavar="PATTERN",
     help="Only tensors whose name matches ('0.*', '*.bias'); may be repeated.",
 )  # fmt: skip
-@click.option("--version", type=click.IntRange(1), help="Which version.  [default: newest]")
-@click.option("--step", type=click.IntRange(0), help="The version of this step.")
+@click.option("--version", type=COUNT, help="Which version.  [default: newest]")
+@click.option("--step", type=COUNT_OR_NONE, help="The version of this step.")
 @click.option("--label", default="", help="The version with this label, such as best.")
 @click.option(
     "--cast", type=click.Choice(["f16", "bf16"]), help="Half the size on the wire; rounded."
 )
 @click.option(
-    "--wait", type=click.FloatRange(0), metavar="SECONDS",
+    "--wait", type=SECONDS, metavar="SECONDS",
     help="Wait this long for what is asked for, such as the first version.",
 )  # fmt: skip
 @click.option(
-    "--max-staleness", type=click.IntRange(0), metavar="STEPS",
+    "--max-staleness", type=COUNT_OR_NONE, metavar="STEPS",
     help="How far behind the run they may be.",
 )  # fmt: skip
 @click.option("--verify", is_flag=True, help="Check bytes, origin and values of what came.")

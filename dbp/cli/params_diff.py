@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from dbp.cli.output import echo_json, output_option, service_option, table, version_content
+from dbp.cli.ranges import COUNT, COUNT_OR_NONE
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -48,13 +49,31 @@ class Change:
         )
 
 
+def _which(ctx: click.Context, param: click.Parameter, text: str | None) -> Mapping[str, Any]:
+    """Which version, as what ``JobHandle.parameters`` is told of it; None in a completion."""
+    if text is None or text in ("latest", "newest"):
+        return {}
+    if text.startswith("step:"):
+        number = text.removeprefix("step:")
+        if not number.isdecimal():
+            raise click.BadParameter(f"{text!r}: expected step:N, such as step:1200")
+        return {"step": COUNT_OR_NONE(number, param, ctx)}
+    if not text.isdecimal():
+        return {"label": text}
+    if not text.strip("0"):
+        raise click.BadParameter("version 0: versions count from 1; latest is the newest")
+    return {"version": COUNT(text, param, ctx)}
+
+
 @click.command()
 @click.argument("job")
-@click.argument("a")
-@click.argument("b", default="latest")
+@click.argument("a", callback=_which)
+@click.argument("b", callback=_which, default="latest")
 @service_option
 @output_option
-def diff(job: str, a: str, b: str, service: str, output: str) -> None:
+def diff(
+    job: str, a: Mapping[str, Any], b: Mapping[str, Any], service: str, output: str
+) -> None:
     """Compare versions A and B of JOB: each tensor, then weights and biases apart.
 
     A and B are version numbers, step:N, labels such as best, or latest (the default of B).
@@ -71,7 +90,7 @@ def diff(job: str, a: str, b: str, service: str, output: str) -> None:
         handle = client.job(job)
         first, second = _version(handle, a), _version(handle, b)
     if first.tensors.keys() != second.tensors.keys():
-        raise InvalidInput(f"{a}, {b}: these versions do not hold the same tensors")
+        raise InvalidInput("A, B: these versions do not hold the same tensors")
     changes = changes_of(first, second)
     if output == "json":
         echo_json(
@@ -124,20 +143,8 @@ def _joined(found: ParameterSet, names: Iterable[str]) -> np.ndarray:
     return joined
 
 
-def _version(job: JobHandle, text: str) -> ParameterSet:
-    options: dict[str, Any] = {}
-    if text.isdecimal():
-        options["version"] = int(text)
-    elif text.startswith("step:"):
-        number = text.removeprefix("step:")
-        if not number.isdecimal():
-            raise InvalidInput(f"{text!r}: expected step:N, such as step:1200")
-        options["step"] = int(number)
-    elif text not in ("latest", "newest"):
-        options["label"] = text
-    if options.get("version") == 0:
-        raise InvalidInput("version 0: versions count from 1; latest is the newest")
-    found = job.parameters(**options)
-    if found is None:
-        raise InvalidInput(f"{text}: the service sent no parameters")
+def _version(job: JobHandle, which: Mapping[str, Any]) -> ParameterSet:
+    found = job.parameters(**which)
+    if found is None:  # not without newer_than
+        raise click.ClickException("the service sent no parameters")
     return found
