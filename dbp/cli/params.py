@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -132,19 +133,30 @@ def show(
     }  # fmt: skip
     if watch and (version or step is not None or label or max_staleness is not None):
         raise InvalidInput("--watch: follows the newest; leave out what names a version")
+    if watch and wait is not None:
+        raise InvalidInput("--watch: waits for as long as the job runs; leave out --wait")
     with Client(service) as client:
         handle = client.job(job)
+        prove = _prover(handle) if verify else None
         if watch:
             from dbp.cli.params_watch import watch as follow
 
-            follow(handle, patterns, options["cast"], file, output)
+            follow(handle, patterns, options["cast"], file, output, prove)
             return
         with _bytes_bar() as on_bytes:
             found = handle.parameters(*patterns, **options, on_bytes=on_bytes)
         if found is None:  # not without newer_than
             raise click.ClickException("the service sent no parameters")
+        proof = prove(found) if prove else None
         _write(file, found)
-        _tell(handle, found, file, output, verify=verify)
+        _tell(handle, found, file, output, proof)
+
+
+def _prover(handle: JobHandle) -> Callable[[ParameterSet], list[str]]:
+    """What proves a version of this job, before anything is made of it."""
+    from dbp.cli.params_proof import proof_of
+
+    return partial(proof_of, handle.get())
 
 
 def _write(file: Path | None, found: ParameterSet) -> None:
@@ -156,11 +168,12 @@ def _write(file: Path | None, found: ParameterSet) -> None:
 
 
 def _tell(
-    handle: JobHandle, found: ParameterSet, file: Path | None, output: str, *, verify: bool
+    handle: JobHandle,
+    found: ParameterSet,
+    file: Path | None,
+    output: str,
+    proof: list[str] | None,
 ) -> None:
-    from dbp.cli.params_proof import proof_of
-
-    proof = proof_of(handle.get(), found) if verify else None
     if output == "json":
         content = {"job": handle.id, **version_content(found.version), "tensors": _rows(found)}
         echo_json(content | ({"verified": proof} if proof else {}))
