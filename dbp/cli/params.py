@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -143,7 +144,7 @@ def show(
 
             follow(handle, patterns, options["cast"], file, output, prove)
             return
-        with _bytes_bar() as on_bytes:
+        with _bytes_bar(output) as on_bytes:
             found = handle.parameters(*patterns, **options, on_bytes=on_bytes)
         if found is None:  # not without newer_than
             raise click.ClickException("the service sent no parameters")
@@ -210,11 +211,12 @@ def _rows(found: ParameterSet) -> list[dict[str, Any]]:
 
 
 class _bytes_bar:  # noqa: N801 (used like a function)
-    """A progress bar for what takes long enough to need one; nothing is drawn before."""
+    """A progress bar for what takes long enough to need one, for people at a terminal."""
 
     LARGE = 32 << 20
 
-    def __init__(self) -> None:
+    def __init__(self, output: str) -> None:
+        self._drawn = output == "text" and sys.stderr.isatty()
         self._bar: Any = None
 
     def __enter__(self) -> _bytes_bar:
@@ -225,7 +227,7 @@ class _bytes_bar:  # noqa: N801 (used like a function)
             self._bar.stop()
 
     def __call__(self, received: int, total: int) -> None:
-        if total < self.LARGE:
+        if not self._drawn or total < self.LARGE:
             return
         if self._bar is None:
             from rich.console import Console
