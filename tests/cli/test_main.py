@@ -163,6 +163,23 @@ def test_output_that_cannot_be_written_is_named(arguments: list[str]) -> None:
         assert done.stderr == f"error: {message}\n"
 
 
+def test_an_interrupt_while_it_loads_ends_it_in_silence() -> None:
+    code = (
+        "import sys\n"
+        "from dbp.__main__ import main\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_what_nobody_foresaw_is_one_line_unless_asked() -> None:
     code = (
         "import dbp.cli.main as m, click\n"
