@@ -1,6 +1,19 @@
-"""``python -m dbp`` is ``dbp``."""
+"""``dbp``, and ``python -m dbp``: interrupted while it loads, it ends as it does later."""
 
-from dbp.cli.main import main
+from __future__ import annotations
+
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command that ``sys.argv`` holds and end the process with its exit code."""
+    try:
+        from dbp.cli.main import main as run
+
+        run()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
 
 if __name__ == "__main__":
     main()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 import click
 import psutil
 
+from dbp.cli.ranges import SMALL_COUNT
 from dbp.errors import TrainingFailed
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ TERMINATED: Final = 128 + signal.SIGTERM
 
 
 @click.command()
-@click.option("--workers", "-n", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--workers", "-n", type=SMALL_COUNT, default=2, show_default=True)
 def demo(workers: int) -> None:
     """See everything work, in under a minute.
 

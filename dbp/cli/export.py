@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dbp.cli.output import echo_json, output_option, service_option, writing
+from dbp.cli.ranges import COUNT
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ FORMATS: Final[tuple[Format, ...]] = ("onnx", "npz", "safetensors")
     "-o", "--out", "file", type=click.Path(path_type=Path), required=True, metavar="FILE",
     help="The file to write.",
 )  # fmt: skip
-@click.option(
-    "--version", type=click.IntRange(min=1), help="Of a job: a version.  [default: newest]"
-)
+@click.option("--version", type=COUNT, help="Of a job: a version.  [default: newest]")
 @click.option("--label", default="", help="Of a job: the version with this label.")
 @service_option
 @output_option

@@ -16,6 +16,7 @@ from dbp.cli.output import (
     table,
     time_text,
 )
+from dbp.cli.ranges import COUNT, SECONDS, SMALL_COUNT
 
 if TYPE_CHECKING:
     from dbp.client.job import JobHandle
@@ -29,7 +30,7 @@ STOPPED: Final = 75
 
 @click.command()
 @click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--workers", "-n", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--workers", "-n", type=SMALL_COUNT, default=1, show_default=True)
 @click.option("--watch", is_flag=True, help="Follow the job until it has ended.")
 @click.option("--check", is_flag=True, help="Have the service validate it, start nothing.")
 @click.option("--request-id", help="The same id and spec give the same job.  [default: new]")
@@ -73,7 +74,7 @@ def submit(
 
 @click.command()
 @click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--limit", type=COUNT, default=50, show_default=True)
 @service_option
 @output_option
 def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None:
@@ -149,7 +150,7 @@ def watch(job: str, service: str, output: str) -> None:
 @click.command()
 @click.argument("job")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the job has ended.")
-@click.option("--attempt", type=click.IntRange(1), help="Which launch.  [default: newest]")
+@click.option("--attempt", type=SMALL_COUNT, help="Which launch.  [default: newest]")
 @service_option
 @output_option
 def logs(job: str, follow: bool, attempt: int | None, service: str, output: str) -> None:
@@ -174,7 +175,7 @@ def logs(job: str, follow: bool, attempt: int | None, service: str, output: str)
 @click.argument("job")
 @click.option("--force", is_flag=True, help="At once, without waiting for the next step.")
 @click.option(
-    "--grace", type=click.FloatRange(0), metavar="SECONDS",
+    "--grace", type=SECONDS, metavar="SECONDS",
     help="Time to end by itself before force is used.  [default: 10]",
 )  # fmt: skip
 @service_option

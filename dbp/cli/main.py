@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn, final
 
@@ -109,7 +110,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # whoever read our output has enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             ctx.exit(0)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -127,6 +128,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and end the process with its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
+        _check_text(given)
         code = dbp.main(given, prog_name="dbp", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as stop:
@@ -134,7 +136,33 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except Exception as error:
-        sys.exit(_tell(error, as_json=_wants_json(given)))
+        sys.exit(_tell(_explained(error), as_json=_wants_json(given)))
+
+
+def _check_text(arguments: list[str]) -> None:
+    """InvalidInput for bytes that are no text: no message, answer or line could hold them."""
+    for before, argument in itertools.pairwise(["dbp", *arguments]):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise InvalidInput(
+                f"{os.fsencode(argument)!r}, behind {before!r} on the command line: is not "
+                "UTF-8; names and files are given in UTF-8"
+            ) from None
+
+
+def _explained(error: Exception) -> Exception:
+    """What to tell of an error: of one in writing to stdout, that it was this, and why."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    if isinstance(error, OSError) and click.echo.__code__ in {f.f_code for f in frames}:
+        _drop_output()
+        return DbpError(f"standard output cannot be written: {error.strerror}")
+    return error
+
+
+def _drop_output() -> None:
+    """Let what is left of the output go nowhere: Python writes it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code(error: DbpError) -> int:

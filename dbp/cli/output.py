@@ -52,6 +52,8 @@ def _finite(value: Any) -> Any:
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Say which file could not be written, and why: InvalidInput."""
+    if not path.name:
+        raise InvalidInput(f"{str(path)!r} names no file that can be written; name one in it")
     try:
         yield
     except OSError as error:

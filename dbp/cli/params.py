@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -17,6 +19,7 @@ from dbp.cli.output import (
     version_content,
     writing,
 )
+from dbp.cli.ranges import COUNT, COUNT_OR_NONE, SECONDS
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -81,18 +84,18 @@ def params() -> None:
     "--tensor", "patterns", multiple=True, metavar="PATTERN",
     help="Only tensors whose name matches ('0.*', '*.bias'); may be repeated.",
 )  # fmt: skip
-@click.option("--version", type=click.IntRange(1), help="Which version.  [default: newest]")
-@click.option("--step", type=click.IntRange(0), help="The version of this step.")
+@click.option("--version", type=COUNT, help="Which version.  [default: newest]")
+@click.option("--step", type=COUNT_OR_NONE, help="The version of this step.")
 @click.option("--label", default="", help="The version with this label, such as best.")
 @click.option(
     "--cast", type=click.Choice(["f16", "bf16"]), help="Half the size on the wire; rounded."
 )
 @click.option(
-    "--wait", type=click.FloatRange(0), metavar="SECONDS",
+    "--wait", type=SECONDS, metavar="SECONDS",
     help="Wait this long for what is asked for, such as the first version.",
 )  # fmt: skip
 @click.option(
-    "--max-staleness", type=click.IntRange(0), metavar="STEPS",
+    "--max-staleness", type=COUNT_OR_NONE, metavar="STEPS",
     help="How far behind the run they may be.",
 )  # fmt: skip
 @click.option("--verify", is_flag=True, help="Check bytes, origin and values of what came.")
@@ -131,19 +134,30 @@ def show(
     }  # fmt: skip
     if watch and (version or step is not None or label or max_staleness is not None):
         raise InvalidInput("--watch: follows the newest; leave out what names a version")
+    if watch and wait is not None:
+        raise InvalidInput("--watch: waits for as long as the job runs; leave out --wait")
     with Client(service) as client:
         handle = client.job(job)
+        prove = _prover(handle) if verify else None
         if watch:
             from dbp.cli.params_watch import watch as follow
 
-            follow(handle, patterns, options["cast"], file, output)
+            follow(handle, patterns, options["cast"], file, output, prove)
             return
-        with _bytes_bar() as on_bytes:
+        with _bytes_bar(output) as on_bytes:
             found = handle.parameters(*patterns, **options, on_bytes=on_bytes)
         if found is None:  # not without newer_than
             raise click.ClickException("the service sent no parameters")
+        proof = prove(found) if prove else None
         _write(file, found)
-        _tell(handle, found, file, output, verify=verify)
+        _tell(handle, found, file, output, proof)
+
+
+def _prover(handle: JobHandle) -> Callable[[ParameterSet], list[str]]:
+    """What proves a version of this job, before anything is made of it."""
+    from dbp.cli.params_proof import proof_of
+
+    return partial(proof_of, handle.get())
 
 
 def _write(file: Path | None, found: ParameterSet) -> None:
@@ -155,11 +169,12 @@ def _write(file: Path | None, found: ParameterSet) -> None:
 
 
 def _tell(
-    handle: JobHandle, found: ParameterSet, file: Path | None, output: str, *, verify: bool
+    handle: JobHandle,
+    found: ParameterSet,
+    file: Path | None,
+    output: str,
+    proof: list[str] | None,
 ) -> None:
-    from dbp.cli.params_proof import proof_of
-
-    proof = proof_of(handle.get(), found) if verify else None
     if output == "json":
         content = {"job": handle.id, **version_content(found.version), "tensors": _rows(found)}
         echo_json(content | ({"verified": proof} if proof else {}))
@@ -196,11 +211,12 @@ def _rows(found: ParameterSet) -> list[dict[str, Any]]:
 
 
 class _bytes_bar:  # noqa: N801 (used like a function)
-    """A progress bar for what takes long enough to need one; nothing is drawn before."""
+    """A progress bar for what takes long enough to need one, for people at a terminal."""
 
     LARGE = 32 << 20
 
-    def __init__(self) -> None:
+    def __init__(self, output: str) -> None:
+        self._drawn = output == "text" and sys.stderr.isatty()
         self._bar: Any = None
 
     def __enter__(self) -> _bytes_bar:
@@ -211,7 +227,7 @@ class _bytes_bar:  # noqa: N801 (used like a function)
             self._bar.stop()
 
     def __call__(self, received: int, total: int) -> None:
-        if total < self.LARGE:
+        if not self._drawn or total < self.LARGE:
             return
         if self._bar is None:
             from rich.console import Console

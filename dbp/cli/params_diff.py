@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from dbp.cli.output import echo_json, output_option, service_option, table, version_content
+from dbp.cli.ranges import COUNT, COUNT_OR_NONE
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Change:
-    """From a to b, in float64. ``relative`` and ``cosine`` are None where a norm is zero."""
+    """From a to b. ``relative`` and ``cosine`` are None where a norm is zero."""
 
     name: str
     norm: float
@@ -29,33 +31,80 @@ class Change:
     cosine: float | None
     largest: float
 
+
+@dataclass(frozen=True)
+class Sums:
+    """What a change is made of, in float64; of several tensors together: their sum."""
+
+    squares: float = 0.0
+    other_squares: float = 0.0
+    products: float = 0.0
+    change_squares: float = 0.0
+    largest: float = 0.0
+
     @classmethod
-    def between(cls, name: str, a: np.ndarray, b: np.ndarray) -> Self:
-        """Of one tensor, or of several joined."""
+    def between(cls, a: np.ndarray, b: np.ndarray) -> Self:
+        """Of one tensor."""
         import numpy as np
 
         a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-        norm, other = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-        step = b - a
-        change = float(np.linalg.norm(step))
-        return cls(
-            name,
-            norm,
-            change,
-            change / norm if norm else None,
-            float(a @ b) / (norm * other) if norm and other else None,
-            float(np.abs(step).max(initial=0.0)),
+        squares, other_squares, products = float(a @ a), float(b @ b), float(a @ b)
+        b -= a
+        largest = max(b.max(initial=0.0), -b.min(initial=0.0))
+        return cls(squares, other_squares, products, float(b @ b), float(largest))
+
+    def __add__(self, other: Self) -> Self:
+        return replace(
+            self,
+            squares=self.squares + other.squares,
+            other_squares=self.other_squares + other.other_squares,
+            products=self.products + other.products,
+            change_squares=self.change_squares + other.change_squares,
+            largest=max(self.largest, other.largest),
         )
+
+    def change(self, name: str) -> Change:
+        """As it is shown."""
+        norm, change = math.sqrt(self.squares), math.sqrt(self.change_squares)
+        return Change(
+            name, norm, change, change / norm if norm else None, self._cosine(), self.largest
+        )
+
+    def _cosine(self) -> float | None:
+        if not self.squares or not self.other_squares:
+            return None
+        small, large = sorted((self.squares, self.other_squares))
+        # So that nothing vanishes on the way, and of equal vectors it is 1 to the last bit.
+        cosine = self.products / large * (math.sqrt(large) / math.sqrt(small))
+        return math.copysign(1.0, cosine) if abs(cosine) > 1.0 else cosine
+
+
+def _which(ctx: click.Context, param: click.Parameter, text: str | None) -> Mapping[str, Any]:
+    """Which version, as what ``JobHandle.parameters`` is told of it; None in a completion."""
+    if text is None or text in ("latest", "newest"):
+        return {}
+    if text.startswith("step:"):
+        number = text.removeprefix("step:")
+        if not number.isdecimal():
+            raise click.BadParameter(f"{text!r}: expected step:N, such as step:1200")
+        return {"step": COUNT_OR_NONE(number, param, ctx)}
+    if not text.isdecimal():
+        return {"label": text}
+    if not text.strip("0"):
+        raise click.BadParameter("version 0: versions count from 1; latest is the newest")
+    return {"version": COUNT(text, param, ctx)}
 
 
 @click.command()
 @click.argument("job")
-@click.argument("a")
-@click.argument("b", default="latest")
+@click.argument("a", callback=_which)
+@click.argument("b", callback=_which, default="latest")
 @service_option
 @output_option
-def diff(job: str, a: str, b: str, service: str, output: str) -> None:
-    """Compare versions A and B of JOB: each tensor, then weights and biases apart.
+def diff(
+    job: str, a: Mapping[str, Any], b: Mapping[str, Any], service: str, output: str
+) -> None:
+    """Compare versions A and B of JOB: each tensor; weights, biases, statistics; all.
 
     A and B are version numbers, step:N, labels such as best, or latest (the default of B).
     NORM is that of A, CHANGE the norm of B - A, COSINE that of the angle between A and B.
@@ -71,7 +120,7 @@ def diff(job: str, a: str, b: str, service: str, output: str) -> None:
         handle = client.job(job)
         first, second = _version(handle, a), _version(handle, b)
     if first.tensors.keys() != second.tensors.keys():
-        raise InvalidInput(f"{a}, {b}: these versions do not hold the same tensors")
+        raise InvalidInput("A, B: these versions do not hold the same tensors")
     changes = changes_of(first, second)
     if output == "json":
         echo_json(
@@ -102,42 +151,27 @@ def diff(job: str, a: str, b: str, service: str, output: str) -> None:
 
 
 def changes_of(a: ParameterSet, b: ParameterSet) -> list[Change]:
-    """Of each tensor; then of all weights, of all biases and of everything."""
-    names = list(a.tensors)
-    biases = [name for name in names if name.endswith("bias")]
-    weights = [name for name in names if name not in biases]
-    changes = [Change.between(name, a[name], b[name]) for name in names]
-    groups = (("all weights", weights), ("all biases", biases), ("all", names))
-    return changes + [
-        Change.between(title, _joined(a, group), _joined(b, group))
-        for title, group in groups
-        if group
-    ]
+    """Of each tensor; then of all of a kind, where there are any, and of everything."""
+    sums = {name: Sums.between(a[name], b[name]) for name in a.tensors}
+    groups: dict[str, Sums] = {}
+    for name, found in sums.items():
+        for title in (_kind(name), "all"):
+            groups[title] = groups.get(title, Sums()) + found
+    titles = ("all weights", "all biases", "all statistics", "all")
+    shown = {**sums, **{title: groups[title] for title in titles if title in groups}}
+    return [found.change(name) for name, found in shown.items()]
 
 
-def _joined(found: ParameterSet, names: Iterable[str]) -> np.ndarray:
-    import numpy as np
+def _kind(name: str) -> str:
+    """Statistics are measured, not trained: the running ones of batch normalization."""
+    own = name.rpartition(".")[2]
+    if own.startswith("running_"):
+        return "all statistics"
+    return "all biases" if own.endswith("bias") else "all weights"
 
-    joined: np.ndarray = np.concatenate(
-        [found[name].astype(np.float64).ravel() for name in names]
-    )
-    return joined
 
-
-def _version(job: JobHandle, text: str) -> ParameterSet:
-    options: dict[str, Any] = {}
-    if text.isdecimal():
-        options["version"] = int(text)
-    elif text.startswith("step:"):
-        number = text.removeprefix("step:")
-        if not number.isdecimal():
-            raise InvalidInput(f"{text!r}: expected step:N, such as step:1200")
-        options["step"] = int(number)
-    elif text not in ("latest", "newest"):
-        options["label"] = text
-    if options.get("version") == 0:
-        raise InvalidInput("version 0: versions count from 1; latest is the newest")
-    found = job.parameters(**options)
-    if found is None:
-        raise InvalidInput(f"{text}: the service sent no parameters")
+def _version(job: JobHandle, which: Mapping[str, Any]) -> ParameterSet:
+    found = job.parameters(**which)
+    if found is None:  # not without newer_than
+        raise click.ClickException("the service sent no parameters")
     return found

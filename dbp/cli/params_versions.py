@@ -15,15 +15,14 @@ from dbp.cli.output import (
     time_text,
     version_content,
 )
+from dbp.cli.ranges import COUNT, SECONDS
 from dbp.errors import InvalidInput
 from dbp.job.state import LabelMove, VersionEntry
 
 
 @click.command()
 @click.argument("job")
-@click.option(
-    "--limit", type=click.IntRange(1), default=20, show_default=True, help="How many."
-)
+@click.option("--limit", type=COUNT, default=20, show_default=True, help="How many.")
 @service_option
 @output_option
 def versions(job: str, limit: int, service: str, output: str) -> None:
@@ -71,7 +70,7 @@ def labels(job: str, history: bool, service: str, output: str) -> None:
 @click.command()
 @click.argument("job")
 @click.argument("name")
-@click.argument("version", type=click.IntRange(1), required=False)
+@click.argument("version", type=COUNT, required=False)
 @click.option("--remove", is_flag=True, help="Take the label away.")
 @service_option
 @output_option
@@ -101,7 +100,7 @@ def label(
 
 @click.command()
 @click.argument("job")
-@click.argument("version", type=click.IntRange(1))
+@click.argument("version", type=COUNT)
 @service_option
 @output_option
 def pin(job: str, version: int, service: str, output: str) -> None:
@@ -111,7 +110,7 @@ def pin(job: str, version: int, service: str, output: str) -> None:
 
 @click.command()
 @click.argument("job")
-@click.argument("version", type=click.IntRange(1))
+@click.argument("version", type=COUNT)
 @service_option
 @output_option
 def unpin(job: str, version: int, service: str, output: str) -> None:
@@ -122,7 +121,7 @@ def unpin(job: str, version: int, service: str, output: str) -> None:
 @click.command()
 @click.argument("job")
 @click.option(
-    "--wait", type=click.FloatRange(0), default=30.0, show_default=True, metavar="SECONDS",
+    "--wait", type=SECONDS, default=30.0, show_default=True, metavar="SECONDS",
     help="How long to wait for it.",
 )  # fmt: skip
 @service_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,23 @@ if TYPE_CHECKING:
 
 
 def watch(
-    job: JobHandle, patterns: tuple[str, ...], cast: str | None, file: Path | None, output: str
+    job: JobHandle,
+    patterns: tuple[str, ...],
+    cast: str | None,
+    file: Path | None,
+    output: str,
+    prove: Callable[[ParameterSet], list[str]] | None,
 ) -> None:
-    """Until the job has ended; the file, if there is one, is replaced whole each time."""
+    """Until the job has ended; the file, if there is one, is replaced whole each time.
+
+    ``prove``, if given, is asked of each version before anything is made of it.
+    """
     before: ParameterSet | None = None
     for update in job.watch_parameters(*patterns, data=True, cast=cast):
         found = update.parameters
         if found is None:  # not with data
             continue
+        proof = prove(found) if prove else None
         if file is not None:
             with writing(file):
                 write_whole(file, found.content)
@@ -40,6 +50,7 @@ def watch(
                     "skipped": update.skipped,
                     "seconds_late": late,
                     "change": change,
+                    **({"verified": proof} if proof else {}),
                 }
             )
             continue
@@ -50,6 +61,7 @@ def watch(
             f"version {version.version}, step {version.step:,}"
             + (" (final)" if version.final else "")
             + f", sha256 {version.digest[:16]}, {late * 1e3:.0f} ms old{moved}{missed}"
+            + (", verified" if proof else "")
         )
 
 

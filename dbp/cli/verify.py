@@ -10,15 +10,14 @@ from pathlib import Path
 import click
 
 from dbp.cli.output import echo_json, output_option, service_option
+from dbp.cli.ranges import COUNT
 from dbp.errors import InvalidInput, NotFound
 from dbp.launching import set_thread_counts
 
 
 @click.command()
 @click.argument("run", metavar="RUN_OR_JOB")
-@click.option(
-    "--epoch", type=click.IntRange(1), help="Of a run: which epoch.  [default: the last one]"
-)
+@click.option("--epoch", type=COUNT, help="Of a run: which epoch.  [default: the last one]")
 @service_option
 @output_option
 def verify(run: str, epoch: int | None, service: str, output: str) -> None:

@@ -145,6 +145,41 @@ def test_a_reader_that_has_enough_ends_it_in_silence() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["components"], ["components", "--output", "json"]], ids=" ".join
+)
+def test_output_that_cannot_be_written_is_named(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*DBP, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+
+    message = "standard output cannot be written: No space left on device"
+    assert done.returncode == 1
+    if "json" in arguments:
+        assert json.loads(done.stderr)["error"]["message"] == message
+    else:
+        assert done.stderr == f"error: {message}\n"
+
+
+def test_an_interrupt_while_it_loads_ends_it_in_silence() -> None:
+    code = (
+        "import sys\n"
+        "from dbp.__main__ import main\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_what_nobody_foresaw_is_one_line_unless_asked() -> None:
     code = (
         "import dbp.cli.main as m, click\n"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
+from dbp.cli.params import _bytes_bar
 from tests.cli.setups import output, run, until, write_spec
 
 SHAPES = {"0.weight": [16, 64], "0.bias": [16], "2.weight": [10, 16], "2.bias": [10]}
@@ -52,6 +55,33 @@ def test_only_tensors_that_match(service: str, ended: str, tmp_path: Path) -> No
     nothing = run("params", ended, "--tensor", "9.*", service=service)
     assert nothing.returncode == 4
     assert "9.*" in nothing.stderr
+
+
+@pytest.mark.parametrize(
+    ("mode", "terminal", "size", "drawn"),
+    [
+        ("text", True, _bytes_bar.LARGE, True),
+        ("text", True, _bytes_bar.LARGE - 1, False),
+        ("text", False, _bytes_bar.LARGE, False),
+        ("json", True, _bytes_bar.LARGE, False),
+    ],
+)
+def test_a_bar_is_drawn_for_people_at_a_terminal_who_would_wait(
+    mode: str,
+    terminal: bool,
+    size: int,
+    drawn: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+
+    with _bytes_bar(mode) as on_bytes:
+        on_bytes(size // 2, size)
+
+    told = capsys.readouterr()
+    assert (told.out, "MB" in told.err) == ("", drawn)
+    assert drawn or not told.err
 
 
 def test_a_version_that_never_was_is_exit_code_4(service: str, ended: str) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from dbp.cli.main import main
+from dbp.errors import CorruptParameters
 from tests.cli.setups import Server, output, run, start, write_spec
 
 
@@ -71,6 +73,7 @@ def test_labels_and_pins_of_a_running_job(service: str, running: str) -> None:
         (["diff", "JOB", "step:x"], "expected step:N"),
         (["diff", "JOB", "0"], "count from 1"),
         (["JOB", "--watch", "--version", "1"], "--watch"),
+        (["JOB", "--watch", "--wait", "1"], "leave out --wait"),
         (["JOB", "--cast", "f8"], "f16"),
         (["JOB", "--version", "1", "--label", "best"], "only one"),
     ],
@@ -127,6 +130,38 @@ def test_what_came_is_proved(service: str, ended: str) -> None:
     assert ": the version's" in text
     assert "a part or a cast" in part
     assert "bfloat16" in part
+
+
+@pytest.mark.parametrize("more", [[], ["--watch"]], ids=["once", "watched"])
+def test_what_is_refuted_is_not_written(
+    service: str,
+    ended: str,
+    more: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refute(*_: object) -> None:
+        raise CorruptParameters("version 1: refuted")
+
+    monkeypatch.setattr("dbp.cli.params_proof.proof_of", refute)
+    file = tmp_path / "refuted.safetensors"
+
+    with pytest.raises(SystemExit) as ended_with:
+        main(["params", ended, "--verify", *more, "-o", str(file), "--service", service])
+
+    assert ended_with.value.code == 1
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "error: version 1: refuted\n")
+    assert not file.exists()
+
+
+def test_every_version_that_is_watched_is_proved(service: str, ended: str) -> None:
+    text = output("params", ended, "--watch", "--verify", service=service)
+    told = json_of("params", ended, "--watch", "--verify", service=service)
+
+    assert text.endswith(", verified\n")
+    assert told["verified"][-1] == "every value is finite"
 
 
 def test_every_version_is_told_as_it_comes(service: str, running: str, tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""Numbers on the command line, no larger than what carries them to a service can hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, final
+
+import click
+
+INT32_MAX: Final = 2**31 - 1
+INT64_MAX: Final = 2**63 - 1
+YEAR_SECONDS: Final = 366 * 24 * 3600
+
+
+@final
+class _Seconds(click.FloatRange):
+    """A time to wait: click's own range lets through what is no number."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value} is not in the range 0<=x<={self.max}.", param, ctx)
+        return seconds
+
+
+COUNT: Final = click.IntRange(1, INT64_MAX)  # a version, how many
+COUNT_OR_NONE: Final = click.IntRange(0, INT64_MAX)  # a step, how many steps behind
+SMALL_COUNT: Final = click.IntRange(1, INT32_MAX)  # workers, an attempt
+SECONDS: Final = _Seconds(0, YEAR_SECONDS)
