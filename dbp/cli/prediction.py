@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from dbp.errors import InvalidData, InvalidInput, alternatives
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import resolve
 from dbp.train.saved import SavedModel
+from dbp.whole_file import write_whole
 
 Array = npt.NDArray[Any]
 
@@ -114,14 +116,16 @@ def given_answers(prediction: Prediction, *, proba: bool) -> Array:
 
 
 def write_answers(path: Path, found: Array) -> None:
-    """Write a .npy or .csv file."""
+    """Write a .npy or .csv file, whole or not at all; raises OSError."""
     if path.suffix == ".npy":
-        with path.open("wb") as file:  # names of classes are fixed-width text, never objects
-            np.lib.format.write_array(file, found)
+        file = io.BytesIO()
+        np.lib.format.write_array(file, found)  # names are fixed-width text, never objects
+        write_whole(path, [file.getbuffer()])
     else:
-        with path.open("w", encoding="utf-8", newline="") as text:
-            rows = csv.writer(text, lineterminator="\n")  # quotes a name that holds a comma
-            rows.writerows(found.reshape(len(found), math.prod(found.shape[1:])))
+        text = io.StringIO(newline="")
+        rows = csv.writer(text, lineterminator="\n")  # quotes a name that holds a comma
+        rows.writerows(found.reshape(len(found), math.prod(found.shape[1:])))
+        write_whole(path, [text.getvalue().encode()])
 
 
 def _opened(reader: Reader) -> Dataset:

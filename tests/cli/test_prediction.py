@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 from pathlib import Path
 
 import ml_dtypes
@@ -76,6 +78,36 @@ def test_values_of_any_shape_are_one_line_a_row(tmp_path: Path) -> None:
 
     found = np.loadtxt(tmp_path / "out.csv", delimiter=",", dtype=np.float32)
     np.testing.assert_array_equal(found, values.reshape(5, 6))
+
+
+@pytest.mark.parametrize("form", ["npy", "csv"])
+def test_answers_that_cannot_be_written_whole_leave_the_old_ones(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"out.{form}"
+    path.write_bytes(b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_answers(path, np.arange(6))
+
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("form", ["npy", "csv"])
+def test_answers_replace_what_a_link_names(tmp_path: Path, form: str) -> None:
+    path, link = tmp_path / f"out.{form}", tmp_path / f"link.{form}"
+    link.symlink_to(path)
+
+    write_answers(link, np.arange(3))
+
+    assert link.is_symlink()
+    found = np.load(path) if form == "npy" else np.loadtxt(path)
+    np.testing.assert_array_equal(found, [0, 1, 2])
 
 
 @pytest.mark.parametrize("type_", ["BF16", "F16", "F32", "U8", "I64"])
