@@ -31,6 +31,12 @@ def test_a_csv_file_of_one_column_is_read(tmp_path: Path, header: str) -> None:
     [
         ("1,2\n3,dog\n", r"rows\.csv:2: column 1 \(counted from 0\): 'dog' is not a number"),
         ("1,dog\n", r"rows\.csv:1: column 1 \(counted from 0\): 'dog' is not a number"),
+        ("NA,2\n3,4\n", r"rows\.csv:1: column 0 \(counted from 0\): 'NA' is not a number"),
+        ("2,NA\n3,4\n", r"rows\.csv:1: column 1 \(counted from 0\): 'NA' is not a number"),
+        ("1,\n3,4\n", r"rows\.csv:1: column 1 \(counted from 0\): the cell is empty"),
+        ("a,2019\n3,4\n", "only if no input in it is a number$"),
+        ("1;2\n3;4\n", "separated by ','; is the delimiter another one"),
+        ("1 2\n", "a header and no samples, separated by ','; is the delimiter another one"),
         ("a,b\n1,dog\n", r"rows\.csv:2: column 'b': 'dog' is not a number"),
         ("a,b\n", "a header and no samples"),
         ("1,inf\n", "expected a finite number"),
@@ -43,6 +49,19 @@ def test_a_csv_file_that_does_not_fit_is_told(tmp_path: Path, text: str, told: s
 
     with pytest.raises(InvalidData, match=told):
         read_inputs(path, (2,))
+
+
+def test_the_first_line_of_a_file_of_another_delimiter_is_told_in_short(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(";".join(f"feature_{i}" for i in range(50)) + "\n" + "1;" * 49 + "1\n")
+
+    with pytest.raises(InvalidData) as raised:
+        read_inputs(path, (50,))
+
+    told = str(raised.value)
+    assert "rows.csv:2: column 'feature_0;feature_1;" in told
+    assert "is the delimiter another one?" in told
+    assert len(told.removeprefix(str(tmp_path))) < 250
 
 
 def test_a_class_that_has_no_name_is_told_by_its_number() -> None:

@@ -317,6 +317,18 @@ CASES: dict[str, tuple[Make, list[str]]] = {
         csv("1,2,0\n1,two,1\n"),
         ["data.csv:2", "column 1", "'two'"],
     ),
+    "csv text in the first row": (
+        csv("NA,2,0\n1,2,1\n"),
+        ["data.csv:1", "column 0", "'NA'", "names the columns only if no"],
+    ),
+    "csv empty cell in the first row": (
+        csv("1,,0\n1,2,1\n"),
+        ["data.csv:1", "column 1", "empty"],
+    ),
+    "csv text in the first row where no names are": (
+        csv("NA,2,0\n1,2,1\n", header="no"),
+        ["data.csv:1", "column 0", "inputs must be numbers"],
+    ),
     "csv column names count the target": (
         csv("y,a\n0,1\n0,x\n", target="y"),
         ["data.csv:3", "column 'a'", "'x'"],
