@@ -18,7 +18,7 @@ from dbp.errors import InvalidData, InvalidInput, alternatives
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import resolve
 from dbp.train.evaluate import BLOCK_ROWS
-from dbp.train.saved import SavedModel
+from dbp.train.saved import SavedModel, bfloat16_numbers
 from dbp.whole_file import write_whole
 
 Array = npt.NDArray[Any]
@@ -88,11 +88,10 @@ def _read_tensor(path: Path) -> Array:
         )
     tensor = found[name]
     part = content[start + tensor.offset : start + tensor.offset + tensor.size_bytes]
-    if tensor.dtype == "BF16":  # the upper half of a float32
-        rows: Array = (np.frombuffer(part, "<u2").astype("<u4") << 16).view("<f4")
+    if tensor.dtype == "BF16":
+        rows = bfloat16_numbers(part).reshape(tensor.shape)
     else:
-        rows = np.frombuffer(part, NUMPY_DTYPES[tensor.dtype])
-    rows = rows.reshape(tensor.shape)
+        rows = np.frombuffer(part, NUMPY_DTYPES[tensor.dtype]).reshape(tensor.shape)
     check_finite(str(path), rows, np.arange(len(rows) if rows.ndim else 0))
     return rows
 

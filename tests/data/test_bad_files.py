@@ -201,6 +201,10 @@ CASES: dict[str, tuple[Make, list[str]]] = {
         npy(b"\x93NUMPY\x02\x00\xff\xff\xff\xff"),
         ["x.npy", "header of 4,294,967,295"],
     ),
+    "npy of bfloat16": (
+        npy(npy_header(HEADER.replace("<f8", "<V2"), body=bytes(12))),
+        ["x.npy", "'<V2'", "bfloat16", "float32", ".safetensors"],
+    ),
     "npy cut in its header": (npy(X_NPY[:40]), ["x.npy", "ends within its header"]),
     "npy header is no dictionary": (npy(npy_header("[1]")), ["x.npy", "unreadable", "[1]"]),
     "npy header is code": (
