@@ -21,6 +21,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "random": (set(), {"numpy"}),
     "registry": ({"errors"}, set()),
     "file_pattern": (set(), set()),
+    "whole_file": (set(), set()),
     "launching": ({"errors"}, {"threadpoolctl"}),
     "job": ({"errors", "registry", "file_pattern"}, set()),
     "nn": ({"errors", "registry", "random"}, {"numpy"}),
@@ -32,7 +33,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "parallel.mpi": ({"errors", "launching", "parallel"}, {"numpy", "mpi4py"}),
     "train": (
         {"errors", "registry", "random", "file_pattern", "job", "nn", "optim", "data",
-         "parallel"},
+         "parallel", "whole_file"},
         {"numpy"},
     ),
     "train.arithmetic": (set(), {"numpy", "threadpoolctl"}),
@@ -54,7 +55,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "service.tensor_codec": ({"errors", "inference"}, {"numpy", "ml_dtypes"}),
     "service.server": ({"*"}, {"grpc", "grpc_health", "grpc_reflection"}),
     "client": (
-        {"errors", "inference", "job", "rpc", "v1"},
+        {"errors", "inference", "job", "rpc", "v1", "whole_file"},
         {"grpc", "google", "numpy", "ml_dtypes", "google_crc32c"},
     ),
     "worker": ({"*"}, {"numpy"}),

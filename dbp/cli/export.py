@@ -54,7 +54,7 @@ def export(
       dbp export digits-7k2m9q --label best -o best.onnx
     """
     from dbp.train.export import exported
-    from dbp.train.run_folder import write_atomically
+    from dbp.whole_file import write_whole
 
     form = form or _format_of(file)
     path = Path(source)
@@ -66,7 +66,7 @@ def export(
         model = _of_job(source, service, version or 0, label)
     content = exported(model, form)
     with writing(file):
-        write_atomically(file, [content])
+        write_whole(file, [content])
     if output == "json":
         echo_json({"file": str(file), "format": form, "bytes": len(content)})
     else:

@@ -161,11 +161,11 @@ def _prover(handle: JobHandle) -> Callable[[ParameterSet], list[str]]:
 
 
 def _write(file: Path | None, found: ParameterSet) -> None:
-    from dbp.client.download import write_whole
+    from dbp.whole_file import write_whole
 
     if file is not None:
         with writing(file):
-            write_whole(file, found.content)
+            write_whole(file, [found.content])
 
 
 def _tell(

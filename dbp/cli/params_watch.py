@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from dbp.cli.output import echo_json, version_content, writing
-from dbp.client.download import write_whole
+from dbp.whole_file import write_whole
 
 if TYPE_CHECKING:
     from dbp.client.job import JobHandle
@@ -38,7 +38,7 @@ def watch(
         proof = prove(found) if prove else None
         if file is not None:
             with writing(file):
-                write_whole(file, found.content)
+                write_whole(file, [found.content])
         change = None if before is None else _distance(before, found)
         late = max(0.0, time.time() - found.version.publish_time)
         before = found

@@ -121,7 +121,8 @@ def _of_file(source: str, inputs: Path, *, proba: bool) -> Array:
     from dbp.train.saved import SavedModel
 
     model = SavedModel.load(source)
-    return answers(model, read_inputs(inputs, model.model.input_shape), proba=proba)
+    rows = read_inputs(inputs, model.model.input_shape)
+    return answers(model, rows, proba=proba, source=str(inputs))
 
 
 def _of_job(
@@ -139,7 +140,7 @@ def _of_job(
             prediction = job.predict(rows, version=version, label=label)
         except InvalidInput as error:
             raise InvalidInput(f"{inputs}: {error}") from error
-    return given_answers(prediction, proba=proba)
+    return given_answers(prediction, proba=proba, source=str(inputs))
 
 
 def _load(source: str, service: str) -> tuple[SavedModel, Mapping[str, Any] | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,9 @@ from dbp.data.subset import hold_out
 from dbp.errors import InvalidData, InvalidInput, alternatives
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import resolve
-from dbp.train.saved import SavedModel
+from dbp.train.evaluate import BLOCK_ROWS
+from dbp.train.saved import SavedModel, bfloat16_numbers
+from dbp.whole_file import write_whole
 
 Array = npt.NDArray[Any]
 
@@ -61,6 +64,7 @@ def _read_rows(path: Path) -> Array:
 def _read_tensor(path: Path) -> Array:
     """The only tensor of a safetensors file, or its ``inputs``; BF16 becomes float32."""
     from dbp.client.parameter_set import NUMPY_DTYPES
+    from dbp.data.rows import check_finite
     from dbp.job.snapshot import decode_header, header_length
 
     try:
@@ -69,6 +73,13 @@ def _read_tensor(path: Path) -> Array:
         raise InvalidData(f"{path}: {error.strerror}") from error
     start = 8 + header_length(content[:8], str(path))
     manifest = decode_header(content[8:start], str(path))
+    size = len(content) - start
+    if size != manifest.size_bytes:
+        short = "short" if size < manifest.size_bytes else "long"
+        raise InvalidData(
+            f"{path}: too {short}: its header announces {manifest.size_bytes:,} bytes of "
+            f"tensors, found {size:,}"
+        )
     found = {tensor.name: tensor for tensor in manifest.tensors}
     name = next(iter(found)) if len(found) == 1 else "inputs"
     if name not in found:
@@ -77,12 +88,12 @@ def _read_tensor(path: Path) -> Array:
         )
     tensor = found[name]
     part = content[start + tensor.offset : start + tensor.offset + tensor.size_bytes]
-    if len(part) != tensor.size_bytes:
-        raise InvalidData(f"{path}: cut off: tensor {name!r} is not all there")
-    if tensor.dtype == "BF16":  # the upper half of a float32
-        wide = np.frombuffer(part, "<u2").astype("<u4") << 16
-        return wide.view("<f4").reshape(tensor.shape)
-    return np.frombuffer(part, NUMPY_DTYPES[tensor.dtype]).reshape(tensor.shape)
+    if tensor.dtype == "BF16":
+        rows = bfloat16_numbers(part).reshape(tensor.shape)
+    else:
+        rows = np.frombuffer(part, NUMPY_DTYPES[tensor.dtype]).reshape(tensor.shape)
+    check_finite(str(path), rows, np.arange(len(rows) if rows.ndim else 0))
+    return rows
 
 
 def _read_csv(path: Path) -> Array:
@@ -91,37 +102,72 @@ def _read_csv(path: Path) -> Array:
     return read_table(str(path), apart=(), header="auto", delimiter=",").inputs
 
 
-def answers(model: SavedModel, inputs: Array, *, proba: bool) -> Array:
-    """Classes by name where they have names, values for regression, or probabilities."""
-    if model.model.loss.target_kind() != "class":
-        if proba:
-            raise InvalidInput(_NO_CLASSES)
-        return model.predict(inputs)
-    if proba:
-        return model.probabilities(inputs)
-    classes = model.model.loss.classes(model.predict(inputs))
+def answers(model: SavedModel, inputs: Array, *, proba: bool, source: str = "inputs") -> Array:
+    """Classes by name where they have names, values for regression, or probabilities.
+
+    InvalidData: what is too large for the model's type; ``source`` is where it comes from.
+    """
+    loss = model.model.loss
+    is_class = loss.target_kind() == "class"
+    if proba and not is_class:
+        raise InvalidInput(_NO_CLASSES)
+    with np.errstate(all="ignore"):  # what is too large is told by its place
+        _check_scaled(model, inputs, source)
+        scores = model.predict(inputs)
+        outputs = loss.activate(scores)
+    _check_outputs(outputs, source)
+    if proba or not is_class:
+        return outputs
+    classes = loss.classes(scores)
     named: Array = np.array(model.labels)[classes] if model.class_names else classes
     return named
 
 
-def given_answers(prediction: Prediction, *, proba: bool) -> Array:
+def given_answers(prediction: Prediction, *, proba: bool, source: str) -> Array:
     """The same of what a service has predicted."""
     if prediction.classes is None and proba:
         raise InvalidInput(_NO_CLASSES)
+    _check_outputs(prediction.outputs, source)
     if prediction.classes is None or proba:
         return prediction.outputs
     return prediction.classes if prediction.labels is None else prediction.labels
 
 
+def _check_scaled(model: SavedModel, inputs: Array, source: str) -> None:
+    """Raise InvalidData where an input is infinite once it is scaled, in the model's type."""
+    from dbp.data.rows import check_finite
+
+    dtype = model.model.dtype
+    for start in range(0, len(inputs), BLOCK_ROWS):
+        block = inputs[start : start + BLOCK_ROWS]
+        scaled = np.empty(block.shape, dtype)
+        model.scaling.convert(block, scaled)
+        indices = np.arange(start, start + len(block))
+        check_finite(f"{source} in the model's {dtype}", scaled, indices)
+
+
+def _check_outputs(outputs: Array, source: str) -> None:
+    """Raise InvalidData naming the first sample whose answer would mean nothing."""
+    finite = np.isfinite(outputs.reshape(len(outputs), math.prod(outputs.shape[1:])))
+    if not finite.all():
+        row = int(np.argmin(finite.all(axis=1)))
+        raise InvalidData(
+            f"{source}: sample {row}: the model gives no finite numbers for it: the inputs are "
+            f"too large for {outputs.dtype}, or the parameters are no finite numbers"
+        )
+
+
 def write_answers(path: Path, found: Array) -> None:
-    """Write a .npy or .csv file."""
+    """Write a .npy or .csv file, whole or not at all; raises OSError."""
     if path.suffix == ".npy":
-        with path.open("wb") as file:  # names of classes are fixed-width text, never objects
-            np.lib.format.write_array(file, found)
+        file = io.BytesIO()
+        np.lib.format.write_array(file, found)  # names are fixed-width text, never objects
+        write_whole(path, [file.getbuffer()])
     else:
-        with path.open("w", encoding="utf-8", newline="") as text:
-            rows = csv.writer(text, lineterminator="\n")  # quotes a name that holds a comma
-            rows.writerows(found.reshape(len(found), math.prod(found.shape[1:])))
+        text = io.StringIO(newline="")
+        rows = csv.writer(text, lineterminator="\n")  # quotes a name that holds a comma
+        rows.writerows(found.reshape(len(found), math.prod(found.shape[1:])))
+        write_whole(path, [text.getvalue().encode()])
 
 
 def _opened(reader: Reader) -> Dataset:

@@ -12,7 +12,7 @@ from typing import Any, Final, final
 import grpc
 
 from dbp.client.calls import translated
-from dbp.client.download import OnBytes, Receiver, download, write_whole
+from dbp.client.download import OnBytes, Receiver, download
 from dbp.client.parameter_set import ParameterSet, parameter_set
 from dbp.client.streams import JOB_ENDED, Patience, Stream
 from dbp.errors import InvalidInput, Unavailable
@@ -28,6 +28,7 @@ from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
+from dbp.whole_file import write_whole
 
 UNARY_SECONDS: Final = 10.0
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["ParameterService"].full_name
@@ -124,7 +125,7 @@ class AsyncParameters:
         found = await self.get(wanted, on_bytes)
         if found is None:  # a service says so only where it was asked for something newer
             raise Unavailable(f"job {self._id}: the service sent no parameters; ask again")
-        await asyncio.to_thread(write_whole, Path(path), found.content)
+        await asyncio.to_thread(write_whole, Path(path), [found.content])
         return found
 
     async def watch(

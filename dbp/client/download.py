@@ -1,4 +1,4 @@
-"""Receiving parameters into one buffer, verified before anybody sees them; whole files.
+"""Receiving parameters into one buffer, verified before anybody sees them.
 
 A download that breaks off goes on where it stopped: the same version, from the next byte.
 """
@@ -6,11 +6,8 @@ A download that breaks off goes on where it stopped: the same version, from the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import uuid
 from collections.abc import AsyncIterable, Callable
-from pathlib import Path
 from typing import Any, Final, final
 
 import google_crc32c
@@ -262,14 +259,3 @@ def _parsed(message: bytes) -> pb.StreamParametersResponse:
         return pb.StreamParametersResponse.FromString(message)
     except DecodeError as error:
         raise DataLoss(f"parameters: a message cannot be read: {error}") from error
-
-
-def write_whole(path: Path, content: memoryview) -> None:
-    """Write a file that is never seen in part; raises OSError."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

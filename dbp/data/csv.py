@@ -25,7 +25,7 @@ TARGET_DOC = "column of the target: its name, or its position from 0 (-1: the la
 TARGETS_DOC = "names of several columns of values to predict, instead of target"
 WEIGHT_DOC = "column of each sample's weight: its name, or its position from 0"
 TARGET_KIND_DOC = f"{array_dataset.TARGET_KIND_DOC}; class takes names of classes too"
-HEADER_DOC = "whether line 1 names the columns; auto: if its inputs are no numbers"
+HEADER_DOC = "whether line 1 names the columns; auto: if no input in it is a number"
 
 
 @final

@@ -23,6 +23,9 @@ Column = str | int
 # taken into memory as one.
 MAX_LINE_BYTES = 16 * 2**20
 
+# What messages show of a cell: a line without the delimiter is one cell.
+_SHOWN = 40
+
 
 @dataclass(frozen=True)
 class Table:
@@ -107,6 +110,7 @@ class _Builder:
         self._path = path
         self._wanted = apart
         self._delimiter = delimiter
+        self._guessed = False
         self._names: list[str] = []
         self._columns = 0
         self._apart: list[int] = []
@@ -120,13 +124,15 @@ class _Builder:
         line, first = next(rows, (0, []))
         if not first:
             raise InvalidData(f"{self._path}: there are no lines in it")
+        self._guessed = header == "auto"
         self._settle_columns(line, first, header)
         if not self._names:
             self._add(line, first)
         for line, row in rows:
             self._add(line, row)
         if not self._lines:
-            raise InvalidData(f"{self._path}: a header and no samples")
+            hint = self._delimiter_hint(first[0])
+            raise InvalidData(f"{self._path}: a header and no samples{hint}")
         inputs = np.frombuffer(self._values, np.float64).reshape(len(self._lines), -1)
         self._check_finite(inputs)
         columns = [self._column(position) for position in self._apart]
@@ -139,14 +145,14 @@ class _Builder:
         place = f"{self._path}:{line}"
         if not self._wanted:
             self._inputs = list(range(self._columns))
-            self._settle_names(first, first[:-1] or first, header)
+            self._settle_names(first, first, header)
             return
         if self._columns <= len(self._wanted):
             raise InvalidData(
                 f"{place}: {_count(self._columns)}, expected inputs beside "
                 f"{_count(len(self._wanted))} for targets and weights, separated by "
                 f"{self._delimiter!r}; is the delimiter another one? The line begins "
-                f"{first[0][:40]!r}"
+                f"{first[0][:_SHOWN]!r}"
             )
         self._apart = [self._position(place, first, wanted) for wanted in self._wanted]
         if len(set(self._apart)) < len(self._apart):
@@ -178,8 +184,11 @@ class _Builder:
         return wanted % self._columns
 
     def _settle_names(self, first: list[str], inputs: list[str], header: str) -> None:
-        """Take the first row for the names if it is a header: where its inputs tell."""
-        if header == "yes" or (header == "auto" and any(number(c) is None for c in inputs)):
+        """Take the first row for the names if it is a header: where its inputs tell.
+
+        One number among them tells of a sample: its other cells may be bad ones.
+        """
+        if header == "yes" or (header == "auto" and all(number(c) is None for c in inputs)):
             self._names = first
 
     def _add(self, line: int, row: list[str]) -> None:
@@ -207,13 +216,27 @@ class _Builder:
             if number(cell) is None:
                 hint = "; write decimals with a point" if "," in cell else ""
                 found = (
-                    f"{cell[:40]!r} is not a number; inputs must be numbers"
+                    f"{cell[:_SHOWN]!r} is not a number; inputs must be numbers"
                     if cell.strip()
                     else "the cell is empty"
                 )
                 raise InvalidData(
-                    f"{self._path}:{line}: {self._input_column(position)}: {found}{hint}"
+                    f"{self._path}:{line}: {self._input_column(position)}: {found}"
+                    f"{self._delimiter_hint(cell)}{hint}{self._header_hint()}"
                 ) from None
+
+    def _delimiter_hint(self, cell: str) -> str:
+        """For a line of one cell that another delimiter divides."""
+        if self._columns > 1 or not set(";\t| ") & set(cell.strip()):
+            return ""
+        return f", separated by {self._delimiter!r}; is the delimiter another one?"
+
+    def _header_hint(self) -> str:
+        """For a bad cell in a first row that was guessed to be a sample."""
+        if self._names or len(self._lines) > 1 or not self._guessed:
+            return ""
+        said = ', or with header = "yes"' if self._wanted else ""
+        return f"; the first line names the columns only if no input in it is a number{said}"
 
     def _check_finite(self, inputs: npt.NDArray[np.float64]) -> None:
         finite = np.isfinite(inputs)
@@ -230,7 +253,7 @@ class _Builder:
     def _column(self, column: int) -> str:
         """A column as messages name it: by its name, else by its position as in ``target``."""
         if self._names:
-            return f"column {self._names[column]!r}"
+            return f"column {self._names[column][:_SHOWN]!r}"
         return f"column {column} (counted from 0)"
 
 

@@ -96,8 +96,12 @@ def _dtype(name: str, descr: str) -> np.dtype[Any]:
         )
     if descr[:1] in "<>|=" and descr[1:] in TYPES:
         return np.dtype(descr)
+    hint = ""
+    if descr[1:] == "V2":  # two bytes of no type
+        hint = "; is it bfloat16? Save it as float32; `dbp predict` takes it from .safetensors"
     raise InvalidData(
         f"{name}: type {descr!r}; accepted: booleans, integers and floats of at most 8 bytes"
+        + hint
     )
 
 

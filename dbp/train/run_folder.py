@@ -22,13 +22,14 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self, final
 
 from dbp.errors import Conflict, InvalidInput
 from dbp.job.snapshot import encode_header
 from dbp.train.sink import Outcome, Progress, Snapshot, Started
+from dbp.whole_file import write_whole
 
 SPEC: Final = "spec.json"
 METRICS: Final = "metrics.jsonl"
@@ -36,8 +37,6 @@ PARAMETERS: Final = "parameters.safetensors"
 RESULT: Final = "result.json"
 CHECKPOINTS: Final = "checkpoints"
 OWN_FILES: Final = (RESULT, PARAMETERS, METRICS, SPEC)
-
-Buffer = bytes | memoryview
 
 logger = logging.getLogger("dbp")
 
@@ -68,7 +67,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             for name in OWN_FILES:  # the verdict first: without it the rest counts for nothing
                 (path / name).unlink(missing_ok=True)
-            write_atomically(path / SPEC, [_text(document)])
+            write_whole(path / SPEC, [_text(document)])
             return cls(path)
         except OSError as error:
             raise InvalidInput(
@@ -100,7 +99,7 @@ class RunFolder:
         if kept != lines:
             self._metrics.close()
             text = "".join(f"{line}\n" for line in kept)
-            write_atomically(self.path / METRICS, [text.encode()])
+            write_whole(self.path / METRICS, [text.encode()])
             self._metrics = (self.path / METRICS).open("ab", buffering=0)
 
     def progress(self, progress: Progress) -> None:
@@ -122,7 +121,7 @@ class RunFolder:
         if snapshot.final:
             data = snapshot.vector.data.cast("B")
             header = encode_header(snapshot.manifest)
-            write_atomically(self.path / PARAMETERS, [header, data])
+            write_whole(self.path / PARAMETERS, [header, data])
         return True
 
     def finished(self, outcome: Outcome) -> None:
@@ -192,27 +191,7 @@ def write_verdict(folder: Path, outcome: Outcome) -> None:
     """Write ``result.json``, from whichever rank can still do so."""
     fields = dataclasses.asdict(outcome)
     fields["metrics"] = {n: v for n, v in outcome.metrics.items() if math.isfinite(v)}
-    write_atomically(folder / RESULT, [_text(fields)])
-
-
-def write_atomically(path: Path, parts: Iterable[Buffer]) -> None:
-    """Write a file that is there in full or not at all, whatever is cut off when."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_whole(folder / RESULT, [_text(fields)])
 
 
 def _is_kept(line: str, step: int) -> bool:

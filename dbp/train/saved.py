@@ -32,7 +32,8 @@ from dbp.train.rows import RowReader
 
 Array = npt.NDArray[Any]
 
-NUMPY_DTYPES: Final = {"F32": "<f4", "F64": "<f8"}
+# Types of a file's numbers -> what the model computes in: float32 holds the halves exactly.
+DTYPES: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f4", "BF16": "<f4"}
 
 
 @final
@@ -236,9 +237,15 @@ class _Metadata:
 
 def _dtype(manifest: Manifest, source: str) -> str:
     dtypes = {tensor.dtype for tensor in manifest.tensors}
-    if len(dtypes) != 1 or not dtypes <= NUMPY_DTYPES.keys():
-        raise InvalidFile(f"{source}: dtypes {sorted(dtypes)}; expected one of F32, F64")
-    return NUMPY_DTYPES[dtypes.pop()]
+    if len(dtypes) != 1 or not dtypes <= DTYPES.keys():
+        known = ", ".join(DTYPES)
+        raise InvalidFile(f"{source}: dtypes {sorted(dtypes)}; expected one of {known}")
+    return DTYPES[dtypes.pop()]
+
+
+def bfloat16_numbers(part: bytes | memoryview) -> Array:
+    """The numbers in a BF16 tensor's bytes as float32: they are the upper halves of such."""
+    return (np.frombuffer(part, "<u2").astype("<u4") << 16).view("<f4")
 
 
 def _parameters(model: Model, manifest: Manifest, data: memoryview, source: str) -> Parameters:
@@ -253,5 +260,10 @@ def _parameters(model: Model, manifest: Manifest, data: memoryview, source: str)
     for name, view in parameters.views.items():
         tensor = tensors[name]
         part = data[tensor.offset : tensor.offset + tensor.size_bytes]
-        view[...] = np.frombuffer(part, NUMPY_DTYPES[tensor.dtype]).reshape(tensor.shape)
+        if tensor.dtype == "BF16":
+            values = bfloat16_numbers(part)
+        else:
+            stored = "<f2" if tensor.dtype == "F16" else DTYPES[tensor.dtype]
+            values = np.frombuffer(part, stored)
+        view[...] = values.reshape(tensor.shape)
     return parameters

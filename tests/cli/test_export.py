@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +72,20 @@ def test_the_suffix_says_the_format(folder: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(archive[name], tensor)
     again = load_file(tmp_path / "w.safetensors")
     assert again.keys() == tensors.keys()
+
+
+def test_whoever_reads_a_fifo_gets_the_file(folder: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "weights.npz"
+    os.mkfifo(fifo)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+
+    output("export", str(folder), "-o", str(fifo))
+
+    reader.join(10)
+    assert "0.weight" in np.load(io.BytesIO(received[0]))
+    assert fifo.is_fifo()
 
 
 @pytest.mark.parametrize(

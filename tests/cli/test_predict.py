@@ -93,6 +93,39 @@ def test_a_job_takes_numbers_of_any_type(
     np.testing.assert_array_equal(found, np.load(f"{rows}.file.npy"))
 
 
+@pytest.mark.parametrize("cast", ["f16", "bf16"])
+def test_parameters_of_half_the_size_predict_and_can_be_exported(
+    service: str, ended: str, tmp_path: Path, digits: tuple[np.ndarray, ...], cast: str
+) -> None:
+    rows, half = str(tmp_path / "rows.npy"), str(tmp_path / "half.safetensors")
+    np.save(rows, digits[0])
+    output("params", ended, "--cast", cast, "-o", half, service=service)
+
+    found = json.loads(output("predict", half, rows, "--output", "json"))
+    output("export", half, "-o", str(tmp_path / "half.npz"))
+
+    assert np.mean(np.array(found).astype(int) == digits[1]) > 0.9
+    assert np.load(tmp_path / "half.npz")["0.weight"].dtype == np.float32
+
+
+def test_inputs_too_large_for_the_model_are_told_by_a_job_and_by_a_file(
+    service: str, ended: str, weights: Path, tmp_path: Path, digits: tuple[np.ndarray, ...]
+) -> None:
+    rows = tmp_path / "rows.npy"
+    inputs = digits[0].astype(np.float64)
+    inputs[7, 3] = 1e300
+    np.save(rows, inputs)
+
+    job = run("predict", ended, str(rows), service=service)
+    file = run("predict", str(weights), str(rows))
+
+    for done in (job, file):
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "Warning" not in done.stderr
+        assert str(rows) in done.stderr
+        assert "sample 7" in done.stderr
+
+
 def test_a_version_and_a_label_of_a_job(
     service: str, ended: str, tmp_path: Path, digits: tuple[np.ndarray, ...]
 ) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import tracemalloc
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -14,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from dbp.client.download import Receiver, download, write_whole
+from dbp.client.download import Receiver, download
 from dbp.client.parameter_set import parameter_set
 from dbp.client.wire import chunk_of
 from dbp.errors import (
@@ -327,29 +326,6 @@ async def test_memory_holds_the_file_and_little_more() -> None:
 def messages_of(content: bytes) -> Any:
     """Chunks of a MiB, made one at a time."""
     return lambda start: chunk_message(start, content[start : start + (1 << 20)])
-
-
-# Files
-
-
-def test_a_file_appears_whole(tmp_path: Path) -> None:
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(b"old")
-
-    write_whole(path, memoryview(CONTENT))
-
-    assert path.read_bytes() == CONTENT
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file"):
-        write_whole(tmp_path / "missing" / "w.safetensors", memoryview(CONTENT))
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError, match=r"directory|Is a"):
-        write_whole(tmp_path / "folder", memoryview(CONTENT))
-
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 # Arrays

@@ -201,6 +201,10 @@ CASES: dict[str, tuple[Make, list[str]]] = {
         npy(b"\x93NUMPY\x02\x00\xff\xff\xff\xff"),
         ["x.npy", "header of 4,294,967,295"],
     ),
+    "npy of bfloat16": (
+        npy(npy_header(HEADER.replace("<f8", "<V2"), body=bytes(12))),
+        ["x.npy", "'<V2'", "bfloat16", "float32", ".safetensors"],
+    ),
     "npy cut in its header": (npy(X_NPY[:40]), ["x.npy", "ends within its header"]),
     "npy header is no dictionary": (npy(npy_header("[1]")), ["x.npy", "unreadable", "[1]"]),
     "npy header is code": (
@@ -316,6 +320,18 @@ CASES: dict[str, tuple[Make, list[str]]] = {
     "csv text without header": (
         csv("1,2,0\n1,two,1\n"),
         ["data.csv:2", "column 1", "'two'"],
+    ),
+    "csv text in the first row": (
+        csv("NA,2,0\n1,2,1\n"),
+        ["data.csv:1", "column 0", "'NA'", "names the columns only if no"],
+    ),
+    "csv empty cell in the first row": (
+        csv("1,,0\n1,2,1\n"),
+        ["data.csv:1", "column 1", "empty"],
+    ),
+    "csv text in the first row where no names are": (
+        csv("NA,2,0\n1,2,1\n", header="no"),
+        ["data.csv:1", "column 0", "inputs must be numbers"],
     ),
     "csv column names count the target": (
         csv("y,a\n0,1\n0,x\n", target="y"),

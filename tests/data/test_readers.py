@@ -233,6 +233,15 @@ def test_csv_header_said_to_be_there_or_not(tmp_path: Path) -> None:
     assert len(CSV(path=path, header="no").open()) == 2
 
 
+def test_csv_names_among_which_is_a_number_are_said_to_be_names(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "id,2019,label\n5,6,0\n")
+
+    with pytest.raises(InvalidData, match=r"data\.csv:1: column 0 .*'id'.*header = \"yes\""):
+        CSV(path=path).open()
+
+    np.testing.assert_array_equal(inputs_of(CSV(path=path, header="yes").open()), [[5, 6]])
+
+
 def test_csv_header_of_names_like_numbers_with_underscores(tmp_path: Path) -> None:
     path = csv_file(tmp_path, "1_1,1_2,label\n5,6,0\n")
 

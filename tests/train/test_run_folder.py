@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from dbp.errors import Conflict, InvalidInput
 from dbp.job.snapshot import manifest_of
-from dbp.train.run_folder import LastWord, RunFolder, write_atomically
+from dbp.train.run_folder import LastWord, RunFolder
 from dbp.train.sink import Outcome, Progress, Snapshot
 from tests.train.setups import document, make_setup, run_ranks, samples
 
@@ -62,23 +62,6 @@ def test_only_the_final_parameters_are_written(tmp_path: Path) -> None:
     folder.close()
 
     assert load_file(tmp_path / "parameters.safetensors")["0.bias"].tolist() == [4, 5]
-
-
-def test_a_file_that_cannot_be_finished_leaves_the_old_one_and_nothing_else(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, [b"old"])
-
-    def parts() -> object:
-        yield b"half"
-        raise OSError("the disk is full")
-
-    with pytest.raises(OSError, match="disk is full"):
-        write_atomically(path, parts())  # type: ignore[arg-type]
-
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == ["file"]
 
 
 def test_numbers_that_json_does_not_know_become_null_or_are_left_out(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -93,6 +94,34 @@ def test_a_file_saved_again_by_others_is_read_by_its_names(
     again = SavedModel.from_bytes(save(tensors, dict(saved.metadata)), "again")
 
     np.testing.assert_array_equal(again.parameters.vector, saved.parameters.vector)
+
+
+@pytest.mark.parametrize("type_", [np.float16, ml_dtypes.bfloat16])
+def test_a_file_of_half_the_size_is_read_as_float32(
+    trained: tuple[Path, dict[str, float]], type_: Any
+) -> None:
+    saved = SavedModel.load(trained[0])
+    halves = {
+        name: array.astype(type_) for name, array in load(trained[0].read_bytes()).items()
+    }
+
+    found = SavedModel.from_bytes(save(halves, dict(saved.metadata)), "half")
+
+    assert found.parameters.vector.dtype == found.model.dtype == np.float32
+    for name, array in halves.items():
+        np.testing.assert_array_equal(found.parameters.views[name], array.astype(np.float32))
+    assert found.evaluate(digits())["accuracy"] > 0.5
+
+
+def test_a_file_of_other_types_is_refused(trained: tuple[Path, dict[str, float]]) -> None:
+    saved = SavedModel.load(trained[0])
+    tensors = load(trained[0].read_bytes())
+    whole = {name: array.astype(np.int8) for name, array in tensors.items()}
+    mixed = tensors | {"0.bias": tensors["0.bias"].astype(np.float16)}
+
+    for given, told in ((whole, r"\['I8'\]"), (mixed, r"\['F16', 'F32'\]")):
+        with pytest.raises(InvalidFile, match=rf"{told}; expected one of F64, F32, F16, BF16"):
+            SavedModel.from_bytes(save(given, dict(saved.metadata)), "other")
 
 
 @pytest.mark.parametrize(

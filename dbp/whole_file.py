@@ -1,0 +1,47 @@
+"""A file where a user wants one: in full or not at all. It knows no formats."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+Buffer = bytes | memoryview
+
+
+def write_whole(path: Path, parts: Iterable[Buffer]) -> None:
+    """Write a file that is there in full or not at all, whatever is cut off when; OSError.
+
+    A link is followed and stays; a file that is replaced leaves its permissions to the new
+    one. A device or a FIFO stays, too: the bytes go straight into it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is not None and not stat.S_ISREG(mode):
+        with os.fdopen(os.open(path, os.O_WRONLY), "wb") as stream:  # makes no file
+            stream.writelines(parts)
+        return
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("xb") as file:
+            if mode is not None:
+                with contextlib.suppress(OSError):  # not every file system has permissions
+                    os.fchmod(file.fileno(), stat.S_IMODE(mode))
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
