@@ -67,7 +67,7 @@ class Encoded:
             message, offset = ahead, offset + chunk_bytes
             # Made while this one is being sent.
             ahead = self._message(offset, chunk_bytes) if offset < self.size else None
-            yield await asyncio.shield(message)
+            yield message.result() if message.done() else await asyncio.shield(message)
 
     async def whole(self) -> bytes:
         """The file; CorruptParameters."""
