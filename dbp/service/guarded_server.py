@@ -36,6 +36,13 @@ class GuardedServer:
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
 
+    def add_service(self, name: str, handlers: Mapping[str, Handler]) -> None:
+        """As generated code does it: registered methods are found at once, by their names."""
+        self.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(name, dict(handlers)),)
+        )
+        self.add_registered_method_handlers(name, handlers)
+
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """As of ``grpc.aio.Server``."""
         self._server.add_generic_rpc_handlers([_Guarded(handler) for handler in handlers])

@@ -49,9 +49,7 @@ def add_to_server(service: InferenceService, server: GuardedServer) -> None:
             request_deserializer=getattr(pb, method.input_type.name).FromString,
             response_serializer=None if serialized else answer_type.SerializeToString,
         )
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),)
-    )
+    server.add_service(SERVICE_NAME, handlers)
 
 
 @final

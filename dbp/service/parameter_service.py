@@ -22,6 +22,7 @@ from dbp.rpc.convert import (
 from dbp.service.descriptions import INLINE_NAMES, Descriptions
 from dbp.service.encoded import Encoded
 from dbp.service.encoded_cache import EncodedCache
+from dbp.service.guarded_server import GuardedServer
 from dbp.service.parameter_watch import watch
 from dbp.service.reader_limits import (
     READS,
@@ -213,8 +214,8 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         return await self._threads.match(selected, opened.version, stored, patterns, cast)
 
 
-def method_handlers(service: ParameterService) -> grpc.GenericRpcHandler:
-    """The service's methods for a server; some give their answers as bytes."""
+def add_to_server(service: ParameterService, server: GuardedServer) -> None:
+    """Register all methods, some of which give their answers as bytes."""
     descriptor = pb.DESCRIPTOR.services_by_name["ParameterService"]
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in descriptor.methods:
@@ -228,7 +229,7 @@ def method_handlers(service: ParameterService) -> grpc.GenericRpcHandler:
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(
                 behavior, request_deserializer=request.FromString, response_serializer=_bytes_of
             )
-    return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+    server.add_service(descriptor.full_name, handlers)
 
 
 def _bytes_of(answer: Message | bytes) -> bytes:

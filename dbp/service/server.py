@@ -26,13 +26,14 @@ from dbp.control.store import Store
 from dbp.errors import Conflict, InvalidInput
 from dbp.inference import open_inference_pb2
 from dbp.rpc.channel import SERVER_OPTIONS
+from dbp.service import parameter_service
 from dbp.service.descriptors import combined_pool
 from dbp.service.guarded_server import GuardedServer
 from dbp.service.inference_service import SERVICE_NAME as INFERENCE
 from dbp.service.inference_service import InferenceService, add_to_server
 from dbp.service.job_service import JobService
 from dbp.service.loaded_models import LoadedModels
-from dbp.service.parameter_service import ParameterService, method_handlers
+from dbp.service.parameter_service import ParameterService
 from dbp.service.worker_service import WorkerService
 from dbp.v1 import job_service_pb2, parameter_service_pb2
 from dbp.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
@@ -167,7 +168,7 @@ def _add_services(
     server: GuardedServer, manager: JobManager, parameters: ParameterService
 ) -> health.aio.HealthServicer:
     add_JobServiceServicer_to_server(JobService(manager), server)
-    server.add_generic_rpc_handlers((method_handlers(parameters),))
+    parameter_service.add_to_server(parameters, server)
     add_WorkerServiceServicer_to_server(WorkerService(manager), server)
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
