@@ -10,9 +10,10 @@ from tests.benchmarks import serving
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        ("streaming", ["bare, asyncio", "dbp, read and verified", "times the payload"]),
+        ("streaming", ["bare, asyncio", "dbp, kept and verified", "times the payload"]),
         ("notification", ["the first byte of 0.4 MB", "last of 1,000 watchers"]),
         ("information", ["p50", "16 callers"]),
+        ("stopped", ["and one that reads", "and one that is stopped"]),
     ],
 )
 @pytest.mark.full
