@@ -23,6 +23,7 @@ from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 
 CHUNK_BYTES: Final = 1 << 20
 PUBLISH_SECONDS: Final = 300.0
+MAX_FAILURES: Final = 10  # of the service with one version; half a minute
 
 
 @final
@@ -46,6 +47,7 @@ class Publisher:
         self._attempt = attempt
         self._metadata = metadata
         self._channel: tuple[str, grpc.aio.Channel] | None = None  # and where it leads
+        self._failures = 0  # with this version
 
     async def publish(self, snapshot: Mapping[str, Any]) -> bool:
         """Hand over one version; True when it is durable or can never be."""
@@ -63,11 +65,19 @@ class Publisher:
         except (OSError, ValueError):
             return False
         except grpc.aio.AioRpcError as error:
-            if is_transient(error) or _is_worth_more(snapshot, error):
+            if is_transient(error) or self._is_worth_more(snapshot, error):
                 await self.close()
                 return False
             say(f"step {snapshot['step']} was not published: {error.details()}")
+        self._failures = 0
         return True
+
+    def _is_worth_more(self, snapshot: Mapping[str, Any], error: grpc.aio.AioRpcError) -> bool:
+        """No later version makes up for these; but no one of them holds up the others."""
+        if error.code() is not grpc.StatusCode.INTERNAL:
+            return False
+        self._failures += 1
+        return (snapshot["final"] or snapshot["best"]) and self._failures <= MAX_FAILURES
 
     async def _send(self, snapshot: Mapping[str, Any]) -> None:
         address = self._address()
@@ -110,12 +120,6 @@ class Publisher:
             yield pb.PublishParametersRequest(
                 data=os.pread(self._memory_fd, length, start + offset)
             )
-
-
-def _is_worth_more(snapshot: Mapping[str, Any], error: grpc.aio.AioRpcError) -> bool:
-    """No later version makes up for these: tried again until the run gives up waiting."""
-    failed = error.code() is grpc.StatusCode.INTERNAL
-    return failed and bool(snapshot["final"] or snapshot["best"])
 
 
 def say(text: str) -> None:

@@ -317,6 +317,25 @@ async def test_parameters_that_are_refused_free_their_slot(
     assert captured.err == "dbp link: step 3 was not published: not now\n"
 
 
+async def test_a_version_that_the_service_cannot_take_holds_up_no_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbp.rpc.publisher.MAX_FAILURES", 2)
+    service = Scripted()
+    service.publish_codes = [INTERNAL] * 3
+    service.publish_details = internal_details("not now", "1")
+    async with linked(service) as far:
+        message = snapshot(3)
+        message["snapshot"]["best"] = True
+        far.say(STARTED, message, snapshot(6), OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.heard.count("publish 3") == 3
+    assert service.heard[-2:] == ["publish 6", "outcome 1"]
+    assert "step 3 was not published" in capsys.readouterr().err
+
+
 async def test_a_rank_that_dies_without_a_word_ends_its_link() -> None:
     service = Scripted()
     async with linked(service) as far:
