@@ -19,6 +19,7 @@ from dbp.nn.parameters import Parameters
 from tests.benchmarks import training
 from tests.benchmarks.torch_worker import make_model, make_optimizer
 from tests.benchmarks.workloads import VARIANTS, WORKLOADS
+from tests.closeness import assert_close
 
 
 @pytest.mark.parametrize("name", list(WORKLOADS))
@@ -60,7 +61,7 @@ def test_their_first_step_is_the_same() -> None:
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     for name, tensor in other.named_parameters():
         assert tensor.grad is not None
-        np.testing.assert_allclose(gradients[name], tensor.grad.numpy(), atol=1e-4)
+        assert_close(gradients[name], tensor.grad.numpy(), 1e-5, name=name)
 
 
 def test_rows_hold_medians_ratios_and_spread() -> None:

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from dbp.train.saved import SavedModel
 from tests.cli.setups import output, run
+from tests.closeness import assert_close
 
 SPEC = """
 name = "digits"
@@ -47,7 +48,7 @@ def test_an_onnx_file_predicts_like_dbp(folder: Path, tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     inputs = np.random.default_rng(1).uniform(0, 16, size=(5, 8, 8)).astype(np.float32)
     (found,) = session.run(None, {"input": inputs})
-    np.testing.assert_allclose(found, saved.predict(inputs), rtol=0, atol=1e-5)
+    assert_close(found, saved.predict(inputs), 1e-5)
     properties = session.get_modelmeta().custom_metadata_map
     assert properties["dbp.job"] == "digits"
     assert properties["dbp.step"] == saved.metadata["dbp.step"]
@@ -127,7 +128,7 @@ def test_a_version_of_a_job_predicts_like_the_job(
     )
     inputs = np.random.default_rng(1).uniform(0, 16, size=(5, 8, 8)).astype(np.float32)
     (found,) = session.run(None, {"input": inputs})
-    np.testing.assert_allclose(found, saved.predict(inputs), rtol=0, atol=1e-5)
+    assert_close(found, saved.predict(inputs), 1e-5)
     with np.load(tmp_path / "b.npz", allow_pickle=False) as archive:
         assert set(archive) >= set(load_file(weights))
     assert both.returncode == 2

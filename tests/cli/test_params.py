@@ -28,7 +28,7 @@ def test_all_tensors_with_their_norms(service: str, ended: str, weights: Path) -
     assert {row["name"]: row["shape"] for row in content["tensors"]} == SHAPES
     for row in content["tensors"]:
         norm = float(np.linalg.norm(tensors[row["name"]].astype(np.float64)))
-        assert abs(row["norm"] - norm) < 1e-9
+        assert row["norm"] == pytest.approx(norm, rel=1e-12)
         assert row["name"] in text
     assert f"{ended}: version {content['version']}, step 300 (final)" in text
 

@@ -13,6 +13,7 @@ from dbp.data.digits import Digits
 from dbp.data.preprocessing import Scaling, fit
 from dbp.data.sampler import order
 from dbp.errors import InvalidData
+from tests.closeness import assert_close
 
 
 @pytest.mark.parametrize("kind", ["none", "unit", "standard", "min_max"])
@@ -32,7 +33,7 @@ def test_a_batch_is_the_rows_asked_for_scaled(kind: str, dtype: str, source: str
 
     mean = 0.0 if scaling.mean is None else scaling.mean
     expected = (x[indices].astype(np.float64) - mean) / scaling.scale
-    np.testing.assert_allclose(inputs, expected, rtol=1e-4, atol=1e-5)
+    assert_close(inputs, expected, 1e-6)
     np.testing.assert_array_equal(targets, y[indices])
     assert (inputs.dtype, targets.dtype) == (np.dtype(dtype), np.dtype(np.int64))
 

@@ -17,6 +17,7 @@ from dbp.data.dataset import Dataset
 from dbp.data.digits import Digits
 from dbp.data.preprocessing import Scaling, ScalingKind, Share, fit
 from dbp.errors import InvalidData, InvalidFile
+from tests.closeness import assert_close
 
 
 def dataset(inputs: np.ndarray) -> Dataset:
@@ -69,7 +70,7 @@ def test_standard_gives_zero_mean_and_unit_variance() -> None:
     scaling = fit("standard", dataset(x))
     scaling.apply(x)
 
-    np.testing.assert_allclose(x.mean(axis=0), 0.0, atol=1e-9)
+    assert_close(x.mean(axis=0), np.zeros(x.shape[1:]), 1e-9, scale=1.0)
     np.testing.assert_allclose(x.std(axis=0), 1.0, rtol=1e-12)
 
 

@@ -11,6 +11,7 @@ import torch
 from dbp.nn.layer import Array, Workspace
 from dbp.nn.parameters import Parameters
 from dbp.registry import component_class, kinds
+from tests.closeness import assert_close
 
 TOLERANCE = 1e-10
 
@@ -43,9 +44,7 @@ COARSE = {"hard_sigmoid": 1e-7}
 
 
 def close(actual: Array | float, expected: torch.Tensor, tolerance: float = TOLERANCE) -> None:
-    np.testing.assert_allclose(
-        actual, expected.detach().numpy(), rtol=tolerance, atol=tolerance
-    )
+    assert_close(actual, expected.detach().numpy(), tolerance)
 
 
 # Compared in files of their own.

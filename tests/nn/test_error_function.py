@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dbp.nn.error_function import erf
+from tests.closeness import assert_close
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-15), ("float32", 3e-7)])
@@ -17,7 +18,7 @@ def test_it_is_the_error_function(dtype: str, tolerance: float) -> None:
     erf(x, found)
 
     expected = [[math.erf(value)] for value in x[:, 0]]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+    assert_close(found, expected, tolerance)
 
 
 def test_small_values_keep_their_digits_and_the_ends_are_reached() -> None:

@@ -24,6 +24,7 @@ from dbp.nn.tanh import Tanh
 from dbp.optim.apply import Updater
 from dbp.optim.schedule import Constant
 from dbp.optim.sgd import SGD
+from tests.closeness import assert_close
 
 L, M = log(3), log(2)
 
@@ -114,7 +115,7 @@ def update(parameters: Parameters, gradients: Parameters, *, samples: int) -> No
 
 def assert_equal(actual: Parameters, expected: dict[str, list]) -> None:
     for name, values in expected.items():
-        np.testing.assert_allclose(actual[name], values, rtol=0, atol=1e-12, err_msg=name)
+        assert_close(actual[name], values, 1e-12, name=name)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +146,8 @@ def test_a_classifier_takes_the_step_worked_out_on_paper(
 
     found = model.forward_backward(parameters, gradients, np.array(x), np.array(classes))
 
-    np.testing.assert_allclose(model.prediction, outputs, rtol=0, atol=1e-12)
-    assert found == pytest.approx(loss, abs=1e-12)
+    assert_close(model.prediction, outputs, 1e-12)
+    assert found == pytest.approx(loss, rel=1e-12)
     assert_equal(gradients, gradient)
     update(parameters, gradients, samples=len(x))
     assert_equal(parameters, after)
@@ -158,7 +159,7 @@ def test_probabilities_of_the_classifier() -> None:
 
     p: Array = model.loss.activate(model.forward(parameters, np.array([X_A, X_B])))
 
-    np.testing.assert_allclose(p, [[3 / 4, 1 / 4], [1 / 2, 1 / 2]], rtol=0, atol=1e-12)
+    assert_close(p, [[3 / 4, 1 / 4], [1 / 2, 1 / 2]], 1e-12)
 
 
 def test_a_regression_without_biases_takes_the_step_worked_out_on_paper() -> None:
@@ -176,8 +177,8 @@ def test_a_regression_without_biases_takes_the_step_worked_out_on_paper() -> Non
         parameters, gradients, np.array([[1.0, 2.0]]), np.array([[3 / 5, 2.0]])
     )
 
-    np.testing.assert_allclose(model.prediction, [[-2 / 5, 3.0]], rtol=0, atol=1e-12)
-    assert loss == pytest.approx(1.0, abs=1e-12)
+    assert_close(model.prediction, [[-2 / 5, 3.0]], 1e-12)
+    assert loss == pytest.approx(1.0, rel=1e-12)
     assert_equal(
         gradients,
         {

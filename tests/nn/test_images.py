@@ -17,6 +17,7 @@ from dbp.nn.mean_squared_error import MeanSquaredError
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.testing import check_layer
+from tests.closeness import assert_close
 
 CASES: list[tuple[Layer, torch.nn.Module]] = [
     (Conv2D(filters=6), torch.nn.Conv2d(4, 6, 3)),
@@ -61,7 +62,7 @@ def test_a_layer_of_images_computes_what_torch_computes(
 
     y, backward = layer.forward(parameters.views, x, Workspace(np.float64))
     y_torch: Any = module(x_torch)
-    np.testing.assert_allclose(y, y_torch.detach().numpy(), atol=1e-12)
+    assert_close(y, y_torch.detach().numpy(), 1e-12)
     assert y.shape[1:] == layer.output_shape((4, 9, 8))
     dy = rng.standard_normal(y.shape)
     dx = backward(dy.copy(), gradients.views)
@@ -69,10 +70,10 @@ def test_a_layer_of_images_computes_what_torch_computes(
 
     assert x_torch.grad is not None
     assert dx is not None
-    np.testing.assert_allclose(dx, x_torch.grad, atol=1e-12)
+    assert_close(dx, x_torch.grad, 1e-12)
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None
-        np.testing.assert_allclose(gradients[name], parameter.grad, atol=1e-11)
+        assert_close(gradients[name], parameter.grad, 1e-12)
 
 
 @pytest.mark.parametrize("layer", [layer for layer, _ in CASES], ids=repr)

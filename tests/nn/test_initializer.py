@@ -12,6 +12,7 @@ import torch
 from dbp.nn.initializer import fans
 from dbp.random import keyed_generator
 from dbp.registry import component_class, kinds
+from tests.closeness import assert_close
 
 SHAPE = (300, 500)  # fan_in 500, fan_out 300
 
@@ -108,4 +109,4 @@ def test_orthogonal_rows_or_columns_have_the_length_of_the_gain(shape: Any) -> N
 
     matrix = drawn.reshape(shape[0], -1) if len(shape) > 1 else drawn[None]
     square = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
-    np.testing.assert_allclose(square, 2.25 * np.eye(len(square)), atol=1e-12)
+    assert_close(square, 2.25 * np.eye(len(square)), 1e-12)

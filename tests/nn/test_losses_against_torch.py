@@ -19,6 +19,7 @@ from dbp.nn.poisson import Poisson
 from dbp.nn.sigmoid_cross_entropy import SigmoidCrossEntropy
 from dbp.nn.softmax_cross_entropy import SoftmaxCrossEntropy
 from dbp.registry import component_class, kind_of, kinds
+from tests.closeness import assert_close
 
 Judge = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 WEIGHTS = (0.5, 2.0, 1.5, 0.25)
@@ -90,7 +91,7 @@ def test_means_and_gradients_are_those_of_torch(
     assert gradient is not None
     assert y.grad is not None
     assert found / total == pytest.approx(expected.item(), rel=1e-12)
-    np.testing.assert_allclose(gradient / total, y.grad.numpy(), rtol=1e-11, atol=1e-13)
+    assert_close(gradient / total, y.grad.numpy(), 1e-11)
 
 
 def test_no_loss_is_without_a_comparison() -> None:

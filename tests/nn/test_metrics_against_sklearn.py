@@ -132,7 +132,8 @@ def test_the_figure_is_that_of_scikit_learn(
 
     for own in (None, weight):
         expected = peer(prediction, target, np.ones(60) if own is None else own)
-        assert figure(metric, prediction, target, own) == pytest.approx(expected, abs=1e-12)
+        found = figure(metric, prediction, target, own)
+        assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_confusion_matrix_is_that_of_scikit_learn() -> None:
@@ -163,7 +164,7 @@ def test_r2_of_targets_far_from_zero(mean: float) -> None:
 
     found = figure_of(component_class("metrics", "r2")(), prediction, target)
 
-    assert found == pytest.approx(sk.r2_score(target, prediction), abs=1e-6)
+    assert found == pytest.approx(sk.r2_score(target, prediction), rel=1e-6)
 
 
 @pytest.mark.parametrize("spread", [0.0, 1e-7])

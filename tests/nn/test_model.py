@@ -22,6 +22,7 @@ from dbp.nn.softmax_cross_entropy import SoftmaxCrossEntropy
 from dbp.nn.tanh import Tanh
 from dbp.optim.apply import Updater
 from dbp.registry import component_class, kinds
+from tests.closeness import assert_close
 
 
 def make_model(layers: list[Layer], inputs: int, *, dtype: Any = np.float64) -> Model:
@@ -206,7 +207,7 @@ def test_weighted_samples_and_an_empty_batch_are_sums() -> None:
     weighted = model.forward_backward(parameters, gradients, x, target, weight)
 
     assert weighted == pytest.approx(loss, rel=1e-14)
-    np.testing.assert_allclose(gradients.vector, expected, rtol=0, atol=1e-14)
+    assert_close(gradients.vector, expected, 1e-14)
     assert model.loss_sum(target, weight) == weighted
     assert model.forward_backward(parameters, gradients, x[:0], target[:0]) == 0
     assert not gradients.vector.any()

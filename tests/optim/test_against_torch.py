@@ -19,6 +19,7 @@ from dbp.optim.apply import Updater
 from dbp.optim.clip import clip_by_global_norm
 from dbp.optim.schedule import Constant, Cosine
 from dbp.registry import component_class, kinds
+from tests.closeness import assert_close
 
 STEPS, BATCH = 20, 16
 WARMUP, PEAK, FLOOR = 5, 0.05, 0.001
@@ -141,9 +142,7 @@ def assert_same_path(
     moved = np.abs(end.vector - start.vector).max()
     assert moved > 0.01
     for name, values in expected.items():
-        np.testing.assert_allclose(
-            end[name], values, rtol=0, atol=TOLERANCES[dtype], err_msg=name
-        )
+        assert_close(end[name], values, TOLERANCES[dtype], name=name)
 
 
 def test_every_own_optimizer_has_a_counterpart() -> None:

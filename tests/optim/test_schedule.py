@@ -19,6 +19,7 @@ from dbp.optim.decay_schedules import (
 )
 from dbp.optim.schedule import Constant, Cosine, Schedule
 from dbp.optim.warmup import Plateau, Warmup
+from tests.closeness import assert_close
 
 
 def test_a_constant_is_constant() -> None:
@@ -41,7 +42,7 @@ def test_the_cosine_falls_from_the_peak_to_the_floor_at_the_last_step() -> None:
     assert schedule.value(4, 10) == pytest.approx(0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2)
     assert schedule.value(6, 10) == pytest.approx(0.6)
     assert schedule.value(8, 10) == pytest.approx(0.2 + 0.8 * (1 - math.sqrt(0.5)) / 2)
-    assert schedule.value(10, 10) == pytest.approx(0.2, abs=1e-15)
+    assert schedule.value(10, 10) == pytest.approx(0.2, rel=1e-14)
 
 
 def test_without_warm_up_it_falls_from_the_first_step() -> None:
@@ -49,7 +50,7 @@ def test_without_warm_up_it_falls_from_the_first_step() -> None:
 
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == pytest.approx((1 + math.cos(math.pi / 5)) / 2)
-    assert rates[-1] == pytest.approx(0.0, abs=1e-15)
+    assert_close(rates[-1], 0.0, 1e-15, scale=1.0)
 
 
 def test_after_the_planned_end_the_rate_stays_at_the_floor() -> None:
@@ -110,7 +111,7 @@ def test_a_schedule_is_torchs(schedule: Schedule, make: Any) -> None:
 
     rates = [schedule.value(step, TOTAL) for step in range(1, TOTAL + 1)]
 
-    assert rates == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert_close(rates, expected, 1e-11)
 
 
 def test_the_inverse_square_root_rises_and_falls() -> None:

@@ -12,6 +12,7 @@ from dbp.parallel.exchange import Exchange, make_exchange
 from dbp.parallel.exchange_contract import OWN_BLOCK
 from dbp.parallel.message_exchange import MessageExchange
 from dbp.parallel.threads import run_threads
+from tests.closeness import assert_close
 
 GRADIENTS = 37
 METRICS = 2
@@ -48,7 +49,7 @@ def one_step(exchange: Exchange, rows: int, step: int) -> bytes:
     total = exchange.reduce()
     assert total.weight == rows
     exchange.spread(total.gradients)
-    np.testing.assert_allclose(total.gradients, data.sum(axis=0), rtol=1e-4, atol=1e-4)
+    assert_close(total.gradients, data.sum(axis=0), 1e-5)
     return total.vector[: GRADIENTS + METRICS].tobytes()
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dbp.train.saved import SavedModel
+from tests.closeness import assert_close
 
 SAMPLES = 60
 
@@ -107,9 +108,7 @@ def test_pytorch_loads_a_runs_file_unchanged(name: str, tmp_path: Path) -> None:
 
     saved = SavedModel.load(path)
     found = saved.predict(samples(case)[0])
-    np.testing.assert_allclose(
-        found, outputs(network, case), rtol=case.tolerance, atol=case.tolerance
-    )
+    assert_close(found, outputs(network, case), case.tolerance)
     assert np.ptp(found, axis=0).min() > 0.1  # the samples are told apart
 
 
@@ -138,10 +137,7 @@ def test_a_run_starts_from_a_file_of_pytorchs(name: str, tmp_path: Path) -> None
     expected = network.state_dict()
     assert set(expected) - set(found) == {n for n in expected if n.endswith("batches_tracked")}
     for tensor, value in found.items():
-        np.testing.assert_allclose(
-            value.numpy(), expected[tensor].numpy(),
-            rtol=case.tolerance, atol=case.tolerance, err_msg=tensor,
-        )  # fmt: skip
+        assert_close(value.numpy(), expected[tensor].numpy(), case.tolerance, name=tensor)
 
 
 def _drops(layer: Any) -> bool:

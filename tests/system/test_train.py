@@ -15,6 +15,8 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
+from tests.closeness import assert_close
+
 BIN = Path(sys.executable).parent
 DBP = str(BIN / "dbp")
 MPIRUN = [str(BIN / "mpirun"), "--bind-to", "none", "--oversubscribe"]
@@ -121,7 +123,7 @@ def test_two_ranks_under_mpirun_give_what_one_process_gives(tmp_path: Path, spec
 
     assert alone.returncode == 0, alone.stderr
     assert both.returncode == 0, both.stderr
-    np.testing.assert_allclose(vector(tmp_path / "two"), vector(tmp_path / "one"), atol=1e-5)
+    assert_close(vector(tmp_path / "two"), vector(tmp_path / "one"), 1e-5)
     assert "on 2 workers" in both.stdout
     assert "test_accuracy" in both.stdout
     assert f"dbp predict {tmp_path / 'two' / 'parameters.safetensors'}" in both.stdout

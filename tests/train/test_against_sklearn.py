@@ -35,6 +35,7 @@ from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
 from dbp.train.build import Setup, build
 from dbp.train.trainer import Trainer
+from tests.closeness import assert_close
 
 POINTS = 0.5
 SEEDS = range(9)
@@ -200,9 +201,9 @@ def test_from_the_same_start_the_parameters_are_those_of_sklearn(
 
     for ours, theirs in zip(weights, judge.coefs_, strict=True):
         assert np.abs(found[ours] - start[ours]).max() > 0.01
-        np.testing.assert_allclose(found[ours], theirs.T, rtol=0, atol=1e-8, err_msg=ours)
+        assert_close(found[ours], theirs.T, 1e-8, name=ours)
     for ours, theirs in zip(biases, judge.intercepts_, strict=True):
-        np.testing.assert_allclose(found[ours], theirs, rtol=0, atol=1e-8, err_msg=ours)
+        assert_close(found[ours], theirs, 1e-8, name=ours)
 
 
 @pytest.mark.parametrize("name", list(CASES))

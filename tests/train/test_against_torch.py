@@ -18,6 +18,7 @@ from torch import nn
 from dbp.data.array_dataset import arrays
 from dbp.data.sampler import order
 from dbp.nn.parameters import Parameters
+from tests.closeness import assert_close
 from tests.train.setups import document, make_setup, run_ranks
 
 STEPS, SAMPLES, BATCH, SEED = 50, 100, 24, 5
@@ -213,7 +214,4 @@ def test_fifty_steps_give_pytorchs_parameters(
         assert (outcome.status, outcome.step) == ("succeeded", STEPS)
         for tensor, view in start.like(vector).views.items():
             assert np.abs(view - start[tensor]).max() > 10 * TOLERANCE[dtype]
-            tolerance = TOLERANCE[dtype]
-            np.testing.assert_allclose(
-                view, expected[tensor], rtol=tolerance, atol=tolerance, err_msg=tensor
-            )
+            assert_close(view, expected[tensor], TOLERANCE[dtype], name=tensor)

@@ -16,6 +16,7 @@ from dbp.registry import kinds
 from dbp.train.sink import Command
 from dbp.train.step import Step
 from dbp.train.trainer import Trainer
+from tests.closeness import assert_close
 from tests.train.setups import Array, document, make_setup, run_ranks
 
 RANKS = (1, 2, 3, 4, 5, 8)
@@ -132,7 +133,7 @@ def test_accumulated_parts_give_the_gradient_of_the_whole() -> None:
 
     whole, parts = train(1), train(4)
 
-    np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-13)
+    assert_close(parts, whole, 1e-13)
 
 
 def on_ranks(size: int, disturb: Callable[[Communicator, Step, Trainer], None]) -> list[str]:

@@ -19,6 +19,7 @@ from dbp.train.build import build, check
 from dbp.train.run_folder import RunFolder
 from dbp.train.saved import SavedModel
 from dbp.train.trainer import Trainer
+from tests.closeness import assert_close
 from tests.train.setups import document
 
 
@@ -75,12 +76,8 @@ def test_predictions_are_those_of_pytorch_on_the_same_file(
     with torch.no_grad():
         expected = network(torch.tensor(scaled.reshape(360, 64)))
 
-    np.testing.assert_allclose(
-        saved.predict(inputs, block_rows=100), expected.numpy(), rtol=1e-4, atol=1e-5
-    )
-    np.testing.assert_allclose(
-        saved.probabilities(inputs), expected.softmax(1).numpy(), rtol=1e-4, atol=1e-6
-    )
+    assert_close(saved.predict(inputs, block_rows=100), expected.numpy(), 1e-5)
+    assert_close(saved.probabilities(inputs), expected.softmax(1).numpy(), 1e-5)
     assert saved.class_names == tuple("0123456789")
 
 

@@ -18,6 +18,7 @@ from dbp.parallel.threads import run_threads
 from dbp.train.sink import Command
 from dbp.train.step import Step
 from dbp.train.trainer import Trainer
+from tests.closeness import assert_close
 from tests.train.setups import Array, document, make_setup, run_ranks, samples
 
 
@@ -61,7 +62,7 @@ def test_any_number_of_ranks_equals_a_naive_loop(ranks: int, batch: int, numeric
 
     for outcome, vector in results:
         assert outcome.status == "succeeded"
-        np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-13)
+        assert_close(vector, expected, 1e-13)
 
 
 def test_the_gradient_through_three_ranks_is_that_of_the_mean_loss() -> None:
@@ -93,7 +94,7 @@ def test_the_gradient_through_three_ranks_is_that_of_the_mean_loss() -> None:
         return analytic, numeric
 
     for analytic, numeric in run_threads(3, main):
-        np.testing.assert_allclose(analytic, numeric, rtol=1e-6, atol=1e-9)
+        assert_close(analytic, numeric, 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_twenty_steps_on_three_ranks_equal_pytorch(
 
     expected = torch.cat([p.detach().flatten() for p in network.parameters()]).numpy()
     assert (outcome.step, outcome.reason) == (20, "steps")
-    np.testing.assert_allclose(vector, expected, rtol=1e-9, atol=1e-10)
+    assert_close(vector, expected, 1e-10)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

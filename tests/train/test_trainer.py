@@ -14,6 +14,7 @@ from dbp.nn.parameters import Parameters
 from dbp.train.build import Setup
 from dbp.train.saved import SavedModel
 from dbp.train.sink import Command, Control
+from tests.closeness import assert_close
 from tests.train.setups import (
     Array,
     AskAt,
@@ -230,7 +231,7 @@ def test_a_linear_model_finds_the_least_squares_solution(target_shape: tuple[int
     (outcome, vector), *_ = run_ranks(3, lambda: make_setup(spec, arrays(x, y)))
 
     found = np.hstack([vector[: 3 * outputs].reshape(outputs, 3), vector[3 * outputs :, None]])
-    np.testing.assert_allclose(found, expected, atol=1e-8)
+    assert_close(found, expected, 1e-8)
     assert "training_mean_absolute_error" in outcome.metrics
 
 

@@ -26,6 +26,7 @@ from dbp.train.onnx.export import onnx_model
 from dbp.train.onnx.graph import Graph
 from dbp.train.onnx.translate import Place, translate
 from dbp.train.saved import SavedModel
+from tests.closeness import assert_close
 
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
 
@@ -178,10 +179,8 @@ def check(saved: SavedModel, inputs: Array) -> None:
         found = run_onnxruntime(model, x)
         assert found.dtype == saved.model.dtype
         expected = saved.predict(x)
-        size = np.fmax.reduce(
-            np.abs(expected), axis=None, initial=1.0
-        )  # sums round as their terms do
-        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE[dtype] * size)
+        size = np.fmax.reduce(np.abs(expected), axis=None, initial=1.0)  # of their terms: 1
+        assert_close(found, expected, TOLERANCE[dtype], scale=float(size))
 
 
 def test_every_own_kind_is_covered() -> None:
