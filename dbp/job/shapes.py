@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dbp.errors import InvalidSpec, Violation
+from dbp.job.output_range import range_violation
 from dbp.job.resolved import ResolvedSpec
 from dbp.job.rules import target_words
 
@@ -76,11 +77,13 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
 
 
 def _check_output(resolved: ResolvedSpec, shape: Shape) -> None:
-    """Whether the loss and the metrics can judge an output of this shape."""
+    """Whether the loss and the metrics fit outputs of this shape and range."""
     try:
         resolved.loss.check_output(shape)
     except ValueError as error:
         raise _violation(resolved.layer_paths[-1], f"output of the model: {error}") from error
+    if (violation := range_violation(resolved, shape)) is not None:
+        raise InvalidSpec([violation])
     for index, (kind, metric) in enumerate(resolved.metrics):
         try:
             metric.size(shape)

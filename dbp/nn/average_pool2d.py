@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
+from dbp.nn.layer import Array, Backward, Layer, Range, Shape, Views, Workspace
 from dbp.nn.window import Window, pair
 from dbp.registry import option
 
@@ -43,6 +43,12 @@ class AveragePool2D(Layer):
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
         """Nothing to draw."""
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        if not any(self._window().padding):
+            return input_range
+        return min(input_range[0], 0.0), max(input_range[1], 0.0)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

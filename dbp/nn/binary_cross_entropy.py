@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.layer import Array, Shape, Workspace
+from dbp.nn.layer import UNLIMITED, Array, Range, Shape, Workspace
 from dbp.nn.logistic import cross_entropy_terms, stable_sigmoid
 from dbp.nn.loss import Loss
 from dbp.nn.rowwise import sum_of_rows, weigh
@@ -32,6 +32,14 @@ class BinaryCrossEntropy(Loss):
             raise ValueError(
                 f"binary_cross_entropy needs an output of shape (1,), got {output_shape}"
             )
+
+    def activation(self) -> str:
+        """See Loss."""
+        return "sigmoid"
+
+    def needed_range(self, output_shape: Shape) -> Range:
+        """Logits: any number."""
+        return UNLIMITED
 
     def default_metrics(self) -> tuple[str, ...]:
         """Accuracy."""

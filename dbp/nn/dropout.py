@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 from dbp.registry import option
 
 
@@ -25,6 +25,10 @@ class Dropout(Elementwise):
     rate: float = option(
         0.5, doc="probability of an element to be zero", minimum=0.0, below=1.0
     )
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        return input_range
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 from dbp.registry import option
 
 
@@ -34,6 +35,14 @@ def exponential_linear(
     return y, backward
 
 
+def exponential_range(input_range: Range, *, alpha: float, scale: float) -> Range:
+    """Bounds of ``exponential_linear``, which rises with its input."""
+    low, high = (
+        scale * (value if value > 0 else alpha * math.expm1(value)) for value in input_range
+    )
+    return low, high
+
+
 @final
 @dataclass(frozen=True)
 class ELU(Elementwise):
@@ -44,6 +53,10 @@ class ELU(Elementwise):
     """
 
     alpha: float = option(1.0, doc="how far the negative part falls", above=0.0)
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        return exponential_range(input_range, alpha=self.alpha, scale=1.0)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

@@ -8,7 +8,7 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
+from dbp.nn.layer import Array, Backward, Layer, Range, Shape, Views, Workspace
 
 
 @final
@@ -26,6 +26,10 @@ class Flatten(Layer):
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
         """Nothing to draw."""
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        return input_range
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

@@ -10,11 +10,12 @@ import numpy as np
 
 from dbp.nn.elementwise import Elementwise
 from dbp.nn.error_function import erf
-from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 from dbp.registry import option
 
 ROOT: Final = math.sqrt(2 / math.pi)
 CUBE: Final = 0.044715
+LOWEST: Final = -0.171  # below the minimum of both forms, near x = -0.75
 
 
 @final
@@ -29,6 +30,10 @@ class GELU(Elementwise):
     approximate: Literal["none", "tanh"] = option(
         "none", doc="tanh: the faster form with the hyperbolic tangent"
     )
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        return (LOWEST if input_range[0] < 0 else 0.0), max(input_range[1], 0.0)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

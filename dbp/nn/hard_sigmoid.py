@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 
 @final
@@ -18,6 +18,10 @@ class HardSigmoid(Elementwise):
 
     Courbariaux, Bengio and David, "BinaryConnect", 2015, with PyTorch's slope.
     """
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        return 0.0, 1.0
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

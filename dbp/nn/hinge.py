@@ -8,7 +8,7 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.layer import Array, Shape, Workspace
+from dbp.nn.layer import Array, Range, Shape, Workspace
 from dbp.nn.loss import Loss
 
 
@@ -32,6 +32,10 @@ class Hinge(Loss):
             raise ValueError(
                 f"hinge needs an output of shape (1,) or (classes,), got {output_shape}"
             )
+
+    def needed_range(self, output_shape: Shape) -> Range:
+        """The margin on both sides of 0; several scores count by their differences."""
+        return (-1.0, 1.0) if output_shape == (1,) else (0.0, 1.0)
 
     def default_metrics(self) -> tuple[str, ...]:
         """Accuracy."""

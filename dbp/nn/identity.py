@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from typing import final
 
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 
 @final
 @dataclass(frozen=True)
 class Identity(Elementwise):
     """y = x, dx = dy."""
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        return input_range
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

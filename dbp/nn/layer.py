@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from dbp.nn.row_random import RowRandom
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
+Range = tuple[float, float]  # lowest and highest value
 Array = npt.NDArray[Any]
 Views = Mapping[str, Array]
 Backward = Callable[[Array, Views], Array | None]
@@ -31,6 +32,8 @@ Backward = Callable[[Array, Views], Array | None]
 # 1-D float64, and is sent those of all pieces, shape (pieces, size), in one fixed order.
 Meeting = Generator[Array, Array, T]
 MeetingBackward = Callable[[Array, Views], Meeting[Array | None]]
+
+UNLIMITED: Final[Range] = (-math.inf, math.inf)
 
 
 class Workspace:
@@ -95,6 +98,13 @@ class Layer(ABC):
     @abstractmethod
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         """Names and shapes of the parameters, as in PyTorch (``weight``: (out, in))."""
+
+    def output_range(self, input_range: Range) -> Range:
+        """Bounds of the outputs in evaluation, whatever the parameters are.
+
+        ``input_range`` bounds the inputs. Unlimited unless the layer says otherwise.
+        """
+        return UNLIMITED
 
     def ids(self) -> int:
         """How many whole numbers, from 0, the inputs may be; 0: they may be any numbers."""

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 from dbp.registry import option
 
 
@@ -22,6 +22,14 @@ class LeakyReLU(Elementwise):
     """
 
     slope: float = option(0.01, doc="slope of the negative part", minimum=0.0)
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        low, high = (
+            value if value > 0 else value * self.slope if self.slope else 0.0
+            for value in input_range
+        )
+        return low, high
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 
 from dbp.nn.classes import class_count, classes_of
-from dbp.nn.layer import Array, Shape, Workspace
+from dbp.nn.layer import Array, Range, Shape, Workspace
 
 
 class Loss(ABC):
@@ -23,6 +23,18 @@ class Loss(ABC):
     @abstractmethod
     def check_output(self, output_shape: Shape) -> None:
         """Raise ValueError where the model's output cannot feed this loss."""
+
+    def activation(self) -> str:
+        """The function that the loss applies to the outputs itself; "" if it applies none."""
+        return ""
+
+    def needed_range(self, output_shape: Shape) -> Range | None:
+        """Outputs that fit the targets; None: those are what the targets are.
+
+        A model whose last layers limit its outputs to less is refused, or noted where it can
+        be meant.
+        """
+        return None
 
     @abstractmethod
     def default_metrics(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.layer import Array, Shape, Workspace
+from dbp.nn.layer import UNLIMITED, Array, Range, Shape, Workspace
 from dbp.nn.loss import Loss
 from dbp.nn.rowwise import check_not_empty, sum_of_rows, weigh
 
@@ -33,6 +33,14 @@ class Poisson(Loss):
     def target_range(self) -> tuple[float, float]:
         """Counts, or rates."""
         return 0.0, math.inf
+
+    def activation(self) -> str:
+        """See Loss."""
+        return "exponential"
+
+    def needed_range(self, output_shape: Shape) -> Range:
+        """Logarithms of rates: any number."""
+        return UNLIMITED
 
     def default_metrics(self) -> tuple[str, ...]:
         """None: outputs are logarithms, which metrics of values would take as values."""

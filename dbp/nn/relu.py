@@ -8,13 +8,17 @@ from typing import final
 import numpy as np
 
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 
 @final
 @dataclass(frozen=True)
 class ReLU(Elementwise):
     """y = max(x, 0), dx = dy where x > 0."""
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        return max(input_range[0], 0.0), max(input_range[1], 0.0)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

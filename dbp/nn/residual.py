@@ -14,6 +14,7 @@ from dbp.nn.layer import (
     Layer,
     Meeting,
     MeetingBackward,
+    Range,
     Shape,
     Views,
     Workspace,
@@ -66,6 +67,13 @@ class Residual(BatchLayer):
             for position, layer in enumerate(self.layers)
             for name, own in layer.state_shapes(shapes[position]).items()
         }
+
+    def output_range(self, input_range: Range) -> Range:
+        """The sum of the inputs' bounds and those of the inner layers' outputs."""
+        inner = input_range
+        for layer in self.layers:
+            inner = layer.output_range(inner)
+        return input_range[0] + inner[0], input_range[1] + inner[1]
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
         """One inner layer after the other."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.elu import exponential_linear
-from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.nn.elu import exponential_linear, exponential_range
+from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 ALPHA: Final = 1.6732632423543772848170429916717
 SCALE: Final = 1.0507009873554804934193349852946
@@ -20,6 +20,10 @@ class SELU(Elementwise):
 
     Klambauer, Unterthiner, Mayr and Hochreiter, "Self-Normalizing Neural Networks", 2017.
     """
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        return exponential_range(input_range, alpha=ALPHA, scale=SCALE)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

@@ -8,13 +8,17 @@ from typing import final
 import numpy as np
 
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 
 @final
 @dataclass(frozen=True)
 class Sigmoid(Elementwise):
     """y = 1 / (1 + exp(-x)), dx = dy y (1 - y)."""
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        return 0.0, 1.0
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.layer import Array, Shape, Workspace
+from dbp.nn.layer import UNLIMITED, Array, Range, Shape, Workspace
 from dbp.nn.logistic import cross_entropy_terms, stable_sigmoid
 from dbp.nn.loss import Loss
 from dbp.nn.rowwise import check_not_empty, sum_of_rows, weigh
@@ -34,6 +34,14 @@ class SigmoidCrossEntropy(Loss):
     def target_range(self) -> tuple[float, float]:
         """Probabilities."""
         return 0.0, 1.0
+
+    def activation(self) -> str:
+        """See Loss."""
+        return "sigmoid"
+
+    def needed_range(self, output_shape: Shape) -> Range:
+        """Logits: any number."""
+        return UNLIMITED
 
     def default_metrics(self) -> tuple[str, ...]:
         """The share of labels that are right."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import numpy as np
 
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.nn.layer import Array, Backward, Range, Views, Workspace
+
+LOWEST: Final = -0.27846454276107379  # its minimum, at x = -1.2785
 
 
 @final
@@ -18,6 +20,10 @@ class SiLU(Elementwise):
 
     Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear Units", 2018.
     """
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        return (LOWEST if input_range[0] < 0 else 0.0), max(input_range[1], 0.0)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

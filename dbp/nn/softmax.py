@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.nn.layer import Array, Backward, Range, Shape, Views, Workspace
 
 
 @final
@@ -16,8 +16,21 @@ from dbp.nn.layer import Array, Backward, Views, Workspace
 class Softmax(Elementwise):
     """y = exp(x) / sum(exp(x)) over the last axis.
 
-    The loss softmax_cross_entropy wants the layer before this one: it holds a softmax.
+    softmax_cross_entropy applies the softmax itself and takes the outputs of the layer before.
     """
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's shape; raises ValueError for a last axis of one element, always 1."""
+        if not input_shape or input_shape[-1] < 2:
+            raise ValueError(
+                f"needs at least 2 inputs along the last axis, got shape {input_shape}: the "
+                "softmax of a single number is always 1; sigmoid gives a probability from one"
+            )
+        return input_shape
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        return 0.0, 1.0
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

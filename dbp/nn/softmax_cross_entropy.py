@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
-from dbp.nn.layer import Array, Shape, Workspace
+from dbp.nn.layer import Array, Range, Shape, Workspace
 from dbp.nn.loss import Loss
 from dbp.registry import option
 
@@ -66,6 +67,14 @@ class SoftmaxCrossEntropy(Loss):
                 f"softmax_cross_entropy has {len(self.class_weights)} class_weights, but the "
                 f"output has {output_shape[0]} classes"
             )
+
+    def activation(self) -> str:
+        """See Loss."""
+        return "softmax"
+
+    def needed_range(self, output_shape: Shape) -> Range:
+        """Logits: their differences count, which must grow without limit."""
+        return 0.0, math.inf
 
     def default_metrics(self) -> tuple[str, ...]:
         """Accuracy."""

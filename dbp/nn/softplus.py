@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.layer import Array, Backward, Views, Workspace
+from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 
 @final
@@ -18,6 +18,11 @@ class Softplus(Elementwise):
 
     Glorot, Bordes and Bengio, "Deep Sparse Rectifier Neural Networks", 2011.
     """
+
+    def output_range(self, input_range: Range) -> Range:
+        """See Layer."""
+        low, high = np.logaddexp(input_range, 0.0)
+        return float(low), float(high)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace

@@ -35,7 +35,8 @@ def check_layer(layer: Layer, input_shape: Shape) -> None:
     """Check a layer on samples of ``input_shape`` as the model runs it in training.
 
     Shapes, dtype, both gradients by central differences in float64, a batch against its rows
-    one by one, an empty batch, a smaller batch after a larger one, and the same bits again.
+    one by one, an empty batch, a smaller batch after a larger one, the bounds of the outputs,
+    and the same bits again.
     A BatchLayer is computed in pieces that meet, one of them empty, instead of rows.
     """
     shapes = layer.parameter_shapes(input_shape)
@@ -60,6 +61,7 @@ def check_layer(layer: Layer, input_shape: Shape) -> None:
         expected = central_differences(weighted_sum, parameters[name])
         require_close(gradients[name], expected, f"the gradient of {name}", TOLERANCE)
 
+    _check_output_range(layer, parameters, x)
     whole = (y, dx, gradients)
     if isinstance(layer, BatchLayer):
         _check_pieces(layer, parameters, x, dy, whole)
@@ -79,6 +81,20 @@ def check_layer(layer: Layer, input_shape: Shape) -> None:
     )
     single = Parameters(shapes | state, parameters.vector.astype(np.float32))
     _run_layer(layer, single, x.astype("f4"), dy.astype("f4"), training_workspace(np.float32))
+
+
+def _check_output_range(layer: Layer, parameters: Parameters, x: Array) -> None:
+    """Outputs in evaluation keep to the bounds that the layer gives, for small and large x."""
+    for factor in (1.0, 100.0) if not layer.ids() else (1.0,):
+        inputs = factor * x
+        bounds = (float(inputs.min()), float(inputs.max()))
+        low, high = layer.output_range(bounds)
+        y, _ = layer.forward(parameters.views, inputs, Workspace(np.float64))
+        slack = ROUNDING * max(1.0, float(np.abs(y).max()))
+        require(
+            bool((y >= low - slack).all() and (y <= high + slack).all()),
+            f"outputs for inputs in {bounds} must lie in output_range, {low} to {high}",
+        )
 
 
 def _check_rows(

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from dbp.cli.spec import components, spec
+from dbp.cli.train import train
 from dbp.errors import InvalidInput, InvalidSpec
 from dbp.job.decode import decode
 from dbp.job.validate import resolve
@@ -75,6 +76,26 @@ def test_errors_are_raised_for_the_command_line_to_tell(file: str) -> None:
     for command in ("check", "resolve"):
         with pytest.raises(InvalidSpec, match=r"job\.toml:4: model\.layers\[0\]\.units"):
             run(spec, command, file)
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_an_activation_that_the_loss_applies_itself_is_refused(
+    file: str, command: str, tmp_path: Path
+) -> None:
+    text = TEXT.replace(
+        '{ kind = "dense", units = 10 }', '{ kind = "dense", units = 10 }, "softmax"'
+    )
+    Path(file).write_text(text)
+    arguments = (
+        ["check", file] if command == "check" else [file, "--run", str(tmp_path / "run")]
+    )
+
+    with pytest.raises(InvalidSpec, match=r"job\.toml:5: model\.layers\[2\]: .*remove"):
+        CliRunner().invoke(
+            spec if command == "check" else train, arguments, catch_exceptions=False
+        )
+
+    assert not (tmp_path / "run").exists()
 
 
 def test_components_lists_groups_kinds_and_options() -> None:

@@ -27,6 +27,7 @@ SHAPES: dict[str, list[tuple[int, ...]]] = {
     "conv2d": IMAGES,
     "global_average_pool2d": IMAGES,
     "max_pool2d": IMAGES,
+    "softmax": [(3,), (2, 3)],
 }
 ANY: list[tuple[int, ...]] = [(3,), (2, 3), (1,)]
 
@@ -37,6 +38,12 @@ ANY: list[tuple[int, ...]] = [(3,), (2, 3), (1,)]
 )
 def test_every_layer_keeps_the_contract(kind: str, input_shape: tuple[int, ...]) -> None:
     check_layer(component_class("layers", kind)(**REQUIRED.get(kind, {})), input_shape)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 1)])
+def test_a_softmax_over_a_single_number_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="of a single number is always 1"):
+        component_class("layers", "softmax")().output_shape(shape)
 
 
 def test_dense_without_bias_keeps_the_contract() -> None:
