@@ -37,6 +37,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"numpy"},
     ),
     "train.arithmetic": (set(), {"numpy", "threadpoolctl"}),
+    # A checksum of all parameters in every step: CRC32C runs at the speed of memory.
+    "train.digest": ({"nn"}, {"numpy", "google_crc32c"}),
     "train.onnx": ({"errors", "registry", "nn", "data", "train"}, {"numpy", "onnx"}),
     "control": ({"errors", "job", "launching"}, {"psutil"}),
     # The reporter implements the loop's Sink and Control, so it may see their definition.

@@ -21,7 +21,8 @@ NON_FINITE: Final = 2
 STOP: Final = 3
 CHECKPOINT: Final = 4
 FINISH: Final = 5
-FIXED: Final = 6
+UNREADABLE: Final = 6
+FIXED: Final = 7
 
 ALIGNED: Final = 16  # elements: a cache line of float32
 DIGEST_WORDS: Final = 4  # of 16 bits each: exact in float32
@@ -121,6 +122,15 @@ class StepBuffer:
     @finish.setter
     def finish(self, value: float) -> None:
         self._tail[FINISH] = value
+
+    @property
+    def unreadable(self) -> float:
+        """Number of pieces whose samples could not be read."""
+        return float(self._tail[UNREADABLE])
+
+    @unreadable.setter
+    def unreadable(self, value: float) -> None:
+        self._tail[UNREADABLE] = value
 
     @property
     def digests(self) -> npt.NDArray[np.uint64]:

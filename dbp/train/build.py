@@ -22,7 +22,7 @@ from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none
 from dbp.train.arithmetic import arithmetic
-from dbp.train.digest import sha256_of
+from dbp.train.digest import CHECKSUM, sha256_of
 from dbp.train.initial import load_initial
 from dbp.train.inspection import check, check_workers, inspect, naming
 from dbp.train.plan import Plan, make_plan
@@ -63,6 +63,7 @@ class Setup:
         return {
             "arithmetic, which exact numerics need to be equal (OPENBLAS_CORETYPE sets the "
             "kernel)": arithmetic() if exact else "",
+            "checksum of parameters (so other builds of google-crc32c)": CHECKSUM,
             "spec": self.resolved.digest,
             "number of samples": [None if data is None else len(data) for data in sizes],
             "input shape": self.model.input_shape,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
 
 from dbp.data.dataset import Indices
+from dbp.errors import InvalidInput
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none
@@ -20,6 +22,14 @@ from dbp.train.build import Setup
 from dbp.train.rows import RowReader
 
 SHOWN_SAMPLES: Final = 8
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Samples that could not be read together, and the error."""
+
+    indices: Indices
+    error: InvalidInput
 
 
 @final
@@ -54,6 +64,24 @@ class Diagnosis:
             f"{self._communicator.size}); it was not applied, the parameters are those before "
             "this step. A lower learning rate, train.clip_norm or data.scale may help"
         )
+
+    def refuse(self, unreadable: Unreadable | None) -> None:
+        """Raise InvalidInput on every rank, where one of them could not read its samples.
+
+        ``unreadable``: this rank's. Collective.
+        """
+        all_or_none(self._communicator, lambda: self._read_one_by_one(unreadable))
+
+    def _read_one_by_one(self, unreadable: Unreadable | None) -> None:
+        """Raise the error of the first sample that cannot be read alone, else that of all."""
+        if unreadable is None:
+            return
+        setup = self._setup
+        reader = RowReader(setup.train, setup.model, setup.scaling, capacity=1)
+        for index in unreadable.indices:
+            reader.read(np.array([index]))
+            reader.weights(np.array([index]))
+        raise unreadable.error
 
     def _bad_samples(self, indices: Indices) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """How many samples are bad, and the first of them, -1 where there are fewer."""

@@ -7,24 +7,31 @@ very next step, with the rank's number.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections import Counter
+from typing import Final
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from dbp.nn.layer import Array
 
+# CRC32C is one instruction for 8 bytes on common processors. Without the compiled package
+# zlib's CRC-32 is about five times slower, and Python's own CRC32C thousands of times.
+CHECKSUM: Final = "CRC32C" if google_crc32c.implementation == "c" else "CRC-32"
+
 
 def digest(vector: Array) -> int:
-    """64 bits that depend on every bit of the vector, at the speed of reading it.
+    """Checksum of the vector's bytes, 32 bits; depends on their order.
 
-    The sum of its 64-bit words: made for accidents, not for enemies.
+    Differs for certain after up to three flipped bits anywhere in the first 256 MiB and after
+    any change within 32 neighbouring bits; after any other change but for one in 2**32.
+    Detects accidents, not forgeries (Castagnoli et al., "Optimization of Cyclic
+    Redundancy-Check Codes with 24 and 32 Parity Bits", 1993).
     """
     data = vector.view(np.uint8)
-    whole = data.size // 8 * 8
-    words = data[:whole].view(np.uint64)
-    rest = int.from_bytes(data[whole:].tobytes(), "little")
-    return (int(np.add.reduce(words)) + rest) % 2**64
+    return int(google_crc32c.value(data) if CHECKSUM == "CRC32C" else zlib.crc32(data.data))
 
 
 def sha256_of(vector: Array) -> str:

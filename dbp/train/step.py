@@ -16,7 +16,7 @@ from typing import final
 import numpy as np
 
 from dbp.data.dataset import Indices
-from dbp.errors import InvalidData
+from dbp.errors import InvalidInput
 from dbp.nn.layer import Array, Meeting, together
 from dbp.nn.model import Piece
 from dbp.nn.parameters import Parameters, is_bias
@@ -29,9 +29,10 @@ from dbp.parallel.exchange import make_exchange
 from dbp.parallel.lanes import part
 from dbp.parallel.step_buffer import StepBuffer
 from dbp.train.build import Setup
-from dbp.train.diagnosis import Diagnosis, different_words
+from dbp.train.diagnosis import Diagnosis, Unreadable, different_words
 from dbp.train.digest import digest, odd_ranks
 from dbp.train.gather import Gather
+from dbp.train.non_finite import is_finite
 from dbp.train.rows import RowReader
 from dbp.train.sink import Command
 
@@ -93,6 +94,7 @@ class Step:
             shard=Shard(self._exchange.own, self._add_up),
         )
         self._diagnosis = Diagnosis(setup, parameters, communicator)
+        self._unreadable: Unreadable | None = None
         self._gradients: dict[int, tuple[StepBuffer, Parameters]] = {}
 
     def run(
@@ -104,6 +106,7 @@ class Step:
         finite is never applied: then ``failure`` names step, ranks and samples, on every
         rank. Raises InvalidInput, on every rank alike, where a rank cannot read its samples.
         """
+        self._unreadable = None
         self._new_state.vector[:] = self._parameters.vector[self._size :]
         self._compute(step, indices, command)
         total = self._exchange.reduce()
@@ -112,6 +115,8 @@ class Step:
         if odd:
             words = different_words(odd, step, self._communicator.size)
             return StepResult(*sums, reason="DIVERGED", failure=words)
+        if total.unreadable:
+            self._diagnosis.refuse(self._unreadable)
         if total.non_finite or not self._is_finite(total.gradients[self._exchange.own]):
             shares = [rows for part_ in self._parts(len(indices)) for rows in part_]
             words = self._diagnosis.explain(step, [indices[a:b] for a, b in shares])
@@ -158,7 +163,7 @@ class Step:
 
     def _is_finite(self, own: Array) -> bool:
         """Whether all elements of all ranks' parts are."""
-        odd = np.array([float(not _is_finite(own))])
+        odd = np.array([float(not is_finite(own))])
         self._add_up(odd)
         return not odd[0]
 
@@ -222,8 +227,9 @@ class Step:
         try:
             x, target = self._reader(number).read(own)
             weight = self._reader(number).weights(own)
-        except InvalidData:  # told by all ranks together, after the exchange
-            buffer.non_finite = 1.0
+        except InvalidInput as error:  # all ranks raise it together, after the exchange
+            buffer.unreadable = 1.0
+            self._unreadable = self._unreadable or Unreadable(own, error)
             x, target = self._reader(number).read(own[:0])
             weight = None
         if len(x) == 0 and not self._model.meets:
@@ -290,8 +296,3 @@ def _agreed(total: StepBuffer) -> Command:
     if total.finish:
         agreed |= Command.FINISH
     return agreed
-
-
-def _is_finite(vector: Array) -> bool:
-    """Whether all elements are: their sum is cheap and is not finite if any of them is not."""
-    return math.isfinite(float(vector.sum())) or bool(np.isfinite(vector).all())

@@ -165,6 +165,28 @@ def test_a_rank_whose_parameters_differ_in_one_bit_is_named_in_the_next_step(
         assert "step 2: rank 2 holds other parameters than most (of 4)" in failure
 
 
+@pytest.mark.parametrize("first", [0, -2], ids=["parameters", "running statistics"])
+@pytest.mark.parametrize("change", ["swap", "signs", "cancelling flips"])
+def test_a_rank_whose_parameters_differ_by_changes_that_cancel_is_named(
+    change: str, first: int
+) -> None:
+    def disturb(communicator: Communicator, step: Step, trainer: Trainer) -> None:
+        vector = trainer.parameters.vector
+        places = [first % vector.size, first % vector.size + 1]
+        assert vector[places[0]] != vector[places[1]]
+        if communicator.rank != 2:
+            return
+        if change == "swap":
+            vector[places] = vector[places[::-1]]
+        elif change == "signs":
+            vector[places] *= -1
+        else:
+            vector.view(np.uint64)[places] += np.array([1, -1]).astype(np.uint64)
+
+    for failure in on_ranks(4, disturb):
+        assert "step 2: rank 2 holds other parameters than most (of 4)" in failure
+
+
 def test_of_two_ranks_that_differ_neither_is_blamed() -> None:
     def flip(communicator: Communicator, step: Step, trainer: Trainer) -> None:
         trainer.parameters.vector[0] += communicator.rank

@@ -190,6 +190,29 @@ def test_a_gradient_that_is_not_finite_is_never_applied(culprit: int, numerics: 
         np.testing.assert_array_equal(vector, start.vector)
 
 
+@pytest.mark.parametrize("mode", ["allreduce", "overlapped", "sharded"])
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("numerics", ["fast", "exact"])
+def test_gradient_that_overflows_under_a_finite_loss_is_never_applied(
+    numerics: str, ranks: int, mode: str
+) -> None:
+    """Weights of zero: the loss is log 3 whatever the inputs; their sum overflows."""
+    spec = document(dtype="float32", batch_size=12, numerics=numerics, lanes=6, exchange=mode)
+    spec["model"]["layers"] = [
+        {"kind": "dense", "units": 3, "weight_initializer": "zeros"}
+    ]  # fmt: skip
+    x = np.random.default_rng(2).normal(size=(12, 340)).astype(np.float32)
+    x[:, -1] = 3e38  # the last column only: the part of one rank
+    y = np.zeros(12, np.int64)
+
+    results = run_ranks(ranks, lambda: make_setup(spec, arrays(x, y)))
+
+    for outcome, vector in results:
+        assert (outcome.status, outcome.reason, outcome.step) == ("failed", "NON_FINITE", 0)
+        assert "step 1: the loss or its gradient is not finite" in outcome.message
+        assert not vector.any()
+
+
 @pytest.mark.parametrize("numerics", ["fast", "exact"])
 def test_a_step_allocates_nothing_large_after_the_first(numerics: str) -> None:
     spec = document(

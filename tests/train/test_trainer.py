@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import pytest
@@ -271,6 +271,43 @@ def test_a_sample_that_cannot_be_read_ends_every_rank_alike_after_the_last_good_
     assert snapshot.step == 2
     np.testing.assert_array_equal(vector, results[2][1])
     assert len(recorder.outcomes) == 1
+
+
+@final
+class DamagedOnce(Dataset):
+    """A data set whose sample cannot be read the first time, as on a bad network."""
+
+    def __init__(self, dataset: Dataset, index: int) -> None:
+        self.info = dataset.info
+        self._dataset = dataset
+        self._index = index
+        self._failed = False
+
+    def take_inputs(self, indices: Indices, out: Array) -> None:
+        if self._index in indices and not self._failed:
+            self._failed = True
+            raise InvalidData(f"sample {self._index}: input/output error")
+        self._dataset.take_inputs(indices, out)
+
+    def take_targets(self, indices: Indices, out: Array) -> None:
+        self._dataset.take_targets(indices, out)
+
+
+@pytest.mark.parametrize("once", [False, True], ids=["always", "once"])
+@pytest.mark.parametrize("policy", ["skip", "rollback"])
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_unreadable_sample_ends_the_run_whatever_non_finite_says(
+    ranks: int, policy: str, once: bool
+) -> None:
+    spec = document(batch_size=6, numerics="exact", lanes=6, non_finite=policy)
+    chosen = int(order(5, 1, 30).take(0, 30)[2 * 6 + 2])  # in the third mini-batch
+    damaged = DamagedOnce if once else Damaged
+
+    results = run_ranks(ranks, lambda: make_setup(spec, damaged(samples(30), chosen)))
+
+    for outcome, _ in results:
+        assert (outcome.status, outcome.reason, outcome.step) == ("failed", "INVALID_DATA", 2)
+        assert f"sample {chosen}: " in outcome.message
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
