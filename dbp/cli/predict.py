@@ -100,11 +100,13 @@ def evaluate(source: str, part: str, spec_file: Path | None, service: str, outpu
       dbp evaluate runs/digits/parameters.safetensors --on validation
     """
     from dbp.cli.prediction import data_set
+    from dbp.train.inspection import naming
 
     model, document = _load(source, service)
     spec = _spec(source, spec_file, document)
     data = data_set(spec, part)
-    figures = model.evaluate(data)
+    with naming(f"data.{part}"):
+        figures = model.evaluate(data)
     if output == "json":
         echo_json({"on": part, "samples": len(data), **figures})
         return

@@ -8,7 +8,7 @@ from typing import Any, Literal, final
 import numpy as np
 import numpy.typing as npt
 
-from dbp.data.dataset import Array, DataInfo, Dataset, Indices
+from dbp.data.dataset import NO_OTHERS, Array, DataInfo, Dataset, Indices, OtherColumns
 from dbp.data.rows import MemoryRows, Rows, RowsInfo
 from dbp.errors import InvalidData
 
@@ -37,12 +37,13 @@ class ArrayDataset(Dataset):
         places: Sequence[int] | None = None,
         weights: Rows | None = None,
         input_names: tuple[str, ...] = (),
+        other_columns: OtherColumns = NO_OTHERS,
     ) -> None:
         """Check that they fit; raises InvalidData. ``places``: the line of each sample."""
         self.info = combine(
             inputs.info, targets.info, target_kind, class_names=class_names,
             input_maximum=input_maximum, weights=None if weights is None else weights.info,
-            input_names=input_names,
+            input_names=input_names, other_columns=other_columns,
         )  # fmt: skip
         self._weights = weights
         self._inputs = inputs
@@ -128,6 +129,7 @@ def combine(
     input_maximum: float | None = None,
     weights: RowsInfo | None = None,
     input_names: tuple[str, ...] = (),
+    other_columns: OtherColumns = NO_OTHERS,
 ) -> DataInfo:
     """What two headers say together; raises InvalidData where they do not fit."""
     _check_inputs(inputs, targets)
@@ -162,6 +164,7 @@ def combine(
         input_maximum=input_maximum,
         weighted=weights is not None,
         input_names=input_names,
+        other_columns=other_columns,
     )
 
 

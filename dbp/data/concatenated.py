@@ -9,6 +9,7 @@ from typing import Final, final
 import numpy as np
 
 from dbp.data.classes import align_classes
+from dbp.data.column_order import align_columns, check_columns
 from dbp.data.dataset import Array, DataInfo, Dataset, Indices
 from dbp.errors import InvalidData
 
@@ -24,8 +25,13 @@ class ConcatenatedDataset(Dataset):
     def __init__(self, parts: Sequence[Dataset], names: Sequence[str]) -> None:
         """``names``: of the parts, for messages; raises InvalidData where parts do not fit."""
         self.info = concatenated_info([part.info for part in parts], names)
-        classes = self.info.class_names
-        self._parts: Final = [align_classes(part, classes) for part in parts]
+        classes, first = self.info.class_names, parts[0].info
+        self._parts: Final = [
+            align_columns(
+                align_classes(part, classes), first.input_names, first.other_columns, names[0]
+            )
+            for part in parts
+        ]
         self._starts: Indices = np.cumsum([0, *map(len, parts)])
 
     def take_inputs(self, indices: Indices, out: Array) -> None:
@@ -72,17 +78,22 @@ class ConcatenatedDataset(Dataset):
 def concatenated_info(infos: Sequence[DataInfo], names: Sequence[str]) -> DataInfo:
     """What is known of all parts together; raises InvalidData naming two that do not fit.
 
-    Names of classes that parts hold are put together, in alphabetical order.
+    Names of classes that parts hold are put together, in alphabetical order; columns are
+    those of the first part, in its order.
     """
     first = infos[0]
     for info, name in zip(infos[1:], names[1:], strict=True):
+        try:
+            check_columns(info, first.input_names, first.other_columns, names[0])
+        except InvalidData as error:
+            raise InvalidData(f"{name}: {error}") from error
         for what, wanted, got in (
             ("inputs of shape", first.input_shape, info.input_shape),
             ("inputs of type", first.input_dtype, info.input_dtype),
             ("targets of kind", first.target_kind, info.target_kind),
             ("targets of shape", first.target_shape, info.target_shape),
             ("names of classes", bool(first.class_names), bool(info.class_names)),
-            ("columns of inputs", first.input_names, info.input_names),
+            ("names of columns", bool(first.input_names), bool(info.input_names)),
             ("weights", first.weighted, info.weighted),
         ):
             if wanted != got:

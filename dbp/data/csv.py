@@ -15,7 +15,7 @@ import numpy as np
 from dbp.data import array_dataset
 from dbp.data.array_dataset import LARGEST_CLASS, ArrayDataset, TargetKind
 from dbp.data.csv_table import Column, Table, number, read_table
-from dbp.data.dataset import Array, DataInfo, Dataset, Reader
+from dbp.data.dataset import Array, DataInfo, Dataset, OtherColumns, Reader
 from dbp.data.many_files import open_files
 from dbp.data.rows import MemoryRows
 from dbp.errors import InvalidData
@@ -83,6 +83,15 @@ class CSV(Reader):
             places=table.lines,
             weights=None if weights is None else MemoryRows(self.path, weights),
             input_names=table.input_names,
+            other_columns=self._other_columns(table),
+        )
+
+    def _other_columns(self, table: Table) -> OtherColumns:
+        count = len(table.apart) - (self.weight is not None)
+        return OtherColumns(
+            targets=table.apart_names[:count],
+            weight="".join(table.apart_names[count:]),
+            targets_named=isinstance(self.target, str) or self.targets is not None,
         )
 
     def _targets(self, table: Table) -> tuple[Array, tuple[str, ...]]:

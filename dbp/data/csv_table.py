@@ -32,7 +32,8 @@ class Table:
     """``inputs``: (rows, the other columns); ``lines``: one for each row.
 
     ``apart``: the cells of each column that was asked for, one for each row, and
-    ``columns``, how messages name these columns. ``input_names``: empty without a header.
+    ``columns``, how messages name these columns. ``input_names`` and ``apart_names``: empty
+    without a header.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Table:
     lines: array[int]
     columns: list[str]
     input_names: tuple[str, ...]
+    apart_names: tuple[str, ...]
 
     def place(self, row: int, column: int = 0) -> str:
         """File, line and column of a cell in one of the columns that stand apart."""
@@ -136,8 +138,11 @@ class _Builder:
         inputs = np.frombuffer(self._values, np.float64).reshape(len(self._lines), -1)
         self._check_finite(inputs)
         columns = [self._column(position) for position in self._apart]
-        names = tuple(self._names[i] for i in self._inputs) if self._names else ()
-        return Table(self._path, inputs, self._cells, self._lines, columns, names)
+        names, apart = self._named(self._inputs), self._named(self._apart)
+        return Table(self._path, inputs, self._cells, self._lines, columns, names, apart)
+
+    def _named(self, positions: Sequence[int]) -> tuple[str, ...]:
+        return tuple(self._names[i] for i in positions) if self._names else ()
 
     def _settle_columns(self, line: int, first: list[str], header: str) -> None:
         """Number of columns, those apart, and the names if line 1 is a header."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,23 @@ import numpy.typing as npt
 Shape = tuple[int, ...]
 Indices = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class OtherColumns:
+    """The columns of a table beside its inputs, by name; empty where columns have no names.
+
+    ``targets_named``: the reader's options name the targets, not their positions.
+    ``ignored``: the reader's options choose the inputs; all remaining columns are ignored.
+    """
+
+    targets: tuple[str, ...] = ()
+    weight: str = ""
+    targets_named: bool = False
+    ignored: bool = False
+
+
+NO_OTHERS: Final = OtherColumns()
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,8 @@ class DataInfo:
     ``input_maximum`` where the source knows the largest value an input can have (255 for
     bytes), which need not occur. ``weighted``: each sample has a weight of its own.
     ``classes``: where the source warrants that no target is another than 0 .. classes-1.
-    ``input_names``: of the features, where the source has columns with names.
+    ``input_names``: of the features, where the source has columns with names;
+    ``other_columns``: of targets and weight, likewise.
     """
 
     samples: int
@@ -40,6 +58,7 @@ class DataInfo:
     weighted: bool = False
     input_names: tuple[str, ...] = ()
     classes: int | None = None
+    other_columns: OtherColumns = NO_OTHERS
 
 
 class Dataset(ABC):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import final
 
 from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
-from dbp.data.dataset import DataInfo, Dataset, Reader, Shape
+from dbp.data.dataset import DataInfo, Dataset, OtherColumns, Reader, Shape
 from dbp.data.many_files import inspect_files, open_files
 from dbp.data.parquet_table import ParquetRows, ParquetTable, open_rows
 from dbp.data.rows import RowsInfo
@@ -68,6 +68,7 @@ class Parquet(Reader):
             class_names=names,
             weights=None if self.weight is None else _info(table, (self.weight,), ()),
             input_names=inputs,
+            other_columns=self._other_columns,
         )
 
     def _open(self, limit: int) -> Dataset:
@@ -82,6 +83,7 @@ class Parquet(Reader):
             if self.weight is None
             else open_rows(table, (self.weight,), (), (), limit),
             input_names=inputs,
+            other_columns=self._other_columns,
         )
 
     @property
@@ -95,6 +97,15 @@ class Parquet(Reader):
     @property
     def _apart(self) -> tuple[str, ...]:
         return self._targets if self.weight is None else (*self._targets, self.weight)
+
+    @property
+    def _other_columns(self) -> OtherColumns:
+        return OtherColumns(
+            targets=self._targets,
+            weight=self.weight or "",
+            targets_named=True,
+            ignored=self.inputs is not None,
+        )
 
     def _kind(self, names: tuple[str, ...]) -> TargetKind:
         if names:

@@ -112,6 +112,7 @@ def _beside(saved: SavedModel) -> SavedModel:
         saved.scaling,
         metric_kinds=saved.metric_kinds,
         class_names=saved.class_names,
+        columns=saved.columns,
         metadata=saved.metadata,
     )
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbp.data.classes import align_classes, check_targets
-from dbp.data.dataset import Dataset, Reader
+from dbp.data.column_order import align_columns
+from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.preprocessing import Scaling, Share, fit
 from dbp.data.subset import hold_out
 from dbp.data.target_range import check_range
@@ -109,8 +110,8 @@ def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
     spec = resolved.spec
     train = _open(resolved.train_reader, "data.train")
     class_names = train.info.class_names
-    validation = _open_like(resolved.validation_reader, class_names, "data.validation")
-    test = _open_like(resolved.test_reader, class_names, "data.test")
+    validation = _open_like(resolved.validation_reader, train.info, "data.validation")
+    test = _open_like(resolved.test_reader, train.info, "data.test")
     if isinstance(spec.data.validation, Holdout):
         train, validation = hold_out(train, spec.data.validation.fraction, spec.seed)
     check_workers(resolved, len(train), workers)
@@ -149,14 +150,13 @@ def _open(reader: Reader, path: str) -> Dataset:
         return reader.open()
 
 
-def _open_like(
-    reader: Reader | None, class_names: tuple[str, ...], path: str
-) -> Dataset | None:
-    """A set beside the training set, its classes numbered as there."""
+def _open_like(reader: Reader | None, train: DataInfo, path: str) -> Dataset | None:
+    """A set beside the training set: its classes and columns are ordered as there."""
     if reader is None:
         return None
     with naming(path):
-        return align_classes(reader.open(), class_names)
+        dataset = align_classes(reader.open(), train.class_names)
+        return align_columns(dataset, train.input_names, train.other_columns, "data.train")
 
 
 def _initial(path: str | None, model: Model) -> Parameters | None:

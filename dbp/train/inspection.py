@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbp.data.column_order import check_columns
 from dbp.data.dataset import DataInfo
 from dbp.errors import InvalidData, InvalidSpec, Violation
 from dbp.file_pattern import is_pattern
@@ -135,6 +136,7 @@ def _check_files(resolved: ResolvedSpec) -> None:
 
 
 def _check_like(train: DataInfo, other: DataInfo) -> None:
+    check_columns(other, train.input_names, train.other_columns, "data.train")
     for what, wanted, got in (
         ("inputs of shape", train.input_shape, other.input_shape),
         ("targets of shape", train.target_shape, other.target_shape),

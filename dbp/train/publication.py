@@ -11,6 +11,7 @@ import numpy as np
 from dbp.job.snapshot import ROLLBACKS, Manifest, manifest_of
 from dbp.job.spec import PublishSpec
 from dbp.train.build import Setup
+from dbp.train.columns import columns_metadata
 
 # Early epochs can be short and each the best so far: no more than one version a second of them.
 BEST_SECONDS: Final = 1.0
@@ -62,7 +63,7 @@ def metadata_of(setup: Setup) -> dict[str, str]:
     }
     if setup.class_names:
         metadata["dbp.classes"] = json.dumps(list(setup.class_names), ensure_ascii=False)
-    return metadata
+    return metadata | columns_metadata(setup.train.info)
 
 
 def manifest_at(

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.data.classes import align_classes, check_targets
+from dbp.data.column_order import align_columns
 from dbp.data.dataset import Dataset
 from dbp.data.preprocessing import Scaling
 from dbp.errors import DbpError, InvalidData, InvalidFile, Violation
@@ -27,6 +28,7 @@ from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.registry import Group
+from dbp.train.columns import MODEL, POSITIONAL, Columns, columns_of
 from dbp.train.evaluate import BLOCK_ROWS, Evaluator
 from dbp.train.rows import RowReader
 
@@ -48,6 +50,7 @@ class SavedModel:
         *,
         metric_kinds: tuple[str, ...],
         class_names: tuple[str, ...] = (),
+        columns: Columns = POSITIONAL,
         metadata: Mapping[str, str],
     ) -> None:
         self.model = model
@@ -55,6 +58,7 @@ class SavedModel:
         self.scaling = scaling
         self.metric_kinds = metric_kinds
         self.class_names = class_names
+        self.columns = columns
         self.metadata = metadata
 
     @property
@@ -96,6 +100,7 @@ class SavedModel:
             metadata.scaling(model.input_shape),
             metric_kinds=metric_kinds,
             class_names=metadata.classes(),
+            columns=columns_of(manifest.metadata, model.input_shape, source),
             metadata=manifest.metadata,
         )
 
@@ -129,7 +134,11 @@ class SavedModel:
         return self.model.loss.activate(self.predict(inputs))
 
     def evaluate(self, dataset: Dataset) -> dict[str, float]:
-        """Mean loss and metrics over a data set; raises InvalidData where it cannot fit."""
+        """Mean loss and metrics over a data set; raises InvalidData where it cannot fit.
+
+        Its columns are matched to the training set's by name, where both have names.
+        """
+        dataset = align_columns(dataset, self.columns.inputs, self.columns.others, MODEL)
         info = dataset.info
         wanted = self.model.loss.target_kind()
         if info.input_shape != self.model.input_shape:

@@ -196,7 +196,11 @@ def test_parts_that_differ_are_both_named(
 @pytest.mark.parametrize(
     ("first", "second", "what"),
     [
-        ("a,b,y\n1,2,0\n", "b,a,y\n1,2,0\n", "columns of inputs"),
+        ("a,b,y\n1,2,0\n", "a,B,y\n1,2,0\n", "no input 'b', did you mean 'B'.*0.csv are 'a'"),
+        ("a,b,y\n1,2,0\n", "a,b,c,y\n1,2,3,0\n", "'c' is no input of .*0.csv"),
+        ("a,b,y\n1,2,0\n", "y,a,b\n0,1,2\n", "no input 'b'.* 'y' is no input .*target"),
+        ("a,b,y\n1,2,0\n", "a,b,z\n1,2,0\n", "the target is 'z'; in .*0.csv: 'y'"),
+        ("a,b,y\n1,2,0\n", "1,2,0\n", "names of columns: none, but .*0.csv has yes"),
         ("a,y\n1,oak\n", "a,y\n1,0\n", "names of classes: none, but .*0.csv has yes"),
     ],
 )
@@ -208,6 +212,18 @@ def test_tables_with_other_columns_are_not_mixed(
 
     with pytest.raises(InvalidData, match=rf"1\.csv: {what}"):
         CSV(path=str(tmp_path / "*.csv")).open()
+
+
+def test_parts_with_columns_in_another_order_are_read_by_name(tmp_path: Path) -> None:
+    (tmp_path / "0.csv").write_text("a,b,c,y\n1,2,3,0\n4,5,6,1\n")
+    (tmp_path / "1.csv").write_text("c,y,a,b\n9,0,7,8\n12,1,10,11\n")
+
+    dataset = CSV(path=str(tmp_path / "*.csv"), target="y").open()
+
+    inputs, targets = read(dataset, np.array([3, 0, 1, 2]))
+    assert inputs.tolist() == [[10, 11, 12], [1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert targets.tolist() == [1, 0, 1, 0]
+    assert read(dataset, np.array([2]))[0].tolist() == [[7, 8, 9]]
 
 
 def test_no_match_names_the_nearest_file(tmp_path: Path) -> None:

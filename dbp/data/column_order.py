@@ -1,0 +1,181 @@
+"""Match the columns of one table to those of another by name. It changes no data.
+
+The training set's order of inputs stays as it is; other data sets are read in that order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.data.dataset import Array, DataInfo, Dataset, Indices, OtherColumns
+from dbp.errors import InvalidData, nearest
+
+_SHOWN: Final = 10
+_COMPARED: Final = 1_000  # names that are searched for a similar one: it takes long
+
+
+def align_columns(
+    dataset: Dataset, names: tuple[str, ...], others: OtherColumns, source: str
+) -> Dataset:
+    """The data set with inputs and targets in the order of ``names`` and ``others.targets``.
+
+    ``source`` is what has these columns, for messages. Without names, on either side, inputs
+    stay where they are. The data set itself where nothing moves. Raises InvalidData as
+    ``check_columns`` does.
+    """
+    info = dataset.info
+    check_columns(info, names, others, source)
+    inputs = _moves(info.input_names, names)
+    targets = _moves(info.other_columns.targets, others.targets)
+    if inputs is None and targets is None:
+        return dataset
+    if inputs is not None and len(info.input_shape) != 1:
+        raise InvalidData(
+            f"inputs of shape {info.input_shape} come in another order than in {source}; "
+            f"give them in this one: {_listed(names)}"
+        )
+    return _Reordered(
+        dataset,
+        replace(
+            info,
+            input_names=names,
+            other_columns=replace(info.other_columns, targets=others.targets),
+        ),
+        inputs,
+        targets,
+    )
+
+
+def check_columns(
+    info: DataInfo, names: tuple[str, ...], others: OtherColumns, source: str
+) -> None:
+    """Raise InvalidData where columns of these names are missing, or others are there too."""
+    if not names or not info.input_names:
+        return
+    check_inputs(info.input_names, names, others, source, remedy=_choice(names))
+    own = info.other_columns
+    if not own.targets or not others.targets or set(own.targets) == set(others.targets):
+        return
+    if len(own.targets) == len(others.targets) == 1 and own.targets_named:
+        return  # the options say that it is the target, by whatever name
+    shown, wanted = _listed(own.targets), _listed(others.targets)
+    remedy = (
+        f"; if it is the same quantity: target = {json.dumps(own.targets[0])}"
+        if len(own.targets) == 1
+        else ""
+    )
+    was = "the target is" if len(own.targets) == 1 else "the targets are"
+    raise InvalidData(f"{was} {shown}; in {source}: {wanted}{remedy}")
+
+
+def check_inputs(
+    found: Sequence[str],
+    names: tuple[str, ...],
+    others: OtherColumns,
+    source: str,
+    *,
+    remedy: str,
+) -> None:
+    """Raise InvalidData unless the columns ``found`` are ``names``, in any order.
+
+    ``remedy`` for columns that are there beside them.
+    """
+    have, wanted = set(found), set(names)
+    missing = [name for name in names if name not in have]
+    extra = [name for name in found if name not in wanted]
+    if len(have) < len(found):
+        twice = [name for name in found if found.count(name) > 1]
+        raise InvalidData(f"{twice[0]!r} names several columns of inputs, expected one")
+    if not missing and not extra:
+        return
+    problems = []
+    if missing:
+        problems.append(f"no input {_listed(missing)}{_similar(missing[0], extra)}")
+    if extra:
+        kind = "is no input" if len(extra) == 1 else "are no inputs"
+        problems.append(f"{_listed(extra)} {kind} of {source}{_role(extra, others)}")
+    problems.append(remedy if not missing else f"the inputs of {source} are {_listed(names)}")
+    raise InvalidData("; ".join(problems))
+
+
+def _similar(name: str, found: Sequence[str]) -> str:
+    """The name that was meant, perhaps: one that differs in case or spaces, or a near one."""
+    for other in found:
+        if other.strip().casefold() == name.strip().casefold():
+            return f", did you mean {other!r}?"
+    return nearest(name, found[:_COMPARED])
+
+
+def _choice(names: tuple[str, ...]) -> str:
+    """The option of a reader that chooses these columns."""
+    if len(names) > _SHOWN:
+        return 'name the inputs: inputs = ["...", ...]'
+    return f"name the inputs: inputs = {json.dumps(names, ensure_ascii=False)}"
+
+
+def _role(extra: Sequence[str], others: OtherColumns) -> str:
+    """What the first of these columns that has a role is in the other table."""
+    for name in extra:
+        if name in others.targets:
+            return f" (its target is {name!r})"
+        if name == others.weight:
+            return f' (its weight is {name!r}: weight = "{name}")'
+    return ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:_SHOWN]))
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+
+
+def _moves(own: tuple[str, ...], wanted: tuple[str, ...]) -> npt.NDArray[np.intp] | None:
+    """Where each of the wanted columns lies among the own ones; None: in the same order."""
+    if not own or not wanted or own == wanted or len(own) != len(wanted) or len(own) == 1:
+        return None
+    places = {name: place for place, name in enumerate(own)}
+    return np.array([places[name] for name in wanted], np.intp)
+
+
+@final
+class _Reordered(Dataset):
+    """Another data set with its columns in another order."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        info: DataInfo,
+        inputs: npt.NDArray[np.intp] | None,
+        targets: npt.NDArray[np.intp] | None,
+    ) -> None:
+        self.info = info
+        self._dataset = dataset
+        self._inputs = inputs
+        self._targets = targets
+
+    def take_inputs(self, indices: Indices, out: Array) -> None:
+        if self._inputs is None:
+            return self._dataset.take_inputs(indices, out)
+        own = np.empty_like(out)
+        self._dataset.take_inputs(indices, own)
+        out[...] = own[:, self._inputs]
+        return None
+
+    def take_targets(self, indices: Indices, out: Array) -> None:
+        if self._targets is None:
+            return self._dataset.take_targets(indices, out)
+        own = np.empty_like(out)
+        self._dataset.take_targets(indices, own)
+        out[...] = own[:, self._targets]
+        return None
+
+    def take_weights(self, indices: Indices, out: Array) -> None:
+        self._dataset.take_weights(indices, out)
+
+    def locate_target(self, index: int) -> str:
+        return self._dataset.locate_target(index)
