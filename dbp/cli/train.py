@@ -10,21 +10,19 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from dbp.cli.output import echo_json, output_option
+from dbp.cli.run_location import join_service, prepare_folder, refuse_on_all_ranks
 from dbp.errors import DbpError, InvalidInput
 from dbp.launching import Launch, detect, oversubscription, set_thread_counts, worker_command
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.spec import JobSpec
     from dbp.job.validate import ResolvedSpec
-    from dbp.rpc.reporter import Reporter
-    from dbp.train.run_folder import RunFolder
     from dbp.train.sink import Control, Outcome, Sink
     from dbp.train.stop_signals import StopSignals
 
@@ -56,13 +54,13 @@ class Request:
 )
 @click.option(
     "--run", "folder", type=click.Path(path_type=Path),
-    help="Folder for the run's files.  [default: runs/NAME-TIME]",
+    help="New or empty folder for the run's files.  [default: runs/NAME-TIME]",
 )  # fmt: skip
 @click.option(
     "--resume", "resumed", type=click.Path(path_type=Path), metavar="RUN",
     help="Go on with the run in this folder, with any number of workers.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Use the folder of an unfinished run again.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in the folder --run.")
 @click.option("--service", metavar="HOST:PORT", help="Register the run with a service.")
 @click.option("--threads", type=click.IntRange(1), help="BLAS threads a rank.  [default: 1]")
 @click.option("--epochs", type=click.IntRange(1), help="Train so long, whatever the spec says.")
@@ -179,30 +177,6 @@ def _with_length(spec: JobSpec, request: Request) -> JobSpec:
     return dataclasses.replace(spec, train=length)
 
 
-def _prepare_folder(request: Request, resolved: ResolvedSpec) -> RunFolder:
-    from dbp.train.run_folder import RunFolder
-
-    path = request.folder
-    if path is not None and request.resume:
-        return RunFolder.resume(path)
-    if path is None:
-        now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        path = Path("runs") / f"{resolved.spec.name}-{now}"
-    return RunFolder.prepare(path, resolved.document, overwrite=request.overwrite)
-
-
-def _join(request: Request, resolved: ResolvedSpec, place: Launch) -> Reporter | None:
-    """Register with the service; its link must start before MPI does."""
-    if request.service is None:
-        return None
-    from dbp.rpc.reporter import Reporter
-
-    reporter = Reporter.join(request.service, resolved.document, place.size)
-    if not request.quiet:
-        click.echo(f"registered as job {reporter.job} with {request.service}", err=True)
-    return reporter
-
-
 def _other_rank(
     request: Request, resolved: ResolvedSpec, place: Launch, signals: StopSignals
 ) -> int:
@@ -210,11 +184,13 @@ def _other_rank(
     from dbp.train.run_folder import LastWord
     from dbp.worker import run_rank
 
-    sink = FanOut() if request.folder is None else LastWord(request.folder)
+    earlier = request.resume or request.overwrite
+    sink = FanOut() if request.folder is None else LastWord(request.folder, earlier=earlier)
     outcome = run_rank(
         place.size, lambda: resolved, sink, signals, rank=place.rank, resume=request.resume
     )
-    return _exit_code(outcome)
+    # Bad input is rank 0's to report: the launcher's exit code is then rank 0's.
+    return 0 if outcome.reason == "INVALID_DATA" else _exit_code(outcome)
 
 
 def _rank_0(
@@ -224,12 +200,16 @@ def _rank_0(
     from dbp.train.run_folder import CHECKPOINTS
     from dbp.worker import run_rank
 
-    folder = _prepare_folder(request, resolved)
     try:
-        reporter = _join(request, resolved, place)
-    except DbpError:
-        if not request.resume:
-            folder.discard()
+        folder = prepare_folder(
+            request.folder, resolved, resume=request.resume, overwrite=request.overwrite
+        )
+        reporter = join_service(
+            request.service, resolved, place.size, folder, quiet=request.quiet
+        )
+    except DbpError as refusal:
+        if place.size > 1:
+            refuse_on_all_ranks(place.size, refusal)
         raise
     sinks: list[Sink] = [*_screen(request, place), folder]
     controls: list[Control] = [signals]

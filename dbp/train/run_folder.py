@@ -15,92 +15,168 @@ the folder.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
+import io
 import json
 import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Self, final
+from typing import Any, Self, final
 
 from dbp.errors import Conflict, InvalidInput
 from dbp.job.snapshot import encode_header
+from dbp.train.run_files import (
+    CHECKPOINTS,
+    METRICS,
+    OWN_FILES,
+    PARAMETERS,
+    RESULT,
+    SPEC,
+    check_free,
+    check_resumable,
+    holds_run,
+    json_text,
+    make_new,
+    write_verdict,
+)
+from dbp.train.run_lock import RunLock
 from dbp.train.sink import Outcome, Progress, Snapshot, Started
 from dbp.whole_file import write_whole
 
-SPEC: Final = "spec.json"
-METRICS: Final = "metrics.jsonl"
-PARAMETERS: Final = "parameters.safetensors"
-RESULT: Final = "result.json"
-CHECKPOINTS: Final = "checkpoints"
-OWN_FILES: Final = (RESULT, PARAMETERS, METRICS, SPEC)
+__all__ = [
+    "CHECKPOINTS",
+    "METRICS",
+    "OWN_FILES",
+    "PARAMETERS",
+    "RESULT",
+    "SPEC",
+    "LastWord",
+    "RunFolder",
+    "check_resumable",
+    "write_verdict",
+]
 
 logger = logging.getLogger("dbp")
 
 
 @final
 class RunFolder:
-    """The sink that writes into a run folder."""
+    """The sink that writes into a run folder, which it locks until ``close``."""
 
-    def __init__(self, path: Path) -> None:
-        """``path`` must be prepared; see ``prepare``."""
+    def __init__(
+        self,
+        path: Path,
+        lock: RunLock,
+        *,
+        document: Mapping[str, Any] | None = None,
+        earlier: bool = False,
+    ) -> None:
+        """Use ``create``, ``prepare`` or ``resume``.
+
+        ``document``: the spec of a run that begins; None: of a resumed one it is there.
+        ``earlier``: the folder holds a run; its files stay as they are until this one starts.
+        """
         self.path = path
+        self._lock = lock
+        self._document = document
+        self._earlier = earlier
         self._workers = 1
-        self._metrics = (path / METRICS).open("ab", buffering=0)
+        self._metrics: io.FileIO | None = None
+        if not earlier:
+            self._begin()
+
+    @classmethod
+    def create(cls, parent: Path, name: str, document: Mapping[str, Any]) -> Self:
+        """A new folder ``parent/name``, or ``name-2``, ``name-3``, ... where that exists.
+
+        Processes that ask for the same name at the same moment get a folder each. Raises
+        InvalidInput where none can be made.
+        """
+        with _writing(parent / name):
+            path = make_new(parent / name)
+        return cls.prepare(path, document)
 
     @classmethod
     def prepare(
         cls, path: Path, document: Mapping[str, Any], *, overwrite: bool = False
     ) -> Self:
-        """Make the folder and write the spec; raises Conflict where other files would suffer.
+        """Make and lock the folder, write the spec.
 
-        Raises InvalidInput where it cannot be made or written. The folder of a finished run
-        is used again; anything else in it only if ``overwrite``, and even then only a run's
-        own files are removed.
+        Raises Conflict where the folder holds a run, finished or not, or other files; with
+        ``overwrite`` only where a run is going on. Even then only a run's own files are
+        replaced, and only when the new run starts. Raises InvalidInput where the folder
+        cannot be made or written.
         """
-        try:
-            if not overwrite:
-                _check_free(path)
+        with _writing(path):
+            if path.exists() and not path.is_dir():
+                raise Conflict(f"{path}: is no folder; choose another one for the run")
             path.mkdir(parents=True, exist_ok=True)
-            for name in OWN_FILES:  # the verdict first: without it the rest counts for nothing
-                (path / name).unlink(missing_ok=True)
-            write_whole(path / SPEC, [_text(document)])
-            return cls(path)
-        except OSError as error:
-            raise InvalidInput(
-                f"{path}: no folder for a run can be written here: {error.strerror}"
-            ) from error
+            lock = RunLock.take(path)
+            try:
+                earlier = holds_run(path)
+                if not overwrite:
+                    check_free(path, earlier=earlier)
+                return cls(path, lock, document=document, earlier=earlier)
+            except BaseException:
+                lock.release()
+                raise
 
     @classmethod
     def resume(cls, path: Path) -> Self:
-        """The folder of a run that goes on; its verdict so far is taken back."""
-        try:
-            (path / RESULT).unlink(missing_ok=True)
-            return cls(path)
-        except OSError as error:
-            raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from error
+        """Lock the folder of a run that is resumed; its verdict stays until this one starts.
+
+        Raises Conflict where the run is still going on, InvalidInput where the folder cannot
+        be written.
+        """
+        with _writing(path):
+            return cls(path, RunLock.take(path), earlier=True)
 
     def discard(self) -> None:
-        """Take back what ``prepare`` made: the run will not begin."""
-        self._metrics.close()
+        """Remove what ``prepare`` made: the run will not begin. An earlier run stays."""
+        if self._earlier:
+            self.close()
+            return
+        self.close()
         for name in OWN_FILES:
             (self.path / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # other files are in it
             self.path.rmdir()
 
     def started(self, started: Started) -> None:
-        """Drop the figures of steps that a resumed run takes again."""
+        """Replace the files of an earlier run, or drop figures of steps to be taken again."""
         self._workers = started.world_size
-        lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _is_kept(line, started.steps_done)]
-        if kept != lines:
-            self._metrics.close()
-            text = "".join(f"{line}\n" for line in kept)
-            write_whole(self.path / METRICS, [text.encode()])
-            self._metrics = (self.path / METRICS).open("ab", buffering=0)
+        with _writing(self.path):
+            if self._earlier:
+                self._begin()
+                self._earlier = False
+            path = self.path / METRICS
+            lines = path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if _is_kept(line, started.steps_done)]
+            if kept == lines[: len(kept)]:  # needs no space on the disk
+                self._file.truncate(len(b"".join(kept)))
+                return
+            self._file.close()
+            write_whole(path, kept)
+            self._metrics = path.open("ab", buffering=0)
+
+    def _begin(self) -> None:
+        """Remove the verdict; for a new run remove all files and write the spec."""
+        if self._document is None:
+            (self.path / RESULT).unlink(missing_ok=True)
+        else:
+            for name in OWN_FILES:  # the verdict first: without it the run is unfinished
+                (self.path / name).unlink(missing_ok=True)
+            write_whole(self.path / SPEC, [json_text(self._document)])
+        self._metrics = (self.path / METRICS).open("ab", buffering=0)
+
+    @property
+    def _file(self) -> io.FileIO:
+        if self._metrics is None:
+            raise AssertionError(f"{self.path}: the run has not started")
+        return self._metrics
 
     def progress(self, progress: Progress) -> None:
         """A line at the end of each epoch; no full disk ends a run for its sake."""
@@ -118,32 +194,40 @@ class RunFolder:
 
     def snapshot(self, snapshot: Snapshot) -> bool:
         """Write the final parameters."""
-        if snapshot.final:
+        if snapshot.final and not self._earlier:
             data = snapshot.vector.data.cast("B")
             header = encode_header(snapshot.manifest)
             write_whole(self.path / PARAMETERS, [header, data])
         return True
 
     def finished(self, outcome: Outcome) -> None:
-        """The last line of figures, then the verdict."""
+        """Write the last line of figures, then the verdict.
+
+        A run that ends before it starts leaves an earlier run's files as they were.
+        """
+        if self._earlier:
+            self.close()
+            return
         fields = {"step": outcome.step, "epoch": outcome.epoch, "status": outcome.status}
         self._line({**fields, **outcome.metrics})
         with contextlib.suppress(OSError):  # what could not be written has been told
-            os.fsync(self._metrics.fileno())
-        self.close()
+            os.fsync(self._file.fileno())
         write_verdict(self.path, outcome)
+        self.close()
 
     def close(self) -> None:
-        """Close the figures' file; without a verdict the folder says: unfinished."""
-        self._metrics.close()
+        """Close the files and unlock; without a verdict the run counts as unfinished."""
+        if self._metrics is not None:
+            self._metrics.close()
+        self._lock.release()
 
     def _line(self, fields: Mapping[str, Any]) -> None:
         """One line, whole or not at all: no full disk ends a run for its figures' sake."""
         line = json.dumps({"time": round(time.time(), 3), **_finite(fields)}).encode() + b"\n"
-        size = os.fstat(self._metrics.fileno()).st_size
+        size = os.fstat(self._file.fileno()).st_size
         try:
-            if self._metrics.write(line) < len(line):
-                self._metrics.truncate(size)
+            if self._file.write(line) < len(line):
+                self._file.truncate(size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             reason = error.strerror
@@ -154,8 +238,10 @@ class RunFolder:
 class LastWord:
     """What a rank other than 0 may write: the verdict, if it fails before any is there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, earlier: bool = False) -> None:
+        """``earlier``: the folder may still hold a run that this one resumes or replaces."""
         self._path = path
+        self._earlier = earlier
 
     def started(self, started: Started) -> None:
         """Rank 0's to write."""
@@ -169,32 +255,12 @@ class LastWord:
 
     def finished(self, outcome: Outcome) -> None:
         """Write the verdict, unless there is one, or no folder on this host."""
-        if self._path.is_dir() and not (self._path / RESULT).exists():
+        replaces = self._earlier and outcome.step == 0
+        if self._path.is_dir() and not replaces and not (self._path / RESULT).exists():
             write_verdict(self._path, outcome)
 
 
-def check_resumable(path: Path) -> None:
-    """Raise InvalidInput unless the folder holds a run that has not come to its end."""
-    if not (path / SPEC).is_file():
-        raise InvalidInput(f"{path}: holds no run ({SPEC} is missing)")
-    try:
-        status = json.loads((path / RESULT).read_text())["status"]
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{path / RESULT}: unreadable: {error}") from error
-    if status == "succeeded":
-        raise InvalidInput(f"{path}: this run has come to its end; nothing is left to do")
-
-
-def write_verdict(folder: Path, outcome: Outcome) -> None:
-    """Write ``result.json``, from whichever rank can still do so."""
-    fields = dataclasses.asdict(outcome)
-    fields["metrics"] = {n: v for n, v in outcome.metrics.items() if math.isfinite(v)}
-    write_whole(folder / RESULT, [_text(fields)])
-
-
-def _is_kept(line: str, step: int) -> bool:
+def _is_kept(line: bytes, step: int) -> bool:
     """Whether a line of figures tells of an epoch that ended by this step."""
     try:
         figures = json.loads(line)
@@ -203,26 +269,15 @@ def _is_kept(line: str, step: int) -> bool:
         return False
 
 
-def _check_free(path: Path) -> None:
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise Conflict(f"{path}: is no folder; choose another one for the run")
-    names = {entry.name for entry in path.iterdir()}
-    foreign = sorted(names - {*OWN_FILES, CHECKPOINTS})
-    if foreign:
-        raise Conflict(
-            f"{path}: holds other files ({', '.join(foreign[:3])}); choose an empty folder"
-        )
-    if names and RESULT not in names:
-        raise Conflict(
-            f"{path}: holds a run that has not ended, or was cut off; choose another folder, "
-            "or say that it may be overwritten"
-        )
-
-
-def _text(document: Mapping[str, Any]) -> bytes:
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise InvalidInput where a folder for a run cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(
+            f"{path}: no folder for a run can be written here: {error.strerror}"
+        ) from error
 
 
 def _finite(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dbp.data.sampler import order
 from dbp.errors import InvalidInput
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
-from dbp.train.agreement import check_agreement
+from dbp.train.agreement import all_or_none, check_agreement
 from dbp.train.announcer import Announcer
 from dbp.train.build import Setup
 from dbp.train.evaluate import make_evaluator
@@ -85,13 +85,15 @@ class Trainer:
             self._step.whole,
             average=self._train.average,
         )
+        self._resume = resume
         self._begin(self._recovery.load() if resume else start)
-        if not resume:
-            self._recovery.discard()
 
     def run(self) -> Outcome:
         """Train to the end; returns the same outcome on every rank, but for its timing."""
-        self._announcer.start(self.communicator.size, self._state.step, self._state.rollbacks)
+        try:
+            all_or_none(self.communicator, self._start)
+        except InvalidInput as error:  # the run folder cannot be written
+            return self._failed("INVALID_DATA", self._state.step, str(error))
         # A gradient that is not finite is found in the step and never applied: a warning of
         # each operation that meets it would say nothing more.
         with np.errstate(all="ignore"):
@@ -99,6 +101,13 @@ class Trainer:
                 return self._loop()
             except InvalidInput as error:  # samples that cannot be read, told by every rank
                 return self._failed("INVALID_DATA", self._state.step, str(error))
+
+    def _start(self) -> None:
+        """Announce the run; only then do the checkpoints of an earlier one go."""
+        size, state = self.communicator.size, self._state
+        self._announcer.start(size, state.step, state.rollbacks)
+        if not self._resume:
+            self._recovery.discard()
 
     def _begin(self, saved: Saved | None) -> None:
         """Start from the seed, a file's parameters or a checkpoint; the same on every rank."""

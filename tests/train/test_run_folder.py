@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import resource
 from pathlib import Path
 
@@ -11,9 +13,17 @@ from safetensors.numpy import load_file
 from dbp.errors import Conflict, InvalidInput
 from dbp.job.snapshot import manifest_of
 from dbp.train.run_folder import LastWord, RunFolder
-from dbp.train.sink import Outcome, Progress, Snapshot
+from dbp.train.sink import Outcome, Progress, Snapshot, Started
 from tests.train.setups import document, make_setup, run_ranks, samples
 
+STARTED = Started(
+    world_size=1,
+    total_steps=7,
+    total_epochs=1.0,
+    steps_per_epoch=7,
+    training_samples=50,
+    parameter_count=6,
+)
 SUCCESS = Outcome("succeeded", "epochs", 7, 1, {"test_loss": 0.5})
 
 
@@ -107,15 +117,121 @@ def test_reports_within_an_epoch_are_not_written(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
-def test_the_folder_of_a_finished_run_is_used_again(tmp_path: Path) -> None:
-    first = RunFolder.prepare(tmp_path, {"name": "first"})
-    first.snapshot(snapshot(np.zeros(6, np.float32)))
-    first.finished(SUCCESS)
+def finished_run(path: Path) -> dict[str, bytes]:
+    """A folder with a run that has ended; the content of its files."""
+    folder = RunFolder.prepare(path, {"name": "first"})
+    folder.started(STARTED)
+    folder.progress(progress())
+    folder.snapshot(snapshot(np.zeros(6, np.float32)))
+    folder.finished(SUCCESS)
+    return contents(path)
 
-    second = RunFolder.prepare(tmp_path, {"name": "second"})
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {entry.name: entry.read_bytes() for entry in path.iterdir()}
+
+
+def test_the_folder_of_a_finished_run_is_refused_with_the_remedies(tmp_path: Path) -> None:
+    before = finished_run(tmp_path)
+
+    with pytest.raises(Conflict, match="a run that has ended; choose another folder") as raised:
+        RunFolder.prepare(tmp_path, {"name": "second"})
+
+    assert "--overwrite" in str(raised.value)
+    assert f"dbp train --resume {tmp_path}" in str(raised.value)
+    assert contents(tmp_path) == before
+
+
+def test_an_overwritten_run_keeps_its_files_until_the_new_one_starts(tmp_path: Path) -> None:
+    before = finished_run(tmp_path)
+
+    second = RunFolder.prepare(tmp_path, {"name": "second"}, overwrite=True)
+    assert {name: data for name, data in contents(tmp_path).items() if name in before} == before
+    second.started(STARTED)
+
+    assert names(tmp_path) == [".lock", "metrics.jsonl", "spec.json"]
+    assert json.loads((tmp_path / "spec.json").read_text()) == {"name": "second"}
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
     second.close()
 
-    assert names(tmp_path) == ["metrics.jsonl", "spec.json"]
+
+@pytest.mark.parametrize("resumes", [True, False], ids=["resumed", "overwritten"])
+def test_a_run_that_fails_before_it_starts_changes_nothing(
+    tmp_path: Path, resumes: bool
+) -> None:
+    before = finished_run(tmp_path)
+    failure = Outcome("failed", "INVALID_DATA", 0, 0, message="no such file")
+    spec = {"name": "second"}
+
+    for end in ("finished", "discarded"):
+        folder = (
+            RunFolder.resume(tmp_path)
+            if resumes
+            else RunFolder.prepare(tmp_path, spec, overwrite=True)
+        )
+        LastWord(tmp_path, earlier=True).finished(failure)
+        folder.snapshot(snapshot(np.ones(6, np.float32)))
+        folder.finished(failure) if end == "finished" else folder.discard()
+
+    assert contents(tmp_path) == before
+
+
+def test_a_resumed_run_drops_later_figures_and_the_verdict_when_it_starts(
+    tmp_path: Path,
+) -> None:
+    finished_run(tmp_path)
+
+    folder = RunFolder.resume(tmp_path)
+    assert (tmp_path / "result.json").exists()
+    folder.started(dataclasses.replace(STARTED, steps_done=7))
+    assert not (tmp_path / "result.json").exists()
+    assert [json.loads(line)["step"] for line in metrics(tmp_path)] == [7]
+    folder.close()
+    again = RunFolder.resume(tmp_path)
+    again.started(dataclasses.replace(STARTED, steps_done=6))
+    again.close()
+
+    assert metrics(tmp_path) == []
+
+
+def metrics(path: Path) -> list[str]:
+    return (path / "metrics.jsonl").read_text().splitlines()
+
+
+@pytest.mark.parametrize("way", ["prepare", "overwrite", "resume"])
+def test_the_folder_of_a_live_run_is_refused(tmp_path: Path, way: str) -> None:
+    live = RunFolder.prepare(tmp_path, {})
+    live.started(STARTED)
+    before = contents(tmp_path)
+
+    def enter() -> RunFolder:
+        if way == "resume":
+            return RunFolder.resume(tmp_path)
+        return RunFolder.prepare(tmp_path, {"name": "x"}, overwrite=way == "overwrite")
+
+    with pytest.raises(Conflict, match=rf"still going on here \(process {os.getpid()} on "):
+        enter()
+
+    assert contents(tmp_path) == before
+    live.close()
+    assert ".lock" not in contents(tmp_path)
+
+
+def test_folders_of_the_same_name_get_numbers(tmp_path: Path) -> None:
+    made = [RunFolder.create(tmp_path / "runs", "digits-1200", {}) for _ in range(3)]
+
+    assert [folder.path.name for folder in made] == [
+        "digits-1200", "digits-1200-2", "digits-1200-3"
+    ]  # fmt: skip
+    for folder in made:
+        folder.close()
+
+
+def test_what_a_killed_writer_left_is_no_foreign_file(tmp_path: Path) -> None:
+    (tmp_path / ".spec.json.0a1b2c3d").write_text("{")
+    (tmp_path / ".lock").write_text("")
+
+    RunFolder.prepare(tmp_path, {}).close()
 
 
 def test_foreign_files_are_never_touched(tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""Where `dbp train` puts a run: its folder, and the service it reports to.
+
+Rank 0 alone prepares both. If it is refused it meets the other ranks before it ends: Open
+MPI's launcher can crash when one rank exits while another one is in MPI_Init.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from dbp.errors import DbpError, InvalidInput
+
+if TYPE_CHECKING:
+    from dbp.job.validate import ResolvedSpec
+    from dbp.rpc.reporter import Reporter
+    from dbp.train.run_folder import RunFolder
+
+PARENT: Final = Path("runs")
+
+
+def prepare_folder(
+    path: Path | None, resolved: ResolvedSpec, *, resume: bool, overwrite: bool
+) -> RunFolder:
+    """Lock the run's folder; make one if ``path`` is None. Raises Conflict, InvalidInput."""
+    from dbp.train.run_folder import RunFolder
+
+    if path is None:
+        now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        return RunFolder.create(PARENT, f"{resolved.spec.name}-{now}", resolved.document)
+    if resume:
+        return RunFolder.resume(path)
+    return RunFolder.prepare(path, resolved.document, overwrite=overwrite)
+
+
+def join_service(
+    address: str | None, resolved: ResolvedSpec, workers: int, folder: RunFolder, *, quiet: bool
+) -> Reporter | None:
+    """Register with the service, if there is one; its link must start before MPI does.
+
+    Where that fails the folder is discarded.
+    """
+    if address is None:
+        return None
+    from dbp.rpc.reporter import Reporter
+
+    try:
+        reporter = Reporter.join(address, resolved.document, workers)
+    except DbpError:
+        folder.discard()
+        raise
+    if not quiet:
+        click.echo(f"registered as job {reporter.job} with {address}", err=True)
+    return reporter
+
+
+def refuse_on_all_ranks(workers: int, refusal: DbpError) -> None:
+    """Meet the other ranks in MPI and end them: rank 0 has been refused. Collective."""
+    from dbp.train.fan_out import AnyOf, FanOut
+    from dbp.worker import run_rank
+
+    def refuse() -> ResolvedSpec:
+        raise InvalidInput(str(refusal))
+
+    run_rank(workers, refuse, FanOut(), AnyOf(), rank=0)

@@ -1,0 +1,92 @@
+"""The files of a run folder: their names, who owns them, what a folder's state is.
+
+``dbp.train.run_folder`` writes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from dbp.errors import Conflict, InvalidInput
+from dbp.train.run_lock import LOCK
+from dbp.train.sink import Outcome
+from dbp.whole_file import write_whole
+
+SPEC: Final = "spec.json"
+METRICS: Final = "metrics.jsonl"
+PARAMETERS: Final = "parameters.safetensors"
+RESULT: Final = "result.json"
+CHECKPOINTS: Final = "checkpoints"
+OWN_FILES: Final = (RESULT, PARAMETERS, METRICS, SPEC)
+
+
+def make_new(path: Path) -> Path:
+    """A folder that nobody else has, of this name or with a number behind it."""
+    for number in itertools.count(1):
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            candidate.mkdir(parents=True)
+            return candidate
+    raise AssertionError("unreachable")
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a run has been here, whatever became of it."""
+    return any(os.path.lexists(path / name) for name in (*OWN_FILES, CHECKPOINTS))
+
+
+def check_free(path: Path, *, earlier: bool) -> None:
+    """Raise Conflict unless the folder is empty but for its lock."""
+    names = {entry.name for entry in path.iterdir()}
+    foreign = sorted(name for name in names if not _is_own(name))
+    if foreign:
+        raise Conflict(
+            f"{path}: holds other files ({', '.join(foreign[:3])}); choose an empty folder"
+        )
+    if earlier:
+        state = "a run that has ended" if RESULT in names else "a run that has not ended"
+        raise Conflict(
+            f"{path}: holds {state}; choose another folder, add --overwrite to replace it, or "
+            f"continue it with: dbp train --resume {shlex.quote(str(path))}"
+        )
+
+
+def _is_own(name: str) -> bool:
+    """Whether a run makes files of this name, the temporary ones of ``write_whole`` too."""
+    temporary = any(name.startswith(f".{own}.") for own in OWN_FILES)
+    return name in (*OWN_FILES, CHECKPOINTS, LOCK) or temporary
+
+
+def check_resumable(path: Path) -> None:
+    """Raise InvalidInput unless the folder holds a run that has not come to its end."""
+    if not (path / SPEC).is_file():
+        raise InvalidInput(f"{path}: holds no run ({SPEC} is missing)")
+    try:
+        status = json.loads((path / RESULT).read_text())["status"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{path / RESULT}: unreadable: {error}") from error
+    if status == "succeeded":
+        raise InvalidInput(f"{path}: this run has come to its end; nothing is left to do")
+
+
+def write_verdict(folder: Path, outcome: Outcome) -> None:
+    """Write ``result.json``, from whichever rank can still do so."""
+    fields = dataclasses.asdict(outcome)
+    fields["metrics"] = {n: v for n, v in outcome.metrics.items() if math.isfinite(v)}
+    write_whole(folder / RESULT, [json_text(fields)])
+
+
+def json_text(document: Mapping[str, Any]) -> bytes:
+    """A document as the folder's JSON files hold it."""
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
