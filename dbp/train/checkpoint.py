@@ -1,27 +1,17 @@
 """Checkpoints: all that a resumed run needs, atomic and verified, free of the world size.
 
-::
-
-    checkpoints/step-000000001234/
-        parameters.safetensors  the parameters, as a published version of them
-        state.safetensors       the optimizer's slots and the like, by name
-        position.json           step, figures, decisions taken so far
-        manifest.json           size and SHA-256 of each file above
-
+Files: ``dbp.train.checkpoint_files``; folders and their names: ``dbp.train.checkpoint_folder``.
 A folder gets its name when all of it is on disk: temporary folder, fsync of each file,
-rename, fsync of the folder above. What is damaged later is found when it is read.
+rename, fsync of the folder above. What is damaged later is found when it is read. A step that
+has a sound checkpoint of the same state is not written again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
-import re
-import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -29,20 +19,28 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.errors import InvalidFile
-from dbp.job.snapshot import decode_header, encode_header, header_length, manifest_of
+from dbp.job.snapshot import encode_header, manifest_of
+from dbp.train.checkpoint_files import (
+    FILES,
+    MANIFEST,
+    Part,
+    Vector,
+    bytes_of,
+    read_file,
+    read_manifest,
+    read_position,
+    sha256_of_parts,
+    tensors_in,
+    write_files,
+)
+from dbp.train.checkpoint_folder import BEST, CheckpointFolder
+
+__all__ = ["BEST", "FILES", "MANIFEST", "PARAMETERS", "Checkpoint", "CheckpointStore", "glance"]
 
 PARAMETERS: Final = "parameters"
-FORMAT: Final = 1
-FILES: Final = ("parameters.safetensors", "state.safetensors", "position.json")
-BEST: Final = "best"
-MANIFEST: Final = "manifest.json"
-MAX_JSON_BYTES: Final = 64 << 20
 
-_NAME = re.compile(r"step-(\d{12,})")
-_TEMPORARY: Final = ".writing-"
 _TYPES: Final = {"F32": "<f4", "F64": "<f8"}
 
-Vector = npt.NDArray[Any]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -52,6 +50,8 @@ class Checkpoint:
 
     ``vectors``: 1-D, of the run's type, ``"parameters"`` among them; ``position``: what JSON
     can hold; ``spec_digest``: of the spec that it belongs to; ``arithmetic``: of the machine.
+    ``facts``: of the run that wrote it, as JSON can hold them. ``shapes``: of the tensors
+    in the parameter file that was read.
     """
 
     step: int
@@ -59,6 +59,8 @@ class Checkpoint:
     vectors: Mapping[str, Vector]
     spec_digest: str
     arithmetic: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
 
 
 @final
@@ -70,109 +72,110 @@ class CheckpointStore:
     ) -> None:
         """``shapes``: of the parameters, in the order of their vector; ``keep``: the newest."""
         self.folder = folder
+        self._names = CheckpointFolder(folder)
         self._shapes = dict(shapes)
         self._type = {np.dtype("f4"): "F32", np.dtype("f8"): "F64"}[np.dtype(dtype)]
         self._keep = keep
 
     def steps(self) -> list[int]:
-        """The steps of all checkpoints, ascending; whether they are sound is not looked at."""
-        if not self.folder.is_dir():
-            return []
-        found = (_NAME.fullmatch(entry.name) for entry in self.folder.iterdir())
-        return sorted(int(match[1]) for match in found if match)
+        """The steps of all checkpoints, ascending, sound or not."""
+        return sorted({step for _, step in self._names.newest_first()})
 
     def write(
         self, checkpoint: Checkpoint, metadata: Mapping[str, str], *, best: bool = False
     ) -> Path:
-        """Write one; it is on disk when this returns. Older ones than the newest go.
+        """Write one, unless the same is there; it is on disk when this returns.
 
-        ``best``: it is the best so far, which the link of that name shows and which stays.
-        ``metadata``: what the parameter file says besides its tensors. Raises OSError where
-        it cannot be written; then the older ones are as they were.
+        Checkpoints of earlier steps than the newest ``keep`` are removed, but for the best.
+        ``best``: it is the best so far, which the link of that name shows. ``metadata``: what
+        the parameter file says besides its tensors. Raises OSError where it cannot be
+        written; then the older ones are as they were.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._clear_leftovers()
-        path = self._path(checkpoint.step)
-        temporary = self.folder / f"{_TEMPORARY}{os.getpid()}"
-        try:
-            temporary.mkdir()
-            _fill(temporary, self._contents(checkpoint, metadata), checkpoint)
-            if path.exists():  # the same step again, after a resume: the new one is as good
-                path.rename(temporary.with_suffix(".old"))
-            temporary.rename(path)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        path = self._names.of(checkpoint.step)
+        contents = self._contents(checkpoint, metadata)
+        if not _holds(path, checkpoint, contents):
+            facts = _manifest_facts(checkpoint)
+            self._names.add(checkpoint.step, lambda place: write_files(place, contents, facts))
         if best:
-            self._point_at(path)
-        _sync_folder(self.folder)
-        self._clear_leftovers()
-        kept = self._best()
-        for step in self.steps()[: -self._keep]:
-            if self._path(step).name != kept:
-                shutil.rmtree(self._path(step), ignore_errors=True)
+            self._names.point_at(checkpoint.step)
+        self._prune(checkpoint.step)
         return path
 
-    def _point_at(self, path: Path) -> None:
-        """Let the link ``best`` show this checkpoint, from one moment to the next."""
-        link = self.folder / f"{_TEMPORARY}{os.getpid()}.link"
-        link.unlink(missing_ok=True)
-        link.symlink_to(path.name)
-        link.replace(self.folder / BEST)
-
-    def _best(self) -> str:
-        """The name of the folder that ``best`` shows, if it shows one."""
-        try:
-            return (self.folder / BEST).readlink().name
-        except OSError:
-            return ""
+    def mark_best(self, step: int) -> None:
+        """Let the link ``best`` show the checkpoint of this step; raises OSError."""
+        self._names.point_at(step)
 
     def newest(self, warn: Callable[[str], None]) -> Checkpoint | None:
-        """The newest sound checkpoint, or None; a damaged one is passed over with a warning."""
-        for step in reversed(self.steps()):
+        """The newest sound checkpoint, or None; a damaged one is passed over with a warning.
+
+        It may be another model's: see ``check_model``.
+        """
+        for path, step in self._names.newest_first():
             try:
-                return self.read(step)
+                return self._read(path, step)
             except InvalidFile as error:
                 warn(f"{error}; an older checkpoint is used, if there is one")
         return None
 
     def read(self, step: int) -> Checkpoint:
         """The checkpoint of this step, every byte verified; raises InvalidFile."""
-        path = self._path(step)
-        manifest = _json(path / MANIFEST, _read(path / MANIFEST))
-        if manifest.pop("sha256", None) != _digest_of(manifest):
-            raise InvalidFile(f"{path / MANIFEST}: damaged: its SHA-256 is another")
-        if manifest.get("format") != FORMAT or manifest.get("step") != step:
-            raise InvalidFile(f"{path}: not a checkpoint of step {step} in format {FORMAT}")
-        contents = {name: _verified(path / name, manifest) for name in FILES}
-        parameters = _vectors(path / FILES[0], contents[FILES[0]])
-        state = _vectors(path / FILES[1], contents[FILES[1]])
-        if {name: vector.shape for name, vector in parameters.items()} != self._shapes:
+        paths = [path for path, known in self._names.newest_first() if known == step]
+        for path in paths[:-1]:
+            with contextlib.suppress(InvalidFile):
+                return self._of_this_model(self._read(path, step))
+        path = paths[-1] if paths else self._names.of(step)
+        return self._of_this_model(self._read(path, step))
+
+    def check_model(self, checkpoint: Checkpoint) -> None:
+        """Raise InvalidFile unless the parameters are those of this store's model."""
+        if checkpoint.shapes != self._shapes:
+            path = self._names.of(checkpoint.step)
             raise InvalidFile(f"{path}: its parameters are those of another model")
-        flat = [np.empty(0, _TYPES[self._type]), *(v.ravel() for v in parameters.values())]
-        vectors = {PARAMETERS: np.concatenate(flat)} | state
-        return Checkpoint(
-            step,
-            _json(path / FILES[2], contents[FILES[2]]),
-            vectors,
-            str(manifest.get("spec_digest")),
-            str(manifest.get("arithmetic", "")),
-        )
 
     def discard(self) -> None:
-        """Remove all checkpoints: the run has ended, or begins anew."""
-        for step in self.steps():
-            shutil.rmtree(self._path(step))
-        with contextlib.suppress(OSError):
-            (self.folder / BEST).unlink()
-        self._clear_leftovers()
+        """Remove all checkpoints: the run starts at step 0."""
+        if self.folder.is_dir():
+            self._names.point_at(None)
+        for step in reversed(self.steps()):
+            self._names.remove(step)
+        self._names.clear_leftovers()
         with contextlib.suppress(OSError):  # not there, or other files are in it
             self.folder.rmdir()
 
-    def _path(self, step: int) -> Path:
-        return self.folder / f"step-{step:012d}"
+    def _of_this_model(self, checkpoint: Checkpoint) -> Checkpoint:
+        self.check_model(checkpoint)
+        return checkpoint
 
-    def _contents(self, checkpoint: Checkpoint, metadata: Mapping[str, str]) -> list[list[Any]]:
+    def _prune(self, step: int) -> None:
+        """Remove earlier checkpoints than the newest ``keep`` up to this step.
+
+        Later steps are those of damaged checkpoints that a resume has passed over.
+        """
+        best = self._names.best()
+        for old in [known for known in self.steps() if known <= step][: -self._keep]:
+            if old != best:
+                with contextlib.suppress(OSError):
+                    self._names.remove(old)
+
+    def _read(self, path: Path, step: int) -> Checkpoint:
+        manifest = read_manifest(path, step)
+        parameters, state = (
+            tensors_in(path / name, read_file(path / name, manifest)) for name in FILES[:2]
+        )
+        flat = [np.empty(0, _TYPES[self._type]), *(v.ravel() for v in parameters.values())]
+        return Checkpoint(
+            step,
+            read_position(path, manifest),
+            {PARAMETERS: np.concatenate(flat)} | state,
+            str(manifest.get("spec_digest")),
+            str(manifest.get("arithmetic", "")),
+            manifest.get("facts", {}),
+            {name: vector.shape for name, vector in parameters.items()},
+        )
+
+    def _contents(
+        self, checkpoint: Checkpoint, metadata: Mapping[str, str]
+    ) -> list[list[Part]]:
         """The parts of each file, in the order of FILES."""
         state = {n: v for n, v in checkpoint.vectors.items() if n != PARAMETERS}
         header = encode_header(manifest_of(self._shapes, self._type, metadata))
@@ -180,107 +183,53 @@ class CheckpointStore:
         state_header = encode_header(manifest_of(sizes, self._type, {}))
         position = json.dumps(checkpoint.position, indent=1, allow_nan=False).encode()
         return [
-            [header, _bytes(checkpoint.vectors[PARAMETERS])],
-            [state_header, *map(_bytes, state.values())],
+            [header, bytes_of(checkpoint.vectors[PARAMETERS])],
+            [state_header, *map(bytes_of, state.values())],
             [position],
         ]
 
-    def _clear_leftovers(self) -> None:
-        if self.folder.is_dir():
-            for entry in self.folder.iterdir():
-                if entry.name.startswith(_TEMPORARY):
-                    if entry.is_symlink():
-                        entry.unlink(missing_ok=True)
-                    else:
-                        shutil.rmtree(entry, ignore_errors=True)
+
+def glance(folder: Path) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+    """Step, position and facts of the newest checkpoint in a folder; reads no parameters.
+
+    Passes over checkpoints whose manifest or position is damaged. None: there is none.
+    """
+    for path, step in CheckpointFolder(folder).newest_first():
+        with contextlib.suppress(InvalidFile):
+            manifest = read_manifest(path, step)
+            return step, read_position(path, manifest), manifest.get("facts", {})
+    return None
 
 
-def _fill(folder: Path, contents: list[list[Any]], checkpoint: Checkpoint) -> None:
-    """Write all files of a checkpoint, the manifest last, each on disk when it is closed."""
-    files = {}
-    for name, parts in zip(FILES, contents, strict=True):
-        digest, size = hashlib.sha256(), 0
-        for part in parts:
-            digest.update(part)
-            size += len(part)
-        files[name] = {"bytes": size, "sha256": digest.hexdigest()}
-        _write(folder / name, parts)
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
+def _manifest_facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
         "step": checkpoint.step,
         "spec_digest": checkpoint.spec_digest,
         "arithmetic": checkpoint.arithmetic,
-        "files": files,
+        "facts": dict(checkpoint.facts),
     }
-    manifest["sha256"] = _digest_of(manifest)
-    _write(folder / MANIFEST, [json.dumps(manifest, indent=1).encode()])
-    _sync_folder(folder)
 
 
-def _digest_of(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, parts: list[Any]) -> None:
-    with path.open("wb") as file:
-        for part in parts:
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _holds(path: Path, checkpoint: Checkpoint, contents: list[list[Part]]) -> bool:
+    """Whether a sound checkpoint of just this state is there; only its time may differ."""
+    if not path.exists():
+        return False
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _bytes(vector: Vector) -> memoryview:
-    return np.ascontiguousarray(vector).data.cast("B") if vector.size else memoryview(b"")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidFile(f"{path}: {error.strerror}") from error
-
-
-def _json(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        table = json.loads(content[: MAX_JSON_BYTES + 1].decode())
-        if not isinstance(table, dict):
-            raise ValueError("no JSON object")
-    except (ValueError, RecursionError) as error:
-        raise InvalidFile(f"{path}: damaged: {error}") from error
-    return table
-
-
-def _verified(path: Path, manifest: Mapping[str, Any]) -> bytes:
-    """A file's content, compared with what the manifest says of it."""
-    entry = manifest["files"][path.name]
-    content = _read(path)
-    if len(content) != entry["bytes"]:
-        raise InvalidFile(
-            f"{path}: damaged: {len(content)} bytes, the manifest says {entry['bytes']}"
+        manifest = read_manifest(path, checkpoint.step)
+        position = read_position(path, manifest)
+        for name in FILES[:2]:
+            read_file(path / name, manifest)
+    except InvalidFile:
+        return False
+    facts = _manifest_facts(checkpoint)
+    given = json.loads(json.dumps(checkpoint.position))
+    for known in (position, given):
+        known.pop("seconds", None)
+    return (
+        json.loads(json.dumps(facts)) == {name: manifest.get(name) for name in facts}
+        and position == given
+        and all(
+            sha256_of_parts(parts) == manifest["files"][name]["sha256"]
+            for name, parts in zip(FILES[:2], contents[:2], strict=True)
         )
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise InvalidFile(f"{path}: damaged: its SHA-256 is not that of the manifest")
-    return content
-
-
-def _vectors(path: Path, content: bytes) -> dict[str, Vector]:
-    """The tensors of a safetensors file, by name."""
-    length = header_length(content[:8], str(path))
-    manifest = decode_header(content[8 : 8 + length], str(path))
-    data = memoryview(content)[8 + length :]
-    if len(data) != manifest.size_bytes or any(t.dtype not in _TYPES for t in manifest.tensors):
-        raise InvalidFile(f"{path}: damaged: header and data do not belong together")
-    return {
-        tensor.name: np.frombuffer(
-            data[tensor.offset : tensor.offset + tensor.size_bytes], _TYPES[tensor.dtype]
-        ).reshape(tensor.shape)
-        for tensor in manifest.tensors
-    }
+    )

@@ -56,6 +56,7 @@ class Recovery:
         self._communicator = communicator
         self._clock = clock
         self._last = clock()
+        self._written: int | None = None  # the step of the newest checkpoint of this process
         self._store: CheckpointStore | None = None
         if folder is not None and communicator.rank == 0:
             model = setup.model
@@ -71,6 +72,20 @@ class Recovery:
         by_time = self._seconds is not None and self._clock() - self._last >= self._seconds
         return Command.CHECKPOINT if by_steps or by_time else Command.NONE
 
+    def has(self, step: int, *, best: bool = False) -> bool:
+        """Whether this process has written a checkpoint of this step; the same on every rank.
+
+        ``best``: it is the best so far, which the link of that name shows from now on.
+        """
+        if self._written != step:
+            return False
+        if best and self._store is not None:
+            try:
+                self._store.mark_best(step)
+            except OSError as error:
+                logger.warning("step %d: cannot be marked as the best: %s", step, error)
+        return True
+
     def save(
         self,
         step: int,
@@ -81,6 +96,7 @@ class Recovery:
         best: bool = False,
     ) -> None:
         """Write a checkpoint, on rank 0. A disk that is full is a warning: training goes on."""
+        self._written = step
         if self._store is None:
             return
         digest = self._setup.resolved.digest
@@ -107,6 +123,7 @@ class Recovery:
 
         Collective; raises InvalidInput, on every rank alike, where it is another spec's.
         """
+        self._written = None
         found = all_or_none(self._communicator, self._newest)
         text = b"null"
         if found is not None:
@@ -134,6 +151,8 @@ class Recovery:
             raise InvalidFile(
                 f"{self._store.folder}: its checkpoints belong to another spec than this run's"
             )
+        if found is not None:
+            self._store.check_model(found)
         if found is not None and found.arithmetic != arithmetic():
             logger.warning(
                 "the checkpoint of step %d was written with %s; this is %s: the last bits may "

@@ -121,6 +121,8 @@ class Trainer:
 
     def _save(self, step: int, *, best: bool = False) -> None:
         """Write a checkpoint of the state after this step. Collective."""
+        if self._recovery.has(step, best=best):
+            return
         metadata = {**self._announcer.metadata, "dbp.step": str(step)}
         position = self._state.position(self._seconds())
         self._recovery.save(step, position, self._state.vectors(), metadata, best=best)

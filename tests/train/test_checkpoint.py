@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +93,165 @@ def test_a_step_written_again_replaces_the_older_one(tmp_path: Path) -> None:
 
     assert_same(store.newest(no_warning), again)
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-000000000005"]
+
+
+class DeadError(BaseException):
+    """Stands for kill -9: this process makes no system call any more."""
+
+
+class SystemCalls:
+    """Lets a number of calls that change a disk through, then none."""
+
+    CHANGING = ("mkdir", "rename", "replace", "unlink", "rmdir", "symlink", "fsync")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
+        self.left = allowed
+        for name in self.CHANGING:
+            monkeypatch.setattr(os, name, self.counted(getattr(os, name)))
+
+    def counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            if self.left <= 0:
+                self.left = -1
+                raise DeadError
+            self.left -= 1
+            return call(*arguments, **options)
+
+        return wrapper
+
+
+def killed_at_every_call(
+    monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], None], act: Callable[[], object]
+) -> Iterator[int]:
+    """Do something again and again, killed one system call later each time."""
+    for allowed in range(1000):
+        prepare()
+        with monkeypatch.context() as patch:
+            calls = SystemCalls(patch, allowed)
+            with contextlib.suppress(DeadError):
+                act()
+        yield allowed
+        if calls.left >= 0:
+            return
+    raise AssertionError("never finished")
+
+
+@pytest.mark.parametrize("best", [False, True])
+def test_a_kill_at_any_system_call_leaves_a_sound_checkpoint_of_a_step_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: bool
+) -> None:
+    folder = tmp_path / "checkpoints"
+    old = make_checkpoint(5)
+    new = dataclasses.replace(make_checkpoint(6), step=5)
+
+    def prepare() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        make_store(folder, keep=1).write(old, {}, best=best)
+
+    kills = killed_at_every_call(
+        monkeypatch, prepare, lambda: make_store(folder, keep=1).write(new, {}, best=best)
+    )
+    for _ in kills:
+        found = make_store(folder).newest(no_warning)
+        assert found is not None
+        assert_same(
+            found, new if found.vectors["slot.m"][0] == new.vectors["slot.m"][0] else old
+        )
+        assert_same(make_store(folder).read(5), found)
+        make_store(folder, keep=1).write(make_checkpoint(9), {}, best=True)
+        assert sorted(entry.name for entry in folder.iterdir()) == ["best", "step-000000000009"]
+
+
+def test_a_kill_while_a_step_is_written_again_after_a_kill_leaves_a_sound_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "checkpoints"
+    old, newer, newest = (
+        dataclasses.replace(make_checkpoint(number), step=5) for number in (5, 6, 7)
+    )
+
+    def prepare() -> None:  # as a kill between the first and the second rename leaves it
+        shutil.rmtree(folder, ignore_errors=True)
+        make_store(folder).write(newer, {}).rename(tmp_path / "kept")
+        path = make_store(folder).write(old, {})
+        (tmp_path / "kept").rename(path.with_name(path.name + ".newer"))
+        assert_same(make_store(folder).newest(no_warning), newer)
+
+    for _ in killed_at_every_call(
+        monkeypatch, prepare, lambda: make_store(folder).write(newest, {})
+    ):
+        found = make_store(folder).newest(no_warning)
+        assert found is not None
+        values = [state.vectors["slot.m"].tobytes() for state in (newer, newest)]
+        assert found.vectors["slot.m"].tobytes() in values
+
+
+def test_a_kill_while_older_checkpoints_are_removed_damages_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "checkpoints"
+
+    def prepare() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        for step in (1, 2, 3):
+            make_store(folder).write(make_checkpoint(step), {})
+
+    def act() -> None:
+        make_store(folder, keep=1).write(make_checkpoint(4), {})
+        make_store(folder).discard()
+
+    for _ in killed_at_every_call(monkeypatch, prepare, act):
+        for step in make_store(folder).steps():
+            assert_same(make_store(folder).read(step), make_checkpoint(step))
+
+
+def test_the_same_state_of_a_step_is_not_written_again(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    path = store.write(make_checkpoint(5), {})
+    before = {name: (path / name).stat().st_ino for name in FILES}
+    later = dataclasses.replace(
+        make_checkpoint(5), position={**make_checkpoint(5).position, "seconds": 7.0}
+    )
+
+    store.write(later, {}, best=True)
+
+    assert {name: (path / name).stat().st_ino for name in FILES} == before
+    assert (tmp_path / "best").readlink() == Path(path.name)
+
+
+def test_a_damaged_checkpoint_of_the_same_state_is_written_again(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    path = store.write(make_checkpoint(5), {})
+    (path / "state.safetensors").write_bytes(b"")
+
+    store.write(make_checkpoint(5), {})
+
+    assert_same(store.newest(no_warning), make_checkpoint(5))
+
+
+def test_a_damaged_later_checkpoint_does_not_push_a_new_one_out(tmp_path: Path) -> None:
+    store = make_store(tmp_path, keep=1)
+    (store.write(make_checkpoint(20), {}) / MANIFEST).write_text("{}")
+
+    store.write(make_checkpoint(8), {})
+
+    assert_same(store.newest(lambda text: None), make_checkpoint(8))
+
+
+def test_the_run_folder_is_synced_when_the_first_checkpoint_makes_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    make_store(tmp_path / "run" / "checkpoints").write(make_checkpoint(1), {})
+
+    assert {str(tmp_path), str(tmp_path / "run")} <= set(synced)
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:

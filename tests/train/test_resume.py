@@ -14,6 +14,7 @@ from dbp.data.array_dataset import arrays
 from dbp.errors import InvalidInput
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
+from dbp.train.checkpoint import Checkpoint, CheckpointStore
 from dbp.train.sink import Command, Control, Outcome
 from dbp.train.trainer import Trainer
 from tests.train.setups import Array, AskAt, Recorder, document, make_setup, metrics_dropped
@@ -147,6 +148,25 @@ def test_a_run_that_begins_anew_forgets_older_checkpoints(tmp_path: Path) -> Non
         train(1, tmp_path, control=KillAt(5))
 
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-000000000004"]
+
+
+def test_a_step_is_written_once_however_many_reasons_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    write = CheckpointStore.write
+
+    def record(self: CheckpointStore, checkpoint: Checkpoint, *rest: Any, **named: Any) -> Path:
+        written.append(checkpoint.step)
+        return write(self, checkpoint, *rest, **named)
+
+    monkeypatch.setattr(CheckpointStore, "write", record)
+    spec = spec_of(stop={"metric": "training_loss", "patience": 50})
+    spec["checkpoint"] = {"every_steps": 5, "keep_best": True}
+    train(2, tmp_path, spec=spec)
+
+    assert len(written) == len(set(written)) >= 6
+    assert (tmp_path / "best").exists()
 
 
 def test_checkpoints_of_another_spec_are_refused_on_every_rank(tmp_path: Path) -> None:
