@@ -17,7 +17,7 @@ from dbp.data.subset import hold_out
 from dbp.errors import InvalidData, InvalidInput, alternatives
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import resolve
-from dbp.train.evaluate import BLOCK_ROWS
+from dbp.train.finite import check_outputs
 from dbp.train.saved import SavedModel, bfloat16_numbers
 from dbp.whole_file import write_whole
 
@@ -105,17 +105,17 @@ def _read_csv(path: Path) -> Array:
 def answers(model: SavedModel, inputs: Array, *, proba: bool, source: str = "inputs") -> Array:
     """Classes by name where they have names, values for regression, or probabilities.
 
-    InvalidData: what is too large for the model's type; ``source`` is where it comes from.
+    Raises InvalidData for inputs and outputs that are not finite; ``source`` is their file.
     """
     loss = model.model.loss
     is_class = loss.target_kind() == "class"
     if proba and not is_class:
         raise InvalidInput(_NO_CLASSES)
-    with np.errstate(all="ignore"):  # what is too large is told by its place
-        _check_scaled(model, inputs, source)
+    try:
         scores = model.predict(inputs)
-        outputs = loss.activate(scores)
-    _check_outputs(outputs, source)
+        outputs = model.activate(scores)
+    except InvalidData as error:
+        raise InvalidData(f"{source}: {error}") from error
     if proba or not is_class:
         return outputs
     classes = loss.classes(scores)
@@ -127,34 +127,13 @@ def given_answers(prediction: Prediction, *, proba: bool, source: str) -> Array:
     """The same of what a service has predicted."""
     if prediction.classes is None and proba:
         raise InvalidInput(_NO_CLASSES)
-    _check_outputs(prediction.outputs, source)
+    try:
+        check_outputs(prediction.outputs, 0)  # a service may be older than this command
+    except InvalidData as error:
+        raise InvalidData(f"{source}: {error}") from error
     if prediction.classes is None or proba:
         return prediction.outputs
     return prediction.classes if prediction.labels is None else prediction.labels
-
-
-def _check_scaled(model: SavedModel, inputs: Array, source: str) -> None:
-    """Raise InvalidData where an input is infinite once it is scaled, in the model's type."""
-    from dbp.data.rows import check_finite
-
-    dtype = model.model.dtype
-    for start in range(0, len(inputs), BLOCK_ROWS):
-        block = inputs[start : start + BLOCK_ROWS]
-        scaled = np.empty(block.shape, dtype)
-        model.scaling.convert(block, scaled)
-        indices = np.arange(start, start + len(block))
-        check_finite(f"{source} in the model's {dtype}", scaled, indices)
-
-
-def _check_outputs(outputs: Array, source: str) -> None:
-    """Raise InvalidData naming the first sample whose answer would mean nothing."""
-    finite = np.isfinite(outputs.reshape(len(outputs), math.prod(outputs.shape[1:])))
-    if not finite.all():
-        row = int(np.argmin(finite.all(axis=1)))
-        raise InvalidData(
-            f"{source}: sample {row}: the model gives no finite numbers for it: the inputs are "
-            f"too large for {outputs.dtype}, or the parameters are no finite numbers"
-        )
 
 
 def write_answers(path: Path, found: Array) -> None:

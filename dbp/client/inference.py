@@ -71,14 +71,29 @@ async def predict(
     )
     array, datatype = _numbers(inputs, tuple(metadata.inputs[0].shape[1:]))
     answers: list[pb.ModelInferResponse] = []
+    sent = 0
     for batch in _batches(array, metadata):
         request = pb.ModelInferRequest(
             model_name=name, model_version=number, raw_input_contents=[batch.tobytes()]
         )
         request.inputs.add(name="inputs", datatype=datatype, shape=batch.shape)
-        answers.append(await _call(stub.ModelInfer, request))
+        try:
+            answers.append(await _call(stub.ModelInfer, request))
+        except InvalidInput as error:
+            raise _counted_from(sent, error) from error
+        sent += len(batch)
         name, number = job_id, answers[0].model_version
     return _joined(answers)
+
+
+def _counted_from(sent: int, error: InvalidInput) -> InvalidInput:
+    """The error about a row of a batch, with its number among all rows."""
+    row = error.metadata.get("row", "")
+    if not sent or not row.isdecimal():
+        return error
+    number = int(row) + sent
+    text = str(error).replace(f"row {row} ", f"row {number} ", 1)
+    return InvalidInput(text, **{**error.metadata, "row": number})
 
 
 async def _call(method: Any, request: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dbp.errors import InvalidInput, ResourceExhausted, nearest
+from dbp.errors import InvalidData, InvalidInput, ResourceExhausted, nearest
 from dbp.inference import open_inference_pb2 as pb
 from dbp.service.answer_bytes import AnswerHeads, finished
 from dbp.service.inference_signature import (
@@ -90,18 +90,20 @@ def answer(
 ) -> tuple[bytes, Times]:
     """The whole answer, a ModelInferResponse's bytes, and what it took.
 
-    ``heads`` says which version it comes from. InvalidInput: what does not fit the model.
+    ``heads`` says which version it comes from. InvalidInput: what does not fit the model, and
+    rows whose inputs or outputs are not finite.
     """
     begin = time.perf_counter_ns()
     names, wanted = _wanted(request, signature)
     inputs = inputs_of(request, signature)
     ready = time.perf_counter_ns()
-    with np.errstate(all="ignore"):  # a caller's large numbers give infinities, as they must
-        scores = saved.predict(inputs)
-        outputs = _Outputs(saved, signature, scores)
+    try:
+        outputs = _Outputs(saved, signature, saved.predict(inputs))
         contents = [outputs.content(spec) for spec in wanted]
+    except InvalidData as error:  # a row that is not finite
+        raise InvalidInput(f"{INPUTS}: {error}", **error.metadata) from error
     done = time.perf_counter_ns()
-    head = heads.head(request.model_name, names, wanted, len(scores))
+    head = heads.head(request.model_name, names, wanted, len(inputs))
     whole = finished(head, request.id, contents)
     return whole, Times(ready - begin, done - ready, time.perf_counter_ns() - done)
 
@@ -126,7 +128,7 @@ class _Outputs:
     """All that can be asked of a model's scores; classes are found once."""
 
     def __init__(self, saved: SavedModel, signature: Signature, scores: Array) -> None:
-        self._loss = saved.model.loss
+        self._saved = saved
         self._signature = signature
         self._scores = scores
         self._classes: Array | None = None
@@ -140,12 +142,12 @@ class _Outputs:
             return b"".join([labels[number] for number in self._found().tolist()])
         values = self._scores
         if spec.name == OUTPUTS:
-            values = self._loss.activate(values)
+            values = self._saved.activate(values)
         return _little(values).tobytes()
 
     def _found(self) -> Array:
         if self._classes is None:
-            self._classes = self._loss.classes(self._scores)
+            self._classes = self._saved.model.loss.classes(self._scores)
         return self._classes
 
 

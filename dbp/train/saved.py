@@ -30,6 +30,7 @@ from dbp.parallel.communicator import SoloCommunicator
 from dbp.registry import Group
 from dbp.train.columns import MODEL, POSITIONAL, Columns, columns_of
 from dbp.train.evaluate import BLOCK_ROWS, Evaluator
+from dbp.train.finite import check_inputs, check_outputs
 from dbp.train.rows import RowReader
 
 Array = npt.NDArray[Any]
@@ -107,31 +108,43 @@ class SavedModel:
     def predict(self, inputs: Array, *, block_rows: int = BLOCK_ROWS) -> Array:
         """The model's outputs, shape (n, *output_shape), for unscaled inputs (n, *input_shape).
 
-        Raises InvalidData where the shape does not fit. For classes these are logits; see
-        ``probabilities``.
+        Raises InvalidData where the shape does not fit, and for the first row with an input
+        or output that is not finite; its ``metadata["row"]`` says which. For classes these
+        are logits; see ``probabilities``.
         """
         if inputs.shape[1:] != self.model.input_shape or inputs.ndim == 0:
             raise InvalidData(
                 f"inputs of shape {inputs.shape}; the model takes (n, "
                 f"{', '.join(map(str, self.model.input_shape))})"
             )
-        if len(inputs) <= block_rows:
-            return self._scores(inputs).copy()
-        outputs = np.empty((len(inputs), *self.model.output_shape), self.model.dtype)
-        for start in range(0, len(inputs), block_rows):
-            stop = start + block_rows
-            outputs[start:stop] = self._scores(inputs[start:stop])
-        return outputs
+        with np.errstate(all="ignore"):  # what is not finite is refused, not warned of
+            if len(inputs) <= block_rows:
+                return self._scores(inputs, 0).copy()
+            outputs = np.empty((len(inputs), *self.model.output_shape), self.model.dtype)
+            for start in range(0, len(inputs), block_rows):
+                stop = start + block_rows
+                outputs[start:stop] = self._scores(inputs[start:stop], start)
+            return outputs
 
-    def _scores(self, inputs: Array) -> Array:
-        """The outputs of a block of rows, in planned memory."""
+    def _scores(self, inputs: Array, first: int) -> Array:
+        """The outputs of a block of rows, in planned memory; ``first``: its first row."""
         x = np.empty(inputs.shape, self.model.dtype)
         self.scaling.convert(inputs, x)
-        return self.model.forward(self.parameters, x)
+        check_inputs(inputs, x, first, self.columns.inputs)
+        scores = self.model.forward(self.parameters, x)
+        check_outputs(scores, first, has_ids=self.model.layers[0].ids() > 0)
+        return scores
 
     def probabilities(self, inputs: Array) -> Array:
         """Outputs as a user wants to see them: probabilities of classes, values as they are."""
-        return self.model.loss.activate(self.predict(inputs))
+        return self.activate(self.predict(inputs))
+
+    def activate(self, scores: Array) -> Array:
+        """The same of outputs of ``predict``; raises InvalidData where they are not finite."""
+        with np.errstate(all="ignore"):
+            outputs = self.model.loss.activate(scores)
+        check_outputs(outputs, 0)
+        return outputs
 
     def evaluate(self, dataset: Dataset) -> dict[str, float]:
         """Mean loss and metrics over a data set; raises InvalidData where it cannot fit.

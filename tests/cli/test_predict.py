@@ -124,7 +124,7 @@ def test_inputs_too_large_for_the_model_are_told_by_a_job_and_by_a_file(
         assert (done.returncode, done.stdout) == (2, "")
         assert "Warning" not in done.stderr
         assert str(rows) in done.stderr
-        assert "sample 7" in done.stderr
+        assert "row 7" in done.stderr
 
 
 def test_a_version_and_a_label_of_a_job(

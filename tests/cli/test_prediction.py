@@ -199,7 +199,10 @@ def test_inputs_too_large_for_the_model_are_told_without_a_warning(more: str) ->
     rows = np.ones((600, 4))
     rows[500, 2] = -1e300
 
-    with pytest.raises(InvalidData, match=r"here in the model's float32: sample 500.*\[2\]"):
+    with pytest.raises(
+        InvalidData,
+        match=r"here: row 500 .*\[2\]: -1e\+300 is too large for the model.s float32",
+    ):
         answers(model, rows, proba=False, source="here")
 
 
@@ -216,7 +219,7 @@ def test_an_answer_that_is_no_number_is_told_without_a_warning(proba: bool) -> N
     rows = np.ones((3, 4), np.float32)
     rows[1] = 3e38
 
-    with pytest.raises(InvalidData, match=r"here: sample 1: .*too large for float32"):
+    with pytest.raises(InvalidData, match=r"here: row 1 .*too large for float32"):
         answers(saved_model(weight=3e38), rows * [[0], [1], [1]], proba=proba, source="here")
 
 
@@ -224,7 +227,7 @@ def test_a_service_s_answer_that_is_no_number_is_told() -> None:
     outputs = np.array([[0.5, 0.5], [np.nan, np.nan]], np.float32)
     prediction = Prediction(3, 70, "d", outputs, np.array([0, 0]), None)
 
-    with pytest.raises(InvalidData, match=r"here: sample 1: .*float32"):
+    with pytest.raises(InvalidData, match=r"here: row 1 .*float32"):
         given_answers(prediction, proba=False, source="here")
 
 

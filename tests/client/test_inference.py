@@ -158,6 +158,20 @@ async def test_large_inputs_are_split(
     np.testing.assert_array_equal(found.outputs, expected)
 
 
+async def test_a_row_that_is_not_finite_is_named_by_its_number_among_all(
+    service: Service, run: Run, client: dbp.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "MAX_BATCH_ROWS", 10)
+    await publish(service, run, 1, drawn(classifier()), classifier())
+    x = rows(25)
+    x[23, 4] = np.nan
+
+    with pytest.raises(InvalidInput, match=r"inputs: row 23 .*, element \[4\]: nan") as found:
+        await client.predict(run.id, x)
+
+    assert found.value.metadata["row"] == "23"
+
+
 async def test_versions_and_labels(service: Service, run: Run, client: dbp.AsyncClient) -> None:
     for step in (1, 2):
         await publish(service, run, step, drawn(classifier(), seed=step), classifier())

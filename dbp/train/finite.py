@@ -1,0 +1,64 @@
+"""Refuse rows of inference whose inputs or outputs are not finite, naming row and input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.errors import InvalidData
+
+Array = npt.NDArray[Any]
+
+
+def all_finite(array: Array) -> bool:
+    """Whether no element is NaN or infinite.
+
+    A sum is finite only if its terms are, and takes no memory; a sum that overflows decides
+    nothing.
+    """
+    with np.errstate(all="ignore"):
+        total = np.add.reduce(array, axis=None)
+    return math.isfinite(total) or bool(np.isfinite(array).all())
+
+
+def check_inputs(inputs: Array, scaled: Array, first: int, names: Sequence[str]) -> None:
+    """Raise InvalidData for the first row with an input that is not finite once it is scaled.
+
+    ``inputs``: as they were given, ``scaled``: as the model takes them, both (rows, ...);
+    ``first``: the number of the first row; ``names``: of the inputs, if they have names.
+    """
+    if all_finite(scaled):
+        return
+    place = tuple(int(i) for i in np.argwhere(~np.isfinite(scaled))[0])
+    value = float(inputs[place])
+    if not math.isfinite(value):
+        problem = f"{value}, expected a finite number"
+    elif abs(value) > np.finfo(scaled.dtype).max:
+        problem = f"{value:g} is too large for the model's {scaled.dtype}"
+    else:
+        problem = f"{value:g} is too large for the model's {scaled.dtype} once it is scaled"
+    named = len(place) == 2 and len(names) == scaled.shape[1]
+    at = f"input {names[place[1]]!r}" if named else f"element {list(place[1:])}"
+    row = first + place[0]
+    raise InvalidData(f"row {row} (counted from 0), {at}: {problem}", row=row)
+
+
+def check_outputs(outputs: Array, first: int, *, has_ids: bool = False) -> None:
+    """Raise InvalidData for the first row whose outputs are not finite.
+
+    ``has_ids``: the model's inputs are whole numbers that an embedding looks up.
+    """
+    if all_finite(outputs):
+        return
+    finite = np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1)
+    row = first + int(np.argmin(finite))
+    ids = "an input is no id that the embedding has, " if has_ids else ""
+    raise InvalidData(
+        f"row {row} (counted from 0): the model's outputs are not finite: {ids}the inputs are "
+        f"too large for {outputs.dtype}, or parameters are not finite",
+        row=row,
+    )
