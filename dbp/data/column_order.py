@@ -17,6 +17,7 @@ from dbp.data.dataset import Array, DataInfo, Dataset, Indices, OtherColumns
 from dbp.errors import InvalidData, nearest
 
 _SHOWN: Final = 10
+_CHOSEN: Final = 50
 _COMPARED: Final = 1_000  # names that are searched for a similar one: it takes long
 
 
@@ -58,7 +59,9 @@ def check_columns(
     """Raise InvalidData where columns of these names are missing, or others are there too."""
     if not names or not info.input_names:
         return
-    check_inputs(info.input_names, names, others, source, remedy=_choice(names))
+    check_inputs(
+        info.input_names, names, others, source, remedy=f"name the inputs: {choice_of(names)}"
+    )
     own = info.other_columns
     if not own.targets or not others.targets or set(own.targets) == set(others.targets):
         return
@@ -112,11 +115,10 @@ def _similar(name: str, found: Sequence[str]) -> str:
     return nearest(name, found[:_COMPARED])
 
 
-def _choice(names: tuple[str, ...]) -> str:
-    """The option of a reader that chooses these columns."""
-    if len(names) > _SHOWN:
-        return 'name the inputs: inputs = ["...", ...]'
-    return f"name the inputs: inputs = {json.dumps(names, ensure_ascii=False)}"
+def choice_of(names: Sequence[str]) -> str:
+    """The option of a reader that chooses these columns, as TOML; many are shortened."""
+    quoted = [json.dumps(name, ensure_ascii=False) for name in names[:_CHOSEN]]
+    return f"inputs = [{', '.join(quoted)}{', ...' if len(names) > _CHOSEN else ''}]"
 
 
 def _role(extra: Sequence[str], others: OtherColumns) -> str:

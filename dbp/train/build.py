@@ -133,7 +133,7 @@ def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
         scaling=Scaling(),
         plan=make_plan(spec.train, len(train)),
         class_names=class_names,
-        initial=_initial(spec.train.initial_parameters, model),
+        initial=_initial(spec.train.initial_parameters, model, train.info.input_names),
     )
 
 
@@ -159,8 +159,10 @@ def _open_like(reader: Reader | None, train: DataInfo, path: str) -> Dataset | N
         return align_columns(dataset, train.input_names, train.other_columns, "data.train")
 
 
-def _initial(path: str | None, model: Model) -> Parameters | None:
-    return None if path is None else load_initial(path, model.tensor_shapes, model.dtype)
+def _initial(path: str | None, model: Model, inputs: tuple[str, ...]) -> Parameters | None:
+    if path is None:
+        return None
+    return load_initial(path, model.tensor_shapes, model.dtype, inputs)
 
 
 def _compose(resolved: ResolvedSpec, train: Dataset) -> Model:

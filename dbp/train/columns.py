@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dbp.data.column_order import check_inputs, choice_of
 from dbp.data.dataset import NO_OTHERS, DataInfo, OtherColumns, Shape
-from dbp.errors import InvalidFile
+from dbp.errors import InvalidData, InvalidFile
 from dbp.job.fields import shown
 
 INPUT_NAMES: Final = "dbp.input_names"
@@ -44,10 +45,12 @@ def columns_metadata(info: DataInfo) -> dict[str, str]:
     return {INPUT_NAMES: _json(list(info.input_names)), OTHER_COLUMNS: _json(others)}
 
 
-def columns_of(metadata: Mapping[str, str], input_shape: Shape, source: str) -> Columns:
+def columns_of(
+    metadata: Mapping[str, str], source: str, input_shape: Shape | None = None
+) -> Columns:
     """The columns that a parameter file's metadata name; InvalidFile naming ``source``.
 
-    ``input_shape``: of the model in that file.
+    ``input_shape``: of the model in that file, where it is known.
     """
     if INPUT_NAMES not in metadata:
         return POSITIONAL
@@ -56,7 +59,7 @@ def columns_of(metadata: Mapping[str, str], input_shape: Shape, source: str) -> 
     targets, weight = others.get("targets", []), others.get("weight", "")
     if not _are_texts(names) or len(set(names)) != len(names):
         raise InvalidFile(f"{source}: {INPUT_NAMES}: {shown(names)}, expected distinct names")
-    if len(input_shape) == 1 and input_shape != (len(names),):
+    if input_shape is not None and len(input_shape) == 1 and input_shape != (len(names),):
         raise InvalidFile(
             f"{source}: {INPUT_NAMES}: {len(names)} names; the model takes "
             f"{input_shape[0]} inputs"
@@ -66,6 +69,24 @@ def columns_of(metadata: Mapping[str, str], input_shape: Shape, source: str) -> 
     return Columns(
         tuple(names),
         OtherColumns(tuple(targets), weight, ignored=others.get("ignored") is True),
+    )
+
+
+def input_difference(training: tuple[str, ...], kept: tuple[str, ...]) -> str:
+    """How the training set's inputs differ from those that parameters were trained on.
+
+    "" where they are the same in the same order, or one side has no names.
+    """
+    if not training or not kept or training == kept:
+        return ""
+    if set(training) != set(kept):
+        try:
+            check_inputs(training, kept, NO_OTHERS, "the file", remedy=choice_of(kept))
+        except InvalidData as error:
+            return f"was trained on other inputs than those of data.train: {error}"
+    return (
+        "was trained on the inputs of data.train in another order; read them in that order, "
+        f"in data.train: {choice_of(kept)}"
     )
 
 

@@ -17,6 +17,7 @@ from dbp.errors import InvalidFile, InvalidSpec, Violation, nearest
 from dbp.job.snapshot import Manifest, TensorInfo, decode_header, header_length
 from dbp.nn.layer import Array, Shape
 from dbp.nn.parameters import Parameters
+from dbp.train.columns import columns_of, input_difference
 
 FIELD: Final = "train.initial_parameters"
 
@@ -26,16 +27,20 @@ _DTYPES: Final = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 _COUNTER: Final = ".num_batches_tracked"
 
 
-def check_initial(path: str, shapes: Mapping[str, Shape]) -> None:
+def check_initial(path: str, shapes: Mapping[str, Shape], inputs: tuple[str, ...] = ()) -> None:
     """Compare the names and shapes in a file's header with a model's tensors.
 
-    Raises InvalidSpec with everything that differs, InvalidFile for a file that is none.
+    ``inputs``: names of the training set's inputs, if they have names; those that a file of
+    dbp's own keeps must be the same, in the same order. Raises InvalidSpec with everything
+    that differs, InvalidFile for a file that is none.
     """
     with _opened(path) as file:
-        _read_header(file, path, shapes)
+        _read_header(file, path, shapes, inputs)
 
 
-def load_initial(path: str, shapes: Mapping[str, Shape], dtype: npt.DTypeLike) -> Parameters:
+def load_initial(
+    path: str, shapes: Mapping[str, Shape], dtype: npt.DTypeLike, inputs: tuple[str, ...] = ()
+) -> Parameters:
     """The file's tensors as a model's parameters of this type.
 
     Raises as ``check_initial`` does, and InvalidSpec where a value is not finite or would
@@ -43,7 +48,7 @@ def load_initial(path: str, shapes: Mapping[str, Shape], dtype: npt.DTypeLike) -
     """
     parameters = Parameters.zeros(shapes, dtype)
     with _opened(path) as file:
-        manifest = _read_header(file, path, shapes)
+        manifest = _read_header(file, path, shapes, inputs)
         start = file.tell()
         problems = []
         for tensor in manifest.tensors:
@@ -63,8 +68,10 @@ def _opened(path: str) -> BinaryIO:
         raise InvalidFile(f"{FIELD}: {path}: {error.strerror}") from error
 
 
-def _read_header(file: BinaryIO, path: str, shapes: Mapping[str, Shape]) -> Manifest:
-    """The header of a file whose tensors are those of the model."""
+def _read_header(
+    file: BinaryIO, path: str, shapes: Mapping[str, Shape], inputs: tuple[str, ...]
+) -> Manifest:
+    """The header of a file whose tensors and inputs are those of the model."""
     source = f"{FIELD}: {path}"
     length = header_length(file.read(8), source)
     text = file.read(length)
@@ -75,7 +82,8 @@ def _read_header(file: BinaryIO, path: str, shapes: Mapping[str, Shape]) -> Mani
             f"{source}: cut off or too long: {size} bytes of data, the header says "
             f"{manifest.size_bytes}"
         )
-    _raise(path, _differences(manifest, shapes))
+    problem = input_difference(inputs, columns_of(manifest.metadata, source).inputs)
+    _raise(path, [*_differences(manifest, shapes), *([problem] if problem else [])])
     return manifest
 
 

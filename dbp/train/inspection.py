@@ -48,7 +48,9 @@ def check(spec: JobSpec, workers: int = 1) -> ResolvedSpec:
             dtype=spec.train.dtype,
             loss=resolved.loss,
         )
-        check_initial(spec.train.initial_parameters, model.tensor_shapes)
+        check_initial(
+            spec.train.initial_parameters, model.tensor_shapes, facts.train.input_names
+        )
     return resolved
 
 

@@ -101,7 +101,7 @@ class SavedModel:
             metadata.scaling(model.input_shape),
             metric_kinds=metric_kinds,
             class_names=metadata.classes(),
-            columns=columns_of(manifest.metadata, model.input_shape, source),
+            columns=columns_of(manifest.metadata, source, model.input_shape),
             metadata=manifest.metadata,
         )
 

@@ -11,10 +11,11 @@ import pytest
 
 from dbp.data.array_dataset import arrays
 from dbp.data.csv import CSV
-from dbp.errors import InvalidData, InvalidFile
+from dbp.errors import InvalidData, InvalidFile, InvalidSpec
 from dbp.job.load import decode
+from dbp.job.validate import resolve
 from dbp.parallel.communicator import SoloCommunicator
-from dbp.train.build import build, check
+from dbp.train.build import build, check, prepare
 from dbp.train.columns import INPUT_NAMES, OTHER_COLUMNS, columns_of
 from dbp.train.export import exported
 from dbp.train.run_folder import RunFolder
@@ -168,11 +169,44 @@ def test_columns_are_kept_with_the_model_and_its_exports(
     assert json.loads(saved.metadata["dbp.input_names"]) == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("bay", r'in another order; .* in data\.train: inputs = \["a", "b"\]'),
+        ("aBy", r"other inputs .*: no input 'b', did you mean 'B'\?"),
+    ],
+)
+def test_a_run_does_not_start_from_parameters_of_other_inputs(
+    trained: tuple[Path, dict[str, float]], tmp_path: Path, names: str, message: str
+) -> None:
+    found = spec(write(tmp_path / "train.csv", *names))
+    found["train"]["initial_parameters"] = str(trained[0])
+
+    for attempt in (check, lambda spec: prepare(resolve(spec))):
+        with pytest.raises(
+            InvalidSpec, match=rf"initial_parameters: .*safetensors: .*{message}"
+        ):
+            attempt(decode(found))
+
+
+def test_a_run_starts_from_parameters_of_the_same_inputs_or_of_unknown_ones(
+    trained: tuple[Path, dict[str, float]], tmp_path: Path
+) -> None:
+    found = spec(write(tmp_path / "train.csv", "y", "a", "b"))
+    found["train"]["initial_parameters"] = str(trained[0])
+    check(decode(found))
+
+    (tmp_path / "plain.csv").write_text("1,2,3\n" * 40)
+    found["data"]["train"] = {"kind": "csv", "path": str(tmp_path / "plain.csv")}
+    found["data"]["train"]["target_kind"] = "values"
+    check(decode(found))
+
+
 def test_names_of_any_characters_survive(tmp_path: Path) -> None:
     names = ('say "hi"', "größe\\m²", "a,b", "\u2028 \t😀", "")
     strings = {INPUT_NAMES: json.dumps(names), OTHER_COLUMNS: json.dumps({"targets": ["'"]})}
 
-    found = columns_of(strings, (5,), "here")
+    found = columns_of(strings, "here", (5,))
 
     assert (found.inputs, found.others.targets) == (names, ("'",))
 
@@ -194,4 +228,4 @@ def test_damaged_names_are_refused_with_the_file_and_the_key(
     names: str, others: str, message: str
 ) -> None:
     with pytest.raises(InvalidFile, match=message):
-        columns_of({INPUT_NAMES: names, OTHER_COLUMNS: others}, (2,), "x")
+        columns_of({INPUT_NAMES: names, OTHER_COLUMNS: others}, "x", (2,))
