@@ -172,11 +172,14 @@ def _arm_words(arm: Any) -> str:
     if typing.get_origin(arm) is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if typing.get_origin(arm) is tuple:
-        words = _WORDS.get(arguments[0], str(arguments[0])).removeprefix("a ")
-        if words != "true or false":
-            words += "s"
+        words = " or ".join(map(_plural, union_arms(arguments[0])))
         return f"a list of {words}" if Ellipsis in arguments else f"{len(arguments)} {words}"
     return _WORDS.get(arm, "a table")
+
+
+def _plural(kind: Any) -> str:
+    words = _WORDS.get(kind, str(kind)).removeprefix("a ")
+    return words if words == "true or false" else f"{words}s"
 
 
 @dataclasses.dataclass(frozen=True)

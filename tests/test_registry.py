@@ -119,6 +119,7 @@ def test_an_option_refuses_a_mutable_default() -> None:
         (bool, "true or false", False),
         (Literal["a", "b"], "one of a, b", False),
         (tuple[int, ...], "a list of whole numbers", False),
+        (tuple[str | int, ...], "a list of texts or whole numbers", False),
         (tuple[int, int] | None, "2 whole numbers", True),
         (typing.Optional[str], "a text", True),  # noqa: UP045 - plug-ins may write it so
         (dict, "a table", False),

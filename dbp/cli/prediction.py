@@ -23,6 +23,7 @@ from dbp.whole_file import write_whole
 
 Array = npt.NDArray[Any]
 
+_REMEDIES: Final = ("--header yes", "--header no")
 _NO_CLASSES: Final = "--proba: the model gives values, no classes"
 
 
@@ -99,7 +100,7 @@ def _read_tensor(path: Path) -> Array:
 def _read_csv(path: Path) -> Array:
     from dbp.data.csv_table import read_table
 
-    return read_table(str(path), apart=(), header="auto", delimiter=",").inputs
+    return read_table(str(path), delimiter=",", remedies=_REMEDIES).inputs
 
 
 def answers(model: SavedModel, inputs: Array, *, proba: bool, source: str = "inputs") -> Array:

@@ -44,6 +44,8 @@ def _echo_summary(file: str, summary: dict[str, Any]) -> None:
     click.echo(f"{file}: valid")
     click.echo(f"  job         {summary['name']}  (digest {summary['spec_digest'][:12]})")
     click.echo(f"  data        {data['training_samples']:,} training samples of shape {shape}")
+    for note in data["notes"]:
+        click.echo(f"  note        {note}")
     click.echo(f"  model       input                    {shape}")
     for position, layer in enumerate(summary["layers"]):
         line = f"{position:<5} {layer['kind']:<18} {_shape(layer['output_shape']):<14}"
@@ -85,6 +87,7 @@ def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
             "training_samples": facts.training_samples,
             "input_shape": list(facts.train.input_shape),
             "target_kind": facts.train.target_kind,
+            "notes": list(facts.notes),
         },
         "layers": [
             {"kind": kind, "output_shape": list(shape), "parameters": count}

@@ -38,12 +38,13 @@ class ArrayDataset(Dataset):
         weights: Rows | None = None,
         input_names: tuple[str, ...] = (),
         other_columns: OtherColumns = NO_OTHERS,
+        notes: tuple[str, ...] = (),
     ) -> None:
         """Check that they fit; raises InvalidData. ``places``: the line of each sample."""
         self.info = combine(
             inputs.info, targets.info, target_kind, class_names=class_names,
             input_maximum=input_maximum, weights=None if weights is None else weights.info,
-            input_names=input_names, other_columns=other_columns,
+            input_names=input_names, other_columns=other_columns, notes=notes,
         )  # fmt: skip
         self._weights = weights
         self._inputs = inputs
@@ -130,6 +131,7 @@ def combine(
     weights: RowsInfo | None = None,
     input_names: tuple[str, ...] = (),
     other_columns: OtherColumns = NO_OTHERS,
+    notes: tuple[str, ...] = (),
 ) -> DataInfo:
     """What two headers say together; raises InvalidData where they do not fit."""
     _check_inputs(inputs, targets)
@@ -165,6 +167,7 @@ def combine(
         weighted=weights is not None,
         input_names=input_names,
         other_columns=other_columns,
+        notes=notes,
     )
 
 

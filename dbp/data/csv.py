@@ -7,6 +7,7 @@ which are numbered in alphabetical order.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -14,7 +15,9 @@ import numpy as np
 
 from dbp.data import array_dataset
 from dbp.data.array_dataset import LARGEST_CLASS, ArrayDataset, TargetKind
-from dbp.data.csv_table import Column, Table, number, read_table
+from dbp.data.csv_columns import Column
+from dbp.data.csv_lines import number
+from dbp.data.csv_table import Table, read_table
 from dbp.data.dataset import Array, DataInfo, Dataset, OtherColumns, Reader
 from dbp.data.many_files import open_files
 from dbp.data.rows import MemoryRows
@@ -23,9 +26,16 @@ from dbp.registry import option
 
 TARGET_DOC = "column of the target: its name, or its position from 0 (-1: the last)"
 TARGETS_DOC = "names of several columns of values to predict, instead of target"
+INPUTS_DOC = (
+    "columns of inputs in this order, by name or position; all others are then ignored; "
+    "default: all columns but target and weight"
+)
 WEIGHT_DOC = "column of each sample's weight: its name, or its position from 0"
 TARGET_KIND_DOC = f"{array_dataset.TARGET_KIND_DOC}; class takes names of classes too"
-HEADER_DOC = "whether line 1 names the columns; auto: if no input in it is a number"
+HEADER_DOC = (
+    "whether line 1 names the columns; auto: if no input in it is a number, or if it numbers "
+    "the columns from 0 or 1"
+)
 
 
 @final
@@ -36,6 +46,7 @@ class CSV(Reader):
     path: str = option(doc="the file, or a pattern: part-*.csv", file=True)
     target: str | int = option(-1, doc=TARGET_DOC)
     targets: tuple[str, ...] | None = option(None, doc=TARGETS_DOC)
+    inputs: tuple[str | int, ...] | None = option(None, doc=INPUTS_DOC)
     weight: str | int | None = option(None, doc=WEIGHT_DOC)
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
     header: Literal["auto", "yes", "no"] = option("auto", doc=HEADER_DOC)
@@ -48,8 +59,9 @@ class CSV(Reader):
                 f"got {self.delimiter!r}"
             )
         if self.header == "no":
-            for name in ("target", "targets", "weight"):
-                if isinstance(getattr(self, name), str | tuple):
+            for name in ("target", "targets", "inputs", "weight"):
+                value = getattr(self, name)
+                if any(isinstance(c, str) for c in _columns(value)):
                     raise ValueError(
                         f"{name}: a column can be named only if the file has a header"
                     )
@@ -59,6 +71,8 @@ class CSV(Reader):
             )
         if self.targets is not None and self.target_kind == "class":
             raise ValueError("targets: several columns are values, not a class")
+        if self.inputs is not None:
+            check_inputs(self.inputs, self._apart)
 
     def inspect(self) -> DataInfo:
         """A text has no header that tells its size: this reads all of it."""
@@ -69,10 +83,13 @@ class CSV(Reader):
         return open_files(self, lambda part, _: part._open())
 
     def _open(self) -> Dataset:
-        apart: list[Column] = [self.target] if self.targets is None else list(self.targets)
-        if self.weight is not None:
-            apart.append(self.weight)
-        table = read_table(self.path, apart=apart, header=self.header, delimiter=self.delimiter)
+        table = read_table(
+            self.path,
+            delimiter=self.delimiter,
+            header=self.header,
+            apart=self._apart,
+            inputs=self.inputs,
+        )
         targets, names = self._targets(table)
         weights = None if self.weight is None else _weights(table)
         return ArrayDataset(
@@ -84,6 +101,7 @@ class CSV(Reader):
             weights=None if weights is None else MemoryRows(self.path, weights),
             input_names=table.input_names,
             other_columns=self._other_columns(table),
+            notes=table.notes,
         )
 
     def _other_columns(self, table: Table) -> OtherColumns:
@@ -92,6 +110,15 @@ class CSV(Reader):
             targets=table.apart_names[:count],
             weight="".join(table.apart_names[count:]),
             targets_named=isinstance(self.target, str) or self.targets is not None,
+            ignored=self.inputs is not None,
+        )
+
+    @property
+    def _apart(self) -> tuple[Column, ...]:
+        """The columns that are no inputs: targets, then the weight."""
+        return (
+            *_columns(self.target if self.targets is None else self.targets),
+            *_columns(self.weight),
         )
 
     def _targets(self, table: Table) -> tuple[Array, tuple[str, ...]]:
@@ -117,6 +144,25 @@ class CSV(Reader):
         else:
             kind = self.target_kind
         return (_whole(table, array) if kind == "class" else array), ()
+
+
+def check_inputs(inputs: Sequence[Column], apart: Sequence[Column]) -> None:
+    """Raise ValueError where no column is chosen, or one that is chosen already."""
+    if not inputs:
+        raise ValueError("inputs: must name at least one column")
+    chosen = [*inputs, *apart]
+    for column in inputs:
+        if chosen.count(column) > 1:
+            raise ValueError(
+                f"inputs: column {column!r} must stand once in inputs, target and weight"
+            )
+
+
+def _columns(option: Column | tuple[Column, ...] | None) -> tuple[Column, ...]:
+    """An option of one column, several or none, as several."""
+    if option is None:
+        return ()
+    return option if isinstance(option, tuple) else (option,)
 
 
 def _numbers(table: Table, column: int) -> Array:

@@ -5,35 +5,35 @@ Every complaint names file, line, column and cell.
 
 from __future__ import annotations
 
-import csv
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO, final
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
-from dbp.data.file import DataFile
-from dbp.errors import InvalidData, nearest
-
-Column = str | int
-
-# A longer line is no row of samples; without a limit a file without line ends would be
-# taken into memory as one.
-MAX_LINE_BYTES = 16 * 2**20
-
-# What messages show of a cell: a line without the delimiter is one cell.
-_SHOWN = 40
+from dbp.data.csv_columns import (
+    SHOWN,
+    Column,
+    ColumnChoice,
+    Columns,
+    delimiter_hint,
+    inputs_remedy,
+    settle,
+)
+from dbp.data.csv_lines import NumberedRow, number, open_rows
+from dbp.errors import InvalidData
 
 
 @dataclass(frozen=True)
 class Table:
-    """``inputs``: (rows, the other columns); ``lines``: one for each row.
+    """``inputs``: (rows, columns of inputs); ``lines``: one for each row.
 
     ``apart``: the cells of each column that was asked for, one for each row, and
-    ``columns``, how messages name these columns. ``input_names`` and ``apart_names``: empty
-    without a header.
+    ``columns``, how messages name these columns. ``input_names`` and ``apart_names``: in
+    the same order, empty without a header. ``notes``: decisions that the user should know of.
     """
 
     name: str
@@ -43,170 +43,169 @@ class Table:
     columns: list[str]
     input_names: tuple[str, ...]
     apart_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def place(self, row: int, column: int = 0) -> str:
         """File, line and column of a cell in one of the columns that stand apart."""
         return f"{self.name}:{self.lines[row]}: {self.columns[column]}"
 
 
-def number(cell: str) -> float | None:
-    """The number a cell holds, None if it holds none. No digits grouped by underscores."""
-    try:
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None
+def read_table(
+    path: str,
+    *,
+    delimiter: str,
+    header: str = "auto",
+    apart: Sequence[Column] = (),
+    inputs: Sequence[Column] | None = None,
+    leave_out: Sequence[str] = (),
+    remedies: tuple[str, str] | None = None,
+) -> Table:
+    """Read the whole file; raises InvalidData.
+
+    Args:
+        path: The file; plain UTF-8 text.
+        delimiter: One character between columns.
+        header: Whether line 1 names the columns: ``auto``, ``yes`` or ``no``. A column asked
+            for by name says yes.
+        apart: Columns that are kept as text, by name or position.
+        inputs: The columns of inputs, in this order; all others are then ignored. None: all
+            columns but those apart, in the order of the file.
+        leave_out: Names of columns that are ignored where the file has them.
+        remedies: How the user says that there is a header, and that there is none.
+    """
+    choice = _choice(delimiter, header, apart, inputs, leave_out, remedies)
+    with open_rows(path, delimiter) as rows:
+        return _Builder(path, choice).read(rows)
 
 
-def read_table(path: str, *, apart: Sequence[Column], header: str, delimiter: str) -> Table:
-    """Read the whole file; raises InvalidData. Columns not in ``apart`` are inputs."""
-    file = DataFile(path)
-    if file.is_gzip():
-        raise InvalidData(f"{path}: is gzip-compressed; csv reads plain text: unpack it first")
-    with file.stream() as stream:
-        lines = _Lines(path, stream)
-        rows = csv.reader(lines, delimiter=delimiter, strict=True)
-        return _Builder(path, apart, delimiter).read(_numbered(path, rows, lines), header)
+def read_names(
+    path: str,
+    *,
+    delimiter: str,
+    header: str = "auto",
+    leave_out: Sequence[str] = (),
+    remedies: tuple[str, str] | None = None,
+) -> tuple[str, ...]:
+    """The names of the columns that have one, by line 1 alone; empty without a header.
+
+    Arguments and errors as in ``read_table``; columns named in ``leave_out`` are left out.
+    """
+    choice = _choice(delimiter, header, (), None, leave_out, remedies)
+    with open_rows(path, delimiter) as rows:
+        line, first = _first(path, rows)
+        columns = settle(f"{path}:{line}", first, choice)
+    return columns.input_names
 
 
-class _Lines:
-    """The lines of a file, decoded one by one, none of them too long."""
-
-    def __init__(self, path: str, stream: BinaryIO) -> None:
-        self._path = path
-        self._stream = stream
-        self.number = 0
-
-    def __iter__(self) -> Iterator[str]:
-        while raw := self._stream.readline(MAX_LINE_BYTES + 1):
-            self.number += 1
-            if len(raw) > MAX_LINE_BYTES:
-                raise InvalidData(
-                    f"{self._path}:{self.number}: a line of more than {MAX_LINE_BYTES:,} bytes"
-                )
-            try:
-                yield raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise InvalidData(
-                    f"{self._path}:{self.number}: not UTF-8 text: byte {raw[error.start]:#04x} "
-                    f"at byte {error.start + 1} of the line"
-                ) from error
+def _choice(
+    delimiter: str,
+    header: str,
+    apart: Sequence[Column],
+    inputs: Sequence[Column] | None,
+    leave_out: Sequence[str],
+    remedies: tuple[str, str] | None,
+) -> ColumnChoice:
+    choice = ColumnChoice(delimiter, apart, inputs, leave_out, header)
+    return choice if remedies is None else replace(choice, remedies=remedies)
 
 
-def _numbered(
-    path: str, rows: Iterator[list[str]], lines: _Lines
-) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, each with its line; the parser's errors told likewise."""
-    try:
-        for row in rows:
-            if len(row) > 1 or (row and row[0].strip()):
-                yield lines.number, row
-    except csv.Error as error:
-        raise InvalidData(f"{path}:{lines.number}: {error}") from error
+def _first(path: str, rows: Iterator[NumberedRow]) -> NumberedRow:
+    line, first = next(rows, (0, []))
+    if not first:
+        raise InvalidData(f"{path}: there are no lines in it")
+    return line, first
 
 
 @final
 class _Builder:
-    """Rows of text -> a table; knows the columns from the first row."""
+    """Rows of text -> a table; the columns are settled on the first row."""
 
-    def __init__(self, path: str, apart: Sequence[Column], delimiter: str) -> None:
+    def __init__(self, path: str, choice: ColumnChoice) -> None:
         self._path = path
-        self._wanted = apart
-        self._delimiter = delimiter
-        self._guessed = False
-        self._names: list[str] = []
-        self._columns = 0
-        self._apart: list[int] = []
-        self._inputs: list[int] = []
+        self._choice = choice
+        self._columns = Columns(0, "sample", [], [])
+        self._in_order = False
         self._values = array("d")
-        self._cells: list[list[str]] = [[] for _ in apart]
+        self._cells: list[list[str]] = [[] for _ in choice.apart]
         self._lines = array("q")
 
-    def read(self, rows: Iterator[tuple[int, list[str]]], header: str) -> Table:
-        """All rows; ``header``: auto, yes or no."""
-        line, first = next(rows, (0, []))
-        if not first:
-            raise InvalidData(f"{self._path}: there are no lines in it")
-        self._guessed = header == "auto"
-        self._settle_columns(line, first, header)
-        if not self._names:
-            self._add(line, first)
+    def read(self, rows: Iterator[NumberedRow]) -> Table:
+        """All rows."""
+        first_line, first = _first(self._path, rows)
+        columns = self._columns = settle(f"{self._path}:{first_line}", first, self._choice)
+        self._in_order = columns.inputs == list(range(columns.count))
+        if columns.verdict != "header":
+            self._add(first_line, first)
         for line, row in rows:
             self._add(line, row)
+        self._judge_first()
         if not self._lines:
-            hint = self._delimiter_hint(first[0])
+            hint = delimiter_hint(first, self._choice.delimiter)
             raise InvalidData(f"{self._path}: a header and no samples{hint}")
-        inputs = np.frombuffer(self._values, np.float64).reshape(len(self._lines), -1)
+        values = np.frombuffer(self._values, np.float64)
+        # A first line that turned out to be the header was read as a sample.
+        inputs = values[-len(self._lines) * len(columns.inputs) :].reshape(len(self._lines), -1)
         self._check_finite(inputs)
-        columns = [self._column(position) for position in self._apart]
-        names, apart = self._named(self._inputs), self._named(self._apart)
-        return Table(self._path, inputs, self._cells, self._lines, columns, names, apart)
+        shown = [columns.shown(position) for position in columns.apart]
+        return Table(
+            self._path, inputs, self._cells, self._lines, shown, columns.input_names,
+            columns.apart_names, tuple(self._notes(first_line)),
+        )  # fmt: skip
 
-    def _named(self, positions: Sequence[int]) -> tuple[str, ...]:
-        return tuple(self._names[i] for i in positions) if self._names else ()
+    def _judge_first(self) -> None:
+        """Settle by all lines whether line 1 is a header; raises InvalidData.
 
-    def _settle_columns(self, line: int, first: list[str], header: str) -> None:
-        """Number of columns, those apart, and the names if line 1 is a header."""
-        self._columns = len(first)
-        place = f"{self._path}:{line}"
-        if not self._wanted:
-            self._inputs = list(range(self._columns))
-            self._settle_names(first, first, header)
-            return
-        if self._columns <= len(self._wanted):
-            raise InvalidData(
-                f"{place}: {_count(self._columns)}, expected inputs beside "
-                f"{_count(len(self._wanted))} for targets and weights, separated by "
-                f"{self._delimiter!r}; is the delimiter another one? The line begins "
-                f"{first[0][:_SHOWN]!r}"
-            )
-        self._apart = [self._position(place, first, wanted) for wanted in self._wanted]
-        if len(set(self._apart)) < len(self._apart):
-            raise InvalidData(
-                f"{place}: one column cannot be both: targets and weights are "
-                f"{', '.join(map(str, self._wanted))}"
-            )
-        self._inputs = [i for i in range(self._columns) if i not in self._apart]
-        if any(isinstance(wanted, str) for wanted in self._wanted):
-            self._names = first
-        else:
-            self._settle_names(first, [first[i] for i in self._inputs], header)
-
-    def _position(self, place: str, first: list[str], wanted: Column) -> int:
-        """Where a column stands; raises InvalidData if there is none or several."""
-        if isinstance(wanted, str):
-            count = first.count(wanted)
-            if count != 1:
-                hint = nearest(wanted, first) if count == 0 else ""
-                raise InvalidData(
-                    f"{place}: {count} columns named {wanted!r}, expected one{hint}"
-                )
-            return first.index(wanted)
-        if not -self._columns <= wanted < self._columns:
-            raise InvalidData(
-                f"{place}: no column {wanted} for the target or the weight: there are "
-                f"{self._columns}, 0 to {self._columns - 1}"
-            )
-        return wanted % self._columns
-
-    def _settle_names(self, first: list[str], inputs: list[str], header: str) -> None:
-        """Take the first row for the names if it is a header: where its inputs tell.
-
-        One number among them tells of a sample: its other cells may be bad ones.
+        A text that stands in line 1 and again in its column is a value, a class, so line 1 is
+        a sample. One that stands in line 1 alone may be a class or the column's name.
         """
-        if header == "yes" or (header == "auto" and all(number(c) is None for c in inputs)):
-            self._names = first
+        columns, choice = self._columns, self._choice
+        if columns.verdict == "header" or not choice.is_guessed:
+            return
+        texts = [cells for cells in self._cells if number(cells[0]) is None]
+        known = any(_occurs_again(cells) for cells in texts)
+        if columns.verdict == "counts" and not known and len(self._lines) > 1:
+            for cells in self._cells:
+                del cells[0]
+            self._lines.pop(0)
+            return
+        columns.names = []
+        if texts and not known and len(self._lines) > 1:
+            raise InvalidData(
+                f"{self._path}:{self._lines[0]}: {texts[0][0].strip()[:SHOWN]!r} occurs in no "
+                f"other line of its column: is line {self._lines[0]} a header or a sample? "
+                f"{choice.say_which}"
+            )
+
+    def _notes(self, line: int) -> Iterator[str]:
+        """What was decided about the columns without being asked; ``line``: the first."""
+        columns, choice = self._columns, self._choice
+        numbers = [name for name in columns.input_names if number(name) is not None]
+        if numbers and choice.is_guessed:
+            yield (
+                f"line {line} numbers the columns and is taken for the header "
+                f"({', '.join(columns.names[:3])}, ...); if it is a sample, say "
+                f"{choice.remedies[1]}"
+            )
+        if columns.index:
+            yield (
+                "the first column has no name of its own and counts the rows from 0, as a "
+                "pandas index does: it is not an input"
+            )
 
     def _add(self, line: int, row: list[str]) -> None:
-        if len(row) != self._columns:
+        columns = self._columns
+        if len(row) != columns.count:
             raise InvalidData(
-                f"{self._path}:{line}: {len(row)} columns, expected {self._columns} as in the "
+                f"{self._path}:{line}: {len(row)} columns, expected {columns.count} as in the "
                 "first line"
             )
-        for cells, position in zip(self._cells, self._apart, strict=True):
+        for cells, position in zip(self._cells, columns.apart, strict=True):
             cells.append(row[position])
+        if columns.index and row[0].strip() != str(len(self._lines)):
+            self._complain_of_index(line, row[0])
         self._lines.append(line)
-        if self._apart:
-            row = [row[position] for position in self._inputs]
+        if not self._in_order:
+            row = [row[position] for position in columns.inputs]
         try:
             # Grouping underscores are numbers to Python alone.
             if "_" in "".join(row):
@@ -215,33 +214,37 @@ class _Builder:
         except ValueError:
             self._complain(line, row)
 
+    def _complain_of_index(self, line: int, cell: str) -> None:
+        raise InvalidData(
+            f"{self._path}:{line}: the first column has no name and is no row number: "
+            f"{cell[:SHOWN]!r}, expected {len(self._lines)}; name it, or choose the inputs: "
+            f"{inputs_remedy(self._columns)}"
+        )
+
     def _complain(self, line: int, row: list[str]) -> None:
         """Name the first cell that is no number."""
         for position, cell in enumerate(row):
             if number(cell) is None:
+                other = delimiter_hint(row, self._choice.delimiter)
                 hint = "; write decimals with a point" if "," in cell else ""
                 found = (
-                    f"{cell[:_SHOWN]!r} is not a number; inputs must be numbers"
+                    f"{cell[:SHOWN]!r} is not a number; inputs must be numbers"
                     if cell.strip()
                     else "the cell is empty"
                 )
                 raise InvalidData(
                     f"{self._path}:{line}: {self._input_column(position)}: {found}"
-                    f"{self._delimiter_hint(cell)}{hint}{self._header_hint()}"
+                    f"{other}{hint}{self._header_hint()}"
                 ) from None
-
-    def _delimiter_hint(self, cell: str) -> str:
-        """For a line of one cell that another delimiter divides."""
-        if self._columns > 1 or not set(";\t| ") & set(cell.strip()):
-            return ""
-        return f", separated by {self._delimiter!r}; is the delimiter another one?"
 
     def _header_hint(self) -> str:
         """For a bad cell in a first row that was guessed to be a sample."""
-        if self._names or len(self._lines) > 1 or not self._guessed:
+        if self._columns.names or len(self._lines) > 1 or not self._choice.is_guessed:
             return ""
-        said = ', or with header = "yes"' if self._wanted else ""
-        return f"; the first line names the columns only if no input in it is a number{said}"
+        return (
+            "; the first line names the columns only if no input in it is a number, or with "
+            f"{self._choice.remedies[0]}"
+        )
 
     def _check_finite(self, inputs: npt.NDArray[np.float64]) -> None:
         finite = np.isfinite(inputs)
@@ -253,14 +256,10 @@ class _Builder:
             )
 
     def _input_column(self, position: int) -> str:
-        return self._column(self._inputs[position])
-
-    def _column(self, column: int) -> str:
-        """A column as messages name it: by its name, else by its position as in ``target``."""
-        if self._names:
-            return f"column {self._names[column][:_SHOWN]!r}"
-        return f"column {column} (counted from 0)"
+        return self._columns.shown(self._columns.inputs[position])
 
 
-def _count(columns: int) -> str:
-    return "one column" if columns == 1 else f"{columns} columns"
+def _occurs_again(cells: list[str]) -> bool:
+    """Whether the first cell stands in another line, too."""
+    first = cells[0].strip()
+    return any(cell.strip() == first for cell in islice(cells, 1, None))

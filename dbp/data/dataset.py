@@ -44,8 +44,9 @@ class DataInfo:
     ``input_maximum`` where the source knows the largest value an input can have (255 for
     bytes), which need not occur. ``weighted``: each sample has a weight of its own.
     ``classes``: where the source warrants that no target is another than 0 .. classes-1.
-    ``input_names``: of the features, where the source has columns with names;
+    ``input_names``: of the features in their order, where the source has columns with names;
     ``other_columns``: of targets and weight, likewise.
+    ``notes``: what the reader decided and the user should know, each a sentence.
     """
 
     samples: int
@@ -59,6 +60,7 @@ class DataInfo:
     input_names: tuple[str, ...] = ()
     classes: int | None = None
     other_columns: OtherColumns = NO_OTHERS
+    notes: tuple[str, ...] = ()
 
 
 class Dataset(ABC):

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from dbp.data.array_dataset import TargetKind
-from dbp.data.csv import CSV, HEADER_DOC, TARGET_DOC, TARGET_KIND_DOC, TARGETS_DOC, WEIGHT_DOC
+from dbp.data.csv import (
+    CSV,
+    HEADER_DOC,
+    INPUTS_DOC,
+    TARGET_DOC,
+    TARGET_KIND_DOC,
+    TARGETS_DOC,
+    WEIGHT_DOC,
+)
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.registry import option
 
@@ -20,6 +28,7 @@ class TSV(Reader):
     path: str = option(doc="the file, or a pattern: part-*.tsv", file=True)
     target: str | int = option(-1, doc=TARGET_DOC)
     targets: tuple[str, ...] | None = option(None, doc=TARGETS_DOC)
+    inputs: tuple[str | int, ...] | None = option(None, doc=INPUTS_DOC)
     weight: str | int | None = option(None, doc=WEIGHT_DOC)
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
     header: Literal["auto", "yes", "no"] = option("auto", doc=HEADER_DOC)

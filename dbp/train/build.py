@@ -23,6 +23,7 @@ from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none
 from dbp.train.arithmetic import arithmetic
+from dbp.train.data_notes import data_notes
 from dbp.train.digest import CHECKSUM, sha256_of
 from dbp.train.initial import load_initial
 from dbp.train.inspection import check, check_workers, inspect, naming
@@ -49,6 +50,16 @@ class Setup:
     def metric_kinds(self) -> tuple[str, ...]:
         """Names of the model's metrics, in its order."""
         return tuple(kind for kind, _ in self.resolved.metrics)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the data, with the paths of its fields."""
+        is_held_out = self.resolved.validation_reader is None
+        return data_notes(
+            self.train.info,
+            None if self.validation is None or is_held_out else self.validation.info,
+            None if self.test is None else self.test.info,
+        )
 
     def initialize(self, parameters: Parameters) -> None:
         """Write the parameters that training starts from: those of the file, or drawn."""

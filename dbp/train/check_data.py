@@ -22,8 +22,11 @@ def check_data(setup: Setup, *, batches: int = 4, told: Told = untold) -> Iterat
     """Look at the first mini-batches of every data set, as training reads them.
 
     Failed: a value that is not finite, samples that cannot be read, no weight at all.
-    Warning: training inputs or targets that never change, classes that never occur.
+    Warning: notes of the readers, training inputs or targets that never change, classes that
+    never occur.
     """
+    for note in setup.notes:
+        yield Finding("data", "warning", note)
     sets = {"data.train": setup.train, "data.validation": setup.validation}
     sets["data.test"] = setup.test
     for path, dataset in sets.items():

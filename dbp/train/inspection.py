@@ -16,6 +16,7 @@ from dbp.job.shapes import DataShape, check_data
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import ResolvedSpec, resolve
 from dbp.nn.model import Model
+from dbp.train.data_notes import data_notes
 from dbp.train.initial import check_initial
 
 
@@ -27,6 +28,11 @@ class DataFacts:
     training_samples: int
     validation: DataInfo | None
     test: DataInfo | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the data, with the paths of its fields."""
+        return data_notes(self.train, self.validation, self.test)
 
 
 def check(spec: JobSpec, workers: int = 1) -> ResolvedSpec:

@@ -1,0 +1,218 @@
+"""Roles of the columns of a text file, settled on its first line: inputs, apart, left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, final
+
+from dbp.data.csv_header import Verdict, is_nameless, judge
+from dbp.errors import InvalidData, nearest
+
+Column = str | int
+
+# What messages show of a cell (a line without the delimiter is one cell) and of a list.
+SHOWN: Final = 40
+_LISTED: Final = 20
+
+
+@dataclass(frozen=True)
+class ColumnChoice:
+    """What is asked of the columns of a file.
+
+    ``apart``: columns kept as text. ``inputs``: the inputs in this order; None: all other
+    columns. ``leave_out``: names of columns that are no inputs, where the file has them.
+    ``header``: auto, yes or no. ``remedies``: how to say yes and no, for messages.
+    """
+
+    delimiter: str
+    apart: Sequence[Column] = ()
+    inputs: Sequence[Column] | None = None
+    leave_out: Sequence[str] = ()
+    header: str = "auto"
+    remedies: tuple[str, str] = ('header = "yes"', 'header = "no"')
+
+    @property
+    def wanted(self) -> tuple[Column, ...]:
+        """All columns that are asked for by name or position."""
+        return (*self.apart, *(self.inputs or ()))
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether the file alone decides if line 1 is a header."""
+        return self.header == "auto" and not any(isinstance(w, str) for w in self.wanted)
+
+    @property
+    def say_which(self) -> str:
+        """The remedy where line 1 could be both."""
+        return f"say {self.remedies[0]} or {self.remedies[1]}"
+
+
+@final
+@dataclass
+class Columns:
+    """Positions of the columns by role; ``names`` of all of them, empty without a header.
+
+    ``index``: whether the first column has no name and must therefore count the rows.
+    """
+
+    count: int
+    verdict: Verdict
+    apart: list[int]
+    inputs: list[int]
+    names: list[str] = field(default_factory=list)
+    index: bool = False
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of the inputs in their order; empty without a header."""
+        return self._named(self.inputs)
+
+    @property
+    def apart_names(self) -> tuple[str, ...]:
+        """The names of the columns apart in their order; empty without a header."""
+        return self._named(self.apart)
+
+    def _named(self, positions: list[int]) -> tuple[str, ...]:
+        return tuple(self.names[position] for position in positions) if self.names else ()
+
+    def shown(self, position: int) -> str:
+        """A column as messages name it: by its name, else by its position as in ``target``."""
+        if self.names:
+            return f"column {self.names[position][:SHOWN]!r}"
+        return f"column {position} (counted from 0)"
+
+
+def settle(place: str, first: list[str], choice: ColumnChoice) -> Columns:
+    """The roles of the columns by the file's first line, at ``place``; raises InvalidData."""
+    cells = [cell.strip() for cell in first]
+    apart_only = choice.inputs is None
+    if apart_only and choice.apart and len(cells) <= len(choice.apart):
+        raise InvalidData(
+            f"{place}: {_count(len(cells))}, expected inputs beside "
+            f"{_count(len(choice.apart))} for targets and weights, separated by "
+            f"{choice.delimiter!r}; is the delimiter another one? The line begins "
+            f"{first[0][:SHOWN]!r}"
+        )
+    apart = [_position(place, cells, wanted) for wanted in choice.apart]
+    chosen = [_position(place, cells, wanted) for wanted in choice.inputs or ()]
+    _check_roles(place, choice, [*apart, *chosen])
+    others = [
+        position
+        for position, cell in enumerate(cells)
+        if position not in apart and cell not in choice.leave_out
+    ]
+    inputs = others if apart_only else chosen
+    verdict = _verdict(place, cells, inputs, choice)
+    columns = Columns(len(cells), verdict, apart, inputs)
+    if verdict != "sample":
+        columns.names = cells
+        if apart_only:
+            _leave_index_out(place, columns)
+        _check_unique(place, columns)
+        if not columns.inputs:
+            raise InvalidData(f"{place}: no columns of inputs beside {_listed(cells)}")
+    return columns
+
+
+def _position(place: str, cells: list[str], wanted: Column) -> int:
+    """The position of a column; raises InvalidData if there is none or several."""
+    if isinstance(wanted, str):
+        count = cells.count(wanted.strip())
+        if count != 1:
+            hint = nearest(wanted, cells) if count == 0 else ""
+            raise InvalidData(
+                f"{place}: {count} columns named {wanted!r}, expected one{hint}; the line "
+                f"holds: {_listed(cells)}"
+            )
+        return cells.index(wanted.strip())
+    if not -len(cells) <= wanted < len(cells):
+        raise InvalidData(
+            f"{place}: no column {wanted}: there are {len(cells)}, 0 to {len(cells) - 1}"
+        )
+    return wanted % len(cells)
+
+
+def _check_roles(place: str, choice: ColumnChoice, positions: list[int]) -> None:
+    """Raise InvalidData where one column is asked for twice."""
+    if len(set(positions)) == len(positions):
+        return
+    again = next(p for p in positions if positions.count(p) > 1)
+    asked = [w for w, p in zip(choice.wanted, positions, strict=True) if p == again]
+    raise InvalidData(
+        f"{place}: one column cannot be both: {' and '.join(map(repr, asked))} are the same "
+        "column; name each column once in inputs, targets and weight"
+    )
+
+
+def _verdict(place: str, cells: list[str], inputs: list[int], choice: ColumnChoice) -> Verdict:
+    """Whether line 1 is a header; raises InvalidData where its cells do not decide it."""
+    if not choice.is_guessed:
+        return "sample" if choice.header == "no" else "header"
+    verdict = judge(cells, inputs) if inputs else "header"
+    if verdict is None and cells == ["0"]:
+        raise InvalidData(
+            f"{place}: 0 could be the number of the column or a sample; {choice.say_which}"
+        )
+    if verdict is None:
+        raise InvalidData(
+            f"{place}: is this a header or a sample? None of its inputs is a number or looks "
+            f"like a name: {_listed([cells[p] for p in inputs])}"
+            f"{delimiter_hint(cells, choice.delimiter)}; repair the cells, or "
+            f"{choice.say_which}"
+        )
+    return verdict
+
+
+def _leave_index_out(place: str, columns: Columns) -> None:
+    """Leave out a nameless first column; raises InvalidData for any other nameless input."""
+    nameless = [p for p in columns.inputs if is_nameless(columns.names[p])]
+    if nameless and nameless[0] == 0 and len(columns.inputs) > 1:
+        columns.index = True
+        columns.inputs = columns.inputs[1:]
+        nameless = nameless[1:]
+    if nameless:
+        raise InvalidData(
+            f"{place}: column {nameless[0]} (counted from 0) has no name; name it, or choose "
+            f"the inputs: {inputs_remedy(columns)}"
+        )
+
+
+def inputs_remedy(columns: Columns) -> str:
+    """The option that chooses the named inputs, to be copied."""
+    names = [name for name in columns.input_names if not is_nameless(name)]
+    listed = ", ".join(f'"{name}"' for name in names[:_LISTED]) or "0, ..."
+    return f"inputs = [{listed}{', ...' if len(names) > _LISTED else ''}]"
+
+
+def _check_unique(place: str, columns: Columns) -> None:
+    """Raise InvalidData where two columns that are read have one name."""
+    seen: dict[str, int] = {}
+    for position in sorted([*columns.apart, *columns.inputs]):
+        name = columns.names[position]
+        if name and name in seen:
+            raise InvalidData(
+                f"{place}: columns {seen[name]} and {position} (counted from 0) are both "
+                f"named {name[:SHOWN]!r}; names must be unique: rename one, or choose the "
+                "columns by position: inputs = [0, ...]"
+            )
+        seen[name] = position
+
+
+def delimiter_hint(cells: Sequence[str], delimiter: str) -> str:
+    """For a line of one cell that another delimiter divides."""
+    if len(cells) > 1 or not set(";\t| ") & set(cells[0].strip()):
+        return ""
+    return f", separated by {delimiter!r}; is the delimiter another one?"
+
+
+def _listed(cells: Sequence[str]) -> str:
+    return ", ".join(_quoted(cells)) + (", ..." if len(cells) > _LISTED else "")
+
+
+def _quoted(cells: Sequence[str]) -> Iterator[str]:
+    return (repr(cell[:SHOWN]) for cell in cells[:_LISTED])
+
+
+def _count(columns: int) -> str:
+    return "one column" if columns == 1 else f"{columns} columns"

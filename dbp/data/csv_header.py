@@ -1,0 +1,73 @@
+"""Is line 1 of a text file a header? A judgement on its cells alone; no file is read here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Final, Literal
+
+from dbp.data.csv_lines import number
+
+# "counts": the line numbers the columns, as pandas writes unnamed ones; whether it is a header
+# or a sample may still depend on the targets of the other lines.
+Verdict = Literal["header", "sample", "counts"]
+
+# What programs write for a missing value, in small letters; "nan" is a number to float().
+_MISSING: Final = frozenset(
+    ("", "?", "-", "--", ".", "*", "na", "n/a", "#n/a", "#na", "<na>", "nat", "null", "none")
+)
+
+# Signs inside or beside the digits of a number that float() does not read.
+_NUMBER_SIGNS: Final = str.maketrans("", "", " \u00a0\u202f,'$€£¥%")
+
+# pandas gives nameless columns of a text file such names.
+_UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?(_level_\d+)?")
+
+
+def is_nameless(name: str) -> bool:
+    """Whether a column has no name of its own."""
+    return not name or _UNNAMED.fullmatch(name) is not None
+
+
+def judge(cells: Sequence[str], inputs: Collection[int]) -> Verdict | None:
+    """What line 1 is, judged by its input cells; None: nothing in it decides.
+
+    None stands for a line whose input cells are all missing or damaged values, and for the
+    single cell 0, which pandas writes above a single column.
+    """
+    found = [cells[position] for position in inputs]
+    if all(number(cell) is None for cell in found):
+        return None if all(map(_is_bad_value, found)) else "header"
+    if not _counts(cells, inputs):
+        return "sample"
+    if not cells[0] and len(cells) > 1:
+        return "header"  # a nameless first cell is no number, so this is no sample
+    if sum(number(cell) is not None for cell in cells) > 1:
+        return "counts"
+    return None if list(cells) == ["0"] else "sample"
+
+
+def _is_bad_value(cell: str) -> bool:
+    """Whether a cell looks like a missing value or a badly written number."""
+    if cell == "Na":  # sodium
+        return False
+    return cell.lower() in _MISSING or number(cell.translate(_NUMBER_SIGNS)) is not None
+
+
+def _counts(cells: Sequence[str], inputs: Collection[int]) -> bool:
+    """Whether the cells number the columns from 0 or from 1; other columns may have names.
+
+    Counted are all columns but a nameless first one, or the inputs alone.
+    """
+    first = 1 if not cells[0] and len(cells) > 1 else 0
+    positions = range(first, len(cells))
+    names = {p for p in positions if p not in inputs and number(cells[p]) is None}
+    numbers = [p for p in positions if p not in names]
+    found = [cells[p] for p in numbers]
+    by_position = [p - first for p in numbers]
+    alone = list(range(len(numbers))) if all(p in inputs for p in numbers) else by_position
+    return any(
+        found == [str(n + base) for n in counted]
+        for counted in (by_position, alone)
+        for base in (0, 1)
+    )

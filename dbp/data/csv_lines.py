@@ -1,0 +1,70 @@
+"""Rows of cells from a text file, with line numbers. Cells keep their text here."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from dbp.data.file import DataFile
+from dbp.errors import InvalidData
+
+# A longer line is no row of samples; without a limit a file without line ends would be
+# taken into memory as one.
+MAX_LINE_BYTES = 16 * 2**20
+
+NumberedRow = tuple[int, list[str]]
+
+
+@contextmanager
+def open_rows(path: str, delimiter: str) -> Iterator[Iterator[NumberedRow]]:
+    """The rows of a file that are not blank, each with its line; raises InvalidData."""
+    file = DataFile(path)
+    if file.is_gzip():
+        raise InvalidData(f"{path}: is gzip-compressed; csv reads plain text: unpack it first")
+    with file.stream() as stream:
+        lines = _Lines(path, stream)
+        yield _numbered(path, csv.reader(lines, delimiter=delimiter, strict=True), lines)
+
+
+def number(cell: str) -> float | None:
+    """The number a cell holds, None if it holds none. No digits grouped by underscores."""
+    try:
+        return None if "_" in cell else float(cell)
+    except ValueError:
+        return None
+
+
+class _Lines:
+    """The lines of a file, decoded one by one, none of them too long."""
+
+    def __init__(self, path: str, stream: BinaryIO) -> None:
+        self._path = path
+        self._stream = stream
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while raw := self._stream.readline(MAX_LINE_BYTES + 1):
+            self.number += 1
+            if len(raw) > MAX_LINE_BYTES:
+                raise InvalidData(
+                    f"{self._path}:{self.number}: a line of more than {MAX_LINE_BYTES:,} bytes"
+                )
+            try:
+                yield raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise InvalidData(
+                    f"{self._path}:{self.number}: not UTF-8 text: byte {raw[error.start]:#04x} "
+                    f"at byte {error.start + 1} of the line"
+                ) from error
+
+
+def _numbered(path: str, rows: Iterator[list[str]], lines: _Lines) -> Iterator[NumberedRow]:
+    """The rows that are not blank, each with its line; parser errors name file and line."""
+    try:
+        for row in rows:
+            if len(row) > 1 or (row and row[0].strip()):
+                yield lines.number, row
+    except csv.Error as error:
+        raise InvalidData(f"{path}:{lines.number}: {error}") from error

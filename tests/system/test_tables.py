@@ -1,0 +1,103 @@
+"""Tables as pandas and others write them, through the commands that a user types."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.setups import environment
+
+SPEC = """
+name = "table"
+seed = 1
+data.train = {{ {reader} }}
+model.layers = [{{ kind = "dense", units = {units} }}]
+model.loss = "{loss}"
+optimizer = {{ kind = "sgd", learning_rate = 0.01 }}
+train = {{ batch_size = 2, epochs = 1, lanes = 1 }}
+"""
+ROWS = "5,6,0.5\n7,8,1.5\n9,1,2.5\n3,2,0.5\n"
+
+
+def dbp(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dbp", *arguments],
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def write_spec(
+    folder: Path, reader: str, *, units: int = 1, loss: str = "mean_squared_error"
+) -> None:
+    text = SPEC.format(reader=reader, units=units, loss=loss)
+    (folder / "job.toml").write_text(text)
+
+
+def train(folder: Path) -> subprocess.CompletedProcess[str]:
+    return dbp(folder, "train", "job.toml", "--run", "run")
+
+
+def input_count(folder: Path) -> int:
+    content = (folder / "run" / "parameters.safetensors").read_bytes()
+    header = json.loads(content[8 : 8 + int(np.frombuffer(content[:8], "<u8")[0])])
+    return int(header["0.weight"]["shape"][1])
+
+
+def test_training_says_first_that_numbered_columns_are_the_header(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"0,1,2\n{ROWS}")
+    write_spec(tmp_path, 'kind = "csv", path = "t.csv"')
+
+    trained = train(tmp_path)
+    checked = dbp(tmp_path, "spec", "check", "job.toml")
+    proved = dbp(tmp_path, "check", "job.toml", "--steps", "1")
+
+    assert trained.returncode == 0, trained.stderr
+    first, second = trained.stdout.splitlines()[:2]
+    assert first.startswith("note: data.train: line 1 numbers the columns")
+    assert 'header = "no"' in first
+    assert " 4 training samples" in second
+    assert "  note        data.train: line 1 numbers the columns" in checked.stdout
+    assert "warning data      data.train: line 1 numbers the columns" in proved.stdout
+
+
+def test_training_leaves_a_nameless_index_out_and_says_so_once(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(",a,b,y\n0,5,6,0.5\n1,7,8,1.5\n2,3,2,0.5\n")
+    write_spec(tmp_path, 'kind = "csv", path = "t.csv"')
+
+    trained = train(tmp_path)
+
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.count("note: ") == 1
+    assert "note: data.train: the first column has no name" in trained.stdout
+    assert input_count(tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "fact"),
+    [
+        (",a,y\n0,5,0\n2,7,1\n", "", "inputs = ["),
+        ("a,a,y\n1,2,0\n", "", "must be unique"),
+        ("?,n/a,0\n1,2,1\n", "", 'header = "yes"'),
+        ("450,460,label\n1,2,cat\n2,3,cat\n", "", 'header = "yes"'),
+        ("a,b,y\n1,2,0\n", ', inputs = ["a", "y"]', "the same column"),
+        ("a,b,y\n1,2,0\n", ", inputs = []", "at least one column"),
+        ("a,b,y\n1,2,0\n", ', inputs = ["A"]', "the line holds: 'a', 'b', 'y'"),
+    ],
+)
+def test_tables_that_cannot_be_read_for_sure_end_with_code_2(
+    tmp_path: Path, text: str, options: str, fact: str
+) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    write_spec(tmp_path, f'kind = "csv", path = "t.csv"{options}')
+
+    checked = dbp(tmp_path, "spec", "check", "job.toml")
+
+    assert checked.returncode == 2
+    assert fact in checked.stderr
+    assert "data.train" in checked.stderr
+    assert "Traceback" not in checked.stderr
