@@ -58,22 +58,24 @@ def _echo_summary(file: str, summary: dict[str, Any]) -> None:
         f"epoch, mini-batches of {summary['batch_size']:,} over {workers} "
         + ("worker" if workers == 1 else "workers")
     )
+    for note in summary["notes"]:
+        click.echo(f"  note        {note}")
 
 
 def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
     from dbp.job.load import load_file, located
     from dbp.job.shapes import check_shapes
     from dbp.train.build import build
-    from dbp.train.build import check as check_spec
-    from dbp.train.inspection import inspect
+    from dbp.train.inspection import examine
+    from dbp.train.notes import notes
     from dbp.train.plan import make_plan
 
     loaded = load_file(file)
     with located(file):
-        resolved = check_spec(loaded, workers)
+        examined = examine(loaded, workers)
         if read:
-            build(resolved)
-    facts = inspect(resolved)
+            build(examined.resolved)
+    resolved, facts = examined.resolved, examined.facts
     shapes = check_shapes(resolved, facts.train.input_shape)
     plan = make_plan(resolved.spec.train, facts.training_samples)
     layers = zip(
@@ -98,6 +100,7 @@ def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
         "batch_size": resolved.spec.train.batch_size,
         "steps_per_epoch": plan.steps_per_epoch,
         "total_steps": plan.total_steps,
+        "notes": list(notes(examined)),
     }
 
 

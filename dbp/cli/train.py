@@ -124,7 +124,7 @@ def _run(request: Request, place: Launch, threads: int) -> int:
         die_with_parent()
     signals = StopSignals()
     with _told_once(place):
-        resolved = _check(request, place.size)
+        resolved = _check(request, place)
         if place.rank != 0:
             return _other_rank(request, resolved, place, signals)
     warning = oversubscription(place.local_size, threads)
@@ -160,13 +160,13 @@ def _told_once(place: Launch) -> Iterator[None]:
         raise SystemExit(EXIT_CODES["failed"]) from error
 
 
-def _check(request: Request, workers: int) -> ResolvedSpec:
-    from dbp.job.load import load_file, located
-    from dbp.train.inspection import check
+def _check(request: Request, place: Launch) -> ResolvedSpec:
+    from dbp.cli.notes import check_and_note
+    from dbp.job.load import load_file
 
     spec = _with_length(load_file(request.spec), request)
-    with located(request.spec):
-        return check(spec, workers)
+    quiet = request.quiet or place.rank != 0
+    return check_and_note(spec, request.spec, place.size, quiet=quiet)
 
 
 def _with_length(spec: JobSpec, request: Request) -> JobSpec:

@@ -95,9 +95,9 @@ def order(seed: int, epoch: int, samples: int) -> Permutation:
     return Permutation(samples, derive_key(seed, "order", epoch, size=8 * ROUNDS))
 
 
-def steps_per_epoch(samples: int, batch_size: int) -> int:
-    """Mini-batches in an epoch; the last one may be short, none is left out."""
-    return -(-samples // batch_size)
+def steps_per_epoch(samples: int, batch_size: int, *, drop_last: bool = False) -> int:
+    """Mini-batches in an epoch; the last one may be short, unless it is dropped then."""
+    return samples // batch_size if drop_last else -(-samples // batch_size)
 
 
 def batch_bounds(step: int, samples: int, batch_size: int) -> tuple[int, int]:

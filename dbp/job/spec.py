@@ -95,6 +95,12 @@ class TrainSpec:
         minimum=1,
         maximum=2**31 - 1,
     )
+    last_batch: Literal["keep", "drop"] = option(
+        "keep",
+        doc="the last mini-batch of an epoch where batch_size does not divide the number of "
+        "samples: keep: train on the samples that remain; drop: leave them out, others in each "
+        "epoch",
+    )
     epochs: int | None = option(
         None, doc="passes over the training set", minimum=1, maximum=10**9
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import numpy as np
 
 from dbp.nn.layer import Array, BatchLayer, Meeting, MeetingBackward, Shape, Views, Workspace
 from dbp.registry import option
+
+LEAST_VALUES: Final = 2  # of a channel in a mini-batch, for a variance
 
 
 @final
@@ -17,9 +19,13 @@ from dbp.registry import option
 class BatchNorm(BatchLayer):
     """y = (x - mean) / sqrt(variance + epsilon) * weight + bias, for each channel.
 
-    x: (batch, channels, ...); mean and variance are over all samples of the mini-batch and
-    over the positions behind the channels. Evaluation uses running statistics, kept as in
-    PyTorch: running <- (1 - momentum) running + momentum new, with the unbiased variance.
+    x: (batch, channels, ...); mean and variance are over all samples of the mini-batch,
+    whatever their weights, and over the positions after the channels. Evaluation uses running
+    statistics, kept as in PyTorch: running <- (1 - momentum) running + momentum new, with the
+    unbiased variance.
+
+    The variance of fewer than 2 values does not exist: such a mini-batch is normalized with
+    the running statistics, as in evaluation, and leaves them as they are.
 
     Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
     Internal Covariate Shift", 2015. The pieces' means and squared deviations are merged by
@@ -49,6 +55,10 @@ class BatchNorm(BatchLayer):
         channels = self.output_shape(input_shape)[:1]
         return {"running_mean": channels, "running_var": channels}
 
+    def values_per_channel(self, input_shape: Shape) -> int:
+        """The positions after the channels."""
+        return math.prod(input_shape[1:])
+
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
         """Ones and zeros: nothing is drawn."""
         if self.affine:
@@ -63,9 +73,11 @@ class BatchNorm(BatchLayer):
         """See BatchLayer."""
         channels = x.shape[1]
         rows = x.reshape(len(x), channels, math.prod(x.shape[2:]))
+        count, mean, squares = 0.0, np.zeros(channels), np.zeros(channels)
         if workspace.training:
             met = yield _statistics(rows)
             count, mean, squares = _merged(met, channels)
+        if count >= LEAST_VALUES:  # the same on every piece, which all stop at this meeting
             variance = squares / count
             if workspace.new_state is not None:
                 _follow(workspace.new_state, self.momentum, count, mean, squares)
@@ -80,8 +92,6 @@ class BatchNorm(BatchLayer):
         y = self._scaled(parameters, normal, workspace)
 
         def backward(dy: Array, gradients: Views) -> Meeting[Array | None]:
-            if count == 0:
-                raise AssertionError("running statistics are not differentiated")
             dy = dy.reshape(rows.shape)
             product = workspace.array("product", rows.shape)
             np.multiply(dy, normal, out=product)
@@ -91,17 +101,20 @@ class BatchNorm(BatchLayer):
             if self.affine:
                 gradients["bias"][...] = own[0]
                 gradients["weight"][...] = own[1]
-            met = yield own.reshape(-1)
+            met = (yield own.reshape(-1)) if count else None
             if not workspace.needs_input_gradient:
                 return None
-            total = np.zeros_like(own)
-            for piece in met:
-                total += piece.reshape(own.shape)
-            means = (total / count).astype(x.dtype)[:, :, None]
-            np.multiply(normal, means[1], out=product)
-            product += means[0]
             dx = workspace.array("dx", rows.shape)
-            np.subtract(dy, product, out=dx)
+            if met is None:  # the running statistics do not depend on the inputs
+                np.copyto(dx, dy)
+            else:
+                total = np.zeros_like(own)
+                for piece in met:
+                    total += piece.reshape(own.shape)
+                means = (total / count).astype(x.dtype)[:, :, None]
+                np.multiply(normal, means[1], out=product)
+                product += means[0]
+                np.subtract(dy, product, out=dx)
             dx *= inverse * parameters["weight"][:, None] if self.affine else inverse
             return dx.reshape(x.shape)
 
@@ -147,6 +160,6 @@ def _merged(met: Array, channels: int) -> tuple[float, Array, Array]:
 
 def _follow(state: Views, momentum: float, count: float, mean: Array, squares: Array) -> None:
     """Move the running statistics towards the newest ones, in place."""
-    unbiased = squares / max(1.0, count - 1)
+    unbiased = squares / (count - 1)
     for name, newest in (("running_mean", mean), ("running_var", unbiased)):
         state[name][...] = (1 - momentum) * state[name] + momentum * newest

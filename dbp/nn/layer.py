@@ -118,6 +118,13 @@ class Layer(ABC):
         """
         return {}
 
+    def values_per_channel(self, input_shape: Shape) -> int:
+        """How many values a sample adds to each of the layer's mini-batch statistics.
+
+        0: the layer has none, or needs no least number.
+        """
+        return 0
+
     @abstractmethod
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
         """Fill the parameters in place; every draw comes from ``rng``."""

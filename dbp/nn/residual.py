@@ -75,6 +75,15 @@ class Residual(BatchLayer):
             inner = layer.output_range(inner)
         return input_range[0] + inner[0], input_range[1] + inner[1]
 
+    def values_per_channel(self, input_shape: Shape) -> int:
+        """The smallest number of an inner layer that has one."""
+        shapes = self._shapes(input_shape)
+        numbers = [
+            layer.values_per_channel(shape)
+            for layer, shape in zip(self.layers, shapes, strict=False)
+        ]
+        return min((number for number in numbers if number), default=0)
+
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
         """One inner layer after the other."""
         for position, layer in enumerate(self.layers):

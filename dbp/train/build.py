@@ -27,6 +27,7 @@ from dbp.train.data_notes import data_notes
 from dbp.train.digest import CHECKSUM, sha256_of
 from dbp.train.initial import load_initial
 from dbp.train.inspection import check, check_workers, inspect, naming
+from dbp.train.mini_batches import check_mini_batches
 from dbp.train.plan import Plan, make_plan
 
 __all__ = ["Setup", "build", "check", "fit_scaling", "prepare"]
@@ -126,6 +127,7 @@ def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
     if isinstance(spec.data.validation, Holdout):
         train, validation = hold_out(train, spec.data.validation.fraction, spec.seed)
     check_workers(resolved, len(train), workers)
+    check_mini_batches(resolved, train.info.input_shape, len(train))
     model = _compose(resolved, train)
     for path, dataset in (
         ("data.train", train),

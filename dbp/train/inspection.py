@@ -18,6 +18,7 @@ from dbp.job.validate import ResolvedSpec, resolve
 from dbp.nn.model import Model
 from dbp.train.data_notes import data_notes
 from dbp.train.initial import check_initial
+from dbp.train.mini_batches import check_mini_batches
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,24 @@ class DataFacts:
         return data_notes(self.train, self.validation, self.test)
 
 
+@dataclass(frozen=True)
+class Examined:
+    """A valid spec, and the headers of its data."""
+
+    resolved: ResolvedSpec
+    facts: DataFacts
+
+
 def check(spec: JobSpec, workers: int = 1) -> ResolvedSpec:
+    """The resolved spec; raises as ``examine`` does."""
+    return examine(spec, workers).resolved
+
+
+def examine(spec: JobSpec, workers: int = 1) -> Examined:
     """All validation that reads no samples; raises InvalidSpec or InvalidData.
 
-    Fields, components, files, headers, shapes, and whether ``workers`` ranks have enough to
-    do. Nothing is started and nothing large is allocated.
+    Fields, components, files, headers, shapes, mini-batches, and whether ``workers`` ranks
+    have enough to do. Nothing is started and nothing large is allocated.
     """
     resolved = resolve(spec)
     facts = inspect(resolved)
@@ -47,6 +61,7 @@ def check(spec: JobSpec, workers: int = 1) -> ResolvedSpec:
     if shapes.parameter_count == 0:
         raise InvalidSpec([Violation("model.layers", "no layer has a parameter to train")])
     check_workers(resolved, facts.training_samples, workers)
+    check_mini_batches(resolved, facts.train.input_shape, facts.training_samples)
     if spec.train.initial_parameters is not None:
         model = Model(
             resolved.layers,
@@ -57,7 +72,7 @@ def check(spec: JobSpec, workers: int = 1) -> ResolvedSpec:
         check_initial(
             spec.train.initial_parameters, model.tensor_shapes, facts.train.input_names
         )
-    return resolved
+    return Examined(resolved, facts)
 
 
 def inspect(resolved: ResolvedSpec) -> DataFacts:

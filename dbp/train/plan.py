@@ -15,11 +15,12 @@ class Plan:
     samples: int
     batch_size: int
     total_steps: int
+    drop_last: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
-        """Mini-batches of one pass; the last may be short."""
-        return steps_per_epoch(self.samples, self.batch_size)
+        """Mini-batches of one pass; the last may be short, or dropped then."""
+        return steps_per_epoch(self.samples, self.batch_size, drop_last=self.drop_last)
 
     @property
     def total_epochs(self) -> float:
@@ -41,9 +42,11 @@ class Plan:
 
 def make_plan(train: TrainSpec, samples: int) -> Plan:
     """The plan for this many training samples: epochs or steps, whichever ends first."""
+    drop_last = train.last_batch == "drop"
     limits = []
     if train.epochs is not None:
-        limits.append(train.epochs * steps_per_epoch(samples, train.batch_size))
+        steps = steps_per_epoch(samples, train.batch_size, drop_last=drop_last)
+        limits.append(train.epochs * steps)
     if train.steps is not None:
         limits.append(train.steps)
-    return Plan(samples, train.batch_size, min(limits))
+    return Plan(samples, train.batch_size, min(limits), drop_last)

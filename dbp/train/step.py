@@ -190,12 +190,13 @@ class Step:
             self._exchange.add(buffer)
 
     def _parts(self, rows: int) -> list[list[tuple[int, int]]]:
-        """This rank's rows of the mini-batch: for each accumulated part, for each lane."""
+        """This rank's rows of the mini-batch: for each part that has rows, for each lane."""
         count = self._setup.resolved.spec.train.accumulate
         bounds = [part(rows, index, count) for index in range(count)]
         return [
             [(start + a, start + b) for a, b in self._exchange.shares(stop - start)]
             for start, stop in bounds
+            if start < stop
         ]
 
     def _take(self, number: int, command: Command) -> StepBuffer:

@@ -98,6 +98,22 @@ def test_an_activation_that_the_loss_applies_itself_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_notes_are_shown_to_people_and_to_programs(file: str, tmp_path: Path) -> None:
+    text = TEXT.replace('"relu"', '"batch_norm"').replace("10 },\n]", '10 }, "tanh",\n]')
+    Path(file).write_text(text.replace("epochs = 2", "epochs = 2, batch_size = 323"))
+    words = "has 1 row, too few for a variance"
+
+    assert words in run(spec, "check", file)
+    notes = json.loads(run(spec, "check", file, "--output", "json"))["notes"]
+    assert len(notes) == 2
+    assert words in notes[1]
+    result = CliRunner().invoke(
+        train, [file, "--run", str(tmp_path / "run"), "--steps", "5"], catch_exceptions=False
+    )
+    assert result.stderr.count("note: ") == 2
+    assert words in result.stderr
+
+
 def test_components_lists_groups_kinds_and_options() -> None:
     everything = run(components)
     assert "\nlosses\n" in everything

@@ -107,6 +107,46 @@ def test_pieces_compute_what_torch_computes_on_the_whole(cuts: list[int]) -> Non
         assert_close(view, buffers[name], TOLERANCE, scale=scale, name=name)
 
 
+@pytest.mark.parametrize("cuts", [[], [0], [1], [0, 1, 1]])
+def test_a_single_row_is_normalized_with_the_running_statistics_and_changes_none(
+    cuts: list[int],
+) -> None:
+    model, parameters = make_model()
+    rng = np.random.default_rng(1)
+    for name in model.state_shapes:
+        parameters[name][...] = rng.uniform(0.5, 2.0, parameters[name].shape)
+    module = make_torch_model(parameters).eval()
+    x, target = make_batch(1)
+
+    vector, state = differentiate(model, parameters, x, target, cuts)
+    loss: Any = torch.nn.functional.cross_entropy(
+        module(torch.tensor(x)), torch.tensor(target), reduction="sum"
+    )
+    loss.backward()
+
+    for name, view in state.views.items():
+        assert view.tolist() == parameters[name].tolist(), name
+    gradients = Parameters(model.parameter_shapes, vector)
+    assert np.abs(gradients["0.weight"]).max() > 0  # the gradient passes the layer
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None
+        assert_close(gradients[name], parameter.grad, TOLERANCE, name=name)
+
+
+def test_a_single_image_has_a_variance_over_its_positions() -> None:
+    layer, module = BatchNorm(), torch.nn.BatchNorm2d(3).double()
+    x = np.random.default_rng(2).standard_normal((1, 3, 4, 2))
+    state = {"running_mean": np.zeros(3), "running_var": np.ones(3)}
+    views = {"weight": np.ones(3), "bias": np.zeros(3)} | state
+    workspace = Workspace("float64")
+    workspace.training, workspace.new_state = True, state
+
+    y, _ = layer.forward(views, x, workspace)
+
+    assert_close(y, module(torch.tensor(x)).detach().numpy(), TOLERANCE)
+    assert_close(state["running_var"], module.running_var, TOLERANCE)
+
+
 def test_evaluation_uses_the_running_statistics() -> None:
     model, parameters = make_model()
     x, target = make_batch()

@@ -30,6 +30,18 @@ def test_the_mini_batches_of_an_epoch_hold_each_position_once(samples: int, batc
         assert [plan.ends_epoch(step) for step in steps] == [False] * (len(steps) - 1) + [True]
 
 
+@pytest.mark.parametrize(("samples", "batch", "steps"), [(29, 8, 3), (32, 8, 4), (8, 8, 1)])
+def test_a_short_last_mini_batch_is_dropped_where_the_spec_says_so(
+    samples: int, batch: int, steps: int
+) -> None:
+    plan = make_plan(TrainSpec(batch_size=batch, epochs=2, last_batch="drop"), samples)
+
+    assert (plan.steps_per_epoch, plan.total_steps, plan.total_epochs) == (steps, 2 * steps, 2)
+    bounds = [plan.batch_of(step) for step in range(1, 2 * steps + 1)]
+    assert bounds == 2 * [(first * batch, (first + 1) * batch) for first in range(steps)]
+    assert [s for s in range(1, 2 * steps + 1) if plan.ends_epoch(s)] == [steps, 2 * steps]
+
+
 def test_the_last_step_ends_an_unfinished_epoch() -> None:
     plan = make_plan(TrainSpec(batch_size=8, steps=6), 29)
 

@@ -1,0 +1,25 @@
+"""Validates a spec for a command that trains it, and shows what a user should know of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:  # these load numpy, whose threads must be set first
+    from dbp.job.spec import JobSpec
+    from dbp.job.validate import ResolvedSpec
+
+
+def check_and_note(spec: JobSpec, file: Path, workers: int, *, quiet: bool) -> ResolvedSpec:
+    """The resolved spec of ``file``; its notes go to stderr. Raises InvalidInput."""
+    from dbp.job.load import located
+    from dbp.train.inspection import examine
+    from dbp.train.notes import notes
+
+    with located(file):
+        examined = examine(spec, workers)
+    for note in () if quiet else notes(examined):
+        click.echo(f"note: {note}", err=True)
+    return examined.resolved

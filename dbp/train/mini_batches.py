@@ -1,0 +1,102 @@
+"""Whether the mini-batches suit the data, the model and the type of the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from dbp.errors import InvalidSpec, Violation
+from dbp.job.shapes import check_shapes
+from dbp.job.validate import ResolvedSpec
+from dbp.nn.layer import Shape
+from dbp.train.plan import make_plan
+
+# Whole numbers up to here are exact in float32, in which counts are exchanged.
+MOST_IN_FLOAT32: Final = 2**24
+
+LEAST_VALUES: Final = 2  # of a channel, for a variance
+FEW_VALUES: Final = 8  # with fewer the variance is mostly noise
+
+
+def check_mini_batches(resolved: ResolvedSpec, input_shape: Shape, samples: int) -> None:
+    """Raise InvalidSpec with all violations, for this many training samples."""
+    train = resolved.spec.train
+    violations = []
+    if train.last_batch == "drop" and samples < train.batch_size:
+        message = (
+            f'"drop" leaves no mini-batch: batch_size is {train.batch_size}, but there are '
+            f"{samples} training samples; choose a smaller train.batch_size, or "
+            'last_batch = "keep"'
+        )
+        violations.append(Violation("train.last_batch", message))
+    rows = min(train.batch_size, samples)
+    if train.dtype == "float32" and rows > MOST_IN_FLOAT32:
+        message = (
+            f"float32 counts at most {MOST_IN_FLOAT32:,} samples of a mini-batch exactly, got "
+            f'{rows:,}; choose a smaller batch_size, or train.dtype = "float64"'
+        )
+        violations.append(Violation("train.batch_size", message))
+    largest = -(-rows // train.accumulate)
+    for path, kind, values in _statistics(resolved, input_shape):
+        if largest * values < LEAST_VALUES:
+            message = (
+                f"{kind}: a mini-batch{_parts(train.accumulate)} has {largest * values} value "
+                f"of each channel, of which there is no variance; batch_size must be at least "
+                f"{LEAST_VALUES * train.accumulate}, got {train.batch_size}"
+            )
+            violations.append(Violation(path, message))
+    if violations:
+        raise InvalidSpec(violations)
+
+
+def mini_batch_notes(
+    resolved: ResolvedSpec, input_shape: Shape, samples: int
+) -> Iterator[Violation]:
+    """Layers whose statistics are over few values in some mini-batch."""
+    train = resolved.spec.train
+    plan = make_plan(train, samples)
+    start, stop = plan.batch_of(min(plan.steps_per_epoch, plan.total_steps))
+    shortest = stop - start
+    smallest = max(1, shortest // train.accumulate)
+    for path, kind, values in _statistics(resolved, input_shape):
+        count = smallest * values
+        if count >= FEW_VALUES:
+            continue
+        message = (
+            f"{kind}: the last mini-batch of an epoch has {_rows(shortest)}"
+            if shortest < train.batch_size
+            else f"{kind}: a mini-batch has {_rows(shortest)}"
+        )
+        if train.accumulate > 1:
+            message += f" in {train.accumulate} parts"
+        if count < LEAST_VALUES:
+            message += (
+                ", too few for a variance: it is normalized with the running statistics, which "
+                "ignore it"
+            )
+        else:
+            message += f": a variance of {count} values is mostly noise"
+        if 0 < shortest < train.batch_size < samples:
+            message += '; train.last_batch = "drop" leaves it out'
+        elif train.accumulate > 1:
+            message += "; choose a smaller train.accumulate"
+        else:
+            message += "; choose a larger train.batch_size"
+        yield Violation(path, message)
+
+
+def _statistics(resolved: ResolvedSpec, input_shape: Shape) -> Iterator[tuple[str, str, int]]:
+    """Path, kind and values per sample of each layer with mini-batch statistics."""
+    shapes = [input_shape, *check_shapes(resolved, input_shape).output_shapes]
+    for position, layer in enumerate(resolved.layers):
+        values = layer.values_per_channel(shapes[position])
+        if values:
+            yield resolved.layer_paths[position], resolved.layer_kinds[position], values
+
+
+def _parts(accumulate: int) -> str:
+    return "" if accumulate == 1 else f" in {accumulate} parts (train.accumulate)"
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
