@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.validate import ResolvedSpec
     from dbp.parallel.communicator import Communicator
     from dbp.rpc.reporter import Reporter
+    from dbp.train.continuation import Terms
     from dbp.train.sink import Control, Outcome, Sink
 
 EXIT_CODES: Final[Mapping[str, int]] = {"succeeded": 0, "stopped": 75, "failed": 1}
@@ -79,7 +80,7 @@ def run_rank(
     rank: int,
     reporter: Reporter | None = None,
     checkpoints: Path | None = None,
-    resume: bool = False,
+    resume: bool | Terms = False,
 ) -> Outcome:
     """Join the other ranks, check, build and train; the same outcome on every rank.
 
@@ -108,7 +109,7 @@ def _train(
     sink: Sink,
     control: Control,
     checkpoints: Path | None,
-    resume: bool,
+    resume: bool | Terms,
 ) -> Outcome:
     from dbp.train.agreement import all_or_none
     from dbp.train.build import fit_scaling, prepare

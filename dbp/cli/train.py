@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dbp.cli.output import echo_json, output_option
+from dbp.cli.resumption import folder_to_resume, resume_terms
 from dbp.cli.run_location import join_service, prepare_folder, refuse_on_all_ranks
 from dbp.errors import DbpError, InvalidInput
 from dbp.launching import Launch, detect, oversubscription, set_thread_counts, worker_command
@@ -40,6 +41,7 @@ class Request:
     folder: Path | None
     resume: bool
     overwrite: bool
+    new_data: bool
     service: str | None
     epochs: int | None
     steps: int | None
@@ -65,6 +67,10 @@ class Request:
 @click.option("--threads", type=click.IntRange(1), help="BLAS threads a rank.  [default: 1]")
 @click.option("--epochs", type=click.IntRange(1), help="Train so long, whatever the spec says.")
 @click.option("--steps", type=click.IntRange(1), help="Train so long, whatever the spec says.")
+@click.option(
+    "--new-data", is_flag=True,
+    help="Accept that RUN's data have changed; held-out rows are then drawn again.",
+)  # fmt: skip
 @click.option("--quiet", "-q", is_flag=True, help="Say only how it ended.")
 @output_option
 def train(workers: int | None, threads: int | None, resumed: Path | None, **asked: Any) -> None:
@@ -75,7 +81,7 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
     75); dbp train --resume RUN goes on from there, or from the last checkpoint before a
     crash, to the same parameters.
     """
-    asked |= _folder_to_resume(resumed, asked)
+    asked |= folder_to_resume(resumed, asked)
     place = detect(os.environ)
     if place is None and workers is not None and workers > 1:
         _become_mpirun(workers)
@@ -86,22 +92,6 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
         )
     set_thread_counts(os.environ, threads)
     sys.exit(_run(Request(**asked), place, threads or 1))
-
-
-def _folder_to_resume(resumed: Path | None, asked: dict[str, Any]) -> dict[str, Any]:
-    """The spec and the folder of the run that goes on, or of the one that begins."""
-    if resumed is None:
-        if asked["spec"] is None:
-            raise click.UsageError("needs a SPEC, or --resume RUN")
-        return {"resume": False}
-    for name in ("spec", "folder", "overwrite", "epochs", "steps"):
-        if asked[name]:
-            option = "SPEC" if name == "spec" else "--run" if name == "folder" else f"--{name}"
-            raise click.UsageError(f"--resume RUN goes on as RUN began; {option} does not fit")
-    from dbp.train.run_folder import SPEC, check_resumable
-
-    check_resumable(resumed)
-    return {"spec": resumed / SPEC, "folder": resumed, "resume": True}
 
 
 def _become_mpirun(workers: int) -> None:
@@ -211,6 +201,7 @@ def _rank_0(
         if place.size > 1:
             refuse_on_all_ranks(place.size, refusal)
         raise
+    resume = request.resume and resume_terms(folder.path, new_data=request.new_data)
     sinks: list[Sink] = [*_screen(request, place), folder]
     controls: list[Control] = [signals]
     if reporter is not None:
@@ -224,7 +215,7 @@ def _rank_0(
         rank=0,
         reporter=reporter,
         checkpoints=folder.path / CHECKPOINTS,
-        resume=request.resume,
+        resume=resume,
     )
     _summarize(request, outcome, folder.path)
     return _exit_code(outcome)
@@ -275,6 +266,6 @@ def _summarize(request: Request, outcome: Outcome, folder: Path) -> None:
     if outcome.status == "stopped":
         click.echo(f"go on with:  dbp train --resume {folder}")
     parameters = folder / PARAMETERS
-    if parameters.exists():
+    if outcome.step and parameters.exists():  # else they are an earlier part's
         click.echo(f"parameters: {parameters} (figures and verdict beside it)")
         click.echo(f"use them:   dbp predict {parameters} INPUTS")

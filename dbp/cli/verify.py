@@ -52,6 +52,11 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
     proof = verify_run(Path(run), epoch)
     if output == "json":
         echo_json({**dataclasses.asdict(proof), "same": proof.same})
+    elif proof.reasons:
+        click.echo(f"epoch {proof.epoch}, step {proof.step:,}: cannot be computed again")
+        click.echo("the data are not those that the run was trained on:")
+        for reason in proof.reasons:
+            click.echo(f"  {reason}")
     else:
         begun = f"step {proof.begun_at:,}" if proof.begun_at else "the seed"
         click.echo(f"epoch {proof.epoch}, step {proof.step:,}, computed again from {begun}")

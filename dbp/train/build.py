@@ -46,6 +46,7 @@ class Setup:
     plan: Plan
     class_names: tuple[str, ...]
     initial: Parameters | None = None  # where training starts, if a file says it
+    source: Dataset | None = None  # the training set before samples were held out of it
 
     @property
     def metric_kinds(self) -> tuple[str, ...]:
@@ -124,6 +125,7 @@ def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
     class_names = train.info.class_names
     validation = _open_like(resolved.validation_reader, train.info, "data.validation")
     test = _open_like(resolved.test_reader, train.info, "data.test")
+    source = train
     if isinstance(spec.data.validation, Holdout):
         train, validation = hold_out(train, spec.data.validation.fraction, spec.seed)
     check_workers(resolved, len(train), workers)
@@ -147,6 +149,7 @@ def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
         plan=make_plan(spec.train, len(train)),
         class_names=class_names,
         initial=_initial(spec.train.initial_parameters, model, train.info.input_names),
+        source=source,
     )
 
 

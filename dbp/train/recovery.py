@@ -16,12 +16,13 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from dbp.errors import InvalidFile
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none
 from dbp.train.arithmetic import arithmetic
 from dbp.train.build import Setup
 from dbp.train.checkpoint import PARAMETERS, Checkpoint, CheckpointStore
+from dbp.train.continuation import Terms, check_data, check_length, check_spec, facts_of
+from dbp.train.data_identity import identity_of
 from dbp.train.sink import Command
 
 Vector = npt.NDArray[Any]
@@ -48,8 +49,13 @@ class Recovery:
         communicator: Communicator,
         folder: Path | None,
         clock: Callable[[], float],
+        resume: bool | Terms = False,
     ) -> None:
-        """``folder``: where rank 0 keeps checkpoints; None: there are none."""
+        """Collective. ``folder``: where rank 0 keeps checkpoints; None: there are none.
+
+        ``resume``: what a resumed run may find changed. Raises InvalidInput, on every rank
+        alike, where rank 0 cannot read the data.
+        """
         spec = setup.resolved.spec.checkpoint
         self._steps, self._seconds = spec.every_steps, spec.every_seconds
         self._setup = setup
@@ -63,6 +69,11 @@ class Recovery:
             self._store = CheckpointStore(
                 folder, model.tensor_shapes, model.dtype, keep=spec.keep
             )
+        self._terms = resume if isinstance(resume, Terms) else Terms()
+        self._data = all_or_none(
+            communicator, lambda: {} if self._store is None else identity_of(setup)
+        )
+        self._new_data_at: list[int] = []
 
     def asks(self, step: int) -> Command:
         """What rank 0 asks of all, so that a checkpoint is written after this step."""
@@ -100,10 +111,10 @@ class Recovery:
         if self._store is None:
             return
         digest = self._setup.resolved.digest
+        facts = facts_of(self._setup, self._data, self._new_data_at)
+        checkpoint = Checkpoint(step, position, vectors, digest, arithmetic(), facts)
         try:
-            self._store.write(
-                Checkpoint(step, position, vectors, digest, arithmetic()), metadata, best=best
-            )
+            self._store.write(checkpoint, metadata, best=best)
         except OSError as error:
             logger.warning(
                 "step %d: no checkpoint could be written in %s: %s; training goes on",
@@ -121,7 +132,8 @@ class Recovery:
     def load(self) -> Saved | None:
         """The newest sound checkpoint, the same on every rank; None: there is none.
 
-        Collective; raises InvalidInput, on every rank alike, where it is another spec's.
+        Collective; raises InvalidInput, on every rank alike, where it is another spec's, or
+        was written with other data or for more steps, see ``dbp.train.continuation``.
         """
         self._written = None
         found = all_or_none(self._communicator, self._newest)
@@ -146,14 +158,15 @@ class Recovery:
         """What rank 0 finds on its disk."""
         if self._store is None:
             return None
+        folder = self._store.folder
         found = self._store.newest(logger.warning)
-        if found is not None and found.spec_digest != self._setup.resolved.digest:
-            raise InvalidFile(
-                f"{self._store.folder}: its checkpoints belong to another spec than this run's"
-            )
-        if found is not None:
-            self._store.check_model(found)
-        if found is not None and found.arithmetic != arithmetic():
+        if found is None:
+            return None
+        check_spec(folder, found, self._setup, self._terms)
+        self._new_data_at = check_data(folder, found, self._setup, self._data, self._terms)
+        self._store.check_model(found)
+        check_length(found, self._setup, self._terms)
+        if found.arithmetic != arithmetic():
             logger.warning(
                 "the checkpoint of step %d was written with %s; this is %s: the last bits may "
                 "differ from those of a run that was not interrupted",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dbp.errors import Conflict, InvalidInput
+from dbp.job.resolved import digest_of
 from dbp.train.run_lock import LOCK
 from dbp.train.sink import Outcome
 from dbp.whole_file import write_whole
@@ -78,6 +79,14 @@ def check_resumable(path: Path) -> None:
         raise InvalidInput(f"{path / RESULT}: unreadable: {error}") from error
     if status == "succeeded":
         raise InvalidInput(f"{path}: this run has come to its end; nothing is left to do")
+
+
+def written_spec_digest(path: Path) -> str:
+    """The digest of the spec in a run folder as it was written, "" if it is unreadable."""
+    try:
+        return digest_of(json.loads((path / SPEC).read_text()))
+    except (OSError, ValueError):
+        return ""
 
 
 def write_verdict(folder: Path, outcome: Outcome) -> None:

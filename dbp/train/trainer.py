@@ -22,6 +22,7 @@ from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none, check_agreement
 from dbp.train.announcer import Announcer
 from dbp.train.build import Setup
+from dbp.train.continuation import Terms
 from dbp.train.evaluate import make_evaluator
 from dbp.train.fan_out import AnyOf, FanOut
 from dbp.train.figures import Figures
@@ -50,7 +51,7 @@ class Trainer:
         control: Control | None = None,
         clock: Callable[[], float] = time.monotonic,
         checkpoints: Path | None = None,
-        resume: bool = False,
+        resume: bool | Terms = False,
         start: Saved | None = None,
     ) -> None:
         """Collective; ``sink`` listens on rank 0 only, ``control`` is asked on every rank.
@@ -73,7 +74,7 @@ class Trainer:
         self._stopping = make_stopping(setup.resolved)
         heard = sink if sink is not None and communicator.rank == 0 else FanOut()
         self._announcer = Announcer(setup, heard, self._figures, self.parameters, clock)
-        self._recovery = Recovery(setup, communicator, checkpoints, clock)
+        self._recovery = Recovery(setup, communicator, checkpoints, clock, resume)
         seed, samples = setup.resolved.spec.seed, setup.plan.samples
         self._order = functools.lru_cache(1)(lambda epoch: order(seed, epoch, samples))
         self._skips = 0

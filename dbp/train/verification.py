@@ -7,7 +7,7 @@ are the same. A run starts from its seed or from one of its checkpoints.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -15,8 +15,10 @@ from typing import Any, final
 from dbp.errors import InvalidFile, InvalidInput
 from dbp.job.load import load_file
 from dbp.parallel.communicator import SoloCommunicator
-from dbp.train.build import build
-from dbp.train.checkpoint import CheckpointStore
+from dbp.train.build import Setup, build
+from dbp.train.checkpoint import CheckpointStore, glance
+from dbp.train.continuation import DATA, NEW_DATA_AT, Terms, check_spec
+from dbp.train.data_identity import differences, identity_of
 from dbp.train.inspection import check
 from dbp.train.recovery import Saved
 from dbp.train.run_folder import CHECKPOINTS, METRICS, SPEC
@@ -29,6 +31,7 @@ class EpochProof:
     """One epoch as the run recorded it and as it was computed again.
 
     ``begun_at``: the step of the checkpoint that the computation started from, 0 the seed.
+    ``reasons``: why nothing could be computed, then ``computed`` is empty.
     """
 
     epoch: int
@@ -37,6 +40,7 @@ class EpochProof:
     begun_at: int
     recorded: str
     computed: str
+    reasons: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -59,19 +63,37 @@ def verify_run(folder: Path, epoch: int | None = None) -> EpochProof:
             'depend on their number; train with numerics = "exact" to verify'
         )
     setup = build(check(spec))
-    start = _start(CheckpointStore(
+    store = CheckpointStore(
         folder / CHECKPOINTS, setup.model.tensor_shapes, setup.model.dtype, keep=1
-    ), step - 1, setup.resolved.digest)  # fmt: skip
+    )
+    epoch, recorded = int(record["epoch"]), str(record["parameters_sha256"])
+    newest = glance(folder / CHECKPOINTS)
+    facts = newest[2] if newest is not None else {}
+    reasons = differences(facts[DATA], identity_of(setup)) if DATA in facts else ()
+    if reasons:
+        return EpochProof(epoch, step, workers, 0, recorded, "", reasons)
+    start = _start(store, step - 1, setup)
+    begun_at = start.step if start else 0
+    _check_same_data(folder, begun_at, facts.get(NEW_DATA_AT, []))
     again = _Again(step)
     Trainer(setup, SoloCommunicator(), sink=again, control=again, start=start).run()
-    return EpochProof(
-        epoch=int(record["epoch"]),
-        step=step,
-        workers=workers,
-        begun_at=start.step if start else 0,
-        recorded=str(record["parameters_sha256"]),
-        computed=again.digest,
-    )
+    if not again.digest:
+        per_epoch = setup.plan.steps_per_epoch
+        reasons = (
+            f"data.train: an epoch has {per_epoch:,} steps now; step {step:,} ends none",
+        )
+    return EpochProof(epoch, step, workers, begun_at, recorded, again.digest, reasons)
+
+
+def _check_same_data(folder: Path, begun_at: int, new_data_at: Iterable[int]) -> None:
+    """Raise InvalidInput where steps to compute were taken on data that were replaced."""
+    for step in new_data_at:
+        if step > begun_at:
+            raise InvalidInput(
+                f"{folder}: the run continued on other data after step {step:,} (--new-data), "
+                f"and no checkpoint from step {step:,} on is left to start from: this epoch "
+                "cannot be computed again"
+            )
 
 
 def _record(folder: Path, epoch: int | None) -> Mapping[str, Any]:
@@ -97,16 +119,16 @@ def _record(folder: Path, epoch: int | None) -> Mapping[str, Any]:
     return records[wanted]
 
 
-def _start(store: CheckpointStore, last_step: int, digest: str) -> Saved | None:
+def _start(store: CheckpointStore, last_step: int, setup: Setup) -> Saved | None:
     """The newest sound checkpoint up to this step; None: the seed."""
     for step in reversed(store.steps()):
         if step <= last_step:
             try:
                 found = store.read(step)
+                check_spec(store.folder, found, setup, Terms())
             except InvalidFile:  # the seed, or an older one, serves as well
                 continue
-            if found.spec_digest == digest:
-                return Saved(found.step, found.position, found.vectors)
+            return Saved(found.step, found.position, found.vectors)
     return None
 
 

@@ -172,8 +172,9 @@ def test_a_step_is_written_once_however_many_reasons_there_are(
 def test_checkpoints_of_another_spec_are_refused_on_every_rank(tmp_path: Path) -> None:
     train(1, tmp_path, control=AskAt(9, Command.STOP))
 
-    with pytest.raises(InvalidInput, match="belong to another spec"):
-        train(2, tmp_path, resume=True, spec=spec_of(epochs=7))
+    with pytest.raises(InvalidInput, match="belong to another spec") as refused:
+        train(2, tmp_path, resume=True, spec=spec_of(batch_size=15))
+    assert "train.batch_size: 15; the checkpoint was written with 16" in str(refused.value)
 
 
 def test_the_best_epochs_parameters_are_restored_after_a_resume_too(tmp_path: Path) -> None:

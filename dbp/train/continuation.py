@@ -1,0 +1,113 @@
+"""May a run go on from a checkpoint: its spec, its data, its length. It changes nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dbp.errors import InvalidFile, InvalidInput
+from dbp.job.continuation import differences as spec_differences
+from dbp.job.spec import Holdout
+from dbp.train.build import Setup
+from dbp.train.checkpoint import Checkpoint
+from dbp.train.data_identity import Identity
+from dbp.train.data_identity import differences as data_differences
+
+logger = logging.getLogger("dbp")
+
+# Keys of a checkpoint's facts.
+SPEC: Final = "spec"
+DATA: Final = "data"
+NEW_DATA_AT: Final = "new_data_at"
+TOTAL_STEPS: Final = "total_steps"
+
+Data = Mapping[str, Identity]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a resumed run may find changed.
+
+    ``new_data``: other data than those of the checkpoint. ``spec_digest``: that of the spec
+    in the run folder as it was written; checkpoints of older versions hold only this digest.
+    ``extended``: a longer run was asked for, so there must be steps left to take.
+    """
+
+    new_data: bool = False
+    spec_digest: str = ""
+    extended: bool = False
+
+
+def facts_of(setup: Setup, data: Data, new_data_at: list[int]) -> dict[str, Any]:
+    """What a checkpoint says of the run that writes it, as JSON can hold it.
+
+    ``new_data_at``: the steps after which the run went on with other data.
+    """
+    return {
+        SPEC: setup.resolved.document,
+        DATA: data,
+        NEW_DATA_AT: new_data_at,
+        TOTAL_STEPS: setup.plan.total_steps,
+    }
+
+
+def check_spec(folder: Path, found: Checkpoint, setup: Setup, terms: Terms) -> None:
+    """Raise InvalidFile unless the checkpoint belongs to this spec, whatever its length."""
+    resolved = setup.resolved
+    if SPEC in found.facts:
+        other = spec_differences(found.facts[SPEC], resolved.document, data=False)
+    else:
+        known = found.spec_digest in (resolved.digest, terms.spec_digest)
+        other = () if known else ("its digest differs",)
+    if other:
+        raise InvalidFile(
+            f"{folder}: its checkpoints belong to another spec than this run's"
+            + "".join(f"\n  {line}" for line in other)
+        )
+
+
+def check_data(
+    folder: Path, found: Checkpoint, setup: Setup, data: Data, terms: Terms
+) -> list[int]:
+    """Raise InvalidInput where the data are not those of the checkpoint, unless allowed.
+
+    Returns the steps after which the run went on with other data.
+    """
+    changed_at = [int(step) for step in found.facts.get(NEW_DATA_AT, [])]
+    if DATA not in found.facts:
+        logger.warning(
+            "the checkpoint of step %d does not say which data it was written with; whether "
+            "they are the same is not checked",
+            found.step,
+        )
+        return changed_at
+    other = data_differences(found.facts[DATA], data)
+    if not other:
+        return changed_at
+    text = "".join(f"\n  {line}" for line in other)
+    if not terms.new_data:
+        raise InvalidInput(
+            f"{folder}: the data are not those of the checkpoint of step {found.step:,}{text}\n"
+            "restore the data, or continue on the new ones with --new-data"
+        )
+    logger.warning("step %d: the run continues on other data%s", found.step, text)
+    if isinstance(setup.resolved.spec.data.validation, Holdout):
+        logger.warning(
+            "the held-out rows are drawn again: rows that were trained on may be among them"
+        )
+    return [*changed_at, found.step]
+
+
+def check_length(found: Checkpoint, setup: Setup, terms: Terms) -> None:
+    """Raise InvalidInput where the run cannot go on for the length that is planned now."""
+    plan, train = setup.plan, setup.resolved.spec.train
+    asked = f"train.epochs = {train.epochs}" if train.epochs else f"train.steps = {train.steps}"
+    if plan.total_steps < found.step or (terms.extended and plan.total_steps == found.step):
+        raise InvalidInput(
+            f"{asked}: plans {plan.total_steps:,} steps of {plan.steps_per_epoch:,} an epoch, "
+            f"but the run has already taken {found.step:,}; ask for more with --epochs or "
+            "--steps"
+        )
