@@ -39,11 +39,15 @@ def check(file: str, workers: int, read: bool, output: str) -> None:
 
 
 def _echo_summary(file: str, summary: dict[str, Any]) -> None:
+    from dbp.job.shapes import named
+
     data, workers = summary["data"], summary["workers"]
     shape = _shape(data["input_shape"])
     click.echo(f"{file}: valid")
     click.echo(f"  job         {summary['name']}  (digest {summary['spec_digest'][:12]})")
     click.echo(f"  data        {data['training_samples']:,} training samples of shape {shape}")
+    if data["class_names"]:
+        click.echo(f"  classes     {len(data['class_names'])}{named(data['class_names'])}")
     for note in data["notes"]:
         click.echo(f"  note        {note}")
     click.echo(f"  model       input                    {shape}")
@@ -89,6 +93,7 @@ def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
             "training_samples": facts.training_samples,
             "input_shape": list(facts.train.input_shape),
             "target_kind": facts.train.target_kind,
+            "class_names": list(facts.train.class_names),
             "notes": list(facts.notes),
         },
         "layers": [

@@ -128,7 +128,8 @@ def _position(place: str, cells: list[str], wanted: Column) -> int:
         return cells.index(wanted.strip())
     if not -len(cells) <= wanted < len(cells):
         raise InvalidData(
-            f"{place}: no column {wanted}: there are {len(cells)}, 0 to {len(cells) - 1}"
+            f"{place}: no column {wanted} for inputs, target or weight: there are "
+            f"{len(cells)}, 0 to {len(cells) - 1}"
         )
     return wanted % len(cells)
 

@@ -31,7 +31,9 @@ class Parquet(Reader):
         None, doc="names of several columns of values to predict, instead of target"
     )
     inputs: tuple[str, ...] | None = option(
-        None, doc="names of the columns of inputs; else all other columns of numbers"
+        None,
+        doc="names of the columns of inputs, in this order; default: all columns but targets, "
+        "weight and the index of a pandas DataFrame",
     )
     weight: str | None = option(None, doc="name of the column of each sample's weight")
     target_kind: TargetKind = option(
@@ -60,7 +62,8 @@ class Parquet(Reader):
 
     def _inspect(self) -> DataInfo:
         table = ParquetTable(self.path)
-        inputs, names = self._inputs(table), self._class_names(table)
+        inputs, notes = self._inputs(table)
+        names = self._class_names(table)
         return combine(
             _info(table, inputs, (len(inputs),)),
             _info(table, self._targets, self._target_shape, names),
@@ -69,11 +72,13 @@ class Parquet(Reader):
             weights=None if self.weight is None else _info(table, (self.weight,), ()),
             input_names=inputs,
             other_columns=self._other_columns,
+            notes=notes,
         )
 
     def _open(self, limit: int) -> Dataset:
         table = ParquetTable(self.path)
-        inputs, names = self._inputs(table), self._class_names(table)
+        inputs, notes = self._inputs(table)
+        names = self._class_names(table)
         return ArrayDataset(
             open_rows(table, inputs, (len(inputs),), (), limit),
             open_rows(table, self._targets, self._target_shape, names, limit),
@@ -84,6 +89,7 @@ class Parquet(Reader):
             else open_rows(table, (self.weight,), (), (), limit),
             input_names=inputs,
             other_columns=self._other_columns,
+            notes=notes,
         )
 
     @property
@@ -112,13 +118,12 @@ class Parquet(Reader):
             return "class"
         return "values" if self.targets is not None else self.target_kind
 
-    def _inputs(self, table: ParquetTable) -> tuple[str, ...]:
+    def _inputs(self, table: ParquetTable) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The columns of inputs, and notes on how they were found."""
         if self.inputs is not None:
-            return self.inputs
-        found = tuple(name for name in table.number_columns() if name not in self._apart)
-        if not found:
-            raise InvalidData(f"{self.path}: no columns of numbers beside {self._apart}")
-        return found
+            return self.inputs, ()
+        found = table.inputs_beside(self._apart)
+        return found.names, found.notes
 
     def _class_names(self, table: ParquetTable) -> tuple[str, ...]:
         """The names of the classes, if the target's column holds names."""

@@ -14,22 +14,15 @@ import numpy as np
 
 from dbp.data.dataset import Array, Indices, Shape
 from dbp.data.file import DataFile
+from dbp.data.parquet_columns import DECIMAL, InputColumns, Schema
 from dbp.data.rows import MemoryRows, Rows, RowsInfo, check_finite
-from dbp.errors import InvalidData, MissingDependency, nearest
+from dbp.errors import InvalidData, MissingDependency
 
 # Names of classes beyond this number are no classes: the column holds keys or texts.
 MAX_NAMES: Final = 1_000_000
 
 # A row group is decoded as a whole, so its numbers must fit into memory several times.
 MAX_GROUP_BYTES: Final = 4 * 2**30
-
-# Arrow's names of types.
-NUMBERS: Final = {
-    "bool": "?", "int8": "i1", "int16": "i2", "int32": "i4", "int64": "i8", "uint8": "u1",
-    "uint16": "u2", "uint32": "u4", "uint64": "u8", "halffloat": "f2", "float": "f4",
-    "double": "f8",
-}  # fmt: skip
-_TEXTS: Final = ("string", "large_string", "string_view")
 
 # Beside pyarrow's own, what it was seen to raise on damaged files; ArrowInvalid is a
 # ValueError, ArrowNotImplementedError a RuntimeError, ArrowKeyError a KeyError.
@@ -56,7 +49,7 @@ class ParquetTable:
             metadata = self._parquet.metadata
             groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
             schema = self._parquet.schema_arrow
-            self._types = list(zip(schema.names, map(_type_name, schema.types), strict=True))
+        self._schema: Final = Schema(path, schema.names, schema.types, schema.metadata)
         if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
             raise InvalidData(f"{path}: its row groups do not add up to its rows")
         if metadata.num_rows == 0:
@@ -66,31 +59,18 @@ class ParquetTable:
 
     def type_of(self, column: str) -> str:
         """Arrow's name of a column's type, ``text`` for all texts; raises InvalidData."""
-        found = [kind for name, kind in self._types if name == column]
-        if len(found) != 1:
-            names = [name for name, _ in self._types]
-            hint = nearest(column, names) if not found else ""
-            listed = ", ".join(names[:20])
-            raise InvalidData(
-                f"{self.name}: {len(found)} columns named {column!r}, expected one{hint}; "
-                f"it holds: {listed}"
-            )
-        return found[0]
+        return self._schema.type_of(column)
 
-    def number_columns(self) -> list[str]:
-        """The names of all columns of numbers, in the order of the file."""
-        return [name for name, kind in self._types if kind in NUMBERS]
+    def inputs_beside(self, apart: Sequence[str]) -> InputColumns:
+        """The inputs of a file whose options name none; raises InvalidData."""
+        found = self._schema.inputs(apart)
+        if found.counted is not None:
+            self._check_counts(found.counted)
+        return found
 
     def dtype_of(self, columns: Sequence[str]) -> np.dtype[Any]:
         """The numpy type that holds all of these columns; raises InvalidData."""
-        for column in columns:
-            kind = self.type_of(column)
-            if kind not in NUMBERS:
-                raise InvalidData(
-                    f"{self.place(column)}: is of type {kind}, expected numbers: "
-                    f"{', '.join(NUMBERS)}"
-                )
-        return np.result_type(*(NUMBERS[self.type_of(column)] for column in columns))
+        return np.result_type(*map(self._schema.number_type, columns))
 
     def place(self, *columns: str) -> str:
         """The file and a column or two, for messages."""
@@ -103,6 +83,11 @@ class ParquetTable:
         with self._lock, self._guarded():
             table = self._parquet.read_row_group(group, columns=[column], use_threads=False)
             array = table.column(column).combine_chunks()
+            if hasattr(array, "dictionary_decode"):
+                array = array.dictionary_decode()
+            if str(array.type).startswith(DECIMAL):
+                # By way of text: Arrow's own conversion is off by an ulp at times.
+                array = array.cast("string").cast("float64")
         if len(array) != rows:
             raise InvalidData(
                 f"{self.place(column)}: row group {group} holds {len(array):,} rows, "
@@ -110,8 +95,33 @@ class ParquetTable:
             )
         if array.null_count:
             row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-            raise InvalidData(f"{self.place(column)}: sample {self.starts[group] + row}: null")
+            raise InvalidData(
+                f"{self.place(column)}: sample {self.starts[group] + row}: null; fill it in, "
+                "leave the row out, or the column: inputs = [...]"
+            )
         return array
+
+    def check_nulls(self, columns: Sequence[str]) -> None:
+        """Raise InvalidData for the first null that the footer's statistics know of."""
+        for group in range(len(self.starts) - 1):
+            with self._guarded():
+                row_group = self._parquet.metadata.row_group(group)
+                chunks = [row_group.column(i) for i in range(row_group.num_columns)]
+                counts = {c.path_in_schema: c.statistics for c in chunks}
+            for column in columns:
+                statistics = counts.get(column)
+                if statistics is not None and statistics.null_count:
+                    self.read(group, column)
+
+    def _check_counts(self, column: str) -> None:
+        """Raise InvalidData unless a column without a name counts the rows from 0."""
+        for group, start in enumerate(self.starts[:-1].tolist()):
+            found = self.read(group, column).to_pylist()
+            if found != list(range(start, start + len(found))):
+                raise InvalidData(
+                    f"{self.place(column)}: has no name of its own and does not count the rows "
+                    "from 0; name it, or choose the inputs: inputs = [...]"
+                )
 
     def names_in(self, column: str) -> tuple[str, ...]:
         """The names that occur in a column of text, in alphabetical order."""
@@ -154,6 +164,7 @@ class ParquetRows(Rows):
         self._columns = columns
         self._numbers = {name: number for number, name in enumerate(names)}
         self._last: tuple[int, Array] = (-1, np.empty(0))
+        table.check_nulls(columns)
         largest = int(np.diff(table.starts).max()) * len(columns) * dtype.itemsize
         if largest > MAX_GROUP_BYTES:
             raise InvalidData(
@@ -193,7 +204,7 @@ class ParquetRows(Rows):
 
     def _codes(self, column: Any) -> Array:
         """The numbers of the classes that a column of names holds."""
-        encoded = column.dictionary_encode() if not hasattr(column, "dictionary") else column
+        encoded = column.dictionary_encode()
         codes = [self._numbers.get(name, -1) for name in encoded.dictionary.to_pylist()]
         return np.array(codes, np.int64)[_values(encoded.indices)]
 
@@ -212,14 +223,6 @@ def open_rows(
     for group, start in enumerate(table.starts[:-1].tolist()):
         array[start : table.starts[group + 1]] = rows.group(group)
     return MemoryRows(rows.info.name, array)
-
-
-def _type_name(arrow_type: Any) -> str:
-    name = str(getattr(arrow_type, "value_type", arrow_type))
-    is_dictionary = str(arrow_type).startswith("dictionary<")
-    if name in _TEXTS and (is_dictionary or str(arrow_type) in _TEXTS):
-        return "text"
-    return str(arrow_type)
 
 
 def _values(array: Any) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,7 @@ from dbp.job.resolved import ResolvedSpec
 from dbp.job.rules import target_words
 
 MAX_PARAMETERS: Final = 2**31
+MOST_NAMES: Final = 30  # of classes, in a message
 
 Shape = tuple[int, ...]
 
@@ -20,7 +22,8 @@ Shape = tuple[int, ...]
 class DataShape:
     """What validation may know of the training set; ``target_kind`` is "class" or "values".
 
-    ``classes`` is the number of classes where the source knows it.
+    ``classes`` is the number of classes where the source knows it, ``class_names`` their
+    names where they have some.
     """
 
     input_shape: Shape
@@ -28,6 +31,7 @@ class DataShape:
     target_kind: str
     samples: int | None = None
     classes: int | None = None
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,15 @@ def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:
             f"{kind} learns from {target_words(wanted)}, "
             f"but the targets of the training set are {target_words(data.target_kind)}"
         )
-        if wanted == "values" and hasattr(resolved.train_reader, "target_kind"):
-            message += '; target_kind = "values" has the reader take them as numbers to predict'
+        if hasattr(resolved.train_reader, "target_kind"):
+            if wanted == "values":
+                message += (
+                    '; target_kind = "values" has the reader take them as numbers to predict'
+                )
+            elif math.prod(data.target_shape) == 1:
+                message += (
+                    '; target_kind = "class" has the reader take whole numbers as classes'
+                )
         raise _violation("model.loss", message)
     shapes = check_shapes(resolved, data.input_shape)
     output, last = shapes.output_shapes[-1], resolved.layer_paths[-1]
@@ -118,10 +129,17 @@ def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:
     if wanted == "class" and data.classes is not None and data.classes > told_apart:
         message = (
             f"output of the model tells {told_apart} classes apart, "
-            f"but the training set has {data.classes} classes"
+            f"but the training set has {data.classes} classes{named(data.class_names)}"
         )
         raise _violation(last, message)
     return shapes
+
+
+def named(names: Sequence[str]) -> str:
+    """Names of classes for a message, the last ones too: a stray one may be among them."""
+    if len(names) > MOST_NAMES:
+        names = (*names[: MOST_NAMES - 3], "...", *names[-2:])
+    return f": {', '.join(names)}" if names else ""
 
 
 def _violation(path: str, message: str) -> InvalidSpec:

@@ -142,6 +142,7 @@ def _shape_of(facts: DataFacts) -> DataShape:
         target_kind=info.target_kind,
         samples=facts.training_samples,
         classes=info.classes or len(info.class_names) or None,
+        class_names=info.class_names,
     )
 
 

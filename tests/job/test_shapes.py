@@ -61,6 +61,11 @@ def test_an_output_the_loss_cannot_take_is_told_at_the_last_layer(document: Docu
     [
         (DataShape((4,), (), "values"), "model.loss", "are values"),
         (DataShape((4,), (), "class", classes=4), r"model.layers\[0\]", "has 4 classes"),
+        (
+            DataShape((4,), (), "class", classes=4, class_names=("A", "B", "C", "Letter")),
+            r"model.layers\[0\]",
+            "has 4 classes: A, B, C, Letter",
+        ),
     ],
 )
 def test_a_classifier_wants_class_labels_it_has_outputs_for(

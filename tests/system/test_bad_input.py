@@ -353,7 +353,7 @@ DATA = [
     csv_case("CSV: no UTF-8", GOOD_CSV.replace("a,b", "\xe9,b"), "data.train", "d.csv:1: not UTF-8 text: byte 0xe9 at byte 1 of the line"),
     csv_case("CSV: only a header", "a,b,label\n", "data.train", "d.csv: a header and no samples"),
     csv_case("CSV: an unknown column", GOOD_CSV, "data.train", "d.csv:1: 0 columns named 'lable', expected one, did you mean 'label'?", change=('"d.csv"', '"d.csv", target = "lable"')),
-    csv_case("CSV: a column out of range", GOOD_CSV, "data.train", "d.csv:1: no column 7 for the target or the weight: there are 3, 0 to 2", change=('"d.csv"', '"d.csv", target = 7')),
+    csv_case("CSV: a column out of range", GOOD_CSV, "data.train", "d.csv:1: no column 7 for inputs, target or weight: there are 3, 0 to 2", change=('"d.csv"', '"d.csv", target = 7')),
     csv_case("CSV: a label that is no class", GOOD_CSV.replace("\n7,8,1", "\n7,8,10"), "data.train", "d.csv:9: class 10, but the model tells 10 classes apart"),
     csv_case("CSV: a delimiter of two", GOOD_CSV, "job.toml:4: data.train.delimiter: must be one character", "got ';;'", change=('"d.csv"', '"d.csv", delimiter = ";;"')),
     DataCase("a variable that is not set", '{ kind = "csv", path = "${DBP_TEST_NOT_SET}/d.csv" }', {}, ("job.toml:4: data.train.path: the environment variable 'DBP_TEST_NOT_SET' is not set, in '${DBP_TEST_NOT_SET}/d.csv'",)),

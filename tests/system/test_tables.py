@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.setups import environment
@@ -75,6 +77,72 @@ def test_training_leaves_a_nameless_index_out_and_says_so_once(tmp_path: Path) -
     assert trained.stdout.count("note: ") == 1
     assert "note: data.train: the first column has no name" in trained.stdout
     assert input_count(tmp_path) == 2
+
+
+PANDAS = {"index_columns": ["__index_level_0__"], "columns": [], "pandas_version": "2.2.3"}
+
+
+def test_training_leaves_the_index_of_a_dataframe_out_and_says_so_once(tmp_path: Path) -> None:
+    table = pa.table(
+        {"a": [5.0, 7, 3], "b": [6.0, 8, 2], "y": [0.5, 1, 2], "__index_level_0__": [0, 2, 3]}
+    ).replace_schema_metadata({b"pandas": json.dumps(PANDAS)})
+    pq.write_table(table, tmp_path / "t.parquet")
+    write_spec(tmp_path, 'kind = "parquet", path = "t.parquet", target = "y"')
+
+    trained = train(tmp_path)
+
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.count("note: ") == 1
+    assert "note: data.train: column '__index_level_0__' is the index" in trained.stdout
+    assert input_count(tmp_path) == 2
+
+
+def test_a_parquet_column_that_is_no_number_ends_with_code_2_and_the_remedy(
+    tmp_path: Path,
+) -> None:
+    table = pa.table({"a": [5.0, 7, 3], "city": ["Rome", "Bonn", "Oslo"], "y": [0.5, 1, 2]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    write_spec(tmp_path, 'kind = "parquet", path = "t.parquet", target = "y"')
+    refused = train(tmp_path)
+    reader = 'kind = "parquet", path = "t.parquet", target = "y", inputs = ["a"]'
+    write_spec(tmp_path, reader)
+    trained = train(tmp_path)
+
+    assert refused.returncode == 2
+    assert "data.train" in refused.stderr
+    assert "'city' is of type text; choose the inputs: inputs = [\"a\"]" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert trained.returncode == 0, trained.stderr
+
+
+def test_letter_recognition_with_its_header_has_26_classes_not_27(tmp_path: Path) -> None:
+    header = ",".join(["Letter", *map(str, range(1, 17))])
+    rows = [",".join([chr(65 + n % 26), *map(str, range(n, n + 16))]) for n in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join([header, *rows]))
+    write_spec(
+        tmp_path, 'kind = "csv", path = "t.csv", target = 0', units=26,
+        loss="softmax_cross_entropy",
+    )  # fmt: skip
+
+    checked = dbp(tmp_path, "spec", "check", "job.toml")
+
+    assert checked.returncode == 0, checked.stderr
+    assert "60 training samples" in checked.stdout
+    assert "classes     26: A, B, C" in checked.stdout
+    assert "note        data.train: line 1 numbers the columns" in checked.stdout
+
+
+def test_a_class_too_many_is_named(tmp_path: Path) -> None:
+    rows = [f"{n},{n % 5},{['cat', 'dog', 'elk'][n % 3]}" for n in range(3, 30)]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    write_spec(
+        tmp_path, 'kind = "csv", path = "t.csv"', units=2, loss="softmax_cross_entropy"
+    )  # fmt: skip
+
+    checked = dbp(tmp_path, "spec", "check", "job.toml")
+
+    assert checked.returncode == 2
+    assert "has 3 classes: cat, dog, elk" in checked.stderr
 
 
 @pytest.mark.parametrize(

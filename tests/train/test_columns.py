@@ -196,7 +196,7 @@ def test_a_run_starts_from_parameters_of_the_same_inputs_or_of_unknown_ones(
     found["train"]["initial_parameters"] = str(trained[0])
     check(decode(found))
 
-    (tmp_path / "plain.csv").write_text("1,2,3\n" * 40)
+    (tmp_path / "plain.csv").write_text("2,1,3\n" * 40)
     found["data"]["train"] = {"kind": "csv", "path": str(tmp_path / "plain.csv")}
     found["data"]["train"]["target_kind"] = "values"
     check(decode(found))

@@ -1,0 +1,156 @@
+"""Columns of a Parquet file by its schema: types, and which are inputs. It reads no rows.
+
+pandas writes its index as columns and names them in the schema's metadata:
+https://pandas.pydata.org/docs/development/developer.html#storing-pandas-dataframe-objects.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from dbp.data.csv_header import is_nameless
+from dbp.errors import InvalidData, nearest
+
+# Arrow's names of types.
+NUMBERS: Final = {
+    "bool": "?", "int8": "i1", "int16": "i2", "int32": "i4", "int64": "i8", "uint8": "u1",
+    "uint16": "u2", "uint32": "u4", "uint64": "u8", "halffloat": "f2", "float": "f4",
+    "double": "f8",
+}  # fmt: skip
+DECIMAL: Final = "decimal"
+TEXT: Final = "text"
+_TEXTS: Final = ("string", "large_string", "string_view")
+
+# pandas' own names of index columns without a name; other programs drop the metadata.
+_INDEX = re.compile(r"__index_level_\d+__")
+
+_LISTED: Final = 20
+
+
+@dataclass(frozen=True)
+class InputColumns:
+    """The inputs by name, in their order; ``notes``: decisions that the user should know of.
+
+    ``counted``: a nameless column that was left out and must therefore count the rows.
+    """
+
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    counted: str | None = None
+
+
+@final
+class Schema:
+    """Names and types of the columns, and which of them are a pandas index."""
+
+    def __init__(
+        self,
+        place: str,
+        names: Sequence[str],
+        types: Sequence[Any],
+        metadata: Mapping[bytes, bytes] | None,
+    ) -> None:
+        """``types``: Arrow's; ``place``: the file, for messages."""
+        self._place = place
+        self.columns: Final = list(zip(names, map(_type_name, types), strict=True))
+        self._metadata = (metadata or {}).get(b"pandas")
+
+    def type_of(self, column: str) -> str:
+        """Arrow's name of a column's type, ``text`` for all texts; raises InvalidData."""
+        found = [kind for name, kind in self.columns if name == column]
+        if len(found) != 1:
+            names = [name for name, _ in self.columns]
+            hint = nearest(column, names) if not found else ""
+            listed = ", ".join(names[:_LISTED])
+            raise InvalidData(
+                f"{self._place}: {len(found)} columns named {column!r}, expected one{hint}; "
+                f"it holds: {listed}"
+            )
+        return found[0]
+
+    def number_type(self, column: str) -> str:
+        """The numpy type of a column of numbers, decimals as float64; raises InvalidData."""
+        kind = self.type_of(column)
+        found = number_type(kind)
+        if found is None:
+            raise InvalidData(
+                f"{self._place}[{column}]: is of type {kind}, expected numbers: "
+                f"{', '.join(NUMBERS)}, {DECIMAL}"
+            )
+        return found
+
+    def inputs(self, apart: Sequence[str]) -> InputColumns:
+        """All columns but those apart and the index of a pandas DataFrame.
+
+        Raises InvalidData naming the columns that are no numbers.
+        """
+        index = [name for name in self._index_columns() if name not in apart]
+        columns = [(n, kind) for n, kind in self.columns if n not in index and n not in apart]
+        numbers = [n for n, kind in columns if number_type(kind) and not is_nameless(n)]
+        others = [f"{n!r} is of type {kind}" for n, kind in columns if not number_type(kind)]
+        shown = ", ".join(others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
+        if not numbers:
+            raise InvalidData(
+                f"{self._place}: no columns of numbers beside {', '.join(apart)}"
+                + (f": {shown}" if shown else "")
+            )
+        remedy = f"choose the inputs: inputs = [{_quoted(numbers)}]"
+        if others:
+            raise InvalidData(f"{self._place}: inputs must be numbers: {shown}; {remedy}")
+        notes = [
+            f"column {name!r} is the index of a pandas DataFrame and no input; to have it as "
+            "one, name all inputs: inputs = [...]"
+            for name in index
+        ]
+        counted = None
+        if is_nameless(columns[0][0]):
+            counted = columns[0][0]
+            columns = columns[1:]
+            notes.append(
+                f"the first column, {counted!r}, has no name of its own and counts the rows "
+                "from 0, as a pandas index does: it is not an input"
+            )
+        for name, _ in columns:
+            if is_nameless(name):
+                raise InvalidData(
+                    f"{self._place}: column {name!r} has no name of its own; {remedy}"
+                )
+            self.type_of(name)
+        return InputColumns(tuple(name for name, _ in columns), tuple(notes), counted)
+
+    def _index_columns(self) -> list[str]:
+        """The columns that are a pandas index, in the order of the file."""
+        named: list[Any] = []
+        if self._metadata is not None:
+            try:
+                named = list(json.loads(self._metadata).get("index_columns", []))
+            except (ValueError, AttributeError, TypeError) as error:
+                raise InvalidData(
+                    f"{self._place}: its pandas metadata, which names the index, cannot be "
+                    f"read ({error}); choose the inputs: inputs = [...]"
+                ) from error
+        # A RangeIndex is described by a table and is no column.
+        return [name for name, _ in self.columns if name in named or _INDEX.fullmatch(name)]
+
+
+def number_type(kind: str) -> str | None:
+    """The numpy type that holds values of an Arrow type; None where they are no numbers."""
+    return "f8" if kind.startswith(DECIMAL) else NUMBERS.get(kind)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _LISTED else ""
+    return ", ".join(json.dumps(name, ensure_ascii=False) for name in names[:_LISTED]) + more
+
+
+def _type_name(arrow_type: Any) -> str:
+    """The name of a type; of a dictionary of texts or numbers, that of its values."""
+    name = str(arrow_type)
+    if name.startswith("dictionary<"):
+        values = _type_name(arrow_type.value_type)
+        return values if values == TEXT or number_type(values) else name
+    return TEXT if name in _TEXTS else name
