@@ -164,10 +164,12 @@ def changes_of(a: ParameterSet, b: ParameterSet) -> list[Change]:
 
 def _kind(name: str) -> str:
     """Statistics are measured, not trained: the running ones of batch normalization."""
+    from dbp.nn.role import is_bias
+
     own = name.rpartition(".")[2]
     if own.startswith("running_"):
         return "all statistics"
-    return "all biases" if own.endswith("bias") else "all weights"
+    return "all biases" if is_bias(name) else "all weights"
 
 
 def _version(job: JobHandle, which: Mapping[str, Any]) -> ParameterSet:

@@ -52,12 +52,14 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
     shape, total = input_shape, 0
     outputs: list[Shape] = []
     names: list[str] = []
+    state: list[str] = []
     counts: list[int] = []
     for layer, kind, path in zip(
         resolved.layers, resolved.layer_kinds, resolved.layer_paths, strict=True
     ):
         try:
             parameters = layer.parameter_shapes(shape)
+            state += [f"{len(outputs)}.{name}" for name in layer.state_shapes(shape)]
             shape = layer.output_shape(shape)
         except ValueError as error:
             raise _violation(path, f"{kind}: {error}") from error
@@ -73,7 +75,7 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
             raise _violation(path, message)
     _check_output(resolved, shape)
     try:
-        resolved.optimizer.check_names(names)
+        resolved.optimizer.check_names(names, state)
     except ValueError as error:
         option, _, message = str(error).partition(": ")
         raise _violation(f"optimizer.{option}", message) from error

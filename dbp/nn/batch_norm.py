@@ -9,6 +9,7 @@ from typing import Final, final
 import numpy as np
 
 from dbp.nn.layer import Array, BatchLayer, Meeting, MeetingBackward, Shape, Views, Workspace
+from dbp.nn.role import Role
 from dbp.registry import option
 
 LEAST_VALUES: Final = 2  # of a channel in a mini-batch, for a variance
@@ -25,7 +26,9 @@ class BatchNorm(BatchLayer):
     unbiased variance.
 
     The variance of fewer than 2 values does not exist: such a mini-batch is normalized with
-    the running statistics, as in evaluation, and leaves them as they are.
+    the running statistics, as in evaluation, and leaves them as they are. So is every
+    mini-batch where the optimizer's ``frozen`` matches the running statistics, or weight and
+    bias.
 
     Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
     Internal Covariate Shift", 2015. The pieces' means and squared deviations are merged by
@@ -49,6 +52,11 @@ class BatchNorm(BatchLayer):
         """``weight`` and ``bias``, one number a channel each."""
         channels = self.output_shape(input_shape)[:1]
         return {"weight": channels, "bias": channels} if self.affine else {}
+
+    def parameter_roles(self, input_shape: Shape) -> dict[str, Role]:
+        """``weight`` is a scale, whatever its shape."""
+        roles: dict[str, Role] = {"weight": "scale", "bias": "bias"}
+        return {name: roles[name] for name in self.parameter_shapes(input_shape)}
 
     def state_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         """``running_mean`` and ``running_var``, one number a channel each."""
@@ -74,7 +82,7 @@ class BatchNorm(BatchLayer):
         channels = x.shape[1]
         rows = x.reshape(len(x), channels, math.prod(x.shape[2:]))
         count, mean, squares = 0.0, np.zeros(channels), np.zeros(channels)
-        if workspace.training:
+        if workspace.training and "running_mean" not in workspace.frozen:
             met = yield _statistics(rows)
             count, mean, squares = _merged(met, channels)
         if count >= LEAST_VALUES:  # the same on every piece, which all stop at this meeting

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from dbp.nn.role import Role, role_by_shape
 from dbp.nn.row_random import RowRandom
 
 T = TypeVar("T")
@@ -42,15 +43,23 @@ class Workspace:
     ``training`` is False in evaluation; ``needs_input_gradient`` is False for the first
     layer, whose backward may then return None; ``random`` draws for this step's rows
     (dropout); ``new_state`` are the running statistics to update in place, None where that is
-    another piece's to do; ``place`` is the layer's position, unique in the model.
+    another piece's to do; ``frozen`` are the names of running statistics that stay as they
+    are, and are then used as in evaluation; ``place`` is the layer's position, unique in the
+    model.
     """
 
     def __init__(
-        self, dtype: npt.DTypeLike, *, needs_input_gradient: bool = True, place: str = "0"
+        self,
+        dtype: npt.DTypeLike,
+        *,
+        needs_input_gradient: bool = True,
+        place: str = "0",
+        frozen: Collection[str] = (),
     ) -> None:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.needs_input_gradient = needs_input_gradient
         self.place = place
+        self.frozen = frozenset(frozen)
         self.training = False
         self.random = RowRandom()
         self.new_state: Views | None = None
@@ -65,6 +74,7 @@ class Workspace:
                 self.dtype,
                 needs_input_gradient=needs_input_gradient,
                 place=f"{self.place}.{name}",
+                frozen=names_within(self.frozen, name),
             )
             self._inner[name] = inner
         inner.training, inner.random = self.training, self.random
@@ -98,6 +108,16 @@ class Layer(ABC):
     @abstractmethod
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         """Names and shapes of the parameters, as in PyTorch (``weight``: (out, in))."""
+
+    def parameter_roles(self, input_shape: Shape) -> dict[str, Role]:
+        """What each parameter is: "weight", "bias", or "scale" (of a normalization).
+
+        Weights decay and have LARS and LAMB's ratio; biases and scales do not, and biases have
+        a learning-rate factor of their own. Unless the layer says otherwise, ``bias`` is a
+        bias, and other vectors are scales.
+        """
+        shapes = self.parameter_shapes(input_shape)
+        return {name: role_by_shape(name, shape) for name, shape in shapes.items()}
 
     def output_range(self, input_range: Range) -> Range:
         """Bounds of the outputs in evaluation, whatever the parameters are.
@@ -215,5 +235,10 @@ def alone(meeting: Meeting[T]) -> T:
 
 def within(views: Views, name: str) -> Views:
     """The views of the layer called ``name`` inside another, by its own names."""
+    return {own: views[f"{name}.{own}"] for own in names_within(views, name)}
+
+
+def names_within(names: Iterable[str], name: str) -> list[str]:
+    """The names that begin with that of a layer inside another, without it."""
     prefix = f"{name}."
-    return {key[len(prefix) :]: view for key, view in views.items() if key.startswith(prefix)}
+    return [key[len(prefix) :] for key in names if key.startswith(prefix)]

@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 
 from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
+from dbp.nn.role import Role
 from dbp.registry import option
 
 
@@ -35,6 +36,11 @@ class LayerNorm(Layer):
         """``weight`` and ``bias``, as far as wanted, in the shape of a sample."""
         shapes = {"weight": input_shape} if self.scale else {}
         return shapes | ({"bias": input_shape} if self.bias else {})
+
+    def parameter_roles(self, input_shape: Shape) -> dict[str, Role]:
+        """``weight`` is a scale, whatever its shape."""
+        roles: dict[str, Role] = {"weight": "scale", "bias": "bias"}
+        return {name: roles[name] for name in self.parameter_shapes(input_shape)}
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
         """Ones and zeros: nothing is drawn."""

@@ -6,7 +6,7 @@ vector holds the parameters first, then the layers' state (running statistics).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -26,10 +26,12 @@ from dbp.nn.layer import (
     alone,
     backward_of,
     forward_of,
+    names_within,
 )
 from dbp.nn.loss import Loss
 from dbp.nn.metric import Metric
 from dbp.nn.parameters import Parameters
+from dbp.nn.role import Role
 from dbp.nn.row_random import RowRandom
 from dbp.random import keyed_generator
 
@@ -74,14 +76,20 @@ class Model:
         dtype: npt.DTypeLike,
         loss: Loss,
         metrics: Sequence[Metric] = (),
+        freezes: Callable[[str], bool] = lambda name: False,
     ) -> None:
-        """Compose the shapes; raises ValueError naming the layer that does not fit."""
+        """Compose the shapes; raises ValueError naming the layer that does not fit.
+
+        ``freezes`` says of a parameter or a running statistic by name whether training leaves
+        it as it is.
+        """
         self.layers = tuple(layers)
         self.input_shape = input_shape
         self.dtype = np.dtype(dtype)
         self.loss = loss
         self.metrics = tuple(metrics)
         self.parameter_shapes: dict[str, Shape] = {}
+        self.parameter_roles: dict[str, Role] = {}
         self.state_shapes: dict[str, Shape] = {}
         self._names: list[tuple[str, ...]] = []
         self._state_names: list[tuple[str, ...]] = []
@@ -89,16 +97,20 @@ class Model:
         for position, layer in enumerate(self.layers):
             try:
                 own, state = layer.parameter_shapes(shape), layer.state_shapes(shape)
+                roles = layer.parameter_roles(shape)
                 shape = layer.output_shape(shape)
             except ValueError as error:
                 kind = type(layer).__name__.lower()
                 raise ValueError(f"layers[{position}] ({kind}): {error}") from error
             self.parameter_shapes |= {f"{position}.{name}": own[name] for name in own}
+            self.parameter_roles |= {f"{position}.{name}": roles[name] for name in own}
             self.state_shapes |= {f"{position}.{name}": state[name] for name in state}
             self._names.append(tuple(own))
             self._state_names.append(tuple(state))
         self._all_names = [a + b for a, b in zip(self._names, self._state_names, strict=True)]
         self.tensor_shapes = self.parameter_shapes | self.state_shapes
+        self.freezes = freezes
+        self.frozen_state = frozen_state(self.parameter_shapes, self.state_shapes, freezes)
         self.meets = any(isinstance(layer, BatchLayer) for layer in self.layers)
         self.output_shape = shape
         loss.check_output(shape)
@@ -231,6 +243,7 @@ class Model:
                         self.dtype,
                         needs_input_gradient=position > self._first,
                         place=str(position),
+                        frozen=names_within(self.frozen_state, str(position)),
                     )
                     for position in range(len(self.layers))
                 ]
@@ -259,3 +272,22 @@ class Model:
         ]
         self._views[id(parameters)] = (parameters.views, views)
         return views
+
+
+def frozen_state(
+    parameters: Iterable[str], state: Iterable[str], freezes: Callable[[str], bool]
+) -> frozenset[str]:
+    """The running statistics that stay as they are, by name.
+
+    Those of a layer are frozen together: if one of them is, or all of the layer's parameters.
+    """
+    parameters, state = tuple(parameters), tuple(state)
+    frozen = {_owner(name) for name in state if freezes(name)}
+    trained = {_owner(name) for name in parameters if not freezes(name)}
+    frozen |= {_owner(name) for name in parameters} - trained
+    return frozenset(name for name in state if _owner(name) in frozen)
+
+
+def _owner(name: str) -> str:
+    """The layer that a name belongs to."""
+    return name.rpartition(".")[0]

@@ -56,8 +56,3 @@ class Parameters:
 
     def __len__(self) -> int:
         return int(self.vector.size)
-
-
-def is_bias(name: str) -> bool:
-    """Whether a parameter is a bias, by its name (``2.bias``)."""
-    return name.rpartition(".")[2] == "bias"

@@ -22,6 +22,7 @@ from dbp.nn.layer import (
     forward_of,
     within,
 )
+from dbp.nn.role import Role
 from dbp.registry import option
 
 
@@ -57,6 +58,15 @@ class Residual(BatchLayer):
             f"{position}.{name}": own
             for position, layer in enumerate(self.layers)
             for name, own in layer.parameter_shapes(shapes[position]).items()
+        }
+
+    def parameter_roles(self, input_shape: Shape) -> dict[str, Role]:
+        """Those that the inner layers say."""
+        shapes = self._shapes(input_shape)
+        return {
+            f"{position}.{name}": role
+            for position, layer in enumerate(self.layers)
+            for name, role in layer.parameter_roles(shapes[position]).items()
         }
 
     def state_shapes(self, input_shape: Shape) -> dict[str, Shape]:

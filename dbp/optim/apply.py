@@ -15,7 +15,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from dbp.optim.clip import block_squares, norm_of
+from dbp.optim.clip import block_squares, clip_by_global_norm, norm_of
 from dbp.optim.layerwise import LayerwiseOptimizer
 from dbp.optim.optimizer import Optimizer, Vector, zero_slots
 from dbp.optim.shard import Shard, whole
@@ -51,20 +51,22 @@ class Updater:
         slices: Mapping[str, slice],
         biases: Iterable[str],
         *,
-        vectors: Iterable[str] = (),
+        scales: Iterable[str] = (),
+        state: Iterable[str] = (),
         dtype: npt.DTypeLike,
         shard: Shard | None = None,
     ) -> None:
         """``slices``: each tensor's place in the vector; ``biases``: which of them are.
 
-        ``vectors``: other tensors of one dimension, which do not decay either; ``shard``: the
-        part to update, all of it if not given. The slots' memory is that of the shard alone:
-        what is never written takes none. Raises ValueError where the optimizer's patterns
-        match no tensor.
+        ``scales``: those of normalizations, which do not decay either; ``state``: names of
+        running statistics, which have no place in the vector; ``shard``: the part to
+        update, all of it if not given. The slots' memory is that of the shard alone: untouched
+        pages use none. Raises ValueError where the optimizer's patterns match no tensor.
         """
-        optimizer.check_names(list(slices))
+        optimizer.check_names(list(slices), list(state))
         self.optimizer = optimizer
-        self.runs = _runs(optimizer, slices, frozenset(biases), frozenset(vectors))
+        self.runs = _runs(optimizer, slices, frozenset(biases), frozenset(scales))
+        self.frozen = [place for name, place in slices.items() if optimizer.freezes(name)]
         self.size = max((place.stop for place in slices.values()), default=0)
         self.shard = shard or whole(self.size)
         self.slots = zero_slots(optimizer, self.size, dtype)
@@ -74,6 +76,12 @@ class Updater:
     def learning_rate(self, step: int, total_steps: int) -> float:
         """The schedule's rate at this step, from 1."""
         return self.optimizer.learning_rate.value(step, total_steps)
+
+    def clip_norm(self, gradient: Vector, limit: float) -> None:
+        """Clip by the global norm over the parameters that are not frozen. Collective."""
+        for place in self.frozen:
+            gradient[self.shard.of(place)] = 0.0
+        clip_by_global_norm(gradient, limit, self.shard)
 
     def step(
         self,
@@ -163,7 +171,7 @@ def _runs(
     optimizer: Optimizer,
     slices: Mapping[str, slice],
     biases: frozenset[str],
-    vectors: frozenset[str],
+    scales: frozenset[str],
 ) -> tuple[Run, ...]:
     """Neighbors alike as one run; every weight alone where its norm counts."""
     layerwise = isinstance(optimizer, LayerwiseOptimizer)
@@ -171,7 +179,7 @@ def _runs(
     for name, place in slices.items():
         if optimizer.freezes(name):
             continue
-        small = name in biases or name in vectors
+        small = name in biases or name in scales
         factor = optimizer.bias_factor if name in biases else 1.0
         decays = optimizer.decay_biases or not small
         decay = optimizer.weight_decay if decays else 0.0

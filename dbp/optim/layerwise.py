@@ -14,7 +14,7 @@ __all__ = ["LayerwiseOptimizer", "Vector"]
 class LayerwiseOptimizer(Optimizer, ABC):
     """First a direction, element by element; then its norm; then the update.
 
-    Biases and other vectors have the ratio 1.
+    Biases and the scales of normalizations have the ratio 1.
     """
 
     def direct(

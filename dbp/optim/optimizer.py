@@ -49,7 +49,10 @@ class Optimizer(ABC):
         minimum=0.0,
     )
     frozen: tuple[str, ...] = option(
-        (), doc='patterns of parameters that stay as they are, for instance "0.*"'
+        (),
+        doc='patterns of parameters that stay as they are, for instance "0.*"; a '
+        "batch_norm whose weight and bias, or running statistics, all match uses its running "
+        "statistics as in evaluation",
     )
     rate_factors: tuple[str, ...] = option(
         (), doc='factors on the learning rate by pattern, for instance "2.*=0.1"'
@@ -67,14 +70,21 @@ class Optimizer(ABC):
                     f'rate_factors: must be "PATTERN=FACTOR", the factor >= 0, got {entry!r}'
                 )
 
-    def check_names(self, names: Sequence[str]) -> None:
-        """Raise ValueError for a pattern that none of the parameters' names matches."""
-        patterns = [("frozen", pattern) for pattern in self.frozen]
-        patterns += [("rate_factors", entry.rpartition("=")[0]) for entry in self.rate_factors]
-        for option_, pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                known = alternatives(pattern, list(names), "parameters")
+    def check_names(self, names: Sequence[str], state: Sequence[str] = ()) -> None:
+        """Raise ValueError for a pattern that none of the parameters' names matches.
+
+        ``state``: names of running statistics, which can be frozen, too.
+        """
+        patterns = [("frozen", pattern, [*names, *state]) for pattern in self.frozen]
+        patterns += [
+            ("rate_factors", entry.rpartition("=")[0], [*names]) for entry in self.rate_factors
+        ]
+        for option_, pattern, allowed in patterns:
+            if not any(fnmatchcase(name, pattern) for name in allowed):
+                known = alternatives(pattern, allowed, "parameters")
                 raise ValueError(f"{option_}: no parameter matches {pattern!r}{known}")
+        if names and all(self.freezes(name) for name in names):
+            raise ValueError("frozen: matches every parameter, so that nothing is trained")
 
     def factor_of(self, name: str) -> float:
         """The factor on the learning rate of a parameter by name; the last match counts."""

@@ -41,6 +41,11 @@ def check_layer(layer: Layer, input_shape: Shape) -> None:
     """
     shapes = layer.parameter_shapes(input_shape)
     state = layer.state_shapes(input_shape)
+    roles = layer.parameter_roles(input_shape)
+    require(
+        roles.keys() == shapes.keys() and set(roles.values()) <= {"weight", "bias", "scale"},
+        f"parameter_roles must give each parameter a role, got {roles}",
+    )
     parameters = _initialized(layer, shapes | state)
     rng = keyed_generator(0, "check_layer")
     parameters.vector[:] += 0.1 * rng.standard_normal(len(parameters))

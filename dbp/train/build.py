@@ -189,6 +189,7 @@ def _compose(resolved: ResolvedSpec, train: Dataset) -> Model:
             dtype=resolved.spec.train.dtype,
             loss=resolved.loss,
             metrics=[metric for _, metric in resolved.metrics],
+            freezes=resolved.optimizer.freezes,
         )
     except ValueError as error:
         raise InvalidSpec([Violation("model", str(error))]) from error

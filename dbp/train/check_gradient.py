@@ -245,6 +245,7 @@ def _copy(model: Model, dtype: str | None = None) -> Model:
         dtype=model.dtype if dtype is None else dtype,
         loss=model.loss,
         metrics=model.metrics,
+        freezes=model.freezes,
     )
 
 

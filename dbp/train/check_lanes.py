@@ -66,6 +66,7 @@ def _train(communicator: Communicator, setup: Setup, teller: _Teller) -> tuple[s
             dtype=model.dtype,
             loss=model.loss,
             metrics=model.metrics,
+            freezes=model.freezes,
         ),
     )
     control = teller if communicator.rank == 0 else None

@@ -9,6 +9,7 @@ from dbp.errors import InvalidSpec, Violation
 from dbp.job.shapes import check_shapes
 from dbp.job.validate import ResolvedSpec
 from dbp.nn.layer import Shape
+from dbp.nn.model import frozen_state
 from dbp.train.plan import make_plan
 
 # Whole numbers up to here are exact in float32, in which counts are exchanged.
@@ -88,9 +89,17 @@ def mini_batch_notes(
 def _statistics(resolved: ResolvedSpec, input_shape: Shape) -> Iterator[tuple[str, str, int]]:
     """Path, kind and values per sample of each layer with mini-batch statistics."""
     shapes = [input_shape, *check_shapes(resolved, input_shape).output_shapes]
+    freezes = resolved.optimizer.freezes
     for position, layer in enumerate(resolved.layers):
         values = layer.values_per_channel(shapes[position])
-        if values:
+        parameters, state = (
+            [f"{position}.{name}" for name in names]
+            for names in (
+                layer.parameter_shapes(shapes[position]),
+                layer.state_shapes(shapes[position]),
+            )
+        )
+        if values and set(state) - frozen_state(parameters, state, freezes):
             yield resolved.layer_paths[position], resolved.layer_kinds[position], values
 
 

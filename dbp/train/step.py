@@ -19,10 +19,9 @@ from dbp.data.dataset import Indices
 from dbp.errors import InvalidInput
 from dbp.nn.layer import Array, Meeting, together
 from dbp.nn.model import Piece
-from dbp.nn.parameters import Parameters, is_bias
+from dbp.nn.parameters import Parameters
 from dbp.nn.row_random import RowRandom
 from dbp.optim.apply import Updater
-from dbp.optim.clip import clip_by_global_norm
 from dbp.optim.shard import Shard
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange import make_exchange
@@ -84,12 +83,13 @@ class Step:
         self._gather = Gather(communicator, len(self._exchange.shares(0)))
         self._new_state = Parameters.zeros(setup.model.state_shapes, setup.model.dtype)
         self._later_parts: list[Parameters] = []
-        biases = [name for name in shapes if is_bias(name)]
+        roles = setup.model.parameter_roles
         self.updater = Updater(
             setup.resolved.optimizer,
             {name: parameters.slices[name] for name in shapes},
-            biases,
-            vectors=[name for name, shape in shapes.items() if len(shape) < 2],
+            [name for name in shapes if roles[name] == "bias"],
+            scales=[name for name in shapes if roles[name] == "scale"],
+            state=setup.model.state_shapes,
             dtype=setup.model.dtype,
             shard=Shard(self._exchange.own, self._add_up),
         )
@@ -133,7 +133,7 @@ class Step:
         if train.clip_value is not None:
             own.clip(-train.clip_value, train.clip_value, out=own)
         if train.clip_norm is not None:
-            clip_by_global_norm(total.gradients, train.clip_norm, self.updater.shard)
+            self.updater.clip_norm(total.gradients, train.clip_norm)
         self._parameters.vector[self._size :] = self._new_state.vector
         parameters = self._parameters.vector[: self._size]
         rate = self.updater.step(

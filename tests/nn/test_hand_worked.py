@@ -17,7 +17,8 @@ from dbp.nn.layer import Array, Layer
 from dbp.nn.loss import Loss
 from dbp.nn.mean_squared_error import MeanSquaredError
 from dbp.nn.model import Model
-from dbp.nn.parameters import Parameters, is_bias
+from dbp.nn.parameters import Parameters
+from dbp.nn.role import is_bias
 from dbp.nn.sigmoid import Sigmoid
 from dbp.nn.softmax_cross_entropy import SoftmaxCrossEntropy
 from dbp.nn.tanh import Tanh

@@ -16,8 +16,9 @@ from dbp.nn.identity import Identity
 from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
 from dbp.nn.mean_squared_error import MeanSquaredError
 from dbp.nn.model import Model
-from dbp.nn.parameters import Parameters, is_bias
+from dbp.nn.parameters import Parameters
 from dbp.nn.relu import ReLU
+from dbp.nn.role import is_bias
 from dbp.nn.softmax_cross_entropy import SoftmaxCrossEntropy
 from dbp.nn.tanh import Tanh
 from dbp.optim.apply import Updater

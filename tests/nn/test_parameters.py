@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dbp.nn.layer import Workspace
-from dbp.nn.parameters import Parameters, is_bias
+from dbp.nn.parameters import Parameters
+from dbp.nn.role import is_bias
 
 SHAPES = {"0.weight": (2, 3), "0.bias": (2,), "2.weight": (1, 2)}
 

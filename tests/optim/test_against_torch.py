@@ -12,7 +12,8 @@ import torch
 
 from dbp.nn.dense import Dense
 from dbp.nn.model import Model
-from dbp.nn.parameters import Parameters, is_bias
+from dbp.nn.parameters import Parameters
+from dbp.nn.role import is_bias
 from dbp.nn.softmax_cross_entropy import SoftmaxCrossEntropy
 from dbp.nn.tanh import Tanh
 from dbp.optim.apply import Updater

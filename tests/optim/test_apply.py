@@ -135,9 +135,9 @@ def test_a_model_without_parameters_updates_nothing() -> None:
 THREE = {"0.weight": slice(0, 6), "0.bias": slice(6, 8), "1.weight": slice(8, 10)}
 
 
-def step_once(optimizer: Any, vectors: tuple[str, ...] = ()) -> Any:
+def step_once(optimizer: Any, scales: tuple[str, ...] = ()) -> Any:
     parameters = np.full(10, 2.0)
-    updater = Updater(optimizer, THREE, ["0.bias"], vectors=vectors, dtype=np.float64)
+    updater = Updater(optimizer, THREE, ["0.bias"], scales=scales, dtype=np.float64)
     updater.step(parameters, np.ones(10), step=1, total_steps=1)
     return parameters
 
@@ -157,10 +157,10 @@ def test_factors_by_pattern_multiply_the_rate_and_the_last_match_counts() -> Non
     assert moved.tolist() == [0.5] * 6 + [0.0] * 2 + [0.25] * 2
 
 
-def test_l1_pulls_weights_to_zero_but_no_vectors() -> None:
+def test_l1_pulls_weights_to_zero_but_no_scales() -> None:
     rate = Constant(rate=1.0)
 
-    moved = 2.0 - step_once(SGD(learning_rate=rate, l1=0.5), vectors=("1.weight",))
+    moved = 2.0 - step_once(SGD(learning_rate=rate, l1=0.5), scales=("1.weight",))
 
     assert moved.tolist() == [1.5] * 6 + [1.0] * 4
 

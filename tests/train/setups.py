@@ -66,6 +66,7 @@ def make_setup(
         dtype=resolved.spec.train.dtype,
         loss=resolved.loss,
         metrics=[metric for _, metric in resolved.metrics],
+        freezes=resolved.optimizer.freezes,
     )
     plan = make_plan(resolved.spec.train, len(train))
     return Setup(resolved, model, train, validation, test, Scaling(), plan, ())

@@ -80,6 +80,12 @@ def test_mini_batches_that_are_large_enough_are_not_noted(
     assert notes(NORMALIZED, samples, **options) == []
 
 
+def test_frozen_statistics_need_no_variance() -> None:
+    optimizer = {"kind": "sgd", "frozen": ["1.*"]}
+
+    assert notes(NORMALIZED, 33, batch_size=1, optimizer=optimizer) == []
+
+
 def test_positions_of_images_count() -> None:
     layers = [{"kind": "conv2d", "filters": 2, "kernel": 1}, "batch_norm", "flatten", DENSE]
 

@@ -1,0 +1,19 @@
+"""What a parameter is to its layer, on which decay and learning-rate factors depend."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Role = Literal["weight", "bias", "scale"]
+
+
+def is_bias(name: str) -> bool:
+    """Whether a parameter is called a bias (``2.bias``)."""
+    return name.rpartition(".")[2] == "bias"
+
+
+def role_by_shape(name: str, shape: tuple[int, ...]) -> Role:
+    """The role of a parameter whose layer does not say: vectors are scales."""
+    if is_bias(name):
+        return "bias"
+    return "scale" if len(shape) < 2 else "weight"
