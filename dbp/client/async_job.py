@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, final
 
 import numpy.typing as npt
@@ -89,6 +89,14 @@ class AsyncJobHandle:
             max_staleness_steps=max_staleness_steps,
         )
         return await self._parameters.get(wanted, on_bytes)
+
+    async def metadata(self, *, version: int = 0, label: str = "") -> Mapping[str, str]:
+        """The metadata of its newest parameters, or those of a version or label.
+
+        Among them are ``dbp.input_names`` (a JSON list), where the training set had names,
+        and ``dbp.classes``. Raises as ``parameters`` does.
+        """
+        return await self._parameters.metadata(version, label)
 
     async def predict(
         self, inputs: npt.ArrayLike, *, version: int = 0, label: str = ""

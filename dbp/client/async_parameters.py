@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -117,6 +117,13 @@ class AsyncParameters:
         if found.content is None or found.version is None:
             return None
         return parameter_set(found.version, found.content)
+
+    async def metadata(self, version: int, label: str) -> Mapping[str, str]:
+        """The metadata of a version's parameter file, without its tensors."""
+        chosen = Wanted(version=version, label=label).request(self._id).selector
+        request = pb.GetParameterInfoRequest(selector=chosen)
+        answer = await self._unary(self._stub.GetParameterInfo, request)
+        return dict(answer.manifest.metadata)
 
     async def save(
         self, path: str | os.PathLike[str], wanted: Wanted, on_bytes: OnBytes | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import numpy.typing as npt
@@ -78,6 +78,10 @@ class JobHandle:
             on_bytes=on_bytes,
         )
         return self._loop.run(work)
+
+    def metadata(self, *, version: int = 0, label: str = "") -> Mapping[str, str]:
+        """The metadata of its newest parameters, or those of a version or label."""
+        return self._loop.run(self._handle.metadata(version=version, label=label))
 
     def predict(
         self, inputs: npt.ArrayLike, *, version: int = 0, label: str = ""

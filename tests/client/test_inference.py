@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,20 @@ async def test_a_row_that_is_not_finite_is_named_by_its_number_among_all(
         await client.predict(run.id, x)
 
     assert found.value.metadata["row"] == "23"
+
+
+async def test_metadata_of_a_version_come_without_its_tensors(
+    service: Service, run: Run, client: dbp.AsyncClient
+) -> None:
+    for step, names in ((1, ["a"]), (2, ["b"])):
+        strings = constant() | {"dbp.input_names": json.dumps(names)}
+        await publish(service, run, step, drawn(constant()), strings)
+    job = await client.job(run.id)
+
+    assert (await job.metadata())["dbp.input_names"] == '["b"]'
+    assert (await job.metadata(version=1))["dbp.input_names"] == '["a"]'
+    with pytest.raises(VersionNotFound, match="the newest is 2"):
+        await job.metadata(version=9)
 
 
 async def test_versions_and_labels(service: Service, run: Run, client: dbp.AsyncClient) -> None:
