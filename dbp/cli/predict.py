@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +15,7 @@ from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
     from dbp.cli.prediction import Array
+    from dbp.cli.tables import Header
     from dbp.job.spec import JobSpec
     from dbp.train.saved import SavedModel
 
@@ -24,6 +25,13 @@ SHOWN_ROWS: Final = 10
 @click.command()
 @click.argument("source", metavar="JOB_OR_FILE")
 @click.argument("inputs", type=click.Path(path_type=Path))
+@click.option(
+    "--header",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "yes", "no"]),
+    help="Whether line 1 of a .csv or .tsv file names the columns.",
+)
 @click.option("--proba", is_flag=True, help="Probabilities of all classes.")
 @click.option(
     "-o", "--out", "file", type=click.Path(path_type=Path), help="Write a .npy or .csv file."
@@ -35,6 +43,7 @@ SHOWN_ROWS: Final = 10
 def predict(
     source: str,
     inputs: Path,
+    header: Header,
     proba: bool,
     file: Path | None,
     version: int | None,
@@ -42,29 +51,36 @@ def predict(
     service: str,
     output: str,
 ) -> None:
-    """Apply the parameters of JOB_OR_FILE to INPUTS: .npy, IDX, .csv, .safetensors; no targets.
+    """Apply the parameters of JOB_OR_FILE to INPUTS and print the class of each row.
 
-    The model and its scaling come with the parameters. Prints the class of each row (or the
-    values, for regression). For a job the service computes, by one version for all rows; for
-    a file nothing but the file is needed. Numbers may be of any type: float16 too, and
-    bfloat16 from safetensors (its only tensor, or the one named inputs).
+    The model and its scaling come with the parameters; regression prints values. For a job
+    the service computes, by one version for all rows; a file needs nothing else.
+
+    INPUTS is a table (.csv, .tsv, .parquet) or an array (.npy, IDX, .safetensors: its only
+    tensor, or the one named inputs). The columns of a table with names are matched to the
+    inputs of the training set by name, in any order. The target and the weight of the
+    training set may be among them and are ignored; other columns are refused. Without names
+    the inputs must be in the order of the training set.
 
     \b
     Examples:
       dbp predict digits-7k2m9q images.npy
       dbp predict digits-7k2m9q images.npy --label best
       dbp predict weights.safetensors rows.csv --proba -o probabilities.npy
+      dbp predict weights.safetensors rows.csv --header no
     """
     from dbp.cli.prediction import write_answers
 
     if file is not None and file.suffix not in (".npy", ".csv"):
         raise InvalidInput(f"{file}: write a .npy or a .csv file, got {file.suffix!r}")
     if not _is_file(source):
-        found = _of_job(source, inputs, service, proba=proba, version=version or 0, label=label)
+        found = _of_job(
+            source, inputs, header, service, proba=proba, version=version or 0, label=label
+        )
     elif version or label:
         raise InvalidInput(f"{source}: a file holds one version; leave out --version, --label")
     else:
-        found = _of_file(source, inputs, proba=proba)
+        found = _of_file(source, inputs, header, proba=proba)
     if file is not None:
         with writing(file):
             write_answers(file, found)
@@ -105,6 +121,8 @@ def evaluate(source: str, part: str, spec_file: Path | None, service: str, outpu
     model, document = _load(source, service)
     spec = _spec(source, spec_file, document)
     data = data_set(spec, part)
+    for note in data.info.notes:
+        click.echo(f"note: data.{part}: {note}", err=True)
     with naming(f"data.{part}"):
         figures = model.evaluate(data)
     if output == "json":
@@ -118,31 +136,49 @@ def _is_file(source: str) -> bool:
     return Path(source).suffix == ".safetensors" or Path(source).is_file()
 
 
-def _of_file(source: str, inputs: Path, *, proba: bool) -> Array:
+def _of_file(source: str, inputs: Path, header: Header, *, proba: bool) -> Array:
     from dbp.cli.prediction import answers, read_inputs
     from dbp.train.saved import SavedModel
 
     model = SavedModel.load(source)
-    rows = read_inputs(inputs, model.model.input_shape)
+    shape = model.model.input_shape
+    rows = read_inputs(inputs, shape, model.columns, header, _note(inputs))
     return answers(model, rows, proba=proba, source=str(inputs))
 
 
 def _of_job(
-    source: str, inputs: Path, service: str, *, proba: bool, version: int, label: str
+    source: str,
+    inputs: Path,
+    header: Header,
+    service: str,
+    *,
+    proba: bool,
+    version: int,
+    label: str,
 ) -> Array:
     from dbp.cli.prediction import given_answers, read_rows
+    from dbp.cli.tables import is_table
     from dbp.client.client import Client
+    from dbp.train.columns import POSITIONAL, columns_of
 
     if version and label:
         raise InvalidInput("--version and --label: give one of them")
     with Client(service) as client:
         job = client.job(source)
-        rows = read_rows(inputs)
+        columns = POSITIONAL
+        if is_table(inputs):
+            columns = columns_of(job.metadata(version=version, label=label), source)
+        rows = read_rows(inputs, columns, header, _note(inputs))
         try:
             prediction = job.predict(rows, version=version, label=label)
         except InvalidInput as error:
             raise InvalidInput(f"{inputs}: {error}") from error
     return given_answers(prediction, proba=proba, source=str(inputs))
+
+
+def _note(inputs: Path) -> Callable[[str], None]:
+    """Prints what was decided about the file of inputs."""
+    return lambda text: click.echo(f"note: {inputs}: {text}", err=True)
 
 
 def _load(source: str, service: str) -> tuple[SavedModel, Mapping[str, Any] | None]:

@@ -11,35 +11,53 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from dbp.cli.tables import Header, Note, ignored, is_table, is_text, read_columns
 from dbp.client.inference import Prediction
 from dbp.data.dataset import Dataset, Reader
 from dbp.data.subset import hold_out
 from dbp.errors import InvalidData, InvalidInput, alternatives
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import resolve
+from dbp.train.columns import POSITIONAL, Columns
 from dbp.train.finite import check_outputs
 from dbp.train.saved import SavedModel, bfloat16_numbers
 from dbp.whole_file import write_whole
 
 Array = npt.NDArray[Any]
 
-_REMEDIES: Final = ("--header yes", "--header no")
 _NO_CLASSES: Final = "--proba: the model gives values, no classes"
 
 
-def read_rows(path: Path) -> Array:
-    """The rows of a file, in whatever shape they have there; raises InvalidData."""
-    if path.suffix == ".csv":
-        return _read_csv(path)
+def read_rows(
+    path: Path,
+    columns: Columns = POSITIONAL,
+    header: Header = "auto",
+    note: Note = ignored,
+) -> Array:
+    """The rows of a file, in whatever shape they have there; raises InvalidData.
+
+    ``columns``: of the model, to which those of a table are matched by name; ``header``:
+    whether line 1 of a text names them; ``note`` gets what was decided about the file.
+    """
+    if header != "auto" and not is_text(path):
+        raise InvalidInput(f"--header: {path} is no text with columns (.csv, .tsv)")
+    if is_table(path):
+        return read_columns(path, columns, header, note)
     rows = _read_tensor(path) if path.suffix == ".safetensors" else _read_rows(path)
     if not rows.shape:
         raise InvalidData(f"{path}: holds one number, no rows")
     return rows
 
 
-def read_inputs(path: Path, shape: tuple[int, ...]) -> Array:
-    """The rows of a file, shape (n, *shape); raises InvalidData."""
-    rows = read_rows(path)
+def read_inputs(
+    path: Path,
+    shape: tuple[int, ...],
+    columns: Columns = POSITIONAL,
+    header: Header = "auto",
+    note: Note = ignored,
+) -> Array:
+    """The rows of a file as inputs of a model, shape (n, *shape); as ``read_rows``."""
+    rows = read_rows(path, columns, header, note)
     if rows.shape[1:] != shape and np.prod(rows.shape[1:]) == np.prod(shape):
         rows = rows.reshape(len(rows), *shape)
     if rows.shape[1:] != shape:
@@ -95,12 +113,6 @@ def _read_tensor(path: Path) -> Array:
         rows = np.frombuffer(part, NUMPY_DTYPES[tensor.dtype]).reshape(tensor.shape)
     check_finite(str(path), rows, np.arange(len(rows) if rows.ndim else 0))
     return rows
-
-
-def _read_csv(path: Path) -> Array:
-    from dbp.data.csv_table import read_table
-
-    return read_table(str(path), delimiter=",", remedies=_REMEDIES).inputs
 
 
 def answers(model: SavedModel, inputs: Array, *, proba: bool, source: str = "inputs") -> Array:

@@ -83,6 +83,17 @@ class Schema:
             )
         return found
 
+    def names_beside(self, apart: Sequence[str], wanted: Sequence[str]) -> list[str]:
+        """All columns that are wanted, and those that are neither apart nor an index.
+
+        A nameless first column counts as an index.
+        """
+        left_out = {*apart, *self._index_columns()}
+        if is_nameless(self.columns[0][0]):
+            left_out.add(self.columns[0][0])
+        left_out.difference_update(wanted)
+        return [name for name, _ in self.columns if name not in left_out]
+
     def inputs(self, apart: Sequence[str]) -> InputColumns:
         """All columns but those apart and the index of a pandas DataFrame.
 

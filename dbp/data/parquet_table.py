@@ -61,6 +61,10 @@ class ParquetTable:
         """Arrow's name of a column's type, ``text`` for all texts; raises InvalidData."""
         return self._schema.type_of(column)
 
+    def names_beside(self, apart: Sequence[str], wanted: Sequence[str]) -> list[str]:
+        """All columns that are wanted, and those that are neither apart nor an index."""
+        return self._schema.names_beside(apart, wanted)
+
     def inputs_beside(self, apart: Sequence[str]) -> InputColumns:
         """The inputs of a file whose options name none; raises InvalidData."""
         found = self._schema.inputs(apart)

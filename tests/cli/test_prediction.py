@@ -68,6 +68,13 @@ def test_the_first_line_of_a_file_of_another_delimiter_is_told_in_short(tmp_path
     assert len(told.removeprefix(str(tmp_path))) < 250
 
 
+def test_a_header_is_refused_for_a_file_without_lines(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.zeros((2, 2)))
+
+    with pytest.raises(InvalidInput, match=r"--header: .*rows\.npy is no text with columns"):
+        read_rows(tmp_path / "rows.npy", header="no")
+
+
 def saved_model(
     *,
     loss: str = "softmax_cross_entropy",
