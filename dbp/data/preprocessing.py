@@ -24,6 +24,15 @@ ScalingKind = Literal["none", "unit", "standard", "min_max"]
 # Part of the result's definition: another number would change the last bits of a mean.
 _FIT_ROWS: Final = 256
 
+# A feature whose lowest and highest value differ by less, relative to the larger of their
+# magnitudes, is constant: sums in another order give float64 numbers that differ in as many
+# last digits, and a file of a narrower type holds numbers rounded to it.
+_SAME_IN_FLOAT64: Final = 64 * float(np.finfo(np.float64).eps)
+_SAME_IN_OWN_TYPE: Final = 4.0  # times the epsilon of a narrower type
+
+# A standard deviation below this many roundings of float64 is made of them.
+_LEAST_DEVIATION: Final = 4 * float(np.finfo(np.float64).eps)
+
 # Blocks that a rank reads between two gatherings; any number gives the same bits.
 _BLOCKS_AT_ONCE: Final = 4
 
@@ -137,7 +146,8 @@ def fit(kind: ScalingKind, dataset: Dataset, *, share: Share | None = None) -> S
     ``unit`` divides by the largest value the source says an input can have (255 for bytes,
     16 for digits), else by the largest magnitude found. ``standard`` gives each feature
     zero mean and unit variance, ``min_max`` takes it to 0 .. 1; a constant feature becomes
-    zero. With ``share`` each rank reads a part; all ranks get the same bits as one alone.
+    zero, and so does one whose values differ by no more than rounding. With ``share`` each
+    rank reads a part; all ranks get the same bits as one alone.
     """
     if kind == "none":
         return Scaling()
@@ -152,7 +162,10 @@ def fit(kind: ScalingKind, dataset: Dataset, *, share: Share | None = None) -> S
             mean[found.low == found.high] = found.low[found.low == found.high]
         else:
             mean, scale = found.low, found.high - found.low
-    scale[(found.low == found.high) | (scale == 0.0)] = 1.0
+        constant = found.constant(dataset.info.input_dtype)
+    scale[constant | (scale == 0.0)] = 1.0
+    if kind == "standard":
+        scale[scale <= _LEAST_DEVIATION * found.largest] = 1.0
     if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
         what = "variance" if kind == "standard" else "range"
         raise InvalidData(
@@ -170,6 +183,22 @@ class _Statistics:
         self.count = 0
         self.mean, self.squares = np.zeros(shape), np.zeros(shape)
         self.low, self.high = np.full(shape, np.inf), np.full(shape, -np.inf)
+
+    @property
+    def largest(self) -> Array:
+        """The largest magnitude of each feature."""
+        largest: Array = np.maximum(np.abs(self.low), np.abs(self.high))
+        return largest
+
+    def constant(self, dtype: np.dtype[Any]) -> npt.NDArray[np.bool_]:
+        """The features whose values, read as ``dtype``, do not differ beyond rounding."""
+        same = 0.0
+        if dtype.kind == "f":
+            same = max(_SAME_IN_FLOAT64, _SAME_IN_OWN_TYPE * float(np.finfo(dtype).eps))
+        constant: npt.NDArray[np.bool_] = np.less_equal(
+            self.high - self.low, same * self.largest
+        )
+        return constant
 
     def add(self, rows: int, block: Array) -> None:
         """Merge a block's statistics, shape (4, *shape), of ``rows`` samples.

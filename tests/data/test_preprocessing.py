@@ -265,6 +265,75 @@ def fit_together(kind: ScalingKind, data: Dataset, ranks: int) -> list[str]:
     return found
 
 
+def noise(samples: int = 300) -> np.ndarray:
+    return np.random.default_rng(7).normal(size=samples)
+
+
+@pytest.mark.parametrize("kind", ["standard", "min_max"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        14.62 + np.array([0.0, 1.0, 0.0, 1.0]) * 1e-14,
+        -14.62 + np.array([0.0, 1.0, 0.0, 1.0]) * 1e-14,
+        14.62 + 1e-15 * noise(),
+        np.array([0.1 + 0.2, 0.3]),
+        1e9 * (1 + 1e-16 * noise()),
+        np.array([14.62, 14.620001], np.float32),
+        (1e6 * (1 + 1e-8 * noise())).astype(np.float32),
+        np.array([1.0, 1.001], np.float16),
+    ],
+    ids=lambda values: f"{values.dtype}, {values[0]:g}",
+)
+def test_a_feature_that_differs_by_rounding_is_constant(
+    values: np.ndarray, kind: ScalingKind
+) -> None:
+    other = np.linspace(-1, 1, len(values)).astype(values.dtype)
+
+    scaling = fit(kind, dataset(np.stack([values, other], axis=1)))
+
+    assert scaling.scale[0] == 1.0
+    assert scaling.scale[1] > 0.5
+    row = np.array([[float(values[0]) + 0.01, 0.0]])
+    scaling.apply(row)
+    assert 0 < row[0, 0] < 0.1
+
+
+@pytest.mark.parametrize("kind", ["standard", "min_max"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        1e9 + np.array([0.0, 1.0, 2.0, 3.0]),
+        1e9 + np.array([0.0, 1.0, 2.0, 3.0]) * 1e-3,
+        np.array([1e-100, 2e-100]),
+        np.array([0.0, 1e-14]),
+        np.array([1_000_000, 1_000_001], np.float32),
+        np.array([14.62, 14.6201], np.float32),
+        np.array([2**48, 2**48 + 1]),
+        np.array([2**31 - 2, 2**31 - 1], np.int32),
+    ],
+    ids=lambda values: f"{values.dtype}, {values[0]:g}",
+)
+def test_a_small_variation_that_the_type_can_hold_is_scaled(
+    values: np.ndarray, kind: ScalingKind
+) -> None:
+    scaling = fit(kind, dataset(values[:, None]))
+
+    wide = values.astype(np.float64)
+    expected = wide.std() if kind == "standard" else wide.max() - wide.min()
+    assert scaling.scale[0] == pytest.approx(expected, rel=1e-6)
+    out = np.empty((len(values), 1))
+    scaling.convert(wide[:, None], out)
+    assert np.ptp(out) == pytest.approx(np.ptp(wide) / expected, rel=1e-6)
+
+
+def test_a_deviation_made_of_rounding_is_none() -> None:
+    """One sample in many differs: the range is large enough, the deviation is not."""
+    values = np.full(1_000_000, 14.62)
+    values[500] += 1e-12
+
+    assert fit("standard", dataset(values[:, None])).scale[0] == 1.0
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
 @pytest.mark.parametrize("samples", [1, 700, 1024, 5000])
 @pytest.mark.parametrize("kind", ["unit", "standard", "min_max"])
