@@ -228,11 +228,17 @@ def worker_command(
     return [str(mpirun), "-n", str(workers), *_placement(mpirun, workers), *worker]
 
 
+def is_open_mpi(mpirun: Path) -> bool:
+    """Whether this mpirun is Open MPI's; else it is Hydra, of MPICH or Intel MPI."""
+    name = mpirun.resolve().name
+    if any(part in name for part in ("openmpi", "orte", "prte")):
+        return True
+    return "hydra" not in name and not (mpirun.parent / "mpiexec.hydra").exists()
+
+
 def _placement(mpirun: Path, workers: int) -> list[str]:
     """Flags of Open MPI's mpirun; those of MPICH and its kin neither bind nor count slots."""
-    name = mpirun.resolve().name
-    is_open_mpi = any(word in name for word in ("openmpi", "orte", "prte"))
-    if not is_open_mpi and ("hydra" in name or (mpirun.parent / "mpiexec.hydra").exists()):
+    if not is_open_mpi(mpirun):
         return []
     flags = ["--bind-to", "none"]
     return [*flags, "--oversubscribe"] if workers > _slots() else flags

@@ -188,6 +188,7 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
         if rank == 0:  # no MPI: every rank meets the same
             sys.stderr.write(f"error: {error}\n")
         return EXIT_CODES["failed"]
+    signals.ignore()
     if rank == 0:
         sys.stdout.write(outcome_text(outcome) + "\n")
     return EXIT_CODES[outcome.status]

@@ -69,9 +69,11 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
 MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 50
 
-# Where another process may be started: the launcher's side, the link, and commands that
-# show or check other programs.
-MAY_START_PROCESSES = ("control/", "rpc/reporter.py", "cli/demo.py", "cli/doctor.py")
+# Where another process may be started: the launcher's side, the link, commands that show or
+# check other programs, and the parent of mpirun, which owns the terminal.
+MAY_START_PROCESSES = (
+    "control/", "rpc/reporter.py", "cli/demo.py", "cli/doctor.py", "cli/mpirun_parent.py",
+)  # fmt: skip
 
 GENERATED = ("inference", "v1")
 MODULES = sorted(

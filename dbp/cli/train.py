@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dbp.cli.output import echo_json, output_option
+from dbp.cli.rank_terminal import rank_console, shows_terminal
 from dbp.cli.resumption import folder_to_resume, resume_terms
 from dbp.cli.run_location import join_service, prepare_folder, refuse_on_all_ranks
 from dbp.errors import DbpError, InvalidInput
-from dbp.launching import Launch, detect, oversubscription, set_thread_counts, worker_command
+from dbp.launching import Launch, detect, oversubscription, set_thread_counts
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.spec import JobSpec
@@ -77,14 +78,17 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
     """Train the job in SPEC, a .toml or .json file.
 
     Alone, or on several ranks: dbp train job.toml -n 4, or mpirun -n 4 dbp train job.toml.
-    Ctrl-C, SIGTERM or SIGUSR1 stop after the present step and write a checkpoint (exit code
-    75); dbp train --resume RUN goes on from there, or from the last checkpoint before a
-    crash, to the same parameters.
+    Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stop after the present step and write a checkpoint
+    (exit code 75); a second Ctrl-C ends the run at once. dbp train --resume RUN goes on from
+    there, or from the last checkpoint before a crash, to the same parameters.
+    mpirun itself kills its ranks 0.25 s after Ctrl-C; to stop it: kill -USR1 PID_OF_MPIRUN.
     """
     asked |= folder_to_resume(resumed, asked)
     place = detect(os.environ)
     if place is None and workers is not None and workers > 1:
-        _become_mpirun(workers)
+        from dbp.cli.mpirun_parent import train_on_ranks
+
+        sys.exit(train_on_ranks(workers, sys.argv[1:], quiet=asked["quiet"]))
     place = place or ALONE
     if workers is not None and workers != place.size:
         raise click.UsageError(
@@ -92,17 +96,6 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
         )
     set_thread_counts(os.environ, threads)
     sys.exit(_run(Request(**asked), place, threads or 1))
-
-
-def _become_mpirun(workers: int) -> None:
-    """Replace this process by mpirun, which starts this same command as its ranks."""
-    from dbp.launching import launch_environment
-
-    command = worker_command(workers, [sys.executable, "-P", "-m", "dbp", *sys.argv[1:]])
-    sys.stdout.flush()
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)  # mpirun would wait for the end of an input that never ends
-    os.execve(command[0], command, {**os.environ, **launch_environment(workers)})  # noqa: S606
 
 
 def _run(request: Request, place: Launch, threads: int) -> int:
@@ -113,14 +106,17 @@ def _run(request: Request, place: Launch, threads: int) -> int:
     if place is not ALONE:
         die_with_parent()
     signals = StopSignals()
-    with _told_once(place):
-        resolved = _check(request, place)
-        if place.rank != 0:
-            return _other_rank(request, resolved, place, signals)
-    warning = oversubscription(place.local_size, threads)
-    if warning and not request.quiet:
-        click.echo(f"note: {warning}", err=True)
-    return _rank_0(request, resolved, place, signals)
+    try:
+        with _told_once(place):
+            resolved = _check(request, place)
+            if place.rank != 0:
+                return _other_rank(request, resolved, place, signals)
+        warning = oversubscription(place.local_size, threads)
+        if warning and not request.quiet:
+            click.echo(f"note: {warning}", err=True)
+        return _rank_0(request, resolved, place, signals)
+    finally:
+        signals.ignore()
 
 
 @contextlib.contextmanager
@@ -230,25 +226,13 @@ def _screen(request: Request, place: Launch) -> list[Sink]:
     if request.quiet:
         return []
     stream = sys.stdout if request.output == "text" else sys.stderr
-    if stream.isatty() and (place is ALONE or _launcher_has_terminal()):
-        from rich.console import Console
-
+    if stream.isatty() if place is ALONE else shows_terminal(stream, os.environ):
         from dbp.cli.progress_bar import ProgressBar
 
-        return [ProgressBar(Console(file=stream))]
+        return [ProgressBar(rank_console(stream, os.environ))]
     from dbp.train.lines import Lines
 
     return [Lines(stream)]
-
-
-def _launcher_has_terminal() -> bool:
-    """Whether mpirun itself writes to a terminal: it gives its ranks one in any case."""
-    try:
-        return str(Path(f"/proc/{os.getppid()}/fd/1").readlink()).startswith(
-            ("/dev/pts", "/dev/tty")
-        )
-    except OSError:
-        return False
 
 
 def _summarize(request: Request, outcome: Outcome, folder: Path) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbp.job.snapshot import Manifest
+
+if TYPE_CHECKING:  # the parent of mpirun, which checks a run's folder, stays without numpy
+    import numpy.typing as npt
 
 
 class Command(enum.IntFlag):

@@ -9,16 +9,16 @@ from typing import Final, final
 
 from dbp.train.sink import Command
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 INTERRUPTED: Final = 130
 
 
 @final
 class StopSignals:
-    """Turns SIGTERM, SIGINT and SIGUSR1 into a request to stop at the next step.
+    """Turns SIGTERM, SIGINT, SIGUSR1 and SIGHUP into a request to stop at the next step.
 
     Before the run polls, a Ctrl-C ends the process with code 130: there is no step to stop
-    at and nothing to save.
+    at and nothing to save. SIGHUP stays ignored where it was ignored before (nohup).
     """
 
     def __init__(self) -> None:
@@ -26,12 +26,22 @@ class StopSignals:
         self.received: signal.Signals | None = None
         self._polled = False
         for number in STOP_SIGNALS:
-            signal.signal(number, self._note)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note)
 
     def poll(self) -> Command:
         """STOP once a signal has come."""
         self._polled = True
         return Command.NONE if self.received is None else Command.STOP
+
+    def ignore(self) -> None:
+        """Ignore further requests: the run has ended.
+
+        Python restores the default actions when it exits. A request at that moment would
+        kill the process and replace its exit code.
+        """
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again = self.received is not None

@@ -24,10 +24,13 @@ while "stops" not in sys.argv or not signals.poll():
 print("stopped by", signals.received.name, flush=True)
 """
 
+IGNORING_HUP = ("/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh")  # as nohup does
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+
+def start(*arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """``before``: a command that runs the script."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *arguments],
+        [*before, sys.executable, "-c", SCRIPT, *arguments],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -35,7 +38,9 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]
+)
 def test_a_signal_is_a_request_to_stop(number: signal.Signals) -> None:
     process = start("polls", "stops")
 
@@ -65,3 +70,31 @@ def test_ctrl_c_before_the_first_step_ends_the_process() -> None:
     _, errors = process.communicate(timeout=10)
 
     assert (process.returncode, errors) == (130, "")
+
+
+def test_sighup_stays_ignored_under_nohup() -> None:
+    process = start("polls", "stops", before=IGNORING_HUP)
+
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=10)
+
+    assert output.splitlines()[-1] == "stopped by SIGTERM"
+
+
+def test_signals_after_the_end_of_the_run_change_no_exit_code() -> None:
+    script = """
+import os, sys
+from dbp.train.stop_signals import STOP_SIGNALS, StopSignals
+
+StopSignals().ignore()
+class Late:
+    def __del__(self):
+        for number in STOP_SIGNALS:
+            os.kill(os.getpid(), number)
+late = sys.late = Late()
+sys.exit(75)
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=30, check=False)
+
+    assert done.returncode == 75

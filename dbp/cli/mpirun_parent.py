@@ -1,0 +1,200 @@
+"""Parent of mpirun for ``dbp train -n N``: owns the terminal, the signals and the exit code.
+
+mpirun runs in a session of its own, where the terminal's Ctrl-C does not reach it: it would
+kill the ranks within half a second. This process turns SIGINT, SIGTERM and SIGHUP into
+SIGUSR1, which mpirun forwards and a rank takes as a request to stop after the step. It ends
+what mpirun leaves, and the kernel ends mpirun if this process is killed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, final
+
+from dbp.cli.rank_output import RankOutput, say
+from dbp.cli.rank_processes import all_can_stop, local_ranks, send
+from dbp.cli.rank_terminal import terminal_environment
+from dbp.control.process_tree import descendants, end_all
+from dbp.launching import is_open_mpi, launch_environment, worker_command
+
+INTERRUPTED: Final = 130
+READY_SECONDS: Final = 10.0  # for ranks on other hosts, whose handlers cannot be looked at
+POLL_SECONDS: Final = 0.05
+STRAY_GRACE_SECONDS: Final = 1.0
+KILL_GRACE_SECONDS: Final = 2.0
+
+_STOP: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_OTHERS: Final = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
+# nohup, or a shell without job control, asks for these to be ignored.
+_STAY_IGNORED: Final = (signal.SIGHUP, signal.SIGTSTP)
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+
+
+def train_on_ranks(workers: int, arguments: Sequence[str], *, quiet: bool) -> int:
+    """Run ``dbp`` with these arguments as this many ranks; return the exit code.
+
+    Raises MissingDependency where there is no mpirun.
+    """
+    command = worker_command(workers, [sys.executable, "-P", "-m", "dbp", *arguments])
+    environment = {**os.environ, **launch_environment(workers), **terminal_environment()}
+    mpirun = Path(command[0])
+    open_mpi = is_open_mpi(mpirun)
+    if open_mpi and (mpirun.resolve().parent / "prterun").exists():
+        command[1:1] = ["--output", ":raw"]  # else Open MPI 5 keeps a line until it is complete
+    return MpirunParent(command, open_mpi=open_mpi, quiet=quiet).run(environment)
+
+
+@final
+class MpirunParent:
+    """Runs one mpirun to its end."""
+
+    def __init__(self, command: Sequence[str], *, open_mpi: bool, quiet: bool) -> None:
+        """``open_mpi``: its mpirun ends the ranks and cleans up when it gets SIGTERM."""
+        self._command = list(command)
+        self._open_mpi = open_mpi
+        self._quiet = quiet
+        self._pid = 0
+        self._status: int | None = None
+        self._asked_at: float | None = None  # when the first request to stop came
+        self._forwarded = False
+        self._selector = selectors.DefaultSelector()
+
+    def run(self, environment: Mapping[str, str]) -> int:
+        """Start mpirun, wait for its end, return the exit code of the command."""
+        self._listen()
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        output = self._start(environment)
+        while self._status is None:
+            waits = self._asked_at is not None and not self._forwarded
+            for key, _ in self._selector.select(POLL_SECONDS if waits else None):
+                for number in os.read(key.fd, 1024):
+                    self._obey(signal.Signals(number), output)
+            self._forward_stop()
+        end_all(descendants, grace=STRAY_GRACE_SECONDS, between=self._reap)
+        code = output.finish(os.waitstatus_to_exitcode(self._status))
+        if code >= 0:
+            return code
+        say(f"error: mpirun was ended by signal {-code} ({signal.strsignal(-code)})\n")
+        return 128 - code
+
+    def _listen(self) -> None:
+        """Let signals become readable bytes, seen by the loop in their order."""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self._selector.register(reader, selectors.EVENT_READ)
+        for number in (*_STOP, *_OTHERS):
+            ignored = signal.getsignal(number) is signal.SIG_IGN
+            if not (ignored and number in _STAY_IGNORED):
+                signal.signal(number, lambda *_: None)
+
+    def _start(self, environment: Mapping[str, str]) -> RankOutput:
+        parent = os.getpid()
+        # Open MPI's mpirun ends the ranks at SIGTERM, and grants them a moment to save.
+        at_death = signal.SIGTERM if self._open_mpi else signal.SIGKILL
+
+        def tie() -> None:  # safe before exec: this process has one thread
+            _prctl(_PR_SET_PDEATHSIG, at_death)
+            if os.getppid() != parent:
+                os._exit(1)
+
+        stdout, stdout_end = os.pipe()
+        stderr, stderr_end = os.pipe()
+        process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,  # mpirun waits for the end of its input
+            stdout=stdout_end,
+            stderr=stderr_end,
+            env=dict(environment),
+            start_new_session=True,
+            preexec_fn=tie,  # noqa: PLW1509 (see tie)
+        )
+        os.close(stdout_end)
+        os.close(stderr_end)
+        self._pid = process.pid
+        process.returncode = 0  # _reap collects it, as every other child
+        return RankOutput(stdout, stderr)
+
+    def _obey(self, number: signal.Signals, output: RankOutput) -> None:
+        if number == signal.SIGINT and self._asked_at is not None:
+            self._end_now(output)
+        elif number in _STOP:
+            if self._asked_at is None:
+                self._asked_at = time.monotonic()
+                self._announce_stop(number)
+        elif number == signal.SIGTSTP:
+            self._suspend(output)
+        elif number == signal.SIGCONT:
+            self._send_all(signal.SIGCONT)
+        elif number == signal.SIGWINCH:
+            send(signal.SIGWINCH, [rank.process for rank in local_ranks()])
+        elif number == signal.SIGCHLD:
+            self._reap()
+
+    def _announce_stop(self, number: signal.Signals) -> None:
+        if not self._quiet:
+            start = "\n" if os.isatty(2) else ""  # below a progress bar, or after ^C
+            more = "; Ctrl-C again ends the run at once" if number == signal.SIGINT else ""
+            say(f"{start}{number.name}: stopping after the present step{more}\n")
+
+    def _forward_stop(self) -> None:
+        """Send SIGUSR1 through mpirun once the ranks catch it: before, it would kill them."""
+        if self._asked_at is None or self._forwarded or self._status is not None:
+            return
+        if all_can_stop(local_ranks()) or time.monotonic() - self._asked_at > READY_SECONDS:
+            self._forwarded = True
+            self._send(signal.SIGUSR1)
+
+    def _suspend(self, output: RankOutput) -> None:
+        """Stop the ranks and this process, as Ctrl-Z asks; go on after SIGCONT."""
+        self._send(signal.SIGTSTP)  # Open MPI stops its ranks, those on other hosts as well
+        send(signal.SIGSTOP, [rank.process for rank in local_ranks()])
+        output.show_cursor()
+        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # here the process is stopped, if its shell can
+        signal.signal(signal.SIGTSTP, handler)
+        self._send_all(signal.SIGCONT)
+
+    def _end_now(self, output: RankOutput) -> None:
+        """End every process at once, with the exit code of an interrupted command."""
+        output.discard()
+        send(signal.SIGKILL, [rank.process for rank in local_ranks()])
+        end_all(descendants, grace=KILL_GRACE_SECONDS, between=self._reap)
+        output.show_cursor()
+        os._exit(INTERRUPTED)
+
+    def _send_all(self, number: signal.Signals) -> None:
+        self._send(number)
+        send(number, [rank.process for rank in local_ranks()])
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._status is None:  # not reaped: the pid is mpirun's
+            os.kill(self._pid, number)
+
+    def _reap(self) -> None:
+        """Collect ended children, and those of mpirun that this process has inherited."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid == self._pid:
+                    self._status = status
+        except ChildProcessError:
+            return
+
+
+def _prctl(option: int, value: int) -> None:
+    """Linux only; elsewhere a killed parent leaves the end of the ranks to mpirun."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
