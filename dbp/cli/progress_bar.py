@@ -50,6 +50,10 @@ class ProgressBar:
             refresh=True,
         )
 
+    def rolled_back(self, step: int) -> None:
+        """Move the bar back."""
+        self._bar.update(self._task, completed=step, refresh=True)
+
     def snapshot(self, snapshot: Snapshot) -> bool:
         """Nothing to draw."""
         return True

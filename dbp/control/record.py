@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,8 +50,13 @@ def decode_outcome(fields: Mapping[str, Any]) -> RunOutcome:
         reason=str(fields["reason"]),
         message=str(fields.get("message", "")),
         step=int(fields.get("step", 0)),
-        metrics=dict(fields.get("metrics", {})),
+        metrics={name: _number(value) for name, value in fields.get("metrics", {}).items()},
     )
+
+
+def _number(value: float | None) -> float:
+    """A figure of ``result.json``, where null stands for what is not a number."""
+    return math.nan if value is None else value
 
 
 def _plain(value: Failure | Version | ProgressReport | RunOutcome) -> dict[str, Any]:

@@ -9,7 +9,15 @@ from dbp.control.launcher import Exit
 from dbp.job.state import EventKind, Failure, Job, RunOutcome, State
 
 REASONS: Final = frozenset(
-    {"LAUNCH_FAILED", "RANK_EXCEPTION", "RANK_SIGNAL", "NON_FINITE", "DIVERGED", "INVALID_DATA"}
+    {
+        "LAUNCH_FAILED",
+        "RANK_EXCEPTION",
+        "RANK_SIGNAL",
+        "NON_FINITE",
+        "NOTHING_APPLIED",
+        "DIVERGED",
+        "INVALID_DATA",
+    }
 )
 
 

@@ -43,6 +43,10 @@ class Metric(ABC):
         """Whether the figure comes from sums; else see ScoreMetric."""
         return True
 
+    def undefined_where(self) -> str:
+        """When the figure is not a number, for people; it follows "NAME is not a number:"."""
+        return "no sample has weight, or an output is not finite"
+
     @abstractmethod
     def higher_is_better(self) -> bool:
         """Which way improvement lies."""

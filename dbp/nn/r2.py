@@ -56,6 +56,13 @@ class R2(Metric):
             return float("nan")
         return float((1 - errors / spread).mean())
 
+    def undefined_where(self) -> str:
+        """See Metric."""
+        return (
+            "it needs two samples or more whose targets differ, by at least 1/30,000 of their "
+            "mean, and finite outputs"
+        )
+
     def higher_is_better(self) -> bool:
         """Yes."""
         return True

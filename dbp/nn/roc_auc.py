@@ -50,6 +50,10 @@ class ROCAUC(ScoreMetric):
         known = [one for one in areas if not np.isnan(one)]
         return float(np.mean(known)) if known else float("nan")
 
+    def undefined_where(self) -> str:
+        """See Metric."""
+        return "it needs samples of two classes with weight above zero, and finite outputs"
+
     def higher_is_better(self) -> bool:
         """Yes."""
         return True

@@ -72,6 +72,13 @@ class Updater:
         self.slots = zero_slots(optimizer, self.size, dtype)
         block = min(BLOCK, max(1, self.size))
         self._scratch = (np.empty(block, dtype), np.empty(block, dtype))
+        self.updates = 0  # applied so far
+
+    def reset(self) -> None:
+        """Return to the state before the first update."""
+        self.updates = 0
+        for slot in self.slots.values():
+            slot[self.shard.own] = 0.0
 
     def learning_rate(self, step: int, total_steps: int) -> float:
         """The schedule's rate at this step, from 1."""
@@ -94,9 +101,10 @@ class Updater:
     ) -> float:
         """Update every parameter in place; returns the learning rate.
 
-        ``gradient`` is that of the mean loss and is overwritten. ``step`` counts from 1;
-        ``rate_factor`` multiplies the schedule's rate.
+        ``gradient`` is that of the mean loss and is overwritten. ``step`` counts from 1 and
+        sets the schedule's rate, times ``rate_factor``; the rule counts its own updates.
         """
+        self.updates += 1
         rate = self.learning_rate(step, total_steps) * rate_factor
         for run in self.runs:
             if run.l1:
@@ -104,7 +112,7 @@ class Updater:
                 gradient[part] += run.l1 * np.sign(parameters[part])
         ratios = [1.0] * len(self.runs)
         if isinstance(self.optimizer, LayerwiseOptimizer):
-            self._direct(self.optimizer, parameters, gradient, step)
+            self._direct(self.optimizer, parameters, gradient)
             ratios = self._ratios(self.optimizer, parameters, gradient)
         for run, ratio in zip(self.runs, ratios, strict=True):
             own = rate * run.rate_factor
@@ -113,21 +121,21 @@ class Updater:
                     parameters[block] *= 1 - own * run.decoupled_decay
                 self.optimizer.update(
                     *self._views(block, parameters, gradient),
-                    step=step,
+                    step=self.updates,
                     learning_rate=own * ratio,
                     weight_decay=run.weight_decay,
                 )
         return rate
 
     def _direct(
-        self, optimizer: LayerwiseOptimizer, parameters: Vector, gradient: Vector, step: int
+        self, optimizer: LayerwiseOptimizer, parameters: Vector, gradient: Vector
     ) -> None:
         """Turn the gradient into directions."""
         for run in self.runs:
             for block in self._blocks(run):
                 optimizer.direct(
                     *self._views(block, parameters, gradient),
-                    step=step,
+                    step=self.updates,
                     weight_decay=run.weight_decay,
                 )
 

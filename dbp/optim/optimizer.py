@@ -118,8 +118,9 @@ class Optimizer(ABC):
         """Update a slice of the parameters and of the slots in place.
 
         All vectors have one length. ``gradient`` (of the mean loss) and ``scratch`` may be
-        overwritten. ``step`` counts from 1. ``learning_rate`` and ``weight_decay`` are
-        those of this slice. Allocates nothing.
+        overwritten. ``step`` counts the updates, from 1: a mini-batch that was left out is
+        none. ``learning_rate`` and ``weight_decay`` are those of this slice. Allocates
+        nothing.
         """
 
 

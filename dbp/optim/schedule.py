@@ -22,8 +22,12 @@ class Schedule(ABC):
         """The figure that the rate depends on, if on any; measured at the ends of epochs."""
         return None
 
-    def scale(self, history: Sequence[float]) -> float:
-        """The factor on the rate, from the metric's values so far."""
+    def scale(self, history: Sequence[float], epochs: Sequence[int] | None = None) -> float:
+        """The factor on the rate, from the metric's values so far.
+
+        ``epochs``: the epoch of each value, ascending; left out: 1, 2, 3, ... A value that is
+        not finite says nothing.
+        """
         return 1.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
@@ -38,9 +39,9 @@ class Warmup(Schedule):
         """See Schedule."""
         return self.then.metric()
 
-    def scale(self, history: Sequence[float]) -> float:
+    def scale(self, history: Sequence[float], epochs: Sequence[int] | None = None) -> float:
         """See Schedule."""
-        return self.then.scale(history)
+        return self.then.scale(history, epochs)
 
 
 @final
@@ -52,7 +53,11 @@ class Plateau(Schedule):
     watched: str = option("validation_loss", doc="the metric, as train.stop.metric names it")
     better: Literal["lower", "higher"] = option("lower", doc="which way it improves")
     factor: float = option(0.1, doc="what is left at each fall", above=0.0, below=1.0)
-    patience: int = option(10, doc="epochs without improvement that are borne", minimum=0)
+    patience: int = option(
+        10,
+        doc="the rate falls after more epochs than this without improvement, at an evaluation",
+        minimum=0,
+    )
     tolerance: float = option(
         1e-4, doc="a smaller improvement than this counts as none", minimum=0.0
     )
@@ -66,15 +71,18 @@ class Plateau(Schedule):
         """See Schedule."""
         return self.watched
 
-    def scale(self, history: Sequence[float]) -> float:
-        """See Schedule."""
+    def scale(self, history: Sequence[float], epochs: Sequence[int] | None = None) -> float:
+        """See Schedule; an evaluation counts for all epochs since the one before."""
         sign = 1.0 if self.better == "lower" else -1.0
-        best, waited, falls = float("inf"), 0, 0
-        for value in history:
-            if sign * value < best - self.tolerance:  # never true of NaN
+        best, waited, falls, last = float("inf"), 0, 0, 0
+        for value, epoch in zip(history, epochs or range(1, len(history) + 1), strict=True):
+            passed, last = epoch - last, epoch
+            if not math.isfinite(value):
+                continue
+            if sign * value < best - self.tolerance:
                 best, waited = sign * value, 0
             else:
-                waited += 1
+                waited += passed
             if waited > self.patience:
                 waited, falls = 0, falls + 1
         return max(self.factor**falls, min(1.0, self.minimum / self.rate))

@@ -127,6 +127,9 @@ class Reporter:
         limit = MAX_EPOCHS_BACKLOG_BYTES if progress.epoch_end else MAX_BACKLOG_BYTES
         self._send({"progress": report}, limit)
 
+    def rolled_back(self, step: int) -> None:
+        """Nothing to send: later reports replace those of the undone steps."""
+
     def snapshot(self, snapshot: Snapshot) -> bool:
         """Copy the parameters into a free slot; False if there is none."""
         self._receive()

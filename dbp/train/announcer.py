@@ -5,6 +5,7 @@ Only rank 0's sink listens; the others have one that hears nothing. It decides n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, final
 
@@ -64,8 +65,10 @@ class Announcer:
             )
         )
 
-    def report(self, step: int, result: StepResult, *, epoch_end: bool = False) -> None:
-        """The newest figures."""
+    def report(
+        self, step: int, result: StepResult, *, epoch_end: bool = False, skipped: int = 0
+    ) -> None:
+        """The newest figures; ``skipped``: mini-batches left out since the run began."""
         self._figures.put({"learning_rate": result.learning_rate})
         plan = self._setup.plan
         self._sink.progress(
@@ -73,12 +76,15 @@ class Announcer:
                 step=step,
                 epoch=plan.epoch_of(step),
                 total_steps=plan.total_steps,
-                loss=result.loss_sum / result.weight if result.weight else 0.0,
+                loss=_mean_loss(result),
                 metrics=self._figures.newest(),
                 samples_per_second=self.meter.samples_per_second,
                 eta_seconds=self.meter.eta_seconds(step),
                 epoch_end=epoch_end,
                 parameters_sha256=sha256_of(self._parameters.vector) if epoch_end else "",
+                skipped=self._figures.skipped,
+                skipped_total=skipped,
+                rollbacks=self._rollbacks,
             )
         )
 
@@ -86,14 +92,16 @@ class Announcer:
         """An evaluation found these better than all before; they are published soon."""
         self._best = step, served.vector.copy()
 
-    def go_back(self, step: int, rollbacks: int) -> None:
-        """The run goes on behind this step: what waits to be published may be undone.
+    def roll_back(self, step: int, undone: int, rollbacks: int) -> None:
+        """Drop all that belongs to the steps after ``step`` up to ``undone``.
 
-        Steps are taken again with other results; ``rollbacks`` tells their versions apart.
+        They will be taken again with other results; ``rollbacks`` tells their versions apart.
         """
         if self._best is not None and self._best[0] > step:
             self._best = None
         self._rollbacks = rollbacks
+        self.meter.undo(undone - step)
+        self._sink.rolled_back(step)
 
     def ask(self) -> None:
         """Somebody wants a version; one that finds no room comes at a later step."""
@@ -129,8 +137,10 @@ class Announcer:
                 self._hand_out_best(last=True)
         self._hand_out(step, served.vector, final_=True, best=best, last=True)
 
-    def finish(self, status: str, reason: str, step: int, message: str = "") -> Outcome:
-        """The run has ended; returns what was told."""
+    def finish(
+        self, status: str, reason: str, step: int, message: str = "", skipped: int = 0
+    ) -> Outcome:
+        """Send the outcome, and return it; ``skipped``: mini-batches left out in all."""
         outcome = Outcome(
             status=status,
             reason=reason,
@@ -139,6 +149,7 @@ class Announcer:
             metrics=self._figures.newest(),
             message=message,
             seconds=self.meter.seconds,
+            skipped=skipped,
         )
         self._sink.finished(outcome)
         return outcome
@@ -173,3 +184,10 @@ class Announcer:
         if taken:
             self._publication.published()
         return taken
+
+
+def _mean_loss(result: StepResult) -> float:
+    """Of the step's mini-batch; NaN where it was left out."""
+    if result.failure:
+        return math.nan
+    return result.loss_sum / result.weight if result.weight else 0.0

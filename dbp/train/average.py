@@ -14,7 +14,7 @@ BLOCK: Final = 32_768  # elements that stay in the cache
 
 @final
 class Average:
-    """a <- a + (1 - d) (p - a) after every step t, where d = min(decay, (1 + t) / (10 + t)).
+    """a <- a + (1 - d) (p - a) after update t, where d = min(decay, (1 + t) / (10 + t)).
 
     Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992, with
     an exponential window; d as in TensorFlow's ExponentialMovingAverage, so that the first
@@ -32,9 +32,9 @@ class Average:
         """Begin at the present parameters."""
         self.parameters.vector[:] = self._trained
 
-    def follow(self, step: int) -> None:
-        """Take the parameters after this step in; steps count from 1."""
-        share = 1 - min(self._decay, (1 + step) / (10 + step))
+    def follow(self, update: int) -> None:
+        """Add the parameters after this update, counted from 1."""
+        share = 1 - min(self._decay, (1 + update) / (10 + update))
         mean = self.parameters.vector
         for start in range(0, mean.size, BLOCK):
             part = slice(start, start + BLOCK)

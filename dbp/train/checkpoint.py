@@ -142,6 +142,14 @@ class CheckpointStore:
         with contextlib.suppress(OSError):  # not there, or other files are in it
             self.folder.rmdir()
 
+    def discard_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps, and the link ``best`` if it shows one."""
+        if (best := self._names.best()) is not None and best > step:
+            self._names.point_at(None)
+        for later in self.steps():
+            if later > step:
+                self._names.remove(later)
+
     def _of_this_model(self, checkpoint: Checkpoint) -> Checkpoint:
         self.check_model(checkpoint)
         return checkpoint

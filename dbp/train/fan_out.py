@@ -26,6 +26,10 @@ class FanOut:
         """Pass on."""
         self._tell(lambda sink: sink.progress(progress))
 
+    def rolled_back(self, step: int) -> None:
+        """Pass on."""
+        self._tell(lambda sink: sink.rolled_back(step))
+
     def snapshot(self, snapshot: Snapshot) -> bool:
         """Pass on; False if one of them had no room."""
         return all(self._tell(lambda sink: sink.snapshot(snapshot)))

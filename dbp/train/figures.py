@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 
 from dbp.nn.layer import Array
 from dbp.nn.model import Model
+
+TRAINING: Final = "training_"
 
 
 @final
@@ -22,7 +24,14 @@ class Figures:
         self._sums = np.zeros(sum(model.metric_sizes), np.float64)
         self._loss_sum = 0.0
         self._weight = 0.0
+        self._applied = 0
+        self.skipped = 0  # mini-batches of this epoch that were left out
         self._values: dict[str, float] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether all mini-batches of this epoch so far were left out."""
+        return self.skipped > 0 and self._applied == 0
 
     def state(self) -> dict[str, object]:
         """What ``restore`` takes; JSON can hold it."""
@@ -30,6 +39,8 @@ class Figures:
             "sums": self._sums.tolist(),
             "loss_sum": self._loss_sum,
             "weight": self._weight,
+            "applied": self._applied,
+            "skipped": self.skipped,
             "values": {n: v if math.isfinite(v) else repr(v) for n, v in self._values.items()},
         }
 
@@ -37,6 +48,8 @@ class Figures:
         """Go on where ``state`` was taken, bit for bit."""
         self._sums[:] = state["sums"]
         self._loss_sum, self._weight = float(state["loss_sum"]), float(state["weight"])
+        self._applied = int(state.get("applied", self._weight > 0))
+        self.skipped = int(state.get("skipped", 0))
         self._values = {name: float(value) for name, value in state["values"].items()}
 
     def clear(self) -> None:
@@ -48,23 +61,35 @@ class Figures:
         """Forget the sums; the figures stay until newer ones come."""
         self._sums.fill(0.0)
         self._loss_sum = self._weight = 0.0
+        self._applied = self.skipped = 0
 
     def add_batch(self, loss_sum: float, weight: float, metric_sums: Array) -> None:
         """Add a mini-batch's sums over all ranks."""
+        self._applied += 1
         self._loss_sum += loss_sum
         self._weight += weight
         self._sums += metric_sums
+
+    def skip_batch(self) -> None:
+        """Count a mini-batch that was left out: it adds to no figure."""
+        self.skipped += 1
 
     def put(self, values: Mapping[str, float], prefix: str = "") -> None:
         """Note figures by name, for instance those of an evaluation."""
         self._values |= {prefix + name: value for name, value in values.items()}
 
     def newest(self) -> dict[str, float]:
-        """All figures; those of training are means over the epoch so far."""
+        """All figures; those of training are means over the epoch's applied mini-batches."""
+        if self.idle:
+            self._values = {n: v for n, v in self._values.items() if not _is_training(n)}
         if self._weight:
             values = self._model.metric_values(self._sums)
-            self.put({"loss": self._loss_sum / self._weight}, "training_")
+            self.put({"loss": self._loss_sum / self._weight}, TRAINING)
             for kind, metric, own in zip(self._kinds, self._model.metrics, values, strict=True):
                 if metric.is_summed():
-                    self.put(own, f"training_{kind}")
+                    self.put(own, TRAINING + kind)
         return dict(self._values)
+
+
+def _is_training(name: str) -> bool:
+    return name.startswith(TRAINING)

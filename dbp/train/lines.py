@@ -50,6 +50,9 @@ class Lines:
             f"{figures_text(progress.metrics)}, {progress.samples_per_second:,.0f} samples/s"
         )
 
+    def rolled_back(self, step: int) -> None:
+        """Nothing to say: the loop logs a warning."""
+
     def snapshot(self, snapshot: Snapshot) -> bool:
         """Nothing to say."""
         return True

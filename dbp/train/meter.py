@@ -51,6 +51,10 @@ class Meter:
         self._samples = 0
         self._last = self._told = now
 
+    def undo(self, steps: int) -> None:
+        """So many steps will be taken again: they took time, but no longer count as done."""
+        self._done -= steps
+
     def eta_seconds(self, step: int) -> float | None:
         """Seconds to the planned end at the run's own pace, evaluations included."""
         if step <= self._done:

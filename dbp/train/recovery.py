@@ -129,6 +129,11 @@ class Recovery:
         if self._store is not None:
             self._store.discard()
 
+    def discard_after(self, step: int) -> None:
+        """Remove the checkpoints of undone steps, on rank 0."""
+        if self._store is not None:
+            self._store.discard_after(step)
+
     def load(self) -> Saved | None:
         """The newest sound checkpoint, the same on every rank; None: there is none.
 

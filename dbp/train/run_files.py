@@ -92,10 +92,27 @@ def written_spec_digest(path: Path) -> str:
 def write_verdict(folder: Path, outcome: Outcome) -> None:
     """Write ``result.json``, from whichever rank can still do so."""
     fields = dataclasses.asdict(outcome)
-    fields["metrics"] = {n: v for n, v in outcome.metrics.items() if math.isfinite(v)}
+    fields["metrics"] = without_nan(outcome.metrics)
     write_whole(folder / RESULT, [json_text(fields)])
 
 
 def json_text(document: Mapping[str, Any]) -> bytes:
     """A document as the folder's JSON files hold it."""
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def without_nan(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with null for NaN and infinities, which JSON does not have."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in fields.items()
+    }
+
+
+def ended_by(line: bytes, step: int) -> bool:
+    """Whether a line of figures is that of an epoch which ended by this step."""
+    try:
+        figures = json.loads(line)
+        return "status" not in figures and int(figures["step"]) <= step
+    except (ValueError, KeyError, TypeError):  # cut off when its process died
+        return False

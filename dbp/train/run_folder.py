@@ -19,7 +19,6 @@ import errno
 import io
 import json
 import logging
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -37,9 +36,11 @@ from dbp.train.run_files import (
     SPEC,
     check_free,
     check_resumable,
+    ended_by,
     holds_run,
     json_text,
     make_new,
+    without_nan,
     write_verdict,
 )
 from dbp.train.run_lock import RunLock
@@ -152,15 +153,26 @@ class RunFolder:
             if self._earlier:
                 self._begin()
                 self._earlier = False
-            path = self.path / METRICS
-            lines = path.read_bytes().splitlines(keepends=True)
-            kept = [line for line in lines if _is_kept(line, started.steps_done)]
-            if kept == lines[: len(kept)]:  # needs no space on the disk
-                self._file.truncate(len(b"".join(kept)))
-                return
-            self._file.close()
-            write_whole(path, kept)
-            self._metrics = path.open("ab", buffering=0)
+            self._drop_lines_after(started.steps_done)
+
+    def rolled_back(self, step: int) -> None:
+        """Drop the figures of undone steps; where the disk is full they stay."""
+        try:
+            self._drop_lines_after(step)
+        except OSError as error:
+            logger.warning("%s: figures of undone steps stay: %s", METRICS, error.strerror)
+
+    def _drop_lines_after(self, step: int) -> None:
+        """Keep the lines of epochs that ended by this step; raises OSError."""
+        path = self.path / METRICS
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if ended_by(line, step)]
+        if kept == lines[: len(kept)]:  # needs no space on the disk
+            self._file.truncate(len(b"".join(kept)))
+            return
+        write_whole(path, kept)
+        self._file.close()
+        self._metrics = path.open("ab", buffering=0)
 
     def _begin(self) -> None:
         """Remove the verdict; for a new run remove all files and write the spec."""
@@ -188,6 +200,7 @@ class RunFolder:
             "workers": self._workers,
             "parameters_sha256": progress.parameters_sha256,
             "samples_per_second": progress.samples_per_second,
+            **_disturbances(progress),
             **progress.metrics,
         }
         self._line(fields)
@@ -223,7 +236,9 @@ class RunFolder:
 
     def _line(self, fields: Mapping[str, Any]) -> None:
         """One line, whole or not at all: no full disk ends a run for its figures' sake."""
-        line = json.dumps({"time": round(time.time(), 3), **_finite(fields)}).encode() + b"\n"
+        line = (
+            json.dumps({"time": round(time.time(), 3), **without_nan(fields)}).encode() + b"\n"
+        )
         size = os.fstat(self._file.fileno()).st_size
         try:
             if self._file.write(line) < len(line):
@@ -249,6 +264,9 @@ class LastWord:
     def progress(self, progress: Progress) -> None:
         """Rank 0's to write."""
 
+    def rolled_back(self, step: int) -> None:
+        """Rank 0's to write."""
+
     def snapshot(self, snapshot: Snapshot) -> bool:
         """Rank 0's to write."""
         return True
@@ -260,13 +278,10 @@ class LastWord:
             write_verdict(self._path, outcome)
 
 
-def _is_kept(line: bytes, step: int) -> bool:
-    """Whether a line of figures tells of an epoch that ended by this step."""
-    try:
-        figures = json.loads(line)
-        return "status" not in figures and int(figures["step"]) <= step
-    except (ValueError, KeyError, TypeError):  # cut off when its process died
-        return False
+def _disturbances(progress: Progress) -> dict[str, int]:
+    """Mini-batches left out in the epoch, and roll-backs before it; nothing as a rule."""
+    found = {"skipped": progress.skipped, "rollbacks": progress.rollbacks}
+    return {name: count for name, count in found.items() if count}
 
 
 @contextlib.contextmanager
@@ -278,11 +293,3 @@ def _writing(path: Path) -> Iterator[None]:
         raise InvalidInput(
             f"{path}: no folder for a run can be written here: {error.strerror}"
         ) from error
-
-
-def _finite(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN and no infinity: null stands for them."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in fields.items()
-    }

@@ -11,6 +11,7 @@ from typing import Any, final
 
 import numpy.typing as npt
 
+from dbp.job.spec import TrainSpec
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.optim.apply import Updater
@@ -18,7 +19,7 @@ from dbp.train.average import Average
 from dbp.train.checkpoint import PARAMETERS
 from dbp.train.figures import Figures
 from dbp.train.recovery import Saved
-from dbp.train.stopping import Stopping
+from dbp.train.stopping import Stopping, epochs_between
 
 SLOT = "slot."
 AVERAGE = "average"
@@ -37,36 +38,54 @@ class RunState:
         stopping: Stopping,
         whole: Callable[[Array], Array],
         *,
-        average: float | None = None,
+        train: TrainSpec,
     ) -> None:
         """``whole`` completes a vector of which a rank updates a part only.
 
-        ``average``: the decay of the parameters' running mean, if there is one.
+        ``train.average``: the decay of the parameters' running mean, if there is one.
         """
         self.step = 0  # the last one that was applied, or left out
         self.rate_factor = 1.0
         self.rollbacks = 0
-        self.history: list[float] = []  # of the metric that the learning rate follows
+        self.skips = 0  # mini-batches left out one after the other, up to now
+        # Of the metric that the learning rate follows: its values, and their epochs.
+        self.history: list[float] = []
+        self.history_epochs: list[int] = []
         self.seconds = 0.0  # of training, before this process
         self.best: Array | None = None
         # Of the last step of an epoch that is still to be evaluated: loss sum, weight, rate.
         self.open_epoch: tuple[float, float, float] | None = None
         self._parameters = parameters
-        self._average = None if average is None else Average(average, parameters)
+        self._average = None if train.average is None else Average(train.average, parameters)
+        self._followed = updater.optimizer.learning_rate.metric()
+        self._every = epochs_between(self._followed or "", train)
         self._updater = updater
         self._figures = figures
         self._stopping = stopping
         self._whole = whole
 
-    def note(self, figures: Mapping[str, float]) -> None:
+    @property
+    def applied(self) -> int:
+        """Steps whose update was applied."""
+        return self._updater.updates
+
+    @property
+    def skipped(self) -> int:
+        """Steps whose mini-batch was left out."""
+        return self.step - self.applied
+
+    def note(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Take from an epoch's figures what the learning rate follows."""
-        metric = self._updater.optimizer.learning_rate.metric()
-        if metric is not None and metric in figures:
-            self.history.append(figures[metric])
+        if self._followed is not None and self._followed in figures:
+            self.history.append(figures[self._followed])
+            self.history_epochs.append(epoch)
 
     def scale(self) -> float:
         """The factor on the schedule's learning rate, from all that has happened."""
-        return self.rate_factor * self._updater.optimizer.learning_rate.scale(self.history)
+        if self._followed is None:
+            return self.rate_factor
+        schedule = self._updater.optimizer.learning_rate
+        return self.rate_factor * schedule.scale(self.history, self.history_epochs)
 
     @property
     def served(self) -> Parameters:
@@ -78,10 +97,11 @@ class RunState:
         if self._average is not None:
             self._average.start()
 
-    def follow(self, step: int) -> None:
+    def note_update(self) -> None:
         """The parameters were updated."""
+        self.skips = 0
         if self._average is not None:
-            self._average.follow(step)
+            self._average.follow(self.applied)
 
     def vectors(self) -> dict[str, npt.NDArray[Any]]:
         """Every vector by its name in a checkpoint; live ones, or copies. Collective."""
@@ -101,11 +121,12 @@ class RunState:
             "stopping": self._stopping.state(),
             "rate_factor": self.rate_factor,
             "rollbacks": self.rollbacks,
-            "history": [
-                value if math.isfinite(value) else repr(value) for value in self.history
-            ],
+            "applied_steps": self.applied,
+            "skips_in_a_row": self.skips,
+            "history": [_plain(value) for value in self.history],
+            "history_epochs": list(self.history_epochs),
             "seconds": seconds,
-            "open_epoch": self.open_epoch,
+            "open_epoch": self.open_epoch and [_plain(value) for value in self.open_epoch],
         }
 
     def restore(self, saved: Saved) -> None:
@@ -123,16 +144,30 @@ class RunState:
         self._stopping.restore(position["stopping"])
         self.rate_factor = float(position["rate_factor"])
         self.rollbacks = int(position["rollbacks"])
+        # Checkpoints of older versions do not count updates: all steps count as applied.
+        self._updater.updates = int(position.get("applied_steps", saved.step))
+        self.skips = int(position.get("skips_in_a_row", 0))
         self.history = [float(value) for value in position["history"]]
+        regular = [self._every * (index + 1) for index in range(len(self.history))]
+        self.history_epochs = [int(n) for n in position.get("history_epochs", regular)]
         self.seconds = float(position["seconds"])
         opened = position["open_epoch"]
-        self.open_epoch = None if opened is None else (opened[0], opened[1], opened[2])
+        self.open_epoch = None
+        if opened is not None:
+            self.open_epoch = float(opened[0]), float(opened[1]), float(opened[2])
 
     def forget(self) -> None:
-        """Back to before the first step, but for the parameters, which are drawn anew."""
-        self.step = 0
+        """Reset everything to step 0; the caller initializes the parameters and their mean."""
+        self.step = self.rollbacks = self.skips = 0
+        self.rate_factor = 1.0
         self.best = self.open_epoch = None
         self.history.clear()
-        for slot in self._updater.slots.values():
-            slot[self._updater.shard.own] = 0.0
+        self.history_epochs.clear()
+        self._updater.reset()
         self._figures.clear()
+        self._stopping.reset()
+
+
+def _plain(value: float) -> float | str:
+    """A number as strict JSON can hold it."""
+    return value if math.isfinite(value) else repr(value)

@@ -48,7 +48,9 @@ class Progress:
     training_accuracy, validation_loss, validation_accuracy, learning_rate, ...
 
     ``epoch`` counts from 1; ``eta_seconds`` is None while unknown. ``epoch_end`` marks the
-    one report of each epoch that is never dropped (and of the last step).
+    one report of each epoch that is never dropped (and of the last step). ``loss`` is NaN
+    where the mini-batch was left out; ``skipped`` counts such ones in this epoch,
+    ``skipped_total`` since the run began; ``rollbacks``: how often the run was rolled back.
     """
 
     step: int
@@ -60,6 +62,9 @@ class Progress:
     eta_seconds: float | None
     epoch_end: bool = False
     parameters_sha256: str = ""  # at the end of an epoch
+    skipped: int = 0
+    skipped_total: int = 0
+    rollbacks: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class Outcome:
     """How the run ended: ``succeeded``, ``stopped`` (asked to) or ``failed``.
 
     ``reason`` is a closed word (``epochs``, ``steps``, ``converged``, ``target``,
-    ``stop_requested``, ``NON_FINITE``, ``EXCEPTION``, ...); ``message`` is for people.
+    ``stop_requested``, ``NON_FINITE``, ``NOTHING_APPLIED``, ...); ``message`` is for people.
+    ``skipped``: mini-batches left out, since their loss or gradient was not finite.
     """
 
     status: str
@@ -93,6 +99,7 @@ class Outcome:
     metrics: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
     seconds: float = 0.0
+    skipped: int = 0
 
 
 class Sink(Protocol):
@@ -103,6 +110,9 @@ class Sink(Protocol):
 
     def progress(self, progress: Progress) -> None:
         """Where the run is; about ten times a second at most, and at the end of each epoch."""
+
+    def rolled_back(self, step: int) -> None:
+        """Steps after this one, 0 for all, are undone and will be taken again."""
 
     def snapshot(self, snapshot: Snapshot) -> bool:
         """Parameters to hand out, copied on return; False if this sink has no room just now."""

@@ -31,7 +31,7 @@ from dbp.train.build import Setup
 from dbp.train.diagnosis import Diagnosis, Unreadable, different_words
 from dbp.train.digest import digest, odd_ranks
 from dbp.train.gather import Gather
-from dbp.train.non_finite import is_finite
+from dbp.train.non_finite import NON_FINITE, is_finite
 from dbp.train.rows import RowReader
 from dbp.train.sink import Command
 
@@ -120,7 +120,8 @@ class Step:
         if total.non_finite or not self._is_finite(total.gradients[self._exchange.own]):
             shares = [rows for part_ in self._parts(len(indices)) for rows in part_]
             words = self._diagnosis.explain(step, [indices[a:b] for a, b in shares])
-            return StepResult(*sums, reason="NON_FINITE", failure=words)
+            rate = self.updater.learning_rate(step, self._setup.plan.total_steps) * rate_factor
+            return StepResult(*sums, rate, _agreed(total), NON_FINITE, words)
         rate = self._update(total, step, rate_factor)
         return StepResult(*sums, learning_rate=rate, agreed=_agreed(total))
 
@@ -289,11 +290,6 @@ def _largest_part(total: int, parts: int) -> int:
 
 def _agreed(total: StepBuffer) -> Command:
     """What any rank asked for, now known to all."""
-    agreed = Command.NONE
-    if total.stop:
-        agreed |= Command.STOP
-    if total.checkpoint:
-        agreed |= Command.CHECKPOINT
-    if total.finish:
-        agreed |= Command.FINISH
-    return agreed
+    stop = Command.STOP if total.stop else Command.NONE
+    checkpoint = Command.CHECKPOINT if total.checkpoint else Command.NONE
+    return stop | checkpoint | (Command.FINISH if total.finish else Command.NONE)

@@ -5,10 +5,11 @@ Every rank holds the same figures, bit by bit, so every rank decides alike witho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, final
 
-from dbp.job.spec import StopSpec
+from dbp.job.spec import StopSpec, TrainSpec
 from dbp.job.validate import ResolvedSpec
 
 
@@ -17,50 +18,85 @@ def make_stopping(resolved: ResolvedSpec) -> Stopping:
     stop = resolved.spec.train.stop
     kind = stop.metric.partition("_")[2] if stop is not None else "loss"
     better = {name: metric.higher_is_better() for name, metric in resolved.metrics}
-    return Stopping(stop, higher_is_better=better.get(kind, False))
+    return Stopping(
+        stop,
+        higher_is_better=better.get(kind, False),
+        every=epochs_between(stop.metric if stop else "", resolved.spec.train),
+    )
+
+
+def epochs_between(metric: str, train: TrainSpec) -> int:
+    """How many epochs lie between two measurements of a metric."""
+    return train.evaluate_every_epochs if metric.startswith("validation_") else 1
 
 
 @final
 class Stopping:
     """The rule of one run; keeps the best value so far and its epoch."""
 
-    def __init__(self, spec: StopSpec | None, *, higher_is_better: bool) -> None:
+    def __init__(
+        self, spec: StopSpec | None, *, higher_is_better: bool, every: int = 1
+    ) -> None:
         """``higher_is_better`` tells which way the watched metric improves.
+
+        ``every``: epochs between its measurements.
 
         Without a spec nothing is ever stopped, and the best epoch is that of the validation
         loss.
         """
         self._spec = spec or StopSpec(metric="validation_loss")
+        self._every = every
         self._sign = -1.0 if higher_is_better else 1.0
+        self.reset()
+
+    def reset(self) -> None:
+        """Return to the state before the first epoch."""
         self._best = float("inf")
         self._best_epoch = 0
+        self._without_number = 0  # epochs since the best one whose value was not a number
         self.improved = False
+
+    @property
+    def measured(self) -> bool:
+        """Whether the metric has ever been a number."""
+        return self._best_epoch > 0
 
     def state(self) -> dict[str, object]:
         """What ``restore`` takes; JSON can hold it."""
         best = None if self._best == float("inf") else self._best
-        return {"best": best, "best_epoch": self._best_epoch}
+        return {
+            "best": best,
+            "best_epoch": self._best_epoch,
+            "epochs_without_number": self._without_number,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was taken."""
         self._best = float("inf") if state["best"] is None else float(state["best"])
         self._best_epoch = int(state["best_epoch"])
+        self._without_number = int(state.get("epochs_without_number", 0))
 
     def decide(self, epoch: int, figures: Mapping[str, float]) -> str | None:
         """``"target"``, ``"converged"`` or None, from the figures of this epoch.
 
-        Epochs in which the watched metric was not measured decide nothing. ``improved``
-        then says whether this epoch is the best so far.
+        Epochs in which the watched metric was not measured decide nothing; patience does not
+        count those in which it was measured and is not finite. ``improved`` then says whether
+        this epoch is the best so far.
         """
         self.improved = False
         if self._spec.metric not in figures:
             return None
         value = self._sign * figures[self._spec.metric]
-        if value < self._best - self._spec.tolerance:  # never true of NaN
+        if not math.isfinite(value):
+            self._without_number += self._every
+            return None
+        if value < self._best - self._spec.tolerance:
             self._best, self._best_epoch = value, epoch
+            self._without_number = 0
             self.improved = True
         if self._spec.target is not None and value <= self._sign * self._spec.target:
             return "target"
-        if self._spec.patience is not None and epoch - self._best_epoch >= self._spec.patience:
+        waited = epoch - self._best_epoch - self._without_number
+        if self._spec.patience is not None and waited >= self._spec.patience:
             return "converged"
         return None

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 import numpy as np
 
@@ -26,6 +26,14 @@ from dbp.train.continuation import Terms
 from dbp.train.evaluate import make_evaluator
 from dbp.train.fan_out import AnyOf, FanOut
 from dbp.train.figures import Figures
+from dbp.train.followed import Followed
+from dbp.train.non_finite import (
+    NOTHING_APPLIED,
+    NonFinitePolicy,
+    Reaction,
+    nothing_applied_text,
+    skipped_text,
+)
 from dbp.train.recovery import Recovery, Saved
 from dbp.train.run_state import RunState
 from dbp.train.sink import Command, Control, Outcome, Sink
@@ -33,9 +41,6 @@ from dbp.train.step import Step, StepResult
 from dbp.train.stopping import make_stopping
 
 logger = logging.getLogger("dbp")
-
-MAX_ROLLBACKS: Final = 3
-MAX_SKIPS: Final = 100  # one behind the other
 
 
 @final
@@ -77,16 +82,18 @@ class Trainer:
         self._recovery = Recovery(setup, communicator, checkpoints, clock, resume)
         seed, samples = setup.resolved.spec.seed, setup.plan.samples
         self._order = functools.lru_cache(1)(lambda epoch: order(seed, epoch, samples))
-        self._skips = 0
         self._state = RunState(
             self.parameters,
             self._step.updater,
             self._figures,
             self._stopping,
             self._step.whole,
-            average=self._train.average,
+            train=self._train,
         )
         self._resume = resume
+        self._origin = None if resume else start
+        self._followed = Followed(setup, self._stopping, self._state)
+        self._non_finite = NonFinitePolicy(self._train.non_finite, self._state)
         self._begin(self._recovery.load() if resume else start)
 
     def run(self) -> Outcome:
@@ -143,10 +150,14 @@ class Trainer:
             wishes = self._wishes(step)
             indices = self._order(plan.epoch_of(step)).take(start, stop)
             result = self._step.run(step, indices, wishes, self._state.scale())
-            if result.failure and not self._goes_on_after(result):
-                return self._failed(result.reason, self._state.step, result.failure)
-            if result.failure and self._train.non_finite == "rollback":
-                continue
+            if result.failure:
+                reaction, text = self._non_finite.react(result.reason, result.failure)
+                if reaction is Reaction.FAIL:
+                    return self._failed(result.reason, self._state.step, text)
+                if reaction is Reaction.ROLL_BACK:
+                    self._roll_back(text)
+                    continue
+                self._warn(text)
             outcome = self._after(step, result, samples=stop - start)
             if outcome is not None:
                 return outcome
@@ -155,9 +166,10 @@ class Trainer:
     def _after(self, step: int, result: StepResult, *, samples: int) -> Outcome | None:
         """Everything behind a step: figures, evaluation, checkpoint, end, reports."""
         self._state.step = step
-        if not result.failure:
-            self._skips = 0
-            self._state.follow(step)
+        if result.failure:
+            self._figures.skip_batch()
+        else:
+            self._state.note_update()
             self._figures.add_batch(result.loss_sum, result.weight, result.metric_sums)
         due = self._announcer.meter.count(samples)
         time_is_up = Command.FINISH in result.agreed
@@ -176,7 +188,7 @@ class Trainer:
             return self._end("stopped", "stop_requested", step)
         if self.communicator.rank == 0:  # what is due is rank 0's alone to say
             if due and not ends_epoch:
-                self._announcer.report(step, result)
+                self._announcer.report(step, result, skipped=self._state.skipped)
             self._announcer.publish(step, self._state.served)
         return None
 
@@ -186,7 +198,7 @@ class Trainer:
             return None
         loss_sum, weight, rate = self._state.open_epoch
         self._state.open_epoch = None
-        result = StepResult(loss_sum, weight, np.empty(0), learning_rate=rate)
+        result = StepResult(loss_sum, weight, np.empty(0), learning_rate=rate)  # maybe NaN
         return self._end_epoch(self._state.step, result, time_is_up=False)
 
     def _wishes(self, step: int) -> Command:
@@ -199,29 +211,24 @@ class Trainer:
             wishes |= Command.FINISH
         return wishes
 
-    def _goes_on_after(self, result: StepResult) -> bool:
-        """What to do with a step that was not applied, as the spec says. Collective."""
-        policy = self._train.non_finite
-        if result.reason != "NON_FINITE" or policy == "fail":
-            return False
-        if policy == "skip":
-            self._skips += 1
-            words = f"{result.failure}. The mini-batch is left out"
-        else:
-            self._state.rollbacks += 1
-            words = (
-                f"{result.failure}. Back to the newest checkpoint, at half the learning rate"
-            )
-        if self._skips > MAX_SKIPS or self._state.rollbacks > MAX_ROLLBACKS:
-            return False
+    def _warn(self, *texts: str) -> None:
         if self.communicator.rank == 0:
-            logger.warning("%s", words)
-        if policy == "rollback":
-            rollbacks, factor = self._state.rollbacks, self._state.rate_factor
-            self._begin(self._recovery.load())
-            self._state.rollbacks, self._state.rate_factor = rollbacks, factor / 2
-            self._announcer.go_back(self._state.step, rollbacks)
-        return True
+            for text in texts:
+                logger.warning("%s", text)
+
+    def _roll_back(self, text: str) -> None:
+        """Return to the newest checkpoint, else to the start, at half the rate. Collective.
+
+        The time already spent counts on; all else is as if the undone steps had never been.
+        """
+        state = self._state
+        undone, kept = state.step, (state.rollbacks + 1, state.rate_factor / 2, state.seconds)
+        self._begin(self._recovery.load() or self._origin)
+        state.rollbacks, state.rate_factor, state.seconds = kept
+        self._recovery.discard_after(state.step)
+        self._announcer.roll_back(state.step, undone, state.rollbacks)
+        where = f"the checkpoint of step {state.step}" if state.step else "the start"
+        self._warn(f"{text} to {where}; training continues at half the learning rate")
 
     def _end_epoch(self, step: int, result: StepResult, *, time_is_up: bool) -> str | None:
         """Evaluate, report, and say why the run ends here, if it does."""
@@ -229,15 +236,17 @@ class Trainer:
         last = time_is_up or step == self.setup.plan.total_steps
         every = self._train.evaluate_every_epochs
         figures = self._figures.newest()
-        watched = {name: figures[name] for name in figures if name.startswith("training_")}
+        measured = {name: figures[name] for name in figures if name.startswith("training_")}
         self._announcer.meter.settle()
         if self._validation is not None and (last or epoch % every == 0):
             found = self._validation.run(self._state.served)
             self._figures.put(found, "validation_")
-            watched |= {f"validation_{name}": value for name, value in found.items()}
-        self._announcer.report(step, result, epoch_end=True)
+            measured |= {f"validation_{name}": value for name, value in found.items()}
+        self._announcer.report(step, result, epoch_end=True, skipped=self._state.skipped)
         self._announcer.meter.restart()
-        self._state.note(watched)
+        self._warn(*self._followed.warnings(measured))
+        watched = self._followed.of_epoch(measured, idle=self._figures.idle)
+        self._state.note(epoch, watched)
         reason = self._stopping.decide(epoch, watched)
         if self._stopping.improved and self._train.stop and self._train.stop.restore_best:
             self._state.best = self._state.served.vector.copy()
@@ -255,6 +264,8 @@ class Trainer:
 
     def _end(self, status: str, reason: str, step: int) -> Outcome:
         """Hand out the final parameters first: an evaluation can be long, or be cut off."""
+        if status == "succeeded" and not self._state.applied:
+            return self._failed(NOTHING_APPLIED, step, nothing_applied_text(self._state))
         served = self._state.served
         restored = status == "succeeded" and self._state.best is not None
         if restored:
@@ -263,9 +274,15 @@ class Trainer:
         self._announcer.hand_out(step, served, best=restored and publishes_best)
         if status == "succeeded" and self._test is not None:
             self._figures.put(self._test.run(served), "test_")
-        return self._announcer.finish(status, reason, step)
+        figures = self._figures.newest()
+        self._warn(*self._followed.warnings(figures))
+        texts = [skipped_text(self._state), self._followed.verdict(figures)]
+        text = "; ".join(filter(None, texts))
+        return self._announcer.finish(status, reason, step, text, self._state.skipped)
 
     def _failed(self, reason: str, step: int, failure: str) -> Outcome:
         """The parameters are those after ``step``, the last that was applied."""
         self._announcer.hand_out(step, self._state.served)
-        return self._announcer.finish("failed", reason, step, failure)
+        if reason != NOTHING_APPLIED and (skipped := skipped_text(self._state)):
+            failure = f"{failure}. {skipped}"
+        return self._announcer.finish("failed", reason, step, failure, self._state.skipped)

@@ -150,6 +150,9 @@ class _Again:
             self.digest = progress.parameters_sha256
             self._stop = True
 
+    def rolled_back(self, step: int) -> None:
+        """Nothing to do."""
+
     def snapshot(self, snapshot: Snapshot) -> bool:
         """Nothing to do."""
         return True

@@ -156,6 +156,26 @@ def test_warm_up_passes_on_what_its_schedule_follows() -> None:
     assert schedule.scale([0.5, 0.4]) == plateau.scale([0.5, 0.4]) == 0.1
 
 
+def test_plateau_counts_epochs_not_evaluations() -> None:
+    schedule = Plateau(patience=3, tolerance=0.0)
+    history, epochs = [1.0, 1.0, 1.0, 1.0], [2, 4, 6, 8]
+
+    factors = [schedule.scale(history[:n], epochs[:n]) for n in range(5)]
+
+    # After epoch 4 two epochs brought no improvement, after epoch 6 four.
+    assert factors == [1.0, 1.0, 1.0, 0.1, 0.1]
+    assert Warmup(steps=3, then=schedule).scale(history, epochs) == 0.1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_plateau_ignores_what_is_not_a_number(value: float) -> None:
+    schedule = Plateau(patience=1, tolerance=0.0)
+
+    assert schedule.scale([value] * 20) == 1.0
+    assert schedule.scale([1.0, value, value, value, 1.0]) == 1.0
+    assert schedule.scale([1.0, value, 1.0, value, 1.0]) == 0.1
+
+
 @pytest.mark.parametrize("milestones", [(), (0,), (3, 3), (5, 2)])
 def test_milestones_must_rise(milestones: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="milestones: must be whole numbers >= 1, ascending"):

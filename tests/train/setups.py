@@ -114,12 +114,16 @@ class Recorder:
         self.reports: list[Progress] = []
         self.snapshots: list[tuple[Snapshot, Array]] = []
         self.outcomes: list[Outcome] = []
+        self.rollbacks: list[int] = []
 
     def started(self, started: Started) -> None:
         self.starts.append(started)
 
     def progress(self, progress: Progress) -> None:
         self.reports.append(progress)
+
+    def rolled_back(self, step: int) -> None:
+        self.rollbacks.append(step)
 
     def snapshot(self, snapshot: Snapshot) -> bool:
         self.snapshots.append((snapshot, snapshot.vector.copy()))

@@ -171,14 +171,14 @@ def test_of_a_run_that_goes_back_the_best_that_is_undone_is_not_published() -> N
     stage.step(1, best=True)
     stage.step(8, best=True)
 
-    stage.announcer.go_back(7, rollbacks=1)
+    stage.announcer.roll_back(7, 8, rollbacks=1)
     stage.now += BEST_SECONDS
     stage.step(8)
     assert sink.told == [(1, 1.0, "best")]
 
     stage.step(9, best=True)
     stage.now += BEST_SECONDS
-    stage.announcer.go_back(9, rollbacks=2)
+    stage.announcer.roll_back(9, 9, rollbacks=2)
     stage.step(10)
 
     assert sink.told == [(1, 1.0, "best"), (9, 9.0, "best")]
@@ -188,7 +188,7 @@ def test_versions_of_steps_taken_again_say_so() -> None:
     sink = Rooms()
     stage = Stage(sink, every_steps=1)
     stage.step(1)
-    stage.announcer.go_back(0, rollbacks=1)
+    stage.announcer.roll_back(0, 5, rollbacks=1)
     stage.step(1)
 
     found = [snapshot.manifest.metadata.get("dbp.rollbacks") for snapshot, _ in sink.snapshots]

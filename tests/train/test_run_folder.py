@@ -74,7 +74,7 @@ def test_only_the_final_parameters_are_written(tmp_path: Path) -> None:
     assert load_file(tmp_path / "parameters.safetensors")["0.bias"].tolist() == [4, 5]
 
 
-def test_numbers_that_json_does_not_know_become_null_or_are_left_out(tmp_path: Path) -> None:
+def test_numbers_that_json_does_not_know_become_null(tmp_path: Path) -> None:
     folder = RunFolder.prepare(tmp_path, {})
     nan = float("nan")
 
@@ -84,7 +84,10 @@ def test_numbers_that_json_does_not_know_become_null_or_are_left_out(tmp_path: P
     lines = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(lines.splitlines()[0])["training_loss"] is None
     assert "NaN" not in lines
-    assert json.loads((tmp_path / "result.json").read_text())["metrics"] == {"x": 1.0}
+    assert json.loads((tmp_path / "result.json").read_text())["metrics"] == {
+        "training_loss": None,
+        "x": 1.0,
+    }
 
 
 def test_a_full_disk_costs_a_line_of_figures_and_no_run(

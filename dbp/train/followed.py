@@ -1,0 +1,88 @@
+"""The metrics that stop a run or set its learning rate, and figures that are no numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final, final
+
+from dbp.train.build import Setup
+from dbp.train.run_state import RunState
+from dbp.train.stopping import Stopping
+from dbp.train.undefined import undefined_figures
+
+PARTS: Final = ("training", "validation", "test")
+
+
+@final
+class Followed:
+    """Describes once each figure that is not a number; says which metrics never were one."""
+
+    def __init__(self, setup: Setup, stopping: Stopping, state: RunState) -> None:
+        self._metrics = dict(setup.resolved.metrics)
+        self._stopping = stopping
+        self._state = state
+        self._stop = setup.resolved.spec.train.stop
+        self._scheduled = setup.resolved.optimizer.learning_rate.metric()
+        self._warned: set[str] = set()
+
+    def of_epoch(self, figures: Mapping[str, float], *, idle: bool) -> dict[str, float]:
+        """The figures that may decide something after an epoch.
+
+        ``idle``: nothing was applied in it. Then they say nothing of the training: each
+        counts as not a number, also those that are missing for that reason.
+        """
+        if not idle:
+            return dict(figures)
+        names = {self._stop.metric if self._stop else "validation_loss", self._scheduled}
+        return {
+            name: math.nan
+            for name in names
+            if name is not None and (name in figures or name.startswith("training_"))
+        }
+
+    def warnings(self, figures: Mapping[str, float]) -> list[str]:
+        """A text for each figure that is not finite, the first time it is not."""
+        texts = []
+        for part in PARTS:
+            for name, text in undefined_figures(figures, self._metrics, f"{part}_"):
+                if name not in self._warned:
+                    self._warned.add(name)
+                    texts.append(f"{text}. {self._remedy(name, part)}")
+        return texts
+
+    def verdict(self, figures: Mapping[str, float]) -> str:
+        """Which followed metrics were measured and never a number; nothing as a rule.
+
+        ``figures``: the newest of the run.
+        """
+        texts = []
+        stop = self._stop
+        if stop is not None and stop.metric in figures and not self._stopping.measured:
+            stops = stop.patience is not None or stop.target is not None
+            effects = ["it could not stop the run"] if stops else []
+            effects += ["no epoch is known to be the best"] if stop.restore_best else []
+            effect = " and ".join(effects) or "it decided nothing"
+            texts.append(f"train.stop.metric {stop.metric} was never a number, so {effect}")
+        history = self._state.history
+        if history and not any(map(math.isfinite, history)):
+            texts.append(
+                f"optimizer.learning_rate follows {self._scheduled}, which was never a number, "
+                "so the rate did not fall"
+            )
+        return "; ".join(texts)
+
+    def _remedy(self, name: str, part: str) -> str:
+        """What the run does about it, and what the user can do."""
+        own = f"other samples in data.{'train' if part == 'training' else part}"
+        asked = []
+        if self._stop and self._stop.metric == name:
+            asked.append("train.stop")
+        if self._scheduled == name:
+            asked.append("optimizer.learning_rate")
+        if asked:
+            return (
+                f"{' and '.join(asked)} will ignore it until it is one; choose another metric "
+                f"there, or {own}"
+            )
+        return f"Choose {own}, or other metrics in model.metrics"
