@@ -29,6 +29,7 @@ from dbp.train.initial import load_initial
 from dbp.train.inspection import check, check_workers, inspect, naming
 from dbp.train.mini_batches import check_mini_batches
 from dbp.train.plan import Plan, make_plan
+from dbp.train.sample_weights import check_weights
 
 __all__ = ["Setup", "build", "check", "fit_scaling", "prepare"]
 
@@ -154,11 +155,12 @@ def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
 
 
 def _check_targets(dataset: Dataset, model: Model) -> None:
-    """Whether the loss can learn from all of them; raises InvalidData."""
+    """Whether the loss can learn from all of them, and any counts; raises InvalidData."""
     if dataset.info.target_kind == "class":
         check_targets(dataset, model.loss.class_count(model.output_shape))
     else:
         check_range(dataset, *model.loss.target_range())
+    check_weights(dataset, model)
 
 
 def _open(reader: Reader, path: str) -> Dataset:

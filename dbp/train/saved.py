@@ -32,6 +32,7 @@ from dbp.train.columns import MODEL, POSITIONAL, Columns, columns_of
 from dbp.train.evaluate import BLOCK_ROWS, Evaluator
 from dbp.train.finite import check_inputs, check_outputs
 from dbp.train.rows import RowReader
+from dbp.train.sample_weights import check_weights
 
 Array = npt.NDArray[Any]
 
@@ -169,6 +170,7 @@ class SavedModel:
         if wanted == "class":
             dataset = align_classes(dataset, self.class_names)
             check_targets(dataset, self.model.loss.class_count(self.model.output_shape))
+        check_weights(dataset, self.model)
         rows = RowReader(dataset, self.model, self.scaling, capacity=BLOCK_ROWS)
         evaluator = Evaluator(
             self.model, rows, SoloCommunicator(), metric_kinds=self.metric_kinds

@@ -78,6 +78,55 @@ def test_what_does_not_fit_is_told_with_its_field(
         build(check(decode(spec_over(train, **changes))))
 
 
+def weighted(path: Path, weights: Any) -> dict[str, str]:
+    count = len(weights)
+    np.savez(path, x=np.arange(2.0 * count).reshape(-1, 2), y=np.arange(count) % 3, w=weights)
+    return {"kind": "npz", "path": str(path), "weights": "w"}
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize("weight", [0.0, 1e-60])  # which float32 takes for 0
+def test_a_data_set_whose_weights_are_all_zero_is_refused(
+    tmp_path: Path, part: str, weight: float
+) -> None:
+    data = {"train": weighted(tmp_path / "train.npz", np.ones(12))}
+    data[part] = weighted(tmp_path / f"{part}.npz", np.full(12, weight))
+    spec = spec_over(data["train"], data=data, dtype="float32")
+
+    with pytest.raises(
+        InvalidData, match=rf"^data\.{part}: the weight of all 12 samples is 0, so that there"
+    ):
+        build(check(decode(spec)))
+
+
+def test_a_single_weight_is_enough(tmp_path: Path) -> None:
+    train = weighted(tmp_path / "train.npz", np.eye(1, 12, 5)[0])
+
+    assert len(build(check(decode(spec_over(train)))).train) == 12
+
+
+def test_samples_held_out_must_count_too(tmp_path: Path) -> None:
+    train = weighted(tmp_path / "train.npz", np.eye(1, 12, 5)[0])
+    spec = spec_over(train, data={"validation": {"fraction": 0.25}})
+
+    with pytest.raises(InvalidData, match=r"^data\.(train|validation): the weight of all"):
+        build(check(decode(spec)))
+
+
+def test_weights_of_classes_that_are_all_zero_in_a_data_set_are_refused(
+    train: dict[str, str], tmp_path: Path
+) -> None:
+    test = npz(tmp_path / "test.npz", np.zeros((4, 2)), np.full(4, 2))
+    spec = spec_over(train, data={"test": test})
+    loss = {"kind": "softmax_cross_entropy", "class_weights": [1.0, 1.0, 0.0]}
+    spec["model"]["loss"] = loss
+
+    with pytest.raises(
+        InvalidData, match=r"^data\.test: the weight of all 4 samples is 0.*model\.loss"
+    ):
+        build(check(decode(spec)))
+
+
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_inputs_of_another_shape_are_refused(
     train: dict[str, str], tmp_path: Path, part: str

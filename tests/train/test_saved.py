@@ -197,5 +197,14 @@ def test_targets_the_model_cannot_give_are_refused(
         saved.evaluate(arrays(np.zeros((3, 8, 8)), np.zeros((3, 10))))
 
 
+def test_samples_without_weight_are_not_evaluated(
+    trained: tuple[Path, dict[str, float]],
+) -> None:
+    data = arrays(np.zeros((3, 8, 8)), np.array([0, 1, 2]), weights=np.zeros(3))
+
+    with pytest.raises(InvalidData, match="the weight of all 3 samples is 0"):
+        SavedModel.load(trained[0]).evaluate(data)
+
+
 def test_an_empty_batch_gives_an_empty_answer(trained: tuple[Path, dict[str, float]]) -> None:
     assert SavedModel.load(trained[0]).predict(np.zeros((0, 8, 8))).shape == (0, 10)
