@@ -13,6 +13,7 @@ from dbp.job.continuation import differences as spec_differences
 from dbp.job.spec import Holdout
 from dbp.train.build import Setup
 from dbp.train.checkpoint import Checkpoint
+from dbp.train.columns import input_difference
 from dbp.train.data_identity import Identity
 from dbp.train.data_identity import differences as data_differences
 
@@ -74,6 +75,7 @@ def check_data(
 ) -> list[int]:
     """Raise InvalidInput where the data are not those of the checkpoint, unless allowed.
 
+    New data must have the same inputs in the same order, as far as both have names.
     Returns the steps after which the run went on with other data.
     """
     changed_at = [int(step) for step in found.facts.get(NEW_DATA_AT, [])]
@@ -93,6 +95,10 @@ def check_data(
             f"{folder}: the data are not those of the checkpoint of step {found.step:,}{text}\n"
             "restore the data, or continue on the new ones with --new-data"
         )
+    kept = tuple(found.facts[DATA].get("data.train", {}).get("input_names", ()))
+    problem = input_difference(setup.train.info.input_names, kept)
+    if problem:
+        raise InvalidInput(f"--new-data: {folder}: {problem}")
     logger.warning("step %d: the run continues on other data%s", found.step, text)
     if isinstance(setup.resolved.spec.data.validation, Holdout):
         logger.warning(

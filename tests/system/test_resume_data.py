@@ -85,6 +85,27 @@ def test_rows_that_are_cut_or_edited_are_refused_unless_new_data_is_given(
     assert run(DBP, "verify", str(stopped)).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        ("b,a,y", 'another order; read them in that order, in data.train: inputs = ["a", "b"]'),
+        ("a,c,y", "other inputs than those of data.train: no input 'b'; 'c' is no input of"),
+    ],
+)
+def test_new_data_must_have_the_inputs_that_the_run_was_trained_on(
+    stopped: Path, header: str, text: str
+) -> None:
+    data = stopped.parent / "train.csv"
+    data.write_text(data.read_text().replace("a,b,y", header))
+
+    plain = run(DBP, "train", "--resume", str(stopped))
+    asked = run(DBP, "train", "--resume", str(stopped), "--new-data")
+
+    assert (plain.returncode, asked.returncode) == (2, 2)
+    assert "columns " + ", ".join(header.split(",")[:2]) in plain.stderr
+    assert text in asked.stderr
+
+
 def test_files_that_were_only_touched_are_the_same_data(stopped: Path) -> None:
     os.utime(stopped.parent / "train.csv", (1, 1))
 
