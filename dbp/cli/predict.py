@@ -15,7 +15,7 @@ from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
     from dbp.cli.prediction import Array
-    from dbp.cli.tables import Header
+    from dbp.cli.tables import Header, TextOptions
     from dbp.job.spec import JobSpec
     from dbp.train.saved import SavedModel
 
@@ -32,6 +32,10 @@ SHOWN_ROWS: Final = 10
     type=click.Choice(["auto", "yes", "no"]),
     help="Whether line 1 of a .csv or .tsv file names the columns.",
 )
+@click.option(
+    "--delimiter", default="", metavar="CHARACTER",
+    help="Between the columns of such a file.  [default: comma in .csv, tab in .tsv]",
+)  # fmt: skip
 @click.option("--proba", is_flag=True, help="Probabilities of all classes.")
 @click.option(
     "-o", "--out", "file", type=click.Path(path_type=Path), help="Write a .npy or .csv file."
@@ -44,6 +48,7 @@ def predict(
     source: str,
     inputs: Path,
     header: Header,
+    delimiter: str,
     proba: bool,
     file: Path | None,
     version: int | None,
@@ -70,17 +75,19 @@ def predict(
       dbp predict weights.safetensors rows.csv --header no
     """
     from dbp.cli.prediction import write_answers
+    from dbp.cli.tables import TextOptions
 
+    text = TextOptions(header, delimiter)
     if file is not None and file.suffix not in (".npy", ".csv"):
         raise InvalidInput(f"{file}: write a .npy or a .csv file, got {file.suffix!r}")
     if not _is_file(source):
         found = _of_job(
-            source, inputs, header, service, proba=proba, version=version or 0, label=label
+            source, inputs, text, service, proba=proba, version=version or 0, label=label
         )
     elif version or label:
         raise InvalidInput(f"{source}: a file holds one version; leave out --version, --label")
     else:
-        found = _of_file(source, inputs, header, proba=proba)
+        found = _of_file(source, inputs, text, proba=proba)
     if file is not None:
         with writing(file):
             write_answers(file, found)
@@ -136,20 +143,20 @@ def _is_file(source: str) -> bool:
     return Path(source).suffix == ".safetensors" or Path(source).is_file()
 
 
-def _of_file(source: str, inputs: Path, header: Header, *, proba: bool) -> Array:
+def _of_file(source: str, inputs: Path, text: TextOptions, *, proba: bool) -> Array:
     from dbp.cli.prediction import answers, read_inputs
     from dbp.train.saved import SavedModel
 
     model = SavedModel.load(source)
     shape = model.model.input_shape
-    rows = read_inputs(inputs, shape, model.columns, header, _note(inputs))
+    rows = read_inputs(inputs, shape, model.columns, text, _note(inputs))
     return answers(model, rows, proba=proba, source=str(inputs))
 
 
 def _of_job(
     source: str,
     inputs: Path,
-    header: Header,
+    text: TextOptions,
     service: str,
     *,
     proba: bool,
@@ -168,7 +175,7 @@ def _of_job(
         columns = POSITIONAL
         if is_table(inputs):
             columns = columns_of(job.metadata(version=version, label=label), source)
-        rows = read_rows(inputs, columns, header, _note(inputs))
+        rows = read_rows(inputs, columns, text, _note(inputs))
         try:
             prediction = job.predict(rows, version=version, label=label)
         except InvalidInput as error:

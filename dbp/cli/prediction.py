@@ -11,7 +11,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dbp.cli.tables import Header, Note, ignored, is_table, is_text, read_columns
+from dbp.cli.tables import (
+    AUTO,
+    Note,
+    TextOptions,
+    ignored,
+    is_table,
+    is_text,
+    read_columns,
+)
 from dbp.client.inference import Prediction
 from dbp.data.dataset import Dataset, Reader
 from dbp.data.subset import hold_out
@@ -31,18 +39,18 @@ _NO_CLASSES: Final = "--proba: the model gives values, no classes"
 def read_rows(
     path: Path,
     columns: Columns = POSITIONAL,
-    header: Header = "auto",
+    text: TextOptions = AUTO,
     note: Note = ignored,
 ) -> Array:
     """The rows of a file, in whatever shape they have there; raises InvalidData.
 
-    ``columns``: of the model, to which those of a table are matched by name; ``header``:
-    whether line 1 of a text names them; ``note`` gets what was decided about the file.
+    ``columns``: of the model, to which those of a table are matched by name; ``text``: how a
+    text is read; ``note`` gets what was decided about the file.
     """
-    if header != "auto" and not is_text(path):
-        raise InvalidInput(f"--header: {path} is no text with columns (.csv, .tsv)")
+    if text != AUTO and not is_text(path):
+        raise InvalidInput(f"--header, --delimiter: {path} is no .csv or .tsv file")
     if is_table(path):
-        return read_columns(path, columns, header, note)
+        return read_columns(path, columns, text, note)
     rows = _read_tensor(path) if path.suffix == ".safetensors" else _read_rows(path)
     if not rows.shape:
         raise InvalidData(f"{path}: holds one number, no rows")
@@ -53,11 +61,11 @@ def read_inputs(
     path: Path,
     shape: tuple[int, ...],
     columns: Columns = POSITIONAL,
-    header: Header = "auto",
+    text: TextOptions = AUTO,
     note: Note = ignored,
 ) -> Array:
     """The rows of a file as inputs of a model, shape (n, *shape); as ``read_rows``."""
-    rows = read_rows(path, columns, header, note)
+    rows = read_rows(path, columns, text, note)
     if rows.shape[1:] != shape and np.prod(rows.shape[1:]) == np.prod(shape):
         rows = rows.reshape(len(rows), *shape)
     if rows.shape[1:] != shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -10,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.data.column_order import check_inputs
-from dbp.data.csv_lines import open_rows
+from dbp.data.csv import CSV
+from dbp.data.csv_lines import number, open_rows
 from dbp.data.csv_table import read_names, read_table
 from dbp.data.dataset import NO_OTHERS
-from dbp.errors import InvalidData
+from dbp.errors import InvalidData, InvalidInput
 from dbp.train.columns import MODEL, Columns
 
 Array = npt.NDArray[Any]
@@ -23,6 +25,28 @@ Note = Callable[[str], None]
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 _PARQUET: Final = ".parquet"
 _REMEDIES: Final = ("--header yes", "--header no")
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How a text is read: whether line 1 names the columns, and what separates them.
+
+    ``delimiter``: "" for a comma in .csv and a tab in .tsv.
+    """
+
+    header: Header = "auto"
+    delimiter: str = ""
+
+    def delimiter_of(self, path: Path) -> str:
+        """The character between the columns of a file; InvalidInput if it cannot be one."""
+        chosen = self.delimiter.replace("\\t", "\t") or _DELIMITERS[path.suffix.lower()]
+        try:
+            return CSV(path=str(path), delimiter=chosen).delimiter
+        except ValueError as error:
+            raise InvalidInput(f"--{error}") from error
+
+
+AUTO: Final = TextOptions()
 
 
 def ignored(note: str) -> None:
@@ -39,7 +63,7 @@ def is_table(path: Path) -> bool:
     return is_text(path) or path.suffix.lower() == _PARQUET
 
 
-def read_columns(path: Path, columns: Columns, header: Header, note: Note) -> Array:
+def read_columns(path: Path, columns: Columns, text: TextOptions, note: Note) -> Array:
     """The inputs in a table, shape (rows, columns), in the model's order; raises InvalidData.
 
     Without names, in the file or of the model, they stay where they are. Columns that were
@@ -48,7 +72,7 @@ def read_columns(path: Path, columns: Columns, header: Header, note: Note) -> Ar
     """
     if path.suffix.lower() == _PARQUET:
         return _read_parquet(path, columns, note)
-    name, delimiter = str(path), _DELIMITERS[path.suffix.lower()]
+    name, header, delimiter = str(path), text.header, text.delimiter_of(path)
     others = [other for other in (*columns.others.targets, columns.others.weight) if other]
     if header == "auto" and _names_inputs(name, delimiter, columns):
         header = "yes"
@@ -59,7 +83,8 @@ def read_columns(path: Path, columns: Columns, header: Header, note: Note) -> Ar
         )
         is_chosen = bool(found)
         if found:
-            _check(path, found, columns, guessed=header == "auto")
+            is_numbered = header == "auto" and all(number(n) is not None for n in found)
+            _check(path, found, columns, "; if line 1 is a sample: --header no" * is_numbered)
     table = read_table(
         name,
         delimiter=delimiter,
@@ -67,8 +92,8 @@ def read_columns(path: Path, columns: Columns, header: Header, note: Note) -> Ar
         inputs=columns.inputs if is_chosen else None,
         remedies=_REMEDIES,
     )
-    for text in table.notes:
-        note(text)
+    for decision in table.notes:
+        note(decision)
     return table.inputs
 
 
@@ -81,7 +106,7 @@ def _names_inputs(path: str, delimiter: str, columns: Columns) -> bool:
     return set(columns.inputs) <= {cell.strip() for cell in first}
 
 
-def _check(path: Path, found: tuple[str, ...], columns: Columns, *, guessed: bool) -> None:
+def _check(path: Path, found: tuple[str, ...], columns: Columns, hint: str = "") -> None:
     """Raise InvalidData unless the columns found are the model's inputs."""
     if columns.others.ignored:
         wanted = set(columns.inputs)
@@ -89,7 +114,6 @@ def _check(path: Path, found: tuple[str, ...], columns: Columns, *, guessed: boo
     try:
         check_inputs(found, columns.inputs, NO_OTHERS, MODEL, remedy="leave out that column")
     except InvalidData as error:
-        hint = "; if line 1 is a sample: --header no" if guessed else ""
         raise InvalidData(f"{path}: {error}{hint}") from error
 
 
@@ -100,12 +124,12 @@ def _read_parquet(path: Path, columns: Columns, note: Note) -> Array:
     chosen = columns.inputs
     if chosen:
         others = (*columns.others.targets, columns.others.weight)
-        _check(path, tuple(table.names_beside(others, chosen)), columns, guessed=False)
+        _check(path, tuple(table.names_beside(others, chosen)), columns)
     else:
         found = table.inputs_beside(())
         chosen = found.names
-        for text in found.notes:
-            note(text)
+        for decision in found.notes:
+            note(decision)
     rows = ParquetRows(table, chosen, (len(chosen),), ())
     whole = np.empty(rows.info.shape, rows.info.dtype)
     rows.take(np.arange(len(whole)), whole)

@@ -69,7 +69,8 @@ def check_columns(
         return  # the options say that it is the target, by whatever name
     shown, wanted = _listed(own.targets), _listed(others.targets)
     remedy = (
-        f"; if it is the same quantity: target = {json.dumps(own.targets[0])}"
+        "; if it is the same quantity: "
+        f"target = {json.dumps(own.targets[0], ensure_ascii=False)}"
         if len(own.targets) == 1
         else ""
     )
@@ -122,12 +123,15 @@ def choice_of(names: Sequence[str]) -> str:
 
 
 def _role(extra: Sequence[str], others: OtherColumns) -> str:
-    """What the first of these columns that has a role is in the other table."""
+    """What the first of these columns that has a role is in the other table, as an option."""
     for name in extra:
+        quoted = json.dumps(name, ensure_ascii=False)
+        if name in others.targets and len(others.targets) == 1:
+            return f" ({name!r} is its target: target = {quoted})"
         if name in others.targets:
-            return f" (its target is {name!r})"
+            return f" ({name!r} is one of its targets)"
         if name == others.weight:
-            return f' (its weight is {name!r}: weight = "{name}")'
+            return f" ({name!r} is its weight: weight = {quoted})"
     return ""
 
 

@@ -10,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.errors import InvalidData
+from dbp.nn.model import Model
+from dbp.nn.parameters import Parameters
+from dbp.train.rows import RowReader
 
 Array = npt.NDArray[Any]
 
@@ -52,13 +55,35 @@ def check_outputs(outputs: Array, first: int, *, has_ids: bool = False) -> None:
 
     ``has_ids``: the model's inputs are whole numbers that an embedding looks up.
     """
+    found = _first_row(outputs)
+    if found is not None:
+        row = first + found
+        problem = _problem(outputs, has_ids=has_ids)
+        raise InvalidData(f"row {row} (counted from 0): {problem}", row=row)
+
+
+def check_samples(model: Model, parameters: Parameters, rows: RowReader) -> None:
+    """Raise InvalidData for the first sample of a data set whose outputs are not finite."""
+    samples = len(rows.dataset)
+    for start in range(0, samples, rows.capacity):
+        x, _ = rows.read(np.arange(start, min(start + rows.capacity, samples)))
+        outputs = model.forward(parameters, x)
+        found = _first_row(outputs)
+        if found is not None:
+            problem = _problem(outputs, has_ids=model.layers[0].ids() > 0)
+            raise InvalidData(f"{rows.dataset.locate_target(start + found)}: {problem}")
+
+
+def _first_row(outputs: Array) -> int | None:
+    """The first row that is not finite."""
     if all_finite(outputs):
-        return
-    finite = np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1)
-    row = first + int(np.argmin(finite))
+        return None
+    return int(np.argmin(np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1)))
+
+
+def _problem(outputs: Array, *, has_ids: bool) -> str:
     ids = "an input is no id that the embedding has, " if has_ids else ""
-    raise InvalidData(
-        f"row {row} (counted from 0): the model's outputs are not finite: {ids}the inputs are "
-        f"too large for {outputs.dtype}, or parameters are not finite",
-        row=row,
+    return (
+        f"the model's outputs are not finite: {ids}the inputs are too large for "
+        f"{outputs.dtype}, or parameters are not finite"
     )

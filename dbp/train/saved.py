@@ -30,7 +30,7 @@ from dbp.parallel.communicator import SoloCommunicator
 from dbp.registry import Group
 from dbp.train.columns import MODEL, POSITIONAL, Columns, columns_of
 from dbp.train.evaluate import BLOCK_ROWS, Evaluator
-from dbp.train.finite import check_inputs, check_outputs
+from dbp.train.finite import check_inputs, check_outputs, check_samples
 from dbp.train.rows import RowReader
 from dbp.train.sample_weights import check_weights
 
@@ -150,7 +150,8 @@ class SavedModel:
     def evaluate(self, dataset: Dataset) -> dict[str, float]:
         """Mean loss and metrics over a data set; raises InvalidData where it cannot fit.
 
-        Its columns are matched to the training set's by name, where both have names.
+        Its columns are matched to the training set's by name, where both have names. A sample
+        whose outputs are not finite is refused: it has no class.
         """
         dataset = align_columns(dataset, self.columns.inputs, self.columns.others, MODEL)
         info = dataset.info
@@ -175,7 +176,11 @@ class SavedModel:
         evaluator = Evaluator(
             self.model, rows, SoloCommunicator(), metric_kinds=self.metric_kinds
         )
-        return evaluator.run(self.parameters)
+        with np.errstate(all="ignore"):
+            figures = evaluator.run(self.parameters)
+            if not math.isfinite(figures["loss"]):
+                check_samples(self.model, self.parameters, rows)
+        return figures
 
 
 @final

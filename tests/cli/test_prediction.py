@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from dbp.cli.prediction import answers, given_answers, read_inputs, read_rows, write_answers
+from dbp.cli.tables import TextOptions
 from dbp.client.inference import Prediction
 from dbp.errors import InvalidData, InvalidInput
 from dbp.job.snapshot import encode_header, manifest_of
@@ -71,8 +72,8 @@ def test_the_first_line_of_a_file_of_another_delimiter_is_told_in_short(tmp_path
 def test_a_header_is_refused_for_a_file_without_lines(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.zeros((2, 2)))
 
-    with pytest.raises(InvalidInput, match=r"--header: .*rows\.npy is no text with columns"):
-        read_rows(tmp_path / "rows.npy", header="no")
+    with pytest.raises(InvalidInput, match=r"--header, .*rows\.npy is no \.csv"):
+        read_rows(tmp_path / "rows.npy", text=TextOptions("no"))
 
 
 def saved_model(

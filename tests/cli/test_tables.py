@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dbp.cli.tables import Header, read_columns
+from dbp.cli.tables import AUTO, Header, TextOptions, read_columns
 from dbp.data.dataset import OtherColumns
-from dbp.errors import InvalidData
+from dbp.errors import InvalidData, InvalidInput
 from dbp.train.columns import POSITIONAL, Columns
 
 MODEL = Columns(("a", "b"), OtherColumns(("y",), "w"))
@@ -36,7 +36,7 @@ def write(folder: Path, kind: str, names: str) -> Path:
 
 def read(path: Path, columns: Columns = MODEL, header: Header = "auto") -> list[list[float]]:
     notes: list[str] = []
-    found = read_columns(path, columns, header, notes.append)
+    found = read_columns(path, columns, TextOptions(header), notes.append)
     assert notes == []
     return found.tolist()  # type: ignore[no-any-return]
 
@@ -112,7 +112,7 @@ def test_a_numbered_header_is_told_and_can_be_a_sample(tmp_path: Path) -> None:
     path.write_text("0,1\n5.5,7\n")
     notes: list[str] = []
 
-    found = read_columns(path, POSITIONAL, "auto", notes.append)
+    found = read_columns(path, POSITIONAL, AUTO, notes.append)
 
     assert found.tolist() == [[5.5, 7]]
     assert "--header no" in notes[0]
@@ -128,6 +128,21 @@ def test_names_may_hold_the_delimiter_and_quotes(tmp_path: Path) -> None:
     path.write_text('"b ""x""","a, m²"\n2,1\n')
 
     assert read(path, Columns(("a, m²", 'b "x"'))) == [[1, 2]]
+
+
+@pytest.mark.parametrize(("delimiter", "sign"), [(";", ";"), ("|", "|"), ("\\t", "\t")])
+def test_another_delimiter(tmp_path: Path, delimiter: str, sign: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"b{sign}a\n2{sign}1\n")
+
+    found = read_columns(path, MODEL, TextOptions(delimiter=delimiter), print)
+
+    assert found.tolist() == [[1, 2]]
+
+
+def test_a_delimiter_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="--delimiter: must be one character"):
+        read_columns(tmp_path / "rows.csv", MODEL, TextOptions(delimiter="ab"), print)
 
 
 def test_a_pandas_index_of_a_text_is_left_out(tmp_path: Path) -> None:

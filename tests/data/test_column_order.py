@@ -110,7 +110,7 @@ def test_several_targets_are_matched_by_name(tmp_path: Path) -> None:
             "no input 'a', did you mean 'A'?; 'A' is no input of data.train; the",
         ),
         (("a", "b", "c", "y"), "'c' is no input of data.train; name the inputs: inputs = "),
-        (("a", "b", "w", "y"), "its weight is 'w': weight = \"w\""),
+        (("a", "b", "w", "y"), "('w' is its weight: weight = \"w\")"),
     ],
 )
 def test_missing_and_extra_inputs_are_refused_by_name(
@@ -146,6 +146,14 @@ def test_without_names_on_either_side_inputs_stay_where_they_are(tmp_path: Path)
 
     assert aligned(named, plain.info) is named
     assert aligned(plain, named.info) is plain
+
+
+def test_a_target_that_stands_elsewhere_is_named_with_the_option(tmp_path: Path) -> None:
+    train = CSV(path=str(write(tmp_path, "csv", ("a", "b", "y"), "train"))).open()
+    other = CSV(path=str(write(tmp_path, "csv", ("y", "a", "b")))).open()
+
+    with pytest.raises(InvalidData, match=r"'y' is its target: target = \"y\""):
+        aligned(other, train.info)
 
 
 def test_a_long_list_of_names_is_shortened() -> None:

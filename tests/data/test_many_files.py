@@ -198,7 +198,7 @@ def test_parts_that_differ_are_both_named(
     [
         ("a,b,y\n1,2,0\n", "a,B,y\n1,2,0\n", "no input 'b', did you mean 'B'.*0.csv are 'a'"),
         ("a,b,y\n1,2,0\n", "a,b,c,y\n1,2,3,0\n", "'c' is no input of .*0.csv"),
-        ("a,b,y\n1,2,0\n", "y,a,b\n0,1,2\n", "no input 'b'.* 'y' is no input .*target"),
+        ("a,b,y\n1,2,0\n", "y,a,b\n0,1,2\n", "no input 'b'.*'y' is its target"),
         ("a,b,y\n1,2,0\n", "a,b,z\n1,2,0\n", "the target is 'z'; in .*0.csv: 'y'"),
         ("a,b,y\n1,2,0\n", "1,2,0\n", "names of columns: none, but .*0.csv has yes"),
         ("a,y\n1,oak\n", "a,y\n1,0\n", "names of classes: none, but .*0.csv has yes"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from dbp.data.array_dataset import arrays
@@ -162,10 +164,19 @@ def test_columns_are_kept_with_the_model_and_its_exports(
         "safetensors": SavedModel.from_bytes(exported(saved, "safetensors"), "exported"),
     }
 
+    npz = np.load(io.BytesIO(exported(saved, "npz")))
+    model = onnx.load_from_string(exported(saved, "onnx"))
+    strings = [
+        json.loads(str(npz["__metadata__"])),
+        {entry.key: entry.value for entry in model.metadata_props},
+    ]
+
     assert saved.columns.inputs == ("a", "b")
+    for found in strings:
+        assert columns_of(found, "exported") == saved.columns
     assert saved.columns.others.targets == ("y",)
-    for found in files.values():
-        assert found.columns == saved.columns
+    for file in files.values():
+        assert file.columns == saved.columns
     assert json.loads(saved.metadata["dbp.input_names"]) == ["a", "b"]
 
 

@@ -12,6 +12,7 @@ from safetensors.numpy import load, save
 from safetensors.torch import load_file as load_torch
 
 from dbp.data.array_dataset import arrays
+from dbp.data.preprocessing import Scaling
 from dbp.errors import InvalidData, InvalidFile
 from dbp.job.load import decode
 from dbp.parallel.communicator import SoloCommunicator
@@ -204,6 +205,22 @@ def test_samples_without_weight_are_not_evaluated(
 
     with pytest.raises(InvalidData, match="the weight of all 3 samples is 0"):
         SavedModel.load(trained[0]).evaluate(data)
+
+
+def test_a_sample_whose_outputs_are_not_finite_has_no_class(
+    trained: tuple[Path, dict[str, float]],
+) -> None:
+    saved = SavedModel.load(trained[0])
+    inputs = raw_inputs()
+    inputs[:7] = 0.0
+    saved.scaling = Scaling()
+    saved.parameters["0.bias"][:] = 0
+    saved.parameters["2.weight"][:] = 3e38
+
+    with pytest.raises(InvalidData, match="targets: sample 7: the model's outputs are not fin"):
+        saved.evaluate(arrays(inputs, np.zeros(360, np.int64)))
+    with pytest.raises(InvalidData, match=r"row 7 \(counted from 0\)"):
+        saved.predict(inputs)
 
 
 def test_an_empty_batch_gives_an_empty_answer(trained: tuple[Path, dict[str, float]]) -> None:
