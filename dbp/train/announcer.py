@@ -187,7 +187,7 @@ class Announcer:
 
 
 def _mean_loss(result: StepResult) -> float:
-    """Of the step's mini-batch; NaN where it was left out."""
-    if result.failure:
+    """Of the step's mini-batch; NaN where it was left out, or its samples have no weight."""
+    if result.failure or not result.weight:
         return math.nan
-    return result.loss_sum / result.weight if result.weight else 0.0
+    return result.loss_sum / result.weight

@@ -33,6 +33,11 @@ class Figures:
         """Whether all mini-batches of this epoch so far were left out."""
         return self.skipped > 0 and self._applied == 0
 
+    @property
+    def _weightless(self) -> bool:
+        """Whether the samples of this epoch so far have no weight, so that no mean exists."""
+        return self._applied > 0 and not self._weight
+
     def state(self) -> dict[str, object]:
         """What ``restore`` takes; JSON can hold it."""
         return {
@@ -80,7 +85,7 @@ class Figures:
 
     def newest(self) -> dict[str, float]:
         """All figures; those of training are means over the epoch's applied mini-batches."""
-        if self.idle:
+        if self.idle or self._weightless:
             self._values = {n: v for n, v in self._values.items() if not _is_training(n)}
         if self._weight:
             values = self._model.metric_values(self._sums)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 
 from dbp.data.array_dataset import arrays
+from dbp.data.sampler import order
 from dbp.nn.parameters import Parameters
 from tests.closeness import assert_close
-from tests.train.setups import document, make_setup, run_ranks
+from tests.train.setups import Recorder, document, make_setup, run_ranks
 
 STEPS = 12
 
@@ -70,3 +72,20 @@ def test_a_sample_of_weight_zero_counts_for_nothing() -> None:
     assert_close(whole, part, 1e-12)
     for name in ("validation_loss", "validation_accuracy", "training_loss"):
         np.testing.assert_allclose(all_metrics[name], metrics[name], rtol=1e-12)
+
+
+def test_an_epoch_without_weight_has_no_training_loss() -> None:
+    """The only sample that counts stands in the short mini-batch, which is dropped."""
+    x, y, _ = weighted()
+    spec = document(batch_size=32, epochs=1, last_batch="drop")
+    weights = np.zeros(48)
+    weights[order(spec["seed"], 1, 48).take(40, 41)] = 1.0
+    recorder = Recorder()
+
+    runs = run_ranks(2, lambda: make_setup(spec, arrays(x, y, weights=weights)), sink=recorder)
+
+    outcome, vector = runs[0]
+    assert outcome.status == "succeeded"
+    assert not [name for name in outcome.metrics if name.startswith("training_")]
+    assert math.isnan(recorder.reports[-1].loss)
+    assert np.isfinite(vector).all()
