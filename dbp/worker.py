@@ -160,9 +160,7 @@ def _last_word(sink: Sink, rank: int, reporter: Reporter | None) -> Iterator[Non
 
 def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int:
     """One rank of a launched attempt; ``reporter`` is rank 0's."""
-    from dbp.job.load import load_file
     from dbp.train.fan_out import AnyOf, FanOut
-    from dbp.train.inspection import check
     from dbp.train.lines import Lines, outcome_text
     from dbp.train.run_folder import CHECKPOINTS, LastWord, RunFolder
     from dbp.train.stop_signals import StopSignals
@@ -177,7 +175,7 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
     try:
         outcome = run_rank(
             workers,
-            lambda: check(load_file(spec), workers),
+            lambda: _examined(spec, workers, rank),
             sink,
             control,
             rank=rank,
@@ -192,6 +190,18 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
     if rank == 0:
         sys.stdout.write(outcome_text(outcome) + "\n")
     return EXIT_CODES[outcome.status]
+
+
+def _examined(spec: Path, workers: int, rank: int) -> ResolvedSpec:
+    """The valid spec; rank 0 writes its notes to the job's log. Raises InvalidInput."""
+    from dbp.job.load import load_file
+    from dbp.train.inspection import examine
+    from dbp.train.notes import notes
+
+    examined = examine(load_file(spec), workers)
+    if rank == 0:
+        sys.stdout.write("".join(f"note: {note}\n" for note in notes(examined)))
+    return examined.resolved
 
 
 def _read(path: Path) -> dict[str, Any]:

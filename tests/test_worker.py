@@ -104,6 +104,23 @@ def test_an_attempt_leaves_its_files_and_its_verdict(tmp_path: Path, workers: in
     assert "succeeded (epochs) after 90 steps" in done.stdout
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_log_says_once_what_was_decided_about_the_data(
+    tmp_path: Path, workers: int
+) -> None:
+    folder = attempt(tmp_path / "attempt", workers=workers, epochs=1)
+    (tmp_path / "t.csv").write_text("0,1,2\n" + "5,3,0\n7,2,1\n" * 20)
+    spec = json.loads((folder / "spec.json").read_text())
+    spec["data"] = {"train": {"kind": "csv", "path": str(tmp_path / "t.csv")}}
+    (folder / "spec.json").write_text(json.dumps(spec))
+
+    done = work(folder, workers)
+
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout + done.stderr).count("note: ") == 1
+    assert "note: data.train: line 1 numbers the columns" in done.stdout
+
+
 def test_data_that_is_gone_is_a_verdict_with_its_reason(tmp_path: Path) -> None:
     folder = attempt(tmp_path / "attempt", workers=2, epochs=2)
     spec = json.loads((folder / "spec.json").read_text())

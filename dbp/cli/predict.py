@@ -65,7 +65,9 @@ def predict(
     tensor, or the one named inputs). The columns of a table with names are matched to the
     inputs of the training set by name, in any order. The target and the weight of the
     training set may be among them and are ignored; other columns are refused. Without names
-    the inputs must be in the order of the training set.
+    the inputs must be in the order of the training set. The rows of an array come first and
+    have the shape that the model takes, channels before height and width, whatever the
+    layout of the training files was; a row may also be a vector of as many numbers.
 
     \b
     Examples:

@@ -20,7 +20,7 @@ from dbp.cli.tables import (
     is_text,
     read_columns,
 )
-from dbp.client.inference import Prediction
+from dbp.client.inference import Prediction, shaped_rows
 from dbp.data.dataset import Dataset, Reader
 from dbp.data.subset import hold_out
 from dbp.errors import InvalidData, InvalidInput, alternatives
@@ -66,14 +66,10 @@ def read_inputs(
 ) -> Array:
     """The rows of a file as inputs of a model, shape (n, *shape); as ``read_rows``."""
     rows = read_rows(path, columns, text, note)
-    if rows.shape[1:] != shape and np.prod(rows.shape[1:]) == np.prod(shape):
-        rows = rows.reshape(len(rows), *shape)
-    if rows.shape[1:] != shape:
-        raise InvalidData(
-            f"{path}: rows of shape {rows.shape[1:]}; the model takes {shape}; "
-            "leave the targets out"
-        )
-    return rows
+    try:
+        return shaped_rows(rows, shape)
+    except ValueError as error:
+        raise InvalidData(f"{path}: {error}; leave the targets out") from error
 
 
 def _read_rows(path: Path) -> Array:

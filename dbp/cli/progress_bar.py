@@ -31,9 +31,7 @@ class ProgressBar:
         self._task = TaskID(0)
 
     def started(self, started: Started) -> None:
-        """Print the notes, draw the empty bar."""
-        for note in started.notes:
-            self._bar.console.print(f"note: {note}", markup=False, highlight=False)
+        """Draw the empty bar."""
         self._bar.start()
         self._task = self._bar.add_task(
             "", total=started.total_steps, epoch=1, figures="", rate=0.0

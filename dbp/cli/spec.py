@@ -48,8 +48,6 @@ def _echo_summary(file: str, summary: dict[str, Any]) -> None:
     click.echo(f"  data        {data['training_samples']:,} training samples of shape {shape}")
     if data["class_names"]:
         click.echo(f"  classes     {len(data['class_names'])}{named(data['class_names'])}")
-    for note in data["notes"]:
-        click.echo(f"  note        {note}")
     click.echo(f"  model       input                    {shape}")
     for position, layer in enumerate(summary["layers"]):
         line = f"{position:<5} {layer['kind']:<18} {_shape(layer['output_shape']):<14}"
@@ -94,7 +92,6 @@ def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
             "input_shape": list(facts.train.input_shape),
             "target_kind": facts.train.target_kind,
             "class_names": list(facts.train.class_names),
-            "notes": list(facts.notes),
         },
         "layers": [
             {"kind": kind, "output_shape": list(shape), "parameters": count}

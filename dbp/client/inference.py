@@ -59,7 +59,7 @@ async def predict(
 ) -> Prediction:
     """The model's outputs; all batches are answered by the version that answers the first.
 
-    inputs: (n, *input_shape) numbers of any type, or rows that hold as many. NotFound;
+    inputs: (n, *input_shape) numbers of any type, or rows as vectors. NotFound;
     OutOfRange: the version is no longer kept; InvalidInput; WrongState: no parameters yet.
     """
     if version < 0:
@@ -111,14 +111,34 @@ def _numbers(inputs: npt.ArrayLike, row_shape: tuple[int, ...]) -> tuple[Array, 
         raise InvalidInput(
             f"inputs: must be numbers, got {array.dtype}; known: {', '.join(_TYPES)}"
         )
-    if array.ndim and math.prod(array.shape[1:]) == math.prod(row_shape):
-        array = array.reshape(len(array), *row_shape)
-    if array.ndim == 0 or array.shape[1:] != row_shape:
-        raise InvalidInput(
-            f"inputs: rows of shape {array.shape[1:]}; the model takes {row_shape}"
-        )
+    try:
+        array = shaped_rows(array, row_shape)
+    except ValueError as error:
+        raise InvalidInput(f"inputs: {error}") from error
     little = array.dtype if datatype == "BF16" else array.dtype.newbyteorder("<")
     return array.astype(little, copy=False), datatype
+
+
+def shaped_rows(array: Array, row_shape: tuple[int, ...]) -> Array:
+    """The rows in the shape that a model takes; raises ValueError where that needs a guess.
+
+    Rows may be vectors, or lack or have axes of length 1. Rows whose axes stand in another
+    order hold as many numbers, but in the wrong places.
+    """
+    if array.ndim == 0:
+        raise ValueError(f"one number, no rows; the model takes rows of shape {row_shape}")
+    own = array.shape[1:]
+    if own == row_shape:
+        return array
+    is_flat = min(len(own), len(row_shape)) <= 1 and math.prod(own) == math.prod(row_shape)
+    if is_flat or [n for n in own if n != 1] == [n for n in row_shape if n != 1]:
+        return array.reshape(len(array), *row_shape)
+    hint = ""
+    if sorted(own) == sorted(row_shape):
+        hint = "; put the axes into that order (numpy.moveaxis, numpy.transpose)"
+    elif array.shape[-1:] != row_shape and array.shape[:-1] == row_shape:
+        hint = "; are samples the last axis? They are the first: numpy.moveaxis(x, -1, 0)"
+    raise ValueError(f"rows of shape {own}; the model takes {row_shape}{hint}")
 
 
 def _batches(array: Array, metadata: pb.ModelMetadataResponse) -> Iterator[Array]:

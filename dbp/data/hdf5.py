@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
+from dbp.data.array_dataset import TARGET_KIND_DOC, TargetKind
+from dbp.data.array_pair import open_pair, pair_info
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.hdf5_file import HDF5File, open_rows
+from dbp.data.layout import LAYOUT_DOC, TARGETS_LAYOUT_DOC, TargetsLayout, check_layout
 from dbp.data.many_files import inspect_files, open_files
 from dbp.registry import option
 
@@ -21,10 +23,15 @@ class HDF5(Reader):
     """Two data sets of one HDF5 file; needs h5py: pip install 'dbp[hdf5]'."""
 
     path: str = option(doc="the file, or a pattern: part-*.h5", file=True)
-    inputs: str = option("x", doc="name of the data set of inputs, samples first; groups: a/b")
+    inputs: str = option("x", doc="name of the data set of inputs; groups: a/b")
     targets: str = option("y", doc="name of the data set of targets")
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
     weights: str | None = option(None, doc="name of the data set of one weight per sample")
+    layout: str | None = option(None, doc=LAYOUT_DOC)
+    targets_layout: TargetsLayout | None = option(None, doc=TARGETS_LAYOUT_DOC)
+
+    def __post_init__(self) -> None:
+        check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
         """Read what the file says of the data sets."""
@@ -40,17 +47,18 @@ class HDF5(Reader):
     def _open(self, limit: int) -> Dataset:
         file = HDF5File(self.path)
         self._combine(file)
-        return ArrayDataset(
-            open_rows(file, self.inputs, limit),
-            open_rows(file, self.targets, limit),
-            target_kind=self.target_kind,
-            weights=None if self.weights is None else open_rows(file, self.weights, limit),
+        weights = self.weights
+        return open_pair(
+            self,
+            lambda: open_rows(file, self.inputs, limit),
+            lambda: open_rows(file, self.targets, limit),
+            None if weights is None else lambda: open_rows(file, weights, limit),
         )
 
     def _combine(self, file: HDF5File) -> DataInfo:
-        return combine(
+        return pair_info(
+            self,
             file.info(self.inputs),
             file.info(self.targets),
-            self.target_kind,
-            weights=None if self.weights is None else file.info(self.weights),
+            None if self.weights is None else file.info(self.weights),
         )

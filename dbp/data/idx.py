@@ -13,9 +13,11 @@ from typing import Any, final
 
 import numpy as np
 
-from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
+from dbp.data.array_dataset import TARGET_KIND_DOC, TargetKind
+from dbp.data.array_pair import open_pair, pair_info
 from dbp.data.dataset import DataInfo, Dataset, Reader, Shape
 from dbp.data.file import DataFile, check_ratio, gunzip
+from dbp.data.layout import LAYOUT_DOC, TARGETS_LAYOUT_DOC, TargetsLayout, check_layout
 from dbp.data.many_files import inspect_files, open_files
 from dbp.data.rows import IN_MEMORY_BYTES, MemoryRows, Rows, RowsInfo, file_rows, native
 from dbp.errors import InvalidData
@@ -31,9 +33,14 @@ MAX_DIMENSIONS = 16
 class IDX(Reader):
     """IDX files (or two patterns) as MNIST has them, plain or gzip-compressed."""
 
-    inputs: str = option(doc="file of the inputs, samples first", file=True)
+    inputs: str = option(doc="file of the inputs", file=True)
     targets: str = option(doc="file of the targets", file=True)
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
+    layout: str | None = option(None, doc=LAYOUT_DOC)
+    targets_layout: TargetsLayout | None = option(None, doc=TARGETS_LAYOUT_DOC)
+
+    def __post_init__(self) -> None:
+        check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
         """Read the headers of the files."""
@@ -44,15 +51,15 @@ class IDX(Reader):
         return open_files(self, IDX._open)
 
     def _inspect(self) -> DataInfo:
-        return combine(inspect_rows(self.inputs), inspect_rows(self.targets), self.target_kind)
+        return pair_info(self, inspect_rows(self.inputs), inspect_rows(self.targets))
 
     def _open(self, limit: int) -> Dataset:
         # Headers first: exchanged or unequal files are told before long reads.
         self._inspect()
-        return ArrayDataset(
-            open_rows(self.inputs, limit),
-            open_rows(self.targets, limit),
-            target_kind=self.target_kind,
+        return open_pair(
+            self,
+            lambda: open_rows(self.inputs, limit),
+            lambda: open_rows(self.targets, limit),
         )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
+from dbp.data.array_dataset import TARGET_KIND_DOC, TargetKind
+from dbp.data.array_pair import open_pair, pair_info
 from dbp.data.dataset import DataInfo, Dataset, Reader
+from dbp.data.layout import LAYOUT_DOC, TARGETS_LAYOUT_DOC, TargetsLayout, check_layout
 from dbp.data.many_files import inspect_files, open_files
 from dbp.data.npy_format import inspect_rows, open_rows
 from dbp.registry import option
@@ -17,10 +19,15 @@ from dbp.registry import option
 class NPY(Reader):
     """Two .npy files (or two patterns); large ones are read row by row, as asked for."""
 
-    inputs: str = option(doc="file of the inputs, samples first", file=True)
+    inputs: str = option(doc="file of the inputs", file=True)
     targets: str = option(doc="file of the targets", file=True)
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
     weights: str | None = option(None, doc="file of one weight per sample", file=True)
+    layout: str | None = option(None, doc=LAYOUT_DOC)
+    targets_layout: TargetsLayout | None = option(None, doc=TARGETS_LAYOUT_DOC)
+
+    def __post_init__(self) -> None:
+        check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
         """Read the headers of the files."""
@@ -31,18 +38,19 @@ class NPY(Reader):
         return open_files(self, NPY._open)
 
     def _inspect(self) -> DataInfo:
-        return combine(
+        return pair_info(
+            self,
             inspect_rows(self.inputs),
             inspect_rows(self.targets),
-            self.target_kind,
-            weights=None if self.weights is None else inspect_rows(self.weights),
+            None if self.weights is None else inspect_rows(self.weights),
         )
 
     def _open(self, limit: int) -> Dataset:
         self._inspect()
-        return ArrayDataset(
-            open_rows(self.inputs, limit),
-            open_rows(self.targets, limit),
-            target_kind=self.target_kind,
-            weights=None if self.weights is None else open_rows(self.weights, limit),
+        weights = self.weights
+        return open_pair(
+            self,
+            lambda: open_rows(self.inputs, limit),
+            lambda: open_rows(self.targets, limit),
+            None if weights is None else lambda: open_rows(weights, limit),
         )

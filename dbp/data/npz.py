@@ -16,9 +16,11 @@ from typing import IO, final
 
 import numpy as np
 
-from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
+from dbp.data.array_dataset import TARGET_KIND_DOC, TargetKind
+from dbp.data.array_pair import open_pair, pair_info
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.file import DataFile, check_ratio
+from dbp.data.layout import LAYOUT_DOC, TARGETS_LAYOUT_DOC, TargetsLayout, check_layout
 from dbp.data.many_files import inspect_files, open_files
 from dbp.data.npy_format import (
     PREFIX_BYTES,
@@ -59,10 +61,15 @@ class NPZ(Reader):
     """Two arrays of one .npz archive, compressed or not."""
 
     path: str = option(doc="the archive, or a pattern: part-*.npz", file=True)
-    inputs: str = option("x", doc="name of the array of inputs, samples first")
+    inputs: str = option("x", doc="name of the array of inputs")
     targets: str = option("y", doc="name of the array of targets")
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
     weights: str | None = option(None, doc="name of the array of one weight per sample")
+    layout: str | None = option(None, doc=LAYOUT_DOC)
+    targets_layout: TargetsLayout | None = option(None, doc=TARGETS_LAYOUT_DOC)
+
+    def __post_init__(self) -> None:
+        check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
         """Read the headers of both arrays."""
@@ -79,19 +86,20 @@ class NPZ(Reader):
     def _open(self) -> Dataset:
         with _Archive.open(self.path) as archive:
             self._combine(archive)
-            return ArrayDataset(
-                archive.rows(self.inputs),
-                archive.rows(self.targets),
-                target_kind=self.target_kind,
-                weights=None if self.weights is None else archive.rows(self.weights),
+            weights = self.weights
+            return open_pair(
+                self,
+                lambda: archive.rows(self.inputs),
+                lambda: archive.rows(self.targets),
+                None if weights is None else lambda: archive.rows(weights),
             )
 
     def _combine(self, archive: _Archive) -> DataInfo:
-        return combine(
+        return pair_info(
+            self,
             archive.inspect(self.inputs),
             archive.inspect(self.targets),
-            self.target_kind,
-            weights=None if self.weights is None else archive.inspect(self.weights),
+            None if self.weights is None else archive.inspect(self.weights),
         )
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
+from dbp.data.array_dataset import TARGET_KIND_DOC, TargetKind
+from dbp.data.array_pair import open_pair, pair_info
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.file import DataFile
+from dbp.data.layout import LAYOUT_DOC, TARGETS_LAYOUT_DOC, TargetsLayout, check_layout
 from dbp.data.many_files import inspect_files, open_files
 from dbp.data.rows import Rows, RowsInfo, file_rows, native
 from dbp.data.safetensors_format import Header
@@ -23,10 +25,15 @@ class Safetensors(Reader):
     """Two tensors of one .safetensors file; large ones are read row by row, as asked for."""
 
     path: str = option(doc="the file, or a pattern: part-*.safetensors", file=True)
-    inputs: str = option("x", doc="name of the tensor of inputs, samples first")
+    inputs: str = option("x", doc="name of the tensor of inputs")
     targets: str = option("y", doc="name of the tensor of targets")
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
     weights: str | None = option(None, doc="name of the tensor of one weight per sample")
+    layout: str | None = option(None, doc=LAYOUT_DOC)
+    targets_layout: TargetsLayout | None = option(None, doc=TARGETS_LAYOUT_DOC)
+
+    def __post_init__(self) -> None:
+        check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
         """Read the header."""
@@ -43,19 +50,20 @@ class Safetensors(Reader):
         file = DataFile(self.path)
         header = Header(file)
         self._combine(header)
-        return ArrayDataset(
-            _rows(file, header, self.inputs, limit),
-            _rows(file, header, self.targets, limit),
-            target_kind=self.target_kind,
-            weights=None if self.weights is None else _rows(file, header, self.weights, limit),
+        weights = self.weights
+        return open_pair(
+            self,
+            lambda: _rows(file, header, self.inputs, limit),
+            lambda: _rows(file, header, self.targets, limit),
+            None if weights is None else lambda: _rows(file, header, weights, limit),
         )
 
     def _combine(self, header: Header) -> DataInfo:
-        return combine(
+        return pair_info(
+            self,
             self._info(header, self.inputs),
             self._info(header, self.targets),
-            self.target_kind,
-            weights=None if self.weights is None else self._info(header, self.weights),
+            None if self.weights is None else self._info(header, self.weights),
         )
 
     def _info(self, header: Header, name: str) -> RowsInfo:

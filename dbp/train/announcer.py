@@ -61,7 +61,6 @@ class Announcer:
                 training_samples=plan.samples,
                 parameter_count=len(self._parameters),
                 steps_done=steps_done,
-                notes=self._setup.notes,
             )
         )
 

@@ -23,11 +23,11 @@ from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none
 from dbp.train.arithmetic import arithmetic
-from dbp.train.data_notes import data_notes
 from dbp.train.digest import CHECKSUM, sha256_of
 from dbp.train.initial import load_initial
-from dbp.train.inspection import check, check_workers, inspect, naming
+from dbp.train.inspection import DataFacts, Examined, check, check_workers, inspect, naming
 from dbp.train.mini_batches import check_mini_batches
+from dbp.train.notes import notes
 from dbp.train.plan import Plan, make_plan
 from dbp.train.sample_weights import check_weights
 
@@ -56,13 +56,15 @@ class Setup:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of the data, with the paths of its fields."""
+        """What the user should know before training, with the paths of fields."""
         is_held_out = self.resolved.validation_reader is None
-        return data_notes(
+        facts = DataFacts(
             self.train.info,
+            len(self.train),
             None if self.validation is None or is_held_out else self.validation.info,
             None if self.test is None else self.test.info,
         )
+        return notes(Examined(self.resolved, facts))
 
     def initialize(self, parameters: Parameters) -> None:
         """Write the parameters that training starts from: those of the file, or drawn."""

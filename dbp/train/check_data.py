@@ -22,8 +22,8 @@ def check_data(setup: Setup, *, batches: int = 4, told: Told = untold) -> Iterat
     """Look at the first mini-batches of every data set, as training reads them.
 
     Failed: a value that is not finite, samples that cannot be read, no weight at all.
-    Warning: notes of the readers, training inputs or targets that never change, classes that
-    never occur.
+    Warning: the notes that training shows, training inputs or targets that never change,
+    classes that never occur.
     """
     for note in setup.notes:
         yield Finding("data", "warning", note)

@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
 from dbp.data.dataset import DataInfo
+from dbp.data.layout import looks_channels_last
+from dbp.job.resolved import ResolvedSpec
+from dbp.nn.average_pool2d import AveragePool2D
+from dbp.nn.batch_norm import BatchNorm
+from dbp.nn.conv2d import Conv2D
+from dbp.nn.flatten import Flatten
+from dbp.nn.global_average_pool2d import GlobalAveragePool2D
+from dbp.nn.layer import Layer
+from dbp.nn.max_pool2d import MaxPool2D
+from dbp.nn.residual import Residual
+
+# Layers that take the first axis of a sample for its channels.
+_OF_CHANNELS: Final = (Conv2D, MaxPool2D, AveragePool2D, GlobalAveragePool2D, BatchNorm)
 
 
 def data_notes(
-    train: DataInfo, validation: DataInfo | None, test: DataInfo | None
+    resolved: ResolvedSpec, train: DataInfo, validation: DataInfo | None, test: DataInfo | None
 ) -> tuple[str, ...]:
-    """The notes of each data set, with the path of its field.
+    """The notes of each data set, with the path of its field, and one on images' channels.
 
     ``validation``: None where it is held out of the training set.
     """
     sets = {"data.train": train, "data.validation": validation, "data.test": test}
-    return tuple(
+    notes = [
         f"{path}: {note}"
         for path, info in sets.items()
         if info is not None
         for note in info.notes
-    )
+    ]
+    return (*notes, *_channels_note(resolved, train))
+
+
+def _channels_note(resolved: ResolvedSpec, train: DataInfo) -> Iterator[str]:
+    """Warn of images with channels last in front of a layer that takes them first."""
+    if not looks_channels_last(train.input_shape):
+        return
+    for layer, kind in zip(resolved.layers, resolved.layer_kinds, strict=True):
+        if isinstance(layer, Flatten):
+            return
+        if _is_of_channels(layer):
+            is_array = hasattr(resolved.train_reader, "layout")
+            remedy = 'layout = "NHWC"' if is_array else "transpose the samples"
+            yield (
+                f"data.train: samples of shape {train.input_shape} look like images with "
+                f"channels last, but {kind} takes (channels, height, width); if so: {remedy}"
+            )
+            return
+
+
+def _is_of_channels(layer: Layer) -> bool:
+    if isinstance(layer, Residual):
+        return any(map(_is_of_channels, layer.layers))
+    return isinstance(layer, _OF_CHANNELS)

@@ -16,7 +16,6 @@ from dbp.job.shapes import DataShape, check_data
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import ResolvedSpec, resolve
 from dbp.nn.model import Model
-from dbp.train.data_notes import data_notes
 from dbp.train.initial import check_initial
 from dbp.train.mini_batches import check_mini_batches
 
@@ -29,11 +28,6 @@ class DataFacts:
     training_samples: int
     validation: DataInfo | None
     test: DataInfo | None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user should know of the data, with the paths of its fields."""
-        return data_notes(self.train, self.validation, self.test)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,6 @@ class Lines:
         """What is about to be done."""
         self._plan = started
         self._told = self._clock() - LEAST_SECONDS
-        for note in started.notes:
-            self._say(f"note: {note}")
         workers = "1 worker" if started.world_size == 1 else f"{started.world_size} workers"
         self._say(
             f"{started.parameter_count:,} parameters, {started.training_samples:,} training "

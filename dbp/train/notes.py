@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dbp.job.output_range import range_note
 from dbp.job.shapes import check_shapes
+from dbp.train.data_notes import data_notes
 from dbp.train.inspection import Examined
 from dbp.train.mini_batches import mini_batch_notes
 
 
 def notes(examined: Examined) -> tuple[str, ...]:
-    """One sentence each, with the field's path, for ``dbp spec check`` and ``dbp train``."""
+    """One sentence each, with the field's path, for people before training."""
     resolved, facts = examined.resolved, examined.facts
     shape = facts.train.input_shape
     output_shape = check_shapes(resolved, shape).output_shapes[-1]
     found = [range_note(resolved, output_shape)]
     found += mini_batch_notes(resolved, shape, facts.training_samples)
-    return tuple(f"{note.path}: {note.message}" for note in found if note is not None)
+    data = data_notes(resolved, facts.train, facts.validation, facts.test)
+    return data + tuple(f"{note.path}: {note.message}" for note in found if note is not None)

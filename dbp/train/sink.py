@@ -39,7 +39,6 @@ class Started:
     training_samples: int
     parameter_count: int
     steps_done: int = 0  # by an earlier process, in a run that goes on
-    notes: tuple[str, ...] = ()  # of the readers, for people
 
 
 @dataclass(frozen=True)

@@ -266,3 +266,45 @@ def test_safetensors_that_hold_no_inputs_are_told(tmp_path: Path) -> None:
     save_file({"x": np.array(1, np.float32)}, path)
     with pytest.raises(InvalidData, match="holds one number, no rows"):
         read_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("stored", "shape"),
+    [
+        ((4, 36), (3, 3, 4)),
+        ((4, 3, 3, 4), (36,)),
+        ((4, 6, 6), (1, 6, 6)),
+        ((4, 6, 6, 1), (6, 6)),
+    ],
+)
+def test_rows_whose_axes_are_in_order_take_the_model_s_shape(
+    tmp_path: Path, stored: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    rows = np.arange(144.0).reshape(stored)
+    np.save(tmp_path / "x.npy", rows)
+
+    found = read_inputs(tmp_path / "x.npy", shape)
+
+    np.testing.assert_array_equal(found, rows.reshape(4, *shape))
+
+
+@pytest.mark.parametrize(
+    ("stored", "shape", "told"),
+    [
+        (
+            (4, 16, 16, 3),
+            (3, 16, 16),
+            "put the axes into that order",
+        ),
+        ((4, 2, 6), (6, 2), "put the axes into that order"),
+        ((4, 2, 6), (3, 4), r"rows of shape \(2, 6\); the model takes \(3, 4\)"),
+        ((5, 40), (5,), "are samples the last axis"),
+    ],
+)
+def test_rows_whose_axes_are_in_another_order_are_refused(
+    tmp_path: Path, stored: tuple[int, ...], shape: tuple[int, ...], told: str
+) -> None:
+    np.save(tmp_path / "x.npy", np.ones(stored))
+
+    with pytest.raises(InvalidData, match=rf"x\.npy: .*{told}"):
+        read_inputs(tmp_path / "x.npy", shape)

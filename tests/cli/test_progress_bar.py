@@ -24,16 +24,6 @@ def test_the_bar_shows_epoch_step_loss_and_the_last_measure() -> None:
     assert shown.endswith("\x1b[?25h")  # the cursor is back
 
 
-def test_notes_stand_above_the_bar_as_they_are() -> None:
-    screen = io.StringIO()
-    bar = ProgressBar(Console(file=screen, force_terminal=True, width=120))
-
-    bar.started(Started(2, 400, 4.0, 100, 5000, 1000, notes=("data.train: [bold]x",)))
-    bar.finished(Outcome("succeeded", "epochs", 400, 4))
-
-    assert "note: data.train: [bold]x\n" in screen.getvalue()
-
-
 def test_a_run_that_ends_before_it_begins_leaves_the_screen_alone() -> None:
     screen = io.StringIO()
 

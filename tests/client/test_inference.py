@@ -82,6 +82,15 @@ async def test_values_from_the_plain_client(service: Service, run: Run) -> None:
     assert found.classes is found.labels is None
 
 
+async def test_rows_with_their_axes_in_another_order_are_refused(
+    service: Service, run: Run, client: dbp.AsyncClient
+) -> None:
+    await publish(service, run, 1, drawn(regression(), "float64"), regression())
+
+    with pytest.raises(InvalidInput, match=r"\(3, 2\); the model takes \(2, 3\); put the axes"):
+        await client.predict(run.id, rows(4, 6).reshape(4, 3, 2))
+
+
 @pytest.mark.parametrize(
     "dtype", ["f2", ">f4", "<f8", "?", "u1", ">i2", "i8", ml_dtypes.bfloat16], ids=str
 )

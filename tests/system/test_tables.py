@@ -59,10 +59,9 @@ def test_training_says_first_that_numbered_columns_are_the_header(tmp_path: Path
     proved = dbp(tmp_path, "check", "job.toml", "--steps", "1")
 
     assert trained.returncode == 0, trained.stderr
-    first, second = trained.stdout.splitlines()[:2]
-    assert first.startswith("note: data.train: line 1 numbers the columns")
-    assert 'header = "no"' in first
-    assert " 4 training samples" in second
+    assert trained.stderr.startswith("note: data.train: line 1 numbers the columns")
+    assert 'header = "no"' in trained.stderr
+    assert " 4 training samples" in trained.stdout
     assert "  note        data.train: line 1 numbers the columns" in checked.stdout
     assert "warning data      data.train: line 1 numbers the columns" in proved.stdout
 
@@ -74,8 +73,8 @@ def test_training_leaves_a_nameless_index_out_and_says_so_once(tmp_path: Path) -
     trained = train(tmp_path)
 
     assert trained.returncode == 0, trained.stderr
-    assert trained.stdout.count("note: ") == 1
-    assert "note: data.train: the first column has no name" in trained.stdout
+    assert trained.stderr.count("note: ") == 1
+    assert "note: data.train: the first column has no name" in trained.stderr
     assert input_count(tmp_path) == 2
 
 
@@ -92,8 +91,8 @@ def test_training_leaves_the_index_of_a_dataframe_out_and_says_so_once(tmp_path:
     trained = train(tmp_path)
 
     assert trained.returncode == 0, trained.stderr
-    assert trained.stdout.count("note: ") == 1
-    assert "note: data.train: column '__index_level_0__' is the index" in trained.stdout
+    assert trained.stderr.count("note: ") == 1
+    assert "note: data.train: column '__index_level_0__' is the index" in trained.stderr
     assert input_count(tmp_path) == 2
 
 
@@ -143,6 +142,60 @@ def test_a_class_too_many_is_named(tmp_path: Path) -> None:
 
     assert checked.returncode == 2
     assert "has 3 classes: cat, dog, elk" in checked.stderr
+
+
+IMAGES = """
+name = "images"
+seed = 1
+data.train = {{ kind = "npz", path = "{file}"{layout} }}
+model.layers = [
+  {{ kind = "conv2d", filters = 2, kernel = 3 }}, "flatten", {{ kind = "dense", units = 2 }}
+]
+model.loss = "softmax_cross_entropy"
+optimizer = {{ kind = "sgd", learning_rate = 0.01 }}
+train = {{ batch_size = 4, epochs = 2, lanes = 1 }}
+"""
+
+
+def parameters(folder: Path, file: str, layout: str = "") -> bytes:
+    spec, run = folder / f"{file}.toml", folder / f"run-{file}"
+    spec.write_text(IMAGES.format(file=f"{file}.npz", layout=layout))
+    trained = dbp(folder, "train", spec.name, "--run", run.name)
+    assert trained.returncode == 0, trained.stderr
+    assert "note: " not in trained.stderr
+    content = (run / "parameters.safetensors").read_bytes()
+    return content[8 + int(np.frombuffer(content[:8], "<u8")[0]) :]
+
+
+def test_a_layout_trains_the_parameters_of_the_images_stored_in_order(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(12, 3, 8, 8)), np.arange(12) % 2
+    np.savez(tmp_path / "first.npz", x=x, y=y)
+    np.savez(tmp_path / "last.npz", x=x.transpose(0, 2, 3, 1), y=y)
+    np.savez(tmp_path / "matlab.npz", x=x.transpose(2, 3, 1, 0), y=y)
+
+    wanted = parameters(tmp_path, "first")
+
+    assert parameters(tmp_path, "last", ', layout = "NHWC"') == wanted
+    assert parameters(tmp_path, "matlab", ', layout = "HWCN"') == wanted
+
+
+def test_images_with_channels_last_are_noted_and_refused_by_predict(tmp_path: Path) -> None:
+    x = np.random.default_rng(2).normal(size=(12, 3, 8, 8))
+    np.savez(tmp_path / "last.npz", x=x.transpose(0, 2, 3, 1), y=np.arange(12) % 2)
+    np.save(tmp_path / "last.npy", x.transpose(0, 2, 3, 1))
+    np.save(tmp_path / "first.npy", x)
+    (tmp_path / "job.toml").write_text(IMAGES.format(file="last.npz", layout=""))
+    checked = dbp(tmp_path, "spec", "check", "job.toml")
+    parameters(tmp_path, "last", ', layout = "NHWC"')
+    file = "run-last/parameters.safetensors"
+
+    refused = dbp(tmp_path, "predict", file, "last.npy")
+
+    assert 'if so: layout = "NHWC"' in checked.stdout
+    assert refused.returncode == 2
+    assert "rows of shape (8, 8, 3); the model takes (3, 8, 8); put the axes" in refused.stderr
+    assert dbp(tmp_path, "predict", file, "first.npy").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -40,14 +40,6 @@ def test_a_line_comes_at_most_each_second_at_least_each_ten_and_at_the_end() -> 
     assert told[1].endswith(": training_loss 0.5, training_accuracy 0.75, 1,234 samples/s")
 
 
-def test_notes_come_first() -> None:
-    stream = io.StringIO()
-
-    Lines(stream, Clock()).started(Started(1, 9, 1.0, 9, 9, 9, notes=("data.train: [bold]x",)))
-
-    assert stream.getvalue().splitlines()[0] == "note: data.train: [bold]x"
-
-
 def test_the_last_sentence_names_the_test_figures_and_the_message() -> None:
     ended = Outcome("succeeded", "epochs", 1200, 3, {"test_loss": 0.25, "x": 1.0}, seconds=2.0)
     failed = Outcome("failed", "NON_FINITE", 3, 1, message="step 4: why")
