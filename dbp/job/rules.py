@@ -35,6 +35,10 @@ def cross_field_violations(spec: JobSpec, built: Components) -> list[Violation]:
     if train.accumulate > train.batch_size:
         message = f"must be <= batch_size ({train.batch_size}), got {train.accumulate}"
         violations.append(Violation("train.accumulate", message))
+    ends = (train.schedule_steps or ())[1::2]
+    if list(ends) != sorted(ends) or train.schedule_steps == ():
+        message = f"must be n, or n, a, m, ... with a ascending, got {train.schedule_steps}"
+        violations.append(Violation("train.schedule_steps", message))
     first = built.layers[0] if built.layers else None
     if first is not None and first.layer.ids() and spec.data.scale != "none":
         message = (

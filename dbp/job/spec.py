@@ -155,7 +155,17 @@ class TrainSpec:
         file=True,
     )
     max_seconds: float | None = option(
-        None, doc="wall time of training; the run then ends as planned", above=0.0
+        None,
+        doc="wall time of training, over all parts of a resumed run; the run then ends after "
+        "the step and can be continued",
+        above=0.0,
+    )
+    schedule_steps: tuple[int, ...] | None = option(
+        None,
+        doc="steps that the learning rate's schedule is planned for: n, or n, a, m, ... (n up "
+        "to step a, then m); the last length left out: that of the run. "
+        "dbp train --resume --schedule writes it",
+        minimum=1,
     )
     evaluate_every_epochs: int = option(
         1, doc="epochs between evaluations on the validation set", minimum=1

@@ -81,8 +81,8 @@ class Updater:
             slot[self.shard.own] = 0.0
 
     def learning_rate(self, step: int, total_steps: int) -> float:
-        """The schedule's rate at this step, from 1."""
-        return self.optimizer.learning_rate.value(step, total_steps)
+        """The rate at this step, from 1, of a schedule for so many; then it stays."""
+        return self.optimizer.learning_rate.value(min(step, total_steps), total_steps)
 
     def clip_norm(self, gradient: Vector, limit: float) -> None:
         """Clip by the global norm over the parameters that are not frozen. Collective."""

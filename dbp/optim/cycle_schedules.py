@@ -40,6 +40,10 @@ class CosineRestarts(Schedule):
                 period *= self.growth
         return _cosine(self.peak, self.floor, done / period)
 
+    def uses_total_steps(self) -> bool:
+        """See Schedule."""
+        return False
+
 
 @final
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ class StepDecay(Schedule):
         """See Schedule."""
         return self.rate * self.factor ** ((step - 1) // self.every)
 
+    def uses_total_steps(self) -> bool:
+        """See Schedule."""
+        return False
+
 
 @final
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class MultiStepDecay(Schedule):
         """See Schedule."""
         return self.rate * self.factor ** sum(step > m for m in self.milestones)
 
+    def uses_total_steps(self) -> bool:
+        """See Schedule."""
+        return False
+
 
 @final
 @dataclass(frozen=True)
@@ -56,6 +64,10 @@ class ExponentialDecay(Schedule):
     def value(self, step: int, total_steps: int) -> float:
         """See Schedule."""
         return self.rate * self.factor ** (step - 1)
+
+    def uses_total_steps(self) -> bool:
+        """See Schedule."""
+        return False
 
 
 @final
@@ -73,6 +85,10 @@ class PolynomialDecay(Schedule):
         left = 1 - min(1.0, (step - 1) / (self.steps or total_steps))
         return self.floor + (self.rate - self.floor) * math.pow(left, self.power)
 
+    def uses_total_steps(self) -> bool:
+        """See Schedule."""
+        return self.steps is None
+
 
 @final
 @dataclass(frozen=True)
@@ -88,3 +104,7 @@ class InverseSquareRoot(Schedule):
     def value(self, step: int, total_steps: int) -> float:
         """See Schedule."""
         return self.peak * min(step / self.warmup_steps, math.sqrt(self.warmup_steps / step))
+
+    def uses_total_steps(self) -> bool:
+        """See Schedule."""
+        return False

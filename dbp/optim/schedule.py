@@ -18,6 +18,10 @@ class Schedule(ABC):
     def value(self, step: int, total_steps: int) -> float:
         """The rate at ``step`` (from 1) of a run planned to take ``total_steps``."""
 
+    def uses_total_steps(self) -> bool:
+        """Whether ``value`` depends on ``total_steps``: then a longer run asks how to go on."""
+        return True
+
     def metric(self) -> str | None:
         """The figure that the rate depends on, if on any; measured at the ends of epochs."""
         return None
@@ -41,6 +45,10 @@ class Constant(Schedule):
     def value(self, step: int, total_steps: int) -> float:
         """See Schedule."""
         return self.rate
+
+    def uses_total_steps(self) -> bool:
+        """See Schedule."""
+        return False
 
 
 @final

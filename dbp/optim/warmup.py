@@ -35,6 +35,10 @@ class Warmup(Schedule):
         share = self.start + (1 - self.start) * step / self.steps
         return self.then.value(1, rest) * share
 
+    def uses_total_steps(self) -> bool:
+        """See Schedule."""
+        return self.then.uses_total_steps()
+
     def metric(self) -> str | None:
         """See Schedule."""
         return self.then.metric()
@@ -66,6 +70,10 @@ class Plateau(Schedule):
     def value(self, step: int, total_steps: int) -> float:
         """See Schedule; what the metric has brought about is ``scale``'s."""
         return self.rate
+
+    def uses_total_steps(self) -> bool:
+        """See Schedule."""
+        return False
 
     def metric(self) -> str | None:
         """See Schedule."""

@@ -68,7 +68,9 @@ def _fill(message: Message, document: Mapping[str, Any], path: str) -> None:
 
 
 def _set(message: Message, field: Any, value: Any, path: str) -> None:
-    if field.message_type is None:
+    if field.message_type is None and field.is_repeated:
+        getattr(message, field.name).extend(value)
+    elif field.message_type is None:
         setattr(message, field.name, value)
     elif field.message_type is pb.Component.DESCRIPTOR:
         target = getattr(message, field.name)
@@ -119,7 +121,9 @@ def _fill_value(target: pb.Value, value: Any) -> None:
 def _table(message: Message) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for field, value in message.ListFields():
-        if field.is_repeated:
+        if field.is_repeated and field.message_type is None:
+            table[field.name] = list(value)
+        elif field.is_repeated:
             table[field.name] = [_component_table(item) for item in value]
         elif isinstance(value, pb.Component):
             table[field.name] = _component_table(value)

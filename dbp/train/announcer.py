@@ -47,8 +47,13 @@ class Announcer:
         self._handed_out = False
         self._rollbacks = 0
 
-    def start(self, world_size: int, steps_done: int, rollbacks: int = 0) -> None:
-        """The run begins, or goes on behind this step; time is counted from here."""
+    def start(
+        self, world_size: int, steps_done: int, rollbacks: int = 0, *, open_epoch: bool = False
+    ) -> None:
+        """The run begins, or goes on behind this step; time is counted from here.
+
+        ``open_epoch``: the epoch that ends with this step is reported again.
+        """
         self._rollbacks = rollbacks
         plan = self._setup.plan
         self.meter = Meter(plan.total_steps, self._clock, done=steps_done)
@@ -61,6 +66,7 @@ class Announcer:
                 training_samples=plan.samples,
                 parameter_count=len(self._parameters),
                 steps_done=steps_done,
+                open_epoch=open_epoch,
             )
         )
 
@@ -91,16 +97,19 @@ class Announcer:
         """An evaluation found these better than all before; they are published soon."""
         self._best = step, served.vector.copy()
 
-    def roll_back(self, step: int, undone: int, rollbacks: int) -> None:
+    def roll_back(
+        self, step: int, undone: int, rollbacks: int, *, open_epoch: bool = False
+    ) -> None:
         """Drop all that belongs to the steps after ``step`` up to ``undone``.
 
         They will be taken again with other results; ``rollbacks`` tells their versions apart.
+        ``open_epoch``: the epoch that ends with ``step`` is reported again, too.
         """
         if self._best is not None and self._best[0] > step:
             self._best = None
         self._rollbacks = rollbacks
         self.meter.undo(undone - step)
-        self._sink.rolled_back(step)
+        self._sink.rolled_back(step - 1 if open_epoch else step)
 
     def ask(self) -> None:
         """Somebody wants a version; one that finds no room comes at a later step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from dbp.data.sampler import batch_bounds, steps_per_epoch
@@ -16,6 +17,7 @@ class Plan:
     batch_size: int
     total_steps: int
     drop_last: bool = False
+    schedule_steps: tuple[int, ...] = ()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -35,9 +37,30 @@ class Plan:
         """Whether the step is the last of its epoch, or of the run."""
         return step % self.steps_per_epoch == 0 or step == self.total_steps
 
+    def completes_epoch(self, step: int) -> bool:
+        """Whether the step is the last of its epoch in a run of any length."""
+        return step % self.steps_per_epoch == 0
+
     def batch_of(self, step: int) -> tuple[int, int]:
         """The positions [start, stop) of the step's mini-batch in its epoch's order."""
         return batch_bounds((step - 1) % self.steps_per_epoch, self.samples, self.batch_size)
+
+    def schedule_length(self, step: int) -> int:
+        """The steps that the learning rate's schedule is planned for, as of this step.
+
+        ``schedule_steps``: n, or n, a, m, ...: n up to step a, then m; where the last length
+        is left out, that of the run.
+        """
+        lengths, ends = self.schedule_steps[::2], self.schedule_steps[1::2]
+        part = sum(step > end for end in ends)
+        return lengths[part] if part < len(lengths) else self.total_steps
+
+    def cut_at(self, step: int) -> Plan:
+        """The same plan, ended after this step; learning rates stay as they were planned."""
+        schedule = self.schedule_steps
+        if len(schedule) % 2 == 0:
+            schedule = (*schedule, self.total_steps)
+        return dataclasses.replace(self, total_steps=step, schedule_steps=schedule)
 
 
 def make_plan(train: TrainSpec, samples: int) -> Plan:
@@ -49,4 +72,4 @@ def make_plan(train: TrainSpec, samples: int) -> Plan:
         limits.append(train.epochs * steps)
     if train.steps is not None:
         limits.append(train.steps)
-    return Plan(samples, train.batch_size, min(limits), drop_last)
+    return Plan(samples, train.batch_size, min(limits), drop_last, train.schedule_steps or ())

@@ -153,7 +153,8 @@ class RunFolder:
             if self._earlier:
                 self._begin()
                 self._earlier = False
-            self._drop_lines_after(started.steps_done)
+            done = started.steps_done
+            self._drop_lines_after(done - 1 if started.open_epoch else done)
 
     def rolled_back(self, step: int) -> None:
         """Drop the figures of undone steps; where the disk is full they stay."""

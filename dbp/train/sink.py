@@ -39,6 +39,7 @@ class Started:
     training_samples: int
     parameter_count: int
     steps_done: int = 0  # by an earlier process, in a run that goes on
+    open_epoch: bool = False  # the epoch of the last of them is reported again
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ class Step:
         if total.non_finite or not self._is_finite(total.gradients[self._exchange.own]):
             shares = [rows for part_ in self._parts(len(indices)) for rows in part_]
             words = self._diagnosis.explain(step, [indices[a:b] for a, b in shares])
-            rate = self.updater.learning_rate(step, self._setup.plan.total_steps) * rate_factor
+            rate = self.updater.learning_rate(step, self._setup.plan.schedule_length(step))
+            rate *= rate_factor
             return StepResult(*sums, rate, _agreed(total), NON_FINITE, words)
         rate = self._update(total, step, rate_factor)
         return StepResult(*sums, learning_rate=rate, agreed=_agreed(total))
@@ -141,7 +142,7 @@ class Step:
             parameters,
             total.gradients,
             step=step,
-            total_steps=self._setup.plan.total_steps,
+            total_steps=self._setup.plan.schedule_length(step),
             rate_factor=rate_factor,
         )
         self._exchange.spread(parameters)

@@ -23,6 +23,7 @@ from dbp.train.agreement import all_or_none, check_agreement
 from dbp.train.announcer import Announcer
 from dbp.train.build import Setup
 from dbp.train.continuation import Terms
+from dbp.train.ending import Ending
 from dbp.train.evaluate import make_evaluator
 from dbp.train.fan_out import AnyOf, FanOut
 from dbp.train.figures import Figures
@@ -94,6 +95,7 @@ class Trainer:
         self._origin = None if resume else start
         self._followed = Followed(setup, self._stopping, self._state)
         self._non_finite = NonFinitePolicy(self._train.non_finite, self._state)
+        self._ending = Ending(setup.plan, self._train)
         self._begin(self._recovery.load() if resume else start)
 
     def run(self) -> Outcome:
@@ -113,7 +115,8 @@ class Trainer:
     def _start(self) -> None:
         """Announce the run; only then do the checkpoints of an earlier one go."""
         size, state = self.communicator.size, self._state
-        self._announcer.start(size, state.step, state.rollbacks)
+        opened = state.open_epoch is not None
+        self._announcer.start(size, state.step, state.rollbacks, open_epoch=opened)
         if not self._resume:
             self._recovery.discard()
 
@@ -140,9 +143,10 @@ class Trainer:
 
     def _loop(self) -> Outcome:
         plan = self.setup.plan
-        if (reason := self._close_epoch()) is not None:
-            return self._end("succeeded", reason, self._state.step)
-        while self._state.step < plan.total_steps:
+        while (reason := self._close_epoch()) is None:
+            if self._state.step >= plan.total_steps:
+                reason = self._ending.planned(self._state.step)
+                break
             step = self._state.step + 1
             start, stop = plan.batch_of(step)
             if start == 0:
@@ -161,7 +165,7 @@ class Trainer:
             outcome = self._after(step, result, samples=stop - start)
             if outcome is not None:
                 return outcome
-        return self._end("succeeded", "steps", self._state.step)
+        return self._end("succeeded", reason, self._state.step)
 
     def _after(self, step: int, result: StepResult, *, samples: int) -> Outcome | None:
         """Everything behind a step: figures, evaluation, checkpoint, end, reports."""
@@ -176,9 +180,12 @@ class Trainer:
         ends_epoch = self.setup.plan.ends_epoch(step) or time_is_up
         stops = Command.STOP in result.agreed
         last = time_is_up or step == self.setup.plan.total_steps
-        if ends_epoch and stops and not last:  # whoever stops it will not wait
+        if ends_epoch and (stops or last):
             self._state.open_epoch = (result.loss_sum, result.weight, result.learning_rate)
-        elif ends_epoch:
+        if last:  # before the evaluation, which a longer run would not make here
+            self._save(step)
+        if ends_epoch and (last or not stops):  # a stop does not wait for an evaluation
+            self._state.open_epoch = None
             reason = self._end_epoch(step, result, time_is_up=time_is_up)
             if reason is not None:
                 return self._end("succeeded", reason, step)
@@ -193,11 +200,11 @@ class Trainer:
         return None
 
     def _close_epoch(self) -> str | None:
-        """Evaluate the epoch behind whose last step the run was stopped; see ``_end_epoch``."""
-        if self._state.open_epoch is None:
-            return None
-        loss_sum, weight, rate = self._state.open_epoch
-        self._state.open_epoch = None
+        """Evaluate the epoch that was left open by a stop or an end; see ``_end_epoch``."""
+        opened, self._state.open_epoch = self._state.open_epoch, None
+        if opened is None or not self.setup.plan.ends_epoch(self._state.step):
+            return None  # a run that ended within an epoch continues in it
+        loss_sum, weight, rate = opened
         result = StepResult(loss_sum, weight, np.empty(0), learning_rate=rate)  # maybe NaN
         return self._end_epoch(self._state.step, result, time_is_up=False)
 
@@ -226,7 +233,8 @@ class Trainer:
         self._begin(self._recovery.load() or self._origin)
         state.rollbacks, state.rate_factor, state.seconds = kept
         self._recovery.discard_after(state.step)
-        self._announcer.roll_back(state.step, undone, state.rollbacks)
+        opened = state.open_epoch is not None
+        self._announcer.roll_back(state.step, undone, state.rollbacks, open_epoch=opened)
         where = f"the checkpoint of step {state.step}" if state.step else "the start"
         self._warn(f"{text} to {where}; training continues at half the learning rate")
 
@@ -248,6 +256,8 @@ class Trainer:
         watched = self._followed.of_epoch(measured, idle=self._figures.idle)
         self._state.note(epoch, watched)
         reason = self._stopping.decide(epoch, watched)
+        if not self._ending.decides(step):
+            reason = None
         if self._stopping.improved and self._train.stop and self._train.stop.restore_best:
             self._state.best = self._state.served.vector.copy()
         if self._stopping.improved and self.setup.resolved.spec.checkpoint.keep_best:
@@ -257,10 +267,7 @@ class Trainer:
             self._announcer.note_best(step, self._state.served)
         if reason is None and time_is_up:
             return "time"
-        if reason is None and last:
-            whole = step % self.setup.plan.steps_per_epoch == 0
-            reason = "epochs" if whole and epoch == self._train.epochs else "steps"
-        return reason
+        return self._ending.planned(step) if reason is None and last else reason
 
     def _end(self, status: str, reason: str, step: int) -> Outcome:
         """Hand out the final parameters first: an evaluation can be long, or be cut off."""

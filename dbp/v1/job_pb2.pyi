@@ -175,7 +175,7 @@ class ModelSpec(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[_Union[Component, _Mapping]]] = ..., loss: _Optional[_Union[Component, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Component, _Mapping]]] = ...) -> None: ...
 
 class TrainSpec(_message.Message):
-    __slots__ = ("batch_size", "epochs", "steps", "dtype", "numerics", "lanes", "clip_norm", "evaluate_every_epochs", "stop", "clip_value", "accumulate", "non_finite", "max_seconds", "initial_parameters", "exchange", "average", "last_batch")
+    __slots__ = ("batch_size", "epochs", "steps", "dtype", "numerics", "lanes", "clip_norm", "evaluate_every_epochs", "stop", "clip_value", "accumulate", "non_finite", "max_seconds", "initial_parameters", "exchange", "average", "last_batch", "schedule_steps")
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -193,6 +193,7 @@ class TrainSpec(_message.Message):
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     AVERAGE_FIELD_NUMBER: _ClassVar[int]
     LAST_BATCH_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_STEPS_FIELD_NUMBER: _ClassVar[int]
     batch_size: int
     epochs: int
     steps: int
@@ -210,7 +211,8 @@ class TrainSpec(_message.Message):
     exchange: str
     average: float
     last_batch: str
-    def __init__(self, batch_size: _Optional[int] = ..., epochs: _Optional[int] = ..., steps: _Optional[int] = ..., dtype: _Optional[str] = ..., numerics: _Optional[str] = ..., lanes: _Optional[int] = ..., clip_norm: _Optional[float] = ..., evaluate_every_epochs: _Optional[int] = ..., stop: _Optional[_Union[StopSpec, _Mapping]] = ..., clip_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., non_finite: _Optional[str] = ..., max_seconds: _Optional[float] = ..., initial_parameters: _Optional[str] = ..., exchange: _Optional[str] = ..., average: _Optional[float] = ..., last_batch: _Optional[str] = ...) -> None: ...
+    schedule_steps: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, batch_size: _Optional[int] = ..., epochs: _Optional[int] = ..., steps: _Optional[int] = ..., dtype: _Optional[str] = ..., numerics: _Optional[str] = ..., lanes: _Optional[int] = ..., clip_norm: _Optional[float] = ..., evaluate_every_epochs: _Optional[int] = ..., stop: _Optional[_Union[StopSpec, _Mapping]] = ..., clip_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., non_finite: _Optional[str] = ..., max_seconds: _Optional[float] = ..., initial_parameters: _Optional[str] = ..., exchange: _Optional[str] = ..., average: _Optional[float] = ..., last_batch: _Optional[str] = ..., schedule_steps: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class StopSpec(_message.Message):
     __slots__ = ("metric", "patience", "tolerance", "target", "restore_best")
