@@ -11,8 +11,10 @@ import numpy as np
 from dbp.nn.layer import Array, Shape
 from dbp.nn.metric import Metric
 
-# Of the sum of squares: a variance below it has lost half of its digits to rounding.
+# Of the sum of squares: a variance below it has lost half of its digits to rounding, that of
+# float64 in evaluations, that of the exchanged sums in training.
 LOST: Final = 1e-9
+LOST_IN_FLOAT32: Final = 1e-5
 
 
 @final
@@ -21,7 +23,8 @@ class R2(Metric):
     """1 - sum (t - y)^2 / sum (t - mean)^2 of each output, the mean over outputs.
 
     The variance comes from sums of t and t^2, which are exact over ranks. Of targets that do
-    not vary, or whose mean is 30,000 times their spread, they cannot tell it: NaN then.
+    not vary, or whose mean is 30,000 times their spread (300 times in training in float32),
+    they do not give it: NaN then.
     """
 
     def target_kind(self) -> str:
@@ -29,19 +32,23 @@ class R2(Metric):
         return "values"
 
     def size(self, output_shape: Shape) -> int:
-        """The weight, and for each output the sums of t, t^2 and squared errors."""
-        return 1 + 3 * math.prod(output_shape)
+        """The weight, how often float32 was added to, and for each output three sums.
+
+        Those of t, of t^2 and of squared errors.
+        """
+        return 2 + 3 * math.prod(output_shape)
 
     def accumulate(
         self, prediction: Array, target: Array, weight: Array | None, sums: Array
     ) -> None:
         """See Metric."""
-        rows = (len(prediction), (len(sums) - 1) // 3)
+        rows = (len(prediction), (len(sums) - 2) // 3)
         true = target.reshape(rows).astype(np.float64)
         errors = true - prediction.reshape(rows)
         own = np.ones(len(true)) if weight is None else weight
         sums[0] += own.sum()
-        moments = sums[1:].reshape(3, -1)
+        sums[1] += sums.dtype == np.float32
+        moments = sums[2:].reshape(3, -1)
         for place, values in enumerate((true, np.square(true), np.square(errors))):
             moments[place] += own @ values
 
@@ -50,9 +57,10 @@ class R2(Metric):
         weight = float(sums[0])
         if not weight:
             return float("nan")
-        total, squares, errors = sums[1:].astype(np.float64).reshape(3, -1)
+        total, squares, errors = sums[2:].astype(np.float64).reshape(3, -1)
         spread = squares - total * total / weight
-        if not (spread > LOST * squares).all():
+        lost = LOST_IN_FLOAT32 if sums[1] else LOST
+        if not (spread > lost * squares).all():
             return float("nan")
         return float((1 - errors / spread).mean())
 
@@ -60,7 +68,7 @@ class R2(Metric):
         """See Metric."""
         return (
             "it needs two samples or more whose targets differ, by at least 1/30,000 of their "
-            "mean, and finite outputs"
+            "mean (1/300 in training in float32), and finite outputs"
         )
 
     def higher_is_better(self) -> bool:
