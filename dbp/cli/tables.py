@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from dbp.data.column_order import check_inputs
 from dbp.data.csv import CSV
+from dbp.data.csv_columns import delimiter_hint
 from dbp.data.csv_lines import number, open_rows
 from dbp.data.csv_table import read_names, read_table
 from dbp.data.dataset import NO_OTHERS
@@ -83,8 +84,7 @@ def read_columns(path: Path, columns: Columns, text: TextOptions, note: Note) ->
         )
         is_chosen = bool(found)
         if found:
-            is_numbered = header == "auto" and all(number(n) is not None for n in found)
-            _check(path, found, columns, "; if line 1 is a sample: --header no" * is_numbered)
+            _check(path, found, columns, _hint(found, header, delimiter))
     table = read_table(
         name,
         delimiter=delimiter,
@@ -106,13 +106,21 @@ def _names_inputs(path: str, delimiter: str, columns: Columns) -> bool:
     return set(columns.inputs) <= {cell.strip() for cell in first}
 
 
+def _hint(found: tuple[str, ...], header: Header, delimiter: str) -> str:
+    """What else could be the reason if these names are not the inputs."""
+    if header == "auto" and all(number(name) is not None for name in found):
+        return "; if line 1 is a sample: --header no"
+    hint = delimiter_hint(found, delimiter)
+    return f"{hint} --delimiter" if hint else ""
+
+
 def _check(path: Path, found: tuple[str, ...], columns: Columns, hint: str = "") -> None:
     """Raise InvalidData unless the columns found are the model's inputs."""
     if columns.others.ignored:
         wanted = set(columns.inputs)
         found = tuple(name for name in found if name in wanted)
     try:
-        check_inputs(found, columns.inputs, NO_OTHERS, MODEL, remedy="leave out that column")
+        check_inputs(found, columns.inputs, NO_OTHERS, MODEL, remedy="leave out what is none")
     except InvalidData as error:
         raise InvalidData(f"{path}: {error}{hint}") from error
 

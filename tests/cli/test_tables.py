@@ -55,7 +55,7 @@ def test_inputs_come_in_the_models_order_without_target_and_weight(
     [
         ("aBy", "no input 'b', did you mean 'B'?; 'B' is no input of the model"),
         ("ay", "no input 'b'; the inputs of the model are 'a', 'b'"),
-        ("abc", "'c' is no input of the model; leave out that column"),
+        ("abc", "'c' is no input of the model; leave out what is none"),
     ],
 )
 def test_missing_and_extra_columns_are_refused_by_name(
@@ -138,6 +138,14 @@ def test_another_delimiter(tmp_path: Path, delimiter: str, sign: str) -> None:
     found = read_columns(path, MODEL, TextOptions(delimiter=delimiter), print)
 
     assert found.tolist() == [[1, 2]]
+
+
+def test_a_header_with_another_delimiter_is_refused_with_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("b;a\n2;1\n")
+
+    with pytest.raises(InvalidData, match=r"'b;a' is no input .* another one\? --delimiter$"):
+        read(path)
 
 
 def test_a_delimiter_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
