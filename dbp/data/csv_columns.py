@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -94,8 +94,11 @@ def settle(place: str, first: list[str], choice: ColumnChoice) -> Columns:
             f"{choice.delimiter!r}; is the delimiter another one? The line begins "
             f"{first[0][:SHOWN]!r}"
         )
-    apart = [_position(place, cells, wanted) for wanted in choice.apart]
-    chosen = [_position(place, cells, wanted) for wanted in choice.inputs or ()]
+    places: dict[str, list[int]] = {}
+    for position, cell in enumerate(cells):
+        places.setdefault(cell, []).append(position)
+    apart = [_position(place, cells, places, wanted) for wanted in choice.apart]
+    chosen = [_position(place, cells, places, wanted) for wanted in choice.inputs or ()]
     _check_roles(place, choice, [*apart, *chosen])
     others = [
         position
@@ -115,17 +118,22 @@ def settle(place: str, first: list[str], choice: ColumnChoice) -> Columns:
     return columns
 
 
-def _position(place: str, cells: list[str], wanted: Column) -> int:
-    """The position of a column; raises InvalidData if there is none or several."""
+def _position(
+    place: str, cells: list[str], places: Mapping[str, list[int]], wanted: Column
+) -> int:
+    """The position of a column; raises InvalidData if there is none or several.
+
+    ``places``: the positions of each cell.
+    """
     if isinstance(wanted, str):
-        count = cells.count(wanted.strip())
-        if count != 1:
-            hint = nearest(wanted, cells) if count == 0 else ""
+        found = places.get(wanted.strip(), [])
+        if len(found) != 1:
+            hint = nearest(wanted, cells) if not found else ""
             raise InvalidData(
-                f"{place}: {count} columns named {wanted!r}, expected one{hint}; the line "
+                f"{place}: {len(found)} columns named {wanted!r}, expected one{hint}; the line "
                 f"holds: {_listed(cells)}"
             )
-        return cells.index(wanted.strip())
+        return found[0]
     if not -len(cells) <= wanted < len(cells):
         raise InvalidData(
             f"{place}: no column {wanted} for inputs, target or weight: there are "

@@ -57,11 +57,14 @@ class Schema:
         """``types``: Arrow's; ``place``: the file, for messages."""
         self._place = place
         self.columns: Final = list(zip(names, map(_type_name, types), strict=True))
+        self._kinds: dict[str, list[str]] = {}
+        for name, kind in self.columns:
+            self._kinds.setdefault(name, []).append(kind)
         self._metadata = (metadata or {}).get(b"pandas")
 
     def type_of(self, column: str) -> str:
         """Arrow's name of a column's type, ``text`` for all texts; raises InvalidData."""
-        found = [kind for name, kind in self.columns if name == column]
+        found = self._kinds.get(column, [])
         if len(found) != 1:
             names = [name for name, _ in self.columns]
             hint = nearest(column, names) if not found else ""
