@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from dbp.errors import Violation, alternatives
 from dbp.job.component import Components
 from dbp.job.fields import shown
 from dbp.job.spec import JobSpec
+from dbp.registry import kinds as kinds_of
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _TARGETS = {"class": "class labels (whole numbers)", "values": "values (floats)"}
@@ -96,19 +99,38 @@ def _watched(
     if metric not in known:
         if built.loss is None:  # an unbuilt loss would hide the metrics that fit it
             return []
-        message = f"unknown {shown(metric)}" + alternatives(metric, known, "known")
-        if metric.removeprefix("training_") in single:
-            message = f"{metric} does not exist: this metric needs all samples at once"
-        elif metric.partition("_")[2].partition("[")[0] in kinds:
-            message = f"{metric} is not one figure" + alternatives("", known, "known")
-        return [Violation(path, message)]
+        return [Violation(path, _unknown(metric, known, kinds, single))]
     if metric.startswith("validation_") and spec.data.validation is None:
         message = (
             f"{metric} needs a validation set: add data.validation, "
             "for instance validation = { fraction = 0.1 }"
         )
         return [Violation(path, message)]
+    every, epochs = spec.train.evaluate_every_epochs, spec.train.epochs
+    if metric.startswith("validation_") and epochs is not None and every > epochs:
+        message = (
+            f"must be <= epochs ({epochs}) where {path} follows {metric}, which would be "
+            f"measured at the end only, got {every}"
+        )
+        return [Violation("train.evaluate_every_epochs", message)]
     return []
+
+
+def _unknown(metric: str, known: list[str], kinds: list[str], single: Mapping[str, Any]) -> str:
+    """Why a metric by this name cannot be followed, and which can."""
+    part, _, rest = metric.partition("_")
+    kind = rest.partition("[")[0]
+    if part == "training" and kind in single:
+        usable = [name for name in known if name.startswith("training_")]
+        return (
+            f"{metric} does not exist: this metric needs all samples at once, so it is "
+            f"measured in evaluations alone; use validation_{kind}, or of training: {', '.join(usable)}"
+        )
+    if kind in kinds:
+        return f"{metric} is not one figure" + alternatives("", known, "known")
+    if part in ("training", "validation") and kind in kinds_of("metrics"):
+        return f"{metric} is not measured: add {kind!r} to model.metrics"
+    return f"unknown {shown(metric)}" + alternatives(metric, known, "known")
 
 
 def target_words(kind: str) -> str:

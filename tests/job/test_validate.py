@@ -247,7 +247,9 @@ def test_with_the_data_known_shapes_are_checked_too(document: Document) -> None:
 @pytest.mark.parametrize(
     ("metric", "words"),
     [
-        ("training_roc_auc", "does not exist: this metric needs all samples at once"),
+        ("training_roc_auc", "does not exist: this metric needs all samples at once, so it is "),
+        ("training_recall", "is not measured: add 'recall' to model.metrics"),
+        ("validation_recall", "is not measured: add 'recall' to model.metrics"),
         ("training_confusion_matrix", "is not one figure; known: training_loss, training_f1"),
         ("training_confusion_matrix[0,1]", "is not one figure; known: training_loss, "),
         ("validation_confusion_matrix", "is not one figure; known: training_loss, training_f1"),
@@ -264,3 +266,45 @@ def test_a_metric_that_is_not_one_figure_of_every_epoch_cannot_stop_a_run(
         resolve(decode(broken))
 
     assert f"train.stop.metric: {metric} {words}" in str(caught.value)
+    if metric == "training_roc_auc":
+        remedy = "use validation_roc_auc, or of training: training_loss, training_f1"
+        assert remedy in str(caught.value)
+
+
+def test_schedule_cannot_follow_a_metric_that_training_does_not_measure(
+    document: Document,
+) -> None:
+    document["model"]["metrics"] = ["roc_auc"]
+    document["optimizer"]["learning_rate"] = {
+        "kind": "warmup",
+        "steps": 3,
+        "then": {"kind": "plateau", "watched": "training_roc_auc"},
+    }
+
+    message = violations_of(document)["optimizer.learning_rate"]
+    assert "training_roc_auc does not exist" in message
+    assert "use validation_roc_auc" in message
+
+
+@pytest.mark.parametrize("follower", ["stop", "schedule"])
+def test_metric_measured_at_the_end_only_cannot_be_followed(
+    document: Document, follower: str
+) -> None:
+    document["data"]["validation"] = {"fraction": 0.5}
+    document["train"] |= {"epochs": 5, "evaluate_every_epochs": 6}
+    resolve(decode(document))
+    path = "train.stop.metric"
+    if follower == "stop":
+        document["train"]["stop"] = {"metric": "validation_loss", "patience": 1}
+    else:
+        document["optimizer"]["learning_rate"] = {"kind": "plateau"}
+        path = "optimizer.learning_rate"
+
+    assert violations_of(document) == {
+        "train.evaluate_every_epochs": (
+            f"must be <= epochs (5) where {path} follows validation_loss, which would be "
+            "measured at the end only, got 6"
+        )
+    }
+    document["train"]["evaluate_every_epochs"] = 5
+    resolve(decode(document))
