@@ -56,6 +56,8 @@ def progress_text(progress: ProgressReport) -> str:
         figures_text(progress.metrics) or f"loss {progress.loss:.4g}",
         f"{progress.samples_per_second:,.0f} samples/s",
     ]
+    if progress.skipped:
+        parts.insert(3, f"mini-batches left out: {progress.skipped:,}")
     if progress.eta_seconds is not None:
         parts.append(f"{progress.eta_seconds:.0f} s to go")
     return ", ".join(parts)

@@ -108,6 +108,7 @@ def progress_content(progress: ProgressReport) -> dict[str, Any]:
         "metrics": dict(progress.metrics),
         "samples_per_second": progress.samples_per_second,
         "eta_seconds": progress.eta_seconds,
+        "skipped": progress.skipped,
     }
 
 

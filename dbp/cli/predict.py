@@ -126,6 +126,7 @@ def evaluate(source: str, part: str, spec_file: Path | None, service: str, outpu
     """
     from dbp.cli.prediction import data_set
     from dbp.train.inspection import naming
+    from dbp.train.undefined import undefined_figures
 
     model, document = _load(source, service)
     spec = _spec(source, spec_file, document)
@@ -134,6 +135,9 @@ def evaluate(source: str, part: str, spec_file: Path | None, service: str, outpu
         click.echo(f"note: data.{part}: {note}", err=True)
     with naming(f"data.{part}"):
         figures = model.evaluate(data)
+    metrics = dict(zip(model.metric_kinds, model.model.metrics, strict=True))
+    for _, text in undefined_figures(figures, metrics):
+        click.echo(f"note: data.{part}: {text}", err=True)
     if output == "json":
         echo_json({"on": part, "samples": len(data), **figures})
         return

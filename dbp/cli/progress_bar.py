@@ -8,7 +8,7 @@ from typing import final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from dbp.train.lines import SHOWN
+from dbp.train.lines import SHOWN, left_out_text
 from dbp.train.sink import Outcome, Snapshot, Started
 from dbp.train.sink import Progress as Report
 
@@ -43,7 +43,7 @@ class ProgressBar:
             self._task,
             completed=progress.step,
             epoch=progress.epoch,
-            figures=_figures(progress.metrics),
+            figures=_figures(progress.metrics, progress.skipped),
             rate=progress.samples_per_second,
             refresh=True,
         )
@@ -62,7 +62,13 @@ class ProgressBar:
             self._bar.stop()
 
 
-def _figures(metrics: Mapping[str, float]) -> str:
-    """The two figures that fit beside a bar: the loss, and the last measure of its worth."""
+def _figures(metrics: Mapping[str, float], skipped: int) -> str:
+    """The two figures that fit beside a bar: the loss, and the last measure of its worth.
+
+    In an epoch with mini-batches left out their number stands in place of the second.
+    """
     names = [name for name in SHOWN if name in metrics]
-    return ", ".join(f"{name} {metrics[name]:.4g}" for name in {names[0]: 0, names[-1]: 0})
+    parts = [f"{name} {metrics[name]:.4g}" for name in dict.fromkeys([*names[:1], *names[-1:]])]
+    if skipped:
+        parts[1:] = [left_out_text(skipped)]
+    return ", ".join(parts)

@@ -121,10 +121,10 @@ def _unknown(metric: str, known: list[str], kinds: list[str], single: Mapping[st
     part, _, rest = metric.partition("_")
     kind = rest.partition("[")[0]
     if part == "training" and kind in single:
-        usable = [name for name in known if name.startswith("training_")]
+        usable = ", ".join(name for name in known if name.startswith("training_"))
         return (
             f"{metric} does not exist: this metric needs all samples at once, so it is "
-            f"measured in evaluations alone; use validation_{kind}, or of training: {', '.join(usable)}"
+            f"measured in evaluations alone; use validation_{kind}, or of training: {usable}"
         )
     if kind in kinds:
         return f"{metric} is not one figure" + alternatives("", known, "known")

@@ -105,6 +105,7 @@ class ProgressReport:
     eta_seconds: float | None
     observe_time: float
     epoch_end: bool = False
+    skipped: int = 0
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,7 @@ def progress_to_proto(progress: ProgressReport) -> job_pb2.Progress:
         eta_seconds=progress.eta_seconds,
         observe_time=time_to_proto(progress.observe_time),
         epoch_end=progress.epoch_end,
+        skipped=progress.skipped,
     )
 
 
@@ -156,6 +157,7 @@ def progress_from_proto(proto: job_pb2.Progress) -> ProgressReport:
         eta_seconds=proto.eta_seconds if proto.HasField("eta_seconds") else None,
         observe_time=time_from_proto(proto.observe_time),
         epoch_end=proto.epoch_end,
+        skipped=proto.skipped,
     )
 
 

@@ -122,6 +122,7 @@ class Reporter:
             "samples_per_second": progress.samples_per_second,
             "eta_seconds": progress.eta_seconds,
             "epoch_end": progress.epoch_end,
+            "skipped": progress.skipped_total,
             "observe_time": time.time(),
         }
         limit = MAX_EPOCHS_BACKLOG_BYTES if progress.epoch_end else MAX_BACKLOG_BYTES

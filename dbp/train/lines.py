@@ -43,9 +43,14 @@ class Lines:
         if waited < (LEAST_SECONDS if progress.epoch_end else MOST_SECONDS) and not last:
             return
         self._told = self._clock()
+        parts = [
+            figures_text(progress.metrics),
+            left_out_text(progress.skipped),
+            f"{progress.samples_per_second:,.0f} samples/s",
+        ]
         self._say(
             f"epoch {progress.epoch}, step {progress.step:,}/{progress.total_steps:,}: "
-            f"{figures_text(progress.metrics)}, {progress.samples_per_second:,.0f} samples/s"
+            + ", ".join(filter(None, parts))
         )
 
     def rolled_back(self, step: int) -> None:
@@ -70,6 +75,13 @@ def figures_text(metrics: Mapping[str, float]) -> str:
         n for n in metrics if n.startswith(("training_", "validation_")) and n not in SHOWN
     ]
     return ", ".join(f"{name} {metrics[name]:.4g}" for name in shown[:3])
+
+
+def left_out_text(count: int) -> str:
+    """``"4 mini-batches left out"``, or nothing for none."""
+    if not count:
+        return ""
+    return f"{count:,} mini-batch{'' if count == 1 else 'es'} left out"
 
 
 def outcome_text(outcome: Outcome) -> str:

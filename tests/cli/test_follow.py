@@ -27,6 +27,8 @@ def progress(step: int) -> JobUpdate:
 def test_progress_is_one_line_with_everything_that_matters() -> None:
     assert progress_text(PROGRESS) == SHOWN
     early = dataclasses.replace(PROGRESS, metrics={}, eta_seconds=None)
+    skipping = dataclasses.replace(PROGRESS, skipped=1200)
+    assert ", mini-batches left out: 1,200, " in progress_text(skipping)
     assert progress_text(early) == "epoch 3, step 1,500/24,600, loss 0.3, 51,234 samples/s"
 
 

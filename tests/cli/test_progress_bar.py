@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 from rich.console import Console
 
@@ -32,3 +33,20 @@ def test_a_run_that_ends_before_it_begins_leaves_the_screen_alone() -> None:
     )
 
     assert screen.getvalue() == ""
+
+
+def test_bar_shows_how_many_mini_batches_of_the_epoch_were_left_out() -> None:
+    """In the first epoch there may be no figure at all."""
+    screen = io.StringIO()
+    bar = ProgressBar(Console(file=screen, force_terminal=True, width=120))
+
+    bar.started(Started(1, 400, 4.0, 100, 5000, 1000))
+    bar.progress(Progress(3, 1, 400, math.nan, {"learning_rate": 0.1}, 9.0, 5.0, skipped=3))
+    bar.progress(Progress(9, 1, 400, 0.3, {"training_loss": 0.25}, 9.0, 5.0, skipped=1))
+    bar.rolled_back(0)
+    bar.finished(Outcome("succeeded", "epochs", 400, 4))
+
+    shown = screen.getvalue()
+    assert "3/400 3 mini-batches left out" in shown
+    assert "training_loss 0.25, 1 mini-batch left out" in shown
+    assert "0/400" in shown

@@ -247,7 +247,10 @@ def test_with_the_data_known_shapes_are_checked_too(document: Document) -> None:
 @pytest.mark.parametrize(
     ("metric", "words"),
     [
-        ("training_roc_auc", "does not exist: this metric needs all samples at once, so it is "),
+        (
+            "training_roc_auc",
+            "does not exist: this metric needs all samples at once, so it is ",
+        ),
         ("training_recall", "is not measured: add 'recall' to model.metrics"),
         ("validation_recall", "is not measured: add 'recall' to model.metrics"),
         ("training_confusion_matrix", "is not one figure; known: training_loss, training_f1"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 from dbp.train.lines import Lines, outcome_text
 from dbp.train.sink import Outcome, Progress, Started
@@ -38,6 +39,17 @@ def test_a_line_comes_at_most_each_second_at_least_each_ten_and_at_the_end() -> 
         " step 1/100", " step 4/100", " step 100/100"
     ]  # fmt: skip
     assert told[1].endswith(": training_loss 0.5, training_accuracy 0.75, 1,234 samples/s")
+
+
+def test_line_says_how_many_mini_batches_of_the_epoch_were_left_out() -> None:
+    stream = io.StringIO()
+    lines = Lines(stream, Clock())
+    lines.started(Started(1, 25, 1.0, 25, 50, 1000))
+
+    lines.progress(Progress(25, 1, 25, math.nan, {"learning_rate": 0.1}, 9.0, 1.0, skipped=25))
+
+    last = stream.getvalue().splitlines()[-1]
+    assert last == "epoch 1, step 25/25: 25 mini-batches left out, 9 samples/s"
 
 
 def test_the_last_sentence_names_the_test_figures_and_the_message() -> None:
