@@ -35,7 +35,9 @@ _EXIT_FILE_SECONDS: Final = 10.0
 _PIPE_BYTES: Final = 1 << 16
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
-SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 (a private folder is made in it)
+# Where Open MPI keeps shared memory, and the variable that says so.
+SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 (a private folder is made in it)
+BACKING: Final = "OMPI_MCA_btl_sm_backing_directory"
 
 
 @final
@@ -84,7 +86,8 @@ class Supervisor:
 
         They are not in the attempt's folder: MPI puts sockets there, whose paths are short.
         """
-        for parent in (Path(tempfile.gettempdir()), SHARED_MEMORY):
+        memory = Path(os.environ.get(BACKING, SHARED_MEMORY))
+        for parent in (Path(tempfile.gettempdir()), memory):
             if parent.is_dir() and os.access(parent, os.W_OK):
                 self._scratch.append(Path(tempfile.mkdtemp(prefix="dbp-", dir=parent)))
 
@@ -101,7 +104,7 @@ class Supervisor:
         environment = os.environ | {
             MARK: str(self._folder),
             "TMPDIR": str(self._scratch[0]),
-            "OMPI_MCA_btl_sm_backing_directory": str(self._scratch[-1]),
+            BACKING: str(self._scratch[-1]),
         }
         supervisor = os.getpid()
 

@@ -26,6 +26,7 @@ from dbp.errors import MissingDependency
 from dbp.job.state import State
 from dbp.launching import worker_command
 from tests.control.fakes import fake_check, until
+from tests.deadline import DEADLINE
 
 # A rank that ignores requests, with a child that left its session and was orphaned.
 STUBBORN = """
@@ -87,7 +88,7 @@ def log(folder: Path) -> str:
 
 
 async def ended(running: Running) -> Exit:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         return await running.wait()
 
 
@@ -104,7 +105,7 @@ async def start(tmp_path: Path, script: str, processes: int = 1) -> tuple[Runnin
 
 
 async def nothing_left(folder: Path) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         while marked(folder):
             await asyncio.sleep(0.05)
 
@@ -163,6 +164,21 @@ async def test_the_ranks_get_a_clean_environment_and_leave_nothing(
     assert environment["TMPDIR"] == scratch[0]
     assert scratch
     assert not any(Path(path).exists() for path in scratch)
+
+
+async def test_shared_memory_lies_where_the_users_setting_for_open_mpi_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    monkeypatch.setenv("OMPI_MCA_btl_sm_backing_directory", str(memory))
+    wanted = request(tmp_path)
+
+    await ended(await running_script(LOOK_AROUND).start(wanted))
+
+    used = json.loads(log(wanted.folder))["environment"]["OMPI_MCA_btl_sm_backing_directory"]
+    assert Path(used).parent == memory
+    assert list(memory.iterdir()) == []
 
 
 async def test_death_by_signal_is_told(tmp_path: Path) -> None:
