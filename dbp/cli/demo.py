@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 LEAST_ACCURACY: Final = 0.96
 STOP_SECONDS: Final = 15.0
 PATIENCE_SECONDS: Final = 3.0  # nobody starts the demo's service again
-ASK_AFTER_STEPS: Final = 0.1  # of the run, so that there is something to see
+# Fraction of the run, or seconds, until there is something to see.
+ASK_AFTER_STEPS: Final = 0.1
+ASK_AFTER_SECONDS: Final = 5.0
 FIRST_VERSION_SECONDS: Final = 20
 TERMINATED: Final = 128 + signal.SIGTERM
 
@@ -89,10 +91,13 @@ class Demo:
         from dbp.cli.follow import BarView, LineView
 
         view = BarView() if sys.stdout.isatty() else LineView()
+        first: float | None = None
         try:
             for update in job.watch():
                 view.show(update)
-                if not self._asked and _far_enough(update):
+                if update.progress is not None and first is None:
+                    first = time.monotonic()
+                if not self._asked and _far_enough(update, first):
                     self._ask(job)
         finally:
             view.close()
@@ -182,10 +187,16 @@ def _end_jobs(address: str) -> None:
                 handle.wait()
 
 
-def _far_enough(update: JobUpdate) -> bool:
-    """Whether some of the way is behind the job, so that a version is published."""
+def _far_enough(update: JobUpdate, first: float | None) -> bool:
+    """Whether the job has trained for a while, so that a version is published.
+
+    ``first``: when its first progress was seen.
+    """
     progress = update.progress
-    return progress is not None and progress.step >= ASK_AFTER_STEPS * progress.total_steps
+    if progress is None or first is None:
+        return False
+    trained = progress.step >= ASK_AFTER_STEPS * progress.total_steps
+    return trained or time.monotonic() - first >= ASK_AFTER_SECONDS
 
 
 def _failure(job: JobHandle, ended: Job) -> str:
