@@ -16,7 +16,9 @@ PROTOC       := .venv-protoc/bin/python -m grpc_tools.protoc
 # one pool takes them once. So ours have a pool of their own.
 OWN_POOL := sed -i.orig 's/_descriptor_pool\.Default()/_descriptor_pool.DescriptorPool()/'
 
-.PHONY: help demo install test test-full bench check format protos reference clean
+PROCESS_TESTS := -m 'processes and not full'
+
+.PHONY: help demo install test test-full test-busy bench check format protos reference clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -33,6 +35,9 @@ test: $(VENV)/.dev .mpich/.done  ## run the tests
 
 test-full: $(VENV)/.dev .mpich/.done  ## run the tests, the slow ones too
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-busy: $(VENV)/.dev .mpich/.done  ## run the tests that start processes, on a busy machine
+	$(BIN)/python -m tests.busy $(BIN)/python -m pytest $(PROCESS_TESTS) $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev  ## time a training step beside PyTorch (BENCH_ARGS="--rounds 3")
 	@$(BIN)/python -m tests.benchmarks.training $(BENCH_ARGS)

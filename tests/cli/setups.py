@@ -7,15 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Self, cast
 
 import psutil
 
+from tests.deadline import DEADLINE
+from tests.deadline import until as until  # noqa: PLC0414 (for those that import it here)
+
 DBP = [sys.executable, "-m", "dbp"]
-DEADLINE = 60.0
 
 SPEC = """
 name = "{name}"
@@ -78,14 +78,6 @@ def start(*arguments: str, service: str = "") -> subprocess.Popen[str]:
         [*DBP, *arguments], env=environment(service), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-
-
-def until(condition: Callable[[], Any], seconds: float = DEADLINE) -> None:
-    """Wait for what other processes bring about."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
 
 
 class Server:

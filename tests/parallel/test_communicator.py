@@ -14,9 +14,8 @@ import pytest
 from dbp.launching import find_mpirun, launch_environment
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
+from tests.deadline import DEADLINE
 from tests.parallel.test_exchange import sums_of
-
-TIMEOUT = 60
 
 
 def check_every_method(communicator: Communicator) -> int:
@@ -109,7 +108,7 @@ def mpirun(tmp_path: Path) -> MpiRun:
             [str(find_mpirun()), "-n", str(size), "--oversubscribe", "--bind-to", "none",
              sys.executable, str(script)],
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=TIMEOUT, env=environment,
+            timeout=DEADLINE, env=environment,
         )  # fmt: skip
 
     return run
@@ -201,13 +200,13 @@ def test_a_rank_that_calls_exit_does_not_leave_the_others_waiting(
     assert f"rank 1 of 2 called sys.exit({code or None})" in result.stderr
 
 
-def test_a_launcher_of_another_mpi_is_named() -> None:
+def test_a_launcher_of_another_mpi_is_named(tmp_path: Path) -> None:
     environment = {**os.environ, "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}
-    environment["OMPI_MCA_btl"] = "self"
+    environment |= {"OMPI_MCA_btl": "self", "TMPDIR": str(tmp_path)}
 
     result = subprocess.run(
         [sys.executable, "-c", "from dbp.parallel.mpi import connect; connect()"],
-        capture_output=True, text=True, timeout=TIMEOUT, env=environment,
+        capture_output=True, text=True, timeout=DEADLINE, env=environment,
     )  # fmt: skip
 
     assert "MPI counts 1 rank(s), but 2 were launched by Open MPI" in result.stderr

@@ -27,7 +27,10 @@ from dbp.rpc.reporter import MAX_EPOCHS_BACKLOG_BYTES, Reporter
 from dbp.train.sink import Command, Outcome, Progress, Snapshot, Started
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
+from tests.deadline import DEADLINE
 from tests.service.setups import Service, document, serving, until
+
+pytestmark = pytest.mark.processes
 
 SHAPES = {"0.weight": (64, 10), "0.bias": (10,)}
 STARTED = Started(
@@ -92,7 +95,7 @@ def link() -> psutil.Process:
 
 async def published(service: Service, job_id: str, step: int) -> job_pb2.Job:
     """The job once the parameters of this step are its newest."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(DEADLINE):
         while (job := await service.get(job_id)).latest_parameters.step != step:
             await asyncio.sleep(0.01)
     return job
@@ -255,7 +258,7 @@ async def test_the_link_finds_a_service_that_has_moved(tmp_path: Path) -> None:
         reporter.started(STARTED)
         reporter.progress(progress(1))
         await until(lambda: _told(state, old))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while (await service.get(reporter.job)).state != job_pb2.JOB_STATE_RUNNING:
                 await asyncio.sleep(0.01)
 
@@ -285,7 +288,7 @@ async def test_a_request_to_stop_comes_down(service: Service) -> None:
     reporter = await joined(service)
     reporter.started(STARTED)
     assert reporter.poll() is Command.NONE
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         while (await service.get(reporter.job)).state != job_pb2.JOB_STATE_RUNNING:
             await asyncio.sleep(0.01)
 
