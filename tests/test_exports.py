@@ -9,6 +9,7 @@ from importlib.metadata import version
 import pytest
 
 import dbp
+from tests.deadline import DEADLINE
 
 
 def test_every_public_name_is_there() -> None:
@@ -33,7 +34,7 @@ def test_importing_dbp_loads_next_to_nothing() -> None:
     program = "import dbp, sys; print(*(m for m in sys.modules if m.startswith('dbp')))"
     done = subprocess.run(
         [sys.executable, "-c", f"{program}; assert 'numpy' not in sys.modules"],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
 
     assert (done.stdout, done.stderr) == ("dbp\n", "")

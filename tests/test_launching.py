@@ -22,6 +22,7 @@ from dbp.launching import (
     usable_cores,
     worker_command,
 )
+from tests.deadline import DEADLINE
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_a_blas_that_is_already_loaded_is_limited_too() -> None:
 
     done = subprocess.run(
         [sys.executable, "-c", program],
-        capture_output=True, text=True, timeout=60, env=environment,
+        capture_output=True, text=True, timeout=DEADLINE, env=environment,
     )  # fmt: skip
 
     assert done.stdout.split() == ["{1}", "{2}"], done.stderr
@@ -286,7 +287,7 @@ def test_detection_loads_neither_numpy_nor_mpi() -> None:
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE
     )
 
     assert done.stdout.strip() == "[]"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dbp.random import derive_key, keyed_generator
+from tests.deadline import DEADLINE
 
 PURPOSES: list[tuple[str | int, ...]] = [
     (),
@@ -56,7 +57,7 @@ def test_draws_are_the_same_in_another_process() -> None:
             check=True,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=DEADLINE,
         ).stdout.strip()
         for seed in ("1", "2")
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dbp.whole_file import Buffer, write_whole
+from tests.deadline import DEADLINE
 
 PARTS: list[Buffer] = [b"first ", memoryview(b"second")]
 CONTENT = b"first second"
@@ -114,7 +115,7 @@ def test_whoever_reads_a_fifo_gets_the_bytes_and_the_fifo_stays(
 
     write_whole(path, PARTS)
 
-    reader.join(10)
+    reader.join(DEADLINE)
     assert received == [CONTENT]
     assert fifo.is_fifo()
     assert names(tmp_path) == (["fifo", "link"] if linked else ["fifo"])

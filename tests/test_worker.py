@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from safetensors.numpy import load_file
 
 from dbp.train.inspection import check
 from dbp.train.saved import SavedModel
+from tests.deadline import DEADLINE, until
 from tests.train.setups import document
 
 MPIRUN = [str(Path(sys.executable).parent / "mpirun"), "--bind-to", "none", "--oversubscribe"]
@@ -76,7 +76,7 @@ def environment() -> dict[str, str]:
 def work(folder: Path, workers: int, poison: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(folder, workers, poison), stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, timeout=60, env=environment(),
+        text=True, timeout=DEADLINE, env=environment(),
     )  # fmt: skip
 
 
@@ -161,13 +161,10 @@ def test_a_request_to_stop_ends_with_the_parameters_and_code_75(
         stderr=subprocess.PIPE, text=True, env=environment(),
     )  # fmt: skip
     figures = folder / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 30
-    while not (figures.exists() and figures.stat().st_size):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: figures.exists() and figures.stat().st_size)
 
     process.send_signal(signal.SIGUSR1)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=DEADLINE)
 
     assert process.returncode == 75, errors
     assert (result(folder)["status"], result(folder)["reason"]) == ("stopped", "stop_requested")

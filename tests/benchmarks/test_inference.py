@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 
+from tests.deadline import DEADLINE
+
 
 def test_both_tables_are_printed() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.inference", "--rounds", "1", "--calls", "10",
          "--clients", "2", "--seconds", "0.1"],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

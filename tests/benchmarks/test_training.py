@@ -20,6 +20,7 @@ from tests.benchmarks import training
 from tests.benchmarks.torch_worker import make_model, make_optimizer
 from tests.benchmarks.workloads import VARIANTS, WORKLOADS
 from tests.closeness import assert_close
+from tests.deadline import DEADLINE
 
 
 @pytest.mark.parametrize("name", list(WORKLOADS))
@@ -111,7 +112,7 @@ def test_every_variant_runs() -> None:
 
     done = subprocess.run(
         command, cwd=Path(__file__).parents[2], stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, timeout=150,
+        text=True, timeout=DEADLINE,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

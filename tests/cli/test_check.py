@@ -13,6 +13,7 @@ from rich.console import Console
 
 from dbp.cli.check import Screen
 from tests.cli.setups import environment, run, write_spec
+from tests.deadline import DEADLINE
 
 # A package as pip leaves it: a module, and the entry points beside it.
 WRONG_LAYER = '''
@@ -73,7 +74,7 @@ def test_a_wrong_plug_in_layer_fails_with_exit_code_1(tmp_path: Path, wrong: Pat
 
     done = subprocess.run(
         command, env=environment(PYTHONPATH=str(wrong)), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
 
     assert (done.returncode, done.stderr) == (1, "")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.setups import DBP, environment, output, run
+from tests.deadline import DEADLINE
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -19,14 +20,17 @@ def test_each_shell_gets_its_script(shell: str, tmp_path: Path) -> None:
     if shutil.which(shell):
         (tmp_path / "script").write_text(script)
         checked = subprocess.run(
-            [shell, "-n", str(tmp_path / "script")], capture_output=True, text=True, timeout=60
+            [shell, "-n", str(tmp_path / "script")],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
         )
         assert (checked.returncode, checked.stderr) == (0, "")
 
 
 def test_the_script_finds_commands() -> None:
     done = subprocess.run(
-        DBP, capture_output=True, text=True, timeout=60,
+        DBP, capture_output=True, text=True, timeout=DEADLINE,
         env=environment(_DBP_COMPLETE="bash_complete", COMP_WORDS="dbp su", COMP_CWORD="1"),
     )  # fmt: skip
 

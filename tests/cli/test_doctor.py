@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 import dbp
 from dbp.cli import doctor
+from tests.deadline import DEADLINE
 
 
 def findings(arguments: list[str], expected_code: int) -> dict[str, dict[str, Any]]:
@@ -45,7 +46,7 @@ def test_a_library_that_mpi4py_cannot_load_is_named_with_its_fix(tmp_path: Path)
 
     done = subprocess.run(
         [sys.executable, "-m", "dbp", "doctor"],
-        capture_output=True, text=True, timeout=120, env=environment,
+        capture_output=True, text=True, timeout=DEADLINE, env=environment,
     )  # fmt: skip
 
     assert done.returncode == 1
@@ -115,7 +116,7 @@ def test_a_machine_without_any_mpi_is_told_all_that_it_lacks(tmp_path: Path) -> 
 
     done = subprocess.run(
         [tmp_path / "venv/bin/python", "-m", "dbp", "doctor", "--output", "json"],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=DEADLINE,
         env={
             "HOME": str(tmp_path), "PATH": str(tmp_path),
             "MPI4PY_LIBMPI": str(tmp_path / "libmpi.so.40"),  # the system may have one

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from dbp.train.saved import SavedModel
 from tests.cli.setups import output, run
 from tests.closeness import assert_close
+from tests.deadline import DEADLINE
 
 SPEC = """
 name = "digits"
@@ -84,7 +85,7 @@ def test_whoever_reads_a_fifo_gets_the_file(folder: Path, tmp_path: Path) -> Non
 
     output("export", str(folder), "-o", str(fifo))
 
-    reader.join(10)
+    reader.join(DEADLINE)
     assert "0.weight" in np.load(io.BytesIO(received[0]))
     assert fifo.is_fifo()
 

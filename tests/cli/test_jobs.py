@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.setups import output, run, start, until, write_spec
+from tests.deadline import DEADLINE
 
 NOBODY = "127.0.0.1:1"
 
@@ -106,7 +107,7 @@ def test_a_cancelled_job_is_exit_code_75(service: str, endless: Path) -> None:
     told = output("cancel", job, service=service)
 
     assert told.startswith(f"{job} is CANCEL")
-    text, errors = watching.communicate(timeout=60)
+    text, errors = watching.communicate(timeout=DEADLINE)
     assert (watching.returncode, errors) == (75, "")
     assert f"{job} CANCELLED" in text
     # What has ended stays as it is.
@@ -122,7 +123,7 @@ def test_ctrl_c_leaves_the_job_running(service: str, endless: Path) -> None:
     until(lambda: shown(job, service)["progress"])
 
     watching.send_signal(signal.SIGINT)
-    _, errors = watching.communicate(timeout=60)
+    _, errors = watching.communicate(timeout=DEADLINE)
 
     assert watching.returncode == 130
     assert errors.strip() == f"{job} goes on; follow it again: dbp watch {job}"

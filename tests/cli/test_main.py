@@ -16,6 +16,7 @@ from dbp import __version__
 from dbp.cli.main import COMMANDS, EXIT_CODES, exit_code
 from dbp.errors import DbpError
 from tests.cli.setups import DBP, environment, output, run
+from tests.deadline import DEADLINE
 
 HEAVY = ("numpy", "grpc", "rich", "mpi4py", "google", "asyncio")
 
@@ -35,7 +36,7 @@ def loaded(arguments: list[str]) -> list[str]:
     code = LOADED.format(arguments=arguments, heavy=HEAVY)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment(),
-        timeout=60,
+        timeout=DEADLINE,
     )  # fmt: skip
     assert done.stdout
     return done.stderr.split()
@@ -57,7 +58,7 @@ def test_the_package_loads_nothing_heavy() -> None:
     code = "import sys, dbp; print(*sorted(set(sys.modules) & {names!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code.format(names=set(HEAVY))],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
 
     assert (done.stdout, done.stderr) == ("\n", "")
@@ -139,7 +140,11 @@ def test_a_reader_that_has_enough_ends_it_in_silence() -> None:
     os.close(reader)
     with os.fdopen(writer, "w") as nobody:
         done = subprocess.run(
-            [*DBP, "components"], stdout=nobody, stderr=subprocess.PIPE, text=True, timeout=60
+            [*DBP, "components"],
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=DEADLINE,
         )
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -152,7 +157,7 @@ def test_a_reader_that_has_enough_ends_it_in_silence() -> None:
 def test_output_that_cannot_be_written_is_named(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*DBP, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+            [*DBP, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE
         )
 
     message = "standard output cannot be written: No space left on device"
@@ -174,7 +179,7 @@ def test_an_interrupt_while_it_loads_ends_it_in_silence() -> None:
         "main()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
@@ -190,7 +195,7 @@ def test_what_nobody_foresaw_is_one_line_unless_asked() -> None:
 
     def unexpected(**more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE,
             env=environment(**more),
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from dbp.cli.main import main
 from dbp.errors import CorruptParameters
 from tests.cli.setups import Server, output, run, start, write_spec
+from tests.deadline import DEADLINE
 
 
 def json_of(*arguments: str, service: str) -> Any:
@@ -172,7 +173,7 @@ def test_every_version_is_told_as_it_comes(service: str, running: str, tmp_path:
     assert watching.stdout is not None
     told = [json.loads(watching.stdout.readline()) for _ in range(5)]
     watching.send_signal(signal.SIGINT)
-    watching.communicate(timeout=30)
+    watching.communicate(timeout=DEADLINE)
 
     numbers = [entry["version"] for entry in told]
     assert numbers == sorted(set(numbers))

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from tests.cli.setups import environment, output, run, write_spec
 from tests.closeness import assert_close
+from tests.deadline import DEADLINE
 
 WITHOUT_MPI = """
 import sys
@@ -267,7 +268,7 @@ def test_evaluation_of_a_job_and_of_a_file_agree_and_load_no_mpi(
         arguments = ["evaluate", *source, "--output", "json"]
         done = subprocess.run(
             [sys.executable, "-c", WITHOUT_MPI.format(arguments=arguments)],
-            capture_output=True, text=True, timeout=60, env=environment(),
+            capture_output=True, text=True, timeout=DEADLINE, env=environment(),
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "\n")
         results.append(json.loads(done.stdout))

@@ -14,6 +14,7 @@ import pytest
 from dbp.cli.main import COMMANDS
 from dbp.cli.params import COMMANDS as PARAMS_COMMANDS
 from tests.cli.setups import DBP, environment, run
+from tests.deadline import DEADLINE
 
 HUGE = "99999999999999999999"
 INT64 = "9223372036854775807"
@@ -94,7 +95,7 @@ def test_a_file_without_a_name_cannot_be_written(service: str, ended: str, name:
 def test_what_is_not_utf_8_is_named_with_the_word_before_it(arguments: list[str]) -> None:
     words = [b"\xff.x" if word == "JOB" else os.fsencode(word) for word in arguments]
     done = subprocess.run(
-        [*DBP, *words, "--output", "json"], capture_output=True, text=True, timeout=60,
+        [*DBP, *words, "--output", "json"], capture_output=True, text=True, timeout=DEADLINE,
         env=environment(),
     )  # fmt: skip
 

@@ -19,8 +19,8 @@ import pytest
 from dbp.rpc.channel import connect, parse_address
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
+from tests.deadline import DEADLINE
 
-DEADLINE = 30.0
 SERVE = [sys.executable, "-m", "dbp", "serve"]
 
 

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 import dbp
 from dbp.errors import InvalidInput, InvalidSpec, NotFound, Unavailable
 from dbp.job.state import State
+from tests.deadline import DEADLINE
 from tests.service.setups import Service, document, serving, tensors, until
 
 T = TypeVar("T")
@@ -166,7 +167,7 @@ async def test_a_program_that_forgets_to_close_ends_all_the_same(service: Servic
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-W", "error", "-c", program, service.address],
-            capture_output=True, text=True, timeout=30,
+            capture_output=True, text=True, timeout=DEADLINE,
         )  # fmt: skip
 
     done = await in_thread(run)
@@ -202,7 +203,7 @@ client = dbp.Client(sys.argv[1])
 job = client.job(sys.argv[2])
 mirror = job.mirror()
 mirror.start()
-mirror.wait(timeout=10)
+mirror.wait(timeout=100)
 updates = job.watch_parameters(data=True)
 next(updates)
 
@@ -233,6 +234,6 @@ async def test_a_client_that_is_closed_in_the_middle_prints_nothing(service: Ser
     await run.publish(1, tensors())
     arguments = [sys.executable, "-c", CLOSED_IN_FLIGHT, service.address, run.id]
     done = await in_thread(
-        lambda: subprocess.run(arguments, capture_output=True, text=True, timeout=30)
+        lambda: subprocess.run(arguments, capture_output=True, text=True, timeout=DEADLINE)
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -16,6 +16,7 @@ from dbp.client.client import Client
 from dbp.client.download import Receiver
 from dbp.errors import ClientClosed, DbpError, InvalidInput, NotFound, TensorNotFound
 from dbp.v1 import parameter_service_pb2 as pb
+from tests.deadline import DEADLINE
 from tests.service.setups import Run, Service, serving, tensors, until
 
 
@@ -45,7 +46,7 @@ async def test_a_mirror_follows_the_run(client: AsyncClient, run: Run) -> None:
         for step in range(1, 6):
             values = tensors(seed=step)
             await run.publish(step, values)
-            found = await mirror.wait(step - 1, timeout=10)
+            found = await mirror.wait(step - 1, timeout=DEADLINE)
             assert mirror.get() is found
             assert found.version.step == step
             assert np.array_equal(found["0.weight"], values["0.weight"])
@@ -57,7 +58,7 @@ async def test_a_mirror_follows_the_run(client: AsyncClient, run: Run) -> None:
         assert (mirror.skipped, mirror.ended, mirror.error) == (0, False, None)
         await run.end()
         with pytest.raises(InvalidInput, match="the job has ended at version 5"):
-            await mirror.wait(5, timeout=10)
+            await mirror.wait(5, timeout=DEADLINE)
         assert mirror.ended
         assert mirror.get() is held[-1]
 
@@ -66,7 +67,7 @@ async def test_a_mirror_may_hold_a_part_in_half_the_size(client: AsyncClient, ru
     await run.publish(1, tensors())
     job = await client.job(run.id)
     async with job.mirror("*.bias", cast="F16") as mirror:
-        found = await mirror.wait(timeout=10)
+        found = await mirror.wait(timeout=DEADLINE)
 
     assert list(found.tensors) == ["0.bias"]
     assert found["0.bias"].dtype == np.float16
@@ -79,11 +80,11 @@ async def test_a_mirror_of_nothing_says_so(client: AsyncClient, run: Run) -> Non
 
     async with job.mirror("9.*") as mirror:
         with pytest.raises(TensorNotFound):
-            await mirror.wait(timeout=10)
+            await mirror.wait(timeout=DEADLINE)
         assert isinstance(mirror.error, NotFound)
     async with job.mirror(cast="F99") as mirror:
         with pytest.raises(InvalidInput, match="F16 or BF16"):
-            await mirror.wait(timeout=10)
+            await mirror.wait(timeout=DEADLINE)
 
 
 async def test_a_mirror_outlives_the_service(tmp_path: Path) -> None:
@@ -94,14 +95,14 @@ async def test_a_mirror_outlives_the_service(tmp_path: Path) -> None:
         client = AsyncClient(first.address)
         mirror = (await client.job(run.id)).mirror()
         mirror.start()
-        before = await mirror.wait(timeout=10)
+        before = await mirror.wait(timeout=DEADLINE)
         launcher = first.launcher
     assert mirror.get() is before
     async with serving(tmp_path / "state", launcher=launcher, port=port) as second:
         again = second.run_of(run.id)
         await again.attach()
         await again.publish(2, tensors(seed=2))
-        assert (await mirror.wait(1, timeout=20)).version.step == 2
+        assert (await mirror.wait(1, timeout=DEADLINE)).version.step == 2
         await mirror.close()
         await client.close()
 
@@ -151,7 +152,7 @@ async def test_a_mirror_of_a_job_that_ended_without_a_version_ends_too(
 ) -> None:
     job = await client.job(run.id)
     async with job.mirror() as mirror:
-        waiting = asyncio.create_task(mirror.wait(timeout=10))
+        waiting = asyncio.create_task(mirror.wait(timeout=DEADLINE))
         await asyncio.sleep(0.1)
         await run.end("failed", code=1)
 
@@ -170,8 +171,10 @@ async def test_a_mirror_that_is_closed_says_so_and_not_that_the_job_has_ended(
     first, second = job.mirror(), job.mirror()
     for mirror in (first, second):
         mirror.start()
-        await mirror.wait(timeout=10)
-    waiting = [asyncio.create_task(mirror.wait(1, timeout=10)) for mirror in (first, second)]
+        await mirror.wait(timeout=DEADLINE)
+    waiting = [
+        asyncio.create_task(mirror.wait(1, timeout=DEADLINE)) for mirror in (first, second)
+    ]
     await asyncio.sleep(0.1)
 
     await first.close()
@@ -197,7 +200,7 @@ async def test_what_nobody_foresaw_ends_a_mirror_with_a_word(
     monkeypatch.setattr("dbp.client.async_mirror.parameter_set", broken)
     async with (await client.job(run.id)).mirror() as mirror:
         with pytest.raises(DbpError, match="the mirror has failed: ZeroDivisionError: oh"):
-            await mirror.wait(timeout=10)
+            await mirror.wait(timeout=DEADLINE)
 
 
 async def test_a_service_with_nothing_new_is_not_asked_without_end(
@@ -227,7 +230,7 @@ async def test_a_plain_mirror_may_be_closed_after_its_client(
         with Client(service.address) as client:
             mirror = client.job(run.id).mirror()
             mirror.start()
-            mirror.wait(timeout=10)
+            mirror.wait(timeout=DEADLINE)
         mirror.close()
 
     await asyncio.to_thread(use)

@@ -17,9 +17,8 @@ from dbp.errors import NotFound, Unavailable
 from dbp.job.state import State
 from dbp.rpc.channel import parse_address
 from tests.control.fakes import FakeLauncher
+from tests.deadline import DEADLINE
 from tests.service.setups import document, serving, tensors, until
-
-DEADLINE = 20.0
 
 
 class Seen:

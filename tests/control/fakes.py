@@ -18,8 +18,7 @@ from dbp.control.manager import JobManager
 from dbp.control.store import Store
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.snapshot import Manifest, manifest_of
-
-DEADLINE = 10.0
+from tests.deadline import DEADLINE
 
 
 class FakeClock:

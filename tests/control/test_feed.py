@@ -14,6 +14,7 @@ from dbp.control.watching import Change, End, Heartbeat, ProgressItem, Snapshot,
 from dbp.errors import OutOfRange
 from dbp.job.state import EventKind, Job, ProgressReport, State
 from tests.control.fakes import FakeClock
+from tests.deadline import DEADLINE
 
 
 class Stage:
@@ -47,14 +48,14 @@ class Stream:
         self._items = items
 
     async def next(self) -> WatchItem:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             return await anext(self._items)
 
     async def take(self, count: int) -> list[WatchItem]:
         return [await self.next() for _ in range(count)]
 
     async def rest(self) -> list[WatchItem]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             return [item async for item in self._items]
 
 

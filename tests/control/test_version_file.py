@@ -11,6 +11,7 @@ import pytest
 
 from dbp.control.version_file import COPIED_AT_A_TIME, Chunks, Held, write
 from dbp.errors import InvalidInput
+from tests.deadline import DEADLINE
 
 HEADER = b"header"
 DATA = os.urandom(COPIED_AT_A_TIME * 2 + 3)
@@ -64,7 +65,7 @@ async def test_who_is_cancelled_closes_nothing_that_a_thread_still_uses(
 
     def slow(descriptor: int) -> None:
         reached.set()
-        assert go.wait(10)
+        assert go.wait(DEADLINE)
         synced.append(os.fstat(descriptor).st_size)  # EBADF if it were closed
 
     monkeypatch.setattr(os, "fsync", slow)

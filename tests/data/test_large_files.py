@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.deadline import DEADLINE
+
 MIB = 2**20
 
 # Prints how far the memory grew since before the file was opened (MiB), the samples read, and
@@ -67,7 +69,7 @@ def read_an_epoch(
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=DEADLINE,
     )
     assert done.returncode == 0, done.stderr
     grown, samples, total = done.stdout.split()

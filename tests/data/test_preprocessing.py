@@ -18,6 +18,7 @@ from dbp.data.digits import Digits
 from dbp.data.preprocessing import Scaling, ScalingKind, Share, fit
 from dbp.errors import InvalidData, InvalidFile
 from tests.closeness import assert_close
+from tests.deadline import DEADLINE
 
 
 def dataset(inputs: np.ndarray) -> Dataset:
@@ -244,7 +245,7 @@ def test_a_damaged_min_max_is_refused(text: str) -> None:
 def fit_together(kind: ScalingKind, data: Dataset, ranks: int) -> list[str]:
     """What each of several threads, taken for ranks, finds."""
     sent: list[np.ndarray] = [np.empty(0)] * ranks
-    barrier = threading.Barrier(ranks, timeout=30)
+    barrier = threading.Barrier(ranks, timeout=DEADLINE)
     found = [""] * ranks
 
     def run(rank: int) -> None:

@@ -22,6 +22,7 @@ from dbp.v1.worker_service_pb2_grpc import (
     WorkerServiceServicer,
     add_WorkerServiceServicer_to_server,
 )
+from tests.deadline import DEADLINE
 from tests.service.setups import until
 
 STARTED = {"started": {"world_size": 1, "total_steps": 9}}
@@ -100,7 +101,7 @@ class Far:
     async def close(self) -> int:
         """The link's exit code after the pipe is closed."""
         self._lines.feed_eof()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(DEADLINE):
             return await self.ended
 
 
@@ -216,7 +217,7 @@ async def test_a_service_that_knows_no_such_run_is_named_once_and_asked_again(
     told = ""
     async with linked(service) as far:
         far.say(STARTED, OUTCOME)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while "refused" not in told or len(service.refuse_attach) > 990:
                 await asyncio.sleep(0.01)
                 told += capsys.readouterr().err

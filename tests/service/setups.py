@@ -32,8 +32,7 @@ from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.control.fakes import FakeLauncher
-
-DEADLINE = 20.0
+from tests.deadline import DEADLINE
 
 Check = Callable[[Mapping[str, Any], int], tuple[Mapping[str, Any], str]]
 

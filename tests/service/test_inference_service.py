@@ -18,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 from dbp.inference import open_inference_pb2 as pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.service import inference_service, inference_signature
+from tests.deadline import DEADLINE
 from tests.service.inference_setups import (
     NAMES,
     classifier,
@@ -633,7 +634,7 @@ async def test_new_versions_take_over_under_load(
             await asyncio.sleep(0.02)
             await publish(service, run, number, encoded(number), constant())
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE):
         await asyncio.gather(*[infer(n) for n in (1, 1, 3, 200, 20_000, 20_000)], publisher())
 
     assert max(len(set(versions)) for versions in seen) > 5

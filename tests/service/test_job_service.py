@@ -16,8 +16,8 @@ from google.rpc import error_details_pb2
 from dbp.rpc.spec_convert import spec_from_proto, spec_to_proto
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as pb
+from tests.deadline import DEADLINE
 from tests.service.setups import (
-    DEADLINE,
     Service,
     details,
     document,

@@ -16,6 +16,7 @@ from dbp.errors import TooManyReaders
 from dbp.service import encoded_cache, parameter_service, selection
 from dbp.service.reader_limits import ReaderLimits
 from dbp.v1 import parameter_service_pb2 as pb
+from tests.deadline import DEADLINE
 from tests.service.setups import Run, Service, details, read_all, serving, tensors, until
 
 Code = grpc.StatusCode
@@ -197,7 +198,7 @@ async def test_readers_at_once_are_counted_and_runs_publish_beside_them(
     derive = selection.derive
 
     def slow(*arguments: Any) -> Any:
-        released.wait(20)
+        released.wait(DEADLINE)
         return derive(*arguments)
 
     monkeypatch.setattr(encoded_cache, "derive", slow)
@@ -309,7 +310,7 @@ async def test_no_version_on_request(
     request = pb.PublishVersionRequest(job=f"jobs/{run.id}")
     request.wait.FromMilliseconds(100)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         while True:  # until the service has noticed that the run is gone
             error = await failing(service.parameters.PublishVersion(request), code, reason)
             if text in (error.details() or ""):

@@ -21,6 +21,7 @@ from google.rpc import error_details_pb2
 
 from dbp.job.snapshot import decode_header
 from dbp.v1 import parameter_service_pb2 as pb
+from tests.deadline import DEADLINE
 from tests.service.setups import (
     Run,
     Service,
@@ -306,7 +307,7 @@ async def test_a_numbered_version_that_the_reader_has_is_not_waited_for(
     digest = (await run.publish(1, tensors())).digest
 
     for known in ({"newer_than": 1}, {"if_none_match": digest}):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             header, _, _ = await read(service, ask(run, version=1, wait=60.0, **known))
         assert header.not_modified
 

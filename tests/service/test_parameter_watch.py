@@ -17,7 +17,8 @@ from dbp.rpc.channel import connect
 from dbp.service import reader_limits
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
-from tests.service.setups import DEADLINE, Run, Service, read_all, refused, serving, tensors
+from tests.deadline import DEADLINE
+from tests.service.setups import Run, Service, read_all, refused, serving, tensors
 
 Code = grpc.StatusCode
 

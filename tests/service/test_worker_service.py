@@ -17,8 +17,8 @@ from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_pb2
 from dbp.v1 import parameter_service_pb2 as parameters_pb
 from dbp.v1 import worker_service_pb2 as pb
+from tests.deadline import DEADLINE
 from tests.service.setups import (
-    DEADLINE,
     Service,
     as_manifest,
     document,

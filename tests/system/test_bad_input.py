@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 
 from dbp.cli.main import main
+from tests.deadline import DEADLINE
 
 BASE = """\
 name = "digits"
@@ -458,7 +459,7 @@ def process(folder: Path, *arguments: str) -> tuple[int, str, str]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.setups import Server, environment, output
+from tests.closeness import assert_close
 
 SPEC = """
 name = "columns"
@@ -102,7 +103,7 @@ def test_prediction_matches_columns_by_name(trained: Path, names: str) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     found = np.array(done.stdout.split(), float)
-    np.testing.assert_allclose(found, COLUMNS["y"], rtol=1e-3, atol=1e-2)
+    assert_close(found, COLUMNS["y"], 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -154,9 +155,7 @@ def test_an_exported_file_predicts_by_name(trained: Path) -> None:
 
     found = dbp(trained, "predict", "model.safetensors", f"rows.{kind}")
 
-    np.testing.assert_allclose(
-        np.array(found.stdout.split(), float), COLUMNS["y"], rtol=1e-3, atol=1e-2
-    )
+    assert_close(np.array(found.stdout.split(), float), COLUMNS["y"], 1e-3)
 
 
 def test_a_job_predicts_by_name_and_refuses_other_columns(tmp_path: Path) -> None:
@@ -174,9 +173,7 @@ def test_a_job_predicts_by_name_and_refuses_other_columns(tmp_path: Path) -> Non
         bad = dbp(tmp_path, "predict", job, "bad.csv", "--service", server.address)
         evaluated = output("evaluate", job, "--output", "json", service=server.address)
 
-    np.testing.assert_allclose(
-        np.array(found.split(), float), COLUMNS["y"], rtol=1e-3, atol=1e-2
-    )
+    assert_close(np.array(found.split(), float), COLUMNS["y"], 1e-3)
     assert bad.returncode == 2
     assert "bad.csv: no input 'a', did you mean 'A'?" in bad.stderr
     assert json.loads(evaluated)["mean_absolute_error"] < 0.01

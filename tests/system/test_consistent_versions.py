@@ -22,6 +22,7 @@ from dbp.job.validate import resolve
 from dbp.rpc.reporter import Reporter
 from dbp.train.sink import Outcome, Snapshot, Started
 from tests.cli.setups import Server
+from tests.deadline import DEADLINE
 from tests.service.setups import document
 
 SIZE = 20_000  # values besides the checksum
@@ -96,7 +97,7 @@ def test_no_version_is_ever_a_mixture_of_steps(server: Server, publications: int
     for reader in readers:
         reader.join()
     reporter.finished(Outcome("succeeded", "steps", step, 1))
-    reporter.close(60.0)
+    reporter.close(DEADLINE)
 
     assert not failures, failures
     assert len(seen) > publications // 20

@@ -10,17 +10,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from dbp.cli.demo import LEAST_ACCURACY
+from tests.deadline import DEADLINE, until
 
 COMMAND = [sys.executable, "-m", "dbp", "demo"]
-TIMEOUT = 150.0
 
 ORDER = (
     r"^1\. control service +127\.0\.0\.1:(\d+)$",
@@ -76,7 +75,7 @@ def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.terminate()  # it cleans up; nothing happens if it has ended
-            process.wait(TIMEOUT)
+            process.wait(DEADLINE)
 
 
 def lines_until(process: subprocess.Popen[str], word: str) -> str:
@@ -87,13 +86,6 @@ def lines_until(process: subprocess.Popen[str], word: str) -> str:
         assert line, f"ended before {word!r}: {seen}"
         seen += line
     return seen
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def listens(port: int) -> bool:
@@ -111,7 +103,7 @@ def port_of(text: str) -> int:
 def test_the_demo_shows_everything_in_order_and_leaves_nothing(folder: Path) -> None:
     done = subprocess.run(
         COMMAND, env=environment(folder), stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, timeout=TIMEOUT,
+        text=True, timeout=DEADLINE,
     )  # fmt: skip
 
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
@@ -149,7 +141,7 @@ def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
             output += part
     os.close(ours)
     text = output.decode()
-    assert process.wait(TIMEOUT) == 0, text
+    assert process.wait(DEADLINE) == 0, text
     return text
 
 
@@ -160,7 +152,7 @@ def test_a_job_that_breaks_is_shown_with_its_log_and_cleaned_up(folder: Path) ->
         assert ranks
 
         max(ranks, key=lambda rank: rank.create_time()).kill()
-        output, errors = process.communicate(timeout=TIMEOUT)
+        output, errors = process.communicate(timeout=DEADLINE)
 
         assert process.returncode == 1, output
         assert "FAILED" in errors
@@ -180,7 +172,7 @@ def test_an_interrupted_demo_takes_everything_with_it(
         assert processes_of(folder, "dbp.worker")
 
         process.send_signal(number)
-        _, errors = process.communicate(timeout=TIMEOUT)
+        _, errors = process.communicate(timeout=DEADLINE)
 
         assert process.returncode == code
         assert errors.strip() == ""
@@ -194,7 +186,7 @@ def test_a_service_that_dies_leaves_no_training_behind(folder: Path) -> None:
 
         for service in processes_of(folder, "dbp serve"):
             service.kill()
-        _, errors = process.communicate(timeout=TIMEOUT)
+        _, errors = process.communicate(timeout=DEADLINE)
 
         assert process.returncode == 3
         assert "the service cannot be reached" in errors

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbp.launching import find_mpirun, launch_environment
+from tests.deadline import DEADLINE
 
 ROOT = Path(__file__).parents[2]
 MPICH = ROOT / ".mpich"  # made by `make test`
@@ -80,7 +81,7 @@ def digests(
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     done = subprocess.run(
         [*(launch if workers > 1 else []), *command],
-        env=environment, capture_output=True, text=True, timeout=120, check=False,
+        env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -140,7 +141,9 @@ def test_optimizers_with_accumulation(tmp_path: Path, optimizer: str, mode: str)
 def arithmetic_of_a_run() -> str:
     environment = launch_environment(1) | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", TELL_ARITHMETIC]
-    return subprocess.check_output(command, env=environment, text=True, timeout=60).strip()
+    return subprocess.check_output(
+        command, env=environment, text=True, timeout=DEADLINE
+    ).strip()
 
 
 def test_the_bits_are_those_they_always_were(alone: list[str]) -> None:

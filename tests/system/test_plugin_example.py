@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dbp.registry import GROUPS
+from tests.deadline import DEADLINE
 
 EXAMPLE = Path(__file__).parents[1] / "plugin_example"
 DBP = [sys.executable, "-m", "dbp"]
@@ -53,7 +54,7 @@ def run(*command: str, folder: Path | None = None) -> subprocess.CompletedProces
         environment["PYTHONPATH"] = str(folder)
     return subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=120,
+        timeout=DEADLINE,
     )  # fmt: skip
 
 

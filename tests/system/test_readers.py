@@ -27,6 +27,7 @@ from dbp.job.validate import resolve
 from dbp.rpc.reporter import Reporter
 from dbp.train.sink import Outcome, Snapshot, Started
 from tests.cli.setups import Server, until, write_spec
+from tests.deadline import DEADLINE
 from tests.service.setups import document
 
 MIB = 1 << 20
@@ -40,7 +41,7 @@ def reporter(server: Server) -> Iterator[Reporter]:
     reporter.started(Started(1, 10**9, 1.0, 1, 1, 1))
     yield reporter
     reporter.finished(Outcome("succeeded", "steps", 13, 1))
-    reporter.close(60.0)
+    reporter.close(DEADLINE)
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ def test_a_stopped_reader_holds_up_nobody(server: Server, reporter: Reporter) ->
             newest = found.version.version
             sizes.append(service.memory_info().rss / found.version.size_bytes)
         os.kill(reader.pid, signal.SIGCONT)
-        said, _ = reader.communicate("go\n", timeout=60)
+        said, _ = reader.communicate("go\n", timeout=DEADLINE)
 
         got, expected = said.split()
         assert got == expected == first.version.digest

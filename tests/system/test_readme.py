@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from dbp.launching import launch_environment
+from tests.deadline import DEADLINE
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-TIMEOUT = 170
 DEFAULT_ADDRESS = "127.0.0.1:5327"
 
 
@@ -67,7 +67,7 @@ def shell(script: list[str], folder: Path, environment: dict[str, str]) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(script)],
         cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=TIMEOUT,
+        capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -88,14 +88,14 @@ def service(folder: Path, environment: dict[str, str]) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.stdout.close()
-        assert process.wait(30) == 0
+        assert process.wait(DEADLINE) == 0
 
 
 def test_the_two_commands_exist() -> None:
     for target in ("demo", "test", "install"):
         assert f"make {target}" in README
         done = subprocess.run(
-            ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=60
+            ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE
         )
         assert done.returncode == 0, done.stderr
 

@@ -15,6 +15,7 @@ from dbp.client.job import JobHandle
 from dbp.client.streams import JobUpdate
 from dbp.job.state import State
 from tests.cli.setups import Server, until, write_spec
+from tests.deadline import DEADLINE
 
 # Long enough for two restarts in mid-training.
 STEPS = 6_000
@@ -85,7 +86,7 @@ def test_a_job_trains_on_while_its_service_is_killed_twice(
     ids = [waiting.id, disturbed.id, undisturbed.id]
     assert [job.id for job in client.jobs()] == ids
     # Whoever watched all the while saw each change once, in order.
-    watching.join(timeout=30)
+    watching.join(timeout=DEADLINE)
     assert not watching.is_alive()
     states = [
         update.job.state for update in updates if update.job and update.kind != "snapshot"

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.deadline import DEADLINE, until
 from tests.system.test_train import DBP, MPIRUN, run, start
 
 SPEC = """
@@ -63,10 +64,7 @@ def digest(folder: Path) -> str:
 
 
 def first_checkpoint(folder: Path) -> None:
-    limit = time.monotonic() + 30
-    while not list(folder.glob("checkpoints/step-*")):
-        assert time.monotonic() < limit, "no checkpoint came"
-        time.sleep(0.01)
+    until(lambda: list(folder.glob("checkpoints/step-*")))
 
 
 def kill_tree(process: subprocess.Popen[str]) -> None:
@@ -76,8 +74,8 @@ def kill_tree(process: subprocess.Popen[str]) -> None:
     for one in doomed:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
-    process.communicate(timeout=30)
-    psutil.wait_procs(doomed, timeout=30)
+    process.communicate(timeout=DEADLINE)
+    psutil.wait_procs(doomed, timeout=DEADLINE)
 
 
 def killed_then_resumed(spec: Path, folder: Path, seed: int) -> str:
@@ -144,7 +142,7 @@ def test_a_signal_writes_a_checkpoint_and_ends_with_75(
     process = start(DBP, "train", str(spec), "--run", str(folder))
     first_checkpoint(folder)
     os.kill(process.pid, number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 75, err
 
     result = json.loads((folder / "result.json").read_text())

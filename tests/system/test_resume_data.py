@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.deadline import DEADLINE
 from tests.system.test_resume import first_checkpoint
 from tests.system.test_run_folders import contents
 from tests.system.test_train import DBP, MPIRUN, run, start
@@ -49,7 +50,7 @@ def stopped(tmp_path: Path) -> Path:
     process = start(DBP, "train", str(tmp_path / "job.toml"), "--run", str(folder))
     first_checkpoint(folder)
     os.kill(process.pid, signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 75, err
     return folder
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.deadline import DEADLINE
 from tests.system.test_train import (
     DBP,
     MPIRUN,
@@ -118,7 +119,7 @@ def test_the_folder_of_a_live_run_is_refused_whatever_is_asked(tmp_path: Path) -
         assert psutil.Process(live.pid).is_running()
     finally:
         live.send_signal(signal.SIGINT)
-        live.communicate(timeout=20)
+        live.communicate(timeout=DEADLINE)
 
     assert live.returncode == 75
     assert result(folder)["status"] == "stopped"
@@ -131,14 +132,14 @@ def test_of_two_runs_started_in_one_folder_one_trains(tmp_path: Path) -> None:
     both = [start(DBP, "train", str(spec), "--run", str(folder)) for _ in range(2)]
     try:
         wait_for_training(folder)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + DEADLINE
         while all(process.poll() is None for process in both):
             assert time.monotonic() < deadline, "both train"
             time.sleep(0.02)
     finally:
         for process in both:
             process.send_signal(signal.SIGINT)
-        outputs = [process.communicate(timeout=20) for process in both]
+        outputs = [process.communicate(timeout=DEADLINE) for process in both]
 
     assert sorted(process.returncode for process in both) == [2, 75], outputs
 
@@ -151,7 +152,7 @@ def test_runs_started_in_the_same_second_get_a_folder_each(
     count = 4 if ranks == 1 else 2
     command = [DBP] if ranks == 1 else [*MPIRUN, "-n", "2", DBP]
     runs = [start(*command, "train", str(spec), "--steps", "5", "-q") for _ in range(count)]
-    ended = [process.communicate(timeout=60) for process in runs]
+    ended = [process.communicate(timeout=DEADLINE) for process in runs]
 
     assert [process.returncode for process in runs] == [0] * count, ended
     folders = list((tmp_path / "runs").iterdir())

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.setups import environment
+from tests.deadline import DEADLINE
 
 SPEC = """
 name = "table"
@@ -29,7 +30,7 @@ ROWS = "5,6,0.5\n7,8,1.5\n9,1,2.5\n3,2,0.5\n"
 def dbp(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "dbp", *arguments],
-        cwd=folder, env=environment(), capture_output=True, text=True, timeout=120,
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from dbp.train.saved import SavedModel
 from tests.closeness import assert_close
+from tests.deadline import DEADLINE
 
 SAMPLES = 60
 
@@ -81,7 +82,7 @@ def run_train(folder: Path, case: Case, **options: Any) -> subprocess.CompletedP
     (folder / "job.json").write_text(json.dumps(spec))
     return subprocess.run(
         [sys.executable, "-m", "dbp", "train", "job.json", "--run", "run", "--quiet"],
-        cwd=folder, capture_output=True, text=True, timeout=60,
+        cwd=folder, capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
 
 

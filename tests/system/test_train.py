@@ -16,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.closeness import assert_close
+from tests.deadline import DEADLINE
 
 BIN = Path(sys.executable).parent
 DBP = str(BIN / "dbp")
@@ -80,7 +81,7 @@ def start(*command: str, **extra: str) -> subprocess.Popen[str]:
 def run(*command: str, **extra: str) -> subprocess.CompletedProcess[str]:
     """``extra``: of the environment."""
     return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE,
         env=environment(**extra),
     )  # fmt: skip
 
@@ -110,7 +111,7 @@ def result(folder: Path) -> dict[str, object]:
 
 
 def wait_for_training(folder: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + DEADLINE
     figures = folder / "metrics.jsonl"
     while not (figures.exists() and figures.stat().st_size):
         assert time.monotonic() < deadline, "training has not begun"
@@ -240,7 +241,7 @@ def test_ctrl_c_stops_one_process_at_a_step_and_saves_the_parameters(
     wait_for_training(tmp_path / "run")
 
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=10)
+    output, errors = process.communicate(timeout=DEADLINE)
 
     assert process.returncode == 75, errors
     assert result(tmp_path / "run")["status"] == "stopped"
@@ -261,13 +262,13 @@ def test_a_signal_to_mpirun_stops_all_ranks_and_saves_the_parameters(
     ranks = psutil.Process(process.pid).children(recursive=True)
 
     process.send_signal(number)
-    _, errors = process.communicate(timeout=15)
+    _, errors = process.communicate(timeout=DEADLINE)
 
     assert process.returncode == code, errors  # an interrupted mpirun has its own code
     assert result(tmp_path / "run")["status"] == "stopped"
     assert np.isfinite(vector(tmp_path / "run")).all()
     assert len(ranks) >= 2
-    assert psutil.wait_procs(ranks, timeout=5)[1] == []
+    assert psutil.wait_procs(ranks, timeout=DEADLINE)[1] == []
 
 
 def test_a_process_alone_needs_no_mpi(tmp_path: Path, spec: Path) -> None:
@@ -332,7 +333,7 @@ def test_the_mnist_example_names_its_four_files_when_they_are_missing(tmp_path: 
     command = [DBP, "train", str(example), "--run", str(tmp_path / "run")]
 
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE,
         env=environment(DBP_MNIST=str(tmp_path)),
     )  # fmt: skip
 

@@ -116,6 +116,11 @@ class Recorder:
         self.outcomes: list[Outcome] = []
         self.rollbacks: list[int] = []
 
+    @property
+    def epoch_ends(self) -> list[Progress]:
+        """Reports of ends of epochs; the others come by the clock."""
+        return [report for report in self.reports if report.epoch_end]
+
     def started(self, started: Started) -> None:
         self.starts.append(started)
 

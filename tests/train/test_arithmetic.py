@@ -7,6 +7,7 @@ import sys
 import numpy as np
 
 from dbp.train.arithmetic import arithmetic
+from tests.deadline import DEADLINE
 
 TELL = "from dbp.train.arithmetic import arithmetic; print(arithmetic())"
 
@@ -15,7 +16,7 @@ def tell(**environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", TELL],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=DEADLINE,
     )  # fmt: skip
     return done.stdout
 

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.deadline import DEADLINE
+
 SCRIPT = """
 import sys, time
 from dbp.train.sink import Command
@@ -45,7 +47,7 @@ def test_a_signal_is_a_request_to_stop(number: signal.Signals) -> None:
     process = start("polls", "stops")
 
     process.send_signal(number)
-    output, errors = process.communicate(timeout=10)
+    output, errors = process.communicate(timeout=DEADLINE)
 
     assert (process.returncode, errors) == (0, "")
     assert output.splitlines()[-1] == f"stopped by {number.name}"
@@ -58,7 +60,7 @@ def test_a_second_ctrl_c_ends_the_process_at_once() -> None:
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "noted\n"
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=DEADLINE)
 
     assert process.returncode == 130
 
@@ -67,7 +69,7 @@ def test_ctrl_c_before_the_first_step_ends_the_process() -> None:
     process = start()
 
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=DEADLINE)
 
     assert (process.returncode, errors) == (130, "")
 
