@@ -85,10 +85,11 @@ class Leftovers:
         self._item: pytest.Item | None = None
         self._starts = 0  # events since the last look
         self._unmarked = False
+        self._starting = frozenset(STARTING)  # an audit hook outlives the module's globals
         sys.addaudithook(self._audit)
 
     def _audit(self, event: str, _: Any) -> None:
-        if event in STARTING and self._item is not None:
+        if event in self._starting and self._item is not None:
             self._starts += 1
             if self._item.get_closest_marker("processes") is None:
                 self._unmarked = True
