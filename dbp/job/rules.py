@@ -59,19 +59,31 @@ def cross_field_violations(spec: JobSpec, built: Components) -> list[Violation]:
 
 
 def _metric_violations(built: Components) -> list[Violation]:
-    """Metrics must judge the targets the loss learns from."""
+    """Metrics must judge the targets the loss learns from, and the outputs it asks for."""
     if built.loss is None:
         return []
-    wanted = built.loss.target_kind()
-    return [
-        Violation(
-            f"model.metrics[{index}]",
-            f"{kind!r} judges {target_words(metric.target_kind())}, "
-            f"but the loss learns from {target_words(wanted)}",
-        )
-        for index, (kind, metric) in enumerate(built.metrics)
-        if metric.target_kind() != wanted
-    ]
+    wanted, function = built.loss.target_kind(), built.loss.activation()
+    violations = []
+    for index, (kind, metric) in enumerate(built.metrics):
+        path = f"model.metrics[{index}]"
+        if metric.target_kind() != wanted:
+            message = (
+                f"{kind!r} judges {target_words(metric.target_kind())}, "
+                f"but the loss learns from {target_words(wanted)}"
+            )
+            violations.append(Violation(path, message))
+        elif metric.activation() not in (None, function):
+            message = (
+                f"{kind!r} judges {_output_words(metric.activation())}, but with this loss the "
+                f"outputs of the model are {_output_words(function)}; remove it"
+            )
+            violations.append(Violation(path, message))
+    return violations
+
+
+def _output_words(function: str) -> str:
+    """What outputs are to which the loss applies this function."""
+    return f"numbers before the {function}" if function else "the predicted values themselves"
 
 
 def _stop_violations(spec: JobSpec, kinds: list[str], built: Components) -> list[Violation]:

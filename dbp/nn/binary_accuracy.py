@@ -23,6 +23,10 @@ class BinaryAccuracy(Metric):
         """Values, shaped like the output."""
         return "values"
 
+    def activation(self) -> str:
+        """See Metric."""
+        return "sigmoid"
+
     def size(self, output_shape: Shape) -> int:
         """Two sums: right, all."""
         return 2

@@ -20,6 +20,10 @@ class MeanAbsoluteError(Metric):
         """Values, shaped like the output."""
         return "values"
 
+    def activation(self) -> str:
+        """See Metric."""
+        return ""
+
     def size(self, output_shape: Shape) -> int:
         """Two sums: errors, weights."""
         return 2

@@ -17,6 +17,14 @@ class Metric(ABC):
     def target_kind(self) -> str:
         """``"class"`` or ``"values"``: which targets it can judge."""
 
+    def activation(self) -> str | None:
+        """The function that the loss must apply to the outputs that this metric judges.
+
+        "" for outputs that are the predicted values themselves; None where it does not matter.
+        See ``Loss.activation``.
+        """
+        return None
+
     @abstractmethod
     def size(self, output_shape: Shape) -> int:
         """How many sums it needs."""

@@ -31,6 +31,10 @@ class R2(Metric):
         """Values, shaped like the output."""
         return "values"
 
+    def activation(self) -> str:
+        """See Metric."""
+        return ""
+
     def size(self, output_shape: Shape) -> int:
         """The weight, how often float32 was added to, and for each output three sums.
 

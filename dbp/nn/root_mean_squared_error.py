@@ -21,6 +21,10 @@ class RootMeanSquaredError(Metric):
         """Values, shaped like the output."""
         return "values"
 
+    def activation(self) -> str:
+        """See Metric."""
+        return ""
+
     def size(self, output_shape: Shape) -> int:
         """The weight, and for each output its squared errors."""
         return 1 + math.prod(output_shape)

@@ -51,7 +51,9 @@ class Figures:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was taken, bit for bit."""
-        self._sums[:] = state["sums"]
+        sums = state["sums"]
+        # An older version may have kept other sums; no figure comes from them.
+        self._sums[:] = sums if len(sums) == len(self._sums) else math.nan
         self._loss_sum, self._weight = float(state["loss_sum"]), float(state["weight"])
         self._applied = int(state.get("applied", self._weight > 0))
         self.skipped = int(state.get("skipped", 0))

@@ -172,3 +172,46 @@ def test_a_residual_block_adds_the_bounds_of_its_inputs(document: Document) -> N
 
     assert spec.layers[-1].output_range((0.0, 1.0)) == (-1.0, 2.0)
     assert spec.layers[-1].output_range((-math.inf, math.inf)) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("loss", "metric", "words"),
+    [
+        ("poisson", "mean_absolute_error", "numbers before the exponential; remove it"),
+        ("poisson", "r2", "numbers before the exponential; remove it"),
+        ("sigmoid_cross_entropy", "root_mean_squared_error", "numbers before the sigmoid"),
+        ("mean_squared_error", "binary_accuracy", "the predicted values themselves; remove it"),
+        ("poisson", "binary_accuracy", "numbers before the exponential; remove it"),
+    ],
+)
+def test_a_metric_of_other_outputs_is_refused(
+    document: Document, loss: str, metric: str, words: str
+) -> None:
+    document["model"] = {"layers": [DENSE], "loss": loss, "metrics": [metric]}
+
+    with pytest.raises(InvalidSpec) as refused:
+        resolve(decode(document))
+
+    (violation,) = refused.value.violations
+    assert violation.path == "model.metrics[0]"
+    assert f"{metric!r} judges " in violation.message
+    assert words in violation.message
+
+
+@pytest.mark.parametrize(
+    ("loss", "metric"),
+    [
+        ("sigmoid_cross_entropy", "binary_accuracy"),
+        ("mean_squared_error", "r2"),
+        ("huber", "mean_absolute_error"),
+        ("binary_cross_entropy", "roc_auc"),
+        ("hinge", "accuracy"),
+        ("softmax_cross_entropy", "f1"),
+    ],
+)
+def test_metrics_that_fit_the_outputs_are_accepted(
+    document: Document, loss: str, metric: str
+) -> None:
+    document["model"] = {"layers": [SINGLE], "loss": loss, "metrics": [metric]}
+
+    assert resolve(decode(document)).metrics[0][0] == metric
