@@ -45,16 +45,22 @@ class Announcer:
         self._best: tuple[int, npt.NDArray[Any]] | None = None  # that waits to be published
         self._asked = False
         self._handed_out = False
-        self._rollbacks = 0
+        self._rollbacks = self._rolled_back_to = 0
 
     def start(
-        self, world_size: int, steps_done: int, rollbacks: int = 0, *, open_epoch: bool = False
+        self,
+        world_size: int,
+        steps_done: int,
+        rollbacks: int = 0,
+        rolled_back_to: int = 0,
+        *,
+        open_epoch: bool = False,
     ) -> None:
         """The run begins, or goes on behind this step; time is counted from here.
 
         ``open_epoch``: the epoch that ends with this step is reported again.
         """
-        self._rollbacks = rollbacks
+        self._rollbacks, self._rolled_back_to = rollbacks, rolled_back_to
         plan = self._setup.plan
         self.meter = Meter(plan.total_steps, self._clock, done=steps_done)
         self._sink.started(
@@ -90,6 +96,7 @@ class Announcer:
                 skipped=self._figures.skipped,
                 skipped_total=skipped,
                 rollbacks=self._rollbacks,
+                rolled_back_to=self._rolled_back_to,
             )
         )
 
@@ -107,7 +114,7 @@ class Announcer:
         """
         if self._best is not None and self._best[0] > step:
             self._best = None
-        self._rollbacks = rollbacks
+        self._rollbacks, self._rolled_back_to = rollbacks, step
         self.meter.undo(undone - step)
         self._sink.rolled_back(step - 1 if open_epoch else step)
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 from dbp.errors import Conflict, InvalidInput
 from dbp.job.resolved import digest_of
 from dbp.train.run_lock import LOCK
-from dbp.train.sink import Outcome
+from dbp.train.sink import Outcome, Progress
 from dbp.whole_file import write_whole
 
 SPEC: Final = "spec.json"
@@ -116,3 +116,13 @@ def ended_by(line: bytes, step: int) -> bool:
         return "status" not in figures and int(figures["step"]) <= step
     except (ValueError, KeyError, TypeError):  # cut off when its process died
         return False
+
+
+def disturbances(progress: Progress) -> dict[str, int]:
+    """Mini-batches left out in the epoch, and roll-backs before it; nothing as a rule."""
+    found = {
+        "skipped": progress.skipped,
+        "rollbacks": progress.rollbacks,
+        "rolled_back_to": progress.rolled_back_to,
+    }
+    return {name: count for name, count in found.items() if count}

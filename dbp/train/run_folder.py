@@ -36,6 +36,7 @@ from dbp.train.run_files import (
     SPEC,
     check_free,
     check_resumable,
+    disturbances,
     ended_by,
     holds_run,
     json_text,
@@ -201,7 +202,7 @@ class RunFolder:
             "workers": self._workers,
             "parameters_sha256": progress.parameters_sha256,
             "samples_per_second": progress.samples_per_second,
-            **_disturbances(progress),
+            **disturbances(progress),
             **progress.metrics,
         }
         self._line(fields)
@@ -277,12 +278,6 @@ class LastWord:
         replaces = self._earlier and outcome.step == 0
         if self._path.is_dir() and not replaces and not (self._path / RESULT).exists():
             write_verdict(self._path, outcome)
-
-
-def _disturbances(progress: Progress) -> dict[str, int]:
-    """Mini-batches left out in the epoch, and roll-backs before it; nothing as a rule."""
-    found = {"skipped": progress.skipped, "rollbacks": progress.rollbacks}
-    return {name: count for name, count in found.items() if count}
 
 
 @contextlib.contextmanager

@@ -47,6 +47,7 @@ class RunState:
         self.step = 0  # the last one that was applied, or left out
         self.rate_factor = 1.0
         self.rollbacks = 0
+        self.rolled_back_to = 0  # the step that the last roll-back returned to
         self.skips = 0  # mini-batches left out one after the other, up to now
         # Of the metric that the learning rate follows: its values, and their epochs.
         self.history: list[float] = []
@@ -121,6 +122,7 @@ class RunState:
             "stopping": self._stopping.state(),
             "rate_factor": self.rate_factor,
             "rollbacks": self.rollbacks,
+            "rolled_back_to": self.rolled_back_to,
             "applied_steps": self.applied,
             "skips_in_a_row": self.skips,
             "history": [_plain(value) for value in self.history],
@@ -128,6 +130,15 @@ class RunState:
             "seconds": seconds,
             "open_epoch": self.open_epoch and [_plain(value) for value in self.open_epoch],
         }
+
+    def roll_back(self, rollbacks: int, rate_factor: float, seconds: float) -> None:
+        """Note that a roll-back has led to the present step; the rest is as it was there."""
+        self.rollbacks, self.rate_factor, self.seconds = rollbacks, rate_factor, seconds
+        self.rolled_back_to = self.step
+
+    def saved(self) -> Saved:
+        """All of the state, as ``restore`` takes it; its vectors are live. Collective."""
+        return Saved(self.step, self.position(self.seconds), self.vectors())
 
     def restore(self, saved: Saved) -> None:
         """Go on where the checkpoint was written, bit for bit."""
@@ -144,6 +155,7 @@ class RunState:
         self._stopping.restore(position["stopping"])
         self.rate_factor = float(position["rate_factor"])
         self.rollbacks = int(position["rollbacks"])
+        self.rolled_back_to = int(position.get("rolled_back_to", 0))
         # Checkpoints of older versions do not count updates: all steps count as applied.
         self._updater.updates = int(position.get("applied_steps", saved.step))
         self.skips = int(position.get("skips_in_a_row", 0))
@@ -158,7 +170,7 @@ class RunState:
 
     def forget(self) -> None:
         """Reset everything to step 0; the caller initializes the parameters and their mean."""
-        self.step = self.rollbacks = self.skips = 0
+        self.step = self.rollbacks = self.rolled_back_to = self.skips = 0
         self.rate_factor = 1.0
         self.best = self.open_epoch = None
         self.history.clear()

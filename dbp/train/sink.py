@@ -50,7 +50,8 @@ class Progress:
     ``epoch`` counts from 1; ``eta_seconds`` is None while unknown. ``epoch_end`` marks the
     one report of each epoch that is never dropped (and of the last step). ``loss`` is NaN
     where the mini-batch was left out; ``skipped`` counts such ones in this epoch,
-    ``skipped_total`` since the run began; ``rollbacks``: how often the run was rolled back.
+    ``skipped_total`` since the run began; ``rollbacks``: how often the run was rolled back,
+    the last time to the step ``rolled_back_to``.
     """
 
     step: int
@@ -65,6 +66,7 @@ class Progress:
     skipped: int = 0
     skipped_total: int = 0
     rollbacks: int = 0
+    rolled_back_to: int = 0
 
 
 @dataclass(frozen=True)

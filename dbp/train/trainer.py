@@ -83,7 +83,7 @@ class Trainer:
         self._recovery = Recovery(setup, communicator, checkpoints, clock, resume)
         seed, samples = setup.resolved.spec.seed, setup.plan.samples
         self._order = functools.lru_cache(1)(lambda epoch: order(seed, epoch, samples))
-        self._state = RunState(
+        self.state = RunState(
             self.parameters,
             self._step.updater,
             self._figures,
@@ -93,8 +93,8 @@ class Trainer:
         )
         self._resume = resume
         self._origin = None if resume else start
-        self._followed = Followed(setup, self._stopping, self._state)
-        self._non_finite = NonFinitePolicy(self._train.non_finite, self._state)
+        self._followed = Followed(setup, self._stopping, self.state)
+        self._non_finite = NonFinitePolicy(self._train.non_finite, self.state)
         self._ending = Ending(setup.plan, self._train)
         self._begin(self._recovery.load() if resume else start)
 
@@ -103,61 +103,63 @@ class Trainer:
         try:
             all_or_none(self.communicator, self._start)
         except InvalidInput as error:  # the run folder cannot be written
-            return self._failed("INVALID_DATA", self._state.step, str(error))
+            return self._failed("INVALID_DATA", self.state.step, str(error))
         # A gradient that is not finite is found in the step and never applied: a warning of
         # each operation that meets it would say nothing more.
         with np.errstate(all="ignore"):
             try:
                 return self._loop()
             except InvalidInput as error:  # samples that cannot be read, told by every rank
-                return self._failed("INVALID_DATA", self._state.step, str(error))
+                return self._failed("INVALID_DATA", self.state.step, str(error))
 
     def _start(self) -> None:
         """Announce the run; only then do the checkpoints of an earlier one go."""
-        size, state = self.communicator.size, self._state
+        size, state = self.communicator.size, self.state
         opened = state.open_epoch is not None
-        self._announcer.start(size, state.step, state.rollbacks, open_epoch=opened)
+        self._announcer.start(
+            size, state.step, state.rollbacks, state.rolled_back_to, open_epoch=opened
+        )
         if not self._resume:
             self._recovery.discard()
 
     def _begin(self, saved: Saved | None) -> None:
         """Start from the seed, a file's parameters or a checkpoint; the same on every rank."""
         if saved is not None:
-            self._state.restore(saved)
+            self.state.restore(saved)
             return
-        self._state.forget()
+        self.state.forget()
         self.setup.initialize(self.parameters)
         self.communicator.broadcast(self.parameters.vector)
-        self._state.begin_average()
+        self.state.begin_average()
 
     def _save(self, step: int, *, best: bool = False) -> None:
         """Write a checkpoint of the state after this step. Collective."""
         if self._recovery.has(step, best=best):
             return
         metadata = {**self._announcer.metadata, "dbp.step": str(step)}
-        position = self._state.position(self._seconds())
-        self._recovery.save(step, position, self._state.vectors(), metadata, best=best)
+        position = self.state.position(self._seconds())
+        self._recovery.save(step, position, self.state.vectors(), metadata, best=best)
 
     def _seconds(self) -> float:
-        return self._state.seconds + self._announcer.meter.seconds  # before a resume, and since
+        return self.state.seconds + self._announcer.meter.seconds  # before a resume, and since
 
     def _loop(self) -> Outcome:
         plan = self.setup.plan
         while (reason := self._close_epoch()) is None:
-            if self._state.step >= plan.total_steps:
-                reason = self._ending.planned(self._state.step)
+            if self.state.step >= plan.total_steps:
+                reason = self._ending.planned(self.state.step)
                 break
-            step = self._state.step + 1
+            step = self.state.step + 1
             start, stop = plan.batch_of(step)
             if start == 0:
                 self._figures.start_epoch()
             wishes = self._wishes(step)
             indices = self._order(plan.epoch_of(step)).take(start, stop)
-            result = self._step.run(step, indices, wishes, self._state.scale())
+            result = self._step.run(step, indices, wishes, self.state.scale())
             if result.failure:
                 reaction, text = self._non_finite.react(result.reason, result.failure)
                 if reaction is Reaction.FAIL:
-                    return self._failed(result.reason, self._state.step, text)
+                    return self._failed(result.reason, self.state.step, text)
                 if reaction is Reaction.ROLL_BACK:
                     self._roll_back(text)
                     continue
@@ -165,15 +167,15 @@ class Trainer:
             outcome = self._after(step, result, samples=stop - start)
             if outcome is not None:
                 return outcome
-        return self._end("succeeded", reason, self._state.step)
+        return self._end("succeeded", reason, self.state.step)
 
     def _after(self, step: int, result: StepResult, *, samples: int) -> Outcome | None:
         """Everything behind a step: figures, evaluation, checkpoint, end, reports."""
-        self._state.step = step
+        self.state.step = step
         if result.failure:
             self._figures.skip_batch()
         else:
-            self._state.note_update()
+            self.state.note_update()
             self._figures.add_batch(result.loss_sum, result.weight, result.metric_sums)
         due = self._announcer.meter.count(samples)
         time_is_up = Command.FINISH in result.agreed
@@ -181,11 +183,11 @@ class Trainer:
         stops = Command.STOP in result.agreed
         last = time_is_up or step == self.setup.plan.total_steps
         if ends_epoch and (stops or last):
-            self._state.open_epoch = (result.loss_sum, result.weight, result.learning_rate)
+            self.state.open_epoch = (result.loss_sum, result.weight, result.learning_rate)
         if last:  # before the evaluation, which a longer run would not make here
             self._save(step)
         if ends_epoch and (last or not stops):  # a stop does not wait for an evaluation
-            self._state.open_epoch = None
+            self.state.open_epoch = None
             reason = self._end_epoch(step, result, time_is_up=time_is_up)
             if reason is not None:
                 return self._end("succeeded", reason, step)
@@ -195,18 +197,18 @@ class Trainer:
             return self._end("stopped", "stop_requested", step)
         if self.communicator.rank == 0:  # what is due is rank 0's alone to say
             if due and not ends_epoch:
-                self._announcer.report(step, result, skipped=self._state.skipped)
-            self._announcer.publish(step, self._state.served)
+                self._announcer.report(step, result, skipped=self.state.skipped)
+            self._announcer.publish(step, self.state.served)
         return None
 
     def _close_epoch(self) -> str | None:
         """Evaluate the epoch that was left open by a stop or an end; see ``_end_epoch``."""
-        opened, self._state.open_epoch = self._state.open_epoch, None
-        if opened is None or not self.setup.plan.ends_epoch(self._state.step):
+        opened, self.state.open_epoch = self.state.open_epoch, None
+        if opened is None or not self.setup.plan.ends_epoch(self.state.step):
             return None  # a run that ended within an epoch continues in it
         loss_sum, weight, rate = opened
         result = StepResult(loss_sum, weight, np.empty(0), learning_rate=rate)  # maybe NaN
-        return self._end_epoch(self._state.step, result, time_is_up=False)
+        return self._end_epoch(self.state.step, result, time_is_up=False)
 
     def _wishes(self, step: int) -> Command:
         """What this rank asks of all: what it was told from outside, and what is due."""
@@ -228,10 +230,10 @@ class Trainer:
 
         The time already spent counts on; all else is as if the undone steps had never been.
         """
-        state = self._state
+        state = self.state
         undone, kept = state.step, (state.rollbacks + 1, state.rate_factor / 2, state.seconds)
         self._begin(self._recovery.load() or self._origin)
-        state.rollbacks, state.rate_factor, state.seconds = kept
+        state.roll_back(*kept)
         self._recovery.discard_after(state.step)
         opened = state.open_epoch is not None
         self._announcer.roll_back(state.step, undone, state.rollbacks, open_epoch=opened)
@@ -247,49 +249,49 @@ class Trainer:
         measured = {name: figures[name] for name in figures if name.startswith("training_")}
         self._announcer.meter.settle()
         if self._validation is not None and (last or epoch % every == 0):
-            found = self._validation.run(self._state.served)
+            found = self._validation.run(self.state.served)
             self._figures.put(found, "validation_")
             measured |= {f"validation_{name}": value for name, value in found.items()}
-        self._announcer.report(step, result, epoch_end=True, skipped=self._state.skipped)
+        self._announcer.report(step, result, epoch_end=True, skipped=self.state.skipped)
         self._announcer.meter.restart()
         self._warn(*self._followed.warnings(measured))
         watched = self._followed.of_epoch(measured, idle=self._figures.idle)
-        self._state.note(epoch, watched)
+        self.state.note(epoch, watched)
         reason = self._stopping.decide(epoch, watched)
         if not self._ending.decides(step):
             reason = None
         if self._stopping.improved and self._train.stop and self._train.stop.restore_best:
-            self._state.best = self._state.served.vector.copy()
+            self.state.best = self.state.served.vector.copy()
         if self._stopping.improved and self.setup.resolved.spec.checkpoint.keep_best:
             self._save(step, best=True)
         publishes_best = self.setup.resolved.spec.publish.best and self.communicator.rank == 0
         if self._stopping.improved and publishes_best:
-            self._announcer.note_best(step, self._state.served)
+            self._announcer.note_best(step, self.state.served)
         if reason is None and time_is_up:
             return "time"
         return self._ending.planned(step) if reason is None and last else reason
 
     def _end(self, status: str, reason: str, step: int) -> Outcome:
         """Hand out the final parameters first: an evaluation can be long, or be cut off."""
-        if status == "succeeded" and not self._state.applied:
-            return self._failed(NOTHING_APPLIED, step, nothing_applied_text(self._state))
-        served = self._state.served
-        restored = status == "succeeded" and self._state.best is not None
+        if status == "succeeded" and not self.state.applied:
+            return self._failed(NOTHING_APPLIED, step, nothing_applied_text(self.state))
+        served = self.state.served
+        restored = status == "succeeded" and self.state.best is not None
         if restored:
-            served.vector[:] = self._state.best
+            served.vector[:] = self.state.best
         publishes_best = self.setup.resolved.spec.publish.best
         self._announcer.hand_out(step, served, best=restored and publishes_best)
         if status == "succeeded" and self._test is not None:
             self._figures.put(self._test.run(served), "test_")
         figures = self._figures.newest()
         self._warn(*self._followed.warnings(figures))
-        texts = [skipped_text(self._state), self._followed.verdict(figures)]
+        texts = [skipped_text(self.state), self._followed.verdict(figures)]
         text = "; ".join(filter(None, texts))
-        return self._announcer.finish(status, reason, step, text, self._state.skipped)
+        return self._announcer.finish(status, reason, step, text, self.state.skipped)
 
     def _failed(self, reason: str, step: int, failure: str) -> Outcome:
         """The parameters are those after ``step``, the last that was applied."""
-        self._announcer.hand_out(step, self._state.served)
-        if reason != NOTHING_APPLIED and (skipped := skipped_text(self._state)):
+        self._announcer.hand_out(step, self.state.served)
+        if reason != NOTHING_APPLIED and (skipped := skipped_text(self.state)):
             failure = f"{failure}. {skipped}"
-        return self._announcer.finish("failed", reason, step, failure, self._state.skipped)
+        return self._announcer.finish("failed", reason, step, failure, self.state.skipped)

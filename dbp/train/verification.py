@@ -74,10 +74,10 @@ def verify_run(folder: Path, epoch: int | None = None) -> EpochProof:
     reasons = differences(facts[DATA], identity_of(setup)) if DATA in facts else ()
     if reasons:
         return EpochProof(epoch, step, workers, 0, recorded, "", reasons)
-    start = _start(store, step - 1, setup)
+    start = _start(store, record, setup)
     begun_at = start.step if start else 0
     _check_same_data(folder, begun_at, facts.get(NEW_DATA_AT, []))
-    again = _Again(step)
+    again = _Again(step, int(record.get("rollbacks", 0)))
     cut = dataclasses.replace(setup, plan=setup.plan.cut_at(step), test=None)
     Trainer(cut, SoloCommunicator(), sink=again, control=again, start=start).run()
     return EpochProof(epoch, step, workers, begun_at, recorded, again.digest)
@@ -117,25 +117,45 @@ def _record(folder: Path, epoch: int | None) -> Mapping[str, Any]:
     return records[wanted]
 
 
-def _start(store: CheckpointStore, last_step: int, setup: Setup) -> Saved | None:
-    """The newest sound checkpoint up to this step; None: the seed."""
+def _start(store: CheckpointStore, record: Mapping[str, Any], setup: Setup) -> Saved | None:
+    """The newest sound checkpoint from which the recorded epoch follows; None: the seed.
+
+    That is a checkpoint after as many roll-backs as the epoch, or the one that the last of
+    them returned to. Raises InvalidInput where there was a roll-back and none is left.
+    """
+    rollbacks, origin = int(record.get("rollbacks", 0)), int(record.get("rolled_back_to", 0))
+    halved = {
+        "rollbacks": rollbacks, "rolled_back_to": origin, "rate_factor": 0.5**rollbacks,
+    }  # fmt: skip
     for step in reversed(store.steps()):
-        if step <= last_step:
-            try:
-                found = store.read(step)
-                check_spec(store.folder, found, setup, Terms())
-            except InvalidFile:  # the seed, or an older one, serves as well
-                continue
-            return Saved(found.step, found.position, found.vectors)
-    return None
+        if step >= int(record["step"]):
+            continue
+        try:
+            found = store.read(step)
+            check_spec(store.folder, found, setup, Terms())
+        except InvalidFile:  # the seed, or an older one, serves as well
+            continue
+        if step == origin or found.position["rollbacks"] == rollbacks:
+            return Saved(step, {**found.position, **halved}, found.vectors)
+    if not rollbacks:
+        return None
+    if origin:
+        raise InvalidInput(
+            f"{store.folder}: the run was rolled back to step {origin:,} before this epoch, "
+            "and neither that checkpoint nor one after it is left to start from: this epoch "
+            "cannot be computed again"
+        )
+    seed = Trainer(setup, SoloCommunicator()).state.saved()
+    return Saved(0, {**seed.position, **halved}, seed.vectors)
 
 
 @final
 class _Again:
     """Sink and control of the second computation: stops behind the epoch's last step."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, rollbacks: int) -> None:
         self._step = step
+        self._rollbacks = rollbacks
         self._stop = False
         self.digest = ""
 
@@ -144,7 +164,8 @@ class _Again:
 
     def progress(self, progress: Progress) -> None:
         """The digest of the epoch in question."""
-        if progress.epoch_end and progress.step == self._step:
+        undone = progress.rollbacks != self._rollbacks
+        if progress.epoch_end and progress.step == self._step and not undone:
             self.digest = progress.parameters_sha256
             self._stop = True
 

@@ -181,7 +181,8 @@ def state_after(spec: Mapping[str, Any], folder: Path, step: int) -> Saved:
         folder / "checkpoints", setup.model.tensor_shapes, np.float64, keep=9
     )
     saved = store.read(step)
-    position = {**saved.position, "rate_factor": 0.5, "rollbacks": 1}
+    rolled_back = {"rate_factor": 0.5, "rollbacks": 1, "rolled_back_to": step}
+    position = {**saved.position, **rolled_back}
     return Saved(saved.step, position, saved.vectors)
 
 
