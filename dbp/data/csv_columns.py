@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
+from dbp.data.column_notes import LISTED, inputs_option
 from dbp.data.csv_header import Verdict, is_nameless, judge
 from dbp.errors import InvalidData, nearest
 
 Column = str | int
 
-# What messages show of a cell (a line without the delimiter is one cell) and of a list.
+# What messages show of a cell: a line without the delimiter is one cell.
 SHOWN: Final = 40
-_LISTED: Final = 20
 
 
 @dataclass(frozen=True)
@@ -188,10 +188,8 @@ def _leave_index_out(place: str, columns: Columns) -> None:
 
 
 def inputs_remedy(columns: Columns) -> str:
-    """The option that chooses the named inputs, to be copied."""
-    names = [name for name in columns.input_names if not is_nameless(name)]
-    listed = ", ".join(f'"{name}"' for name in names[:_LISTED]) or "0, ..."
-    return f"inputs = [{listed}{', ...' if len(names) > _LISTED else ''}]"
+    """The option that chooses the named inputs."""
+    return inputs_option([name for name in columns.input_names if not is_nameless(name)])
 
 
 def _check_unique(place: str, columns: Columns) -> None:
@@ -216,11 +214,11 @@ def delimiter_hint(cells: Sequence[str], delimiter: str) -> str:
 
 
 def _listed(cells: Sequence[str]) -> str:
-    return ", ".join(_quoted(cells)) + (", ..." if len(cells) > _LISTED else "")
+    return ", ".join(_quoted(cells)) + (", ..." if len(cells) > LISTED else "")
 
 
 def _quoted(cells: Sequence[str]) -> Iterator[str]:
-    return (repr(cell[:SHOWN]) for cell in cells[:_LISTED])
+    return (repr(cell[:SHOWN]) for cell in cells[:LISTED])
 
 
 def _count(columns: int) -> str:

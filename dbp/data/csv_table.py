@@ -14,6 +14,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from dbp.data.column_notes import LEAST_ROWS, counting_note, nameless_index_note
 from dbp.data.csv_columns import (
     SHOWN,
     Column,
@@ -149,7 +150,7 @@ class _Builder:
         shown = [columns.shown(position) for position in columns.apart]
         return Table(
             self._path, inputs, self._cells, self._lines, shown, columns.input_names,
-            columns.apart_names, tuple(self._notes(first_line)),
+            columns.apart_names, tuple(self._notes(first_line, inputs)),
         )  # fmt: skip
 
     def _judge_first(self) -> None:
@@ -176,21 +177,30 @@ class _Builder:
                 f"{choice.say_which}"
             )
 
-    def _notes(self, line: int) -> Iterator[str]:
-        """What was decided about the columns without being asked; ``line``: the first."""
+    def _notes(self, line: int, inputs: npt.NDArray[np.float64]) -> Iterator[str]:
+        """What the user should know of the columns; ``line``: the first of the file."""
         columns, choice = self._columns, self._choice
         numbers = [name for name in columns.input_names if number(name) is not None]
         if numbers and choice.is_guessed:
             yield (
                 f"line {line} numbers the columns and is taken for the header "
-                f"({', '.join(columns.names[:3])}, ...); if it is a sample, say "
+                f"({', '.join(columns.input_names[:3])}, ...); if it is a sample, say "
                 f"{choice.remedies[1]}"
             )
         if columns.index:
-            yield (
-                "the first column has no name of its own and counts the rows from 0, as a "
-                "pandas index does: it is not an input"
-            )
+            yield nameless_index_note("the first column")
+        elif choice.apart and choice.inputs is None:
+            yield from self._counting_note(inputs)
+
+    def _counting_note(self, inputs: npt.NDArray[np.float64]) -> Iterator[str]:
+        """Note a first column that counts the rows, where the options chose no inputs."""
+        rows, count = inputs.shape
+        base = inputs[0, 0]
+        if self._columns.inputs[0] != 0 or rows < LEAST_ROWS or count < 2 or base not in (0, 1):
+            return
+        if np.array_equal(inputs[:, 0], np.arange(base, base + rows)):
+            others = self._columns.input_names or self._columns.inputs
+            yield counting_note(self._columns.shown(0), int(base), others[1:])
 
     def _add(self, line: int, row: list[str]) -> None:
         columns = self._columns

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+from dbp.data.column_notes import LISTED, inputs_option, nameless_index_note
 from dbp.data.csv_header import is_nameless
 from dbp.errors import InvalidData, nearest
 
@@ -23,12 +24,11 @@ NUMBERS: Final = {
 }  # fmt: skip
 DECIMAL: Final = "decimal"
 TEXT: Final = "text"
+_EXTENSION: Final = b"ARROW:extension:name"
 _TEXTS: Final = ("string", "large_string", "string_view")
 
 # pandas' own names of index columns without a name; other programs drop the metadata.
 _INDEX = re.compile(r"__index_level_\d+__")
-
-_LISTED: Final = 20
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,12 @@ class Schema:
     def __init__(
         self,
         place: str,
-        names: Sequence[str],
-        types: Sequence[Any],
+        fields: Sequence[Any],
         metadata: Mapping[bytes, bytes] | None,
     ) -> None:
-        """``types``: Arrow's; ``place``: the file, for messages."""
+        """``fields``: Arrow's; ``place``: the file, for messages."""
         self._place = place
-        self.columns: Final = list(zip(names, map(_type_name, types), strict=True))
+        self.columns: Final = [(str(field.name), _type_name(field)) for field in fields]
         self._kinds: dict[str, list[str]] = {}
         for name, kind in self.columns:
             self._kinds.setdefault(name, []).append(kind)
@@ -68,7 +67,7 @@ class Schema:
         if len(found) != 1:
             names = [name for name, _ in self.columns]
             hint = nearest(column, names) if not found else ""
-            listed = ", ".join(names[:_LISTED])
+            listed = ", ".join(names[:LISTED])
             raise InvalidData(
                 f"{self._place}: {len(found)} columns named {column!r}, expected one{hint}; "
                 f"it holds: {listed}"
@@ -97,22 +96,25 @@ class Schema:
         left_out.difference_update(wanted)
         return [name for name, _ in self.columns if name not in left_out]
 
-    def inputs(self, apart: Sequence[str]) -> InputColumns:
+    def inputs(self, apart: Sequence[str], empty: Collection[str] = ()) -> InputColumns:
         """All columns but those apart and the index of a pandas DataFrame.
 
-        Raises InvalidData naming the columns that are no numbers.
+        ``empty``: columns known to hold nulls only. Raises InvalidData naming them, and the
+        columns that are no numbers.
         """
         index = [name for name in self._index_columns() if name not in apart]
         columns = [(n, kind) for n, kind in self.columns if n not in index and n not in apart]
-        numbers = [n for n, kind in columns if number_type(kind) and not is_nameless(n)]
-        others = [f"{n!r} is of type {kind}" for n, kind in columns if not number_type(kind)]
-        shown = ", ".join(others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
+        filled = [(n, kind) for n, kind in columns if n not in empty]
+        numbers = [n for n, kind in filled if number_type(kind) and not is_nameless(n)]
+        others = [f"{n!r} is of type {kind}" for n, kind in filled if not number_type(kind)]
+        others += [f"{n!r} holds nulls only" for n, _ in columns if n in empty]
+        shown = ", ".join(others[:LISTED]) + (", ..." if len(others) > LISTED else "")
         if not numbers:
             raise InvalidData(
                 f"{self._place}: no columns of numbers beside {', '.join(apart)}"
                 + (f": {shown}" if shown else "")
             )
-        remedy = f"choose the inputs: inputs = [{_quoted(numbers)}]"
+        remedy = f"choose the inputs: {inputs_option(numbers)}"
         if others:
             raise InvalidData(f"{self._place}: inputs must be numbers: {shown}; {remedy}")
         notes = [
@@ -124,10 +126,7 @@ class Schema:
         if is_nameless(columns[0][0]):
             counted = columns[0][0]
             columns = columns[1:]
-            notes.append(
-                f"the first column, {counted!r}, has no name of its own and counts the rows "
-                "from 0, as a pandas index does: it is not an input"
-            )
+            notes.append(nameless_index_note(f"the first column, {counted!r},"))
         for name, _ in columns:
             if is_nameless(name):
                 raise InvalidData(
@@ -156,15 +155,13 @@ def number_type(kind: str) -> str | None:
     return "f8" if kind.startswith(DECIMAL) else NUMBERS.get(kind)
 
 
-def _quoted(names: Sequence[str]) -> str:
-    more = ", ..." if len(names) > _LISTED else ""
-    return ", ".join(json.dumps(name, ensure_ascii=False) for name in names[:_LISTED]) + more
-
-
-def _type_name(arrow_type: Any) -> str:
-    """The name of a type; of a dictionary of texts or numbers, that of its values."""
-    name = str(arrow_type)
+def _type_name(field: Any) -> str:
+    """The name of a field's type; of a dictionary of texts or numbers, that of its values."""
+    extension = (field.metadata or {}).get(_EXTENSION)
+    if extension is not None:  # days and the like, stored as numbers
+        return f"extension<{extension.decode(errors='replace')}>"
+    name = str(field.type)
     if name.startswith("dictionary<"):
-        values = _type_name(arrow_type.value_type)
-        return values if values == TEXT or number_type(values) else name
+        values = str(field.type.value_type)
+        return TEXT if values in _TEXTS else values if number_type(values) else name
     return TEXT if name in _TEXTS else name

@@ -8,10 +8,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final, final
 
 import numpy as np
 
+from dbp.data.column_notes import LEAST_ROWS, counting_note
 from dbp.data.dataset import Array, Indices, Shape
 from dbp.data.file import DataFile
 from dbp.data.parquet_columns import DECIMAL, InputColumns, Schema
@@ -49,7 +51,7 @@ class ParquetTable:
             metadata = self._parquet.metadata
             groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
             schema = self._parquet.schema_arrow
-        self._schema: Final = Schema(path, schema.names, schema.types, schema.metadata)
+        self._schema: Final = Schema(path, list(schema), schema.metadata)
         if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
             raise InvalidData(f"{path}: its row groups do not add up to its rows")
         if metadata.num_rows == 0:
@@ -67,9 +69,11 @@ class ParquetTable:
 
     def inputs_beside(self, apart: Sequence[str]) -> InputColumns:
         """The inputs of a file whose options name none; raises InvalidData."""
-        found = self._schema.inputs(apart)
+        found = self._schema.inputs(apart, self._empty_columns())
         if found.counted is not None:
             self._check_counts(found.counted)
+        elif apart:
+            return replace(found, notes=(*found.notes, *self._counting_note(found.names)))
         return found
 
     def dtype_of(self, columns: Sequence[str]) -> np.dtype[Any]:
@@ -117,15 +121,47 @@ class ParquetTable:
                 if statistics is not None and statistics.null_count:
                     self.read(group, column)
 
-    def _check_counts(self, column: str) -> None:
-        """Raise InvalidData unless a column without a name counts the rows from 0."""
+    def _empty_columns(self) -> set[str]:
+        """The columns that hold nulls only, by the footer's statistics."""
+        empty: set[str] = set()
+        with self._guarded():
+            for group in range(len(self.starts) - 1):
+                row_group = self._parquet.metadata.row_group(group)
+                for i in range(row_group.num_columns):
+                    chunk = row_group.column(i)
+                    name, statistics = chunk.path_in_schema, chunk.statistics
+                    has_nulls = statistics is not None and statistics.has_null_count
+                    if has_nulls and statistics.null_count == row_group.num_rows > 0:
+                        if group == 0:
+                            empty.add(name)
+                    elif row_group.num_rows:
+                        empty.discard(name)
+        return empty
+
+    def _counting_note(self, names: Sequence[str]) -> Iterator[str]:
+        """Note a first input that counts the rows, where there are others."""
+        if len(names) < 2 or self.samples < LEAST_ROWS:
+            return
+        if np.dtype(self._schema.number_type(names[0])).kind in "iu":
+            for base in (0, 1):
+                if self._counts(names[0], base):
+                    yield counting_note(f"column {names[0]!r}", base, names[1:])
+
+    def _counts(self, column: str, base: int) -> bool:
+        """Whether a column counts the rows from ``base``."""
         for group, start in enumerate(self.starts[:-1].tolist()):
             found = self.read(group, column).to_pylist()
-            if found != list(range(start, start + len(found))):
-                raise InvalidData(
-                    f"{self.place(column)}: has no name of its own and does not count the rows "
-                    "from 0; name it, or choose the inputs: inputs = [...]"
-                )
+            if found != list(range(base + start, base + start + len(found))):
+                return False
+        return True
+
+    def _check_counts(self, column: str) -> None:
+        """Raise InvalidData unless a column without a name counts the rows from 0."""
+        if not self._counts(column, 0):
+            raise InvalidData(
+                f"{self.place(column)}: has no name of its own and does not count the rows "
+                "from 0; name it, or choose the inputs: inputs = [...]"
+            )
 
     def names_in(self, column: str) -> tuple[str, ...]:
         """The names that occur in a column of text, in alphabetical order."""

@@ -62,7 +62,8 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
             state += [f"{len(outputs)}.{name}" for name in layer.state_shapes(shape)]
             shape = layer.output_shape(shape)
         except ValueError as error:
-            raise _violation(path, f"{kind}: {error}") from error
+            hint = _channel_hint(resolved, shape, str(error))
+            raise _violation(path, f"{kind}: {error}{hint}") from error
         counts.append(sum(math.prod(size) for size in parameters.values()))
         names += [f"{len(outputs)}.{name}" for name in parameters]
         outputs.append(shape)
@@ -80,6 +81,14 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
         option, _, message = str(error).partition(": ")
         raise _violation(f"optimizer.{option}", message) from error
     return ModelShapes(tuple(outputs), tuple(counts))
+
+
+def _channel_hint(resolved: ResolvedSpec, shape: Shape, problem: str) -> str:
+    """The remedy for images of one channel that are stored without an axis for it."""
+    is_image = len(shape) == 2 and "(channels, height, width)" in problem
+    if not is_image or not hasattr(resolved.train_reader, "layout"):
+        return ""
+    return '; layout = "NHW" in data.train gives images of one channel that axis'
 
 
 def _check_output(resolved: ResolvedSpec, shape: Shape) -> None:

@@ -175,6 +175,39 @@ def test_other_columns_without_a_name_are_refused_with_the_remedy(
     assert CSV(path=path, inputs=("a",), target="y").open().info.input_names == ("a",)
 
 
+@pytest.mark.parametrize(
+    ("text", "others"),
+    [
+        ("id,a,b,y\n0,5,5,0\n1,7,7,1\n2,7,7,1\n", 'inputs = ["a", "b"]'),
+        ("id,a,b,y\n1,5,5,0\n2,7,7,1\n3,7,7,1\n", 'inputs = ["a", "b"]'),
+        ("0,5,5,0\n1,7,7,1\n2,7,7,1\n", "inputs = [1, 2]"),
+    ],
+)
+def test_a_first_input_that_counts_the_rows_is_noted(
+    tmp_path: Path, text: str, others: str
+) -> None:
+    found = CSV(path=write(tmp_path, text)).open().info
+
+    assert found.input_shape == (3,)
+    (note,) = found.notes
+    assert "counts the rows from" in note
+    assert note.endswith(others)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("t,y\n0,5\n1,7\n2,7\n", {}),
+        ("t,a,y\n0,5,0\n1,7,1\n3,7,1\n", {}),
+        ("t,a,y\n0,5,0\n1,7,1\n", {}),
+        ("a,t,y\n5,0,0\n5,1,1\n3,2,1\n", {}),
+        ("t,a,y\n0,5,0\n1,7,1\n2,7,1\n", {"inputs": ("t", "a")}),
+    ],
+)
+def test_other_first_inputs_are_not_noted(tmp_path: Path, text: str, options: Any) -> None:
+    assert CSV(path=write(tmp_path, text), **options).open().info.notes == ()
+
+
 def test_an_index_that_is_asked_for_is_an_input(tmp_path: Path) -> None:
     path = write(tmp_path, ",a,y\n0,5,0\n1,7,1\n")
 

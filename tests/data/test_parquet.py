@@ -268,6 +268,58 @@ def test_a_column_that_is_no_number_is_refused_by_name_with_the_remedy(
     assert named.info.input_names == ("a", "b")
 
 
+def test_a_column_of_periods_which_pandas_stores_as_numbers_is_no_number(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "t.parquet")
+    metadata = {
+        "ARROW:extension:name": "pandas.period", "ARROW:extension:metadata": '{"freq": "D"}'
+    }  # fmt: skip
+    schema = pa.schema(
+        [("a", pa.float64()), pa.field("day", pa.int64(), metadata=metadata), ("y", pa.int64())]
+    )
+    pq.write_table(pa.table([A, LABELS, LABELS], schema=schema), path)
+
+    with pytest.raises(InvalidData, match=r"'day' is of type extension<pandas\.period>"):
+        Parquet(path=path, target="y").inspect()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_a_column_of_nulls_only_is_refused_by_name_with_the_remedy(
+    tmp_path: Path, dtype: Any
+) -> None:
+    nulls = pa.nulls(10, pa.from_numpy_dtype(dtype))
+    path = write(tmp_path, a=A, gone=nulls, b=B, y=LABELS)
+
+    with pytest.raises(InvalidData, match=r"'gone' holds nulls only.*inputs = \[.a., .b.\]"):
+        Parquet(path=path, target="y").inspect()
+
+    assert Parquet(path=path, target="y", inputs=("a", "b")).inspect().samples == 10
+
+
+@pytest.mark.parametrize("base", [0, 1])
+def test_a_first_input_that_counts_the_rows_is_noted(tmp_path: Path, base: int) -> None:
+    path = write(tmp_path, id=np.arange(base, base + 10), a=A, b=B, y=LABELS)
+
+    reader = Parquet(path=path, target="y")
+
+    (note,) = reader.inspect().notes
+    assert f"'id' counts the rows from {base}; " in note
+    assert note.endswith('inputs = ["a", "b"]')
+    assert reader.open().info == reader.inspect()
+    assert Parquet(path=path, target="y", inputs=("id", "a")).inspect().notes == ()
+
+
+def test_other_first_inputs_are_not_noted(tmp_path: Path) -> None:
+    for columns in (
+        {"id": np.arange(2, 12), "a": A, "y": A},
+        {"id": [*range(9), 99], "a": A, "y": A},
+        {"id": np.arange(10.0), "a": A, "y": A},
+        {"id": np.arange(10), "y": A},
+    ):
+        assert Parquet(path=write_columns(tmp_path, columns), target="y").inspect().notes == ()
+
+
 def test_all_columns_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     path = write(tmp_path, a=A, city=NAMES, when=LABELS.astype("M8[us]"), y=LABELS)
 

@@ -62,7 +62,7 @@ class Case:
 
 FIELDS = [
     Case("an unknown table", "seed = 7", "[trian]\nepochs = 1", "trian: unknown field, did you mean 'train'? known: name, seed, data,", 2),
-    Case("an unknown field", "batch_size", "batchsize", "train.batchsize: unknown field, did you mean 'batch_size'? known: batch_size, epochs,", 16),
+    Case("an unknown field", "batch_size", "batchsize", "train.batchsize: unknown field, did you mean 'batch_size'? known: batch_size, last_batch, epochs,", 16),
     Case("an unknown option", "units = 32,", "units = 32, unit = 32,", "model.layers[0].unit: unknown field, did you mean 'units'? known: units, bias,", 8),
     Case("no name", 'name = "digits"', "", "name: is required (lower-case letters, digits and dashes"),
     Case("no data", BASE[BASE.index("[data]") : BASE.index("[model]")], "", "data: is required"),

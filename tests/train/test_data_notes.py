@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dbp.errors import InvalidSpec
 from dbp.job.decode import decode
 from dbp.train.build import build
 from dbp.train.inspection import examine
@@ -114,3 +115,15 @@ def test_notes_are_not_repeated_for_held_out_samples(tmp_path: Path) -> None:
     examined = examine(decode(document))
 
     assert len(notes(examined)) == len(build(examined.resolved).notes) == 1
+
+
+def test_images_without_channels_before_conv2d_are_refused_with_the_layout_to_type(
+    tmp_path: Path,
+) -> None:
+    layers = [CONV, "flatten", DENSE]
+
+    with pytest.raises(InvalidSpec, match=r"got \(16, 16\); layout = \"NHW\" in data\.train"):
+        examine(spec(tmp_path, layers, (16, 16)))
+
+    found = examine(spec(tmp_path, layers, (16, 16), layout="NHW"))
+    assert found.facts.train.input_shape == (1, 16, 16)
