@@ -146,6 +146,15 @@ async def test_a_value_that_overflows_behind_the_last_layer_is_refused(
     assert "row 1 " in await refused(stub.ModelInfer(request(run.id, x, "FP32")), INVALID)
 
 
+async def test_a_model_that_is_not_finite_for_zeros_is_ready(
+    service: Service, run: Run, stub: GRPCInferenceServiceStub
+) -> None:
+    tensors = {name: np.full_like(array, np.nan) for name, array in drawn(classifier()).items()}
+    await publish(service, run, 1, tensors, classifier())
+
+    assert (await stub.ModelReady(pb.ModelReadyRequest(name=run.id))).ready
+
+
 async def test_parameters_that_are_not_finite_give_no_class(
     service: Service, run: Run, stub: GRPCInferenceServiceStub
 ) -> None:
@@ -180,11 +189,12 @@ async def test_an_id_that_the_embedding_does_not_have_is_refused(
 async def test_a_large_request_is_checked_too(
     service: Service, run: Run, stub: GRPCInferenceServiceStub
 ) -> None:
-    strings = classifier(inputs=(1000,))
+    names = json.dumps([f"gene {i}" for i in range(1000)])
+    strings = classifier(inputs=(1000,)) | {"dbp.input_names": names}
     await publish(service, run, 1, drawn(strings), strings)
     x = np.zeros((3000, 1000))
     x[2999, 999] = np.nan
 
     text = await refused(stub.ModelInfer(request(run.id, x, "FP32")), INVALID)
 
-    assert "row 2999 (counted from 0), element [999]" in text
+    assert "row 2999 (counted from 0), input 'gene 999'" in text
