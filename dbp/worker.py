@@ -81,13 +81,14 @@ def run_rank(
     reporter: Reporter | None = None,
     checkpoints: Path | None = None,
     resume: bool | Terms = False,
+    max_seconds: float | None = None,
 ) -> Outcome:
     """Join the other ranks, check, build and train; the same outcome on every rank.
 
     What is wrong with the spec or the data is an outcome, too. A rank that fails alone
     tells ``sink``, then ends the whole job. ``reporter``, one of the sinks, is closed before
     anything can end this process. Rank 0 keeps ``checkpoints`` in this folder; ``resume``
-    goes on from the newest.
+    goes on from the newest. ``max_seconds``: of training, in place of the spec's.
     """
     from dbp.parallel.mpi import aborting
 
@@ -95,7 +96,9 @@ def run_rank(
         communicator = connect_ranks(workers)
     with aborting(communicator):
         with _last_word(sink, rank, reporter):
-            outcome = _train(communicator, check, sink, control, checkpoints, resume)
+            outcome = _train(
+                communicator, check, sink, control, checkpoints, resume, max_seconds
+            )
         if reporter is not None:
             reporter.close(DELIVERY_SECONDS)
         # mpirun ends all ranks when one exits with an error code: rank 0 must have told all.
@@ -110,6 +113,7 @@ def _train(
     control: Control,
     checkpoints: Path | None,
     resume: bool | Terms,
+    max_seconds: float | None,
 ) -> Outcome:
     from dbp.train.agreement import all_or_none
     from dbp.train.build import fit_scaling, prepare
@@ -127,6 +131,7 @@ def _train(
             control=control,
             checkpoints=checkpoints,
             resume=resume,
+            max_seconds=max_seconds,
         )
     except InvalidInput as error:  # the same on every rank
         outcome = Outcome("failed", "INVALID_DATA", 0, 0, message=str(error))

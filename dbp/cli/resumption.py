@@ -1,41 +1,126 @@
-"""`dbp train --resume RUN`: the options that fit, the spec and folder of the run."""
+"""`dbp train --resume RUN` and the options for another length of a run."""
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
+    from dbp.job.spec import JobSpec
     from dbp.train.continuation import Terms
+    from dbp.train.extension import Longer
+    from dbp.train.sink import Outcome
+
+_OPTIONS: Final = (
+    click.option(
+        "--resume", "resumed", type=click.Path(path_type=Path), metavar="RUN",
+        help="Go on with the run in this folder, with any number of workers.",
+    ),
+    click.option(
+        "--epochs", type=click.IntRange(1),
+        help="Override train.epochs and train.steps; with --resume: the new length of RUN, "
+        "counted from its first epoch.",
+    ),
+    click.option(
+        "--steps", type=click.IntRange(1),
+        help="Override train.epochs and train.steps; with --resume: the new length of RUN, "
+        "counted from its first step.",
+    ),
+    click.option(
+        "--max-seconds", type=click.FloatRange(0, min_open=True),
+        help="Override train.max_seconds: end after the step at which this process has trained "
+        "so long. The run can be resumed; its planned end, and so its learning rate, stay.",
+    ),
+    click.option(
+        "--schedule", type=click.Choice(["keep", "stretch"]),
+        help="With --resume and another length, for a learning rate that depends on it. keep: "
+        "as it was planned, then its last value; stretch: planned for the new length from "
+        "here on.",
+    ),
+    click.option(
+        "--new-data", is_flag=True,
+        help="Accept that RUN's data have changed; held-out rows are then drawn again.",
+    ),
+)  # fmt: skip
+
+
+def resume_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of this module to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
 
 
 def folder_to_resume(resumed: Path | None, asked: dict[str, Any]) -> dict[str, Any]:
     """The spec and the folder of the run that is resumed, or of one that begins.
 
-    Raises UsageError for options that do not fit, InvalidInput where the run cannot be
-    resumed.
+    Raises UsageError for options that do not fit.
     """
     if resumed is None:
         if asked["spec"] is None:
             raise click.UsageError("needs a SPEC, or --resume RUN")
-        if asked["new_data"]:
-            raise click.UsageError("--new-data is for --resume RUN")
+        for name in ("new_data", "schedule"):
+            if asked[name]:
+                raise click.UsageError(f"--{name.replace('_', '-')} is for --resume RUN")
         return {"resume": False}
-    for name in ("spec", "folder", "overwrite", "epochs", "steps"):
+    for name in ("spec", "folder", "overwrite"):
         if asked[name]:
             option = "SPEC" if name == "spec" else "--run" if name == "folder" else f"--{name}"
             raise click.UsageError(f"--resume uses the settings of RUN; remove {option}")
-    from dbp.train.run_files import SPEC, check_resumable
+    from dbp.train.run_files import SPEC
 
-    check_resumable(resumed)
     return {"spec": resumed / SPEC, "folder": resumed, "resume": True}
 
 
-def resume_terms(folder: Path, *, new_data: bool) -> Terms:
+def longer_of(asked: dict[str, Any]) -> Longer:
+    """What the command line asks for beside the run's own settings."""
+    from dbp.train.extension import Longer
+
+    return Longer(**{field.name: asked[field.name] for field in dataclasses.fields(Longer)})
+
+
+def load_spec(path: Path, resumed: Path | None, longer: Longer, *, new_data: bool) -> JobSpec:
+    """The spec with the length that the command line asks for; raises InvalidInput.
+
+    ``resumed``: the folder of the run that is resumed.
+    """
+    from dbp.job.load import load_file
+
+    if resumed is not None:
+        from dbp.train.extension import check_resumable, extended
+
+        check_resumable(resumed, longer)
+        return extended(load_file(path), resumed, longer, new_data=new_data)
+    spec = load_file(path)
+    train = spec.train
+    if longer.length:
+        train = dataclasses.replace(train, epochs=longer.epochs, steps=longer.steps)
+    return dataclasses.replace(spec, train=train)
+
+
+def resume_terms(folder: Path, longer: Longer, *, new_data: bool) -> Terms:
     """What the resumed run may find changed."""
     from dbp.train.continuation import Terms
     from dbp.train.run_files import written_spec_digest
 
-    return Terms(new_data=new_data, spec_digest=written_spec_digest(folder))
+    digest = written_spec_digest(folder)
+    return Terms(new_data=new_data, spec_digest=digest, extended=longer.length)
+
+
+def next_command(outcome: Outcome, folder: Path) -> str:
+    """How to go on after this outcome; "" where nothing is left to do."""
+    resume = f"dbp train --resume {shlex.quote(str(folder))}"
+    if outcome.status == "stopped":
+        return f"go on with:  {resume}"
+    if outcome.status != "succeeded":
+        return ""
+    if outcome.reason == "time":
+        return f"go on with:  {resume} --max-seconds SECONDS"
+    if outcome.reason in ("epochs", "steps"):
+        return f"train longer: {resume} --{outcome.reason} N"
+    return ""

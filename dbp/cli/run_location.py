@@ -23,16 +23,24 @@ PARENT: Final = Path("runs")
 
 
 def prepare_folder(
-    path: Path | None, resolved: ResolvedSpec, *, resume: bool, overwrite: bool
+    path: Path | None,
+    resolved: ResolvedSpec,
+    *,
+    resume: bool,
+    overwrite: bool,
+    extended: bool = False,
 ) -> RunFolder:
-    """Lock the run's folder; make one if ``path`` is None. Raises Conflict, InvalidInput."""
+    """Lock the run's folder; make one if ``path`` is None. Raises Conflict, InvalidInput.
+
+    ``extended``: the resumed run gets another length, which its spec records.
+    """
     from dbp.train.run_folder import RunFolder
 
     if path is None:
         now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         return RunFolder.create(PARENT, f"{resolved.spec.name}-{now}", resolved.document)
     if resume:
-        return RunFolder.resume(path)
+        return RunFolder.resume(path, resolved.document if extended else None)
     return RunFolder.prepare(path, resolved.document, overwrite=overwrite)
 
 

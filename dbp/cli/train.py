@@ -17,14 +17,21 @@ import click
 
 from dbp.cli.output import echo_json, output_option
 from dbp.cli.rank_terminal import rank_console, shows_terminal
-from dbp.cli.resumption import folder_to_resume, resume_terms
+from dbp.cli.resumption import (
+    folder_to_resume,
+    load_spec,
+    longer_of,
+    next_command,
+    resume_options,
+    resume_terms,
+)
 from dbp.cli.run_location import join_service, prepare_folder, refuse_on_all_ranks
 from dbp.errors import DbpError, InvalidInput
 from dbp.launching import Launch, detect, oversubscription, set_thread_counts
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
-    from dbp.job.spec import JobSpec
     from dbp.job.validate import ResolvedSpec
+    from dbp.train.extension import Longer
     from dbp.train.sink import Control, Outcome, Sink
     from dbp.train.stop_signals import StopSignals
 
@@ -44,8 +51,7 @@ class Request:
     overwrite: bool
     new_data: bool
     service: str | None
-    epochs: int | None
-    steps: int | None
+    longer: Longer
     quiet: bool
     output: str
 
@@ -59,19 +65,10 @@ class Request:
     "--run", "folder", type=click.Path(path_type=Path),
     help="New or empty folder for the run's files.  [default: runs/NAME-TIME]",
 )  # fmt: skip
-@click.option(
-    "--resume", "resumed", type=click.Path(path_type=Path), metavar="RUN",
-    help="Go on with the run in this folder, with any number of workers.",
-)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder --run.")
 @click.option("--service", metavar="HOST:PORT", help="Register the run with a service.")
 @click.option("--threads", type=click.IntRange(1), help="BLAS threads a rank.  [default: 1]")
-@click.option("--epochs", type=click.IntRange(1), help="Train so long, whatever the spec says.")
-@click.option("--steps", type=click.IntRange(1), help="Train so long, whatever the spec says.")
-@click.option(
-    "--new-data", is_flag=True,
-    help="Accept that RUN's data have changed; held-out rows are then drawn again.",
-)  # fmt: skip
+@resume_options
 @click.option("--quiet", "-q", is_flag=True, help="Say only how it ended.")
 @output_option
 def train(workers: int | None, threads: int | None, resumed: Path | None, **asked: Any) -> None:
@@ -80,7 +77,10 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
     Alone, or on several ranks: dbp train job.toml -n 4, or mpirun -n 4 dbp train job.toml.
     Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stop after the present step and write a checkpoint
     (exit code 75); a second Ctrl-C ends the run at once. dbp train --resume RUN goes on from
-    there, or from the last checkpoint before a crash, to the same parameters.
+    there, or from the last checkpoint before a crash, to the same parameters. A run that came
+    to its end is made longer: dbp train --resume RUN --epochs 60 gives the parameters of one
+    long run. A chain of short jobs runs dbp train --resume RUN --max-seconds 3000 until the
+    run has taken all of its steps.
     mpirun itself kills its ranks 0.25 s after Ctrl-C; to stop it: kill -USR1 PID_OF_MPIRUN.
     """
     asked |= folder_to_resume(resumed, asked)
@@ -95,7 +95,9 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
             f"--workers {workers}, but {place.launcher} started {place.size}"
         )
     set_thread_counts(os.environ, threads)
-    sys.exit(_run(Request(**asked), place, threads or 1))
+    own = {field.name for field in dataclasses.fields(Request)}
+    given = {name: value for name, value in asked.items() if name in own}
+    sys.exit(_run(Request(**given, longer=longer_of(asked)), place, threads or 1))
 
 
 def _run(request: Request, place: Launch, threads: int) -> int:
@@ -148,19 +150,11 @@ def _told_once(place: Launch) -> Iterator[None]:
 
 def _check(request: Request, place: Launch) -> ResolvedSpec:
     from dbp.cli.notes import check_and_note
-    from dbp.job.load import load_file
 
-    spec = _with_length(load_file(request.spec), request)
+    resumed = request.folder if request.resume else None
+    spec = load_spec(request.spec, resumed, request.longer, new_data=request.new_data)
     quiet = request.quiet or place.rank != 0
     return check_and_note(spec, request.spec, place.size, quiet=quiet)
-
-
-def _with_length(spec: JobSpec, request: Request) -> JobSpec:
-    """The spec with epochs or steps from the command line in place of its own length."""
-    if request.epochs is None and request.steps is None:
-        return spec
-    length = dataclasses.replace(spec.train, epochs=request.epochs, steps=request.steps)
-    return dataclasses.replace(spec, train=length)
 
 
 def _other_rank(
@@ -188,7 +182,11 @@ def _rank_0(
 
     try:
         folder = prepare_folder(
-            request.folder, resolved, resume=request.resume, overwrite=request.overwrite
+            request.folder,
+            resolved,
+            resume=request.resume,
+            overwrite=request.overwrite,
+            extended=request.longer.changes_spec,
         )
         reporter = join_service(
             request.service, resolved, place.size, folder, quiet=request.quiet
@@ -197,7 +195,9 @@ def _rank_0(
         if place.size > 1:
             refuse_on_all_ranks(place.size, refusal)
         raise
-    resume = request.resume and resume_terms(folder.path, new_data=request.new_data)
+    resume = request.resume and resume_terms(
+        folder.path, request.longer, new_data=request.new_data
+    )
     sinks: list[Sink] = [*_screen(request, place), folder]
     controls: list[Control] = [signals]
     if reporter is not None:
@@ -212,6 +212,7 @@ def _rank_0(
         reporter=reporter,
         checkpoints=folder.path / CHECKPOINTS,
         resume=resume,
+        max_seconds=request.longer.max_seconds,
     )
     _summarize(request, outcome, folder.path)
     return _exit_code(outcome)
@@ -247,8 +248,8 @@ def _summarize(request: Request, outcome: Outcome, folder: Path) -> None:
         click.echo(f"error: {outcome.message}", err=True)
     else:
         click.echo(outcome_text(outcome))
-    if outcome.status == "stopped":
-        click.echo(f"go on with:  dbp train --resume {folder}")
+    if command := next_command(outcome, folder):
+        click.echo(command)
     parameters = folder / PARAMETERS
     if outcome.step and parameters.exists():  # else they are an earlier part's
         click.echo(f"parameters: {parameters} (figures and verdict beside it)")

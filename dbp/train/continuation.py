@@ -25,6 +25,11 @@ DATA: Final = "data"
 NEW_DATA_AT: Final = "new_data_at"
 TOTAL_STEPS: Final = "total_steps"
 
+SCHEDULE_REMEDY: Final = (
+    "say how it goes on: --schedule keep (as it was planned; beyond its end it stays at its "
+    "last value) or --schedule stretch (planned for the new length from here on)"
+)
+
 Data = Mapping[str, Identity]
 
 
@@ -117,3 +122,25 @@ def check_length(found: Checkpoint, setup: Setup, terms: Terms) -> None:
             f"but the run has already taken {found.step:,}; ask for more with --epochs or "
             "--steps"
         )
+    planned = found.facts.get(TOTAL_STEPS, plan.total_steps)
+    known = tuple(found.facts.get(SPEC, {}).get("train", {}).get("schedule_steps", ()))
+    rate = setup.resolved.optimizer.learning_rate
+    if planned == plan.total_steps or known != plan.schedule_steps or len(known) % 2:
+        return
+    if rate.uses_total_steps():
+        raise InvalidInput(
+            f"the learning rate was planned for {planned:,} steps, and the run has "
+            f"{plan.total_steps:,} now; {SCHEDULE_REMEDY}"
+        )
+
+
+def zero_rate_note(setup: Setup) -> str:
+    """Says that the learning rate is 0 in the last steps of a longer run, if it is."""
+    plan, schedule = setup.plan, setup.resolved.optimizer.learning_rate
+    length = plan.schedule_length(plan.total_steps)
+    if length >= plan.total_steps or schedule.value(length, length) > 0:
+        return ""
+    return (
+        f"the learning rate's schedule ends at step {length:,} with a rate of 0, so the steps "
+        "after it change nothing; --schedule stretch plans it for the new length"
+    )

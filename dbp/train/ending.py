@@ -14,10 +14,20 @@ CONTINUABLE: Final = ("epochs", "steps", "time")  # reasons after which a run ca
 @final
 @dataclass(frozen=True)
 class Ending:
-    """The planned end of one run."""
+    """The planned end of one run.
+
+    ``max_seconds``: of training in this process, in place of ``train.max_seconds``.
+    """
 
     plan: Plan
     train: TrainSpec
+    max_seconds: float | None = None
+
+    def time_is_up(self, before: float, since: float) -> bool:
+        """Whether so many seconds of training before this process and since end the run."""
+        if self.max_seconds is not None:
+            return since >= self.max_seconds
+        return self.train.max_seconds is not None and before + since >= self.train.max_seconds
 
     def decides(self, step: int) -> bool:
         """Whether a run of any length evaluates the metric of ``train.stop`` after this step.

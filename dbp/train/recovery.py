@@ -21,7 +21,14 @@ from dbp.train.agreement import all_or_none
 from dbp.train.arithmetic import arithmetic
 from dbp.train.build import Setup
 from dbp.train.checkpoint import PARAMETERS, Checkpoint, CheckpointStore
-from dbp.train.continuation import Terms, check_data, check_length, check_spec, facts_of
+from dbp.train.continuation import (
+    Terms,
+    check_data,
+    check_length,
+    check_spec,
+    facts_of,
+    zero_rate_note,
+)
 from dbp.train.data_identity import identity_of
 from dbp.train.sink import Command
 
@@ -171,6 +178,8 @@ class Recovery:
         self._new_data_at = check_data(folder, found, self._setup, self._data, self._terms)
         self._store.check_model(found)
         check_length(found, self._setup, self._terms)
+        if note := zero_rate_note(self._setup):
+            logger.warning("%s", note)
         if found.arithmetic != arithmetic():
             logger.warning(
                 "the checkpoint of step %d was written with %s; this is %s: the last bits may "

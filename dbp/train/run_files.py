@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from dbp.errors import Conflict, InvalidInput
+from dbp.errors import Conflict
 from dbp.job.resolved import digest_of
 from dbp.train.run_lock import LOCK
 from dbp.train.sink import Outcome, Progress
@@ -65,20 +65,6 @@ def _is_own(name: str) -> bool:
     """Whether a run makes files of this name, the temporary ones of ``write_whole`` too."""
     temporary = any(name.startswith(f".{own}.") for own in OWN_FILES)
     return name in (*OWN_FILES, CHECKPOINTS, LOCK) or temporary
-
-
-def check_resumable(path: Path) -> None:
-    """Raise InvalidInput unless the folder holds a run that has not come to its end."""
-    if not (path / SPEC).is_file():
-        raise InvalidInput(f"{path}: holds no run ({SPEC} is missing)")
-    try:
-        status = json.loads((path / RESULT).read_text())["status"]
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{path / RESULT}: unreadable: {error}") from error
-    if status == "succeeded":
-        raise InvalidInput(f"{path}: this run has come to its end; nothing is left to do")
 
 
 def written_spec_digest(path: Path) -> str:

@@ -35,7 +35,6 @@ from dbp.train.run_files import (
     RESULT,
     SPEC,
     check_free,
-    check_resumable,
     disturbances,
     ended_by,
     holds_run,
@@ -57,7 +56,6 @@ __all__ = [
     "SPEC",
     "LastWord",
     "RunFolder",
-    "check_resumable",
     "write_verdict",
 ]
 
@@ -75,16 +73,18 @@ class RunFolder:
         *,
         document: Mapping[str, Any] | None = None,
         earlier: bool = False,
+        resumes: bool = False,
     ) -> None:
         """Use ``create``, ``prepare`` or ``resume``.
 
-        ``document``: the spec of a run that begins; None: of a resumed one it is there.
-        ``earlier``: the folder holds a run; its files stay as they are until this one starts.
+        ``document``: the spec; None: the resumed run's is there. ``earlier``: the folder holds
+        a run; its files stay as they are until this one starts. ``resumes``: it is continued.
         """
         self.path = path
         self._lock = lock
         self._document = document
         self._earlier = earlier
+        self._resumes = resumes
         self._workers = 1
         self._metrics: io.FileIO | None = None
         if not earlier:
@@ -127,14 +127,15 @@ class RunFolder:
                 raise
 
     @classmethod
-    def resume(cls, path: Path) -> Self:
+    def resume(cls, path: Path, document: Mapping[str, Any] | None = None) -> Self:
         """Lock the folder of a run that is resumed; its verdict stays until this one starts.
 
+        ``document``: the spec from then on, where the run gets another length.
         Raises Conflict where the run is still going on, InvalidInput where the folder cannot
         be written.
         """
         with _writing(path):
-            return cls(path, RunLock.take(path), earlier=True)
+            return cls(path, RunLock.take(path), document=document, earlier=True, resumes=True)
 
     def discard(self) -> None:
         """Remove what ``prepare`` made: the run will not begin. An earlier run stays."""
@@ -178,11 +179,9 @@ class RunFolder:
 
     def _begin(self) -> None:
         """Remove the verdict; for a new run remove all files and write the spec."""
-        if self._document is None:
-            (self.path / RESULT).unlink(missing_ok=True)
-        else:
-            for name in OWN_FILES:  # the verdict first: without it the run is unfinished
-                (self.path / name).unlink(missing_ok=True)
+        for name in (RESULT,) if self._resumes else OWN_FILES:  # the verdict first
+            (self.path / name).unlink(missing_ok=True)
+        if self._document is not None:
             write_whole(self.path / SPEC, [json_text(self._document)])
         self._metrics = (self.path / METRICS).open("ab", buffering=0)
 

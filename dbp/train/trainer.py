@@ -59,13 +59,14 @@ class Trainer:
         checkpoints: Path | None = None,
         resume: bool | Terms = False,
         start: Saved | None = None,
+        max_seconds: float | None = None,
     ) -> None:
         """Collective; ``sink`` listens on rank 0 only, ``control`` is asked on every rank.
 
         ``checkpoints`` is the folder that rank 0 keeps them in; ``resume`` goes on where the
         newest of them was written, else the run begins at ``start``, or anew. Raises
         InvalidInput, on every rank alike, where the ranks were not started alike or the
-        checkpoints are another run's.
+        checkpoints are another run's. ``max_seconds``: see ``Ending``.
         """
         self.setup = setup
         self._train = setup.resolved.spec.train
@@ -95,7 +96,7 @@ class Trainer:
         self._origin = None if resume else start
         self._followed = Followed(setup, self._stopping, self.state)
         self._non_finite = NonFinitePolicy(self._train.non_finite, self.state)
-        self._ending = Ending(setup.plan, self._train)
+        self._ending = Ending(setup.plan, self._train, max_seconds)
         self._begin(self._recovery.load() if resume else start)
 
     def run(self) -> Outcome:
@@ -215,8 +216,8 @@ class Trainer:
         wishes = self._control.poll() | self._recovery.asks(step)
         if Command.PUBLISH in wishes:
             self._announcer.ask()  # remembered, though the step may not be applied
-        limit = self._train.max_seconds
-        if limit is not None and self.communicator.rank == 0 and self._seconds() >= limit:
+        before, since = self.state.seconds, self._announcer.meter.seconds
+        if self.communicator.rank == 0 and self._ending.time_is_up(before, since):
             wishes |= Command.FINISH
         return wishes
 

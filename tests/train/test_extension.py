@@ -1,7 +1,8 @@
-"""Runs that end early and are made longer: bits, figures and decisions of one long run."""
+"""Another length for a run that is resumed: what is asked, allowed and recorded."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,184 +10,252 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidInput
-from dbp.parallel.communicator import Communicator
-from dbp.parallel.threads import run_threads
-from dbp.train.continuation import Terms
+from dbp.job.decode import decode
+from dbp.job.load import load_file
+from dbp.job.spec import JobSpec
+from dbp.parallel.communicator import SoloCommunicator
+from dbp.train.build import build
+from dbp.train.checkpoint import glance
+from dbp.train.continuation import Terms, zero_rate_note
+from dbp.train.extension import Longer, check_resumable, extended
+from dbp.train.inspection import check
 from dbp.train.run_folder import RunFolder
-from dbp.train.sink import Command, Outcome
+from dbp.train.sink import Outcome
 from dbp.train.trainer import Trainer
-from tests.train.setups import Array, AskAt, make_setup
-from tests.train.test_resume import KilledError, data, spec_of
+from tests.train.setups import Recorder
 
-# What decides in the course of a run, and could be disturbed by an evaluation too many.
-STOP = {"metric": "validation_loss", "patience": 2, "restore_best": True}
-PLATEAU = {"kind": "plateau", "rate": 0.3, "patience": 0, "factor": 0.5}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "best": {"stop": STOP},
-    "best-every-2": {"stop": STOP, "evaluate_every_epochs": 2},
-    "target": {"stop": {"metric": "validation_loss", "target": 0.45}},
-    "training": {"stop": {"metric": "training_loss", "patience": 2, "tolerance": 0.05}},
-    "average": {"average": 0.9, "stop": STOP},
-    "every-4": {"evaluate_every_epochs": 4},
-}
+COSINE = {"kind": "cosine", "peak": 0.1, "floor": 0.001}
+PER_EPOCH = 10
 
 
-def variant(name: str, **length: Any) -> dict[str, Any]:
-    spec = spec_of(**VARIANTS.get(name, {}))
-    for field in ("epochs", "steps"):
-        spec["train"].pop(field, None)
-    spec["train"] |= length
-    spec["optimizer"]["learning_rate"] = 0.3  # so much that losses rise and fall
-    if name == "plateau":
-        spec["optimizer"]["learning_rate"] = PLATEAU
-        spec["train"]["evaluate_every_epochs"] = 2
-    if "stop" in VARIANTS.get(name, {}) or name == "plateau":
-        spec["data"]["validation"] = {"fraction": 0.2}  # stands for the set given apart
-    del spec["checkpoint"]  # those of every 60 seconds: none but the last
-    return spec
+def spec_of(rate: Any, **train: Any) -> dict[str, Any]:
+    return {
+        "name": "longer",
+        "data": {"train": {"kind": "teacher", "samples": 100, "inputs": 4, "outputs": 3}},
+        "model": {"layers": [{"kind": "dense", "units": 3}], "loss": "softmax_cross_entropy"},
+        "optimizer": {"kind": "momentum", "learning_rate": rate},
+        "train": {"batch_size": 10, **train},
+    }
 
 
-def part(
-    size: int,
-    folder: Path,
-    spec: dict[str, Any],
-    *,
-    finish_at: int = 0,
-    resume: bool | Terms = False,
-) -> tuple[Outcome, Array]:
-    """A part of a run in a run folder; ``finish_at``: its time is up after so many steps."""
-
-    def main(communicator: Communicator) -> tuple[Outcome, Array]:
-        setup = make_setup(spec, data(), validation=data(20))
-        sink = None
-        if communicator.rank == 0:
-            document = dict(setup.resolved.document)
-            sink = RunFolder.resume(folder) if resume else RunFolder.prepare(folder, document)
-        try:
-            trainer = Trainer(
-                setup, communicator, sink=sink, checkpoints=folder / "checkpoints",
-                resume=resume,
-                control=AskAt(finish_at, Command.FINISH) if finish_at else None,
-            )  # fmt: skip
-            return trainer.run(), trainer.parameters.vector.copy()
-        finally:
-            if sink is not None:
-                sink.close()
-
-    return run_threads(size, main)[0]
+def run(
+    folder: Path, spec: JobSpec, *, resume: bool = False, **terms: Any
+) -> tuple[Outcome, bytes, list[float]]:
+    """A run or its continuation; outcome, parameters and the learning rates of the epochs."""
+    setup = build(check(spec))
+    document = dict(setup.resolved.document)
+    sink = RunFolder.resume(folder, document) if resume else RunFolder.prepare(folder, document)
+    try:
+        trainer = Trainer(
+            setup, SoloCommunicator(), sink=sink, checkpoints=folder / "checkpoints",
+            resume=Terms(**terms) if resume else False,
+        )  # fmt: skip
+        outcome = trainer.run()
+    finally:
+        sink.close()
+    lines = (folder / "metrics.jsonl").read_text().splitlines()[:-1]
+    rates = [json.loads(line)["learning_rate"] for line in lines]
+    return outcome, trainer.parameters.vector.tobytes(), rates
 
 
-def figures(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run, but for times and numbers of workers."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    left_out = ("time", "samples_per_second", "workers")
-    return [{k: v for k, v in json.loads(line).items() if k not in left_out} for line in lines]
+def lengthen(
+    folder: Path, *, new_data: bool = False, **asked: Any
+) -> tuple[Outcome, bytes, list[float]]:
+    """What `dbp train --resume` does with its options."""
+    longer = Longer(**asked)
+    spec = extended(load_file(folder / "spec.json"), folder, longer, new_data=new_data)
+    return run(folder, spec, resume=True, new_data=new_data, extended=longer.length)
 
 
-def assert_one_long_run(
-    tmp_path: Path, name: str, found: tuple[Outcome, Array], length: dict[str, Any]
-) -> None:
-    expected = part(1, tmp_path / "long", variant(name, **length))
-    assert found[1].tobytes() == expected[1].tobytes()
-    assert (found[0].status, found[0].reason) == (expected[0].status, expected[0].reason)
-    assert (found[0].step, found[0].metrics) == (expected[0].step, expected[0].metrics)
-    assert figures(tmp_path / "run") == figures(tmp_path / "long")
-
-
-@pytest.mark.parametrize("name", [*VARIANTS, "plateau"])
-@pytest.mark.parametrize("ends", [(15,), (1, 7), (5, 10, 13), (22, 27)])
-def test_a_run_in_parts_by_steps_is_one_long_run(
-    tmp_path: Path, name: str, ends: tuple[int, ...]
-) -> None:
-    for number, end in enumerate(ends):
-        spec = variant(name, steps=end)
-        found = part(1 + number, tmp_path / "run", spec, resume=number > 0)
-        if found[0].reason in ("converged", "target"):
-            break
-        assert (found[0].reason, found[0].step) == ("steps", end)
-    else:
-        found = part(2, tmp_path / "run", variant(name, epochs=8), resume=True)
-
-    assert_one_long_run(tmp_path, name, found, {"epochs": 8})
-
-
-@pytest.mark.parametrize("name", [*VARIANTS, "plateau"])
-@pytest.mark.parametrize("parts", [(15,), (1, 7, 4), (5, 5, 3), (22, 5)])
-def test_a_chain_of_parts_ended_by_time_is_one_long_run(
-    tmp_path: Path, name: str, parts: tuple[int, ...]
-) -> None:
-    spec = variant(name, epochs=8)
-    for number, count in enumerate(parts):
-        found = part(2 - number % 2, tmp_path / "run", spec, finish_at=count, resume=number > 0)
-        if found[0].reason in ("converged", "target"):
-            break
-        assert found[0].reason == "time"
-    else:
-        found = part(1, tmp_path / "run", spec, resume=True)
-
-    assert_one_long_run(tmp_path, name, found, {"epochs": 8})
-
-
-def test_variants_converge_reach_their_target_and_come_to_their_end(tmp_path: Path) -> None:
-    """Else the tests above would show nothing of decisions."""
-    outcomes = {name: part(1, tmp_path / name, variant(name, epochs=8))[0] for name in VARIANTS}
-
-    found = {name: (outcome.reason, outcome.step) for name, outcome in outcomes.items()}
-    assert found.pop("best") == found.pop("best-every-2") == ("converged", 30)
-    assert found.pop("target") == ("target", 20)
-    assert {reason for reason, _ in found.values()} == {"converged", "epochs"}
-
-
-def test_the_last_steps_checkpoint_holds_the_live_parameters_not_the_best(
+def test_a_longer_run_with_a_constant_rate_is_the_long_run_down_to_its_spec(
     tmp_path: Path,
 ) -> None:
-    spec = variant("best", epochs=8)
-    spec["optimizer"]["learning_rate"] = 0.5  # soon worse than it was
-    spec["train"]["stop"] = {**STOP, "patience": 50}
-    outcome, _ = part(1, tmp_path / "run", spec)
-    longer = {**spec, "train": {**spec["train"], "epochs": 9}}
+    run(tmp_path / "run", decode(spec_of(0.1, epochs=3)))
+    found = lengthen(tmp_path / "run", epochs=8)
+    expected = run(tmp_path / "long", decode(spec_of(0.1, epochs=8)))
 
-    found = part(2, tmp_path / "run", longer, resume=True)
-    expected = part(1, tmp_path / "long", longer)
-
-    assert outcome.reason == "epochs"
-    assert found[1].tobytes() == expected[1].tobytes()
-    assert figures(tmp_path / "run") == figures(tmp_path / "long")
+    assert found[1:] == expected[1:]
+    specs = [(tmp_path / name / "spec.json").read_text() for name in ("run", "long")]
+    assert specs[0] == specs[1]
 
 
-def test_a_run_that_dies_after_its_last_checkpoint_ends_as_it_would_have(
+@pytest.mark.parametrize(
+    "rate",
+    [
+        COSINE,
+        {"kind": "one_cycle", "peak": 0.1},
+        {"kind": "polynomial", "rate": 0.1},
+        {"kind": "warmup", "steps": 5, "then": COSINE},
+    ],
+)
+def test_a_rate_that_depends_on_the_length_asks_how_to_go_on(
+    tmp_path: Path, rate: dict[str, Any]
+) -> None:
+    run(tmp_path / "run", decode(spec_of(rate, epochs=3)))
+
+    with pytest.raises(InvalidInput, match=r"--schedule keep .* or --schedule stretch"):
+        lengthen(tmp_path / "run", epochs=8)
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        0.1,
+        {"kind": "step", "every": 7},
+        {"kind": "exponential", "rate": 0.1},
+        {"kind": "inverse_square_root", "peak": 0.1},
+        {"kind": "polynomial", "rate": 0.1, "steps": 50},
+        {"kind": "cosine_restarts", "peak": 0.1, "period": 9},
+        {"kind": "multi_step", "milestones": [4]},
+        {"kind": "warmup", "steps": 5, "then": 0.1},
+    ],
+)
+def test_a_rate_that_does_not_depend_on_the_length_refuses_the_question(
+    tmp_path: Path, rate: Any
+) -> None:
+    run(tmp_path / "run", decode(spec_of(rate, epochs=2)))
+
+    with pytest.raises(InvalidInput, match="does not depend on its length; remove"):
+        lengthen(tmp_path / "run", epochs=4, schedule="keep")
+    found = lengthen(tmp_path / "run", epochs=4)
+    assert found[1:] == run(tmp_path / "long", decode(spec_of(rate, epochs=4)))[1:]
+
+
+def test_keep_goes_on_at_the_last_rate_and_a_later_resume_repeats_it(tmp_path: Path) -> None:
+    run(tmp_path / "run", decode(spec_of(COSINE, epochs=3)))
+    short = run(tmp_path / "short", decode(spec_of(COSINE, epochs=3)))[2]
+
+    _, parameters, rates = lengthen(tmp_path / "run", epochs=5, schedule="keep")
+    spec = load_file(tmp_path / "run" / "spec.json")
+
+    assert rates == [*short, 0.001, 0.001]
+    assert spec.train.schedule_steps == (30,)
+    assert run(tmp_path / "at once", spec)[1] == parameters
+    assert lengthen(tmp_path / "run", epochs=6, schedule="keep")[2] == [*short, *3 * [0.001]]
+
+
+def test_stretch_plans_the_new_length_from_the_present_step_on(tmp_path: Path) -> None:
+    run(tmp_path / "run", decode(spec_of(COSINE, epochs=3)))
+    short = run(tmp_path / "short", decode(spec_of(COSINE, epochs=3)))[2]
+    long = run(tmp_path / "long", decode(spec_of(COSINE, epochs=6)))[2]
+
+    _, parameters, rates = lengthen(tmp_path / "run", epochs=6, schedule="stretch")
+    spec = load_file(tmp_path / "run" / "spec.json")
+
+    assert rates == [*short, *long[3:]]
+    assert spec.train.schedule_steps == (30, 30)
+    assert run(tmp_path / "at once", spec)[1] == parameters
+    again = lengthen(tmp_path / "run", epochs=7, schedule="keep")[2]
+    assert again == [*short, *long[3:], 0.001]
+    assert load_file(tmp_path / "run" / "spec.json").train.schedule_steps == (30, 30, 60)
+
+
+def test_an_extension_that_dies_is_resumed_with_the_same_options_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = variant("best-every-2", steps=13)
-    expected = part(1, tmp_path / "long", spec)
+    expected = None
+    choices: tuple[dict[str, Any], ...] = ({}, {"epochs": 6, "schedule": "stretch"})
+    for options in choices:
+        folder = tmp_path / str(len(options))
+        run(folder, decode(spec_of(COSINE, epochs=3)))
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_loop", lambda self: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                lengthen(folder, epochs=6, schedule="stretch")
+        assert not (folder / "result.json").exists()
 
-    end_epoch = Trainer._end_epoch
+        found = lengthen(folder, **options)
 
-    def die(self: Trainer, step: int, *arguments: Any, **named: Any) -> str | None:
-        if step == 13:
-            raise KilledError
-        return end_epoch(self, step, *arguments, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_end_epoch", die)
-        with pytest.raises(KilledError):
-            part(1, tmp_path / "run", spec)
-    found = part(2, tmp_path / "run", spec, resume=True)
-
-    assert found[1].tobytes() == expected[1].tobytes()
-    assert figures(tmp_path / "run") == figures(tmp_path / "long")
+        assert found[0].step == 60
+        expected = expected or found[1:]
+        assert found[1:] == expected
+        assert load_file(folder / "spec.json").train.schedule_steps == (30, 30)
 
 
-@pytest.mark.parametrize("steps", [9, 15])
-def test_a_run_is_not_cut_below_or_at_the_step_it_has_reached(
-    tmp_path: Path, steps: int
+def test_a_run_ended_by_time_goes_on_to_its_planned_end(tmp_path: Path) -> None:
+    spec = spec_of(COSINE, epochs=6)
+    whole = run(tmp_path / "long", decode({**spec, "train": {**spec["train"]}}))
+    limited = decode({**spec, "train": {**spec["train"], "max_seconds": 1e-9}})
+    outcome, _, _ = run(tmp_path / "run", limited)
+    assert (outcome.reason, outcome.step) == ("time", 1)
+
+    with pytest.raises(InvalidInput, match="add --max-seconds SECONDS, the time from here on"):
+        lengthen(tmp_path / "run")
+    with pytest.raises(InvalidInput, match="add --max-seconds"):
+        lengthen(tmp_path / "run", epochs=9, schedule="keep")
+    found = extended(load_file(tmp_path / "run" / "spec.json"), tmp_path / "run",
+                     Longer(max_seconds=5.0))  # fmt: skip
+    assert found == load_file(tmp_path / "run" / "spec.json")
+    unlimited = dataclasses.replace(
+        found, train=dataclasses.replace(found.train, max_seconds=None)
+    )
+    assert run(tmp_path / "run", unlimited, resume=True)[1:] == whole[1:]
+
+
+@pytest.mark.parametrize(
+    ("stop", "words"),
+    [
+        ({"metric": "training_loss", "target": 9.0}, "reached its target"),
+        ({"metric": "training_loss", "patience": 1, "tolerance": 9.0}, "converged"),
+    ],
+)
+@pytest.mark.parametrize("asked", [{}, {"epochs": 90}, {"max_seconds": 5.0}])
+def test_a_run_that_stopped_early_is_not_extended(
+    tmp_path: Path, stop: dict[str, Any], words: str, asked: dict[str, Any]
 ) -> None:
-    part(1, tmp_path / "run", variant("plain", steps=15))
-    before = figures(tmp_path / "run")
+    run(tmp_path, decode(spec_of(0.1, epochs=30, stop=stop)))
 
-    terms = Terms(extended=True)
-    with pytest.raises(InvalidInput, match=f"train.steps = {steps}: plans {steps} steps of 5"):
-        part(1, tmp_path / "run", variant("plain", steps=steps), resume=terms)
-    assert figures(tmp_path / "run") == before
-    assert (tmp_path / "run" / "result.json").exists()
+    with pytest.raises(InvalidInput, match=words):
+        check_resumable(tmp_path, Longer(**asked))
+
+
+def test_a_run_that_ended_asks_for_a_length_and_one_without_checkpoint_is_refused(
+    tmp_path: Path,
+) -> None:
+    run(tmp_path, decode(spec_of(0.1, epochs=2)))
+
+    with pytest.raises(InvalidInput, match=r"all of its epochs are done .*--epochs N"):
+        check_resumable(tmp_path)
+    with pytest.raises(InvalidInput, match="all of its epochs are done"):
+        check_resumable(tmp_path, Longer(max_seconds=3.0))
+    for path in (tmp_path / "checkpoints").glob("step-*/manifest.json"):
+        path.write_text("{}")
+    assert glance(tmp_path / "checkpoints") is None
+    with pytest.raises(InvalidInput, match="holds no sound checkpoint to continue from"):
+        lengthen(tmp_path, epochs=4)
+
+
+def test_a_spec_edited_by_hand_does_not_stretch_a_rate_in_silence(tmp_path: Path) -> None:
+    run(tmp_path / "run", decode(spec_of(COSINE, epochs=3)))
+
+    with pytest.raises(InvalidInput, match="was planned for 30 steps, and the run has 60 now"):
+        run(tmp_path / "run", decode(spec_of(COSINE, epochs=6)), resume=True)
+    rates = run(tmp_path / "run", decode(spec_of(COSINE, epochs=6, schedule_steps=[30])),
+                resume=True)[2]  # fmt: skip
+    assert rates[3:] == [0.001] * 3
+
+
+def test_schedule_needs_another_length(tmp_path: Path) -> None:
+    run(tmp_path, decode(spec_of(COSINE, epochs=3, max_seconds=1e-9)))
+
+    with pytest.raises(InvalidInput, match="--schedule is for another length"):
+        lengthen(tmp_path, max_seconds=3.0, schedule="keep")
+
+
+def test_a_kept_rate_of_zero_is_said(tmp_path: Path) -> None:
+    rate = {"kind": "cosine", "peak": 0.1}
+    longer = build(check(decode(spec_of(rate, epochs=6, schedule_steps=[30]))))
+    whole = build(check(decode(spec_of(rate, epochs=6))))
+
+    assert "ends at step 30 with a rate of 0" in zero_rate_note(longer)
+    assert zero_rate_note(whole) == ""
+
+
+def test_the_plan_of_a_short_run_needs_no_checkpoint_section(tmp_path: Path) -> None:
+    recorder = Recorder()
+    setup = build(check(decode(spec_of(0.1, steps=3))))
+    Trainer(setup, SoloCommunicator(), sink=recorder, checkpoints=tmp_path).run()
+
+    step, _, facts = glance(tmp_path) or (0, {}, {})
+    assert (step, facts["total_steps"]) == (3, 3)

@@ -1,0 +1,177 @@
+"""Longer training: the spec of a run that is resumed with another length.
+
+The new length counts from the first step of the run, as in a spec. A learning rate that
+depends on the length is either kept, as it was planned, and stays at its last value beyond
+its end, or stretched: planned for the new length from the present step on.
+``train.schedule_steps`` records which, so that a later resume, and ``dbp verify``, compute
+the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from dbp.errors import InvalidInput
+from dbp.job.spec import JobSpec
+from dbp.job.validate import resolve
+from dbp.train.checkpoint import glance
+from dbp.train.continuation import SCHEDULE_REMEDY, TOTAL_STEPS
+from dbp.train.ending import CONTINUABLE
+from dbp.train.inspection import inspect
+from dbp.train.plan import make_plan
+from dbp.train.run_files import CHECKPOINTS, RESULT, SPEC
+
+TIME: Final = "time"
+
+
+@dataclass(frozen=True)
+class Longer:
+    """What is asked for beside the run's own settings.
+
+    ``max_seconds``: of training in this process, in place of ``train.max_seconds``, which
+    counts all parts of a run. It is no part of the spec, so a chain of such processes leaves
+    the files of one long run.
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    max_seconds: float | None = None
+    schedule: Literal["keep", "stretch"] | None = None
+
+    @property
+    def length(self) -> bool:
+        """Whether another number of steps is asked for."""
+        return self.epochs is not None or self.steps is not None
+
+    @property
+    def changes_spec(self) -> bool:
+        """Whether the spec of the run changes."""
+        return self.length or self.schedule is not None
+
+
+def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
+    """Raise InvalidInput unless the folder holds a run that can go on, as far as asked.
+
+    Returns whether it is a run that had come to its planned end.
+    """
+    longer = longer or Longer()
+    if not (folder / SPEC).is_file():
+        raise InvalidInput(f"{folder}: holds no run ({SPEC} is missing)")
+    verdict = _verdict(folder)
+    if verdict is None or verdict.get("status") != "succeeded":
+        return False
+    reason = str(verdict.get("reason"))
+    resume = f"dbp train --resume {shlex.quote(str(folder))}"
+    if reason not in CONTINUABLE:
+        raise InvalidInput(
+            f"{folder}: this run has come to its end: {_early(reason)} at step "
+            f"{verdict.get('step')}. Such a run is not continued; to train its parameters "
+            "further, start a new one with train.initial_parameters"
+        )
+    if reason != TIME and not longer.length:
+        raise InvalidInput(
+            f"{folder}: this run has come to its end: all of its {reason} are done (step "
+            f"{verdict.get('step')}). To train longer: {resume} --epochs N (or --steps N)"
+        )
+    return True
+
+
+def extended(spec: JobSpec, folder: Path, longer: Longer, *, new_data: bool = False) -> JobSpec:
+    """The spec of the run in a folder, made as long as asked.
+
+    ``new_data``: the data may have changed, and with them the steps of an epoch. Raises
+    InvalidInput where the request does not fit the run.
+    """
+    ended = check_resumable(folder, longer)
+    found = glance(folder / CHECKPOINTS)
+    if found is None and ended:
+        raise InvalidInput(
+            f"{folder / CHECKPOINTS}: holds no sound checkpoint to continue from; to train "
+            "the run's parameters further, start a new one with train.initial_parameters"
+        )
+    step, seconds, facts = (0, 0.0, {}) if found is None else _progress(found)
+    train = spec.train
+    if longer.max_seconds is None and (ended or longer.length):
+        _check_time(folder, train.max_seconds, seconds)
+    if not longer.changes_spec:
+        return spec
+    if longer.length:
+        train = dataclasses.replace(train, epochs=longer.epochs, steps=longer.steps)
+    changes = (train.epochs, train.steps) != (spec.train.epochs, spec.train.steps) or new_data
+    schedule = _schedule(spec, longer, step, facts, changes=changes)
+    train = dataclasses.replace(train, schedule_steps=schedule)
+    return dataclasses.replace(spec, train=train)
+
+
+def _check_time(folder: Path, limit: float | None, seconds: float) -> None:
+    """Raise InvalidInput where the time that the spec allows is up."""
+    if limit is not None and seconds >= limit:
+        raise InvalidInput(
+            f"{folder}: the run has trained for {seconds:.1f} s, and its train.max_seconds is "
+            f"{limit:g}; add --max-seconds SECONDS, the time from here on"
+        )
+
+
+def _schedule(
+    spec: JobSpec, longer: Longer, step: int, facts: Mapping[str, Any], *, changes: bool
+) -> tuple[int, ...] | None:
+    """``train.schedule_steps`` for the new length."""
+    known = spec.train.schedule_steps
+    depends = resolve(spec).optimizer.learning_rate.uses_total_steps()
+    if longer.schedule is not None and not depends:
+        raise InvalidInput(
+            "--schedule: the learning rate of this run does not depend on its length; remove "
+            "the option"
+        )
+    if longer.schedule is not None and not (changes or longer.length):
+        raise InvalidInput("--schedule is for another length; add --epochs N or --steps N")
+    if not (changes and depends):
+        return known
+    if longer.schedule is None and step and longer.length:
+        raise InvalidInput(
+            f"the learning rate depends on the length of the run; {SCHEDULE_REMEDY}"
+        )
+    if longer.schedule is None:
+        return known
+    lengths = known or ()
+    if len(lengths) % 2 == 0:  # the newest part is planned for the run's own length
+        lengths = (*lengths, int(facts.get(TOTAL_STEPS) or _total_steps(spec)))
+    if longer.schedule == "stretch":
+        return (*lengths, step) if step else known
+    return lengths
+
+
+def _progress(found: tuple[int, dict[str, Any], dict[str, Any]]) -> tuple[int, float, Any]:
+    step, position, facts = found
+    return step, float(position.get("seconds", 0.0)), facts
+
+
+def _total_steps(spec: JobSpec) -> int:
+    resolved = resolve(spec)
+    return make_plan(resolved.spec.train, inspect(resolved).training_samples).total_steps
+
+
+def _verdict(folder: Path) -> dict[str, Any] | None:
+    """The contents of result.json; None: the run is unfinished."""
+    path = folder / RESULT
+    try:
+        verdict = json.loads(path.read_text())
+        if "status" not in verdict:
+            raise ValueError("says no status")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidInput(f"{path}: unreadable: {error}") from error
+    return dict(verdict)
+
+
+def _early(reason: str) -> str:
+    if reason == "converged":
+        return "it converged (train.stop.patience)"
+    return "it reached its target (train.stop.target)" if reason == "target" else reason
