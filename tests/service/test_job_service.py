@@ -175,6 +175,17 @@ async def test_a_repeated_request_is_answered_with_the_same_job(service: Service
     assert len((await service.jobs.ListJobs(pb.ListJobsRequest())).jobs) == 1
 
 
+async def test_an_activation_that_the_loss_applies_itself_is_refused(service: Service) -> None:
+    layers = [{"kind": "dense", "units": 10}, {"kind": "softmax"}]
+    model = {"layers": layers, "loss": {"kind": "softmax_cross_entropy"}}
+
+    text = await refused(service.jobs.CreateJob(create(model=model)), Code.INVALID_ARGUMENT)
+
+    assert "model.layers[1]" in text
+    assert "remove model.layers[1]" in text
+    assert not (await service.jobs.ListJobs(pb.ListJobsRequest())).jobs
+
+
 async def test_more_workers_than_slots_can_never_run(service: Service) -> None:
     request = create()
     request.workers = 5
