@@ -193,7 +193,7 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
         return EXIT_CODES["failed"]
     signals.ignore()
     if rank == 0:
-        sys.stdout.write(outcome_text(outcome) + "\n")
+        sys.stdout.write(outcome_text(outcome, _read(spec)) + "\n")
     return EXIT_CODES[outcome.status]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dbp.cli.params_proof import proof_of
 from dbp.errors import DbpError, OutOfRange, Unavailable
+from dbp.job.best import restores_best
 from dbp.job.resolved import digest_of
 
 if TYPE_CHECKING:
@@ -78,6 +79,12 @@ def _place(version: Version) -> tuple[int, int, int]:
     return version.attempt, version.rollbacks, version.step
 
 
+def _goes_back_to_best(job: Job, after: Version, before: Version) -> bool:
+    """Whether a final version may be of an earlier step: that of the best epoch."""
+    same_pass = (after.attempt, after.rollbacks) == (before.attempt, before.rollbacks)
+    return after.final and same_pass and restores_best(job.spec)
+
+
 def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
     """What is wrong between one version and the next, newest first."""
     for version in versions:
@@ -88,7 +95,7 @@ def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
         neighbours = after.version == before.version + 1
         if neighbours and after.previous_digest not in ("", before.digest):
             yield f"{name}: names {after.previous_digest} as before it, not {before.digest}"
-        if _place(after) < _place(before):
+        if _place(after) < _place(before) and not _goes_back_to_best(job, after, before):
             yield (
                 f"{name}: step {after.step} behind step {before.step} of version "
                 f"{before.version}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import click
 
 from dbp.cli.output import echo_json, figures_text, job_content, progress_content
+from dbp.job.best import best_text
 from dbp.job.state import Failure, Job, ProgressReport
 
 if TYPE_CHECKING:
@@ -74,9 +75,18 @@ def ending_text(job: Job) -> str:
     """How a job ended."""
     seconds = (job.end_time or 0) - (job.start_time or job.end_time or 0)
     text = f"{job.id} {job.state} after {seconds:.1f} s"
+    if best := best_of(job):
+        text += f"\n  {best}"
     if job.failure is not None:
         text += "\n" + failure_text(job.failure)
     return text
+
+
+def best_of(job: Job) -> str:
+    """The best epoch of a job that has ended; empty where there is nothing to say."""
+    if job.best is None:
+        return ""
+    return best_text(job.best, job.spec, restored=job.best_restored)
 
 
 class LineView:

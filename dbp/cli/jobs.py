@@ -220,7 +220,7 @@ def _row(job: Job) -> tuple[str, ...]:
 
 
 def _details(job: Job) -> str:
-    from dbp.cli.follow import failure_text, progress_text
+    from dbp.cli.follow import best_of, failure_text, progress_text
 
     lines = [
         f"{job.id}: {job.state}, {job.workers} worker(s), attempt {job.attempt}",
@@ -236,6 +236,8 @@ def _details(job: Job) -> str:
     if job.latest_parameters is not None:
         newest = job.latest_parameters
         lines.append(f"  parameters version {newest.version}, step {newest.step}")
+    if best := best_of(job):
+        lines.append(f"  {best}")
     if job.failure is not None:
         lines.append(failure_text(job.failure))
     return "\n".join(lines)

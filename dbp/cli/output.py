@@ -95,6 +95,14 @@ def job_content(job: Job) -> dict[str, Any]:
             "log_tail": list(job.failure.log_tail),
             "step": job.failure.step,
         },
+        "best": None
+        if job.best is None
+        else {
+            "epoch": job.best.epoch,
+            "step": job.best.step,
+            "metrics": dict(job.best.metrics),
+        },
+        "best_restored": job.best_restored,
     }
 
 

@@ -214,7 +214,7 @@ def _rank_0(
         resume=resume,
         max_seconds=request.longer.max_seconds,
     )
-    _summarize(request, outcome, folder.path)
+    _summarize(request, resolved, outcome, folder.path)
     return _exit_code(outcome)
 
 
@@ -236,7 +236,9 @@ def _screen(request: Request, place: Launch) -> list[Sink]:
     return [Lines(stream)]
 
 
-def _summarize(request: Request, outcome: Outcome, folder: Path) -> None:
+def _summarize(
+    request: Request, resolved: ResolvedSpec, outcome: Outcome, folder: Path
+) -> None:
     """How it ended, the test figures, where the files are, how to use them."""
     from dbp.train.lines import outcome_text
     from dbp.train.run_folder import PARAMETERS
@@ -247,7 +249,7 @@ def _summarize(request: Request, outcome: Outcome, folder: Path) -> None:
     if outcome.status == "failed":
         click.echo(f"error: {outcome.message}", err=True)
     else:
-        click.echo(outcome_text(outcome))
+        click.echo(outcome_text(outcome, resolved.document))
     if command := next_command(outcome, folder):
         click.echo(command)
     parameters = folder / PARAMETERS

@@ -108,9 +108,12 @@ class LiveParameters:
             return
 
     def staleness(self, job_id: str, version: Version) -> int:
-        """How many steps the run is ahead of a version, as far as it has told."""
+        """How many steps the run is ahead of a version, as far as it has reported.
+
+        None once the run has ended; a final version may hold the parameters of an earlier step.
+        """
         job = self._ledger.get(job_id)
-        if job.state.terminal or job.progress is None:
+        if job.state.terminal or version.final or job.progress is None:
             return 0
         return max(0, job.progress.step - version.step)
 

@@ -184,7 +184,8 @@ class Observer:
         outcome = self._outcome(job)
         if outcome is not None:
             job = await self._with_final_parameters(job, outcome)
-        await self._end(job_id, *verdict(job, ended, outcome))
+        kind, failure = verdict(job, ended, outcome)
+        await self._end(job_id, kind, failure, outcome)
 
     def _outcome(self, job: Job) -> RunOutcome | None:
         """The run's own word: its result file, else what it reported."""
@@ -202,16 +203,26 @@ class Observer:
         path = self._attempt_folder(job) / "run" / "parameters.safetensors"
         if (latest is None or not latest.final) and path.exists():
             try:
-                await self._publications.publish_left_behind(job, path, outcome.step)
+                await self._publications.publish_left_behind(job, path, outcome)
             except (DbpError, OSError) as error:
                 log.warning("job %s: its final parameters: %s", job.id, error)
         return self._ledger.get(job.id)
 
-    async def _end(self, job_id: str, kind: EventKind, failure: Failure | None) -> None:
+    async def _end(
+        self,
+        job_id: str,
+        kind: EventKind,
+        failure: Failure | None,
+        outcome: RunOutcome | None = None,
+    ) -> None:
         """Make the end durable, however long the disk is full, then free the slots."""
+        best = None if outcome is None else outcome.best
+        restored = outcome is not None and outcome.best_restored
         while True:
             try:
-                self._ledger.record(job_id, kind, failure=failure)
+                self._ledger.record(
+                    job_id, kind, failure=failure, best=best, best_restored=restored
+                )
                 break
             except WrongState:
                 return  # it has ended already

@@ -17,7 +17,7 @@ from dbp.control.versions import Publication, VersionStore
 from dbp.errors import WrongState
 from dbp.job.snapshot import Manifest
 from dbp.job.spec import PublishSpec
-from dbp.job.state import EventKind, Job, Version
+from dbp.job.state import EventKind, Job, RunOutcome, Version
 
 _NO_MANIFEST: Final = Manifest(())
 
@@ -61,11 +61,15 @@ class Publications:
             async with self._quiet:
                 self._quiet.notify_all()
 
-    async def publish_left_behind(self, job: Job, path: Path, step: int) -> None:
+    async def publish_left_behind(self, job: Job, path: Path, outcome: RunOutcome) -> None:
         """Publish the final parameters from the run's own folder, unless they came already."""
-        publication = self._publication(job, step=step, manifest=_NO_MANIFEST, final=True)
+        wanted = bool(job.spec.get("publish", {}).get("best", PublishSpec().best))
+        best = outcome.best_restored and wanted
+        publication = self._publication(
+            job, step=outcome.step, manifest=_NO_MANIFEST, final=True, best=best
+        )
         await self._versions.publish_file(
-            publication, path, record=partial(self._note, job.id, "")
+            publication, path, record=partial(self._note, job.id, BEST if best else "")
         )
 
     async def settled(self, job_id: str, limit: float) -> None:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from dbp.job.best import BestEpoch
 from dbp.job.state import Failure, Job, ProgressReport, RunOutcome, State, Version
 
 
@@ -18,7 +19,7 @@ def encode_job(job: Job) -> str:
         for field in dataclasses.fields(job)
         if field.name not in {"spec", "sequence", "waiting_reason"}
     }
-    for name in ("failure", "latest_parameters", "progress"):
+    for name in ("failure", "latest_parameters", "progress", "best"):
         if fields[name] is not None:
             fields[name] = _plain(fields[name])
     return json.dumps(fields, separators=(",", ":"))
@@ -35,12 +36,15 @@ def decode_job(text: str, *, spec: Mapping[str, Any], sequence: int) -> Job:
         fields["latest_parameters"] = Version(**fields["latest_parameters"])
     if fields["progress"] is not None:
         fields["progress"] = ProgressReport(**fields["progress"])
+    fields["best"] = _best(fields.get("best"))
     return Job(spec=spec, sequence=sequence, **fields)
 
 
 def encode_outcome(outcome: RunOutcome) -> str:
     """A run's outcome as JSON."""
-    return json.dumps(_plain(outcome))
+    fields = _plain(outcome)
+    fields["best"] = None if outcome.best is None else _plain(outcome.best)
+    return json.dumps(fields)
 
 
 def decode_outcome(fields: Mapping[str, Any]) -> RunOutcome:
@@ -50,16 +54,26 @@ def decode_outcome(fields: Mapping[str, Any]) -> RunOutcome:
         reason=str(fields["reason"]),
         message=str(fields.get("message", "")),
         step=int(fields.get("step", 0)),
-        metrics={name: _number(value) for name, value in fields.get("metrics", {}).items()},
+        metrics=_numbers(fields.get("metrics", {})),
+        best=_best(fields.get("best")),
+        best_restored=bool(fields.get("best_restored", False)),
     )
 
 
-def _number(value: float | None) -> float:
-    """A figure of ``result.json``, where null stands for what is not a number."""
-    return math.nan if value is None else value
+def _best(fields: Mapping[str, Any] | None) -> BestEpoch | None:
+    if fields is None:
+        return None
+    return BestEpoch(int(fields["epoch"]), int(fields["step"]), _numbers(fields["metrics"]))
 
 
-def _plain(value: Failure | Version | ProgressReport | RunOutcome) -> dict[str, Any]:
+def _numbers(figures: Mapping[str, float | None]) -> dict[str, float]:
+    """Figures of ``result.json``, where null stands for what is not a number."""
+    return {name: math.nan if value is None else value for name, value in figures.items()}
+
+
+def _plain(
+    value: Failure | Version | ProgressReport | RunOutcome | BestEpoch,
+) -> dict[str, Any]:
     """The fields of a flat dataclass; mappings become dicts, which JSON knows."""
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return {

@@ -9,7 +9,7 @@ from typing import Final
 
 from dbp.errors import Conflict, DataLoss
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 _TABLES: Final = """
 CREATE TABLE jobs (
@@ -95,6 +95,31 @@ INSERT INTO versions_3 SELECT job, version, step, attempt, digest, size_bytes, p
   final, previous_digest, spec_digest, 0, kept, pinned FROM versions;
 DROP TABLE versions;
 ALTER TABLE versions_3 RENAME TO versions;
+CREATE INDEX versions_kept ON versions (job, version) WHERE kept;
+""",
+    # A step can be published twice: as the best so far, and again as the final version.
+    4: """
+CREATE TABLE versions_4 (
+  job TEXT NOT NULL REFERENCES jobs (id),
+  version INTEGER NOT NULL,
+  step INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  publish_time REAL NOT NULL,
+  final INTEGER NOT NULL,
+  previous_digest TEXT NOT NULL,
+  spec_digest TEXT NOT NULL,
+  rollbacks INTEGER NOT NULL,
+  kept INTEGER NOT NULL DEFAULT 1,
+  pinned INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (job, version),
+  UNIQUE (job, attempt, rollbacks, step, final)
+);
+INSERT INTO versions_4 SELECT job, version, step, attempt, digest, size_bytes, publish_time,
+  final, previous_digest, spec_digest, rollbacks, kept, pinned FROM versions;
+DROP TABLE versions;
+ALTER TABLE versions_4 RENAME TO versions;
 CREATE INDEX versions_kept ON versions (job, version) WHERE kept;
 """,
 }

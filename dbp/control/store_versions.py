@@ -105,10 +105,11 @@ class VersionTables:
     def of_step(
         self, job_id: str, attempt: int, step: int, rollbacks: int = 0
     ) -> Version | None:
-        """The version of a step, as it was taken after so many rollbacks."""
+        """The newest version of a step, as it was taken after so many rollbacks."""
         row = self._connection.execute(
             f"SELECT {_COLUMNS} FROM versions "  # noqa: S608 (fixed words)
-            "WHERE job = ? AND attempt = ? AND rollbacks = ? AND step = ?",
+            "WHERE job = ? AND attempt = ? AND rollbacks = ? AND step = ? "
+            "ORDER BY version DESC LIMIT 1",
             (job_id, attempt, rollbacks, step),
         ).fetchone()
         return None if row is None else _version(row)

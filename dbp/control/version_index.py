@@ -116,14 +116,14 @@ class VersionIndex:
         )
 
     def _of_step(self, step: int) -> Version:
-        for version in reversed(self.kept):  # of the newest attempt, if of several
+        for version in reversed(self.kept):  # the newest, if there are several
             if version.step == step:
                 return version
-        newest = self.kept[-1].step
+        newest = max(version.step for version in self.kept)
         steps = ", ".join(str(version.step) for version in self.kept[-_SHOWN:])
         text = f"job {self.job_id}: no version of step {step} is kept; kept are steps {steps}"
         if step < newest:
-            oldest = self.kept[0].step
+            oldest = min(version.step for version in self.kept)
             raise VersionEvicted(text, job=self.job_id, step=step, oldest=oldest, newest=newest)
         raise VersionNotFound(text, job=self.job_id, step=step, newest=newest)
 

@@ -34,7 +34,7 @@ from dbp.control.version_file import (
 from dbp.control.version_index import BEST, NEWEST, At, VersionIndex
 from dbp.control.version_verifier import VersionVerifier
 from dbp.errors import InvalidInput
-from dbp.job.snapshot import ROLLBACKS, Manifest
+from dbp.job.snapshot import ROLLBACKS, Manifest, step_of
 from dbp.job.state import Version
 
 _INDEXES_KEPT: Final = 4096
@@ -93,6 +93,9 @@ class VersionStore:
     ) -> Version:
         """Store a version; durable and recorded on return. The same step again: the same one.
 
+        But a final version is always the newest, also where the run restored a step that was
+        published long before.
+
         InvalidInput for a bad manifest or a wrong number of bytes, ResourceExhausted for a
         full disk and the like; nothing is visible then.
         """
@@ -117,7 +120,8 @@ class VersionStore:
         """Store a safetensors file, such as a run leaves; its header is the manifest."""
         with path.open("rb") as file:
             manifest, data_offset = await asyncio.to_thread(read_header, file, str(path))
-            publication = replace(publication, manifest=manifest)
+            step = step_of(manifest, publication.step)
+            publication = replace(publication, manifest=manifest, step=step)
             if os.fstat(file.fileno()).st_size != data_offset + manifest.size_bytes:
                 raise InvalidInput(f"{path}: not as long as its header says")
             held = Held(file.fileno(), data_offset)
@@ -163,9 +167,13 @@ class VersionStore:
     def known(self, publication: Publication) -> Version | None:
         """The version that this has become already, kept or not. InvalidInput."""
         wanted = publication
-        return self._store.version_of(
+        found = self._store.version_of(
             wanted.job_id, wanted.attempt, wanted.step, wanted.rollbacks
         )
+        if found is None or found.final or not wanted.final:
+            return found
+        latest = self._store.get(wanted.job_id).latest_parameters
+        return found if latest is not None and latest.version == found.version else None
 
     def move_label(
         self, job_id: str, label: str, version: int, *, time: float, keep: int
@@ -261,7 +269,8 @@ class VersionStore:
             kept = (*self.index(job_id).kept, version)
             self._record(publication, version, kept, record)
         except BaseException:
-            if self.known(publication) is None:
+            known = self.known(publication)
+            if known is None or known.version != version.version:
                 path.unlink(missing_ok=True)
             raise
 

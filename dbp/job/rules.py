@@ -90,8 +90,8 @@ def _stop_violations(spec: JobSpec, kinds: list[str], built: Components) -> list
     stop = spec.train.stop
     violations = []
     if stop is not None:
-        if stop.patience is None and stop.target is None:
-            message = "needs patience or target, or it would never stop anything"
+        if stop.patience is None and stop.target is None and not stop.restore_best:
+            message = "needs patience, target or restore_best = true, or it would do nothing"
             violations.append(Violation("train.stop", message))
         violations += _watched("train.stop.metric", stop.metric, spec, kinds, built)
     if built.optimizer is not None and (metric := built.optimizer.learning_rate.metric()):

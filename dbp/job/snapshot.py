@@ -67,6 +67,12 @@ def manifest_of(
     return Manifest(tuple(tensors), dict(metadata))
 
 
+def step_of(manifest: Manifest, otherwise: int) -> int:
+    """The step of the parameters in a file, as its metadata says."""
+    text = manifest.metadata.get("dbp.step", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else otherwise
+
+
 def encode_header(manifest: Manifest) -> bytes:
     """The bytes in front of the data section, padded with spaces to a multiple of 8."""
     table: dict[str, Any] = {}

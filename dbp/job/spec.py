@@ -81,7 +81,9 @@ class StopSpec:
     )
     target: float | None = option(None, doc="stop once the metric has reached this value")
     restore_best: bool = option(
-        False, doc="whether the run ends with the parameters of the best epoch"
+        False,
+        doc="whether the run ends with the parameters of the best epoch; also without "
+        "patience and target",
     )
 
 

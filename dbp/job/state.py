@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dbp.errors import WrongState
+from dbp.job.best import BestEpoch
 
 
 class State(enum.StrEnum):
@@ -117,6 +118,8 @@ class RunOutcome:
     message: str
     step: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    best: BestEpoch | None = None
+    best_restored: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,8 @@ class Job:
     attached: bool = False
     host: str = ""
     waiting_reason: str = ""
+    best: BestEpoch | None = None
+    best_restored: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Values to protos and back, in pairs. Specs have a module of their own."""
+"""Values to protos and back, in pairs. Specs and manifests have modules of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, cast
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dbp.errors import InvalidInput
-from dbp.job.snapshot import Manifest, TensorInfo
+from dbp.job.best import BestEpoch
 from dbp.job.state import (
     Failure,
     Job,
@@ -20,7 +20,7 @@ from dbp.job.state import (
     VersionEntry,
 )
 from dbp.rpc.spec_convert import spec_from_proto, spec_to_proto
-from dbp.v1 import job_pb2, parameter_pb2, parameter_service_pb2, worker_service_pb2
+from dbp.v1 import job_pb2, parameter_service_pb2, worker_service_pb2
 
 JOB_PREFIX: Final = "jobs/"
 
@@ -185,6 +185,16 @@ def failure_from_proto(proto: job_pb2.JobFailure) -> Failure:
     )
 
 
+def best_to_proto(best: BestEpoch) -> job_pb2.BestEpoch:
+    """The best epoch as proto."""
+    return job_pb2.BestEpoch(epoch=best.epoch, step=best.step, metrics=dict(best.metrics))
+
+
+def best_from_proto(proto: job_pb2.BestEpoch) -> BestEpoch:
+    """The best epoch from proto."""
+    return BestEpoch(proto.epoch, proto.step, dict(proto.metrics))
+
+
 def outcome_to_proto(outcome: RunOutcome) -> worker_service_pb2.RunOutcome:
     """A run's outcome as proto."""
     return worker_service_pb2.RunOutcome(
@@ -193,6 +203,8 @@ def outcome_to_proto(outcome: RunOutcome) -> worker_service_pb2.RunOutcome:
         message=_sendable(outcome.message),
         step=outcome.step,
         metrics=dict(outcome.metrics),
+        best=None if outcome.best is None else best_to_proto(outcome.best),
+        best_restored=outcome.best_restored,
     )
 
 
@@ -204,30 +216,9 @@ def outcome_from_proto(proto: worker_service_pb2.RunOutcome) -> RunOutcome:
         message=proto.message,
         step=proto.step,
         metrics=dict(proto.metrics),
+        best=best_from_proto(proto.best) if proto.HasField("best") else None,
+        best_restored=proto.best_restored,
     )
-
-
-def manifest_to_proto(manifest: Manifest) -> parameter_pb2.Manifest:
-    """A safetensors manifest as proto."""
-    proto = parameter_pb2.Manifest(metadata=dict(manifest.metadata))
-    for tensor in manifest.tensors:
-        proto.tensors.add(
-            name=tensor.name,
-            dtype=tensor.dtype,
-            shape=tensor.shape,
-            offset=tensor.offset,
-            size_bytes=tensor.size_bytes,
-        )
-    return proto
-
-
-def manifest_from_proto(proto: parameter_pb2.Manifest) -> Manifest:
-    """A safetensors manifest from proto."""
-    tensors = tuple(
-        TensorInfo(tensor.name, tensor.dtype, tuple(tensor.shape), tensor.offset)
-        for tensor in proto.tensors
-    )
-    return Manifest(tensors, dict(proto.metadata))
 
 
 def job_to_proto(job: Job) -> job_pb2.Job:
@@ -244,6 +235,8 @@ def job_to_proto(job: Job) -> job_pb2.Job:
         sequence=job.sequence,
         attached=job.attached,
         host=job.host,
+        best=None if job.best is None else best_to_proto(job.best),
+        best_restored=job.best_restored,
     )
     if job.failure is not None:
         proto.failure.CopyFrom(failure_to_proto(job.failure))
@@ -280,4 +273,6 @@ def job_from_proto(proto: job_pb2.Job) -> Job:
         attached=proto.attached,
         host=proto.host,
         waiting_reason=proto.waiting_reason,
+        best=best_from_proto(proto.best) if has("best") else None,
+        best_restored=proto.best_restored,
     )

@@ -10,6 +10,7 @@ is dropped and training goes on.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import mmap
@@ -174,13 +175,9 @@ class Reporter:
 
     def finished(self, outcome: Outcome) -> None:
         """Tell the service how the run ended."""
-        report = {
-            "status": outcome.status,
-            "reason": outcome.reason,
-            "message": outcome.message,
-            "step": outcome.step,
-            "metrics": dict(outcome.metrics),
-        }
+        report = dataclasses.asdict(outcome)
+        for name in ("epoch", "seconds", "skipped"):  # the proto has none of them
+            del report[name]
         self._send({"outcome": report})
 
     def poll(self) -> Command:

@@ -9,7 +9,8 @@ from typing import Final, TypeAlias, final
 
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Version
-from dbp.rpc.convert import manifest_to_proto, version_to_proto
+from dbp.rpc.convert import version_to_proto
+from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.service.reader_threads import ReaderThreads
 from dbp.service.selection import selected, selecting_work
 from dbp.v1 import parameter_service_pb2 as pb

@@ -15,10 +15,10 @@ from dbp.job.state import Version
 from dbp.rpc.convert import (
     id_from_name,
     label_to_proto,
-    manifest_to_proto,
     version_entry_to_proto,
     version_to_proto,
 )
+from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.service.descriptions import INLINE_NAMES, Descriptions
 from dbp.service.encoded import Encoded
 from dbp.service.encoded_cache import EncodedCache

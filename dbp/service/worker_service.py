@@ -18,11 +18,11 @@ from dbp.job.snapshot import Manifest
 from dbp.rpc.convert import (
     id_from_name,
     job_to_proto,
-    manifest_from_proto,
     outcome_from_proto,
     progress_from_proto,
     version_to_proto,
 )
+from dbp.rpc.manifest_convert import manifest_from_proto
 from dbp.rpc.spec_convert import spec_from_proto
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1 import worker_service_pb2_grpc

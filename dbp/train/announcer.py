@@ -6,17 +6,19 @@ Only rank 0's sink listens; the others have one that hears nothing. It decides n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import numpy.typing as npt
 
+from dbp.job.best import BestEpoch
 from dbp.nn.parameters import Parameters
 from dbp.train.build import Setup
 from dbp.train.digest import sha256_of
 from dbp.train.figures import Figures
 from dbp.train.meter import Meter
-from dbp.train.publication import Publication, manifest_at, metadata_of
+from dbp.train.publication import Publication, manifest_at, metadata_at, metadata_of
+from dbp.train.run_state import RunState
 from dbp.train.sink import Outcome, Progress, Sink, Snapshot, Started
 from dbp.train.step import StepResult
 
@@ -34,7 +36,7 @@ class Announcer:
         clock: Callable[[], float],
     ) -> None:
         """``parameters``: those that are trained."""
-        self.metadata = metadata_of(setup)
+        self._metadata = metadata_of(setup)
         self.meter = Meter(setup.plan.total_steps, clock)
         self._setup = setup
         self._sink = sink
@@ -43,6 +45,7 @@ class Announcer:
         self._clock = clock
         self._publication = Publication(setup.resolved.spec.publish, clock)
         self._best: tuple[int, npt.NDArray[Any]] | None = None  # that waits to be published
+        self._measured: dict[int, Mapping[str, float]] = {}  # by step
         self._asked = False
         self._handed_out = False
         self._rollbacks = self._rolled_back_to = 0
@@ -100,6 +103,16 @@ class Announcer:
             )
         )
 
+    def measured(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Metrics of the parameters after this step; their files carry them."""
+        pending = -1 if self._best is None else self._best[0]
+        kept = {at: found for at, found in self._measured.items() if at == pending}
+        self._measured = kept | {step: dict(metrics)}
+
+    def metadata_at(self, step: int) -> dict[str, str]:
+        """The metadata of the parameters after this step."""
+        return metadata_at(self._metadata, step, self._measured.get(step, {}))
+
     def note_best(self, step: int, served: Parameters) -> None:
         """An evaluation found these better than all before; they are published soon."""
         self._best = step, served.vector.copy()
@@ -114,6 +127,7 @@ class Announcer:
         """
         if self._best is not None and self._best[0] > step:
             self._best = None
+        self._measured = {at: found for at, found in self._measured.items() if at <= step}
         self._rollbacks, self._rolled_back_to = rollbacks, step
         self.meter.undo(undone - step)
         self._sink.rolled_back(step - 1 if open_epoch else step)
@@ -123,10 +137,9 @@ class Announcer:
         self._asked = True
 
     def publish(self, step: int, served: Parameters) -> None:
-        """The live parameters, where they are due or asked for.
+        """Publish the live parameters where they are due or asked for.
 
-        The best that wait go first, so that steps only rise from version to version, but
-        where the run goes back.
+        A pending best version is published first, so that steps stay monotonic.
         """
         due = self._asked or self._publication.due(step)
         if self._best is not None and (due or self._publication.best_due()):
@@ -140,11 +153,20 @@ class Announcer:
                 self._asked = False
                 self._best = None if best else self._best
 
-    def hand_out(self, step: int, served: Parameters, *, best: bool = False) -> None:
-        """The parameters at the end; once. ``best``: no evaluation found better ones."""
+    def hand_out(
+        self, step: int, served: Parameters, *, restored: BestEpoch | None = None
+    ) -> None:
+        """Publish the parameters at the end of the run; once.
+
+        They are those after ``step``, or of the best epoch, if that was restored.
+        """
         if self._handed_out:
             return
         self._handed_out = True
+        best = False
+        if restored is not None:
+            step, best = restored.step, self._setup.resolved.spec.publish.best
+            self.measured(step, restored.metrics)
         if self._best is not None:
             if self._best[0] == step:
                 best = True
@@ -153,9 +175,9 @@ class Announcer:
         self._hand_out(step, served.vector, final_=True, best=best, last=True)
 
     def finish(
-        self, status: str, reason: str, step: int, message: str = "", skipped: int = 0
+        self, status: str, reason: str, step: int, message: str, state: RunState
     ) -> Outcome:
-        """Send the outcome, and return it; ``skipped``: mini-batches left out in all."""
+        """Send the outcome, and return it."""
         outcome = Outcome(
             status=status,
             reason=reason,
@@ -164,13 +186,17 @@ class Announcer:
             metrics=self._figures.newest(),
             message=message,
             seconds=self.meter.seconds,
-            skipped=skipped,
+            skipped=state.skipped,
+            best=None if state.best is None else state.best.epoch,
+            best_restored=state.best_restored,
         )
         self._sink.finished(outcome)
         return outcome
 
     def _hand_out_best(self, *, last: bool = False) -> bool:
-        if self._best is None or not self._hand_out(*self._best, best=True, last=last):
+        if self._best is None:
+            return False
+        if not self._hand_out(*self._best, best=True, last=last):
             return False
         self._best = None
         return True
@@ -190,7 +216,7 @@ class Announcer:
                 step=step,
                 epoch=self._setup.plan.epoch_of(max(step, 1)),
                 vector=vector,
-                manifest=manifest_at(self._setup, self.metadata, step, self._rollbacks),
+                manifest=manifest_at(self._setup, self.metadata_at(step), self._rollbacks),
                 final=final_,
                 best=best,
                 last=last,

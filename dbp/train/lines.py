@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, TextIO, final
+from typing import Any, Final, TextIO, final
 
+from dbp.job.best import best_text
 from dbp.train.sink import Outcome, Progress, Snapshot, Started
 
 LEAST_SECONDS: Final = 1.0
@@ -84,8 +85,8 @@ def left_out_text(count: int) -> str:
     return f"{count:,} mini-batch{'' if count == 1 else 'es'} left out"
 
 
-def outcome_text(outcome: Outcome) -> str:
-    """One sentence on how a run ended."""
+def outcome_text(outcome: Outcome, document: Mapping[str, Any]) -> str:
+    """How a run of the spec ended: one sentence, and a line on its best epoch."""
     test = [f"{n} {v:.4g}" for n, v in outcome.metrics.items() if n.startswith("test_")]
     text = (
         f"{outcome.status} ({outcome.reason}) after {outcome.step:,} steps "
@@ -93,4 +94,9 @@ def outcome_text(outcome: Outcome) -> str:
     )
     if test:
         text += f": {', '.join(test)}"
-    return f"{text}: {outcome.message}" if outcome.message else text
+    if outcome.message:
+        text += f": {outcome.message}"
+    if outcome.best is None:
+        return text
+    best = best_text(outcome.best, document, restored=outcome.best_restored)
+    return f"{text}\n{best}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
@@ -66,13 +67,25 @@ def metadata_of(setup: Setup) -> dict[str, str]:
     return metadata | columns_metadata(setup.train.info)
 
 
-def manifest_at(
-    setup: Setup, metadata: Mapping[str, str], step: int, rollbacks: int = 0
-) -> Manifest:
-    """The manifest of the parameters after this step, taken after so many rollbacks."""
+def metadata_at(
+    metadata: Mapping[str, str], step: int, metrics: Mapping[str, float]
+) -> dict[str, str]:
+    """The metadata of the parameters after this step, with what was measured of them.
+
+    ``metrics`` that are no numbers are left out, for JSON has none of these.
+    """
+    strings = {**metadata, "dbp.step": str(step)}
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    if finite:
+        strings["dbp.metrics"] = json.dumps(finite, separators=(",", ":"))
+    return strings
+
+
+def manifest_at(setup: Setup, metadata: Mapping[str, str], rollbacks: int = 0) -> Manifest:
+    """The manifest of parameters with this metadata, taken after so many rollbacks."""
     dtype = SAFETENSORS_DTYPES[np.dtype(setup.model.dtype)]
     shapes: Mapping[str, Any] = setup.model.tensor_shapes
-    strings = {**metadata, "dbp.step": str(step)}
+    strings = dict(metadata)
     if rollbacks:
         strings[ROLLBACKS] = str(rollbacks)
     return manifest_of(shapes, dtype, strings)

@@ -78,8 +78,7 @@ def written_spec_digest(path: Path) -> str:
 def write_verdict(folder: Path, outcome: Outcome) -> None:
     """Write ``result.json``, from whichever rank can still do so."""
     fields = dataclasses.asdict(outcome)
-    fields["metrics"] = without_nan(outcome.metrics)
-    write_whole(folder / RESULT, [json_text(fields)])
+    write_whole(folder / RESULT, [json_text(without_nan(fields))])
 
 
 def json_text(document: Mapping[str, Any]) -> bytes:
@@ -89,10 +88,13 @@ def json_text(document: Mapping[str, Any]) -> bytes:
 
 def without_nan(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields with null for NaN and infinities, which JSON does not have."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in fields.items()
-    }
+    return {name: _without_nan(value) for name, value in fields.items()}
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, Mapping):
+        return without_nan(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def ended_by(line: bytes, step: int) -> bool:

@@ -15,6 +15,7 @@ the folder.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import io
 import json
@@ -223,7 +224,10 @@ class RunFolder:
             self.close()
             return
         fields = {"step": outcome.step, "epoch": outcome.epoch, "status": outcome.status}
-        self._line({**fields, **outcome.metrics})
+        best = None if outcome.best is None else dataclasses.asdict(outcome.best)
+        self._line(
+            {**fields, **outcome.metrics, "best": best, "best_restored": outcome.best_restored}
+        )
         with contextlib.suppress(OSError):  # what could not be written has been told
             os.fsync(self._file.fileno())
         write_verdict(self.path, outcome)

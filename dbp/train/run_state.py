@@ -11,11 +11,13 @@ from typing import Any, final
 
 import numpy.typing as npt
 
+from dbp.job.best import BestEpoch
 from dbp.job.spec import TrainSpec
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.optim.apply import Updater
 from dbp.train.average import Average
+from dbp.train.best import Best, best_from_json, best_to_json
 from dbp.train.checkpoint import PARAMETERS
 from dbp.train.figures import Figures
 from dbp.train.recovery import Saved
@@ -39,6 +41,7 @@ class RunState:
         whole: Callable[[Array], Array],
         *,
         train: TrainSpec,
+        steps_per_epoch: int,
     ) -> None:
         """``whole`` completes a vector of which a rank updates a part only.
 
@@ -53,7 +56,9 @@ class RunState:
         self.history: list[float] = []
         self.history_epochs: list[int] = []
         self.seconds = 0.0  # of training, before this process
-        self.best: Array | None = None
+        self.best: Best | None = None
+        self.best_restored = False
+        self._restores_best = train.stop is not None and train.stop.restore_best
         # Of the last step of an epoch that is still to be evaluated: loss sum, weight, rate.
         self.open_epoch: tuple[float, float, float] | None = None
         self._parameters = parameters
@@ -64,6 +69,7 @@ class RunState:
         self._figures = figures
         self._stopping = stopping
         self._whole = whole
+        self._steps_per_epoch = steps_per_epoch
 
     @property
     def applied(self) -> int:
@@ -80,6 +86,20 @@ class RunState:
         if self._followed is not None and self._followed in figures:
             self.history.append(figures[self._followed])
             self.history_epochs.append(epoch)
+
+    def note_best(self, best: BestEpoch) -> None:
+        """This epoch is the best so far; its parameters are kept, if they are wanted later."""
+        self.best = Best(best, self.served.vector.copy() if self._restores_best else None)
+
+    def restore_best(self) -> BestEpoch | None:
+        """Return the served parameters and all figures to the best epoch, if they are kept."""
+        if self.best is None or self.best.vector is None:
+            return None
+        self.best_restored = True
+        self.served.vector[:] = self.best.vector
+        self._figures.clear()
+        self._figures.put(self.best.epoch.metrics)
+        return self.best.epoch
 
     def scale(self) -> float:
         """The factor on the schedule's learning rate, from all that has happened."""
@@ -111,8 +131,8 @@ class RunState:
             vectors[SLOT + name] = self._whole(slot)
         if self._average is not None:
             vectors[AVERAGE] = self._average.parameters.vector
-        if self.best is not None:
-            vectors[BEST] = self.best
+        if self.best is not None and self.best.vector is not None:
+            vectors[BEST] = self.best.vector
         return vectors
 
     def position(self, seconds: float) -> dict[str, Any]:
@@ -129,6 +149,7 @@ class RunState:
             "history_epochs": list(self.history_epochs),
             "seconds": seconds,
             "open_epoch": self.open_epoch and [_plain(value) for value in self.open_epoch],
+            "best": None if self.best is None else best_to_json(self.best),
         }
 
     def roll_back(self, rollbacks: int, rate_factor: float, seconds: float) -> None:
@@ -150,9 +171,9 @@ class RunState:
             slot[own] = saved.vectors[SLOT + name][own]
         if self._average is not None:
             self._average.parameters.vector[:] = saved.vectors[AVERAGE]
-        self.best = saved.vectors.get(BEST)
         self._figures.restore(position["figures"])
         self._stopping.restore(position["stopping"])
+        self.best = best_from_json(position, saved.vectors.get(BEST), self._steps_per_epoch)
         self.rate_factor = float(position["rate_factor"])
         self.rollbacks = int(position["rollbacks"])
         self.rolled_back_to = int(position.get("rolled_back_to", 0))

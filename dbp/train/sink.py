@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dbp.job.best import BestEpoch
 from dbp.job.snapshot import Manifest
 
 if TYPE_CHECKING:  # the parent of mpirun, which checks a run's folder, stays without numpy
@@ -92,6 +93,8 @@ class Outcome:
     ``reason`` is a closed word (``epochs``, ``steps``, ``converged``, ``target``,
     ``stop_requested``, ``NON_FINITE``, ``NOTHING_APPLIED``, ...); ``message`` is for people.
     ``skipped``: mini-batches left out, since their loss or gradient was not finite.
+    ``step`` and ``epoch`` say how far the run came, ``metrics`` describe the parameters it
+    hands out. Those are of the epoch ``best`` where ``best_restored``, else of ``step``.
     """
 
     status: str
@@ -102,6 +105,8 @@ class Outcome:
     message: str = ""
     seconds: float = 0.0
     skipped: int = 0
+    best: BestEpoch | None = None
+    best_restored: bool = False
 
 
 class Sink(Protocol):

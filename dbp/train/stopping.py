@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, final
 
+from dbp.job.best import DEFAULT_METRIC
 from dbp.job.spec import StopSpec, TrainSpec
 from dbp.job.validate import ResolvedSpec
 
@@ -44,7 +45,7 @@ class Stopping:
         Without a spec nothing is ever stopped, and the best epoch is that of the validation
         loss.
         """
-        self._spec = spec or StopSpec(metric="validation_loss")
+        self._spec = spec or StopSpec(metric=DEFAULT_METRIC)
         self._every = every
         self._sign = -1.0 if higher_is_better else 1.0
         self.reset()

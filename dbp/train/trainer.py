@@ -17,6 +17,7 @@ import numpy as np
 
 from dbp.data.sampler import order
 from dbp.errors import InvalidInput
+from dbp.job.best import BestEpoch
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none, check_agreement
@@ -91,6 +92,7 @@ class Trainer:
             self._stopping,
             self._step.whole,
             train=self._train,
+            steps_per_epoch=setup.plan.steps_per_epoch,
         )
         self._resume = resume
         self._origin = None if resume else start
@@ -137,7 +139,7 @@ class Trainer:
         """Write a checkpoint of the state after this step. Collective."""
         if self._recovery.has(step, best=best):
             return
-        metadata = {**self._announcer.metadata, "dbp.step": str(step)}
+        metadata = self._announcer.metadata_at(step)
         position = self.state.position(self._seconds())
         self._recovery.save(step, position, self.state.vectors(), metadata, best=best)
 
@@ -257,17 +259,19 @@ class Trainer:
         self._announcer.meter.restart()
         self._warn(*self._followed.warnings(measured))
         watched = self._followed.of_epoch(measured, idle=self._figures.idle)
+        measured["learning_rate"] = result.learning_rate
+        self._announcer.measured(step, measured)
         self.state.note(epoch, watched)
         reason = self._stopping.decide(epoch, watched)
         if not self._ending.decides(step):
             reason = None
-        if self._stopping.improved and self._train.stop and self._train.stop.restore_best:
-            self.state.best = self.state.served.vector.copy()
-        if self._stopping.improved and self.setup.resolved.spec.checkpoint.keep_best:
-            self._save(step, best=True)
-        publishes_best = self.setup.resolved.spec.publish.best and self.communicator.rank == 0
-        if self._stopping.improved and publishes_best:
-            self._announcer.note_best(step, self.state.served)
+        if self._stopping.improved:
+            spec = self.setup.resolved.spec
+            self.state.note_best(BestEpoch(epoch, step, measured))
+            if spec.checkpoint.keep_best:
+                self._save(step, best=True)
+            if spec.publish.best and self.communicator.rank == 0:
+                self._announcer.note_best(step, self.state.served)
         if reason is None and time_is_up:
             return "time"
         return self._ending.planned(step) if reason is None and last else reason
@@ -277,22 +281,19 @@ class Trainer:
         if status == "succeeded" and not self.state.applied:
             return self._failed(NOTHING_APPLIED, step, nothing_applied_text(self.state))
         served = self.state.served
-        restored = status == "succeeded" and self.state.best is not None
-        if restored:
-            served.vector[:] = self.state.best
-        publishes_best = self.setup.resolved.spec.publish.best
-        self._announcer.hand_out(step, served, best=restored and publishes_best)
+        best = self.state.restore_best() if status == "succeeded" else None
+        self._announcer.hand_out(step, served, restored=best)
         if status == "succeeded" and self._test is not None:
             self._figures.put(self._test.run(served), "test_")
         figures = self._figures.newest()
         self._warn(*self._followed.warnings(figures))
         texts = [skipped_text(self.state), self._followed.verdict(figures)]
         text = "; ".join(filter(None, texts))
-        return self._announcer.finish(status, reason, step, text, self.state.skipped)
+        return self._announcer.finish(status, reason, step, text, self.state)
 
     def _failed(self, reason: str, step: int, failure: str) -> Outcome:
         """The parameters are those after ``step``, the last that was applied."""
         self._announcer.hand_out(step, self.state.served)
         if reason != NOTHING_APPLIED and (skipped := skipped_text(self.state)):
             failure = f"{failure}. {skipped}"
-        return self._announcer.finish("failed", reason, step, failure, self.state.skipped)
+        return self._announcer.finish("failed", reason, step, failure, self.state)

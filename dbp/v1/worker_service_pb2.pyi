@@ -57,7 +57,7 @@ class AttachHello(_message.Message):
     def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., world_size: _Optional[int] = ..., host: _Optional[str] = ..., total_steps: _Optional[int] = ...) -> None: ...
 
 class RunOutcome(_message.Message):
-    __slots__ = ("status", "reason", "message", "step", "metrics")
+    __slots__ = ("status", "reason", "message", "step", "metrics", "best", "best_restored")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -70,12 +70,16 @@ class RunOutcome(_message.Message):
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    BEST_FIELD_NUMBER: _ClassVar[int]
+    BEST_RESTORED_FIELD_NUMBER: _ClassVar[int]
     status: str
     reason: str
     message: str
     step: int
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, status: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    best: _job_pb2.BestEpoch
+    best_restored: bool
+    def __init__(self, status: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[_Union[_job_pb2.BestEpoch, _Mapping]] = ..., best_restored: bool = ...) -> None: ...
 
 class WorkerHeartbeat(_message.Message):
     __slots__ = ()

@@ -36,7 +36,7 @@ from dbp.job.validate import resolve
 from dbp.launching import launch_environment, worker_command
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.mpi import connect
-from dbp.rpc.convert import manifest_to_proto
+from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.rpc.reporter import Reporter
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.train.sink import Command, Outcome, Snapshot, Started

@@ -21,12 +21,13 @@ class Handle:
 
     id = "a"
 
-    def __init__(self, *pages: list[Version]) -> None:
+    def __init__(self, *pages: list[Version], spec: dict[str, Any]) -> None:
         """``pages``: what is on record at each question, the last one from then on."""
         self._pages = list(pages)
+        self._spec = spec
 
     def get(self) -> Job:
-        return Job("a", SPEC, DIGEST, 1, State.RUNNING, 0.0)
+        return Job("a", self._spec, digest_of(self._spec), 1, State.RUNNING, 0.0)
 
     def versions(self) -> Iterator[VersionEntry]:
         found = self._pages.pop(0) if len(self._pages) > 1 else self._pages[0]
@@ -43,8 +44,8 @@ def chain_of(count: int) -> list[Version]:
     ]
 
 
-def followed(*pages: list[Version]) -> Chain:
-    return follow_chain(Handle(*pages))  # type: ignore[arg-type]
+def followed(*pages: list[Version], spec: dict[str, Any] = SPEC) -> Chain:
+    return follow_chain(Handle(*pages, spec=spec))  # type: ignore[arg-type]
 
 
 def test_a_whole_chain_is_sound() -> None:
@@ -59,6 +60,24 @@ def test_steps_go_back_where_the_run_did() -> None:
     versions[3:] = [replace(v, step=v.step - 3, rollbacks=1) for v in versions[3:]]
 
     assert followed(versions).problems == ()
+
+
+@pytest.mark.parametrize("restores", [True, False])
+@pytest.mark.parametrize("final", [True, False])
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_only_a_final_version_of_a_run_that_restores_its_best_epoch_is_of_an_earlier_step(
+    restores: bool, final: bool, attempt: int
+) -> None:
+    spec = {**SPEC, "train": {"stop": {"restore_best": restores}}}
+    digest = digest_of(spec)
+    versions = [replace(v, spec_digest=digest, attempt=2) for v in chain_of(4)]
+    versions[3] = replace(versions[3], step=2, final=final, attempt=attempt)
+
+    chain = followed(versions, spec=spec)
+
+    allowed = restores and final and attempt == 2
+    expected = () if allowed else ("version 4: step 2 behind step 3 of version 3",)
+    assert chain.problems == expected
 
 
 def test_what_is_no_longer_on_record_is_told_and_breaks_nothing() -> None:

@@ -23,6 +23,7 @@ from dbp.errors import (
     ResourceExhausted,
     WrongState,
 )
+from dbp.job.best import BestEpoch
 from dbp.job.state import (
     Event,
     EventKind,
@@ -123,7 +124,8 @@ def test_pages_are_newest_first_and_filtered(store: Store) -> None:
 def test_secrets_and_outcomes_belong_to_an_attempt(store: Store) -> None:
     stored = store.create(job("a")).job
     store.append(stored, Event(EventKind.STARTED, 2.0), secret_hash=b"one")
-    outcome = RunOutcome("succeeded", "epochs", "", 3, {"training_loss": 0.1})
+    best = BestEpoch(2, 2, {"validation_loss": 0.5})
+    outcome = RunOutcome("succeeded", "epochs", "", 3, {"training_loss": 0.1}, best, True)
 
     store.set_secret("a", 1, b"two")
     store.set_outcome("a", 1, outcome)

@@ -19,7 +19,16 @@ from dbp.control.folder import StateFolder
 from dbp.control.store import Store
 from dbp.control.version_index import At
 from dbp.control.versions import Publication, VersionStore
-from dbp.errors import DataLoss, InvalidFile, InvalidInput, NotFound, OutOfRange, WrongState
+from dbp.errors import (
+    DataLoss,
+    InvalidFile,
+    InvalidInput,
+    NotFound,
+    OutOfRange,
+    VersionEvicted,
+    VersionNotFound,
+    WrongState,
+)
 from dbp.job.snapshot import Manifest, TensorInfo, encode_header
 from dbp.job.state import Event, EventKind, Job, State, Version
 from tests.control.fakes import data, manifest
@@ -430,6 +439,62 @@ async def test_a_step_that_is_taken_again_after_a_rollback_is_another_version(
         assert found.read(found.data_offset, 1) == bytes([109])
     with await shelf.versions.open("a", At(step=5)) as found:
         assert found.read(found.data_offset, 1) == bytes([105]), "what counts is the newest"
+
+
+async def test_the_final_version_of_an_earlier_step_is_the_newest_and_of_its_bits(
+    shelf: Shelf,
+) -> None:
+    best = await shelf.publish(5, best=True)
+    await shelf.publish(9)
+
+    final = await shelf.publish(5, best=True, final=True)
+    again = await shelf.publish(5, best=True, final=True)
+
+    assert (best.version, final.version, final.step, final.final) == (1, 3, 5, True)
+    assert again == final
+    assert [v.final for v in shelf.store.versions("a").kept] == [False, False, True]
+    assert shelf.versions.index("a").labels == {"best": 3}
+    with await shelf.versions.open("a") as newest, await shelf.versions.open("a", At(1)) as old:
+        assert newest.version == final
+        data = [f.read(f.data_offset, f.manifest.size_bytes) for f in (newest, old)]
+        assert data[0] == data[1]
+
+
+async def test_the_newest_version_becomes_final_without_a_second_one(shelf: Shelf) -> None:
+    await shelf.publish(3)
+    await shelf.publish(5, best=True)
+
+    final = await shelf.publish(5, final=True)
+
+    assert (final.version, final.final) == (2, True)
+    assert shelf.kept() == [1, 2]
+
+
+async def test_a_final_version_that_cannot_be_recorded_leaves_no_file(shelf: Shelf) -> None:
+    await shelf.publish(5, best=True)
+    await shelf.publish(9)
+
+    def refuse(version: Version, dropped: Sequence[int]) -> None:
+        raise WrongState("no")
+
+    publication = Publication("a", 1, 5, manifest(), True, 3, lambda: 9.0, "feed")
+    with pytest.raises(WrongState):
+        await shelf.versions.publish(publication, data(4), record=refuse)
+
+    assert shelf.kept() == [1, 2]
+
+
+async def test_steps_that_are_not_kept_are_told_apart_from_steps_to_come(shelf: Shelf) -> None:
+    for step in (3, 5, 9):
+        await shelf.publish(step, keep=2)
+    await shelf.publish(5, final=True, keep=2)  # kept: steps 9 and 5
+    index = shelf.versions.index("a")
+
+    assert index.find(At(step=5)).version == 4
+    with pytest.raises(VersionEvicted, match="kept are steps 9, 5"):
+        index.find(At(step=3))
+    with pytest.raises(VersionNotFound):
+        index.find(At(step=10))
 
 
 async def test_a_count_of_rollbacks_is_a_number(shelf: Shelf) -> None:

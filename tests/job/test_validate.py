@@ -162,7 +162,7 @@ REFUSED: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("train",), {}, "train", "needs epochs or steps"),
     (("train",), {"epochs": 1, "lanes": 8, "batch_size": 4}, "train.batch_size",
      "must be >= lanes (8) in exact numerics, got 4"),
-    (("train", "stop"), {}, "train.stop", "needs patience or target"),
+    (("train", "stop"), {}, "train.stop", "needs patience, target or restore_best = true"),
     (("train", "stop"), {"patience": 1, "metric": "validation_acuracy"}, "train.stop.metric",
      "did you mean 'validation_accuracy'? known: training_loss, training_accuracy, "),
     (("train", "stop"), {"patience": 1, "metric": "loss"}, "train.stop.metric", "unknown 'loss'"),

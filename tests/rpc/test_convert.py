@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbp.errors import InvalidInput
+from dbp.job.best import BestEpoch
 from dbp.job.snapshot import Manifest, TensorInfo
 from dbp.job.state import Failure, Job, ProgressReport, RunOutcome, State, Version, VersionEntry
-from dbp.rpc import convert
+from dbp.rpc import convert, manifest_convert
 from dbp.v1 import job_pb2, parameter_pb2, parameter_service_pb2, worker_service_pb2
 
 VERSION = Version(
@@ -25,7 +26,10 @@ PROGRESS = ProgressReport(
     skipped=3,
 )  # fmt: skip
 FAILURE = Failure("RANK_SIGNAL", "rank 1 is gone", 1, 9, ("one", "two"), 39)
-OUTCOME = RunOutcome("failed", "NON_FINITE", "the loss is nan", 12, {"validation_loss": 2.0})
+BEST = BestEpoch(15, 480, {"validation_loss": 0.5})
+OUTCOME = RunOutcome(
+    "failed", "NON_FINITE", "the loss is nan", 12, {"validation_loss": 2.0}, BEST, True
+)
 MANIFEST = Manifest(
     (TensorInfo("0.weight", "F32", (2, 3), 0), TensorInfo("0.bias", "F64", (), 24)),
     {"dbp.step": "40"},
@@ -35,7 +39,7 @@ FULL = Job(
     id="digits-b", spec={"name": "digits", "train": {"epochs": 0}}, spec_digest="cd" * 32,
     workers=4, state=State.FAILED, create_time=1.0, attempt=2, start_time=2.0, end_time=3.5,
     failure=FAILURE, latest_parameters=VERSION, progress=PROGRESS, sequence=17, attached=True,
-    host="node1", waiting_reason="needs 2 slots",
+    host="node1", waiting_reason="needs 2 slots", best=BEST, best_restored=True,
 )  # fmt: skip
 
 PAIRS: list[tuple[Any, Any, Callable[..., Any], Callable[..., Any]]] = [
@@ -50,7 +54,8 @@ PAIRS: list[tuple[Any, Any, Callable[..., Any], Callable[..., Any]]] = [
     (FAILURE, job_pb2.JobFailure, convert.failure_to_proto, convert.failure_from_proto),
     (OUTCOME, worker_service_pb2.RunOutcome, convert.outcome_to_proto,
      convert.outcome_from_proto),
-    (MANIFEST, parameter_pb2.Manifest, convert.manifest_to_proto, convert.manifest_from_proto),
+    (MANIFEST, parameter_pb2.Manifest, manifest_convert.manifest_to_proto,
+     manifest_convert.manifest_from_proto),
     (FULL, job_pb2.Job, convert.job_to_proto, convert.job_from_proto),
     (BARE, job_pb2.Job, convert.job_to_proto, convert.job_from_proto),
 ]  # fmt: skip

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from dbp.job.snapshot import encode_header, manifest_of
-from dbp.rpc.convert import job_name, manifest_to_proto
+from dbp.rpc.convert import job_name
+from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.train.saved import SavedModel, _Metadata
 from dbp.v1 import job_pb2, worker_service_pb2
 from tests.service.setups import Run, Service

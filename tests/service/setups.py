@@ -21,7 +21,8 @@ from dbp.control.config import ManagerConfig
 from dbp.control.launcher import Exit
 from dbp.job.snapshot import Manifest, manifest_of
 from dbp.rpc.channel import connect
-from dbp.rpc.convert import job_name, manifest_to_proto
+from dbp.rpc.convert import job_name
+from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.status import DETAILS_KEY
 from dbp.service.server import ServerConfig, job_check, run_check, running

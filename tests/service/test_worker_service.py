@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 import pytest
 
-from dbp.rpc.convert import job_name, manifest_to_proto
+from dbp.rpc.convert import job_name
+from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_pb2
 from dbp.v1 import parameter_service_pb2 as parameters_pb

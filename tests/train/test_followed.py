@@ -80,7 +80,7 @@ def test_run_whose_stop_metric_never_is_a_number_ends_by_epochs_and_says_so(
         "and no epoch is known to be the best"
     )
     assert outcome.message == expected
-    assert expected in outcome_text(outcome)
+    assert expected in outcome_text(outcome, {})
     verdict = json.loads((tmp_path / "result.json").read_text())
     assert (verdict["message"], verdict["metrics"]["validation_roc_auc"]) == (expected, None)
     [warning] = [r.message for r in caplog.records if "roc_auc" in r.message]

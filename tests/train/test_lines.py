@@ -3,6 +3,9 @@ from __future__ import annotations
 import io
 import math
 
+import pytest
+
+from dbp.job.best import BestEpoch
 from dbp.train.lines import Lines, outcome_text
 from dbp.train.sink import Outcome, Progress, Started
 
@@ -57,6 +60,34 @@ def test_the_last_sentence_names_the_test_figures_and_the_message() -> None:
     failed = Outcome("failed", "NON_FINITE", 3, 1, message="step 4: why")
 
     assert (
-        outcome_text(ended) == "succeeded (epochs) after 1,200 steps in 2.0 s: test_loss 0.25"
+        outcome_text(ended, {})
+        == "succeeded (epochs) after 1,200 steps in 2.0 s: test_loss 0.25"
     )
-    assert outcome_text(failed) == "failed (NON_FINITE) after 3 steps in 0.0 s: step 4: why"
+    assert outcome_text(failed, {}) == "failed (NON_FINITE) after 3 steps in 0.0 s: step 4: why"
+
+
+STOP = {"train": {"stop": {"metric": "validation_accuracy", "restore_best": True}}}
+
+
+@pytest.mark.parametrize(
+    ("best", "restored", "text"),
+    [
+        (BestEpoch(15, 480, {"validation_accuracy": 0.9401}), True,
+         "\nbest: epoch 15, validation_accuracy 0.9401 (restored)"),
+        (BestEpoch(15, 480, {"validation_accuracy": 0.9401}), False,
+         "\nbest: epoch 15, validation_accuracy 0.9401"),
+        (BestEpoch(15, 480), True, "\nbest: epoch 15 (restored)"),
+    ],
+)  # fmt: skip
+def test_the_best_epoch_has_a_line(best: BestEpoch, restored: bool, text: str) -> None:
+    ended = Outcome("succeeded", "epochs", 960, 30, best=best, best_restored=restored)
+
+    assert outcome_text(ended, STOP) == f"succeeded (epochs) after 960 steps in 0.0 s{text}"
+
+
+def test_a_run_without_a_best_epoch_has_no_line_of_it() -> None:
+    ended = Outcome("succeeded", "epochs", 960, 30)
+    failed = Outcome("failed", "NON_FINITE", 3, 1)
+
+    assert "best" not in outcome_text(ended, {"train": {}})
+    assert "best" not in outcome_text(failed, STOP)

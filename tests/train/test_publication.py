@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import json
+import math
 
 from dbp.job.spec import PublishSpec
-from dbp.train.publication import Publication, manifest_at, metadata_of
+from dbp.train.publication import Publication, manifest_at, metadata_at, metadata_of
 from tests.train.setups import document, make_setup, samples
 
 
@@ -42,7 +43,7 @@ def test_the_metadata_says_what_a_reader_needs() -> None:
     setup = make_setup(document(dtype="float32"), samples(9))
 
     metadata = metadata_of(setup)
-    manifest = manifest_at(setup, metadata, 12)
+    manifest = manifest_at(setup, metadata_at(metadata, 12, {"loss": 0.5, "r2": math.nan}))
 
     assert metadata["dbp.job"] == "test"
     assert metadata["format"] == "pt"
@@ -51,6 +52,8 @@ def test_the_metadata_says_what_a_reader_needs() -> None:
     assert json.loads(metadata["dbp.input_shape"]) == [5]
     assert json.loads(metadata["dbp.scaling"]) == {"kind": "none"}
     assert manifest.metadata["dbp.step"] == "12"
+    assert json.loads(manifest.metadata["dbp.metrics"]) == {"loss": 0.5}
+    assert "dbp.metrics" not in metadata_at(metadata, 12, {})
     assert [(t.name, t.dtype, t.shape) for t in manifest.tensors] == [
         ("0.weight", "F32", (7, 5)),
         ("0.bias", "F32", (7,)),

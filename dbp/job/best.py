@@ -1,0 +1,44 @@
+"""The best epoch of a run, by the metric of its stopping rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+# What says which epoch is the best where a spec has no train.stop.
+DEFAULT_METRIC: Final = "validation_loss"
+
+
+@dataclass(frozen=True)
+class BestEpoch:
+    """The best epoch, its last step, and the metrics measured after that step."""
+
+    epoch: int
+    step: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def watched_metric(document: Mapping[str, Any]) -> str:
+    """The metric by which epochs of this spec (in document form) are compared."""
+    stop = _stop(document)
+    return str(stop.get("metric", DEFAULT_METRIC)) if stop else DEFAULT_METRIC
+
+
+def restores_best(document: Mapping[str, Any]) -> bool:
+    """Whether a run of this spec ends with the parameters of its best epoch."""
+    return bool(_stop(document).get("restore_best", False))
+
+
+def best_text(best: BestEpoch, document: Mapping[str, Any], *, restored: bool) -> str:
+    """For people: "best: epoch 15, validation_loss 0.0840 (restored)"."""
+    metric = watched_metric(document)
+    text = f"best: epoch {best.epoch}"
+    if metric in best.metrics:
+        text += f", {metric} {best.metrics[metric]:.4f}"
+    return f"{text} (restored)" if restored else text
+
+
+def _stop(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = document.get("train", {}).get("stop")
+    return found if isinstance(found, Mapping) else {}
