@@ -172,7 +172,7 @@ def _of_job(
     from dbp.cli.prediction import given_answers, read_rows
     from dbp.cli.tables import is_table
     from dbp.client.client import Client
-    from dbp.train.columns import POSITIONAL, columns_of
+    from dbp.column_names import POSITIONAL, columns_of
 
     if version and label:
         raise InvalidInput("--version and --label: give one of them")

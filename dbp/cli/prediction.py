@@ -21,12 +21,12 @@ from dbp.cli.tables import (
     read_columns,
 )
 from dbp.client.inference import Prediction, shaped_rows
+from dbp.column_names import POSITIONAL, Columns
 from dbp.data.dataset import Dataset, Reader
 from dbp.data.subset import hold_out
 from dbp.errors import InvalidData, InvalidInput, alternatives
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import resolve
-from dbp.train.columns import POSITIONAL, Columns
 from dbp.train.finite import check_outputs
 from dbp.train.saved import SavedModel, bfloat16_numbers
 from dbp.whole_file import write_whole

@@ -10,14 +10,12 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dbp.data.column_order import check_inputs
+from dbp.column_names import Columns, check_table
 from dbp.data.csv import CSV
 from dbp.data.csv_columns import delimiter_hint
 from dbp.data.csv_lines import number, open_rows
 from dbp.data.csv_table import read_names, read_table
-from dbp.data.dataset import NO_OTHERS
 from dbp.errors import InvalidData, InvalidInput
-from dbp.train.columns import MODEL, Columns
 
 Array = npt.NDArray[Any]
 Header = Literal["auto", "yes", "no"]
@@ -116,11 +114,8 @@ def _hint(found: tuple[str, ...], header: Header, delimiter: str) -> str:
 
 def _check(path: Path, found: tuple[str, ...], columns: Columns, hint: str = "") -> None:
     """Raise InvalidData unless the columns found are the model's inputs."""
-    if columns.others.ignored:
-        wanted = set(columns.inputs)
-        found = tuple(name for name in found if name in wanted)
     try:
-        check_inputs(found, columns.inputs, NO_OTHERS, MODEL, remedy="leave out what is none")
+        check_table(found, columns)
     except InvalidData as error:
         raise InvalidData(f"{path}: {error}{hint}") from error
 

@@ -16,7 +16,9 @@ from dbp.client.async_job import AsyncJobHandle
 from dbp.client.async_parameters import AsyncParameters
 from dbp.client.calls import translated
 from dbp.client.inference import Prediction, predict
+from dbp.client.named_inputs import column_names, in_order
 from dbp.client.streams import JobUpdate, logs, watch
+from dbp.column_names import columns_of
 from dbp.errors import InvalidInput, NotFound, ResourceExhausted
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.files import expand_files
@@ -166,10 +168,17 @@ class AsyncClient:
     ) -> Prediction:
         """Outputs of a version (0: the newest) for inputs (n, *input_shape).
 
+        Columns of a table with names (a DataFrame of pandas or polars, a Table of pyarrow)
+        are matched by name to those that the model was trained on; its target and weight
+        may be among them. Arrays are matched by position.
+
         The model, its scaling and its class names come with the parameters. All rows are
         answered by one version. InvalidInput, NotFound, OutOfRange; WrongState: nothing is
         published yet.
         """
+        if names := column_names(inputs):
+            metadata = await self.parameters_of(job_id).metadata(version, label)
+            inputs = in_order(inputs, names, columns_of(metadata, job_id))
         return await predict(self._inference, job_id, inputs, version=version, label=label)
 
     async def _unary(self, method: Any, request: Any) -> Any:

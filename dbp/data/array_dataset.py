@@ -8,7 +8,8 @@ from typing import Any, Literal, final
 import numpy as np
 import numpy.typing as npt
 
-from dbp.data.dataset import NO_OTHERS, Array, DataInfo, Dataset, Indices, OtherColumns
+from dbp.column_names import NO_OTHERS, OtherColumns
+from dbp.data.dataset import Array, DataInfo, Dataset, Indices
 from dbp.data.rows import MemoryRows, Rows, RowsInfo
 from dbp.errors import InvalidData
 

@@ -6,19 +6,15 @@ The training set's order of inputs stays as it is; other data sets are read in t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
-from dbp.data.dataset import Array, DataInfo, Dataset, Indices, OtherColumns
-from dbp.errors import InvalidData, nearest
-
-_SHOWN: Final = 10
-_CHOSEN: Final = 50
-_COMPARED: Final = 1_000  # names that are searched for a similar one: it takes long
+from dbp.column_names import OtherColumns, check_inputs, choice_of, listed
+from dbp.data.dataset import Array, DataInfo, Dataset, Indices
+from dbp.errors import InvalidData
 
 
 def align_columns(
@@ -31,6 +27,8 @@ def align_columns(
     ``check_columns`` does.
     """
     info = dataset.info
+    if not names or not info.input_names:
+        return dataset
     check_columns(info, names, others, source)
     inputs = _moves(info.input_names, names)
     targets = _moves(info.other_columns.targets, others.targets)
@@ -39,7 +37,7 @@ def align_columns(
     if inputs is not None and len(info.input_shape) != 1:
         raise InvalidData(
             f"inputs of shape {info.input_shape} come in another order than in {source}; "
-            f"give them in this one: {_listed(names)}"
+            f"give them in this one: {listed(names)}"
         )
     return _Reordered(
         dataset,
@@ -67,7 +65,7 @@ def check_columns(
         return
     if len(own.targets) == len(others.targets) == 1 and own.targets_named:
         return  # the options say that it is the target, by whatever name
-    shown, wanted = _listed(own.targets), _listed(others.targets)
+    shown, wanted = listed(own.targets), listed(others.targets)
     remedy = (
         "; if it is the same quantity: "
         f"target = {json.dumps(own.targets[0], ensure_ascii=False)}"
@@ -76,68 +74,6 @@ def check_columns(
     )
     was = "the target is" if len(own.targets) == 1 else "the targets are"
     raise InvalidData(f"{was} {shown}; in {source}: {wanted}{remedy}")
-
-
-def check_inputs(
-    found: Sequence[str],
-    names: tuple[str, ...],
-    others: OtherColumns,
-    source: str,
-    *,
-    remedy: str,
-) -> None:
-    """Raise InvalidData unless the columns ``found`` are ``names``, in any order.
-
-    ``remedy`` for columns that are there beside them.
-    """
-    have, wanted = set(found), set(names)
-    missing = [name for name in names if name not in have]
-    extra = [name for name in found if name not in wanted]
-    if len(have) < len(found):
-        twice = [name for name in found if found.count(name) > 1]
-        raise InvalidData(f"{twice[0]!r} names several columns of inputs, expected one")
-    if not missing and not extra:
-        return
-    problems = []
-    if missing:
-        problems.append(f"no input {_listed(missing)}{_similar(missing[0], extra)}")
-    if extra:
-        kind = "is no input" if len(extra) == 1 else "are no inputs"
-        problems.append(f"{_listed(extra)} {kind} of {source}{_role(extra, others)}")
-    problems.append(remedy if not missing else f"the inputs of {source} are {_listed(names)}")
-    raise InvalidData("; ".join(problems))
-
-
-def _similar(name: str, found: Sequence[str]) -> str:
-    """The name that was meant, perhaps: one that differs in case or spaces, or a near one."""
-    for other in found:
-        if other.strip().casefold() == name.strip().casefold():
-            return f", did you mean {other!r}?"
-    return nearest(name, found[:_COMPARED])
-
-
-def choice_of(names: Sequence[str]) -> str:
-    """The option of a reader that chooses these columns, as TOML; many are shortened."""
-    quoted = [json.dumps(name, ensure_ascii=False) for name in names[:_CHOSEN]]
-    return f"inputs = [{', '.join(quoted)}{', ...' if len(names) > _CHOSEN else ''}]"
-
-
-def _role(extra: Sequence[str], others: OtherColumns) -> str:
-    """What the first of these columns that has a role is in the other table, as an option."""
-    for name in extra:
-        quoted = json.dumps(name, ensure_ascii=False)
-        if name in others.targets and len(others.targets) == 1:
-            return f" ({name!r} is its target: target = {quoted})"
-        if name in others.targets:
-            return f" ({name!r} is one of its targets)"
-        if name == others.weight:
-            return f" ({name!r} is its weight: weight = {quoted})"
-    return ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:_SHOWN]))
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
 
 
 def _moves(own: tuple[str, ...], wanted: tuple[str, ...]) -> npt.NDArray[np.intp] | None:

@@ -13,12 +13,13 @@ from typing import Literal, final
 
 import numpy as np
 
+from dbp.column_names import OtherColumns
 from dbp.data import array_dataset
 from dbp.data.array_dataset import LARGEST_CLASS, ArrayDataset, TargetKind
 from dbp.data.csv_columns import Column
 from dbp.data.csv_lines import number
 from dbp.data.csv_table import Table, read_table
-from dbp.data.dataset import Array, DataInfo, Dataset, OtherColumns, Reader
+from dbp.data.dataset import Array, DataInfo, Dataset, Reader
 from dbp.data.many_files import open_files
 from dbp.data.rows import MemoryRows
 from dbp.errors import InvalidData

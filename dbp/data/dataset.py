@@ -8,31 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dbp.column_names import NO_OTHERS, OtherColumns
+
 Shape = tuple[int, ...]
 Indices = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class OtherColumns:
-    """The columns of a table beside its inputs, by name; empty where columns have no names.
-
-    ``targets_named``: the reader's options name the targets, not their positions.
-    ``ignored``: the reader's options choose the inputs; all remaining columns are ignored.
-    """
-
-    targets: tuple[str, ...] = ()
-    weight: str = ""
-    targets_named: bool = False
-    ignored: bool = False
-
-
-NO_OTHERS: Final = OtherColumns()
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from dbp.column_names import OtherColumns
 from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
-from dbp.data.dataset import DataInfo, Dataset, OtherColumns, Reader, Shape
+from dbp.data.dataset import DataInfo, Dataset, Reader, Shape
 from dbp.data.many_files import inspect_files, open_files
 from dbp.data.parquet_table import ParquetRows, ParquetTable, open_rows
 from dbp.data.rows import RowsInfo

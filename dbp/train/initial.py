@@ -13,11 +13,12 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
+from dbp.column_names import columns_of
 from dbp.errors import InvalidFile, InvalidSpec, Violation, nearest
 from dbp.job.snapshot import Manifest, TensorInfo, decode_header, header_length
 from dbp.nn.layer import Array, Shape
 from dbp.nn.parameters import Parameters
-from dbp.train.columns import columns_of, input_difference
+from dbp.train.columns import input_difference
 
 FIELD: Final = "train.initial_parameters"
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Self, final
 import numpy as np
 import numpy.typing as npt
 
+from dbp.column_names import MODEL, POSITIONAL, Columns, columns_of
 from dbp.data.classes import align_classes, check_targets
 from dbp.data.column_order import align_columns
 from dbp.data.dataset import Dataset
@@ -28,7 +29,6 @@ from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.registry import Group
-from dbp.train.columns import MODEL, POSITIONAL, Columns, columns_of
 from dbp.train.evaluate import BLOCK_ROWS, Evaluator
 from dbp.train.finite import check_inputs, check_outputs, check_samples
 from dbp.train.rows import RowReader

@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dbp.cli.tables import AUTO, Header, TextOptions, read_columns
-from dbp.data.dataset import OtherColumns
+from dbp.column_names import POSITIONAL, Columns, OtherColumns
 from dbp.errors import InvalidData, InvalidInput
-from dbp.train.columns import POSITIONAL, Columns
 
 MODEL = Columns(("a", "b"), OtherColumns(("y",), "w"))
 CHOSEN = Columns(("a", "b"), OtherColumns(("y",), ignored=True))

@@ -9,6 +9,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import dbp
@@ -194,6 +195,21 @@ async def test_metadata_of_a_version_come_without_its_tensors(
     assert (await job.metadata(version=1))["dbp.input_names"] == '["a"]'
     with pytest.raises(VersionNotFound, match="the newest is 2"):
         await job.metadata(version=9)
+
+
+async def test_columns_of_a_table_are_matched_by_name(
+    service: Service, run: Run, client: dbp.AsyncClient
+) -> None:
+    tensors, x = drawn(classifier(inputs=(4,))), rows(5, 4)
+    strings = classifier(inputs=(4,)) | {"dbp.input_names": '["a", "b", "c", "d"]'}
+    await publish(service, run, 1, tensors, strings)
+    table = pa.table({name: x[:, "abcd".index(name)] for name in "dbac"})
+
+    found = await client.predict(run.id, table)
+
+    np.testing.assert_array_equal(found.outputs, saved(tensors, strings).probabilities(x))
+    with pytest.raises(InvalidInput, match="inputs: no input 'd'"):
+        await client.predict(run.id, table.drop_columns(["d"]))
 
 
 async def test_versions_and_labels(service: Service, run: Run, client: dbp.AsyncClient) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dbp.column_names import OtherColumns
 from dbp.data.column_order import align_columns
 from dbp.data.csv import CSV
-from dbp.data.dataset import DataInfo, Dataset, OtherColumns, Reader
+from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.parquet import Parquet
 from dbp.data.tsv import TSV
 from dbp.errors import InvalidData

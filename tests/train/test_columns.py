@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from dbp.column_names import INPUT_NAMES, OTHER_COLUMNS, columns_of
 from dbp.data.array_dataset import arrays
 from dbp.data.csv import CSV
 from dbp.errors import InvalidData, InvalidFile, InvalidSpec
@@ -18,7 +19,6 @@ from dbp.job.load import decode
 from dbp.job.validate import resolve
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build, check, prepare
-from dbp.train.columns import INPUT_NAMES, OTHER_COLUMNS, columns_of
 from dbp.train.export import exported
 from dbp.train.run_folder import RunFolder
 from dbp.train.saved import SavedModel

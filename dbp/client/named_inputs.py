@@ -1,0 +1,41 @@
+"""Tables with named columns as inputs of a model, in the model's order. Sends nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.column_names import Columns, check_table
+from dbp.errors import InvalidData, InvalidInput
+
+
+def column_names(inputs: Any) -> tuple[Any, ...]:
+    """The names of a table's columns; () for arrays, and for columns that are only counted.
+
+    pandas counts the columns of a DataFrame from 0 where they were given no names.
+    """
+    names = getattr(inputs, "column_names", None)  # pyarrow
+    if names is None:
+        names = getattr(inputs, "columns", None)  # pandas, polars
+    if names is None or isinstance(inputs, np.ndarray):
+        return ()
+    found = tuple(names)
+    return () if found == tuple(range(len(found))) else found
+
+
+def in_order(table: Any, names: tuple[Any, ...], columns: Columns) -> npt.ArrayLike:
+    """The inputs of a table, shape (rows, inputs), in the model's order; InvalidInput.
+
+    The table as it is where the model's inputs have no names.
+    """
+    if not columns.inputs:
+        unnamed: npt.ArrayLike = table
+        return unnamed
+    try:
+        check_table([str(name) for name in names], columns)
+    except InvalidData as error:
+        raise InvalidInput(f"inputs: {error}") from error
+    keys = {str(name): name for name in names}
+    return np.stack([np.asarray(table[keys[name]]) for name in columns.inputs], axis=1)

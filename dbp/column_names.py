@@ -1,0 +1,175 @@
+"""Names of the columns that a model was trained on, and whether a table's are the same.
+
+Parameter files keep them in their metadata: the names of the inputs in the model's order, and
+those of the columns that the training set held beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dbp.errors import InvalidData, InvalidFile, nearest
+
+INPUT_NAMES: Final = "dbp.input_names"
+OTHER_COLUMNS: Final = "dbp.other_columns"
+
+# What messages call the source of a model's columns.
+MODEL: Final = "the model"
+
+_SHOWN: Final = 10
+_CHOSEN: Final = 50
+_COMPARED: Final = 1_000  # names that are searched for a similar one: it takes long
+
+
+@dataclass(frozen=True)
+class OtherColumns:
+    """The columns of a table beside its inputs, by name; empty where columns have no names.
+
+    ``targets_named``: the reader's options name the targets, not their positions.
+    ``ignored``: the reader's options choose the inputs; all remaining columns are ignored.
+    """
+
+    targets: tuple[str, ...] = ()
+    weight: str = ""
+    targets_named: bool = False
+    ignored: bool = False
+
+
+NO_OTHERS: Final = OtherColumns()
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the inputs, in the model's order, and of what the training set held beside.
+
+    Empty where the training set had no names: then inputs are matched by position.
+    """
+
+    inputs: tuple[str, ...] = ()
+    others: OtherColumns = NO_OTHERS
+
+
+POSITIONAL: Final = Columns()
+
+
+def columns_of(
+    metadata: Mapping[str, str], source: str, input_shape: tuple[int, ...] | None = None
+) -> Columns:
+    """The columns that a parameter file's metadata name; InvalidFile naming ``source``.
+
+    ``input_shape``: of the model in that file, where it is known.
+    """
+    if INPUT_NAMES not in metadata:
+        return POSITIONAL
+    names = _read(metadata[INPUT_NAMES], list, f"{source}: {INPUT_NAMES}")
+    others = _read(metadata.get(OTHER_COLUMNS, "{}"), dict, f"{source}: {OTHER_COLUMNS}")
+    targets, weight = others.get("targets", []), others.get("weight", "")
+    if not _are_texts(names) or len(set(names)) != len(names):
+        raise InvalidFile(f"{source}: {INPUT_NAMES}: {_shown(names)}, expected distinct names")
+    if input_shape is not None and len(input_shape) == 1 and input_shape != (len(names),):
+        raise InvalidFile(
+            f"{source}: {INPUT_NAMES}: {len(names)} names; the model takes "
+            f"{input_shape[0]} inputs"
+        )
+    if not isinstance(targets, list) or not _are_texts([*targets, weight]):
+        raise InvalidFile(f"{source}: {OTHER_COLUMNS}: {_shown(others)}, expected names")
+    return Columns(
+        tuple(names),
+        OtherColumns(tuple(targets), weight, ignored=others.get("ignored") is True),
+    )
+
+
+def check_inputs(
+    found: Sequence[str],
+    names: tuple[str, ...],
+    others: OtherColumns,
+    source: str,
+    *,
+    remedy: str,
+) -> None:
+    """Raise InvalidData unless the columns ``found`` are ``names``, in any order.
+
+    ``remedy`` for columns that are there beside them.
+    """
+    have, wanted = set(found), set(names)
+    missing = [name for name in names if name not in have]
+    extra = [name for name in found if name not in wanted]
+    if len(have) < len(found):
+        twice = [name for name in found if found.count(name) > 1]
+        raise InvalidData(f"{twice[0]!r} names several columns of inputs, expected one")
+    if not missing and not extra:
+        return
+    problems = []
+    if missing:
+        problems.append(f"no input {listed(missing)}{_similar(missing[0], extra)}")
+    if extra:
+        kind = "is no input" if len(extra) == 1 else "are no inputs"
+        problems.append(f"{listed(extra)} {kind} of {source}{_role(extra, others)}")
+    problems.append(remedy if not missing else f"the inputs of {source} are {listed(names)}")
+    raise InvalidData("; ".join(problems))
+
+
+def _similar(name: str, found: Sequence[str]) -> str:
+    """The name that was meant, perhaps: one that differs in case or spaces, or a near one."""
+    for other in found:
+        if other.strip().casefold() == name.strip().casefold():
+            return f", did you mean {other!r}?"
+    return nearest(name, found[:_COMPARED])
+
+
+def check_table(found: Sequence[str], columns: Columns) -> None:
+    """Raise InvalidData unless a table with these columns can be predicted from.
+
+    All inputs must be there. Targets and weight of the training set may be there; any other
+    column only where the training spec chose its inputs.
+    """
+    others, wanted = columns.others, set(columns.inputs)
+    known = {*others.targets, others.weight} - wanted
+    rest = [name for name in found if name in wanted or not (others.ignored or name in known)]
+    check_inputs(rest, columns.inputs, NO_OTHERS, MODEL, remedy="leave out what is none")
+
+
+def choice_of(names: Sequence[str]) -> str:
+    """The option of a reader that chooses these columns, as TOML; many are shortened."""
+    quoted = [json.dumps(name, ensure_ascii=False) for name in names[:_CHOSEN]]
+    return f"inputs = [{', '.join(quoted)}{', ...' if len(names) > _CHOSEN else ''}]"
+
+
+def _role(extra: Sequence[str], others: OtherColumns) -> str:
+    """What the first of these columns that has a role is in the other table, as an option."""
+    for name in extra:
+        quoted = json.dumps(name, ensure_ascii=False)
+        if name in others.targets and len(others.targets) == 1:
+            return f" ({name!r} is its target: target = {quoted})"
+        if name in others.targets:
+            return f" ({name!r} is one of its targets)"
+        if name == others.weight:
+            return f" ({name!r} is its weight: weight = {quoted})"
+    return ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message; many are shortened."""
+    shown = ", ".join(map(repr, names[:_SHOWN]))
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+
+
+def _read(text: str, kind: type[Any], place: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidFile(f"{place}: {error}") from error
+    if not isinstance(value, kind):
+        raise InvalidFile(f"{place}: {_shown(value)}, expected a JSON {kind.__name__}")
+    return value
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _shown(value: object) -> str:
+    return f"{value!r:.60}"

@@ -1,0 +1,85 @@
+"""Tables given to the client are matched by name to what the model was trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dbp.client.named_inputs import column_names, in_order
+from dbp.column_names import POSITIONAL, Columns, OtherColumns
+from dbp.errors import InvalidInput
+
+MODEL = Columns(("a", "b"), OtherColumns(("y",), "w"))
+VALUES = {"a": [1.0, 4.0], "b": [2.0, 5.0], "y": ["oak", "elm"], "w": [1.0, 2.0]}
+
+
+class Frame:
+    """A DataFrame as far as it is used: labels and columns."""
+
+    def __init__(self, values: dict[Any, list[Any]]) -> None:
+        self.columns = list(values)
+        self._values = values
+
+    def __getitem__(self, label: Any) -> np.ndarray:
+        return np.array(self._values[label])
+
+
+TABLES = {"frame": Frame, "pyarrow": pa.table}
+
+
+def table(kind: str, names: str) -> Any:
+    return TABLES[kind]({name: VALUES.get(name, [0.0, 0.0]) for name in names})
+
+
+def ordered(given: Any, columns: Columns = MODEL) -> Any:
+    return np.asarray(in_order(given, column_names(given), columns)).tolist()
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("names", ["ab", "ba", "ybwa"])
+def test_inputs_come_in_the_models_order_without_target_and_weight(
+    kind: str, names: str
+) -> None:
+    assert ordered(table(kind, names)) == [[1, 2], [4, 5]]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("aBy", "inputs: no input 'b', did you mean 'B'"),
+        ("abc", "inputs: 'c' is no input of the model; leave out what is none"),
+    ],
+)
+def test_missing_and_extra_columns_are_refused_by_name(
+    kind: str, names: str, message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        ordered(table(kind, names))
+
+
+def test_where_training_chose_its_inputs_other_columns_are_ignored() -> None:
+    chosen = Columns(("a", "b"), OtherColumns(("y",), ignored=True))
+
+    assert ordered(table("frame", "qbya"), chosen) == [[1, 2], [4, 5]]
+
+
+def test_arrays_and_columns_that_are_only_counted_have_no_names() -> None:
+    assert column_names(np.zeros((2, 2))) == ()
+    assert column_names([[1, 2]]) == ()
+    assert column_names(Frame({0: [1.0], 1: [2.0]})) == ()
+
+
+def test_numbers_as_names_are_matched_as_text() -> None:
+    given = Frame({2021: [2.0], 2020: [1.0]})
+
+    assert ordered(given, Columns(("2020", "2021"))) == [[1, 2]]
+
+
+def test_a_model_without_names_takes_the_table_as_it_is() -> None:
+    given = table("frame", "ba")
+
+    assert in_order(given, column_names(given), POSITIONAL) is given
