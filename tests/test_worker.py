@@ -95,7 +95,7 @@ def test_an_attempt_leaves_its_files_and_its_verdict(tmp_path: Path, workers: in
     assert result(folder)["status"] == "succeeded"
     run = folder / "run"
     assert sorted(path.name for path in run.iterdir()) == [
-        "metrics.jsonl", "parameters.safetensors", "result.json", "spec.json"
+        "checkpoints", "metrics.jsonl", "parameters.safetensors", "result.json", "spec.json"
     ]  # fmt: skip
     assert (run / "spec.json").read_text() == json.dumps(
         json.loads((folder / "spec.json").read_text()), indent=2
