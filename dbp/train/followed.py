@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final, final
 
 from dbp.train.build import Setup
+from dbp.train.non_finite import skipped_text
 from dbp.train.run_state import RunState
 from dbp.train.stopping import Stopping
 from dbp.train.undefined import undefined_figures
@@ -52,11 +53,12 @@ class Followed:
         return texts
 
     def verdict(self, figures: Mapping[str, float]) -> str:
-        """Which followed metrics were measured and never a number; nothing as a rule.
+        """What was left out, and which followed metrics never were a number; "" as a rule.
 
         ``figures``: the newest of the run.
         """
-        texts = []
+        skipped = skipped_text(self._state)
+        texts = [skipped] if skipped else []
         stop = self._stop
         if stop is not None and stop.metric in figures and not self._stopping.measured:
             stops = stop.patience is not None or stop.target is not None

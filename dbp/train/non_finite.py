@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: how to find them, and what follows.
+"""What follows losses and gradients that are not finite.
 
 Such a gradient is never applied. The spec says what happens to the run:
 ``train.non_finite`` is fail, skip (the mini-batch) or rollback.
@@ -7,12 +7,9 @@ Such a gradient is never applied. The spec says what happens to the run:
 from __future__ import annotations
 
 import enum
-import math
 from typing import Final, final
 
-import numpy as np
-
-from dbp.nn.layer import Array
+from dbp.train.finite import all_finite
 from dbp.train.run_state import RunState
 
 MAX_ROLLBACKS: Final = 3
@@ -65,16 +62,18 @@ def skipped_text(state: RunState) -> str:
     )
 
 
-def nothing_applied_text(state: RunState) -> str:
-    """Why a run without a single update has failed, and what may help."""
-    return (
-        f"nothing was learned: all {state.step:,} mini-batches were left out, since their loss "
-        "or gradient was not finite; the parameters are those of the start. A lower "
-        "optimizer.learning_rate, train.clip_norm or data.scale may help; `dbp check SPEC` "
-        "looks for bad samples"
-    )
-
-
-def is_finite(vector: Array) -> bool:
-    """Whether all elements are finite: their sum is cheap, and not finite if one is not."""
-    return math.isfinite(float(vector.sum())) or bool(np.isfinite(vector).all())
+def why_failed(state: RunState) -> tuple[str, str] | None:
+    """Reason and text for a run that came to its end and cannot count as succeeded."""
+    if not state.applied:
+        return NOTHING_APPLIED, (
+            f"nothing was learned: all {state.step:,} mini-batches were left out, since their "
+            "loss or gradient was not finite; the parameters are those of the start. A lower "
+            "optimizer.learning_rate, train.clip_norm or data.scale may help; `dbp check SPEC` "
+            "looks for bad samples"
+        )
+    if not all_finite(state.served.vector):
+        return NON_FINITE, (
+            f"the parameters after step {state.step:,} are not finite, though the gradients "
+            "were. A lower optimizer.learning_rate, train.clip_norm or data.scale may help"
+        )
+    return None

@@ -30,6 +30,7 @@ from dbp.train.continuation import (
     zero_rate_note,
 )
 from dbp.train.data_identity import identity_of
+from dbp.train.finite import all_finite
 from dbp.train.sink import Command
 
 Vector = npt.NDArray[Any]
@@ -116,6 +117,9 @@ class Recovery:
         """Write a checkpoint, on rank 0. A disk that is full is a warning: training goes on."""
         self._written = step
         if self._store is None:
+            return
+        if not all_finite(vectors[PARAMETERS]):
+            logger.warning("step %d: no checkpoint: the parameters are not finite", step)
             return
         digest = self._setup.resolved.digest
         facts = facts_of(self._setup, self._data, self._new_data_at)

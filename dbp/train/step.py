@@ -30,8 +30,9 @@ from dbp.parallel.step_buffer import StepBuffer
 from dbp.train.build import Setup
 from dbp.train.diagnosis import Diagnosis, Unreadable, different_words
 from dbp.train.digest import digest, odd_ranks
+from dbp.train.finite import all_finite
 from dbp.train.gather import Gather
-from dbp.train.non_finite import NON_FINITE, is_finite
+from dbp.train.non_finite import NON_FINITE
 from dbp.train.rows import RowReader
 from dbp.train.sink import Command
 
@@ -165,7 +166,7 @@ class Step:
 
     def _is_finite(self, own: Array) -> bool:
         """Whether all elements of all ranks' parts are."""
-        odd = np.array([float(not is_finite(own))])
+        odd = np.array([float(not all_finite(own))])
         self._add_up(odd)
         return not odd[0]
 
@@ -255,7 +256,7 @@ class Step:
             buffer.gradients += gradients.vector
         buffer.loss += sums.loss
         buffer.weight += sums.weight
-        if not math.isfinite(sums.loss):
+        if not (math.isfinite(sums.loss) and all_finite(self._new_state.vector)):
             buffer.non_finite = 1.0
         self._model.metric_sums(sums.prediction, target, weight, buffer.metrics)
 

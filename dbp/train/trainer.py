@@ -33,8 +33,8 @@ from dbp.train.non_finite import (
     NOTHING_APPLIED,
     NonFinitePolicy,
     Reaction,
-    nothing_applied_text,
     skipped_text,
+    why_failed,
 )
 from dbp.train.recovery import Recovery, Saved
 from dbp.train.run_state import RunState
@@ -278,17 +278,16 @@ class Trainer:
 
     def _end(self, status: str, reason: str, step: int) -> Outcome:
         """Hand out the final parameters first: an evaluation can be long, or be cut off."""
-        if status == "succeeded" and not self.state.applied:
-            return self._failed(NOTHING_APPLIED, step, nothing_applied_text(self.state))
         served = self.state.served
         best = self.state.restore_best() if status == "succeeded" else None
+        if status == "succeeded" and (failure := why_failed(self.state)):
+            return self._failed(failure[0], step, failure[1])
         self._announcer.hand_out(step, served, restored=best)
         if status == "succeeded" and self._test is not None:
             self._figures.put(self._test.run(served), "test_")
         figures = self._figures.newest()
         self._warn(*self._followed.warnings(figures))
-        texts = [skipped_text(self.state), self._followed.verdict(figures)]
-        text = "; ".join(filter(None, texts))
+        text = self._followed.verdict(figures)
         return self._announcer.finish(status, reason, step, text, self.state)
 
     def _failed(self, reason: str, step: int, failure: str) -> Outcome:

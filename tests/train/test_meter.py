@@ -47,3 +47,13 @@ def test_the_time_left_counts_evaluations_too() -> None:
     assert meter.eta_seconds(25) == pytest.approx(150.0)
     assert meter.eta_seconds(100) == 0.0
     assert meter.seconds == 50.0
+
+
+def test_the_time_left_counts_steps_that_are_taken_again() -> None:
+    clock = Clock()
+    meter = Meter(100, clock)
+
+    clock.now += 50.0  # 25 steps, then back to step 5
+    meter.undo(20)
+
+    assert meter.eta_seconds(5) == pytest.approx(2.0 * 95)

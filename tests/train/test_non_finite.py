@@ -533,3 +533,34 @@ def test_checkpoint_without_a_count_of_updates_resumes_with_its_step(tmp_path: P
 
     assert trainer.parameters.vector.tobytes() == vector.tobytes()
     assert metrics_dropped(outcome) == metrics_dropped(whole.outcomes[0])
+
+
+def test_update_that_overflows_is_no_success_and_no_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The gradient is finite; times the learning rate it is not."""
+    optimizer = {"kind": "sgd", "learning_rate": 1e45}
+    spec = document(dtype="float32", optimizer=optimizer, epochs=None, steps=1)
+    del spec["train"]["epochs"]
+    spec["checkpoint"] = {"every_steps": 1}
+
+    found, vector = train(spec, tmp_path)
+
+    assert not np.isfinite(vector).all()
+    [outcome] = found.outcomes
+    assert (outcome.status, outcome.reason, outcome.step) == ("failed", "NON_FINITE", 1)
+    assert "the parameters after step 1 are not finite" in outcome.message
+    assert not list((tmp_path / "checkpoints").glob("step-*"))
+    assert "no checkpoint: the parameters are not finite" in caplog.text
+
+
+def test_rollback_does_not_return_to_parameters_that_overflowed(tmp_path: Path) -> None:
+    """The first rate makes the parameters infinite in step 1, which shows in step 2."""
+    optimizer = {"kind": "sgd", "learning_rate": 1e45}
+    spec = document(dtype="float32", optimizer=optimizer, non_finite="rollback")
+    spec["checkpoint"] = {"every_steps": 1}
+
+    found, _ = train(spec, tmp_path)
+
+    assert found.rollbacks == [0, 0, 0]
+    assert found.outcomes[0].reason == "NON_FINITE"

@@ -15,7 +15,7 @@ from dbp.data.sampler import order
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
-from dbp.train.sink import Command
+from dbp.train.sink import Command, Outcome
 from dbp.train.step import Step
 from dbp.train.trainer import Trainer
 from tests.closeness import assert_close
@@ -211,6 +211,26 @@ def test_gradient_that_overflows_under_a_finite_loss_is_never_applied(
         assert (outcome.status, outcome.reason, outcome.step) == ("failed", "NON_FINITE", 0)
         assert "step 1: the loss or its gradient is not finite" in outcome.message
         assert not vector.any()
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_running_statistics_that_overflow_are_never_applied(ranks: int) -> None:
+    """A variance of infinity makes the normalized inputs, the loss and the gradient finite."""
+    spec = document(dtype="float32", batch_size=12, numerics="exact", lanes=4)
+    spec["model"]["layers"] = [{"kind": "batch_norm"}, {"kind": "dense", "units": 3}]
+    x = 1e25 * np.random.default_rng(2).normal(size=(24, 5))
+    y = np.arange(24) % 3
+
+    def run(policy: str) -> list[tuple[Outcome, Array]]:
+        spec["train"]["non_finite"] = policy
+        return run_ranks(ranks, lambda: make_setup(spec, arrays(x.astype(np.float32), y)))
+
+    for outcome, vector in run("fail"):
+        assert (outcome.status, outcome.reason, outcome.step) == ("failed", "NON_FINITE", 0)
+        assert np.isfinite(vector).all()
+    for outcome, vector in run("skip"):
+        assert outcome.reason == "NOTHING_APPLIED"
+        assert np.isfinite(vector).all()
 
 
 @pytest.mark.parametrize("numerics", ["fast", "exact"])
