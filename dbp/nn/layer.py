@@ -78,11 +78,15 @@ class Workspace:
             )
             self._inner[name] = inner
         inner.training, inner.random = self.training, self.random
-        if self.new_state is None:
-            inner.new_state = None
-        else:
-            inner.new_state = within(self.new_state, name)
+        inner.new_state = None
+        if self.new_state is not None:
+            inner.update_state(within(self.new_state, name))
         return inner
+
+    def update_state(self, new_state: Views | None) -> None:
+        """Let the layer update these running statistics, but for layers that are frozen."""
+        frozen = new_state is None or new_state.keys() <= self.frozen
+        self.new_state = None if frozen else new_state
 
     def array(self, name: str, shape: Shape, dtype: npt.DTypeLike | None = None) -> Array:
         """A C-contiguous array of this shape; the same memory at each call, content undefined.

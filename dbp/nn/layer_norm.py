@@ -27,9 +27,12 @@ class LayerNorm(Layer):
     bias: bool = option(True, doc="whether a bias is learned")
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's shape; raises ValueError for an empty input."""
-        if math.prod(input_shape) < 1:
-            raise ValueError(f"needs at least one input, got shape {input_shape}")
+        """The input's shape; raises ValueError for fewer than 2 inputs."""
+        if math.prod(input_shape) < 2:
+            raise ValueError(
+                f"needs at least 2 inputs, got shape {input_shape}: a single one is its own "
+                "mean, and becomes 0 whatever it is"
+            )
         return input_shape
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:

@@ -213,7 +213,7 @@ class Model:
         for position, workspace in enumerate(self._planned(piece.number)):
             layer, own = self.layers[position], views[position]
             workspace.training, workspace.random = True, piece.random
-            workspace.new_state = None if state is None else state[position]
+            workspace.update_state(None if state is None else state[position])
             x, backward = yield from forward_of(layer, own, x, workspace)
             backwards.append(backward)
         return x, backwards

@@ -27,6 +27,7 @@ SHAPES: dict[str, list[tuple[int, ...]]] = {
     "conv2d": IMAGES,
     "global_average_pool2d": IMAGES,
     "max_pool2d": IMAGES,
+    "layer_norm": [(3,), (2, 3)],
     "softmax": [(3,), (2, 3)],
 }
 ANY: list[tuple[int, ...]] = [(3,), (2, 3), (1,)]
@@ -44,6 +45,12 @@ def test_every_layer_keeps_the_contract(kind: str, input_shape: tuple[int, ...])
 def test_a_softmax_over_a_single_number_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="of a single number is always 1"):
         component_class("layers", "softmax")().output_shape(shape)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_single_number_is_not_normalized(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="a single one is its own mean"):
+        component_class("layers", "layer_norm")().output_shape(shape)
 
 
 def test_dense_without_bias_keeps_the_contract() -> None:

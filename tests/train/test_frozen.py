@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, final
 
 import numpy as np
 import pytest
@@ -15,7 +17,13 @@ from dbp.errors import InvalidSpec
 from dbp.job.load import decode
 from dbp.job.shapes import check_shapes
 from dbp.job.validate import resolve
+from dbp.nn.dense import Dense
+from dbp.nn.elementwise import Elementwise
+from dbp.nn.layer import Backward, Shape, Views, Workspace, alone
+from dbp.nn.mean_squared_error import MeanSquaredError
+from dbp.nn.model import Model, Piece
 from dbp.nn.parameters import Parameters
+from dbp.nn.residual import Residual as ResidualBlock
 from dbp.train.build import Setup
 from tests.closeness import assert_close
 from tests.train.setups import Array, document, make_setup, run_ranks
@@ -159,3 +167,46 @@ def test_running_statistics_have_no_learning_rate() -> None:
     text = refusal(rate_factors=["1.running_mean=0.5"])
 
     assert "optimizer.rate_factors: no parameter matches '1.running_mean'" in text
+
+
+@final
+@dataclass(frozen=True)
+class Counter(Elementwise):
+    """A layer that counts its rows, and does not ask whether it is frozen."""
+
+    def state_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        return {"rows": (1,)}
+
+    def forward(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, Backward]:
+        if workspace.new_state is not None:
+            workspace.new_state["rows"][...] += len(x)
+        return x, lambda dy, gradients: dy
+
+
+@pytest.mark.parametrize(
+    ("frozen", "counts"),
+    [("nothing", (4, 4)), ("0.rows", (0, 4)), ("1.0.rows", (4, 0)), ("1.*", (4, 0))],
+)
+def test_a_layer_that_does_not_ask_is_frozen_all_the_same(
+    frozen: str, counts: tuple[int, int]
+) -> None:
+    model = Model(
+        (Counter(), ResidualBlock(layers=(Counter(),)), Dense(units=1)),
+        (2,),
+        dtype="float64",
+        loss=MeanSquaredError(),
+        freezes=lambda name: fnmatchcase(name, frozen),
+    )
+    parameters = Parameters.zeros(model.tensor_shapes, "float64")
+    state = Parameters.zeros(model.state_shapes, "float64")
+    gradients = Parameters.zeros(model.parameter_shapes, "float64")
+
+    alone(
+        model.train(
+            parameters, gradients, Piece(np.ones((4, 2)), np.ones((4, 1)), new_state=state)
+        )
+    )
+
+    assert (state["0.rows"][0], state["1.0.rows"][0]) == counts
