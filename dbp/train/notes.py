@@ -6,6 +6,7 @@ from dbp.job.output_range import range_note
 from dbp.job.shapes import check_shapes
 from dbp.train.data_notes import data_notes
 from dbp.train.inspection import Examined
+from dbp.train.metric_notes import metric_notes
 from dbp.train.mini_batches import mini_batch_notes
 
 
@@ -16,5 +17,6 @@ def notes(examined: Examined) -> tuple[str, ...]:
     output_shape = check_shapes(resolved, shape).output_shapes[-1]
     found = [range_note(resolved, output_shape)]
     found += mini_batch_notes(resolved, shape, facts.training_samples)
+    found += metric_notes(resolved, facts.training_samples)
     data = data_notes(resolved, facts.train, facts.validation, facts.test)
     return data + tuple(f"{note.path}: {note.message}" for note in found if note is not None)

@@ -1,0 +1,36 @@
+"""Metrics of a valid spec that the run will not measure, or too late to follow them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dbp.errors import Violation
+from dbp.job.validate import ResolvedSpec
+from dbp.train.plan import make_plan
+
+
+def metric_notes(resolved: ResolvedSpec, samples: int) -> Iterator[Violation]:
+    """Notes on ``model.metrics``, and on the metrics that are followed."""
+    spec = resolved.spec
+    if spec.data.validation is None and spec.data.test is None:
+        for index, (kind, metric) in enumerate(resolved.metrics):
+            if not metric.is_summed():
+                message = (
+                    f"{kind} needs all samples at once, so training does not measure it, and "
+                    "there is neither data.validation nor data.test; `dbp evaluate` will"
+                )
+                yield Violation(f"model.metrics[{index}]", message)
+    plan, every = make_plan(spec.train, samples), spec.train.evaluate_every_epochs
+    stop = spec.train.stop
+    followed = {
+        "train.stop.metric": stop.metric if stop else None,
+        "optimizer.learning_rate": resolved.optimizer.learning_rate.metric(),
+    }
+    for path, name in followed.items():
+        late = every * plan.steps_per_epoch > plan.total_steps
+        if name is not None and name.startswith("validation_") and late:
+            message = (
+                f"{name} is measured at the end only: the run takes {plan.total_steps:,} "
+                f"steps, evaluate_every_epochs = {every} are {every * plan.steps_per_epoch:,}"
+            )
+            yield Violation(path, message)
