@@ -16,6 +16,7 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
+from dbp.errors import InvalidFile
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none
 from dbp.train.arithmetic import arithmetic
@@ -77,6 +78,7 @@ class Recovery:
             self._store = CheckpointStore(
                 folder, model.tensor_shapes, model.dtype, keep=spec.keep
             )
+        self._resumes = bool(resume)
         self._terms = resume if isinstance(resume, Terms) else Terms()
         self._data = all_or_none(
             communicator, lambda: {} if self._store is None else identity_of(setup)
@@ -149,10 +151,12 @@ class Recovery:
         """The newest sound checkpoint, the same on every rank; None: there is none.
 
         Collective; raises InvalidInput, on every rank alike, where it is another spec's, or
-        was written with other data or for more steps, see ``dbp.train.continuation``.
+        was written with other data or for more steps, see ``dbp.train.continuation``, and
+        where a run is resumed none of whose checkpoints is sound.
         """
         self._written = None
         found = all_or_none(self._communicator, self._newest)
+        self._resumes = False  # from now on a roll-back loads, to the start if it must
         text = b"null"
         if found is not None:
             sizes = {name: vector.size for name, vector in found.vectors.items()}
@@ -177,6 +181,11 @@ class Recovery:
         folder = self._store.folder
         found = self._store.newest(logger.warning)
         if found is None:
+            if self._resumes and self._store.steps():
+                raise InvalidFile(
+                    f"{folder}: none of its checkpoints is sound; restore them, or start over: "
+                    f"dbp train {folder.parent / 'spec.json'} --run {folder.parent} --overwrite"
+                )
             return None
         check_spec(folder, found, self._setup, self._terms)
         self._new_data_at = check_data(folder, found, self._setup, self._data, self._terms)

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidInput
-from dbp.parallel.communicator import Communicator
+from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
 from dbp.train.continuation import Terms
 from dbp.train.run_folder import RunFolder
 from dbp.train.sink import Command, Outcome
 from dbp.train.trainer import Trainer
 from tests.train.setups import Array, AskAt, make_setup
+from tests.train.test_non_finite import Poison, Poisoned
 from tests.train.test_resume import KilledError, data, spec_of
 
 # What decides in the course of a run, and could be disturbed by an evaluation too many.
@@ -190,3 +191,30 @@ def test_a_run_is_not_cut_below_or_at_the_step_it_has_reached(
         part(1, tmp_path / "run", variant("plain", steps=steps), resume=terms)
     assert figures(tmp_path / "run") == before
     assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_rollback_to_an_open_epoch_evaluates_it_again(tmp_path: Path) -> None:
+    """As one to a checkpoint that was written after the evaluation of the same epoch."""
+
+    def life(
+        folder: Path, every: int, *, resume: bool = False, stop: int = 0, bad: int = 0
+    ) -> Any:
+        spec = variant("best", epochs=8)
+        spec["train"]["non_finite"] = "rollback"
+        spec["checkpoint"] = {"every_steps": every}
+        poison = Poison(bad)
+        setup = make_setup(spec, Poisoned(data(), poison), validation=data(20))
+        document = dict(setup.resolved.document)
+        sink = RunFolder.resume(folder) if resume else RunFolder.prepare(folder, document)
+        trainer = Trainer(
+            setup, SoloCommunicator(), sink=sink, checkpoints=folder / "checkpoints",
+            resume=resume, control=AskAt(stop, Command.STOP) if stop else poison,
+        )  # fmt: skip
+        outcome = trainer.run()
+        return trainer.parameters.vector.tobytes(), outcome.reason, figures(folder)
+
+    life(tmp_path / "open", 10**6, stop=10)
+    found = life(tmp_path / "open", 10**6, resume=True, bad=3)
+    expected = life(tmp_path / "closed", 10, bad=13)
+
+    assert found == expected

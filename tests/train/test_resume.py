@@ -134,6 +134,18 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     assert vector.tobytes() == undisturbed[1].tobytes()
 
 
+def test_a_run_without_a_sound_checkpoint_is_not_begun_again_in_silence(
+    tmp_path: Path,
+) -> None:
+    train(1, tmp_path, control=AskAt(10, Command.STOP))
+    for manifest in tmp_path.glob("step-*/manifest.json"):
+        manifest.write_text("{}")
+
+    with pytest.raises(InvalidInput, match=r"none of its checkpoints is sound.*--overwrite"):
+        train(2, tmp_path, resume=True)
+    assert list(tmp_path.glob("step-*"))
+
+
 def test_without_a_checkpoint_a_resumed_run_begins_anew(
     tmp_path: Path, undisturbed: tuple[Outcome, Array]
 ) -> None:
