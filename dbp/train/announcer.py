@@ -117,20 +117,17 @@ class Announcer:
         """An evaluation found these better than all before; they are published soon."""
         self._best = step, served.vector.copy()
 
-    def roll_back(
-        self, step: int, undone: int, rollbacks: int, *, open_epoch: bool = False
-    ) -> None:
+    def roll_back(self, step: int, undone: int, rollbacks: int) -> None:
         """Drop all that belongs to the steps after ``step`` up to ``undone``.
 
         They will be taken again with other results; ``rollbacks`` tells their versions apart.
-        ``open_epoch``: the epoch that ends with ``step`` is reported again, too.
         """
         if self._best is not None and self._best[0] > step:
             self._best = None
         self._measured = {at: found for at, found in self._measured.items() if at <= step}
         self._rollbacks, self._rolled_back_to = rollbacks, step
         self.meter.undo(undone - step)
-        self._sink.rolled_back(step - 1 if open_epoch else step)
+        self._sink.rolled_back(step)
 
     def ask(self) -> None:
         """Somebody wants a version; one that finds no room comes at a later step."""

@@ -211,7 +211,10 @@ class Trainer:
             return None  # a run that ended within an epoch continues in it
         loss_sum, weight, rate = opened
         result = StepResult(loss_sum, weight, np.empty(0), learning_rate=rate)  # maybe NaN
-        return self._end_epoch(self.state.step, result, time_is_up=False)
+        reason = self._end_epoch(self.state.step, result, time_is_up=False)
+        if reason is None:  # a roll-back returns to behind the evaluation
+            self._save(self.state.step)
+        return reason
 
     def _wishes(self, step: int) -> Command:
         """What this rank asks of all: what it was told from outside, and what is due."""
@@ -238,8 +241,7 @@ class Trainer:
         self._begin(self._recovery.load() or self._origin)
         state.roll_back(*kept)
         self._recovery.discard_after(state.step)
-        opened = state.open_epoch is not None
-        self._announcer.roll_back(state.step, undone, state.rollbacks, open_epoch=opened)
+        self._announcer.roll_back(state.step, undone, state.rollbacks)
         where = f"the checkpoint of step {state.step}" if state.step else "the start"
         self._warn(f"{text} to {where}; training continues at half the learning rate")
 

@@ -11,6 +11,7 @@ import pytest
 from dbp.errors import InvalidInput
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
+from dbp.train.checkpoint import glance
 from dbp.train.continuation import Terms
 from dbp.train.run_folder import RunFolder
 from dbp.train.sink import Command, Outcome
@@ -85,6 +86,12 @@ def figures(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k not in left_out} for line in lines]
 
 
+def assert_continues_from(folder: Path, step: int) -> None:
+    newest = glance(folder / "checkpoints")
+    assert newest is not None
+    assert newest[0] == step
+
+
 def assert_one_long_run(
     tmp_path: Path, name: str, found: tuple[Outcome, Array], length: dict[str, Any]
 ) -> None:
@@ -106,6 +113,7 @@ def test_a_run_in_parts_by_steps_is_one_long_run(
         if found[0].reason in ("converged", "target"):
             break
         assert (found[0].reason, found[0].step) == ("steps", end)
+        assert_continues_from(tmp_path / "run", end)
     else:
         found = part(2, tmp_path / "run", variant(name, epochs=8), resume=True)
 
@@ -123,6 +131,7 @@ def test_a_chain_of_parts_ended_by_time_is_one_long_run(
         if found[0].reason in ("converged", "target"):
             break
         assert found[0].reason == "time"
+        assert_continues_from(tmp_path / "run", found[0].step)
     else:
         found = part(1, tmp_path / "run", spec, resume=True)
 
@@ -193,14 +202,16 @@ def test_a_run_is_not_cut_below_or_at_the_step_it_has_reached(
     assert (tmp_path / "run" / "result.json").exists()
 
 
-def test_a_rollback_to_an_open_epoch_evaluates_it_again(tmp_path: Path) -> None:
+def test_a_rollback_after_a_resume_returns_to_behind_the_evaluation_of_an_open_epoch(
+    tmp_path: Path,
+) -> None:
     """As one to a checkpoint that was written after the evaluation of the same epoch."""
 
     def life(
         folder: Path, every: int, *, resume: bool = False, stop: int = 0, bad: int = 0
     ) -> Any:
         spec = variant("best", epochs=8)
-        spec["train"]["non_finite"] = "rollback"
+        spec["train"] |= {"non_finite": "rollback", "dtype": "float64"}
         spec["checkpoint"] = {"every_steps": every}
         poison = Poison(bad)
         setup = make_setup(spec, Poisoned(data(), poison), validation=data(20))
@@ -213,8 +224,10 @@ def test_a_rollback_to_an_open_epoch_evaluates_it_again(tmp_path: Path) -> None:
         outcome = trainer.run()
         return trainer.parameters.vector.tobytes(), outcome.reason, figures(folder)
 
-    life(tmp_path / "open", 10**6, stop=10)
+    life(tmp_path / "open", 10**6, stop=20)
     found = life(tmp_path / "open", 10**6, resume=True, bad=3)
-    expected = life(tmp_path / "closed", 10, bad=13)
+    expected = life(tmp_path / "closed", 20, bad=23)
 
     assert found == expected
+    assert [line["step"] for line in found[2]][:5] == [5, 10, 15, 20, 25]
+    assert found[1] in ("converged", "epochs")

@@ -135,6 +135,22 @@ def test_keep_goes_on_at_the_last_rate_and_a_later_resume_repeats_it(tmp_path: P
     assert lengthen(tmp_path / "run", epochs=6, schedule="keep")[2] == [*short, *3 * [0.001]]
 
 
+@pytest.mark.parametrize(
+    "rate",
+    [
+        {"kind": "polynomial", "rate": 0.1},
+        {"kind": "one_cycle", "peak": 0.1},
+        {"kind": "warmup", "steps": 5, "then": {"kind": "polynomial", "rate": 0.1}},
+    ],
+)
+def test_a_kept_rate_stays_at_the_last_one_that_was_applied(
+    tmp_path: Path, rate: dict[str, Any]
+) -> None:
+    short = run(tmp_path, decode(spec_of(rate, epochs=3)))[2]
+
+    assert lengthen(tmp_path, epochs=5, schedule="keep")[2] == [*short, short[-1], short[-1]]
+
+
 def test_stretch_plans_the_new_length_from_the_present_step_on(tmp_path: Path) -> None:
     run(tmp_path / "run", decode(spec_of(COSINE, epochs=3)))
     short = run(tmp_path / "short", decode(spec_of(COSINE, epochs=3)))[2]
