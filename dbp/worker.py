@@ -82,6 +82,7 @@ def run_rank(
     checkpoints: Path | None = None,
     resume: bool | Terms = False,
     max_seconds: float | None = None,
+    detach: bool = False,
 ) -> Outcome:
     """Join the other ranks, check, build and train; the same outcome on every rank.
 
@@ -89,6 +90,7 @@ def run_rank(
     tells ``sink``, then ends the whole job. ``reporter``, one of the sinks, is closed before
     anything can end this process. Rank 0 keeps ``checkpoints`` in this folder; ``resume``
     goes on from the newest. ``max_seconds``: of training, in place of the spec's.
+    ``detach``: a process that the launcher does not kill writes the checkpoints.
     """
     from dbp.parallel.mpi import aborting
 
@@ -97,7 +99,7 @@ def run_rank(
     with aborting(communicator):
         with _last_word(sink, rank, reporter):
             outcome = _train(
-                communicator, check, sink, control, checkpoints, resume, max_seconds
+                communicator, check, sink, control, checkpoints, resume, max_seconds, detach
             )
         if reporter is not None:
             reporter.close(DELIVERY_SECONDS)
@@ -114,6 +116,7 @@ def _train(
     checkpoints: Path | None,
     resume: bool | Terms,
     max_seconds: float | None,
+    detach: bool,
 ) -> Outcome:
     from dbp.train.agreement import all_or_none
     from dbp.train.build import fit_scaling, prepare
@@ -132,6 +135,7 @@ def _train(
             checkpoints=checkpoints,
             resume=resume,
             max_seconds=max_seconds,
+            detach=detach,
         )
     except InvalidInput as error:  # the same on every rank
         outcome = Outcome("failed", "INVALID_DATA", 0, 0, message=str(error))

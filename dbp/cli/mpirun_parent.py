@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, final
 
+from dbp.cli.mpi_leftovers import remove_leftovers
 from dbp.cli.rank_output import RankOutput, say
 from dbp.cli.rank_processes import all_can_stop, local_ranks, send
 from dbp.cli.rank_terminal import terminal_environment
@@ -63,6 +64,7 @@ class MpirunParent:
         self._open_mpi = open_mpi
         self._quiet = quiet
         self._pid = 0
+        self._started = time.time()
         self._status: int | None = None
         self._asked_at: float | None = None  # when the first request to stop came
         self._forwarded = False
@@ -80,6 +82,7 @@ class MpirunParent:
                     self._obey(signal.Signals(number), output)
             self._forward_stop()
         end_all(descendants, grace=STRAY_GRACE_SECONDS, between=self._reap)
+        self._clean_up()
         code = output.finish(os.waitstatus_to_exitcode(self._status))
         if code >= 0:
             return code
@@ -135,7 +138,7 @@ class MpirunParent:
         elif number == signal.SIGTSTP:
             self._suspend(output)
         elif number == signal.SIGCONT:
-            self._send_all(signal.SIGCONT)
+            self._send_to_ranks(signal.SIGCONT, signal.SIGCONT)
         elif number == signal.SIGWINCH:
             send(signal.SIGWINCH, [rank.process for rank in local_ranks()])
         elif number == signal.SIGCHLD:
@@ -157,25 +160,36 @@ class MpirunParent:
 
     def _suspend(self, output: RankOutput) -> None:
         """Stop the ranks and this process, as Ctrl-Z asks; go on after SIGCONT."""
-        self._send(signal.SIGTSTP)  # Open MPI stops its ranks, those on other hosts as well
-        send(signal.SIGSTOP, [rank.process for rank in local_ranks()])
+        self._send_to_ranks(signal.SIGSTOP, signal.SIGTSTP)
         output.show_cursor()
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)  # here the process is stopped, if its shell can
         signal.signal(signal.SIGTSTP, handler)
-        self._send_all(signal.SIGCONT)
+        self._send_to_ranks(signal.SIGCONT, signal.SIGCONT)
 
     def _end_now(self, output: RankOutput) -> None:
         """End every process at once, with the exit code of an interrupted command."""
         output.discard()
         send(signal.SIGKILL, [rank.process for rank in local_ranks()])
         end_all(descendants, grace=KILL_GRACE_SECONDS, between=self._reap)
+        self._clean_up()
         output.show_cursor()
         os._exit(INTERRUPTED)
 
-    def _send_all(self, number: signal.Signals) -> None:
-        self._send(number)
-        send(number, [rank.process for rank in local_ranks()])
+    def _clean_up(self) -> None:
+        """Remove the files of killed processes; the clock of files is up to 10 ms behind."""
+        remove_leftovers(self._pid, self._started - 0.1, os.environ)
+
+    def _send_to_ranks(self, number: signal.Signals, by_mpirun: signal.Signals) -> None:
+        """Send a signal to the ranks; where some are on other hosts, have mpirun do so too.
+
+        Open MPI forwards ``by_mpirun`` a while later, and not always in order: where all
+        ranks are on this host it would only stop what was to continue.
+        """
+        ranks = local_ranks()
+        if any(rank.place.local_size < rank.place.size for rank in ranks):
+            self._send(by_mpirun)
+        send(number, [rank.process for rank in ranks])
 
     def _send(self, number: signal.Signals) -> None:
         if self._status is None:  # not reaped: the pid is mpirun's

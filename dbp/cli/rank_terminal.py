@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dbp.launching import Launch
+
 STARTED_BY_DBP: Final = "DBP_MPIRUN_PARENT"  # pid of the process that watches mpirun
 _VARIABLES: Final = {1: "DBP_STDOUT_TERMINAL", 2: "DBP_STDERR_TERMINAL"}
 
@@ -36,6 +38,11 @@ def shows_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     progress bar never is.
     """
     return _variable(stream) in environ
+
+
+def kills_ranks(place: Launch, environ: Mapping[str, str]) -> bool:
+    """Whether a launcher started this rank that may kill it soon after a Ctrl-C."""
+    return place.launcher != "none" and STARTED_BY_DBP not in environ
 
 
 def rank_console(stream: TextIO, environ: Mapping[str, str]) -> Console:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dbp.cli.output import echo_json, output_option
-from dbp.cli.rank_terminal import rank_console, shows_terminal
+from dbp.cli.rank_terminal import kills_ranks, rank_console, shows_terminal
 from dbp.cli.resumption import (
     folder_to_resume,
     load_spec,
@@ -107,7 +107,7 @@ def _run(request: Request, place: Launch, threads: int) -> int:
 
     if place is not ALONE:
         die_with_parent()
-    signals = StopSignals()
+    signals = StopSignals(early_warning=kills_ranks(place, os.environ))
     try:
         with _told_once(place):
             resolved = _check(request, place)
@@ -213,6 +213,7 @@ def _rank_0(
         checkpoints=folder.path / CHECKPOINTS,
         resume=resume,
         max_seconds=request.longer.max_seconds,
+        detach=kills_ranks(place, os.environ),
     )
     _summarize(request, resolved, outcome, folder.path)
     return _exit_code(outcome)

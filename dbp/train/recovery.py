@@ -6,6 +6,7 @@ this time.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ from dbp.train.continuation import (
     zero_rate_note,
 )
 from dbp.train.data_identity import identity_of
+from dbp.train.detached import run_detached
 from dbp.train.finite import all_finite
 from dbp.train.sink import Command
 
@@ -72,6 +74,7 @@ class Recovery:
         self._clock = clock
         self._last = clock()
         self._written: int | None = None  # the step of the newest checkpoint of this process
+        self.detach = False  # a process that outlives this one writes the checkpoints
         self._store: CheckpointStore | None = None
         if folder is not None and communicator.rank == 0:
             model = setup.model
@@ -126,8 +129,10 @@ class Recovery:
         digest = self._setup.resolved.digest
         facts = facts_of(self._setup, self._data, self._new_data_at)
         checkpoint = Checkpoint(step, position, vectors, digest, arithmetic(), facts)
+        write = functools.partial(self._store.write, checkpoint, metadata, best=best)
         try:
-            self._store.write(checkpoint, metadata, best=best)
+            if not (self.detach and run_detached(write)):
+                write()
         except OSError as error:
             logger.warning(
                 "step %d: no checkpoint could be written in %s: %s; training goes on",

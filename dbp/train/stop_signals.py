@@ -21,18 +21,27 @@ class StopSignals:
     at and nothing to save. SIGHUP stays ignored where it was ignored before (nohup).
     """
 
-    def __init__(self) -> None:
-        """Install the handlers; only in a main thread."""
+    def __init__(self, *, early_warning: bool = False) -> None:
+        """Install the handlers; only in a main thread.
+
+        ``early_warning``: SIGCONT asks for a checkpoint. mpirun of Open MPI sends it when it
+        gets Ctrl-C, SIGTERM 0.25 s later, SIGKILL after another 0.25 s.
+        """
         self.received: signal.Signals | None = None
         self._polled = False
+        self._warned = False
+        if early_warning:
+            signal.signal(signal.SIGCONT, self._note_warning)
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._note)
 
     def poll(self) -> Command:
-        """STOP once a signal has come."""
+        """STOP once a signal has come; CHECKPOINT once after a warning."""
         self._polled = True
-        return Command.NONE if self.received is None else Command.STOP
+        warned, self._warned = self._warned, False
+        stop = Command.NONE if self.received is None else Command.STOP
+        return stop | (Command.CHECKPOINT if warned else Command.NONE)
 
     def ignore(self) -> None:
         """Ignore further requests: the run has ended.
@@ -42,6 +51,9 @@ class StopSignals:
         """
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+
+    def _note_warning(self, number: int, frame: FrameType | None) -> None:
+        self._warned = True
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again = self.received is not None

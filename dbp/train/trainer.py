@@ -61,6 +61,7 @@ class Trainer:
         resume: bool | Terms = False,
         start: Saved | None = None,
         max_seconds: float | None = None,
+        detach: bool = False,
     ) -> None:
         """Collective; ``sink`` listens on rank 0 only, ``control`` is asked on every rank.
 
@@ -83,6 +84,7 @@ class Trainer:
         heard = sink if sink is not None and communicator.rank == 0 else FanOut()
         self._announcer = Announcer(setup, heard, self._figures, self.parameters, clock)
         self._recovery = Recovery(setup, communicator, checkpoints, clock, resume)
+        self._recovery.detach = detach
         seed, samples = setup.resolved.spec.seed, setup.plan.samples
         self._order = functools.lru_cache(1)(lambda epoch: order(seed, epoch, samples))
         self.state = RunState(

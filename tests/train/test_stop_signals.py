@@ -100,3 +100,23 @@ sys.exit(75)
     done = subprocess.run([sys.executable, "-c", script], timeout=30, check=False)
 
     assert done.returncode == 75
+
+
+@pytest.mark.parametrize("early_warning", [False, True])
+def test_sigcont_asks_for_one_checkpoint_under_a_launcher_that_kills(
+    early_warning: bool,
+) -> None:
+    script = f"""
+import os, signal
+from dbp.train.stop_signals import StopSignals
+
+signals = StopSignals(early_warning={early_warning})
+os.kill(os.getpid(), signal.SIGCONT)
+print(repr(signals.poll()), repr(signals.poll()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    first = "<Command.CHECKPOINT: 4>" if early_warning else "<Command.NONE: 0>"
+    assert done.stdout == f"{first} <Command.NONE: 0>\n"

@@ -1,0 +1,56 @@
+"""Remove what an MPI library leaves when its processes are killed.
+
+Shared memory of ranks (Open MPI: 16 MB each), and Open MPI's session folder. The libraries
+remove both at an orderly end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from dbp.control.supervisor import BACKING, SHARED_MEMORY
+
+_SEGMENTS: Final = ("sm_segment.", "mpich_shm_", "mpich_shar_")
+
+
+def remove_leftovers(mpirun: int, since: float, environ: Mapping[str, str]) -> None:
+    """Remove what the processes of an mpirun have left; all of them must have ended.
+
+    ``mpirun``: its pid; ``since``: the Unix time at which it was started. Shared memory has
+    no name that tells whose it is: of this user's, what is younger and what no process uses.
+    """
+    shutil.rmtree(Path(tempfile.gettempdir()) / f"ompi.{mpirun}", ignore_errors=True)
+    folders = {SHARED_MEMORY, environ.get(BACKING, SHARED_MEMORY)}
+    found = [path for folder in folders for path in _segments(Path(folder), since)]
+    used = _mapped() if found else set()
+    for path in found:
+        if str(path) not in used:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _segments(folder: Path, since: float) -> list[Path]:
+    found = []
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.name.startswith(_SEGMENTS):
+                facts = path.lstat()
+                if facts.st_uid == os.getuid() and facts.st_ctime >= since:
+                    found.append(path)
+    return found
+
+
+def _mapped() -> set[str]:
+    """The files that this user's processes have mapped into their memory."""
+    paths = set()
+    for process in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+            lines = process.read_text(errors="replace").splitlines()
+            paths |= {line.split(maxsplit=5)[5] for line in lines if "/" in line}
+    return paths
