@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import selectors
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Final, final
 
 from dbp.cli.mpi_leftovers import remove_leftovers
-from dbp.cli.rank_output import RankOutput, say
+from dbp.cli.rank_output import RankOutput
 from dbp.cli.rank_processes import all_can_stop, local_ranks, send
 from dbp.cli.rank_terminal import terminal_environment
 from dbp.control.process_tree import descendants, end_all
@@ -68,45 +67,56 @@ class MpirunParent:
         self._status: int | None = None
         self._asked_at: float | None = None  # when the first request to stop came
         self._forwarded = False
-        self._selector = selectors.DefaultSelector()
 
     def run(self, environment: Mapping[str, str]) -> int:
         """Start mpirun, wait for its end, return the exit code of the command."""
-        self._listen()
+        signals = self._listen()
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         output = self._start(environment)
         while self._status is None:
-            waits = self._asked_at is not None and not self._forwarded
-            for key, _ in self._selector.select(POLL_SECONDS if waits else None):
-                for number in os.read(key.fd, 1024):
-                    self._obey(signal.Signals(number), output)
-            self._forward_stop()
+            self._attend(signals, output)
         end_all(descendants, grace=STRAY_GRACE_SECONDS, between=self._reap)
         self._clean_up()
+        while not output.is_finished():
+            self._attend(signals, output)
         code = output.finish(os.waitstatus_to_exitcode(self._status))
-        if code >= 0:
-            return code
-        say(f"error: mpirun was ended by signal {-code} ({signal.strsignal(-code)})\n")
-        return 128 - code
+        if code < 0:
+            name = signal.strsignal(-code)
+            output.say(f"error: mpirun was ended by signal {-code} ({name})\n")
+            code = 128 - code
+        output.show_cursor()
+        while not output.is_finished():
+            self._attend(signals, output)
+        return code
 
-    def _listen(self) -> None:
-        """Let signals become readable bytes, seen by the loop in their order."""
+    def _attend(self, signals: int, output: RankOutput) -> None:
+        """Copy output and obey signals, as either comes."""
+        waits = self._asked_at is not None and not self._forwarded and self._status is None
+        if output.copy(signals, POLL_SECONDS if waits else None):
+            for number in os.read(signals, 1024):
+                self._obey(signal.Signals(number), output)
+        self._forward_stop()
+
+    def _listen(self) -> int:
+        """Let signals become readable bytes, seen by the loop in their order; a descriptor."""
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        self._selector.register(reader, selectors.EVENT_READ)
         for number in (*_STOP, *_OTHERS):
             ignored = signal.getsignal(number) is signal.SIG_IGN
             if not (ignored and number in _STAY_IGNORED):
                 signal.signal(number, lambda *_: None)
+        return reader
 
     def _start(self, environment: Mapping[str, str]) -> RankOutput:
         parent = os.getpid()
         # Open MPI's mpirun ends the ranks at SIGTERM, and grants them a moment to save.
         at_death = signal.SIGTERM if self._open_mpi else signal.SIGKILL
 
-        def tie() -> None:  # safe before exec: this process has one thread
+        # One thread only: the kernel would send the signal once for each that ends, and Open
+        # MPI's mpirun exits at a second one without having ended its ranks.
+        def tie() -> None:
             _prctl(_PR_SET_PDEATHSIG, at_death)
             if os.getppid() != parent:
                 os._exit(1)
@@ -120,6 +130,7 @@ class MpirunParent:
             stderr=stderr_end,
             env=dict(environment),
             start_new_session=True,
+            restore_signals=False,  # SIGPIPE stays ignored: the pipes may lose their reader
             preexec_fn=tie,  # noqa: PLW1509 (see tie)
         )
         os.close(stdout_end)
@@ -134,7 +145,7 @@ class MpirunParent:
         elif number in _STOP:
             if self._asked_at is None:
                 self._asked_at = time.monotonic()
-                self._announce_stop(number)
+                self._announce_stop(number, output)
         elif number == signal.SIGTSTP:
             self._suspend(output)
         elif number == signal.SIGCONT:
@@ -144,11 +155,11 @@ class MpirunParent:
         elif number == signal.SIGCHLD:
             self._reap()
 
-    def _announce_stop(self, number: signal.Signals) -> None:
+    def _announce_stop(self, number: signal.Signals, output: RankOutput) -> None:
         if not self._quiet:
             start = "\n" if os.isatty(2) else ""  # below a progress bar, or after ^C
             more = "; Ctrl-C again ends the run at once" if number == signal.SIGINT else ""
-            say(f"{start}{number.name}: stopping after the present step{more}\n")
+            output.say(f"{start}{number.name}: stopping after the present step{more}\n")
 
     def _forward_stop(self) -> None:
         """Send SIGUSR1 through mpirun once the ranks catch it: before, it would kill them."""
@@ -162,6 +173,7 @@ class MpirunParent:
         """Stop the ranks and this process, as Ctrl-Z asks; go on after SIGCONT."""
         self._send_to_ranks(signal.SIGSTOP, signal.SIGTSTP)
         output.show_cursor()
+        output.flush()
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)  # here the process is stopped, if its shell can
         signal.signal(signal.SIGTSTP, handler)
@@ -174,6 +186,7 @@ class MpirunParent:
         end_all(descendants, grace=KILL_GRACE_SECONDS, between=self._reap)
         self._clean_up()
         output.show_cursor()
+        output.flush()
         os._exit(INTERRUPTED)
 
     def _clean_up(self) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import select
-import threading
 from typing import Final, final
 
 from dbp.cli.launcher_notices import NoticeFilter
 
-CHUNK_BYTES: Final = 1 << 16
+READ_BYTES: Final = 1 << 16
+BUFFER_BYTES: Final = 1 << 20  # more is not read before the reader has taken some
+WRITE_BYTES: Final = select.PIPE_BUF  # a pipe that select calls writable takes so many
 SILENT: Final = (0, 75)  # exit codes whose reason is on the screen, or needs no words
 EXPLAINED: Final = (1, 2, 130)  # exit codes of dbp, which reports an error with them
+
 _HIDE_CURSOR: Final = b"\x1b[?25l"
 _SHOW_CURSOR: Final = b"\x1b[?25h"
 _STDOUT: Final = 1
@@ -20,92 +22,118 @@ _STDERR: Final = 2
 
 
 @final
+class _Stream:
+    """One stream of mpirun on its way to one of this process."""
+
+    def __init__(self, source: int, target: int) -> None:
+        self.source: int | None = source
+        self.target = target
+        self.filter = NoticeFilter()
+        self.hides_cursor = False
+        self.buffer = bytearray()
+        self.broken = False  # nobody reads any more, or the disk is full
+
+    def read(self) -> None:
+        """Take what has come; none at the end."""
+        if self.source is None:
+            return
+        data = os.read(self.source, READ_BYTES)
+        passed = self.filter.feed(data) if data else self.filter.close()
+        if not data:
+            os.close(self.source)
+            self.source = None
+        if _SHOW_CURSOR in passed or _HIDE_CURSOR in passed:
+            self.hides_cursor = passed.rfind(_HIDE_CURSOR) > passed.rfind(_SHOW_CURSOR)
+        self.add(passed)
+
+    def add(self, data: bytes) -> None:
+        if not self.broken:
+            self.buffer += data
+
+    def write(self, limit: int = WRITE_BYTES) -> str:
+        """Write the beginning of the buffer; returns why it cannot be written, if so."""
+        try:
+            del self.buffer[: os.write(self.target, self.buffer[:limit])]
+        except BlockingIOError:
+            return ""
+        except OSError as error:
+            self.broken = True
+            self.buffer.clear()
+            silent = error.errno in (errno.EPIPE, errno.EIO)  # the reader has enough
+            return "" if silent else error.strerror or str(error)
+        return ""
+
+
+@final
 class RankOutput:
-    """Two threads that copy stdout and stderr of mpirun to those of this process.
+    """Copies stdout and stderr of mpirun to those of this process, in one thread.
 
     A reader that has gone (a closed pipe, a lost terminal) ends neither the copying nor the
     run: what it does not take is dropped.
     """
 
     def __init__(self, stdout: int, stderr: int) -> None:
-        """Start copying from these two pipes."""
-        pipes = {_STDOUT: stdout, _STDERR: stderr}
-        self._filters = {target: NoticeFilter() for target in pipes}
-        self._discards = False
-        self._hides_cursor: set[int] = set()
-        self._threads = [
-            threading.Thread(target=self._copy, args=(source, target), daemon=True)
-            for target, source in pipes.items()
-        ]
-        for thread in self._threads:
-            thread.start()
+        """Copy from these two pipes."""
+        self._stdout, self._stderr = _Stream(stdout, _STDOUT), _Stream(stderr, _STDERR)
+        self._streams = (self._stdout, self._stderr)
+
+    def is_finished(self) -> bool:
+        """Whether both streams have ended and all is written."""
+        return all(one.source is None and not one.buffer for one in self._streams)
+
+    def copy(self, other: int, seconds: float | None) -> bool:
+        """Wait until there is something to copy, or to read from ``other``; then copy.
+
+        Returns whether ``other`` can be read.
+        """
+        sources = {
+            one.source: one
+            for one in self._streams
+            if one.source is not None and len(one.buffer) < BUFFER_BYTES
+        }
+        targets = {one.target: one for one in self._streams if one.buffer}
+        readable, writable, _ = select.select([other, *sources], list(targets), [], seconds)
+        for target in writable:
+            if reason := targets[target].write():
+                self.say(f"warning: standard output cannot be written: {reason}\n")
+        for source in readable:
+            if source != other:
+                sources[source].read()
+        return other in readable
+
+    def say(self, text: str) -> None:
+        """Write a message of this process to stderr."""
+        self._stderr.add(text.encode())
 
     def finish(self, code: int) -> int:
-        """Wait for the end of the output, show the notices that are worth it.
+        """Show the notices that are worth it; both streams have ended.
 
         ``code``: of mpirun. Returns it, or 128 + n where a notice alone names the signal n
         that ended a rank (MPICH).
         """
-        for thread in self._threads:
-            thread.join()
-        told = code in SILENT or (code in EXPLAINED and self._reported())
-        for one in self._filters.values():
-            for notice in one.news(reported=told):
-                _write(_STDERR, notice)
-        self.show_cursor()
-        number = next(filter(None, (f.signal() for f in self._filters.values())), None)
+        filters = [one.filter for one in self._streams]
+        reported = any(one.reported for one in filters)
+        told = code in SILENT or (code in EXPLAINED and reported)
+        for notice in (notice for one in filters for notice in one.news(reported=told)):
+            self._stderr.add(notice)
+        number = next(filter(None, (one.signal() for one in filters)), None)
         return code if number is None else 128 + number
 
     def discard(self) -> None:
-        """Drop all further output: the user has ended the run."""
-        self._discards = True
+        """Drop all output: the user has ended the run."""
+        for one in self._streams:
+            one.buffer.clear()
 
     def show_cursor(self) -> None:
         """Show the cursor again that a progress bar has hidden, which was then cut off."""
-        for target in list(self._hides_cursor):
-            _write(target, _SHOW_CURSOR)
-            self._hides_cursor.discard(target)
+        for one in self._streams:
+            if one.hides_cursor:
+                one.hides_cursor = False
+                one.add(_SHOW_CURSOR)
 
-    def _reported(self) -> bool:
-        return any(one.reported for one in self._filters.values())
-
-    def _copy(self, source: int, target: int) -> None:
-        one, writes = self._filters[target], True
-        while data := _read(source):
-            writes = writes and not self._discards
-            passed = one.feed(data)
-            if _SHOW_CURSOR in passed or _HIDE_CURSOR in passed:
-                hides = passed.rfind(_HIDE_CURSOR) > passed.rfind(_SHOW_CURSOR)
-                (self._hides_cursor.add if hides else self._hides_cursor.discard)(target)
-            writes = writes and _write(target, passed)
-        rest = one.close()
-        if writes and not self._discards:
-            _write(target, rest)
-
-
-def say(text: str) -> None:
-    """Write a message of this process to stderr."""
-    _write(_STDERR, text.encode())
-
-
-def _read(source: int) -> bytes:
-    """The next bytes; none at the end, or where a pseudo-terminal has been closed."""
-    try:
-        return os.read(source, CHUNK_BYTES)
-    except OSError:
-        return b""
-
-
-def _write(target: int, data: bytes) -> bool:
-    """Write all of it; False where the reader is gone or the disk is full."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(target, view) :]
-        except BlockingIOError:  # another program has made the descriptor non-blocking
-            select.select([], [target], [])
-        except OSError as error:
-            if target == _STDOUT and error.errno not in (errno.EPIPE, errno.EIO):
-                say(f"warning: standard output cannot be written: {error.strerror}\n")
-            return False
-    return True
+    def flush(self) -> None:
+        """Write all that is left, however long the readers take."""
+        for one in self._streams:
+            while one.buffer:
+                select.select([], [one.target], [])
+                one.write(len(one.buffer))
