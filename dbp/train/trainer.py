@@ -107,15 +107,12 @@ class Trainer:
         """Train to the end; returns the same outcome on every rank, but for its timing."""
         try:
             all_or_none(self.communicator, self._start)
-        except InvalidInput as error:  # the run folder cannot be written
-            return self._failed("INVALID_DATA", self.state.step, str(error))
-        # A gradient that is not finite is found in the step and never applied: a warning of
-        # each operation that meets it would say nothing more.
-        with np.errstate(all="ignore"):
-            try:
+            # A gradient that is not finite is found in the step and never applied: a warning
+            # of each operation that meets it would say nothing more.
+            with np.errstate(all="ignore"):
                 return self._loop()
-            except InvalidInput as error:  # samples that cannot be read, told by every rank
-                return self._failed("INVALID_DATA", self.state.step, str(error))
+        except InvalidInput as error:  # of every rank: the run folder, or unreadable samples
+            return self._failed("INVALID_DATA", self.state.step, str(error))
 
     def _start(self) -> None:
         """Announce the run; only then do the checkpoints of an earlier one go."""
