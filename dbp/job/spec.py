@@ -74,7 +74,10 @@ class StopSpec:
         doc="training_loss, validation_loss, or training_/validation_ and a metric's name",
     )
     patience: int | None = option(
-        None, doc="stop after this many epochs without improvement", minimum=1
+        None,
+        doc="stop after this many epochs without improvement; epochs in which the metric is "
+        "not a number do not count",
+        minimum=1,
     )
     tolerance: float = option(
         0.0, doc="a smaller improvement than this counts as none", minimum=0.0

@@ -10,6 +10,7 @@ RESULTS = {
     "succeeded": RunOutcome("succeeded", "epochs", "", 10),
     "stopped": RunOutcome("stopped", "stop_requested", "", 5),
     "non-finite": RunOutcome("failed", "NON_FINITE", "the loss became nan", 5),
+    "nothing applied": RunOutcome("failed", "NOTHING_APPLIED", "nothing was learned", 5),
     "exception": RunOutcome("failed", "EXCEPTION", "rank 1: KeyError", 5),
     "none": None,
 }
@@ -45,6 +46,7 @@ CASES = [
     (State.CANCELLING, "lost", "none", "cancelled", None),
     (State.CANCELLING, "code 3", "non-finite", "failed", "NON_FINITE"),
     (State.RUNNING, "code 3", "non-finite", "failed", "NON_FINITE"),
+    (State.RUNNING, "code 3", "nothing applied", "failed", "NOTHING_APPLIED"),
     (State.RUNNING, "code 3", "exception", "failed", "RANK_EXCEPTION"),
     (State.RUNNING, "clean", "none", "failed", "NO_VERDICT"),
     (State.STARTING, "clean", "none", "failed", "NO_VERDICT"),

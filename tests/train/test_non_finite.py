@@ -415,13 +415,17 @@ def test_mini_batches_left_out_in_a_row_are_counted_across_a_resume(tmp_path: Pa
 def test_run_that_is_stopped_at_a_skipped_step_resumes_to_the_same_bits(
     tmp_path: Path, step: int
 ) -> None:
-    """Step 5 ends an epoch: its evaluation, without a loss, waits in the checkpoint."""
+    """Step 5 ends an epoch: its evaluation, without a loss, waits in the checkpoint.
+
+    After step 7 all of the second epoch is left out: its figures are those of step 6.
+    """
+    left_out = range(7, 11)
     spec = document(
         optimizer={"kind": "adam", "learning_rate": 0.01}, epochs=3, non_finite="skip",
         average=0.9,
     )  # fmt: skip
     spec["model"]["layers"][0]["activation"] = "relu"
-    whole, vector = train(spec, None, poison=lambda: Poison(step, 9))
+    whole, vector = train(spec, None, poison=lambda: Poison(step, *left_out))
     setup = make_setup(spec, samples(40), validation=samples(30, seed=2))
     poison = Poison(step)
     control = AnyOf(poison, AskAt(step, Command.STOP))
@@ -430,16 +434,25 @@ def test_run_that_is_stopped_at_a_skipped_step_resumes_to_the_same_bits(
     stopped = Trainer(
         poisoned, SoloCommunicator(), control=control, checkpoints=tmp_path
     ).run()  # fmt: skip
-    again = Poison(9 - step)
+    again = Poison(*(number - step for number in left_out))
+    sink = Recorder()
     poisoned = dataclasses.replace(setup, train=Poisoned(setup.train, again))
     trainer = Trainer(
-        poisoned, SoloCommunicator(), control=again, checkpoints=tmp_path, resume=True
+        poisoned,
+        SoloCommunicator(),
+        control=again,
+        checkpoints=tmp_path,
+        resume=True,
+        sink=sink,
     )
     resumed = trainer.run()
 
     assert (stopped.status, stopped.step, stopped.skipped) == ("stopped", step, 1)
     assert trainer.parameters.vector.tobytes() == vector.tobytes()
     assert metrics_dropped(resumed) == metrics_dropped(whole.outcomes[0])
+    counts = {report.step: report.skipped for report in sink.reports if report.epoch_end}
+    assert (counts[10], counts[15]) == (4, 0)
+    assert figures(sink)[-2:] == figures(whole)[-2:]
 
 
 @pytest.mark.parametrize(

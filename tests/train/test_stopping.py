@@ -68,7 +68,7 @@ def test_metric_that_never_was_a_number_is_not_measured() -> None:
 
 
 def test_patience_counts_epochs_not_evaluations() -> None:
-    spec = StopSpec(metric="validation_loss", patience=4)
+    spec = StopSpec(metric="validation_loss", patience=3)
     stopping = Stopping(spec, higher_is_better=False, every=2)
     values = {2: 1.0, 4: math.nan, 6: 1.0, 8: 1.0}
 
