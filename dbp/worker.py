@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
 from dbp.launching import detect, oversubscription, set_thread_counts
+from dbp.lossy_output import make_output_lossy
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.validate import ResolvedSpec
@@ -36,6 +37,7 @@ PR_SET_PDEATHSIG: Final = 1
 
 def main(arguments: list[str]) -> int:
     """Run one rank of the attempt in the folder; returns the exit code."""
+    make_output_lossy()
     folder = Path(arguments[0])
     launch = _read(folder / "launch.json")
     set_thread_counts(os.environ)

@@ -23,6 +23,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "column_names": ({"errors"}, set()),
     "file_pattern": (set(), set()),
     "whole_file": (set(), set()),
+    "lossy_output": (set(), set()),
     "launching": ({"errors"}, {"threadpoolctl"}),
     "job": ({"errors", "registry", "file_pattern"}, set()),
     "nn": ({"errors", "registry", "random"}, {"numpy"}),
@@ -43,7 +44,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "train.onnx": ({"errors", "registry", "nn", "data", "train"}, {"numpy", "onnx"}),
     "control": ({"errors", "job", "launching"}, {"psutil"}),
     # The reporter implements the loop's Sink and Control, so it may see their definition.
-    "rpc": ({"errors", "job", "v1", "train.sink"}, {"grpc", "google"}),
+    "rpc": ({"errors", "job", "lossy_output", "v1", "train.sink"}, {"grpc", "google"}),
     "service": ({"errors", "job", "control", "rpc", "v1"}, {"grpc", "google"}),
     "service.wire": (set(), {"google_crc32c"}),
     "service.wire_cast": ({"errors"}, {"numpy", "ml_dtypes"}),

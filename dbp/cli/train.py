@@ -28,6 +28,7 @@ from dbp.cli.resumption import (
 from dbp.cli.run_location import join_service, prepare_folder, refuse_on_all_ranks
 from dbp.errors import DbpError, InvalidInput
 from dbp.launching import Launch, detect, oversubscription, set_thread_counts
+from dbp.lossy_output import make_output_lossy
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.validate import ResolvedSpec
@@ -83,6 +84,7 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
     run has taken all of its steps.
     mpirun itself kills its ranks 0.25 s after Ctrl-C; to stop it: kill -USR1 PID_OF_MPIRUN.
     """
+    make_output_lossy()
     asked |= folder_to_resume(resumed, asked)
     place = detect(os.environ)
     if place is None and workers is not None and workers > 1:

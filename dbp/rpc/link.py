@@ -24,6 +24,7 @@ from typing import Any, Final, final
 import grpc
 
 from dbp.errors import DbpError, Unavailable
+from dbp.lossy_output import make_output_lossy
 from dbp.rpc.channel import connect
 from dbp.rpc.convert import job_name
 from dbp.rpc.outbox import Outbox
@@ -244,6 +245,7 @@ def _outlive_signals() -> None:
 
 
 async def _main(memory_fd: int) -> int:
+    make_output_lossy()
     _outlive_signals()
     _give_way()
     reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)

@@ -1,0 +1,108 @@
+"""Standard output and standard error that cannot end a run.
+
+A closed pipe, a lost terminal or a full disk behind them costs the text that they do not take,
+and nothing else: no exception, no traceback, no exit code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import select
+import sys
+from typing import Final, TextIO, final
+
+_STDOUT: Final = 1
+_STDERR: Final = 2
+_READER_GONE: Final = (errno.EPIPE, errno.EIO)  # the user has closed it: not worth a warning
+
+
+@final
+class LossyFile(io.RawIOBase):
+    """An open descriptor for writing; bytes that it does not take are dropped."""
+
+    def __init__(self, descriptor: int) -> None:
+        """The descriptor stays open when this file is closed."""
+        self._descriptor = descriptor
+        self._warned = False
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether the descriptor is a terminal."""
+        return os.isatty(self._descriptor)
+
+    def write(self, data: object) -> int:
+        """Write or drop all of it; returns the number of its bytes."""
+        view = memoryview(data).cast("B")  # type: ignore[arg-type]
+        size = len(view)
+        while view:
+            try:
+                view = view[os.write(self._descriptor, view) :]
+            except BlockingIOError:  # another program has made the descriptor non-blocking
+                select.select([], [self._descriptor], [])
+            except OSError as error:
+                self._warn(error)
+                break
+        return size
+
+    def _warn(self, error: OSError) -> None:
+        """Say once on standard error that standard output is incomplete, and why."""
+        if self._warned or self._descriptor != _STDOUT or error.errno in _READER_GONE:
+            return
+        self._warned = True
+        text = f"warning: standard output cannot be written: {error.strerror}\n"
+        with contextlib.suppress(OSError):
+            os.write(_STDERR, text.encode())
+
+
+def make_output_lossy() -> None:
+    """Replace ``sys.stdout`` and ``sys.stderr`` of this process; call it before any output.
+
+    Descriptors 0 to 2 that are closed are opened to nowhere, so that no file of the run takes
+    their place and the output of a library.
+    """
+    _open_standard_descriptors()
+    sys.stdout = _lossy(sys.stdout, _STDOUT)
+    sys.stderr = _lossy(sys.stderr, _STDERR)
+
+
+def _open_standard_descriptors() -> None:
+    for descriptor in (0, _STDOUT, _STDERR):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+
+
+def _lossy(stream: TextIO | None, descriptor: int) -> TextIO:
+    """A stream to the descriptor; one that writes elsewhere, as in a test, stays."""
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+        if not _writes_to(stream, descriptor):
+            return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(LossyFile(descriptor)),
+        encoding=stream.encoding if stream is not None else "utf-8",
+        errors="backslashreplace",
+        line_buffering=True,
+    )
+
+
+def _writes_to(stream: TextIO, descriptor: int) -> bool:
+    try:
+        return stream.fileno() == descriptor
+    except (OSError, ValueError):
+        return False
