@@ -20,7 +20,7 @@ from dbp.errors import Conflict
 from dbp.job.resolved import digest_of
 from dbp.train.run_lock import LOCK
 from dbp.train.sink import Outcome, Progress
-from dbp.whole_file import write_whole
+from dbp.whole_file import make_folder, sync_folder, write_whole
 
 SPEC: Final = "spec.json"
 METRICS: Final = "metrics.jsonl"
@@ -35,7 +35,9 @@ def make_new(path: Path) -> Path:
     for number in itertools.count(1):
         candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
         with contextlib.suppress(FileExistsError):
-            candidate.mkdir(parents=True)
+            make_folder(candidate.parent)
+            candidate.mkdir()
+            sync_folder(candidate.parent)
             return candidate
     raise AssertionError("unreachable")
 

@@ -46,7 +46,7 @@ from dbp.train.run_files import (
 )
 from dbp.train.run_lock import RunLock
 from dbp.train.sink import Outcome, Progress, Snapshot, Started
-from dbp.whole_file import write_whole
+from dbp.whole_file import make_folder, write_whole
 
 __all__ = [
     "CHECKPOINTS",
@@ -116,7 +116,7 @@ class RunFolder:
         with _writing(path):
             if path.exists() and not path.is_dir():
                 raise Conflict(f"{path}: is no folder; choose another one for the run")
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             lock = RunLock.take(path)
             try:
                 earlier = holds_run(path)

@@ -180,3 +180,32 @@ def test_plateau_ignores_what_is_not_a_number(value: float) -> None:
 def test_milestones_must_rise(milestones: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="milestones: must be whole numbers >= 1, ascending"):
         MultiStepDecay(milestones=milestones)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Constant(rate=0.1),
+        Cosine(peak=0.1),
+        CosineRestarts(peak=0.1, period=7),
+        OneCycle(peak=0.1),
+        StepDecay(every=3),
+        MultiStepDecay(milestones=(4,)),
+        ExponentialDecay(),
+        PolynomialDecay(),
+        PolynomialDecay(steps=50),
+        InverseSquareRoot(peak=0.1),
+        Plateau(),
+        Warmup(steps=5),
+        Warmup(steps=5, then=Cosine(peak=0.1)),
+        Warmup(steps=5, then=PolynomialDecay(steps=9)),
+    ],
+    ids=repr,
+)
+def test_a_schedule_says_whether_it_depends_on_the_length_of_the_run(
+    schedule: Schedule,
+) -> None:
+    steps = range(1, 21)
+    rates = [[schedule.value(step, total) for step in steps] for total in (20, 60)]
+
+    assert schedule.uses_total_steps() == (rates[0] != rates[1])

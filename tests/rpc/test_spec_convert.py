@@ -65,6 +65,7 @@ DOCUMENT = optional(
         epochs=INT64,
         dtype=TEXT,
         clip_norm=FLOAT,
+        schedule_steps=st.lists(INT64, min_size=1, max_size=4),
         stop=optional(metric=TEXT, patience=INT64, tolerance=FLOAT),
     ),
     checkpoint=optional(every_steps=INT64, every_seconds=FLOAT, keep=INT64),

@@ -46,3 +46,25 @@ def test_the_last_step_ends_an_unfinished_epoch() -> None:
     plan = make_plan(TrainSpec(batch_size=8, steps=6), 29)
 
     assert [s for s in range(1, 7) if plan.ends_epoch(s)] == [4, 6]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (None, [20] * 6),
+        ((6,), [6] * 6),
+        ((6, 2), [6, 6, 20, 20, 20, 20]),
+        ((6, 2, 9), [6, 6, 9, 9, 9, 9]),
+        ((6, 2, 9, 4), [6, 6, 9, 9, 20, 20]),
+        ((6, 2, 9, 2), [6, 6, 20, 20, 20, 20]),
+    ],
+)
+def test_a_schedule_is_planned_for_the_length_that_holds_at_a_step(
+    schedule: tuple[int, ...] | None, expected: list[int]
+) -> None:
+    plan = make_plan(TrainSpec(batch_size=8, steps=20, schedule_steps=schedule), 29)
+
+    assert [plan.schedule_length(step) for step in range(1, 7)] == expected
+    cut = plan.cut_at(6)
+    assert [cut.schedule_length(step) for step in range(1, 7)] == expected
+    assert (cut.total_steps, cut.ends_epoch(6)) == (6, True)
