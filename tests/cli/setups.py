@@ -111,15 +111,27 @@ class Server:
     def start(self) -> None:
         """Serve; at the same address as before, if there was one."""
         port = self.address.rpartition(":")[2] or "0"
-        self._process = subprocess.Popen(
-            [*DBP, "serve", "--port", port, "--state", str(self.state), "--slots",
-             str(self._slots), "--data-root", str(self.state.parent), "--output", "json"],
-            env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        self.address = str(
-            json.loads(cast("IO[str]", self._process.stdout).readline())["address"]
-        )
+        command = [
+            *DBP, "serve", "--port", port, "--state", str(self.state), "--slots",
+            str(self._slots), "--data-root", str(self.state.parent), "--output", "json",
+        ]  # fmt: skip
+        until(lambda: self._started(command))
+
+    def _started(self, command: list[str]) -> bool:
+        """Try to serve; False if another process has been given our port meanwhile."""
+        log = self.state.with_suffix(".log")
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=errors, text=True,
+            )  # fmt: skip
+        line = cast("IO[str]", process.stdout).readline()
+        if not line:
+            process.communicate()
+            assert "Address already in use" in log.read_text(), log.read_text()
+            return False
+        self._process, self.address = process, str(json.loads(line)["address"])
+        return True
 
     @property
     def pid(self) -> int:

@@ -26,6 +26,7 @@ from dbp.errors import (
 )
 from dbp.job.load import decode
 from dbp.job.state import State
+from tests.deadline import DEADLINE
 from tests.service.setups import Service, document, serving, tensors, until
 
 
@@ -172,7 +173,7 @@ async def test_a_watch_tells_states_progress_and_versions_and_ends_by_itself(
     await until(lambda: 5 in steps)
     await run.publish(5, tensors())
     await run.end()
-    await asyncio.wait_for(watching, 10)
+    await asyncio.wait_for(watching, DEADLINE)
 
     assert kinds[0] == "snapshot"
     assert kinds[-1] == "succeeded"
@@ -187,7 +188,7 @@ async def test_waiting_ends_with_the_job_as_it_ended(
     waiting = asyncio.create_task((await client.job(run.id)).wait())
 
     await run.end("failed", code=3)
-    job = await asyncio.wait_for(waiting, 10)
+    job = await asyncio.wait_for(waiting, DEADLINE)
 
     assert job.state == State.FAILED
     assert job.failure is not None
@@ -207,7 +208,7 @@ async def test_logs_are_whole_lines_and_followed_to_the_end(
     run.write_log("f\nthree\n")
     await run.end()
 
-    assert await asyncio.wait_for(following, 10) == ["one", "two", "half", "three"]
+    assert await asyncio.wait_for(following, DEADLINE) == ["one", "two", "half", "three"]
 
 
 async def collect(lines: AsyncIterator[str]) -> list[str]:
@@ -266,13 +267,13 @@ async def test_the_first_version_can_be_waited_for(
     service: Service, client: AsyncClient
 ) -> None:
     run = await service.start()
-    waiting = asyncio.create_task((await client.job(run.id)).parameters(wait=10))
+    waiting = asyncio.create_task((await client.job(run.id)).parameters(wait=DEADLINE))
 
     await asyncio.sleep(0.05)
     assert not waiting.done()
     await run.publish(1, tensors())
 
-    found = await asyncio.wait_for(waiting, 10)
+    found = await asyncio.wait_for(waiting, DEADLINE)
     assert found is not None
     assert found.version.version == 1
 
@@ -303,11 +304,11 @@ async def test_large_parameters_are_written_as_a_file_with_progress(
 async def test_a_service_that_is_not_there_is_named_soon() -> None:
     async with AsyncClient("127.0.0.1:1", patience=0.2) as client:
         with pytest.raises(Unavailable, match="dbp serve"):
-            await asyncio.wait_for(client.get("x"), 10)
+            await asyncio.wait_for(client.get("x"), DEADLINE)
         with pytest.raises(Unavailable, match="dbp serve"):
-            await asyncio.wait_for(anext(client.watch("x")), 10)
+            await asyncio.wait_for(anext(client.watch("x")), DEADLINE)
         with pytest.raises(Unavailable, match="dbp serve"):
-            await asyncio.wait_for(AsyncJobHandle(client, "x").parameters(), 10)
+            await asyncio.wait_for(AsyncJobHandle(client, "x").parameters(), DEADLINE)
 
 
 async def test_a_closed_client_says_so_to_whoever_calls_or_still_waits(
@@ -317,8 +318,8 @@ async def test_a_closed_client_says_so_to_whoever_calls_or_still_waits(
     run = await service.start()
     job = await client.job(run.id)
     under_way = [
-        asyncio.create_task(job.parameters(wait=10)),
-        asyncio.create_task(job.publish(wait=10)),
+        asyncio.create_task(job.parameters(wait=DEADLINE)),
+        asyncio.create_task(job.publish(wait=DEADLINE)),
         asyncio.create_task(anext(job.watch_parameters())),
         asyncio.create_task(_last(job.watch())),
     ]
@@ -328,7 +329,7 @@ async def test_a_closed_client_says_so_to_whoever_calls_or_still_waits(
 
     for task in under_way:
         with pytest.raises(ClientClosed, match="the client has been closed"):
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, DEADLINE)
     calls: list[Callable[[], Awaitable[Any]]] = [
         job.parameters, job.get, lambda: anext(job.watch_parameters()),
         lambda: client.predict(run.id, [[0.0]]),
@@ -347,7 +348,7 @@ async def _last(items: AsyncIterator[Any]) -> Any:
 
 async def test_whoever_is_cancelled_is_cancelled(service: Service, client: AsyncClient) -> None:
     run = await service.start()
-    task = asyncio.create_task((await client.job(run.id)).parameters(wait=10))
+    task = asyncio.create_task((await client.job(run.id)).parameters(wait=DEADLINE))
     await asyncio.sleep(0.1)
 
     task.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ async def test_get_takes_no_lock_and_never_goes_back(service: Service, run: Run)
             newest = step
             seen.add(step)
 
-    readers = [threading.Thread(target=read) for _ in range(3)]
+    readers = [threading.Thread(target=read, daemon=True) for _ in range(3)]
     for reader in readers:
         reader.start()
     for step in range(2, 60):
@@ -215,10 +216,13 @@ async def test_a_service_with_nothing_new_is_not_asked_without_end(
         return Receiver(pb.StreamParametersRequest())
 
     monkeypatch.setattr("dbp.client.async_parameters.AsyncParameters.receive", nothing)
+    began = time.monotonic()
     async with (await client.job(run.id)).mirror():
+        await until(lambda: asked >= 2)
         await asyncio.sleep(0.5)
 
-    assert 2 <= asked <= 5
+    # Pauses double from 0.05 s to 2 s.
+    assert asked <= 6 + (time.monotonic() - began) / 2
 
 
 async def test_a_plain_mirror_may_be_closed_after_its_client(

@@ -110,9 +110,9 @@ async def test_a_service_that_stays_away_is_given_up_after_the_patience(
 async def test_an_error_that_is_no_break_ends_the_stream_at_once(tmp_path: Path) -> None:
     async with serving(tmp_path / "state") as service, AsyncClient(service.address) as client:
         with pytest.raises(NotFound):
-            await asyncio.wait_for(anext(client.watch("nothing")), 5)
+            await asyncio.wait_for(anext(client.watch("nothing")), DEADLINE)
         with pytest.raises(NotFound):
-            await asyncio.wait_for(anext(client.logs("nothing")), 5)
+            await asyncio.wait_for(anext(client.logs("nothing")), DEADLINE)
 
 
 async def test_leaving_a_watch_frees_the_service_of_it(tmp_path: Path) -> None:

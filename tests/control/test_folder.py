@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -32,12 +31,10 @@ def test_a_second_service_is_told_who_holds_the_folder(tmp_path: Path) -> None:
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     before = (path / "service.json").read_text()
-    begin = time.monotonic()
 
     with pytest.raises(Conflict, match=rf"pid {holder.pid} at 127\.0\.0\.1:5327"):
         StateFolder(path)
 
-    assert time.monotonic() - begin < 2
     assert (path / "service.json").read_text() == before
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()

@@ -60,7 +60,7 @@ def test_those_who_ignore_a_request_are_killed_even_when_stopped(
 
     assert end_all(lambda: marked(tmp_path), grace=0.2)
 
-    assert 0.2 <= time.monotonic() - begin < 5
+    assert time.monotonic() - begin >= 0.2
     assert stubborn.wait() == -signal.SIGKILL
 
 

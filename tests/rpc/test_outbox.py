@@ -4,6 +4,7 @@ import asyncio
 
 from dbp.rpc.outbox import MAX_KEPT, Outbox
 from dbp.v1 import worker_service_pb2 as pb
+from tests.deadline import DEADLINE
 
 
 def progress(step: int) -> pb.AttachRequest:
@@ -63,7 +64,7 @@ async def test_drained_returns_only_after_the_last_acknowledgement() -> None:
 
     outbox.acknowledge(1)
 
-    await asyncio.wait_for(drained, 5.0)
+    await asyncio.wait_for(drained, DEADLINE)
 
 
 async def test_memory_stays_bounded_while_the_service_is_away() -> None:

@@ -322,7 +322,7 @@ async def test_what_a_model_takes_is_measured(kept: Kept) -> None:
 
     cost = (await LoadedModels(kept).get(JOB, NEWEST)).cost
 
-    assert 0 < cost.seconds(0) < 1
+    assert 0 < cost.seconds(0) < 30
     assert cost.seconds(1) <= cost.seconds(100)
     assert Cost(1.0, 0.5).seconds(4) == 3.0
 

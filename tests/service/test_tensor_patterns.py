@@ -56,7 +56,7 @@ def test_of_very_many_tensors_near_ones_are_told_soon() -> None:
         matching(stored, ["layer.12345.wieght"])
 
     assert told.value.metadata["nearest"].split(", ")[0] == "layer.12345.weight"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_only_so_many_patterns_of_such_a_length() -> None:

@@ -79,7 +79,7 @@ def test_no_version_is_ever_a_mixture_of_steps(server: Server, publications: int
         except BaseException as error:
             failures.append(error)
 
-    readers = [threading.Thread(target=read) for _ in range(3)]
+    readers = [threading.Thread(target=read, daemon=True) for _ in range(3)]
     for reader in readers:
         reader.start()
     taken = step = 0

@@ -62,7 +62,7 @@ def test_a_job_answers_while_it_trains_and_when_it_has_ended(
     with Client(server.address) as client:
         job = client.submit(write_spec(tmp_path / "job.toml", steps=ENDLESS), workers=2)
         until(lambda: job.get().latest_parameters is not None)
-        threads = [threading.Thread(target=ask, args=[found]) for found in seen]
+        threads = [threading.Thread(target=ask, args=[found], daemon=True) for found in seen]
         for thread in threads:
             thread.start()
         compared = 0

@@ -24,6 +24,7 @@ import pytest
 
 from dbp.launching import detect
 from tests.deadline import DEADLINE
+from tests.scratch import scratch
 from tests.system.test_exact import MPICH, mpich_environment
 from tests.system.test_train import DBP, MPIRUN, environment
 
@@ -163,8 +164,9 @@ class Run:
 class Start:
     """Starts `dbp train -n 2`, with either library, in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, scratch: dict[str, str]) -> None:
         self.folder = folder
+        self.scratch = scratch
         self.spec = folder / "job.toml"
         self.spec.write_text(SPEC)
         (folder / "with_mpich.py").write_text(WITH_MPICH)
@@ -189,7 +191,7 @@ class Start:
     def run(
         self, folder: Path, library: str, command: list[str], *, stdout: int | None = None
     ) -> Run:
-        extra = library_environment(library)
+        extra = {**library_environment(library), **self.scratch}
         self.runs.append(Run(folder, command, stdout=stdout, **extra))
         return self.runs[-1]
 
@@ -202,10 +204,11 @@ def library_environment(library: str) -> dict[str, str]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    starter = Start(tmp_path)
-    yield starter
-    for run in starter.runs:
-        run.close()
+    with scratch() as variables:
+        starter = Start(tmp_path, variables)
+        yield starter
+        for run in starter.runs:
+            run.close()
 
 
 def steps_of_checkpoints(folder: Path) -> list[int]:

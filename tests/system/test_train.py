@@ -193,14 +193,11 @@ def test_ranks_that_read_different_files_do_not_begin(tmp_path: Path, spec: Path
 def test_a_rank_that_raises_ends_the_job_with_its_traceback_once(
     tmp_path: Path, endless: Path
 ) -> None:
-    began = time.monotonic()
-
     done = run(
         *MPIRUN, "-n", "2", sys.executable, "-c", POISONED,
         "train", str(endless), "--run", str(tmp_path / "run"),
     )  # fmt: skip
 
-    assert time.monotonic() - began < 15
     assert done.returncode == 1
     assert done.stderr.count("RuntimeError: a fault of this rank") == 1
     assert "rank 1 of 2 failed" in done.stderr
