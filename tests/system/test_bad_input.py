@@ -108,7 +108,7 @@ FIELDS = [
     Case("a hold-out misspelt", "fraction", "fracton", "data.validation: needs a kind (a reader of its own) or a fraction", 5),
     Case("neither epochs nor steps", "epochs = 2\n", "", "train: needs epochs or steps: how long to train", 15),
     Case("lanes without samples", "epochs = 2", 'epochs = 2\nnumerics = "exact"\nlanes = 33', "train.batch_size: must be >= lanes (33) in exact numerics, got 32", 16),
-    Case("a stop that never stops", "epochs = 2", "epochs = 2\nstop = {}", "train.stop: needs patience or target", 18),
+    Case("a stop that never stops", "epochs = 2", "epochs = 2\nstop = {}", "train.stop: needs patience, target or restore_best = true", 18),
     Case("an unknown stop metric", "epochs = 2", 'epochs = 2\nstop = { patience = 1, metric = "val_loss" }', "train.stop.metric: unknown 'val_loss'", 18, "known: training_loss, training_accuracy, validation_loss, validation_accuracy"),
     Case("a stop metric without its set", "validation = { fraction = 0.1 }", "", "train.stop.metric: validation_loss needs a validation set: add data.validation", 18, "{ fraction = 0.1 }"),
     Case("a metric of other targets", "[optimizer]", 'metrics = ["mean_absolute_error"]\n[optimizer]', "model.metrics[0]: 'mean_absolute_error' judges values (floats), but the loss learns from class labels", 12),
