@@ -8,7 +8,9 @@ so is the same mistake made with other layers, plug-ins included.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from dbp.errors import Violation
 from dbp.job.resolved import ResolvedSpec
@@ -16,11 +18,14 @@ from dbp.job.resolved import ResolvedSpec
 Range = tuple[float, float]
 Shape = tuple[int, ...]
 
+UNLIMITED: Final[Range] = (-math.inf, math.inf)
+
 
 @dataclass(frozen=True)
 class _Limit:
     """The layer that limits the model's outputs, and to which values."""
 
+    position: int
     kind: str
     path: str
     low: float
@@ -29,11 +34,9 @@ class _Limit:
     def text(self) -> str:
         return f"{self.kind} limits the outputs of the model to {_words(self.low, self.high)}"
 
-    def remedy(self) -> str:
+    def written(self) -> str:
         layer, _, inner = self.path.rpartition(".")
-        if inner == "activation":
-            return f"remove activation from {layer}"
-        return f"remove {self.path}"
+        return f"activation from {layer}" if inner == "activation" else self.path
 
 
 def range_violation(resolved: ResolvedSpec, output_shape: Shape) -> Violation | None:
@@ -41,55 +44,66 @@ def range_violation(resolved: ResolvedSpec, output_shape: Shape) -> Violation | 
     needed = resolved.loss.needed_range(output_shape)
     if needed is None:
         return None
-    low, high = _ranges(resolved)[-1]
-    probabilities = low >= 0 and high <= 1
-    one_sign = (needed[0] < 0 <= low) or (high <= 0 < needed[1])
-    if not (probabilities or one_sign):
+    least, most = needed
+    limits = _limits(
+        resolved,
+        lambda low, high: (low >= 0 and high <= 1) or (least < 0 <= low) or (high <= 0 < most),
+    )
+    if not limits:
         return None
-    limit = _limit(resolved)
     loss = resolved.spec.model.loss.kind
     if function := resolved.loss.activation():
         reason = f"{loss} applies the {function} itself and needs the values before it"
     else:
         reason = f"{loss} needs scores of any size"
-    message = f"{reason}, but {limit.text()}; {limit.remedy()}"
+    message = f"{reason}, but {limits[0].text()}; {_remedy(limits)}"
     if function:
         message += f" (predictions are still those of the {function})"
-    return Violation(limit.path, message)
+    return Violation(limits[0].path, message)
 
 
 def range_note(resolved: ResolvedSpec, output_shape: Shape) -> Violation | None:
     """Outputs limited to less than the loss needs, in a way that can be meant."""
     needed = resolved.loss.needed_range(output_shape)
-    low, high = _ranges(resolved)[-1]
-    if needed is None or (low <= needed[0] and needed[1] <= high):
+    if needed is None:
         return None
-    limit = _limit(resolved)
+    least, most = needed
+    limits = _limits(resolved, lambda low, high: low > least or high < most)
+    if not limits:
+        return None
     loss = resolved.spec.model.loss.kind
+    takes = "any number" if most == math.inf else _words(*needed)
     message = (
-        f"{limit.text()}, but {loss} takes {_words(*needed)}: it cannot reach small losses; "
-        f"{limit.remedy()} unless this is meant"
+        f"{limits[0].text()}, but {loss} takes {takes}: it cannot reach small losses; "
+        f"{_remedy(limits)} unless this is meant"
     )
-    return Violation(limit.path, message)
+    return Violation(limits[0].path, message)
 
 
-def _ranges(resolved: ResolvedSpec) -> list[Range]:
-    """Bounds of the inputs, and of the outputs of each layer."""
-    ranges: list[Range] = [(-math.inf, math.inf)]
-    for layer in resolved.layers:
-        ranges.append(layer.output_range(ranges[-1]))
+def _limits(resolved: ResolvedSpec, too_narrow: Callable[[float, float], bool]) -> list[_Limit]:
+    """The layers, last first, without which the model's outputs are wide enough."""
+    limits: list[_Limit] = []
+    while too_narrow(*(ranges := _ranges(resolved, {limit.position for limit in limits}))[-1]):
+        position = len(resolved.layers) - 1
+        while ranges[position] == ranges[position + 1]:
+            position -= 1
+        kind, path = resolved.layer_kinds[position], resolved.layer_paths[position]
+        limits.append(_Limit(position, kind, path, *ranges[-1]))
+    return limits
+
+
+def _ranges(resolved: ResolvedSpec, without: set[int]) -> list[Range]:
+    """Bounds of the inputs, and of the outputs of each layer; some layers are left out."""
+    ranges: list[Range] = [UNLIMITED]
+    for position, layer in enumerate(resolved.layers):
+        last = ranges[-1]
+        ranges.append(last if position in without else layer.output_range(last))
     return ranges
 
 
-def _limit(resolved: ResolvedSpec) -> _Limit:
-    """The last layer that changes the bounds."""
-    ranges = _ranges(resolved)
-    position = len(resolved.layers) - 1
-    while position > 0 and ranges[position] == ranges[position + 1]:
-        position -= 1
-    low, high = ranges[-1]
-    kind, path = resolved.layer_kinds[position], resolved.layer_paths[position]
-    return _Limit(kind, path, low, high)
+def _remedy(limits: list[_Limit]) -> str:
+    by_position = sorted(limits, key=lambda limit: limit.position)
+    return "remove " + " and ".join(limit.written() for limit in by_position)
 
 
 def _words(low: float, high: float) -> str:

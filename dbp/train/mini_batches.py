@@ -7,6 +7,7 @@ from typing import Final
 
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.shapes import check_shapes
+from dbp.job.spec import TrainSpec
 from dbp.job.validate import ResolvedSpec
 from dbp.nn.layer import Shape
 from dbp.nn.model import frozen_state
@@ -42,8 +43,7 @@ def check_mini_batches(resolved: ResolvedSpec, input_shape: Shape, samples: int)
         if largest * values < LEAST_VALUES:
             message = (
                 f"{kind}: a mini-batch{_parts(train.accumulate)} has {largest * values} value "
-                f"of each channel, of which there is no variance; batch_size must be at least "
-                f"{LEAST_VALUES * train.accumulate}, got {train.batch_size}"
+                f"of each channel, of which there is no variance; {_least(train, samples)}"
             )
             violations.append(Violation(path, message))
     if violations:
@@ -65,7 +65,7 @@ def mini_batch_notes(
             continue
         message = (
             f"{kind}: the last mini-batch of an epoch has {_rows(shortest)}"
-            if shortest < train.batch_size
+            if shortest < min(train.batch_size, samples)
             else f"{kind}: a mini-batch has {_rows(shortest)}"
         )
         if train.accumulate > 1:
@@ -77,13 +77,32 @@ def mini_batch_notes(
             )
         else:
             message += f": a variance of {count} values is mostly noise"
-        if 0 < shortest < train.batch_size < samples:
-            message += '; train.last_batch = "drop" leaves it out'
-        elif train.accumulate > 1:
-            message += "; choose a smaller train.accumulate"
-        else:
-            message += "; choose a larger train.batch_size"
-        yield Violation(path, message)
+        yield Violation(path, f"{message}; {_remedy(train, shortest, samples)}")
+
+
+def _remedy(train: TrainSpec, shortest: int, samples: int) -> str:
+    """What gives the shortest mini-batch of an epoch more values, or leaves it out."""
+    if shortest < min(train.batch_size, samples):
+        return 'train.last_batch = "drop" leaves it out'
+    if train.accumulate > 1:
+        return "choose a smaller train.accumulate"
+    if train.batch_size < samples:
+        return "choose a larger train.batch_size"
+    return f"there are only {samples} training samples; layer_norm needs no mini-batch"
+
+
+def _least(train: TrainSpec, samples: int) -> str:
+    """What gives a mini-batch, or each of its parts, a variance."""
+    least = LEAST_VALUES * train.accumulate
+    if train.batch_size < least <= samples:
+        return f"batch_size must be at least {least}, got {train.batch_size}"
+    if samples < LEAST_VALUES:
+        return "there is only 1 training sample"
+    rows = min(train.batch_size, samples)
+    return (
+        f"accumulate must be at most {rows // LEAST_VALUES}, got {train.accumulate}, for "
+        f"mini-batches of {_rows(rows)}"
+    )
 
 
 def _statistics(resolved: ResolvedSpec, input_shape: Shape) -> Iterator[tuple[str, str, int]]:

@@ -87,6 +87,42 @@ def test_layers_behind_it_that_keep_the_bounds_hide_nothing(
         check(spec, "softmax_cross_entropy", 3)
 
 
+@pytest.mark.parametrize(
+    ("loss", "layers", "remedy"),
+    [
+        (
+            "binary_cross_entropy",
+            [{**SINGLE, "activation": "sigmoid"}, "sigmoid"],
+            "remove activation from model.layers[0] and model.layers[1] (",
+        ),
+        (
+            "binary_cross_entropy",
+            [SINGLE, "sigmoid", "relu"],
+            "remove model.layers[1] and model.layers[2] (",
+        ),
+        ("softmax_cross_entropy", [DENSE, "softmax", "relu"], "remove model.layers[1] ("),
+        ("hinge", [SINGLE, "relu", "sigmoid"], "remove model.layers[1] and model.layers[2]"),
+    ],
+)
+def test_the_remedy_names_all_layers_that_must_go(
+    document: Document, loss: str, layers: list[Any], remedy: str
+) -> None:
+    spec = resolved(document, loss, *layers)
+
+    with pytest.raises(InvalidSpec) as refused:
+        check(spec, loss, 1 if layers[0] is not DENSE else 3)
+
+    (violation,) = refused.value.violations
+    assert remedy in violation.message
+
+
+def test_softmax_cross_entropy_is_said_to_take_any_number(document: Document) -> None:
+    note = range_note(resolved(document, "softmax_cross_entropy", DENSE, "tanh"), (3,))
+
+    assert note is not None
+    assert "-1 to 1, but softmax_cross_entropy takes any number" in note.message
+
+
 def test_pooled_probabilities_are_refused(document: Document) -> None:
     spec = resolved(
         document,

@@ -103,6 +103,29 @@ def test_mini_batches_that_never_have_a_variance_are_refused() -> None:
     assert "batch_size must be at least 8, got 4" in text
 
 
+@pytest.mark.parametrize(
+    ("samples", "options", "remedy"),
+    [
+        (5, {"batch_size": 32, "accumulate": 5}, "accumulate must be at most 2, got 5"),
+        (5, {"batch_size": 4, "accumulate": 4}, "accumulate must be at most 2, got 4"),
+        (1, {"batch_size": 32}, "there is only 1 training sample"),
+    ],
+)
+def test_the_remedy_for_few_samples_is_one_that_helps(
+    samples: int, options: dict[str, Any], remedy: str
+) -> None:
+    assert remedy in refusal(NORMALIZED, samples, **options)
+
+
+def test_fewer_samples_than_a_mini_batch_holds_are_noted_as_such() -> None:
+    (note,) = notes(NORMALIZED, 5, batch_size=32)
+
+    assert note == (
+        "model.layers[1]: batch_norm: a mini-batch has 5 rows: a variance of 5 values is "
+        "mostly noise; there are only 5 training samples; layer_norm needs no mini-batch"
+    )
+
+
 def test_dropping_the_only_mini_batch_is_refused() -> None:
     text = refusal([DENSE], 15, batch_size=16, last_batch="drop")
 
