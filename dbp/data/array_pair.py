@@ -29,15 +29,19 @@ class PairOptions(Protocol):
 
 
 def pair_info(
-    options: PairOptions, inputs: RowsInfo, targets: RowsInfo, weights: RowsInfo | None = None
+    options: PairOptions,
+    inputs: RowsInfo,
+    targets: RowsInfo,
+    weights: RowsInfo | None = None,
+    notes: tuple[str, ...] = (),
 ) -> DataInfo:
-    """What the headers say together; raises InvalidData where they do not fit."""
+    """What the headers say together, and the reader's notes; raises InvalidData."""
     own = arranged_info(inputs, options.layout)
     others = arranged_info(targets, options.targets_layout)
     if weights is not None:
         weights = arranged_info(weights, _weights_layout(options, weights.shape))
     try:
-        notes = _notes(options, own.shape, others.shape)
+        notes = (*notes, *_notes(options, own.shape, others.shape))
         return combine(own, others, options.target_kind, weights=weights, notes=notes)
     except InvalidData as error:
         remedy = _remedy(options, inputs.shape, targets.shape)
@@ -51,6 +55,7 @@ def open_pair(
     inputs: Callable[[], Rows],
     targets: Callable[[], Rows],
     weights: Callable[[], Rows] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> ArrayDataset:
     """The data set of two arrays whose headers ``pair_info`` has accepted."""
     own = arranged_rows(inputs, options.layout)
@@ -60,7 +65,7 @@ def open_pair(
         others,
         target_kind=options.target_kind,
         weights=None if weights is None else _open_weights(options, weights),
-        notes=_notes(options, own.info.shape, others.info.shape),
+        notes=(*notes, *_notes(options, own.info.shape, others.info.shape)),
     )
 
 

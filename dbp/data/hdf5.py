@@ -12,7 +12,13 @@ from dbp.data.array_dataset import TARGET_KIND_DOC, TargetKind
 from dbp.data.array_pair import open_pair, pair_info
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.hdf5_file import HDF5File, open_rows
-from dbp.data.layout import LAYOUT_DOC, TARGETS_LAYOUT_DOC, TargetsLayout, check_layout
+from dbp.data.layout import (
+    LAYOUT_DOC,
+    TARGETS_LAYOUT_DOC,
+    TargetsLayout,
+    check_layout,
+    matlab_notes,
+)
 from dbp.data.many_files import inspect_files, open_files
 from dbp.registry import option
 
@@ -53,6 +59,7 @@ class HDF5(Reader):
             lambda: open_rows(file, self.inputs, limit),
             lambda: open_rows(file, self.targets, limit),
             None if weights is None else lambda: open_rows(file, weights, limit),
+            notes=self._matlab_notes(file),
         )
 
     def _combine(self, file: HDF5File) -> DataInfo:
@@ -61,4 +68,11 @@ class HDF5(Reader):
             file.info(self.inputs),
             file.info(self.targets),
             None if self.weights is None else file.info(self.weights),
+            notes=self._matlab_notes(file),
         )
+
+    def _matlab_notes(self, file: HDF5File) -> tuple[str, ...]:
+        """Note that axes are in reverse where their sizes do not show it."""
+        if self.layout not in (None, "NHW") or not file.is_from_matlab(self.inputs):
+            return ()
+        return matlab_notes(self.inputs, file.info(self.inputs).shape)

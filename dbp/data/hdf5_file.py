@@ -77,6 +77,12 @@ class HDF5File:
         found = self.dataset(name)
         return RowsInfo(f"{self.name}[{name}]", found.shape, native(found.dtype))
 
+    def is_from_matlab(self, name: str) -> bool:
+        """Whether MATLAB wrote a data set: then its axes are stored in reverse."""
+        found = self.dataset(name)
+        with self.guarded():
+            return "MATLAB_class" in found.attrs
+
     @contextmanager
     def guarded(self) -> Iterator[None]:
         """What h5py raises inside becomes InvalidData."""

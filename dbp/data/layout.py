@@ -7,7 +7,7 @@ width. Models take N, C, D, H, W.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final, Literal, final
 
@@ -39,6 +39,9 @@ def check_layout(layout: str | None) -> None:
     known = set(layout) <= set(_ORDER) and len(set(layout)) == len(layout)
     if not known or "N" not in layout or len(layout) < 2:
         hint = {"channels_last": "; channels last is NHWC", "channels_first": "; that is NCHW"}
+        upper = layout.upper()
+        if layout.islower() and "N" in upper and set(upper) <= set(_ORDER):
+            hint = {layout: f"; write {upper!r}"}
         raise ValueError(
             "layout: must name the stored axes in their order, each once and N among them, by "
             "the letters N (samples), C (channels or features), D, H, W: NHWC, HWCN, CN, ...; "
@@ -144,3 +147,25 @@ def samples_last(shape: Shape) -> str:
     if len(shape) == 4 and math.prod(shape[1:3]) > math.prod(shape[:2]):
         return "CHWN"
     return names.get(len(shape), "...N")
+
+
+def matlab_notes(name: str, shape: Shape) -> tuple[str, ...]:
+    """A note on an array of this shape that MATLAB wrote, if its sizes may hide its order.
+
+    MATLAB stores the last axis first: images of height x width have their width first.
+    """
+    layouts = {3: "NWH", 4: "NCWH", 5: "NCDWH"}
+    if len(shape) == 2 and shape[0] == shape[1]:
+        layouts[2] = "CN"
+    if len(shape) not in layouts:
+        return ()
+    layout = layouts[len(shape)]
+    note = (
+        f"{name} was {_by(shape[::-1])} in MATLAB and is stored in reverse, as {_by(shape)}; "
+        f'if it was {_by(layout[::-1])} there, say layout = "{layout}"'
+    )
+    return (note,)
+
+
+def _by(sizes: Iterable[object]) -> str:
+    return " x ".join(map(str, sizes))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from dbp.data.dataset import DataInfo
@@ -35,24 +34,25 @@ def data_notes(
         if info is not None
         for note in info.notes
     ]
-    return (*notes, *_channels_note(resolved, train))
+    channels = channels_note(resolved, train)
+    return tuple(notes) if channels is None else (*notes, f"data.train: {channels}")
 
 
-def _channels_note(resolved: ResolvedSpec, train: DataInfo) -> Iterator[str]:
-    """Warn of images with channels last in front of a layer that takes them first."""
+def channels_note(resolved: ResolvedSpec, train: DataInfo) -> str | None:
+    """Of images with channels last in front of a layer that takes them first."""
     if not looks_channels_last(train.input_shape):
-        return
+        return None
     for layer, kind in zip(resolved.layers, resolved.layer_kinds, strict=True):
         if isinstance(layer, Flatten):
-            return
+            return None
         if _is_of_channels(layer):
             is_array = hasattr(resolved.train_reader, "layout")
             remedy = 'layout = "NHWC"' if is_array else "transpose the samples"
-            yield (
-                f"data.train: samples of shape {train.input_shape} look like images with "
-                f"channels last, but {kind} takes (channels, height, width); if so: {remedy}"
+            return (
+                f"samples of shape {train.input_shape} look like images with channels last, "
+                f"but {kind} takes (channels, height, width); if so: {remedy}"
             )
-            return
+    return None
 
 
 def _is_of_channels(layer: Layer) -> bool:

@@ -12,10 +12,11 @@ from dbp.data.dataset import DataInfo
 from dbp.errors import InvalidData, InvalidSpec, Violation
 from dbp.file_pattern import is_pattern
 from dbp.job.files import file_options
-from dbp.job.shapes import DataShape, check_data
+from dbp.job.shapes import DataShape, ModelShapes, check_data
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import ResolvedSpec, resolve
 from dbp.nn.model import Model
+from dbp.train.data_notes import channels_note
 from dbp.train.initial import check_initial
 from dbp.train.mini_batches import check_mini_batches
 
@@ -51,7 +52,7 @@ def examine(spec: JobSpec, workers: int = 1) -> Examined:
     """
     resolved = resolve(spec)
     facts = inspect(resolved)
-    shapes = check_data(resolved, _shape_of(facts))
+    shapes = _check_shapes(resolved, facts)
     if shapes.parameter_count == 0:
         raise InvalidSpec([Violation("model.layers", "no layer has a parameter to train")])
     check_workers(resolved, facts.training_samples, workers)
@@ -84,6 +85,17 @@ def inspect(resolved: ResolvedSpec) -> DataFacts:
             test = resolved.test_reader.inspect()
             _check_like(train, test)
     return DataFacts(train, train.samples - _held_out(resolved, train), validation, test)
+
+
+def _check_shapes(resolved: ResolvedSpec, facts: DataFacts) -> ModelShapes:
+    """Shapes through the model; an error says so where images have their channels last."""
+    try:
+        return check_data(resolved, _shape_of(facts))
+    except InvalidSpec as error:
+        note = channels_note(resolved, facts.train)
+        if note is None or not str(error.violations[0].path).startswith("model.layers"):
+            raise
+        raise InvalidSpec([*error.violations, Violation("data.train", note)]) from error
 
 
 def check_workers(resolved: ResolvedSpec, training_samples: int, workers: int) -> None:

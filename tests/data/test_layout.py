@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,35 @@ def test_a_layout_that_names_no_axes_is_refused(
 def test_the_words_of_other_libraries_are_answered_with_the_letters() -> None:
     with pytest.raises(ValueError, match="channels last is NHWC"):
         NPZ(path="x", layout="channels_last")
+    with pytest.raises(ValueError, match="write 'NHWC'"):
+        NPZ(path="x", layout="nhwc")
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "remedy"),
+    [
+        ((7, 3, 6, 5), {}, 'X was 5 x 6 x 3 x 7 in MATLAB .*layout = "NCWH"'),
+        ((7, 6, 5), {"layout": "NHW"}, 'W x N there, say layout = "NWH"'),
+        ((7, 7), {}, 'N x C there, say layout = "CN"'),
+        ((7, 3, 6, 5), {"layout": "NCWH"}, None),
+        ((7, 3, 6, 5), {"layout": "NCHW"}, None),
+        ((7, 4), {}, None),
+    ],
+)
+def test_axes_that_matlab_stored_in_reverse_are_noted(
+    tmp_path: Path, shape: tuple[int, ...], options: Any, remedy: str | None
+) -> None:
+    path = tmp_path / "data.mat"
+    write_hdf5(path, X=np.ones(shape), y=np.arange(7) % 2)
+    assert HDF5(path=str(path), inputs="X", **options).inspect().notes == ()
+    with h5py.File(path, "r+") as file:
+        file["X"].attrs["MATLAB_class"] = np.bytes_("double")
+
+    reader = HDF5(path=str(path), inputs="X", **options)
+
+    assert reader.inspect() == reader.open().info
+    notes = " ".join(reader.inspect().notes)
+    assert re.search(remedy, notes) if remedy else notes == ""
 
 
 def test_a_layout_of_another_number_of_axes_is_refused(tmp_path: Path) -> None:

@@ -50,6 +50,17 @@ def test_channels_last_before_layers_that_take_them_first_are_noted(
     assert note.endswith('layout = "NHWC"')
 
 
+def test_channels_last_that_a_window_does_not_fit_are_refused_with_the_layout(
+    tmp_path: Path,
+) -> None:
+    layers = [CONV, "flatten", DENSE]
+
+    with pytest.raises(InvalidSpec, match=r'does not fit into 1.*\n.*layout = "NHWC"'):
+        examine(spec(tmp_path, layers, (28, 28, 1)))
+
+    assert notes(examine(spec(tmp_path, layers, (28, 28, 1), layout="NHWC"))) == ()
+
+
 def test_the_layout_that_the_note_names_ends_the_note(tmp_path: Path) -> None:
     examined = examine(spec(tmp_path, [CONV, "flatten", DENSE], (16, 16, 3), layout="NHWC"))
 
