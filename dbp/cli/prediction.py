@@ -66,6 +66,11 @@ def read_inputs(
 ) -> Array:
     """The rows of a file as inputs of a model, shape (n, *shape); as ``read_rows``."""
     rows = read_rows(path, columns, text, note)
+    if is_table(path) and len(shape) == 1 and rows.shape[1:] != shape:
+        raise InvalidData(
+            f"{path}: rows of shape {rows.shape[1:]}; the model takes {shape}; leave targets "
+            "and other columns out"
+        )
     try:
         return shaped_rows(rows, shape)
     except ValueError as error:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from dbp.column_names import Columns, check_table
 from dbp.data.csv import CSV
 from dbp.data.csv_columns import delimiter_hint
+from dbp.data.csv_header import counts
 from dbp.data.csv_lines import number, open_rows
 from dbp.data.csv_table import read_names, read_table
 from dbp.errors import InvalidData, InvalidInput
@@ -75,6 +76,8 @@ def read_columns(path: Path, columns: Columns, text: TextOptions, note: Note) ->
     others = [other for other in (*columns.others.targets, columns.others.weight) if other]
     if header == "auto" and _names_inputs(name, delimiter, columns):
         header = "yes"
+        if counts(columns.inputs):
+            note(f"line 1 numbers the inputs: it is the header, unless {_REMEDIES[1]} is said")
     is_chosen = bool(columns.inputs) and columns.others.ignored and header == "yes"
     if columns.inputs and not is_chosen:
         found = read_names(
@@ -96,20 +99,34 @@ def read_columns(path: Path, columns: Columns, text: TextOptions, note: Note) ->
 
 
 def _names_inputs(path: str, delimiter: str, columns: Columns) -> bool:
-    """Whether line 1 holds the names of all inputs: then it is a header, whatever they are."""
+    """Whether line 1 holds the names of all inputs: then it is a header, whatever they are.
+
+    Raises InvalidData where all are numbers, as years are, and line 1 holds some of them.
+    """
     if not columns.inputs:
         return False
     with open_rows(path, delimiter) as rows:
-        _, first = next(rows, (0, []))
-    return set(columns.inputs) <= {cell.strip() for cell in first}
+        line, first = next(rows, (0, []))
+    names, cells = set(columns.inputs), {cell.strip() for cell in first}
+    if names <= cells:
+        return True
+    known = sorted(names & cells)
+    are_numbers = all(number(text) is not None for text in (*columns.inputs, *first))
+    if known and are_numbers and not counts(columns.inputs):
+        raise InvalidData(
+            f"{path}:{line}: {known[0]!r} is the name of an input, but not all inputs are "
+            "named here: is the line a header or a sample? Say --header yes or --header no"
+        )
+    return False
 
 
 def _hint(found: tuple[str, ...], header: Header, delimiter: str) -> str:
     """What else could be the reason if these names are not the inputs."""
     if header == "auto" and all(number(name) is not None for name in found):
         return "; if line 1 is a sample: --header no"
-    hint = delimiter_hint(found, delimiter)
-    return f"{hint} --delimiter" if hint else ""
+    if delimiter_hint(found, delimiter):
+        return f"; line 1 holds no {delimiter!r}: is the delimiter another one? --delimiter"
+    return ""
 
 
 def _check(path: Path, found: tuple[str, ...], columns: Columns, hint: str = "") -> None:
@@ -123,7 +140,7 @@ def _check(path: Path, found: tuple[str, ...], columns: Columns, hint: str = "")
 def _read_parquet(path: Path, columns: Columns, note: Note) -> Array:
     from dbp.data.parquet_table import ParquetRows, ParquetTable
 
-    table = ParquetTable(str(path))
+    table = ParquetTable(str(path), can_choose=False)
     chosen = columns.inputs
     if chosen:
         others = (*columns.others.targets, columns.others.weight)

@@ -46,13 +46,19 @@ def align_classes(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
     """The data set with its classes numbered as in ``names``, those of the training set.
 
     Two text files number the names they hold: without this a test set that lacks one class
-    would count every later one wrong. Raises InvalidData for a name not in ``names``.
+    would count every later one wrong. Raises InvalidData for a name not in ``names``, and
+    for names on one side and numbers on the other.
     """
     own = dataset.info.class_names
-    if own == names or not own:
+    if own == names or (not own and _are_numbers(names)):
         return dataset
+    if not own:
+        raise InvalidData(
+            f"{dataset.locate_target(0)}: classes are numbers here, but names in the training "
+            f"set ({', '.join(names[:20])}); write the names"
+        )
     if not names:
-        if own == tuple(str(number) for number in range(len(own))):
+        if _are_numbers(own):
             return dataset
         raise InvalidData(
             f"{dataset.locate_target(0)}: classes have names here ({', '.join(own[:5])}), but "
@@ -65,6 +71,11 @@ def align_classes(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
                 f"training set{nearest(name, names)}; it has {', '.join(names[:20])}"
             )
     return _Renumbered(dataset, names, np.array([names.index(name) for name in own]))
+
+
+def _are_numbers(names: tuple[str, ...]) -> bool:
+    """Whether there are no names, or each is just its class's number."""
+    return names == tuple(str(number) for number in range(len(names)))
 
 
 @final

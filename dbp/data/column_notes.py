@@ -6,8 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-# What a list of names shows.
+# What a list of names shows, and what an option does, which is there to be copied.
 LISTED: Final = 20
+_CHOSEN: Final = 50
+
+# What programs write for a missing value and hardly anybody calls a class, in small letters.
+_MISSING: Final = frozenset(("?", "na", "n/a", "#n/a", "<na>", "null"))
 
 # Fewer rows count from 0 or 1 by chance.
 LEAST_ROWS: Final = 3
@@ -15,8 +19,8 @@ LEAST_ROWS: Final = 3
 
 def inputs_option(columns: Sequence[str | int]) -> str:
     """The option that chooses these columns, to be copied; shortened where they are many."""
-    shown = [json.dumps(column, ensure_ascii=False) for column in columns[:LISTED]]
-    more = ["..."] if len(columns) > LISTED or not columns else []
+    shown = [json.dumps(column, ensure_ascii=False) for column in columns[:_CHOSEN]]
+    more = ["..."] if len(columns) > _CHOSEN or not columns else []
     return f"inputs = [{', '.join(shown + more)}]"
 
 
@@ -33,4 +37,14 @@ def counting_note(column: str, base: int, others: Sequence[str | int]) -> str:
     return (
         f"{column} counts the rows from {base}; if it is an index and no input: "
         f"{inputs_option(others)}"
+    )
+
+
+def missing_class_notes(names: Sequence[str]) -> tuple[str, ...]:
+    """What to say of classes whose names stand for a missing value."""
+    return tuple(
+        f"the target's class {name!r} looks like a missing value; if it is one, leave its rows "
+        "out of the file"
+        for name in names
+        if name.lower() in _MISSING
     )

@@ -16,7 +16,8 @@ import numpy as np
 from dbp.column_names import OtherColumns
 from dbp.data import array_dataset
 from dbp.data.array_dataset import LARGEST_CLASS, ArrayDataset, TargetKind
-from dbp.data.csv_columns import Column
+from dbp.data.column_notes import missing_class_notes
+from dbp.data.csv_columns import SHOWN, Column
 from dbp.data.csv_lines import number
 from dbp.data.csv_table import Table, read_table
 from dbp.data.dataset import Array, DataInfo, Dataset, Reader
@@ -102,7 +103,7 @@ class CSV(Reader):
             weights=None if weights is None else MemoryRows(self.path, weights),
             input_names=table.input_names,
             other_columns=self._other_columns(table),
-            notes=table.notes,
+            notes=(*table.notes, *missing_class_notes(names)),
         )
 
     def _other_columns(self, table: Table) -> OtherColumns:
@@ -134,9 +135,12 @@ class CSV(Reader):
             return _named(table)
         if texts:
             row = values.index(None)
+            if not cells[row].strip():
+                raise _no_target(table, row)
             raise InvalidData(
-                f"{table.place(row)}: {cells[row]!r} is not a number"
-                + ("" if self.target_kind == "values" else ", but other targets are")
+                f"{table.place(row)}: {cells[row][:SHOWN]!r} is not a number"
+                + ("" if self.target_kind == "values" else ", but other targets are numbers")
+                + ("; write decimals with a point" if "," in cells[row] else "")
             )
         array = _numbers(table, 0)
         if self.target_kind == "auto":
@@ -193,10 +197,21 @@ def _named(table: Table) -> tuple[Array, tuple[str, ...]]:
     """Number the names of classes in alphabetical order."""
     labels = [cell.strip() for cell in table.apart[0]]
     if "" in labels:
-        raise InvalidData(f"{table.place(labels.index(''))}: the target is empty")
+        raise _no_target(table, labels.index(""))
     names = tuple(sorted(set(labels)))
     numbers = {name: number for number, name in enumerate(names)}
     return np.array([numbers[label] for label in labels], np.int64), names
+
+
+def _no_target(table: Table, row: int) -> InvalidData:
+    """The error for an empty target; the last column may be one that no line fills."""
+    hint = ""
+    if not any(cell.strip() for cell in table.apart[0]):
+        hint = (
+            ", as in every line; if lines end with a delimiter, choose target and inputs, so "
+            "that this column is ignored"
+        )
+    return InvalidData(f"{table.place(row)}: the target is empty{hint}")
 
 
 def _whole(table: Table, array: Array) -> Array:

@@ -23,6 +23,7 @@ class ColumnChoice:
     ``apart``: columns kept as text. ``inputs``: the inputs in this order; None: all other
     columns. ``leave_out``: names of columns that are no inputs, where the file has them.
     ``header``: auto, yes or no. ``remedies``: how to say yes and no, for messages.
+    ``can_choose``: whether an option of the user's chooses the inputs.
     """
 
     delimiter: str
@@ -31,6 +32,7 @@ class ColumnChoice:
     leave_out: Sequence[str] = ()
     header: str = "auto"
     remedies: tuple[str, str] = ('header = "yes"', 'header = "no"')
+    can_choose: bool = True
 
     @property
     def wanted(self) -> tuple[Column, ...]:
@@ -111,8 +113,8 @@ def settle(place: str, first: list[str], choice: ColumnChoice) -> Columns:
     if verdict != "sample":
         columns.names = cells
         if apart_only:
-            _leave_index_out(place, columns)
-        _check_unique(place, columns)
+            _leave_index_out(place, columns, choice)
+        _check_unique(place, columns, choice)
         if not columns.inputs:
             raise InvalidData(f"{place}: no columns of inputs beside {_listed(cells)}")
     return columns
@@ -173,7 +175,7 @@ def _verdict(place: str, cells: list[str], inputs: list[int], choice: ColumnChoi
     return verdict
 
 
-def _leave_index_out(place: str, columns: Columns) -> None:
+def _leave_index_out(place: str, columns: Columns, choice: ColumnChoice) -> None:
     """Leave out a nameless first column; raises InvalidData for any other nameless input."""
     nameless = [p for p in columns.inputs if is_nameless(columns.names[p])]
     if nameless and nameless[0] == 0 and len(columns.inputs) > 1:
@@ -182,17 +184,20 @@ def _leave_index_out(place: str, columns: Columns) -> None:
         nameless = nameless[1:]
     if nameless:
         raise InvalidData(
-            f"{place}: column {nameless[0]} (counted from 0) has no name; name it, or choose "
-            f"the inputs: {inputs_remedy(columns)}"
+            f"{place}: column {nameless[0]} (counted from 0) has no name; name it, or "
+            f"{inputs_remedy(columns, choice)}"
         )
 
 
-def inputs_remedy(columns: Columns) -> str:
-    """The option that chooses the named inputs."""
-    return inputs_option([name for name in columns.input_names if not is_nameless(name)])
+def inputs_remedy(columns: Columns, choice: ColumnChoice) -> str:
+    """How the user leaves out columns without a name."""
+    if not choice.can_choose:
+        return "leave it out of the file"
+    named = [name for name in columns.input_names if not is_nameless(name)]
+    return f"choose the inputs: {inputs_option(named)}"
 
 
-def _check_unique(place: str, columns: Columns) -> None:
+def _check_unique(place: str, columns: Columns, choice: ColumnChoice) -> None:
     """Raise InvalidData where two columns that are read have one name."""
     seen: dict[str, int] = {}
     for position in sorted([*columns.apart, *columns.inputs]):
@@ -200,8 +205,12 @@ def _check_unique(place: str, columns: Columns) -> None:
         if name and name in seen:
             raise InvalidData(
                 f"{place}: columns {seen[name]} and {position} (counted from 0) are both "
-                f"named {name[:SHOWN]!r}; names must be unique: rename one, or choose the "
-                "columns by position: inputs = [0, ...]"
+                f"named {name[:SHOWN]!r}; names must be unique: rename one, or "
+                + (
+                    "choose other columns by position: inputs = [0, ...]"
+                    if choice.can_choose
+                    else "leave one out of the file"
+                )
             )
         seen[name] = position
 

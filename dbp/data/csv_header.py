@@ -54,6 +54,11 @@ def _is_bad_value(cell: str) -> bool:
     return cell.lower() in _MISSING or number(cell.translate(_NUMBER_SIGNS)) is not None
 
 
+def counts(names: Sequence[str]) -> bool:
+    """Whether names are just numbers counted from 0 or from 1."""
+    return any(list(names) == [str(n + base) for n in range(len(names))] for base in (0, 1))
+
+
 def _counts(cells: Sequence[str], inputs: Collection[int]) -> bool:
     """Whether the cells number the columns from 0 or from 1; other columns may have names.
 

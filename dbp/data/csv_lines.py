@@ -67,4 +67,5 @@ def _numbered(path: str, rows: Iterator[list[str]], lines: _Lines) -> Iterator[N
             if len(row) > 1 or (row and row[0].strip()):
                 yield lines.number, row
     except csv.Error as error:
-        raise InvalidData(f"{path}:{lines.number}: {error}") from error
+        hint = "; is the delimiter another one?" if " expected after " in str(error) else ""
+        raise InvalidData(f"{path}:{lines.number}: {error}{hint}") from error

@@ -72,7 +72,8 @@ def read_table(
         inputs: The columns of inputs, in this order; all others are then ignored. None: all
             columns but those apart, in the order of the file.
         leave_out: Names of columns that are ignored where the file has them.
-        remedies: How the user says that there is a header, and that there is none.
+        remedies: How the user of a command says that there is a header, and that there is
+            none; a command has no option that chooses the inputs. None: options of a reader.
     """
     choice = _choice(delimiter, header, apart, inputs, leave_out, remedies)
     with open_rows(path, delimiter) as rows:
@@ -107,7 +108,7 @@ def _choice(
     remedies: tuple[str, str] | None,
 ) -> ColumnChoice:
     choice = ColumnChoice(delimiter, apart, inputs, leave_out, header)
-    return choice if remedies is None else replace(choice, remedies=remedies)
+    return choice if remedies is None else replace(choice, remedies=remedies, can_choose=False)
 
 
 def _first(path: str, rows: Iterator[NumberedRow]) -> NumberedRow:
@@ -207,7 +208,7 @@ class _Builder:
         if len(row) != columns.count:
             raise InvalidData(
                 f"{self._path}:{line}: {len(row)} columns, expected {columns.count} as in the "
-                "first line"
+                f"first line{self._width_hint(row)}"
             )
         for cells, position in zip(self._cells, columns.apart, strict=True):
             cells.append(row[position])
@@ -224,11 +225,22 @@ class _Builder:
         except ValueError:
             self._complain(line, row)
 
+    def _width_hint(self, row: list[str]) -> str:
+        """For a first sample with one cell more than the header has names."""
+        if not self._columns.names or self._lines or len(row) != self._columns.count + 1:
+            return ""
+        if not row[-1].strip():
+            return "; the line ends with a delimiter, the first one does not"
+        return (
+            "; if these are R's row names, which have no name in the header: write the file "
+            "with row.names = FALSE"
+        )
+
     def _complain_of_index(self, line: int, cell: str) -> None:
         raise InvalidData(
             f"{self._path}:{line}: the first column has no name and is no row number: "
-            f"{cell[:SHOWN]!r}, expected {len(self._lines)}; name it, or choose the inputs: "
-            f"{inputs_remedy(self._columns)}"
+            f"{cell[:SHOWN]!r}, expected {len(self._lines)}; name it, or "
+            f"{inputs_remedy(self._columns, self._choice)}"
         )
 
     def _complain(self, line: int, row: list[str]) -> None:

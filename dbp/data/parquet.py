@@ -11,6 +11,7 @@ from typing import final
 
 from dbp.column_names import OtherColumns
 from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
+from dbp.data.column_notes import missing_class_notes
 from dbp.data.dataset import DataInfo, Dataset, Reader, Shape
 from dbp.data.many_files import inspect_files, open_files
 from dbp.data.parquet_table import ParquetRows, ParquetTable, open_rows
@@ -73,7 +74,7 @@ class Parquet(Reader):
             weights=None if self.weight is None else _info(table, (self.weight,), ()),
             input_names=inputs,
             other_columns=self._other_columns,
-            notes=notes,
+            notes=(*notes, *missing_class_notes(names)),
         )
 
     def _open(self, limit: int) -> Dataset:
@@ -90,7 +91,7 @@ class Parquet(Reader):
             else open_rows(table, (self.weight,), (), (), limit),
             input_names=inputs,
             other_columns=self._other_columns,
-            notes=notes,
+            notes=(*notes, *missing_class_notes(names)),
         )
 
     @property

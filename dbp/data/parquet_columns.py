@@ -52,9 +52,12 @@ class Schema:
         place: str,
         fields: Sequence[Any],
         metadata: Mapping[bytes, bytes] | None,
+        *,
+        can_choose: bool = True,
     ) -> None:
-        """``fields``: Arrow's; ``place``: the file, for messages."""
+        """``fields``: Arrow's; ``place``: the file; ``can_choose``: as in ParquetTable."""
         self._place = place
+        self._can_choose = can_choose
         self.columns: Final = [(str(field.name), _type_name(field)) for field in fields]
         self._kinds: dict[str, list[str]] = {}
         for name, kind in self.columns:
@@ -114,12 +117,14 @@ class Schema:
                 f"{self._place}: no columns of numbers beside {', '.join(apart)}"
                 + (f": {shown}" if shown else "")
             )
-        remedy = f"choose the inputs: {inputs_option(numbers)}"
+        remedy = "leave it out of the file"
+        if self._can_choose:
+            remedy = f"choose the inputs: {inputs_option(numbers)}"
         if others:
             raise InvalidData(f"{self._place}: inputs must be numbers: {shown}; {remedy}")
         notes = [
-            f"column {name!r} is the index of a pandas DataFrame and no input; to have it as "
-            "one, name all inputs: inputs = [...]"
+            f"column {name!r} is the index of a pandas DataFrame and no input"
+            + ("; to have it as one, name all inputs: inputs = [...]" * self._can_choose)
             for name in index
         ]
         counted = None
@@ -144,7 +149,8 @@ class Schema:
             except (ValueError, AttributeError, TypeError) as error:
                 raise InvalidData(
                     f"{self._place}: its pandas metadata, which names the index, cannot be "
-                    f"read ({error}); choose the inputs: inputs = [...]"
+                    f"read ({error})"
+                    + ("; choose the inputs: inputs = [...]" * self._can_choose)
                 ) from error
         # A RangeIndex is described by a table and is no column.
         return [name for name, _ in self.columns if name in named or _INDEX.fullmatch(name)]

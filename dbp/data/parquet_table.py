@@ -35,8 +35,11 @@ _ERRORS = (OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, O
 class ParquetTable:
     """One Parquet file held open. Safe to use from several threads."""
 
-    def __init__(self, path: str) -> None:
-        """Read the footer; raises InvalidData, and MissingDependency without pyarrow."""
+    def __init__(self, path: str, *, can_choose: bool = True) -> None:
+        """Read the footer; raises InvalidData, and MissingDependency without pyarrow.
+
+        ``can_choose``: whether an option of the user's chooses the inputs, for messages.
+        """
         try:
             import pyarrow.parquet as pq
         except ImportError as error:
@@ -51,7 +54,8 @@ class ParquetTable:
             metadata = self._parquet.metadata
             groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
             schema = self._parquet.schema_arrow
-        self._schema: Final = Schema(path, list(schema), schema.metadata)
+        self._or_choose = ", or choose the inputs: inputs = [...]" if can_choose else ""
+        self._schema: Final = Schema(path, list(schema), schema.metadata, can_choose=can_choose)
         if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
             raise InvalidData(f"{path}: its row groups do not add up to its rows")
         if metadata.num_rows == 0:
@@ -104,8 +108,8 @@ class ParquetTable:
         if array.null_count:
             row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
             raise InvalidData(
-                f"{self.place(column)}: sample {self.starts[group] + row}: null; fill it in, "
-                "leave the row out, or the column: inputs = [...]"
+                f"{self.place(column)}: sample {self.starts[group] + row}: null; fill it in or "
+                f"leave the row out{self._or_choose}"
             )
         return array
 
@@ -160,7 +164,7 @@ class ParquetTable:
         if not self._counts(column, 0):
             raise InvalidData(
                 f"{self.place(column)}: has no name of its own and does not count the rows "
-                "from 0; name it, or choose the inputs: inputs = [...]"
+                f"from 0; name it{self._or_choose or ' or leave it out of the file'}"
             )
 
     def names_in(self, column: str) -> tuple[str, ...]:

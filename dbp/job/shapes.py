@@ -114,11 +114,16 @@ def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:
     wanted = resolved.loss.target_kind()
     if data.target_kind != wanted:
         kind = resolved.spec.model.loss.kind
+        found = target_words(data.target_kind)
+        if data.class_names:
+            found = f"no numbers{named(data.class_names)}"
         message = (
             f"{kind} learns from {target_words(wanted)}, "
-            f"but the targets of the training set are {target_words(data.target_kind)}"
+            f"but the targets of the training set are {found}"
         )
-        if hasattr(resolved.train_reader, "target_kind"):
+        if data.class_names:
+            message += "; name another column, write numbers, or take a loss of classes"
+        elif hasattr(resolved.train_reader, "target_kind"):
             if wanted == "values":
                 message += (
                     '; target_kind = "values" has the reader take them as numbers to predict'

@@ -29,6 +29,14 @@ def test_a_csv_file_of_one_column_is_read(tmp_path: Path, header: str) -> None:
     np.testing.assert_array_equal(read_inputs(path, (1,)), [[1.0], [2.5]])
 
 
+def test_rows_of_a_table_are_not_taken_for_columns(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("5,6,0.5\n7,8,1.5\n")
+
+    with pytest.raises(InvalidData, match=r"the model takes \(2,\); leave targets"):
+        read_inputs(path, (2,))
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

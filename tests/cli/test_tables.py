@@ -194,3 +194,66 @@ def test_many_columns_are_read_quickly(tmp_path: Path) -> None:
     path.write_text(",".join(names[::-1]) + "\n" + ",".join(map(str, values[::-1])) + "\n")
 
     assert read(path, Columns(tuple(names))) == [values.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b,\n1,2,\n", "column 2 .* has no name; name it, or leave it out of the file$"),
+        ("a,a,b\n1,1,2\n", "both named 'a'; .*: rename one, or leave one out of the file$"),
+    ],
+)
+def test_remedies_are_those_of_the_command(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+
+    with pytest.raises(InvalidData, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"a": [1.0, None], "b": [1.0, 2.0]}, "null; fill it in or leave the row out$"),
+        ({"a": [1.0], "city": ["x"]}, "'city' is of type text; leave it out of the file$"),
+        ({"": [3, 5], "a": [1.0, 2.0]}, "name it or leave it out of the file$"),
+    ],
+)
+def test_remedies_for_parquet_are_those_of_the_command(
+    tmp_path: Path, columns: dict[str, list[object]], message: str
+) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table(columns), path)
+
+    with pytest.raises(InvalidData, match=message):
+        read(path, POSITIONAL)
+
+
+def test_some_names_that_are_numbers_are_neither_header_nor_sample(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("2021,2022\n5.5,7\n")
+    years = Columns(("2020", "2021"))
+
+    with pytest.raises(InvalidData, match=r"'2021' is the name of an input.*--header yes or"):
+        read(path, years)
+    with pytest.raises(InvalidData, match="no input '2020'"):
+        read(path, years, "yes")
+    assert read(path, years, "no") == [[2021, 2022], [5.5, 7]]
+
+
+def test_samples_that_hold_the_number_of_a_column_stay_samples(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("5,1\n0,0\n")
+
+    assert read(path, Columns(("0", "1"))) == [[5, 1], [0, 0]]
+
+
+def test_numbered_inputs_in_line_1_are_a_header_with_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("1,0\n5.5,7\n")
+    notes: list[str] = []
+
+    found = read_columns(path, Columns(("0", "1")), AUTO, notes.append)
+
+    assert found.tolist() == [[7, 5.5]]
+    assert "unless --header no is said" in notes[0]

@@ -86,6 +86,13 @@ def test_names_against_numbers_are_told(tmp_path: Path) -> None:
         align_classes(named(tmp_path, "test.csv", ["cat"]), ())
 
 
+def test_numbers_against_names_are_refused(tmp_path: Path) -> None:
+    numbers = arrays(np.zeros((4, 1)), np.arange(4) % 2)
+
+    with pytest.raises(InvalidData, match=r"numbers here, but names in .*\(cat, dog\)"):
+        align_classes(numbers, ("cat", "dog"))
+
+
 def test_data_sets_that_agree_are_left_alone(tmp_path: Path) -> None:
     digits = Digits().open()
     numbers = arrays(np.zeros((4, 1)), np.arange(4))

@@ -328,3 +328,60 @@ def test_the_remedies_are_the_caller_s(tmp_path: Path) -> None:
         table(tmp_path, "0\n1.5\n", remedies=remedies)
 
     assert "say --header no" in table(tmp_path, "0,1\n1.5,2\n", remedies=remedies).notes[0]
+
+
+def test_a_line_with_one_cell_more_than_names_is_refused_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(InvalidData, match=r":2: 3 columns, expected 2 .* row\.names = FALSE"):
+        table(tmp_path, '"a","y"\n"1",5,0.5\n"2",6,1.5\n')
+    with pytest.raises(InvalidData, match=r":2: 3 columns, .*the line ends with a delimiter"):
+        table(tmp_path, "a,y\n5,0.5,\n")
+    with pytest.raises(InvalidData, match=r"expected 2 as in the first line$"):
+        table(tmp_path, "a,y\n5,0.5\n5,6,7\n")
+
+
+@pytest.mark.parametrize("text", ["a,y,\n1,2,\n3,4,\n", "5,2,\n3,4,\n"])
+def test_a_last_column_that_is_empty_is_no_target(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, text)
+
+    with pytest.raises(InvalidData, match=r"the target is empty, as in every line; .*choose"):
+        CSV(path=path).open()
+    assert inputs_of(CSV(path=path, target=1, inputs=(0,)).open())[-1] == [3]
+
+
+def test_an_empty_target_among_numbers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidData, match=r":3: column 'y': the target is empty$"):
+        CSV(path=write(tmp_path, "a,y\n1,2\n3,\n")).open()
+
+
+def test_a_quoted_header_with_another_delimiter_is_refused_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(InvalidData, match=r":1: .*; is the delimiter another one"):
+        table(tmp_path, '"a";"y"\n1;2\n')
+
+
+def test_a_class_that_looks_like_a_missing_value_is_noted(tmp_path: Path) -> None:
+    found = CSV(path=write(tmp_path, "a,y\n1,oak\n2,?\n3,none\n")).open().info
+
+    assert found.class_names == ("?", "none", "oak")
+    (note,) = found.notes
+    assert "class '?' looks like a missing value" in note
+
+
+def test_decimal_commas_in_the_target_are_refused_with_the_reason(tmp_path: Path) -> None:
+    path = write(tmp_path, "a;y\n1;2,5\n2;3\n")
+
+    with pytest.raises(
+        InvalidData, match=r"'2,5' is not a number.*write decimals with a point"
+    ):
+        CSV(path=path, delimiter=";").open()
+
+
+def test_an_option_that_chooses_inputs_names_as_many_as_can_be_copied(tmp_path: Path) -> None:
+    names = [f"x{i}" for i in range(40)]
+    header, row = ",".join(["x", "", *names, "y"]), ",".join(["1"] * 43)
+
+    with pytest.raises(InvalidData, match=r'"x38", "x39"\]$'):
+        CSV(path=write(tmp_path, f"{header}\n{row}\n")).open()

@@ -105,6 +105,15 @@ def test_a_regression_refuses_class_labels(document: Document) -> None:
         check_data(model, DataShape((4,), (), "class"))
 
 
+def test_a_regression_names_the_classes_that_it_refuses(document: Document) -> None:
+    model = resolved(document, dense(1), loss="mean_squared_error")
+    data = DataShape((4,), (), "class", class_names=("2,5", "3,5"))
+
+    with pytest.raises(InvalidSpec, match="are no numbers: 2,5, 3,5; ") as caught:
+        check_data(model, data)
+    assert "target_kind" not in str(caught.value)
+
+
 def test_a_pattern_that_matches_no_parameter_is_refused(document: Document) -> None:
     document["optimizer"]["frozen"] = ["9.*"]
 
