@@ -37,8 +37,10 @@ def write_whole(path: Path, parts: Iterable[Buffer]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename = str(path)  # a write that fails names no file
         raise
     sync_folder(path.parent)
 

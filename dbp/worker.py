@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,8 +28,10 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.rpc.reporter import Reporter
     from dbp.train.continuation import Terms
     from dbp.train.sink import Control, Outcome, Sink
+    from dbp.train.trainer import Trainer
 
 EXIT_CODES: Final[Mapping[str, int]] = {"succeeded": 0, "stopped": 75, "failed": 1}
+NOT_WRITTEN_CODE: Final = 74  # EX_IOERR: the final files could not be written
 DELIVERY_SECONDS: Final = 30.0
 FAILURE_DELIVERY_SECONDS: Final = 2.0  # the other ranks are waiting for the end
 PR_SET_PDEATHSIG: Final = 1
@@ -96,12 +98,21 @@ def run_rank(
     """
     from dbp.parallel.mpi import aborting
 
-    with _last_word(sink, rank, reporter):
+    made: list[Trainer] = []
+    with _last_word(sink, rank, reporter, made):
         communicator = connect_ranks(workers)
     with aborting(communicator):
-        with _last_word(sink, rank, reporter):
+        with _last_word(sink, rank, reporter, made):
             outcome = _train(
-                communicator, check, sink, control, checkpoints, resume, max_seconds, detach
+                communicator,
+                check,
+                sink,
+                control,
+                checkpoints,
+                resume,
+                max_seconds,
+                detach,
+                made,
             )
         if reporter is not None:
             reporter.close(DELIVERY_SECONDS)
@@ -119,7 +130,9 @@ def _train(
     resume: bool | Terms,
     max_seconds: float | None,
     detach: bool,
+    made: list[Trainer],
 ) -> Outcome:
+    """``made`` takes the trainer, which knows the step reached where it fails."""
     from dbp.train.agreement import all_or_none
     from dbp.train.build import fit_scaling, prepare
     from dbp.train.sink import Outcome
@@ -144,12 +157,18 @@ def _train(
         if communicator.rank == 0:
             sink.finished(outcome)
         return outcome
+    made.append(trainer)
     return trainer.run()
 
 
 @contextlib.contextmanager
-def _last_word(sink: Sink, rank: int, reporter: Reporter | None) -> Iterator[None]:
-    """Tell the sink of a failure that is this rank's alone; the other ranks cannot."""
+def _last_word(
+    sink: Sink, rank: int, reporter: Reporter | None, made: Sequence[Trainer]
+) -> Iterator[None]:
+    """Report a failure of this rank alone to the sink; the other ranks cannot.
+
+    ``made``: the trainer, once there is one.
+    """
     from dbp.train.sink import Outcome
     from dbp.train.stop_signals import INTERRUPTED
 
@@ -163,7 +182,10 @@ def _last_word(sink: Sink, rank: int, reporter: Reporter | None) -> Iterator[Non
             missing = isinstance(error, MissingDependency)
             reason, text = "LAUNCH_FAILED" if missing else reason, str(error)
         with contextlib.suppress(Exception):  # the failure itself matters more
-            sink.finished(Outcome(status, reason, 0, 0, message=f"rank {rank}: {text}"))
+            step = made[0].state.step if made else 0
+            epoch = made[0].setup.plan.epoch_of(step) if step else 0
+            message = f"rank {rank}: {text}"
+            sink.finished(Outcome(status, reason, step, epoch, message=message))
         if reporter is not None:
             reporter.close(FAILURE_DELIVERY_SECONDS)
         raise
@@ -200,7 +222,7 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
     signals.ignore()
     if rank == 0:
         sys.stdout.write(outcome_text(outcome, _read(spec)) + "\n")
-    return EXIT_CODES[outcome.status]
+    return NOT_WRITTEN_CODE if outcome.reason == "NOT_WRITTEN" else EXIT_CODES[outcome.status]
 
 
 def _examined(spec: Path, workers: int, rank: int) -> ResolvedSpec:

@@ -77,7 +77,7 @@ Exit codes:
   0    done as asked                 4    no such thing, or not in this state
   1    the run or the job failed     75   stopped on request before its end
   2    bad input; nothing started    130  interrupted (Ctrl-C)
-  3    the service cannot be reached
+  3    the service cannot be reached  74   trained, but not written (full disk)
 """
 
 

@@ -13,7 +13,7 @@ READ_BYTES: Final = 1 << 16
 BUFFER_BYTES: Final = 1 << 20  # more is not read before the reader has taken some
 WRITE_BYTES: Final = select.PIPE_BUF  # a pipe that select calls writable takes so many
 SILENT: Final = (0, 75)  # exit codes whose reason is on the screen, or needs no words
-EXPLAINED: Final = (1, 2, 130)  # exit codes of dbp, which reports an error with them
+EXPLAINED: Final = (1, 2, 74, 130)  # exit codes of dbp, which reports an error with them
 
 _HIDE_CURSOR: Final = b"\x1b[?25l"
 _SHOW_CURSOR: Final = b"\x1b[?25h"

@@ -115,6 +115,8 @@ def resume_terms(folder: Path, longer: Longer, *, new_data: bool) -> Terms:
 def next_command(outcome: Outcome, folder: Path) -> str:
     """How to go on after this outcome; "" where nothing is left to do."""
     resume = f"dbp train --resume {shlex.quote(str(folder))}"
+    if outcome.reason == "NOT_WRITTEN":
+        return f"free some space on the disk, then go on with:  {resume}"
     if outcome.status == "stopped":
         return f"go on with:  {resume}"
     if outcome.status != "succeeded":

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
 ALONE: Final = Launch("none", 0, 1, 1)
 EXIT_CODES: Final = {"succeeded": 0, "stopped": 75, "failed": 1}
 BAD_INPUT: Final = 2
+NOT_WRITTEN_CODE: Final = 74
 OTHER_RANKS_WAIT_SECONDS: Final = 2.0
 
 
@@ -222,6 +223,8 @@ def _rank_0(
 
 
 def _exit_code(outcome: Outcome) -> int:
+    if outcome.reason == "NOT_WRITTEN":
+        return NOT_WRITTEN_CODE
     return BAD_INPUT if outcome.reason == "INVALID_DATA" else EXIT_CODES[outcome.status]
 
 

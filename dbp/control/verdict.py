@@ -17,6 +17,7 @@ REASONS: Final = frozenset(
         "NOTHING_APPLIED",
         "DIVERGED",
         "INVALID_DATA",
+        "NOT_WRITTEN",
     }
 )
 

@@ -17,6 +17,7 @@ from dbp.train.build import Setup
 from dbp.train.digest import sha256_of
 from dbp.train.figures import Figures
 from dbp.train.meter import Meter
+from dbp.train.not_written import not_written
 from dbp.train.publication import Publication, manifest_at, metadata_at, metadata_of
 from dbp.train.run_state import RunState
 from dbp.train.sink import Outcome, Progress, Sink, Snapshot, Started
@@ -48,6 +49,7 @@ class Announcer:
         self._measured: dict[int, Mapping[str, float]] = {}  # by step
         self._asked = False
         self._handed_out = False
+        self._unwritten: OSError | None = None  # why the final parameters are not on the disk
         self._rollbacks = self._rolled_back_to = 0
 
     def start(
@@ -169,7 +171,10 @@ class Announcer:
                 best = True
             elif not best:
                 self._hand_out_best(last=True)
-        self._hand_out(step, served.vector, final_=True, best=best, last=True)
+        try:
+            self._hand_out(step, served.vector, final_=True, best=best, last=True)
+        except OSError as error:
+            self._unwritten = error
 
     def finish(
         self, status: str, reason: str, step: int, message: str, state: RunState
@@ -187,7 +192,12 @@ class Announcer:
             best=None if state.best is None else state.best.epoch,
             best_restored=state.best_restored,
         )
-        self._sink.finished(outcome)
+        if self._unwritten is not None:
+            outcome = not_written(outcome, self._unwritten)
+        try:
+            self._sink.finished(outcome)
+        except OSError as error:
+            return not_written(outcome, error)
         return outcome
 
     def _hand_out_best(self, *, last: bool = False) -> bool:

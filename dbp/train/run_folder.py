@@ -230,8 +230,10 @@ class RunFolder:
         )
         with contextlib.suppress(OSError):  # what could not be written has been told
             os.fsync(self._file.fileno())
-        write_verdict(self.path, outcome)
-        self.close()
+        try:
+            write_verdict(self.path, outcome)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the files and unlock; without a verdict the run counts as unfinished."""

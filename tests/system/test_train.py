@@ -203,6 +203,7 @@ def test_a_rank_that_raises_ends_the_job_with_its_traceback_once(
     assert "rank 1 of 2 failed" in done.stderr
     told = result(tmp_path / "run")
     assert (told["status"], told["reason"]) == ("failed", "RANK_EXCEPTION")
+    assert (told["step"], told["epoch"]) == (19, 1), "the step reached, not step 0"
     assert told["message"] == "rank 1: RuntimeError: a fault of this rank"
 
 

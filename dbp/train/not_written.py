@@ -1,0 +1,21 @@
+"""What a run reports when its files cannot be written at its end, as on a full disk."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from dbp.train.sink import Outcome
+
+NOT_WRITTEN: Final = "NOT_WRITTEN"
+
+
+def not_written(outcome: Outcome, error: OSError) -> Outcome:
+    """The outcome of a run whose final files could not be written; a failure stays that one."""
+    name = error.filename or "its files"
+    text = f"{name} could not be written: {error.strerror or error}"
+    if outcome.status == "failed":
+        return dataclasses.replace(outcome, message=f"{outcome.message}. Besides, {text}")
+    how = f"the run had {outcome.status} ({outcome.reason}) at step {outcome.step:,}"
+    message = f"{text}; {how}"
+    return dataclasses.replace(outcome, status="failed", reason=NOT_WRITTEN, message=message)
