@@ -67,7 +67,7 @@ INTERRUPTED: Final = 130
 EPILOG: Final = """\b
 Start here:
   dbp demo                                      everything at once
-  mpirun -n 2 dbp train job.toml                training without a service
+  dbp train job.toml -n 2                       training without a service
   dbp serve                                     the service, in one terminal,
   dbp submit job.toml --workers 2 --watch       and a job, from another
   dbp params JOB -o weights.safetensors         its parameters, at any time

@@ -44,6 +44,7 @@ def train_on_ranks(workers: int, arguments: Sequence[str], *, quiet: bool) -> in
 
     Raises MissingDependency where there is no mpirun.
     """
+    _open_standard_streams()
     command = worker_command(workers, [sys.executable, "-P", "-m", "dbp", *arguments])
     environment = {**os.environ, **launch_environment(workers), **terminal_environment()}
     mpirun = Path(command[0])
@@ -219,6 +220,13 @@ class MpirunParent:
                     self._status = status
         except ChildProcessError:
             return
+
+
+def _open_standard_streams() -> None:
+    """Let no pipe get the number of a stream that the caller has closed."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -83,7 +83,7 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
     to its end is made longer: dbp train --resume RUN --epochs 60 gives the parameters of one
     long run. A chain of short jobs runs dbp train --resume RUN --max-seconds 3000 until the
     run has taken all of its steps.
-    mpirun itself kills its ranks 0.25 s after Ctrl-C; to stop it: kill -USR1 PID_OF_MPIRUN.
+    A bare mpirun kills its ranks 0.5 s after Ctrl-C; to stop it: kill -USR1 PID_OF_MPIRUN.
     """
     make_output_lossy()
     asked |= folder_to_resume(resumed, asked)

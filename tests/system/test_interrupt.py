@@ -15,7 +15,7 @@ import termios
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +55,20 @@ import sys
 from pathlib import Path
 import dbp.launching
 dbp.launching.find_mpirun = lambda: Path({str(MPICH / "bin" / "mpiexec")!r})
+from dbp.cli.main import main
+main(sys.argv[1:])
+"""
+
+SLOW_DISK = """
+import sys, time
+from dbp.train.checkpoint import CheckpointStore
+
+write = CheckpointStore.write
+def slow(*arguments, **options):
+    time.sleep(2)
+    return write(*arguments, **options)
+CheckpointStore.write = slow
+
 from dbp.cli.main import main
 main(sys.argv[1:])
 """
@@ -181,11 +195,11 @@ class Start:
         mpich = [sys.executable, str(self.folder / "with_mpich.py")]
         return [*(mpich if library == "mpich" else [DBP]), *arguments]
 
-    def bare(self, library: str) -> Run:
+    def bare(self, library: str, dbp: Sequence[str] = (DBP,)) -> Run:
         """The same by `mpirun -n 2 dbp train`."""
         folder = self.folder / f"run-{len(self.runs)}"
         mpirun = [str(MPICH / "bin" / "mpiexec")] if library == "mpich" else MPIRUN
-        train = [DBP, "train", str(self.spec), "--run", str(folder)]
+        train = [*dbp, "train", str(self.spec), "--run", str(folder)]
         return self.run(folder, library, [*mpirun, "-n", "2", *train])
 
     def run(
@@ -429,6 +443,17 @@ def test_a_closed_stdout_does_not_end_the_run(start: Start, library: str) -> Non
     assert json.loads((run.folder / "result.json").read_text())["status"] == "succeeded"
 
 
+def test_streams_that_the_caller_has_closed_end_nothing(start: Start) -> None:
+    folder = start.folder / "run"
+    words = ("train", str(start.spec), "-n", "2", "--epochs", "2", "--run", str(folder))
+    closing = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+
+    run = start.run(folder, "openmpi", [*closing, *start.command("openmpi", *words)])
+
+    assert run.end() == 0
+    assert json.loads((folder / "result.json").read_text())["status"] == "succeeded"
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_bad_input_is_reported_without_a_notice(start: Start, library: str) -> None:
     start.spec.write_text(SPEC.replace("epochs = 100000", "epoch = 100000"))
@@ -473,6 +498,20 @@ def test_ctrl_c_at_a_bare_mpirun_of_open_mpi_leaves_a_checkpoint(start: Start) -
     wait_until(lambda: again.epochs() > step // 26 + 1, "training continues")
     again.process.send_signal(signal.SIGTERM)
     assert again.end() == 75
+
+
+def test_ctrl_c_at_a_bare_mpirun_does_not_cut_off_the_writing(start: Start) -> None:
+    """The disk is slower than the half second that mpirun grants."""
+    script = start.folder / "slow.py"
+    script.write_text(SLOW_DISK)
+    run = start.bare("openmpi", [sys.executable, str(script)])
+    run.wait_for_epochs()
+
+    run.type("\x03")
+
+    assert run.end() == 1
+    wait_until(lambda: steps_of_checkpoints(run.folder), "a checkpoint")
+    run.leaves_nothing()
 
 
 def test_ctrl_c_at_a_bare_mpirun_of_mpich_stops_after_the_step(start: Start) -> None:
