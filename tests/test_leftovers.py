@@ -70,6 +70,17 @@ def test_orphan():
     sleeper = [sys.executable, "-c", "import time; time.sleep(600)", "an orphan"]
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, *sleeper], check=True)
 
+def test_memory():
+    code = (
+        "import mmap, os, sys, time; file = open(os.environ['SHARED'], 'w+b'); "
+        "file.truncate(4096); memory = mmap.mmap(file.fileno(), 0); print('up', flush=True); "
+        "time.sleep(600)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    process.returncode = 0
+
 def test_file():
     Path(tempfile.gettempdir(), "temporary").touch()
 
@@ -153,7 +164,12 @@ def test_however_tests_end_nothing_is_left(
     assert [path for path in seen["folders"] if Path(path).exists()] == []
 
 
-def test_a_test_that_leaves_something_fails_and_names_it(tmp_path: Path) -> None:
+def test_a_test_that_leaves_something_fails_and_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Path(f"/dev/shm/dbp-test-of-leftovers-{os.getpid()}")  # as MPICH's, in no folder
+    monkeypatch.setenv("SHARED", str(shared))
+
     done = run_pytest(tmp_path, LEAVING)
 
     assert done.returncode == 1
@@ -161,13 +177,22 @@ def test_a_test_that_leaves_something_fails_and_names_it(tmp_path: Path) -> None
     left = {
         line.split("::")[1].split(" ")[0]: line for line in lines if line.startswith("ERROR")
     }
-    assert list(left) == ["test_process", "test_orphan", "test_file", "test_segment"]
+    assert list(left) == [
+        "test_process",
+        "test_orphan",
+        "test_memory",
+        "test_file",
+        "test_segment",
+    ]
     found = [line for line in lines if line.startswith("left behind, and removed now: ")]
     for line, expected in zip(
-        found, ["left by the test", "an orphan", "/temporary", "/segment"], strict=True
+        found,
+        ["left by the test", "an orphan", "time.sleep(600)", "/temporary", "/segment"],
+        strict=True,
     ):
         assert line.endswith(expected)
-    assert "5 passed, 4 errors" in lines[-1]
+    assert "6 passed, 5 errors" in lines[-1]
+    assert not shared.exists()
 
 
 def test_a_test_without_the_marker_may_not_start_processes(tmp_path: Path) -> None:

@@ -187,15 +187,27 @@ def described(process: psutil.Process) -> str:
 def kill(find: Find, *, reap: Callable[[], object] = lambda: None) -> list[str]:
     """SIGKILL until none is found, since processes may start others; returns what they were."""
     killed: dict[psutil.Process, str] = {}
+    memory: set[Path] = set()
     deadline = time.monotonic() + KILL_SECONDS
     while (found := find()) and time.monotonic() < deadline:
         for process in found:
             killed.setdefault(process, described(process))
+            memory |= shared_memory_of(process)
             with contextlib.suppress(psutil.Error):
                 process.kill()
         time.sleep(0.02)
         reap()
+    remove(memory)
     return list(killed.values())
+
+
+def shared_memory_of(process: psutil.Process) -> set[Path]:
+    """Files in /dev/shm that a process has mapped: MPICH makes them there, and only there."""
+    try:
+        paths = {Path(region.path) for region in process.memory_maps()}
+    except (psutil.Error, OSError, AttributeError):  # gone meanwhile; or no such thing here
+        return set()
+    return {path for path in paths if path.is_relative_to("/dev/shm")}
 
 
 def remove(paths: Iterable[Path]) -> None:

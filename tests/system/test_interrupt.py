@@ -27,6 +27,7 @@ from tests.deadline import DEADLINE
 from tests.scratch import scratch
 from tests.system.test_exact import MPICH, mpich_environment
 from tests.system.test_train import DBP, MPIRUN, environment
+from tests.warden import remove, shared_memory_of
 
 MARK: Final = "DBP_INTERRUPT_TEST"
 LIBRARIES: Final = ("openmpi", "mpich")
@@ -94,6 +95,7 @@ class Run:
         self.command = command
         self.output = ""
         self._mark = uuid.uuid4().hex
+        self._memory: set[Path] = set()  # killed ranks leave theirs
         self._terminal, slave = pty.openpty()
         self.resize(200)
 
@@ -130,6 +132,7 @@ class Run:
         """Until so many more epochs have been trained."""
         wanted = self.epochs() + more
         wait_until(lambda: self.epochs() >= wanted, f"epoch {wanted}: {self.output[-3000:]!r}")
+        self._memory |= {path for rank in self.ranks() for path in shared_memory_of(rank)}
 
     def epochs(self) -> int:
         metrics = self.folder / "metrics.jsonl"
@@ -171,6 +174,7 @@ class Run:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         self.process.wait(DEADLINE)
+        remove(self._memory)
         with contextlib.suppress(OSError):
             os.close(self._terminal)
 
