@@ -65,7 +65,7 @@ def export(
     else:
         model = _of_job(source, service, version or 0, label)
     content = exported(model, form)
-    with writing(file):
+    with writing(file, path):
         write_whole(file, [content])
     if output == "json":
         echo_json({"file": str(file), "format": form, "bytes": len(content)})

@@ -50,10 +50,22 @@ def _finite(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say which file could not be written, and why: InvalidInput."""
+def writing(path: Path, *sources: Path) -> Iterator[None]:
+    """Say which file could not be written, and why: InvalidInput.
+
+    ``sources``: files that the command reads, which it never replaces; nor does it replace a
+    run's own file.
+    """
+    from dbp.train.run_files import OWN_FILES, SPEC
+
     if not path.name:
         raise InvalidInput(f"{str(path)!r} names no file that can be written; name one in it")
+    if path.exists() and any(s.exists() and path.samefile(s) for s in sources):
+        raise InvalidInput(f"{path}: is an input of this command; choose another file for -o")
+    if path.name in OWN_FILES and (path.parent / SPEC).is_file():
+        raise InvalidInput(
+            f"{path}: belongs to the run in {path.parent}; choose another file for -o"
+        )
     try:
         yield
     except OSError as error:

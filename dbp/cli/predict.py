@@ -91,7 +91,7 @@ def predict(
     else:
         found = _of_file(source, inputs, text, proba=proba)
     if file is not None:
-        with writing(file):
+        with writing(file, inputs, Path(source)):
             write_answers(file, found)
         if output == "json":
             echo_json({"file": str(file), "rows": len(found)})

@@ -135,7 +135,7 @@ class Recovery:
                 write()
         except OSError as error:
             logger.warning(
-                "step %d: no checkpoint could be written in %s: %s; training goes on",
+                "step %d: no checkpoint could be written in %s: %s; the older ones stay",
                 step,
                 self._store.folder,
                 error.strerror or error,

@@ -180,10 +180,13 @@ class RunFolder:
 
     def _begin(self) -> None:
         """Remove the verdict; for a new run remove all files and write the spec."""
+        spec = self.path / f".{SPEC}.new"
+        if self._document is not None:  # a full disk is found before anything is removed
+            write_whole(spec, [json_text(self._document)])
         for name in (RESULT,) if self._resumes else OWN_FILES:  # the verdict first
             (self.path / name).unlink(missing_ok=True)
         if self._document is not None:
-            write_whole(self.path / SPEC, [json_text(self._document)])
+            spec.replace(self.path / SPEC)
         self._metrics = (self.path / METRICS).open("ab", buffering=0)
 
     @property

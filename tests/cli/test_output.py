@@ -79,3 +79,29 @@ def test_a_file_that_cannot_be_written_is_bad_input_with_the_reason(tmp_path: Pa
     refused = pytest.raises(InvalidInput, match=r"no/file: cannot be written: No such file")
     with refused, writing(path):
         path.write_text("")
+
+
+def test_files_that_a_command_reads_are_not_replaced(tmp_path: Path) -> None:
+    rows, link = tmp_path / "rows.csv", tmp_path / "same.csv"
+    rows.write_text("1,2")
+    link.symlink_to(rows)
+
+    for target in (rows, link):
+        with pytest.raises(InvalidInput, match="is an input"), writing(target, rows):
+            target.write_text("")
+
+    assert rows.read_text() == "1,2"
+    with writing(tmp_path / "out.csv", rows, tmp_path / "absent"):
+        (tmp_path / "out.csv").write_text("3")
+
+
+def test_the_own_files_of_a_run_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text("{}")
+    parameters = tmp_path / "parameters.safetensors"
+
+    with pytest.raises(InvalidInput, match="belongs to the run in"), writing(parameters):
+        parameters.write_text("")
+
+    assert not parameters.exists()
+    with writing(tmp_path / "other.safetensors"):
+        pass

@@ -158,6 +158,21 @@ def test_an_overwritten_run_keeps_its_files_until_the_new_one_starts(tmp_path: P
     second.close()
 
 
+def test_a_full_disk_keeps_the_run_that_was_to_be_overwritten(tmp_path: Path) -> None:
+    before = finished_run(tmp_path)
+    second = RunFolder.prepare(tmp_path, {"name": "second"}, overwrite=True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, limits[1]))
+    try:
+        with pytest.raises(InvalidInput, match="File too large"):
+            second.started(STARTED)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        second.close()
+
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize("resumes", [True, False], ids=["resumed", "overwritten"])
 def test_a_run_that_fails_before_it_starts_changes_nothing(
     tmp_path: Path, resumes: bool
