@@ -129,7 +129,9 @@ def check_table(found: Sequence[str], columns: Columns) -> None:
     others, wanted = columns.others, set(columns.inputs)
     known = {*others.targets, others.weight} - wanted
     rest = [name for name in found if name in wanted or not (others.ignored or name in known)]
-    check_inputs(rest, columns.inputs, NO_OTHERS, MODEL, remedy="leave out what is none")
+    check_inputs(
+        rest, columns.inputs, NO_OTHERS, MODEL, remedy="remove columns that are no inputs"
+    )
 
 
 def choice_of(names: Sequence[str]) -> str:

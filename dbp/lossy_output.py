@@ -1,7 +1,7 @@
-"""Standard output and standard error that cannot end a run.
+"""Standard output and standard error whose write errors do not end a run.
 
-A closed pipe, a lost terminal or a full disk behind them costs the text that they do not take,
-and nothing else: no exception, no traceback, no exit code.
+Text that a closed pipe, a lost terminal or a full disk does not take is dropped, without an
+exception and without a change of the exit code.
 """
 
 from __future__ import annotations

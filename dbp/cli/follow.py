@@ -10,6 +10,7 @@ import click
 
 from dbp.cli.output import echo_json, figures_text, job_content, progress_content
 from dbp.job.best import best_text
+from dbp.job.skipped import skipped_text
 from dbp.job.state import Failure, Job, ProgressReport
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ def ending_text(job: Job) -> str:
     """How a job ended."""
     seconds = (job.end_time or 0) - (job.start_time or job.end_time or 0)
     text = f"{job.id} {job.state} after {seconds:.1f} s"
+    if job.progress is not None and job.failure is None:  # a failure's message counts them
+        skipped = skipped_text(job.progress.skipped, job.progress.step)
+        text += f"\n  {skipped}" if skipped else ""
     if best := best_of(job):
         text += f"\n  {best}"
     if job.failure is not None:

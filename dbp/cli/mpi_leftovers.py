@@ -1,4 +1,4 @@
-"""Remove what an MPI library leaves when its processes are killed.
+"""Remove the files that an MPI library leaves when its processes are killed.
 
 Shared memory of ranks (Open MPI: 16 MB each), and Open MPI's session folder. The libraries
 remove both at an orderly end.
@@ -20,10 +20,11 @@ _SEGMENTS: Final = ("sm_segment.", "mpich_shm_", "mpich_shar_")
 
 
 def remove_leftovers(mpirun: int, since: float, environ: Mapping[str, str]) -> None:
-    """Remove what the processes of an mpirun have left; all of them must have ended.
+    """Remove the files of an mpirun whose processes have all ended.
 
-    ``mpirun``: its pid; ``since``: the Unix time at which it was started. Shared memory has
-    no name that tells whose it is: of this user's, what is younger and what no process uses.
+    ``mpirun``: its pid; ``since``: the Unix time at which it was started. The names of
+    shared memory files do not name their mpirun, so a file is removed if it is this user's,
+    is younger than ``since``, and no process has mapped it.
     """
     shutil.rmtree(Path(tempfile.gettempdir()) / f"ompi.{mpirun}", ignore_errors=True)
     folders = {SHARED_MEMORY, environ.get(BACKING, SHARED_MEMORY)}

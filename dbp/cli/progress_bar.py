@@ -63,9 +63,9 @@ class ProgressBar:
 
 
 def _figures(metrics: Mapping[str, float], skipped: int) -> str:
-    """The two figures that fit beside a bar: the loss, and the last measure of its worth.
+    """The two figures that fit beside a bar: the first and the last of ``SHOWN``.
 
-    In an epoch with mini-batches left out their number stands in place of the second.
+    Where mini-batches were left out, their number replaces the second figure.
     """
     names = [name for name in SHOWN if name in metrics]
     parts = [f"{name} {metrics[name]:.4g}" for name in dict.fromkeys([*names[:1], *names[-1:]])]

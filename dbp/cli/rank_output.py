@@ -1,4 +1,4 @@
-"""Pass the output of mpirun on, without its notices, whatever becomes of the readers."""
+"""Copy the output of mpirun without its notices; a reader that is gone does not end it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbp.cli.launcher_notices import NoticeFilter
 READ_BYTES: Final = 1 << 16
 BUFFER_BYTES: Final = 1 << 20  # more is not read before the reader has taken some
 WRITE_BYTES: Final = select.PIPE_BUF  # a pipe that select calls writable takes so many
-SILENT: Final = (0, 75)  # exit codes whose reason is on the screen, or needs no words
+SILENT: Final = (0, 75)  # exit codes after which no notice of mpirun is needed
 EXPLAINED: Final = (1, 2, 74, 130)  # exit codes of dbp, which reports an error with them
 
 _HIDE_CURSOR: Final = b"\x1b[?25l"
@@ -31,10 +31,10 @@ class _Stream:
         self.filter = NoticeFilter()
         self.hides_cursor = False
         self.buffer = bytearray()
-        self.broken = False  # nobody reads any more, or the disk is full
+        self.broken = False  # the reader is gone, or the disk is full
 
     def read(self) -> None:
-        """Take what has come; none at the end."""
+        """Read the bytes that are available into the buffer; close the source at its end."""
         if self.source is None:
             return
         data = os.read(self.source, READ_BYTES)
@@ -106,15 +106,15 @@ class RankOutput:
         self._stderr.add(text.encode())
 
     def finish(self, code: int) -> int:
-        """Show the notices that are worth it; both streams have ended.
+        """Show the notices that dbp has not explained itself; call it after both streams ended.
 
         ``code``: of mpirun. Returns it, or 128 + n where a notice alone names the signal n
         that ended a rank (MPICH).
         """
         filters = [one.filter for one in self._streams]
         reported = any(one.reported for one in filters)
-        told = code in SILENT or (code in EXPLAINED and reported)
-        for notice in (notice for one in filters for notice in one.news(reported=told)):
+        explained = code in SILENT or (code in EXPLAINED and reported)
+        for notice in (notice for one in filters for notice in one.news(reported=explained)):
             self._stderr.add(notice)
         number = next(filter(None, (one.signal() for one in filters)), None)
         return code if number is None else 128 + number

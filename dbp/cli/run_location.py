@@ -1,6 +1,6 @@
 """Where `dbp train` puts a run: its folder, and the service it reports to.
 
-Rank 0 alone prepares both. If it is refused it meets the other ranks before it ends: Open
+Rank 0 alone prepares both. After a refusal it still initializes MPI before it exits: Open
 MPI's launcher can crash when one rank exits while another one is in MPI_Init.
 """
 
@@ -66,7 +66,7 @@ def join_service(
 
 
 def refuse_on_all_ranks(workers: int, refusal: DbpError) -> None:
-    """Meet the other ranks in MPI and end them: rank 0 has been refused. Collective."""
+    """Initialize MPI, then end all ranks with the error of rank 0. Collective."""
     from dbp.train.fan_out import AnyOf, FanOut
     from dbp.worker import run_rank
 

@@ -120,7 +120,8 @@ class VersionIndex:
             if version.step == step:
                 return version
         newest = max(version.step for version in self.kept)
-        steps = ", ".join(str(version.step) for version in self.kept[-_SHOWN:])
+        shown = sorted({version.step for version in self.kept[-_SHOWN:]})
+        steps = ", ".join(map(str, shown))
         text = f"job {self.job_id}: no version of step {step} is kept; kept are steps {steps}"
         if step < newest:
             oldest = min(version.step for version in self.kept)

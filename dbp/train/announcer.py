@@ -61,7 +61,7 @@ class Announcer:
         *,
         open_epoch: bool = False,
     ) -> None:
-        """The run begins, or goes on behind this step; time is counted from here.
+        """The run begins at step 0, or continues after this step; time is counted from here.
 
         ``open_epoch``: the epoch that ends with this step is reported again.
         """

@@ -1,4 +1,4 @@
-"""The columns of the training set: what is kept of them, and whether they are those kept."""
+"""Store the training set's column names with the parameters; compare them with stored ones."""
 
 from __future__ import annotations
 

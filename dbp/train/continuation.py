@@ -1,4 +1,4 @@
-"""May a run go on from a checkpoint: its spec, its data, its length. It changes nothing."""
+"""Check whether a run may continue from a checkpoint: its spec, data and length."""
 
 from __future__ import annotations
 

@@ -60,9 +60,8 @@ class Diagnosis:
         else:
             where = "in the sum over the samples"
         return (
-            f"step {step}: the loss or its gradient is not finite {where} (of "
-            f"{self._communicator.size}); it was not applied, the parameters are those before "
-            "this step. A lower learning rate, train.clip_norm or data.scale may help"
+            f"step {step}: the loss or its gradient is not finite {where}; the step was not "
+            "applied. A lower learning rate, train.clip_norm or data.scale may help"
         )
 
     def refuse(self, unreadable: Unreadable | None) -> None:

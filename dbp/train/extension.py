@@ -56,7 +56,7 @@ class Longer:
 
 
 def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
-    """Raise InvalidInput unless the folder holds a run that can go on, as far as asked.
+    """Raise InvalidInput unless the folder holds a run that can continue to ``longer``.
 
     Returns whether it is a run that had come to its planned end.
     """

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Final, final
 
+from dbp.job.skipped import skipped_text
 from dbp.train.build import Setup
-from dbp.train.non_finite import skipped_text
 from dbp.train.run_state import RunState
 from dbp.train.stopping import Stopping
 from dbp.train.undefined import undefined_figures
@@ -57,7 +57,7 @@ class Followed:
 
         ``figures``: the newest of the run.
         """
-        skipped = skipped_text(self._state)
+        skipped = skipped_text(self._state.skipped, self._state.step)
         texts = [skipped] if skipped else []
         stop = self._stop
         if stop is not None and stop.metric in figures and not self._stopping.measured:

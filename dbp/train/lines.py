@@ -88,10 +88,8 @@ def left_out_text(count: int) -> str:
 def outcome_text(outcome: Outcome, document: Mapping[str, Any]) -> str:
     """How a run of the spec ended: one sentence, and a line on its best epoch."""
     test = [f"{n} {v:.4g}" for n, v in outcome.metrics.items() if n.startswith("test_")]
-    text = (
-        f"{outcome.status} ({outcome.reason}) after {outcome.step:,} steps "
-        f"in {outcome.seconds:.1f} s"
-    )
+    steps = "1 step" if outcome.step == 1 else f"{outcome.step:,} steps"
+    text = f"{outcome.status} ({outcome.reason}) after {steps} in {outcome.seconds:.1f} s"
     if test:
         text += f": {', '.join(test)}"
     if outcome.message:

@@ -9,6 +9,7 @@ from dbp.errors import InvalidSpec, Violation
 from dbp.job.shapes import check_shapes
 from dbp.job.spec import TrainSpec
 from dbp.job.validate import ResolvedSpec
+from dbp.nn.batch_norm import LEAST_VALUES
 from dbp.nn.layer import Shape
 from dbp.nn.model import frozen_state
 from dbp.train.plan import make_plan
@@ -16,7 +17,6 @@ from dbp.train.plan import make_plan
 # Whole numbers up to here are exact in float32, in which counts are exchanged.
 MOST_IN_FLOAT32: Final = 2**24
 
-LEAST_VALUES: Final = 2  # of a channel, for a variance
 FEW_VALUES: Final = 8  # with fewer the variance is mostly noise
 
 

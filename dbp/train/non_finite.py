@@ -51,17 +51,6 @@ class NonFinitePolicy:
         return Reaction.SKIP, f"{failure}. The mini-batch is left out"
 
 
-def skipped_text(state: RunState) -> str:
-    """``"3 of 15 mini-batches were left out: ..."``, or nothing where all were applied."""
-    if not state.skipped:
-        return ""
-    were = "was" if state.skipped == 1 else "were"
-    return (
-        f"{state.skipped:,} of {state.step:,} mini-batches {were} left out: "
-        "their loss or gradient was not finite"
-    )
-
-
 def why_failed(state: RunState) -> tuple[str, str] | None:
     """Reason and text for a run that came to its end and cannot count as succeeded."""
     if not state.applied:

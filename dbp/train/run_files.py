@@ -31,7 +31,7 @@ OWN_FILES: Final = (RESULT, PARAMETERS, METRICS, SPEC)
 
 
 def make_new(path: Path) -> Path:
-    """A folder that nobody else has, of this name or with a number behind it."""
+    """Make a new folder of this name, or of this name with the first free number appended."""
     for number in itertools.count(1):
         candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
         with contextlib.suppress(FileExistsError):

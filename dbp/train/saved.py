@@ -118,7 +118,7 @@ class SavedModel:
                 f"inputs of shape {inputs.shape}; the model takes (n, "
                 f"{', '.join(map(str, self.model.input_shape))})"
             )
-        with np.errstate(all="ignore"):  # what is not finite is refused, not warned of
+        with np.errstate(all="ignore"):  # values that are not finite are refused below
             if len(inputs) <= block_rows:
                 return self._scores(inputs, 0).copy()
             outputs = np.empty((len(inputs), *self.model.output_shape), self.model.dtype)

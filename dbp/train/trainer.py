@@ -18,6 +18,7 @@ import numpy as np
 from dbp.data.sampler import order
 from dbp.errors import InvalidInput
 from dbp.job.best import BestEpoch
+from dbp.job.skipped import skipped_text
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none, check_agreement
@@ -33,7 +34,6 @@ from dbp.train.non_finite import (
     NOTHING_APPLIED,
     NonFinitePolicy,
     Reaction,
-    skipped_text,
     why_failed,
 )
 from dbp.train.recovery import Recovery, Saved
@@ -211,7 +211,7 @@ class Trainer:
         loss_sum, weight, rate = opened
         result = StepResult(loss_sum, weight, np.empty(0), learning_rate=rate)  # maybe NaN
         reason = self._end_epoch(self.state.step, result, time_is_up=False)
-        if reason is None:  # a roll-back returns to behind the evaluation
+        if reason is None:  # a roll-back returns to the state after the evaluation
             self._save(self.state.step)
         return reason
 
@@ -294,6 +294,7 @@ class Trainer:
     def _failed(self, reason: str, step: int, failure: str) -> Outcome:
         """The parameters are those after ``step``, the last that was applied."""
         self._announcer.hand_out(step, self.state.served)
-        if reason != NOTHING_APPLIED and (skipped := skipped_text(self.state)):
+        skipped = skipped_text(self.state.skipped, self.state.step)
+        if reason != NOTHING_APPLIED and skipped:
             failure = f"{failure}. {skipped}"
         return self._announcer.finish("failed", reason, step, failure, self.state)

@@ -83,6 +83,18 @@ def test_a_bar_shows_state_progress_and_the_newest_version(
     assert f"{SHOWN}, version 4" in text
 
 
+def test_an_ending_counts_the_mini_batches_that_were_left_out() -> None:
+    skipping = dataclasses.replace(PROGRESS, step=36, skipped=35)
+    ended = dataclasses.replace(JOB, state=State.SUCCEEDED, end_time=4.5, progress=skipping)
+
+    assert ending_text(ended).split("\n") == [
+        "digits-1 SUCCEEDED after 2.5 s",
+        "  35 of 36 mini-batches were left out: their loss or gradient was not finite",
+    ]
+    nothing = dataclasses.replace(ended, progress=PROGRESS)
+    assert ending_text(nothing) == "digits-1 SUCCEEDED after 2.5 s"
+
+
 def test_an_ending_tells_the_reason_and_the_end_of_the_log() -> None:
     failure = Failure(
         "RANK_SIGNAL", "a rank was ended by SIGKILL", log_tail=tuple("abcdefghijkl")

@@ -54,7 +54,7 @@ def test_inputs_come_in_the_models_order_without_target_and_weight(
     [
         ("aBy", "no input 'b', did you mean 'B'?; 'B' is no input of the model"),
         ("ay", "no input 'b'; the inputs of the model are 'a', 'b'"),
-        ("abc", "'c' is no input of the model; leave out what is none"),
+        ("abc", "'c' is no input of the model; remove columns that are no inputs"),
     ],
 )
 def test_missing_and_extra_columns_are_refused_by_name(
@@ -176,7 +176,7 @@ def test_a_text_column_of_a_parquet_file_is_refused_by_name(tmp_path: Path) -> N
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"b": [2.0], "a": [1.0], "city": ["x"]}), path)
 
-    with pytest.raises(InvalidData, match=r"'city' is no input of the model; leave out"):
+    with pytest.raises(InvalidData, match=r"'city' is no input of the model; remove columns"):
         read(path)
     assert read(path, CHOSEN) == [[1, 2]]
 

@@ -51,7 +51,7 @@ def test_inputs_come_in_the_models_order_without_target_and_weight(
     ("names", "message"),
     [
         ("aBy", "inputs: no input 'b', did you mean 'B'"),
-        ("abc", "inputs: 'c' is no input of the model; leave out what is none"),
+        ("abc", "inputs: 'c' is no input of the model; remove columns that are no inputs"),
     ],
 )
 def test_missing_and_extra_columns_are_refused_by_name(

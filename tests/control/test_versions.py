@@ -491,7 +491,7 @@ async def test_steps_that_are_not_kept_are_told_apart_from_steps_to_come(shelf: 
     index = shelf.versions.index("a")
 
     assert index.find(At(step=5)).version == 4
-    with pytest.raises(VersionEvicted, match="kept are steps 9, 5"):
+    with pytest.raises(VersionEvicted, match="kept are steps 5, 9"):
         index.find(At(step=3))
     with pytest.raises(VersionNotFound):
         index.find(At(step=10))
