@@ -125,13 +125,15 @@ def evaluate(source: str, part: str, spec_file: Path | None, service: str, outpu
       dbp evaluate runs/digits/parameters.safetensors --on validation
     """
     from dbp.cli.prediction import data_set
+    from dbp.column_names import MODEL
+    from dbp.train.data_notes import unnamed_notes
     from dbp.train.inspection import naming
     from dbp.train.undefined import undefined_figures
 
     model, document = _load(source, service)
     spec = _spec(source, spec_file, document)
     data = data_set(spec, part)
-    for note in data.info.notes:
+    for note in (*data.info.notes, *unnamed_notes(model.columns.inputs, data.info, MODEL)):
         click.echo(f"note: data.{part}: {note}", err=True)
     with naming(f"data.{part}"):
         figures = model.evaluate(data)

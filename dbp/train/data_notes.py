@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from dbp.data.dataset import DataInfo
@@ -32,10 +33,18 @@ def data_notes(
         f"{path}: {note}"
         for path, info in sets.items()
         if info is not None
-        for note in info.notes
+        for note in (*info.notes, *unnamed_notes(train.input_names, info, "data.train"))
     ]
     channels = channels_note(resolved, train)
     return tuple(notes) if channels is None else (*notes, f"data.train: {channels}")
+
+
+def unnamed_notes(names: Sequence[str], info: DataInfo, source: str) -> tuple[str, ...]:
+    """Of columns that are matched to those of ``source`` by position, as one has no names."""
+    if bool(names) == bool(info.input_names):
+        return ()
+    here, there = ("no names", "names") if names else ("names", "no names")
+    return (f"columns have {here} here and {there} in {source}: they are matched by position",)
 
 
 def channels_note(resolved: ResolvedSpec, train: DataInfo) -> str | None:

@@ -138,3 +138,34 @@ def test_images_without_channels_before_conv2d_are_refused_with_the_layout_to_ty
 
     found = examine(spec(tmp_path, layers, (16, 16), layout="NHW"))
     assert found.facts.train.input_shape == (1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "said"),
+    [
+        ("a,b,y\n1,2,.5\n5,7,.5\n", "3,9,.5\n", "no names here and names in data.train"),
+        ("3,9,.5\n5,7,.5\n", "a,b,y\n1,2,.5\n", "names here and no names in data.train"),
+        ("a,b,y\n1,2,.5\n5,7,.5\n", "b,a,y\n1,2,.5\n", None),
+        ("3,9,.5\n5,7,.5\n", "3,9,.5\n", None),
+    ],
+)
+def test_columns_that_only_one_data_set_names_are_noted(
+    tmp_path: Path, train: str, test: str, said: str | None
+) -> None:
+    for name, text in (("train", train), ("test", test)):
+        (tmp_path / f"{name}.csv").write_text(text)
+    document: Any = {
+        "name": "table",
+        "data": {
+            name: {"kind": "csv", "path": str(tmp_path / f"{name}.csv")}
+            for name in ("train", "test")
+        },
+        "model": {"layers": [{"kind": "dense", "units": 1}], "loss": "mean_squared_error"},
+        "optimizer": "sgd",
+        "train": {"batch_size": 4, "epochs": 1, "lanes": 1},
+    }
+
+    found = notes(examine(decode(document)))
+
+    assert len(found) == (said is not None)
+    assert all(note.startswith(f"data.test: columns have {said}") for note in found)
