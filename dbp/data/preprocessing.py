@@ -146,8 +146,8 @@ def fit(kind: ScalingKind, dataset: Dataset, *, share: Share | None = None) -> S
     ``unit`` divides by the largest value the source says an input can have (255 for bytes,
     16 for digits), else by the largest magnitude found. ``standard`` gives each feature
     zero mean and unit variance, ``min_max`` takes it to 0 .. 1; a constant feature becomes
-    zero, and so does one whose values differ by no more than rounding. With ``share`` each
-    rank reads a part; all ranks get the same bits as one alone.
+    zero. One whose values differ by no more than rounding is only centred, to at most 1.
+    With ``share`` each rank reads a part; all ranks get the same bits as one alone.
     """
     if kind == "none":
         return Scaling()
@@ -163,9 +163,11 @@ def fit(kind: ScalingKind, dataset: Dataset, *, share: Share | None = None) -> S
         else:
             mean, scale = found.low, found.high - found.low
         constant = found.constant(dataset.info.input_dtype)
-    scale[constant | (scale == 0.0)] = 1.0
+    constant |= scale == 0.0
     if kind == "standard":
-        scale[scale <= _LEAST_DEVIATION * found.largest] = 1.0
+        constant |= scale <= _LEAST_DEVIATION * found.largest
+    # Large numbers differ by more than 1 in their last digits: 1.6e9 in float32 by 128.
+    scale[constant] = np.maximum(1.0, found.high[constant] - found.low[constant])
     if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
         what = "variance" if kind == "standard" else "range"
         raise InvalidData(

@@ -277,6 +277,7 @@ def noise(samples: int = 300) -> np.ndarray:
         14.62 + np.array([0.0, 1.0, 0.0, 1.0]) * 1e-14,
         -14.62 + np.array([0.0, 1.0, 0.0, 1.0]) * 1e-14,
         14.62 + 1e-15 * noise(),
+        14.62 * (1 + np.array([0.0, 50.0]) * 2.0**-52),  # a sum in another order
         np.array([0.1 + 0.2, 0.3]),
         1e9 * (1 + 1e-16 * noise()),
         np.array([14.62, 14.620001], np.float32),
@@ -325,6 +326,18 @@ def test_a_small_variation_that_the_type_can_hold_is_scaled(
     out = np.empty((len(values), 1))
     scaling.convert(wide[:, None], out)
     assert np.ptp(out) == pytest.approx(np.ptp(wide) / expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["standard", "min_max"])
+def test_rounding_of_large_numbers_stays_small(kind: ScalingKind) -> None:
+    values = np.float32(1.6e9) + np.array([0, 128, 256, 512], np.float32)
+
+    scaling = fit(kind, dataset(values[:, None]))
+
+    assert scaling.scale[0] == 512
+    out = np.empty((4, 1))
+    scaling.convert(values[:, None], out)
+    assert np.abs(out).max() <= 1
 
 
 def test_a_deviation_made_of_rounding_is_none() -> None:
