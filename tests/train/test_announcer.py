@@ -12,6 +12,7 @@ from dbp.train.announcer import Announcer
 from dbp.train.figures import Figures
 from dbp.train.publication import BEST_SECONDS
 from dbp.train.sink import Command, Snapshot
+from dbp.train.step import StepResult
 from tests.train.setups import AskAt, Recorder, document, make_setup, run_ranks, samples
 
 
@@ -193,6 +194,20 @@ def test_versions_of_steps_taken_again_say_so() -> None:
 
     found = [snapshot.manifest.metadata.get("dbp.rollbacks") for snapshot, _ in sink.snapshots]
     assert found == [None, "1"]
+
+
+def test_the_remaining_time_counts_undone_steps_as_taken() -> None:
+    """2 of 7 steps after 4 undone ones took 12 s: 2 s a step, and 5 are left."""
+    sink = Rooms()
+    stage = Stage(sink)
+    stage.announcer.start(1, 0)
+
+    stage.announcer.roll_back(0, 4, rollbacks=1)
+    stage.now = 12.0
+    stage.announcer.report(2, StepResult(1.0, 8.0, np.zeros(0)))
+
+    assert sink.reports[-1].total_steps == 7
+    assert sink.reports[-1].eta_seconds == pytest.approx(10.0)
 
 
 def run_best(**publish: Any) -> tuple[Recorder, list[float]]:

@@ -268,6 +268,28 @@ def test_rollback_removes_checkpoints_of_undone_steps_and_the_best_among_them(
     assert (tmp_path / "checkpoints/best").resolve().is_dir()
 
 
+def test_metrics_of_an_undone_epoch_are_not_stored_with_later_parameters(
+    tmp_path: Path,
+) -> None:
+    """Step 10 ends an epoch, is undone, and is taken again without an evaluation."""
+
+    class PoisonAndStop(Poison):
+        def poll(self) -> Command:
+            return super().poll() | (Command.STOP if self.polls == 15 else Command.NONE)
+
+    spec = spec_of(0.04)
+    spec["checkpoint"] = {"every_steps": FIRST_CHECKPOINT}
+    found, _ = train(spec, tmp_path, poison=lambda: PoisonAndStop(12))
+
+    assert found.rollbacks == [7]
+    assert found.epoch_ends[-1].step == 10
+    [outcome] = found.outcomes
+    assert (outcome.status, outcome.step) == ("stopped", 10)
+    metadata = found.snapshots[-1][0].manifest.metadata
+    assert metadata["dbp.step"] == "10"
+    assert "dbp.metrics" not in metadata
+
+
 def test_time_before_a_rollback_counts_once(tmp_path: Path) -> None:
     """Every step takes a second: 30 steps in 30 seconds, five of them undone."""
 
@@ -390,6 +412,23 @@ def test_a_hundred_mini_batches_in_a_row_may_be_left_out_but_one_more_ends_the_r
     [outcome] = ended.outcomes
     assert (outcome.status, outcome.reason, outcome.step) == ("failed", "NON_FINITE", 101)
     assert "101 mini-batches in a row failed" in outcome.message
+
+
+def test_an_applied_mini_batch_begins_the_count_of_those_left_out_in_a_row_again() -> None:
+    found, _ = skipping(*range(2, 102), *range(103, 150), epochs=30)
+
+    [outcome] = found.outcomes
+    assert (outcome.status, outcome.step, outcome.skipped) == ("succeeded", 150, 147)
+
+
+def test_patience_does_not_count_epochs_without_an_applied_step() -> None:
+    """No value improves on the first; the second and third epoch have none."""
+    stop = {"metric": "training_loss", "patience": 2, "tolerance": 1e9}
+
+    found, _ = skipping(*range(6, 16), epochs=9, stop=stop)
+
+    [outcome] = found.outcomes
+    assert (outcome.reason, outcome.epoch) == ("converged", 5)
 
 
 def test_mini_batches_left_out_in_a_row_are_counted_across_a_resume(tmp_path: Path) -> None:

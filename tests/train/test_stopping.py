@@ -58,6 +58,12 @@ def test_value_that_is_not_finite_neither_improves_nor_counts_for_patience(
     ]  # fmt: skip
 
 
+def test_patience_counts_all_epochs_since_an_improvement_that_followed_a_nan() -> None:
+    spec = StopSpec(metric="x", patience=2)
+
+    assert decisions(spec, [2.0, math.nan, 1.0, 1.0, 1.0]) == ["", "", "", "", "converged"]
+
+
 def test_metric_that_never_was_a_number_is_not_measured() -> None:
     stopping = Stopping(StopSpec(metric="x", patience=1), higher_is_better=True)
 
