@@ -163,10 +163,15 @@ class MpirunParent:
             output.say(f"{start}{number.name}: stopping after the present step{more}\n")
 
     def _forward_stop(self) -> None:
-        """Send SIGUSR1 through mpirun once the ranks catch it: before, it would kill them."""
+        """Send SIGUSR1 through mpirun once the ranks catch it: before, it would kill them.
+
+        Ranks of this host that are slow to start are waited for, however long that takes.
+        """
         if self._asked_at is None or self._forwarded or self._status is not None:
             return
-        if all_can_stop(local_ranks()) or time.monotonic() - self._asked_at > READY_SECONDS:
+        ranks = local_ranks()
+        late = not ranks and time.monotonic() - self._asked_at > READY_SECONDS
+        if late or all_can_stop(ranks):
             self._forwarded = True
             self._send(signal.SIGUSR1)
 

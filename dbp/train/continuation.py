@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from dbp.errors import InvalidFile, InvalidInput
 from dbp.job.continuation import differences as spec_differences
-from dbp.job.spec import Holdout
+from dbp.job.spec import Holdout, TrainSpec
 from dbp.train.build import Setup
 from dbp.train.checkpoint import Checkpoint
 from dbp.train.columns import input_difference
 from dbp.train.data_identity import Identity
 from dbp.train.data_identity import differences as data_differences
+from dbp.train.plan import Plan
 
 logger = logging.getLogger("dbp")
 
@@ -103,7 +104,8 @@ def check_data(
     kept = tuple(found.facts[DATA].get("data.train", {}).get("input_names", ()))
     problem = input_difference(setup.train.info.input_names, kept)
     if problem:
-        raise InvalidInput(f"--new-data: {folder}: {problem}")
+        spec = folder.parent / "spec.json"
+        raise InvalidInput(f"--new-data: {folder}: {problem}\nthe run's settings are in {spec}")
     logger.warning("step %d: the run continues on other data%s", found.step, text)
     if isinstance(setup.resolved.spec.data.validation, Holdout):
         logger.warning(
@@ -112,16 +114,24 @@ def check_data(
     return [*changed_at, found.step]
 
 
+def check_steps_left(plan: Plan, train: TrainSpec, step: int, *, extended: bool) -> None:
+    """Raise InvalidInput where the run has already taken more steps than are planned now.
+
+    ``extended``: as many are too few as well.
+    """
+    if plan.total_steps > step or (plan.total_steps == step and not extended):
+        return
+    asked = f"train.epochs = {train.epochs}" if train.epochs else f"train.steps = {train.steps}"
+    raise InvalidInput(
+        f"{asked}: plans {plan.total_steps:,} steps of {plan.steps_per_epoch:,} an epoch, "
+        f"but the run has already taken {step:,}; ask for more with --epochs or --steps"
+    )
+
+
 def check_length(found: Checkpoint, setup: Setup, terms: Terms) -> None:
     """Raise InvalidInput where the run cannot go on for the length that is planned now."""
-    plan, train = setup.plan, setup.resolved.spec.train
-    asked = f"train.epochs = {train.epochs}" if train.epochs else f"train.steps = {train.steps}"
-    if plan.total_steps < found.step or (terms.extended and plan.total_steps == found.step):
-        raise InvalidInput(
-            f"{asked}: plans {plan.total_steps:,} steps of {plan.steps_per_epoch:,} an epoch, "
-            f"but the run has already taken {found.step:,}; ask for more with --epochs or "
-            "--steps"
-        )
+    plan = setup.plan
+    check_steps_left(plan, setup.resolved.spec.train, found.step, extended=terms.extended)
     planned = found.facts.get(TOTAL_STEPS, plan.total_steps)
     known = tuple(found.facts.get(SPEC, {}).get("train", {}).get("schedule_steps", ()))
     rate = setup.resolved.optimizer.learning_rate

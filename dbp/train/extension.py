@@ -21,10 +21,10 @@ from dbp.errors import InvalidInput
 from dbp.job.spec import JobSpec
 from dbp.job.validate import resolve
 from dbp.train.checkpoint import glance
-from dbp.train.continuation import SCHEDULE_REMEDY, TOTAL_STEPS
+from dbp.train.continuation import SCHEDULE_REMEDY, TOTAL_STEPS, check_steps_left
 from dbp.train.ending import CONTINUABLE
 from dbp.train.inspection import inspect
-from dbp.train.plan import make_plan
+from dbp.train.plan import Plan, make_plan
 from dbp.train.run_files import CHECKPOINTS, RESULT, SPEC
 
 TIME: Final = "time"
@@ -134,6 +134,9 @@ def _schedule(
     if not (changes and depends):
         return known
     if longer.schedule is None and step and longer.length:
+        train = dataclasses.replace(spec.train, epochs=longer.epochs, steps=longer.steps)
+        plan = _plan(dataclasses.replace(spec, train=train))
+        check_steps_left(plan, train, step, extended=True)
         raise InvalidInput(
             f"the learning rate depends on the length of the run; {SCHEDULE_REMEDY}"
         )
@@ -141,7 +144,7 @@ def _schedule(
         return known
     lengths = known or ()
     if len(lengths) % 2 == 0:  # the newest part is planned for the run's own length
-        lengths = (*lengths, int(facts.get(TOTAL_STEPS) or _total_steps(spec)))
+        lengths = (*lengths, int(facts.get(TOTAL_STEPS) or _plan(spec).total_steps))
     if longer.schedule == "stretch":
         return (*lengths, step) if step else known
     return lengths
@@ -152,9 +155,9 @@ def _progress(found: tuple[int, dict[str, Any], dict[str, Any]]) -> tuple[int, f
     return step, float(position.get("seconds", 0.0)), facts
 
 
-def _total_steps(spec: JobSpec) -> int:
+def _plan(spec: JobSpec) -> Plan:
     resolved = resolve(spec)
-    return make_plan(resolved.spec.train, inspect(resolved).training_samples).total_steps
+    return make_plan(resolved.spec.train, inspect(resolved).training_samples)
 
 
 def _verdict(folder: Path) -> dict[str, Any] | None:

@@ -74,6 +74,15 @@ from dbp.cli.main import main
 main(sys.argv[1:])
 """
 
+# dbp that waits for ranks of other hosts for no time at all.
+IMPATIENT = """
+import sys
+import dbp.cli.mpirun_parent
+dbp.cli.mpirun_parent.READY_SECONDS = 0.0
+from dbp.cli.main import main
+main(sys.argv[1:])
+"""
+
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
     limit = time.monotonic() + DEADLINE
@@ -286,6 +295,20 @@ def test_a_stop_before_the_ranks_are_ready_stops_after_the_first_step(start: Sta
     assert run.end() == 75, run.output
     is_stopped_well(run)
     assert steps_of_checkpoints(run.folder) == [1]
+
+
+def test_a_stop_waits_for_ranks_that_are_slow_to_start(start: Start) -> None:
+    impatient = start.folder / "impatient.py"
+    impatient.write_text(IMPATIENT)
+    folder = start.folder / "run"
+    words = ["train", str(start.spec), "-n", "2", "--run", str(folder)]
+    run = start.run(folder, "openmpi", [sys.executable, str(impatient), *words])
+    wait_until(run.ranks, "a rank has started")
+
+    run.process.send_signal(signal.SIGTERM)
+
+    assert run.end() == 75, run.output
+    is_stopped_well(run)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

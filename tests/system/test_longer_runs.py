@@ -93,6 +93,9 @@ def test_a_cosine_asks_for_a_schedule_and_every_epoch_verifies_after_it(
     assert run(DBP, "train", spec, "--run", str(folder), "-q").returncode == 0
     longer = [DBP, "train", "--resume", str(folder), "--epochs", "5"]
 
+    shorter = run(*longer[:-1], "2")
+    assert shorter.returncode == 2
+    assert "plans 52 steps of 26 an epoch, but the run has already taken 78" in shorter.stderr
     asked = run(*longer)
     assert asked.returncode == 2
     assert "--schedule keep" in asked.stderr
