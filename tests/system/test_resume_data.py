@@ -98,6 +98,7 @@ def test_new_data_must_have_the_inputs_that_the_run_was_trained_on(
     assert (plain.returncode, asked.returncode) == (2, 2)
     assert "columns " + ", ".join(header.split(",")[:2]) in plain.stderr
     assert text in asked.stderr
+    assert f"the run's settings are in {ended / 'spec.json'}" in asked.stderr
 
 
 def test_files_that_were_only_touched_are_the_same_data(ended: Path) -> None:
