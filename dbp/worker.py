@@ -8,7 +8,6 @@ nothing. Exit codes: 0 as the spec says, 75 stopped on request, 1 failed.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
 from dbp.launching import detect, oversubscription, set_thread_counts
 from dbp.lossy_output import make_output_lossy
+from dbp.prctl import PR_SET_PDEATHSIG, prctl
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.validate import ResolvedSpec
@@ -34,7 +34,6 @@ EXIT_CODES: Final[Mapping[str, int]] = {"succeeded": 0, "stopped": 75, "failed":
 NOT_WRITTEN_CODE: Final = 74  # EX_IOERR: the final files could not be written
 DELIVERY_SECONDS: Final = 30.0
 FAILURE_DELIVERY_SECONDS: Final = 2.0  # the other ranks are waiting for the end
-PR_SET_PDEATHSIG: Final = 1
 
 
 def main(arguments: list[str]) -> int:
@@ -63,8 +62,7 @@ def die_with_parent() -> None:
 
     Ranks whose mpirun was killed would go on computing for nobody.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def connect_ranks(workers: int) -> Communicator:

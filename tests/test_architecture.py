@@ -24,6 +24,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "file_pattern": (set(), set()),
     "whole_file": (set(), set()),
     "lossy_output": (set(), set()),
+    "prctl": (set(), set()),
     "launching": ({"errors"}, {"threadpoolctl"}),
     "job": ({"errors", "registry", "file_pattern"}, set()),
     "nn": ({"errors", "registry", "random"}, {"numpy"}),
@@ -42,7 +43,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     # A checksum of all parameters in every step: CRC32C runs at the speed of memory.
     "train.digest": ({"nn"}, {"numpy", "google_crc32c"}),
     "train.onnx": ({"errors", "registry", "nn", "data", "train"}, {"numpy", "onnx"}),
-    "control": ({"errors", "job", "launching"}, {"psutil"}),
+    "control": ({"errors", "job", "launching", "prctl"}, {"psutil"}),
     # The reporter implements the loop's Sink and Control, so it may see their definition.
     "rpc": ({"errors", "job", "lossy_output", "v1", "train.sink"}, {"grpc", "google"}),
     "service": ({"errors", "job", "control", "rpc", "v1"}, {"grpc", "google"}),

@@ -8,7 +8,6 @@ what mpirun leaves, and the kernel ends mpirun if this process is killed.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from dbp.cli.rank_processes import all_can_stop, local_ranks, send
 from dbp.cli.rank_terminal import terminal_environment
 from dbp.control.process_tree import descendants, end_all
 from dbp.launching import is_open_mpi, launch_environment, worker_command
+from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 
 INTERRUPTED: Final = 130
 READY_SECONDS: Final = 10.0  # for ranks on other hosts, whose handlers cannot be looked at
@@ -35,8 +35,6 @@ _STOP: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _OTHERS: Final = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
 # nohup, or a shell without job control, asks for these to be ignored.
 _STAY_IGNORED: Final = (signal.SIGHUP, signal.SIGTSTP)
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def train_on_ranks(workers: int, arguments: Sequence[str], *, quiet: bool) -> int:
@@ -72,7 +70,7 @@ class MpirunParent:
     def run(self, environment: Mapping[str, str]) -> int:
         """Start mpirun, wait for its end, return the exit code of the command."""
         signals = self._listen()
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
         output = self._start(environment)
         while self._status is None:
             self._attend(signals, output)
@@ -118,7 +116,7 @@ class MpirunParent:
         # One thread only: the kernel would send the signal once for each that ends, and Open
         # MPI's mpirun exits at a second one without having ended its ranks.
         def tie() -> None:
-            _prctl(_PR_SET_PDEATHSIG, at_death)
+            prctl(PR_SET_PDEATHSIG, at_death)
             if os.getppid() != parent:
                 os._exit(1)
 
@@ -232,9 +230,3 @@ def _open_standard_streams() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-
-
-def _prctl(option: int, value: int) -> None:
-    """Linux only; elsewhere a killed parent leaves the end of the ranks to mpirun."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

@@ -9,7 +9,6 @@ and SIGHUP end everything. It knows neither jobs nor MPI, and starts fast: few i
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import selectors
@@ -27,14 +26,13 @@ import psutil
 from dbp.control.capped_log import CappedLog
 from dbp.control.durable import read_json, write_json
 from dbp.control.process_tree import MARK, descendants, end_all, marked
+from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STRAY_GRACE_SECONDS: Final = 1.0
 _LOCK_SECONDS: Final = 1.0
 _EXIT_FILE_SECONDS: Final = 10.0
 _PIPE_BYTES: Final = 1 << 16
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_CHILD_SUBREAPER: Final = 36
 # Where Open MPI keeps shared memory, and the variable that says so.
 SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 (a private folder is made in it)
 BACKING: Final = "OMPI_MCA_btl_sm_backing_directory"
@@ -61,7 +59,7 @@ class Supervisor:
             self._listen()
             self._make_scratch()
             self._announce()
-            _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
             self._attend(self._spawn())
         except Exception as failure:  # noqa: BLE001, RUF100 (told in exit.json)
             error = f"the attempt could not be run: {type(failure).__name__}: {failure}"
@@ -111,7 +109,7 @@ class Supervisor:
         def tie() -> None:
             # The kernel ends the child if the supervisor is killed. Safe before exec: this
             # process has one thread.
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != supervisor:
                 os._exit(1)
 
@@ -203,12 +201,6 @@ class Supervisor:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)
-
-
-def _prctl(option: int, value: int) -> None:
-    """Linux only; elsewhere the marks in the environment must do."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def _lock(folder: Path) -> int | None:

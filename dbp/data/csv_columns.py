@@ -18,7 +18,7 @@ SHOWN: Final = 40
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """What is asked of the columns of a file.
+    """The options of a reader that choose the columns of a text file.
 
     ``apart``: columns kept as text. ``inputs``: the inputs in this order; None: all other
     columns. ``leave_out``: names of columns that are no inputs, where the file has them.

@@ -1,4 +1,4 @@
-"""Is line 1 of a text file a header? A judgement on its cells alone; no file is read here."""
+"""Decide by the cells of line 1 of a text file whether it is a header. Reads no file."""
 
 from __future__ import annotations
 

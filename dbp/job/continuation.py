@@ -1,4 +1,4 @@
-"""May a run go on under another spec? Compares resolved specs field by field; opens nothing."""
+"""Find the differences of two resolved specs that keep a run from being resumed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbp.job.decode import decode
 from dbp.job.fields import at, shown
 from dbp.job.validate import resolve
 
-# What may change while a run goes on: its length, and what decides nothing about its bits.
+# Fields that may change in a resume: the length, and those that do not affect the parameters.
 LENGTH: Final = ("epochs", "steps", "max_seconds", "schedule_steps")
 FREE: Final = ("name", "checkpoint", "publish")
 MAX_DIFFERENCES: Final = 5

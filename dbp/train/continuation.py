@@ -36,7 +36,7 @@ Data = Mapping[str, Identity]
 
 @dataclass(frozen=True)
 class Terms:
-    """What a resumed run may find changed.
+    """Changes that a resume accepts.
 
     ``new_data``: other data than those of the checkpoint. ``spec_digest``: that of the spec
     in the run folder as it was written; checkpoints of older versions hold only this digest.
@@ -49,9 +49,9 @@ class Terms:
 
 
 def facts_of(setup: Setup, data: Data, new_data_at: list[int]) -> dict[str, Any]:
-    """What a checkpoint says of the run that writes it, as JSON can hold it.
+    """What the checkpoints of a run record about its spec and data, as a JSON object.
 
-    ``new_data_at``: the steps after which the run went on with other data.
+    ``new_data_at``: the steps after which the run continued on other data.
     """
     return {
         SPEC: setup.resolved.document,
@@ -82,7 +82,7 @@ def check_data(
     """Raise InvalidInput where the data are not those of the checkpoint, unless allowed.
 
     New data must have the same inputs in the same order, as far as both have names.
-    Returns the steps after which the run went on with other data.
+    Returns the steps after which the run continued on other data.
     """
     changed_at = [int(step) for step in found.facts.get(NEW_DATA_AT, [])]
     if DATA not in found.facts:

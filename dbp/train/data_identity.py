@@ -1,8 +1,8 @@
 """Which data a run trains on: shapes, names and digests, kept in its checkpoints.
 
 A resumed run must see the samples that it was trained on: with other rows the held-out part
-would be drawn again from rows that were trained on. What counts is the content as training
-reads it, whatever the files are called, when they were written and how they are stored:
+would be drawn again from rows that were trained on. The identity covers the content as
+training reads it, not the names, times and formats of files:
 
 * number of samples, shapes, types, names of columns (in their order) and classes;
 * up to 64 MiB a digest of all inputs, targets and weights; above that size, digests of 64

@@ -21,7 +21,7 @@ def run_detached(write: Callable[[], object]) -> bool:
     """Call ``write`` on a copy of this process's memory and wait for its end.
 
     Returns False where no process can be forked, or ``write`` raised: then call it here. If
-    this process is killed meanwhile, ``write`` goes on. Memory that ranks share is no copy.
+    this process is killed meanwhile, ``write`` continues. Shared memory of ranks is not copied.
     """
     if not hasattr(os, "fork"):
         return False

@@ -32,7 +32,7 @@ TIME: Final = "time"
 
 @dataclass(frozen=True)
 class Longer:
-    """What is asked for beside the run's own settings.
+    """The length options of ``dbp train --resume``.
 
     ``max_seconds``: of training in this process, in place of ``train.max_seconds``, which
     counts all parts of a run. It is no part of the spec, so a chain of such processes leaves

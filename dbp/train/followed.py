@@ -53,7 +53,7 @@ class Followed:
         return texts
 
     def verdict(self, figures: Mapping[str, float]) -> str:
-        """What was left out, and which followed metrics never were a number; "" as a rule.
+        """Counts left-out mini-batches, names followed metrics that never were a number; or "".
 
         ``figures``: the newest of the run.
         """
