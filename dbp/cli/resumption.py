@@ -114,6 +114,8 @@ def resume_terms(folder: Path, longer: Longer, *, new_data: bool) -> Terms:
 
 def next_command(outcome: Outcome, folder: Path) -> str:
     """How to go on after this outcome; "" where nothing is left to do."""
+    from dbp.train.run_files import CHECKPOINTS
+
     resume = f"dbp train --resume {shlex.quote(str(folder))}"
     if outcome.reason == "NOT_WRITTEN":
         return f"free some space on the disk, then go on with:  {resume}"
@@ -123,6 +125,6 @@ def next_command(outcome: Outcome, folder: Path) -> str:
         return ""
     if outcome.reason == "time":
         return f"go on with:  {resume} --max-seconds SECONDS"
-    if outcome.reason in ("epochs", "steps"):
+    if outcome.reason in ("epochs", "steps") and any(folder.glob(f"{CHECKPOINTS}/step-*")):
         return f"train longer: {resume} --{outcome.reason} N"
     return ""

@@ -50,6 +50,7 @@ class Announcer:
         self._asked = False
         self._handed_out = False
         self._unwritten: OSError | None = None  # why the final parameters are not on the disk
+        self._no_checkpoint: OSError | None = None
         self._rollbacks = self._rolled_back_to = 0
 
     def start(
@@ -153,12 +154,19 @@ class Announcer:
                 self._best = None if best else self._best
 
     def hand_out(
-        self, step: int, served: Parameters, *, restored: BestEpoch | None = None
+        self,
+        step: int,
+        served: Parameters,
+        restored: BestEpoch | None = None,
+        *,
+        no_checkpoint: OSError | None = None,
     ) -> None:
         """Publish the parameters at the end of the run; once.
 
         They are those after ``step``, or of the best epoch, if that was restored.
+        ``no_checkpoint``: why the checkpoint of ``step`` is not on the disk.
         """
+        self._no_checkpoint = no_checkpoint
         if self._handed_out:
             return
         self._handed_out = True
@@ -192,8 +200,10 @@ class Announcer:
             best=None if state.best is None else state.best.epoch,
             best_restored=state.best_restored,
         )
-        if self._unwritten is not None:
-            outcome = not_written(outcome, self._unwritten)
+        continues = status == "stopped" or reason == "time"  # from the checkpoint
+        lost = self._unwritten or (self._no_checkpoint if continues else None)
+        if lost is not None:
+            outcome = not_written(outcome, lost)
         try:
             self._sink.finished(outcome)
         except OSError as error:

@@ -74,6 +74,7 @@ class Recovery:
         self._clock = clock
         self._last = clock()
         self._written: int | None = None  # the step of the newest checkpoint of this process
+        self.unwritten: OSError | None = None  # why the newest checkpoint is not on the disk
         self.detach = False  # a process that outlives this one writes the checkpoints
         self._store: CheckpointStore | None = None
         if folder is not None and communicator.rank == 0:
@@ -130,10 +131,12 @@ class Recovery:
         facts = facts_of(self._setup, self._data, self._new_data_at)
         checkpoint = Checkpoint(step, position, vectors, digest, arithmetic(), facts)
         write = functools.partial(self._store.write, checkpoint, metadata, best=best)
+        self.unwritten = None
         try:
             if not (self.detach and run_detached(write)):
                 write()
         except OSError as error:
+            self.unwritten = OSError(error.errno, error.strerror, str(self._store.folder))
             logger.warning(
                 "step %d: no checkpoint could be written in %s: %s; the older ones stay",
                 step,

@@ -283,7 +283,7 @@ class Trainer:
         best = self.state.restore_best() if status == "succeeded" else None
         if status == "succeeded" and (failure := why_failed(self.state)):
             return self._failed(failure[0], step, failure[1])
-        self._announcer.hand_out(step, served, restored=best)
+        self._announcer.hand_out(step, served, best, no_checkpoint=self._recovery.unwritten)
         if status == "succeeded" and self._test is not None:
             self._figures.put(self._test.run(served), "test_")
         figures = self._figures.newest()

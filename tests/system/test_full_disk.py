@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.system.test_train import DBP, SPEC, result, run, vector
+from tests.deadline import DEADLINE
+from tests.system.test_train import DBP, SPEC, result, run, start, vector
 
 
 def mount(*arguments: str) -> bool:
@@ -82,3 +84,35 @@ def test_checkpoints_of_before_stay_and_are_continued(disk: Path, spec: Path) ->
     again = run(DBP, "train", "--resume", str(folder))
     assert again.returncode == 0, again.stderr
     assert result(folder)["status"] == "succeeded"
+
+
+def test_a_stop_whose_checkpoint_does_not_fit_does_not_claim_to_be_resumable(
+    disk: Path, spec: Path
+) -> None:
+    folder = disk / "run"
+    spec.write_text(spec.read_text().replace("steps = 60", "steps = 1000000"))
+    assert mount("-o", "remount,size=400k", str(disk))  # parameters: 211 kB, checkpoint: 634 kB
+
+    process = start(DBP, "train", str(spec), "--run", str(folder))
+    assert process.stdout is not None
+    while "training_loss" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    err = process.communicate(timeout=DEADLINE)[1]
+
+    assert process.returncode == 74, err
+    assert f"error: {folder / 'checkpoints'} could not be written: No space left" in err
+    assert "the run had stopped (stop_requested) at step" in err
+    assert result(folder)["reason"] == "NOT_WRITTEN"
+
+
+def test_a_run_without_a_checkpoint_does_not_offer_to_train_longer(
+    disk: Path, spec: Path
+) -> None:
+    assert mount("-o", "remount,size=400k", str(disk))
+
+    done = run(DBP, "train", str(spec), "--run", str(disk / "run"))
+
+    assert done.returncode == 0, done.stderr
+    assert "step 60: no checkpoint could be written" in done.stderr
+    assert "train longer" not in done.stdout
