@@ -116,6 +116,17 @@ def test_the_remedy_names_all_layers_that_must_go(
     assert remedy in violation.message
 
 
+def test_outputs_that_are_never_positive_are_refused_where_the_sign_counts(
+    document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = resolved(document, "binary_cross_entropy", SINGLE, "relu")
+    relu = type(spec.layers[-1])
+    monkeypatch.setattr(relu, "output_range", lambda self, input_range: (-math.inf, 0.0))
+
+    with pytest.raises(InvalidSpec, match=r"at most 0; remove model\.layers\[1\]"):
+        check(spec, "binary_cross_entropy", 1)
+
+
 def test_softmax_cross_entropy_is_said_to_take_any_number(document: Document) -> None:
     note = range_note(resolved(document, "softmax_cross_entropy", DENSE, "tanh"), (3,))
 

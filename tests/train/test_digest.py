@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dbp.train.digest import digest
+from dbp.train.digest import digest, odd_ranks
 from tests.train.setups import Array
 
 SIZE = 4099  # no multiple of eight bytes, in float32
@@ -109,3 +109,19 @@ def test_digest_of_zeros_depends_on_their_number_and_sign() -> None:
 def test_digest_is_the_standard_crc32c() -> None:
     """RFC 3720, B.4: 32 bytes of zeros."""
     assert digest(np.zeros(8, np.float32)) == 0x8A9136AA
+
+
+@pytest.mark.parametrize(
+    ("digests", "odd"),
+    [
+        ([7], []),
+        ([7, 7, 7], []),
+        ([7, 8, 7], [1]),
+        ([7, 8], [0, 1]),
+        ([8, 7, 7, 8], [0, 1, 2, 3]),
+    ],
+)
+def test_ranks_that_differ_from_most_are_odd_and_all_where_there_is_no_majority(
+    digests: list[int], odd: list[int]
+) -> None:
+    assert odd_ranks(np.array(digests, np.uint64)) == odd

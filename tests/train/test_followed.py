@@ -183,3 +183,23 @@ def test_checkpoint_whose_history_has_no_epochs_resumes_to_the_same_bits(
 
     assert metrics_dropped(resumed.run()) == metrics_dropped(expected)
     assert resumed.parameters.vector.tobytes() == whole.parameters.vector.tobytes()
+
+
+def test_epochs_of_the_followed_metric_survive_a_checkpoint() -> None:
+    """The metric was missing in epoch 2, for instance for want of weight."""
+    plateau = {"kind": "plateau", "rate": 0.1, "patience": 2, "watched": "training_loss"}
+    spec = spec_of("", rate=plateau)
+    first, second = (
+        Trainer(
+            make_setup(spec, samples(40, classes=2), validation=one_class()), SoloCommunicator()
+        )
+        for _ in range(2)
+    )
+    first.state.note(1, {"training_loss": 1.0})
+    first.state.note(2, {})
+    first.state.note(4, {"training_loss": 1.0})
+
+    second.state.restore(first.state.saved())
+
+    assert second.state.history_epochs == [1, 4]
+    assert second.state.scale() == first.state.scale() < 1

@@ -117,6 +117,12 @@ def test_the_remedy_for_few_samples_is_one_that_helps(
     assert remedy in refusal(NORMALIZED, samples, **options)
 
 
+def test_one_part_with_a_variance_is_enough() -> None:
+    (note,) = notes(NORMALIZED, 5, batch_size=5, accumulate=3)
+
+    assert "too few for a variance" in note
+
+
 def test_fewer_samples_than_a_mini_batch_holds_are_noted_as_such() -> None:
     (note,) = notes(NORMALIZED, 5, batch_size=32)
 

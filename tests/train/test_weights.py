@@ -11,6 +11,7 @@ import torch
 from dbp.data.array_dataset import arrays
 from dbp.data.sampler import order
 from dbp.nn.parameters import Parameters
+from dbp.train.figures import Figures
 from tests.closeness import assert_close
 from tests.train.setups import Recorder, document, make_setup, run_ranks
 
@@ -89,3 +90,14 @@ def test_an_epoch_without_weight_has_no_training_loss() -> None:
     assert not [name for name in outcome.metrics if name.startswith("training_")]
     assert math.isnan(recorder.reports[-1].loss)
     assert np.isfinite(vector).all()
+
+
+def test_mini_batches_without_weight_count_as_applied_after_a_resume() -> None:
+    setup = make_setup(spec_of(), arrays(*weighted()[:2]))
+    figures, resumed = (Figures(setup.model, setup.metric_kinds) for _ in range(2))
+    figures.add_batch(0.0, 0.0, np.zeros(sum(setup.model.metric_sizes)))
+    figures.skip_batch()
+
+    resumed.restore(figures.state())
+
+    assert not resumed.idle
