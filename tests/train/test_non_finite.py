@@ -256,7 +256,7 @@ def test_rollback_removes_checkpoints_of_undone_steps_and_the_best_among_them(
                 assert newest.name == "step-000000000010"
                 assert (tmp_path / "checkpoints/best").readlink() == Path(newest.name)
                 (newest / "position.json").write_text("{")
-            if self.polls == 14:
+            if self.polls in (14, 17):
                 names = sorted(entry.name for entry in (tmp_path / "checkpoints").iterdir())
                 links.append(names)
             return found
@@ -264,7 +264,10 @@ def test_rollback_removes_checkpoints_of_undone_steps_and_the_best_among_them(
     found, _ = train(spec, tmp_path, poison=lambda: Damage(13))
 
     assert found.rollbacks == [7]
-    assert links == [["step-000000000007"]]
+    assert links == [
+        ["step-000000000007"],
+        ["best", "step-000000000007", "step-000000000010"],  # written when it was taken again
+    ]
     assert (tmp_path / "checkpoints/best").resolve().is_dir()
 
 
@@ -288,6 +291,23 @@ def test_metrics_of_an_undone_epoch_are_not_stored_with_later_parameters(
     metadata = found.snapshots[-1][0].manifest.metadata
     assert metadata["dbp.step"] == "10"
     assert "dbp.metrics" not in metadata
+
+
+def test_rollback_before_the_first_checkpoint_returns_to_the_state_the_run_began_with() -> None:
+    spec = document(epochs=3, non_finite="rollback")
+    spec["model"]["layers"][0]["activation"] = "relu"
+    trainer = Trainer(make_setup(spec, samples(40)), SoloCommunicator())
+    trainer.run()
+    saved = trainer.state.saved()
+    start = Saved(5, {**saved.position, "applied_steps": 5}, saved.vectors)
+    half = Saved(5, {**start.position, "rate_factor": 0.5}, saved.vectors)
+
+    expected, expected_vector = train(spec, None, start=half)
+    found, vector = train(spec, None, start=start, poison=lambda: Poison(3))
+
+    assert found.rollbacks == [5]
+    assert vector.tobytes() == expected_vector.tobytes()
+    assert metrics_dropped(found.outcomes[0]) == metrics_dropped(expected.outcomes[0])
 
 
 def test_time_before_a_rollback_counts_once(tmp_path: Path) -> None:
