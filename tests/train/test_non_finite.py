@@ -310,6 +310,20 @@ def test_rollback_before_the_first_checkpoint_returns_to_the_state_the_run_began
     assert metrics_dropped(found.outcomes[0]) == metrics_dropped(expected.outcomes[0])
 
 
+def test_best_epoch_that_is_undone_is_not_reported() -> None:
+    """Two epochs have ended before the roll-back, none when the run is stopped after it."""
+
+    class PoisonAndStop(Poison):
+        def poll(self) -> Command:
+            return super().poll() | (Command.STOP if self.polls == 14 else Command.NONE)
+
+    found, _ = train(spec_of(0.04), None, poison=lambda: PoisonAndStop(12))
+
+    [outcome] = found.outcomes
+    assert (found.rollbacks, outcome.status, outcome.step) == ([0], "stopped", 2)
+    assert outcome.best is None
+
+
 def test_time_before_a_rollback_counts_once(tmp_path: Path) -> None:
     """Every step takes a second: 30 steps in 30 seconds, five of them undone."""
 
