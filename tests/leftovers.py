@@ -5,6 +5,9 @@ folders (TMPDIR and /dev/shm, see `tests.warden`) that no wider fixture has made
 `leftover_grace` seconds for them to go, ends them and fails the test. A timeout ends the
 processes of a test first, so that its `finally` and its fixtures do not wait for them.
 
+A test that calls dbp in this process may change the handling of signals, which is restored:
+later tests' processes would inherit signals that are ignored.
+
 It also keeps the marker `processes`: see `starts_processes`.
 """
 
@@ -26,6 +29,7 @@ import pytest
 from tests.warden import Guarded, guard, kill, remove
 
 TEARDOWN_SECONDS = 120.0
+STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGCONT)
 STARTING = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 # Written once, when ONNX Runtime and PyTorch are imported.
 ALLOWED_FILES = (".ses", "torchinductor_")
@@ -43,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     guarded = guard()
     config.stash[GUARDED] = guarded
+    catch_ignored_signals()
     leftovers = Leftovers(guarded, float(config.getini("leftover_grace")))
     config.pluginmanager.register(leftovers, "leftovers")
 
@@ -75,6 +80,16 @@ def starts_processes(module: ModuleType) -> bool:
     return any(value is subprocess for value in values)
 
 
+def catch_ignored_signals() -> None:
+    """Do nothing on the signals that this process was started to ignore (nohup, a script's &).
+
+    Programs that tests start would inherit that they are ignored; a handler ends with exec.
+    """
+    for number in STOPS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
+
+
 class Leftovers:
     """Attributes processes and files to tests and to fixtures of a wider scope."""
 
@@ -98,10 +113,14 @@ class Leftovers:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Remember which test runs."""
         self._item = item
+        handlers = {number: signal.getsignal(number) for number in STOPS}
         try:
             return (yield)
         finally:
             self._item = None
+            for number, handler in handlers.items():
+                if handler is not None:  # None: not Python's
+                    signal.signal(number, handler)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, object, object]:

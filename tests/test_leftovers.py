@@ -91,6 +91,26 @@ def test_nothing(kept):
     pass
 """
 
+# The second test sees what the process of a test inherits.
+IGNORING = """
+import signal, subprocess, sys
+from pathlib import Path
+
+def ignored():
+    code = "import pathlib; print(pathlib.Path('/proc/self/status').read_text())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    mask = next(line for line in done.stdout.splitlines() if line.startswith("SigIgn"))
+    return {n for n in (1, 2, 10, 15) if int(mask.split()[1], 16) >> (n - 1) & 1}
+
+def test_before():
+    assert ignored() == set()
+    for number in (1, 2, 10, 15):
+        signal.signal(number, signal.SIG_IGN)
+
+def test_after():
+    assert ignored() == set()
+"""
+
 HIDDEN = """
 import importlib, sys
 
@@ -200,3 +220,18 @@ def test_a_test_without_the_marker_may_not_start_processes(tmp_path: Path) -> No
 
     assert done.returncode == 1
     assert "give its module `pytestmark = pytest.mark.processes`" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processes_of_tests_ignore_no_signal_whatever_tests_and_shells_ignore(
+    tmp_path: Path,
+) -> None:
+    ignore = "import os, signal, sys; [signal.signal(n, signal.SIG_IGN) for n in (1, 2)]; "
+    command = [sys.executable, "-c", f"{ignore}os.execv(sys.argv[1], sys.argv[1:])"]
+
+    done = subprocess.run(
+        [*command, *pytest_command(tmp_path, IGNORING)],
+        cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+
+    assert "2 passed" in done.stdout, done.stdout
