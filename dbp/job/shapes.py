@@ -116,13 +116,15 @@ def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:
         kind = resolved.spec.model.loss.kind
         found = target_words(data.target_kind)
         if data.class_names:
-            found = f"no numbers{named(data.class_names)}"
+            found = f"class labels{named(data.class_names)}"
         message = (
             f"{kind} learns from {target_words(wanted)}, "
             f"but the targets of the training set are {found}"
         )
         if data.class_names:
-            message += "; name another column, write numbers, or take a loss of classes"
+            if hasattr(resolved.train_reader, "target"):
+                message += "; name another column as the target, or write numbers"
+            message += "; for classes take a loss of classes, such as softmax_cross_entropy"
         elif hasattr(resolved.train_reader, "target_kind"):
             if wanted == "values":
                 message += (

@@ -109,7 +109,7 @@ def test_a_regression_names_the_classes_that_it_refuses(document: Document) -> N
     model = resolved(document, dense(1), loss="mean_squared_error")
     data = DataShape((4,), (), "class", class_names=("2,5", "3,5"))
 
-    with pytest.raises(InvalidSpec, match="are no numbers: 2,5, 3,5; ") as caught:
+    with pytest.raises(InvalidSpec, match="are class labels: 2,5, 3,5; ") as caught:
         check_data(model, data)
     assert "target_kind" not in str(caught.value)
 
