@@ -158,8 +158,8 @@ LAYERS: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_built_in_layers_are_proved(name: str, numerics: str, exchange: str) -> None:
     rng = np.random.default_rng(2)
-    shape = (60, 1, 6, 6) if name == "images" else (60, 5)
-    data = arrays(rng.normal(size=shape), rng.integers(0, 3, 60))
+    shape = (64, 1, 6, 6) if name == "images" else (64, 5)
+    data = arrays(rng.normal(size=shape), rng.integers(0, 3, 64))
     spec = document(
         numerics=numerics, exchange=exchange, clip_norm=0.1, accumulate=2, batch_size=16
     )
