@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from dbp.exit_codes import INTERRUPTED
+
 
 def main() -> NoReturn:
     """Run the command that ``sys.argv`` holds and end the process with its exit code."""
@@ -12,7 +14,7 @@ def main() -> NoReturn:
 
         run()
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 ``python -m dbp.worker ATTEMPT_DIR``. Rank 0 starts the link to the service before MPI is
 initialised and writes the verdict, ``run/result.json``: a launcher's exit code proves
-nothing. Exit codes: 0 as the spec says, 75 stopped on request, 1 failed.
+nothing. Exit codes: see dbp.exit_codes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
+from dbp.exit_codes import FAILED, INTERRUPTED, exit_code_of
 from dbp.launching import detect, oversubscription, set_thread_counts
 from dbp.lossy_output import make_output_lossy
 from dbp.prctl import PR_SET_PDEATHSIG, prctl
@@ -30,8 +31,6 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.train.sink import Control, Outcome, Sink
     from dbp.train.trainer import Trainer
 
-EXIT_CODES: Final[Mapping[str, int]] = {"succeeded": 0, "stopped": 75, "failed": 1}
-NOT_WRITTEN_CODE: Final = 74  # EX_IOERR: the final files could not be written
 DELIVERY_SECONDS: Final = 30.0
 FAILURE_DELIVERY_SECONDS: Final = 2.0  # the other ranks are waiting for the end
 
@@ -168,7 +167,6 @@ def _last_word(
     ``made``: the trainer, once there is one.
     """
     from dbp.train.sink import Outcome
-    from dbp.train.stop_signals import INTERRUPTED
 
     try:
         yield
@@ -216,11 +214,11 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
     except DbpError as error:
         if rank == 0:  # no MPI: every rank meets the same
             sys.stderr.write(f"error: {error}\n")
-        return EXIT_CODES["failed"]
+        return FAILED
     signals.ignore()
     if rank == 0:
         sys.stdout.write(outcome_text(outcome, _read(spec)) + "\n")
-    return NOT_WRITTEN_CODE if outcome.reason == "NOT_WRITTEN" else EXIT_CODES[outcome.status]
+    return exit_code_of(outcome.status, outcome.reason)
 
 
 def _examined(spec: Path, workers: int, rank: int) -> ResolvedSpec:

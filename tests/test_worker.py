@@ -129,7 +129,7 @@ def test_data_that_is_gone_is_a_verdict_with_its_reason(tmp_path: Path) -> None:
 
     done = work(folder, 2)
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     verdict = result(folder)
     assert (verdict["status"], verdict["reason"]) == ("failed", "INVALID_DATA")
     assert verdict["message"] == f"data.train.path: {tmp_path / 'gone.npz'}: no such file"

@@ -17,6 +17,7 @@ from dbp.cli.output import (
     time_text,
 )
 from dbp.cli.ranges import COUNT, SECONDS, SMALL_COUNT
+from dbp.exit_codes import DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
     from dbp.client.job import JobHandle
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 STATES: Final = (
     "queued", "starting", "running", "cancelling", "succeeded", "failed", "cancelled",
 )  # fmt: skip
-STOPPED: Final = 75
 
 
 @click.command()
@@ -209,7 +209,7 @@ def _follow(job: JobHandle, output: str) -> int:
     except KeyboardInterrupt:
         click.echo(f"\n{job.id} goes on; follow it again: dbp watch {job.id}", err=True)
         raise
-    return {State.SUCCEEDED: 0, State.CANCELLED: STOPPED}.get(ended.state, 1)
+    return {State.SUCCEEDED: DONE, State.CANCELLED: STOPPED}.get(ended.state, FAILED)
 
 
 def _row(job: Job) -> tuple[str, ...]:

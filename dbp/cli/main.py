@@ -26,6 +26,7 @@ from dbp.errors import (
     Unavailable,
     WrongState,
 )
+from dbp.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, UNREACHABLE, WRONG_STATE
 
 # Name -> module, attribute, one line for `dbp --help`. In the order of use.
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
@@ -52,17 +53,16 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
 
 # The most specific class counts.
 EXIT_CODES: Final[Mapping[type[DbpError], int]] = {
-    DbpError: 1,
-    InvalidInput: 2,
-    Conflict: 2,
-    MissingDependency: 2,
-    Unavailable: 3,
-    NotFound: 4,
-    WrongState: 4,
-    OutOfRange: 4,
-    AlreadyExists: 4,
+    DbpError: FAILED,
+    InvalidInput: BAD_INPUT,
+    Conflict: BAD_INPUT,
+    MissingDependency: BAD_INPUT,
+    Unavailable: UNREACHABLE,
+    NotFound: WRONG_STATE,
+    WrongState: WRONG_STATE,
+    OutOfRange: WRONG_STATE,
+    AlreadyExists: WRONG_STATE,
 }
-INTERRUPTED: Final = 130
 
 EPILOG: Final = """\b
 Start here:

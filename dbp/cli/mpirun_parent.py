@@ -22,10 +22,10 @@ from dbp.cli.rank_output import RankOutput
 from dbp.cli.rank_processes import all_can_stop, local_ranks, send
 from dbp.cli.rank_terminal import terminal_environment
 from dbp.control.process_tree import descendants, end_all
+from dbp.exit_codes import DONE, INTERRUPTED
 from dbp.launching import is_open_mpi, launch_environment, worker_command
 from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 
-INTERRUPTED: Final = 130
 READY_SECONDS: Final = 10.0  # for ranks on other hosts, whose handlers cannot be looked at
 POLL_SECONDS: Final = 0.05
 STRAY_GRACE_SECONDS: Final = 1.0
@@ -42,7 +42,6 @@ def train_on_ranks(workers: int, arguments: Sequence[str], *, quiet: bool) -> in
 
     Raises MissingDependency where there is no mpirun.
     """
-    _open_standard_streams()
     command = worker_command(workers, [sys.executable, "-P", "-m", "dbp", *arguments])
     environment = {**os.environ, **launch_environment(workers), **terminal_environment()}
     mpirun = Path(command[0])
@@ -75,10 +74,12 @@ class MpirunParent:
         while self._status is None:
             self._attend(signals, output)
         end_all(descendants, grace=STRAY_GRACE_SECONDS, between=self._reap)
-        self._clean_up()
+        code = os.waitstatus_to_exitcode(self._status)
+        if code != DONE:  # after an orderly end nothing is left
+            self._clean_up()
         while not output.is_finished():
             self._attend(signals, output)
-        code = output.finish(os.waitstatus_to_exitcode(self._status))
+        code = output.finish(code)
         if code < 0:
             name = signal.strsignal(-code)
             output.say(f"error: mpirun was ended by signal {-code} ({name})\n")
@@ -174,7 +175,7 @@ class MpirunParent:
             self._send(signal.SIGUSR1)
 
     def _suspend(self, output: RankOutput) -> None:
-        """Stop the ranks and this process, as Ctrl-Z asks; go on after SIGCONT."""
+        """Stop the ranks and this process, as Ctrl-Z asks; continue them after SIGCONT."""
         self._send_to_ranks(signal.SIGSTOP, signal.SIGTSTP)
         output.show_cursor()
         output.flush()
@@ -194,14 +195,15 @@ class MpirunParent:
         os._exit(INTERRUPTED)
 
     def _clean_up(self) -> None:
-        """Remove the files of killed processes; the clock of files is up to 10 ms behind."""
+        """Remove the files of killed processes; file times lag the clock by up to 10 ms."""
         remove_leftovers(self._pid, self._started - 0.1, os.environ)
 
     def _send_to_ranks(self, number: signal.Signals, by_mpirun: signal.Signals) -> None:
         """Send a signal to the ranks; where some are on other hosts, have mpirun do so too.
 
-        Open MPI forwards ``by_mpirun`` a while later, and not always in order: where all
-        ranks are on this host it would only stop what was to continue.
+        Open MPI forwards ``by_mpirun`` with a delay, and not always in order. Where all ranks
+        are on this host, a stop that arrives after the signal to continue would stop them for
+        good.
         """
         ranks = local_ranks()
         if any(rank.place.local_size < rank.place.size for rank in ranks):
@@ -223,10 +225,3 @@ class MpirunParent:
                     self._status = status
         except ChildProcessError:
             return
-
-
-def _open_standard_streams() -> None:
-    """Let no pipe get the number of a stream that the caller has closed."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)

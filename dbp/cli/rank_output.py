@@ -8,12 +8,14 @@ import select
 from typing import Final, final
 
 from dbp.cli.launcher_notices import NoticeFilter
+from dbp.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED, NOT_WRITTEN, STOPPED
 
 READ_BYTES: Final = 1 << 16
 BUFFER_BYTES: Final = 1 << 20  # more is not read before the reader has taken some
 WRITE_BYTES: Final = select.PIPE_BUF  # a pipe that select calls writable takes so many
-SILENT: Final = (0, 75)  # exit codes after which no notice of mpirun is needed
-EXPLAINED: Final = (1, 2, 74, 130)  # exit codes of dbp, which reports an error with them
+SILENT: Final = (DONE, STOPPED)  # exit codes after which no notice of mpirun is needed
+# Exit codes of dbp, which reports an error with them.
+EXPLAINED: Final = (FAILED, BAD_INPUT, NOT_WRITTEN, INTERRUPTED)
 
 _HIDE_CURSOR: Final = b"\x1b[?25l"
 _SHOW_CURSOR: Final = b"\x1b[?25h"

@@ -27,6 +27,7 @@ from dbp.cli.resumption import (
 )
 from dbp.cli.run_location import join_service, prepare_folder, refuse_on_all_ranks
 from dbp.errors import DbpError, InvalidInput
+from dbp.exit_codes import BAD_INPUT, DONE, FAILED, exit_code_of
 from dbp.launching import Launch, detect, oversubscription, set_thread_counts
 from dbp.lossy_output import make_output_lossy
 
@@ -37,9 +38,6 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.train.stop_signals import StopSignals
 
 ALONE: Final = Launch("none", 0, 1, 1)
-EXIT_CODES: Final = {"succeeded": 0, "stopped": 75, "failed": 1}
-BAD_INPUT: Final = 2
-NOT_WRITTEN_CODE: Final = 74
 OTHER_RANKS_WAIT_SECONDS: Final = 2.0
 
 
@@ -139,7 +137,7 @@ def _told_once(place: Launch) -> Iterator[None]:
             raise
         time.sleep(OTHER_RANKS_WAIT_SECONDS)
         click.echo(f"error: on rank {place.rank}: {error}", err=True)
-        code = BAD_INPUT if isinstance(error, InvalidInput) else EXIT_CODES["failed"]
+        code = BAD_INPUT if isinstance(error, InvalidInput) else FAILED
         raise SystemExit(code) from error
     except Exception as error:
         if place is ALONE:
@@ -148,7 +146,7 @@ def _told_once(place: Launch) -> Iterator[None]:
             time.sleep(OTHER_RANKS_WAIT_SECONDS)
         text = "".join(traceback.format_exception(error))
         click.echo(f"rank {place.rank} of {place.size} failed:\n{text}", err=True, nl=False)
-        raise SystemExit(EXIT_CODES["failed"]) from error
+        raise SystemExit(FAILED) from error
 
 
 def _check(request: Request, place: Launch) -> ResolvedSpec:
@@ -173,7 +171,8 @@ def _other_rank(
         place.size, lambda: resolved, sink, signals, rank=place.rank, resume=request.resume
     )
     # Bad input is rank 0's to report: the launcher's exit code is then rank 0's.
-    return 0 if outcome.reason == "INVALID_DATA" else _exit_code(outcome)
+    code = exit_code_of(outcome.status, outcome.reason)
+    return DONE if code == BAD_INPUT else code
 
 
 def _rank_0(
@@ -219,13 +218,7 @@ def _rank_0(
         detach=kills_ranks(place, os.environ),
     )
     _summarize(request, resolved, outcome, folder.path)
-    return _exit_code(outcome)
-
-
-def _exit_code(outcome: Outcome) -> int:
-    if outcome.reason == "NOT_WRITTEN":
-        return NOT_WRITTEN_CODE
-    return BAD_INPUT if outcome.reason == "INVALID_DATA" else EXIT_CODES[outcome.status]
+    return exit_code_of(outcome.status, outcome.reason)
 
 
 def _screen(request: Request, place: Launch) -> list[Sink]:

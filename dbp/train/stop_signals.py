@@ -7,10 +7,10 @@ import signal
 from types import FrameType
 from typing import Final, final
 
+from dbp.exit_codes import INTERRUPTED
 from dbp.train.sink import Command
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
-INTERRUPTED: Final = 130
 
 
 @final
