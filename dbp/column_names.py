@@ -1,7 +1,7 @@
 """Names of the columns that a model was trained on, and whether a table's are the same.
 
 Parameter files keep them in their metadata: the names of the inputs in the model's order, and
-those of the columns that the training set held beside them.
+the names of the targets and the weight.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NO_OTHERS: Final = OtherColumns()
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the inputs, in the model's order, and of what the training set held beside.
+    """Names of the inputs in the model's order, and of the training set's other columns.
 
     Empty where the training set had no names: then inputs are matched by position.
     """
@@ -141,7 +141,7 @@ def choice_of(names: Sequence[str]) -> str:
 
 
 def _role(extra: Sequence[str], others: OtherColumns) -> str:
-    """What the first of these columns that has a role is in the other table, as an option."""
+    """The role of an extra column in the other table, with the option that declares it."""
     for name in extra:
         quoted = json.dumps(name, ensure_ascii=False)
         if name in others.targets and len(others.targets) == 1:

@@ -90,7 +90,7 @@ def run_rank(
     What is wrong with the spec or the data is an outcome, too. A rank that fails alone
     tells ``sink``, then ends the whole job. ``reporter``, one of the sinks, is closed before
     anything can end this process. Rank 0 keeps ``checkpoints`` in this folder; ``resume``
-    goes on from the newest. ``max_seconds``: of training, in place of the spec's.
+    continues from the newest. ``max_seconds``: of training, in place of the spec's.
     ``detach``: a process that the launcher does not kill writes the checkpoints.
     """
     from dbp.parallel.mpi import aborting

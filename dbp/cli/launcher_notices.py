@@ -59,7 +59,7 @@ class NoticeFilter:
         return self._noted(b"".join(passed))
 
     def close(self) -> bytes:
-        """Return what was withheld and belongs to no notice: the stream has ended."""
+        """End the stream; return the withheld bytes that are no notice."""
         rest = self._pass(self._line) if self._line else b""
         self._line = b""
         if self._is_complete():

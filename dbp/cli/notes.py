@@ -1,4 +1,4 @@
-"""Validates a spec for a command that trains it, and shows what a user should know of it."""
+"""Validate a spec before training and show its notes."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def _of_job(
 
 
 def _note(inputs: Path) -> Callable[[str], None]:
-    """Prints what was decided about the file of inputs."""
+    """Prints the reader's notes on the file of inputs."""
     return lambda text: click.echo(f"note: {inputs}: {text}", err=True)
 
 

@@ -45,7 +45,7 @@ def read_rows(
     """The rows of a file, in whatever shape they have there; raises InvalidData.
 
     ``columns``: of the model, to which those of a table are matched by name; ``text``: how a
-    text is read; ``note`` gets what was decided about the file.
+    text is read; ``note`` receives the reader's notes on the file.
     """
     if text != AUTO and not is_text(path):
         raise InvalidInput(f"--header, --delimiter: {path} is no .csv or .tsv file")

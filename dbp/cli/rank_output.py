@@ -70,8 +70,8 @@ class _Stream:
 class RankOutput:
     """Copies stdout and stderr of mpirun to those of this process, in one thread.
 
-    A reader that has gone (a closed pipe, a lost terminal) ends neither the copying nor the
-    run: what it does not take is dropped.
+    A closed pipe or a lost terminal ends neither the copying nor the run; its output is
+    dropped.
     """
 
     def __init__(self, stdout: int, stderr: int) -> None:

@@ -78,7 +78,7 @@ def folder_to_resume(resumed: Path | None, asked: dict[str, Any]) -> dict[str, A
 
 
 def longer_of(asked: dict[str, Any]) -> Longer:
-    """What the command line asks for beside the run's own settings."""
+    """The length options of the command line."""
     from dbp.train.extension import Longer
 
     return Longer(**{field.name: asked[field.name] for field in dataclasses.fields(Longer)})
@@ -104,7 +104,7 @@ def load_spec(path: Path, resumed: Path | None, longer: Longer, *, new_data: boo
 
 
 def resume_terms(folder: Path, longer: Longer, *, new_data: bool) -> Terms:
-    """What the resumed run may find changed."""
+    """The changes that the resumed run accepts."""
     from dbp.train.continuation import Terms
     from dbp.train.run_files import written_spec_digest
 
@@ -113,7 +113,7 @@ def resume_terms(folder: Path, longer: Longer, *, new_data: bool) -> Terms:
 
 
 def next_command(outcome: Outcome, folder: Path) -> str:
-    """How to go on after this outcome; "" where nothing is left to do."""
+    """The command that continues the run; "" where none does."""
     from dbp.train.run_files import CHECKPOINTS
 
     resume = f"dbp train --resume {shlex.quote(str(folder))}"

@@ -68,7 +68,7 @@ def read_columns(path: Path, columns: Columns, text: TextOptions, note: Note) ->
 
     Without names, in the file or of the model, they stay where they are. Columns that were
     targets or weight in training are ignored, and all others where the training spec chose
-    its inputs. ``note`` gets what was decided about the file.
+    its inputs. ``note`` receives the reader's notes on the file.
     """
     if path.suffix.lower() == _PARQUET:
         return _read_parquet(path, columns, note)
@@ -121,7 +121,7 @@ def _names_inputs(path: str, delimiter: str, columns: Columns) -> bool:
 
 
 def _hint(found: tuple[str, ...], header: Header, delimiter: str) -> str:
-    """What else could be the reason if these names are not the inputs."""
+    """Another likely reason why these names are not the inputs."""
     if header == "auto" and all(number(name) is not None for name in found):
         return "; if line 1 is a sample: --header no"
     if delimiter_hint(found, delimiter):

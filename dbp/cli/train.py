@@ -76,7 +76,7 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
 
     Alone, or on several ranks: dbp train job.toml -n 4, or mpirun -n 4 dbp train job.toml.
     Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stop after the present step and write a checkpoint
-    (exit code 75); a second Ctrl-C ends the run at once. dbp train --resume RUN goes on from
+    (exit code 75); a second Ctrl-C ends the run at once. dbp train --resume RUN continues from
     there, or from the last checkpoint before a crash, to the same parameters. A run that came
     to its end is made longer: dbp train --resume RUN --epochs 60 gives the parameters of one
     long run. A chain of short jobs runs dbp train --resume RUN --max-seconds 3000 until the

@@ -67,7 +67,7 @@ def _best(fields: Mapping[str, Any] | None) -> BestEpoch | None:
 
 
 def _numbers(figures: Mapping[str, float | None]) -> dict[str, float]:
-    """Figures of ``result.json``, where null stands for what is not a number."""
+    """Figures of ``result.json``; its null stands for NaN."""
     return {name: math.nan if value is None else value for name, value in figures.items()}
 
 

@@ -17,7 +17,7 @@ class PairOptions(Protocol):
 
     @property
     def target_kind(self) -> TargetKind:
-        """What the targets are."""
+        """Kind of the targets."""
 
     @property
     def layout(self) -> str | None:
@@ -35,7 +35,7 @@ def pair_info(
     weights: RowsInfo | None = None,
     notes: tuple[str, ...] = (),
 ) -> DataInfo:
-    """What the headers say together, and the reader's notes; raises InvalidData."""
+    """DataInfo of both arrays by their headers; raises InvalidData."""
     own = arranged_info(inputs, options.layout)
     others = arranged_info(targets, options.targets_layout)
     if weights is not None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-# What a list of names shows, and what an option does, which is there to be copied.
+# Names shown in a list, and in an option, which is to be copied in full.
 LISTED: Final = 20
 _CHOSEN: Final = 50
 
@@ -25,7 +25,7 @@ def inputs_option(columns: Sequence[str | int]) -> str:
 
 
 def nameless_index_note(column: str) -> str:
-    """What was decided about a nameless column that counts the rows."""
+    """Note that a nameless column that counts the rows is left out."""
     return (
         f"{column} has no name of its own and counts the rows from 0, as a pandas index does: "
         "it is not an input"
@@ -33,7 +33,7 @@ def nameless_index_note(column: str) -> str:
 
 
 def counting_note(column: str, base: int, others: Sequence[str | int]) -> str:
-    """What to say of a first input that counts the rows, where there are others."""
+    """Note on a first input that counts the rows, where there are others."""
     return (
         f"{column} counts the rows from {base}; if it is an index and no input: "
         f"{inputs_option(others)}"
@@ -41,7 +41,7 @@ def counting_note(column: str, base: int, others: Sequence[str | int]) -> str:
 
 
 def missing_class_notes(names: Sequence[str]) -> tuple[str, ...]:
-    """What to say of classes whose names stand for a missing value."""
+    """Note on classes whose names stand for a missing value."""
     return tuple(
         f"the target's class {name!r} looks like a missing value; if it is one, leave its rows "
         "out of the file"

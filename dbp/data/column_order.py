@@ -22,9 +22,9 @@ def align_columns(
 ) -> Dataset:
     """The data set with inputs and targets in the order of ``names`` and ``others.targets``.
 
-    ``source`` is what has these columns, for messages. Without names, on either side, inputs
-    stay where they are. The data set itself where nothing moves. Raises InvalidData as
-    ``check_columns`` does.
+    ``source`` names the table with these columns, for messages. Without names, on either
+    side, inputs stay where they are. Returns the data set itself where nothing moves. Raises
+    InvalidData as ``check_columns`` does.
     """
     info = dataset.info
     if not names or not info.input_names:

@@ -30,7 +30,7 @@ def is_nameless(name: str) -> bool:
 
 
 def judge(cells: Sequence[str], inputs: Collection[int]) -> Verdict | None:
-    """What line 1 is, judged by its input cells; None: nothing in it decides.
+    """Judge line 1 by its input cells; None: they do not decide.
 
     None stands for a line whose input cells are all missing or damaged values, and for the
     single cell 0, which pandas writes above a single column.

@@ -28,7 +28,7 @@ def differences(
     ``written`` and ``found`` are documents of resolved specs; a field that ``written`` does
     not know, for an older dbp wrote it, has its default. Ignores the length of the run,
     checkpoints, publishing and the test set. ``data``: compare the readers of the training
-    and validation set, too; otherwise their content is compared elsewhere.
+    and validation set as well; else ``train.data_identity`` compares their content.
     """
     with contextlib.suppress(InvalidSpec):  # of a newer dbp: compare it as it is
         written = resolve(decode(written)).document

@@ -82,7 +82,7 @@ def _metric_violations(built: Components) -> list[Violation]:
 
 
 def _output_words(function: str) -> str:
-    """What outputs are to which the loss applies this function."""
+    """The field's name for outputs to which the loss applies this function."""
     return f"numbers before the {function}" if function else "the predicted values themselves"
 
 

@@ -29,7 +29,7 @@ class Loss(ABC):
         return ""
 
     def needed_range(self, output_shape: Shape) -> Range | None:
-        """Outputs that fit the targets; None: those are what the targets are.
+        """Range of outputs that fit the targets; None: the range of the targets themselves.
 
         A model whose last layers limit its outputs to less is refused, or noted where it can
         be meant.

@@ -1,4 +1,4 @@
-"""What a parameter is to its layer, on which decay and learning-rate factors depend."""
+"""Roles of parameters: weight, bias or scale; decay and rate factors depend on them."""
 
 from __future__ import annotations
 

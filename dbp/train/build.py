@@ -56,7 +56,7 @@ class Setup:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know before training, with the paths of fields."""
+        """Notes to show before training, with the paths of fields."""
         is_held_out = self.resolved.validation_reader is None
         facts = DataFacts(
             self.train.info,

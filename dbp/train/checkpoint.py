@@ -2,7 +2,7 @@
 
 Files: ``dbp.train.checkpoint_files``; folders and their names: ``dbp.train.checkpoint_folder``.
 A folder gets its name when all of it is on disk: temporary folder, fsync of each file,
-rename, fsync of the folder above. What is damaged later is found when it is read. A step that
+rename, fsync of the folder above. Reading verifies every byte. A step that
 has a sound checkpoint of the same state is not written again.
 """
 

@@ -49,7 +49,7 @@ class Terms:
 
 
 def facts_of(setup: Setup, data: Data, new_data_at: list[int]) -> dict[str, Any]:
-    """What the checkpoints of a run record about its spec and data, as a JSON object.
+    """The spec, data and length of a run, as its checkpoints record them (JSON).
 
     ``new_data_at``: the steps after which the run continued on other data.
     """

@@ -66,7 +66,7 @@ def identity_of(setup: Setup) -> dict[str, Identity]:
 def differences(
     written: Mapping[str, Identity], found: Mapping[str, Identity]
 ) -> tuple[str, ...]:
-    """What differs between the data of a checkpoint and those found now, for people."""
+    """Differences between the data of a checkpoint and those found now, as messages."""
     lines: list[str] = []
     for path in dict.fromkeys([*written, *found]):
         if path not in found:

@@ -1,4 +1,4 @@
-"""What the user should know of a job's data before training: the readers' notes."""
+"""Notes on a job's data, shown before training: the readers' decisions, and images' axes."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Followed:
         return "; ".join(texts)
 
     def _remedy(self, name: str, part: str) -> str:
-        """What the run does about it, and what the user can do."""
+        """The effect on the run, and the remedy."""
         own = f"other samples in data.{'train' if part == 'training' else part}"
         asked = []
         if self._stop and self._stop.metric == name:

@@ -81,7 +81,7 @@ def mini_batch_notes(
 
 
 def _remedy(train: TrainSpec, shortest: int, samples: int) -> str:
-    """What gives the shortest mini-batch of an epoch more values, or leaves it out."""
+    """The remedy that gives the shortest mini-batch more values, or leaves it out."""
     if shortest < min(train.batch_size, samples):
         return 'train.last_batch = "drop" leaves it out'
     if train.accumulate > 1:
@@ -92,7 +92,7 @@ def _remedy(train: TrainSpec, shortest: int, samples: int) -> str:
 
 
 def _least(train: TrainSpec, samples: int) -> str:
-    """What gives a mini-batch, or each of its parts, a variance."""
+    """The remedy that gives a mini-batch, or each of its parts, a variance."""
     least = LEAST_VALUES * train.accumulate
     if train.batch_size < least <= samples:
         return f"batch_size must be at least {least}, got {train.batch_size}"

@@ -1,4 +1,4 @@
-"""What follows losses and gradients that are not finite.
+"""Policy for losses and gradients that are not finite.
 
 Such a gradient is never applied. The spec says what happens to the run:
 ``train.non_finite`` is fail, skip (the mini-batch) or rollback.
@@ -20,7 +20,7 @@ NOTHING_APPLIED: Final = "NOTHING_APPLIED"
 
 
 class Reaction(enum.Enum):
-    """What follows a step that was not applied."""
+    """How the run continues after a step that was not applied."""
 
     FAIL = enum.auto()
     SKIP = enum.auto()
@@ -37,7 +37,7 @@ class NonFinitePolicy:
         self._state = state
 
     def react(self, reason: str, failure: str) -> tuple[Reaction, str]:
-        """What follows a step that failed, and the text for people; counts a skipped step."""
+        """The reaction to a failed step, and its message; counts a skipped step."""
         if reason != NON_FINITE or self._policy == "fail":
             return Reaction.FAIL, failure
         if self._policy == "rollback":

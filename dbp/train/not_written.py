@@ -1,4 +1,4 @@
-"""What a run reports when its files cannot be written at its end, as on a full disk."""
+"""The outcome of a run whose files cannot be written at its end, as on a full disk."""
 
 from __future__ import annotations
 

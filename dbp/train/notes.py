@@ -1,4 +1,4 @@
-"""What a user should know of a valid spec before it is trained."""
+"""Notes on a valid spec, shown before training."""
 
 from __future__ import annotations
 

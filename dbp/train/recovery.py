@@ -64,7 +64,7 @@ class Recovery:
     ) -> None:
         """Collective. ``folder``: where rank 0 keeps checkpoints; None: there are none.
 
-        ``resume``: what a resumed run may find changed. Raises InvalidInput, on every rank
+        ``resume``: the changes that a resumed run accepts. Raises InvalidInput, on every rank
         alike, where rank 0 cannot read the data.
         """
         spec = setup.resolved.spec.checkpoint

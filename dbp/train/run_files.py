@@ -1,4 +1,4 @@
-"""The files of a run folder: their names, who owns them, what a folder's state is.
+"""The files of a run folder: names, ownership, and the state of the run they show.
 
 ``dbp.train.run_folder`` writes them.
 """

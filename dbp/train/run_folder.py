@@ -231,7 +231,7 @@ class RunFolder:
         self._line(
             {**fields, **outcome.metrics, "best": best, "best_restored": outcome.best_restored}
         )
-        with contextlib.suppress(OSError):  # what could not be written has been told
+        with contextlib.suppress(OSError):  # a failed write was reported before
             os.fsync(self._file.fileno())
         try:
             write_verdict(self.path, outcome)
