@@ -58,9 +58,11 @@ def submit(
 
     with Client(service) as client:
         job = client.submit(spec, workers=workers, request_id=request_id, validate_only=check)
+        for note in job.notes:
+            click.echo(f"note: {note}", err=True)
         if check:
             if output == "json":
-                echo_json({"spec": str(spec), "valid": True})
+                echo_json({"spec": str(spec), "valid": True, "notes": list(job.notes)})
             else:
                 click.echo(f"{spec}: valid")
             return
@@ -228,6 +230,7 @@ def _details(job: Job) -> str:
         f"  started    {time_text(job.start_time)}" + (f" on {job.host}" if job.host else ""),
         f"  ended      {time_text(job.end_time)}",
         f"  spec       {job.spec_digest}",
+        *(f"  note       {note}" for note in job.notes),
     ]
     if job.waiting_reason:
         lines.append(f"  waits      {job.waiting_reason}")

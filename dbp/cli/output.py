@@ -115,6 +115,7 @@ def job_content(job: Job) -> dict[str, Any]:
             "metrics": dict(job.best.metrics),
         },
         "best_restored": job.best_restored,
+        "notes": list(job.notes),
     }
 
 

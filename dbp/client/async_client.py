@@ -92,7 +92,8 @@ class AsyncClient:
                 validate_only=validate_only,
             )
             answer = await self._unary(self._jobs.CreateJob, request)
-        return AsyncJobHandle(self, job_from_proto(answer.job).id)
+        job = job_from_proto(answer.job)
+        return AsyncJobHandle(self, job.id, job.notes)
 
     async def job(self, job_id: str) -> AsyncJobHandle:
         """The job with this id, resource name, or unique beginning of an id; NotFound.

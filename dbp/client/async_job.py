@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 class AsyncJobHandle:
     """One job of a service."""
 
-    def __init__(self, client: AsyncClient, job_id: str) -> None:
+    def __init__(self, client: AsyncClient, job_id: str, notes: tuple[str, ...] = ()) -> None:
+        """``notes``: those of a job that was submitted or validated by this call."""
         self._client = client
         self._parameters = client.parameters_of(job_id)
         self.id = job_id
+        self.notes = notes
 
     async def get(self) -> Job:
         """The job as it stands."""

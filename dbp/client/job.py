@@ -27,6 +27,7 @@ class JobHandle:
         self._loop = loop
         self._handle = handle
         self.id = handle.id
+        self.notes = handle.notes
 
     def get(self) -> Job:
         """The job as it stands."""

@@ -26,8 +26,18 @@ from dbp.errors import (
 )
 from dbp.job.state import Job, State
 
-# document, workers -> resolved document, its digest; raises InvalidSpec
-Check: TypeAlias = Callable[[Mapping[str, Any], int], tuple[Mapping[str, Any], str]]
+
+@dataclass(frozen=True)
+class Checked:
+    """A valid spec: the resolved document, its digest, and notes for the user."""
+
+    document: Mapping[str, Any]
+    digest: str
+    notes: tuple[str, ...] = ()
+
+
+# document, workers -> the valid spec; raises InvalidSpec
+Check: TypeAlias = Callable[[Mapping[str, Any], int], Checked]
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # Base 32 without letters and digits that look alike.
@@ -51,8 +61,7 @@ class Checks:
 class _Wish:
     """What is asked for, checked; ``request`` recognizes it when it comes again."""
 
-    document: Mapping[str, Any]
-    spec_digest: str
+    checked: Checked
     workers: int
     request_id: str
 
@@ -62,18 +71,19 @@ class _Wish:
         if not self.request_id:
             return None
         return self.request_id, sha256(
-            f"{self.spec_digest} {self.workers}".encode()
+            f"{self.checked.digest} {self.workers}".encode()
         ).hexdigest()
 
     def job(self, now: float) -> Job:
         """The job of it, queued, without an id."""
         return Job(
             id="",
-            spec=self.document,
-            spec_digest=self.spec_digest,
+            spec=self.checked.document,
+            spec_digest=self.checked.digest,
             workers=self.workers,
             state=State.QUEUED,
             create_time=now,
+            notes=self.checked.notes,
         )
 
 
@@ -121,7 +131,7 @@ class Admission:
         self._queue.check_room()
         job = wish.job(self._clock.time())
         if validate_only:
-            return replace(job, id=self._new_id(wish.document["name"])), False
+            return replace(job, id=self._new_id(wish.checked.document["name"])), False
         return self._insert(job, wish), True
 
     async def admit_run(
@@ -159,12 +169,12 @@ class Admission:
     ) -> _Wish:
         if workers < 1:
             raise InvalidInput(f"workers: must be >= 1, got {workers}")
-        resolved, digest = await asyncio.to_thread(check, document, workers)
+        checked = await asyncio.to_thread(check, document, workers)
         # The name becomes part of the id, the id part of a path: not left to others to check.
-        if not _NAME.fullmatch(str(resolved.get("name", ""))):
+        if not _NAME.fullmatch(str(checked.document.get("name", ""))):
             rule = "must be lower-case letters, digits and dashes, at most 63"
             raise InvalidSpec([Violation("name", rule)])
-        return _Wish(resolved, digest, workers, request_id)
+        return _Wish(checked, workers, request_id)
 
     def _requested(self, wish: _Wish) -> Job | None:
         """The job that the same request made before; AlreadyExists if it asked for another."""
@@ -184,7 +194,7 @@ class Admission:
         while True:
             try:
                 return self._ledger.create(
-                    replace(job, id=self._new_id(wish.document["name"])),
+                    replace(job, id=self._new_id(wish.checked.document["name"])),
                     request=wish.request,
                     secret_hash=secret_hash,
                 )

@@ -37,6 +37,7 @@ def decode_job(text: str, *, spec: Mapping[str, Any], sequence: int) -> Job:
     if fields["progress"] is not None:
         fields["progress"] = ProgressReport(**fields["progress"])
     fields["best"] = _best(fields.get("best"))
+    fields["notes"] = tuple(fields.get("notes", ()))
     return Job(spec=spec, sequence=sequence, **fields)
 
 

@@ -124,7 +124,10 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the service keeps it: Unix seconds, ``spec`` the resolved document."""
+    """A job as the service keeps it: Unix seconds, ``spec`` the resolved document.
+
+    ``notes``: sentences on its spec and data that the user should read before training.
+    """
 
     id: str
     spec: Mapping[str, Any]
@@ -144,6 +147,7 @@ class Job:
     waiting_reason: str = ""
     best: BestEpoch | None = None
     best_restored: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -237,6 +237,7 @@ def job_to_proto(job: Job) -> job_pb2.Job:
         host=job.host,
         best=None if job.best is None else best_to_proto(job.best),
         best_restored=job.best_restored,
+        notes=job.notes,
     )
     if job.failure is not None:
         proto.failure.CopyFrom(failure_to_proto(job.failure))
@@ -275,4 +276,5 @@ def job_from_proto(proto: job_pb2.Job) -> Job:
         waiting_reason=proto.waiting_reason,
         best=best_from_proto(proto.best) if has("best") else None,
         best_restored=proto.best_restored,
+        notes=tuple(proto.notes),
     )

@@ -17,6 +17,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
+from dbp.control.admission import Check, Checked
 from dbp.control.config import ManagerConfig
 from dbp.control.folder import StateFolder
 from dbp.control.launcher import Launcher
@@ -46,7 +47,6 @@ PUBLIC_SERVICES: Final = (
     INFERENCE,
 )
 
-Check = Callable[[Mapping[str, Any], int], tuple[Mapping[str, Any], str]]
 
 log = logging.getLogger("dbp.service")
 
@@ -119,26 +119,28 @@ async def running(
 def job_check(data_roots: Sequence[Path]) -> Check:
     """What a job must pass before it is acknowledged: spec, paths, files and their headers."""
 
-    def check(document: Mapping[str, Any], workers: int) -> tuple[Mapping[str, Any], str]:
+    def check(document: Mapping[str, Any], workers: int) -> Checked:
         from dbp.job.load import decode
         from dbp.job.paths import check_paths
-        from dbp.train.inspection import check as check_spec
+        from dbp.train.inspection import examine
+        from dbp.train.notes import notes
 
         spec = decode(document)
         check_paths(spec, data_roots)
-        resolved = check_spec(spec, workers)
-        return resolved.document, resolved.digest
+        examined = examine(spec, workers)
+        resolved = examined.resolved
+        return Checked(resolved.document, resolved.digest, notes(examined))
 
     return check
 
 
-def run_check(document: Mapping[str, Any], workers: int) -> tuple[Mapping[str, Any], str]:
+def run_check(document: Mapping[str, Any], workers: int) -> Checked:
     """What a run launched by hand must pass: its spec. Its files are not the service's."""
     from dbp.job.load import decode
     from dbp.job.validate import resolve
 
     resolved = resolve(decode(document))
-    return resolved.document, resolved.digest
+    return Checked(resolved.document, resolved.digest)
 
 
 async def serve(config: ServerConfig, *, ready: Callable[[str], None]) -> None:

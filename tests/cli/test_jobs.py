@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.setups import output, run, start, until, write_spec
+from tests.cli.setups import Server, output, run, start, until, write_spec
 from tests.deadline import DEADLINE
 
 NOBODY = "127.0.0.1:1"
@@ -57,13 +57,39 @@ def test_the_same_request_gives_the_same_job(service: str, spec: Path, tmp_path:
     assert "once" in refused.stderr
 
 
+def test_submit_shows_the_notes_on_the_data(tmp_path: Path) -> None:
+    table = tmp_path / "indexed.csv"  # as pandas writes it: the index has no name
+    table.write_text(",a,y\n" + "".join(f"{row},{row * 0.5},{row * 2.5}\n" for row in range(8)))
+    spec = tmp_path / "indexed.toml"
+    spec.write_text(
+        'name = "indexed"\n[data]\n'
+        f'train = {{ kind = "csv", path = "{table}", target = "y" }}\n'
+        '[model]\nlayers = [{ kind = "dense", units = 1 }]\nloss = "mean_squared_error"\n'
+        '[optimizer]\nkind = "sgd"\nlearning_rate = 0.01\n[train]\nbatch_size = 4\nsteps = 2\n'
+    )
+
+    with Server(tmp_path / "state") as server:
+        service = server.address
+        checked = run("submit", str(spec), "--check", "--output", "json", service=service)
+        submitted = run("submit", str(spec), service=service)
+        job = submitted.stdout.strip()
+        content, details = shown(job, service), output("show", job, service=service)
+        output("watch", job, service=service)
+
+    (note,) = json.loads(checked.stdout)["notes"]
+    assert note.startswith("data.train: ")
+    assert submitted.stderr == f"note: {note}\n"
+    assert content["notes"] == [note]
+    assert f"  note       {note}" in details
+
+
 def test_check_starts_nothing(service: str, spec: Path) -> None:
     before = output("jobs", "--output", "json", service=service)
 
     assert output("submit", str(spec), "--check", service=service) == f"{spec}: valid\n"
     told = output("submit", str(spec), "--check", "--output", "json", service=service)
 
-    assert json.loads(told) == {"spec": str(spec), "valid": True}
+    assert json.loads(told) == {"spec": str(spec), "valid": True, "notes": []}
     ids = [job["id"] for job in json.loads(before)]
     after = json.loads(output("jobs", "--output", "json", service=service))
     assert [job["id"] for job in after] == ids

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from dbp.client.async_client import AsyncClient
 from dbp.client.async_job import AsyncJobHandle
+from dbp.control.admission import Checked
 from dbp.errors import (
     AlreadyExists,
     ClientClosed,
@@ -143,7 +144,7 @@ async def test_jobs_whose_page_would_be_no_message_are_listed_too(tmp_path: Path
     layers = [{"kind": "dense", "note": "x" * 200_000}]
     large = {"layers": layers, "loss": {"kind": "mean_squared_error"}}
     async with (
-        serving(tmp_path / "state", check=lambda spec, _: (spec, "0" * 64)) as service,
+        serving(tmp_path / "state", check=lambda spec, _: Checked(spec, "0" * 64)) as service,
         AsyncClient(service.address) as client,
     ):
         names = [(await service.create(model=large)).name for _ in range(30)]

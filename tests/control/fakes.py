@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dbp.control.admission import Checked
 from dbp.control.config import ManagerConfig
 from dbp.control.folder import StateFolder
 from dbp.control.launcher import Exit, Launcher, LaunchRequest, Running
@@ -102,12 +103,13 @@ class FakeLauncher(Launcher):
         return running
 
 
-def fake_check(document: Mapping[str, Any], workers: int) -> tuple[Mapping[str, Any], str]:
+def fake_check(document: Mapping[str, Any], workers: int) -> Checked:
     """Fills in a default, and refuses a document that says it is bad."""
     if document.get("bad"):
         raise InvalidSpec([Violation("bad", "must not be")])
     resolved = {"seed": 0, **document}
-    return resolved, hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()
+    return Checked(resolved, digest)
 
 
 @dataclass

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from dbp.control.admission import Check
 from dbp.control.config import ManagerConfig
 from dbp.control.launcher import Exit
 from dbp.job.snapshot import Manifest, manifest_of
@@ -34,8 +35,6 @@ from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.control.fakes import FakeLauncher
 from tests.deadline import DEADLINE
-
-Check = Callable[[Mapping[str, Any], int], tuple[Mapping[str, Any], str]]
 
 
 def document(**changes: Any) -> dict[str, Any]:
