@@ -22,12 +22,6 @@ Y = RNG.integers(0, 5, 40)
 CHOSEN = np.array([39, 3, 4, 5, 0, 0, 17, 16, 38])
 
 
-@pytest.fixture(params=[0, 2**20], ids=["disk", "memory"])
-def limit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", request.param)
-    return int(request.param)
-
-
 def write(folder: Path, arrays: dict[str, Any] | None = None, **options: Any) -> str:
     path = folder / "all.h5"
     with h5py.File(path, "w") as file:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from dbp.data import rows as rows_module
 from dbp.data.dataset import Dataset, Reader
 from dbp.data.hdf5 import HDF5
 from dbp.data.idx import IDX
@@ -80,12 +79,6 @@ def read(dataset: Dataset, chosen: Any = None, dtype: Any = None) -> np.ndarray:
 
 
 KINDS = ["npy", "npy in Fortran order", "idx", "npz", "hdf5", "safetensors"]
-
-
-@pytest.fixture(params=[0, 2**20], ids=["file", "memory"])
-def limit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", request.param)
-    return int(request.param)
 
 
 @pytest.mark.usefixtures("limit")

@@ -16,8 +16,8 @@ from dbp.train.continuation import Terms
 from dbp.train.run_folder import RunFolder
 from dbp.train.sink import Command, Outcome
 from dbp.train.trainer import Trainer
+from tests.train.poison import Poison, Poisoned
 from tests.train.setups import Array, AskAt, make_setup
-from tests.train.test_non_finite import Poison, Poisoned
 from tests.train.test_resume import KilledError, data, spec_of
 
 # What decides in the course of a run, and could be disturbed by an evaluation too many.
