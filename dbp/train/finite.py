@@ -1,4 +1,4 @@
-"""Refuse rows of inference whose inputs or outputs are not finite, naming row and input."""
+"""Find NaN and infinite numbers: in a whole array, and by row and input in inference."""
 
 from __future__ import annotations
 
