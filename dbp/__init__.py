@@ -1,23 +1,62 @@
-"""dbp: data-parallel training over MPI, with live parameters over gRPC.
+"""Distributed backpropagation: data-parallel training over MPI, live parameters over gRPC.
 
-Names are handed out lazily: ``import dbp`` loads neither numpy nor gRPC.
+The public API, all of it importable from ``dbp``. ``help(dbp.Client)`` describes one class.
+
+===================================  ===================================================
+Client, AsyncClient                  connect to a service: submit, find, list, watch jobs
+JobHandle, AsyncJobHandle            one job: wait, logs, cancel, parameters, predict
+ParameterMirror,                     a local copy of the newest parameters, updated in the
+  AsyncParameterMirror               background
+ParameterSet, Prediction             what a job returns: arrays by name; outputs by row
+Job, State, Failure, BestEpoch,      a job and its progress, as the service reports them
+  ProgressReport, JobUpdate
+Version, VersionEntry, LabelMove,    versions of the parameters, and labels on them
+  ParameterUpdate
+JobSpec                              a job specification; also as a file or a dict
+errors, DbpError                     every exception; ``help(dbp.errors)`` shows the tree
+===================================  ===================================================
+
+::
+
+    with dbp.Client("127.0.0.1:5327") as client:
+        job = client.submit("job.toml", workers=2)
+        parameters = job.parameters(wait=30)
+
+Packages with layers, losses, optimizers, ... of their own import the base classes from
+``dbp.plugin`` and check them with ``dbp.testing``. Other modules may change without notice.
+
+``import dbp`` loads neither numpy nor gRPC; a name is imported when it is first used.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dbp import errors
     from dbp.client.async_client import AsyncClient
     from dbp.client.async_job import AsyncJobHandle
     from dbp.client.async_mirror import AsyncParameterMirror
+    from dbp.client.async_parameters import ParameterUpdate
     from dbp.client.client import Client
     from dbp.client.inference import Prediction
     from dbp.client.job import JobHandle
     from dbp.client.mirror import ParameterMirror
     from dbp.client.parameter_set import ParameterSet
+    from dbp.client.streams import JobUpdate
     from dbp.errors import DbpError
+    from dbp.job.best import BestEpoch
+    from dbp.job.spec import JobSpec
+    from dbp.job.state import (
+        Failure,
+        Job,
+        LabelMove,
+        ProgressReport,
+        State,
+        Version,
+        VersionEntry,
+    )
 
 __version__ = "0.1.0"
 
@@ -25,32 +64,55 @@ __all__ = [
     "AsyncClient",
     "AsyncJobHandle",
     "AsyncParameterMirror",
+    "BestEpoch",
     "Client",
     "DbpError",
+    "Failure",
+    "Job",
     "JobHandle",
+    "JobSpec",
+    "JobUpdate",
+    "LabelMove",
     "ParameterMirror",
     "ParameterSet",
+    "ParameterUpdate",
     "Prediction",
+    "ProgressReport",
+    "State",
+    "Version",
+    "VersionEntry",
     "__version__",
+    "errors",
 ]
 
-_HOMES = {
-    "AsyncClient": "dbp.client.async_client",
-    "AsyncJobHandle": "dbp.client.async_job",
-    "AsyncParameterMirror": "dbp.client.async_mirror",
-    "Client": "dbp.client.client",
-    "DbpError": "dbp.errors",
-    "JobHandle": "dbp.client.job",
-    "ParameterMirror": "dbp.client.mirror",
-    "ParameterSet": "dbp.client.parameter_set",
-    "Prediction": "dbp.client.inference",
+_NAMES = {
+    "client.async_client": "AsyncClient",
+    "client.async_job": "AsyncJobHandle",
+    "client.async_mirror": "AsyncParameterMirror",
+    "client.async_parameters": "ParameterUpdate",
+    "client.client": "Client",
+    "client.inference": "Prediction",
+    "client.job": "JobHandle",
+    "client.mirror": "ParameterMirror",
+    "client.parameter_set": "ParameterSet",
+    "client.streams": "JobUpdate",
+    "errors": "DbpError",
+    "job.best": "BestEpoch",
+    "job.spec": "JobSpec",
+    "job.state": "Failure Job LabelMove ProgressReport State Version VersionEntry",
 }
+_HOMES = {name: f"dbp.{home}" for home, names in _NAMES.items() for name in names.split()}
 
+if not TYPE_CHECKING:  # a type checker that saw __getattr__ would accept any name
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'dbp' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    def __getattr__(name: str) -> object:
+        if name == "errors":
+            return importlib.import_module("dbp.errors")
+        if name in _HOMES:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        from dbp.errors import nearest
+
+        raise AttributeError(f"module 'dbp' has no attribute {name!r}{nearest(name, __all__)}")
 
 
 def __dir__() -> list[str]:

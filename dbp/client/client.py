@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Self, final
+from typing import Self, final
 
-from dbp.client.async_client import AsyncClient, Spec
+from dbp.client.async_client import PATIENCE_SECONDS, AsyncClient, Spec
 from dbp.client.job import JobHandle
 from dbp.client.loop_thread import LoopThread
 from dbp.client.streams import JobUpdate
@@ -21,12 +21,14 @@ class Client:
     it ends what other threads still wait for: Unavailable.
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, **options: Any) -> None:
-        """Nothing is sent yet; ``options`` as for AsyncClient. InvalidInput."""
+    def __init__(
+        self, address: str = DEFAULT_ADDRESS, *, patience: float = PATIENCE_SECONDS
+    ) -> None:
+        """Nothing is sent yet; raises InvalidInput for an address that is none."""
         self._loop = LoopThread()
 
         async def make() -> AsyncClient:
-            return AsyncClient(address, **options)
+            return AsyncClient(address, patience=patience)
 
         async def nothing() -> None:
             pass

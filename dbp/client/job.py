@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, final
+from typing import final
 
 import numpy.typing as npt
 
@@ -91,13 +91,21 @@ class JobHandle:
         return self._loop.run(self._handle.predict(inputs, version=version, label=label))
 
     def download(
-        self, path: str | os.PathLike[str], *patterns: str, **options: Any
+        self,
+        path: str | os.PathLike[str],
+        *patterns: str,
+        version: int = 0,
+        step: int | None = None,
+        label: str = "",
+        cast: str | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> ParameterSet:
-        """Write its parameters as a safetensors file; the file appears whole.
-
-        ``options``: version, step, label, cast, on_bytes.
-        """
-        return self._loop.run(self._handle.download(path, *patterns, **options))
+        """Write its parameters as a safetensors file; the file appears whole."""
+        work = self._handle.download(
+            path, *patterns, version=version, step=step, label=label, cast=cast,
+            on_bytes=on_bytes,
+        )  # fmt: skip
+        return self._loop.run(work)
 
     def watch_parameters(
         self,

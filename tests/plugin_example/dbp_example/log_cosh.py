@@ -8,8 +8,7 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.layer import Array, Shape, Workspace
-from dbp.nn.loss import Loss
+from dbp.plugin import Array, Loss, Shape, Workspace
 
 
 @final

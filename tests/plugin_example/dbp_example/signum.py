@@ -7,8 +7,7 @@ from typing import final
 
 import numpy as np
 
-from dbp.optim.optimizer import Optimizer, Vector
-from dbp.registry import option
+from dbp.plugin import Optimizer, Vector, option
 
 
 @final

@@ -7,8 +7,7 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
-from dbp.registry import option
+from dbp.plugin import Array, Backward, Layer, Shape, Views, Workspace, option
 
 
 @final

@@ -7,9 +7,7 @@ from typing import final
 
 import numpy as np
 
-from dbp.data.array_dataset import arrays
-from dbp.data.dataset import DataInfo, Dataset, Reader
-from dbp.registry import option
+from dbp.plugin import DataInfo, Dataset, Reader, arrays, option
 
 
 @final

@@ -1,0 +1,53 @@
+"""Base classes for packages that add components to dbp. It defines nothing of its own.
+
+A component is a frozen dataclass whose fields are its options, declared with ``option``. It
+derives from ``Layer``, ``Loss``, ``Metric``, ``Optimizer``, ``Schedule``, ``Initializer`` or
+``Reader`` and is registered in the ``pyproject.toml`` of its package::
+
+    [project.entry-points."dbp.layers"]
+    softsign_gain = "dbp_example.softsign_gain:SoftsignGain"
+
+``dbp.testing`` checks that a component keeps the contract of its base class.
+"""
+
+from __future__ import annotations
+
+from dbp.data.array_dataset import arrays
+from dbp.data.dataset import DataInfo, Dataset, Indices, Reader
+from dbp.errors import InvalidData
+from dbp.nn.elementwise import Elementwise
+from dbp.nn.initializer import Initializer
+from dbp.nn.layer import UNLIMITED, Array, Backward, Layer, Range, Shape, Views, Workspace
+from dbp.nn.loss import Loss
+from dbp.nn.metric import Metric, ScoreMetric
+from dbp.nn.role import Role
+from dbp.optim.optimizer import Optimizer, Vector
+from dbp.optim.schedule import Schedule
+from dbp.registry import option
+
+__all__ = [
+    "UNLIMITED",
+    "Array",
+    "Backward",
+    "DataInfo",
+    "Dataset",
+    "Elementwise",
+    "Indices",
+    "Initializer",
+    "InvalidData",
+    "Layer",
+    "Loss",
+    "Metric",
+    "Optimizer",
+    "Range",
+    "Reader",
+    "Role",
+    "Schedule",
+    "ScoreMetric",
+    "Shape",
+    "Vector",
+    "Views",
+    "Workspace",
+    "arrays",
+    "option",
+]
