@@ -46,7 +46,7 @@ check: $(VENV)/.dev .venv-protoc/.done  ## lint, types, import contracts, genera
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_docstrings.py
 	@$(BIN)/dbp components --output markdown | diff - dbp/reference.md || \
 	  { echo "dbp/reference.md is out of date: make reference"; exit 1; }
 	cd protos && ../$(BIN)/buf lint

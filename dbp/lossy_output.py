@@ -29,19 +29,16 @@ class LossyFile(io.RawIOBase):
         self._warned = False
 
     def writable(self) -> bool:
-        """It is."""
         return True
 
     def fileno(self) -> int:
-        """The descriptor."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether the descriptor is a terminal."""
         return os.isatty(self._descriptor)
 
     def write(self, data: object) -> int:
-        """Write or drop all of it; returns the number of its bytes."""
+        """Write the bytes, or drop all of them; return their number."""
         view = memoryview(data).cast("B")  # type: ignore[arg-type]
         size = len(view)
         while view:

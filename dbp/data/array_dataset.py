@@ -57,22 +57,19 @@ class ArrayDataset(Dataset):
             self._check_weights(weights)
 
     def take_inputs(self, indices: Indices, out: Array) -> None:
-        """Write the inputs of these samples into ``out``."""
         self._inputs.take(indices, out.reshape(len(indices), *self._inputs.info.shape[1:]))
 
     def take_targets(self, indices: Indices, out: Array) -> None:
-        """Write the targets of these samples into ``out``."""
         self._targets.take(indices, out.reshape(len(indices), *self._targets.info.shape[1:]))
 
     def take_weights(self, indices: Indices, out: Array) -> None:
-        """Write the weights of these samples into ``out``."""
         if self._weights is None:
             return super().take_weights(indices, out)
         shape = (len(indices), *self._weights.info.shape[1:])
         return self._weights.take(indices, out.reshape(shape))
 
     def locate_target(self, index: int) -> str:
-        """File and sample, or file and line where the format has lines."""
+        """Name the file and the sample, or the line where the format has lines."""
         return self._place(self._targets.info.name, index)
 
     def _place(self, name: str, index: int) -> str:

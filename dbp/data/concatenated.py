@@ -35,7 +35,6 @@ class ConcatenatedDataset(Dataset):
         self._starts: Indices = np.cumsum([0, *map(len, parts)])
 
     def take_inputs(self, indices: Indices, out: Array) -> None:
-        """Write the inputs of these samples into ``out``."""
         for part, own, places in self._split(indices):
             if places is None:
                 part.take_inputs(own, out)
@@ -45,7 +44,6 @@ class ConcatenatedDataset(Dataset):
                 out[places] = buffer
 
     def take_targets(self, indices: Indices, out: Array) -> None:
-        """Write the targets of these samples into ``out``."""
         for part, own, places in self._split(indices):
             if places is None:
                 part.take_targets(own, out)
@@ -55,14 +53,12 @@ class ConcatenatedDataset(Dataset):
                 out[places] = buffer
 
     def take_weights(self, indices: Indices, out: Array) -> None:
-        """Write the weights of these samples into ``out``."""
         for part, own, places in self._split(indices):
             buffer = np.empty(len(own), out.dtype)
             part.take_weights(own, buffer)
             out[slice(None) if places is None else places] = buffer
 
     def locate_target(self, index: int) -> str:
-        """The place in the part."""
         part = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self._parts[part].locate_target(index - int(self._starts[part]))
 

@@ -77,11 +77,10 @@ class CSV(Reader):
             check_inputs(self.inputs, self._apart)
 
     def inspect(self) -> DataInfo:
-        """A text has no header that tells its size: this reads all of it."""
+        """Read the whole file: text has no header that gives its size."""
         return self.open().info
 
     def open(self) -> Dataset:
-        """Read the file into memory."""
         return open_files(self, lambda part, _: part._open())
 
     def _open(self) -> Dataset:

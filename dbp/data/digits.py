@@ -30,11 +30,9 @@ class Digits(Reader):
     )
 
     def inspect(self) -> DataInfo:
-        """The embedded files are small: this reads them."""
         return self.open().info
 
     def open(self) -> Dataset:
-        """The part asked for, in the order of the source."""
         return ArrayDataset(
             self._rows("digits-images-idx3-ubyte.gz"),
             self._rows("digits-labels-idx1-ubyte.gz"),

@@ -40,7 +40,6 @@ class HDF5(Reader):
         check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
-        """Read what the file says of the data sets."""
         return inspect_files(self, HDF5._inspect)
 
     def open(self) -> Dataset:

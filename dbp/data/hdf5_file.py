@@ -146,7 +146,7 @@ class HDF5Rows(Rows):
         self._most = max(1, MAX_CHUNK_BYTES // max(1, row_bytes))
 
     def take(self, indices: Indices, out: Array) -> None:
-        """Read these rows in ascending order, each once, and put them in their places."""
+        """Read the rows in ascending order, each once, then put them in place."""
         self._file.file.check_unchanged()
         order = np.argsort(indices, kind="stable")
         wanted = indices[order]
@@ -156,7 +156,6 @@ class HDF5Rows(Rows):
             out[order[first:last]] = rows[wanted[first:last] - low]
 
     def block(self, start: int, stop: int) -> Array:
-        """A fresh array."""
         return self._read(start, stop)
 
     def _runs(self, wanted: Indices) -> Iterator[tuple[int, int]]:

@@ -43,11 +43,10 @@ class IDX(Reader):
         check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
-        """Read the headers of the files."""
         return inspect_files(self, IDX._inspect)
 
     def open(self) -> Dataset:
-        """Read the files whole; uncompressed large ones stay on disk."""
+        """Read the files; large uncompressed ones stay on disk."""
         return open_files(self, IDX._open)
 
     def _inspect(self) -> DataInfo:

@@ -30,7 +30,6 @@ class NPY(Reader):
         check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
-        """Read the headers of the files."""
         return inspect_files(self, NPY._inspect)
 
     def open(self) -> Dataset:

@@ -72,11 +72,9 @@ class NPZ(Reader):
         check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
-        """Read the headers of both arrays."""
         return inspect_files(self, NPZ._inspect)
 
     def open(self) -> Dataset:
-        """Read both arrays into memory."""
         return open_files(self, lambda part, _: part._open())
 
     def _inspect(self) -> DataInfo:

@@ -55,11 +55,11 @@ class Parquet(Reader):
                 raise ValueError(f"inputs: column {name!r} must be named once in all options")
 
     def inspect(self) -> DataInfo:
-        """Read the footer, and the target's column where it holds names of classes."""
+        """Read the footer, and the target column if it holds class names."""
         return inspect_files(self, Parquet._inspect)
 
     def open(self) -> Dataset:
-        """Check the file; small ones are read into memory."""
+        """Check the file; small files are read into memory."""
         return open_files(self, Parquet._open)
 
     def _inspect(self) -> DataInfo:

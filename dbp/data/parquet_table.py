@@ -217,7 +217,7 @@ class ParquetRows(Rows):
             )
 
     def take(self, indices: Indices, out: Array) -> None:
-        """Decode each row group that holds any of these rows, one after the other."""
+        """Decode one by one the row groups that hold any of these rows."""
         self._table.file.check_unchanged()
         starts = self._table.starts
         groups = np.searchsorted(starts, indices, side="right") - 1
@@ -226,7 +226,6 @@ class ParquetRows(Rows):
             out[here] = self.group(group)[indices[here] - starts[group]]
 
     def block(self, start: int, stop: int) -> Array:
-        """A fresh array."""
         out = np.empty((stop - start, *self.info.shape[1:]), self.info.dtype)
         self.take(np.arange(start, stop), out)
         return out

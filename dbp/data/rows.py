@@ -63,7 +63,7 @@ class MemoryRows(Rows):
             check_finite(name, block, np.arange(start, start + len(block)))
 
     def take(self, indices: Indices, out: Array) -> None:
-        """Copy these rows; nothing is allocated if the dtypes agree."""
+        """Copy the rows; allocates nothing if the dtypes agree."""
         if out.dtype == self._array.dtype and out.flags.c_contiguous:
             # mode="raise" would fill a hidden copy of `out` first; the order of an epoch
             # never leaves the range.
@@ -72,7 +72,6 @@ class MemoryRows(Rows):
             np.copyto(out, self._array[indices], casting="unsafe")
 
     def block(self, start: int, stop: int) -> Array:
-        """A view."""
         return self._array[start:stop]
 
 
@@ -91,7 +90,7 @@ class FileRows(Rows):
         self._row_bytes = math.prod(info.shape[1:]) * stored.itemsize
 
     def take(self, indices: Indices, out: Array) -> None:
-        """Read these rows, neighbours in one go."""
+        """Read the rows; neighboring rows in one read."""
         self._file.check_unchanged()
         direct = out.dtype == self._stored and out.flags.c_contiguous
         rows = out if direct else np.empty((len(indices), *self.info.shape[1:]), self._stored)
@@ -109,7 +108,6 @@ class FileRows(Rows):
             np.copyto(out, rows, casting="unsafe")
 
     def block(self, start: int, stop: int) -> Array:
-        """A fresh array."""
         out = np.empty((stop - start, *self.info.shape[1:]), self.info.dtype)
         self.take(np.arange(start, stop), out)
         return out

@@ -36,7 +36,6 @@ class Safetensors(Reader):
         check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
-        """Read the header."""
         return inspect_files(self, Safetensors._inspect)
 
     def open(self) -> Dataset:

@@ -23,19 +23,15 @@ class Subset(Dataset):
         self._indices = indices
 
     def take_inputs(self, indices: Indices, out: Array) -> None:
-        """Write the inputs of these samples of the subset into ``out``."""
         self._dataset.take_inputs(self._indices[indices], out)
 
     def take_targets(self, indices: Indices, out: Array) -> None:
-        """Write the targets of these samples of the subset into ``out``."""
         self._dataset.take_targets(self._indices[indices], out)
 
     def take_weights(self, indices: Indices, out: Array) -> None:
-        """Write the weights of these samples of the subset into ``out``."""
         self._dataset.take_weights(self._indices[indices], out)
 
     def locate_target(self, index: int) -> str:
-        """The place in the whole data set."""
         return self._dataset.locate_target(int(self._indices[index]))
 
 
@@ -54,19 +50,15 @@ class Rest(Dataset):
         self._before = left_out - np.arange(len(left_out))
 
     def take_inputs(self, indices: Indices, out: Array) -> None:
-        """Write the inputs of these samples of the rest into ``out``."""
         self._dataset.take_inputs(self._whole(indices), out)
 
     def take_targets(self, indices: Indices, out: Array) -> None:
-        """Write the targets of these samples of the rest into ``out``."""
         self._dataset.take_targets(self._whole(indices), out)
 
     def take_weights(self, indices: Indices, out: Array) -> None:
-        """Write the weights of these samples of the rest into ``out``."""
         self._dataset.take_weights(self._whole(indices), out)
 
     def locate_target(self, index: int) -> str:
-        """The place in the whole data set."""
         return self._dataset.locate_target(int(self._whole(np.array([index]))[0]))
 
     def _whole(self, indices: Indices) -> Indices:

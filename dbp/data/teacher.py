@@ -82,7 +82,6 @@ class Teacher(Reader):
             )
 
     def inspect(self) -> DataInfo:
-        """Nothing is read."""
         classes = self.target_kind == "class"
         return DataInfo(
             samples=self.samples,
@@ -94,7 +93,6 @@ class Teacher(Reader):
         )
 
     def open(self) -> Dataset:
-        """Draw the teacher's weights."""
         return _Samples(self)
 
 

@@ -37,11 +37,10 @@ class TSV(Reader):
         self._as_csv()
 
     def inspect(self) -> DataInfo:
-        """A text has no header that tells its size: this reads all of it."""
+        """Read the whole file: text has no header that gives its size."""
         return self._as_csv().inspect()
 
     def open(self) -> Dataset:
-        """Read the file into memory."""
         return self._as_csv().open()
 
     def _as_csv(self) -> CSV:

@@ -22,15 +22,12 @@ class AbsoluteError(Loss):
     """
 
     def target_kind(self) -> str:
-        """Values, shaped like the output."""
         return "values"
 
     def check_output(self, output_shape: Shape) -> None:
-        """Any output that is not empty."""
         check_not_empty("mean_absolute_error", output_shape)
 
     def default_metrics(self) -> tuple[str, ...]:
-        """The mean absolute error."""
         return ("mean_absolute_error",)
 
     def evaluate(
@@ -42,7 +39,7 @@ class AbsoluteError(Loss):
         *,
         with_gradient: bool = True,
     ) -> tuple[float, Array | None]:
-        """See Loss; target: (batch, *output_shape), or (batch,) for one output."""
+        """``target``: (batch, *output_shape), or (batch,) where the output is one value."""
         error = workspace.array("error", prediction.shape)
         np.subtract(prediction, target.reshape(prediction.shape), out=error)
         size = workspace.array("size", prediction.shape)
@@ -52,5 +49,4 @@ class AbsoluteError(Loss):
         return loss, weigh(np.sign(error, out=error), weight)
 
     def activate(self, prediction: Array) -> Array:
-        """The values as they are."""
         return prediction

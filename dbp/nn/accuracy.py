@@ -21,17 +21,15 @@ class Accuracy(Metric):
     """
 
     def target_kind(self) -> str:
-        """One integer per sample."""
         return "class"
 
     def size(self, output_shape: Shape) -> int:
-        """Two sums: right, all."""
         return 2
 
     def accumulate(
         self, prediction: Array, target: Array, weight: Array | None, sums: Array
     ) -> None:
-        """See Metric; prediction: (batch, outputs), target: (batch,) integers."""
+        """``prediction``: (batch, outputs); ``target``: (batch,) class numbers."""
         if len(prediction) == 0:
             return
         right = classes_of(prediction) == target
@@ -41,9 +39,7 @@ class Accuracy(Metric):
             sums += (weight[right].sum(), weight.sum())
 
     def value(self, sums: Array) -> float:
-        """The share, between 0 and 1; NaN where no sample was seen."""
         return float(sums[0] / sums[1]) if sums[1] else float("nan")
 
     def higher_is_better(self) -> bool:
-        """Yes."""
         return True

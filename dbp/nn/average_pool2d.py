@@ -34,18 +34,15 @@ class AveragePool2D(Layer):
             )
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(channels, height, width); raises ValueError where the window does not fit."""
         return (*input_shape[:1], *self._window().positions(input_shape))
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """None."""
         return {}
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """Nothing to draw."""
+        pass
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         if not any(self._window().padding):
             return input_range
         return min(input_range[0], 0.0), max(input_range[1], 0.0)
@@ -53,7 +50,6 @@ class AveragePool2D(Layer):
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         window = self._window()
         places = window.positions(x.shape[1:])
         padded = workspace.array("padded", window.padded_shape(x))

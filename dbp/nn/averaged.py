@@ -31,14 +31,13 @@ class AveragedMetric(ConfusionMetric, ABC):
         """The figure of each class, from the weights of its samples, each (classes,)."""
 
     def size(self, output_shape: Shape) -> int:
-        """See ConfusionMetric; raises ValueError for a binary figure of several classes."""
+        """Raises ValueError for a binary average over more than 2 classes."""
         classes = class_count(output_shape)
         if self.average == "binary" and classes != 2:
             raise ValueError(f'average: "binary" needs two classes, the model has {classes}')
         return super().size(output_shape)
 
     def value(self, sums: Array) -> float:
-        """Between 0 and 1; NaN where no sample was seen."""
         matrix = matrix_of(sums)
         if not matrix.any():
             return float("nan")

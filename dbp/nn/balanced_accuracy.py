@@ -18,7 +18,6 @@ class BalancedAccuracy(ConfusionMetric):
     """
 
     def value(self, sums: Array) -> float:
-        """Between 0 and 1; NaN where no sample was seen."""
         matrix = matrix_of(sums)
         wholes = matrix.sum(axis=1)
         occur = wholes > 0

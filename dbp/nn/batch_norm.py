@@ -43,32 +43,26 @@ class BatchNorm(BatchLayer):
     affine: bool = option(True, doc="whether weight and bias are learned")
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's shape; raises ValueError without a channel."""
         if math.prod(input_shape) < 1 or not input_shape:
             raise ValueError(f"needs samples of shape (channels, ...), got {input_shape}")
         return input_shape
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """``weight`` and ``bias``, one number a channel each."""
         channels = self.output_shape(input_shape)[:1]
         return {"weight": channels, "bias": channels} if self.affine else {}
 
     def parameter_roles(self, input_shape: Shape) -> dict[str, Role]:
-        """``weight`` is a scale, whatever its shape."""
         roles: dict[str, Role] = {"weight": "scale", "bias": "bias"}
         return {name: roles[name] for name in self.parameter_shapes(input_shape)}
 
     def state_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """``running_mean`` and ``running_var``, one number a channel each."""
         channels = self.output_shape(input_shape)[:1]
         return {"running_mean": channels, "running_var": channels}
 
     def values_per_channel(self, input_shape: Shape) -> int:
-        """The positions after the channels."""
         return math.prod(input_shape[1:])
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """Ones and zeros: nothing is drawn."""
         if self.affine:
             parameters["weight"][...] = 1.0
             parameters["bias"][...] = 0.0
@@ -78,7 +72,6 @@ class BatchNorm(BatchLayer):
     def forward_meeting(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> Meeting[tuple[Array, MeetingBackward]]:
-        """See BatchLayer."""
         channels = x.shape[1]
         rows = x.reshape(len(x), channels, math.prod(x.shape[2:]))
         count, mean, squares = 0.0, np.zeros(channels), np.zeros(channels)

@@ -20,21 +20,18 @@ class BinaryAccuracy(Metric):
     """
 
     def target_kind(self) -> str:
-        """Values, shaped like the output."""
         return "values"
 
     def activation(self) -> str:
-        """See Metric."""
         return "sigmoid"
 
     def size(self, output_shape: Shape) -> int:
-        """Two sums: right, all."""
         return 2
 
     def accumulate(
         self, prediction: Array, target: Array, weight: Array | None, sums: Array
     ) -> None:
-        """See Metric; prediction: logits."""
+        """``prediction``: logits, in the shape of ``target``."""
         if len(prediction) == 0:
             return
         right = (prediction > 0) == (target.reshape(prediction.shape) > 0.5)
@@ -46,9 +43,7 @@ class BinaryAccuracy(Metric):
             sums += (counts @ weight / labels, weight.sum())
 
     def value(self, sums: Array) -> float:
-        """The share, between 0 and 1; NaN where no sample was seen."""
         return share(sums[0], sums[1])
 
     def higher_is_better(self) -> bool:
-        """Yes."""
         return True

@@ -23,26 +23,21 @@ class BinaryCrossEntropy(Loss):
     """
 
     def target_kind(self) -> str:
-        """One integer per sample."""
         return "class"
 
     def check_output(self, output_shape: Shape) -> None:
-        """A single logit."""
         if output_shape != (1,):
             raise ValueError(
                 f"binary_cross_entropy needs an output of shape (1,), got {output_shape}"
             )
 
     def activation(self) -> str:
-        """See Loss."""
         return "sigmoid"
 
     def needed_range(self, output_shape: Shape) -> Range:
-        """Logits: any number."""
         return UNLIMITED
 
     def default_metrics(self) -> tuple[str, ...]:
-        """Accuracy."""
         return ("accuracy",)
 
     def evaluate(
@@ -54,7 +49,7 @@ class BinaryCrossEntropy(Loss):
         *,
         with_gradient: bool = True,
     ) -> tuple[float, Array | None]:
-        """See Loss; prediction: (batch, 1) logits, target: (batch,), 0 or 1."""
+        """``prediction``: (batch, 1) logits; ``target``: (batch,) zeros and ones."""
         t = workspace.array("target", prediction.shape)
         t[:, 0] = target
         gradient = workspace.array("gradient", prediction.shape)
@@ -68,7 +63,6 @@ class BinaryCrossEntropy(Loss):
         return loss, weigh(gradient, weight)
 
     def activate(self, prediction: Array) -> Array:
-        """The probability of class 1, shape (batch, 1)."""
         p: Array = np.empty_like(prediction)
         stable_sigmoid(prediction, p)
         return p

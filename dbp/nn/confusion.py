@@ -18,17 +18,15 @@ class ConfusionMetric(Metric, ABC):
     """
 
     def target_kind(self) -> str:
-        """One integer per sample."""
         return "class"
 
     def size(self, output_shape: Shape) -> int:
-        """One sum for each pair of classes."""
         return class_count(output_shape) ** 2
 
     def accumulate(
         self, prediction: Array, target: Array, weight: Array | None, sums: Array
     ) -> None:
-        """See Metric; prediction: (batch, outputs), target: (batch,) integers."""
+        """``prediction``: (batch, outputs); ``target``: (batch,) class numbers."""
         if len(prediction) == 0:
             return
         classes = class_count(prediction.shape[1:])
@@ -36,7 +34,6 @@ class ConfusionMetric(Metric, ABC):
         sums += np.bincount(pairs, weights=weight, minlength=len(sums))
 
     def higher_is_better(self) -> bool:
-        """Yes."""
         return True
 
 

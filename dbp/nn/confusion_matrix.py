@@ -16,12 +16,10 @@ class ConfusionMatrix(ConfusionMetric):
     """``confusion_matrix[i,j]``: the weight of the samples of class i taken for class j."""
 
     def value(self, sums: Array) -> float:
-        """The diagonal's share of the whole; NaN where no sample was seen."""
         matrix = matrix_of(sums)
         return share(matrix.trace(), matrix.sum())
 
     def values(self, sums: Array) -> dict[str, float]:
-        """Every element."""
         matrix = matrix_of(sums)
         return {
             f"[{i},{j}]": float(element)
@@ -30,5 +28,4 @@ class ConfusionMatrix(ConfusionMetric):
         }
 
     def is_single(self) -> bool:
-        """No."""
         return False

@@ -42,11 +42,9 @@ class Conv2D(Layer):
         self._window()
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(filters, height, width); raises ValueError where the window does not fit."""
         return (self.filters, *self._window().positions(input_shape))
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """``weight`` and, if wanted, ``bias``; raises ValueError for groups that do not fit."""
         self._window().positions(input_shape)
         channels = input_shape[0]
         if channels % self.groups or self.filters % self.groups:
@@ -61,7 +59,6 @@ class Conv2D(Layer):
         return shapes
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """Draw the weight, then the bias."""
         self.weight_initializer.fill(parameters["weight"], rng)
         if self.bias:
             self.bias_initializer.fill(parameters["bias"], rng)
@@ -69,7 +66,6 @@ class Conv2D(Layer):
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         window, batch, channels = self._window(), len(x), x.shape[1]
         places = window.positions(x.shape[1:])
         area, taps = places[0] * places[1], window.kernel[0] * window.kernel[1]

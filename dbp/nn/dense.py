@@ -32,20 +32,17 @@ class Dense(Layer):
     )
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(units,); raises ValueError for an empty input."""
         if math.prod(input_shape) < 1:
             raise ValueError(f"needs at least one input, got shape {input_shape}")
         return (self.units,)
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """``weight`` (units, in) and, if wanted, ``bias`` (units,)."""
         shapes: dict[str, Shape] = {"weight": (self.units, math.prod(input_shape))}
         if self.bias:
             shapes["bias"] = (self.units,)
         return shapes
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """Draw the weight, then the bias."""
         self.weight_initializer.fill(parameters["weight"], rng)
         if self.bias:
             self.bias_initializer.fill(parameters["bias"], rng)
@@ -53,7 +50,6 @@ class Dense(Layer):
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         weight = parameters["weight"]
         rows = x.reshape(len(x), math.prod(x.shape[1:]))  # -1 fails on an empty batch
         y = workspace.array("y", (len(x), self.units))

@@ -27,13 +27,11 @@ class Dropout(Elementwise):
     )
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return input_range
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         if not workspace.training or self.rate == 0.0:
             return x, lambda dy, _: dy
         per_row = x[:1].size if len(x) else 1

@@ -13,12 +13,10 @@ class Elementwise(Layer, ABC):
     """A layer without parameters whose output has the input's shape."""
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's shape."""
         return input_shape
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """None."""
         return {}
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """Nothing to draw."""
+        pass

@@ -55,11 +55,9 @@ class ELU(Elementwise):
     alpha: float = option(1.0, doc="how far the negative part falls", above=0.0)
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return exponential_range(input_range, alpha=self.alpha, scale=1.0)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         return exponential_linear(x, workspace, alpha=self.alpha, scale=1.0)

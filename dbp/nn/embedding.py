@@ -34,25 +34,20 @@ class Embedding(Layer):
     )
 
     def ids(self) -> int:
-        """See Layer."""
         return self.count
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(..., dimension) for an input of shape (...)."""
         return (*input_shape, self.dimension)
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """``weight`` (count, dimension)."""
         return {"weight": (self.count, self.dimension)}
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """Draw the weight."""
         self.weight_initializer.fill(parameters["weight"], rng)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         y = workspace.array("y", (*x.shape, self.dimension))
         known = workspace.array("known", x.shape, np.bool_)
         np.equal(np.floor(x), x, out=known)

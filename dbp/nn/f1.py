@@ -18,5 +18,4 @@ class F1(AveragedMetric):
     """
 
     def by_class(self, right: Array, predicted: Array, real: Array) -> Array:
-        """See AveragedMetric."""
         return quotients(2 * right, predicted + real)

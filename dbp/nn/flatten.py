@@ -17,23 +17,19 @@ class Flatten(Layer):
     """Every sample as a vector, the last axis fastest."""
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(elements of one input,)."""
         return (math.prod(input_shape),)
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """None."""
         return {}
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """Nothing to draw."""
+        pass
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return input_range
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         y = x.reshape(len(x), math.prod(x.shape[1:]))
         return y, lambda dy, _: dy.reshape(x.shape)

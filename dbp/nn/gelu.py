@@ -32,13 +32,11 @@ class GELU(Elementwise):
     )
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return (LOWEST if input_range[0] < 0 else 0.0), max(input_range[1], 0.0)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         return (self._exact if self.approximate == "none" else self._tanh)(x, workspace)
 
     def _exact(self, x: Array, workspace: Workspace) -> tuple[Array, Backward]:

@@ -19,7 +19,6 @@ class GlobalAveragePool2D(Layer):
     """
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(channels,); raises ValueError for samples that are no images."""
         if len(input_shape) != 3 or min(input_shape) < 1:
             raise ValueError(
                 f"needs samples of shape (channels, height, width), got {input_shape}"
@@ -27,20 +26,17 @@ class GlobalAveragePool2D(Layer):
         return input_shape[:1]
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """None."""
         return {}
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """Nothing to draw."""
+        pass
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return input_range
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         y = workspace.array("y", x.shape[:2])
         np.mean(x, axis=(2, 3), out=y)
 

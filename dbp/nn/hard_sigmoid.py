@@ -20,13 +20,11 @@ class HardSigmoid(Elementwise):
     """
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return 0.0, 1.0
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         y = workspace.array("y", x.shape)
         np.multiply(x, 1 / 6, out=y)
         y += 0.5

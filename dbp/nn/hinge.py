@@ -23,22 +23,19 @@ class Hinge(Loss):
     """
 
     def target_kind(self) -> str:
-        """One integer per sample."""
         return "class"
 
     def check_output(self, output_shape: Shape) -> None:
-        """A single output, or one output a class."""
         if len(output_shape) != 1 or math.prod(output_shape) < 1:
             raise ValueError(
                 f"hinge needs an output of shape (1,) or (classes,), got {output_shape}"
             )
 
     def needed_range(self, output_shape: Shape) -> Range:
-        """The margin on both sides of 0; several scores count by their differences."""
+        """Up to the margin on both sides of 0; several scores count by their differences."""
         return (-1.0, 1.0) if output_shape == (1,) else (0.0, 1.0)
 
     def default_metrics(self) -> tuple[str, ...]:
-        """Accuracy."""
         return ("accuracy",)
 
     def evaluate(
@@ -50,7 +47,7 @@ class Hinge(Loss):
         *,
         with_gradient: bool = True,
     ) -> tuple[float, Array | None]:
-        """See Loss; prediction: (batch, outputs), target: (batch,) integers."""
+        """``prediction``: (batch, outputs) scores; ``target``: (batch,) class numbers."""
         rows = np.arange(len(prediction))
         margin = workspace.array("margin", prediction.shape)
         single = prediction.shape[1] == 1
@@ -77,5 +74,4 @@ class Hinge(Loss):
         return loss, margin
 
     def activate(self, prediction: Array) -> Array:
-        """The scores as they are: they are no probabilities."""
         return prediction

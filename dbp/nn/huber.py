@@ -28,15 +28,13 @@ class Huber(Loss):
     )
 
     def target_kind(self) -> str:
-        """Values, shaped like the output."""
         return "values"
 
     def check_output(self, output_shape: Shape) -> None:
-        """Any output that is not empty."""
         check_not_empty("huber", output_shape)
 
     def default_metrics(self) -> tuple[str, ...]:
-        """The mean absolute error, which has the target's unit."""
+        """The mean absolute error, which has the unit of the target."""
         return ("mean_absolute_error",)
 
     def evaluate(
@@ -48,7 +46,7 @@ class Huber(Loss):
         *,
         with_gradient: bool = True,
     ) -> tuple[float, Array | None]:
-        """See Loss; target: (batch, *output_shape), or (batch,) for one output."""
+        """``target``: (batch, *output_shape), or (batch,) where the output is one value."""
         error = workspace.array("error", prediction.shape)
         np.subtract(prediction, target.reshape(prediction.shape), out=error)
         slope = workspace.array("slope", prediction.shape)
@@ -64,5 +62,4 @@ class Huber(Loss):
         return loss, weigh(slope, weight)
 
     def activate(self, prediction: Array) -> Array:
-        """The values as they are."""
         return prediction

@@ -15,11 +15,9 @@ class Identity(Elementwise):
     """y = x, dx = dy."""
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return input_range
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         return x, lambda dy, gradients: dy

@@ -48,7 +48,6 @@ class Zeros(Initializer):
     """All zero."""
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """See Initializer."""
         parameter[...] = 0.0
 
 
@@ -60,7 +59,6 @@ class ConstantFill(Initializer):
     value: float = option(0.0, doc="the value")
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """See Initializer."""
         parameter[...] = self.value
 
 
@@ -72,7 +70,6 @@ class Normal(Initializer):
     deviation: float = option(0.01, doc="standard deviation", above=0.0)
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """See Initializer."""
         _fill_normal(parameter, rng, self.deviation)
 
 
@@ -84,7 +81,6 @@ class Uniform(Initializer):
     bound: float = option(0.05, doc="largest absolute value", above=0.0)
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """See Initializer."""
         _fill_uniform(parameter, rng, self.bound)
 
 
@@ -97,7 +93,6 @@ class HeNormal(Initializer):
     """
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """See Initializer."""
         fan_in, _ = fans(parameter.shape)
         _fill_normal(parameter, rng, math.sqrt(2.0 / max(1, fan_in)))
 
@@ -108,7 +103,6 @@ class HeUniform(Initializer):
     """Uniform with variance 2 / fan_in (He et al., 2015)."""
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """See Initializer."""
         fan_in, _ = fans(parameter.shape)
         _fill_uniform(parameter, rng, math.sqrt(6.0 / max(1, fan_in)))
 
@@ -123,7 +117,6 @@ class GlorotNormal(Initializer):
     """
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """See Initializer."""
         _fill_normal(parameter, rng, math.sqrt(2.0 / max(1, sum(fans(parameter.shape)))))
 
 
@@ -133,7 +126,6 @@ class GlorotUniform(Initializer):
     """Uniform with variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010, equation 16)."""
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """See Initializer."""
         _fill_uniform(parameter, rng, math.sqrt(6.0 / max(1, sum(fans(parameter.shape)))))
 
 
@@ -146,7 +138,6 @@ class LeCunNormal(Initializer):
     """
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """See Initializer."""
         fan_in, _ = fans(parameter.shape)
         _fill_normal(parameter, rng, math.sqrt(1.0 / max(1, fan_in)))
 
@@ -157,7 +148,6 @@ class LeCunUniform(Initializer):
     """Uniform with variance 1 / fan_in (LeCun et al., 1998)."""
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """See Initializer."""
         fan_in, _ = fans(parameter.shape)
         _fill_uniform(parameter, rng, math.sqrt(3.0 / max(1, fan_in)))
 
@@ -170,7 +160,6 @@ class TruncatedNormal(Initializer):
     deviation: float = option(0.02, doc="standard deviation before the cut", above=0.0)
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """See Initializer."""
         drawn = rng.standard_normal(parameter.size)
         outside = np.flatnonzero(np.abs(drawn) > 2)
         while outside.size:

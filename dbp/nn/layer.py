@@ -180,7 +180,7 @@ class BatchLayer(Layer, ABC):
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer; here ``x`` is the whole mini-batch."""
+        """Run the layer on the whole mini-batch ``x``, as the only lane batch."""
         y, backward_meeting = alone(self.forward_meeting(parameters, x, workspace))
 
         def backward(dy: Array, gradients: Views) -> Array | None:

@@ -27,7 +27,6 @@ class LayerNorm(Layer):
     bias: bool = option(True, doc="whether a bias is learned")
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's shape; raises ValueError for fewer than 2 inputs."""
         if math.prod(input_shape) < 2:
             raise ValueError(
                 f"needs at least 2 inputs, got shape {input_shape}: a single one is its own "
@@ -36,17 +35,14 @@ class LayerNorm(Layer):
         return input_shape
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """``weight`` and ``bias``, as far as wanted, in the shape of a sample."""
         shapes = {"weight": input_shape} if self.scale else {}
         return shapes | ({"bias": input_shape} if self.bias else {})
 
     def parameter_roles(self, input_shape: Shape) -> dict[str, Role]:
-        """``weight`` is a scale, whatever its shape."""
         roles: dict[str, Role] = {"weight": "scale", "bias": "bias"}
         return {name: roles[name] for name in self.parameter_shapes(input_shape)}
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """Ones and zeros: nothing is drawn."""
         if self.scale:
             parameters["weight"][...] = 1.0
         if self.bias:
@@ -55,7 +51,6 @@ class LayerNorm(Layer):
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         rows = x.reshape(len(x), math.prod(x.shape[1:]))
         normal = workspace.array("normal", rows.shape)
         np.subtract(rows, rows.mean(axis=1, keepdims=True), out=normal)

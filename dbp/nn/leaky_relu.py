@@ -24,7 +24,6 @@ class LeakyReLU(Elementwise):
     slope: float = option(0.01, doc="slope of the negative part", minimum=0.0)
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         low, high = (
             value if value > 0 else value * self.slope if self.slope else 0.0
             for value in input_range
@@ -34,7 +33,6 @@ class LeakyReLU(Elementwise):
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         factor = workspace.array("factor", x.shape)
         mask = workspace.array("mask", x.shape, bool)
         np.greater(x, 0, out=mask)

@@ -34,24 +34,20 @@ class MaxPool2D(Layer):
             )
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(channels, height, width); raises ValueError where the window does not fit."""
         return (*input_shape[:1], *self._window().positions(input_shape))
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """None."""
         return {}
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """Nothing to draw."""
+        pass
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return input_range
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         window = self._window()
         places = window.positions(x.shape[1:])
         padded = workspace.array("padded", window.padded_shape(x))

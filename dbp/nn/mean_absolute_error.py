@@ -17,21 +17,17 @@ class MeanAbsoluteError(Metric):
     """|y - t|, the mean over output features and samples."""
 
     def target_kind(self) -> str:
-        """Values, shaped like the output."""
         return "values"
 
     def activation(self) -> str:
-        """See Metric."""
         return ""
 
     def size(self, output_shape: Shape) -> int:
-        """Two sums: errors, weights."""
         return 2
 
     def accumulate(
         self, prediction: Array, target: Array, weight: Array | None, sums: Array
     ) -> None:
-        """See Metric."""
         if len(prediction) == 0:
             return
         error = np.abs(prediction - target.reshape(prediction.shape))
@@ -42,9 +38,7 @@ class MeanAbsoluteError(Metric):
             sums += (means @ weight, weight.sum())
 
     def value(self, sums: Array) -> float:
-        """The mean; NaN where no sample was seen."""
         return float(sums[0] / sums[1]) if sums[1] else float("nan")
 
     def higher_is_better(self) -> bool:
-        """No."""
         return False

@@ -21,16 +21,14 @@ class MeanSquaredError(Loss):
     """
 
     def target_kind(self) -> str:
-        """Values, shaped like the output."""
         return "values"
 
     def check_output(self, output_shape: Shape) -> None:
-        """Any output that is not empty."""
         if math.prod(output_shape) < 1:
             raise ValueError(f"mean_squared_error needs an output, got shape {output_shape}")
 
     def default_metrics(self) -> tuple[str, ...]:
-        """The mean absolute error, which has the target's unit."""
+        """The mean absolute error, which has the unit of the target."""
         return ("mean_absolute_error",)
 
     def evaluate(
@@ -42,7 +40,7 @@ class MeanSquaredError(Loss):
         *,
         with_gradient: bool = True,
     ) -> tuple[float, Array | None]:
-        """See Loss; target: (batch, *output_shape), or (batch,) for one output."""
+        """``target``: (batch, *output_shape), or (batch,) where the output is one value."""
         features = math.prod(prediction.shape[1:])
         difference = workspace.array("difference", prediction.shape)
         np.subtract(prediction, target.reshape(prediction.shape), out=difference)
@@ -59,5 +57,4 @@ class MeanSquaredError(Loss):
         return loss, difference
 
     def activate(self, prediction: Array) -> Array:
-        """The values as they are."""
         return prediction

@@ -79,18 +79,15 @@ class ScoreMetric(Metric, ABC):
         """The figure, from the scores, targets and weights of all samples."""
 
     def size(self, output_shape: Shape) -> int:
-        """No sums."""
         return 0
 
     def accumulate(
         self, prediction: Array, target: Array, weight: Array | None, sums: Array
     ) -> None:
-        """Nothing to add."""
+        pass
 
     def value(self, sums: Array) -> float:
-        """Not known from sums."""
         return float("nan")
 
     def is_summed(self) -> bool:
-        """No."""
         return False

@@ -27,7 +27,6 @@ class Orthogonal(Initializer):
     gain: float = option(1.0, doc="length of each row or column", above=0.0)
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """See Initializer."""
         rows = parameter.shape[0] if parameter.ndim > 1 else 1
         columns = math.prod(parameter.shape) // max(1, rows)
         tall = rng.standard_normal((max(rows, columns), min(rows, columns)))

@@ -23,27 +23,22 @@ class Poisson(Loss):
     """
 
     def target_kind(self) -> str:
-        """Values, shaped like the output."""
         return "values"
 
     def check_output(self, output_shape: Shape) -> None:
-        """Any output that is not empty."""
         check_not_empty("poisson", output_shape)
 
     def target_range(self) -> tuple[float, float]:
-        """Counts, or rates."""
         return 0.0, math.inf
 
     def activation(self) -> str:
-        """See Loss."""
         return "exponential"
 
     def needed_range(self, output_shape: Shape) -> Range:
-        """Logarithms of rates: any number."""
         return UNLIMITED
 
     def default_metrics(self) -> tuple[str, ...]:
-        """None: outputs are logarithms, which metrics of values would take as values."""
+        """None: metrics of values would read the outputs, logarithms, as values."""
         return ()
 
     def evaluate(
@@ -55,7 +50,7 @@ class Poisson(Loss):
         *,
         with_gradient: bool = True,
     ) -> tuple[float, Array | None]:
-        """See Loss; target: (batch, *output_shape), or (batch,) for one output."""
+        """``target``: (batch, *output_shape), or (batch,) where the output is one value."""
         t = target.reshape(prediction.shape)
         rate = workspace.array("rate", prediction.shape)
         terms = workspace.array("terms", prediction.shape)
@@ -69,6 +64,5 @@ class Poisson(Loss):
         return loss, weigh(rate, weight)
 
     def activate(self, prediction: Array) -> Array:
-        """The rates, exp of the outputs."""
         rate: Array = np.exp(prediction)
         return rate

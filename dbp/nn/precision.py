@@ -15,5 +15,4 @@ class Precision(AveragedMetric):
     """Right / predicted, class by class; see ``average``."""
 
     def by_class(self, right: Array, predicted: Array, real: Array) -> Array:
-        """See AveragedMetric."""
         return quotients(right, predicted)

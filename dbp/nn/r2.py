@@ -28,24 +28,17 @@ class R2(Metric):
     """
 
     def target_kind(self) -> str:
-        """Values, shaped like the output."""
         return "values"
 
     def activation(self) -> str:
-        """See Metric."""
         return ""
 
     def size(self, output_shape: Shape) -> int:
-        """The weight, how often float32 was added to, and for each output three sums.
-
-        Those of t, of t^2 and of squared errors.
-        """
         return 2 + 3 * math.prod(output_shape)
 
     def accumulate(
         self, prediction: Array, target: Array, weight: Array | None, sums: Array
     ) -> None:
-        """See Metric."""
         rows = (len(prediction), (len(sums) - 2) // 3)
         true = target.reshape(rows).astype(np.float64)
         errors = true - prediction.reshape(rows)
@@ -57,7 +50,7 @@ class R2(Metric):
             moments[place] += own @ values
 
     def value(self, sums: Array) -> float:
-        """At most 1; NaN where no sample was seen, or an output's targets do not vary."""
+        """At most 1; NaN without samples, or where the targets of an output do not vary."""
         weight = float(sums[0])
         if not weight:
             return float("nan")
@@ -69,12 +62,10 @@ class R2(Metric):
         return float((1 - errors / spread).mean())
 
     def undefined_where(self) -> str:
-        """See Metric."""
         return (
             "it needs two samples or more whose targets differ, by at least 1/30,000 of their "
             "mean (1/300 in training in float32), and finite outputs"
         )
 
     def higher_is_better(self) -> bool:
-        """Yes."""
         return True

@@ -15,5 +15,4 @@ class Recall(AveragedMetric):
     """Right / real, class by class; see ``average``."""
 
     def by_class(self, right: Array, predicted: Array, real: Array) -> Array:
-        """See AveragedMetric."""
         return quotients(right, real)

@@ -17,13 +17,11 @@ class ReLU(Elementwise):
     """y = max(x, 0), dx = dy where x > 0."""
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return max(input_range[0], 0.0), max(input_range[1], 0.0)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         y = workspace.array("y", x.shape)
         np.maximum(x, 0, out=y)
 

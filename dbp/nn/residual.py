@@ -42,7 +42,6 @@ class Residual(BatchLayer):
             raise ValueError("layers: must hold at least one layer, got none")
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's shape; raises ValueError where the inner layers change it."""
         *_, shape = self._shapes(input_shape)
         if shape != input_shape:
             raise ValueError(
@@ -52,7 +51,6 @@ class Residual(BatchLayer):
         return input_shape
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """Those of the inner layers, named by position."""
         shapes = self._shapes(input_shape)
         return {
             f"{position}.{name}": own
@@ -61,7 +59,6 @@ class Residual(BatchLayer):
         }
 
     def parameter_roles(self, input_shape: Shape) -> dict[str, Role]:
-        """Those that the inner layers say."""
         shapes = self._shapes(input_shape)
         return {
             f"{position}.{name}": role
@@ -70,7 +67,6 @@ class Residual(BatchLayer):
         }
 
     def state_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """Those of the inner layers, named by position."""
         shapes = self._shapes(input_shape)
         return {
             f"{position}.{name}": own
@@ -79,14 +75,12 @@ class Residual(BatchLayer):
         }
 
     def output_range(self, input_range: Range) -> Range:
-        """The sum of the inputs' bounds and those of the inner layers' outputs."""
         inner = input_range
         for layer in self.layers:
             inner = layer.output_range(inner)
         return input_range[0] + inner[0], input_range[1] + inner[1]
 
     def values_per_channel(self, input_shape: Shape) -> int:
-        """The smallest number of an inner layer that has one."""
         shapes = self._shapes(input_shape)
         numbers = [
             layer.values_per_channel(shape)
@@ -95,14 +89,12 @@ class Residual(BatchLayer):
         return min((number for number in numbers if number), default=0)
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
-        """One inner layer after the other."""
         for position, layer in enumerate(self.layers):
             layer.initialize(within(parameters, str(position)), rng)
 
     def forward_meeting(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> Meeting[tuple[Array, MeetingBackward]]:
-        """See BatchLayer; there are meetings only if an inner layer has any."""
         inner: Array = x
         backwards: list[Backward | MeetingBackward] = []
         for position, layer in enumerate(self.layers):

@@ -24,16 +24,14 @@ class ROCAUC(ScoreMetric):
     """
 
     def target_kind(self) -> str:
-        """One integer per sample."""
         return "class"
 
     def columns(self, output_shape: Shape) -> int:
-        """One score for two classes, else one for each class."""
         classes = class_count(output_shape)
         return 1 if classes == 2 else classes
 
     def write_scores(self, prediction: Array, out: Array) -> None:
-        """See ScoreMetric; prediction: (batch, outputs), logits."""
+        """``prediction``: (batch, outputs) logits."""
         if prediction.shape[1] == 1:
             out[:] = prediction
         elif prediction.shape[1] == 2:
@@ -43,7 +41,7 @@ class ROCAUC(ScoreMetric):
             out -= np.log(np.exp(out).sum(axis=1, keepdims=True))
 
     def figure(self, scores: Array, target: Array, weight: npt.NDArray[Any]) -> float:
-        """Between 0 and 1; NaN where no class can be told from the rest."""
+        """Between 0 and 1; NaN if no class has both positive and negative samples."""
         if scores.shape[1] == 1:
             return area(scores[:, 0], target == 1, weight)
         areas = [area(column, target == k, weight) for k, column in enumerate(scores.T)]
@@ -51,11 +49,9 @@ class ROCAUC(ScoreMetric):
         return float(np.mean(known)) if known else float("nan")
 
     def undefined_where(self) -> str:
-        """See Metric."""
         return "it needs samples of two classes with weight above zero, and finite outputs"
 
     def higher_is_better(self) -> bool:
-        """Yes."""
         return True
 
 

@@ -18,21 +18,17 @@ class RootMeanSquaredError(Metric):
     """sqrt(mean of (prediction - target)^2) of each output, the mean over outputs."""
 
     def target_kind(self) -> str:
-        """Values, shaped like the output."""
         return "values"
 
     def activation(self) -> str:
-        """See Metric."""
         return ""
 
     def size(self, output_shape: Shape) -> int:
-        """The weight, and for each output its squared errors."""
         return 1 + math.prod(output_shape)
 
     def accumulate(
         self, prediction: Array, target: Array, weight: Array | None, sums: Array
     ) -> None:
-        """See Metric."""
         outputs = len(sums) - 1
         errors = (prediction - target.reshape(prediction.shape)).reshape(-1, outputs)
         own = np.ones(len(errors)) if weight is None else weight
@@ -40,9 +36,7 @@ class RootMeanSquaredError(Metric):
         sums[1:] += own @ np.square(errors.astype(np.float64))
 
     def value(self, sums: Array) -> float:
-        """At least 0; NaN where no sample was seen."""
         return float(np.sqrt(sums[1:] / sums[0]).mean()) if sums[0] else float("nan")
 
     def higher_is_better(self) -> bool:
-        """No."""
         return False

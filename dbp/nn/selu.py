@@ -22,11 +22,9 @@ class SELU(Elementwise):
     """
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return exponential_range(input_range, alpha=ALPHA, scale=SCALE)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         return exponential_linear(x, workspace, alpha=ALPHA, scale=SCALE)

@@ -17,13 +17,11 @@ class Sigmoid(Elementwise):
     """y = 1 / (1 + exp(-x)), dx = dy y (1 - y)."""
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return 0.0, 1.0
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         y = workspace.array("y", x.shape)
         np.multiply(x, 0.5, out=y)
         np.tanh(y, out=y)  # (1 + tanh(x/2)) / 2 is the same and never overflows

@@ -24,27 +24,21 @@ class SigmoidCrossEntropy(Loss):
     """
 
     def target_kind(self) -> str:
-        """Values, shaped like the output."""
         return "values"
 
     def check_output(self, output_shape: Shape) -> None:
-        """Any output that is not empty."""
         check_not_empty("sigmoid_cross_entropy", output_shape)
 
     def target_range(self) -> tuple[float, float]:
-        """Probabilities."""
         return 0.0, 1.0
 
     def activation(self) -> str:
-        """See Loss."""
         return "sigmoid"
 
     def needed_range(self, output_shape: Shape) -> Range:
-        """Logits: any number."""
         return UNLIMITED
 
     def default_metrics(self) -> tuple[str, ...]:
-        """The share of labels that are right."""
         return ("binary_accuracy",)
 
     def evaluate(
@@ -56,7 +50,7 @@ class SigmoidCrossEntropy(Loss):
         *,
         with_gradient: bool = True,
     ) -> tuple[float, Array | None]:
-        """See Loss; target: (batch, *output_shape), or (batch,) for one output."""
+        """``target``: (batch, *output_shape), or (batch,) where the output is one value."""
         t = target.reshape(prediction.shape)
         gradient = workspace.array("gradient", prediction.shape)
         terms = workspace.array("terms", prediction.shape)
@@ -69,7 +63,6 @@ class SigmoidCrossEntropy(Loss):
         return loss, weigh(gradient, weight)
 
     def activate(self, prediction: Array) -> Array:
-        """The probability of each label."""
         p: Array = np.empty_like(prediction)
         stable_sigmoid(prediction, p)
         return p

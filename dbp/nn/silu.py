@@ -22,13 +22,11 @@ class SiLU(Elementwise):
     """
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return (LOWEST if input_range[0] < 0 else 0.0), max(input_range[1], 0.0)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         sigmoid = workspace.array("sigmoid", x.shape)
         np.multiply(x, 0.5, out=sigmoid)
         np.tanh(sigmoid, out=sigmoid)

@@ -20,7 +20,6 @@ class Softmax(Elementwise):
     """
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's shape; raises ValueError for a last axis of one element, always 1."""
         if not input_shape or input_shape[-1] < 2:
             raise ValueError(
                 f"needs at least 2 inputs along the last axis, got shape {input_shape}: the "
@@ -29,13 +28,11 @@ class Softmax(Elementwise):
         return input_shape
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return 0.0, 1.0
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         y = workspace.array("y", x.shape)
         np.subtract(x, x.max(axis=-1, keepdims=True, initial=-np.inf), out=y)
         np.exp(y, out=y)

@@ -52,11 +52,9 @@ class SoftmaxCrossEntropy(Loss):
             raise ValueError("class_weights: must all be > 0 with label_smoothing, got a 0")
 
     def target_kind(self) -> str:
-        """One integer per sample."""
         return "class"
 
     def check_output(self, output_shape: Shape) -> None:
-        """One logit a class, two classes at least; as many class weights, if any."""
         if len(output_shape) != 1 or output_shape[0] < 2:
             raise ValueError(
                 f"softmax_cross_entropy needs an output of shape (classes,) with at least "
@@ -69,19 +67,16 @@ class SoftmaxCrossEntropy(Loss):
             )
 
     def activation(self) -> str:
-        """See Loss."""
         return "softmax"
 
     def needed_range(self, output_shape: Shape) -> Range:
-        """Logits: their differences count, which must grow without limit."""
+        """Any number: the loss depends on differences of logits."""
         return 0.0, math.inf
 
     def default_metrics(self) -> tuple[str, ...]:
-        """Accuracy."""
         return ("accuracy",)
 
     def sample_weights(self, target: Array, weight: Array | None) -> Array | None:
-        """The samples' weights times those of their classes."""
         if self.class_weights is None:
             return weight
         own: Array = np.array(self.class_weights)[target]
@@ -96,7 +91,7 @@ class SoftmaxCrossEntropy(Loss):
         *,
         with_gradient: bool = True,
     ) -> tuple[float, Array | None]:
-        """See Loss; prediction: (batch, classes) logits, target: (batch,) integers."""
+        """``prediction``: (batch, classes) logits; ``target``: (batch,) class numbers."""
         rows = np.arange(len(prediction))
         p = workspace.array("gradient", prediction.shape)
         largest = prediction.max(axis=1, keepdims=True, initial=-np.inf)
@@ -135,7 +130,6 @@ class SoftmaxCrossEntropy(Loss):
         return _Spread(weights, share, (1 - self.label_smoothing) + share * weights.sum())
 
     def activate(self, prediction: Array) -> Array:
-        """Probabilities: each row is not negative and sums to 1."""
         highest = np.maximum.reduce(prediction, axis=1, keepdims=True, initial=-np.inf)
         p: Array = prediction - highest
         np.exp(p, out=p)

@@ -20,14 +20,12 @@ class Softplus(Elementwise):
     """
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         low, high = np.logaddexp(input_range, 0.0)
         return float(low), float(high)
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         y = workspace.array("y", x.shape)
         np.logaddexp(x, 0, out=y)
 

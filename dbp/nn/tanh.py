@@ -17,13 +17,11 @@ class Tanh(Elementwise):
     """y = tanh(x), dx = dy (1 - y^2)."""
 
     def output_range(self, input_range: Range) -> Range:
-        """See Layer."""
         return -1.0, 1.0
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """See Layer."""
         y = workspace.array("y", x.shape)
         np.tanh(x, out=y)
 

@@ -25,11 +25,9 @@ class TopKAccuracy(Metric):
     k: int = option(5, doc="how many classes may be guessed", minimum=1)
 
     def target_kind(self) -> str:
-        """One integer per sample."""
         return "class"
 
     def size(self, output_shape: Shape) -> int:
-        """Two sums: right, all; raises ValueError where every guess would be right."""
         outputs = math.prod(output_shape)
         if self.k >= outputs:
             raise ValueError(
@@ -40,7 +38,7 @@ class TopKAccuracy(Metric):
     def accumulate(
         self, prediction: Array, target: Array, weight: Array | None, sums: Array
     ) -> None:
-        """See Metric; prediction: (batch, outputs), target: (batch,) integers."""
+        """``prediction``: (batch, outputs); ``target``: (batch,) class numbers."""
         own = np.take_along_axis(prediction, target[:, None].astype(np.int64), axis=1)
         later = np.arange(prediction.shape[1]) > target[:, None]
         before = (prediction > own) | ((prediction == own) & later)
@@ -51,9 +49,7 @@ class TopKAccuracy(Metric):
             sums += (weight[right].sum(), weight.sum())
 
     def value(self, sums: Array) -> float:
-        """The share, between 0 and 1; NaN where no sample was seen."""
         return share(sums[0], sums[1])
 
     def higher_is_better(self) -> bool:
-        """Yes."""
         return True

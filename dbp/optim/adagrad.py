@@ -26,7 +26,6 @@ class Adagrad(Optimizer):
     epsilon: float = option(1e-10, doc="added to the root, outside of it", above=0.0)
 
     def slot_names(self) -> tuple[str, ...]:
-        """The sum of the squares."""
         return ("sum",)
 
     def update(
@@ -40,7 +39,6 @@ class Adagrad(Optimizer):
         learning_rate: float,
         weight_decay: float,
     ) -> None:
-        """See Optimizer."""
         if weight_decay:
             np.multiply(parameters, weight_decay, out=scratch[0])
             gradient += scratch[0]

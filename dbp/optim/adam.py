@@ -28,7 +28,6 @@ class Adam(Optimizer):
     epsilon: float = option(1e-8, doc="added to the root, outside of it", above=0.0)
 
     def slot_names(self) -> tuple[str, ...]:
-        """Means of the gradients and of their squares."""
         return ("m", "v")
 
     def update(
@@ -42,7 +41,6 @@ class Adam(Optimizer):
         learning_rate: float,
         weight_decay: float,
     ) -> None:
-        """See Optimizer."""
         if weight_decay:
             np.multiply(parameters, weight_decay, out=scratch[0])
             gradient += scratch[0]

@@ -23,7 +23,6 @@ class AdamW(Optimizer):
     epsilon: float = option(1e-8, doc="added to the root, outside of it", above=0.0)
 
     def slot_names(self) -> tuple[str, ...]:
-        """Means of the gradients and of their squares."""
         return ("m", "v")
 
     def update(
@@ -37,7 +36,6 @@ class AdamW(Optimizer):
         learning_rate: float,
         weight_decay: float,
     ) -> None:
-        """See Optimizer."""
         if weight_decay:
             parameters *= 1 - learning_rate * weight_decay
         adam_rule(

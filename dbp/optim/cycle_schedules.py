@@ -30,7 +30,6 @@ class CosineRestarts(Schedule):
     growth: int = option(1, doc="factor on the period at each restart", minimum=1)
 
     def value(self, step: int, total_steps: int) -> float:
-        """See Schedule."""
         done, period = step - 1, self.period
         if self.growth == 1:
             done %= period
@@ -41,7 +40,6 @@ class CosineRestarts(Schedule):
         return _cosine(self.peak, self.floor, done / period)
 
     def uses_total_steps(self) -> bool:
-        """See Schedule."""
         return False
 
 
@@ -60,7 +58,6 @@ class OneCycle(Schedule):
     end_divisor: float = option(1e4, doc="first rate divided by the last", minimum=1.0)
 
     def value(self, step: int, total_steps: int) -> float:
-        """See Schedule."""
         first, done = self.peak / self.start_divisor, step - 1
         top, end = self.rise * total_steps - 1, total_steps - 1
         if done <= top and top > 0:

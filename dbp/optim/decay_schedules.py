@@ -20,11 +20,9 @@ class StepDecay(Schedule):
     factor: float = option(0.1, doc="what is left at each fall", above=0.0, maximum=1.0)
 
     def value(self, step: int, total_steps: int) -> float:
-        """See Schedule."""
         return self.rate * self.factor ** ((step - 1) // self.every)
 
     def uses_total_steps(self) -> bool:
-        """See Schedule."""
         return False
 
 
@@ -45,11 +43,9 @@ class MultiStepDecay(Schedule):
             )
 
     def value(self, step: int, total_steps: int) -> float:
-        """See Schedule."""
         return self.rate * self.factor ** sum(step > m for m in self.milestones)
 
     def uses_total_steps(self) -> bool:
-        """See Schedule."""
         return False
 
 
@@ -62,11 +58,9 @@ class ExponentialDecay(Schedule):
     factor: float = option(0.999, doc="what is left at each step", above=0.0, maximum=1.0)
 
     def value(self, step: int, total_steps: int) -> float:
-        """See Schedule."""
         return self.rate * self.factor ** (step - 1)
 
     def uses_total_steps(self) -> bool:
-        """See Schedule."""
         return False
 
 
@@ -81,12 +75,10 @@ class PolynomialDecay(Schedule):
     steps: int | None = option(None, doc="n; left out: the steps of the run", minimum=1)
 
     def value(self, step: int, total_steps: int) -> float:
-        """See Schedule."""
         left = 1 - min(1.0, (step - 1) / (self.steps or total_steps))
         return self.floor + (self.rate - self.floor) * math.pow(left, self.power)
 
     def uses_total_steps(self) -> bool:
-        """See Schedule."""
         return self.steps is None
 
 
@@ -102,9 +94,7 @@ class InverseSquareRoot(Schedule):
     warmup_steps: int = option(1, doc="steps of linear warm-up", minimum=1)
 
     def value(self, step: int, total_steps: int) -> float:
-        """See Schedule."""
         return self.peak * min(step / self.warmup_steps, math.sqrt(self.warmup_steps / step))
 
     def uses_total_steps(self) -> bool:
-        """See Schedule."""
         return False

@@ -25,7 +25,6 @@ class LAMB(LayerwiseOptimizer):
     epsilon: float = option(1e-6, doc="added to the root, outside of it", above=0.0)
 
     def slot_names(self) -> tuple[str, ...]:
-        """Means of the gradients and of their squares."""
         return ("m", "v")
 
     def direct(
@@ -38,7 +37,6 @@ class LAMB(LayerwiseOptimizer):
         step: int,
         weight_decay: float,
     ) -> None:
-        """See LayerwiseOptimizer."""
         m, v = slots["m"], slots["v"]
         first, second = scratch
         m *= self.beta1
@@ -58,7 +56,6 @@ class LAMB(LayerwiseOptimizer):
             gradient += second
 
     def ratio(self, parameter_norm: float, direction_norm: float, weight_decay: float) -> float:
-        """See LayerwiseOptimizer."""
         both = parameter_norm and direction_norm
         return parameter_norm / direction_norm if both else 1.0
 
@@ -73,6 +70,6 @@ class LAMB(LayerwiseOptimizer):
         learning_rate: float,
         weight_decay: float,
     ) -> None:
-        """See Optimizer; the gradient is the direction by now."""
+        """Step along the direction, which ``gradient`` holds here."""
         gradient *= learning_rate
         parameters -= gradient

@@ -25,11 +25,9 @@ class LARS(LayerwiseOptimizer):
     trust: float = option(0.001, doc="how far a weight may move, of its norm", above=0.0)
 
     def slot_names(self) -> tuple[str, ...]:
-        """The velocity."""
         return ("velocity",)
 
     def ratio(self, parameter_norm: float, direction_norm: float, weight_decay: float) -> float:
-        """See LayerwiseOptimizer."""
         divisor = direction_norm + weight_decay * parameter_norm
         return self.trust * parameter_norm / divisor if parameter_norm and divisor else 1.0
 
@@ -44,7 +42,6 @@ class LARS(LayerwiseOptimizer):
         learning_rate: float,
         weight_decay: float,
     ) -> None:
-        """See Optimizer."""
         if weight_decay:
             np.multiply(parameters, weight_decay, out=scratch[0])
             gradient += scratch[0]

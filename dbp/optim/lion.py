@@ -24,7 +24,6 @@ class Lion(Optimizer):
     beta2: float = option(0.99, doc="decay of the mean of gradients", minimum=0.0, below=1.0)
 
     def slot_names(self) -> tuple[str, ...]:
-        """The mean of the gradients."""
         return ("m",)
 
     def update(
@@ -38,7 +37,6 @@ class Lion(Optimizer):
         learning_rate: float,
         weight_decay: float,
     ) -> None:
-        """See Optimizer."""
         m = slots["m"]
         first, second = scratch
         np.multiply(m, self.beta1, out=first)

@@ -23,7 +23,6 @@ class Momentum(Optimizer):
     momentum: float = option(0.9, doc="share of the velocity kept", minimum=0.0, below=1.0)
 
     def slot_names(self) -> tuple[str, ...]:
-        """The velocity."""
         return ("velocity",)
 
     def update(
@@ -37,7 +36,6 @@ class Momentum(Optimizer):
         learning_rate: float,
         weight_decay: float,
     ) -> None:
-        """See Optimizer."""
         if weight_decay:
             np.multiply(parameters, weight_decay, out=scratch[0])
             gradient += scratch[0]

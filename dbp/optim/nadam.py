@@ -28,7 +28,6 @@ class NAdam(Optimizer):
     momentum_decay: float = option(0.004, doc="how fast the momentum rises", minimum=0.0)
 
     def slot_names(self) -> tuple[str, ...]:
-        """Means of the gradients and of their squares."""
         return ("m", "v")
 
     def update(
@@ -42,7 +41,6 @@ class NAdam(Optimizer):
         learning_rate: float,
         weight_decay: float,
     ) -> None:
-        """See Optimizer."""
         if weight_decay:
             np.multiply(parameters, weight_decay, out=scratch[0])
             gradient += scratch[0]

@@ -27,7 +27,6 @@ class RMSProp(Optimizer):
     centered: bool = option(False, doc="whether to divide by the variance instead")
 
     def slot_names(self) -> tuple[str, ...]:
-        """The mean of squares; the velocity and the mean where they are in use."""
         names = ["square"]
         names += ["velocity"] if self.momentum else []
         names += ["mean"] if self.centered else []
@@ -44,7 +43,6 @@ class RMSProp(Optimizer):
         learning_rate: float,
         weight_decay: float,
     ) -> None:
-        """See Optimizer."""
         if weight_decay:
             np.multiply(parameters, weight_decay, out=scratch[0])
             gradient += scratch[0]

@@ -43,11 +43,9 @@ class Constant(Schedule):
     rate: float = option(0.01, doc="learning rate", above=0.0)
 
     def value(self, step: int, total_steps: int) -> float:
-        """See Schedule."""
         return self.rate
 
     def uses_total_steps(self) -> bool:
-        """See Schedule."""
         return False
 
 
@@ -65,7 +63,6 @@ class Cosine(Schedule):
     warmup_steps: int = option(0, doc="steps of linear warm-up", minimum=0)
 
     def value(self, step: int, total_steps: int) -> float:
-        """See Schedule."""
         if step <= self.warmup_steps:
             return self.peak * step / self.warmup_steps
         span = max(1, total_steps - self.warmup_steps)

@@ -16,7 +16,6 @@ class SGD(Optimizer):
     """p <- p - learning_rate * g; weight decay adds ``weight_decay * p`` to g (L2)."""
 
     def slot_names(self) -> tuple[str, ...]:
-        """No state."""
         return ()
 
     def update(
@@ -30,7 +29,6 @@ class SGD(Optimizer):
         learning_rate: float,
         weight_decay: float,
     ) -> None:
-        """See Optimizer."""
         if weight_decay:
             np.multiply(parameters, weight_decay, out=scratch[0])
             gradient += scratch[0]

@@ -28,7 +28,7 @@ class Warmup(Schedule):
     )
 
     def value(self, step: int, total_steps: int) -> float:
-        """See Schedule; ``then`` sees the steps after the warm-up alone."""
+        """``then`` counts its steps from the end of the warm-up."""
         rest = max(1, total_steps - self.steps)
         if step > self.steps:
             return self.then.value(step - self.steps, rest)
@@ -36,15 +36,12 @@ class Warmup(Schedule):
         return self.then.value(1, rest) * share
 
     def uses_total_steps(self) -> bool:
-        """See Schedule."""
         return self.then.uses_total_steps()
 
     def metric(self) -> str | None:
-        """See Schedule."""
         return self.then.metric()
 
     def scale(self, history: Sequence[float], epochs: Sequence[int] | None = None) -> float:
-        """See Schedule."""
         return self.then.scale(history, epochs)
 
 
@@ -68,19 +65,16 @@ class Plateau(Schedule):
     minimum: float = option(0.0, doc="the rate never falls below", minimum=0.0)
 
     def value(self, step: int, total_steps: int) -> float:
-        """See Schedule; what the metric has brought about is ``scale``'s."""
         return self.rate
 
     def uses_total_steps(self) -> bool:
-        """See Schedule."""
         return False
 
     def metric(self) -> str | None:
-        """See Schedule."""
         return self.watched
 
     def scale(self, history: Sequence[float], epochs: Sequence[int] | None = None) -> float:
-        """See Schedule; an evaluation counts for all epochs since the one before."""
+        """An evaluation counts for all epochs since the previous one."""
         sign = 1.0 if self.better == "lower" else -1.0
         best, waited, falls, last = float("inf"), 0, 0, 0
         for value, epoch in zip(history, epochs or range(1, len(history) + 1), strict=True):

@@ -84,14 +84,14 @@ class Communicator(ABC):
 
 
 @final
-class Done:
-    """A call that is done already."""
+class Done(Pending):
+    """A collective call that ended before it returned."""
 
     def advance(self) -> None:
-        """See Pending."""
+        pass
 
     def wait(self) -> None:
-        """See Pending."""
+        pass
 
 
 @final
@@ -102,44 +102,37 @@ class SoloCommunicator(Communicator):
     size = 1
 
     def can_share(self, size_bytes: int) -> bool:
-        """See Communicator."""
         return True
 
     def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
-        """See Communicator."""
         return [np.zeros(size, dtype)]
 
     def allreduce(self, buffer: Buffer) -> None:
-        """See Communicator."""
+        pass
 
     def broadcast(self, buffer: Buffer, root: int = 0) -> None:
-        """See Communicator."""
+        pass
 
     def allgather(self, part: Buffer, whole: Buffer) -> None:
-        """See Communicator."""
         np.copyto(whole, part)
 
     def alltoall(
         self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
     ) -> None:
-        """See Communicator."""
         np.copyto(receive[: receive_counts[0]], send[: send_counts[0]])
 
     def start_alltoall(
         self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
     ) -> Pending:
-        """See Communicator."""
         self.alltoall(send, send_counts, receive, receive_counts)
         return Done()
 
     def start_allgather(self, part: Buffer, whole: Buffer, counts: list[int]) -> Pending:
-        """See Communicator."""
         np.copyto(whole, part)
         return Done()
 
     def barrier(self) -> None:
-        """See Communicator."""
+        pass
 
     def abort(self, code: int) -> NoReturn:
-        """See Communicator."""
         raise SystemExit(code)

@@ -67,15 +67,13 @@ class MessageExchange(Exchange):
         self._sent = 0
 
     def shares(self, rows: int) -> list[tuple[int, int]]:
-        """See Exchange."""
         return self._sums.shares(rows)
 
     def take(self) -> StepBuffer:
-        """See Exchange."""
         return self._sums.take()
 
     def ready(self, start: int) -> None:
-        """See Exchange; sends the buckets that are complete, all but the last, and goes on."""
+        """Start sending every complete bucket but the last."""
         if not self._overlaps:
             return
         for bucket in self._buckets[self._sent : -1]:
@@ -87,11 +85,9 @@ class MessageExchange(Exchange):
             bucket.advance()
 
     def add(self, buffer: StepBuffer) -> None:
-        """See Exchange."""
         self._sums.add(buffer)
 
     def reduce(self) -> StepBuffer:
-        """See Exchange."""
         self._sums.finish()
         for bucket in self._buckets[self._sent :]:
             self._send(bucket)
@@ -105,7 +101,6 @@ class MessageExchange(Exchange):
         return self._total
 
     def spread(self, vector: Buffer) -> None:
-        """See Exchange."""
         if self.sharded:
             counts = [part_.stop - part_.start for part_ in self._parts]
             own = vector[self.own].copy()

@@ -60,7 +60,6 @@ class MPICommunicator(Communicator):
         self._windows: list[Any] = []
 
     def can_share(self, size_bytes: int) -> bool:
-        """See Communicator."""
         if not self._shares_memory:
             return False
         wanted = np.array([size_bytes], np.float64)
@@ -79,7 +78,6 @@ class MPICommunicator(Communicator):
         return not short[0]
 
     def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
-        """See Communicator."""
         if not self._shares_memory:
             raise RuntimeError("these ranks share no memory")
         item = np.dtype(dtype).itemsize
@@ -94,39 +92,32 @@ class MPICommunicator(Communicator):
         return regions
 
     def allreduce(self, buffer: Buffer) -> None:
-        """See Communicator."""
         step = max(1, PIECE_BYTES // buffer.itemsize)
         for start in range(0, buffer.size, step):
             piece = buffer[start : start + step]
             self._world.Iallreduce(self._mpi.IN_PLACE, piece).Wait()
 
     def broadcast(self, buffer: Buffer, root: int = 0) -> None:
-        """See Communicator."""
         self._world.Bcast(buffer, root=root)
 
     def allgather(self, part: Buffer, whole: Buffer) -> None:
-        """See Communicator."""
         self._world.Allgather(part, whole)
 
     def alltoall(
         self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
     ) -> None:
-        """See Communicator."""
         self._world.Alltoallv((send, send_counts), (receive, receive_counts))
 
     def start_alltoall(
         self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
     ) -> Pending:
-        """See Communicator."""
         ends = (send, send_counts), (receive, receive_counts)
         return _Request(self._world.Ialltoallv(*ends))
 
     def start_allgather(self, part: Buffer, whole: Buffer, counts: list[int]) -> Pending:
-        """See Communicator."""
         return _Request(self._world.Iallgatherv(part, (whole, counts)))
 
     def barrier(self) -> None:
-        """See Communicator."""
         for window in self._windows:
             window.Sync()
         self._world.Barrier()
@@ -134,7 +125,6 @@ class MPICommunicator(Communicator):
             window.Sync()
 
     def abort(self, code: int) -> NoReturn:
-        """See Communicator."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # closed, or its reader is gone
                 stream.flush()

@@ -64,25 +64,21 @@ class SharedExchange(Exchange):
         )
 
     def shares(self, rows: int) -> list[tuple[int, int]]:
-        """See Exchange."""
         return self._sums.shares(rows)
 
     def take(self) -> StepBuffer:
-        """See Exchange."""
         return self._sums.take()
 
     def add(self, buffer: StepBuffer) -> None:
-        """See Exchange."""
         self._sums.add(buffer)
         self._settled = self._size
 
     def ready(self, start: int) -> None:
-        """See Exchange; adds what is still in the processor's cache."""
+        """Add the slice while it is in the cache of the processor."""
         self._sums.settle(slice(start, self._settled))
         self._settled = start
 
     def reduce(self) -> StepBuffer:
-        """See Exchange."""
         self._sums.finish()
         self._communicator.barrier()  # every summit stands
         lanes, total = self._sums.lanes, self._total.vector
@@ -98,7 +94,6 @@ class SharedExchange(Exchange):
         return self._total
 
     def spread(self, vector: Buffer) -> None:
-        """See Exchange."""
         if self.sharded:
             self._communicator.barrier()  # nobody reads what was given before
             np.copyto(self._given[self._communicator.rank][self._part], vector[self._part])

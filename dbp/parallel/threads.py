@@ -85,11 +85,9 @@ class ThreadCommunicator(Communicator):
         self._meeting = meeting
 
     def can_share(self, size_bytes: int) -> bool:
-        """See Communicator."""
         return self._shares_memory
 
     def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
-        """See Communicator."""
         if not self._shares_memory:
             raise RuntimeError("these ranks share no memory")
         regions = self._show(np.zeros(size, dtype))
@@ -97,7 +95,6 @@ class ThreadCommunicator(Communicator):
         return regions
 
     def allreduce(self, buffer: Buffer) -> None:
-        """See Communicator."""
         shown = self._show(buffer.copy())
         np.copyto(buffer, shown[0])
         for other in shown[1:]:
@@ -105,14 +102,12 @@ class ThreadCommunicator(Communicator):
         self._meeting.wait()
 
     def broadcast(self, buffer: Buffer, root: int = 0) -> None:
-        """See Communicator."""
         shown = self._show(buffer)
         if self.rank != root:
             np.copyto(buffer, shown[root])
         self._meeting.wait()
 
     def allgather(self, part: Buffer, whole: Buffer) -> None:
-        """See Communicator."""
         shown = self._show(part.copy())
         np.concatenate(shown, out=whole)
         self._meeting.wait()
@@ -120,7 +115,6 @@ class ThreadCommunicator(Communicator):
     def alltoall(
         self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
     ) -> None:
-        """See Communicator."""
         shown = self._show((send, send_counts))
         start = 0
         for (other, counts), count in zip(shown, receive_counts, strict=True):
@@ -132,21 +126,17 @@ class ThreadCommunicator(Communicator):
     def start_alltoall(
         self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
     ) -> Pending:
-        """See Communicator."""
         return _Later(lambda: self.alltoall(send, send_counts, receive, receive_counts))
 
     def start_allgather(self, part: Buffer, whole: Buffer, counts: list[int]) -> Pending:
-        """See Communicator."""
         if whole.size != sum(counts) or part.size != counts[self.rank]:
             raise ValueError(f"parts of {counts} elements, got {part.size} of {whole.size}")
         return _Later(lambda: self.allgather(part, whole))
 
     def barrier(self) -> None:
-        """See Communicator."""
         self._meeting.wait()
 
     def abort(self, code: int) -> NoReturn:
-        """See Communicator."""
         raise SystemExit(code)  # run_threads releases the others
 
     def _show(self, item: Any) -> list[Any]:

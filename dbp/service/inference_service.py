@@ -77,19 +77,16 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def ServerLive(
         self, request: pb.ServerLiveRequest, context: Context
     ) -> pb.ServerLiveResponse:
-        """See the proto."""
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(
         self, request: pb.ServerReadyRequest, context: Context
     ) -> pb.ServerReadyResponse:
-        """See the proto."""
         return pb.ServerReadyResponse(ready=not self._draining)
 
     async def ModelReady(
         self, request: pb.ModelReadyRequest, context: Context
     ) -> pb.ModelReadyResponse:
-        """See the proto."""
         try:
             await self._model(request.name, request.version)
         except (DataLoss, NotFound, OutOfRange, WrongState):
@@ -99,7 +96,6 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def ServerMetadata(
         self, request: pb.ServerMetadataRequest, context: Context
     ) -> pb.ServerMetadataResponse:
-        """See the proto."""
         return pb.ServerMetadataResponse(
             name="dbp", version=package_version("dbp"), extensions=EXTENSIONS
         )
@@ -107,7 +103,6 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelMetadata(
         self, request: pb.ModelMetadataRequest, context: Context
     ) -> pb.ModelMetadataResponse:
-        """See the proto."""
         model = await self._model(request.name, request.version)
         kept = self._manager.parameters.kept(model.job_id)
         return metadata_of(request.name, model.signature, kept)
@@ -115,14 +110,12 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelConfig(
         self, request: pb.ModelConfigRequest, context: Context
     ) -> pb.ModelConfigResponse:
-        """See the proto."""
         model = await self._model(request.name, request.version)
         return pb.ModelConfigResponse(config=config_of(request.name, model.signature))
 
     async def ModelStatistics(
         self, request: pb.ModelStatisticsRequest, context: Context
     ) -> pb.ModelStatisticsResponse:
-        """See the proto."""
         if not request.name:
             return pb.ModelStatisticsResponse(model_stats=self._statistics.figures())
         job_id, at = self._names.find(request.name, request.version)
@@ -132,7 +125,6 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def RepositoryIndex(
         self, request: pb.RepositoryIndexRequest, context: Context
     ) -> pb.RepositoryIndexResponse:
-        """See the proto."""
         response = pb.RepositoryIndexResponse()
         token = ""
         while True:
@@ -149,7 +141,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
             await asyncio.sleep(0)  # others come in between
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
-        """See the proto; the answer is serialized already."""
+        """Return the serialized response."""
         begin = time.perf_counter_ns()
         job_id, at = self._names.find(request.model_name, request.model_version)
         model = self._models.ready(job_id, at) or await self._models.get(job_id, at)

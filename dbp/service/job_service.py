@@ -47,7 +47,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def CreateJob(
         self, request: pb.CreateJobRequest, context: Context
     ) -> pb.CreateJobResponse:
-        """See the proto."""
         document = spec_from_proto(request.spec)
         refuse_unknown(request)
         job = await self._manager.create(
@@ -59,14 +58,12 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         return pb.CreateJobResponse(job=job_to_proto(job))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
-        """See the proto."""
         job = await self._manager.get(id_from_name(request.name))
         return pb.GetJobResponse(job=job_to_proto(job))
 
     async def ListJobs(
         self, request: pb.ListJobsRequest, context: Context
     ) -> pb.ListJobsResponse:
-        """See the proto."""
         states = [state_from_proto(state) for state in request.states if state]
         if len(states) < len(request.states):
             states = []  # unspecified means any
@@ -78,7 +75,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def CancelJob(
         self, request: pb.CancelJobRequest, context: Context
     ) -> pb.CancelJobResponse:
-        """See the proto."""
         grace = None
         if request.HasField("grace_period"):
             grace = request.grace_period.ToMilliseconds() / 1000
@@ -90,7 +86,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def WatchJobs(
         self, request: pb.WatchJobsRequest, context: Context
     ) -> AsyncIterator[pb.WatchJobsResponse]:
-        """See the proto."""
         job_id = id_from_name(request.name) if request.name else None
         after = _sequence(request.resume_token) if request.resume_token else None
         async for item in self._manager.watch(job_id, after):
@@ -99,7 +94,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def StreamLogs(
         self, request: pb.StreamLogsRequest, context: Context
     ) -> AsyncIterator[pb.StreamLogsResponse]:
-        """See the proto."""
         offset = request.offset
         async for item in self._manager.logs(
             id_from_name(request.name),

@@ -72,7 +72,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def GetParameterInfo(
         self, request: pb.GetParameterInfoRequest, context: Context
     ) -> bytes:
-        """See the proto; the answer is given serialized, and remembered."""
+        """Return the serialized response, from the cache where it is known."""
         chosen = request.selector
         check_patterns(chosen.tensors)
         with self._reads.taken(context.peer()):
@@ -84,7 +84,6 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def GetParameters(
         self, request: pb.GetParametersRequest, context: Context
     ) -> pb.GetParametersResponse:
-        """See the proto."""
         wanted = Wanted.of(request)
         with self._reads.taken(context.peer()):
             with await self._parameters.open(wanted.job_id, wanted.at) as opened:
@@ -103,7 +102,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def StreamParameters(
         self, request: pb.StreamParametersRequest, context: Context
     ) -> AsyncIterator[bytes]:
-        """See the proto; the messages are given serialized."""
+        """Yield the serialized messages of the answer."""
         wanted, chunk_bytes = Wanted.of(request), chunk_bytes_of(request)
         with self._streams.taken(context.peer()):
             if request.HasField("wait"):
@@ -124,7 +123,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def WatchParameters(
         self, request: pb.WatchParametersRequest, context: Context
     ) -> AsyncIterator[bytes]:
-        """See the proto; the messages are given serialized."""
+        """Yield the serialized messages of the answer."""
         check_cast(request.cast)
         check_patterns(request.tensors)
         if request.newer_than < 0:
@@ -151,7 +150,6 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def ListVersions(
         self, request: pb.ListVersionsRequest, context: Context
     ) -> pb.ListVersionsResponse:
-        """See the proto."""
         entries, token = self._parameters.history(
             id_from_name(request.job), request.page_size, request.page_token
         )
@@ -162,7 +160,6 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def MoveLabel(
         self, request: pb.MoveLabelRequest, context: Context
     ) -> pb.MoveLabelResponse:
-        """See the proto."""
         move = self._parameters.move_label(
             id_from_name(request.job),
             request.label,
@@ -174,7 +171,6 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def ListLabels(
         self, request: pb.ListLabelsRequest, context: Context
     ) -> pb.ListLabelsResponse:
-        """See the proto."""
         now, history = self._parameters.labels(id_from_name(request.job))
         return pb.ListLabelsResponse(
             labels=map(label_to_proto, now), history=map(label_to_proto, history)
@@ -183,7 +179,6 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def PinVersion(
         self, request: pb.PinVersionRequest, context: Context
     ) -> pb.PinVersionResponse:
-        """See the proto."""
         entry = self._parameters.pin(
             id_from_name(request.job), request.version, pinned=request.pinned
         )
@@ -192,7 +187,6 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def PublishVersion(
         self, request: pb.PublishVersionRequest, context: Context
     ) -> pb.PublishVersionResponse:
-        """See the proto."""
         seconds = PUBLISH_SECONDS
         if request.HasField("wait"):
             seconds = min(max(0.0, request.wait.ToMilliseconds() / 1000), MAX_PUBLISH_SECONDS)
