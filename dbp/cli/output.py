@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dbp.errors import InvalidInput
+from dbp.rpc.address import DEFAULT_ADDRESS, SERVICE_VARIABLE, service_address
 
 if TYPE_CHECKING:
     from dbp.job.state import Job, ProgressReport, Version
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 service_option = click.option(
     "--service",
     metavar="HOST:PORT",
-    envvar="DBP_SERVICE",
-    default="127.0.0.1:5327",
-    show_default=True,
-    help="The service; also $DBP_SERVICE.",
+    callback=lambda _ctx, _param, given: service_address(given),
+    help=f"The service.  [default: ${SERVICE_VARIABLE}, else {DEFAULT_ADDRESS}]",
 )
 output_option = click.option(
     "--output",

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
+from dbp.rpc.address import DEFAULT_HOST, DEFAULT_PORT
+
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address.")
+@click.option("--host", default=DEFAULT_HOST, show_default=True, help="Loopback address.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=5327, show_default=True,
+    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True,
     help="Port; 0 takes any free one.",
 )  # fmt: skip
 @click.option(

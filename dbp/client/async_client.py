@@ -26,7 +26,8 @@ from dbp.job.load import decode, encode, load_file, located
 from dbp.job.spec import JobSpec
 from dbp.job.state import Job, State
 from dbp.job.validate import resolve
-from dbp.rpc.channel import DEFAULT_ADDRESS, connect
+from dbp.rpc.address import service_address
+from dbp.rpc.channel import connect
 from dbp.rpc.convert import JOB_PREFIX, job_from_proto, job_name, state_to_proto
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_service_pb2 as jobs_pb
@@ -49,12 +50,19 @@ class AsyncClient:
     """
 
     def __init__(
-        self, address: str = DEFAULT_ADDRESS, *, patience: float = PATIENCE_SECONDS
+        self, address: str | None = None, *, patience: float = PATIENCE_SECONDS
     ) -> None:
-        """Nothing is sent yet; raises InvalidInput for an address that is none."""
-        self.address = address
+        """Prepare a connection; nothing is sent yet.
+
+        Args:
+            address: HOST:PORT; None means $DBP_SERVICE, or 127.0.0.1:5327 where that is unset.
+            patience: Seconds for which a stream that broke is opened again.
+
+        Raises InvalidInput for a malformed address.
+        """
+        self.address = service_address(address)
         self.patience = patience
-        self._channel = connect(address)
+        self._channel = connect(self.address)
         self._jobs = JobServiceStub(self._channel)
         self._inference = GRPCInferenceServiceStub(self._channel)
 

@@ -10,7 +10,6 @@ from dbp.client.job import JobHandle
 from dbp.client.loop_thread import LoopThread
 from dbp.client.streams import JobUpdate
 from dbp.job.state import Job, State
-from dbp.rpc.channel import DEFAULT_ADDRESS
 
 
 @final
@@ -22,9 +21,9 @@ class Client:
     """
 
     def __init__(
-        self, address: str = DEFAULT_ADDRESS, *, patience: float = PATIENCE_SECONDS
+        self, address: str | None = None, *, patience: float = PATIENCE_SECONDS
     ) -> None:
-        """Nothing is sent yet; raises InvalidInput for an address that is none."""
+        """Prepare a connection; arguments and errors as for AsyncClient."""
         self._loop = LoopThread()
 
         async def make() -> AsyncClient:

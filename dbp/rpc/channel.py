@@ -1,4 +1,4 @@
-"""Addresses and channels, with options that fit at both ends. It sends nothing.
+"""Channels to services, with options that fit at both ends. It sends nothing.
 
 Answers stay below gRPC's default limit of 4 MiB, but for those of large batches to inference;
 whatever else may be larger is a stream.
@@ -7,27 +7,17 @@ whatever else may be larger is a stream.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final
 
 import grpc
 
-from dbp.errors import InvalidInput
-
-DEFAULT_HOST: Final = "127.0.0.1"
-DEFAULT_PORT: Final = 5327
-DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+from dbp.rpc.address import parse_address
 
 # Batches of inputs; whatever else may be larger than a few MiB is a stream.
 MAX_REQUEST_BYTES: Final = 32 << 20
 
 KEEPALIVE_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
-
-# A name, an IPv4 address, or an IPv6 address in brackets; no scheme and no path.
-_ADDRESS: Final = re.compile(
-    r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\]):(?P<port>[0-9]{1,5})"
-)
 
 # Calls without side effects, or made safe by their request id, are tried again while a
 # service restarts; in all for less than a second, so that a missing one is soon named.
@@ -104,20 +94,6 @@ SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
 )
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """(host, port) of ``HOST:PORT``; raises InvalidInput."""
-    match = _ADDRESS.fullmatch(address.strip())
-    if match is None:
-        raise InvalidInput(
-            f"service address: expected HOST:PORT, such as {DEFAULT_ADDRESS}, "
-            f"got {address[:200]!r}"
-        )
-    port = int(match["port"])
-    if not 1 <= port <= 65535:
-        raise InvalidInput(f"service address: the port must be 1 to 65535, got {address!r}")
-    return match["host"], port
 
 
 def connect(address: str) -> grpc.aio.Channel:

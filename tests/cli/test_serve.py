@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from dbp.rpc.channel import connect, parse_address
+from dbp.rpc.address import parse_address
+from dbp.rpc.channel import connect
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from tests.deadline import DEADLINE

@@ -15,7 +15,7 @@ from dbp.client.streams import JobUpdate, Patience
 from dbp.control.launcher import Exit
 from dbp.errors import NotFound, Unavailable
 from dbp.job.state import State
-from dbp.rpc.channel import parse_address
+from dbp.rpc.address import parse_address
 from tests.control.fakes import FakeLauncher
 from tests.deadline import DEADLINE
 from tests.service.setups import document, serving, tensors, until

@@ -1,4 +1,4 @@
-"""Addresses, and options that fit at both ends."""
+"""Channel options that fit at both ends."""
 
 from __future__ import annotations
 
@@ -10,44 +10,10 @@ from dbp.errors import InvalidInput
 from dbp.inference import open_inference_pb2
 from dbp.rpc.channel import (
     CLIENT_OPTIONS,
-    DEFAULT_ADDRESS,
     SERVER_OPTIONS,
     connect,
-    parse_address,
 )
 from dbp.v1 import job_service_pb2, parameter_service_pb2
-
-
-@pytest.mark.parametrize(
-    ("address", "parsed"),
-    [
-        (DEFAULT_ADDRESS, ("127.0.0.1", 5327)),
-        (" node-1.cluster:80 ", ("node-1.cluster", 80)),
-        ("[::1]:65535", ("[::1]", 65535)),
-        ("localhost:1", ("localhost", 1)),
-    ],
-)
-def test_an_address_is_a_host_and_a_port(address: str, parsed: tuple[str, int]) -> None:
-    assert parse_address(address) == parsed
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "", "localhost", ":5327", "localhost:", "localhost:x", "::1:5327", "http://a:1",
-        "a/b:1", "unix:/tmp/x:1", "a b:1", "localhost:\u00b2", "localhost:\u0663", "a:-1",
-        "a:" + "9" * 5000,
-    ],
-)  # fmt: skip
-def test_what_is_no_address_is_refused_with_an_example(address: str) -> None:
-    with pytest.raises(InvalidInput, match=r"expected HOST:PORT, such as 127\.0\.0\.1:5327"):
-        parse_address(address)
-
-
-@pytest.mark.parametrize("port", ["0", "65536", "99999"])
-def test_a_port_must_be_in_its_range(port: str) -> None:
-    with pytest.raises(InvalidInput, match="1 to 65535"):
-        parse_address(f"localhost:{port}")
 
 
 async def test_connecting_sends_nothing_and_needs_no_service() -> None:

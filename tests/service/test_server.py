@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from dbp.control.config import ManagerConfig
 from dbp.errors import Conflict, InvalidInput
-from dbp.rpc.channel import parse_address
+from dbp.rpc.address import parse_address
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.service import server
 from dbp.service.server import ServerConfig, running

@@ -1,0 +1,72 @@
+"""Service addresses: their form, and which one counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbp.client.async_client import AsyncClient
+from dbp.client.client import Client
+from dbp.errors import InvalidInput
+from dbp.rpc.address import DEFAULT_ADDRESS, parse_address, service_address
+
+
+@pytest.mark.parametrize(
+    ("address", "parsed"),
+    [
+        (DEFAULT_ADDRESS, ("127.0.0.1", 5327)),
+        (" node-1.cluster:80 ", ("node-1.cluster", 80)),
+        ("[::1]:65535", ("[::1]", 65535)),
+        ("localhost:1", ("localhost", 1)),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(address: str, parsed: tuple[str, int]) -> None:
+    assert parse_address(address) == parsed
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "", "localhost", ":5327", "localhost:", "localhost:x", "::1:5327", "http://a:1",
+        "a/b:1", "unix:/tmp/x:1", "a b:1", "localhost:\u00b2", "localhost:\u0663", "a:-1",
+        "a:" + "9" * 5000,
+    ],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_with_an_example(address: str) -> None:
+    with pytest.raises(InvalidInput, match=r"expected HOST:PORT, such as 127\.0\.0\.1:5327"):
+        parse_address(address)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_a_port_must_be_in_its_range(port: str) -> None:
+    with pytest.raises(InvalidInput, match="1 to 65535"):
+        parse_address(f"localhost:{port}")
+
+
+def test_the_argument_counts_before_the_variable_and_that_before_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DBP_SERVICE", "node-1:80")
+    assert service_address("node-2:81") == "node-2:81"
+    assert service_address() == "node-1:80"
+    monkeypatch.setenv("DBP_SERVICE", "")
+    assert service_address() == DEFAULT_ADDRESS
+    monkeypatch.delenv("DBP_SERVICE")
+    assert service_address() == DEFAULT_ADDRESS
+
+
+async def test_both_clients_use_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBP_SERVICE", "127.0.0.1:1")
+
+    with Client() as client:
+        assert client.address == "127.0.0.1:1"
+    async with AsyncClient() as client:
+        assert client.address == "127.0.0.1:1"
+    with Client("127.0.0.1:2") as client:
+        assert client.address == "127.0.0.1:2"
+
+
+def test_a_malformed_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBP_SERVICE", "nowhere")
+
+    with pytest.raises(InvalidInput, match=r"\$DBP_SERVICE: expected HOST:PORT.*'nowhere'"):
+        Client()
