@@ -51,7 +51,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "service.wire": (set(), {"google_crc32c"}),
     "service.wire_cast": ({"errors"}, {"numpy", "ml_dtypes"}),
     "service.answer_bytes": ({"inference", "job"}, set()),
-    "service.inference_service": ({"errors", "control", "inference"}, {"grpc"}),
+    "service.inference_service": (
+        {"errors", "control", "inference", "rpc.channel"}, {"grpc"},
+    ),
     "service.inference_answers": ({"errors", "inference", "train"}, {"numpy"}),
     "service.inference_description": ({"inference"}, set()),
     "service.inference_signature": ({"errors", "rpc", "train"}, set()),

@@ -19,7 +19,7 @@ from dbp.client.inference import Prediction, predict
 from dbp.client.named_inputs import column_names, in_order
 from dbp.client.streams import JobUpdate, logs, watch
 from dbp.column_names import columns_of
-from dbp.errors import InvalidInput, NotFound, ResourceExhausted
+from dbp.errors import InvalidInput, NotFound
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.files import expand_files
 from dbp.job.load import decode, encode, load_file, located
@@ -132,13 +132,7 @@ class AsyncClient:
             states=[state_to_proto(state) for state in states], page_size=PAGE_SIZE
         )
         while True:
-            try:
-                page = await self._unary(self._jobs.ListJobs, request)
-            except ResourceExhausted:  # jobs so large that a page is no message
-                if request.page_size == 1:
-                    raise
-                request.page_size //= 2
-                continue
+            page = await self._unary(self._jobs.ListJobs, request)
             for job in page.jobs:
                 yield job_from_proto(job)
             if not page.next_page_token:

@@ -141,7 +141,7 @@ class Feed:
             return
         held: Job | None = None
         before: int | None = None
-        while page := self._store.page(limit=_PAGE, before=before):
+        while page := list(self._store.page(limit=_PAGE, before=before)):
             before = page[-1][0]
             for _, listed in page:
                 if held is not None:

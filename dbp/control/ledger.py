@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, final
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from typing import Any, Final, TypeAlias, final
 
 from dbp.control.clock import Clock
-from dbp.control.feed import Feed
+from dbp.control.feed import Feed, View
 from dbp.control.store import Store
 from dbp.control.watching import Change
 from dbp.errors import InvalidInput
@@ -15,6 +16,9 @@ from dbp.job.state import Event, EventKind, Job, ProgressReport, State, Version
 
 PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 1_000
+
+# Whether a page takes one more job: called once for each, in order; must accept the first.
+Fits: TypeAlias = Callable[[Job], bool]
 
 
 @final
@@ -38,16 +42,32 @@ class Ledger:
         """The job, with its newest progress; NotFound."""
         return self._live.get(job_id) or self._store.get(job_id)
 
-    def page(self, states: Sequence[State], size: int, token: str) -> tuple[list[Job], str]:
-        """Jobs as stored, newest first, and the next page's token; InvalidInput."""
+    def page(
+        self,
+        states: Sequence[State],
+        size: int,
+        token: str,
+        view: View,
+        fits: Fits,
+    ) -> tuple[list[Job], str]:
+        """Return jobs as shown by ``view``, newest first, and the next page's token.
+
+        The page ends before the first job that does not fit. InvalidInput.
+        """
         if size < 0:
             raise InvalidInput(f"page_size: must be >= 0, got {size}")
         if token and not (token.isascii() and token.isdecimal() and len(token) < 19):
             raise InvalidInput(f"page_token: not from this service: {token!r}")
         size = min(size or PAGE_SIZE, MAX_PAGE_SIZE)
-        page = self._store.page(states, limit=size + 1, before=int(token) if token else None)
-        next_token = str(page[size - 1][0]) if len(page) > size else ""
-        return [job for _, job in page[:size]], next_token
+        jobs: list[Job] = []
+        before = int(token) if token else None
+        with closing(self._store.page(states, limit=size + 1, before=before)) as stored:
+            for number, job in ((number, view(job)) for number, job in stored):
+                if len(jobs) == size or not fits(job):
+                    return jobs, str(before)
+                jobs.append(job)
+                before = number
+        return jobs, ""
 
     def create(
         self,

@@ -19,12 +19,21 @@ from dbp.control.version_feed import VersionFeed
 from dbp.control.version_file import OpenVersion
 from dbp.control.version_index import NEWEST, At, check_label
 from dbp.control.versions import VersionStore
-from dbp.errors import Conflict, Draining, InvalidInput, Unavailable, WrongState
+from dbp.errors import (
+    Conflict,
+    Draining,
+    InvalidInput,
+    ResourceExhausted,
+    Unavailable,
+    WrongState,
+)
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Job, LabelMove, State, Version, VersionEntry
 
 PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 1_000
+# Labels of one job at a time: an answer with all of them stays far below 4 MiB.
+MAX_LABELS: Final = 1_000
 ASK_SECONDS: Final = 1.0
 
 
@@ -183,8 +192,8 @@ class LiveParameters:
         """Put a label to a kept version, or with 0 take it away; durable on return.
 
         The result says since when it is there.
-        InvalidInput: no such label is allowed; Conflict: the label is not where it was
-        expected; else the errors of ``find``.
+        InvalidInput: no such label is allowed; ResourceExhausted: too many; Conflict: the label
+        is not where it was expected; else the errors of ``find``.
         """
         job = self._ledger.get(job_id)
         check_label(label)
@@ -196,6 +205,11 @@ class LiveParameters:
             raise Conflict(
                 f"job {job_id}: label {label!r} is at version {now}, not at {expected}; "
                 "nothing was changed"
+            )
+        if version and not now and len(index.labels) >= MAX_LABELS:
+            raise ResourceExhausted(
+                f"job {job_id}: it has {len(index.labels)} labels, at most {MAX_LABELS} are "
+                "allowed; remove one first (dbp params label JOB LABEL --remove)"
             )
         time = self._clock.time()
         if version == now:

@@ -21,7 +21,7 @@ from dbp.control.contacts import Contacts
 from dbp.control.feed import Feed
 from dbp.control.folder import StateFolder
 from dbp.control.launcher import Launcher
-from dbp.control.ledger import Ledger
+from dbp.control.ledger import Fits, Ledger
 from dbp.control.live_parameters import LiveParameters
 from dbp.control.logs import read_log
 from dbp.control.observer import Observer
@@ -142,11 +142,14 @@ class JobManager:
         return self._view(self._ledger.get(job_id))
 
     async def list(
-        self, states: Sequence[State] = (), page_size: int = 0, page_token: str = ""
+        self,
+        states: Sequence[State] = (),
+        page_size: int = 0,
+        page_token: str = "",
+        fits: Fits = lambda _: True,
     ) -> tuple[list[Job], str]:
-        """Jobs, newest first, and the next page's token ("" on the last page)."""
-        jobs, token = self._ledger.page(states, page_size, page_token)
-        return [self._view(job) for job in jobs], token
+        """Return jobs, newest first, and the next page's token ("" on the last page)."""
+        return self._ledger.page(states, page_size, page_token, self._view, fits)
 
     async def cancel(
         self, job_id: str, *, grace_seconds: float | None = None, force: bool = False

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -145,16 +145,22 @@ class Store:
 
     def page(
         self, states: Sequence[State] = (), *, limit: int, before: int | None = None
-    ) -> list[tuple[int, Job]]:
-        """At most ``limit`` jobs, newest first, each with its number; ``before``: a number."""
+    ) -> Generator[tuple[int, Job], None, None]:
+        """Yield at most ``limit`` jobs, newest first, each with its number.
+
+        ``before``: only jobs with lower numbers. A row is read when it is asked for, so a
+        caller that stops early does not load the specs of the others.
+        """
         wanted = tuple(states) or tuple(State)
         marks = ",".join("?" * len(wanted))
         sql = (
             f"SELECT number, sequence, spec, record FROM jobs WHERE state IN ({marks}) "  # noqa: S608 (question marks only)
             "AND number < ? ORDER BY number DESC LIMIT ?"
         )
-        rows = self._query(sql, *wanted, before if before is not None else 2**62, limit)
-        return [(number, _job(*rest)) for number, *rest in rows]
+        values = (*wanted, before if before is not None else 2**62, limit)
+        with self._reading():
+            for number, *rest in self._connection.execute(sql, values):
+                yield number, _job(*rest)
 
     def newest_ids(self, limit: int) -> list[str]:
         """The ids of at most so many jobs, newest first."""

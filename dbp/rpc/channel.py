@@ -13,6 +13,10 @@ import grpc
 
 from dbp.rpc.address import parse_address
 
+# A client that sets no limit of its own receives messages of at most 4 MiB. Answers that may
+# grow are cut below that, with some space for what gRPC and the client's tools add.
+MAX_ANSWER_BYTES: Final = 4_000_000
+
 # Batches of inputs; whatever else may be larger than a few MiB is a stream.
 MAX_REQUEST_BYTES: Final = 32 << 20
 

@@ -29,14 +29,25 @@ def spec_to_proto(document: Mapping[str, Any]) -> pb.JobSpec:
 def spec_from_proto(spec: pb.JobSpec) -> dict[str, Any]:
     """The document of a proto; raises InvalidSpec for fields this version does not know.
 
-    ResourceExhausted: it is so large that an answer that holds it could not be received.
+    ResourceExhausted: it is larger than MAX_SPEC_BYTES.
     """
-    if spec.ByteSize() > MAX_SPEC_BYTES:
-        raise ResourceExhausted(
-            f"spec: {spec.ByteSize()} bytes are too many, at most {MAX_SPEC_BYTES}"
-        )
+    _check_size(spec, "")
     refuse_unknown(spec)
     return _table(spec)
+
+
+def check_size(document: Mapping[str, Any]) -> None:
+    """Raise ResourceExhausted for a resolved document that answers could not hold."""
+    _check_size(spec_to_proto(document), " with every default filled in")
+
+
+def _check_size(spec: pb.JobSpec, which: str) -> None:
+    """Refuse a spec so large that an answer with its job would exceed gRPC's 4 MiB."""
+    if spec.ByteSize() > MAX_SPEC_BYTES:
+        raise ResourceExhausted(
+            f"spec: {spec.ByteSize()} bytes{which}, at most {MAX_SPEC_BYTES} allowed; shorten "
+            "its longest lists (a file pattern such as part-*.csv replaces a list of files)"
+        )
 
 
 def refuse_unknown(message: Message) -> None:

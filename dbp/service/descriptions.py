@@ -7,8 +7,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, TypeAlias, final
 
+from dbp.errors import ResourceExhausted
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Version
+from dbp.rpc.channel import MAX_ANSWER_BYTES
 from dbp.rpc.convert import version_to_proto
 from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.service.reader_threads import ReaderThreads
@@ -72,6 +74,13 @@ def _size(key: _Key, answer: bytes) -> int:
 
 def _describe(version: Version, stored: Manifest, patterns: Sequence[str]) -> bytes:
     manifest = selected(version, stored, patterns).manifest
-    return pb.GetParameterInfoResponse(
+    answer = pb.GetParameterInfoResponse(
         version=version_to_proto(version), manifest=manifest_to_proto(manifest)
     ).SerializeToString()
+    if len(answer) > MAX_ANSWER_BYTES:
+        raise ResourceExhausted(
+            f"parameters: what describes {len(manifest.tensors)} tensors takes {len(answer)} "
+            f"bytes, at most {MAX_ANSWER_BYTES} fit into one message; select tensors, or use "
+            "StreamParameters: the header of its file says the same"
+        )
+    return answer

@@ -18,6 +18,7 @@ from dbp.control.manager import JobManager
 from dbp.errors import DataLoss, DbpError, NotFound, OutOfRange, ResourceExhausted, WrongState
 from dbp.inference import open_inference_pb2 as pb
 from dbp.inference import open_inference_pb2_grpc
+from dbp.rpc.channel import MAX_ANSWER_BYTES
 from dbp.service.guarded_server import GuardedServer
 from dbp.service.inference_answers import Times, answer, rows_of
 from dbp.service.inference_description import config_of, metadata_of
@@ -136,6 +137,11 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
                 elif not request.ready:
                     reason = "no parameters are published yet"
                     response.models.add(name=job.id, state="UNAVAILABLE", reason=reason)
+            if response.ByteSize() > MAX_ANSWER_BYTES:
+                raise ResourceExhausted(
+                    "RepositoryIndex: this service has more jobs than one message can list; "
+                    "use dbp.v1.JobService/ListJobs, which returns them in pages"
+                )
             if not token:
                 return response
             await asyncio.sleep(0)  # others come in between

@@ -22,12 +22,12 @@ from dbp.errors import InvalidInput
 from dbp.rpc.convert import (
     id_from_name,
     job_name,
-    job_to_proto,
     progress_to_proto,
     state_from_proto,
     time_to_proto,
 )
 from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto
+from dbp.service.job_answers import JobPage, job_answer
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1 import job_service_pb2_grpc
 
@@ -55,11 +55,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             request_id=_request_id(request.request_id),
             validate_only=request.validate_only,
         )
-        return pb.CreateJobResponse(job=job_to_proto(job))
+        return pb.CreateJobResponse(job=job_answer(job))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         job = await self._manager.get(id_from_name(request.name))
-        return pb.GetJobResponse(job=job_to_proto(job))
+        return pb.GetJobResponse(job=job_answer(job))
 
     async def ListJobs(
         self, request: pb.ListJobsRequest, context: Context
@@ -67,10 +67,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         states = [state_from_proto(state) for state in request.states if state]
         if len(states) < len(request.states):
             states = []  # unspecified means any
-        jobs, token = await self._manager.list(states, request.page_size, request.page_token)
-        return pb.ListJobsResponse(
-            jobs=[job_to_proto(job) for job in jobs], next_page_token=token
+        page = JobPage()
+        _, token = await self._manager.list(
+            states, request.page_size, request.page_token, page.add
         )
+        return pb.ListJobsResponse(jobs=page.jobs, next_page_token=token)
 
     async def CancelJob(
         self, request: pb.CancelJobRequest, context: Context
@@ -81,7 +82,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         job = await self._manager.cancel(
             id_from_name(request.name), grace_seconds=grace, force=request.force
         )
-        return pb.CancelJobResponse(job=job_to_proto(job))
+        return pb.CancelJobResponse(job=job_answer(job))
 
     async def WatchJobs(
         self, request: pb.WatchJobsRequest, context: Context
@@ -116,12 +117,12 @@ def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:
     )
     match item:
         case Snapshot():
-            response.snapshot.CopyFrom(job_to_proto(item.job))
+            response.snapshot.CopyFrom(job_answer(item.job))
         case Change():
             change = pb.JobEvent(
                 sequence=item.sequence,
                 time=time_to_proto(item.time),
-                job=job_to_proto(item.job),
+                job=job_answer(item.job),
                 kind=item.kind.value,
             )
             response.change.CopyFrom(change)

@@ -12,6 +12,7 @@ from dbp.control.live_parameters import LiveParameters
 from dbp.control.version_file import OpenVersion
 from dbp.errors import InvalidInput, UseStream
 from dbp.job.state import Version
+from dbp.rpc.channel import MAX_ANSWER_BYTES
 from dbp.rpc.convert import (
     id_from_name,
     label_to_proto,
@@ -44,6 +45,8 @@ from dbp.v1 import parameter_service_pb2_grpc
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 MAX_UNARY_BYTES: Final = 3 << 20
+# Tags and lengths of a stream's header and of the manifest inside it.
+_FRAME_BYTES: Final = 12
 PUBLISH_SECONDS: Final = 30.0
 MAX_PUBLISH_SECONDS: Final = 3600.0
 
@@ -246,7 +249,9 @@ async def _parts(
     if not 0 <= offset <= encoded.size:
         raise InvalidInput(f"offset: must be 0 to {encoded.size}, got {offset}")
     header.size_bytes = encoded.size
-    header.manifest.CopyFrom(manifest_to_proto(encoded.manifest))
+    manifest = manifest_to_proto(encoded.manifest)
+    if header.ByteSize() + manifest.ByteSize() + _FRAME_BYTES <= MAX_ANSWER_BYTES:
+        header.manifest.CopyFrom(manifest)
     yield pb.StreamParametersResponse(header=header).SerializeToString()
     async for message in encoded.messages(offset, chunk_bytes):
         yield message

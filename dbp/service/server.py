@@ -27,6 +27,7 @@ from dbp.control.store import Store
 from dbp.errors import Conflict, InvalidInput
 from dbp.inference import open_inference_pb2
 from dbp.rpc.channel import SERVER_OPTIONS
+from dbp.rpc.spec_convert import check_size
 from dbp.service import parameter_service
 from dbp.service.descriptors import combined_pool
 from dbp.service.guarded_server import GuardedServer
@@ -129,6 +130,7 @@ def job_check(data_roots: Sequence[Path]) -> Check:
         check_paths(spec, data_roots)
         examined = examine(spec, workers)
         resolved = examined.resolved
+        check_size(resolved.document)
         return Checked(resolved.document, resolved.digest, notes(examined))
 
     return check
@@ -140,6 +142,7 @@ def run_check(document: Mapping[str, Any], workers: int) -> Checked:
     from dbp.job.validate import resolve
 
     resolved = resolve(decode(document))
+    check_size(resolved.document)
     return Checked(resolved.document, resolved.digest)
 
 

@@ -17,13 +17,13 @@ from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest
 from dbp.rpc.convert import (
     id_from_name,
-    job_to_proto,
     outcome_from_proto,
     progress_from_proto,
     version_to_proto,
 )
 from dbp.rpc.manifest_convert import manifest_from_proto
 from dbp.rpc.spec_convert import spec_from_proto
+from dbp.service.job_answers import job_answer
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1 import worker_service_pb2_grpc
 
@@ -54,7 +54,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             request_id=request.request_id,
             host=request.host,
         )
-        return pb.RegisterRunResponse(job=job_to_proto(job), secret=secret)
+        return pb.RegisterRunResponse(job=job_answer(job), secret=secret)
 
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Context

@@ -28,7 +28,7 @@ JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
 
 class Job(_message.Message):
-    __slots__ = ("name", "spec", "spec_digest", "workers", "state", "waiting_reason", "failure", "progress", "attempt", "latest_parameters", "create_time", "start_time", "end_time", "sequence", "attached", "host", "best", "best_restored", "notes")
+    __slots__ = ("name", "spec", "spec_digest", "workers", "state", "waiting_reason", "failure", "progress", "attempt", "latest_parameters", "create_time", "start_time", "end_time", "sequence", "attached", "host", "best", "best_restored", "notes", "spec_omitted")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     SPEC_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class Job(_message.Message):
     BEST_FIELD_NUMBER: _ClassVar[int]
     BEST_RESTORED_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
+    SPEC_OMITTED_FIELD_NUMBER: _ClassVar[int]
     name: str
     spec: JobSpec
     spec_digest: str
@@ -67,7 +68,8 @@ class Job(_message.Message):
     best: BestEpoch
     best_restored: bool
     notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., spec_digest: _Optional[str] = ..., workers: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., waiting_reason: _Optional[str] = ..., failure: _Optional[_Union[JobFailure, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., attempt: _Optional[int] = ..., latest_parameters: _Optional[_Union[ParameterVersion, _Mapping]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., attached: bool = ..., host: _Optional[str] = ..., best: _Optional[_Union[BestEpoch, _Mapping]] = ..., best_restored: bool = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    spec_omitted: bool
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., spec_digest: _Optional[str] = ..., workers: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., waiting_reason: _Optional[str] = ..., failure: _Optional[_Union[JobFailure, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., attempt: _Optional[int] = ..., latest_parameters: _Optional[_Union[ParameterVersion, _Mapping]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., attached: bool = ..., host: _Optional[str] = ..., best: _Optional[_Union[BestEpoch, _Mapping]] = ..., best_restored: bool = ..., notes: _Optional[_Iterable[str]] = ..., spec_omitted: bool = ...) -> None: ...
 
 class BestEpoch(_message.Message):
     __slots__ = ("epoch", "step", "metrics")

@@ -113,8 +113,8 @@ def test_pages_are_newest_first_and_filtered(store: Store) -> None:
         store.create(job(name))
     store.append(store.get("c"), Event(EventKind.CANCELLED, 2.0))
 
-    page = store.page(limit=2)
-    rest = store.page([State.QUEUED], limit=9, before=page[-1][0])
+    page = list(store.page(limit=2))
+    rest = list(store.page([State.QUEUED], limit=9, before=page[-1][0]))
 
     assert [item.id for _, item in page] == ["e", "d"]
     assert [item.id for _, item in rest] == ["b", "a"]

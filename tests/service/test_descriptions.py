@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from dbp.errors import ResourceExhausted
 from dbp.job.snapshot import Manifest, manifest_of
 from dbp.job.state import Version
 from dbp.service import descriptions
@@ -50,3 +51,17 @@ async def test_many_readers_of_very_many_tensors_are_told_from_one_answer(
     held = pb.GetParameterInfoResponse.FromString(found[0]).manifest.tensors
     assert len(held) == 11
     assert not told._making
+
+
+async def test_a_description_too_large_for_a_message_names_the_way_to_get_it(
+    threads: ReaderThreads,
+) -> None:
+    told = Descriptions(threads)
+
+    with pytest.raises(ResourceExhausted, match="select tensors, or use StreamParameters"):
+        await told.get(VERSION, holding(200_000), [])
+
+    some = pb.GetParameterInfoResponse.FromString(
+        await told.get(VERSION, holding(200_000), ["77.bias"])
+    )
+    assert [tensor.name for tensor in some.manifest.tensors] == ["77.bias"]

@@ -1,0 +1,95 @@
+"""Answers that grow with what a job has: cut, left out or refused below gRPC's 4 MiB."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from dbp.inference import open_inference_pb2 as inference_pb
+from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from dbp.job.snapshot import decode_header
+from dbp.service import inference_service, parameter_service
+from dbp.v1 import parameter_service_pb2 as pb
+from tests.service.setups import Run, Service, read_all, refused, selector, serving, tensors
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    async with serving(tmp_path / "state") as service:
+        yield service
+
+
+@pytest.fixture
+async def run(service: Service) -> Run:
+    return await service.start()
+
+
+async def test_a_manifest_too_large_for_a_message_stands_in_the_file_alone(
+    service: Service, run: Run
+) -> None:
+    await run.publish(1, {f"{n:0120d}.bias": np.zeros(1, np.float32) for n in range(40_000)})
+
+    request = pb.StreamParametersRequest(selector=selector(run.id))
+    first, *chunks, last = await read_all(service.parameters.StreamParameters(request))
+
+    content = b"".join(message.chunk.data for message in chunks)
+    assert not first.header.HasField("manifest")
+    assert first.header.size_bytes == len(content)
+    assert last.HasField("trailer")
+    length = int.from_bytes(content[:8], "little")
+    assert len(decode_header(content[8 : 8 + length], "the file").tensors) == 40_000
+
+
+async def test_a_manifest_that_fits_is_in_the_header(
+    service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await run.publish(1, tensors())
+    request = pb.StreamParametersRequest(selector=selector(run.id))
+
+    fits = (await service.parameters.StreamParameters(request).read()).header
+    monkeypatch.setattr(parameter_service, "MAX_ANSWER_BYTES", fits.ByteSize())
+    too_long = (await service.parameters.StreamParameters(request).read()).header
+
+    assert [tensor.name for tensor in fits.manifest.tensors] == ["0.weight", "0.bias"]
+    assert not too_long.HasField("manifest")
+
+
+async def test_a_job_has_a_limited_number_of_labels(
+    service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbp.control.live_parameters.MAX_LABELS", 3)
+    await run.publish(1, tensors())
+
+    def move(label: str, version: int) -> Awaitable[Any]:
+        request = pb.MoveLabelRequest(job=f"jobs/{run.id}", label=label, version=version)
+        call: Awaitable[Any] = service.parameters.MoveLabel(request)
+        return call
+
+    for label in ("a", "b", "c"):
+        await move(label, 1)
+    text = await refused(move("d", 1), grpc.StatusCode.RESOURCE_EXHAUSTED)
+    await move("c", 1)  # a label that is there may move
+    await move("a", 0)
+    await move("d", 1)
+
+    assert "3 labels, at most 3 are allowed; remove one first" in text
+
+
+async def test_more_jobs_than_an_index_holds_are_listed_in_pages_elsewhere(
+    service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = GRPCInferenceServiceStub(service.channel)
+    await stub.RepositoryIndex(inference_pb.RepositoryIndexRequest())
+    monkeypatch.setattr(inference_service, "MAX_ANSWER_BYTES", 20)
+
+    text = await refused(
+        stub.RepositoryIndex(inference_pb.RepositoryIndexRequest()),
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    )
+
+    assert "use dbp.v1.JobService/ListJobs" in text
