@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option, writing
 from dbp.cli.ranges import COUNT
 from dbp.errors import InvalidInput
@@ -79,7 +80,7 @@ def _of_job(job: str, service: str, version: int, label: str) -> SavedModel:
     from dbp.train.saved import SavedModel
 
     with Client(service) as client:
-        handle = client.job(job)
+        handle = find_job(client, job)
         found = handle.parameters(version=version, label=label)
         if found is None:  # not without newer_than
             raise click.ClickException("the service sent no parameters")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from dbp.cli.job_lookup import find_job
 from dbp.cli.output import (
     echo_json,
     job_content,
@@ -121,7 +122,7 @@ def show(job: str, service: str, output: str) -> None:
     from dbp.client.client import Client
 
     with Client(service) as client:
-        found = client.job(job).get()
+        found = find_job(client, job).get()
     if output == "json":
         echo_json(job_content(found))
     else:
@@ -146,7 +147,7 @@ def watch(job: str, service: str, output: str) -> None:
     from dbp.client.client import Client
 
     with Client(service) as client:
-        sys.exit(_follow(client.job(job), output))
+        sys.exit(_follow(find_job(client, job), output))
 
 
 @click.command()
@@ -166,7 +167,7 @@ def logs(job: str, follow: bool, attempt: int | None, service: str, output: str)
     from dbp.client.client import Client
 
     with Client(service) as client:
-        for line in client.job(job).logs(follow=follow, attempt=attempt or 0):
+        for line in find_job(client, job).logs(follow=follow, attempt=attempt or 0):
             if output == "json":
                 echo_json({"line": line})
             else:
@@ -194,7 +195,7 @@ def cancel(job: str, force: bool, grace: float | None, service: str, output: str
     from dbp.client.client import Client
 
     with Client(service) as client:
-        found = client.job(job).cancel(force=force, grace_seconds=grace)
+        found = find_job(client, job).cancel(force=force, grace_seconds=grace)
     if output == "json":
         echo_json(job_content(found))
     else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import click
 
+from dbp.cli.job_lookup import find_job
 from dbp.cli.output import (
     echo_json,
     output_option,
@@ -137,7 +138,7 @@ def show(
     if watch and wait is not None:
         raise InvalidInput("--watch: waits for as long as the job runs; leave out --wait")
     with Client(service) as client:
-        handle = client.job(job)
+        handle = find_job(client, job)
         prove = _prover(handle) if verify else None
         if watch:
             from dbp.cli.params_watch import watch as follow

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option, table, version_content
 from dbp.cli.ranges import COUNT, COUNT_OR_NONE
 from dbp.errors import InvalidInput
@@ -117,7 +118,7 @@ def diff(
     from dbp.client.client import Client
 
     with Client(service) as client:
-        handle = client.job(job)
+        handle = find_job(client, job)
         first, second = _version(handle, a), _version(handle, b)
     if first.tensors.keys() != second.tensors.keys():
         raise InvalidInput("A, B: these versions do not hold the same tensors")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dbp.cli.job_lookup import find_job
 from dbp.cli.output import (
     echo_json,
     output_option,
@@ -30,7 +31,7 @@ def versions(job: str, limit: int, service: str, output: str) -> None:
     from dbp.client.client import Client
 
     with Client(service) as client:
-        entries = list(itertools.islice(client.job(job).versions(), limit))
+        entries = list(itertools.islice(find_job(client, job).versions(), limit))
     if output == "json":
         echo_json([_entry_content(entry) for entry in entries])
         return
@@ -58,7 +59,7 @@ def labels(job: str, history: bool, service: str, output: str) -> None:
     from dbp.client.client import Client
 
     with Client(service) as client:
-        now, moves = client.job(job).labels()
+        now, moves = find_job(client, job).labels()
     shown = moves if history else now
     if output == "json":
         echo_json([_move_content(move) for move in shown])
@@ -89,7 +90,7 @@ def label(
     if (version is None) != remove:
         raise InvalidInput("label: name a version, or --remove the label")
     with Client(service) as client:
-        move = client.job(job).move_label(name, version or 0)
+        move = find_job(client, job).move_label(name, version or 0)
     if output == "json":
         echo_json(_move_content(move))
     else:
@@ -131,7 +132,7 @@ def publish(job: str, wait: float, service: str, output: str) -> None:
     from dbp.client.client import Client
 
     with Client(service) as client:
-        version = client.job(job).publish(wait=wait)
+        version = find_job(client, job).publish(wait=wait)
     if output == "json":
         echo_json(version_content(version))
     else:
@@ -142,7 +143,7 @@ def _pin(job: str, version: int, service: str, output: str, *, pinned: bool) -> 
     from dbp.client.client import Client
 
     with Client(service) as client:
-        entry = client.job(job).pin(version, pinned=pinned)
+        entry = find_job(client, job).pin(version, pinned=pinned)
     if output == "json":
         echo_json(_entry_content(entry))
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option, writing
 from dbp.cli.ranges import COUNT
 from dbp.errors import InvalidInput
@@ -179,7 +180,7 @@ def _of_job(
     if version and label:
         raise InvalidInput("--version and --label: give one of them")
     with Client(service) as client:
-        job = client.job(source)
+        job = find_job(client, source)
         columns = POSITIONAL
         if is_table(inputs):
             columns = columns_of(job.metadata(version=version, label=label), source)
@@ -206,7 +207,7 @@ def _load(source: str, service: str) -> tuple[SavedModel, Mapping[str, Any] | No
     from dbp.client.client import Client
 
     with Client(service) as client:
-        job = client.job(source)
+        job = find_job(client, source)
         found = job.parameters()
         if found is None:  # not without newer_than
             raise click.ClickException("the service sent no parameters")

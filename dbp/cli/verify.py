@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option
 from dbp.cli.ranges import COUNT
 from dbp.errors import InvalidInput, NotFound
@@ -72,7 +73,7 @@ def _verify_job(job: str, service: str, output: str) -> None:
 
     with Client(service) as client:
         try:
-            handle = client.job(job)
+            handle = find_job(client, job)
         except NotFound as error:
             raise InvalidInput(f"{job}: neither a run folder nor a job ({error})") from error
         chain = follow_chain(handle)

@@ -19,7 +19,7 @@ from dbp.client.inference import Prediction, predict
 from dbp.client.named_inputs import column_names, in_order
 from dbp.client.streams import JobUpdate, logs, watch
 from dbp.column_names import columns_of
-from dbp.errors import InvalidInput, NotFound
+from dbp.errors import InvalidInput
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.files import expand_files
 from dbp.job.load import decode, encode, load_file, located
@@ -36,7 +36,6 @@ from dbp.v1.job_service_pb2_grpc import JobServiceStub
 UNARY_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 60.0
 PAGE_SIZE: Final = 50
-SHOWN_IDS: Final = 5
 
 Spec = str | os.PathLike[str] | Mapping[str, Any] | JobSpec
 
@@ -91,6 +90,8 @@ class AsyncClient:
         fresh one, if none is given) makes a retry safe.
         """
         loaded = _loaded(spec)
+        if workers < 1:
+            raise InvalidInput(f"workers: must be >= 1, got {workers}")
         with _named(spec):
             resolve(loaded)
             request = jobs_pb.CreateJobRequest(
@@ -104,22 +105,12 @@ class AsyncClient:
         return AsyncJobHandle(self, job.id, job.notes)
 
     async def job(self, job_id: str) -> AsyncJobHandle:
-        """The job with this id, resource name, or unique beginning of an id; NotFound.
+        """Return the job with this id (or resource name, ``jobs/ID``).
 
-        InvalidInput: several ids begin so; they are listed.
+        Raises NotFound; ``jobs`` lists the ids of all jobs.
         """
-        wanted = job_id.removeprefix(JOB_PREFIX)
-        try:
-            await self.get(wanted)
-        except NotFound:
-            found = [job.id async for job in self.jobs() if job.id.startswith(wanted)]
-            if len(found) > 1:
-                shown = ", ".join(found[:SHOWN_IDS]) + (", ..." * (len(found) > SHOWN_IDS))
-                raise InvalidInput(f"{wanted!r} begins several jobs: {shown}") from None
-            if not found:
-                raise
-            wanted = found[0]
-        return AsyncJobHandle(self, wanted)
+        job = await self.get(job_id.removeprefix(JOB_PREFIX))
+        return AsyncJobHandle(self, job.id)
 
     async def get(self, job_id: str) -> Job:
         """The job as it stands; NotFound."""

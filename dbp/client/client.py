@@ -68,7 +68,7 @@ class Client:
         return JobHandle(self._loop, self._loop.run(work))
 
     def job(self, job_id: str) -> JobHandle:
-        """The job with this id, or whose id alone begins so; NotFound."""
+        """Return the job with this id; raises NotFound."""
         return JobHandle(self._loop, self._loop.run(self._client.job(job_id)))
 
     def jobs(self, *states: State) -> Iterator[Job]:

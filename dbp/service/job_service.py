@@ -51,7 +51,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         refuse_unknown(request)
         job = await self._manager.create(
             document,
-            workers=request.workers or 1,
+            workers=request.workers if request.HasField("workers") else 1,
             request_id=_request_id(request.request_id),
             validate_only=request.validate_only,
         )

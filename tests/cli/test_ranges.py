@@ -78,6 +78,17 @@ def test_what_is_out_of_range_is_named_with_the_range(
     assert f"<=x<={allowed}" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command", ["submit x.toml", "train x.toml", "spec check x.toml", "demo"]
+)
+def test_no_workers_at_all_are_refused(command: str) -> None:
+    done = run(*command.split(), "--workers", "0")
+
+    assert done.returncode == 2
+    assert "'--workers'" in done.stderr
+    assert "0 is not in the range" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["", "/"])
 def test_a_file_without_a_name_cannot_be_written(service: str, ended: str, name: str) -> None:
     done = run("params", ended, "-o", name, service=service)

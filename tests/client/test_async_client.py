@@ -111,21 +111,25 @@ async def test_a_request_that_is_only_checked_leaves_no_job(client: AsyncClient)
     assert [job async for job in client.jobs()] == []
 
 
-async def test_jobs_are_found_by_id_name_and_unique_beginning(client: AsyncClient) -> None:
+async def test_jobs_are_found_by_their_whole_id_alone(client: AsyncClient) -> None:
     digits = await client.submit(document())
-    wine = await client.submit(document(name="wine"))
 
-    for given in (digits.id, f"jobs/{digits.id}", digits.id[:-3], "digi"):
+    for given in (digits.id, f"jobs/{digits.id}"):
         assert (await client.job(given)).id == digits.id
-    more = await client.submit(document(name="wine"))
-    with pytest.raises(InvalidInput, match="begins several jobs") as caught:
-        await client.job("wine")
-    assert wine.id in str(caught.value)
-    assert more.id in str(caught.value)
-    with pytest.raises(NotFound, match="nothing"):
-        await client.job("nothing")
+    for given in (digits.id[:-1], "digits", "nothing"):
+        with pytest.raises(NotFound, match=given):
+            await client.job(given)
     with pytest.raises(InvalidInput):
         await client.job("")
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+async def test_fewer_workers_than_one_are_refused_before_a_service_is_asked(
+    workers: int,
+) -> None:
+    async with AsyncClient("127.0.0.1:1") as client:
+        with pytest.raises(InvalidInput, match=f"workers: must be >= 1, got {workers}"):
+            await client.submit(document(), workers=workers)
 
 
 async def test_jobs_are_listed_page_by_page_newest_first(

@@ -63,7 +63,7 @@ async def test_a_job_is_queued_with_every_default_filled_in(service: Service) ->
 
     assert re.fullmatch("jobs/digits-[a-z0-9]{6}", job.name)
     assert job.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_STARTING)
-    assert job.workers == 1, "0 workers mean 1"
+    assert job.workers == 1, "the default"
     assert job.create_time.seconds > 1_700_000_000
     assert re.fullmatch("[0-9a-f]{64}", job.spec_digest)
     assert spec_from_proto(job.spec)["train"]["batch_size"] == 128
@@ -192,9 +192,10 @@ async def test_more_workers_than_slots_can_never_run(service: Service) -> None:
     text = await refused(service.jobs.CreateJob(request), Code.FAILED_PRECONDITION)
     assert "5 asked for, this service has 4 slots" in text
 
-    request.workers = -1
-    text = await refused(service.jobs.CreateJob(request), Code.INVALID_ARGUMENT)
-    assert "workers" in text
+    for workers in (0, -1):
+        request.workers = workers
+        text = await refused(service.jobs.CreateJob(request), Code.INVALID_ARGUMENT)
+        assert f"workers: must be >= 1, got {workers}" in text
 
 
 async def test_a_full_queue_refuses_for_now(tmp_path: Path) -> None:
