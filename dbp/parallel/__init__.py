@@ -1,1 +1,1 @@
-"""Many processes, one buffer: communicators and the exchange. Knows no layers."""
+"""Communicators, and the exchange that sums gradients over ranks. Knows nothing of layers."""

@@ -1,4 +1,4 @@
-"""A part of the vector on its way: sent, completed by its owners, gathered again."""
+"""One bucket of the gradients: all-to-all of slices, sum in tree order, all-gather."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from dbp.parallel.lane_sums import LaneSums, complete
 
 @final
 class Bucket:
-    """One part, cut into a slice for each rank; a ``tail`` goes to every rank beside it."""
+    """A range of the vector, cut into one slice a rank, which the rank sums.
+
+    The ``tail`` (sums such as the loss) goes to every rank in addition.
+    """
 
     def __init__(
         self,
@@ -31,24 +34,24 @@ class Bucket:
         self._tail = tail
         self._own = slices[rank]
         self._counts = [part.stop - part.start for part in slices]
-        behind = tail.stop - (tail.start or 0)
-        lengths = [count + behind for count in self._counts]
-        mine = len(sums.own_summits)
+        tail_size = tail.stop - (tail.start or 0)
+        lengths = [count + tail_size for count in self._counts]
+        mine = len(sums.own_subtrees)
         self._send_counts = [mine * length for length in lengths]
-        self._receive_counts = [len(nodes) * lengths[rank] for nodes in sums.summits]
+        self._receive_counts = [len(nodes) * lengths[rank] for nodes in sums.subtrees]
         self._send = np.zeros(sum(self._send_counts), dtype)
         self._received = np.zeros(sum(self._receive_counts), dtype)
         self._result = np.zeros(lengths[rank], dtype)
-        nodes = [node for nodes in sums.summits for node in nodes]
+        nodes = [node for nodes in sums.subtrees for node in nodes]
         rows = self._received.reshape(len(nodes), lengths[rank])
         self._rows = dict(zip(nodes, rows, strict=True))
         self._pending: Pending | None = None
 
-    def start_send(self, communicator: Communicator, summits: Sequence[Buffer]) -> None:
-        """Send every rank its slice of these summits, and the tail. Collective."""
+    def start_send(self, communicator: Communicator, subtree_sums: Sequence[Buffer]) -> None:
+        """Start sending every rank its slice of these sums, and the tail. Collective."""
         place = 0
         for part in self._slices:
-            for vector in summits:
+            for vector in subtree_sums:
                 for source in (vector[part], vector[self._tail]):
                     self._send[place : place + source.size] = source
                     place += source.size
@@ -57,12 +60,12 @@ class Bucket:
         )
 
     def advance(self) -> None:
-        """Let what is under way go on; MPI moves only while it is called."""
+        """Give MPI time to move the data of a started call; it does so only inside calls."""
         if self._pending is not None:
             self._pending.advance()
 
     def complete(self, total: Buffer) -> None:
-        """Wait for the summits, and write this rank's slice and the tail of their sum."""
+        """Wait for the subtree sums; write this rank's slice of the total, and its tail."""
         self.wait()
         complete(self._lanes, self._rows, self._result)
         count = self._own.stop - self._own.start
@@ -70,12 +73,12 @@ class Bucket:
         total[self._tail] = self._result[count:]
 
     def start_gather(self, communicator: Communicator, total: Buffer) -> None:
-        """Send the completed slice to all ranks. Collective."""
+        """Start sending this rank's slice of the total to all ranks. Collective."""
         own = self._result[: self._own.stop - self._own.start]
         self._pending = communicator.start_allgather(own, total[self.span], self._counts)
 
     def wait(self) -> None:
-        """Return when what was started is done."""
+        """Return when the started call is done."""
         if self._pending is not None:
             self._pending.wait()
             self._pending = None

@@ -1,4 +1,4 @@
-"""The contract of a communicator, and the communicator of one process.
+"""The interface of a communicator (MPI's collective operations), and its one-process form.
 
 Buffers are 1-D, C-contiguous numpy arrays; nothing is pickled. Every method but ``abort``
 is collective: all ranks call it, in the same order, with buffers of the same length.
@@ -16,13 +16,13 @@ Buffer = npt.NDArray[Any]
 
 
 class Pending(Protocol):
-    """A collective call under way; its buffers are not to be touched before its end."""
+    """A collective call under way. Do not touch its buffers before ``wait`` returns."""
 
     def advance(self) -> None:
-        """Let it go on for a moment."""
+        """Give the library time to move data; returns without waiting."""
 
     def wait(self) -> None:
-        """Return when it is done."""
+        """Return when the call is done and its buffers are free."""
 
 
 class Communicator(ABC):
@@ -33,17 +33,18 @@ class Communicator(ABC):
 
     @abstractmethod
     def can_share(self, size_bytes: int) -> bool:
-        """Whether ``share`` can give every rank as much as it asks for here. Collective.
+        """Return whether ``share`` can give every rank ``size_bytes`` of memory. Collective.
 
-        The same answer on all ranks: no where they are on several hosts, or memory is short.
+        The answer is the same on all ranks: False if they are on several hosts, or if too
+        little shared memory is free.
         """
 
     @abstractmethod
     def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
-        """Zeroed memory that all ranks see, ``size`` elements of this rank's; in rank order.
+        """Allocate zeroed shared memory; return the regions of all ranks, in rank order.
 
-        What a rank has written is there for the others behind the next ``barrier``. Raises
-        RuntimeError where ranks share no memory.
+        ``size`` is the number of elements of this rank's region. Other ranks see a write
+        after the next ``barrier``. Raises RuntimeError where ranks share no memory. Collective.
         """
 
     @abstractmethod
@@ -52,7 +53,7 @@ class Communicator(ABC):
 
     @abstractmethod
     def broadcast(self, buffer: Buffer, root: int = 0) -> None:
-        """Replace ``buffer`` on every rank by the root's."""
+        """Overwrite ``buffer`` on every rank with the buffer of rank ``root``."""
 
     @abstractmethod
     def allgather(self, part: Buffer, whole: Buffer) -> None:
@@ -62,25 +63,28 @@ class Communicator(ABC):
     def alltoall(
         self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
     ) -> None:
-        """Send the r-th run of ``send`` to rank r; receive rank r's run as the r-th."""
+        """Send the r-th part of ``send`` to rank r; receive the r-th part from rank r.
+
+        The counts are the lengths of the parts, one for each rank.
+        """
 
     @abstractmethod
     def start_alltoall(
         self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
     ) -> Pending:
-        """``alltoall`` in the background. Ranks start and end such calls in the same order."""
+        """Start ``alltoall`` without waiting. All ranks start and wait in the same order."""
 
     @abstractmethod
     def start_allgather(self, part: Buffer, whole: Buffer, counts: list[int]) -> Pending:
-        """``allgather`` in the background, of parts of these lengths."""
+        """Start ``allgather`` without waiting; ``counts`` are the lengths of all parts."""
 
     @abstractmethod
     def barrier(self) -> None:
-        """Return on no rank before all have come here."""
+        """Wait until all ranks have made this call."""
 
     @abstractmethod
     def abort(self, code: int) -> NoReturn:
-        """End every rank of the job at once; never returns. Not collective."""
+        """End the processes of all ranks with exit code ``code``. Not collective."""
 
 
 @final
@@ -96,7 +100,7 @@ class Done(Pending):
 
 @final
 class SoloCommunicator(Communicator):
-    """One process: the same path as many, with nothing to exchange."""
+    """The communicator of a single process: every operation is a copy or does nothing."""
 
     rank = 0
     size = 1

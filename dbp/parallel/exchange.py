@@ -1,10 +1,11 @@
-"""The choice of an exchange, and the plainest one: a single allreduce.
+"""Choose how gradients are summed over ranks; implement the simplest way, one allreduce.
 
-``allreduce``: every rank gets the whole sum and updates everything. ``sharded``: every rank
-gets and updates its part, and the parameters are spread (ZeRO stage 1; Rajbhandari et al.,
-"ZeRO: Memory Optimizations Toward Training Trillion Parameter Models", 2020).
-``overlapped``: parts leave while the backward pass still computes others (Li et al., "PyTorch
-Distributed: Experiences on Accelerating Data Parallel Training", 2020).
+``allreduce``: every rank gets the whole sum and updates all parameters. ``sharded``: every
+rank gets its shard of the sum and updates that shard, then the parameters are all-gathered
+(ZeRO stage 1; Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion
+Parameter Models", 2020). ``overlapped``: gradients are sent in buckets while the backward pass
+computes the next ones (Li et al., "PyTorch Distributed: Experiences on Accelerating Data
+Parallel Training", 2020).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["Exchange", "make_exchange"]
 
 @final
 class FastExchange(Exchange):
-    """One piece a rank, one fused allreduce: the order of the sum is the MPI library's."""
+    """One lane a rank and one fused allreduce; the MPI library chooses the order of the sum."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class FastExchange(Exchange):
             gradient_size, metric_size, dtype=dtype, ranks=communicator.size
         )
 
-    def shares(self, rows: int) -> list[tuple[int, int]]:
+    def lane_rows(self, rows: int) -> list[tuple[int, int]]:
         return [part(rows, self._communicator.rank, self._communicator.size)]
 
     def take(self) -> StepBuffer:
@@ -66,10 +67,19 @@ def make_exchange(
     lanes: int,
     mode: str = "allreduce",
 ) -> Exchange:
-    """The exchange of a spec's ``numerics`` and mode that suits the ranks. Collective.
+    """Return the exchange for a spec's ``numerics`` and ``mode`` on these ranks. Collective.
 
-    Fast numerics have one lane a rank. Where ranks share memory nothing is gained by
-    overlapping (the copies take the same cores), so only ``overlapped`` still sends messages.
+    Args:
+        communicator: The ranks that take part.
+        gradient_size: Elements of the flat gradient vector.
+        metric_size: Number of metric sums that travel with the gradients.
+        dtype: Type of the elements.
+        numerics: "exact" (fixed tree over lanes) or "fast" (one lane a rank).
+        lanes: Number of lanes of a mini-batch, for "exact".
+        mode: "allreduce", "sharded" or "overlapped".
+
+    Ranks that share memory use it, except with "overlapped", which always sends messages:
+    overlapping gains nothing in shared memory, where copies take the same cores.
     """
     sizes = (gradient_size, metric_size)
     if numerics == "fast":

@@ -1,7 +1,7 @@
-"""The contract of an exchange: how the pieces that ranks computed become one sum, once a step.
+"""The interface of an exchange, which sums the gradients of all lanes once a step.
 
-The step takes a buffer for each of its ``shares`` of the mini-batch, fills it, adds it, and
-calls ``reduce``; it updates its ``own`` part of the parameters and calls ``spread``.
+The step takes a buffer for each of the rank's lanes, fills it and adds it, and calls ``reduce``
+once; then it updates its ``own`` shard of the parameters and calls ``gather_parameters``.
 """
 
 from __future__ import annotations
@@ -13,48 +13,55 @@ from dbp.parallel.communicator import Buffer
 from dbp.parallel.lanes import part
 from dbp.parallel.step_buffer import StepBuffer
 
-# Parts of the vector that ranks own begin at multiples of this many elements, so that sums
-# over blocks of it, such as norms, need no look at a neighbor's part.
+# The shards of ranks begin at multiples of this many elements, so that sums over blocks of the
+# vector, such as norms, never need elements of two shards.
 OWN_BLOCK: Final = 32_768
 
 
 class Exchange(ABC):
-    """The sum of all pieces of all ranks, once a step."""
+    """Sums the gradients of all lanes of all ranks, once a step."""
 
     sharded: bool = False
-    """Whether ranks own parts; one of them may be the whole vector, or nothing."""
+    """Whether each rank updates only its shard; a shard may be the whole vector, or empty."""
     own: slice
-    """The part of the flat vector that this rank updates; starts at a multiple of OWN_BLOCK."""
+    """The slice of the vector that this rank updates; starts at a multiple of OWN_BLOCK."""
 
     @abstractmethod
-    def shares(self, rows: int) -> list[tuple[int, int]]:
-        """This rank's pieces [start, stop) of so many rows; the same number at every call."""
+    def lane_rows(self, rows: int) -> list[tuple[int, int]]:
+        """Return [start, stop) of each of this rank's lanes, in a part of ``rows`` rows.
+
+        The number of lanes is the same at every call; a lane may be empty.
+        """
 
     @abstractmethod
     def take(self) -> StepBuffer:
-        """A cleared buffer for the next piece; several may be taken before one is added."""
+        """Return a cleared buffer for the next lane; several may be taken before ``add``."""
 
     @abstractmethod
     def add(self, buffer: StepBuffer) -> None:
-        """Add a piece, in the order of the shares; the buffer is the exchange's again."""
+        """Add a lane's buffer, in the order of ``take``; do not use the buffer afterwards."""
 
-    def ready(self, start: int) -> None:  # noqa: B027 - only overlapping has a use for it
-        """The last piece's gradients from element ``start`` to their end will not change."""
+    def on_gradients_ready(self, start: int) -> None:  # noqa: B027 - optional
+        """Accept that the newest lane's gradients from element ``start`` on are final.
+
+        The backward pass may call it after each layer, with falling ``start``, so that the
+        exchange can add or send them early.
+        """
 
     @abstractmethod
     def reduce(self) -> StepBuffer:
-        """The sum over all pieces of all ranks, the same bits wherever it stands. Collective.
+        """Return the sum over all lanes of all ranks, with the same bits on all. Collective.
 
-        The sums behind the gradients are complete on every rank, the gradients at least
-        within ``own``. The buffer is the caller's to change until it takes the next one.
+        Every rank gets the sums after the gradients (loss, weight, metrics, flags), and of the
+        gradients at least its ``own`` slice. The caller may change the buffer until ``take``.
         """
 
-    def spread(self, vector: Buffer) -> None:  # noqa: B027 - nothing where own is everything
-        """Give every rank's own part of a flat vector to all ranks. Collective."""
+    def gather_parameters(self, vector: Buffer) -> None:  # noqa: B027 - only if sharded
+        """All-gather a flat vector of which every rank has updated its shard. Collective."""
 
 
 def own_parts(size: int, ranks: int) -> list[slice]:
-    """The part of a vector that each rank owns: whole blocks, but for the vector's end."""
+    """Return the shard of each rank: whole blocks of OWN_BLOCK, except at the vector's end."""
     blocks = -(-size // OWN_BLOCK)
     bounds = [part(blocks, rank, ranks) for rank in range(ranks)]
     return [

@@ -1,4 +1,4 @@
-"""Who computes which rows of a mini-batch: pure functions of counts. No arrays, no ranks."""
+"""Arithmetic of lanes: split a range evenly, and the nodes of the binary tree over lanes."""
 
 from __future__ import annotations
 
@@ -6,45 +6,48 @@ from dataclasses import dataclass
 
 
 def part(total: int, index: int, parts: int) -> tuple[int, int]:
-    """The ``index``-th of ``parts`` runs of ``range(total)``; sizes differ by at most one."""
+    """Return (start, stop) of the ``index``-th of ``parts`` even parts of ``range(total)``.
+
+    The sizes of the parts differ by at most one.
+    """
     return total * index // parts, total * (index + 1) // parts
 
 
 @dataclass(frozen=True, order=True)
 class Node:
-    """A node of the fixed binary tree over lanes: lanes [index << level, ...) of 2^level."""
+    """A node of the binary tree over lanes: the 2**level lanes from index * 2**level on."""
 
     level: int
     index: int
 
     @property
     def first(self) -> int:
-        """Its first lane."""
+        """The number of the node's first lane."""
         return self.index << self.level
 
     @property
     def sibling(self) -> Node:
-        """The other half of the node above."""
+        """The other child of the same parent."""
         return Node(self.level, self.index ^ 1)
 
     @property
     def parent(self) -> Node:
-        """The node above."""
+        """The node one level above."""
         return Node(self.level + 1, self.index >> 1)
 
     @property
     def children(self) -> tuple[Node, Node]:
-        """Its two halves."""
+        """The two nodes one level below."""
         return Node(self.level - 1, 2 * self.index), Node(self.level - 1, 2 * self.index + 1)
 
 
 def root(lanes: int) -> Node:
-    """The node that covers all lanes."""
+    """Return the smallest node that covers all lanes."""
     return Node((lanes - 1).bit_length(), 0)
 
 
 def cover(start: int, stop: int) -> list[Node]:
-    """The fewest nodes that cover the lanes [start, stop) exactly, in order."""
+    """Return the fewest nodes that cover the lanes [start, stop) exactly, in order."""
     nodes = []
     while start < stop:
         level = (start & -start).bit_length() - 1 if start else (stop - start).bit_length()

@@ -1,9 +1,9 @@
-"""The exchange of ranks that send messages: slices of every summit go to the slice's owner.
+"""Sum gradients over ranks through MPI messages, in the order of the fixed tree over lanes.
 
-The owner completes the tree for its slice, and the slices are gathered. These are the bytes
-of a reduce-scatter and an allgather, and the order of the sum is the tree's alone. A large
-vector travels in buckets, from its end to its beginning as the backward pass fills it, always
-in the same order on every rank.
+Each rank owns a slice of the vector. All ranks send it their subtree sums of that slice; it
+adds them in tree order, and the slices are all-gathered. This sends as many bytes as a
+reduce-scatter and an all-gather. A large vector is sent in buckets from its end to its
+beginning, as the backward pass fills it, in the same order on every rank.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from dbp.parallel.lane_sums import LaneSums
 from dbp.parallel.lanes import part
 from dbp.parallel.step_buffer import StepBuffer
 
-# Larger messages need fresh temporaries inside MPI; smaller ones pay their latency too often.
+# MPI allocates temporary memory for larger messages; with smaller ones latency dominates.
 BUCKET_BYTES: Final = 4 << 20
 
 
 @final
 class MessageExchange(Exchange):
-    """``overlapped``: buckets leave during the last backward pass; ``sharded``: as named."""
+    """Exchange through messages.
+
+    With ``mode`` "overlapped" it sends buckets during the backward pass of the last lane; with
+    "sharded" it skips the all-gather of the sum, since every rank updates only its shard.
+    """
 
     def __init__(
         self,
@@ -52,8 +56,8 @@ class MessageExchange(Exchange):
             return StepBuffer.allocate(gradient_size, metric_size, dtype=dtype, ranks=ranks)
 
         self._total = allocate()
-        self._places = [allocate() for _ in self._sums.own_summits]
-        self._sums.use(self._places, allocate)
+        self._places = [allocate() for _ in self._sums.own_subtrees]
+        self._sums.set_buffers(self._places, allocate)
         tail = slice(gradient_size, self._total.vector.size)
         length = max(1, bucket_bytes // np.dtype(dtype).itemsize)
         if self.sharded:
@@ -66,20 +70,20 @@ class MessageExchange(Exchange):
         ]
         self._sent = 0
 
-    def shares(self, rows: int) -> list[tuple[int, int]]:
-        return self._sums.shares(rows)
+    def lane_rows(self, rows: int) -> list[tuple[int, int]]:
+        return self._sums.lane_rows(rows)
 
     def take(self) -> StepBuffer:
         return self._sums.take()
 
-    def ready(self, start: int) -> None:
+    def on_gradients_ready(self, start: int) -> None:
         """Start sending every complete bucket but the last."""
         if not self._overlaps:
             return
         for bucket in self._buckets[self._sent : -1]:
             if bucket.span.start < start:
                 break
-            self._sums.settle(bucket.span)
+            self._sums.reduce_early(bucket.span)
             self._send(bucket)
         for bucket in self._buckets[: self._sent]:
             bucket.advance()
@@ -100,7 +104,7 @@ class MessageExchange(Exchange):
         self._sent = 0
         return self._total
 
-    def spread(self, vector: Buffer) -> None:
+    def gather_parameters(self, vector: Buffer) -> None:
         if self.sharded:
             counts = [part_.stop - part_.start for part_ in self._parts]
             own = vector[self.own].copy()
@@ -112,7 +116,7 @@ class MessageExchange(Exchange):
 
 
 def _spans(size: int, length: int, ranks: int) -> list[list[slice]]:
-    """Buckets from the vector's end to its beginning, each cut into a slice for each rank."""
+    """Return the buckets from the vector's end to its beginning, each as one slice a rank."""
     spans = []
     for stop in range(size, 0, -length):
         start = max(0, stop - length)
@@ -122,7 +126,7 @@ def _spans(size: int, length: int, ranks: int) -> list[list[slice]]:
 
 
 def _shard_spans(parts: Sequence[slice], length: int) -> list[list[slice]]:
-    """Buckets of a run of every rank's own part, from the beginnings of the parts."""
+    """Return buckets that each take ``length`` elements of every shard, from its beginning."""
     longest = max(part_.stop - part_.start for part_ in parts)
     return [
         [

@@ -1,4 +1,4 @@
-"""Ranks as MPI processes: the only place that imports mpi4py. Buffer calls only, no pickle."""
+"""The MPI communicator, and how a process joins MPI. The only module that imports mpi4py."""
 
 from __future__ import annotations
 
@@ -20,37 +20,35 @@ from dbp.parallel.communicator import Buffer, Communicator, Pending
 
 logger = logging.getLogger("dbp")
 
-# A whole large message, or many pieces at once, need fresh temporaries inside MPI as large as
-# half of it, and their page faults. One piece after the other stays in the processor's cache:
-# twice the speed through shared memory (32 MB on 2 ranks: 11 ms instead of 24).
-PIECE_BYTES: Final = 4 << 20
+# For one large allreduce, or many at once, MPI allocates temporary memory of half the size, and
+# pays for its page faults. Chunks sent one by one stay in the processor's cache: twice the
+# speed through shared memory (32 MB on 2 ranks: 11 ms instead of 24).
+CHUNK_BYTES: Final = 4 << 20
 
 SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - where MPI libraries put it on Linux
-SHARING: Final = "DBP_SHARED_MEMORY"  # 0: messages even where ranks could share memory
+SHARING: Final = "DBP_SHARED_MEMORY"  # 0: send messages even where ranks could share memory
 
 
 @final
-class _Request:
-    """A call that MPI makes in the background."""
+class _Request(Pending):
+    """A non-blocking MPI call under way."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
 
     def advance(self) -> None:
-        """See Pending."""
         self._request.Test()
 
     def wait(self) -> None:
-        """See Pending."""
         self._request.Wait()
 
 
 @final
 class MPICommunicator(Communicator):
-    """All ranks of COMM_WORLD."""
+    """The communicator of all ranks of MPI_COMM_WORLD."""
 
     def __init__(self, world: Any, mpi: Any, *, shares_memory: bool = True) -> None:
-        """``shares_memory``: where all ranks are on one host, let them share some."""
+        """``shares_memory``: allow shared memory if all ranks are on one host."""
         self.rank = world.Get_rank()
         self.size = world.Get_size()
         self._world = world
@@ -69,8 +67,8 @@ class MPICommunicator(Communicator):
         self.allreduce(short)
         if short[0] and self.rank == 0:
             logger.warning(
-                "%s has %.0f MB free, and ranks that share memory need %.0f MB: they send "
-                "messages instead, which is slower (for a container: --shm-size)",
+                "%s has %.0f MB free, but shared memory for all ranks needs %.0f MB: the ranks "
+                "send messages instead, which is slower (in a container: raise --shm-size)",
                 SHARED_MEMORY,
                 free / 1e6,
                 wanted[0] / 1e6,
@@ -92,10 +90,10 @@ class MPICommunicator(Communicator):
         return regions
 
     def allreduce(self, buffer: Buffer) -> None:
-        step = max(1, PIECE_BYTES // buffer.itemsize)
+        step = max(1, CHUNK_BYTES // buffer.itemsize)
         for start in range(0, buffer.size, step):
-            piece = buffer[start : start + step]
-            self._world.Iallreduce(self._mpi.IN_PLACE, piece).Wait()
+            chunk = buffer[start : start + step]
+            self._world.Iallreduce(self._mpi.IN_PLACE, chunk).Wait()
 
     def broadcast(self, buffer: Buffer, root: int = 0) -> None:
         self._world.Bcast(buffer, root=root)
@@ -133,10 +131,12 @@ class MPICommunicator(Communicator):
 
 
 def connect(expected_size: int | None = None) -> MPICommunicator:
-    """Initialise MPI and join all ranks; raises MissingDependency where MPI does not fit.
+    """Initialize MPI; return the communicator of all ranks.
 
-    ``expected_size``: how many ranks there should be; else what the launcher's environment
-    says. A launcher of another MPI than mpi4py's makes every process rank 0 of 1, silently.
+    ``expected_size`` is the number of ranks there should be (by default the number in the
+    launcher's environment variables). Raises MissingDependency if mpi4py finds no MPI library,
+    or if MPI counts another number of ranks: the mpirun of another MPI library than mpi4py's
+    silently makes every process rank 0 of 1.
     """
     launch = detect(os.environ)
     set_mpi_defaults(os.environ, alone=launch is None and "PMIX_RANK" not in os.environ)
@@ -155,7 +155,7 @@ def connect(expected_size: int | None = None) -> MPICommunicator:
 
 
 def _free_bytes(folder: str) -> float:
-    """Free space where shared memory lies; endless where that is not known."""
+    """Return the free bytes of a folder's file system; infinity if unknown."""
     try:
         facts = os.statvfs(folder)
     except (OSError, AttributeError):
@@ -164,16 +164,16 @@ def _free_bytes(folder: str) -> float:
 
 
 def _mismatch(counted: int, wanted: int, launch: Launch | None, library: str) -> str:
-    """What is wrong when MPI counts another number of ranks than there should be."""
-    found = f"MPI counts {counted} rank(s)"
+    """Return the error message for a wrong number of ranks, with the likely cause."""
+    found = f"MPI counts {counted} rank{'s' if counted != 1 else ''}"
     if launch is None:
         return (
-            f"{found}, but {wanted} are wanted: this process was started by itself; start it "
+            f"{found}, expected {wanted}: this process was started without mpirun; start it "
             f"with `mpirun -n {wanted}` ({library})"
         )
     if launch.size != wanted:
         return (
-            f"{found} and {launch.launcher} launched {launch.size}, but {wanted} are wanted; "
+            f"{found} and {launch.launcher} launched {launch.size}, expected {wanted}; "
             f"start it with `mpirun -n {wanted}` ({library})"
         )
     return (
@@ -184,25 +184,25 @@ def _mismatch(counted: int, wanted: int, launch: Launch | None, library: str) ->
 
 @contextlib.contextmanager
 def aborting(communicator: Communicator) -> Iterator[None]:
-    """End every rank when this one fails.
+    """Abort all ranks if the block of this rank raises.
 
-    A rank that just ended would leave the others waiting in a collective call for ever, and
-    so would its own MPI_Finalize at exit: the traceback is printed here, once, and the whole
-    job aborted. A ``sys.exit`` in the middle is a failure too, whatever its code.
+    If a failed rank only ended, the others would wait in a collective call for ever, and so
+    would its MPI_Finalize at exit. So print the traceback here, once, and abort the whole
+    job. A ``sys.exit`` inside the block is a failure too, even with code 0.
     """
     try:
         yield
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) and stop.code else 1
         if code != stop.code:
-            _say(communicator, f"called sys.exit({stop.code!r}) before the end of the run\n")
+            _report(communicator, f"called sys.exit({stop.code!r}) before the end of the run\n")
         communicator.abort(code)
     except BaseException as error:
-        _say(communicator, f"failed:\n{''.join(traceback.format_exception(error))}")
+        _report(communicator, f"failed:\n{''.join(traceback.format_exception(error))}")
         communicator.abort(1)
 
 
-def _say(communicator: Communicator, text: str) -> None:
-    """Tell what this rank did, if there is still somebody who reads it."""
+def _report(communicator: Communicator, text: str) -> None:
+    """Write a message of this rank to stderr; ignore a stderr that is closed."""
     with contextlib.suppress(Exception):
         sys.stderr.write(f"rank {communicator.rank} of {communicator.size} {text}")

@@ -1,7 +1,7 @@
-"""The exchange of ranks that share memory: gradients are written where the others read them.
+"""Sum gradients over ranks through shared memory, in the order of the fixed tree over lanes.
 
-Each rank completes the tree for its own part of the vector, straight from every rank's memory.
-Nothing is packed, sent or received; a barrier takes the place of the messages.
+Every rank writes its subtree sums to memory that all ranks read. Each rank adds up its own
+slice of them in tree order. Barriers separate writing and reading; no messages are sent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dbp.parallel.step_buffer import StepBuffer
 
 @final
 class SharedExchange(Exchange):
-    """``sharded``: every rank keeps its part of the sum, and updates that part."""
+    """Exchange through shared memory; if ``sharded``, every rank updates only its shard."""
 
     def __init__(
         self,
@@ -36,72 +36,72 @@ class SharedExchange(Exchange):
         self._sums = LaneSums(lanes, rank, ranks)
         self._communicator = communicator
         self.sharded = sharded
-        self._size = self._settled = gradient_size
+        self._size = self._unreduced = gradient_size
         self._parts = own_parts(gradient_size, ranks)
         self._part = self._parts[rank]
         self.own = self._part if sharded else slice(0, gradient_size)
         self._total = StepBuffer.allocate(gradient_size, metric_size, dtype=dtype, ranks=ranks)
         length = self._total.vector.size
-        count = len(self._sums.own_summits)
+        count = len(self._sums.own_subtrees)
         regions = communicator.share((count + 1) * length, dtype)
-        # Behind a rank's summits: what it has to give to the others, in its own part.
+        # After the subtree sums of a rank: its slice of the total, for the others to copy.
         self._given = [region[-length:] for region in regions]
-        summits = {
+        subtree_sums = {
             node: region[place * length : (place + 1) * length]
-            for nodes, region in zip(self._sums.summits, regions, strict=True)
+            for nodes, region in zip(self._sums.subtrees, regions, strict=True)
             for place, node in enumerate(nodes)
         }
-        self._gradients = {node: vector[self._part] for node, vector in summits.items()}
-        self._tails = {node: vector[gradient_size:] for node, vector in summits.items()}
+        self._gradients = {node: vector[self._part] for node, vector in subtree_sums.items()}
+        self._tails = {node: vector[gradient_size:] for node, vector in subtree_sums.items()}
         self._tail_copies = {node: tail.copy() for node, tail in self._tails.items()}
         places = [
-            StepBuffer(summits[node], gradient_size, metric_size, ranks)
-            for node in self._sums.own_summits
+            StepBuffer(subtree_sums[node], gradient_size, metric_size, ranks)
+            for node in self._sums.own_subtrees
         ]
-        self._sums.use(
+        self._sums.set_buffers(
             places,
             lambda: StepBuffer.allocate(gradient_size, metric_size, dtype=dtype, ranks=ranks),
         )
 
-    def shares(self, rows: int) -> list[tuple[int, int]]:
-        return self._sums.shares(rows)
+    def lane_rows(self, rows: int) -> list[tuple[int, int]]:
+        return self._sums.lane_rows(rows)
 
     def take(self) -> StepBuffer:
         return self._sums.take()
 
     def add(self, buffer: StepBuffer) -> None:
         self._sums.add(buffer)
-        self._settled = self._size
+        self._unreduced = self._size
 
-    def ready(self, start: int) -> None:
+    def on_gradients_ready(self, start: int) -> None:
         """Add the slice while it is in the cache of the processor."""
-        self._sums.settle(slice(start, self._settled))
-        self._settled = start
+        self._sums.reduce_early(slice(start, self._unreduced))
+        self._unreduced = start
 
     def reduce(self) -> StepBuffer:
         self._sums.finish()
-        self._communicator.barrier()  # every summit stands
+        self._communicator.barrier()  # all subtree sums are complete
         lanes, total = self._sums.lanes, self._total.vector
         for node, tail in self._tails.items():
-            np.copyto(self._tail_copies[node], tail)  # the others read it, too
+            np.copyto(self._tail_copies[node], tail)  # other ranks read the original
         complete(lanes, self._tail_copies, total[self._size :])
         if self.sharded or self._communicator.size == 1:
             complete(lanes, self._gradients, total[self._part])
-            self._communicator.barrier()  # nobody reads a tail any more
+            self._communicator.barrier()  # all ranks have read the tails
         else:
             complete(lanes, self._gradients, self._given[self._communicator.rank][self._part])
             self._collect(total)
         return self._total
 
-    def spread(self, vector: Buffer) -> None:
+    def gather_parameters(self, vector: Buffer) -> None:
         if self.sharded:
-            self._communicator.barrier()  # nobody reads what was given before
+            self._communicator.barrier()  # all ranks have read the previous values
             np.copyto(self._given[self._communicator.rank][self._part], vector[self._part])
             self._collect(vector, own_too=False)
 
     def _collect(self, vector: Buffer, *, own_too: bool = True) -> None:
-        """Fill the vector with what every rank gives. Collective."""
-        self._communicator.barrier()  # everything is given
+        """Copy every rank's slice into the vector. Collective."""
+        self._communicator.barrier()  # all slices are written
         for rank, (part, given) in enumerate(zip(self._parts, self._given, strict=True)):
             if own_too or rank != self._communicator.rank:
                 np.copyto(vector[part], given[part])
@@ -115,7 +115,10 @@ def shared_bytes(
     dtype: npt.DTypeLike,
     lanes: int,
 ) -> int:
-    """The memory that a SharedExchange needs of this rank; ValueError as there."""
-    summits = LaneSums(lanes, communicator.rank, communicator.size).own_summits
+    """Return the bytes of shared memory that a SharedExchange allocates on this rank.
+
+    Raises ValueError for more ranks than lanes.
+    """
+    subtrees = LaneSums(lanes, communicator.rank, communicator.size).own_subtrees
     length = StepBuffer.aligned_size(gradient_size, metric_size, communicator.size)
-    return (len(summits) + 1) * length * np.dtype(dtype).itemsize
+    return (len(subtrees) + 1) * length * np.dtype(dtype).itemsize

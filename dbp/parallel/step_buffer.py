@@ -1,8 +1,8 @@
-"""What one step exchanges: the gradients and, behind them, a few sums, in one vector.
+"""The layout of the vector that one step sums over ranks: gradients, metrics, loss, flags.
 
-The tail has the gradients' type. In float32 counts are exact up to 2**24 samples a
-mini-batch; flags are counts of the ranks or lanes that raised them. At its end every rank has
-a place of its own for the digest of its parameters, where the others add zeros.
+All elements have the gradients' type. In float32 counts are exact up to 2**24 samples a
+mini-batch; a flag is the number of ranks or lanes that set it. At the end every rank has its
+own elements for the digest of its parameters, to which the other ranks add zeros.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dbp.parallel.communicator import Buffer
 
-# Behind the gradients and the metric sums.
+# Offsets after the gradients and the metric sums.
 LOSS: Final = 0
 WEIGHT: Final = 1
 NON_FINITE: Final = 2
@@ -30,12 +30,12 @@ DIGEST_WORDS: Final = 4  # of 16 bits each: exact in float32
 
 @final
 class StepBuffer:
-    """Named places in one vector: gradients, metric sums, loss, weight and flags."""
+    """Named views of one vector: gradients, metric sums, loss, weight, flags and digests."""
 
     def __init__(
         self, vector: Buffer, gradient_size: int, metric_size: int, ranks: int
     ) -> None:
-        """``vector`` may be longer than needed: the rest is padding."""
+        """``vector`` may be longer than ``size``: the rest is padding."""
         tail = gradient_size + metric_size
         self.vector = vector
         self.gradients = vector[:gradient_size]
@@ -46,12 +46,12 @@ class StepBuffer:
 
     @staticmethod
     def size(gradient_size: int, metric_size: int, ranks: int) -> int:
-        """Elements needed."""
+        """Return the number of elements that are used."""
         return gradient_size + metric_size + FIXED + ranks * DIGEST_WORDS
 
     @classmethod
     def aligned_size(cls, gradient_size: int, metric_size: int, ranks: int) -> int:
-        """Elements of an allocated buffer."""
+        """Return the number of elements that ``allocate`` gives: ``size``, padded."""
         size = cls.size(gradient_size, metric_size, ranks)
         return size + -size % ALIGNED
 
@@ -59,19 +59,19 @@ class StepBuffer:
     def allocate(
         cls, gradient_size: int, metric_size: int, *, dtype: npt.DTypeLike, ranks: int
     ) -> StepBuffer:
-        """A zeroed buffer; buffers of this length side by side keep their alignment."""
+        """Return a zeroed buffer; adjacent buffers of its length stay aligned."""
         vector = np.zeros(cls.aligned_size(gradient_size, metric_size, ranks), dtype)
         return cls(vector, gradient_size, metric_size, ranks)
 
     def clear_sums(self) -> None:
-        """Zero everything behind the gradients, which are written, never added to."""
+        """Zero everything after the gradients; the backward pass overwrites those."""
         self.metrics[:] = 0
         self._tail[:] = 0
         self._digests[:] = 0
 
     @property
     def loss(self) -> float:
-        """Weighted sum of the losses."""
+        """The weighted sum of the samples' losses."""
         return float(self._tail[LOSS])
 
     @loss.setter
@@ -80,7 +80,7 @@ class StepBuffer:
 
     @property
     def weight(self) -> float:
-        """Sum of the samples' weights."""
+        """The sum of the samples' weights."""
         return float(self._tail[WEIGHT])
 
     @weight.setter
@@ -89,7 +89,7 @@ class StepBuffer:
 
     @property
     def non_finite(self) -> float:
-        """How many pieces had a loss or a gradient that is not finite."""
+        """The number of lanes whose loss or state is not finite."""
         return float(self._tail[NON_FINITE])
 
     @non_finite.setter
@@ -98,7 +98,7 @@ class StepBuffer:
 
     @property
     def stop(self) -> float:
-        """How many ranks ask for a stop."""
+        """The number of ranks that request a stop."""
         return float(self._tail[STOP])
 
     @stop.setter
@@ -107,7 +107,7 @@ class StepBuffer:
 
     @property
     def checkpoint(self) -> float:
-        """How many ranks ask for a checkpoint."""
+        """The number of ranks that request a checkpoint."""
         return float(self._tail[CHECKPOINT])
 
     @checkpoint.setter
@@ -116,7 +116,7 @@ class StepBuffer:
 
     @property
     def finish(self) -> float:
-        """How many ranks say that the time is up."""
+        """The number of ranks on which the time limit has passed."""
         return float(self._tail[FINISH])
 
     @finish.setter
@@ -125,7 +125,7 @@ class StepBuffer:
 
     @property
     def unreadable(self) -> float:
-        """Number of pieces whose samples could not be read."""
+        """The number of lanes whose samples could not be read."""
         return float(self._tail[UNREADABLE])
 
     @unreadable.setter
@@ -141,6 +141,6 @@ class StepBuffer:
         return digests
 
     def set_digest(self, rank: int, digest: int) -> None:
-        """Note a rank's own digest, of 64 bits."""
+        """Store the 64-bit digest of a rank's parameters."""
         for word in range(DIGEST_WORDS):
             self._digests[rank, word] = digest >> 16 * word & 0xFFFF

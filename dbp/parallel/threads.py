@@ -1,4 +1,4 @@
-"""Ranks as threads of one process: for tests, and for checks through several ranks."""
+"""A communicator whose ranks are threads of one process, for tests and ``dbp check``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 class RankStoppedError(Exception):
-    """Another rank failed; this one was released from a collective call."""
+    """Raised in a rank that waits in a collective call while another rank fails."""
 
 
-class _Meeting:
-    """Where the ranks of one group meet: a barrier, and a place to show buffers."""
+class _RankGroup:
+    """State that the ranks share: a barrier, and one slot a rank for its buffer."""
 
     def __init__(self, size: int) -> None:
         self.shown: list[Any] = [None] * size
@@ -30,7 +30,7 @@ class _Meeting:
         self._broken = False
 
     def wait(self) -> None:
-        """Return when all ranks are here; raises where that cannot happen any more."""
+        """Wait until all ranks have called; raise if a rank has failed or returned."""
         with self._changed:
             this_round = self._round
             self._waiting += 1
@@ -47,7 +47,7 @@ class _Meeting:
             raise RuntimeError("waits for ranks that have returned: all must make this call")
 
     def leave(self, failed: bool) -> None:
-        """A rank has no more calls to make; if it ``failed``, those who wait are released."""
+        """Note that a rank has ended; if it ``failed``, release the ranks that wait."""
         with self._changed:
             self._gone += 1
             self._broken = self._broken or failed
@@ -58,31 +58,30 @@ class _Meeting:
 
 
 @final
-class _Later:
-    """A call that is made when it is waited for: the latest that its contract allows."""
+class _DeferredCall(Pending):
+    """A collective call that runs in ``wait``, the latest moment the interface allows."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call = call
 
     def advance(self) -> None:
-        """See Pending."""
+        pass
 
     def wait(self) -> None:
-        """See Pending."""
         self._call()
 
 
 @final
 class ThreadCommunicator(Communicator):
-    """One of ``size`` ranks in this process; sums are in rank order, the same on all."""
+    """One of ``size`` ranks in this process; sums are in rank order, the same on all ranks."""
 
     def __init__(
-        self, rank: int, size: int, meeting: _Meeting, *, shares_memory: bool = True
+        self, rank: int, size: int, group: _RankGroup, *, shares_memory: bool = True
     ) -> None:
         self.rank = rank
         self.size = size
         self._shares_memory = shares_memory
-        self._meeting = meeting
+        self._group = group
 
     def can_share(self, size_bytes: int) -> bool:
         return self._shares_memory
@@ -91,7 +90,7 @@ class ThreadCommunicator(Communicator):
         if not self._shares_memory:
             raise RuntimeError("these ranks share no memory")
         regions = self._show(np.zeros(size, dtype))
-        self._meeting.wait()
+        self._group.wait()
         return regions
 
     def allreduce(self, buffer: Buffer) -> None:
@@ -99,18 +98,18 @@ class ThreadCommunicator(Communicator):
         np.copyto(buffer, shown[0])
         for other in shown[1:]:
             buffer += other
-        self._meeting.wait()
+        self._group.wait()
 
     def broadcast(self, buffer: Buffer, root: int = 0) -> None:
         shown = self._show(buffer)
         if self.rank != root:
             np.copyto(buffer, shown[root])
-        self._meeting.wait()
+        self._group.wait()
 
     def allgather(self, part: Buffer, whole: Buffer) -> None:
         shown = self._show(part.copy())
         np.concatenate(shown, out=whole)
-        self._meeting.wait()
+        self._group.wait()
 
     def alltoall(
         self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
@@ -121,48 +120,48 @@ class ThreadCommunicator(Communicator):
             offset = sum(counts[: self.rank])
             receive[start : start + count] = other[offset : offset + counts[self.rank]]
             start += count
-        self._meeting.wait()
+        self._group.wait()
 
     def start_alltoall(
         self, send: Buffer, send_counts: list[int], receive: Buffer, receive_counts: list[int]
     ) -> Pending:
-        return _Later(lambda: self.alltoall(send, send_counts, receive, receive_counts))
+        return _DeferredCall(lambda: self.alltoall(send, send_counts, receive, receive_counts))
 
     def start_allgather(self, part: Buffer, whole: Buffer, counts: list[int]) -> Pending:
         if whole.size != sum(counts) or part.size != counts[self.rank]:
             raise ValueError(f"parts of {counts} elements, got {part.size} of {whole.size}")
-        return _Later(lambda: self.allgather(part, whole))
+        return _DeferredCall(lambda: self.allgather(part, whole))
 
     def barrier(self) -> None:
-        self._meeting.wait()
+        self._group.wait()
 
     def abort(self, code: int) -> NoReturn:
         raise SystemExit(code)  # run_threads releases the others
 
     def _show(self, item: Any) -> list[Any]:
-        """Lay ``item`` out for the others; returns everybody's, in rank order."""
-        self._meeting.shown[self.rank] = item
-        self._meeting.wait()
-        return list(self._meeting.shown)
+        """Share ``item`` with all ranks; return the items of all, in rank order."""
+        self._group.shown[self.rank] = item
+        self._group.wait()
+        return list(self._group.shown)
 
 
 def run_threads(
     size: int, rank_main: Callable[[Communicator], T], *, shares_memory: bool = True
 ) -> list[T]:
-    """Run ``rank_main`` as ``size`` ranks; returns their results in rank order.
+    """Run ``rank_main`` in ``size`` threads; return the results in rank order.
 
-    If a rank raises, the others are released from their calls and its error is raised here
-    with a note that names the rank; so is a RuntimeError where a rank waits in a call that
-    another has returned without.
+    If a rank raises, the other ranks are released from their collective calls, and the error
+    is raised here with a note that names the rank. Raises RuntimeError if a rank waits in a
+    collective call that another rank has returned without making.
     """
-    meeting = _Meeting(size)
+    group = _RankGroup(size)
     failures: list[tuple[int, BaseException]] = []
 
     def run(rank: int) -> T:
         failed = True
         try:
             result = rank_main(
-                ThreadCommunicator(rank, size, meeting, shares_memory=shares_memory)
+                ThreadCommunicator(rank, size, group, shares_memory=shares_memory)
             )
             failed = False
             return result
@@ -171,7 +170,7 @@ def run_threads(
                 failures.append((rank, error))
             raise
         finally:
-            meeting.leave(failed)
+            group.leave(failed)
 
     with ThreadPoolExecutor(size) as pool:
         futures = [pool.submit(run, rank) for rank in range(size)]

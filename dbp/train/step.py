@@ -81,7 +81,7 @@ class Step:
         pieces = train.lanes if train.numerics == "exact" else communicator.size
         self._largest = _largest_part(_largest_part(train.batch_size, train.accumulate), pieces)
         self._readers: list[RowReader] = []
-        self._gather = Gather(communicator, len(self._exchange.shares(0)))
+        self._gather = Gather(communicator, len(self._exchange.lane_rows(0)))
         self._new_state = Parameters.zeros(setup.model.state_shapes, setup.model.dtype)
         self._later_parts: list[Parameters] = []
         roles = setup.model.parameter_roles
@@ -146,7 +146,7 @@ class Step:
             total_steps=self._setup.plan.schedule_length(step),
             rate_factor=rate_factor,
         )
-        self._exchange.spread(parameters)
+        self._exchange.gather_parameters(parameters)
         return rate
 
     def whole(self, vector: Array) -> Array:
@@ -156,7 +156,7 @@ class Step:
         """
         if self._exchange.sharded:
             vector = vector.copy()
-            self._exchange.spread(vector)
+            self._exchange.gather_parameters(vector)
         return vector
 
     def _add_up(self, sums: Array) -> None:
@@ -178,7 +178,7 @@ class Step:
             for number, lane in enumerate(lanes):
                 buffer = self._take(number, command)
                 for turn, rows in enumerate(lane):
-                    ready = self._exchange.ready if len(parts) == 1 else None
+                    ready = self._exchange.on_gradients_ready if len(parts) == 1 else None
                     together([self._piece(step, indices, rows, buffer, 0, turn == 0, ready)])
                 self._exchange.add(buffer)
             return
@@ -197,7 +197,7 @@ class Step:
         count = self._setup.resolved.spec.train.accumulate
         bounds = [part(rows, index, count) for index in range(count)]
         return [
-            [(start + a, start + b) for a, b in self._exchange.shares(stop - start)]
+            [(start + a, start + b) for a, b in self._exchange.lane_rows(stop - start)]
             for start, stop in bounds
             if start < stop
         ]

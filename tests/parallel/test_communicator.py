@@ -145,7 +145,7 @@ def test_where_shared_memory_is_short_on_one_rank_all_send_messages(mpirun: MpiR
     assert result.returncode == 0, result.stderr
     lines = sorted(result.stdout.splitlines())
     assert lines == [str(expected), "can True False", "can True False"]
-    assert result.stderr.count("they send messages instead") >= 1
+    assert result.stderr.count("the ranks send messages instead") >= 1
 
 
 def test_exact_sums_through_mpi_have_the_bits_of_one_process(mpirun: MpiRun) -> None:
@@ -209,5 +209,5 @@ def test_a_launcher_of_another_mpi_is_named(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=DEADLINE, env=environment,
     )  # fmt: skip
 
-    assert "MPI counts 1 rank(s), but 2 were launched by Open MPI" in result.stderr
+    assert "MPI counts 1 rank, but 2 were launched by Open MPI" in result.stderr
     assert "dbp doctor" in result.stderr

@@ -39,7 +39,7 @@ def sums_of(
 
 def one_step(exchange: Exchange, rows: int, step: int) -> bytes:
     data = np.random.default_rng(step).normal(size=(rows, GRADIENTS)).astype(np.float32)
-    for start, stop in exchange.shares(rows):
+    for start, stop in exchange.lane_rows(rows):
         shard, buffer = data[start:stop], exchange.take()
         np.sum(shard, axis=0, out=buffer.gradients)
         buffer.weight = len(shard)
@@ -48,7 +48,7 @@ def one_step(exchange: Exchange, rows: int, step: int) -> bytes:
         exchange.add(buffer)
     total = exchange.reduce()
     assert total.weight == rows
-    exchange.spread(total.gradients)
+    exchange.gather_parameters(total.gradients)
     assert_close(total.gradients, data.sum(axis=0), 1e-5)
     return total.vector[: GRADIENTS + METRICS].tobytes()
 
@@ -74,13 +74,13 @@ def test_buckets_leave_in_the_backward_pass_and_give_the_same_bits(size: int) ->
     data = np.random.default_rng(1).normal(size=(rows, gradients)).astype(np.float32)
 
     def step(exchange: Exchange) -> bytes:
-        shares = exchange.shares(rows)
+        shares = exchange.lane_rows(rows)
         for number, (start, stop) in enumerate(shares):
             buffer = exchange.take()
             for layer in (90, 55, 54, 10, 0):  # backward, from the last layer to the first
                 np.sum(data[start:stop, layer:], axis=0, out=buffer.gradients[layer:])
                 if number == len(shares) - 1:
-                    exchange.ready(layer)
+                    exchange.on_gradients_ready(layer)
             buffer.weight = stop - start
             exchange.add(buffer)
         return exchange.reduce().vector.tobytes()
@@ -122,7 +122,7 @@ def test_a_shard_holds_the_sum_of_its_own_blocks(shares_memory: bool) -> None:
         assert total.metrics[0] == 3
         vector = np.full(size, -1.0)
         vector[own] = total.gradients[own] / 2
-        exchange.spread(vector)
+        exchange.gather_parameters(vector)
         np.testing.assert_array_equal(vector, np.arange(size) * 3)
         return own
 
@@ -159,7 +159,7 @@ def test_no_large_array_is_allocated_after_the_first_step() -> None:
         )
 
         def step(exchange: Exchange = exchange) -> None:
-            for start, _ in exchange.shares(100):
+            for start, _ in exchange.lane_rows(100):
                 buffer = exchange.take()
                 buffer.gradients[:] = start
                 exchange.add(buffer)
