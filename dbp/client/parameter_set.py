@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, final
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from dbp.errors import DataLoss
+from dbp.errors import DataLoss, alternatives
 from dbp.job.snapshot import decode_header, header_length
 from dbp.job.state import Version
 
@@ -23,9 +24,16 @@ NUMPY_DTYPES: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ParameterSet:
-    """Named tensors of one version; ``content`` is the safetensors file they are views of."""
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class ParameterSet(Mapping[str, Array]):
+    """The named tensors of one version: a read-only mapping from names to arrays.
+
+    ``content`` is the safetensors file whose bytes the arrays are views of, so they cannot be
+    written to; ``copy`` returns arrays that can. Two sets are equal if they have the same
+    names and their arrays the same types, shapes and bits, whatever their versions. Sets can be
+    pickled.
+    """
 
     version: Version
     metadata: Mapping[str, str]
@@ -33,7 +41,38 @@ class ParameterSet:
     content: memoryview
 
     def __getitem__(self, name: str) -> Array:
+        if name not in self.tensors:
+            raise KeyError(f"{name}{alternatives(name, list(self.tensors), 'tensors')}")
         return self.tensors[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return self.keys() == other.keys() and all(
+            _same_bits(array, other[name]) for name, array in self.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        number, step = self.version.version, self.version.step
+        return f"<ParameterSet: version {number}, step {step}, {len(self)} tensors>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_bytes, (self.version, bytes(self.content))
+
+    def copy(self) -> dict[str, Array]:
+        """Return writable copies of the arrays, by name."""
+        return {name: array.copy() for name, array in self.items()}
 
 
 def parameter_set(version: Version, content: memoryview) -> ParameterSet:
@@ -41,6 +80,7 @@ def parameter_set(version: Version, content: memoryview) -> ParameterSet:
     source = f"version {version.version}"
     length = header_length(bytes(content[:8]), source)
     manifest = decode_header(bytes(content[8 : 8 + length]), source)
+    content = content.toreadonly()
     data = content[8 + length :]
     if len(data) != manifest.size_bytes:
         raise DataLoss(
@@ -53,4 +93,15 @@ def parameter_set(version: Version, content: memoryview) -> ParameterSet:
         for tensor in manifest.tensors
         if tensor.dtype in NUMPY_DTYPES
     }
-    return ParameterSet(version, manifest.metadata, tensors, content)
+    return ParameterSet(version, manifest.metadata, MappingProxyType(tensors), content)
+
+
+def _from_bytes(version: Version, content: bytes) -> ParameterSet:
+    return parameter_set(version, memoryview(content))
+
+
+def _same_bits(one: Array, other: object) -> bool:
+    if not isinstance(other, np.ndarray):
+        return False
+    same_form = one.dtype == other.dtype and one.shape == other.shape
+    return same_form and one.tobytes() == other.tobytes()

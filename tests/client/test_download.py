@@ -14,19 +14,16 @@ import numpy as np
 import pytest
 
 from dbp.client.download import Receiver, download
-from dbp.client.parameter_set import parameter_set
 from dbp.client.wire import chunk_of
 from dbp.errors import (
     CorruptParameters,
     DataLoss,
     DbpError,
-    InvalidFile,
     NotFound,
     ResourceExhausted,
     Unavailable,
     VersionEvicted,
 )
-from dbp.job.snapshot import Manifest, TensorInfo, encode_header, manifest_of
 from dbp.job.state import Version
 from dbp.rpc.status import code_of, details_of
 from dbp.service.wire import chunk_message
@@ -326,43 +323,3 @@ async def test_memory_holds_the_file_and_little_more() -> None:
 def messages_of(content: bytes) -> Any:
     """Chunks of a MiB, made one at a time."""
     return lambda start: chunk_message(start, content[start : start + (1 << 20)])
-
-
-# Arrays
-
-
-def content_of(manifest: Manifest, data: bytes) -> memoryview:
-    return memoryview(encode_header(manifest) + data)
-
-
-def test_tensors_are_views_of_the_file_little_endian() -> None:
-    values = np.arange(6, dtype="<f8")
-    manifest = manifest_of({"0.weight": (2, 2), "0.bias": (2,)}, "F64", {"dbp.step": "70"})
-    content = content_of(manifest, values.tobytes())
-
-    found = parameter_set(VERSION, content)
-
-    np.testing.assert_array_equal(found["0.weight"], [[0.0, 1.0], [2.0, 3.0]])
-    np.testing.assert_array_equal(found["0.bias"], [4.0, 5.0])
-    assert found["0.bias"].dtype == np.dtype("<f8")
-    assert found.metadata == {"dbp.step": "70"}
-    assert np.shares_memory(found["0.bias"], np.frombuffer(content, np.uint8))
-
-
-def test_a_scalar_and_an_empty_tensor_have_their_shapes() -> None:
-    tensors = (TensorInfo("empty", "F32", (0, 3), 0), TensorInfo("scalar", "F32", (), 0))
-
-    found = parameter_set(VERSION, content_of(Manifest(tensors), np.float32(7).tobytes()))
-
-    assert found["empty"].shape == (0, 3)
-    assert found["scalar"].shape == ()
-    assert found["scalar"] == 7
-
-
-def test_a_file_that_contradicts_its_header_is_refused() -> None:
-    manifest = manifest_of({"0.bias": (2,)}, "F32", {})
-
-    with pytest.raises(DataLoss, match="7 bytes came, the header says 8"):
-        parameter_set(VERSION, content_of(manifest, bytes(7)))
-    with pytest.raises(InvalidFile, match="version 3"):
-        parameter_set(VERSION, memoryview(b"nonsense" * 8))
