@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dbp.errors import InvalidData, InvalidFile, nearest
+from dbp.quantities import count_text
 
 INPUT_NAMES: Final = "dbp.input_names"
 OTHER_COLUMNS: Final = "dbp.other_columns"
@@ -71,8 +72,8 @@ def columns_of(
         raise InvalidFile(f"{source}: {INPUT_NAMES}: {_shown(names)}, expected distinct names")
     if input_shape is not None and len(input_shape) == 1 and input_shape != (len(names),):
         raise InvalidFile(
-            f"{source}: {INPUT_NAMES}: {len(names)} names; the model takes "
-            f"{input_shape[0]} inputs"
+            f"{source}: {INPUT_NAMES}: {count_text(len(names), 'name')}; the model takes "
+            f"{count_text(input_shape[0], 'input')}"
         )
     if not isinstance(targets, list) or not _are_texts([*targets, weight]):
         raise InvalidFile(f"{source}: {OTHER_COLUMNS}: {_shown(others)}, expected names")

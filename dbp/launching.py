@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from dbp.errors import MissingDependency
+from dbp.quantities import count_text
 
 BLAS_VARIABLES: Final = (
     "OPENBLAS_NUM_THREADS",
@@ -188,8 +189,9 @@ def oversubscription(local_size: int, threads: int = 1) -> str | None:
     if local_size * threads <= cores:
         return None
     return (
-        f"{local_size} workers x {threads} BLAS thread(s) share {cores} core(s) on this host: "
-        "each step takes longer than with fewer workers"
+        f"{count_text(local_size, 'worker')} of {count_text(threads, 'BLAS thread')} each on "
+        f"{count_text(cores, 'core')} of this host: each step takes longer than with fewer "
+        "workers"
     )
 
 

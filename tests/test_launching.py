@@ -22,6 +22,7 @@ from dbp.launching import (
     usable_cores,
     worker_command,
 )
+from dbp.quantities import count_text
 from tests.deadline import DEADLINE
 
 
@@ -133,7 +134,7 @@ def test_oversubscription_is_said() -> None:
     sentence = oversubscription(cores + 1)
     assert sentence is not None
     assert f"{cores + 1} workers" in sentence
-    assert f"{cores} core(s)" in sentence
+    assert count_text(cores, "core") in sentence
 
 
 def test_oversubscription_counts_the_threads_that_the_environment_asks_for(
@@ -142,7 +143,8 @@ def test_oversubscription_counts_the_threads_that_the_environment_asks_for(
     cores = usable_cores()
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
 
-    assert f"{cores} workers x 2 BLAS thread(s)" in (oversubscription(cores) or "")
+    text = oversubscription(cores) or ""
+    assert f"{count_text(cores, 'worker')} of 2 BLAS threads each" in text
 
 
 @pytest.mark.parametrize(

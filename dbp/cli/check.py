@@ -12,6 +12,7 @@ import click
 
 from dbp.cli.output import echo_json, output_option
 from dbp.launching import set_thread_counts
+from dbp.quantities import count_text
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from rich.console import Console
@@ -68,7 +69,7 @@ def check(file: Path, steps: int, output: str) -> None:
         warnings = sum(finding.verdict == "warning" for finding in findings)
         click.echo(
             f"{file}: {len(findings) - failed - warnings} proved, "
-            f"{warnings} {'warning' if warnings == 1 else 'warnings'}, {failed} failed"
+            f"{count_text(warnings, 'warning')}, {failed} failed"
         )
     sys.exit(1 if failed else 0)
 

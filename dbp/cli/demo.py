@@ -21,6 +21,7 @@ import psutil
 
 from dbp.cli.ranges import SMALL_COUNT
 from dbp.errors import TrainingFailed
+from dbp.quantities import count_text, duration_text
 
 if TYPE_CHECKING:
     from dbp.client.client import Client
@@ -59,7 +60,7 @@ def demo(workers: int) -> None:
         _check_closed(address)
     click.echo(
         f"6. stopped            the service; no process, no port, no file is left "
-        f"({time.monotonic() - began:.1f} s in all)"
+        f"({duration_text(time.monotonic() - began)} in all)"
     )
 
 
@@ -76,7 +77,7 @@ class Demo:
         """Submit, watch, ask, evaluate; raises TrainingFailed where a step disappoints."""
         with as_file(files("dbp.cli") / "digits.toml") as spec:
             job = self._client.submit(spec, workers=workers)
-        click.echo(f"2. job                {job.id}, {workers} workers")
+        click.echo(f"2. job                {job.id}, {count_text(workers, 'worker')}")
         click.echo("3. training           live, with a look at the parameters meanwhile:")
         self._follow(job)
         ended = job.get()

@@ -26,6 +26,7 @@ from dbp.launching import (
     usable_cores,
     worker_command,
 )
+from dbp.quantities import count_text
 
 PROBE_SECONDS: Final = 60.0
 ENDING_SECONDS: Final = 5.0
@@ -156,7 +157,8 @@ def _blas() -> Finding:
         return Finding("BLAS", "warning", "none that is known", "install numpy from a wheel")
     blas = found[0]
     value = (
-        f"{blas['internal_api']} {blas['version']}, {blas['num_threads']} thread(s) by itself"
+        f"{blas['internal_api']} {blas['version']}, "
+        f"{count_text(blas['num_threads'], 'thread')} by itself"
     )
     return Finding("BLAS", "ok", f"{value}, 1 a rank under dbp")
 

@@ -19,6 +19,7 @@ from dbp.cli.output import (
 )
 from dbp.cli.ranges import COUNT, SECONDS, SMALL_COUNT
 from dbp.exit_codes import DONE, FAILED, STOPPED
+from dbp.quantities import count_text
 
 if TYPE_CHECKING:
     from dbp.client.job import JobHandle
@@ -226,7 +227,7 @@ def _details(job: Job) -> str:
     from dbp.cli.follow import best_of, failure_text, progress_text
 
     lines = [
-        f"{job.id}: {job.state}, {job.workers} worker(s), attempt {job.attempt}",
+        f"{job.id}: {job.state}, {count_text(job.workers, 'worker')}, attempt {job.attempt}",
         f"  created    {time_text(job.create_time)} UTC",
         f"  started    {time_text(job.start_time)}" + (f" on {job.host}" if job.host else ""),
         f"  ended      {time_text(job.end_time)}",

@@ -13,6 +13,7 @@ from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option, writing
 from dbp.cli.ranges import COUNT
 from dbp.errors import InvalidInput
+from dbp.quantities import count_text
 
 if TYPE_CHECKING:
     from dbp.cli.prediction import Array
@@ -97,7 +98,7 @@ def predict(
         if output == "json":
             echo_json({"file": str(file), "rows": len(found)})
         else:
-            click.echo(f"written to {file} ({len(found):,} rows)")
+            click.echo(f"written to {file} ({count_text(len(found), 'row')})")
     elif output == "json":
         echo_json(found.tolist())
     else:
@@ -145,7 +146,7 @@ def evaluate(source: str, part: str, spec_file: Path | None, service: str, outpu
         echo_json({"on": part, "samples": len(data), **figures})
         return
     text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    click.echo(f"{part} set, {len(data):,} samples: {text}")
+    click.echo(f"{part} set, {count_text(len(data), 'sample')}: {text}")
 
 
 def _is_file(source: str) -> bool:

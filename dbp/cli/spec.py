@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from dbp.quantities import count_text
+
 _OUTPUT = click.option(
     "--output",
     type=click.Choice(["text", "json"]),
@@ -45,20 +47,25 @@ def _echo_summary(file: str, summary: dict[str, Any]) -> None:
     shape = _shape(data["input_shape"])
     click.echo(f"{file}: valid")
     click.echo(f"  job         {summary['name']}  (digest {summary['spec_digest'][:12]})")
-    click.echo(f"  data        {data['training_samples']:,} training samples of shape {shape}")
+    click.echo(
+        f"  data        {count_text(data['training_samples'], 'training sample')} of shape "
+        f"{shape}"
+    )
     if data["class_names"]:
         click.echo(f"  classes     {len(data['class_names'])}{named(data['class_names'])}")
     click.echo(f"  model       input                    {shape}")
     for position, layer in enumerate(summary["layers"]):
         line = f"{position:<5} {layer['kind']:<18} {_shape(layer['output_shape']):<14}"
         if layer["parameters"]:
-            line += f"{layer['parameters']:>12,} parameters"
+            number, noun = count_text(layer["parameters"], "parameter").split()
+            line += f"{number:>12} {noun}"
         click.echo(f"{'':14}{line}".rstrip())
     click.echo(f"  parameters  {summary['parameters']:,} of type {summary['dtype']}")
     click.echo(
-        f"  run         {summary['total_steps']:,} steps, {summary['steps_per_epoch']:,} an "
-        f"epoch, mini-batches of {summary['batch_size']:,} over {workers} "
-        + ("worker" if workers == 1 else "workers")
+        f"  run         {count_text(summary['total_steps'], 'step')}, "
+        f"{summary['steps_per_epoch']:,} an "
+        f"epoch, mini-batches of {summary['batch_size']:,} over "
+        + count_text(workers, "worker")
     )
     for note in summary["notes"]:
         click.echo(f"  note        {note}")

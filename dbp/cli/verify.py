@@ -14,6 +14,7 @@ from dbp.cli.output import echo_json, output_option, service_option
 from dbp.cli.ranges import COUNT
 from dbp.errors import InvalidInput, NotFound
 from dbp.launching import set_thread_counts
+from dbp.quantities import count_text
 
 
 @click.command()
@@ -61,7 +62,7 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
     else:
         begun = f"step {proof.begun_at:,}" if proof.begun_at else "the seed"
         click.echo(f"epoch {proof.epoch}, step {proof.step:,}, computed again from {begun}")
-        click.echo(f"recorded  {proof.recorded}  ({proof.workers} workers)")
+        click.echo(f"recorded  {proof.recorded}  ({count_text(proof.workers, 'worker')})")
         click.echo(f"computed  {proof.computed}  (1 process)")
         click.echo("the same bits" if proof.same else "DIFFERENT bits")
     sys.exit(0 if proof.same else 1)
@@ -87,6 +88,6 @@ def _verify_job(job: str, service: str, output: str) -> None:
         click.echo(
             f"{chain.job}: versions {chain.oldest} to {chain.newest}, a chain of {chain.links} "
             f"digests, {chain.read} of them read: "
-            + ("sound" if not chain.problems else f"{len(chain.problems)} problems")
+            + ("sound" if not chain.problems else count_text(len(chain.problems), "problem"))
         )
     sys.exit(1 if chain.problems else 0)

@@ -28,6 +28,7 @@ from dbp.errors import (
     VersionNotFound,
 )
 from dbp.job.state import Version
+from dbp.quantities import count_text
 from dbp.rpc.convert import version_from_proto
 from dbp.v1 import parameter_service_pb2 as pb
 
@@ -150,7 +151,7 @@ class Receiver:
     async def _finish(self, announced: str) -> None:
         buffer, version = self._buffer, self.version
         if buffer is None or version is None or self.received != len(buffer):
-            raise self._corrupt(f"only {self.received} bytes came")
+            raise self._corrupt(f"only {count_text(self.received, 'byte')} came")
         expected = version.digest if self._whole else announced
         if not await self._hashing.digest(buffer) == announced == expected:
             raise self._corrupt(f"the digest is not {expected}")

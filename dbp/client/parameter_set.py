@@ -14,6 +14,7 @@ import numpy.typing as npt
 from dbp.errors import DataLoss, alternatives
 from dbp.job.snapshot import decode_header, header_length
 from dbp.job.state import Version
+from dbp.quantities import count_text
 
 Array = npt.NDArray[Any]
 
@@ -84,7 +85,8 @@ def parameter_set(version: Version, content: memoryview) -> ParameterSet:
     data = content[8 + length :]
     if len(data) != manifest.size_bytes:
         raise DataLoss(
-            f"{source}: {len(data)} bytes came, the header says {manifest.size_bytes}"
+            f"{source}: {count_text(len(data), 'byte')} came, the header says "
+            f"{manifest.size_bytes:,}"
         )
     tensors = {
         tensor.name: np.frombuffer(

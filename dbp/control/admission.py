@@ -25,6 +25,7 @@ from dbp.errors import (
     WrongState,
 )
 from dbp.job.state import Job, State
+from dbp.quantities import count_text
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ class Admission:
         slots = self._queue.slots
         if workers > slots:
             raise WrongState(
-                f"workers: {workers} asked for, this service has {slots} slots; "
+                f"workers: {workers} asked for, this service has "
+                f"{count_text(slots, 'slot')}; "
                 "ask for fewer or use another service"
             )
         wish = await self._checked(self._checks.job, document, workers, request_id)

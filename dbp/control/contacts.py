@@ -12,6 +12,7 @@ from dbp.control.clock import Clock
 from dbp.control.ledger import Ledger
 from dbp.errors import WrongState
 from dbp.job.state import EventKind, Job, State
+from dbp.quantities import count_text
 
 log = logging.getLogger("dbp.control")
 
@@ -35,8 +36,8 @@ class Contacts:
         """A connection of the job's run; it takes the place of an older one."""
         if world_size != job.workers:
             raise WrongState(
-                f"job {job.id}: the run counts {world_size} ranks, the job has {job.workers} "
-                "workers; is mpirun of another MPI than mpi4py's?"
+                f"job {job.id}: the run counts {count_text(world_size, 'rank')}, the job has "
+                f"{count_text(job.workers, 'worker')}; is mpirun of another MPI than mpi4py's?"
             )
         log.info("job %s: attempt %d on %s, %d steps", job.id, job.attempt, host, total_steps)
         if job.state is State.STARTING:

@@ -29,6 +29,7 @@ from dbp.errors import (
 )
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Job, LabelMove, State, Version, VersionEntry
+from dbp.quantities import duration_text
 
 PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 1_000
@@ -161,7 +162,9 @@ class LiveParameters:
         await self.wait(job_id, lambda new: new is not None and new.version > before, seconds)
         latest = self._ledger.get(job_id).latest_parameters
         if latest is None or latest.version <= before:
-            raise Unavailable(f"job {job_id}: no new version came within {seconds:g} s")
+            raise Unavailable(
+                f"job {job_id}: no new version came within {duration_text(seconds)}"
+            )
         return latest
 
     def history(self, job_id: str, size: int, token: str) -> tuple[list[VersionEntry], str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from dbp.errors import ResourceExhausted
+from dbp.quantities import count_text
 
 
 @final
@@ -32,7 +33,8 @@ class JobQueue:
         """Raise ResourceExhausted if no further job may wait."""
         if len(self._waiting) >= self.max_queued:
             raise ResourceExhausted(
-                f"the queue is full: {len(self._waiting)} jobs wait; try again later"
+                f"the queue is full: {count_text(len(self._waiting), 'job')} in it, as many as "
+                "are allowed; try again later"
             )
 
     def push(self, job_id: str, workers: int) -> None:
@@ -73,21 +75,20 @@ class JobQueue:
             return ""
         if workers > self.slots:
             return (
-                f"needs {_slots(workers)}, this service has {self.slots}: "
+                f"needs {count_text(workers, 'slot')}, this service has {self.slots}: "
                 "cancel it, or restart the service with more"
             )
         if self._positions is None:
             self._positions = {name: place for place, name in enumerate(self._waiting, 1)}
         place = self._positions[job_id]
-        return f"needs {_slots(workers)}, {self.free} free; {_ordinal(place)} in the queue"
+        return (
+            f"needs {count_text(workers, 'slot')}, {self.free} free; {_ordinal(place)} in "
+            "the queue"
+        )
 
     def _leave(self, job_id: str) -> None:
         if self._waiting.pop(job_id, None) is not None:
             self._positions = None
-
-
-def _slots(count: int) -> str:
-    return "1 slot" if count == 1 else f"{count} slots"
 
 
 def _ordinal(place: int) -> str:

@@ -12,6 +12,7 @@ from dbp.column_names import NO_OTHERS, OtherColumns
 from dbp.data.dataset import Array, DataInfo, Dataset, Indices
 from dbp.data.rows import MemoryRows, Rows, RowsInfo
 from dbp.errors import InvalidData
+from dbp.quantities import count_text
 
 TargetKind = Literal["auto", "class", "values"]
 
@@ -139,8 +140,8 @@ def combine(
         raise InvalidData(f"{targets.name}: shape {targets.shape}: there are no targets in it")
     if inputs.shape[0] != targets.shape[0]:
         raise InvalidData(
-            f"{inputs.name} holds {inputs.shape[0]:,} inputs but {targets.name} holds "
-            f"{targets.shape[0]:,} targets; they must be equally many"
+            f"{inputs.name} holds {count_text(inputs.shape[0], 'input')} but {targets.name} "
+            f"holds {count_text(targets.shape[0], 'target')}; they must be equally many"
         )
     if weights is not None:
         _check_weight_shape(inputs, weights)

@@ -10,6 +10,7 @@ from dbp.data.dataset import DataInfo, Shape
 from dbp.data.layout import TargetsLayout, arranged_info, arranged_rows, samples_last
 from dbp.data.rows import Rows, RowsInfo
 from dbp.errors import InvalidData
+from dbp.quantities import count_text
 
 
 class PairOptions(Protocol):
@@ -103,7 +104,7 @@ def _notes(options: PairOptions, inputs: Shape, targets: Shape) -> tuple[str, ..
     if samples >= features or targets[1] != features:
         return ()
     note = (
-        f"{samples:,} samples of {features:,} inputs and as many targets; if there are "
-        f'{features:,} samples, say layout = "CN", targets_layout = "CN"'
+        f"{count_text(samples, 'sample')} of {features:,} inputs and as many targets; if there "
+        f'are {features:,} samples, say layout = "CN", targets_layout = "CN"'
     )
     return (note,)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dbp.data.dataset import Array, Dataset, Indices
 from dbp.errors import InvalidData, nearest
+from dbp.quantities import count_text
 
 _ROWS = 65_536
 
@@ -28,7 +29,8 @@ def check_targets(dataset: Dataset, classes: int) -> None:
             first = int(np.argmax(bad))
             raise InvalidData(
                 f"{dataset.locate_target(start + first)}: class {targets[first]}, but the "
-                f"model tells {classes} classes apart: allowed 0 to {classes - 1}"
+                f"model tells {count_text(classes, 'class', 'classes')} apart: allowed 0 to "
+                f"{classes - 1}"
             )
 
 

@@ -26,6 +26,7 @@ from dbp.data.csv_columns import (
 )
 from dbp.data.csv_lines import NumberedRow, number, open_rows
 from dbp.errors import InvalidData
+from dbp.quantities import count_text
 
 
 @dataclass(frozen=True)
@@ -207,8 +208,8 @@ class _Builder:
         columns = self._columns
         if len(row) != columns.count:
             raise InvalidData(
-                f"{self._path}:{line}: {len(row)} columns, expected {columns.count} as in the "
-                f"first line{self._width_hint(row)}"
+                f"{self._path}:{line}: {count_text(len(row), 'column')}, expected "
+                f"{columns.count} as in the first line{self._width_hint(row)}"
             )
         for cells, position in zip(self._cells, columns.apart, strict=True):
             cells.append(row[position])

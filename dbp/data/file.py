@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.errors import InvalidData, nearest
+from dbp.quantities import count_text
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -67,8 +68,8 @@ class DataFile:
                 raise self._unreadable(error) from error
             if count == 0:
                 raise InvalidData(
-                    f"{self.name}: cut short while in use: had {self.size:,} bytes, "
-                    f"now nothing at {offset:,}"
+                    f"{self.name}: cut short while in use: had "
+                    f"{count_text(self.size, 'byte')}, now nothing at {offset:,}"
                 )
             view = view[count:]
             offset += count
@@ -78,8 +79,9 @@ class DataFile:
         status = os.fstat(self._descriptor)
         if (status.st_size, status.st_mtime_ns) != (self.size, self._changed_at):
             raise InvalidData(
-                f"{self.name}: changed while in use: had {self.size:,} bytes when opened, "
-                f"has {status.st_size:,} now; start again with a file nobody writes to"
+                f"{self.name}: changed while in use: had {count_text(self.size, 'byte')} "
+                f"when opened, has {status.st_size:,} now; start again with a file that no "
+                "program writes to"
             )
 
     def is_gzip(self) -> bool:
@@ -125,15 +127,15 @@ class Gunzip:
             part = self._guarded_read(min(len(view), _READ_BYTES))
             if not part:
                 raise InvalidData(
-                    f"{self._file.name}: too short: its header announces {expected:,} bytes "
-                    f"uncompressed, found {self.position:,}"
+                    f"{self._file.name}: too short: its header announces "
+                    f"{count_text(expected, 'byte')} uncompressed, found {self.position:,}"
                 )
             view[: len(part)] = part
             view = view[len(part) :]
         if self._guarded_read(1):
             raise InvalidData(
-                f"{self._file.name}: too long: its header announces {expected:,} bytes "
-                "uncompressed, found more"
+                f"{self._file.name}: too long: its header announces "
+                f"{count_text(expected, 'byte')} uncompressed, found more"
             )
 
     def _guarded_read(self, count: int) -> bytes:
@@ -141,13 +143,14 @@ class Gunzip:
             part = self._stream.read(count)
         except EOFError as error:
             raise InvalidData(
-                f"{self._file.name}: the gzip data end too early, after {self.position:,} "
-                "bytes uncompressed; the file was cut (a broken download?)"
+                f"{self._file.name}: the gzip data end too early, after "
+                f"{count_text(self.position, 'byte')} uncompressed; the file was cut (a "
+                "broken download?)"
             ) from error
         except (OSError, zlib.error) as error:
             raise InvalidData(
-                f"{self._file.name}: the gzip data are damaged after {self.position:,} bytes "
-                f"uncompressed ({error})"
+                f"{self._file.name}: the gzip data are damaged after "
+                f"{count_text(self.position, 'byte')} uncompressed ({error})"
             ) from error
         self.position += len(part)
         return part

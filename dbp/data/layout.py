@@ -16,6 +16,7 @@ import numpy as np
 from dbp.data.dataset import Array, Indices, Shape
 from dbp.data.rows import MemoryRows, Rows, RowsInfo
 from dbp.errors import InvalidData
+from dbp.quantities import count_text
 
 _ORDER: Final = "NCDHW"
 
@@ -55,8 +56,9 @@ def arranged_info(info: RowsInfo, layout: str | None) -> RowsInfo:
         return info
     if len(layout) != len(info.shape):
         raise InvalidData(
-            f"{info.name}: shape {info.shape} has {len(info.shape)} axes, but layout = "
-            f'"{layout}" names {len(layout)}'
+            f"{info.name}: shape {info.shape} has "
+            f"{count_text(len(info.shape), 'axis', 'axes')}, "
+            f'but layout = "{layout}" names {len(layout)}'
         )
     return replace(info, shape=_Axes(layout).shape(info.shape))
 

@@ -12,6 +12,7 @@ from dbp.data.concatenated import ConcatenatedDataset, concatenated_info
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.errors import InvalidData, nearest
 from dbp.file_pattern import is_pattern, matching_files, starred_text
+from dbp.quantities import count_text
 
 MAX_FILES: Final = 100_000
 
@@ -46,8 +47,8 @@ def _each_file(reader: _Reader) -> list[_Reader]:
     for name, files in found.items():
         if len(files) != len(found[first]):
             raise InvalidData(
-                f"{paths[first]} matches {len(found[first])} files, but {paths[name]} matches "
-                f"{len(files)}; they must belong together one by one"
+                f"{paths[first]} matches {count_text(len(found[first]), 'file')}, but "
+                f"{paths[name]} matches {len(files):,}; they must belong together one by one"
             )
         _check_pairs(paths[first], found[first], paths[name], files)
     return [

@@ -11,6 +11,7 @@ from dbp.errors import InvalidSpec, Violation
 from dbp.job.output_range import range_violation
 from dbp.job.resolved import ResolvedSpec
 from dbp.job.rules import target_words
+from dbp.quantities import count_text
 
 MAX_PARAMETERS: Final = 2**31
 MOST_NAMES: Final = 30  # of classes, in a message
@@ -146,8 +147,10 @@ def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:
     told_apart = resolved.loss.class_count(output) if wanted == "class" else 0
     if wanted == "class" and data.classes is not None and data.classes > told_apart:
         message = (
-            f"output of the model tells {told_apart} classes apart, "
-            f"but the training set has {data.classes} classes{named(data.class_names)}"
+            f"output of the model tells {count_text(told_apart, 'class', 'classes')} apart, "
+            "but the "
+            f"training set has {count_text(data.classes, 'class', 'classes')}"
+            f"{named(data.class_names)}"
         )
         raise _violation(last, message)
     return shapes

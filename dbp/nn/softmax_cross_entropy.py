@@ -10,6 +10,7 @@ import numpy as np
 
 from dbp.nn.layer import Array, Range, Shape, Workspace
 from dbp.nn.loss import Loss
+from dbp.quantities import count_text
 from dbp.registry import option
 
 
@@ -63,7 +64,7 @@ class SoftmaxCrossEntropy(Loss):
         if self.class_weights is not None and len(self.class_weights) != output_shape[0]:
             raise ValueError(
                 f"softmax_cross_entropy has {len(self.class_weights)} class_weights, but the "
-                f"output has {output_shape[0]} classes"
+                f"output has {count_text(output_shape[0], 'class', 'classes')}"
             )
 
     def activation(self) -> str:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from dbp.errors import MissingDependency
 from dbp.launching import INSTALL_MPIRUN, Launch, detect, set_mpi_defaults
 from dbp.parallel.communicator import Buffer, Communicator, Pending
+from dbp.quantities import count_text
 
 logger = logging.getLogger("dbp")
 
@@ -165,7 +166,7 @@ def _free_bytes(folder: str) -> float:
 
 def _mismatch(counted: int, wanted: int, launch: Launch | None, library: str) -> str:
     """Return the error message for a wrong number of ranks, with the likely cause."""
-    found = f"MPI counts {counted} rank{'s' if counted != 1 else ''}"
+    found = f"MPI counts {count_text(counted, 'rank')}"
     if launch is None:
         return (
             f"{found}, expected {wanted}: this process was started without mpirun; start it "

@@ -17,6 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from dbp.errors import DbpError, InvalidInput
+from dbp.quantities import count_text
 from dbp.rpc.status import code_of, details_of, internal_details, text_of
 
 log = logging.getLogger("dbp.service")
@@ -105,8 +106,9 @@ def _decoding(handler: Handler, name: str) -> Decode:
             return data if deserializer is None else deserializer(data)
         except (DecodeError, ValueError) as error:
             raise InvalidInput(
-                f"{name}: {len(data)} bytes that are not the message that this method takes; "
-                "the protos, or reflection, say what it is"
+                f"{name}: {count_text(len(data), 'byte')} that are not the message that this "
+                "method "
+                "takes; the protos, or reflection, say what it is"
             ) from error
 
     async def decode_all(requests: AsyncIterable[Any]) -> AsyncIterator[Any]:

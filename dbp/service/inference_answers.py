@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dbp.errors import InvalidData, InvalidInput, ResourceExhausted, nearest
 from dbp.inference import open_inference_pb2 as pb
+from dbp.quantities import count_text
 from dbp.service.answer_bytes import AnswerHeads, finished
 from dbp.service.inference_signature import (
     CLASS,
@@ -51,7 +52,8 @@ def rows_of(request: pb.ModelInferRequest, signature: Signature) -> int:
     if rows > signature.max_rows:
         raise ResourceExhausted(
             f"{INPUTS}: {rows} rows are too many for one request: at most "
-            f"{signature.max_rows} rows of this model, so that neither inputs nor outputs "
+            f"{count_text(signature.max_rows, 'row')} of this model, so that neither inputs "
+            "nor outputs "
             f"exceed the {MAX_MESSAGE_BYTES} bytes of a message; split them"
         )
     return rows

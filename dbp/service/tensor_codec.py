@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from dbp.errors import InvalidInput, nearest
 from dbp.inference import open_inference_pb2 as pb
+from dbp.quantities import count_text
 
 Array = npt.NDArray[Any]
 
@@ -67,8 +68,8 @@ def decoded(
         return _typed(tensor, dtype, size).reshape(shape)
     if len(raw) != size * dtype.itemsize:
         raise InvalidInput(
-            f"{name}: {tensor.datatype} {list(shape)} takes {size * dtype.itemsize} bytes of "
-            f"raw contents, got {len(raw)}"
+            f"{name}: {tensor.datatype} {list(shape)} takes "
+            f"{count_text(size * dtype.itemsize, 'byte')} of raw contents, got {len(raw)}"
         )
     return np.frombuffer(raw, dtype).reshape(shape)
 
@@ -97,12 +98,12 @@ def _typed(
         if other.name != field:
             raise InvalidInput(
                 f"{name}: {datatype} belongs into contents.{field}, "
-                f"got {len(values)} values in contents.{other.name}"
+                f"got {count_text(len(values), 'value')} in contents.{other.name}"
             )
     values = getattr(tensor.contents, field)
     if len(values) != size:
         raise InvalidInput(
-            f"{name}: {datatype} {list(tensor.shape)} takes {size} values in "
+            f"{name}: {datatype} {list(tensor.shape)} takes {count_text(size, 'value')} in "
             f"contents.{field}, got {len(values)}"
         )
     if dtype.kind == "f":

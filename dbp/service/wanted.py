@@ -15,6 +15,7 @@ from dbp.errors import (
     VersionNotFound,
 )
 from dbp.job.state import Version
+from dbp.quantities import count_text
 from dbp.rpc.convert import id_from_name
 from dbp.service.tensor_patterns import check_patterns
 from dbp.service.wire_cast import check_cast
@@ -80,8 +81,9 @@ class Wanted:
         behind = parameters.staleness(self.job_id, version)
         if behind > self.max_staleness:
             raise StaleParameters(
-                f"job {self.job_id}: version {version.version} is {behind} steps behind the "
-                f"run, at most {self.max_staleness} are allowed; wait for a newer one",
+                f"job {self.job_id}: version {version.version} is "
+                f"{count_text(behind, 'step')} behind the run, at most {self.max_staleness} "
+                "are allowed; wait for a newer one",
                 job=self.job_id,
                 version=version.version,
                 steps_behind=behind,

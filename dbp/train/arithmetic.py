@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
+from dbp.quantities import count_text
+
 
 @functools.cache
 def arithmetic() -> str:
@@ -25,7 +27,7 @@ def arithmetic() -> str:
         kernel = library.get("architecture", "")
         parts.append(
             f"{library['internal_api']} {library['version']} "
-            f"({kernel}, {library['num_threads']} thread(s))"
+            f"({kernel}, {count_text(library['num_threads'], 'thread')})"
         )
     return ", ".join([*parts, platform.machine()])
 

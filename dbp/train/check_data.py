@@ -11,6 +11,7 @@ from dbp.data.dataset import Dataset, Indices
 from dbp.data.sampler import order
 from dbp.errors import InvalidData
 from dbp.nn.layer import Array
+from dbp.quantities import count_text
 from dbp.train.build import Setup
 from dbp.train.check_finding import Finding, Told, shape_words, untold
 from dbp.train.rows import RowReader
@@ -49,7 +50,8 @@ def _overview(path: str, dataset: Dataset) -> Finding:
     return Finding(
         "data",
         "ok",
-        f"{path}: opened; {len(dataset):,} samples, inputs {shape_words(info.input_shape)} of "
+        f"{path}: opened; {count_text(len(dataset), 'sample')}, inputs "
+        f"{shape_words(info.input_shape)} of "
         f"{info.input_dtype}, targets {kind}",
     )
 
@@ -79,7 +81,7 @@ def _look_at(
         spans[0].widen(x)
         spans[1].widen(target)
         weight += float(len(own) if weights is None else weights.sum())
-    count = f"{len(chosen):,} samples looked at"
+    count = f"{count_text(len(chosen), 'sample')} looked at"
     words = f"{path}: all inputs and targets of {count} are finite; inputs {spans[0].words()}"
     yield Finding("data", "ok", words)
     if weight == 0:

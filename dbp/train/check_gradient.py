@@ -24,6 +24,7 @@ from dbp.optim.schedule import Constant
 from dbp.optim.sgd import SGD
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
+from dbp.quantities import count_text
 from dbp.random import keyed_generator
 from dbp.train.build import Setup
 from dbp.train.check_finding import Finding, Told, shape_words, untold
@@ -75,7 +76,7 @@ def check_gradient(setup: Setup, *, told: Told = untold) -> Iterator[Finding]:
     losses = _losses(double, parameters)
     yield from _check_loss(loss, losses, len(found))
     if not any(bits.tobytes() != gradient.tobytes() for _, _, bits in found):
-        words = f"{len(found)} ranks hold the same bits after the exchange"
+        words = f"{count_text(len(found), 'rank')} hold the same bits after the exchange"
         yield Finding("gradient", "ok", words)
     else:
         yield Finding("gradient", "failed", "ranks hold other parameters after the exchange")
@@ -103,8 +104,8 @@ def _check_loss(loss: float, losses: Losses, ranks: int) -> Iterator[Finding]:
     yield Finding(
         "gradient",
         "ok" if close else "failed",
-        f"mean loss of {SAMPLES} samples: {loss:.12g} summed over {ranks} ranks, {whole:.12g} "
-        "in one piece",
+        f"mean loss of {SAMPLES} samples: {loss:.12g} summed over {count_text(ranks, 'rank')}, "
+        f"{whole:.12g} in one piece",
     )
 
 
@@ -120,7 +121,10 @@ def _check_tensor(
         direction = rng.choice([-1.0, 1.0], own.size) / math.sqrt(own.size)
         probes.append(((part, direction), float(own @ direction)))
     verdicts = [judge(slope, losses, where, tolerance) for where, slope in probes]
-    what = f"{name} ({shape_words(gradients.shapes[name])}): {len(places):,} of {own.size:,}"
+    what = (
+        f"{name} ({shape_words(gradients.shapes[name])}): {len(places):,} of "
+        f"{count_text(own.size, 'element')}"
+    )
     for place, verdict in zip([*places, None], verdicts, strict=False):
         if not verdict.right:
             at = (
@@ -131,16 +135,14 @@ def _check_tensor(
             return Finding(
                 "gradient",
                 "failed",
-                f"{what} elements compared; at {at} the gradient is {verdict.slope:.8g}, "
+                f"{what} compared; at {at} the gradient is {verdict.slope:.8g}, "
                 f"the central difference {verdict.numeric:.8g}",
             )
     kinks = sum(verdict.at_kink for verdict in verdicts)
     errors = [abs(v.slope - v.numeric) for v in verdicts if not v.at_kink]
     if 2 * kinks > len(verdicts):
-        return Finding(
-            "gradient", "warning", f"{what} elements compared, but {kinks} lie at kinks"
-        )
-    words = f"{what} elements" + (" and a direction" if len(places) < own.size else "")
+        return Finding("gradient", "warning", f"{what} compared, but {kinks} lie at kinks")
+    words = what + (" and a direction" if len(places) < own.size else "")
     words += f" agree, within {max(errors):.1e} of slopes up to {np.abs(own).max():.2g}"
     return Finding("gradient", "ok", words + (f"; {kinks} at kinks" if kinks else ""))
 

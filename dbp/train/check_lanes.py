@@ -10,6 +10,7 @@ from typing import final
 from dbp.nn.model import Model
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
+from dbp.quantities import count_text
 from dbp.train.build import Setup
 from dbp.train.check_finding import Finding, Told, untold
 from dbp.train.digest import sha256_of
@@ -39,7 +40,7 @@ def check_lanes(setup: Setup, *, steps: int = 5, told: Told = untold) -> Iterato
             return
         digests[size] = {digest for _, digest in found}
     every = set.union(*digests.values())
-    what = f"{steps} steps with exact numerics on {_ranks(sizes)}"
+    what = f"{count_text(steps, 'step')} with exact numerics on {_ranks(sizes)}"
     if len(every) == 1:
         yield Finding("lanes", "ok", f"{what}: the same bits, sha256 {every.pop()}")
         return
@@ -101,7 +102,7 @@ def _ranks(sizes: list[int]) -> str:
     """``1, 2 and 3 ranks``."""
     *first, last = map(str, sizes)
     if not first:
-        return f"{last} rank" if last == "1" else f"{last} ranks"
+        return count_text(sizes[0], "rank")
     return f"{', '.join(first)} and {last} ranks"
 
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from dbp.errors import InvalidFile
 from dbp.job.snapshot import decode_header, header_length
+from dbp.quantities import count_text
 from dbp.whole_file import sync_folder
 
 FORMAT: Final = 1
@@ -68,7 +69,8 @@ def read_file(path: Path, manifest: Mapping[str, Any]) -> bytes:
     content = _read(path)
     if len(content) != entry["bytes"]:
         raise InvalidFile(
-            f"{path}: damaged: {len(content)} bytes, the manifest says {entry['bytes']}"
+            f"{path}: damaged: {count_text(len(content), 'byte')}, the manifest says "
+            f"{entry['bytes']:,}"
         )
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise InvalidFile(f"{path}: damaged: its SHA-256 is not that of the manifest")

@@ -11,6 +11,7 @@ from typing import Any, Final
 from dbp.errors import InvalidFile, InvalidInput
 from dbp.job.continuation import differences as spec_differences
 from dbp.job.spec import Holdout, TrainSpec
+from dbp.quantities import count_text
 from dbp.train.build import Setup
 from dbp.train.checkpoint import Checkpoint
 from dbp.train.columns import input_difference
@@ -123,8 +124,9 @@ def check_steps_left(plan: Plan, train: TrainSpec, step: int, *, extended: bool)
         return
     asked = f"train.epochs = {train.epochs}" if train.epochs else f"train.steps = {train.steps}"
     raise InvalidInput(
-        f"{asked}: plans {plan.total_steps:,} steps of {plan.steps_per_epoch:,} an epoch, "
-        f"but the run has already taken {step:,}; ask for more with --epochs or --steps"
+        f"{asked}: plans {count_text(plan.total_steps, 'step')}, "
+        f"{plan.steps_per_epoch:,} an epoch, but the run has already taken {step:,}; ask for "
+        "more with --epochs or --steps"
     )
 
 
@@ -139,7 +141,7 @@ def check_length(found: Checkpoint, setup: Setup, terms: Terms) -> None:
         return
     if rate.uses_total_steps():
         raise InvalidInput(
-            f"the learning rate was planned for {planned:,} steps, and the run has "
+            f"the learning rate was planned for {count_text(planned, 'step')}, and the run has "
             f"{plan.total_steps:,} now; {SCHEDULE_REMEDY}"
         )
 

@@ -25,6 +25,7 @@ from typing import Any, Final
 import numpy as np
 
 from dbp.data.dataset import Dataset
+from dbp.quantities import count_text
 from dbp.train.build import Setup
 from dbp.train.inspection import naming
 
@@ -152,7 +153,7 @@ def _set_differences(written: Identity, found: Identity) -> list[str]:
     """The first kind of difference between two identities of one data set."""
     then = "the checkpoint was written with"
     if found["samples"] != written["samples"]:
-        return [f"{_rows(found['samples'])}; {then} {written['samples']:,}"]
+        return [f"{count_text(found['samples'], 'row')}; {then} {written['samples']:,}"]
     lines = [
         f"{text} {_text(found[name])}; {then} {_text(written[name])}"
         for name, text in _SHAPE.items()
@@ -173,10 +174,6 @@ def _set_differences(written: Identity, found: Identity) -> list[str]:
         return []
     more = f" and {len(other) - 3} more blocks" if len(other) > 3 else ""
     return [f"same shape, other values among rows {', '.join(other[:3])}{more} (from 0)"]
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _text(value: object) -> str:

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 from dbp.errors import InvalidInput
 from dbp.job.spec import JobSpec
 from dbp.job.validate import resolve
+from dbp.quantities import duration_text
 from dbp.train.checkpoint import glance
 from dbp.train.continuation import SCHEDULE_REMEDY, TOTAL_STEPS, check_steps_left
 from dbp.train.ending import CONTINUABLE
@@ -113,8 +114,8 @@ def _check_time(folder: Path, limit: float | None, seconds: float) -> None:
     """Raise InvalidInput where the time that the spec allows is up."""
     if limit is not None and seconds >= limit:
         raise InvalidInput(
-            f"{folder}: the run has trained for {seconds:.1f} s, and its train.max_seconds is "
-            f"{limit:g}; add --max-seconds SECONDS, the time from here on"
+            f"{folder}: the run has trained for {duration_text(seconds)}, and its "
+            f"train.max_seconds is {limit:g}; add --max-seconds SECONDS, the time from here on"
         )
 
 

@@ -18,6 +18,7 @@ from dbp.errors import InvalidFile, InvalidSpec, Violation, nearest
 from dbp.job.snapshot import Manifest, TensorInfo, decode_header, header_length
 from dbp.nn.layer import Array, Shape
 from dbp.nn.parameters import Parameters
+from dbp.quantities import count_text
 from dbp.train.columns import input_difference
 
 FIELD: Final = "train.initial_parameters"
@@ -80,8 +81,8 @@ def _read_header(
     size = Path(path).stat().st_size - 8 - length
     if len(text) != length or size != manifest.size_bytes:
         raise InvalidFile(
-            f"{source}: cut off or too long: {size} bytes of data, the header says "
-            f"{manifest.size_bytes}"
+            f"{source}: cut off or too long: {count_text(size, 'byte')} of data, the "
+            f"header says {manifest.size_bytes:,}"
         )
     problem = input_difference(inputs, columns_of(manifest.metadata, source).inputs)
     _raise(path, [*_differences(manifest, shapes), *([problem] if problem else [])])
@@ -143,8 +144,9 @@ def _write(values: Array, tensor: TensorInfo, out: Array) -> str:
     changed = int(np.count_nonzero(out != values))
     if changed:
         return (
-            f"has {changed:,} values in {tensor.name!r} that {out.dtype} cannot hold exactly; "
-            f'set train.dtype = "float64", or save the file in {out.dtype}'
+            f"has {count_text(changed, 'value')} in {tensor.name!r} that {out.dtype} cannot "
+            "hold "
+            f'exactly; set train.dtype = "float64", or save the file in {out.dtype}'
         )
     return ""
 

@@ -16,6 +16,7 @@ from dbp.job.shapes import DataShape, ModelShapes, check_data
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import ResolvedSpec, resolve
 from dbp.nn.model import Model
+from dbp.quantities import count_text
 from dbp.train.data_notes import channels_note
 from dbp.train.initial import check_initial
 from dbp.train.mini_batches import check_mini_batches
@@ -104,7 +105,8 @@ def check_workers(resolved: ResolvedSpec, training_samples: int, workers: int) -
     violations = []
     if train.numerics == "exact" and workers > train.lanes:
         message = (
-            f"exact numerics share {train.lanes} lanes among the workers, got {workers}; "
+            f"exact numerics share {count_text(train.lanes, 'lane')} among the workers, got "
+            f"{workers}; "
             f"fewer workers, lanes = {workers} (which changes the result's last bits), or "
             'numerics = "fast"'
         )
@@ -112,8 +114,8 @@ def check_workers(resolved: ResolvedSpec, training_samples: int, workers: int) -
     needed = max(workers, train.lanes if train.numerics == "exact" else 1)
     if training_samples < needed:
         message = (
-            f"holds {training_samples} training samples, but {needed} are needed: one for each "
-            + ("worker" if needed == workers else "lane (train.lanes)")
+            f"holds {count_text(training_samples, 'training sample')}, but {needed} are "
+            "needed: one for each " + ("worker" if needed == workers else "lane (train.lanes)")
         )
         violations.append(Violation("data.train", message))
     if violations:

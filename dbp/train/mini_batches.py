@@ -12,6 +12,7 @@ from dbp.job.validate import ResolvedSpec
 from dbp.nn.batch_norm import LEAST_VALUES
 from dbp.nn.layer import Shape
 from dbp.nn.model import frozen_state
+from dbp.quantities import count_text
 from dbp.train.plan import make_plan
 
 # Whole numbers up to here are exact in float32, in which counts are exchanged.
@@ -26,8 +27,8 @@ def check_mini_batches(resolved: ResolvedSpec, input_shape: Shape, samples: int)
     violations = []
     if train.last_batch == "drop" and samples < train.batch_size:
         message = (
-            f'"drop" leaves no mini-batch: batch_size is {train.batch_size}, but there are '
-            f"{samples} training samples; choose a smaller train.batch_size, or "
+            f'"drop" leaves no mini-batch: batch_size is {train.batch_size}, but the set has '
+            f"{count_text(samples, 'training sample')}; choose a smaller train.batch_size, or "
             'last_batch = "keep"'
         )
         violations.append(Violation("train.last_batch", message))
@@ -42,8 +43,10 @@ def check_mini_batches(resolved: ResolvedSpec, input_shape: Shape, samples: int)
     for path, kind, values in _statistics(resolved, input_shape):
         if largest * values < LEAST_VALUES:
             message = (
-                f"{kind}: a mini-batch{_parts(train.accumulate)} has {largest * values} value "
-                f"of each channel, of which there is no variance; {_least(train, samples)}"
+                f"{kind}: a mini-batch{_parts(train.accumulate)} has "
+                f"{count_text(largest * values, 'value')} of each channel, of which there is "
+                "no "
+                f"variance; {_least(train, samples)}"
             )
             violations.append(Violation(path, message))
     if violations:
@@ -64,9 +67,9 @@ def mini_batch_notes(
         if count >= FEW_VALUES:
             continue
         message = (
-            f"{kind}: the last mini-batch of an epoch has {_rows(shortest)}"
+            f"{kind}: the last mini-batch of an epoch has {count_text(shortest, 'row')}"
             if shortest < min(train.batch_size, samples)
-            else f"{kind}: a mini-batch has {_rows(shortest)}"
+            else f"{kind}: a mini-batch has {count_text(shortest, 'row')}"
         )
         if train.accumulate > 1:
             message += f" in {train.accumulate} parts"
@@ -88,7 +91,7 @@ def _remedy(train: TrainSpec, shortest: int, samples: int) -> str:
         return "choose a smaller train.accumulate"
     if train.batch_size < samples:
         return "choose a larger train.batch_size"
-    return f"there are only {samples} training samples; layer_norm needs no mini-batch"
+    return f"only {count_text(samples, 'training sample')}; layer_norm needs no mini-batch"
 
 
 def _least(train: TrainSpec, samples: int) -> str:
@@ -101,7 +104,7 @@ def _least(train: TrainSpec, samples: int) -> str:
     rows = min(train.batch_size, samples)
     return (
         f"accumulate must be at most {rows // LEAST_VALUES}, got {train.accumulate}, for "
-        f"mini-batches of {_rows(rows)}"
+        f"mini-batches of {count_text(rows, 'row')}"
     )
 
 
@@ -124,7 +127,3 @@ def _statistics(resolved: ResolvedSpec, input_shape: Shape) -> Iterator[tuple[st
 
 def _parts(accumulate: int) -> str:
     return "" if accumulate == 1 else f" in {accumulate} parts (train.accumulate)"
-
-
-def _rows(count: int) -> str:
-    return f"{count} row" if count == 1 else f"{count} rows"

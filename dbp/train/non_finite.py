@@ -54,9 +54,15 @@ class NonFinitePolicy:
 def why_failed(state: RunState) -> tuple[str, str] | None:
     """Reason and text for a run that came to its end and cannot count as succeeded."""
     if not state.applied:
+        every = (
+            "the only mini-batch was"
+            if state.step == 1
+            else (f"all {state.step:,} mini-batches were")
+        )
         return NOTHING_APPLIED, (
-            f"nothing was learned: all {state.step:,} mini-batches were left out, since their "
-            "loss or gradient was not finite; the parameters are those of the start. A lower "
+            f"nothing was learned: {every} left out, since "
+            f"{'its' if state.step == 1 else 'their'} loss or gradient was not finite; the "
+            "parameters are those of the start. A lower "
             "optimizer.learning_rate, train.clip_norm or data.scale may help; `dbp check SPEC` "
             "looks for bad samples"
         )

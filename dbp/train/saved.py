@@ -28,6 +28,7 @@ from dbp.job.snapshot import Manifest, TensorInfo, decode_header, header_length
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import SoloCommunicator
+from dbp.quantities import count_text
 from dbp.registry import Group
 from dbp.train.evaluate import BLOCK_ROWS, Evaluator
 from dbp.train.finite import check_inputs, check_outputs, check_samples
@@ -91,8 +92,8 @@ class SavedModel:
         data = memoryview(content)[8 + length :]
         if len(data) != manifest.size_bytes:
             raise InvalidFile(
-                f"{source}: cut off or too long: {len(data)} bytes of data, the header says "
-                f"{manifest.size_bytes}"
+                f"{source}: cut off or too long: {count_text(len(data), 'byte')} of data, the "
+                f"header says {manifest.size_bytes:,}"
             )
         metadata = _Metadata(manifest.metadata, source)
         model, metric_kinds = metadata.model(_dtype(manifest, source))

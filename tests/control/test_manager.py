@@ -558,7 +558,7 @@ async def test_a_run_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "s") as plane:
         job = await plane.manager.create(spec(), workers=2)
 
-        with pytest.raises(WrongState, match="counts 1 ranks, the job has 2 workers"):
+        with pytest.raises(WrongState, match="counts 1 rank, the job has 2 workers"):
             await plane.manager.attached(job.id, 1, world_size=1, host="h", total_steps=1)
 
 

@@ -57,5 +57,5 @@ def test_a_full_queue_refuses() -> None:
     queue = JobQueue(1, 1)
     queue.push("a", 1)
 
-    with pytest.raises(ResourceExhausted, match="1 jobs wait"):
+    with pytest.raises(ResourceExhausted, match="1 job in it"):
         queue.check_room()

@@ -331,7 +331,7 @@ DATA = [
     npy_case("npy: targets of another width", npy(X), npy(X), "job.toml", "model.layers[1]: output of the model has shape (10,), but a target of the training set has shape (4,)", change=("softmax_cross_entropy", "mean_squared_error")),
     npy_case("fewer samples than lanes", npy(X[:3]), npy(Y[:3]), "job.toml", "data.train: holds", "training samples, but 4 are needed"),
     npy_case("fewer samples than workers", npy(X[:1]), npy(Y[:1]), "job.toml", "data.train: holds", "but 2 are needed: one for each worker", change=("epochs = 2", 'epochs = 2\nnumerics = "fast"')),
-    npy_case("more workers than lanes", npy(X), npy(Y), "job.toml", "train.lanes: exact numerics share 1 lanes among the workers, got 2", change=("epochs = 2", 'epochs = 2\nnumerics = "exact"\nlanes = 1')),
+    npy_case("more workers than lanes", npy(X), npy(Y), "job.toml", "train.lanes: exact numerics share 1 lane among the workers, got 2", change=("epochs = 2", 'epochs = 2\nnumerics = "exact"\nlanes = 1')),
     DataCase("IDX: no magic", IDX, {"x.idx": b"hello, this is text", "y.idx": idx(LABELS)}, ("data.train", "x.idx: not an IDX file: it begins with 68 65 6c 6c")),
     DataCase("IDX: an unknown type", IDX, {"x.idx": corrupt(idx(PIXELS), 2, b"\x0a"), "y.idx": idx(LABELS)}, ("data.train", "x.idx: unknown IDX type code 0a; known: 08, 09,")),
     DataCase("IDX: half a header", IDX, {"x.idx": idx(PIXELS)[:6], "y.idx": idx(LABELS)}, ("data.train", "x.idx: the file ends within its header, after 6 of 12 bytes")),

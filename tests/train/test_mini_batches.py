@@ -128,7 +128,7 @@ def test_fewer_samples_than_a_mini_batch_holds_are_noted_as_such() -> None:
 
     assert note == (
         "model.layers[1]: batch_norm: a mini-batch has 5 rows: a variance of 5 values is "
-        "mostly noise; there are only 5 training samples; layer_norm needs no mini-batch"
+        "mostly noise; only 5 training samples; layer_norm needs no mini-batch"
     )
 
 
@@ -136,7 +136,7 @@ def test_dropping_the_only_mini_batch_is_refused() -> None:
     text = refusal([DENSE], 15, batch_size=16, last_batch="drop")
 
     assert text == (
-        'train.last_batch: "drop" leaves no mini-batch: batch_size is 16, but there are 15 '
+        'train.last_batch: "drop" leaves no mini-batch: batch_size is 16, but the set has 15 '
         'training samples; choose a smaller train.batch_size, or last_batch = "keep"'
     )
 

@@ -1,0 +1,49 @@
+"""Counts and durations as text: ``1 worker``, ``1,200 steps``, ``2 h 05 min``."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+MINUTE: Final = 60
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
+
+
+def count_text(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: ``1 worker``, ``0 workers``, ``12,000 samples``.
+
+    Args:
+        count: How many.
+        noun: The singular.
+        plural: Of a noun whose plural is not formed by an s: ``mini-batches``, ``axes``.
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in its two largest units.
+
+    >>> [duration_text(seconds) for seconds in (2.84, 47.6, 725, 7500, 100_000)]
+    ['2.8 s', '48 s', '12 min 05 s', '2 h 05 min', '1 d 04 h']
+    """
+    if not math.isfinite(seconds):
+        return "an unknown time"
+    tenths = f"{seconds:.1f}".removesuffix(".0")
+    if float(tenths) < 10:
+        return f"{tenths if float(tenths) > 0 else '0'} s"
+    whole = math.floor(seconds + 0.5)
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE:02} s"
+    minutes = math.floor(seconds / MINUTE + 0.5)
+    if minutes < DAY // MINUTE:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    hours = math.floor(seconds / HOUR + 0.5)
+    return f"{hours // 24} d {hours % 24:02} h"
+
+
+def time_to_go_text(seconds: float) -> str:
+    """Return an estimate of the remaining time, in whole seconds: ``12 min 05 s to go``."""
+    return f"{duration_text(math.ceil(seconds))} to go"
