@@ -81,7 +81,7 @@ class CSV(Reader):
         return self.open().info
 
     def open(self) -> Dataset:
-        return open_files(self, lambda part, _: part._open())
+        return open_files(self, lambda part, _: part._open(), kind="csv")
 
     def _open(self) -> Dataset:
         table = read_table(

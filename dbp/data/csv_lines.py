@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from dbp.data import text_encoding
+from dbp.data.content import check_content
 from dbp.data.file import DataFile
 from dbp.errors import InvalidData
 
@@ -21,8 +23,7 @@ NumberedRow = tuple[int, list[str]]
 def open_rows(path: str, delimiter: str) -> Iterator[Iterator[NumberedRow]]:
     """The rows of a file that are not blank, each with its line; raises InvalidData."""
     file = DataFile(path)
-    if file.is_gzip():
-        raise InvalidData(f"{path}: is gzip-compressed; csv reads plain text: unpack it first")
+    check_content(file, "csv")
     with file.stream() as stream:
         lines = _Lines(path, stream)
         yield _numbered(path, csv.reader(lines, delimiter=delimiter, strict=True), lines)
@@ -56,7 +57,7 @@ class _Lines:
             except UnicodeDecodeError as error:
                 raise InvalidData(
                     f"{self._path}:{self.number}: not UTF-8 text: byte {raw[error.start]:#04x} "
-                    f"at byte {error.start + 1} of the line"
+                    f"at byte {error.start + 1} of the line; {_encoding_hint(self._path, raw)}"
                 ) from error
 
 
@@ -67,5 +68,21 @@ def _numbered(path: str, rows: Iterator[list[str]], lines: _Lines) -> Iterator[N
             if len(row) > 1 or (row and row[0].strip()):
                 yield lines.number, row
     except csv.Error as error:
-        hint = "; is the delimiter another one?" if " expected after " in str(error) else ""
-        raise InvalidData(f"{path}:{lines.number}: {error}{hint}") from error
+        raise InvalidData(f"{path}:{lines.number}: {_explained(path, str(error))}") from error
+
+
+def _explained(path: str, problem: str) -> str:
+    """A message of Python's csv parser as its reader understands it."""
+    if " expected after " in problem:
+        return f"{problem}; is the delimiter another one?"
+    if "new-line character seen in unquoted field" in problem:
+        remedy = text_encoding.line_ends_remedy(path)
+        return f"CR without LF in the line, the line end of old Macintosh files; {remedy}"
+    return problem
+
+
+def _encoding_hint(path: str, line: bytes) -> str:
+    """The remedy for a line that is not UTF-8."""
+    if text_encoding.is_text(line):
+        return text_encoding.eight_bit_remedy(path)
+    return "is this a binary file?"

@@ -20,10 +20,9 @@ from typing import Any, BinaryIO, final
 import numpy as np
 import numpy.typing as npt
 
+from dbp.data import signatures
 from dbp.errors import InvalidData, nearest
 from dbp.quantities import count_text
-
-GZIP_MAGIC = b"\x1f\x8b"
 
 # Real samples compress 2 to 50 times. A file far above that is a bomb or all zeros; small
 # ones are let through whatever their ratio.
@@ -86,7 +85,7 @@ class DataFile:
 
     def is_gzip(self) -> bool:
         """Whether the content (not the name) says gzip."""
-        return self.read(0, 2) == GZIP_MAGIC
+        return self.read(0, 2) == signatures.GZIP
 
     @contextmanager
     def stream(self) -> Iterator[BinaryIO]:

@@ -40,11 +40,11 @@ class HDF5(Reader):
         check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
-        return inspect_files(self, HDF5._inspect)
+        return inspect_files(self, HDF5._inspect, kind="hdf5")
 
     def open(self) -> Dataset:
         """Check the file; large data sets stay on disk."""
-        return open_files(self, HDF5._open)
+        return open_files(self, HDF5._open, kind="hdf5")
 
     def _inspect(self) -> DataInfo:
         return self._combine(HDF5File(self.path))

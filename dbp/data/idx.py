@@ -20,12 +20,9 @@ from dbp.data.file import DataFile, check_ratio, gunzip
 from dbp.data.layout import LAYOUT_DOC, TARGETS_LAYOUT_DOC, TargetsLayout, check_layout
 from dbp.data.many_files import inspect_files, open_files
 from dbp.data.rows import IN_MEMORY_BYTES, MemoryRows, Rows, RowsInfo, file_rows, native
+from dbp.data.signatures import IDX_MAX_DIMENSIONS, IDX_TYPES
 from dbp.errors import InvalidData
 from dbp.registry import option
-
-TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-
-MAX_DIMENSIONS = 16
 
 
 @final
@@ -43,11 +40,11 @@ class IDX(Reader):
         check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
-        return inspect_files(self, IDX._inspect)
+        return inspect_files(self, IDX._inspect, kind="idx")
 
     def open(self) -> Dataset:
         """Read the files; large uncompressed ones stay on disk."""
-        return open_files(self, IDX._open)
+        return open_files(self, IDX._open, kind="idx")
 
     def _inspect(self) -> DataInfo:
         return pair_info(self, inspect_rows(self.inputs), inspect_rows(self.targets))
@@ -79,7 +76,7 @@ def inspect_rows(path: str) -> RowsInfo:
     file = DataFile(path)
     if file.is_gzip():
         with gunzip(file) as content:
-            header = _parse(path, content.read(4 + 4 * MAX_DIMENSIONS))
+            header = _parse(path, content.read(4 + 4 * IDX_MAX_DIMENSIONS))
     else:
         header = _plain_header(file)
     return RowsInfo(path, header.shape, native(header.stored))
@@ -104,7 +101,7 @@ def open_rows(path: str, limit: int = IN_MEMORY_BYTES) -> Rows:
 
 
 def _plain_header(file: DataFile) -> _Header:
-    header = _parse(file.name, file.read(0, 4 + 4 * MAX_DIMENSIONS))
+    header = _parse(file.name, file.read(0, 4 + 4 * IDX_MAX_DIMENSIONS))
     if file.size != header.total:
         short = "short" if file.size < header.total else "long"
         raise InvalidData(
@@ -121,12 +118,12 @@ def _dimensions(path: str, first: bytes) -> int:
             f"{path}: not an IDX file: it begins with {first.hex(' ')}, expected 00 00, a type "
             "code and the number of dimensions"
         )
-    if first[2] not in TYPES:
-        codes = ", ".join(f"{code:02x}" for code in TYPES)
+    if first[2] not in IDX_TYPES:
+        codes = ", ".join(f"{code:02x}" for code in IDX_TYPES)
         raise InvalidData(f"{path}: unknown IDX type code {first[2]:02x}; known: {codes}")
-    if not 1 <= first[3] <= MAX_DIMENSIONS:
+    if not 1 <= first[3] <= IDX_MAX_DIMENSIONS:
         raise InvalidData(
-            f"{path}: {first[3]} dimensions, expected 1 to {MAX_DIMENSIONS}"
+            f"{path}: {first[3]} dimensions, expected 1 to {IDX_MAX_DIMENSIONS}"
         )  # fmt: skip
     return first[3]
 
@@ -139,4 +136,4 @@ def _parse(path: str, head: bytes) -> _Header:
             f"{path}: the file ends within its header, after {len(head)} of {length} bytes"
         )
     shape = struct.unpack(f">{count}I", head[4:length])
-    return _Header(shape, np.dtype(TYPES[head[2]]), length)
+    return _Header(shape, np.dtype(IDX_TYPES[head[2]]), length)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dbp.data import rows
 from dbp.data.concatenated import ConcatenatedDataset, concatenated_info
+from dbp.data.content import check_content
 from dbp.data.dataset import DataInfo, Dataset, Reader
+from dbp.data.file import DataFile
 from dbp.errors import InvalidData, nearest
 from dbp.file_pattern import is_pattern, matching_files, starred_text
 from dbp.quantities import count_text
@@ -19,30 +22,37 @@ MAX_FILES: Final = 100_000
 _Reader = TypeVar("_Reader", bound=Reader)
 
 
-def open_files(reader: _Reader, open_one: Callable[[_Reader, int], Dataset]) -> Dataset:
+def open_files(
+    reader: _Reader, open_one: Callable[[_Reader, int], Dataset], *, kind: str
+) -> Dataset:
     """The data set of all files that the reader's file options match; raises InvalidData.
 
     ``open_one``: of a reader of one file each, and the bytes an array may take in memory.
+    ``kind``: name of the reader, whose files must not be of another format.
     """
-    parts = _each_file(reader)
+    parts = _each_file(reader, kind)
     limit = rows.IN_MEMORY_BYTES // len(parts)
     opened = [open_one(part, limit) for part in parts]
     return opened[0] if len(opened) == 1 else ConcatenatedDataset(opened, _names(parts))
 
 
-def inspect_files(reader: _Reader, inspect_one: Callable[[_Reader], DataInfo]) -> DataInfo:
+def inspect_files(
+    reader: _Reader, inspect_one: Callable[[_Reader], DataInfo], *, kind: str
+) -> DataInfo:
     """What is known of all files that the reader's file options match; raises InvalidData."""
-    parts = _each_file(reader)
+    parts = _each_file(reader, kind)
     infos = [inspect_one(part) for part in parts]
     return infos[0] if len(infos) == 1 else concatenated_info(infos, _names(parts))
 
 
-def _each_file(reader: _Reader) -> list[_Reader]:
-    """Readers of one file each, in the order of the files' names."""
+def _each_file(reader: _Reader, kind: str) -> list[_Reader]:
+    """Readers of one file each, in the order of the files' names; checks their content."""
     paths = _file_options(reader)
+    found = {name: _matches(path) for name, path in paths.items()}
+    for file in itertools.chain.from_iterable(found.values()):
+        check_content(DataFile(file), kind)
     if not any(is_pattern(path) for path in paths.values()):
         return [reader]
-    found = {name: _matches(path) for name, path in paths.items()}
     first = next(iter(found))
     for name, files in found.items():
         if len(files) != len(found[first]):

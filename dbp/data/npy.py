@@ -30,11 +30,11 @@ class NPY(Reader):
         check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
-        return inspect_files(self, NPY._inspect)
+        return inspect_files(self, NPY._inspect, kind="npy")
 
     def open(self) -> Dataset:
         """Check the files; large ones stay on disk."""
-        return open_files(self, NPY._open)
+        return open_files(self, NPY._open, kind="npy")
 
     def _inspect(self) -> DataInfo:
         return pair_info(

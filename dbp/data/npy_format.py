@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from dbp.data import signatures
 from dbp.data.dataset import Array, Shape
 from dbp.data.file import DataFile
 from dbp.data.rows import IN_MEMORY_BYTES, MemoryRows, Rows, RowsInfo, file_rows, native
 from dbp.errors import InvalidData
 
-MAGIC = b"\x93NUMPY"
 MAX_HEADER_BYTES = 65_536
 MAX_DIMENSIONS = 32
 
@@ -55,10 +55,10 @@ class NpyHeader:
 
 def header_length(name: str, prefix: bytes) -> tuple[int, int]:
     """(start, end) of the header's text, from the first bytes; raises InvalidData."""
-    if len(prefix) < 10 or not prefix.startswith(MAGIC):
+    if len(prefix) < 10 or not prefix.startswith(signatures.NPY):
         raise InvalidData(
             f"{name}: not a .npy array: it begins with {prefix[:6].hex(' ')}, expected "
-            f"{MAGIC.hex(' ')}"
+            f"{signatures.NPY.hex(' ')}"
         )
     version = prefix[6]
     if version not in (1, 2, 3):

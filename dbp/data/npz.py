@@ -72,10 +72,10 @@ class NPZ(Reader):
         check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
-        return inspect_files(self, NPZ._inspect)
+        return inspect_files(self, NPZ._inspect, kind="npz")
 
     def open(self) -> Dataset:
-        return open_files(self, lambda part, _: part._open())
+        return open_files(self, lambda part, _: part._open(), kind="npz")
 
     def _inspect(self) -> DataInfo:
         with _Archive.open(self.path) as archive:

@@ -56,11 +56,11 @@ class Parquet(Reader):
 
     def inspect(self) -> DataInfo:
         """Read the footer, and the target column if it holds class names."""
-        return inspect_files(self, Parquet._inspect)
+        return inspect_files(self, Parquet._inspect, kind="parquet")
 
     def open(self) -> Dataset:
         """Check the file; small files are read into memory."""
-        return open_files(self, Parquet._open)
+        return open_files(self, Parquet._open, kind="parquet")
 
     def _inspect(self) -> DataInfo:
         table = ParquetTable(self.path)

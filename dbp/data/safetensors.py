@@ -36,11 +36,11 @@ class Safetensors(Reader):
         check_layout(self.layout)
 
     def inspect(self) -> DataInfo:
-        return inspect_files(self, Safetensors._inspect)
+        return inspect_files(self, Safetensors._inspect, kind="safetensors")
 
     def open(self) -> Dataset:
         """Check the file; large tensors stay on disk."""
-        return open_files(self, Safetensors._open)
+        return open_files(self, Safetensors._open, kind="safetensors")
 
     def _inspect(self) -> DataInfo:
         return self._combine(Header(DataFile(self.path)))

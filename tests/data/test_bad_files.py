@@ -143,7 +143,7 @@ CASES: dict[str, tuple[Make, list[str]]] = {
     "idx empty": (idx(b""), ["images", "is empty"]),
     "idx of another format": (
         idx(b"\x89PNG\r\n\x1a\n"),
-        ["images", "not an IDX file", "89 50"],
+        ["images", "not an IDX file", "a PNG image"],
     ),
     "idx of three bytes": (idx(b"\0\0\x08"), ["images", "not an IDX file"]),
     "idx unknown type": (idx(idx_bytes((3, 4), code=7)), ["images", "type code 07", "08"]),
@@ -194,8 +194,8 @@ CASES: dict[str, tuple[Make, list[str]]] = {
     ),
     # npy
     "npy empty": (npy(b""), ["x.npy", "is empty"]),
-    "npy of another format": (npy(b"hello, world"), ["x.npy", "not a .npy array", "68 65"]),
-    "npy given an npz": (npy(zip_bytes(x=X_NPY)), ["x.npy", "not a .npy array"]),
+    "npy of another format": (npy(b"hello\0 world"), ["x.npy", "not a .npy array", "68 65"]),
+    "npy given an npz": (npy(zip_bytes(x=X_NPY)), ["x.npy", 'kind = "npz"']),
     "npy version 9": (npy(patched(X_NPY, 6, b"\x09")), ["x.npy", "version 9.0"]),
     "npy header of 4 GiB": (
         npy(b"\x93NUMPY\x02\x00\xff\xff\xff\xff"),
@@ -273,8 +273,8 @@ CASES: dict[str, tuple[Make, list[str]]] = {
         ["y.npy", "sample 1", "class 9223372036854775808"],
     ),
     # npz
-    "npz of another format": (npz(b"hello"), ["all.npz", "damaged", "zip"]),
-    "npz given an npy": (npz(X_NPY), ["all.npz", "damaged", "zip"]),
+    "npz of another format": (npz(b"hello\0"), ["all.npz", "damaged", "zip"]),
+    "npz given an npy": (npz(X_NPY), ["all.npz", 'kind = "npy"']),
     "npz cut": (npz(zip_bytes(x=X_NPY, y=Y_NPY)[:-30]), ["all.npz", "damaged"]),
     "npz lacks an array": (
         npz(zip_bytes(x=X_NPY, labels=Y_NPY), targets="label"),
@@ -359,7 +359,7 @@ CASES: dict[str, tuple[Make, list[str]]] = {
         csv(b"a,b\n1,0\n1,\xe9\n"),
         ["data.csv:3", "not UTF-8", "0xe9", "byte 3"],
     ),
-    "csv UTF-16": (csv("a,b\n1,0\n".encode("utf-16")), ["data.csv:1", "not UTF-8", "0xff"]),
+    "csv UTF-16": (csv("a,b\n1,0\n".encode("utf-16")), ["data.csv", "UTF-16", "iconv"]),
     "csv gzip": (csv(gzip.compress(b"a,b\n1,0\n")), ["data.csv", "gzip", "unpack"]),
     "csv open quote": (csv('a,b\n"1,0\n1,0\n'), ["data.csv:3", "unexpected end of data"]),
     "csv endless cell": (csv("a,b\n" + "1" * 200_000 + ",0\n"), ["data.csv:2", "field larger"]),

@@ -265,7 +265,7 @@ def test_files_are_not_paired_with_another_s_partner(tmp_path: Path) -> None:
 
 def test_a_bad_part_is_named(tmp_path: Path) -> None:
     write_part("npz", tmp_path, "0", X, Y)
-    (tmp_path / "part-1.npz").write_bytes(b"hello")
+    (tmp_path / "part-1.npz").write_bytes(b"PK\x03\x04 hello")
 
     with pytest.raises(InvalidData, match=r"part-1\.npz: the archive is damaged"):
         READERS["npz"](tmp_path).open()

@@ -72,7 +72,7 @@ def table(body: bytes = BODY, **entries: Any) -> bytes:
 
 CASES: dict[str, tuple[bytes, list[str]]] = {
     "empty": (b"", ["is empty"]),
-    "another format": (b"hello, world", ["not a safetensors file", "68 65"]),
+    "another format": (b"hello\0 world", ["not a safetensors file", "68 65"]),
     "seven bytes": (b"1234567", ["not a safetensors file"]),
     "a header beyond the file": (framed("{}", length=2**63), ["not a safetensors file"]),
     "a header of no bytes": (framed("", BODY), ["not a safetensors file"]),
