@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 import numpy.typing as npt
 
 from dbp.client.async_mirror import AsyncParameterMirror
-from dbp.client.async_parameters import ParameterUpdate, Wanted
+from dbp.client.async_parameters import At, ParameterUpdate, Wanted
 from dbp.client.download import OnBytes
 from dbp.client.inference import Prediction
 from dbp.client.parameter_set import ParameterSet
@@ -149,17 +149,53 @@ class AsyncJobHandle:
         return await self._parameters.labels()
 
     async def move_label(
-        self, label: str, version: int, *, expected_version: int | None = None
+        self,
+        label: str,
+        version: int | None = None,
+        *,
+        at: str = "",
+        step: int | None = None,
+        expected_version: int | None = None,
     ) -> LabelMove:
-        """Put a label to a version, which keeps it; 0 takes it away.
+        """Move a label to a version, which keeps that version.
 
-        Conflict: the label is not at ``expected_version``.
+        The version that the label leaves is kept, too, until the label's next move.
+
+        Args:
+            label: A name of the user's own; `best` is moved by the run.
+            version: The version's number; 0 removes the label.
+            at: `latest`, or a label: the version that it is at. The service finds the version
+                and moves the label in one step, so that it cannot be deleted in between.
+            step: The step after which the version was copied.
+            expected_version: Move the label only if it is at this version (0: at none).
+
+        Raises InvalidInput unless one version is named, Conflict where the label is not at
+        ``expected_version``, else as ``parameters``.
         """
-        return await self._parameters.move_label(label, version, expected_version)
+        to = At(version, at, step)
+        return await self._parameters.move_label(label, to, expected_version=expected_version)
 
-    async def pin(self, version: int, *, pinned: bool = True) -> VersionEntry:
-        """Keep a version for good, or no longer."""
-        return await self._parameters.pin(version, pinned=pinned)
+    async def undo_label(self, label: str, *, expected_version: int | None = None) -> LabelMove:
+        """Move a label back to the version that it left last, or remove it if it left none.
+
+        A second undo takes back the first. Raises LabelNotFound where there is nothing to
+        undo, Conflict where the label is not at ``expected_version``.
+        """
+        return await self._parameters.undo_label(label, expected_version)
+
+    async def pin(
+        self,
+        version: int | None = None,
+        *,
+        at: str = "",
+        step: int | None = None,
+        pinned: bool = True,
+    ) -> VersionEntry:
+        """Keep a version until it is unpinned; with ``pinned=False`` unpin it.
+
+        ``version``, ``at`` and ``step`` name the version as in ``move_label``.
+        """
+        return await self._parameters.pin(At(version, at, step), pinned=pinned)
 
     async def publish(self, *, wait: float = 30.0) -> Version:
         """Ask the run for a version now; returns the first one that came after that.

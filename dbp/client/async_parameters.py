@@ -72,6 +72,26 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class At:
+    """The version that a request changes: named by number, label (or `latest`) or step."""
+
+    version: int | None = None
+    at: str = ""
+    step: int | None = None
+
+    def put_into(self, request: pb.MoveLabelRequest | pb.PinVersionRequest) -> None:
+        """Set the request's field; raises InvalidInput unless one version is named."""
+        if sum((self.version is not None, bool(self.at), self.step is not None)) != 1:
+            raise InvalidInput("version, at, step: name a version by one of them")
+        if self.version is not None:
+            request.version = self.version
+        elif self.step is not None:
+            request.step = self.step
+        else:
+            request.at = self.at
+
+
+@dataclass(frozen=True)
 class ParameterUpdate:
     """A new version, how many were skipped before it, and its tensors if asked for."""
 
@@ -188,16 +208,27 @@ class AsyncParameters:
         now = [label_from_proto(label) for label in answer.labels]
         return now, [label_from_proto(move) for move in answer.history]
 
-    async def move_label(self, label: str, version: int, expected: int | None) -> LabelMove:
-        """Put a label to a version (0: nowhere)."""
+    async def move_label(
+        self, label: str, to: At, *, expected_version: int | None
+    ) -> LabelMove:
+        """Move a label to a version (number 0: remove it), which the service looks up."""
         request = pb.MoveLabelRequest(
-            job=self._job, label=label, version=version, expected_version=expected
+            job=self._job, label=label, expected_version=expected_version
         )
+        to.put_into(request)
         return label_from_proto((await self._unary(self._stub.MoveLabel, request)).label)
 
-    async def pin(self, version: int, *, pinned: bool) -> VersionEntry:
-        """Keep a version for good, or no longer."""
-        request = pb.PinVersionRequest(job=self._job, version=version, pinned=pinned)
+    async def undo_label(self, label: str, expected_version: int | None) -> LabelMove:
+        """Move a label back to the version that it left last."""
+        request = pb.UndoLabelRequest(
+            job=self._job, label=label, expected_version=expected_version
+        )
+        return label_from_proto((await self._unary(self._stub.UndoLabel, request)).label)
+
+    async def pin(self, at: At, *, pinned: bool) -> VersionEntry:
+        """Keep a version for good, or no longer; the service looks it up."""
+        request = pb.PinVersionRequest(job=self._job, pinned=pinned)
+        at.put_into(request)
         answer = await self._unary(self._stub.PinVersion, request)
         return version_entry_from_proto(answer.version)
 

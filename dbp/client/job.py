@@ -138,16 +138,37 @@ class JobHandle:
         return self._loop.run(self._handle.labels())
 
     def move_label(
-        self, label: str, version: int, *, expected_version: int | None = None
+        self,
+        label: str,
+        version: int | None = None,
+        *,
+        at: str = "",
+        step: int | None = None,
+        expected_version: int | None = None,
     ) -> LabelMove:
-        """Put a label to a version, which keeps it; 0 takes it away."""
-        return self._loop.run(
-            self._handle.move_label(label, version, expected_version=expected_version)
-        )
+        """Move a label to a version, which keeps that version; number 0 removes the label.
 
-    def pin(self, version: int, *, pinned: bool = True) -> VersionEntry:
-        """Keep a version for good, or no longer."""
-        return self._loop.run(self._handle.pin(version, pinned=pinned))
+        ``at``: `latest` or a label, which the service looks up in the same step.
+        """
+        work = self._handle.move_label(
+            label, version, at=at, step=step, expected_version=expected_version
+        )
+        return self._loop.run(work)
+
+    def undo_label(self, label: str, *, expected_version: int | None = None) -> LabelMove:
+        """Move a label back to the version that it left last."""
+        return self._loop.run(self._handle.undo_label(label, expected_version=expected_version))
+
+    def pin(
+        self,
+        version: int | None = None,
+        *,
+        at: str = "",
+        step: int | None = None,
+        pinned: bool = True,
+    ) -> VersionEntry:
+        """Keep a version, named as in ``move_label``, until it is unpinned."""
+        return self._loop.run(self._handle.pin(version, at=at, step=step, pinned=pinned))
 
     def publish(self, *, wait: float = 30.0) -> Version:
         """Ask the run for a version now; returns the first one that came after that."""

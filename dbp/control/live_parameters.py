@@ -17,7 +17,7 @@ from dbp.control.store import Store
 from dbp.control.store_versions import MOVES_KEPT
 from dbp.control.version_feed import VersionFeed
 from dbp.control.version_file import OpenVersion
-from dbp.control.version_index import NEWEST, At, check_label
+from dbp.control.version_index import NEWEST, At, VersionIndex, check_label
 from dbp.control.versions import VersionStore
 from dbp.errors import (
     Conflict,
@@ -186,52 +186,96 @@ class LiveParameters:
         self._ledger.get(job_id)
         moves = self._store.label_moves(job_id, limit=MOVES_KEPT)
         index = self._versions.index(job_id)
-        now = [LabelMove(name, at, index.moved[name]) for name, at in index.labels.items()]
-        return now, moves
+        return [_move_of(index, label) for label in index.labels], moves
 
     def move_label(
-        self, job_id: str, label: str, version: int, expected: int | None = None
+        self, job_id: str, label: str, to: At | None, expected: int | None = None
     ) -> LabelMove:
-        """Put a label to a kept version, or with 0 take it away; durable on return.
+        """Move a label to the version that ``to`` names, or remove it (None).
 
-        The result says since when it is there.
-        InvalidInput: no such label is allowed; ResourceExhausted: too many; Conflict: the label
-        is not where it was expected; else the errors of ``find``.
+        Finding the version and moving the label are one step of the event loop, so that no
+        publication's retention comes in between. Durable on return. Removing a label that is
+        nowhere also lets the version go that it left last.
+
+        InvalidInput: the label's name is not allowed; ResourceExhausted: the job has too many;
+        Conflict: the label is not at version ``expected`` (0: nowhere); else the errors of
+        ``find``.
         """
         job = self._ledger.get(job_id)
         check_label(label)
-        if version < 0:
-            raise InvalidInput(f"version: must be >= 0, got {version}")
         index = self._versions.index(job_id)
+        version = 0 if to is None else index.find(to).version
         now = index.labels.get(label, 0)
-        if expected is not None and now not in (expected, version):  # sent twice is no conflict
-            raise Conflict(
-                f"job {job_id}: label {label!r} is at version {now}, not at {expected}; "
-                "nothing was changed"
-            )
-        if version and not now and len(index.labels) >= MAX_LABELS:
-            raise ResourceExhausted(
-                f"job {job_id}: it has {len(index.labels)} labels, at most {MAX_LABELS} are "
-                "allowed; remove one first (dbp params label JOB LABEL --remove)"
-            )
-        time = self._clock.time()
-        if version == now:
-            return LabelMove(label, now, index.moved.get(label, time))
-        self._versions.move_label(job_id, label, version, time=time, keep=kept_by(job))
-        self._feed.wake(job_id)
-        return LabelMove(label, version, time)
+        if now != version:  # the same request again is no conflict
+            _check_expected(index, label, expected)
+        elif label not in index.moved:  # nothing to remove
+            return LabelMove(label, 0, self._clock.time())
+        elif version or not index.left.get(label):
+            return _move_of(index, label)
+        return self._move(job, label, version)
 
-    def pin(self, job_id: str, version: int, *, pinned: bool) -> VersionEntry:
-        """Keep a version for good, or no longer; durable on return. Errors of ``find``."""
+    def undo_label(self, job_id: str, label: str, expected: int | None = None) -> LabelMove:
+        """Move a label back to the version that it left last; 0: remove it.
+
+        Durable on return. LabelNotFound: the label is at no version and left none; else the
+        errors of ``move_label``.
+        """
         job = self._ledger.get(job_id)
-        if version < 1:
-            raise InvalidInput(f"version: must be >= 1, got {version}")
-        found = self._versions.index(job_id).find(At(version))
-        self._versions.pin(job_id, version, pinned=pinned, keep=kept_by(job))
-        kept = any(v.version == version for v in self._versions.index(job_id).kept)
-        return self._entry(job_id, found, kept=kept)
+        check_label(label)
+        index = self._versions.index(job_id)
+        _check_expected(index, label, expected)
+        back = index.left.get(label, 0)
+        if back:
+            index.find(At(back))
+        elif label not in index.labels:
+            index.find(At(label=label))  # raises: there is no such label
+        return self._move(job, label, back)
+
+    def _move(self, job: Job, label: str, version: int) -> LabelMove:
+        index = self._versions.index(job.id)
+        names = index.names()
+        if label not in names and len(names) >= MAX_LABELS:
+            raise ResourceExhausted(
+                f"job {job.id}: it has {len(names)} labels, at most {MAX_LABELS} are allowed; "
+                "remove one first (dbp params label JOB LABEL --remove), twice where an undo "
+                "could still restore it"
+            )
+        self._versions.move_label(
+            job.id, label, version, time=self._clock.time(), keep=kept_by(job)
+        )
+        self._feed.wake(job.id)
+        return _move_of(self._versions.index(job.id), label)
+
+    def pin(self, job_id: str, at: At, *, pinned: bool) -> VersionEntry:
+        """Keep a version for good, or no longer; durable on return. Errors of ``find``.
+
+        Finding and pinning it are one step, as in ``move_label``.
+        """
+        job = self._ledger.get(job_id)
+        found = self._versions.index(job_id).find(at)
+        number = found.version
+        self._versions.pin(job_id, number, pinned=pinned, keep=kept_by(job))
+        return self._entry(job_id, found, kept=self.is_kept(job_id, number))
 
     def _entry(self, job_id: str, version: Version, *, kept: bool) -> VersionEntry:
         index = self._versions.index(job_id)
         number = version.version
-        return VersionEntry(version, kept, number in index.pinned, index.labels_of(number))
+        pinned, labels = number in index.pinned, index.labels_of(number)
+        return VersionEntry(version, kept, pinned, labels, index.left_by(number))
+
+
+def _move_of(index: VersionIndex, label: str) -> LabelMove:
+    """Return where a label is, since when, and the version that it left last."""
+    return LabelMove(
+        label, index.labels.get(label, 0), index.moved[label], index.left.get(label, 0)
+    )
+
+
+def _check_expected(index: VersionIndex, label: str, expected: int | None) -> None:
+    """Raise Conflict unless the label is where the caller expects it (0: nowhere)."""
+    now = index.labels.get(label, 0)
+    if expected is not None and now != expected:
+        raise Conflict(
+            f"job {index.job_id}: label {label!r} is at version {now}, not at {expected}; "
+            "nothing was changed"
+        )

@@ -9,7 +9,7 @@ from typing import Final
 
 from dbp.errors import Conflict, DataLoss
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 _TABLES: Final = """
 CREATE TABLE jobs (
@@ -121,6 +121,16 @@ INSERT INTO versions_4 SELECT job, version, step, attempt, digest, size_bytes, p
 DROP TABLE versions;
 ALTER TABLE versions_4 RENAME TO versions;
 CREATE INDEX versions_kept ON versions (job, version) WHERE kept;
+""",
+    # The version that a label left with a move; the moves before it may have been pruned.
+    5: """
+ALTER TABLE label_moves ADD COLUMN previous INTEGER NOT NULL DEFAULT 0;
+UPDATE label_moves SET previous = coalesce((
+  SELECT earlier.version FROM label_moves AS earlier
+  WHERE earlier.job = label_moves.job AND earlier.label = label_moves.label
+    AND earlier.sequence < label_moves.sequence
+  ORDER BY earlier.sequence DESC LIMIT 1
+), 0);
 """,
 }
 

@@ -11,7 +11,8 @@ from dbp.job.state import LabelMove, Version
 
 # Entries of a job's chain that stay when the bytes are gone; the oldest go first.
 LINEAGE_KEPT: Final = 10_000
-# Moves of a job's labels that stay; and, however old, the one that put each where it is.
+# Moves of a job's labels that stay; and, however old, the last one of each label that is at
+# a version or can be moved back to one.
 MOVES_KEPT: Final = 1_000
 
 _COLUMNS: Final = (
@@ -61,7 +62,9 @@ class VersionTables:
     def move(self, job_id: str, label: str, version: int, time: float) -> None:
         """Note a label's move."""
         self._connection.execute(
-            "INSERT INTO label_moves (job, label, version, time) VALUES (?,?,?,?)",
+            "INSERT INTO label_moves (job, label, version, previous, time) VALUES (?1, ?2, ?3, "
+            "coalesce((SELECT version FROM label_moves WHERE job = ?1 AND label = ?2 "
+            "ORDER BY sequence DESC LIMIT 1), 0), ?4)",
             (job_id, label, version, time),
         )
         self._prune_moves(job_id)
@@ -77,8 +80,8 @@ class VersionTables:
             "DELETE FROM label_moves WHERE job = ?1 AND sequence <= ("
             "SELECT sequence FROM label_moves WHERE job = ?1 "
             "ORDER BY sequence DESC LIMIT 1 OFFSET ?2) AND sequence NOT IN ("
-            "SELECT newest FROM (SELECT max(sequence) AS newest, version FROM label_moves "
-            "WHERE job = ?1 GROUP BY label) WHERE version)",
+            "SELECT newest FROM (SELECT max(sequence) AS newest, version, previous "
+            "FROM label_moves WHERE job = ?1 GROUP BY label) WHERE version OR previous)",
             (job_id, MOVES_KEPT),
         )
 
@@ -90,16 +93,17 @@ class VersionTables:
             (job_id,),
         ).fetchall()
         labels = self._connection.execute(
-            "SELECT label, version, time, max(sequence) FROM label_moves WHERE job = ? "
-            "GROUP BY label ORDER BY label",
+            "SELECT label, version, previous, time, max(sequence) FROM label_moves "
+            "WHERE job = ? GROUP BY label ORDER BY label",
             (job_id,),
         ).fetchall()
         return VersionIndex(
             job_id=job_id,
             kept=tuple(_version(row[:-1]) for row in rows),
             pinned=frozenset(row[0] for row in rows if row[-1]),
-            labels={label: version for label, version, _, _ in labels if version},
-            moved={label: time for label, _, time, _ in labels},
+            labels={label: version for label, version, *_ in labels if version},
+            left={label: previous for label, _, previous, *_ in labels if previous},
+            moved={label: time for label, _, _, time, _ in labels},
         )
 
     def of_step(
@@ -148,7 +152,7 @@ class VersionTables:
     def moves(self, job_id: str, *, limit: int) -> list[LabelMove]:
         """The last moves, oldest first."""
         rows = self._connection.execute(
-            "SELECT label, version, time FROM label_moves WHERE job = ? "
+            "SELECT label, version, time, previous FROM label_moves WHERE job = ? "
             "ORDER BY sequence DESC LIMIT ?",
             (job_id, limit),
         ).fetchall()

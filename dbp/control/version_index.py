@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from dbp.errors import (
@@ -44,13 +44,15 @@ NEWEST: Final = At()
 class VersionIndex:
     """The versions of one job whose bytes are kept, oldest first, and what keeps them.
 
-    ``moved``: when each label moved last, those that were taken away too.
+    ``left``: the version that each label left with its last move, if it was at one.
+    ``moved``: when each label moved last. Both also of labels that were removed.
     """
 
     job_id: str
     kept: tuple[Version, ...] = ()
     pinned: frozenset[int] = frozenset()
     labels: Mapping[str, int] = field(default_factory=dict)
+    left: Mapping[str, int] = field(default_factory=dict)
     moved: Mapping[str, float] = field(default_factory=dict)
 
     def find(self, at: At) -> Version:
@@ -73,13 +75,31 @@ class VersionIndex:
             return self._of_step(at.step)
         return self._numbered(at.version) if at.version else self.kept[-1]
 
+    def names(self) -> set[str]:
+        """Return the labels that keep a version: the one they are at, or the one they left."""
+        return {*self.labels, *(label for label, number in self.left.items() if number)}
+
     def labels_of(self, version: int) -> tuple[str, ...]:
         """The labels at a version."""
         return tuple(label for label, number in self.labels.items() if number == version)
 
+    def left_by(self, version: int) -> tuple[str, ...]:
+        """Return the labels that can be moved back to a version; `best` cannot."""
+        movable = ((label, n) for label, n in self.left.items() if label != BEST)
+        return tuple(label for label, number in movable if number == version)
+
+    def moved_to(self, label: str, version: int) -> VersionIndex:
+        """Return the index after a label's move to a version (0: to none)."""
+        labels, left = dict(self.labels), dict(self.left)
+        left[label] = labels.pop(label, 0)
+        if version:
+            labels[label] = version
+        return replace(self, labels=labels, left=left)
+
     def outlived(self, keep: int) -> list[int]:
         """The numbers of versions that nothing keeps where the newest ``keep`` stay."""
-        named = {*self.pinned, *self.labels.values()}
+        left = (number for label, number in self.left.items() if label != BEST)
+        named = {*self.pinned, *self.labels.values(), *left}
         old = self.kept[: max(0, len(self.kept) - keep)]
         return [v.version for v in old if not v.final and v.version not in named]
 

@@ -178,14 +178,14 @@ class VersionStore:
     def move_label(
         self, job_id: str, label: str, version: int, *, time: float, keep: int
     ) -> None:
-        """Put a label to a kept version (0: nowhere); durable on return. Errors of ``find``."""
+        """Put a label to a kept version (0: nowhere); durable on return. Errors of ``find``.
+
+        The version that the label leaves is kept until the label's next move.
+        """
         index = self.index(job_id)
         if version:
             index.find(At(version))
-        labels = {name: number for name, number in index.labels.items() if name != label}
-        if version:
-            labels[label] = version
-        dropped = replace(index, labels=labels).outlived(keep)
+        dropped = index.moved_to(label, version).outlived(keep)
         self._store.move_label(job_id, label, version, time, dropped=dropped)
         self._changed(job_id, dropped)
 
@@ -283,8 +283,10 @@ class VersionStore:
     ) -> None:
         """Make a version durable, and drop what that leaves without a hold; nothing waits."""
         index = self.index(publication.job_id)
-        labels = {**index.labels, BEST: version.version} if publication.best else index.labels
-        dropped = replace(index, kept=tuple(kept), labels=labels).outlived(publication.keep)
+        index = replace(index, kept=tuple(kept))
+        if publication.best:
+            index = index.moved_to(BEST, version.version)
+        dropped = index.outlived(publication.keep)
         record(version, dropped)
         self._changed(publication.job_id, dropped)
 

@@ -76,21 +76,29 @@ class Version:
 
 @dataclass(frozen=True)
 class VersionEntry:
-    """A version in a job's history: whether its bytes are kept, and what keeps them."""
+    """A version in a job's history: whether its bytes are kept, and what keeps them.
+
+    ``left_by``: labels that left it last, so that an undo moves them back to it.
+    """
 
     version: Version
     kept: bool
     pinned: bool
     labels: tuple[str, ...]
+    left_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LabelMove:
-    """A label went to a version (0: it was removed), at a Unix time."""
+    """A label moved to a version (0: it was removed), at a Unix time, from ``previous``.
+
+    ``previous``: the version that it left; 0 if it was at none.
+    """
 
     label: str
     version: int
     time: float
+    previous: int = 0
 
 
 @dataclass(frozen=True)

@@ -108,25 +108,31 @@ def version_entry_to_proto(entry: VersionEntry) -> parameter_service_pb2.Version
         kept=entry.kept,
         pinned=entry.pinned,
         labels=entry.labels,
+        left_by=entry.left_by,
     )
 
 
 def version_entry_from_proto(proto: parameter_service_pb2.VersionEntry) -> VersionEntry:
     """A version in a job's history from proto."""
     version = version_from_proto(proto.version)
-    return VersionEntry(version, proto.kept, proto.pinned, tuple(proto.labels))
+    labels, left_by = tuple(proto.labels), tuple(proto.left_by)
+    return VersionEntry(version, proto.kept, proto.pinned, labels, left_by)
 
 
 def label_to_proto(move: LabelMove) -> parameter_service_pb2.Label:
     """A label, since its last move, as proto."""
     return parameter_service_pb2.Label(
-        name=move.label, version=move.version, move_time=time_to_proto(move.time)
+        name=move.label,
+        version=move.version,
+        move_time=time_to_proto(move.time),
+        previous_version=move.previous,
     )
 
 
 def label_from_proto(proto: parameter_service_pb2.Label) -> LabelMove:
     """A label, since its last move, from proto."""
-    return LabelMove(proto.name, proto.version, time_from_proto(proto.move_time))
+    time = time_from_proto(proto.move_time)
+    return LabelMove(proto.name, proto.version, time, proto.previous_version)
 
 
 def progress_to_proto(progress: ProgressReport) -> job_pb2.Progress:

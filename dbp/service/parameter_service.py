@@ -37,7 +37,14 @@ from dbp.service.reader_limits import (
 from dbp.service.reader_threads import ReaderThreads
 from dbp.service.selection import Selection, selected, selecting_work
 from dbp.service.tensor_patterns import check_patterns
-from dbp.service.wanted import DEFAULT_CHUNK_BYTES, Wanted, at_of, chunk_bytes_of
+from dbp.service.wanted import (
+    DEFAULT_CHUNK_BYTES,
+    Wanted,
+    at_of,
+    chunk_bytes_of,
+    destination_of,
+    pinned_of,
+)
 from dbp.service.wire_cast import check_cast
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import parameter_service_pb2_grpc
@@ -166,10 +173,20 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         move = self._parameters.move_label(
             id_from_name(request.job),
             request.label,
-            request.version,
+            destination_of(request),
             request.expected_version if request.HasField("expected_version") else None,
         )
         return pb.MoveLabelResponse(label=label_to_proto(move))
+
+    async def UndoLabel(
+        self, request: pb.UndoLabelRequest, context: Context
+    ) -> pb.UndoLabelResponse:
+        move = self._parameters.undo_label(
+            id_from_name(request.job),
+            request.label,
+            request.expected_version if request.HasField("expected_version") else None,
+        )
+        return pb.UndoLabelResponse(label=label_to_proto(move))
 
     async def ListLabels(
         self, request: pb.ListLabelsRequest, context: Context
@@ -183,7 +200,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         self, request: pb.PinVersionRequest, context: Context
     ) -> pb.PinVersionResponse:
         entry = self._parameters.pin(
-            id_from_name(request.job), request.version, pinned=request.pinned
+            id_from_name(request.job), pinned_of(request), pinned=request.pinned
         )
         return pb.PinVersionResponse(version=version_entry_to_proto(entry))
 

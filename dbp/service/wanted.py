@@ -43,6 +43,38 @@ def at_of(selector: pb.ParameterSelector) -> At:
     return At(version=selector.version)
 
 
+def destination_of(request: pb.MoveLabelRequest) -> At | None:
+    """Return the version that a label is to move to; None: the label is to be removed.
+
+    Raises InvalidInput where the request names none, or one that cannot be.
+    """
+    if request.WhichOneof("to") == "version" and not request.version:
+        return None
+    return _at_field(request, request.WhichOneof("to"))
+
+
+def pinned_of(request: pb.PinVersionRequest) -> At:
+    """Return the version that is to be pinned or unpinned; raises InvalidInput."""
+    return _at_field(request, request.WhichOneof("which"))
+
+
+def _at_field(request: pb.MoveLabelRequest | pb.PinVersionRequest, field: str | None) -> At:
+    match field:
+        case "at":
+            if not request.at:
+                raise InvalidInput("at: must be `latest` or a label, got ''")
+            return At(label=request.at)
+        case "step":
+            if request.step < 0:
+                raise InvalidInput(f"step: must be >= 0, got {request.step}")
+            return At(step=request.step)
+        case "version":
+            if request.version < 1:
+                raise InvalidInput(f"version: must be >= 1, got {request.version}")
+            return At(version=request.version)
+    raise InvalidInput("no version is named; set one of version, at, step")
+
+
 @dataclass(frozen=True)
 class Wanted:
     """Which version, and under what conditions."""

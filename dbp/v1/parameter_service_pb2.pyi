@@ -191,28 +191,34 @@ class ListVersionsResponse(_message.Message):
     def __init__(self, versions: _Optional[_Iterable[_Union[VersionEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class VersionEntry(_message.Message):
-    __slots__ = ("version", "kept", "pinned", "labels")
+    __slots__ = ("version", "kept", "pinned", "labels", "left_by")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_BY_FIELD_NUMBER: _ClassVar[int]
     version: _job_pb2.ParameterVersion
     kept: bool
     pinned: bool
     labels: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[_Union[_job_pb2.ParameterVersion, _Mapping]] = ..., kept: bool = ..., pinned: bool = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
+    left_by: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[_Union[_job_pb2.ParameterVersion, _Mapping]] = ..., kept: bool = ..., pinned: bool = ..., labels: _Optional[_Iterable[str]] = ..., left_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class MoveLabelRequest(_message.Message):
-    __slots__ = ("job", "label", "version", "expected_version")
+    __slots__ = ("job", "label", "version", "at", "step", "expected_version")
     JOB_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
     job: str
     label: str
     version: int
+    at: str
+    step: int
     expected_version: int
-    def __init__(self, job: _Optional[str] = ..., label: _Optional[str] = ..., version: _Optional[int] = ..., expected_version: _Optional[int] = ...) -> None: ...
+    def __init__(self, job: _Optional[str] = ..., label: _Optional[str] = ..., version: _Optional[int] = ..., at: _Optional[str] = ..., step: _Optional[int] = ..., expected_version: _Optional[int] = ...) -> None: ...
 
 class MoveLabelResponse(_message.Message):
     __slots__ = ("label",)
@@ -220,15 +226,33 @@ class MoveLabelResponse(_message.Message):
     label: Label
     def __init__(self, label: _Optional[_Union[Label, _Mapping]] = ...) -> None: ...
 
+class UndoLabelRequest(_message.Message):
+    __slots__ = ("job", "label", "expected_version")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    label: str
+    expected_version: int
+    def __init__(self, job: _Optional[str] = ..., label: _Optional[str] = ..., expected_version: _Optional[int] = ...) -> None: ...
+
+class UndoLabelResponse(_message.Message):
+    __slots__ = ("label",)
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    label: Label
+    def __init__(self, label: _Optional[_Union[Label, _Mapping]] = ...) -> None: ...
+
 class Label(_message.Message):
-    __slots__ = ("name", "version", "move_time")
+    __slots__ = ("name", "version", "move_time", "previous_version")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MOVE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_VERSION_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     move_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., move_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    previous_version: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., move_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., previous_version: _Optional[int] = ...) -> None: ...
 
 class ListLabelsRequest(_message.Message):
     __slots__ = ("job",)
@@ -245,14 +269,18 @@ class ListLabelsResponse(_message.Message):
     def __init__(self, labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[Label, _Mapping]]] = ...) -> None: ...
 
 class PinVersionRequest(_message.Message):
-    __slots__ = ("job", "version", "pinned")
+    __slots__ = ("job", "version", "at", "step", "pinned")
     JOB_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
     job: str
     version: int
+    at: str
+    step: int
     pinned: bool
-    def __init__(self, job: _Optional[str] = ..., version: _Optional[int] = ..., pinned: bool = ...) -> None: ...
+    def __init__(self, job: _Optional[str] = ..., version: _Optional[int] = ..., at: _Optional[str] = ..., step: _Optional[int] = ..., pinned: bool = ...) -> None: ...
 
 class PinVersionResponse(_message.Message):
     __slots__ = ("version",)

@@ -73,6 +73,11 @@ class ParameterServiceStub(object):
                 request_serializer=dbp_dot_v1_dot_parameter__service__pb2.MoveLabelRequest.SerializeToString,
                 response_deserializer=dbp_dot_v1_dot_parameter__service__pb2.MoveLabelResponse.FromString,
                 _registered_method=True)
+        self.UndoLabel = channel.unary_unary(
+                '/dbp.v1.ParameterService/UndoLabel',
+                request_serializer=dbp_dot_v1_dot_parameter__service__pb2.UndoLabelRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_parameter__service__pb2.UndoLabelResponse.FromString,
+                _registered_method=True)
         self.ListLabels = channel.unary_unary(
                 '/dbp.v1.ParameterService/ListLabels',
                 request_serializer=dbp_dot_v1_dot_parameter__service__pb2.ListLabelsRequest.SerializeToString,
@@ -141,7 +146,17 @@ class ParameterServiceServicer(object):
 
     def MoveLabel(self, request, context):
         """Moves a label to a version, or removes it; durable when answered. A version that has a
-        label is kept.
+        label is kept, and so is the version that a label left last, until the label's next move.
+        Errors: INVALID_ARGUMENT; NOT_FOUND; OUT_OF_RANGE where the version is no longer kept;
+        ABORTED where the label is not at expected_version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndoLabel(self, request, context):
+        """Moves a label back to the version that it left last, or removes a label that was nowhere
+        before. An undo is a move: a second undo takes back the first. Errors: as MoveLabel.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,6 +216,11 @@ def add_ParameterServiceServicer_to_server(servicer, server):
                     servicer.MoveLabel,
                     request_deserializer=dbp_dot_v1_dot_parameter__service__pb2.MoveLabelRequest.FromString,
                     response_serializer=dbp_dot_v1_dot_parameter__service__pb2.MoveLabelResponse.SerializeToString,
+            ),
+            'UndoLabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoLabel,
+                    request_deserializer=dbp_dot_v1_dot_parameter__service__pb2.UndoLabelRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_parameter__service__pb2.UndoLabelResponse.SerializeToString,
             ),
             'ListLabels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLabels,
@@ -389,6 +409,33 @@ class ParameterService(object):
             '/dbp.v1.ParameterService/MoveLabel',
             dbp_dot_v1_dot_parameter__service__pb2.MoveLabelRequest.SerializeToString,
             dbp_dot_v1_dot_parameter__service__pb2.MoveLabelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoLabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dbp.v1.ParameterService/UndoLabel',
+            dbp_dot_v1_dot_parameter__service__pb2.UndoLabelRequest.SerializeToString,
+            dbp_dot_v1_dot_parameter__service__pb2.UndoLabelResponse.FromString,
             options,
             channel_credentials,
             insecure,

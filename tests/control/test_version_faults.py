@@ -17,7 +17,7 @@ from dbp.control.version_index import At
 from dbp.control.versions import Publication
 from dbp.errors import CorruptParameters, DataLoss, LabelNotFound, ResourceExhausted, WrongState
 from tests.control.fakes import data, manifest
-from tests.control.test_versions import Shelf
+from tests.control.shelf import Shelf
 
 LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 

@@ -15,10 +15,8 @@ from pathlib import Path
 import pytest
 
 from dbp.control import store_versions
-from dbp.control.folder import StateFolder
-from dbp.control.store import Store
 from dbp.control.version_index import At
-from dbp.control.versions import Publication, VersionStore
+from dbp.control.versions import Publication
 from dbp.errors import (
     DataLoss,
     InvalidFile,
@@ -30,61 +28,9 @@ from dbp.errors import (
     WrongState,
 )
 from dbp.job.snapshot import Manifest, TensorInfo, encode_header
-from dbp.job.state import Event, EventKind, Job, State, Version
+from dbp.job.state import Version
 from tests.control.fakes import data, manifest
-
-
-class Shelf:
-    """A version store with one running job."""
-
-    def __init__(self, path: Path) -> None:
-        self.folder = StateFolder(path)
-        self.store = Store(self.folder.path / "dbp.sqlite")
-        self.versions = VersionStore(self.folder, self.store)
-        self.place = self.folder.parameters_folder("a")
-        if not self.store.live():
-            job = self.store.create(Job("a", {}, "", 1, State.QUEUED, 0.0)).job
-            job = self.store.append(job, Event(EventKind.STARTED, 0.0)).job
-            self.store.append(job, Event(EventKind.RUNNING, 0.0))
-
-    def record(self, version: Version, dropped: Sequence[int], label: str = "") -> None:
-        event = Event(EventKind.PARAMETERS_PUBLISHED, 0.0, {"latest_parameters": version})
-        job = self.store.get("a")
-        self.store.append(job, event, version=version, dropped=dropped, label=label)
-
-    async def publish(
-        self,
-        step: int,
-        *,
-        final: bool = False,
-        best: bool = False,
-        keep: int = 3,
-        values: int = 4,
-        rollbacks: str = "",
-    ) -> Version:
-        described = manifest(values)
-        if rollbacks:
-            described = dataclasses.replace(described, metadata={"dbp.rollbacks": rollbacks})
-        publication = Publication(
-            "a", 1, step, described, final, keep, lambda: 9.0, "feed", best
-        )
-        return await self.versions.publish(
-            publication,
-            data(values, fill=step + 100 * int(rollbacks or 0)),
-            record=partial(self.record, label="best" if best else ""),
-        )
-
-    def kept(self) -> list[int]:
-        """Numbers of the versions whose bytes are there, as store and folder agree."""
-        numbers = [version.version for version in self.store.versions("a").kept]
-        assert {path.name for path in self.place.iterdir()} == {
-            f"{number}.safetensors" for number in numbers
-        }
-        return numbers
-
-    def close(self) -> None:
-        self.store.close()
-        self.folder.close()
+from tests.control.shelf import Shelf
 
 
 @pytest.fixture
@@ -353,7 +299,7 @@ async def test_the_best_pinned_and_labelled_are_kept_too(shelf: Shelf) -> None:
     await shelf.publish(9, best=True, keep=2)
     assert shelf.kept() == [1, 3, 8, 9], "what was best before has gone"
     shelf.versions.move_label("a", "stable", 8, time=2.0, keep=2)
-    assert shelf.kept() == [1, 8, 9]
+    assert shelf.kept() == [1, 3, 8, 9], "3 is the version that an undo needs"
     shelf.versions.move_label("a", "stable", 0, time=3.0, keep=2)
     shelf.versions.pin("a", 1, pinned=False, keep=2)
     assert shelf.kept() == [8, 9]
@@ -405,6 +351,9 @@ async def test_of_many_moves_the_last_ones_stay_and_those_that_say_where_labels_
     move("stable", 1, time=1.0)
     move("removed", 1, time=2.0)
     move("removed", 0, time=3.0)
+    move("gone", 1, time=4.0)
+    move("gone", 0, time=5.0)
+    move("gone", 0, time=6.0)
 
     for number in range(100):
         move("live", 1 + number % 2, time=10.0 + number)
@@ -412,10 +361,11 @@ async def test_of_many_moves_the_last_ones_stay_and_those_that_say_where_labels_
     index = shelf.versions.index("a")
     moves = shelf.store.label_moves("a", limit=1_000)
     assert index.labels == {"stable": 1, "live": 2}
-    assert index.moved == {"stable": 1.0, "live": 109.0}
-    assert 10 <= len(moves) <= 21
-    assert moves[0].label == "stable"
-    assert [move.time for move in moves[1:]] == sorted(move.time for move in moves[1:])
+    assert index.left == {"live": 1, "removed": 1}, "what can be undone stays"
+    assert index.moved == {"stable": 1.0, "removed": 3.0, "live": 109.0}
+    assert 10 <= len(moves) <= 22
+    assert [move.label for move in moves[:3]] == ["stable", "removed", "live"]
+    assert [move.time for move in moves] == sorted(move.time for move in moves)
     assert moves[-1].time == 109.0
 
 

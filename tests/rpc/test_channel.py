@@ -15,6 +15,9 @@ from dbp.rpc.channel import (
 )
 from dbp.v1 import job_service_pb2, parameter_service_pb2
 
+# Sent a second time it takes back what the first did.
+NOT_TWICE = {"UndoLabel"}
+
 
 async def test_connecting_sends_nothing_and_needs_no_service() -> None:
     async with connect("127.0.0.1:1"):
@@ -58,5 +61,5 @@ def test_exactly_the_unary_methods_are_tried_again() -> None:
         (service.full_name, method.name)
         for service in services
         for method in service.methods
-        if not method.server_streaming
+        if not method.server_streaming and method.name not in NOT_TWICE
     }
