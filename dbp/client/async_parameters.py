@@ -14,7 +14,7 @@ import grpc
 from dbp.client.calls import translated
 from dbp.client.download import OnBytes, Receiver, download
 from dbp.client.parameter_set import ParameterSet, parameter_set
-from dbp.client.streams import JOB_ENDED, Patience, Stream
+from dbp.client.streams import Patience, Stream
 from dbp.errors import InvalidInput, Unavailable
 from dbp.job.state import LabelMove, Version, VersionEntry
 from dbp.rpc.convert import (
@@ -24,8 +24,10 @@ from dbp.rpc.convert import (
     version_entry_from_proto,
     version_from_proto,
 )
+from dbp.rpc.enums import cast_name
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as pb
+from dbp.v1.job_pb2 import STREAM_END_REASON_JOB_ENDED
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
 from dbp.whole_file import write_whole
@@ -63,7 +65,7 @@ class Wanted:
             selector=selector,
             newer_than=self.newer_than,
             if_none_match=self.if_none_match,
-            cast=self.cast or "",
+            cast=cast_name(self.cast),
             max_staleness_steps=self.max_staleness_steps,
         )
         if self.wait is not None:
@@ -167,7 +169,7 @@ class AsyncParameters:
                 async for message in messages:
                     kind = message.WhichOneof("payload")
                     if kind == "end":
-                        if message.end.reason == JOB_ENDED:
+                        if message.end.reason == STREAM_END_REASON_JOB_ENDED:
                             return
                         break
                     if kind != "published":

@@ -14,20 +14,20 @@ from dbp.client.calls import FAILURES, translated
 from dbp.errors import ClientClosed, Unavailable
 from dbp.job.state import Job, ProgressReport
 from dbp.rpc.convert import id_from_name, job_from_proto, progress_from_proto
+from dbp.rpc.enums import event_kind_of
 from dbp.v1 import job_service_pb2 as pb
+from dbp.v1.job_pb2 import STREAM_END_REASON_DRAINING, STREAM_END_REASON_JOB_ENDED
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 
 FIRST_WAIT_SECONDS: Final = 0.1
 LAST_WAIT_SECONDS: Final = 2.0
-JOB_ENDED: Final = "job_ended"
-DRAINING: Final = "draining"
 
 
 @dataclass(frozen=True)
 class JobUpdate:
     """Something new of a job: its state after a change, or its newest progress.
 
-    ``kind``: snapshot, progress, or what changed (``JobEvent.kind``). ``skipped``: progress
+    ``kind``: snapshot, progress, or what changed (an ``EventKind``). ``skipped``: progress
     reports that were left out before this one.
     """
 
@@ -73,7 +73,7 @@ async def watch(
                 waiting.alive()
                 token = message.resume_token
                 if message.WhichOneof("event") == "end":
-                    if message.end.reason == JOB_ENDED:
+                    if message.end.reason == STREAM_END_REASON_JOB_ENDED:
                         return
                     break
                 update = _update(message)
@@ -96,7 +96,7 @@ async def logs(
                 for line in message.lines:
                     yield line
                 if message.HasField("end"):
-                    if message.end.reason != DRAINING:
+                    if message.end.reason != STREAM_END_REASON_DRAINING:
                         return
                     break
         await waiting.again(stream.cut)
@@ -137,7 +137,8 @@ def _update(message: pb.WatchJobsResponse) -> JobUpdate | None:
             return JobUpdate(job.id, "snapshot", job=job, progress=job.progress)
         case "change":
             job = job_from_proto(message.change.job)
-            return JobUpdate(job.id, message.change.kind, job=job, progress=job.progress)
+            kind = event_kind_of(message.change.kind)
+            return JobUpdate(job.id, kind, job=job, progress=job.progress)
         case "progress":
             event = message.progress
             progress = progress_from_proto(event.progress)

@@ -17,8 +17,6 @@ from typing import Final, TypeAlias, final
 from dbp.control.store import Store
 from dbp.control.version_feed import VersionFeed
 from dbp.control.watching import (
-    DRAINING,
-    JOB_ENDED,
     Change,
     End,
     Heartbeat,
@@ -27,7 +25,7 @@ from dbp.control.watching import (
     WatchItem,
 )
 from dbp.errors import OutOfRange
-from dbp.job.state import EventKind, Job, ProgressReport, State
+from dbp.job.state import EventKind, Job, ProgressReport, State, StreamEndReason
 
 RECENT_CHANGES: Final = 1_024
 _PAGE: Final = 200
@@ -118,7 +116,7 @@ class Feed:
                 for snapshot in self._snapshots(watcher, job):
                     yield snapshot
             if job is not None and job.state.terminal and job.sequence <= cursor:
-                yield End(JOB_ENDED, cursor)
+                yield End(StreamEndReason.JOB_ENDED, cursor)
                 return
             async for item in self._follow(watcher):
                 yield item
@@ -160,14 +158,14 @@ class Feed:
                 for item in self._tell(watcher, change):
                     yield item
                 if watcher.job_id is not None and change.job.state.terminal:
-                    yield End(JOB_ENDED, watcher.cursor)
+                    yield End(StreamEndReason.JOB_ENDED, watcher.cursor)
                     return
             for job_id in list(watcher.progress):
                 yield replace(watcher.progress.pop(job_id), resume=watcher.cursor)
             if changes or watcher.woken.is_set():
                 continue
             if self._closed:
-                yield End(DRAINING, watcher.cursor)
+                yield End(StreamEndReason.DRAINING, watcher.cursor)
                 return
             try:
                 async with asyncio.timeout(self._heartbeat_seconds):

@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Final
 
-from dbp.control.watching import DRAINING, END_OF_LOG, JOB_ENDED, End, LogChunk, LogItem
+from dbp.control.watching import End, LogChunk, LogItem
+from dbp.job.state import StreamEndReason
 
 BLOCK_BYTES: Final = 1 << 16
 POLL_SECONDS: Final = 0.2
@@ -31,10 +32,11 @@ async def read_log(
             offset = chunk.next_offset
             yield chunk
         elif complete or not follow:
-            yield End(JOB_ENDED if complete else END_OF_LOG, offset)
+            reason = StreamEndReason.JOB_ENDED if complete else StreamEndReason.END_OF_LOG
+            yield End(reason, offset)
             return
         elif draining():
-            yield End(DRAINING, offset)
+            yield End(StreamEndReason.DRAINING, offset)
             return
         else:
             await asyncio.sleep(POLL_SECONDS)

@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from dbp.job.best import BestEpoch
-from dbp.job.state import Failure, Job, ProgressReport, RunOutcome, State, Version
+from dbp.job.state import (
+    Failure,
+    FailureReason,
+    Job,
+    ProgressReport,
+    RunOutcome,
+    State,
+    Version,
+)
 
 
 def encode_job(job: Job) -> str:
@@ -30,8 +38,10 @@ def decode_job(text: str, *, spec: Mapping[str, Any], sequence: int) -> Job:
     fields: dict[str, Any] = json.loads(text)
     fields["state"] = State(fields["state"])
     if fields["failure"] is not None:
-        log_tail = tuple(fields["failure"].pop("log_tail"))
-        fields["failure"] = Failure(**fields["failure"], log_tail=log_tail)
+        failure = fields["failure"]
+        log_tail = tuple(failure.pop("log_tail"))
+        reason = FailureReason(failure.pop("reason"))
+        fields["failure"] = Failure(reason, **failure, log_tail=log_tail)
     if fields["latest_parameters"] is not None:
         fields["latest_parameters"] = Version(**fields["latest_parameters"])
     if fields["progress"] is not None:

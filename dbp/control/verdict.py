@@ -6,18 +6,19 @@ import signal
 from typing import Final
 
 from dbp.control.launcher import Exit
-from dbp.job.state import EventKind, Failure, Job, RunOutcome, State
+from dbp.job.state import EventKind, Failure, FailureReason, Job, RunOutcome, State
 
+# Reasons that a run may give itself; the others are the service's to find.
 REASONS: Final = frozenset(
     {
-        "LAUNCH_FAILED",
-        "RANK_EXCEPTION",
-        "RANK_SIGNAL",
-        "NON_FINITE",
-        "NOTHING_APPLIED",
-        "DIVERGED",
-        "INVALID_DATA",
-        "NOT_WRITTEN",
+        FailureReason.LAUNCH_FAILED,
+        FailureReason.RANK_EXCEPTION,
+        FailureReason.RANK_SIGNAL,
+        FailureReason.NON_FINITE,
+        FailureReason.NOTHING_APPLIED,
+        FailureReason.DIVERGED,
+        FailureReason.INVALID_DATA,
+        FailureReason.NOT_WRITTEN,
     }
 )
 
@@ -34,11 +35,12 @@ def verdict(
     asked = job.state is State.CANCELLING
     forced = ended is not None and ended.stopped
     if asked and forced:
-        return EventKind.CANCELLED, _failure(job, ended, "FORCED", "ended by force")
+        return EventKind.CANCELLED, _failure(job, ended, FailureReason.FORCED, "ended by force")
     if outcome is not None and outcome.status == "stopped":
         return EventKind.CANCELLED, None
     if outcome is not None:
-        reason = outcome.reason if outcome.reason in REASONS else "RANK_EXCEPTION"
+        known = outcome.reason in REASONS
+        reason = FailureReason(outcome.reason) if known else FailureReason.RANK_EXCEPTION
         message = outcome.message or f"the run failed: {outcome.reason}"
         return EventKind.FAILED, _failure(job, ended, reason, message, outcome.step)
     if asked:
@@ -54,32 +56,37 @@ def lost_contact(job: Job, seconds: float) -> tuple[EventKind, Failure | None]:
         f"the run has not been heard of for {seconds:g} s; "
         "its processes, if they live, are not the service's to end"
     )
-    return EventKind.FAILED, _failure(job, None, "LOST_CONTACT", message)
+    return EventKind.FAILED, _failure(job, None, FailureReason.LOST_CONTACT, message)
 
 
-def _without_word(job: Job, ended: Exit | None) -> tuple[str, str]:
+def _without_word(job: Job, ended: Exit | None) -> tuple[FailureReason, str]:
     """Reason and message for a run that left no result."""
     if ended is None or ended.lost:
-        return "LOST_SUPERVISOR", (
+        return FailureReason.LOST_SUPERVISOR, (
             "the process that watched the run was killed, so the run was ended; submit again"
         )
     if ended.error:
-        return "LAUNCH_FAILED", ended.error
+        return FailureReason.LAUNCH_FAILED, ended.error
     if ended.stopped:
-        return "FORCED", "the run's supervisor was told to end it, not by a cancel request"
+        return FailureReason.FORCED, (
+            "the run's supervisor got SIGTERM from outside (was the service's whole process "
+            "group stopped?)"
+        )
     number = _signal_of(ended)
     if number:
         name = signal.Signals(number).name if number in list(signal.Signals) else str(number)
-        return "RANK_SIGNAL", f"a rank was ended by {name} before the run could finish"
+        return FailureReason.RANK_SIGNAL, (
+            f"a rank was ended by {name} before the run could finish"
+        )
     if ended.exit_code and job.state is State.STARTING:
-        return "LAUNCH_FAILED", (
+        return FailureReason.LAUNCH_FAILED, (
             f"the run ended with exit code {ended.exit_code} before training began; see the log"
         )
     if ended.exit_code:
-        return "RANK_EXCEPTION", (
+        return FailureReason.RANK_EXCEPTION, (
             f"the run ended with exit code {ended.exit_code} and left no result; see the log"
         )
-    return "NO_VERDICT", "the processes ended without an error but left no result"
+    return FailureReason.NO_VERDICT, "the processes ended without an error but left no result"
 
 
 def _signal_of(ended: Exit) -> int:
@@ -91,7 +98,11 @@ def _signal_of(ended: Exit) -> int:
 
 
 def _failure(
-    job: Job, ended: Exit | None, reason: str, message: str, step: int | None = None
+    job: Job,
+    ended: Exit | None,
+    reason: FailureReason,
+    message: str,
+    step: int | None = None,
 ) -> Failure:
     ended = ended or Exit()
     if step is None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from dbp.job.state import EventKind, Job, ProgressReport
-
-JOB_ENDED: Final = "job_ended"
-DRAINING: Final = "draining"
-END_OF_LOG: Final = "end_of_log"
+from dbp.job.state import EventKind, Job, ProgressReport, StreamEndReason
 
 
 @dataclass(frozen=True)
@@ -54,9 +50,9 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class End:
-    """The stream ends here: ``job_ended``, ``draining`` or (logs) ``end_of_log``."""
+    """The explicit end of a stream, and its reason."""
 
-    reason: str
+    reason: StreamEndReason
     resume: int = 0
 
 

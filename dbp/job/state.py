@@ -46,11 +46,38 @@ class EventKind(enum.StrEnum):
     PARAMETERS_PUBLISHED = "parameters_published"
 
 
+class FailureReason(enum.StrEnum):
+    """Why a job failed, or was cancelled by force."""
+
+    LAUNCH_FAILED = "LAUNCH_FAILED"
+    RANK_EXCEPTION = "RANK_EXCEPTION"
+    RANK_SIGNAL = "RANK_SIGNAL"
+    NON_FINITE = "NON_FINITE"
+    NOTHING_APPLIED = "NOTHING_APPLIED"
+    DIVERGED = "DIVERGED"
+    LOST_SUPERVISOR = "LOST_SUPERVISOR"
+    LOST_CONTACT = "LOST_CONTACT"
+    FORCED = "FORCED"
+    NO_VERDICT = "NO_VERDICT"
+    INVALID_DATA = "INVALID_DATA"
+    NOT_WRITTEN = "NOT_WRITTEN"
+    # Sent by a service that knows more reasons than this client.
+    UNSPECIFIED = "UNSPECIFIED"
+
+
+class StreamEndReason(enum.StrEnum):
+    """Why a stream of the service ended."""
+
+    JOB_ENDED = "job_ended"
+    DRAINING = "draining"
+    END_OF_LOG = "end_of_log"
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a job ended badly; fields as in the proto's ``JobFailure``."""
 
-    reason: str
+    reason: FailureReason
     message: str
     exit_code: int | None = None
     signal: int = 0

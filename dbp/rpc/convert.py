@@ -14,13 +14,13 @@ from dbp.job.state import (
     Job,
     LabelMove,
     ProgressReport,
-    RunOutcome,
     State,
     Version,
     VersionEntry,
 )
+from dbp.rpc.enums import failure_reason_name, failure_reason_of
 from dbp.rpc.spec_convert import spec_from_proto, spec_to_proto
-from dbp.v1 import job_pb2, parameter_service_pb2, worker_service_pb2
+from dbp.v1 import job_pb2, parameter_service_pb2
 
 JOB_PREFIX: Final = "jobs/"
 
@@ -51,7 +51,7 @@ def time_from_proto(stamp: Timestamp) -> float:
     return stamp.seconds + stamp.nanos / 1e9
 
 
-def _sendable(text: str) -> str:
+def sendable(text: str) -> str:
     """Text from runs and their logs, which may name files by bytes that are no UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -170,11 +170,11 @@ def progress_from_proto(proto: job_pb2.Progress) -> ProgressReport:
 def failure_to_proto(failure: Failure) -> job_pb2.JobFailure:
     """A failure as proto."""
     return job_pb2.JobFailure(
-        reason=failure.reason,
-        message=_sendable(failure.message),
+        reason=failure_reason_name(failure.reason),
+        message=sendable(failure.message),
         exit_code=failure.exit_code,
         signal=failure.signal,
-        log_tail=map(_sendable, failure.log_tail),
+        log_tail=map(sendable, failure.log_tail),
         step=failure.step,
     )
 
@@ -182,7 +182,7 @@ def failure_to_proto(failure: Failure) -> job_pb2.JobFailure:
 def failure_from_proto(proto: job_pb2.JobFailure) -> Failure:
     """A failure from proto."""
     return Failure(
-        reason=proto.reason,
+        reason=failure_reason_of(proto.reason),
         message=proto.message,
         exit_code=proto.exit_code if proto.HasField("exit_code") else None,
         signal=proto.signal,
@@ -199,32 +199,6 @@ def best_to_proto(best: BestEpoch) -> job_pb2.BestEpoch:
 def best_from_proto(proto: job_pb2.BestEpoch) -> BestEpoch:
     """The best epoch from proto."""
     return BestEpoch(proto.epoch, proto.step, dict(proto.metrics))
-
-
-def outcome_to_proto(outcome: RunOutcome) -> worker_service_pb2.RunOutcome:
-    """A run's outcome as proto."""
-    return worker_service_pb2.RunOutcome(
-        status=outcome.status,
-        reason=outcome.reason,
-        message=_sendable(outcome.message),
-        step=outcome.step,
-        metrics=dict(outcome.metrics),
-        best=None if outcome.best is None else best_to_proto(outcome.best),
-        best_restored=outcome.best_restored,
-    )
-
-
-def outcome_from_proto(proto: worker_service_pb2.RunOutcome) -> RunOutcome:
-    """A run's outcome from proto."""
-    return RunOutcome(
-        status=proto.status,
-        reason=proto.reason,
-        message=proto.message,
-        step=proto.step,
-        metrics=dict(proto.metrics),
-        best=best_from_proto(proto.best) if proto.HasField("best") else None,
-        best_restored=proto.best_restored,
-    )
 
 
 def job_to_proto(job: Job) -> job_pb2.Job:

@@ -24,10 +24,13 @@ from typing import Any, Final, final
 import grpc
 
 from dbp.errors import DbpError, Unavailable
+from dbp.job.best import BestEpoch
+from dbp.job.state import RunOutcome
 from dbp.lossy_output import make_output_lossy
 from dbp.rpc.channel import connect
 from dbp.rpc.convert import job_name
 from dbp.rpc.outbox import Outbox
+from dbp.rpc.outcome_convert import outcome_to_proto
 from dbp.rpc.publisher import Publisher, say
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.status import error_from_rpc, is_transient
@@ -205,7 +208,10 @@ class Link:
         """The run's last word: all versions have come before it."""
         if not self._started.done():  # it ended before its first step
             self._started.set_result({"world_size": self._config["workers"], "total_steps": 0})
-        report = pb.AttachRequest(outcome=pb.RunOutcome(**outcome))
+        fields = dict(outcome)
+        best = fields.pop("best", None)
+        ended = RunOutcome(**fields, best=None if best is None else BestEpoch(**best))
+        report = pb.AttachRequest(outcome=outcome_to_proto(ended))
         self._outbox.add(report, droppable=False)
 
 

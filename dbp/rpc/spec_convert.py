@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from dbp.errors import InvalidSpec, ResourceExhausted, Violation
+from dbp.errors import InvalidSpec, ResourceExhausted, Violation, nearest
+from dbp.rpc.enums import name_of, value_of, values_of
 from dbp.v1 import job_pb2 as pb
 
 MAX_SPEC_BYTES: Final = 3 << 20
@@ -51,13 +53,13 @@ def _check_size(spec: pb.JobSpec, which: str) -> None:
 
 
 def refuse_unknown(message: Message) -> None:
-    """Raise InvalidSpec for every field in a message that is not in this version's protos.
+    """Raise InvalidSpec for every field and enum value that this version's protos lack.
 
-    A newer client's setting must not be dropped without a word.
+    A newer client's setting must not be dropped silently.
     """
     unknown = [
-        Violation(path, f"field number {number} is not known to this version of dbp")
-        for path, number in _unknown(message, "")
+        Violation(path, f"{what} is not known to this version of dbp")
+        for path, what in _unknown(message, "")
     ]
     if unknown:
         raise InvalidSpec(unknown)
@@ -79,7 +81,9 @@ def _fill(message: Message, document: Mapping[str, Any], path: str) -> None:
 
 
 def _set(message: Message, field: Any, value: Any, path: str) -> None:
-    if field.message_type is None and field.is_repeated:
+    if field.enum_type is not None:
+        setattr(message, field.name, _enum_number(field.enum_type, value))
+    elif field.message_type is None and field.is_repeated:
         getattr(message, field.name).extend(value)
     elif field.message_type is None:
         setattr(message, field.name, value)
@@ -95,6 +99,17 @@ def _set(message: Message, field: Any, value: Any, path: str) -> None:
         target = getattr(message, field.name)
         target.SetInParent()
         _fill(target, value, path)
+
+
+def _enum_number(enum: EnumDescriptor, value: Any) -> int:
+    known = values_of(enum)
+    if value not in known:
+        raise ValueError(
+            f"must be one of {', '.join(known)}, got {str(value)[:40]!r}"
+            + nearest(str(value), known)
+        )
+    number: int = enum.values_by_name[name_of(enum, value)].number
+    return number
 
 
 def _fill_component(component: pb.Component, table: str | Mapping[str, Any]) -> None:
@@ -140,6 +155,8 @@ def _table(message: Message) -> dict[str, Any]:
             table[field.name] = _component_table(value)
         elif isinstance(value, Message):
             table[field.name] = _table(value)
+        elif field.enum_type is not None:
+            table[field.name] = value_of(field.enum_type, value)
         else:
             table[field.name] = value
     return table
@@ -163,13 +180,16 @@ def _plain(value: pb.Value) -> Any:
             return getattr(value, kind)
 
 
-def _unknown(message: Message, path: str) -> Iterator[tuple[str, int]]:
-    """Where fields came over the wire that have a number and no name here."""
+def _unknown(message: Message, path: str) -> Iterator[tuple[str, str]]:
+    """Yield path and number of fields and enum values that have no name here."""
     unknown = UnknownFieldSet(message)
     for index in range(len(unknown)):
-        yield path, unknown[index].field_number
+        yield path, f"field number {unknown[index].field_number}"
     for field, value in message.ListFields():
         where = f"{path}.{field.name}" if path else field.name
+        if field.enum_type is not None and value not in field.enum_type.values_by_number:
+            known = ", ".join(values_of(field.enum_type))
+            yield where, f"value number {value} (known: {known})"
         if field.message_type is None:
             continue
         if field.message_type.GetOptions().map_entry:

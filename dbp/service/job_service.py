@@ -26,6 +26,7 @@ from dbp.rpc.convert import (
     state_from_proto,
     time_to_proto,
 )
+from dbp.rpc.enums import event_kind_name, stream_end_name
 from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto
 from dbp.service.job_answers import JobPage, job_answer
 from dbp.v1 import job_service_pb2 as pb
@@ -106,7 +107,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 offset = item.next_offset
                 yield pb.StreamLogsResponse(lines=item.lines, next_offset=offset)
             else:
-                end = pb.StreamEnd(reason=item.reason)
+                end = pb.StreamEnd(reason=stream_end_name(item.reason))
                 yield pb.StreamLogsResponse(next_offset=offset, end=end)
 
 
@@ -123,7 +124,7 @@ def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:
                 sequence=item.sequence,
                 time=time_to_proto(item.time),
                 job=job_answer(item.job),
-                kind=item.kind.value,
+                kind=event_kind_name(item.kind),
             )
             response.change.CopyFrom(change)
         case ProgressItem():
@@ -133,7 +134,7 @@ def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:
         case Heartbeat():
             response.heartbeat.SetInParent()
         case End():
-            response.end.reason = item.reason
+            response.end.CopyFrom(pb.StreamEnd(reason=stream_end_name(item.reason)))
     return response
 
 

@@ -19,6 +19,7 @@ from dbp.rpc.convert import (
     version_entry_to_proto,
     version_to_proto,
 )
+from dbp.rpc.enums import cast_of
 from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.service.descriptions import INLINE_NAMES, Descriptions
 from dbp.service.encoded import Encoded
@@ -45,7 +46,6 @@ from dbp.service.wanted import (
     destination_of,
     pinned_of,
 )
-from dbp.service.wire_cast import check_cast
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import parameter_service_pb2_grpc
 
@@ -101,7 +101,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
                 if wanted.unchanged(opened.version):
                     return pb.GetParametersResponse(version=version, not_modified=True)
                 wanted.check_fresh(opened.version, self._parameters)
-                selection = await self._selected(opened, request.selector.tensors, request.cast)
+                selection = await self._selected(opened, request.selector.tensors, wanted.cast)
                 _check_small(selection)
                 async with self._cache.open(opened, selection) as encoded:
                     data = await encoded.whole()
@@ -124,7 +124,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
                     yield pb.StreamParametersResponse(header=header).SerializeToString()
                     return
                 wanted.check_fresh(opened.version, self._parameters)
-                selection = await self._selected(opened, request.selector.tensors, request.cast)
+                selection = await self._selected(opened, request.selector.tensors, wanted.cast)
                 async with self._cache.open(opened, selection) as encoded:
                     opened.close()
                     async for message in _parts(header, encoded, request.offset, chunk_bytes):
@@ -134,14 +134,14 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         self, request: pb.WatchParametersRequest, context: Context
     ) -> AsyncIterator[bytes]:
         """Yield the serialized messages of the answer."""
-        check_cast(request.cast)
+        cast = cast_of(request.cast)
         check_patterns(request.tensors)
         if request.newer_than < 0:
             raise InvalidInput(f"newer_than: must be >= 0, got {request.newer_than}")
         job_id = id_from_name(request.job)
 
         async def send(opened: OpenVersion) -> AsyncIterator[bytes]:
-            selection = await self._selected(opened, request.tensors, request.cast)
+            selection = await self._selected(opened, request.tensors, cast)
             header = self._header(job_id, opened.version)
             async with self._cache.open(opened, selection) as encoded:
                 async for message in _parts(header, encoded, 0, DEFAULT_CHUNK_BYTES):

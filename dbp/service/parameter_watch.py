@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from dbp.control.live_parameters import LiveParameters
 from dbp.control.version_file import OpenVersion
 from dbp.control.version_index import At
 from dbp.errors import Draining, VersionEvicted
-from dbp.job.state import Version
+from dbp.job.state import StreamEndReason, Version
 from dbp.rpc.convert import version_to_proto
+from dbp.rpc.enums import stream_end_name
 from dbp.v1 import parameter_service_pb2 as pb
-
-JOB_ENDED: Final = "job_ended"
-DRAINING: Final = "draining"
 
 Send: TypeAlias = Callable[[OpenVersion], AsyncIterator[bytes]]
 
@@ -37,7 +35,7 @@ async def watch(
         try:
             await parameters.wait(job_id, partial(_is_newer, told), heartbeat_seconds)
         except Draining:
-            yield _end(DRAINING)
+            yield _end(StreamEndReason.DRAINING)
             return
         job = parameters.job(job_id)
         newest = job.latest_parameters
@@ -60,7 +58,7 @@ async def watch(
                     yield message
             told = newest.version
         elif job.state.terminal:
-            yield _end(JOB_ENDED)
+            yield _end(StreamEndReason.JOB_ENDED)
             return
         else:
             heartbeat = pb.WatchHeartbeat()
@@ -71,5 +69,6 @@ def _is_newer(told: int, newest: Version | None) -> bool:
     return newest is not None and newest.version > told
 
 
-def _end(reason: str) -> bytes:
-    return pb.WatchParametersResponse(end=pb.WatchEnd(reason=reason)).SerializeToString()
+def _end(reason: StreamEndReason) -> bytes:
+    end = pb.WatchEnd(reason=stream_end_name(reason))
+    return pb.WatchParametersResponse(end=end).SerializeToString()

@@ -17,8 +17,8 @@ from dbp.errors import (
 from dbp.job.state import Version
 from dbp.quantities import count_text
 from dbp.rpc.convert import id_from_name
+from dbp.rpc.enums import cast_of
 from dbp.service.tensor_patterns import check_patterns
-from dbp.service.wire_cast import check_cast
 from dbp.v1 import parameter_service_pb2 as pb
 
 DEFAULT_CHUNK_BYTES: Final = 1 << 20
@@ -84,6 +84,7 @@ class Wanted:
     newer_than: int
     if_none_match: str
     max_staleness: int | None
+    cast: str
 
     @classmethod
     def of(cls, request: pb.StreamParametersRequest | pb.GetParametersRequest) -> Self:
@@ -92,7 +93,6 @@ class Wanted:
         for name, value in (("newer_than", request.newer_than), ("max_staleness_steps", stale)):
             if value is not None and value < 0:
                 raise InvalidInput(f"{name}: must be >= 0, got {value}")
-        check_cast(request.cast)
         check_patterns(request.selector.tensors)
         return cls(
             id_from_name(request.selector.job),
@@ -100,6 +100,7 @@ class Wanted:
             request.newer_than,
             request.if_none_match,
             stale,
+            cast_of(request.cast),
         )
 
     def unchanged(self, version: Version) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import ml_dtypes
 import numpy as np
 
-from dbp.errors import InvalidInput, nearest
+from dbp.errors import InvalidInput
 
 DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "F64": np.dtype("<f8"),
@@ -15,16 +15,6 @@ DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
-CASTS: Final = ("F16", "BF16")
-
-
-def check_cast(cast: str) -> None:
-    """Raise InvalidInput for a dtype that nothing is cast to."""
-    if cast and cast not in CASTS:
-        raise InvalidInput(
-            f"cast: must be {' or '.join(CASTS)}, got {cast[:40]!r}"
-            + nearest(cast.upper(), CASTS)
-        )
 
 
 def cast_bytes(data: bytes, dtype: str, cast: str, name: str) -> bytes:

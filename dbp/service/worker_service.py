@@ -17,11 +17,11 @@ from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest
 from dbp.rpc.convert import (
     id_from_name,
-    outcome_from_proto,
     progress_from_proto,
     version_to_proto,
 )
 from dbp.rpc.manifest_convert import manifest_from_proto
+from dbp.rpc.outcome_convert import outcome_from_proto
 from dbp.rpc.spec_convert import spec_from_proto
 from dbp.service.job_answers import job_answer
 from dbp.v1 import worker_service_pb2 as pb

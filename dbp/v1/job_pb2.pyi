@@ -18,6 +18,69 @@ class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_STATE_SUCCEEDED: _ClassVar[JobState]
     JOB_STATE_FAILED: _ClassVar[JobState]
     JOB_STATE_CANCELLED: _ClassVar[JobState]
+
+class FailureReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FAILURE_REASON_UNSPECIFIED: _ClassVar[FailureReason]
+    FAILURE_REASON_LAUNCH_FAILED: _ClassVar[FailureReason]
+    FAILURE_REASON_RANK_EXCEPTION: _ClassVar[FailureReason]
+    FAILURE_REASON_RANK_SIGNAL: _ClassVar[FailureReason]
+    FAILURE_REASON_NON_FINITE: _ClassVar[FailureReason]
+    FAILURE_REASON_NOTHING_APPLIED: _ClassVar[FailureReason]
+    FAILURE_REASON_DIVERGED: _ClassVar[FailureReason]
+    FAILURE_REASON_LOST_SUPERVISOR: _ClassVar[FailureReason]
+    FAILURE_REASON_LOST_CONTACT: _ClassVar[FailureReason]
+    FAILURE_REASON_FORCED: _ClassVar[FailureReason]
+    FAILURE_REASON_NO_VERDICT: _ClassVar[FailureReason]
+    FAILURE_REASON_INVALID_DATA: _ClassVar[FailureReason]
+    FAILURE_REASON_NOT_WRITTEN: _ClassVar[FailureReason]
+
+class StreamEndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STREAM_END_REASON_UNSPECIFIED: _ClassVar[StreamEndReason]
+    STREAM_END_REASON_JOB_ENDED: _ClassVar[StreamEndReason]
+    STREAM_END_REASON_DRAINING: _ClassVar[StreamEndReason]
+    STREAM_END_REASON_END_OF_LOG: _ClassVar[StreamEndReason]
+
+class Scale(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCALE_UNSPECIFIED: _ClassVar[Scale]
+    SCALE_NONE: _ClassVar[Scale]
+    SCALE_UNIT: _ClassVar[Scale]
+    SCALE_STANDARD: _ClassVar[Scale]
+    SCALE_MIN_MAX: _ClassVar[Scale]
+
+class ParameterDtype(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PARAMETER_DTYPE_UNSPECIFIED: _ClassVar[ParameterDtype]
+    PARAMETER_DTYPE_FLOAT32: _ClassVar[ParameterDtype]
+    PARAMETER_DTYPE_FLOAT64: _ClassVar[ParameterDtype]
+
+class Numerics(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NUMERICS_UNSPECIFIED: _ClassVar[Numerics]
+    NUMERICS_FAST: _ClassVar[Numerics]
+    NUMERICS_EXACT: _ClassVar[Numerics]
+
+class NonFinite(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NON_FINITE_UNSPECIFIED: _ClassVar[NonFinite]
+    NON_FINITE_FAIL: _ClassVar[NonFinite]
+    NON_FINITE_SKIP: _ClassVar[NonFinite]
+    NON_FINITE_ROLLBACK: _ClassVar[NonFinite]
+
+class Exchange(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EXCHANGE_UNSPECIFIED: _ClassVar[Exchange]
+    EXCHANGE_ALLREDUCE: _ClassVar[Exchange]
+    EXCHANGE_OVERLAPPED: _ClassVar[Exchange]
+    EXCHANGE_SHARDED: _ClassVar[Exchange]
+
+class LastBatch(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LAST_BATCH_UNSPECIFIED: _ClassVar[LastBatch]
+    LAST_BATCH_KEEP: _ClassVar[LastBatch]
+    LAST_BATCH_DROP: _ClassVar[LastBatch]
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_QUEUED: JobState
 JOB_STATE_STARTING: JobState
@@ -26,6 +89,45 @@ JOB_STATE_CANCELLING: JobState
 JOB_STATE_SUCCEEDED: JobState
 JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
+FAILURE_REASON_UNSPECIFIED: FailureReason
+FAILURE_REASON_LAUNCH_FAILED: FailureReason
+FAILURE_REASON_RANK_EXCEPTION: FailureReason
+FAILURE_REASON_RANK_SIGNAL: FailureReason
+FAILURE_REASON_NON_FINITE: FailureReason
+FAILURE_REASON_NOTHING_APPLIED: FailureReason
+FAILURE_REASON_DIVERGED: FailureReason
+FAILURE_REASON_LOST_SUPERVISOR: FailureReason
+FAILURE_REASON_LOST_CONTACT: FailureReason
+FAILURE_REASON_FORCED: FailureReason
+FAILURE_REASON_NO_VERDICT: FailureReason
+FAILURE_REASON_INVALID_DATA: FailureReason
+FAILURE_REASON_NOT_WRITTEN: FailureReason
+STREAM_END_REASON_UNSPECIFIED: StreamEndReason
+STREAM_END_REASON_JOB_ENDED: StreamEndReason
+STREAM_END_REASON_DRAINING: StreamEndReason
+STREAM_END_REASON_END_OF_LOG: StreamEndReason
+SCALE_UNSPECIFIED: Scale
+SCALE_NONE: Scale
+SCALE_UNIT: Scale
+SCALE_STANDARD: Scale
+SCALE_MIN_MAX: Scale
+PARAMETER_DTYPE_UNSPECIFIED: ParameterDtype
+PARAMETER_DTYPE_FLOAT32: ParameterDtype
+PARAMETER_DTYPE_FLOAT64: ParameterDtype
+NUMERICS_UNSPECIFIED: Numerics
+NUMERICS_FAST: Numerics
+NUMERICS_EXACT: Numerics
+NON_FINITE_UNSPECIFIED: NonFinite
+NON_FINITE_FAIL: NonFinite
+NON_FINITE_SKIP: NonFinite
+NON_FINITE_ROLLBACK: NonFinite
+EXCHANGE_UNSPECIFIED: Exchange
+EXCHANGE_ALLREDUCE: Exchange
+EXCHANGE_OVERLAPPED: Exchange
+EXCHANGE_SHARDED: Exchange
+LAST_BATCH_UNSPECIFIED: LastBatch
+LAST_BATCH_KEEP: LastBatch
+LAST_BATCH_DROP: LastBatch
 
 class Job(_message.Message):
     __slots__ = ("name", "spec", "spec_digest", "workers", "state", "waiting_reason", "failure", "progress", "attempt", "latest_parameters", "create_time", "start_time", "end_time", "sequence", "attached", "host", "best", "best_restored", "notes", "spec_omitted")
@@ -96,13 +198,13 @@ class JobFailure(_message.Message):
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     LOG_TAIL_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
-    reason: str
+    reason: FailureReason
     message: str
     exit_code: int
     signal: int
     log_tail: _containers.RepeatedScalarFieldContainer[str]
     step: int
-    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., log_tail: _Optional[_Iterable[str]] = ..., step: _Optional[int] = ...) -> None: ...
+    def __init__(self, reason: _Optional[_Union[FailureReason, str]] = ..., message: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., log_tail: _Optional[_Iterable[str]] = ..., step: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("step", "total_steps", "epoch", "loss", "metrics", "samples_per_second", "eta_seconds", "observe_time", "epoch_end", "skipped")
@@ -188,8 +290,8 @@ class DataSpec(_message.Message):
     train: Component
     validation: Component
     test: Component
-    scale: str
-    def __init__(self, train: _Optional[_Union[Component, _Mapping]] = ..., validation: _Optional[_Union[Component, _Mapping]] = ..., test: _Optional[_Union[Component, _Mapping]] = ..., scale: _Optional[str] = ...) -> None: ...
+    scale: Scale
+    def __init__(self, train: _Optional[_Union[Component, _Mapping]] = ..., validation: _Optional[_Union[Component, _Mapping]] = ..., test: _Optional[_Union[Component, _Mapping]] = ..., scale: _Optional[_Union[Scale, str]] = ...) -> None: ...
 
 class ModelSpec(_message.Message):
     __slots__ = ("layers", "loss", "metrics")
@@ -224,22 +326,22 @@ class TrainSpec(_message.Message):
     batch_size: int
     epochs: int
     steps: int
-    dtype: str
-    numerics: str
+    dtype: ParameterDtype
+    numerics: Numerics
     lanes: int
     clip_norm: float
     evaluate_every_epochs: int
     stop: StopSpec
     clip_value: float
     accumulate: int
-    non_finite: str
+    non_finite: NonFinite
     max_seconds: float
     initial_parameters: str
-    exchange: str
+    exchange: Exchange
     average: float
-    last_batch: str
+    last_batch: LastBatch
     schedule_steps: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, batch_size: _Optional[int] = ..., epochs: _Optional[int] = ..., steps: _Optional[int] = ..., dtype: _Optional[str] = ..., numerics: _Optional[str] = ..., lanes: _Optional[int] = ..., clip_norm: _Optional[float] = ..., evaluate_every_epochs: _Optional[int] = ..., stop: _Optional[_Union[StopSpec, _Mapping]] = ..., clip_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., non_finite: _Optional[str] = ..., max_seconds: _Optional[float] = ..., initial_parameters: _Optional[str] = ..., exchange: _Optional[str] = ..., average: _Optional[float] = ..., last_batch: _Optional[str] = ..., schedule_steps: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, batch_size: _Optional[int] = ..., epochs: _Optional[int] = ..., steps: _Optional[int] = ..., dtype: _Optional[_Union[ParameterDtype, str]] = ..., numerics: _Optional[_Union[Numerics, str]] = ..., lanes: _Optional[int] = ..., clip_norm: _Optional[float] = ..., evaluate_every_epochs: _Optional[int] = ..., stop: _Optional[_Union[StopSpec, _Mapping]] = ..., clip_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., non_finite: _Optional[_Union[NonFinite, str]] = ..., max_seconds: _Optional[float] = ..., initial_parameters: _Optional[str] = ..., exchange: _Optional[_Union[Exchange, str]] = ..., average: _Optional[float] = ..., last_batch: _Optional[_Union[LastBatch, str]] = ..., schedule_steps: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class StopSpec(_message.Message):
     __slots__ = ("metric", "patience", "tolerance", "target", "restore_best")

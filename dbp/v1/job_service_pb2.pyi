@@ -2,12 +2,34 @@ from dbp.v1 import job_pb2 as _job_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class JobEventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    JOB_EVENT_KIND_UNSPECIFIED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_CREATED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_STARTED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_RUNNING: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_CANCELLING: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_SUCCEEDED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_FAILED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_CANCELLED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_PARAMETERS_PUBLISHED: _ClassVar[JobEventKind]
+JOB_EVENT_KIND_UNSPECIFIED: JobEventKind
+JOB_EVENT_KIND_CREATED: JobEventKind
+JOB_EVENT_KIND_STARTED: JobEventKind
+JOB_EVENT_KIND_RUNNING: JobEventKind
+JOB_EVENT_KIND_CANCELLING: JobEventKind
+JOB_EVENT_KIND_SUCCEEDED: JobEventKind
+JOB_EVENT_KIND_FAILED: JobEventKind
+JOB_EVENT_KIND_CANCELLED: JobEventKind
+JOB_EVENT_KIND_PARAMETERS_PUBLISHED: JobEventKind
 
 class CreateJobRequest(_message.Message):
     __slots__ = ("spec", "workers", "request_id", "validate_only")
@@ -106,8 +128,8 @@ class JobEvent(_message.Message):
     sequence: int
     time: _timestamp_pb2.Timestamp
     job: _job_pb2.Job
-    kind: str
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., job: _Optional[_Union[_job_pb2.Job, _Mapping]] = ..., kind: _Optional[str] = ...) -> None: ...
+    kind: JobEventKind
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., job: _Optional[_Union[_job_pb2.Job, _Mapping]] = ..., kind: _Optional[_Union[JobEventKind, str]] = ...) -> None: ...
 
 class ProgressEvent(_message.Message):
     __slots__ = ("job", "progress", "skipped")
@@ -126,8 +148,8 @@ class Heartbeat(_message.Message):
 class StreamEnd(_message.Message):
     __slots__ = ("reason",)
     REASON_FIELD_NUMBER: _ClassVar[int]
-    reason: str
-    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+    reason: _job_pb2.StreamEndReason
+    def __init__(self, reason: _Optional[_Union[_job_pb2.StreamEndReason, str]] = ...) -> None: ...
 
 class StreamLogsRequest(_message.Message):
     __slots__ = ("name", "offset", "follow", "attempt")

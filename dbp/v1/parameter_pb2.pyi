@@ -1,10 +1,20 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Cast(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CAST_UNSPECIFIED: _ClassVar[Cast]
+    CAST_F16: _ClassVar[Cast]
+    CAST_BF16: _ClassVar[Cast]
+CAST_UNSPECIFIED: Cast
+CAST_F16: Cast
+CAST_BF16: Cast
 
 class Manifest(_message.Message):
     __slots__ = ("tensors", "metadata")

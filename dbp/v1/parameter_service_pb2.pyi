@@ -48,9 +48,9 @@ class GetParametersRequest(_message.Message):
     selector: ParameterSelector
     newer_than: int
     if_none_match: str
-    cast: str
+    cast: _parameter_pb2.Cast
     max_staleness_steps: int
-    def __init__(self, selector: _Optional[_Union[ParameterSelector, _Mapping]] = ..., newer_than: _Optional[int] = ..., if_none_match: _Optional[str] = ..., cast: _Optional[str] = ..., max_staleness_steps: _Optional[int] = ...) -> None: ...
+    def __init__(self, selector: _Optional[_Union[ParameterSelector, _Mapping]] = ..., newer_than: _Optional[int] = ..., if_none_match: _Optional[str] = ..., cast: _Optional[_Union[_parameter_pb2.Cast, str]] = ..., max_staleness_steps: _Optional[int] = ...) -> None: ...
 
 class GetParametersResponse(_message.Message):
     __slots__ = ("version", "not_modified", "safetensors", "digest")
@@ -79,10 +79,10 @@ class StreamParametersRequest(_message.Message):
     wait: _duration_pb2.Duration
     if_none_match: str
     offset: int
-    cast: str
+    cast: _parameter_pb2.Cast
     max_staleness_steps: int
     chunk_bytes: int
-    def __init__(self, selector: _Optional[_Union[ParameterSelector, _Mapping]] = ..., newer_than: _Optional[int] = ..., wait: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., if_none_match: _Optional[str] = ..., offset: _Optional[int] = ..., cast: _Optional[str] = ..., max_staleness_steps: _Optional[int] = ..., chunk_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, selector: _Optional[_Union[ParameterSelector, _Mapping]] = ..., newer_than: _Optional[int] = ..., wait: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., if_none_match: _Optional[str] = ..., offset: _Optional[int] = ..., cast: _Optional[_Union[_parameter_pb2.Cast, str]] = ..., max_staleness_steps: _Optional[int] = ..., chunk_bytes: _Optional[int] = ...) -> None: ...
 
 class StreamParametersResponse(_message.Message):
     __slots__ = ("header", "chunk", "trailer")
@@ -135,8 +135,8 @@ class WatchParametersRequest(_message.Message):
     tensors: _containers.RepeatedScalarFieldContainer[str]
     newer_than: int
     with_data: bool
-    cast: str
-    def __init__(self, job: _Optional[str] = ..., tensors: _Optional[_Iterable[str]] = ..., newer_than: _Optional[int] = ..., with_data: bool = ..., cast: _Optional[str] = ...) -> None: ...
+    cast: _parameter_pb2.Cast
+    def __init__(self, job: _Optional[str] = ..., tensors: _Optional[_Iterable[str]] = ..., newer_than: _Optional[int] = ..., with_data: bool = ..., cast: _Optional[_Union[_parameter_pb2.Cast, str]] = ...) -> None: ...
 
 class WatchParametersResponse(_message.Message):
     __slots__ = ("header", "chunk", "trailer", "published", "heartbeat", "end")
@@ -169,8 +169,8 @@ class WatchHeartbeat(_message.Message):
 class WatchEnd(_message.Message):
     __slots__ = ("reason",)
     REASON_FIELD_NUMBER: _ClassVar[int]
-    reason: str
-    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+    reason: _job_pb2.StreamEndReason
+    def __init__(self, reason: _Optional[_Union[_job_pb2.StreamEndReason, str]] = ...) -> None: ...
 
 class ListVersionsRequest(_message.Message):
     __slots__ = ("job", "page_size", "page_token")

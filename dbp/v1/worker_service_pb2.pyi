@@ -1,12 +1,41 @@
 from dbp.v1 import job_pb2 as _job_pb2
 from dbp.v1 import parameter_pb2 as _parameter_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class RunStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RUN_STATUS_UNSPECIFIED: _ClassVar[RunStatus]
+    RUN_STATUS_SUCCEEDED: _ClassVar[RunStatus]
+    RUN_STATUS_STOPPED: _ClassVar[RunStatus]
+    RUN_STATUS_FAILED: _ClassVar[RunStatus]
+
+class RunEndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RUN_END_REASON_UNSPECIFIED: _ClassVar[RunEndReason]
+    RUN_END_REASON_EPOCHS: _ClassVar[RunEndReason]
+    RUN_END_REASON_STEPS: _ClassVar[RunEndReason]
+    RUN_END_REASON_TIME: _ClassVar[RunEndReason]
+    RUN_END_REASON_CONVERGED: _ClassVar[RunEndReason]
+    RUN_END_REASON_TARGET: _ClassVar[RunEndReason]
+    RUN_END_REASON_STOP_REQUESTED: _ClassVar[RunEndReason]
+RUN_STATUS_UNSPECIFIED: RunStatus
+RUN_STATUS_SUCCEEDED: RunStatus
+RUN_STATUS_STOPPED: RunStatus
+RUN_STATUS_FAILED: RunStatus
+RUN_END_REASON_UNSPECIFIED: RunEndReason
+RUN_END_REASON_EPOCHS: RunEndReason
+RUN_END_REASON_STEPS: RunEndReason
+RUN_END_REASON_TIME: RunEndReason
+RUN_END_REASON_CONVERGED: RunEndReason
+RUN_END_REASON_TARGET: RunEndReason
+RUN_END_REASON_STOP_REQUESTED: RunEndReason
 
 class RegisterRunRequest(_message.Message):
     __slots__ = ("spec", "workers", "request_id", "host")
@@ -57,7 +86,7 @@ class AttachHello(_message.Message):
     def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., world_size: _Optional[int] = ..., host: _Optional[str] = ..., total_steps: _Optional[int] = ...) -> None: ...
 
 class RunOutcome(_message.Message):
-    __slots__ = ("status", "reason", "message", "step", "metrics", "best", "best_restored")
+    __slots__ = ("status", "end_reason", "failure_reason", "message", "step", "metrics", "best", "best_restored")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -66,20 +95,22 @@ class RunOutcome(_message.Message):
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     STATUS_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
+    END_REASON_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     BEST_FIELD_NUMBER: _ClassVar[int]
     BEST_RESTORED_FIELD_NUMBER: _ClassVar[int]
-    status: str
-    reason: str
+    status: RunStatus
+    end_reason: RunEndReason
+    failure_reason: _job_pb2.FailureReason
     message: str
     step: int
     metrics: _containers.ScalarMap[str, float]
     best: _job_pb2.BestEpoch
     best_restored: bool
-    def __init__(self, status: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[_Union[_job_pb2.BestEpoch, _Mapping]] = ..., best_restored: bool = ...) -> None: ...
+    def __init__(self, status: _Optional[_Union[RunStatus, str]] = ..., end_reason: _Optional[_Union[RunEndReason, str]] = ..., failure_reason: _Optional[_Union[_job_pb2.FailureReason, str]] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[_Union[_job_pb2.BestEpoch, _Mapping]] = ..., best_restored: bool = ...) -> None: ...
 
 class WorkerHeartbeat(_message.Message):
     __slots__ = ()

@@ -9,7 +9,7 @@ import pytest
 
 from dbp.cli.follow import BarView, JsonView, LineView, ending_text, progress_text
 from dbp.client.streams import JobUpdate
-from dbp.job.state import Failure, Job, ProgressReport, State, Version
+from dbp.job.state import Failure, FailureReason, Job, ProgressReport, State, Version
 
 JOB = Job("digits-1", {}, "ab", 2, State.RUNNING, 1.0, start_time=2.0)
 METRICS = {"training_loss": 0.25, "validation_accuracy": 0.975, "validation_loss": 0.1}
@@ -97,7 +97,7 @@ def test_an_ending_counts_the_mini_batches_that_were_left_out() -> None:
 
 def test_an_ending_tells_the_reason_and_the_end_of_the_log() -> None:
     failure = Failure(
-        "RANK_SIGNAL", "a rank was ended by SIGKILL", log_tail=tuple("abcdefghijkl")
+        FailureReason.RANK_SIGNAL, "a rank was ended by SIGKILL", log_tail=tuple("abcdefghijkl")
     )
     ended = dataclasses.replace(JOB, state=State.FAILED, end_time=4.5, failure=failure)
 

@@ -10,12 +10,14 @@ import pytest
 
 from dbp.cli.output import echo_json, figures_text, job_content, table, time_text, writing
 from dbp.errors import InvalidInput
-from dbp.job.state import Failure, Job, ProgressReport, State, Version
+from dbp.job.state import Failure, FailureReason, Job, ProgressReport, State, Version
 
 PROGRESS = ProgressReport(7, 100, 1, math.nan, {"training_loss": math.inf}, 50.0, None, 3.0)
 JOB = Job(
     "digits-1", {"name": "digits"}, "ab", 2, State.FAILED, 1.0,
-    failure=Failure("NON_FINITE", "the loss is not finite", exit_code=1, log_tail=("a", "b")),
+    failure=Failure(
+        FailureReason.NON_FINITE, "the loss is not finite", exit_code=1, log_tail=("a", "b"),
+    ),
     latest_parameters=Version(1, 5, 1, "cd", 100, 2.0), progress=PROGRESS,
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from dbp.control.ledger import Ledger
 from dbp.control.store import Store
 from dbp.control.watching import Change, End, Heartbeat, ProgressItem, Snapshot, WatchItem
 from dbp.errors import OutOfRange
-from dbp.job.state import EventKind, Job, ProgressReport, State
+from dbp.job.state import EventKind, Job, ProgressReport, State, StreamEndReason
 from tests.control.fakes import FakeClock
 from tests.deadline import DEADLINE
 
@@ -86,7 +86,7 @@ async def test_one_job_from_snapshot_to_end(stage: Stage) -> None:
     assert isinstance(first, Snapshot)
     assert first.job.state is State.QUEUED
     assert kinds(rest) == ["started", "running", "succeeded", "End"]
-    assert rest[-1] == End("job_ended", rest[-2].resume)
+    assert rest[-1] == End(StreamEndReason.JOB_ENDED, rest[-2].resume)
 
 
 async def test_an_ended_job_is_a_snapshot_and_an_end(stage: Stage) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from dbp.control.capped_log import TAIL_BYTES, CappedLog
 from dbp.control.logs import BLOCK_BYTES, read_log
 from dbp.control.watching import End, LogChunk, LogItem
+from dbp.job.state import StreamEndReason
 
 
 async def read(path: Path, offset: int = 0, *, ended: bool = True) -> list[LogItem]:
@@ -20,11 +21,14 @@ async def test_whole_lines_come_with_the_offset_behind_them(tmp_path: Path) -> N
     running = await read(path, ended=False)
     ended = await read(path)
 
-    assert running == [LogChunk(("one", "two", "", "fünf"), 16), End("end_of_log", 16)]
-    assert ended[1:] == [LogChunk(("unfinished",), 26), End("job_ended", 26)]
+    assert running == [
+        LogChunk(("one", "two", "", "fünf"), 16),
+        End(StreamEndReason.END_OF_LOG, 16),
+    ]
+    assert ended[1:] == [LogChunk(("unfinished",), 26), End(StreamEndReason.JOB_ENDED, 26)]
     assert await read(path, 4, ended=False) == [
         LogChunk(("two", "", "fünf"), 16),
-        End("end_of_log", 16),
+        End(StreamEndReason.END_OF_LOG, 16),
     ]
 
 
@@ -72,7 +76,8 @@ async def test_following_ends_when_the_job_has_and_all_is_read(tmp_path: Path) -
     ended = True
 
     assert [item async for item in items] == [
-        LogChunk(("half done",), 16), LogChunk(("last",), 20), End("job_ended", 20),
+        LogChunk(("half done",), 16), LogChunk(("last",), 20),
+        End(StreamEndReason.JOB_ENDED, 20),
     ]  # fmt: skip
 
 
@@ -81,7 +86,7 @@ async def test_following_ends_when_the_service_drains(tmp_path: Path) -> None:
         tmp_path / "log.txt", 0, follow=True, ended=lambda: False, draining=lambda: True
     )
 
-    assert [item async for item in items] == [End("draining", 0)]
+    assert [item async for item in items] == [End(StreamEndReason.DRAINING, 0)]
 
 
 def test_a_capped_log_keeps_beginning_and_end_and_marks_the_gap(tmp_path: Path) -> None:

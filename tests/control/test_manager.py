@@ -22,7 +22,7 @@ from dbp.errors import (
     WrongState,
 )
 from dbp.job.snapshot import encode_header
-from dbp.job.state import Job, ProgressReport, RunOutcome, State
+from dbp.job.state import Job, ProgressReport, RunOutcome, State, StreamEndReason
 from tests.control.fakes import (
     FakeLauncher,
     FakeRunning,
@@ -522,7 +522,7 @@ async def test_closing_refuses_new_jobs_and_ends_streams(tmp_path: Path) -> None
 
         await plane.manager.close()
 
-        assert await anext(watching) == End("draining", 3)
+        assert await anext(watching) == End(StreamEndReason.DRAINING, 3)
         assert [item async for item in attachment] == []
         with pytest.raises(Unavailable):
             await plane.manager.create(spec(), workers=1)
@@ -740,10 +740,10 @@ async def test_watching_and_logs_through_the_manager(tmp_path: Path) -> None:
         following = asyncio.ensure_future(_all(plane.manager.logs(job.id, follow=True)))
         finish(plane, job.id)
 
-        assert await following == [LogChunk(("hello",), 6), End("job_ended", 6)]
+        assert await following == [LogChunk(("hello",), 6), End(StreamEndReason.JOB_ENDED, 6)]
         last = [item async for item in watching][-2:]
         assert isinstance(last[0], Change)
-        assert last == [last[0], End("job_ended", last[0].sequence)]
+        assert last == [last[0], End(StreamEndReason.JOB_ENDED, last[0].sequence)]
         with pytest.raises(NotFound):
             plane.manager.watch("ghost")
         with pytest.raises(NotFound, match="no attempt 2"):

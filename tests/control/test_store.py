@@ -28,6 +28,7 @@ from dbp.job.state import (
     Event,
     EventKind,
     Failure,
+    FailureReason,
     Job,
     ProgressReport,
     RunOutcome,
@@ -52,7 +53,7 @@ def test_a_job_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     store = Store(path)
     version = Version(1, 10, 1, "abc", 100, 5.0)
     progress = ProgressReport(10, 20, 1, 0.5, {"training_loss": 0.5}, 9.0, None, 4.0)
-    failure = Failure("RANK_SIGNAL", "gone", 137, 9, ("line",), 10)
+    failure = Failure(FailureReason.RANK_SIGNAL, "gone", 137, 9, ("line",), 10)
     stored = store.create(job("a")).job
     stored = store.append(stored, Event(EventKind.STARTED, 2.0)).job
     stored = store.append(stored, Event(EventKind.RUNNING, 3.0, {"host": "h"})).job

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from dbp.errors import WrongState
-from dbp.job.state import Event, EventKind, Failure, Job, State, Version, advance
+from dbp.job.state import Event, EventKind, Failure, FailureReason, Job, State, Version, advance
 
 E, S = EventKind, State
 
@@ -79,7 +79,7 @@ def test_terminal_states_are_those_no_event_leaves() -> None:
 
 
 def test_an_event_sets_what_it_carries() -> None:
-    failure = Failure("RANK_SIGNAL", "rank 1 was killed", signal=9, step=7)
+    failure = Failure(FailureReason.RANK_SIGNAL, "rank 1 was killed", signal=9, step=7)
 
     after = advance(job(S.RUNNING), Event(E.FAILED, 5.0, {"failure": failure, "sequence": 4}))
 

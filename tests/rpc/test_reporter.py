@@ -161,7 +161,8 @@ async def test_a_run_that_ends_before_its_first_step_is_told_at_once(
 
     job = await service.ended(reporter.job)
     assert job.state == job_pb2.JOB_STATE_FAILED
-    assert (job.failure.reason, job.failure.message) == ("INVALID_DATA", "no such file")
+    assert job.failure.reason == job_pb2.FAILURE_REASON_INVALID_DATA
+    assert job.failure.message == "no such file"
 
 
 async def test_a_stopped_link_delays_nobody_and_loses_nothing_that_counts(

@@ -22,6 +22,7 @@ from dbp.job.spec import (
     TrainSpec,
 )
 from dbp.job.validate import resolve
+from dbp.rpc.enums import values_of
 from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto, spec_to_proto
 from dbp.v1 import job_pb2 as pb
 from dbp.v1 import job_service_pb2
@@ -50,10 +51,19 @@ def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Document]:
     return st.fixed_dictionaries({}, optional=fields)
 
 
+def one_of(name: str, cls: type[Any]) -> st.SearchStrategy[str]:
+    return st.sampled_from(typing.get_args(typing.get_type_hints(cls)[name]))
+
+
 DOCUMENT = optional(
     name=TEXT.filter(bool),
     seed=INT64,
-    data=optional(train=COMPONENT, validation=COMPONENT | HOLDOUT, test=COMPONENT, scale=TEXT),
+    data=optional(
+        train=COMPONENT,
+        validation=COMPONENT | HOLDOUT,
+        test=COMPONENT,
+        scale=one_of("scale", DataSpec),
+    ),
     model=optional(
         layers=st.lists(COMPONENT, min_size=1, max_size=3),
         loss=COMPONENT,
@@ -63,7 +73,11 @@ DOCUMENT = optional(
     train=optional(
         batch_size=INT64,
         epochs=INT64,
-        dtype=TEXT,
+        dtype=one_of("dtype", TrainSpec),
+        numerics=one_of("numerics", TrainSpec),
+        non_finite=one_of("non_finite", TrainSpec),
+        exchange=one_of("exchange", TrainSpec),
+        last_batch=one_of("last_batch", TrainSpec),
         clip_norm=FLOAT,
         schedule_steps=st.lists(INT64, min_size=1, max_size=4),
         stop=optional(metric=TEXT, patience=INT64, tolerance=FLOAT),
@@ -114,6 +128,10 @@ def test_the_protos_have_the_fields_of_the_spec(cls: type[Any], message: Any) ->
         for scalar in scalars:
             assert field.type == getattr(field, f"TYPE_{kinds[scalar]}"), name
             assert field.has_presence or name == "name", f"{name}: 0 and unset differ"
+        if typing.get_origin(hints[name]) is typing.Literal:
+            assert set(values_of(field.enum_type)) == set(typing.get_args(hints[name]))
+        else:
+            assert field.enum_type is None
 
 
 def test_a_resolved_spec_has_the_same_digest_behind_the_wire() -> None:
@@ -168,6 +186,10 @@ def test_a_kind_alone_is_short_for_a_component() -> None:
         ({"optimizer": {"kind": "sgd", "steps": 2**64}}, "optimizer"),
         ({"model": {"layers": 3}}, "model.layers"),
         ({"data": 3}, "data"),
+        ({"data": {"scale": "standrad"}}, "data.scale"),
+        ({"train": {"numerics": "unspecified"}}, "train.numerics"),
+        ({"train": {"exchange": 1}}, "train.exchange"),
+        ({"train": {"dtype": ["float32"]}}, "train.dtype"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_by_its_path(document: Document, path: str) -> None:
@@ -175,6 +197,37 @@ def test_what_cannot_be_sent_is_refused_by_its_path(document: Document, path: st
         spec_to_proto(document)
 
     assert [violation.path for violation in caught.value.violations] == [path]
+
+
+def test_a_value_that_an_enum_lacks_names_the_values_and_the_nearest() -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        spec_to_proto({"data": {"scale": "standrad"}})
+
+    assert str(caught.value) == (
+        "data.scale: must be one of none, unit, standard, min_max, got 'standrad', did you "
+        "mean 'standard'?"
+    )
+
+
+def test_enum_values_of_a_newer_client_are_refused_by_their_path() -> None:
+    spec = pb.JobSpec()
+    spec.train.numerics = 99  # type: ignore[assignment]
+
+    with pytest.raises(InvalidSpec) as caught:
+        spec_from_proto(pb.JobSpec.FromString(spec.SerializeToString()))
+
+    assert str(caught.value) == (
+        "train.numerics: value number 99 (known: fast, exact) is not known to this version of "
+        "dbp"
+    )
+
+
+def test_an_unspecified_enum_is_a_field_left_out() -> None:
+    spec = pb.JobSpec(name="x")
+    spec.train.numerics = pb.NUMERICS_UNSPECIFIED
+    spec.train.epochs = 1
+
+    assert spec_from_proto(spec) == {"name": "x", "train": {"epochs": 1}}
 
 
 def test_fields_of_a_newer_client_are_refused_wherever_they_are() -> None:

@@ -13,6 +13,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
+from dbp.rpc.enums import event_kind_of
 from dbp.rpc.spec_convert import spec_from_proto, spec_to_proto
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as pb
@@ -41,6 +42,11 @@ def create(**changes: Any) -> pb.CreateJobRequest:
     return pb.CreateJobRequest(spec=spec_to_proto(document(**changes)))
 
 
+def end_of(message: pb.WatchJobsResponse | pb.StreamLogsResponse) -> str:
+    name = job_pb2.StreamEndReason.Name(message.end.reason)
+    return name.removeprefix("STREAM_END_REASON_").lower()
+
+
 def events(messages: list[pb.WatchJobsResponse]) -> list[str]:
     """What a watch told, in words; progress is left out, there may be any number of it."""
     told = []
@@ -49,9 +55,9 @@ def events(messages: list[pb.WatchJobsResponse]) -> list[str]:
             case "snapshot":
                 told.append(f"snapshot {job_pb2.JobState.Name(message.snapshot.state)}")
             case "change":
-                told.append(message.change.kind)
+                told.append(event_kind_of(message.change.kind))
             case "end":
-                told.append(f"end {message.end.reason}")
+                told.append(f"end {end_of(message)}")
     return told
 
 
@@ -480,7 +486,7 @@ async def test_a_log_is_read_from_anywhere(service: Service) -> None:
 
     *chunks, last = await log_of(service, name=name)
     assert [line for chunk in chunks for line in chunk.lines] == ["one", "two"]
-    assert last.end.reason == "end_of_log"
+    assert end_of(last) == "end_of_log"
 
     run.write_log("three\n")
     resumed = await log_of(service, name=name, offset=last.next_offset, attempt=1)
@@ -500,7 +506,7 @@ async def test_a_log_is_followed_to_the_end_of_the_job(service: Service) -> None
 
     lines = [line for message in (first, *rest) for line in message.lines]
     assert lines == ["one", "two", "the last words, without an end of line"]
-    assert end.end.reason == "job_ended"
+    assert end_of(end) == "job_ended"
 
 
 @pytest.mark.parametrize(
@@ -540,7 +546,7 @@ async def test_streams_end_with_draining_and_training_is_left_alone(service: Ser
     assert events(one) == ["end draining"]
     assert events(everything) == ["end draining"]
     assert one[-1].resume_token == first[0].resume_token
-    assert lines[-1].end.reason == "draining"
+    assert end_of(lines[-1]) == "draining"
     assert lines[-1].next_offset == len("one\n")
     running = service.launcher.runs[run.id]
     assert (running.stops, running.kills) == (0, 0)

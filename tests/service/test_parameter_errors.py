@@ -16,6 +16,7 @@ from dbp.errors import TooManyReaders
 from dbp.service import encoded_cache, parameter_service, selection
 from dbp.service.reader_limits import ReaderLimits
 from dbp.v1 import parameter_service_pb2 as pb
+from dbp.v1.parameter_pb2 import CAST_BF16, CAST_F16
 from tests.deadline import DEADLINE
 from tests.service.setups import Run, Service, details, read_all, serving, tensors, until
 
@@ -155,7 +156,7 @@ async def test_what_is_too_large_is_refused_before_it_is_derived(
     service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await run.publish(6, tensors(600_000))
-    request = pb.GetParametersRequest(cast="F16")
+    request = pb.GetParametersRequest(cast=CAST_F16)
     request.selector.job = f"jobs/{run.id}"
     request.selector.tensors.append("*.weight")
     answer = await service.parameters.GetParameters(request)  # half of it fits
@@ -163,7 +164,7 @@ async def test_what_is_too_large_is_refused_before_it_is_derived(
 
     monkeypatch.setattr(parameter_service, "MAX_UNARY_BYTES", len(answer.safetensors) - 1)
     monkeypatch.setattr(encoded_cache, "derive", None)
-    request.cast = "BF16"
+    request.cast = CAST_BF16
     error = await failing(
         service.parameters.GetParameters(request), Code.FAILED_PRECONDITION, "USE_STREAM"
     )
@@ -206,7 +207,7 @@ async def test_readers_at_once_are_counted_and_runs_publish_beside_them(
     requests = [
         pb.GetParametersRequest(
             selector=pb.ParameterSelector(job=f"jobs/{run.id}", version=3, tensors=patterns),
-            cast="BF16",
+            cast=CAST_BF16,
         )
         for patterns in chosen
         for _ in range(200)

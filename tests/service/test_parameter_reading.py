@@ -20,6 +20,7 @@ import safetensors.numpy
 from google.rpc import error_details_pb2
 
 from dbp.job.snapshot import decode_header
+from dbp.rpc.enums import cast_name
 from dbp.v1 import parameter_service_pb2 as pb
 from tests.deadline import DEADLINE
 from tests.service.setups import (
@@ -52,6 +53,7 @@ def ask(run: Run, *patterns: str, **fields: Any) -> pb.StreamParametersRequest:
     at = {name: fields.pop(name) for name in ("version", "step", "label") if name in fields}
     chosen = pb.ParameterSelector(job=f"jobs/{run.id}", tensors=patterns, **at)
     wait = fields.pop("wait", None)
+    fields["cast"] = cast_name(fields.get("cast"))
     request = pb.StreamParametersRequest(selector=chosen, **fields)
     if wait is not None:
         request.wait.FromMilliseconds(round(wait * 1000))
@@ -358,7 +360,7 @@ async def test_half_the_size_on_the_wire(
     await run.publish(1, values)
 
     header, content, _ = await read(service, ask(run, cast=cast))
-    unary = pb.GetParametersRequest(selector=selector(run.id), cast=cast)
+    unary = pb.GetParametersRequest(selector=selector(run.id), cast=cast_name(cast))
 
     (length,) = struct.unpack("<Q", content[:8])
     manifest = decode_header(content[8 : 8 + length], "content")
@@ -370,9 +372,11 @@ async def test_half_the_size_on_the_wire(
         assert found == values[tensor.name].astype(dtype).tobytes()
     assert header.version.version == 1
     assert (await service.parameters.GetParameters(unary)).safetensors == content
-    wrong = service.parameters.StreamParameters(ask(run, cast="F8"))
-    text = await refused(read_all(wrong), Code.INVALID_ARGUMENT)
-    assert "F16 or BF16" in text
+    wrong = ask(run)
+    wrong.cast = 8  # type: ignore[assignment]
+    stream = service.parameters.StreamParameters(wrong)
+    text = await refused(read_all(stream), Code.INVALID_ARGUMENT)
+    assert "CAST_F16, CAST_BF16, got the number 8" in text
 
 
 @pytest.mark.parametrize("chunk_bytes", [65_536, 100_000, 3 << 20])

@@ -15,6 +15,7 @@ import safetensors.numpy
 
 from dbp.rpc.channel import connect
 from dbp.service import reader_limits
+from dbp.v1 import job_pb2
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
 from tests.deadline import DEADLINE
@@ -60,7 +61,7 @@ async def test_each_version_is_told_until_the_job_has_ended(service: Service, ru
 
     messages = await read_all(stream)
 
-    assert messages[-1].end.reason == "job_ended"
+    assert messages[-1].end.reason == job_pb2.STREAM_END_REASON_JOB_ENDED
     kinds = {message.WhichOneof("payload") for message in messages[:-1]}
     assert kinds <= {"heartbeat"}
 
@@ -78,7 +79,7 @@ async def test_a_watch_begins_where_the_reader_is(service: Service, run: Run) ->
         async with asyncio.timeout(0.1):
             await told(watch(service, run, newer_than=5))
     await refused(watch(service, run, newer_than=-1).read(), Code.INVALID_ARGUMENT)
-    await refused(watch(service, run, with_data=True, cast="X").read(), Code.INVALID_ARGUMENT)
+    await refused(watch(service, run, with_data=True, cast=9).read(), Code.INVALID_ARGUMENT)
     ghost = pb.WatchParametersRequest(job="jobs/ghost")
     await refused(service.parameters.WatchParameters(ghost).read(), Code.NOT_FOUND)
 
@@ -100,7 +101,7 @@ async def test_a_watch_ends_with_a_word_when_the_service_leaves(
 
     await service.stop()
 
-    assert (await read_all(stream))[-1].end.reason == "draining"
+    assert (await read_all(stream))[-1].end.reason == job_pb2.STREAM_END_REASON_DRAINING
 
 
 async def test_data_come_with_the_word(service: Service, run: Run) -> None:

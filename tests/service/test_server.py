@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from dbp.control.config import ManagerConfig
 from dbp.errors import Conflict, InvalidInput
 from dbp.rpc.address import parse_address
+from dbp.rpc.enums import event_kind_of
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.service import server
 from dbp.service.server import ServerConfig, running
@@ -234,7 +235,9 @@ async def test_a_restart_loses_no_job_no_version_and_no_event(tmp_path: Path) ->
         resumed = service.watch(run.id, token)
         await again.end()
         told = await read_all(resumed)
-        changes = [m.change.kind for m in told if m.WhichOneof("event") == "change"]
+        changes = [
+            event_kind_of(m.change.kind) for m in told if m.WhichOneof("event") == "change"
+        ]
         assert changes == ["parameters_published", "succeeded"]
 
     running_ = launcher.runs[run.id]

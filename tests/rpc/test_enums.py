@@ -1,0 +1,83 @@
+"""Every value of a closed list has a number in its enum, and every number a value."""
+
+from __future__ import annotations
+
+import enum
+
+import pytest
+from google.protobuf.descriptor import EnumDescriptor
+
+from dbp.control.verdict import REASONS
+from dbp.errors import InvalidInput
+from dbp.job.state import EventKind, FailureReason, State, StreamEndReason
+from dbp.rpc import enums
+from dbp.service.wire_cast import DTYPES
+from dbp.v1 import job_pb2, job_service_pb2, parameter_pb2, worker_service_pb2
+
+NUMERICS = job_pb2.Numerics.DESCRIPTOR
+
+
+@pytest.mark.parametrize(
+    ("values", "descriptor"),
+    [
+        (State, job_pb2.JobState.DESCRIPTOR),
+        (FailureReason, job_pb2.FailureReason.DESCRIPTOR),
+        (StreamEndReason, job_pb2.StreamEndReason.DESCRIPTOR),
+        (EventKind, job_service_pb2.JobEventKind.DESCRIPTOR),
+    ],
+)
+def test_each_value_has_a_number_of_its_own(
+    values: type[enum.StrEnum], descriptor: EnumDescriptor
+) -> None:
+    expected = {value.lower() for value in values} - {"unspecified"}
+
+    assert set(enums.values_of(descriptor)) == expected
+    for value in expected:
+        number = descriptor.values_by_name[enums.name_of(descriptor, value)].number
+        assert enums.value_of(descriptor, number) == value
+
+
+def test_every_failure_reason_comes_back() -> None:
+    for reason in FailureReason:
+        number = job_pb2.FailureReason.Value(enums.failure_reason_name(reason))
+        assert enums.failure_reason_of(number) is reason
+
+
+def test_every_reason_of_a_failed_run_has_a_number() -> None:
+    for reason in REASONS:
+        assert not enums.failure_reason_name(reason).endswith("_UNSPECIFIED")
+
+
+def test_what_a_newer_peer_sends_is_no_error() -> None:
+    assert enums.failure_reason_of(99) is FailureReason.UNSPECIFIED
+    assert enums.event_kind_of(99) == ""
+    assert enums.value_of(NUMERICS, 99) == ""
+
+
+def test_zero_is_an_empty_value_and_back() -> None:
+    assert enums.value_of(NUMERICS, 0) == ""
+    assert enums.name_of(NUMERICS, "") == "NUMERICS_UNSPECIFIED"
+    assert enums.name_of(NUMERICS, "no such value") == "NUMERICS_UNSPECIFIED"
+
+
+def test_every_cast_is_a_dtype_that_can_be_written() -> None:
+    casts = [value.upper() for value in enums.values_of(parameter_pb2.Cast.DESCRIPTOR)]
+
+    assert set(casts) < set(DTYPES)
+    for dtype in casts:
+        number = parameter_pb2.Cast.Value(enums.cast_name(dtype))
+        assert enums.cast_of(number) == dtype
+    assert (enums.cast_name(None), enums.cast_of(0)) == ("CAST_UNSPECIFIED", "")
+
+
+def test_a_cast_that_is_none_names_those_there_are() -> None:
+    with pytest.raises(InvalidInput, match="cast: must be F16 or BF16, got 'bf16', did you"):
+        enums.cast_name("bf16")
+    with pytest.raises(InvalidInput, match="CAST_F16, CAST_BF16, got the number 7"):
+        enums.cast_of(7)
+
+
+def test_runs_end_for_the_reasons_that_are_numbered() -> None:
+    reasons = enums.values_of(worker_service_pb2.RunEndReason.DESCRIPTOR)
+
+    assert reasons == ("epochs", "steps", "time", "converged", "target", "stop_requested")
