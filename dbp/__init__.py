@@ -8,8 +8,8 @@ JobHandle, AsyncJobHandle            one job: wait, logs, cancel, parameters, pr
 ParameterMirror,                     a local copy of the newest parameters, updated in the
   AsyncParameterMirror               background
 ParameterSet, Prediction             what a job returns: arrays by name; outputs by row
-Job, State, Failure, BestEpoch,      a job and its progress, as the service reports them
-  ProgressReport, JobUpdate
+Job, State, Failure, FailureReason,  a job and its progress, as the service reports them
+  BestEpoch, ProgressReport, JobUpdate
 Version, VersionEntry, LabelMove,    versions of the parameters, and labels on them
   ParameterUpdate
 JobSpec                              a job specification; also as a file or a dict
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from dbp.job.spec import JobSpec
     from dbp.job.state import (
         Failure,
+        FailureReason,
         Job,
         LabelMove,
         ProgressReport,
@@ -68,6 +69,7 @@ __all__ = [
     "Client",
     "DbpError",
     "Failure",
+    "FailureReason",
     "Job",
     "JobHandle",
     "JobSpec",
@@ -99,7 +101,8 @@ _NAMES = {
     "errors": "DbpError",
     "job.best": "BestEpoch",
     "job.spec": "JobSpec",
-    "job.state": "Failure Job LabelMove ProgressReport State Version VersionEntry",
+    "job.state": "Failure FailureReason Job LabelMove ProgressReport State Version "
+    "VersionEntry",
 }
 _HOMES = {name: f"dbp.{home}" for home, names in _NAMES.items() for name in names.split()}
 

@@ -67,7 +67,7 @@ async def stream(parts: list[bytes]) -> AsyncIterator[bytes]:
 
 
 async def received(parts: list[bytes], *, whole: bool = True) -> Receiver:
-    request = pb.StreamParametersRequest(cast="" if whole else "F16")
+    request = pb.StreamParametersRequest(cast="CAST_UNSPECIFIED" if whole else "CAST_F16")
     receiver = Receiver(request)
     await receiver.take(stream(parts))
     return receiver
