@@ -29,6 +29,7 @@
     │   └── ClientClosed       the caller has closed the client
     ├── Unauthenticated        the caller did not prove who it is
     ├── Conflict               a folder or a port is held by another process
+    ├── ClientForked           the process was forked after a client was made
     ├── MissingDependency      a program or a package that the request needs is absent
     └── TrainingFailed         a run ended badly (non-finite loss, a lost rank, ...)
 """
@@ -189,6 +190,10 @@ class Unauthenticated(DbpError):
 
 class Conflict(DbpError):
     """A folder or a port is held by another process, which is named."""
+
+
+class ClientForked(DbpError):
+    """The process was forked after a client was made: no client works in it."""
 
 
 class MissingDependency(DbpError):

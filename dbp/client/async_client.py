@@ -8,7 +8,7 @@ import os
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import Any, Final, Self, final
+from typing import Any, Final, NoReturn, Self, final
 
 import numpy.typing as npt
 
@@ -17,6 +17,7 @@ from dbp.client.async_parameters import AsyncParameters
 from dbp.client.calls import translated
 from dbp.client.inference import Prediction, predict
 from dbp.client.named_inputs import column_names, in_order
+from dbp.client.pickling import not_picklable
 from dbp.client.streams import JobUpdate, logs, watch
 from dbp.column_names import columns_of
 from dbp.errors import InvalidInput
@@ -29,6 +30,7 @@ from dbp.job.validate import resolve
 from dbp.rpc.address import service_address
 from dbp.rpc.channel import connect
 from dbp.rpc.convert import JOB_PREFIX, job_from_proto, job_name, state_to_proto
+from dbp.rpc.forking import is_forked
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
@@ -46,6 +48,9 @@ class AsyncClient:
 
     Errors are those of ``dbp.errors``. Streams that break are opened again for up to
     ``patience`` seconds: a service that restarts is no reason to stop.
+
+    It belongs to the event loop in which it was made, and to one process: see ``Client`` for
+    threads, pickling and forks.
     """
 
     def __init__(
@@ -57,7 +62,8 @@ class AsyncClient:
             address: HOST:PORT; None means $DBP_SERVICE, or 127.0.0.1:5327 where that is unset.
             patience: Seconds for which a stream that broke is opened again.
 
-        Raises InvalidInput for a malformed address.
+        Raises InvalidInput for a malformed address, ClientForked in a process that was forked
+        after a client was made.
         """
         self.address = service_address(address)
         self.patience = patience
@@ -71,9 +77,13 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise not_picklable(self)
+
     async def close(self) -> None:
-        """Let go of the connection."""
-        await self._channel.close()
+        """Close the connection; in a process forked since it stays the parent's."""
+        if not is_forked():
+            await self._channel.close()
 
     async def submit(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Mapping
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NoReturn, final
 
 import numpy.typing as npt
 
@@ -13,6 +13,7 @@ from dbp.client.async_parameters import At, ParameterUpdate, Wanted
 from dbp.client.download import OnBytes
 from dbp.client.inference import Prediction
 from dbp.client.parameter_set import ParameterSet
+from dbp.client.pickling import not_picklable
 from dbp.client.streams import JobUpdate
 from dbp.job.state import Job, LabelMove, Version, VersionEntry
 
@@ -30,6 +31,9 @@ class AsyncJobHandle:
         self._parameters = client.parameters_of(job_id)
         self.id = job_id
         self.notes = notes
+
+    def __reduce__(self) -> NoReturn:
+        raise not_picklable(self)
 
     async def get(self) -> Job:
         """The job as it stands."""

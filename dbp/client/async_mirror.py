@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import Final, Self, final
+from typing import Final, NoReturn, Self, final
 
 from dbp.client.async_parameters import AsyncParameters, Wanted
 from dbp.client.parameter_set import ParameterSet, parameter_set
+from dbp.client.pickling import not_picklable
 from dbp.errors import (
     ClientClosed,
     DbpError,
@@ -18,6 +19,7 @@ from dbp.errors import (
     NotFound,
     NotPublishedYet,
 )
+from dbp.rpc.forking import check_not_forked, client_forked, is_forked
 
 log = logging.getLogger("dbp.client")
 
@@ -46,7 +48,7 @@ class AsyncParameterMirror:
         self._task: asyncio.Task[None] | None = None
         self.skipped = 0
         self.ended = False
-        self.error: DbpError | None = None
+        self._error: DbpError | None = None
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -55,20 +57,33 @@ class AsyncParameterMirror:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise not_picklable(self)
+
     def start(self) -> None:
         """Begin to follow the job; again: does nothing."""
+        check_not_forked()
         if self._task is None:
             self._task = asyncio.create_task(self._follow())
 
     async def close(self) -> None:
         """Follow no longer; what was got stays."""
-        if self._task is not None:
+        if self._task is not None and not is_forked():
             self._task.cancel()
             await asyncio.wait([self._task])
 
     def get(self) -> ParameterSet | None:
-        """The newest version that has arrived whole and verified; None before the first."""
+        """Return the newest version that has arrived whole and verified; None before the first.
+
+        ClientForked in a process forked since, where no newer one would ever arrive.
+        """
+        check_not_forked()
         return self._newest
+
+    @property
+    def error(self) -> DbpError | None:
+        """The error that keeps the mirror from being fresh; None while there is none."""
+        return client_forked() if is_forked() else self._error
 
     @property
     def version(self) -> int:
@@ -82,6 +97,7 @@ class AsyncParameterMirror:
         Raises ``error`` where the mirror has given up, ClientClosed where it was closed, and
         InvalidInput where no newer version will come, for the job has ended.
         """
+        check_not_forked()
         async with asyncio.timeout(timeout):
             while True:
                 changed, newest = self._changed, self._newest
@@ -97,7 +113,7 @@ class AsyncParameterMirror:
             return InvalidInput(
                 f"newer_than: the job has ended {where}, none above {newer_than} will come"
             )
-        return self.error or ClientClosed("the mirror has been closed")
+        return self._error or ClientClosed("the mirror has been closed")
 
     async def _follow(self) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -106,9 +122,9 @@ class AsyncParameterMirror:
                 asked = time.monotonic()
                 try:
                     newer = await self._next()
-                    self.error = None
+                    self._error = None
                 except DbpError as error:
-                    newer, self.error = False, error
+                    newer, self._error = False, error
                     if isinstance(error, NotPublishedYet):
                         await self._note_end()
                     if _is_for_good(error):
@@ -119,7 +135,7 @@ class AsyncParameterMirror:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LAST_PAUSE_SECONDS)
         except Exception as error:  # nobody awaits this task: whoever asks is told
-            self.error = DbpError(f"the mirror has failed: {type(error).__name__}: {error}")
+            self._error = DbpError(f"the mirror has failed: {type(error).__name__}: {error}")
             log.exception("a mirror has failed")
         finally:
             self._changed.set()
@@ -143,7 +159,7 @@ class AsyncParameterMirror:
         """Look whether the job has ended before it published anything."""
         with contextlib.suppress(DbpError):
             if await self._parameters.has_ended():
-                self.ended, self.error = True, None
+                self.ended, self._error = True, None
 
 
 def _is_for_good(error: DbpError) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 import grpc
 
 from dbp.errors import ClientClosed
+from dbp.rpc.forking import check_not_forked
 from dbp.rpc.status import error_from_rpc
 
 # What a call may end with.
@@ -18,10 +19,11 @@ FAILURES: Final = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledE
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """gRPC's errors as dbp's; ClientClosed: the channel was closed before or meanwhile.
+    """Raise gRPC's errors as dbp's; ClientClosed: the channel was closed before or meanwhile.
 
-    A task that is cancelled sees that, as ever.
+    CancelledError passes where the task itself was cancelled. ClientForked: see ``forking``.
     """
+    check_not_forked()
     try:
         yield
     except grpc.aio.AioRpcError as error:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Self, final
+from typing import NoReturn, Self, final
 
 from dbp.client.async_client import PATIENCE_SECONDS, AsyncClient, Spec
 from dbp.client.job import JobHandle
 from dbp.client.loop_thread import LoopThread
+from dbp.client.pickling import not_picklable
 from dbp.client.streams import JobUpdate
 from dbp.job.state import Job, State
+from dbp.rpc.forking import check_not_forked
 
 
 @final
 class Client:
-    """A connection to one service; ``with`` closes it. May be used from several threads.
+    """A connection to one service; ``with`` closes it.
 
     See ``AsyncClient`` for what the methods do; errors are those of ``dbp.errors``. Closing
     it ends what other threads still wait for: Unavailable.
+
+    Any number of threads may use a client, its job handles and its mirrors; an iterator
+    belongs to one thread at a time. They cannot be pickled. gRPC does not survive a fork: in a
+    process forked after a client was made, every client raises ClientForked. Start processes
+    by spawn or forkserver, or fork before the first client is made.
     """
 
     def __init__(
         self, address: str | None = None, *, patience: float = PATIENCE_SECONDS
     ) -> None:
         """Prepare a connection; arguments and errors as for AsyncClient."""
+        check_not_forked()
         self._loop = LoopThread()
 
         async def make() -> AsyncClient:
@@ -43,6 +51,9 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise not_picklable(self)
 
     @property
     def address(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import final
+from typing import NoReturn, final
 
 import numpy.typing as npt
 
@@ -15,6 +15,7 @@ from dbp.client.inference import Prediction
 from dbp.client.loop_thread import LoopThread
 from dbp.client.mirror import ParameterMirror
 from dbp.client.parameter_set import ParameterSet
+from dbp.client.pickling import not_picklable
 from dbp.client.streams import JobUpdate
 from dbp.job.state import Job, LabelMove, Version, VersionEntry
 
@@ -28,6 +29,9 @@ class JobHandle:
         self._handle = handle
         self.id = handle.id
         self.notes = handle.notes
+
+    def __reduce__(self) -> NoReturn:
+        raise not_picklable(self)
 
     def get(self) -> Job:
         """The job as it stands."""

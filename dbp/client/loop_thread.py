@@ -9,7 +9,8 @@ import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from typing import Any, Final, TypeVar, final
 
-from dbp.errors import ClientClosed, InvalidInput
+from dbp.errors import ClientClosed, ClientForked, InvalidInput
+from dbp.rpc.forking import client_forked, is_forked
 
 T = TypeVar("T")
 
@@ -32,9 +33,10 @@ class LoopThread:
         self._loop = made.result()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``; an interrupted wait cancels it. ClientClosed once closed.
+        """Return the result of ``work``; an interrupted wait cancels it.
 
-        InvalidInput from the loop's own thread, as in a callback: it would wait for itself.
+        Raises ClientClosed once closed, ClientForked in a process forked since, InvalidInput on
+        the loop's own thread, as in a callback: it would wait for itself.
         """
         if threading.current_thread() is self._thread:
             work.close()
@@ -72,12 +74,19 @@ class LoopThread:
                 yield item
         finally:
             # Nobody waits for this: a forgotten iterator may be collected on any thread,
-            # the loop's own among them.
-            with contextlib.suppress(ClientClosed):  # closed, and the source with it
+            # the loop's own among them. The source is closed already where the client is, and
+            # in a forked process the source is the parent's.
+            with contextlib.suppress(ClientClosed, ClientForked):
                 self._start(leaving())
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Cancel what is under way, run ``last``, end the thread. Again: does nothing."""
+        """Cancel what is under way, run ``last``, end the thread. Again: does nothing.
+
+        Nor does it in a process forked since: the thread is the parent's.
+        """
+        if is_forked():
+            last.close()
+            return
         with self._lock:
             if self._closed:
                 last.close()
@@ -100,6 +109,9 @@ class LoopThread:
             finally:
                 self._tasks.discard(task)
 
+        if is_forked():  # asked before the lock, which may have been taken at the fork
+            work.close()
+            raise client_forked()
         with self._lock:
             if not self._closed:
                 return asyncio.run_coroutine_threadsafe(tracked(), self._loop)

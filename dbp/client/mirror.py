@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Self, final
+from typing import NoReturn, Self, final
 
 from dbp.client.async_mirror import AsyncParameterMirror
 from dbp.client.loop_thread import LoopThread
 from dbp.client.parameter_set import ParameterSet
-from dbp.errors import ClientClosed, DbpError
+from dbp.client.pickling import not_picklable
+from dbp.errors import ClientClosed, ClientForked, DbpError
 
 
 @final
@@ -39,16 +40,23 @@ class ParameterMirror:
 
     def close(self) -> None:
         """Follow no longer; what was got stays."""
-        with contextlib.suppress(ClientClosed):  # which ended it too
+        # A client that was closed has ended it; that of a process forked since is the parent's.
+        with contextlib.suppress(ClientClosed, ClientForked):
             self._loop.run(self._mirror.close())
 
     def get(self) -> ParameterSet | None:
-        """The newest version that has arrived whole and verified; None before the first."""
+        """Return the newest version that has arrived whole and verified; None before the first.
+
+        ClientForked in a process forked since, where no newer one would ever arrive.
+        """
         return self._mirror.get()
 
     def wait(self, newer_than: int = 0, timeout: float | None = None) -> ParameterSet:
         """The newest version once it is newer than this; TimeoutError."""
         return self._loop.run(self._mirror.wait(newer_than, timeout))
+
+    def __reduce__(self) -> NoReturn:
+        raise not_picklable(self)
 
     @property
     def version(self) -> int:

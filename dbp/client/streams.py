@@ -15,6 +15,7 @@ from dbp.errors import ClientClosed, Unavailable
 from dbp.job.state import Job, ProgressReport
 from dbp.rpc.convert import id_from_name, job_from_proto, progress_from_proto
 from dbp.rpc.enums import event_kind_of
+from dbp.rpc.forking import check_not_forked, is_forked
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_pb2 import STREAM_END_REASON_DRAINING, STREAM_END_REASON_JOB_ENDED
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
@@ -114,10 +115,16 @@ class Stream:
     def __enter__(self) -> Any:
         with translated():
             self._call = self._method(self._request)
-        return self._call
+        return self._messages()
+
+    async def _messages(self) -> AsyncGenerator[Any, None]:
+        async for message in self._call:
+            yield message
+            check_not_forked()  # the reader may have forked meanwhile
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        self._call.cancel()
+        if not is_forked():
+            self._call.cancel()
         if not isinstance(error, FAILURES):
             return False
         try:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import grpc
 
 from dbp.rpc.address import parse_address
+from dbp.rpc.forking import start_grpc
 
 # A client that sets no limit of its own receives messages of at most 4 MiB. Answers that may
 # grow are cut below that, with some space for what gRPC and the client's tools add.
@@ -101,6 +102,10 @@ SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 
 
 def connect(address: str) -> grpc.aio.Channel:
-    """A channel to a service; nothing is sent before the first call. InvalidInput."""
+    """Return a channel to a service; nothing is sent before the first call.
+
+    Raises InvalidInput, and ClientForked in a process that was forked after a ``connect``.
+    """
     host, port = parse_address(address)
+    start_grpc()
     return grpc.aio.insecure_channel(f"{host}:{port}", options=CLIENT_OPTIONS)
