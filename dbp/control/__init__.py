@@ -1,1 +1,3 @@
-"""Running jobs: queue, launch, observe, cancel, keep versions. Knows nothing of the network."""
+"""Run jobs: queue, launch, watch and cancel them; store their parameter versions. No network
+code.
+"""

@@ -1,4 +1,4 @@
-"""From a wish to a stored job: checked, recognized when it comes again, given an id."""
+"""Validate a request for a job, deduplicate it by its request id, store the job."""
 
 from __future__ import annotations
 
@@ -46,29 +46,31 @@ _ALPHABET: Final = "23456789abcdefghjkmnpqrstuvwxyz"
 
 
 def new_id(name: str) -> str:
-    """A short id that can be read aloud, such as ``digits-7k2m9q``."""
+    """Return a short id that can be read aloud, such as ``digits-7k2m9q``."""
     return f"{name}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
 
 
 @dataclass(frozen=True)
 class Checks:
-    """Of jobs to start, and of runs launched by hand, whose files are their own affair."""
+    """Validators of specs: for jobs that the service starts, and for runs started by hand. The
+    files of a run started by hand are not checked; they may be on another machine.
+    """
 
     job: Check
     run: Check
 
 
 @dataclass(frozen=True)
-class _Wish:
-    """What is asked for, checked; ``request`` recognizes it when it comes again."""
+class _Request:
+    """A validated request for a job."""
 
     checked: Checked
     workers: int
     request_id: str
 
     @property
-    def request(self) -> tuple[str, str] | None:
-        """Request id, and digest of all that was asked for with it."""
+    def key(self) -> tuple[str, str] | None:
+        """Request id and the digest of everything requested with it; None without an id."""
         if not self.request_id:
             return None
         return self.request_id, sha256(
@@ -76,7 +78,7 @@ class _Wish:
         ).hexdigest()
 
     def job(self, now: float) -> Job:
-        """The job of it, queued, without an id."""
+        """Return the QUEUED job of this request; its id is still empty."""
         return Job(
             id="",
             spec=self.checked.document,
@@ -90,7 +92,7 @@ class _Wish:
 
 @final
 class Admission:
-    """Lets jobs in."""
+    """Accepts or refuses requests for jobs."""
 
     def __init__(
         self,
@@ -102,7 +104,9 @@ class Admission:
         clock: Clock,
         new_id: Callable[[str], str],
     ) -> None:
-        """Checks run in threads: they may load components and open data files."""
+        """Store the collaborators. The checks run in threads: they load components and open
+        files.
+        """
         self._store = store
         self._ledger = ledger
         self._queue = queue
@@ -118,7 +122,7 @@ class Admission:
         request_id: str,
         validate_only: bool,
     ) -> tuple[Job, bool]:
-        """A queued job, and whether it is new; errors as in ``JobManager.create``."""
+        """Return a QUEUED job, and whether it is new. Raises as ``JobManager.create``."""
         slots = self._queue.slots
         if workers > slots:
             raise WrongState(
@@ -126,29 +130,29 @@ class Admission:
                 f"{count_text(slots, 'slot')}; "
                 "ask for fewer or use another service"
             )
-        wish = await self._checked(self._checks.job, document, workers, request_id)
-        known = self._requested(wish)
+        request = await self._checked(self._checks.job, document, workers, request_id)
+        known = self._earlier(request)
         if known is not None:
             return known, False
         self._queue.check_room()
-        job = wish.job(self._clock.time())
+        job = request.job(self._clock.time())
         if validate_only:
-            return replace(job, id=self._new_id(wish.checked.document["name"])), False
-        return self._insert(job, wish), True
+            return replace(job, id=self._new_id(request.checked.document["name"])), False
+        return self._insert(job, request), True
 
     async def admit_run(
         self, document: Mapping[str, Any], *, workers: int, request_id: str, host: str
     ) -> tuple[Job, str, bool]:
-        """The job of a run launched by hand, a secret for it, and whether the job is new."""
-        wish = await self._checked(self._checks.run, document, workers, request_id)
+        """Return the job of a run started by hand, its new secret, and whether it is new."""
+        request = await self._checked(self._checks.run, document, workers, request_id)
         secret, secret_hash = new_secret()
-        known = self._requested(wish)
+        known = self._earlier(request)
         if known is not None:
             if not known.attached:
                 raise AlreadyExists(f"request_id {request_id!r} belongs to job {known.id}")
             self._store.set_secret(known.id, known.attempt, secret_hash)
             return known, secret, False
-        job = wish.job(self._clock.time())
+        job = request.job(self._clock.time())
         job = replace(
             job,
             state=State.STARTING,
@@ -157,10 +161,10 @@ class Admission:
             attached=True,
             host=host,
         )
-        return self._insert(job, wish, secret_hash), secret, True
+        return self._insert(job, request, secret_hash), secret, True
 
     def authorize(self, job_id: str, attempt: int, secret: str) -> None:
-        """Raise Unauthenticated unless the secret is that of the attempt."""
+        """Raise Unauthenticated unless this is the secret of the attempt."""
         known = self._store.secret_hash(job_id, attempt)
         given = hash_secret(secret)
         if not hmac.compare_digest(known or bytes(len(given)), given):
@@ -168,7 +172,7 @@ class Admission:
 
     async def _checked(
         self, check: Check, document: Mapping[str, Any], workers: int, request_id: str
-    ) -> _Wish:
+    ) -> _Request:
         if workers < 1:
             raise InvalidInput(f"workers: must be >= 1, got {workers}")
         checked = await asyncio.to_thread(check, document, workers)
@@ -176,28 +180,30 @@ class Admission:
         if not _NAME.fullmatch(str(checked.document.get("name", ""))):
             rule = "must be lower-case letters, digits and dashes, at most 63"
             raise InvalidSpec([Violation("name", rule)])
-        return _Wish(checked, workers, request_id)
+        return _Request(checked, workers, request_id)
 
-    def _requested(self, wish: _Wish) -> Job | None:
-        """The job that the same request made before; AlreadyExists if it asked for another."""
-        if wish.request is None:
+    def _earlier(self, request: _Request) -> Job | None:
+        """Return the job of an earlier request with this id; None if there was none. Raises
+        AlreadyExists if that request asked for something else.
+        """
+        if request.key is None:
             return None
-        known = self._store.request(wish.request_id)
+        known = self._store.request(request.request_id)
         if known is None:
             return None
-        if known[1] != wish.request[1]:
+        if known[1] != request.key[1]:
             raise AlreadyExists(
-                f"request_id {wish.request_id!r} made job {known[0]} from another spec or "
+                f"request_id {request.request_id!r} made job {known[0]} from another spec or "
                 "number of workers; use a new request_id"
             )
         return self._ledger.get(known[0])
 
-    def _insert(self, job: Job, wish: _Wish, secret_hash: bytes | None = None) -> Job:
+    def _insert(self, job: Job, request: _Request, secret_hash: bytes | None = None) -> Job:
         while True:
             try:
                 return self._ledger.create(
-                    replace(job, id=self._new_id(wish.checked.document["name"])),
-                    request=wish.request,
+                    replace(job, id=self._new_id(request.checked.document["name"])),
+                    request=request.key,
                     secret_hash=secret_hash,
                 )
             except AlreadyExists:

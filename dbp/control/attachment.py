@@ -1,4 +1,4 @@
-"""One connection of a run's rank 0: what the service asks of the run. No network here."""
+"""Requests of the service to one connected run (stop, publish). No network code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self, final
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a run."""
+    """A request to a run."""
 
     stop: bool = False
     publish: bool = False
@@ -18,9 +18,9 @@ class Request:
 
 @final
 class Attachment:
-    """Requests to one attached run, in the order of asking; equal waiting ones are merged.
-
-    Iteration ends when a newer connection takes over or the service drains.
+    """The connection of one run's rank 0: a queue of requests, equal ones merged. Iterate it to
+    send them. Iteration ends when a newer connection replaces this one, or when the service
+    shuts down.
     """
 
     def __init__(self, job_id: str, attempt: int) -> None:
@@ -32,7 +32,7 @@ class Attachment:
         self._changed = asyncio.Event()
 
     def ask(self, *, stop: bool = False, publish: bool = False) -> None:
-        """Ask the run for something; never waits."""
+        """Add a request; returns immediately."""
         self._stop |= stop
         self._publish |= publish
         self._changed.set()

@@ -1,4 +1,4 @@
-"""An attempt's log file of bounded size: its beginning and its end, with the gap marked."""
+"""Log file of an attempt with bounded size: keeps the beginning and the end, marks the gap."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LINE_CHARACTERS: Final = 2_000
 
 @final
 class CappedLog:
-    """Takes whatever a run prints, never fails, never grows without bound."""
+    """Writes a run's output up to a limit; never raises because of the disk."""
 
     def __init__(self, path: Path, limit: int = LIMIT_BYTES) -> None:
         """Append to the file at ``path``, mode 0600, up to ``limit`` bytes."""
@@ -27,7 +27,7 @@ class CappedLog:
         self._tail = b""
 
     def write(self, data: bytes) -> None:
-        """Add output; beyond the limit only the newest is kept, for the end."""
+        """Write output; beyond the limit keep only the newest, for ``close``."""
         self._total += len(data)
         self._tail = (self._tail + data)[-TAIL_BYTES:]
         room = self._limit - self._written
@@ -42,12 +42,12 @@ class CappedLog:
             )
 
     def tail(self) -> list[str]:
-        """The last lines, shortened, without their ends."""
+        """Return the last lines, shortened, without line ends."""
         lines = self._tail.decode("utf-8", "replace").splitlines()[-TAIL_LINES:]
         return [line[:_LINE_CHARACTERS] for line in lines]
 
     def close(self) -> None:
-        """Add the end that was held back, and close the file."""
+        """Write the newest output that was kept back, and close the file."""
         missing = self._total - self._written
         if missing > 0:
             end = self._tail[-missing:]

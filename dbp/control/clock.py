@@ -1,4 +1,4 @@
-"""Time as an argument, so that tests need not wait for it."""
+"""The clock as an argument, so that tests do not wait."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from typing import Protocol, final
 
 
 class Clock(Protocol):
-    """What the control plane asks of time."""
+    """Time as the control package uses it."""
 
     def time(self) -> float:
-        """Unix seconds, for records."""
+        """Return Unix seconds, for records."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; not affected by steps of the wall clock."""
+        """Wait; steps of the wall clock have no effect."""
         ...
 
 
 @final
 class SystemClock:
-    """The machine's time."""
+    """The clock of the machine."""
 
     def time(self) -> float:
-        """Unix seconds."""
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait on the event loop's monotonic clock."""
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""The limits and times of a job manager, as one value."""
+"""Limits and timeouts of a job manager."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ManagerConfig:
-    """``slots``: MPI processes at a time; ``max_queued``: jobs that may wait for them.
+    """Limits and timeouts; all times in seconds.
 
-    ``grace_seconds``: from the request to stop until force. ``lost_contact_seconds``: how
-    long a run launched by hand may be silent. ``heartbeat_seconds``: between signs of life.
+    Args:
+        slots: MPI processes at a time.
+        max_queued: jobs that may wait for slots.
+        grace_seconds: from the request to stop until force is used.
+        lost_contact_seconds: how long a run started by hand may be silent.
+        heartbeat_seconds: between messages on an idle stream.
     """
 
     slots: int

@@ -1,4 +1,4 @@
-"""Which runs are connected, and for how long the others have been silent."""
+"""Connections of running attempts; gives up runs started by hand that stay silent."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ log = logging.getLogger("dbp.control")
 
 @final
 class Contacts:
-    """The newest connection of each run. Losing one is a condition, never a kill."""
+    """The newest connection of each run. A lost connection is a condition, never a kill."""
 
     def __init__(
         self, ledger: Ledger, clock: Clock, *, patience: float, give_up: Callable[[str], None]
     ) -> None:
-        """``give_up`` is told of a run launched by hand that was silent for so long."""
+        """Call ``give_up`` with the job id of a run started by hand after ``patience`` seconds
+        of silence.
+        """
         self._ledger = ledger
         self._clock = clock
         self._patience = patience
@@ -33,7 +35,7 @@ class Contacts:
         self._timers: dict[str, asyncio.Task[None]] = {}
 
     def attach(self, job: Job, *, world_size: int, host: str, total_steps: int) -> Attachment:
-        """A connection of the job's run; it takes the place of an older one."""
+        """Return a new connection of the job's run; it replaces an older one."""
         if world_size != job.workers:
             raise WrongState(
                 f"job {job.id}: the run counts {count_text(world_size, 'rank')}, the job has "
@@ -51,7 +53,7 @@ class Contacts:
         return attachment
 
     def detach(self, attachment: Attachment) -> None:
-        """The connection is gone; nothing happens if a newer one is there."""
+        """Drop a connection that broke; does nothing if a newer one replaced it."""
         attachment.close()
         if self._attachments.get(attachment.job_id) is attachment:
             del self._attachments[attachment.job_id]
@@ -60,18 +62,18 @@ class Contacts:
                 self.expect(job.id)
 
     def ask(self, job_id: str, *, stop: bool = False, publish: bool = False) -> bool:
-        """Ask a run for something; False if it is not connected."""
+        """Send a request to a run; returns False if the run is not connected."""
         attachment = self._attachments.get(job_id)
         if attachment is not None:
             attachment.ask(stop=stop, publish=publish)
         return attachment is not None
 
     def expect(self, job_id: str) -> None:
-        """Give up on a run launched by hand unless it comes within the patience."""
+        """Give up a run started by hand unless it connects within the patience."""
         self._timers[job_id] = asyncio.create_task(self._wait(job_id))
 
     def forget(self, job_id: str) -> None:
-        """The run has ended, or has come again."""
+        """Close the run's connection and stop its timer."""
         timer = self._timers.pop(job_id, None)
         if timer is not None:
             timer.cancel()
@@ -80,7 +82,7 @@ class Contacts:
             attachment.close()
 
     def close(self) -> None:
-        """End all connections; nobody is given up."""
+        """Close all connections and timers; gives up no run."""
         for job_id in [*self._attachments, *self._timers]:
             self.forget(job_id)
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, also after a crash. It knows no formats."""
+"""Atomic file write: temporary file, fsync, rename, fsync of the folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbp.errors import DataLoss
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the folder's entries durable: a rename survives only after this."""
+    """Fsync the folder: a rename survives a crash only after this."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -21,7 +21,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def make_private(folder: Path) -> Path:
-    """The folder with all its missing parents, readable by this user alone; returns it."""
+    """Make the folder and its missing parents with mode 0700; return it."""
     if not folder.is_dir():
         make_private(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -30,7 +30,7 @@ def make_private(folder: Path) -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file (mode 0600): readers see the old content or the new one, never a part."""
+    """Replace a file (mode 0600) atomically and durably."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     try:
@@ -46,12 +46,12 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """``write_whole`` of a JSON object."""
+    """Write a JSON object with ``write_whole``."""
     write_whole(path, json.dumps(value).encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, None if there is no file; DataLoss if it is damaged."""
+    """Return the JSON object in a file; None if there is no file. DataLoss: it is damaged."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -1,8 +1,9 @@
-"""What happens to jobs, for any number of watchers, in bounded memory. It changes no job.
+"""Events of jobs for any number of watchers, in bounded memory.
 
-A watcher holds no queue: it holds its place among the durable events, which are read again
-from the store if it falls behind, and the newest progress of each job. So no change of state
-is ever lost or reordered, progress is thinned and says so, and nobody waits for a slow one.
+A watcher has no queue. It has a position among the durable events, which are read from the
+store if the watcher is slow, and the newest progress of each job. So no change of state is lost
+or reordered, progress reports are thinned (their number is sent), and no slow watcher delays
+another.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ View: TypeAlias = Callable[[Job], Job]
 
 @final
 class _Watcher:
-    """One watcher's place."""
+    """The position of one watcher, and the progress it has not been sent."""
 
     def __init__(self, job_id: str | None, cursor: int) -> None:
         self.job_id = job_id
@@ -49,14 +50,14 @@ class _Watcher:
         return self.job_id is None or self.job_id == job_id
 
     def note(self, job_id: str, progress: ProgressReport, position: int) -> None:
-        """Keep the newest progress and count what it replaces."""
+        """Store the newest progress and count the reports that it replaces."""
         before = self.progress.get(job_id)
         skipped = before.skipped + 1 if before else 0
         self.progress[job_id] = ProgressItem(job_id, progress, skipped, position)
         self.woken.set()
 
     def progress_before(self, change: Change) -> Iterator[ProgressItem]:
-        """What was reported before the change, to be told before it."""
+        """Yield the progress that was reported before the change, to be sent first."""
         item = self.progress.get(change.job.id)
         if item is not None and (item.resume < change.sequence or change.job.state.terminal):
             del self.progress[change.job.id]
@@ -65,10 +66,15 @@ class _Watcher:
 
 @final
 class Feed:
-    """Announcements in, streams out; ``versions`` wakes those that wait for parameters."""
+    """Distributes events to watchers; ``versions`` wakes readers that wait for parameters."""
 
     def __init__(self, store: Store, *, heartbeat_seconds: float, view: View) -> None:
-        """``view`` completes a stored job; a heartbeat comes after that long a silence."""
+        """Store the collaborators.
+
+        Args:
+            view: adds to a stored job what is not stored.
+            heartbeat_seconds: silence after which a heartbeat is sent.
+        """
         self._store = store
         self._heartbeat_seconds = heartbeat_seconds
         self._view = view
@@ -79,7 +85,7 @@ class Feed:
         self.versions = VersionFeed()
 
     def announce(self, change: Change) -> None:
-        """Tell of a change that is durable."""
+        """Send a durable change to all watchers."""
         self._recent.append(change)
         self._newest = change.sequence
         for watcher in self._watchers:
@@ -89,13 +95,13 @@ class Feed:
             self.versions.wake(change.job.id)
 
     def progress(self, job_id: str, progress: ProgressReport) -> None:
-        """Tell of progress, which nobody need keep."""
+        """Send progress to all watchers; it is not stored."""
         for watcher in self._watchers:
             if watcher.wants(job_id):
                 watcher.note(job_id, progress, self._newest)
 
     def close(self) -> None:
-        """End all streams, after what they have not told yet."""
+        """End all streams after the events that are still to be sent."""
         self._closed = True
         self.versions.close()
         for watcher in self._watchers:
@@ -104,11 +110,11 @@ class Feed:
     async def watch(
         self, job: Job | None, after_sequence: int | None
     ) -> AsyncIterator[WatchItem]:
-        """The items for one job, or for all; see ``JobManager.watch``."""
+        """Yield the items of one job, or of all; see ``JobManager.watch``."""
         cursor = after_sequence or self._newest
         if after_sequence:
             self._check_kept(after_sequence)
-        job = self._view(job) if job else None  # it may have gone on since it was asked for
+        job = self._view(job) if job else None  # it may have changed since the call
         watcher = _Watcher(job.id if job else None, cursor)
         self._watchers.add(watcher)
         try:
@@ -132,7 +138,7 @@ class Feed:
             )
 
     def _snapshots(self, watcher: _Watcher, job: Job | None) -> Iterator[Snapshot]:
-        """The watched jobs; only from the last snapshot on can a watch be resumed."""
+        """Yield the watched jobs; a watch can be resumed only from the last snapshot on."""
         if job is not None:
             watcher.seen[job.id] = job.sequence
             yield Snapshot(self._view(job), watcher.cursor)
@@ -179,13 +185,13 @@ class Feed:
         if change.sequence <= watcher.seen.get(change.job.id, 0):
             return
         if change.job.state is State.QUEUED:
-            # Of the view only the reason: the job may have gone on since.
+            # Of the view only the reason: the job may have changed since.
             reason = self._view(change.job).waiting_reason
             change = replace(change, job=replace(change.job, waiting_reason=reason))
         yield change
 
     def _changes(self, watcher: _Watcher) -> list[Change]:
-        """The next durable changes that the watcher wants."""
+        """Return the next durable changes that the watcher wants."""
         if watcher.cursor >= self._newest:
             return []
         if not self._recent or self._recent[0].sequence > watcher.cursor + 1:

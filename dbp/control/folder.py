@@ -1,8 +1,8 @@
-"""The state folder of one service: private, and held by one process at a time.
+"""The state folder of a service: private (0700), locked by one process at a time.
 
-Layout: ``lock`` (holder), ``service.json`` (where the service listens), ``dbp.sqlite``,
-``jobs/<id>/attempt-<n>/`` (one launch) and ``jobs/<id>/parameters/`` (versions). The lock is
-the kernel's (flock): it ends with its holder, whatever way that ends.
+Layout: ``lock`` (its holder), ``service.json`` (the service's address), ``dbp.sqlite``,
+``jobs/<id>/attempt-<n>/`` (one launch) and ``jobs/<id>/parameters/`` (versions). The lock is a
+flock: the kernel releases it when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dbp.errors import Conflict, InvalidInput
 
 @final
 class StateFolder:
-    """A held state folder; ``close`` lets it go."""
+    """A locked state folder; ``close`` releases it."""
 
     def __init__(self, path: Path) -> None:
-        """Take the folder, made if absent. InvalidInput: not private; Conflict: in use."""
+        """Create the folder if absent; lock it. InvalidInput: not private; Conflict: locked."""
         self.path = path.absolute()
         _check_private(make_private(self.path))
         self._lock = _take(self.path / "lock")
@@ -32,24 +32,24 @@ class StateFolder:
 
     @property
     def service_file(self) -> Path:
-        """The file in which runs look up the service's address."""
+        """File in which runs look up the service's address."""
         return self.path / "service.json"
 
     def attempt_folder(self, job_id: str, attempt: int) -> Path:
-        """Where one launch of a job lives."""
+        """Return the folder of one launch of a job."""
         return self.path / "jobs" / job_id / f"attempt-{attempt}"
 
     def parameters_folder(self, job_id: str) -> Path:
-        """Where a job's parameter versions lie."""
+        """Return the folder of a job's parameter versions."""
         return self.path / "jobs" / job_id / "parameters"
 
     def announce(self, address: str) -> None:
-        """Tell runs, and whoever finds the folder held, where the service listens."""
+        """Write the service's address, for runs and for processes that find the lock held."""
         self._note_holder(address)
         write_json(self.service_file, {"address": address, "pid": os.getpid()})
 
     def close(self) -> None:
-        """Let another service take the folder."""
+        """Release the lock."""
         if self._lock >= 0:
             self.service_file.unlink(missing_ok=True)
             os.close(self._lock)

@@ -1,4 +1,4 @@
-"""The contract of launchers: how the processes of an attempt are started and ended."""
+"""Interface of launchers, which start and end the processes of an attempt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """One attempt to launch. ``folder``: where its files go, made by the launcher."""
+    """An attempt to launch. The launcher makes ``folder``, for the attempt's files."""
 
     job_id: str
     attempt: int
@@ -26,8 +26,10 @@ class LaunchRequest:
 class Exit:
     """How the processes of an attempt ended; times are Unix seconds.
 
-    ``stopped``: by force, because it was asked for. ``error``: why nothing could be started.
-    ``lost``: whoever watched the processes is gone without a word.
+    Args:
+        stopped: ended by force on request.
+        error: why nothing was started.
+        lost: the supervisor is gone and left no record.
     """
 
     exit_code: int | None = None
@@ -49,11 +51,11 @@ class Running(ABC):
 
     @abstractmethod
     def request_stop(self) -> None:
-        """Ask the ranks to stop at the next step; returns at once."""
+        """Ask the ranks to stop at the next step; returns immediately."""
 
     @abstractmethod
     async def kill(self) -> None:
-        """End all processes now; ``wait`` tells when they are gone."""
+        """Kill all processes; ``wait`` returns when they are gone."""
 
 
 class Launcher(ABC):
@@ -61,8 +63,10 @@ class Launcher(ABC):
 
     @abstractmethod
     async def start(self, request: LaunchRequest) -> Running:
-        """Start the attempt; raises MissingDependency or OSError if that cannot be."""
+        """Start the attempt. Raises MissingDependency or OSError if that is impossible."""
 
     @abstractmethod
     async def adopt(self, folder: Path) -> Running | None:
-        """The attempt that was started in the folder, running or ended; None if none was."""
+        """Return the attempt that was started in the folder, running or ended; None without
+        one.
+        """

@@ -1,4 +1,4 @@
-"""The jobs as they stand: live ones in memory, every change durable before it is announced."""
+"""The job table: live jobs in memory; every change is durable before it is announced."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Ledger:
     """The one place where jobs change."""
 
     def __init__(self, store: Store, feed: Feed, clock: Clock) -> None:
-        """Nothing is read before ``load``."""
+        """Store the collaborators; ``load`` reads the jobs."""
         self._store = store
         self._feed = feed
         self._clock = clock
         self._live: dict[str, Job] = {}
 
     def load(self) -> list[Job]:
-        """Take the live jobs from the store; oldest first."""
+        """Load the live jobs from the store; return them, oldest first."""
         jobs = self._store.live()
         self._live = {job.id: job for job in jobs}
         return jobs
 
     def get(self, job_id: str) -> Job:
-        """The job, with its newest progress; NotFound."""
+        """Return the job with its newest progress; NotFound."""
         return self._live.get(job_id) or self._store.get(job_id)
 
     def page(
@@ -90,7 +90,7 @@ class Ledger:
         label: str = "",
         **change: Any,
     ) -> Job:
-        """The job after an event that happens now; WrongState if it may not happen."""
+        """Apply an event to a job; return the job. WrongState: the event is not allowed."""
         event = Event(kind, self._clock.time(), change)
         return self._noted(
             self._store.append(
@@ -104,7 +104,7 @@ class Ledger:
         )
 
     def note_progress(self, job_id: str, progress: ProgressReport) -> None:
-        """Remember the newest progress; it becomes durable with the job's next event."""
+        """Store the newest progress in memory; the job's next event makes it durable."""
         job = self._live.get(job_id)
         if job is not None:
             self._live[job_id] = dataclasses.replace(job, progress=progress)

@@ -1,6 +1,6 @@
-"""The parameters of jobs for whoever reads them: find, wait, open, label, ask for more.
+"""Read access to the parameter versions of jobs: find, wait, open, label, pin, request.
 
-Reading changes nothing and disturbs no run.
+Reading changes nothing and does not disturb the run.
 """
 
 from __future__ import annotations
@@ -61,41 +61,41 @@ class LiveParameters:
         self._asked: dict[str, bool] = {}
 
     def job(self, job_id: str) -> Job:
-        """The job as it stands; JobNotFound."""
+        """Return the job; JobNotFound."""
         return self._ledger.get(job_id)
 
     def find(self, job_id: str, at: At = NEWEST) -> Version:
-        """The version that is meant; JobNotFound and the errors of ``VersionIndex.find``."""
+        """Return the version at ``at``; JobNotFound and the errors of ``VersionIndex.find``."""
         index = self._versions.index(job_id)
         if not index.kept:  # else the job exists; an ended one would be read from the disk
             self._ledger.get(job_id)
         return index.find(at)
 
     async def open(self, job_id: str, at: At = NEWEST) -> OpenVersion:
-        """A verified version, held open until it is closed; CorruptParameters."""
+        """Return a verified version, open until it is closed; CorruptParameters."""
         self._ledger.get(job_id)
         return await self._versions.open(job_id, at)
 
     async def describe(self, job_id: str, at: At = NEWEST) -> tuple[Version, Manifest]:
-        """A verified version and what it holds, without its bytes."""
+        """Return a verified version and its manifest, without its bytes."""
         self._ledger.get(job_id)
         return await self._versions.describe(job_id, at)
 
     def is_kept(self, job_id: str, version: int) -> bool:
-        """Whether a version's bytes are still there for new readers."""
+        """Whether a version's bytes are still stored."""
         return any(kept.version == version for kept in self._versions.index(job_id).kept)
 
     def kept(self, job_id: str) -> list[int]:
-        """The numbers of the versions whose bytes are kept, oldest first; JobNotFound."""
+        """Return the numbers of versions whose bytes are stored, oldest first; JobNotFound."""
         self._ledger.get(job_id)
         return [version.version for version in self._versions.index(job_id).kept]
 
     def newest_jobs(self, limit: int) -> list[str]:
-        """The ids of at most so many jobs, newest first."""
+        """Return the ids of at most ``limit`` jobs, newest first."""
         return self._store.newest_ids(limit)
 
     def jobs_labelled(self, label: str) -> list[str]:
-        """The ids of the jobs that have this label, at most a few."""
+        """Return the ids of the jobs that have this label, at most a few."""
         return self._store.jobs_labelled(label)
 
     async def wait(
@@ -118,9 +118,9 @@ class LiveParameters:
             return
 
     def staleness(self, job_id: str, version: Version) -> int:
-        """How many steps the run is ahead of a version, as far as it has reported.
+        """Return how many steps the run is ahead of a version, by its newest report.
 
-        None once the run has ended; a final version may hold the parameters of an earlier step.
+        None once the run has ended: a final version may hold the parameters of an earlier step.
         """
         job = self._ledger.get(job_id)
         if job.state.terminal or version.final or job.progress is None:
@@ -128,9 +128,10 @@ class LiveParameters:
         return max(0, job.progress.step - version.step)
 
     def ask(self, job_id: str) -> bool:
-        """Ask the run to publish at its next step; False if it cannot be reached.
+        """Ask the run to publish at its next step; False if it is not connected.
 
-        However many readers ask, a run is asked once a second: none of them can slow it down.
+        A run is asked at most once a second, however many readers ask, so that readers cannot
+        slow it down.
         """
         if job_id in self._asked:
             self._asked[job_id] = True
@@ -146,10 +147,10 @@ class LiveParameters:
             self.ask(job_id)
 
     async def publish(self, job_id: str, seconds: float) -> Version:
-        """Ask the run for a version and wait for the first one that came after that.
+        """Ask the run for a version and return the first one published after that.
 
-        WrongState: the job does not train now; Unavailable: its run cannot be reached, or none
-        came in time.
+        WrongState: the job is not training; Unavailable: its run is not connected, or no
+        version came in time.
         """
         job = self._ledger.get(job_id)
         if job.state is not State.RUNNING:
@@ -168,7 +169,9 @@ class LiveParameters:
         return latest
 
     def history(self, job_id: str, size: int, token: str) -> tuple[list[VersionEntry], str]:
-        """Versions, newest first, kept or not, and the next page's token; InvalidInput."""
+        """Return versions, newest first, stored or not, and the next page's token;
+        InvalidInput.
+        """
         if size < 0:
             raise InvalidInput(f"page_size: must be >= 0, got {size}")
         if token and not (token.isascii() and token.isdecimal() and len(token) < 19):

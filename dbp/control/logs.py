@@ -1,4 +1,4 @@
-"""Reading a log that may still grow, by byte offset, in whole lines."""
+"""Read a log that may still grow: whole lines, from a byte offset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def read_log(
     ended: Callable[[], bool],
     draining: Callable[[], bool],
 ) -> AsyncGenerator[LogItem, None]:
-    """The lines from ``offset`` on; following lasts until ``ended`` and all is read."""
+    """Yield the lines from ``offset`` on; with ``follow``, until ``ended`` and all is read."""
     while True:
         complete = ended()  # asked before reading: what was printed before it is read below
         block = _read(path, offset)
@@ -54,7 +54,7 @@ def _read(path: Path, offset: int) -> bytes:
 
 
 def _whole_lines(block: bytes, offset: int, *, at_end: bool) -> LogChunk | None:
-    """The complete lines of a block; a line longer than a block comes in parts."""
+    """Return the complete lines of a block; a line longer than a block comes in parts."""
     length = block.rfind(b"\n") + 1
     if length == 0 and (at_end or len(block) == BLOCK_BYTES):
         length = len(block)

@@ -1,8 +1,8 @@
-"""The control plane's one door: create, show, watch and cancel jobs, and hear their runs.
+"""The job manager: create, show, watch and cancel jobs; receive the reports of runs.
 
-asyncio, one event loop, one thread. Every acknowledgement comes after the durable write. A
-composition root makes a ``StateFolder``, a ``Store`` and a ``Launcher``, hands them in,
-calls ``start``, and at the end ``close``, then closes store and folder.
+asyncio, one event loop, one thread. Every answer comes after the durable write. The caller
+makes a ``StateFolder``, a ``Store`` and a ``Launcher``, passes them in, calls ``start``, and at
+the end ``close``, then closes store and folder.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class JobManager:
         clock: Clock | None = None,
         new_id: Callable[[str], str] = new_id,
     ) -> None:
-        """``check`` resolves a document or raises InvalidSpec; it runs in a thread, as does
-        ``check_run`` for runs launched by hand (default: the same)."""
+        """``check`` resolves a document or raises InvalidSpec, in a thread; ``check_run`` does
+        so for runs started by hand (default: ``check``)."""
         clock = clock or SystemClock()
         self._folder, self._store, self._config = folder, store, config
         self._closed = False
@@ -88,7 +88,7 @@ class JobManager:
         )
 
     async def start(self) -> None:
-        """Take up where the last service stopped; call once, before serving."""
+        """Load the jobs and adopt running attempts; call once, before serving."""
         jobs = self._ledger.load()
         for job in jobs:
             self._versions.sweep(job.id)
@@ -107,7 +107,7 @@ class JobManager:
                 self._scheduler.enqueue(job)
 
     async def close(self) -> None:
-        """End all streams (``draining``) and stop observing; training goes on."""
+        """End all streams (``draining``) and stop watching attempts; training continues."""
         self._closed = True
         self._scheduler.close()
         self._feed.close()
@@ -124,10 +124,10 @@ class JobManager:
         request_id: str = "",
         validate_only: bool = False,
     ) -> Job:
-        """A new job, durable when this returns.
+        """Return a new job, durable when this returns.
 
-        InvalidSpec; WrongState: more workers than slots; AlreadyExists: the request id came
-        with something else; ResourceExhausted: the queue or the disk is full.
+        InvalidSpec; WrongState: more workers than slots; AlreadyExists: the request id was used
+        for something else; ResourceExhausted: the queue or the disk is full.
         """
         self._check_open()
         job, fresh = await self._admission.admit(
@@ -138,7 +138,7 @@ class JobManager:
         return job if validate_only else await self.get(job.id)
 
     async def get(self, job_id: str) -> Job:
-        """The job as it stands; NotFound."""
+        """Return the job; NotFound."""
         return self._view(self._ledger.get(job_id))
 
     async def list(
@@ -154,7 +154,7 @@ class JobManager:
     async def cancel(
         self, job_id: str, *, grace_seconds: float | None = None, force: bool = False
     ) -> Job:
-        """Ask a job to stop; an ended job is returned as it is. NotFound."""
+        """Ask a job to stop and return it; an ended job is returned unchanged. NotFound."""
         job = self._ledger.get(job_id)
         grace = self._config.grace_seconds if grace_seconds is None else grace_seconds
         grace = 0.0 if force else max(0.0, grace)
@@ -170,10 +170,10 @@ class JobManager:
     def watch(
         self, job_id: str | None = None, after_sequence: int | None = None
     ) -> AsyncIterator[WatchItem]:
-        """What happens to one job or to all, until an End.
+        """Yield the events of one job or of all, until an End.
 
         A Snapshot of each job first, unless ``after_sequence`` (an item's ``resume``, not 0)
-        says where to go on. Raises NotFound at once, OutOfRange at the first item.
+        says after which event to start. Raises NotFound at once, OutOfRange at the first item.
         """
         job = self._ledger.get(job_id) if job_id is not None else None
         return self._feed.watch(job, after_sequence)
@@ -181,7 +181,7 @@ class JobManager:
     async def logs(
         self, job_id: str, *, attempt: int = 0, offset: int = 0, follow: bool = False
     ) -> AsyncIterator[LogItem]:
-        """An attempt's log (0: the newest) from a byte offset; ends with End."""
+        """Yield an attempt's log (0: the newest) from a byte offset; ends with End."""
         if offset < 0:
             raise InvalidInput(f"offset: must be >= 0, got {offset}")
         path = await self.log_path(job_id, attempt)
@@ -197,7 +197,7 @@ class JobManager:
                 yield item
 
     async def log_path(self, job_id: str, attempt: int = 0) -> Path:
-        """Where the attempt's log is, or will be; NotFound for an attempt that never was."""
+        """Return the path of an attempt's log, which may not exist yet; NotFound."""
         job = self._ledger.get(job_id)
         newest = max(1, job.attempt)
         if not 0 <= attempt <= newest:
@@ -207,7 +207,7 @@ class JobManager:
     # Parameters
 
     async def open_version(self, job_id: str, version: int = 0) -> OpenVersion:
-        """A verified version (0: the newest), held open until it is closed."""
+        """Return a verified version (0: the newest), open until it is closed."""
         return await self.parameters.open(job_id, At(version))
 
     # Runs
@@ -215,7 +215,7 @@ class JobManager:
     async def register(
         self, document: Mapping[str, Any], *, workers: int, request_id: str, host: str
     ) -> tuple[Job, str]:
-        """A job for a run launched by hand, and its attempt's secret (a new one each time)."""
+        """Return a job for a run started by hand, and a new secret of its attempt."""
         self._check_open()
         job, secret, fresh = await self._admission.admit_run(
             document, workers=workers, request_id=request_id, host=host
@@ -225,13 +225,13 @@ class JobManager:
         return job, secret
 
     async def authorize(self, job_id: str, attempt: int, secret: str) -> None:
-        """Raise Unauthenticated unless the secret is that of the attempt."""
+        """Raise Unauthenticated unless this is the secret of the attempt."""
         self._admission.authorize(job_id, attempt, secret)
 
     async def attached(
         self, job_id: str, attempt: int, *, world_size: int, host: str, total_steps: int
     ) -> Attachment:
-        """The run's rank 0 has come (again); iterate the result for what is asked of it."""
+        """Connect the run's rank 0; iterate the result for the requests to the run."""
         job = self._of_attempt(job_id, attempt)
         attachment = self._contacts.attach(
             job, world_size=world_size, host=host, total_steps=total_steps
@@ -240,19 +240,19 @@ class JobManager:
         return attachment
 
     async def detached(self, attachment: Attachment) -> None:
-        """The run's stream broke or ended."""
+        """Drop a connection that broke or ended."""
         if not self._closed:
             self._contacts.detach(attachment)
 
     async def report_progress(
         self, job_id: str, attempt: int, progress: ProgressReport
     ) -> None:
-        """Note the newest progress; it becomes durable with the job's next event."""
+        """Store the newest progress; the job's next event makes it durable."""
         self._of_attempt(job_id, attempt)
         self._ledger.note_progress(job_id, progress)
 
     async def report_outcome(self, job_id: str, attempt: int, outcome: RunOutcome) -> None:
-        """Note how the run says it ended; durable when this returns."""
+        """Store how the run says it ended; durable on return."""
         job = self._of_attempt(job_id, attempt)
         self._store.set_outcome(job_id, attempt, outcome)
         if job.attached:
@@ -269,7 +269,7 @@ class JobManager:
         final: bool = False,
         best: bool = False,
     ) -> Version:
-        """Store one version of the parameters, durably; the same step again: the same one."""
+        """Store one version durably; the same step again returns the same version."""
         job = self._of_attempt(job_id, attempt)
         return await self._publications.publish(
             job, step=step, manifest=manifest, chunks=chunks, final=final, best=best
@@ -278,7 +278,7 @@ class JobManager:
     # Inside
 
     def _view(self, job: Job) -> Job:
-        """The job with what is not stored: its newest progress, and why it waits."""
+        """Return the job with what is not stored: its newest progress, and why it waits."""
         if job.state.terminal:
             return job
         job = self._ledger.get(job.id)

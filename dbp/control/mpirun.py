@@ -1,8 +1,8 @@
-"""The launcher for one machine: a supervisor process per attempt, which runs mpirun.
+"""Launcher for one machine: one supervisor process per attempt, which runs mpirun.
 
-The supervisor and all below it outlive the service. What is known of an attempt lies in its
-folder: ``launch.json`` and ``spec.json`` (from here), ``supervisor.json``, ``log.txt`` and
-``exit.json`` (from the supervisor), ``run/`` (from rank 0).
+The supervisor and its children outlive the service. The attempt's folder holds all that is
+known of it: ``launch.json`` and ``spec.json`` (written here), ``supervisor.json``, ``log.txt``
+and ``exit.json`` (by the supervisor), ``run/`` (by rank 0).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MakeEnvironment: TypeAlias = Callable[[int], Mapping[str, str]]
 
 @final
 class MpirunLauncher(Launcher):
-    """Starts ``mpirun -n N python -m dbp.worker FOLDER``; one worker needs no mpirun."""
+    """Starts ``mpirun -n N python -m dbp.worker FOLDER``; one worker runs without mpirun."""
 
     def __init__(
         self,
@@ -49,11 +49,9 @@ class MpirunLauncher(Launcher):
         self._make_environment = make_environment
 
     async def start(self, request: LaunchRequest) -> Running:
-        """Write the attempt's folder and start its supervisor."""
         return await asyncio.to_thread(self._start, request)
 
     async def adopt(self, folder: Path) -> Running | None:
-        """Find the supervisor of an earlier service, or what it left."""
         if not (folder / "launch.json").exists():
             return None
         # The service may have died just after starting the supervisor: give it time to write.
@@ -97,7 +95,7 @@ class MpirunLauncher(Launcher):
 
 @final
 class SupervisedRun(Running):
-    """An attempt under a supervisor, which may or may not be a child of this process."""
+    """An attempt under a supervisor, which may be a child of this process or not."""
 
     def __init__(self, folder: Path, child: int | None = None) -> None:
         """``child``: the supervisor's pid, if this process started it."""
@@ -105,21 +103,21 @@ class SupervisedRun(Running):
         self._child = child
 
     async def wait(self) -> Exit:
-        """Wait for the supervisor's end, read its word, clean up if it left none."""
+        """Wait for the supervisor's end and return its record; clean up if it left none."""
         while self._alive():
             await asyncio.sleep(POLL_SECONDS)
-        told = self._told()
-        if told is not None:
-            return told
+        exit_ = self._recorded_exit()
+        if exit_ is not None:
+            return exit_
         await asyncio.to_thread(self._clean_up)
         return Exit(lost=True)
 
     def request_stop(self) -> None:
-        """SIGUSR1, which the supervisor passes on."""
+        """Send SIGUSR1, which the supervisor forwards."""
         self._signal(signal.SIGUSR1)
 
     async def kill(self) -> None:
-        """SIGTERM to the supervisor; if that does not help, SIGKILL."""
+        """Send SIGTERM to the supervisor, and SIGKILL if that does not help."""
         self._signal(signal.SIGTERM)
         for _ in range(round(KILL_SECONDS / POLL_SECONDS)):
             if not self._alive():
@@ -133,7 +131,7 @@ class SupervisedRun(Running):
         return self._supervisor() is not None
 
     def _supervisor(self) -> psutil.Process | None:
-        """The supervisor, if it lives; never another process that has got its pid."""
+        """Return the living supervisor, never another process with its pid."""
         if self._child is not None:
             return psutil.Process(self._child)  # not reaped: the pid cannot be another's
         known = _read(self._folder / "supervisor.json")
@@ -147,7 +145,7 @@ class SupervisedRun(Running):
         except psutil.Error:
             return  # gone meanwhile
 
-    def _told(self) -> Exit | None:
+    def _recorded_exit(self) -> Exit | None:
         content = _read(self._folder / "exit.json")
         if content is None:
             return None
@@ -155,7 +153,7 @@ class SupervisedRun(Running):
         return Exit(**content)
 
     def _clean_up(self) -> None:
-        """What the supervisor would have done."""
+        """Do the cleaning that the supervisor would have done."""
         end_all(lambda: marked(self._folder), grace=0.0)
         known = _read(self._folder / "supervisor.json") or {}
         for path in map(Path, known.get("scratch", [])):
@@ -164,7 +162,7 @@ class SupervisedRun(Running):
 
 
 def _reaped(child: int) -> bool:
-    """Whether the child has ended; takes its status from the kernel."""
+    """Whether the child has ended; reaps it."""
     try:
         return os.waitpid(child, os.WNOHANG)[0] != 0
     except ChildProcessError:

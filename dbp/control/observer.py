@@ -1,6 +1,6 @@
-"""The life of attempts that the service starts: launch, watch, stop, settle, adopt.
+"""Launches attempts and watches each to its end: stop, settle, adopt after a restart.
 
-One task per attempt. It decides when a job ends, never how: that is ``verdict``'s.
+One task per attempt. ``verdict`` decides how a job ended; this module notices that it did.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger("dbp.control")
 
 @final
 class Observer:
-    """Runs attempts; ``released`` is called when one has ended and its slots are free."""
+    """Runs attempts; calls ``released`` when one has ended and its slots are free."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Observer:
         clock: Clock,
         released: Callable[[str], None],
     ) -> None:
-        """Use these; nothing is started yet."""
+        """Store the collaborators; starts nothing."""
         self._folder = folder
         self._store = store
         self._ledger = ledger
@@ -69,7 +69,7 @@ class Observer:
         self._spawn(self._adopt(job, grace))
 
     def stop(self, job: Job, grace: float) -> None:
-        """End a CANCELLING job's run; one that was launched by hand can only be asked."""
+        """Stop the run of a CANCELLING job; a run started by hand can only be asked."""
         asked = self._contacts.ask(job.id, stop=True)
         if job.attached:
             return
@@ -83,15 +83,15 @@ class Observer:
         self._spawn(self._settle(job_id, ended))
 
     def end(self, job_id: str, kind: EventKind, failure: Failure | None) -> None:
-        """End a job in the given way."""
+        """End a job with this event."""
         self._spawn(self._end(job_id, kind, failure))
 
     def later(self, seconds: float, work: Callable[[], None]) -> None:
-        """Do something after a while."""
+        """Call ``work`` after some seconds."""
         self._spawn(self._later(seconds, work))
 
     async def close(self) -> None:
-        """Stop observing; the processes go on."""
+        """Stop watching; the processes continue."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -188,7 +188,7 @@ class Observer:
         await self._end(job_id, kind, failure, outcome)
 
     def _outcome(self, job: Job) -> RunOutcome | None:
-        """The run's own word: its result file, else what it reported."""
+        """Return the outcome from the run's result file, else as it reported it."""
         try:
             fields = read_json(self._attempt_folder(job) / "run" / "result.json")
             if fields is not None:
@@ -198,7 +198,7 @@ class Observer:
         return self._store.outcome(job.id, job.attempt)
 
     async def _with_final_parameters(self, job: Job, outcome: RunOutcome) -> Job:
-        """Publish from the run's folder what could not come through the link."""
+        """Publish from the run's folder parameters that did not arrive through the link."""
         latest = job.latest_parameters
         path = self._attempt_folder(job) / "run" / "parameters.safetensors"
         if (latest is None or not latest.final) and path.exists():
@@ -215,7 +215,7 @@ class Observer:
         failure: Failure | None,
         outcome: RunOutcome | None = None,
     ) -> None:
-        """Make the end durable, however long the disk is full, then free the slots."""
+        """Make the end durable, retrying while the disk is full, then free the slots."""
         best = None if outcome is None else outcome.best
         restored = outcome is not None and outcome.best_restored
         while True:

@@ -1,8 +1,8 @@
-"""Finding and ending processes: one by identity, all of an attempt by mark or descent.
+"""Find and end the processes of an attempt: by pid and start time, by mark, by descent.
 
-A pid alone names nobody, it is used again; pid and start time together name one process. The
-processes of an attempt carry its folder in their environment, so that they are found even
-when those who started them are gone.
+The kernel reuses pids; pid and start time together identify a process. The processes of an
+attempt carry its folder in their environment, so they are found even after their parents have
+ended.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Find: TypeAlias = Callable[[], Iterable[psutil.Process]]
 
 
 def identified(pid: int, create_time: float) -> psutil.Process | None:
-    """The living process with this pid and Unix start time, None if there is none."""
+    """Return the living process with this pid and Unix start time; None if there is none."""
     try:
         process = psutil.Process(pid)
         same = abs(process.create_time() - create_time) < _SAME_START_SECONDS
@@ -34,7 +34,7 @@ def identified(pid: int, create_time: float) -> psutil.Process | None:
 
 
 def marked(folder: Path) -> list[psutil.Process]:
-    """Living processes of this user that carry the attempt's mark, but not this one."""
+    """Return living processes of this user with the attempt's mark, without this one."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -50,7 +50,7 @@ def marked(folder: Path) -> list[psutil.Process]:
 
 
 def descendants() -> list[psutil.Process]:
-    """Living children of this process, their children, and so on."""
+    """Return the living descendants of this process."""
     living = []
     for process in psutil.Process().children(recursive=True):
         try:
@@ -64,10 +64,11 @@ def descendants() -> list[psutil.Process]:
 def end_all(
     find: Find, *, grace: float, limit: float = 5.0, between: Callable[[], None] = lambda: None
 ) -> bool:
-    """SIGTERM to all, SIGKILL to those left after ``grace`` seconds; True if none is left.
+    """Send SIGTERM, after ``grace`` seconds SIGKILL; return True if no process is left.
 
-    ``find`` is asked again and again, since processes may start others meanwhile; ``between``
-    is called while waiting, for a parent to reap.
+    Args:
+        find: called repeatedly, since processes may start others meanwhile.
+        between: called while waiting, so that a parent can reap.
     """
     begin = time.monotonic()
     asked: set[psutil.Process] = set()

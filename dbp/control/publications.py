@@ -1,4 +1,4 @@
-"""Versions on their way from runs into the version store and onto their jobs."""
+"""Store the versions that runs publish, and record them in their jobs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _NO_MANIFEST: Final = Manifest(())
 
 @final
 class Publications:
-    """Publishes for live jobs; knows which publications are under way."""
+    """Publishes versions of live jobs; counts the uploads under way."""
 
     def __init__(self, versions: VersionStore, ledger: Ledger, clock: Clock) -> None:
-        """Use these."""
+        """Store the collaborators."""
         self._versions = versions
         self._ledger = ledger
         self._clock = clock
@@ -44,7 +44,7 @@ class Publications:
         final: bool,
         best: bool = False,
     ) -> Version:
-        """Store one version; WrongState for a job that has ended."""
+        """Store one version and return it; WrongState for a job that has ended."""
         publication = self._publication(
             job, step=step, manifest=manifest, final=final, best=best
         )
@@ -62,7 +62,7 @@ class Publications:
                 self._quiet.notify_all()
 
     async def publish_left_behind(self, job: Job, path: Path, outcome: RunOutcome) -> None:
-        """Publish the final parameters from the run's own folder, unless they came already."""
+        """Publish the final parameters from the run's folder, unless they have arrived."""
         wanted = bool(job.spec.get("publish", {}).get("best", PublishSpec().best))
         best = outcome.best_restored and wanted
         publication = self._publication(
@@ -73,7 +73,7 @@ class Publications:
         )
 
     async def settled(self, job_id: str, limit: float) -> None:
-        """Wait until nothing of the job is under way, at most ``limit`` seconds."""
+        """Wait until no upload of the job is under way, at most ``limit`` seconds."""
         try:
             async with asyncio.timeout(limit), self._quiet:
                 await self._quiet.wait_for(lambda: not self._under_way[job_id])
@@ -96,7 +96,7 @@ class Publications:
         )
 
     def _note(self, job_id: str, label: str, version: Version, dropped: Sequence[int]) -> None:
-        """Make a version of a job durable and known."""
+        """Record a version in its job, durably."""
         latest = self._ledger.get(job_id).latest_parameters
         newest = version if latest is None or version.version >= latest.version else latest
         self._ledger.record(
@@ -110,5 +110,5 @@ class Publications:
 
 
 def kept_by(job: Job) -> int:
-    """How many of its newest versions a job keeps."""
+    """Return how many of its newest versions a job keeps."""
     return int(job.spec.get("publish", {}).get("keep", PublishSpec().keep))

@@ -1,4 +1,4 @@
-"""Who waits for slots and who holds them: first in, first out. It starts nothing."""
+"""First-in, first-out queue of jobs for a fixed number of slots."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from dbp.quantities import count_text
 class JobQueue:
     """Jobs in the order of their acknowledgement; a slot is one MPI process.
 
-    Strict order: the first job waits until it fits and those behind it wait with it, so a
-    large job is never starved. Only a job larger than all slots is passed over.
+    Strict order: all jobs wait until the first one fits, so that a large job is not starved.
+    Only a job larger than all slots is passed over.
     """
 
     def __init__(self, slots: int, max_queued: int) -> None:
-        """``slots``: processes at a time; ``max_queued``: jobs that may wait."""
+        """Store the collaborators.
+
+        Args:
+            slots: processes at a time.
+            max_queued: jobs that may wait.
+        """
         self.slots = slots
         self.max_queued = max_queued
         self._waiting: dict[str, int] = {}
@@ -26,11 +31,11 @@ class JobQueue:
 
     @property
     def free(self) -> int:
-        """Slots that no job holds."""
+        """Number of slots that no job holds."""
         return self.slots - sum(self._holding.values())
 
     def check_room(self) -> None:
-        """Raise ResourceExhausted if no further job may wait."""
+        """Raise ResourceExhausted if the queue is full."""
         if len(self._waiting) >= self.max_queued:
             raise ResourceExhausted(
                 f"the queue is full: {count_text(len(self._waiting), 'job')} in it, as many as "
@@ -38,16 +43,16 @@ class JobQueue:
             )
 
     def push(self, job_id: str, workers: int) -> None:
-        """Put a job at the end."""
+        """Append a job."""
         self._waiting[job_id] = workers
         self._positions = None
 
     def hold(self, job_id: str, workers: int) -> None:
-        """Note that a job runs already."""
+        """Give slots to a job that is running already."""
         self._holding[job_id] = workers
 
     def take(self) -> str | None:
-        """The next job that may start; it holds its slots from now on. None: nobody may."""
+        """Return the next job that may start and give it its slots; None if there is none."""
         for job_id, workers in self._waiting.items():
             if workers > self.slots:
                 continue
@@ -59,17 +64,17 @@ class JobQueue:
         return None
 
     def put_back(self, job_id: str) -> None:
-        """The job taken last could not be started now: it waits again, as the first."""
+        """Put the job that was taken last back to the front."""
         self._waiting = {job_id: self._holding.pop(job_id), **self._waiting}
         self._positions = None
 
     def remove(self, job_id: str) -> None:
-        """Forget a job; its slots, if any, are free again."""
+        """Remove a job and free its slots."""
         self._leave(job_id)
         self._holding.pop(job_id, None)
 
     def waiting_reason(self, job_id: str) -> str:
-        """Why the job waits, for people; "" if it does not."""
+        """Return why the job waits, for users; "" if it does not."""
         workers = self._waiting.get(job_id)
         if workers is None:
             return ""

@@ -1,4 +1,4 @@
-"""A job as JSON for the store, and back. The spec is kept apart: it never changes."""
+"""Convert a job to JSON for the store, and back. Its spec is stored separately."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dbp.job.state import (
 
 
 def encode_job(job: Job) -> str:
-    """Everything of a job but its spec and sequence, as JSON."""
+    """Return a job as JSON, without its spec and sequence."""
     fields = {
         field.name: getattr(job, field.name)
         for field in dataclasses.fields(job)
@@ -34,7 +34,7 @@ def encode_job(job: Job) -> str:
 
 
 def decode_job(text: str, *, spec: Mapping[str, Any], sequence: int) -> Job:
-    """The job that ``encode_job`` wrote."""
+    """Return the job from the JSON of ``encode_job``."""
     fields: dict[str, Any] = json.loads(text)
     fields["state"] = State(fields["state"])
     if fields["failure"] is not None:
@@ -52,14 +52,14 @@ def decode_job(text: str, *, spec: Mapping[str, Any], sequence: int) -> Job:
 
 
 def encode_outcome(outcome: RunOutcome) -> str:
-    """A run's outcome as JSON."""
+    """Return a run's outcome as JSON."""
     fields = _plain(outcome)
     fields["best"] = None if outcome.best is None else _plain(outcome.best)
     return json.dumps(fields)
 
 
 def decode_outcome(fields: Mapping[str, Any]) -> RunOutcome:
-    """An outcome from JSON, also from a run's ``result.json``, which says more."""
+    """Return an outcome from JSON, or from a run's ``result.json``, which has more fields."""
     return RunOutcome(
         status=str(fields["status"]),
         reason=str(fields["reason"]),
@@ -78,14 +78,14 @@ def _best(fields: Mapping[str, Any] | None) -> BestEpoch | None:
 
 
 def _numbers(figures: Mapping[str, float | None]) -> dict[str, float]:
-    """Figures of ``result.json``; its null stands for NaN."""
+    """Return the figures of ``result.json``; its null stands for NaN."""
     return {name: math.nan if value is None else value for name, value in figures.items()}
 
 
 def _plain(
     value: Failure | Version | ProgressReport | RunOutcome | BestEpoch,
 ) -> dict[str, Any]:
-    """The fields of a flat dataclass; mappings become dicts, which JSON knows."""
+    """Return the fields of a flat dataclass, mappings as dicts."""
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return {
         name: dict(item) if isinstance(item, Mapping) else item for name, item in fields.items()

@@ -1,7 +1,7 @@
-"""The shared memory of a run on this machine, read where it lies: no bytes have to travel.
+"""Map the shared memory of a run on this machine, so that parameters need not be copied.
 
-Linux shows a process's descriptors to its own user under /proc. A run on another machine, in
-another container or of another user has none that is found here under the same name.
+Linux shows a process's descriptors to its own user under /proc. The memory of a run on another
+machine, in another container or of another user is not found here.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ _MEMORY: Final = "/memfd:"
 
 @contextlib.contextmanager
 def opened(pid: int, descriptor: int, name: str, offset: int, size: int) -> Iterator[Held]:
-    """The memory that a process holds under a name, from ``offset`` on, while this lasts.
+    """Open the memory that a process holds under a name, from ``offset`` on.
 
-    ``name``: what /proc calls it; a run's is random, so that no other is taken for it.
-    InvalidInput: there is no such memory here, or less of it.
+    Args:
+        name: as /proc shows it; a run's is random, so that no other memory is taken for it.
+
+    Raises:
+        InvalidInput: there is no such memory here, or it is smaller.
     """
     try:
         own = _open(Path(f"/proc/{pid}/fd/{descriptor}"), name)
@@ -38,7 +41,7 @@ def opened(pid: int, descriptor: int, name: str, offset: int, size: int) -> Iter
 
 
 def _open(place: Path, name: str) -> int:
-    """A descriptor of one's own; nothing but memory is ever opened."""
+    """Return a new descriptor of the memory; opens nothing else."""
     if not name.startswith(_MEMORY) or str(place.readlink()) != name:
         raise _unreadable(name)
     own = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

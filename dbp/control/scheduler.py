@@ -1,4 +1,4 @@
-"""Starts waiting jobs as slots become free. Who is next is ``dbp.control.queue``'s to say."""
+"""Start waiting jobs as slots become free, in the order of the queue."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class Scheduler:
     """Moves jobs from the queue to the observer."""
 
     def __init__(self, queue: JobQueue, ledger: Ledger, observer: Observer) -> None:
-        """Use these."""
+        """Store the collaborators."""
         self._queue = queue
         self._ledger = ledger
         self._observer = observer
         self._closed = False
 
     def enqueue(self, job: Job) -> None:
-        """Let a queued job wait its turn, which may be now."""
+        """Add a queued job, and start what fits."""
         self._queue.push(job.id, job.workers)
         self._start_what_fits()
 
     def release(self, job_id: str) -> None:
-        """A job has ended, queued or not: others may start."""
+        """Remove an ended job, and start what fits now."""
         self._queue.remove(job_id)
         self._start_what_fits()
 
     def close(self) -> None:
-        """Start nothing more."""
+        """Start no more jobs."""
         self._closed = True
 
     def _start_what_fits(self) -> None:

@@ -1,7 +1,7 @@
-"""What the service must not forget, in one SQLite file. The only queries are here.
+"""The service's SQLite file: jobs, events, requests, attempts, versions. All SQL is here.
 
-Every change is one transaction and durable when its call returns; whoever is told of it is
-told after that. It decides nothing: ``dbp.job.state.advance`` says what may follow what.
+Every method that changes something is one transaction, durable when it returns.
+``dbp.job.state.advance`` decides which event may follow which.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Store:
     """Jobs, their events, requests, attempts and versions. One thread, one event loop."""
 
     def __init__(self, path: Path, *, events_kept: int = EVENTS_KEPT) -> None:
-        """Open the file at ``path``, made if absent; raises DataLoss or Conflict."""
+        """Open the file at ``path``, made if absent. Raises DataLoss or Conflict."""
         self.path = path
         self._events_kept = events_kept
         self._connection = open_database(path)
         self._versions = VersionTables(self._connection)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
     # Changes
@@ -51,7 +51,9 @@ class Store:
         request: tuple[str, str] | None = None,
         secret_hash: bytes | None = None,
     ) -> Change:
-        """Insert a new job; ``request`` is its request id and digest. AlreadyExists: the id."""
+        """Insert a new job; ``request`` is its request id and digest. AlreadyExists: the id is
+        taken.
+        """
         with self._transaction():
             try:
                 self._connection.execute(
@@ -80,10 +82,10 @@ class Store:
         dropped: Iterable[int] = (),
         label: str = "",
     ) -> Change:
-        """The job after the event, with what belongs to it: a secret; a version, those that
-        are dropped for it and the label that moves to it.
+        """Apply an event and return the change; WrongState if the event is not allowed.
 
-        Raises WrongState and changes nothing where the event may not happen.
+        Stored with it: the new attempt's ``secret_hash``; the published ``version``, the
+        versions ``dropped`` for it and the ``label`` that moves to it.
         """
         after = advance(job, event)
         with self._transaction():
@@ -119,7 +121,7 @@ class Store:
             self._set_secret(job_id, attempt, secret_hash)
 
     def set_outcome(self, job_id: str, attempt: int, outcome: RunOutcome) -> None:
-        """Remember how a run says it ended."""
+        """Store how a run says it ended."""
         with self._transaction():
             self._connection.execute(
                 "UPDATE attempts SET outcome = ? WHERE job = ? AND attempt = ?",
@@ -129,14 +131,14 @@ class Store:
     # Questions
 
     def get(self, job_id: str) -> Job:
-        """The job after its last event; NotFound."""
+        """Return the job after its last event; NotFound."""
         rows = self._query("SELECT sequence, spec, record FROM jobs WHERE id = ?", job_id)
         if not rows:
             raise JobNotFound(f"job {job_id}: there is no such job", job=job_id)
         return _job(*rows[0])
 
     def live(self) -> list[Job]:
-        """Jobs that have not ended, oldest first."""
+        """Return the jobs that have not ended, oldest first."""
         marks = ",".join("?" * len(_LIVE))
         sql = (
             f"SELECT sequence, spec, record FROM jobs WHERE state IN ({marks}) ORDER BY number"  # noqa: S608 (question marks only)
@@ -163,24 +165,24 @@ class Store:
                 yield number, _job(*rest)
 
     def newest_ids(self, limit: int) -> list[str]:
-        """The ids of at most so many jobs, newest first."""
+        """Return the ids of at most ``limit`` jobs, newest first."""
         rows = self._query("SELECT id FROM jobs ORDER BY number DESC LIMIT ?", limit)
         return [job_id for (job_id,) in rows]
 
     def request(self, request_id: str) -> tuple[str, str] | None:
-        """The job id and digest that came with a request id."""
+        """Return the job id and digest stored with a request id."""
         rows = self._query("SELECT job, digest FROM requests WHERE id = ?", request_id)
         return (rows[0][0], rows[0][1]) if rows else None
 
     def sequence_range(self) -> tuple[int, int]:
-        """The lowest sequence from which nothing is missing after it, and the newest."""
+        """Return the lowest sequence from which no event is missing, and the newest."""
         ((oldest, newest),) = self._query("SELECT min(sequence), max(sequence) FROM events")
         return (oldest - 1, newest) if newest is not None else (0, 0)
 
     def events_after(
         self, sequence: int, *, job_id: str | None = None, limit: int = 200
     ) -> list[Change]:
-        """The next events of one job or of all, in order."""
+        """Return the next events of one job or of all, in order."""
         condition, values = ("AND job = ?", [job_id]) if job_id else ("", [])
         sql = (
             "SELECT events.sequence, time, kind, spec, events.record FROM events "  # noqa: S608 (fixed words only)
@@ -193,43 +195,43 @@ class Store:
         ]
 
     def secret_hash(self, job_id: str, attempt: int) -> bytes | None:
-        """The hash of an attempt's secret."""
+        """Return the hash of an attempt's secret."""
         rows = self._query(
             "SELECT secret_hash FROM attempts WHERE job = ? AND attempt = ?", job_id, attempt
         )
         return bytes(rows[0][0]) if rows else None
 
     def outcome(self, job_id: str, attempt: int) -> RunOutcome | None:
-        """How the attempt's run said it ended."""
+        """Return how the attempt's run said it ended."""
         rows = self._query(
             "SELECT outcome FROM attempts WHERE job = ? AND attempt = ?", job_id, attempt
         )
         return decode_outcome(json.loads(rows[0][0])) if rows and rows[0][0] else None
 
     def versions(self, job_id: str) -> VersionIndex:
-        """The versions that are kept, with their labels."""
+        """Return the versions that are kept, with their labels."""
         with self._reading():
             return self._versions.index(job_id)
 
     def version_of(
         self, job_id: str, attempt: int, step: int, rollbacks: int = 0
     ) -> Version | None:
-        """The version that an attempt published after a step, kept or not."""
+        """Return the version that an attempt published after a step, kept or not."""
         with self._reading():
             return self._versions.of_step(job_id, attempt, step, rollbacks)
 
     def lineage(self, job_id: str, *, limit: int, before: int) -> list[tuple[Version, bool]]:
-        """Versions with numbers below ``before``, newest first, and whether they are kept."""
+        """Return versions below ``before``, newest first, and whether each is kept."""
         with self._reading():
             return self._versions.lineage(job_id, limit=limit, before=before)
 
     def jobs_labelled(self, label: str) -> list[str]:
-        """The ids of at most ten jobs that have this label now."""
+        """Return the ids of at most ten jobs that have this label now."""
         with self._reading():
             return self._versions.jobs_labelled(label, limit=10)
 
     def label_moves(self, job_id: str, *, limit: int) -> list[LabelMove]:
-        """The last moves of a job's labels, oldest first."""
+        """Return the last moves of a job's labels, oldest first."""
         with self._reading():
             return self._versions.moves(job_id, limit=limit)
 
@@ -272,7 +274,7 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All of it durable at the end, or nothing of it."""
+        """Commit at the end of the block; roll back if it raises."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             yield

@@ -1,4 +1,4 @@
-"""The store's tables and the opening of its file. Queries are in ``dbp.control.store``."""
+"""Tables of the store, and opening its SQLite file. Queries are in ``dbp.control.store``."""
 
 from __future__ import annotations
 
@@ -136,11 +136,11 @@ UPDATE label_moves SET previous = coalesce((
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """The one connection to the store's file, made if absent.
+    """Return the only connection to the store's file, made if absent.
 
-    One connection in exclusive mode keeps clear of the WAL-reset bug of SQLite before 3.51.3
-    (it needs two) and of shared memory. Raises DataLoss for a damaged file, Conflict for one
-    that another process has open.
+    One connection in exclusive mode avoids the WAL-reset bug of SQLite before 3.51.3 (it needs
+    two) and shared memory. Raises DataLoss for a damaged file, Conflict for one that another
+    process has open.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, timeout=1.0)

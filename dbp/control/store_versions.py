@@ -1,4 +1,4 @@
-"""The store's queries on parameter versions and labels. Transactions are the store's."""
+"""SQL for parameter versions and labels; the store opens the transactions."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _COLUMNS: Final = (
 
 @final
 class VersionTables:
-    """Versions and label moves over the store's one connection."""
+    """Versions and label moves, on the store's connection."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def put(self, job_id: str, version: Version) -> None:
-        """Add a version, or note what is new of one that is known."""
+        """Insert a version, or update a known one."""
         self._connection.execute(
             f"INSERT INTO versions (job, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?) "  # noqa: S608 (fixed words)
             "ON CONFLICT (job, version) DO UPDATE SET final = excluded.final",
@@ -46,21 +46,21 @@ class VersionTables:
             )
 
     def drop(self, job_id: str, versions: Iterable[int]) -> None:
-        """Note that the bytes of these go."""
+        """Mark versions as deleted."""
         self._connection.executemany(
             "UPDATE versions SET kept = 0, pinned = 0 WHERE job = ? AND version = ?",
             [(job_id, number) for number in versions],
         )
 
     def pin(self, job_id: str, version: int, *, pinned: bool) -> None:
-        """Note that a version is pinned, or no longer."""
+        """Set or clear the pin of a version."""
         self._connection.execute(
             "UPDATE versions SET pinned = ? WHERE job = ? AND version = ?",
             (pinned, job_id, version),
         )
 
     def move(self, job_id: str, label: str, version: int, time: float) -> None:
-        """Note a label's move."""
+        """Insert a move of a label."""
         self._connection.execute(
             "INSERT INTO label_moves (job, label, version, previous, time) VALUES (?1, ?2, ?3, "
             "coalesce((SELECT version FROM label_moves WHERE job = ?1 AND label = ?2 "
@@ -70,7 +70,7 @@ class VersionTables:
         self._prune_moves(job_id)
 
     def _prune_moves(self, job_id: str) -> None:
-        """Drop the oldest moves once there are twice as many as stay."""
+        """Delete the oldest moves once there are twice as many as are kept."""
         (count,) = self._connection.execute(
             "SELECT count(*) FROM label_moves WHERE job = ?", (job_id,)
         ).fetchone()
@@ -86,7 +86,7 @@ class VersionTables:
         )
 
     def index(self, job_id: str) -> VersionIndex:
-        """What is kept, and under which labels."""
+        """Return the versions that are kept, and their labels."""
         rows = self._connection.execute(
             f"SELECT {_COLUMNS}, pinned FROM versions WHERE job = ? AND kept "  # noqa: S608 (fixed words)
             "ORDER BY version",
@@ -109,7 +109,7 @@ class VersionTables:
     def of_step(
         self, job_id: str, attempt: int, step: int, rollbacks: int = 0
     ) -> Version | None:
-        """The newest version of a step, as it was taken after so many rollbacks."""
+        """Return the newest version of a step, after this many roll-backs."""
         row = self._connection.execute(
             f"SELECT {_COLUMNS} FROM versions "  # noqa: S608 (fixed words)
             "WHERE job = ? AND attempt = ? AND rollbacks = ? AND step = ? "
@@ -119,7 +119,7 @@ class VersionTables:
         return None if row is None else _version(row)
 
     def lineage(self, job_id: str, *, limit: int, before: int) -> list[tuple[Version, bool]]:
-        """Versions, newest first, and whether their bytes are kept."""
+        """Return versions, newest first, and whether the bytes of each are kept."""
         rows = self._connection.execute(
             f"SELECT {_COLUMNS}, kept FROM versions WHERE job = ? AND version < ? "  # noqa: S608 (fixed words)
             "ORDER BY version DESC LIMIT ?",
@@ -128,10 +128,9 @@ class VersionTables:
         return [(_version(row[:-1]), bool(row[-1])) for row in rows]
 
     def jobs_labelled(self, label: str, *, limit: int) -> list[str]:
-        """Jobs whose last move of the label was to a version, newest move first.
+        """Return jobs whose last move of the label was to a version, newest move first.
 
-        However often it has moved: from each job to the next, and to the last move of each,
-        is one step in an index.
+        Two index look-ups per job, however often the label has moved.
         """
         rows = self._connection.execute(
             "WITH RECURSIVE labelled (job) AS ("
@@ -150,7 +149,7 @@ class VersionTables:
         return [job for (job,) in rows]
 
     def moves(self, job_id: str, *, limit: int) -> list[LabelMove]:
-        """The last moves, oldest first."""
+        """Return the last moves, oldest first."""
         rows = self._connection.execute(
             "SELECT label, version, time, previous FROM label_moves WHERE job = ? "
             "ORDER BY sequence DESC LIMIT ?",

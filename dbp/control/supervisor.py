@@ -1,9 +1,9 @@
-"""``python -m dbp.control.supervisor FOLDER``: watches the processes of one attempt.
+"""``python -m dbp.control.supervisor FOLDER``: run and supervise one attempt's processes.
 
-It lives in a session of its own and outlives the service. It runs the command of the
-attempt's ``launch.json``, keeps what is printed in ``log.txt``, leaves no process behind and
-says in ``exit.json`` how it ended. SIGUSR1 is passed on (a graceful stop); SIGTERM, SIGINT
-and SIGHUP end everything. It knows neither jobs nor MPI, and starts fast: few imports.
+It runs in a session of its own and outlives the service. It runs the command in the attempt's
+``launch.json``, writes the output to ``log.txt``, kills every process that is left, and writes
+to ``exit.json`` how the attempt ended. SIGUSR1 is forwarded (graceful stop); SIGTERM, SIGINT
+and SIGHUP end everything. Few imports, so that it starts fast; no code for jobs or MPI.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BACKING: Final = "OMPI_MCA_btl_sm_backing_directory"
 
 @final
 class Supervisor:
-    """One attempt, from its command to ``exit.json``."""
+    """Runs one attempt, from its command to ``exit.json``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -53,7 +53,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> None:
-        """Run the command to its end, whatever end that is; then write ``exit.json``."""
+        """Run the command to its end, then write ``exit.json``."""
         error = ""
         try:
             self._listen()
@@ -61,7 +61,7 @@ class Supervisor:
             self._announce()
             prctl(PR_SET_CHILD_SUBREAPER, 1)
             self._attend(self._spawn())
-        except Exception as failure:  # noqa: BLE001, RUF100 (told in exit.json)
+        except Exception as failure:  # noqa: BLE001, RUF100 (reported in exit.json)
             error = f"the attempt could not be run: {type(failure).__name__}: {failure}"
         self._end_strays(0.0 if self._stopped else STRAY_GRACE_SECONDS)
         for path in self._scratch:
@@ -70,7 +70,7 @@ class Supervisor:
         self._write_exit(error)
 
     def _listen(self) -> None:
-        """Turn signals into readable bytes, so that the loop below sees them all in order."""
+        """Turn signals into bytes of a pipe, so that the loop reads them in order."""
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
@@ -80,9 +80,9 @@ class Supervisor:
         self._selector.register(reader, selectors.EVENT_READ, "signals")
 
     def _make_scratch(self) -> None:
-        """Folders for temporary files and shared memory: removing them leaves nothing there.
+        """Make folders for temporary files and shared memory, and remove them at the end.
 
-        They are not in the attempt's folder: MPI puts sockets there, whose paths are short.
+        They are not in the attempt's folder: MPI puts sockets there, whose paths must be short.
         """
         memory = Path(os.environ.get(BACKING, SHARED_MEMORY))
         for parent in (Path(tempfile.gettempdir()), memory):
@@ -117,7 +117,7 @@ class Supervisor:
         os.set_blocking(reader, False)
         try:
             child = subprocess.Popen(
-                [str(word) for word in launch["command"]],
+                [str(argument) for argument in launch["command"]],
                 stdin=subprocess.DEVNULL,
                 stdout=writer,
                 stderr=writer,
@@ -133,7 +133,7 @@ class Supervisor:
         return reader
 
     def _attend(self, output: int) -> None:
-        """Until the command has ended: its output to the log, signals obeyed."""
+        """Copy output to the log and obey signals until the command has ended."""
         while self._status is None:
             for key, _ in self._selector.select():
                 if key.data == "output":
@@ -156,7 +156,7 @@ class Supervisor:
                     os.kill(self._child, signal.SIGUSR1)
 
     def _copy(self, output: int) -> bool:
-        """Move some output to the log; False when there is none."""
+        """Copy some output to the log; False when there is none."""
         try:
             data = os.read(output, _PIPE_BYTES)
         except BlockingIOError:
@@ -168,7 +168,7 @@ class Supervisor:
         return bool(data)
 
     def _reap(self) -> None:
-        """Collect ended children, also those inherited as their subreaper."""
+        """Reap ended children, and orphans that this process inherited as subreaper."""
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -204,7 +204,7 @@ class Supervisor:
 
 
 def _lock(folder: Path) -> int | None:
-    """Hold the attempt, None if another supervisor does."""
+    """Lock the attempt; None if another supervisor holds it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     descriptor = os.open(folder / "supervisor.lock", flags, 0o600)
     deadline = time.monotonic() + _LOCK_SECONDS
@@ -217,7 +217,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def main(folder: Path) -> int:
-    """Supervise the attempt, unless another supervisor does or it has ended already."""
+    """Supervise the attempt, unless another supervisor does or it has ended."""
     if _lock(folder) is None or (folder / "exit.json").exists():
         return 1
     Supervisor(folder).run()

@@ -1,4 +1,7 @@
-"""What an attempt's end means for its job: pure functions. An exit code proves nothing."""
+"""Decide how a job ended, from its processes' exit and its run's outcome. Pure functions.
+
+An exit code alone proves nothing: mpirun's is 0 in some failures.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ REASONS: Final = frozenset(
 def verdict(
     job: Job, ended: Exit | None, outcome: RunOutcome | None
 ) -> tuple[EventKind, Failure | None]:
-    """How the job ends: from its state, its processes' end, and its run's own word.
+    """Return how the job ends: event kind and failure.
 
     ``ended`` is None for a run whose processes are not the service's.
     """
@@ -49,7 +52,7 @@ def verdict(
 
 
 def lost_contact(job: Job, seconds: float) -> tuple[EventKind, Failure | None]:
-    """How a job ends whose run, launched by hand, has not been heard of for so long."""
+    """Return how a job ends whose run, started by hand, was silent for ``seconds``."""
     if job.state is State.CANCELLING:
         return EventKind.CANCELLED, None
     message = (
@@ -60,7 +63,7 @@ def lost_contact(job: Job, seconds: float) -> tuple[EventKind, Failure | None]:
 
 
 def _without_word(job: Job, ended: Exit | None) -> tuple[FailureReason, str]:
-    """Reason and message for a run that left no result."""
+    """Return reason and message for a run that left no result."""
     if ended is None or ended.lost:
         return FailureReason.LOST_SUPERVISOR, (
             "the process that watched the run was killed, so the run was ended; submit again"
@@ -90,7 +93,7 @@ def _without_word(job: Job, ended: Exit | None) -> tuple[FailureReason, str]:
 
 
 def _signal_of(ended: Exit) -> int:
-    """The signal that ended the launcher, or a rank: then the exit code is 128 + number."""
+    """Return the signal that ended mpirun or a rank (exit code 128 + number)."""
     if ended.signal:
         return ended.signal
     code = ended.exit_code or 0

@@ -1,4 +1,4 @@
-"""What goes wrong with the files of versions, as errors. They name jobs, never paths."""
+"""Errors for unreadable and damaged files of versions. Messages name jobs, not paths."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LACKING: Final = frozenset(
 
 
 def corrupt(job_id: str, version: int, text: str) -> CorruptParameters:
-    """The error for bytes that are not those that were published."""
+    """Return the error for bytes that differ from the published ones."""
     return CorruptParameters(
         f"job {job_id}: version {version} is damaged: {text}", job=job_id, version=version
     )
 
 
 def unreadable(job_id: str, version: int, error: OSError) -> DbpError:
-    """ResourceExhausted where the machine lacks something, else CorruptParameters."""
+    """Return ResourceExhausted if the machine lacks something, else CorruptParameters."""
     if error.errno not in _LACKING:
         return corrupt(job_id, version, _reason(error))
     return ResourceExhausted(
@@ -31,7 +31,7 @@ def unreadable(job_id: str, version: int, error: OSError) -> DbpError:
 
 
 def unwritable(job_id: str, error: OSError) -> ResourceExhausted | None:
-    """ResourceExhausted where the machine lacks something; None: nobody foresaw this."""
+    """Return ResourceExhausted if the machine lacks something; None for other errors."""
     if error.errno not in _LACKING:
         return None
     return ResourceExhausted(

@@ -1,7 +1,7 @@
-"""The bytes of one parameter version: written and hashed, read, verified. Knows no jobs.
+"""Read, write and verify the file of one parameter version.
 
-What takes long runs in a thread, off the event loop. A thread cannot be stopped: whoever is
-cancelled meanwhile waits for it before it closes what the thread uses.
+Long operations run in threads, off the event loop. A thread cannot be stopped: a cancelled
+caller waits for it before closing what the thread uses.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 @final
 @dataclass(frozen=True)
 class Held:
-    """Bytes that can be read at once: behind an open descriptor, from an offset on."""
+    """A byte range of an open file."""
 
     descriptor: int
     offset: int
@@ -42,7 +42,7 @@ Chunks: TypeAlias = AsyncIterable[bytes] | Iterable[bytes] | Held
 @final
 @dataclass(frozen=True)
 class OpenVersion:
-    """A version held open: it can be read until closed, whatever is deleted meanwhile."""
+    """An open file of a version: readable until closed, even if it is deleted."""
 
     job_id: str
     version: Version
@@ -52,16 +52,16 @@ class OpenVersion:
     file: BinaryIO
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes of the safetensors file from ``offset``; may be called from any thread."""
+        """Return bytes of the safetensors file from ``offset``; safe in any thread."""
         return os.pread(self.file.fileno(), length, offset)
 
     def duplicate(self) -> OpenVersion:
-        """The same, to be closed by whoever asks for it."""
+        """Return the same file with a descriptor of its own; the caller closes it."""
         file = os.fdopen(os.dup(self.file.fileno()), "rb", buffering=0)
         return replace(self, file=file)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.file.close()
 
     def __enter__(self) -> Self:
@@ -72,7 +72,7 @@ class OpenVersion:
 
 
 def checked_header(manifest: Manifest) -> bytes:
-    """The bytes in front of the data; InvalidInput if the manifest makes no sense."""
+    """Return the bytes in front of the data; InvalidInput for a bad manifest."""
     try:
         header = encode_header(manifest)
     except KeyError as error:
@@ -82,9 +82,9 @@ def checked_header(manifest: Manifest) -> bytes:
 
 
 async def write(path: Path, header: bytes, data: Chunks, expected: int) -> tuple[str, int]:
-    """Write header and data to a new file, synced; returns its SHA-256 and length.
+    """Write header and data to a new file, fsync it; return its SHA-256 and length.
 
-    InvalidInput unless the data are just the ``expected`` bytes; held ones may be more.
+    InvalidInput unless the data are exactly ``expected`` bytes; a ``Held`` range may be longer.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
@@ -106,7 +106,7 @@ class _Writer:
         self.digest = hashlib.sha256()
 
     async def take(self, header: bytes, data: AsyncIterator[bytes]) -> None:
-        """What comes over the network, in blocks."""
+        """Write what arrives over the network, in blocks."""
         waiting, length = [header], len(header)
         async for chunk in data:
             waiting.append(chunk)
@@ -117,7 +117,7 @@ class _Writer:
         await in_thread(partial(self._add, waiting))
 
     def copy(self, header: bytes, held: Held, size: int) -> None:
-        """What can be read at once; blocks."""
+        """Write a byte range of a file; blocks."""
         self._add([header])
         buffer = memoryview(bytearray(COPIED_AT_A_TIME))
         done = 0
@@ -138,7 +138,7 @@ class _Writer:
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """Its result; if the caller is cancelled, only when the thread is done."""
+    """Run in a thread and return the result; a cancelled caller waits for the thread."""
     working = asyncio.ensure_future(asyncio.to_thread(function))
     try:
         return await asyncio.shield(working)
@@ -152,7 +152,7 @@ async def in_thread(function: Callable[[], T]) -> T:
 async def _exactly(
     chunks: AsyncIterable[bytes] | Iterable[bytes], expected: int
 ) -> AsyncIterator[bytes]:
-    """The chunks, refused as soon as they are more than announced, or less at their end."""
+    """Yield the chunks; raise as soon as they exceed ``expected``, or fall short at the end."""
     received = 0
     async for chunk in _as_async(chunks):
         received += len(chunk)
@@ -177,13 +177,13 @@ def _wrong_size(received: int, expected: int) -> InvalidInput:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Give a synced file its name, durably."""
+    """Rename a synced file, durably."""
     source.replace(target)
     fsync_folder(target.parent)
 
 
 def read_header(file: BinaryIO, source: str) -> tuple[Manifest, int]:
-    """The manifest, and where the data section begins."""
+    """Return the manifest, and the offset of the data section."""
     length = header_length(os.pread(file.fileno(), 8, 0), source)
     return decode_header(os.pread(file.fileno(), length, 8), source), 8 + length
 
@@ -191,7 +191,7 @@ def read_header(file: BinaryIO, source: str) -> tuple[Manifest, int]:
 def verified_header(
     descriptor: int, version: Version, source: str
 ) -> tuple[Manifest, int] | None:
-    """The header of a file with the version's digest, else None; closes the descriptor."""
+    """Return the header if the file has the version's digest; closes the descriptor."""
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         digest, offset = hashlib.sha256(), 0
         while block := os.pread(file.fileno(), BLOCK_BYTES, offset):

@@ -1,4 +1,4 @@
-"""Which versions of a job there are, and which one is meant: pure values, no I/O."""
+"""The versions that a job keeps, and which one a selector means. Pure values, no I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHOWN: Final = 10
 
 @dataclass(frozen=True)
 class At:
-    """Which version is meant: by number, step or label; the newest if by none."""
+    """A version by number, step or label; the newest if none is given."""
 
     version: int = 0
     step: int | None = None
@@ -33,7 +33,7 @@ class At:
 
     @property
     def newest(self) -> bool:
-        """Whether the newest is meant."""
+        """Whether the newest version is meant."""
         return not self.version and self.step is None and not self.label
 
 
@@ -42,10 +42,10 @@ NEWEST: Final = At()
 
 @dataclass(frozen=True)
 class VersionIndex:
-    """The versions of one job whose bytes are kept, oldest first, and what keeps them.
+    """The versions of one job whose bytes are kept, oldest first, with labels and pins.
 
     ``left``: the version that each label left with its last move, if it was at one.
-    ``moved``: when each label moved last. Both also of labels that were removed.
+    ``moved``: when each label moved last. Both include removed labels.
     """
 
     job_id: str
@@ -56,10 +56,13 @@ class VersionIndex:
     moved: Mapping[str, float] = field(default_factory=dict)
 
     def find(self, at: At) -> Version:
-        """The version that is meant.
+        """Return the version at ``at``.
 
-        NotPublishedYet; VersionNotFound: not yet; VersionEvicted: no longer kept;
-        LabelNotFound.
+        Raises:
+            NotPublishedYet: there is no version yet.
+            VersionNotFound: no such version yet.
+            VersionEvicted: its bytes are no longer kept.
+            LabelNotFound: no such label.
         """
         if not self.kept:
             raise NotPublishedYet(
@@ -80,7 +83,7 @@ class VersionIndex:
         return {*self.labels, *(label for label, number in self.left.items() if number)}
 
     def labels_of(self, version: int) -> tuple[str, ...]:
-        """The labels at a version."""
+        """Return the labels at a version."""
         return tuple(label for label, number in self.labels.items() if number == version)
 
     def left_by(self, version: int) -> tuple[str, ...]:
@@ -97,7 +100,7 @@ class VersionIndex:
         return replace(self, labels=labels, left=left)
 
     def outlived(self, keep: int) -> list[int]:
-        """The numbers of versions that nothing keeps where the newest ``keep`` stay."""
+        """Return the versions that retention may delete, if the newest ``keep`` stay."""
         left = (number for label, number in self.left.items() if label != BEST)
         named = {*self.pinned, *self.labels.values(), *left}
         old = self.kept[: max(0, len(self.kept) - keep)]
@@ -150,7 +153,7 @@ class VersionIndex:
 
 
 def check_label(label: str) -> None:
-    """Raise InvalidInput unless a user may move such a label."""
+    """Raise InvalidInput unless users may move a label of this name."""
     if label in ALWAYS_NEWEST:
         raise InvalidInput(f"label: {label!r} is no label: it always means the newest version")
     if label == BEST:

@@ -1,4 +1,4 @@
-"""Files of versions compared with their digests: once, and again when one has been touched."""
+"""Compare files of versions with their digests: once, and again after the file was touched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dbp.job.state import Version
 _KEPT: Final = 4096
 _THREADS: Final = 2
 
-# A file as it was verified: job, version, inode, size, times of change. Nobody can set the
+# A file as it was verified: job, version, inode, size, times of change. No program can set the
 # last one, so whatever writes to the file makes it another key.
 _Key: TypeAlias = tuple[str, int, int, int, int, int]
 Header: TypeAlias = tuple[Manifest, int]  # and where the data section begins
@@ -25,9 +25,9 @@ Header: TypeAlias = tuple[Manifest, int]  # and where the data section begins
 
 @final
 class VersionVerifier:
-    """Remembers the headers of files that have their digest.
+    """Verifies files and caches the headers of verified ones.
 
-    Hashing has threads of its own: readers never take those that runs publish in.
+    Hashing has its own threads, so that readers do not take the threads in which runs publish.
     """
 
     def __init__(self) -> None:
@@ -35,16 +35,16 @@ class VersionVerifier:
         self._known: OrderedDict[_Key, asyncio.Future[Header | None]] = OrderedDict()
 
     def known(self, job_id: str, version: Version, status: os.stat_result) -> Header | None:
-        """The header of a file that is as it was when it was verified."""
+        """Return the header of a file that is unchanged since it was verified; else None."""
         found = self._known.get(_key(job_id, version, status))
         if found is None or not found.done() or found.cancelled() or found.exception():
             return None
         return found.result()
 
     async def header(self, job_id: str, version: Version, file: BinaryIO, path: Path) -> Header:
-        """The file's header, verified with all that follows it.
+        """Return the header of a file after verifying all of it.
 
-        CorruptParameters; ResourceExhausted: it cannot be read just now.
+        CorruptParameters; ResourceExhausted: it cannot be read at the moment.
         """
         try:
             found = await self._verified(job_id, version, file, path)
@@ -55,7 +55,7 @@ class VersionVerifier:
         return found
 
     def trust(self, job_id: str, version: Version, path: Path) -> None:
-        """The file was hashed on its way in; only its header is left to read."""
+        """Mark a file as verified: it was hashed when it was written."""
         with path.open("rb") as file:
             found: asyncio.Future[Header | None] = asyncio.get_running_loop().create_future()
             found.set_result(read_header(file, str(path)))
@@ -76,7 +76,7 @@ class VersionVerifier:
         return await asyncio.shield(self._known[key])
 
     def _done(self, key: _Key, hashing: asyncio.Future[Header | None]) -> None:
-        """What could not be read says nothing of the file: the next reader tries again."""
+        """Forget a file that could not be read, so that the next reader tries again."""
         failed = hashing.cancelled() or hashing.exception() is not None
         if failed and self._known.get(key) is hashing:
             del self._known[key]

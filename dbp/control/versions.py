@@ -1,7 +1,7 @@
-"""Parameter versions as safetensors files: published whole, kept for a while, verified.
+"""Store of parameter versions: safetensors files, published atomically, verified, evicted.
 
-A version exists once its row in the store does; its file was durable before. Bytes are
-written and hashed off the event loop. What the numbers mean is not known here.
+A version exists once its row is in the store; its file is durable before. Bytes are written and
+hashed off the event loop.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Record: TypeAlias = Callable[[Version, Sequence[int]], object]
 
 @dataclass(frozen=True)
 class Publication:
-    """One version on its way in; attempt, step and the run's rollbacks before it name it."""
+    """An upload of one version; attempt, step and roll-backs before the step identify it."""
 
     job_id: str
     attempt: int
@@ -59,7 +59,7 @@ class Publication:
 
     @property
     def rollbacks(self) -> int:
-        """How often the run had gone back before it took this step; InvalidInput."""
+        """How often the run had rolled back before this step; InvalidInput."""
         text = self.manifest.metadata.get(ROLLBACKS, "0")
         if not (text.isascii() and text.isdecimal() and len(text) < 10):
             raise InvalidInput(f"manifest: {ROLLBACKS}: must be a number, got {text[:80]!r}")
@@ -71,7 +71,7 @@ class VersionStore:
     """The versions of all jobs of one state folder."""
 
     def __init__(self, folder: StateFolder, store: Store) -> None:
-        """Use the folder's files and the store's rows; neither is read yet."""
+        """Use the folder's files and the store's rows; reads neither yet."""
         self._folder = folder
         self._store = store
         self._publishing: dict[str, asyncio.Lock] = {}
@@ -79,7 +79,7 @@ class VersionStore:
         self._verifier = VersionVerifier()
 
     def sweep(self, job_id: str) -> None:
-        """Remove what a crash left half-done; only while nothing of the job is published."""
+        """Remove incomplete files of a crash; call it only while nothing is published."""
         folder = self._folder.parameters_folder(job_id)
         if not folder.is_dir():
             return
@@ -91,13 +91,14 @@ class VersionStore:
     async def publish(
         self, publication: Publication, chunks: Chunks, *, record: Record
     ) -> Version:
-        """Store a version; durable and recorded on return. The same step again: the same one.
+        """Store a version; durable and recorded on return. The same step again: the same
+        version.
 
-        But a final version is always the newest, also where the run restored a step that was
-        published long before.
+        A final version is always the newest, even if the run restored a step that was published
+        long before.
 
-        InvalidInput for a bad manifest or a wrong number of bytes, ResourceExhausted for a
-        full disk and the like; nothing is visible then.
+        InvalidInput: a bad manifest or a wrong number of bytes; ResourceExhausted: a full disk
+        and the like. Nothing is visible then.
         """
         if (known := self._done(publication)) is not None:
             return known
@@ -117,7 +118,7 @@ class VersionStore:
     async def publish_file(
         self, publication: Publication, path: Path, *, record: Record
     ) -> Version:
-        """Store a safetensors file, such as a run leaves; its header is the manifest."""
+        """Store a safetensors file of a run; its header is the manifest."""
         with path.open("rb") as file:
             manifest, data_offset = await asyncio.to_thread(read_header, file, str(path))
             step = step_of(manifest, publication.step)
@@ -128,10 +129,10 @@ class VersionStore:
             return await self.publish(publication, held, record=record)
 
     async def open(self, job_id: str, at: At = NEWEST) -> OpenVersion:
-        """A version, its digest verified. The caller closes it.
+        """Return a version whose digest was verified. The caller closes it.
 
         Errors as ``VersionIndex.find``; CorruptParameters: the file is missing or damaged;
-        ResourceExhausted: it cannot be read just now.
+        ResourceExhausted: it cannot be read at the moment.
         """
         found = self.index(job_id).find(at)
         path = self._path(job_id, found.version)
@@ -147,7 +148,7 @@ class VersionStore:
         return OpenVersion(job_id, found, manifest, data_offset, path, file)
 
     async def describe(self, job_id: str, at: At = NEWEST) -> tuple[Version, Manifest]:
-        """A version and what it holds; errors as ``open``, but the file stays closed."""
+        """Return a version and its manifest; errors as ``open``, but no file stays open."""
         found = self.index(job_id).find(at)
         with contextlib.suppress(OSError):
             status = self._path(job_id, found.version).stat()
@@ -157,7 +158,7 @@ class VersionStore:
             return found, opened.manifest
 
     def index(self, job_id: str) -> VersionIndex:
-        """What is kept of a job."""
+        """Return the versions of a job that are kept."""
         if job_id not in self._indexes:
             self._indexes[job_id] = self._store.versions(job_id)
             if len(self._indexes) > _INDEXES_KEPT:
@@ -165,7 +166,7 @@ class VersionStore:
         return self._indexes[job_id]
 
     def known(self, publication: Publication) -> Version | None:
-        """The version that this has become already, kept or not. InvalidInput."""
+        """Return the version that this upload has become already, kept or not. InvalidInput."""
         wanted = publication
         found = self._store.version_of(
             wanted.job_id, wanted.attempt, wanted.step, wanted.rollbacks
@@ -199,7 +200,7 @@ class VersionStore:
         self._changed(job_id, dropped)
 
     def _done(self, publication: Publication) -> Version | None:
-        """The version, if the step is published and nothing is new of it."""
+        """Return the version, if the step is published and nothing about it is new."""
         job_id = publication.job_id
         known = self.known(publication)
         if known is None or known.final < publication.final:
@@ -212,7 +213,7 @@ class VersionStore:
     async def _store_one(
         self, publication: Publication, chunks: Chunks, record: Record
     ) -> Version:
-        """The version, whose turn it is."""
+        """Store a version; the caller holds the job's lock."""
         job_id = publication.job_id
         known = self.known(publication)
         if known is not None:
@@ -231,7 +232,7 @@ class VersionStore:
         return version
 
     async def _write(self, publication: Publication, incoming: Path, chunks: Chunks) -> Version:
-        """The next version, its bytes durable under a passing name."""
+        """Write the next version durably under a temporary name."""
         job_id = publication.job_id
         latest = self._store.get(job_id).latest_parameters
         number, previous = (latest.version + 1, latest.digest) if latest else (1, "")
@@ -260,7 +261,7 @@ class VersionStore:
     async def _take_in(
         self, publication: Publication, version: Version, incoming: Path, record: Record
     ) -> None:
-        """Give the file its name and record the version; without the one not the other."""
+        """Rename the file and record the version; undo the rename if recording fails."""
         job_id = publication.job_id
         path = self._path(job_id, version.version)
         try:
@@ -281,7 +282,7 @@ class VersionStore:
         kept: Sequence[Version],
         record: Record,
     ) -> None:
-        """Make a version durable, and drop what that leaves without a hold; nothing waits."""
+        """Record a version durably, and delete the versions that retention drops."""
         index = self.index(publication.job_id)
         index = replace(index, kept=tuple(kept))
         if publication.best:
@@ -291,7 +292,7 @@ class VersionStore:
         self._changed(publication.job_id, dropped)
 
     def _changed(self, job_id: str, dropped: Sequence[int]) -> None:
-        """Behind a durable change: what is known of the job, and the files, follow."""
+        """After the commit: drop the cached index, delete evicted files."""
         self._indexes.pop(job_id, None)
         for number in dropped:
             self._path(job_id, number).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a watcher of jobs or logs is told, as values. Who tells it is ``dbp.control.feed``."""
+"""Items of the streams that watch jobs and logs. ``dbp.control.feed`` sends them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from dbp.job.state import EventKind, Job, ProgressReport, StreamEndReason
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A job as it stands. ``resume`` of this and the others: watch after it; 0: from anew."""
+    """A job as it is. ``resume``, here and in the others: token to continue after this item; 0
+    starts over.
+    """
 
     job: Job
     resume: int
@@ -27,13 +29,13 @@ class Change:
 
     @property
     def resume(self) -> int:
-        """Where to go on after this change."""
+        """Token to continue after this change."""
         return self.sequence
 
 
 @dataclass(frozen=True)
 class ProgressItem:
-    """The newest progress of a job; ``skipped`` reports since the last one were left out."""
+    """The newest progress of a job; ``skipped`` earlier reports were not sent."""
 
     job_id: str
     progress: ProgressReport
@@ -43,7 +45,7 @@ class ProgressItem:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Nothing happened for some seconds."""
+    """Sent when nothing happened for some seconds."""
 
     resume: int
 
@@ -61,7 +63,7 @@ WatchItem: TypeAlias = Snapshot | Change | ProgressItem | Heartbeat | End
 
 @dataclass(frozen=True)
 class LogChunk:
-    """Whole lines of a log without their ends; ``next_offset``: bytes up to their end."""
+    """Whole lines of a log without their line ends; ``next_offset``: the offset after them."""
 
     lines: tuple[str, ...]
     next_offset: int
