@@ -38,7 +38,7 @@ class Attachment:
         self._changed.set()
 
     def close(self) -> None:
-        """End the iteration."""
+        """End the iteration; later requests are dropped."""
         self._closed = True
         self._changed.set()
 

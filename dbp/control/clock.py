@@ -21,10 +21,12 @@ class Clock(Protocol):
 
 @final
 class SystemClock:
-    """The clock of the machine."""
+    """The clock of the machine: wall time, and the event loop's monotonic sleep."""
 
     def time(self) -> float:
+        """Return Unix seconds, for records."""
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
+        """Wait on the event loop's monotonic clock."""
         await asyncio.sleep(seconds)

@@ -49,7 +49,7 @@ class StateFolder:
         write_json(self.service_file, {"address": address, "pid": os.getpid()})
 
     def close(self) -> None:
-        """Release the lock."""
+        """Release the lock for another service."""
         if self._lock >= 0:
             self.service_file.unlink(missing_ok=True)
             os.close(self._lock)

@@ -24,7 +24,7 @@ class LaunchRequest:
 
 @dataclass(frozen=True)
 class Exit:
-    """How the processes of an attempt ended; times are Unix seconds.
+    """End of the processes of an attempt; times are Unix seconds.
 
     Args:
         stopped: ended by force on request.

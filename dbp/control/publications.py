@@ -27,7 +27,7 @@ class Publications:
     """Publishes versions of live jobs; counts the uploads under way."""
 
     def __init__(self, versions: VersionStore, ledger: Ledger, clock: Clock) -> None:
-        """Store the collaborators."""
+        """Publish through this store and table; reads nothing yet."""
         self._versions = versions
         self._ledger = ledger
         self._clock = clock

@@ -43,7 +43,7 @@ class JobQueue:
             )
 
     def push(self, job_id: str, workers: int) -> None:
-        """Append a job."""
+        """Append a job to the queue."""
         self._waiting[job_id] = workers
         self._positions = None
 

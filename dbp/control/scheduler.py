@@ -19,7 +19,7 @@ class Scheduler:
     """Moves jobs from the queue to the observer."""
 
     def __init__(self, queue: JobQueue, ledger: Ledger, observer: Observer) -> None:
-        """Store the collaborators."""
+        """Start jobs of this queue through this observer."""
         self._queue = queue
         self._ledger = ledger
         self._observer = observer
@@ -45,7 +45,7 @@ class Scheduler:
             try:
                 job = self._ledger.record(job_id, EventKind.STARTED, secret_hash=secret_hash)
             except (ResourceExhausted, Unavailable):
-                # Never launched before that is durable; the disk may have room again soon.
+                # Launch only after the record is durable; the disk may have space again soon.
                 self._queue.put_back(job_id)
                 self._observer.later(RETRY_SECONDS, self._start_what_fits)
                 return

@@ -39,7 +39,7 @@ class Store:
         self._versions = VersionTables(self._connection)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; the store cannot be used after it."""
         self._connection.close()
 
     # Changes

@@ -61,7 +61,7 @@ class OpenVersion:
         return replace(self, file=file)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the descriptor; later reads fail."""
         self.file.close()
 
     def __enter__(self) -> Self:
@@ -99,7 +99,7 @@ async def write(path: Path, header: bytes, data: Chunks, expected: int) -> tuple
 
 @final
 class _Writer:
-    """Writes and hashes."""
+    """Writes blocks to a file and hashes them."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

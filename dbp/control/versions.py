@@ -59,7 +59,7 @@ class Publication:
 
     @property
     def rollbacks(self) -> int:
-        """How often the run had rolled back before this step; InvalidInput."""
+        """Number of roll-backs of the run before this step; InvalidInput."""
         text = self.manifest.metadata.get(ROLLBACKS, "0")
         if not (text.isascii() and text.isdecimal() and len(text) < 10):
             raise InvalidInput(f"manifest: {ROLLBACKS}: must be a number, got {text[:80]!r}")
@@ -91,8 +91,7 @@ class VersionStore:
     async def publish(
         self, publication: Publication, chunks: Chunks, *, record: Record
     ) -> Version:
-        """Store a version; durable and recorded on return. The same step again: the same
-        version.
+        """Store a version durably; the same step again returns the same version.
 
         A final version is always the newest, even if the run restored a step that was published
         long before.
@@ -179,7 +178,7 @@ class VersionStore:
     def move_label(
         self, job_id: str, label: str, version: int, *, time: float, keep: int
     ) -> None:
-        """Put a label to a kept version (0: nowhere); durable on return. Errors of ``find``.
+        """Move a label to a kept version (0: remove it), durably. Errors of ``find``.
 
         The version that the label leaves is kept until the label's next move.
         """
@@ -191,7 +190,7 @@ class VersionStore:
         self._changed(job_id, dropped)
 
     def pin(self, job_id: str, version: int, *, pinned: bool, keep: int) -> None:
-        """Keep a version for good, or no longer; durable on return. Errors of ``find``."""
+        """Pin a version, so that it is always kept, or unpin it. Errors of ``find``."""
         index = self.index(job_id)
         index.find(At(version))
         numbers = index.pinned | {version} if pinned else index.pinned - {version}

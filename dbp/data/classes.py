@@ -28,9 +28,9 @@ def check_targets(dataset: Dataset, classes: int) -> None:
         if bad.any():
             first = int(np.argmax(bad))
             raise InvalidData(
-                f"{dataset.locate_target(start + first)}: class {targets[first]}, but the "
-                f"model tells {count_text(classes, 'class', 'classes')} apart: allowed 0 to "
-                f"{classes - 1}"
+                f"{dataset.locate_target(start + first)}: class {targets[first]}, but "
+                f"the model has outputs for {count_text(classes, 'class', 'classes')}: "
+                f"allowed 0 to {classes - 1}"
             )
 
 

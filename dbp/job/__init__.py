@@ -1,1 +1,1 @@
-"""What a job is: the spec, its one validation, its states, and the bytes of its parameters."""
+"""The specification of a job, its validation, its states, and safetensors framing."""

@@ -20,7 +20,7 @@ class BestEpoch:
 
 
 def watched_metric(document: Mapping[str, Any]) -> str:
-    """The metric by which epochs of this spec (in document form) are compared."""
+    """Return the metric by which epochs of this spec (in document form) are compared."""
     stop = _stop(document)
     return str(stop.get("metric", DEFAULT_METRIC)) if stop else DEFAULT_METRIC
 
@@ -31,7 +31,7 @@ def restores_best(document: Mapping[str, Any]) -> bool:
 
 
 def best_text(best: BestEpoch, document: Mapping[str, Any], *, restored: bool) -> str:
-    """For people: "best: epoch 15, validation_loss 0.0840 (restored)"."""
+    """Return text for users: "best: epoch 15, validation_loss 0.0840 (restored)"."""
     metric = watched_metric(document)
     text = f"best: epoch {best.epoch}"
     if metric in best.metrics:

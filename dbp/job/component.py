@@ -1,7 +1,7 @@
-"""Components built from what a spec says of them, every violation noted. It reads no data.
+"""Build the components that a spec names, and collect every violation. Reads no data.
 
-The class comes from the registry, the options are judged by the class's own fields, nested
-components likewise, and rules over several options by its ``__post_init__``.
+The class comes from the registry. Its fields check the options, nested components are built in
+the same way, and its ``__post_init__`` checks rules over several options.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_LAYERS = 1000
 
 
 def table_of(value: Any) -> Any:
-    """A component as the table of a document; whatever is none is left as it is."""
+    """Return a component as the table of a document; other values are returned unchanged."""
     if isinstance(value, Component):
         return {"kind": value.kind, **value.options}
     if isinstance(value, str):
@@ -32,9 +32,9 @@ def table_of(value: Any) -> Any:
 def build_component(
     group: Group, value: Any, path: str, violations: list[Violation]
 ) -> Any | None:
-    """The component that a Component, a table or a bare kind describes, or None.
+    """Return the component that a Component, a table or a bare kind describes, or None.
 
-    All that is wrong with it is added to ``violations``, paths beginning with ``path``.
+    All violations are added to ``violations``, their paths beginning with ``path``.
     """
     return _build(group, table_of(value), None, path, violations)
 
@@ -65,7 +65,7 @@ def _build(
 
 
 def kind_problem(group: Group, table: Any, path: str) -> Violation | None:
-    """What keeps a value from naming a kind at all, or None."""
+    """Return why a value names no kind at all, or None."""
     if not isinstance(table, Mapping):
         problem = f"must be a kind or a table with a kind, got {shown(table)}"
     elif "kind" not in table:
@@ -93,7 +93,7 @@ def _read_options(
 
 
 def _read_list(group: Group, value: Any, path: str, violations: list[Violation]) -> Any:
-    """Components in a row; an ``activation`` inside a layer is a layer of its own."""
+    """Build components in a row; an ``activation`` inside a layer becomes its own layer."""
     if value is INVALID:
         return INVALID
     if not isinstance(value, list | tuple):
@@ -109,7 +109,7 @@ def _read_list(group: Group, value: Any, path: str, violations: list[Violation])
 
 
 def _with_activation(table: Any, path: str) -> list[tuple[Any, str]]:
-    """A layer's table, and that of the activation written inside it, with their paths."""
+    """Return a layer's table, and that of the activation inside it, with their paths."""
     if not (isinstance(table, Mapping) and "activation" in table and _takes_activation(table)):
         return [(table, path)]
     rest = {name: value for name, value in table.items() if name != "activation"}
@@ -117,7 +117,7 @@ def _with_activation(table: Any, path: str) -> list[tuple[Any, str]]:
 
 
 def _float_defaults(cls: type[Any]) -> dict[str, float]:
-    """Whole-number defaults of fractional options as floats: one digest, however written."""
+    """Return whole-number defaults of fractional options as floats, for one digest."""
     annotations = field_types(cls)
     return {
         field.name: float(field.default)
@@ -145,7 +145,7 @@ def _construct(
 
 @dataclass(frozen=True)
 class BuiltLayer:
-    """A layer at its position, and where in the spec it was written."""
+    """A layer at its position, and the path in the spec where it was written."""
 
     layer: Any
     kind: str
@@ -154,7 +154,7 @@ class BuiltLayer:
 
 @dataclass(frozen=True)
 class Components:
-    """All components of a spec; None stands for one that could not be built."""
+    """All components of a spec; None for one that could not be built."""
 
     layers: tuple[BuiltLayer | None, ...]
     loss: Any
@@ -166,7 +166,7 @@ class Components:
 
 
 def build_components(spec: JobSpec, violations: list[Violation]) -> Components:
-    """Build everything a spec names; a field that is None (or a hold-out) is passed over."""
+    """Build every component of a spec; a field that is None (or a hold-out) is skipped."""
 
     def build(group: Group, value: Any, path: str) -> Any | None:
         if value is None or isinstance(value, Holdout):
@@ -189,7 +189,7 @@ def build_components(spec: JobSpec, violations: list[Violation]) -> Components:
 def _build_layers(
     layers: tuple[Component | None, ...], violations: list[Violation]
 ) -> tuple[BuiltLayer | None, ...]:
-    """The layers, each ``activation`` inside one expanded into a layer of its own."""
+    """Build the layers, each ``activation`` inside one expanded into a layer of its own."""
     built: list[BuiltLayer | None] = []
     for index, component in enumerate(layers):
         if component is not None:
@@ -205,7 +205,7 @@ def _build_layers(
 
 
 def _takes_activation(table: Mapping[str, Any]) -> bool:
-    """Whether ``activation`` is the shorthand, and no option of the layer itself."""
+    """Whether ``activation`` is the shorthand and not an option of the layer itself."""
     if kind_problem("layers", table, "") is not None:
         return False
     try:
@@ -223,7 +223,7 @@ def _build_layer(table: Any, path: str, violations: list[Violation]) -> BuiltLay
 def _build_metrics(
     metrics: tuple[Component | None, ...] | None, loss: Any, violations: list[Violation]
 ) -> tuple[tuple[str, Any], ...]:
-    """The metrics as (kind, metric); left out: those that fit the loss."""
+    """Return the metrics as (kind, metric); if left out, those that fit the loss."""
     if metrics is None:
         names = () if loss is None else loss.default_metrics()
         metrics = tuple(Component(name) for name in names)

@@ -23,12 +23,12 @@ _ABSENT: Final = object()
 def differences(
     written: Mapping[str, Any], found: Mapping[str, Any], *, data: bool
 ) -> tuple[str, ...]:
-    """The fields that would train otherwise, for people: "seed: 4; ... written with 3".
+    """Return the fields that would change the training: "seed: 4; ... written with 3".
 
-    ``written`` and ``found`` are documents of resolved specs; a field that ``written`` does
-    not know, for an older dbp wrote it, has its default. Ignores the length of the run,
-    checkpoints, publishing and the test set. ``data``: compare the readers of the training
-    and validation set as well; else ``train.data_identity`` compares their content.
+    ``written`` and ``found`` are documents of resolved specs; a field that ``written`` lacks
+    (an older dbp wrote it) has its default. The length of the run, checkpoints, publishing and
+    the test set are ignored. ``data``: compare the readers of the training and validation set
+    as well; else ``train.data_identity`` compares their content.
     """
     with contextlib.suppress(InvalidSpec):  # of a newer dbp: compare it as it is
         written = resolve(decode(written)).document
@@ -59,7 +59,7 @@ def _what_counts(document: Mapping[str, Any], *, data: bool) -> dict[str, Any]:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Every single value in a document, by its path."""
+    """Yield every single value in a document, by its path."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _leaves(item, at(path, key))

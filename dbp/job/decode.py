@@ -1,7 +1,7 @@
-"""Documents to job specs and back. A document is what TOML and JSON give: plain values.
+"""Convert documents (the plain values of TOML and JSON) to job specs and back.
 
-Types, limits and field names are judged here, all violations at once; what components make
-of their options is ``dbp.job.component``'s to say. No files.
+Checks types, limits and field names, and reports all violations at once. The options of
+components are checked by ``dbp.job.component``. Opens no files.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ MAX_ITEMS = {"layers": MAX_LAYERS, "metrics": 20}
 def decode(
     document: Mapping[str, Any], source: str = "", found: Iterable[Violation] = ()
 ) -> JobSpec:
-    """The spec a document describes; raises InvalidSpec with everything that is wrong.
+    """Return the spec of a document; raises InvalidSpec with every violation.
 
-    The options of components are kept as they are: ``dbp.job.validate.resolve`` judges
-    them. Only where the document is refused anyway are their violations told as well.
-    ``found`` holds violations that the caller found before.
+    The options of components are kept as they are; ``dbp.job.validate.resolve`` checks them.
+    Only if the document is refused anyway are their violations reported as well. ``found``
+    holds violations that the caller found before.
     """
     spec, violations = draft(document)
     violations += found
@@ -39,14 +39,14 @@ def decode(
 
 
 def draft(document: Any) -> tuple[JobSpec | None, list[Violation]]:
-    """The spec with None where a part cannot be read, and what is wrong with those parts."""
+    """Return the spec with None where a part cannot be read, and those parts' violations."""
     violations: list[Violation] = []
     spec = _read(JobSpec, document, "", violations)
     return (None if spec is INVALID else spec), violations
 
 
 def in_order(violations: list[Violation], document: Mapping[str, Any]) -> list[Violation]:
-    """The violations in the order in which the document's tables are written."""
+    """Return the violations in the order of the document's tables."""
     tables = list(document) if isinstance(document, Mapping) else []
 
     def position(violation: Violation) -> int:
@@ -57,7 +57,7 @@ def in_order(violations: list[Violation], document: Mapping[str, Any]) -> list[V
 
 
 def _read(cls: type[Any], table: Any, path: str, violations: list[Violation]) -> Any:
-    """A dataclass of the spec; None in every required field that could not be read."""
+    """Return a dataclass of the spec; None in every required field that could not be read."""
     if not isinstance(table, Mapping):
         violations.append(Violation(path, f"must be a table, got {shown(table)}"))
         return INVALID
@@ -125,7 +125,7 @@ def _read_component(
 
 
 def encode(spec: JobSpec) -> dict[str, Any]:
-    """The document of a spec: plain tables, lists and values; None is left out."""
+    """Return the document of a spec: plain tables, lists and values, without None."""
     document: dict[str, Any] = _plain(spec)
     return document
 

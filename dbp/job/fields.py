@@ -1,7 +1,7 @@
-"""Values of a document checked against dataclass fields: types, limits, known names.
+"""Check values of a document against dataclass fields: type, limits, known names.
 
-The one place that judges a single value, for the spec's own fields and for the options of
-components alike. It builds nothing and knows no component.
+The only place that checks single values, for the spec's own fields and for the options of
+components. It builds nothing.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def at(path: str, key: str) -> str:
-    """The path of a field in a table; unusual keys are quoted, escaped and cut."""
+    """Return the path of a field in a table; unusual keys are quoted, escaped and cut."""
     name = key if _BARE_KEY.fullmatch(key) else ascii(key[:64])
     return f"{path}.{name}" if path else name
 
 
 def shown(value: Any) -> str:
-    """A value for a message, with its type where that is the point; never long."""
+    """Return a value for a message, short, with its type where that matters."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -61,10 +61,10 @@ def read_fields(
     *,
     read_special: Callable[[dataclasses.Field[Any], Any, Any, str], Any],
 ) -> dict[str, Any]:
-    """The valid fields of a table as ``cls`` wants them; the rest become violations.
+    """Return the valid fields of a table for ``cls``; the others become violations.
 
-    A field that is a component or a dataclass goes to ``read_special(field, annotation,
-    value, path)``, which answers INVALID after noting why.
+    A field that is a component or a dataclass goes to ``read_special(field, annotation, value,
+    path)``, which returns INVALID after adding a violation.
     """
     annotations = field_types(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
@@ -114,10 +114,10 @@ def read_value(
     path: str,
     violations: list[Violation],
 ) -> Any:
-    """The value in the annotation's type and within its limits, or INVALID.
+    """Return the value in the annotation's type and within its limits, or INVALID.
 
-    Strict: true is no number, "3" is no 3; a whole number is taken where any number is
-    wanted. INVALID itself stays so, its violation having been noted.
+    Strict: true is not a number, "3" is not 3; a whole number is accepted as any number.
+    INVALID stays INVALID: its violation has been added before.
     """
     if value is INVALID:
         return INVALID
@@ -144,7 +144,7 @@ def _invalid(path: str, message: str, violations: list[Violation]) -> Any:
 
 
 def _fitting_arm(value: Any, arms: tuple[Any, ...]) -> Any:
-    """The alternative that takes the value: its exact type first, then int as float."""
+    """Return the alternative that takes the value: its exact type first, then int as float."""
     for arm in arms:
         origin = typing.get_origin(arm)
         exact = arm in (bool, int, float, str) and type(value) is arm
@@ -195,7 +195,7 @@ def _limit_problem(value: Any, limits: Mapping[str, Any]) -> str | None:
 
 
 def plain_problem(value: Any) -> str | None:
-    """What is wrong with a single value wherever it stands, or None."""
+    """Return why no option can have this single value, or None."""
     match value:
         case bool():
             return None
@@ -216,9 +216,9 @@ def plain_problem(value: Any) -> str | None:
 
 
 def read_plain(value: Any, path: str, violations: list[Violation], depth: int = 0) -> Any:
-    """A deep copy of a component's option, still unjudged by its class.
+    """Return a deep copy of a component's option, which its class has not checked yet.
 
-    What no option can be (NaN, null, ...) is noted, and INVALID stands in its place.
+    Values that no option can have (NaN, null, ...) become violations and INVALID.
     """
     if depth > MAX_DEPTH:
         return _invalid(path, f"tables and lists nested deeper than {MAX_DEPTH}", violations)

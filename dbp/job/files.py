@@ -1,4 +1,4 @@
-"""File options of a document's components: where they are, and made absolute. Opens nothing."""
+"""Find file options in a document and make them absolute. Opens nothing."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def expand_files(
 ) -> list[Violation]:
     """Expand ``${VAR}`` in the file options, in place, and make them absolute.
 
-    Wildcards (``part-*.npy``) are left as they are: they stand in names, not in folders.
-    Returns the violations: variables that are not set, empty names.
+    Wildcards (``part-*.npy``) stay: they are part of the name. Returns the violations:
+    variables that are not set, empty names.
     """
     violations: list[Violation] = []
 
@@ -48,7 +48,7 @@ def expand_files(
 
 
 def file_options(document: Any) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """The table, key and path of each file option with a text in it, of known components."""
+    """Yield the table, key and path of each file option of known components."""
     return _in_dataclass(JobSpec, document, "", _in_component)
 
 

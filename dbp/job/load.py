@@ -1,4 +1,4 @@
-"""Spec files, TOML or JSON, to job specs. It judges the file; ``dbp.job.decode`` the fields."""
+"""Read spec files, TOML or JSON. ``dbp.job.decode`` checks their fields."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _INLINE = re.compile(r"Invalid initial character for a key part|Unclosed inline 
 
 
 def load_file(path: str | os.PathLike[str]) -> JobSpec:
-    """The spec in a .toml or .json file; raises InvalidFile or InvalidSpec.
+    """Return the spec in a .toml or .json file; raises InvalidFile or InvalidSpec.
 
-    ``${VAR}`` in file options is expanded from the environment, and they are made absolute
+    ``${VAR}`` in file options is expanded from the environment; relative paths are resolved
     against the folder of the spec.
     """
     source = os.fspath(path)
@@ -45,7 +45,7 @@ def load_file(path: str | os.PathLike[str]) -> JobSpec:
 
 @contextlib.contextmanager
 def located(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Name the file, and the lines where they are certain, in an InvalidSpec from inside."""
+    """Add the file, and lines where they are certain, to an InvalidSpec raised inside."""
     try:
         yield
     except InvalidSpec as error:
@@ -112,7 +112,9 @@ def _parse_toml(text: str, source: str) -> Any:
 
 
 def _toml_message(text: str, error: str) -> str:
-    """``line:column: what is wrong``, in words that help where the parser's do not."""
+    """Return ``line:column: what is wrong``, clearer than the parser's text where that is
+    obscure.
+    """
     place = _TOML_PLACE.search(error)
     message = error[: place.start()] if place else error
     if _DUPLICATE.match(message):

@@ -1,4 +1,4 @@
-"""Lines of fields in a TOML text, found by asking the parser. It never guesses."""
+"""Find the line of a field in a TOML text by parsing variations of it, never by guessing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from dbp.errors import Violation
 
-MAX_TEXT = 65_536  # in longer specs nobody looks for lines
+MAX_TEXT = 65_536  # longer specs get no line numbers
 MAX_PROBES = 200
 _PROBE = "dbp-locator-probe"
 _STEP = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]")
@@ -19,7 +19,7 @@ _Path = tuple[str | int, ...]
 
 
 def with_lines(violations: Iterable[Violation], text: str) -> list[Violation]:
-    """The violations with the line of each field where the text leaves no doubt, by line."""
+    """Return the violations with the line of each field where certain, sorted by line."""
     document = _document(text)
     located = []
     probes = MAX_PROBES
@@ -40,7 +40,7 @@ def _document(text: str) -> dict[str, Any] | None:
 
 
 def _line_of(path: str, text: str, document: dict[str, Any]) -> tuple[int, int]:
-    """The line and how often the parser was asked; line 0 where it is not known."""
+    """Return the line (0: unknown) and how often the parser ran."""
     steps = _existing(_steps(path), document)
     if not steps:
         return 0, 0
@@ -56,7 +56,7 @@ def _line_of(path: str, text: str, document: dict[str, Any]) -> tuple[int, int]:
 
 
 def _steps(path: str) -> _Path:
-    """``model.layers[2].units`` as ("model", "layers", 2, "units"); () for unusual keys."""
+    """Return ``model.layers[2].units`` as ("model", "layers", 2, "units"), odd keys as ()."""
     matches = list(_STEP.finditer(path))
     if "".join(match[0] for match in matches) != path:
         return ()
@@ -64,7 +64,9 @@ def _steps(path: str) -> _Path:
 
 
 def _existing(steps: _Path, document: Any) -> _Path:
-    """The part of a path that the document has: a missing field is told by its table."""
+    """Return the part of a path that the document has: a missing field gets the line of its
+    table.
+    """
     for index, step in enumerate(steps):
         found = (
             (isinstance(document, dict) and step in document)
@@ -83,7 +85,7 @@ def _at(document: Any, steps: _Path) -> Any:
 
 
 def _probe(steps: _Path, pattern: str, text: str, document: dict[str, Any]) -> tuple[int, int]:
-    """Rename each occurrence and parse: the right one renames this very field."""
+    """Rename each occurrence and parse: the right one renames exactly this field."""
     wanted = repr(_renamed(document, steps))  # repr, since NaN does not equal itself
     asked = 0
     for match in re.finditer(pattern, text):
@@ -101,7 +103,7 @@ def _probe(steps: _Path, pattern: str, text: str, document: dict[str, Any]) -> t
 
 
 def _renamed(document: Any, steps: _Path) -> Any:
-    """A copy with the key (or the text in a list) at the end of the path renamed in place."""
+    """Return a copy with the key (or the text in a list) at the end of the path renamed."""
     head, rest = steps[0], steps[1:]
     if isinstance(document, list):
         return [

@@ -1,8 +1,8 @@
-"""Whether the last layers leave the model's outputs the values that the loss needs.
+"""Check that the last layers can produce the outputs that the loss needs.
 
-Layers bound their outputs (``Layer.output_range``), losses say which outputs they need
-(``Loss.needed_range``): a sigmoid before a loss that applies the sigmoid itself is found, and
-so is the same mistake made with other layers, plug-ins included.
+Layers declare bounds of their outputs (``Layer.output_range``), losses the outputs they need
+(``Loss.needed_range``). So a sigmoid before a loss that applies the sigmoid itself is found,
+and the same mistake with other layers, plug-ins included.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNLIMITED: Final[Range] = (-math.inf, math.inf)
 
 @dataclass(frozen=True)
 class _Limit:
-    """The layer that limits the model's outputs, and to which values."""
+    """The layer that limits the model's outputs, and the limits."""
 
     position: int
     kind: str
@@ -40,7 +40,9 @@ class _Limit:
 
 
 def range_violation(resolved: ResolvedSpec, output_shape: Shape) -> Violation | None:
-    """Outputs that are probabilities, or of one sign, where the loss needs any number."""
+    """Return a violation for outputs limited to probabilities, or one sign, where the loss
+    needs any number.
+    """
     needed = resolved.loss.needed_range(output_shape)
     if needed is None:
         return None
@@ -63,7 +65,7 @@ def range_violation(resolved: ResolvedSpec, output_shape: Shape) -> Violation | 
 
 
 def range_note(resolved: ResolvedSpec, output_shape: Shape) -> Violation | None:
-    """Outputs limited to less than the loss needs, in a way that can be meant."""
+    """Return a note for outputs narrower than the loss needs, in a way that may be intended."""
     needed = resolved.loss.needed_range(output_shape)
     if needed is None:
         return None
@@ -81,7 +83,7 @@ def range_note(resolved: ResolvedSpec, output_shape: Shape) -> Violation | None:
 
 
 def _limits(resolved: ResolvedSpec, too_narrow: Callable[[float, float], bool]) -> list[_Limit]:
-    """The layers, last first, without which the model's outputs are wide enough."""
+    """Return the layers, last first, without which the outputs are wide enough."""
     limits: list[_Limit] = []
     while too_narrow(*(ranges := _ranges(resolved, {limit.position for limit in limits}))[-1]):
         position = len(resolved.layers) - 1
@@ -93,7 +95,9 @@ def _limits(resolved: ResolvedSpec, too_narrow: Callable[[float, float], bool]) 
 
 
 def _ranges(resolved: ResolvedSpec, without: set[int]) -> list[Range]:
-    """Bounds of the inputs, and of the outputs of each layer; some layers are left out."""
+    """Return bounds of the inputs and of each layer's outputs; the layers in ``without`` are
+    skipped.
+    """
     ranges: list[Range] = [UNLIMITED]
     for position, layer in enumerate(resolved.layers):
         last = ranges[-1]
@@ -107,7 +111,7 @@ def _remedy(limits: list[_Limit]) -> str:
 
 
 def _words(low: float, high: float) -> str:
-    """``0 to 1``, ``at least 0``, ``at most 1``, ``any number``."""
+    """Return a range as text: ``0 to 1``, ``at least 0``, ``at most 1``, ``any number``."""
     if low == -math.inf:
         return "any number" if high == math.inf else f"at most {high:g}"
     return f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"

@@ -1,7 +1,7 @@
-"""Paths that others may name: only regular files inside allowed folders. It opens nothing.
+"""Check that file paths from clients are regular files inside allowed folders. Opens nothing.
 
-What a service is asked to read is untrusted: symbolic links are followed before the
-judgement, nothing is expanded or decoded, and nothing outside the roots is looked at.
+These paths are untrusted: symbolic links are followed before the check, nothing is expanded or
+decoded, and nothing outside the allowed folders is looked at.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def check_paths(spec: JobSpec, roots: Sequence[str | os.PathLike[str]]) -> None:
-    """Raise InvalidSpec for every file option that does not lie inside one of the roots."""
+    """Raise InvalidSpec for every file option outside the roots."""
     violations = []
     for table, name, path in file_options(encode(spec)):
         try:
@@ -39,10 +39,10 @@ def check_paths(spec: JobSpec, roots: Sequence[str | os.PathLike[str]]) -> None:
 
 
 def contained_files(path: str, roots: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The files that a pattern stands for, not yet judged; the path itself if it is none.
+    """Return the files that match a pattern, not yet checked; a plain path as itself.
 
-    Raises ValueError where none matches. The folder is judged before it is looked at, and
-    what it holds is told only by whether a file matches.
+    Raises ValueError if none matches. The folder is checked before it is read; its contents are
+    revealed only by whether a file matches.
     """
     if not is_pattern(path):
         return [path]
@@ -58,9 +58,9 @@ def contained_files(path: str, roots: Sequence[str | os.PathLike[str]]) -> list[
 
 
 def contained(path: str, roots: Iterable[str | os.PathLike[str]]) -> Path:
-    """The real path of a regular file inside one of the roots.
+    """Return the real path of a regular file inside one of the roots.
 
-    Raises ValueError with the reason; whether something outside exists is never told.
+    Raises ValueError with the reason, which does not reveal whether a file outside exists.
     """
     _check_form(path)
     real = Path(os.path.realpath(path))
@@ -90,7 +90,7 @@ def _check_inside(real: Path, path: str, roots: Iterable[str | os.PathLike[str]]
 
 
 def _form_problem(path: str) -> str | None:
-    """What is wrong with a path as it is written, before anything is looked up."""
+    """Return what is wrong with the text of a path, before anything is looked up."""
     if not path or len(os.fsencode(path)) > MAX_PATH:
         return f"must have 1 to {MAX_PATH} bytes"
     if any(ord(character) < 32 or ord(character) == 127 for character in path):

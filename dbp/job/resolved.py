@@ -1,4 +1,4 @@
-"""A spec that has passed validation, with what it builds, and its digest."""
+"""A spec that has passed validation, with the components it builds, and its digest."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dbp.job.spec import JobSpec
 
 @dataclass(frozen=True)
 class ResolvedSpec:
-    """A valid spec with every default filled in and layers expanded, and what it builds.
+    """A valid spec with every default filled in and layers expanded, and its components.
 
     ``digest`` is the SHA-256 of ``document`` as canonical JSON. ``layer_paths`` and
-    ``layer_kinds`` tell of each layer where it was written and what it is.
+    ``layer_kinds`` say where each layer was written and of which kind it is.
     """
 
     spec: JobSpec
@@ -34,6 +34,6 @@ class ResolvedSpec:
 
 
 def digest_of(document: Mapping[str, Any]) -> str:
-    """SHA-256 of a document as canonical JSON, in hexadecimal."""
+    """Return the SHA-256 of a document as canonical JSON, in hexadecimal."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Rules over several fields of a spec: the last part of its validation. It builds nothing."""
+"""Check rules over several fields of a spec, the last part of its validation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TARGETS = {"class": "class labels (whole numbers)", "values": "values (floats)"
 
 
 def cross_field_violations(spec: JobSpec, built: Components) -> list[Violation]:
-    """Rules over several fields, for a spec whose single fields are valid."""
+    """Return violations of rules over several fields; single fields must be valid."""
     train = spec.train
     violations = []
     if not _NAME.fullmatch(spec.name):
@@ -59,7 +59,7 @@ def cross_field_violations(spec: JobSpec, built: Components) -> list[Violation]:
 
 
 def _metric_violations(built: Components) -> list[Violation]:
-    """Metrics must judge the targets the loss learns from, and the outputs it asks for."""
+    """Return violations of metrics that do not fit the loss's targets or outputs."""
     if built.loss is None:
         return []
     wanted, function = built.loss.target_kind(), built.loss.activation()
@@ -82,7 +82,7 @@ def _metric_violations(built: Components) -> list[Violation]:
 
 
 def _output_words(function: str) -> str:
-    """The field's name for outputs to which the loss applies this function."""
+    """Return the field's name for outputs to which the loss applies this function."""
     return f"numbers before the {function}" if function else "the predicted values themselves"
 
 
@@ -103,7 +103,7 @@ def _stop_violations(spec: JobSpec, kinds: list[str], built: Components) -> list
 def _watched(
     path: str, metric: str, spec: JobSpec, kinds: list[str], built: Components
 ) -> list[Violation]:
-    """What keeps a metric from being followed through the epochs."""
+    """Return why a metric cannot be followed through the epochs."""
     single = {kind: metric for kind, metric in built.metrics if metric.is_single()}
     summed = [kind for kind, metric in single.items() if metric.is_summed()]
     known = [f"training_{name}" for name in ("loss", *summed)]
@@ -129,7 +129,7 @@ def _watched(
 
 
 def _unknown(metric: str, known: list[str], kinds: list[str], single: Mapping[str, Any]) -> str:
-    """Why a metric by this name cannot be followed, and which can."""
+    """Return why a metric of this name cannot be followed, and which metrics can."""
     part, _, rest = metric.partition("_")
     kind = rest.partition("[")[0]
     if part == "training" and kind in single:
@@ -146,5 +146,5 @@ def _unknown(metric: str, known: list[str], kinds: list[str], single: Mapping[st
 
 
 def target_words(kind: str) -> str:
-    """A kind of targets for people."""
+    """Return a kind of targets as text for users."""
     return _TARGETS.get(kind, kind)

@@ -1,4 +1,4 @@
-"""Shapes through the model and the data's fit to it, before any array is allocated."""
+"""Check shapes through the model, and the data against it, before arrays are allocated."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class DataShape:
-    """What validation may know of the training set; ``target_kind`` is "class" or "values".
+    """The training set as validation sees it; ``target_kind`` is "class" or "values".
 
-    ``classes`` is the number of classes where the source knows it, ``class_names`` their
-    names where they have some.
+    ``classes`` is the number of classes if the source knows it, ``class_names`` their names if
+    they have some.
     """
 
     input_shape: Shape
@@ -44,12 +44,12 @@ class ModelShapes:
 
     @property
     def parameter_count(self) -> int:
-        """Elements of all parameters together."""
+        """Number of elements of all parameters."""
         return sum(self.parameter_counts)
 
 
 def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
-    """Follow one sample through the model; raises InvalidSpec at the first layer in the way."""
+    """Compute shapes through the model; InvalidSpec at the first layer that does not fit."""
     shape, total = input_shape, 0
     outputs: list[Shape] = []
     names: list[str] = []
@@ -85,7 +85,7 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
 
 
 def _channel_hint(resolved: ResolvedSpec, shape: Shape, problem: str) -> str:
-    """The remedy for images of one channel that are stored without an axis for it."""
+    """Return the remedy for one-channel images that are stored without a channel axis."""
     is_image = len(shape) == 2 and "(channels, height, width)" in problem
     if not is_image or not hasattr(resolved.train_reader, "layout"):
         return ""
@@ -93,7 +93,7 @@ def _channel_hint(resolved: ResolvedSpec, shape: Shape, problem: str) -> str:
 
 
 def _check_output(resolved: ResolvedSpec, shape: Shape) -> None:
-    """Whether the loss and the metrics fit outputs of this shape and range."""
+    """Raise InvalidSpec unless loss and metrics fit outputs of this shape and range."""
     try:
         resolved.loss.check_output(shape)
     except ValueError as error:
@@ -144,12 +144,11 @@ def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:
             f"but a target of the training set has shape {data.target_shape}"
         )
         raise _violation(last, message)
-    told_apart = resolved.loss.class_count(output) if wanted == "class" else 0
-    if wanted == "class" and data.classes is not None and data.classes > told_apart:
+    distinguished = resolved.loss.class_count(output) if wanted == "class" else 0
+    if wanted == "class" and data.classes is not None and data.classes > distinguished:
         message = (
-            f"output of the model tells {count_text(told_apart, 'class', 'classes')} apart, "
-            "but the "
-            f"training set has {count_text(data.classes, 'class', 'classes')}"
+            f"the model has outputs for {count_text(distinguished, 'class', 'classes')}, "
+            f"but the training set has {count_text(data.classes, 'class', 'classes')}"
             f"{named(data.class_names)}"
         )
         raise _violation(last, message)
@@ -157,7 +156,7 @@ def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:
 
 
 def named(names: Sequence[str]) -> str:
-    """Names of classes for a message, the last ones too: a stray one may be among them."""
+    """Return class names for a message, the last ones too: one may be there by mistake."""
     if len(names) > MOST_NAMES:
         names = (*names[: MOST_NAMES - 3], "...", *names[-2:])
     return f": {', '.join(names)}" if names else ""

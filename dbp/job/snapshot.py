@@ -1,8 +1,8 @@
-"""Safetensors framing, both ways: a manifest and bytes. No numpy, no files.
+"""Encode and decode safetensors headers. No numpy, no files.
 
-A safetensors file is an 8-byte little-endian header length, a JSON header (each tensor's
-dtype, shape and byte range, and string metadata), then the raw little-endian bytes.
-Format: https://github.com/huggingface/safetensors#format
+A safetensors file is an 8-byte little-endian header length, a JSON header (each tensor's dtype,
+shape and byte range, and string metadata), then the raw little-endian bytes. Format:
+https://github.com/huggingface/safetensors#format
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ITEM_BYTES = {
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor: its name, safetensors dtype, shape, and place in the data section."""
+    """One tensor: its name, safetensors dtype, shape, and byte range in the data section."""
 
     name: str
     dtype: str
@@ -43,7 +43,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a safetensors header says: tensors in the order of their bytes, and metadata."""
+    """Content of a safetensors header: tensors in the order of their bytes, and metadata."""
 
     tensors: tuple[TensorInfo, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Manifest:
 def manifest_of(
     shapes: Mapping[str, Sequence[int]], dtype: str, metadata: Mapping[str, str]
 ) -> Manifest:
-    """The manifest of tensors of one dtype that lie one behind the other."""
+    """Return the manifest of tensors of one dtype, stored one after the other."""
     tensors: list[TensorInfo] = []
     offset = 0
     for name, shape in shapes.items():
@@ -68,13 +68,13 @@ def manifest_of(
 
 
 def step_of(manifest: Manifest, otherwise: int) -> int:
-    """The step of the parameters in a file, as its metadata says."""
+    """Return the step in a file's metadata, or ``otherwise``."""
     text = manifest.metadata.get("dbp.step", "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else otherwise
 
 
 def encode_header(manifest: Manifest) -> bytes:
-    """The bytes in front of the data section, padded with spaces to a multiple of 8."""
+    """Return the bytes in front of the data section, padded with spaces to a multiple of 8."""
     table: dict[str, Any] = {}
     if manifest.metadata:
         table["__metadata__"] = dict(manifest.metadata)
@@ -90,7 +90,7 @@ def encode_header(manifest: Manifest) -> bytes:
 
 
 def header_length(prefix: bytes, source: str) -> int:
-    """Bytes of the JSON header, from a file's first 8 bytes; raises InvalidFile."""
+    """Return the length of the JSON header from a file's first 8 bytes; InvalidFile."""
     if len(prefix) < 8:
         raise InvalidFile(f"{source}: not a safetensors file: shorter than 8 bytes")
     length = int.from_bytes(prefix[:8], "little")
@@ -103,7 +103,7 @@ def header_length(prefix: bytes, source: str) -> int:
 
 
 def decode_header(text: bytes, source: str) -> Manifest:
-    """Read the JSON header (without the 8-byte length); raises InvalidFile."""
+    """Decode the JSON header (without the 8-byte length); raises InvalidFile."""
     try:
         table = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
         if not isinstance(table, dict):
@@ -138,7 +138,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _tensor(name: str, entry: Any) -> TensorInfo:
-    """One entry of the header; raises ValueError for whatever is wrong with it."""
+    """Decode one entry of the header; raises ValueError if it is malformed."""
     label = f"tensor {name[:64]!a}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{label} needs dtype, shape and data_offsets, and nothing else")

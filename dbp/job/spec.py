@@ -1,10 +1,10 @@
-"""What a job is: the declarative spec, its fields, defaults and limits. It does no I/O.
+"""The job specification: dataclasses with every field, default and limit. No I/O.
 
 These dataclasses are the one schema. TOML, JSON and the protos use the same names;
-``dbp.job.load`` reads them, ``dbp.job.validate`` judges them, ``dbp.rpc.convert`` carries
-them. A component (layer, loss, optimizer, ...) stands here as its kind and options; the
-registry knows its class. The number of workers is no part of a spec: it changes how fast a
-job runs, not what it computes.
+``dbp.job.load`` reads specs, ``dbp.job.validate`` validates them, ``dbp.rpc.spec_convert``
+converts them to protos. A component (layer, loss, optimizer, ...) is its kind and options; the
+registry finds its class. The number of workers is not part of a spec: it changes how fast a job
+runs, not what it computes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dbp.registry import option
 
 @dataclass(frozen=True)
 class Component:
-    """A component by kind, with the options given (defaults live in its class)."""
+    """A component by kind, with the given options; its class has the defaults."""
 
     kind: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
@@ -28,14 +28,14 @@ class Component:
 
 @dataclass(frozen=True)
 class Holdout:
-    """Validation samples taken out of the training set: a share of it, chosen by the seed."""
+    """Validation samples taken out of the training set, a fraction chosen by the seed."""
 
     fraction: float = option(doc="share of the training samples", above=0.0, below=1.0)
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where samples come from and how they are scaled."""
+    """Data sets and how they are scaled."""
 
     train: Component = option(doc="training set", group="readers")
     validation: Component | Holdout | None = option(
@@ -56,7 +56,7 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Layers from input to output, the loss behind them, the metrics beside it."""
+    """Layers from input to output, the loss after them, and the metrics."""
 
     layers: tuple[Component, ...] = option(doc="layers, input first", group="layers")
     loss: Component = option(doc="loss, summed over samples", group="losses")
@@ -67,7 +67,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class StopSpec:
-    """When to stop before the set number of epochs or steps."""
+    """Conditions for stopping before the set number of epochs or steps."""
 
     metric: str = option(
         "training_loss",
@@ -92,7 +92,7 @@ class StopSpec:
 
 @dataclass(frozen=True)
 class TrainSpec:
-    """The loop: mini-batches, length, numerics."""
+    """The training loop: mini-batches, length, numerics."""
 
     batch_size: int = option(
         128,
@@ -151,7 +151,7 @@ class TrainSpec:
     non_finite: Literal["fail", "skip", "rollback"] = option(
         "fail",
         doc="when a loss or gradient is not finite, which is never applied: fail; skip the "
-        "mini-batch; roll back to the newest checkpoint and go on at half the learning rate",
+        "mini-batch; roll back to the newest checkpoint and continue at half the learning rate",
     )
     initial_parameters: str | None = option(
         None,
@@ -180,7 +180,7 @@ class TrainSpec:
 
 @dataclass(frozen=True)
 class CheckpointSpec:
-    """When all that a resumed run needs is written; a run that is stopped writes it, too."""
+    """When checkpoints are written; a run that is stopped always writes one."""
 
     every_steps: int | None = option(None, doc="steps between checkpoints", minimum=1)
     every_seconds: float | None = option(

@@ -1,7 +1,7 @@
-"""Where a job stands: a pure state machine, ``advance(job, event) -> job``. No I/O, no clock.
+"""States of a job as a pure state machine, ``advance(job, event) -> job``. No I/O, no clock.
 
-Transitions are made durable by ``dbp.control`` before they are announced; terminal states
-never change. Lost contact is not a state: a run that cannot be reached goes on.
+``dbp.control`` makes transitions durable before it announces them; terminal states never
+change. Lost contact is not a state: a run that cannot be reached continues.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dbp.job.best import BestEpoch
 
 
 class State(enum.StrEnum):
-    """States of a job."""
+    """States of a job, from QUEUED to a terminal one."""
 
     QUEUED = "QUEUED"
     STARTING = "STARTING"
@@ -34,7 +34,7 @@ class State(enum.StrEnum):
 
 
 class EventKind(enum.StrEnum):
-    """Durable changes of a job; the values are the words of ``JobEvent.kind``."""
+    """Durable changes of a job; the values are those of ``JobEvent.kind``."""
 
     CREATED = "created"
     STARTED = "started"
@@ -75,7 +75,7 @@ class StreamEndReason(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job ended badly; fields as in the proto's ``JobFailure``."""
+    """Reason of a failed job; fields as in the proto's ``JobFailure``."""
 
     reason: FailureReason
     message: str
@@ -146,7 +146,7 @@ class ProgressReport:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run says it ended: ``status`` is succeeded, stopped or failed."""
+    """The end of a run as it reported it: ``status`` is succeeded, stopped or failed."""
 
     status: str
     reason: str
@@ -159,7 +159,7 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the service keeps it: Unix seconds, ``spec`` the resolved document.
+    """A job as the service stores it: times in Unix seconds, ``spec`` the resolved document.
 
     ``notes``: sentences on its spec and data that the user should read before training.
     """
@@ -187,7 +187,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a job, at a Unix time; ``change`` holds what it sets."""
+    """An event of a job at a Unix time; ``change`` holds the fields that it sets."""
 
     kind: EventKind
     time: float
@@ -222,7 +222,7 @@ _ALLOWED: Mapping[EventKind, tuple[frozenset[State], State | None]] = {
 
 
 def advance(job: Job, event: Event) -> Job:
-    """The job after the event; raises WrongState where the event may not happen."""
+    """Return the job after the event; raises WrongState if the event is not allowed."""
     if event.kind not in _ALLOWED:
         raise WrongState(f"job {job.id}: {event.kind} begins a job, it cannot change one")
     sources, target = _ALLOWED[event.kind]

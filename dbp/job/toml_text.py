@@ -1,4 +1,4 @@
-"""Documents as TOML text that reads back as the same document. It reads nothing itself."""
+"""Write documents as TOML text that reads back as the same document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WIDTH = 88
 
 
 def toml_text(document: Mapping[str, Any]) -> str:
-    """The document with one section a table; what lies deeper is written inline."""
+    """Return the document, one section per table; deeper tables are inline."""
     values = {name: item for name, item in document.items() if not isinstance(item, Mapping)}
     sections = [_lines(values)] if values else []
     for name, item in document.items():

@@ -1,8 +1,8 @@
-"""The only validation of a job spec: all violations at once, before anything is started.
+"""Validate a job spec: report all violations at once, before anything is started.
 
-It constructs every component, applies the rules over several fields, and, where the data
-are known, checks that shapes compose and the model stays within its budget. It reads no
-data and allocates no arrays.
+It builds every component, checks rules over several fields, and, if the data are known, checks
+that shapes fit together and the model stays within its budget. It reads no data and allocates
+no arrays.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ DEFAULT_CHECKPOINT_SECONDS: Final = 60.0
 
 
 def resolve(spec: JobSpec, data: DataShape | None = None) -> ResolvedSpec:
-    """The spec with everything filled in and built; raises InvalidSpec with all violations.
+    """Return the spec with every default filled in and its components built.
 
-    With ``data`` the shapes are checked too, as ``check_data`` does.
+    Raises InvalidSpec with all violations. With ``data`` the shapes are checked too, as
+    ``check_data`` does.
     """
     document = encode(spec)
     checked, violations = draft(document)
@@ -56,7 +57,7 @@ def resolve(spec: JobSpec, data: DataShape | None = None) -> ResolvedSpec:
 
 
 def _resolved(spec: JobSpec, built: Components) -> ResolvedSpec:
-    """Put together what was built; nothing of it is None any more."""
+    """Return the resolved spec; every component has been built."""
     layers = tuple(layer for layer in built.layers if layer is not None)
     validation = spec.data.validation
     if not isinstance(validation, Holdout):
@@ -104,7 +105,7 @@ def _resolved(spec: JobSpec, built: Components) -> ResolvedSpec:
 
 
 def _described(group: Group, component: Any) -> Any:
-    """The Component that would build it again; None stays None."""
+    """Return the Component that would build this one again; None stays None."""
     if component is None:
         return None
     table = describe(group, component)

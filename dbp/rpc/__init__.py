@@ -1,1 +1,1 @@
-"""The wire: conversion, errors, channels, and rank 0's link to the service."""
+"""gRPC plumbing: protos to values and back, errors, channels, rank 0's link process."""

@@ -1,7 +1,7 @@
-"""Channels to services, with options that fit at both ends. It sends nothing.
+"""gRPC channels to services, with the same limits at both ends.
 
-Answers stay below gRPC's default limit of 4 MiB, but for those of large batches to inference;
-whatever else may be larger is a stream.
+Answers stay below gRPC's default limit of 4 MiB, except those of large inference batches;
+everything else that may be larger is a stream.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEEPALIVE_TIMEOUT_MS: Final = 10_000
 
 # Calls without side effects, or made safe by their request id, are tried again while a
 # service restarts; in all for less than a second, so that a missing one is soon named.
-# Streams are opened again by whoever reads them, at the place where they stopped.
+# The readers of streams open them again, at the position where they stopped.
 _RETRY: Final[dict[str, Any]] = {
     "methodConfig": [
         {

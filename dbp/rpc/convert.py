@@ -1,4 +1,4 @@
-"""Values to protos and back, in pairs. Specs and manifests have modules of their own."""
+"""Convert values to protos and back, in pairs. Specs and manifests have their own modules."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ JOB_PREFIX: Final = "jobs/"
 
 
 def job_name(job_id: str) -> str:
-    """The resource name of a job."""
+    """Return the resource name of a job."""
     return JOB_PREFIX + job_id
 
 
 def id_from_name(name: str) -> str:
-    """The id in a resource name; raises InvalidInput."""
+    """Return the id in a resource name; raises InvalidInput."""
     job_id = name.removeprefix(JOB_PREFIX)
     if not name.startswith(JOB_PREFIX) or not job_id or "/" in job_id:
         raise InvalidInput(f"name: a job is named jobs/ID, got {name!r}")
@@ -39,7 +39,7 @@ def id_from_name(name: str) -> str:
 
 
 def time_to_proto(seconds: float) -> Timestamp:
-    """A Unix time in seconds as a Timestamp; today's times come back as the same float."""
+    """Return Unix seconds as a Timestamp; today's times convert back to the same float."""
     whole = math.floor(seconds)
     stamp = Timestamp()
     stamp.FromNanoseconds(whole * 10**9 + round((seconds - whole) * 1e9))
@@ -47,22 +47,22 @@ def time_to_proto(seconds: float) -> Timestamp:
 
 
 def time_from_proto(stamp: Timestamp) -> float:
-    """A Timestamp as Unix seconds."""
+    """Return a Timestamp as Unix seconds."""
     return stamp.seconds + stamp.nanos / 1e9
 
 
 def sendable(text: str) -> str:
-    """Text from runs and their logs, which may name files by bytes that are no UTF-8."""
+    """Return the text with bytes that are not UTF-8 replaced; logs may contain some."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def state_to_proto(state: State) -> job_pb2.JobState:
-    """A state as the enum."""
+    """Return a state as the enum."""
     return cast("job_pb2.JobState", job_pb2.JobState.Value(f"JOB_STATE_{state.value}"))
 
 
 def state_from_proto(state: job_pb2.JobState) -> State:
-    """The enum as a state; raises InvalidInput for a number that is none."""
+    """Return the state of an enum value; InvalidInput for an unknown number."""
     try:
         return State(job_pb2.JobState.Name(state).removeprefix("JOB_STATE_"))
     except ValueError:
@@ -70,7 +70,7 @@ def state_from_proto(state: job_pb2.JobState) -> State:
 
 
 def version_to_proto(version: Version) -> job_pb2.ParameterVersion:
-    """A parameter version as proto."""
+    """Convert a parameter version to its proto."""
     return job_pb2.ParameterVersion(
         version=version.version,
         step=version.step,
@@ -86,7 +86,7 @@ def version_to_proto(version: Version) -> job_pb2.ParameterVersion:
 
 
 def version_from_proto(proto: job_pb2.ParameterVersion) -> Version:
-    """A parameter version from proto."""
+    """Convert a proto to a parameter version."""
     return Version(
         version=proto.version,
         step=proto.step,
@@ -102,7 +102,7 @@ def version_from_proto(proto: job_pb2.ParameterVersion) -> Version:
 
 
 def version_entry_to_proto(entry: VersionEntry) -> parameter_service_pb2.VersionEntry:
-    """A version in a job's history as proto."""
+    """Convert an entry of a job's version history to its proto."""
     return parameter_service_pb2.VersionEntry(
         version=version_to_proto(entry.version),
         kept=entry.kept,
@@ -113,14 +113,14 @@ def version_entry_to_proto(entry: VersionEntry) -> parameter_service_pb2.Version
 
 
 def version_entry_from_proto(proto: parameter_service_pb2.VersionEntry) -> VersionEntry:
-    """A version in a job's history from proto."""
+    """Convert a proto to an entry of a job's version history."""
     version = version_from_proto(proto.version)
     labels, left_by = tuple(proto.labels), tuple(proto.left_by)
     return VersionEntry(version, proto.kept, proto.pinned, labels, left_by)
 
 
 def label_to_proto(move: LabelMove) -> parameter_service_pb2.Label:
-    """A label, since its last move, as proto."""
+    """Convert a label with its last move to its proto."""
     return parameter_service_pb2.Label(
         name=move.label,
         version=move.version,
@@ -130,13 +130,13 @@ def label_to_proto(move: LabelMove) -> parameter_service_pb2.Label:
 
 
 def label_from_proto(proto: parameter_service_pb2.Label) -> LabelMove:
-    """A label, since its last move, from proto."""
+    """Convert a proto to a label with its last move."""
     time = time_from_proto(proto.move_time)
     return LabelMove(proto.name, proto.version, time, proto.previous_version)
 
 
 def progress_to_proto(progress: ProgressReport) -> job_pb2.Progress:
-    """A progress report as proto."""
+    """Convert a progress report to its proto."""
     return job_pb2.Progress(
         step=progress.step,
         total_steps=progress.total_steps,
@@ -152,7 +152,7 @@ def progress_to_proto(progress: ProgressReport) -> job_pb2.Progress:
 
 
 def progress_from_proto(proto: job_pb2.Progress) -> ProgressReport:
-    """A progress report from proto."""
+    """Convert a proto to a progress report."""
     return ProgressReport(
         step=proto.step,
         total_steps=proto.total_steps,
@@ -168,7 +168,7 @@ def progress_from_proto(proto: job_pb2.Progress) -> ProgressReport:
 
 
 def failure_to_proto(failure: Failure) -> job_pb2.JobFailure:
-    """A failure as proto."""
+    """Convert a failure to its proto."""
     return job_pb2.JobFailure(
         reason=failure_reason_name(failure.reason),
         message=sendable(failure.message),
@@ -180,7 +180,7 @@ def failure_to_proto(failure: Failure) -> job_pb2.JobFailure:
 
 
 def failure_from_proto(proto: job_pb2.JobFailure) -> Failure:
-    """A failure from proto."""
+    """Convert a proto to a failure."""
     return Failure(
         reason=failure_reason_of(proto.reason),
         message=proto.message,
@@ -192,17 +192,17 @@ def failure_from_proto(proto: job_pb2.JobFailure) -> Failure:
 
 
 def best_to_proto(best: BestEpoch) -> job_pb2.BestEpoch:
-    """The best epoch as proto."""
+    """Convert the best epoch to its proto."""
     return job_pb2.BestEpoch(epoch=best.epoch, step=best.step, metrics=dict(best.metrics))
 
 
 def best_from_proto(proto: job_pb2.BestEpoch) -> BestEpoch:
-    """The best epoch from proto."""
+    """Convert a proto to the best epoch."""
     return BestEpoch(proto.epoch, proto.step, dict(proto.metrics))
 
 
 def job_to_proto(job: Job) -> job_pb2.Job:
-    """A job as proto; what it does not have yet stays unset."""
+    """Convert a job to its proto; fields without a value stay unset."""
     proto = job_pb2.Job(
         name=job_name(job.id),
         spec=spec_to_proto(job.spec),
@@ -233,7 +233,7 @@ def job_to_proto(job: Job) -> job_pb2.Job:
 
 
 def job_from_proto(proto: job_pb2.Job) -> Job:
-    """A job from proto."""
+    """Convert a proto to a job."""
     has = proto.HasField
     return Job(
         id=id_from_name(proto.name),

@@ -1,11 +1,11 @@
-"""The link: the process that speaks gRPC for rank 0. It holds no MPI and no numpy.
+"""Link process: speaks gRPC for rank 0, which itself loads neither gRPC nor its threads.
 
-Started by ``dbp.rpc.reporter`` with one argument, the number of the inherited file that
-holds the parameter slots. Lines of JSON come in on standard input, the first being the
-configuration, and go out on standard output. While the service is away the link keeps what
-must not be lost (the outcome, each epoch's last report, the waiting versions) and the
-newest progress, and connects again; it never asks the ranks to wait. It ends when rank 0
-closes the pipe or is gone, after some time for what it still holds.
+``dbp.rpc.reporter`` starts it with one argument, the number of the inherited file that holds
+the parameter slots. JSON lines arrive on standard input, the configuration first, and leave on
+standard output. While the service is down the link keeps what must not be lost (the outcome,
+the last report of each epoch, waiting versions) and the newest progress, and reconnects; the
+ranks never wait for it. It ends when rank 0 closes the pipe or dies, after some time to deliver
+what it still has.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ NICENESS: Final = 10
 
 @final
 class Link:
-    """One run's connection to its service, from configuration to acknowledged outcome."""
+    """The connection of one run to its service, from configuration to acknowledged outcome."""
 
     def __init__(self, config: Mapping[str, Any], memory_fd: int) -> None:
         self._config = config
@@ -58,13 +58,13 @@ class Link:
         self._attempt: int = config.get("attempt", 1)
         self._secret: str = config.get("secret", "")
         self._outbox = Outbox()
-        # Snapshots in the order of their steps, and behind them the outcome.
+        # Snapshots in the order of their steps, then the outcome.
         self._deliveries: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._started: asyncio.Future[dict[str, Any]] = asyncio.Future()
         self._outcome_given = False
 
     async def run(self, lines: asyncio.StreamReader) -> int:
-        """Serve until the outcome is acknowledged or rank 0 is gone; returns the exit code."""
+        """Run until the outcome is acknowledged or rank 0 is gone; return the exit code."""
         if "register" in self._config and not await self._register():
             return 1
         publisher = Publisher(
@@ -82,7 +82,7 @@ class Link:
         try:
             await reading
             if not self._outcome_given:
-                return 1  # rank 0 died: whoever watches the processes tells how
+                return 1  # rank 0 died; the supervisor records how
             async with asyncio.timeout(LINGER_SECONDS):
                 await self._deliveries.join()
                 await self._outbox.drained()
@@ -97,7 +97,7 @@ class Link:
             await publisher.close()
 
     async def _read(self, lines: asyncio.StreamReader) -> None:
-        """Take rank 0's messages until it closes the pipe; waits for nothing else."""
+        """Read rank 0's messages until it closes the pipe."""
         while line := await lines.readline():
             message = json.loads(line)
             if "started" in message and not self._started.done():
@@ -121,8 +121,8 @@ class Link:
             async with connect(self._address()) as channel:
                 answer = await WorkerServiceStub(channel).RegisterRun(request, timeout=10.0)
         except (grpc.aio.AioRpcError, DbpError) as error:
-            told = error if isinstance(error, DbpError) else error_from_rpc(error)
-            _tell(error=str(told), unavailable=isinstance(told, Unavailable))
+            reported = error if isinstance(error, DbpError) else error_from_rpc(error)
+            _tell(error=str(reported), unavailable=isinstance(reported, Unavailable))
             return False
         self._job = answer.job.name.removeprefix("jobs/")
         self._secret = answer.secret
@@ -130,7 +130,7 @@ class Link:
         return True
 
     def _address(self) -> str:
-        """Where the service is now: a restarted one may have another port."""
+        """Return the address of the service now; a restarted service may have another port."""
         if "address" in self._config:
             return str(self._config["address"])
         service = json.loads(Path(self._config["service_file"]).read_text())
@@ -141,18 +141,18 @@ class Link:
 
     async def _attach_forever(self) -> None:
         await self._started
-        delay, told = FIRST_RETRY_SECONDS, False
+        delay, logged = FIRST_RETRY_SECONDS, False
         while True:
             try:
                 await self._attach()
-                delay, told = FIRST_RETRY_SECONDS, False
+                delay, logged = FIRST_RETRY_SECONDS, False
             except (OSError, ValueError):
-                pass  # nobody says where the service is: it is being restarted
+                pass  # no address: the service is being restarted
             except grpc.aio.AioRpcError as error:
                 if not is_transient(error):
-                    if not told:
+                    if not logged:
                         say(f"the service refused the run's reports: {error.details()}")
-                        told = True
+                        logged = True
                     if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                         self._outbox.close()  # this attempt is over, or never was one
                         return
@@ -161,7 +161,7 @@ class Link:
             delay = min(2 * delay, LAST_RETRY_SECONDS)
 
     async def _attach(self) -> None:
-        """One stream of reports, until it breaks."""
+        """Send reports on one stream until it breaks."""
         async with connect(self._address()) as channel:
             call = WorkerServiceStub(channel).Attach(self._reports(), metadata=self._metadata())
             async for answer in call:
@@ -205,7 +205,7 @@ class Link:
         _tell(free=snapshot["slot"])
 
     def _end_with(self, outcome: Mapping[str, Any]) -> None:
-        """The run's last word: all versions have come before it."""
+        """Queue the outcome after all versions have been delivered."""
         if not self._started.done():  # it ended before its first step
             self._started.set_result({"world_size": self._config["workers"], "total_steps": 0})
         fields = dict(outcome)
@@ -231,21 +231,21 @@ def _progress(report: Mapping[str, Any]) -> pb.AttachRequest:
 
 
 def _tell(**message: Any) -> None:
-    """One line to rank 0, which reads at every step, if it still lives."""
+    """Write one line to rank 0, which reads at every step; does nothing if rank 0 has ended."""
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
 
 
 def _give_way() -> None:
-    """Training comes first, where cores are shared by processes or by whole sessions."""
+    """Lower this process's priority below training, within the session and across sessions."""
     os.nice(NICENESS)
     with contextlib.suppress(OSError):  # where the system groups by session: sched(7)
         Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 def _outlive_signals() -> None:
-    """A signal for the whole run tells the ranks to stop; what they then say must be told."""
+    """Ignore signals to the whole process group, so that the ranks' last reports are sent."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 

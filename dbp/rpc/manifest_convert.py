@@ -1,4 +1,4 @@
-"""Manifests of parameter files to protos and back."""
+"""Convert manifests of parameter files to protos and back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dbp.v1 import parameter_pb2
 
 
 def manifest_to_proto(manifest: Manifest) -> parameter_pb2.Manifest:
-    """A safetensors manifest as proto."""
+    """Convert a safetensors manifest to its proto."""
     proto = parameter_pb2.Manifest(metadata=dict(manifest.metadata))
     for tensor in manifest.tensors:
         proto.tensors.add(
@@ -21,7 +21,7 @@ def manifest_to_proto(manifest: Manifest) -> parameter_pb2.Manifest:
 
 
 def manifest_from_proto(proto: parameter_pb2.Manifest) -> Manifest:
-    """A safetensors manifest from proto."""
+    """Convert a proto to a safetensors manifest."""
     tensors = tuple(
         TensorInfo(tensor.name, tensor.dtype, tuple(tensor.shape), tensor.offset)
         for tensor in proto.tensors

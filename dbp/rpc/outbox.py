@@ -1,7 +1,7 @@
-"""Reports waiting for the service's acknowledgement, in order. It talks to no network.
+"""Queue of reports until the service acknowledges them. No network code.
 
-Plain progress is coalesced to the newest; what must not be lost stays until acknowledged
-and is sent again after a broken stream. The service applies each sequence once.
+Progress reports are coalesced to the newest one. Other reports stay until they are acknowledged
+and are sent again after a broken stream. The service applies each sequence number once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Entry:
 
 @final
 class Outbox:
-    """Numbered reports of one attempt, from 1."""
+    """Numbered reports of one attempt, starting at 1."""
 
     def __init__(self) -> None:
         self._entries: dict[int, _Entry] = {}
@@ -32,13 +32,13 @@ class Outbox:
         self._changed = asyncio.Event()
 
     def close(self) -> None:
-        """Nobody will ever take reports: forget them all, and every later one."""
+        """Drop all reports and every later one: no service will take them."""
         self._closed = True
         self._entries.clear()
         self._notify()
 
     def add(self, report: pb.AttachRequest, *, droppable: bool) -> None:
-        """Number the report and hold it; it replaces the droppable one before it."""
+        """Number and append the report; it replaces a droppable report before it."""
         if self._closed:
             return
         self._drop_superseded()
@@ -48,13 +48,13 @@ class Outbox:
         self._notify()
 
     def acknowledge(self, sequence: int) -> None:
-        """Forget every report up to this one."""
+        """Drop every report up to this number."""
         for number in [n for n in self._entries if n <= sequence]:
             del self._entries[number]
         self._notify()
 
     async def next(self, after: int, timeout: float) -> pb.AttachRequest | None:
-        """The first report behind ``after``, or None when there is none for ``timeout`` s."""
+        """Return the first report after ``after``, or None after ``timeout`` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 while (report := self._first(after)) is None:

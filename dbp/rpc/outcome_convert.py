@@ -1,4 +1,4 @@
-"""How runs end, to protos and back."""
+"""Convert outcomes and failures of runs to protos and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FAILED: Final = "failed"
 
 
 def outcome_to_proto(outcome: RunOutcome) -> pb.RunOutcome:
-    """A run's outcome as proto."""
+    """Convert a run's outcome to its proto."""
     failed = outcome.status == _FAILED
     return pb.RunOutcome(
         status=name_of(_STATUS, outcome.status),
@@ -32,7 +32,7 @@ def outcome_to_proto(outcome: RunOutcome) -> pb.RunOutcome:
 
 
 def outcome_from_proto(proto: pb.RunOutcome) -> RunOutcome:
-    """A run's outcome from proto; what only a newer run knows is a failure without reason."""
+    """Convert a proto to a run's outcome; a status of a newer dbp counts as failed."""
     status = value_of(_STATUS, proto.status) or _FAILED
     if status == _FAILED:
         reason = value_of(_FAILURE_REASON, proto.failure_reason).upper()

@@ -1,7 +1,7 @@
-"""Parameter versions on their way from the link to the service; the link decides when.
+"""Upload parameter versions from the link to the service.
 
-On one machine the service reads them where they lie, in the memory that rank 0 wrote them
-to; where it cannot, and says so, they are sent.
+On one machine the service reads them directly from rank 0's shared memory; where it cannot, and
+answers so, their bytes are sent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_FAILURES: Final = 10  # of the service with one version; half a minute
 
 @final
 class Publisher:
-    """Publishes for one attempt, over one channel for as long as that is good."""
+    """Uploads versions of one attempt; keeps one channel while it works."""
 
     def __init__(
         self,
@@ -40,7 +40,11 @@ class Publisher:
         attempt: int,
         metadata: tuple[tuple[str, str], ...],
     ) -> None:
-        """``address`` tells where the service is now; OSError, ValueError: nowhere."""
+        """Store the configuration.
+
+        Args:
+            address: returns the service's address now; raises OSError or ValueError if unknown.
+        """
         self._address = address
         self._memory_fd = memory_fd
         self._memory_name = _memory_name(memory_fd)
@@ -51,7 +55,7 @@ class Publisher:
         self._failures = 0  # with this version
 
     async def publish(self, snapshot: Mapping[str, Any]) -> bool:
-        """Hand over one version; True when it is durable or can never be."""
+        """Upload one version; True when it is durable, or was refused for good."""
         try:
             try:
                 await self._send(snapshot)
@@ -74,7 +78,9 @@ class Publisher:
         return True
 
     def _is_worth_more(self, snapshot: Mapping[str, Any], error: grpc.aio.AioRpcError) -> bool:
-        """No later version makes up for these; but no one of them holds up the others."""
+        """Whether to retry INTERNAL errors: for final and best versions only, a bounded number
+        of times, so that one bad version cannot block the queue.
+        """
         if error.code() is not grpc.StatusCode.INTERNAL:
             return False
         self._failures += 1
@@ -90,7 +96,7 @@ class Publisher:
         )
 
     async def close(self) -> None:
-        """Let go of the channel; the next version opens another."""
+        """Close the channel; the next version opens another."""
         if self._channel is not None:
             _, channel = self._channel
             self._channel = None
@@ -124,13 +130,13 @@ class Publisher:
 
 
 def say(text: str) -> None:
-    """One line for the run's log."""
+    """Write one line to the run's log."""
     sys.stderr.write(f"dbp link: {text}\n")
     sys.stderr.flush()
 
 
 def _memory_name(descriptor: int) -> str:
-    """What the system calls the memory; empty where other processes cannot find it so."""
+    """Return the system's name of the memory; "" if other processes cannot open it by that."""
     try:
         name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
     except OSError:

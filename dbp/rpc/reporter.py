@@ -1,11 +1,10 @@
-"""Rank 0's Sink and Control under a service: one pipe each way, one block of shared memory.
+"""Report rank 0's progress, parameters and outcome to the link; receive requests from it.
 
-The network lives in a process of its own, the link (``dbp.rpc.link``), started by exec
-before MPI is initialised: a rank never holds gRPC, its threads or its locks. Reports go up
-as lines of JSON, requests come down the same way, parameters lie in two slots of shared
-memory, so that publishing costs the training loop one memory copy. Nothing here ever waits
-for the link but ``close`` and the final snapshot: while the link is slow or gone, progress
-is dropped and training goes on.
+gRPC runs in a process of its own, the link (``dbp.rpc.link``), started by exec before MPI is
+initialized: ranks have no gRPC threads or locks. Reports and requests are JSON lines in two
+pipes; parameters are in two slots of shared memory, so publishing costs the training loop one
+memory copy. Only ``close`` and the final parameters wait for the link: if the link is slow or
+gone, progress is dropped and training continues.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ SLOTS: Final = 2
 MAX_BACKLOG_BYTES: Final = 64 * 1024
 MAX_EPOCHS_BACKLOG_BYTES: Final = 1 << 20
 JOIN_SECONDS: Final = 15.0
-# How long the end of a run may wait for the service. A launched run's folder tells the service
-# the same, whenever it comes back; a run launched by hand has nothing but its link.
+# How long the end of a run may wait for the service. A service finds the outcome of a run that
+# it launched in the folder of the run later; that of a run started by hand has only the link.
 LAUNCHED_PATIENCE_SECONDS: Final = 5.0
 BY_HAND_PATIENCE_SECONDS: Final = 30.0
 
@@ -44,7 +43,7 @@ log = logging.getLogger("dbp.rpc")
 
 @final
 class Reporter:
-    """Sink and Control of rank 0; talks to the link and to nobody else."""
+    """Sink and Control of rank 0 under a service; communicates with the link only."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         """Start the link with this configuration (see ``dbp.rpc.link.Config``)."""
@@ -77,7 +76,9 @@ class Reporter:
 
     @classmethod
     def start(cls, attempt_dir: Path) -> Self:
-        """Report for the attempt that a service launched (``launch.json`` in its folder)."""
+        """Return the reporter of an attempt that a service launched, from ``launch.json`` in
+        its folder.
+        """
         launch = json.loads((attempt_dir / "launch.json").read_text())
         return cls(
             {
@@ -91,7 +92,7 @@ class Reporter:
 
     @classmethod
     def join(cls, address: str, document: Mapping[str, Any], workers: int) -> Self:
-        """Make a job of a run launched by hand; raises what the service or the network says."""
+        """Register a run started by hand as a job; raises the errors of service and network."""
         register = {"document": document, "workers": workers, "request_id": str(uuid.uuid4())}
         reporter = cls({"address": address, "workers": workers, "register": register})
         try:
@@ -102,7 +103,7 @@ class Reporter:
         return reporter
 
     def started(self, started: Started) -> None:
-        """Tell the service that training begins."""
+        """Send the start of training and its length."""
         self._send(
             {
                 "started": {
@@ -113,7 +114,7 @@ class Reporter:
         )
 
     def progress(self, progress: Progress) -> None:
-        """Tell the service where the run is; dropped when the link is slow."""
+        """Send the newest progress; it is dropped while the link is slow."""
         report = {
             "step": progress.step,
             "epoch": progress.epoch,
@@ -138,7 +139,7 @@ class Reporter:
         if snapshot.last:
             self._await_slot(self._patience)
         if not self._alive:
-            return True  # nobody will ever have room: not worth another try
+            return True  # larger than every slot: another try cannot succeed
         if not self._free_slots:
             return False
         size = snapshot.manifest.size_bytes
@@ -161,7 +162,7 @@ class Reporter:
         return True
 
     def _reserved(self, size: int) -> mmap.mmap | None:
-        """Memory for all slots; without it the run reports, but publishes nothing."""
+        """Map memory for all slots; without it the run reports but publishes nothing."""
         if self._memory is None and not self._without_memory:
             try:
                 os.ftruncate(self._memory_fd, size)
@@ -174,14 +175,14 @@ class Reporter:
         return self._memory
 
     def finished(self, outcome: Outcome) -> None:
-        """Tell the service how the run ended."""
+        """Send the outcome of the run."""
         report = dataclasses.asdict(outcome)
         for name in ("epoch", "seconds", "skipped"):  # the proto has none of them
             del report[name]
         self._send({"outcome": report})
 
     def poll(self) -> Command:
-        """What the service asks for now; costs one system call."""
+        """Return the service's requests so far; costs one system call."""
         self._receive()
         command = Command.NONE
         if self._stop:
@@ -192,7 +193,7 @@ class Reporter:
         return command
 
     def close(self, timeout: float = 10.0) -> None:
-        """Give the link at most this many seconds to deliver what it holds, then end it."""
+        """Give the link at most ``timeout`` seconds to deliver what it has, then end it."""
         deadline = time.monotonic() + min(timeout, self._patience)
         while self._alive and self._backlog and time.monotonic() < deadline:
             self._flush()
@@ -210,7 +211,7 @@ class Reporter:
         os.close(self._memory_fd)
 
     def _send(self, message: dict[str, Any], limit: int | None = None) -> None:
-        """``limit``: how many bytes may wait for this one not to be dropped."""
+        """Write a message; drop it if more than ``limit`` bytes would wait."""
         if not self._alive or (limit is not None and len(self._backlog) > limit):
             return
         self._backlog += json.dumps(message).encode() + b"\n"
@@ -256,10 +257,10 @@ class Reporter:
     def _lost(self) -> None:
         self._alive = False
         self._backlog.clear()
-        log.warning("the link to the service ended early; training goes on without it")
+        log.warning("the link to the service ended early; training continues without it")
 
     def _await(self, seconds: float) -> None:
-        """Wait for one message of the link, at most this long."""
+        """Wait for one message of the link, at most ``seconds``."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._down, selectors.EVENT_READ)
             selector.select(seconds)
@@ -290,7 +291,7 @@ def _refusal(message: Mapping[str, Any]) -> DbpError:
 
 
 def _anonymous_file() -> int:
-    """A file without a name: memory where the system offers it, else an unlinked file."""
+    """Return a file without a name: memory where possible, else an unlinked file."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create(f"dbp-parameters-{secrets.token_hex(8)}")
     with tempfile.TemporaryFile() as file:

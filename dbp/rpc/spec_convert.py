@@ -1,8 +1,8 @@
-"""Spec documents to the JobSpec proto and back. It judges nothing but unknown fields.
+"""Convert documents of specs to the JobSpec proto and back. Only unknown fields are errors.
 
-A document is the plain dict that TOML or JSON gives; the proto has the same names. Presence
-is kept: what a document leaves out is not set, and what is not set is left out, so that
-defaults are decided in one place, behind both.
+A document is the plain dict of TOML or JSON; the proto has the same names. A field that is
+absent on one side is absent on the other, so that defaults are decided in one place, the spec's
+dataclasses.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MAX_SPEC_BYTES: Final = 3 << 20
 
 
 def spec_to_proto(document: Mapping[str, Any]) -> pb.JobSpec:
-    """The proto of a document; raises InvalidSpec for fields that the proto does not have."""
+    """Return the proto of a document; InvalidSpec for fields that the proto lacks."""
     spec = pb.JobSpec()
     _fill(spec, document, "")
     return spec
 
 
 def spec_from_proto(spec: pb.JobSpec) -> dict[str, Any]:
-    """The document of a proto; raises InvalidSpec for fields this version does not know.
+    """Return the document of a proto; InvalidSpec for fields unknown to this version.
 
     ResourceExhausted: it is larger than MAX_SPEC_BYTES.
     """
@@ -39,12 +39,12 @@ def spec_from_proto(spec: pb.JobSpec) -> dict[str, Any]:
 
 
 def check_size(document: Mapping[str, Any]) -> None:
-    """Raise ResourceExhausted for a resolved document that answers could not hold."""
+    """Raise ResourceExhausted for a resolved document too large for an answer."""
     _check_size(spec_to_proto(document), " with every default filled in")
 
 
 def _check_size(spec: pb.JobSpec, which: str) -> None:
-    """Refuse a spec so large that an answer with its job would exceed gRPC's 4 MiB."""
+    """Raise ResourceExhausted if an answer with this spec would exceed gRPC's 4 MiB."""
     if spec.ByteSize() > MAX_SPEC_BYTES:
         raise ResourceExhausted(
             f"spec: {spec.ByteSize()} bytes{which}, at most {MAX_SPEC_BYTES} allowed; shorten "

@@ -1,7 +1,7 @@
-"""dbp's errors to gRPC status and back: one table, both ways.
+"""Map dbp's errors to gRPC status and back, by one table.
 
-Every error carries a ``google.rpc.ErrorInfo`` (domain ``dbp``, the class as its reason); a
-bad spec carries all its violations as ``google.rpc.BadRequest``. See AIP-193.
+Every error carries a ``google.rpc.ErrorInfo`` (domain ``dbp``, the class as its reason); a bad
+spec carries all its violations as ``google.rpc.BadRequest``. See AIP-193.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ TRANSIENT: Final = frozenset(
 
 
 def reason_of(kind: type[DbpError]) -> str:
-    """A class's name as an upper-case reason: InvalidSpec is INVALID_SPEC."""
+    """Return a class's name as an upper-case reason: InvalidSpec is INVALID_SPEC."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).upper()
 
 
@@ -89,17 +89,17 @@ _BY_REASON: Final = _kinds()
 
 
 def code_of(error: DbpError) -> grpc.StatusCode:
-    """The gRPC code of an error: that of its nearest class in the table."""
+    """Return the gRPC code of an error: that of its nearest class in the table."""
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
 
 def text_of(error: DbpError) -> str:
-    """The error's text, short enough for a header."""
+    """Return the error's text, short enough for a header."""
     return _shortened(str(error), MAX_TEXT_BYTES)
 
 
 def details_of(error: DbpError) -> tuple[tuple[str, bytes], ...]:
-    """The trailing metadata that carries the error's details."""
+    """Return the trailing metadata with the error's details."""
     status = status_pb2.Status(code=code_of(error).value[0], message=text_of(error))
     info = error_details_pb2.ErrorInfo(reason=reason_of(_known(type(error))), domain=DOMAIN)
     for name, value in error.metadata.items():
@@ -113,7 +113,7 @@ def details_of(error: DbpError) -> tuple[tuple[str, bytes], ...]:
 
 
 def _more_details(error: DbpError) -> Iterator[Message]:
-    """What AIP-193 wants beside the ErrorInfo."""
+    """Return the details that AIP-193 asks for beside the ErrorInfo."""
     seconds = next((RETRY_SECONDS[k] for k in type(error).__mro__ if k in RETRY_SECONDS), None)
     if seconds is not None:
         retry = error_details_pb2.RetryInfo()
@@ -140,7 +140,7 @@ def _more_details(error: DbpError) -> Iterator[Message]:
 
 
 def internal_details(text: str, number: str) -> tuple[tuple[str, bytes], ...]:
-    """The trailing metadata of an error that nobody foresaw; the log has it by its number."""
+    """Return the trailing metadata of an unexpected error; its number finds it in the log."""
     status = status_pb2.Status(code=grpc.StatusCode.INTERNAL.value[0], message=text)
     info = error_details_pb2.ErrorInfo(reason=INTERNAL, domain=DOMAIN)
     info.metadata["correlation_id"] = number
@@ -149,7 +149,7 @@ def internal_details(text: str, number: str) -> tuple[tuple[str, bytes], ...]:
 
 
 def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
-    """The error that the service raised, or the one that fits what happened to the call."""
+    """Return the error that the service raised, or one that describes the failed call."""
     text = error.details() or error.code().name
     status = _status(error)
     found = None if status is None else _from_details(status, text)
@@ -170,9 +170,9 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
 
 
 def is_transient(error: grpc.aio.AioRpcError) -> bool:
-    """Whether a run's link may try again. What the service itself refuses carries details.
+    """Whether a run's link may try again. Errors raised by the service itself carry details.
 
-    gRPC calls it INTERNAL, too, when a stream is cut while something is being written.
+    gRPC reports INTERNAL, too, when a stream is cut during a write.
     """
     if error.code() is grpc.StatusCode.INTERNAL:
         return all(key != DETAILS_KEY for key, _ in error.trailing_metadata() or ())
@@ -180,12 +180,12 @@ def is_transient(error: grpc.aio.AioRpcError) -> bool:
 
 
 def _known(kind: type[DbpError]) -> type[DbpError]:
-    """The nearest class that the other side knows too."""
+    """Return the nearest class that the other side knows too."""
     return next(base for base in kind.__mro__ if reason_of(base) in _BY_REASON)
 
 
 def _shortened(text: str, limit: int) -> str:
-    """At most ``limit`` bytes of text as a header carries it: percent-encoded where odd."""
+    """Return at most ``limit`` bytes of text for a header, odd bytes percent-encoded."""
     text = text.encode("utf-8", "backslashreplace").decode()  # paths may hold stray bytes
     size = 0
     for place, character in enumerate(text):
@@ -198,7 +198,7 @@ def _shortened(text: str, limit: int) -> str:
 
 
 def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequest:
-    """As many violations as fit, and a word on the others."""
+    """Return as many violations as fit, and the number of the others."""
     bad = error_details_pb2.BadRequest()
     size = 0
     for index, violation in enumerate(violations):
@@ -214,7 +214,7 @@ def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequ
 
 
 def _from_details(status: status_pb2.Status, text: str) -> DbpError | None:
-    """The error that the details name; None if they are not ours or newer than we are."""
+    """Return the error that the details name; None if foreign or of a newer version."""
     info = _detail(status, error_details_pb2.ErrorInfo)
     kind = _BY_REASON.get(info.reason) if info.domain == DOMAIN else None
     if kind is InvalidSpec:
@@ -224,7 +224,7 @@ def _from_details(status: status_pb2.Status, text: str) -> DbpError | None:
 
 
 def _detail(status: status_pb2.Status, kind: type[T]) -> T:
-    """The first detail of a kind that is not damaged; an empty one if there is none."""
+    """Return the first undamaged detail of a kind; an empty one if there is none."""
     for detail in status.details:
         found = kind()
         with contextlib.suppress(DecodeError):

@@ -230,7 +230,7 @@ async def test_training_goes_on_without_its_link(
         assert await closed(reporter) < DEADLINE
 
     assert [record.getMessage() for record in caplog.records] == [
-        "the link to the service ended early; training goes on without it"
+        "the link to the service ended early; training continues without it"
     ]
 
 
