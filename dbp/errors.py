@@ -4,6 +4,9 @@
 
     DbpError
     ├── InvalidInput           the caller's input is wrong: exit code 2, INVALID_ARGUMENT
+    │   ├── InvalidArgument    an argument's value is not allowed; also a ValueError
+    │   ├── InvalidType        an argument has the wrong type; also a TypeError
+    │   ├── WrongEventLoop     AsyncClient is used outside its event loop; also a RuntimeError
     │   ├── InvalidSpec        a job spec breaks rules; carries every violation at once
     │   ├── InvalidData        a data file is missing, damaged or does not fit the model
     │   └── InvalidFile        a parameter, spec or checkpoint file is missing or damaged
@@ -56,6 +59,18 @@ class DbpError(Exception):
 
 class InvalidInput(DbpError):
     """The caller's input is wrong; nothing was started."""
+
+
+class InvalidArgument(InvalidInput, ValueError):
+    """An argument of the Python API has a value that is not allowed; nothing was sent."""
+
+
+class InvalidType(InvalidInput, TypeError):
+    """An argument of the Python API has the wrong type; nothing was sent."""
+
+
+class WrongEventLoop(InvalidInput, RuntimeError):
+    """An AsyncClient is made outside an event loop, or used in another than its own."""
 
 
 @dataclass(frozen=True)

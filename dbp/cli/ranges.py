@@ -7,9 +7,7 @@ from typing import Any, Final, final
 
 import click
 
-INT32_MAX: Final = 2**31 - 1
-INT64_MAX: Final = 2**63 - 1
-YEAR_SECONDS: Final = 366 * 24 * 3600
+from dbp.client.arguments import INT32_MAX, INT64_MAX, YEAR_SECONDS
 
 
 @final

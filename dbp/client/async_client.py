@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import os
 import uuid
 from collections.abc import AsyncGenerator, Mapping
@@ -12,15 +13,17 @@ from typing import Any, Final, NoReturn, Self, final
 
 import numpy.typing as npt
 
+from dbp.client.arguments import INT32_MAX, seconds, shown, text, whole_number, wrong_type
 from dbp.client.async_job import AsyncJobHandle
 from dbp.client.async_parameters import AsyncParameters
 from dbp.client.calls import translated
 from dbp.client.inference import Prediction, predict
+from dbp.client.loop_channel import LoopChannel
 from dbp.client.named_inputs import column_names, in_order
 from dbp.client.pickling import not_picklable
 from dbp.client.streams import JobUpdate, logs, watch
 from dbp.column_names import columns_of
-from dbp.errors import InvalidInput
+from dbp.errors import InvalidArgument, alternatives
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.files import expand_files
 from dbp.job.load import decode, encode, load_file, located
@@ -62,12 +65,12 @@ class AsyncClient:
             address: HOST:PORT; None means $DBP_SERVICE, or 127.0.0.1:5327 where that is unset.
             patience: Seconds for which a stream that broke is opened again.
 
-        Raises InvalidInput for a malformed address, ClientForked in a process that was forked
-        after a client was made.
+        Raises InvalidInput for a malformed address, WrongEventLoop outside an event loop, and
+        ClientForked in a process that was forked after a client was made.
         """
-        self.address = service_address(address)
-        self.patience = patience
-        self._channel = connect(self.address)
+        self.address = service_address(None if address is None else text("address", address))
+        self.patience = seconds("patience", patience, maximum=math.inf)
+        self._channel = LoopChannel(lambda: connect(self.address))
         self._jobs = JobServiceStub(self._channel)
         self._inference = GRPCInferenceServiceStub(self._channel)
 
@@ -99,9 +102,9 @@ class AsyncClient:
         relative to the spec file's folder, or else to the current one. The request id (a
         fresh one, if none is given) makes a retry safe.
         """
+        whole_number("workers", workers, minimum=1, maximum=INT32_MAX)
+        text("request_id", request_id or "")
         loaded = _loaded(spec)
-        if workers < 1:
-            raise InvalidInput(f"workers: must be >= 1, got {workers}")
         with _named(spec):
             resolve(loaded)
             request = jobs_pb.CreateJobRequest(
@@ -119,7 +122,7 @@ class AsyncClient:
 
         Raises NotFound; ``jobs`` lists the ids of all jobs.
         """
-        job = await self.get(job_id.removeprefix(JOB_PREFIX))
+        job = await self.get(text("job_id", job_id).removeprefix(JOB_PREFIX))
         return AsyncJobHandle(self, job.id)
 
     async def get(self, job_id: str) -> Job:
@@ -127,11 +130,12 @@ class AsyncClient:
         request = jobs_pb.GetJobRequest(name=job_name(job_id))
         return job_from_proto((await self._unary(self._jobs.GetJob, request)).job)
 
-    async def jobs(self, *states: State) -> AsyncGenerator[Job, None]:
+    def jobs(self, *states: State) -> AsyncGenerator[Job, None]:
         """Jobs, newest first; only those in the given states, if any are given."""
-        request = jobs_pb.ListJobsRequest(
-            states=[state_to_proto(state) for state in states], page_size=PAGE_SIZE
-        )
+        wanted = [state_to_proto(_state(state)) for state in states]
+        return self._pages(jobs_pb.ListJobsRequest(states=wanted, page_size=PAGE_SIZE))
+
+    async def _pages(self, request: jobs_pb.ListJobsRequest) -> AsyncGenerator[Job, None]:
         while True:
             page = await self._unary(self._jobs.ListJobs, request)
             for job in page.jobs:
@@ -146,7 +150,8 @@ class AsyncClient:
         """Ask a job to stop; returns it as it stands then."""
         request = jobs_pb.CancelJobRequest(name=job_name(job_id), force=force)
         if grace_seconds is not None:
-            request.grace_period.FromMilliseconds(round(grace_seconds * 1000))
+            grace = seconds("grace_seconds", grace_seconds)
+            request.grace_period.FromMilliseconds(round(grace * 1000))
         return job_from_proto((await self._unary(self._jobs.CancelJob, request)).job)
 
     def watch(self, job_id: str = "") -> AsyncGenerator[JobUpdate, None]:
@@ -158,6 +163,7 @@ class AsyncClient:
         self, job_id: str, *, follow: bool = False, attempt: int = 0
     ) -> AsyncGenerator[str, None]:
         """Lines of an attempt's log (0: the newest), as they come if ``follow``."""
+        whole_number("attempt", attempt, maximum=INT32_MAX)
         request = jobs_pb.StreamLogsRequest(
             name=job_name(job_id), follow=follow, attempt=attempt
         )
@@ -191,10 +197,25 @@ class AsyncClient:
 
 
 def _loaded(spec: Spec) -> JobSpec:
+    if isinstance(spec, str) and "\n" in spec:
+        raise InvalidArgument(
+            "spec: a str is the path of a file, got text of several lines; "
+            "pass tomllib.loads(text) instead"
+        )
     if isinstance(spec, str | os.PathLike):
         return load_file(spec)
+    if not isinstance(spec, Mapping | JobSpec):
+        raise wrong_type("spec", "the path of a file, a mapping or a JobSpec", spec)
     document = encode(spec) if isinstance(spec, JobSpec) else copy.deepcopy(dict(spec))
     return decode(document, "", expand_files(document, Path.cwd(), os.environ))
+
+
+def _state(state: State) -> State:
+    try:
+        return State(state)
+    except ValueError:
+        known = alternatives(str(state), [known.value for known in State], "states")
+        raise InvalidArgument(f"states: unknown {shown(state)}{known}") from None
 
 
 def _named(spec: Spec) -> contextlib.AbstractContextManager[None]:

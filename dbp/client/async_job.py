@@ -138,11 +138,12 @@ class AsyncJobHandle:
 
         Whoever takes them slowly gets the newest, and the number of those that were skipped.
         """
-        return self._parameters.watch(patterns, newer_than=newer_than, data=data, cast=cast)
+        wanted = Wanted(patterns, newer_than=newer_than, cast=cast)
+        return self._parameters.watch(wanted, data=data)
 
     def mirror(self, *patterns: str, cast: str | None = None) -> AsyncParameterMirror:
         """A local copy that keeps itself fresh, within ``async with``."""
-        return AsyncParameterMirror(self._parameters, patterns, cast)
+        return AsyncParameterMirror(self._parameters, Wanted(patterns, cast=cast))
 
     def versions(self) -> AsyncGenerator[VersionEntry, None]:
         """Its versions, newest first, those too whose bytes are no longer kept."""

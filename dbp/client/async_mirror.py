@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import logging
 import time
+from dataclasses import replace
 from typing import Final, NoReturn, Self, final
 
+from dbp.client.arguments import seconds, whole_number
 from dbp.client.async_parameters import AsyncParameters, Wanted
 from dbp.client.parameter_set import ParameterSet, parameter_set
 from dbp.client.pickling import not_picklable
@@ -37,12 +39,9 @@ class AsyncParameterMirror:
     While the service is away the last one stays, and ``error`` says what is wrong.
     """
 
-    def __init__(
-        self, parameters: AsyncParameters, patterns: tuple[str, ...], cast: str | None
-    ) -> None:
+    def __init__(self, parameters: AsyncParameters, wanted: Wanted) -> None:
         self._parameters = parameters
-        self._patterns = patterns
-        self._cast = cast
+        self._wanted = replace(wanted, wait=POLL_SECONDS)
         self._newest: ParameterSet | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -61,8 +60,9 @@ class AsyncParameterMirror:
         raise not_picklable(self)
 
     def start(self) -> None:
-        """Begin to follow the job; again: does nothing."""
+        """Begin to follow the job; again: does nothing. Raises WrongEventLoop."""
         check_not_forked()
+        self._parameters.check_loop()
         if self._task is None:
             self._task = asyncio.create_task(self._follow())
 
@@ -98,6 +98,10 @@ class AsyncParameterMirror:
         InvalidInput where no newer version will come, for the job has ended.
         """
         check_not_forked()
+        self._parameters.check_loop()
+        whole_number("newer_than", newer_than)
+        if timeout is not None:
+            seconds("timeout", timeout)
         async with asyncio.timeout(timeout):
             while True:
                 changed, newest = self._changed, self._newest
@@ -143,7 +147,7 @@ class AsyncParameterMirror:
     async def _next(self) -> bool:
         """Take the next version; False where none comes for a while."""
         told = self.version
-        wanted = Wanted(self._patterns, newer_than=told, wait=POLL_SECONDS, cast=self._cast)
+        wanted = replace(self._wanted, newer_than=told)
         found = await self._parameters.receive(wanted, patience=PATIENCE_SECONDS)
         if found.content is None or found.version is None:
             self.ended = found.job_ended

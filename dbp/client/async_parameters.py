@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
 
-import grpc
-
+from dbp.client.arguments import callback, seconds, text, whole_number
+from dbp.client.arguments import path as checked_path
+from dbp.client.arguments import patterns as checked_patterns
 from dbp.client.calls import translated
 from dbp.client.download import OnBytes, Receiver, download
+from dbp.client.loop_channel import LoopChannel
 from dbp.client.parameter_set import ParameterSet, parameter_set
 from dbp.client.streams import Patience, Stream
-from dbp.errors import InvalidInput, Unavailable
+from dbp.errors import InvalidArgument, Unavailable
 from dbp.job.state import LabelMove, Version, VersionEntry
 from dbp.rpc.convert import (
     job_from_proto,
@@ -50,10 +52,22 @@ class Wanted:
     cast: str | None = None
     max_staleness_steps: int | None = None
 
+    def __post_init__(self) -> None:
+        checked_patterns(self.patterns)
+        for name in ("version", "newer_than"):
+            whole_number(name, getattr(self, name))
+        for name in ("step", "max_staleness_steps"):
+            _check_number(name, getattr(self, name))
+        for name in ("label", "if_none_match"):
+            text(name, getattr(self, name))
+        text("cast", self.cast or "")
+        if self.wait is not None:
+            seconds("wait", self.wait)
+
     def request(self, job_id: str) -> pb.StreamParametersRequest:
-        """As a request; InvalidInput where more than one version is named."""
+        """As a request; InvalidArgument where more than one version is named."""
         if sum((bool(self.version), self.step is not None, bool(self.label))) > 1:
-            raise InvalidInput("version, step, label: name only one of them")
+            raise InvalidArgument("version, step, label: name only one of them")
         selector = pb.ParameterSelector(job=job_name(job_id), tensors=self.patterns)
         if self.step is not None:
             selector.step = self.step
@@ -81,10 +95,15 @@ class At:
     at: str = ""
     step: int | None = None
 
+    def __post_init__(self) -> None:
+        _check_number("version", self.version)
+        _check_number("step", self.step)
+        text("at", self.at)
+
     def put_into(self, request: pb.MoveLabelRequest | pb.PinVersionRequest) -> None:
-        """Set the request's field; raises InvalidInput unless one version is named."""
+        """Set the request's field; raises InvalidArgument unless one version is named."""
         if sum((self.version is not None, bool(self.at), self.step is not None)) != 1:
-            raise InvalidInput("version, at, step: name a version by one of them")
+            raise InvalidArgument("version, at, step: name a version by one of them")
         if self.version is not None:
             request.version = self.version
         elif self.step is not None:
@@ -106,7 +125,8 @@ class ParameterUpdate:
 class AsyncParameters:
     """The parameter side of a job handle."""
 
-    def __init__(self, channel: grpc.aio.Channel, job_id: str, patience: float) -> None:
+    def __init__(self, channel: LoopChannel, job_id: str, patience: float) -> None:
+        self.check_loop = channel.check_loop
         self._stub = ParameterServiceStub(channel)
         self._jobs = JobServiceStub(channel)
         self._job = job_name(job_id)
@@ -126,6 +146,7 @@ class AsyncParameters:
         patience: float | None = None,
     ) -> Receiver:
         """What is wanted, verified; see ``download``."""
+        callback("on_bytes", on_bytes)
         return await download(
             self._stream,
             wanted.request(self._id),
@@ -151,6 +172,7 @@ class AsyncParameters:
         self, path: str | os.PathLike[str], wanted: Wanted, on_bytes: OnBytes | None = None
     ) -> ParameterSet:
         """Write what is wanted as a safetensors file, which appears whole; OSError."""
+        checked_path("path", path)
         found = await self.get(wanted, on_bytes)
         if found is None:  # a service says so only where it was asked for something newer
             raise Unavailable(f"job {self._id}: the service sent no parameters; ask again")
@@ -158,10 +180,10 @@ class AsyncParameters:
         return found
 
     async def watch(
-        self, patterns: Sequence[str], *, newer_than: int, data: bool, cast: str | None
+        self, wanted: Wanted, *, data: bool
     ) -> AsyncGenerator[ParameterUpdate, None]:
         """Each new version until the job has ended; survives a restart of the service."""
-        told, waiting = newer_than, Patience(self._patience)
+        told, waiting = wanted.newer_than, Patience(self._patience)
         while True:
             request = pb.WatchParametersRequest(job=self._job, newer_than=told)
             stream = Stream(self._stub.WatchParameters, request)
@@ -176,9 +198,8 @@ class AsyncParameters:
                         waiting.alive()
                         continue
                     try:
-                        update = await self._update(
-                            message.published, told, patterns, data, cast
-                        )
+                        newer = replace(wanted, newer_than=told)
+                        update = await self._update(message.published, newer, data=data)
                     except Unavailable as error:  # cut between the word and the data
                         stream.cut = error
                         break
@@ -214,6 +235,8 @@ class AsyncParameters:
         self, label: str, to: At, *, expected_version: int | None
     ) -> LabelMove:
         """Move a label to a version (number 0: remove it), which the service looks up."""
+        text("label", label)
+        _check_number("expected_version", expected_version)
         request = pb.MoveLabelRequest(
             job=self._job, label=label, expected_version=expected_version
         )
@@ -222,6 +245,8 @@ class AsyncParameters:
 
     async def undo_label(self, label: str, expected_version: int | None) -> LabelMove:
         """Move a label back to the version that it left last."""
+        text("label", label)
+        _check_number("expected_version", expected_version)
         request = pb.UndoLabelRequest(
             job=self._job, label=label, expected_version=expected_version
         )
@@ -236,30 +261,30 @@ class AsyncParameters:
 
     async def publish(self, wait: float) -> Version:
         """Ask the run for a version now, and wait so long for it."""
+        seconds("wait", wait)
         request = pb.PublishVersionRequest(job=self._job)
         request.wait.FromMilliseconds(round(wait * 1000))
         answer = await self._unary(self._stub.PublishVersion, request, wait + UNARY_SECONDS)
         return version_from_proto(answer.version)
 
     async def _update(
-        self,
-        published: pb.VersionPublished,
-        told: int,
-        patterns: Sequence[str],
-        data: bool,
-        cast: str | None,
+        self, published: pb.VersionPublished, wanted: Wanted, *, data: bool
     ) -> ParameterUpdate | None:
         """What a watcher is told; with data, of the newest version there is by then."""
         version = version_from_proto(published.version)
         if not data:
             return ParameterUpdate(version, published.skipped)
-        newer = Wanted(tuple(patterns), newer_than=told, cast=cast)
-        found = await self.get(newer)
+        found = await self.get(wanted)
         if found is None:
             return None
-        newest = found.version.version
+        told, newest = wanted.newer_than, found.version.version
         return ParameterUpdate(found.version, newest - told - 1 if told else 0, found)
 
     async def _unary(self, method: Any, request: Any, seconds: float = UNARY_SECONDS) -> Any:
         with translated():
             return await method(request, timeout=seconds)
+
+
+def _check_number(name: str, value: int | None) -> None:
+    if value is not None:
+        whole_number(name, value)

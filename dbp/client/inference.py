@@ -10,8 +10,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from dbp.client.arguments import text, whole_number
 from dbp.client.calls import translated
-from dbp.errors import InvalidInput
+from dbp.client.number_array import number_array
+from dbp.errors import InvalidArgument, InvalidInput, InvalidType
 from dbp.inference import open_inference_pb2 as pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
@@ -62,14 +64,15 @@ async def predict(
     inputs: (n, *input_shape) numbers of any type, or rows as vectors. NotFound;
     OutOfRange: the version is no longer kept; InvalidInput; WrongState: no parameters yet.
     """
-    if version < 0:
-        raise InvalidInput(f"version: must be >= 0, got {version}")
+    whole_number("version", version)
+    text("label", label)
+    numbers, datatype = _numbers(inputs)
     name = f"{job_id}@{label}" if label else job_id
     number = str(version) if version else ""
     metadata = await _call(
         stub.ModelMetadata, pb.ModelMetadataRequest(name=name, version=number)
     )
-    array, datatype = _numbers(inputs, tuple(metadata.inputs[0].shape[1:]))
+    array = _shaped(numbers, tuple(metadata.inputs[0].shape[1:]))
     answers: list[pb.ModelInferResponse] = []
     sent = 0
     for batch in _batches(array, metadata):
@@ -92,8 +95,8 @@ def _counted_from(sent: int, error: InvalidInput) -> InvalidInput:
     if not sent or not row.isdecimal():
         return error
     number = int(row) + sent
-    text = str(error).replace(f"row {row} ", f"row {number} ", 1)
-    return InvalidInput(text, **{**error.metadata, "row": number})
+    message = str(error).replace(f"row {row} ", f"row {number} ", 1)
+    return InvalidInput(message, **{**error.metadata, "row": number})
 
 
 async def _call(method: Any, request: Any) -> Any:
@@ -101,22 +104,25 @@ async def _call(method: Any, request: Any) -> Any:
         return await method(request, timeout=CALL_SECONDS)
 
 
-def _numbers(inputs: npt.ArrayLike, row_shape: tuple[int, ...]) -> tuple[Array, str]:
-    """The inputs as the service takes them, and their datatype; rows are shaped to fit."""
-    array = np.asarray(inputs)
+def _numbers(inputs: npt.ArrayLike) -> tuple[Array, str]:
+    """Return the inputs little-endian, and their datatype in the protocol."""
+    array = number_array("inputs", inputs)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8)
     datatype = _TYPES.get(array.dtype.name)
     if datatype is None:
-        raise InvalidInput(
+        raise InvalidType(
             f"inputs: must be numbers, got {array.dtype}; known: {', '.join(_TYPES)}"
         )
-    try:
-        array = shaped_rows(array, row_shape)
-    except ValueError as error:
-        raise InvalidInput(f"inputs: {error}") from error
     little = array.dtype if datatype == "BF16" else array.dtype.newbyteorder("<")
     return array.astype(little, copy=False), datatype
+
+
+def _shaped(array: Array, row_shape: tuple[int, ...]) -> Array:
+    try:
+        return shaped_rows(array, row_shape)
+    except ValueError as error:
+        raise InvalidArgument(f"inputs: {error}") from error
 
 
 def shaped_rows(array: Array, row_shape: tuple[int, ...]) -> Array:

@@ -98,8 +98,11 @@ def _required(field: dataclasses.Field[Any]) -> bool:
 def _note_unknown(
     table: Mapping[str, Any], known: list[str], path: str, violations: list[Violation]
 ) -> None:
-    unknown = [name for name in table if name not in known]
+    unknown: list[object] = [name for name in table if name not in known]
     for name in unknown[:MAX_UNKNOWN]:
+        if not isinstance(name, str):  # a document from Python, not from a file
+            violations.append(Violation(path, f"a field's name is a text, got {shown(name)}"))
+            continue
         message = f"unknown field{alternatives(name, known, 'known')}"
         violations.append(Violation(at(path, name), message))
     if len(unknown) > MAX_UNKNOWN:

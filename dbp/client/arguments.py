@@ -1,0 +1,107 @@
+"""Check arguments of the client before anything is sent: types, limits, text.
+
+Each function returns the checked value. It raises InvalidType (a TypeError) or InvalidArgument
+(a ValueError), which name the argument, its value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+import os
+import reprlib
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, Final
+
+from dbp.errors import InvalidArgument, InvalidType
+
+INT32_MAX: Final = 2**31 - 1
+INT64_MAX: Final = 2**63 - 1
+YEAR_SECONDS: Final = 366 * 24 * 3600  # longest wait
+
+
+def whole_number(
+    name: str, value: object, *, minimum: int = 0, maximum: int = INT64_MAX
+) -> int:
+    """Return a whole number within the limits, both inclusive; numpy's integers are taken."""
+    given: Any = value
+    try:
+        number = operator.index(given)
+    except TypeError:
+        raise wrong_type(name, "a whole number", value) from None
+    if isinstance(value, bool):
+        raise wrong_type(name, "a whole number", value)
+    if number < minimum:
+        raise InvalidArgument(f"{name}: must be >= {minimum}, got {shown(number)}")
+    if number > maximum:
+        raise InvalidArgument(f"{name}: must be <= {maximum:,}, got {shown(number)}")
+    return number
+
+
+def seconds(name: str, value: object, *, maximum: float = YEAR_SECONDS) -> float:
+    """Return a duration in seconds from 0 to ``maximum``, which may be infinite."""
+    if isinstance(value, timedelta):
+        raise wrong_type(name, "seconds as a number", value, "; use .total_seconds()")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise wrong_type(name, "seconds as a number", value)
+    given: Any = value
+    if not 0 <= given <= maximum:  # false for NaN, too
+        limit = "" if math.isinf(maximum) else f" and <= {maximum:,}"
+        raise InvalidArgument(f"{name}: must be >= 0{limit} seconds, got {shown(value)}")
+    return float(given)
+
+
+def text(name: str, value: object) -> str:
+    """Return a str that can be sent as UTF-8."""
+    if not isinstance(value, str):
+        raise wrong_type(name, "a str", value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{name}: cannot be written as UTF-8: {shown(value)}") from None
+    return value
+
+
+def patterns(values: Iterable[object]) -> tuple[str, ...]:
+    """Return the name patterns of a ``*patterns`` argument."""
+    given = tuple(values)
+    for value in given:
+        if isinstance(value, list | tuple | set | frozenset):
+            hint = '; write patterns one by one ("0.*", "2.*"), or *PATTERNS'
+            raise wrong_type("patterns", "str", value, hint)
+        text("patterns", value)
+    return given  # type: ignore[return-value]
+
+
+def path(name: str, value: object) -> str | os.PathLike[str]:
+    """Return the path of a file: a str or a ``pathlib.Path``."""
+    if not isinstance(value, str | os.PathLike):
+        raise wrong_type(name, "a path (str or pathlib.Path)", value)
+    return value
+
+
+def callback(name: str, value: object) -> None:
+    """Check that a value is None or can be called."""
+    if value is not None and not callable(value):
+        raise wrong_type(name, "a function", value)
+
+
+def wrong_type(name: str, wanted: str, value: object, hint: str = "") -> InvalidType:
+    """Return the error for an argument that is not a ``wanted`` (with its article)."""
+    kind = type(value).__name__
+    got = kind if value is None else f"{kind} {shown(value)}"
+    return InvalidType(f"{name}: must be {wanted}, got {got}{hint}")
+
+
+def shown(value: object) -> str:
+    """Return a value's repr, shortened to fit a message."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an int with more digits than Python converts
+        return f"an int of {int.bit_length(value)} bits" if isinstance(value, int) else "?"
+
+
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60

@@ -1,0 +1,65 @@
+"""A gRPC channel that refuses calls from any event loop but the one it was made in.
+
+gRPC would fail with a RuntimeError of asyncio, or run the call on the other thread's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, final
+
+import grpc
+
+from dbp.errors import WrongEventLoop
+
+
+@final
+class LoopChannel:
+    """The part of ``grpc.aio.Channel`` that stubs use, bound to the running event loop."""
+
+    def __init__(self, connect: Callable[[], grpc.aio.Channel]) -> None:
+        """Connect; raises WrongEventLoop where no event loop is running."""
+        loop = _running_loop()
+        if loop is None:
+            raise WrongEventLoop(
+                "AsyncClient: no event loop is running; make it inside an async function, "
+                "or use dbp.Client, which needs none"
+            )
+        self._loop = loop
+        self._channel = connect()
+
+    def check_loop(self) -> None:
+        """Raise WrongEventLoop unless the channel's own event loop is running."""
+        if _running_loop() is not self._loop:
+            raise WrongEventLoop(
+                "AsyncClient: was made in another event loop; make one client for each "
+                "asyncio.run(), or use dbp.Client, which any thread can use"
+            )
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self.check_loop()
+        await self._channel.close()
+
+    def unary_unary(self, *method: Any, **options: Any) -> Any:
+        """See grpc.aio.Channel."""
+        return self._checked(self._channel.unary_unary(*method, **options))
+
+    def unary_stream(self, *method: Any, **options: Any) -> Any:
+        """See grpc.aio.Channel."""
+        return self._checked(self._channel.unary_stream(*method, **options))
+
+    def _checked(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def checked(*request: Any, **options: Any) -> Any:
+            self.check_loop()
+            return call(*request, **options)
+
+        return checked
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
