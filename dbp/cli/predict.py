@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,8 +16,10 @@ from dbp.errors import InvalidInput
 from dbp.quantities import count_text
 
 if TYPE_CHECKING:
+    from dbp.cli.input_files import InputFile
+    from dbp.cli.input_rows import InputOptions
     from dbp.cli.prediction import Array
-    from dbp.cli.tables import Header, TextOptions
+    from dbp.cli.tables import Header
     from dbp.job.spec import JobSpec
     from dbp.train.saved import SavedModel
 
@@ -26,7 +28,7 @@ SHOWN_ROWS: Final = 10
 
 @click.command()
 @click.argument("source", metavar="JOB_OR_FILE")
-@click.argument("inputs", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True)
 @click.option(
     "--header",
     default="auto",
@@ -38,9 +40,18 @@ SHOWN_ROWS: Final = 10
     "--delimiter", default="", metavar="CHARACTER",
     help="Between the columns of such a file.  [default: comma in .csv, tab in .tsv]",
 )  # fmt: skip
+@click.option(
+    "--array", default="", metavar="NAME",
+    help="Array of the inputs in a .npz, .h5 or .safetensors file.  [default: its only one, "
+    "inputs or x]",
+)  # fmt: skip
 @click.option("--proba", is_flag=True, help="Probabilities of all classes.")
 @click.option(
-    "-o", "--out", "file", type=click.Path(path_type=Path), help="Write a .npy or .csv file."
+    "-o",
+    "--out",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Write a .npy, .csv or .tsv file.",
 )
 @click.option("--version", type=COUNT, help="Of a job: a version.  [default: newest]")
 @click.option("--label", default="", help="Of a job: the version with this label.")
@@ -48,9 +59,10 @@ SHOWN_ROWS: Final = 10
 @output_option
 def predict(
     source: str,
-    inputs: Path,
+    inputs: tuple[str, ...],
     header: Header,
     delimiter: str,
+    array: str,
     proba: bool,
     file: Path | None,
     version: int | None,
@@ -63,8 +75,9 @@ def predict(
     The model and its scaling come with the parameters; regression prints values. For a job
     the service computes, by one version for all rows; a file needs nothing else.
 
-    INPUTS is a table (.csv, .tsv, .parquet) or an array (.npy, IDX, .safetensors: its only
-    tensor, or the one named inputs). The columns of a table with names are matched to the
+    INPUTS are files of any format that `dbp train` reads, or patterns ('part/*.csv'): tables
+    (.csv, .tsv, .parquet) or arrays (.npy, .npz, .h5, .safetensors, IDX). The content decides
+    where the name does not say the format. The columns of a table with names are matched to the
     inputs of the training set by name, in any order. The target and the weight of the
     training set may be among them and are ignored; other columns are refused. Without names
     the inputs must be in the order of the training set. The rows of an array come first and
@@ -77,23 +90,30 @@ def predict(
       dbp predict digits-7k2m9q images.npy --label best
       dbp predict weights.safetensors rows.csv --proba -o probabilities.npy
       dbp predict weights.safetensors rows.csv --header no
+      dbp predict weights.safetensors images.npz --array x_test
     """
-    from dbp.cli.prediction import write_answers
+    from dbp.cli.input_files import find_files
+    from dbp.cli.input_rows import InputOptions
+    from dbp.cli.prediction import WRITTEN, write_answers
     from dbp.cli.tables import TextOptions
 
-    text = TextOptions(header, delimiter)
-    if file is not None and file.suffix not in (".npy", ".csv"):
-        raise InvalidInput(f"{file}: write a .npy or a .csv file, got {file.suffix!r}")
+    options = InputOptions(TextOptions(header, delimiter), array)
+    if file is not None and file.suffix.lower() not in WRITTEN:
+        raise InvalidInput(
+            f"{file}: the suffix says what is written: {', '.join(WRITTEN)}; got "
+            f"{file.suffix!r}"
+        )
+    if _is_file(source) and (version or label):
+        raise InvalidInput(f"{source}: a file holds one version; leave out --version, --label")
+    files = find_files(inputs)
     if not _is_file(source):
         found = _of_job(
-            source, inputs, text, service, proba=proba, version=version or 0, label=label
+            source, files, options, service, proba=proba, version=version or 0, label=label
         )
-    elif version or label:
-        raise InvalidInput(f"{source}: a file holds one version; leave out --version, --label")
     else:
-        found = _of_file(source, inputs, text, proba=proba)
+        found = _of_file(source, files, options, proba=proba)
     if file is not None:
-        with writing(file, inputs, Path(source)):
+        with writing(file, *(found.path for found in files), Path(source)):
             write_answers(file, found)
         if output == "json":
             echo_json({"file": str(file), "rows": len(found)})
@@ -153,28 +173,30 @@ def _is_file(source: str) -> bool:
     return Path(source).suffix == ".safetensors" or Path(source).is_file()
 
 
-def _of_file(source: str, inputs: Path, text: TextOptions, *, proba: bool) -> Array:
-    from dbp.cli.prediction import answers, read_inputs
+def _of_file(
+    source: str, files: Sequence[InputFile], options: InputOptions, *, proba: bool
+) -> Array:
+    from dbp.cli.input_rows import read_rows
+    from dbp.cli.prediction import answers
     from dbp.train.saved import SavedModel
 
     model = SavedModel.load(source)
-    shape = model.model.input_shape
-    rows = read_inputs(inputs, shape, model.columns, text, _note(inputs))
-    return answers(model, rows, proba=proba, source=str(inputs))
+    rows = read_rows(files, model.columns, options, _show_note)
+    return answers(model, rows.shaped(model.model.input_shape), proba=proba)
 
 
 def _of_job(
     source: str,
-    inputs: Path,
-    text: TextOptions,
+    files: Sequence[InputFile],
+    options: InputOptions,
     service: str,
     *,
     proba: bool,
     version: int,
     label: str,
 ) -> Array:
-    from dbp.cli.prediction import given_answers, read_rows
-    from dbp.cli.tables import is_table
+    from dbp.cli.input_rows import read_rows
+    from dbp.cli.prediction import given_answers
     from dbp.client.client import Client
     from dbp.column_names import POSITIONAL, columns_of
 
@@ -183,19 +205,19 @@ def _of_job(
     with Client(service) as client:
         job = find_job(client, source)
         columns = POSITIONAL
-        if is_table(inputs):
+        if any(file.is_table for file in files):
             columns = columns_of(job.metadata(version=version, label=label), source)
-        rows = read_rows(inputs, columns, text, _note(inputs))
+        rows = read_rows(files, columns, options, _show_note)
         try:
-            prediction = job.predict(rows, version=version, label=label)
+            prediction = job.predict(rows.rows, version=version, label=label)
         except InvalidInput as error:
-            raise InvalidInput(f"{inputs}: {error}") from error
-    return given_answers(prediction, proba=proba, source=str(inputs))
+            raise rows.located(error) from error
+    return given_answers(prediction, rows, proba=proba)
 
 
-def _note(inputs: Path) -> Callable[[str], None]:
-    """Prints the reader's notes on the file of inputs."""
-    return lambda text: click.echo(f"note: {inputs}: {text}", err=True)
+def _show_note(path: Path, text: str) -> None:
+    """Print a reader's note on a file of inputs."""
+    click.echo(f"note: {path}: {text}", err=True)
 
 
 def _load(source: str, service: str) -> tuple[SavedModel, Mapping[str, Any] | None]:

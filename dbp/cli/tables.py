@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from dbp.cli.input_files import InputFile
 from dbp.column_names import Columns, check_table
 from dbp.data.csv import CSV
 from dbp.data.csv_columns import delimiter_hint
@@ -22,8 +23,7 @@ Array = npt.NDArray[Any]
 Header = Literal["auto", "yes", "no"]
 Note = Callable[[str], None]
 
-_DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
-_PARQUET: Final = ".parquet"
+_DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
 _REMEDIES: Final = ("--header yes", "--header no")
 
 
@@ -37,11 +37,11 @@ class TextOptions:
     header: Header = "auto"
     delimiter: str = ""
 
-    def delimiter_of(self, path: Path) -> str:
+    def delimiter_of(self, file: InputFile) -> str:
         """The character between the columns of a file; InvalidInput if it cannot be one."""
-        chosen = self.delimiter.replace("\\t", "\t") or _DELIMITERS[path.suffix.lower()]
+        chosen = self.delimiter.replace("\\t", "\t") or _DELIMITERS[file.kind]
         try:
-            return CSV(path=str(path), delimiter=chosen).delimiter
+            return CSV(path=str(file.path), delimiter=chosen).delimiter
         except ValueError as error:
             raise InvalidInput(f"--{error}") from error
 
@@ -49,30 +49,25 @@ class TextOptions:
 AUTO: Final = TextOptions()
 
 
-def ignored(note: str) -> None:
-    """A note that goes nowhere."""
+@dataclass(frozen=True)
+class TableRows:
+    """Inputs of a table, shape (rows, columns); ``lines``: of a text, one for each row."""
+
+    inputs: Array
+    lines: Sequence[int] | None = None
 
 
-def is_text(path: Path) -> bool:
-    """Whether a file has columns of text, and perhaps a header."""
-    return path.suffix.lower() in _DELIMITERS
-
-
-def is_table(path: Path) -> bool:
-    """Whether a file has columns, which may have names."""
-    return is_text(path) or path.suffix.lower() == _PARQUET
-
-
-def read_columns(path: Path, columns: Columns, text: TextOptions, note: Note) -> Array:
-    """The inputs in a table, shape (rows, columns), in the model's order; raises InvalidData.
+def read_columns(file: InputFile, columns: Columns, text: TextOptions, note: Note) -> TableRows:
+    """Return the inputs in a table, in the model's order; raises InvalidData.
 
     Without names, in the file or of the model, they stay where they are. Columns that were
     targets or weight in training are ignored, and all others where the training spec chose
     its inputs. ``note`` receives the reader's notes on the file.
     """
-    if path.suffix.lower() == _PARQUET:
-        return _read_parquet(path, columns, note)
-    name, header, delimiter = str(path), text.header, text.delimiter_of(path)
+    path = file.path
+    if not file.is_text:
+        return TableRows(_read_parquet(path, columns, note))
+    name, header, delimiter = str(path), text.header, text.delimiter_of(file)
     others = [other for other in (*columns.others.targets, columns.others.weight) if other]
     if header == "auto" and _names_inputs(name, delimiter, columns):
         header = "yes"
@@ -95,7 +90,7 @@ def read_columns(path: Path, columns: Columns, text: TextOptions, note: Note) ->
     )
     for decision in table.notes:
         note(decision)
-    return table.inputs
+    return TableRows(table.inputs, table.lines)
 
 
 def _names_inputs(path: str, delimiter: str, columns: Columns) -> bool:

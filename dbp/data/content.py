@@ -42,12 +42,14 @@ class Content:
     """The format of a file's content.
 
     ``name``: with its article. ``kind``: the reader of the format, "" if dbp has none.
-    ``remedy``: how to make a file of it that dbp reads.
+    ``remedy``: how to make a file of it that dbp reads. ``is_sound``: whether that reader
+    reads it as it is.
     """
 
     name: str
     kind: str = ""
     remedy: str = ""
+    is_sound: bool = True
 
 
 def check_content(file: DataFile, kind: str) -> None:
@@ -99,7 +101,7 @@ def _gzip(file: DataFile) -> Content:
         with gunzip(file) as content:
             head = content.read(4)
     except InvalidData:
-        return Content("damaged gzip-compressed data", "idx", _CUT)
+        return Content("damaged gzip-compressed data", "idx", _CUT, is_sound=False)
     if signatures.is_idx(head):
         return _readable("idx")
     return Content("gzip-compressed data", remedy=_unpack(file.name, "gzip"))
@@ -112,7 +114,7 @@ def _zip(file: DataFile) -> Content:
         with file.stream() as stream, zipfile.ZipFile(stream) as archive:
             members = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError):
-        return Content("a damaged zip archive", "npz", _CUT)
+        return Content("a damaged zip archive", "npz", _CUT, is_sound=False)
     if members and all(name.endswith(".npy") for name in members):
         return _readable("npz")
     if any(name.startswith("xl/") for name in members):
@@ -228,7 +230,7 @@ def _text(path: str, head: bytes) -> Content | None:
         return None
     if not text_encoding.is_utf8(head):
         remedy = text_encoding.eight_bit_remedy(path)
-        return Content("text of another encoding than UTF-8", "csv", remedy)
+        return Content("text of another encoding than UTF-8", "csv", remedy, is_sound=False)
     if b"\r" in head.rstrip(b"\r") and b"\n" not in head:
         remedy = text_encoding.line_ends_remedy(path)
         return Content("text whose lines end by CR (old Macintosh)", remedy=remedy)

@@ -100,7 +100,7 @@ class HDF5File:
             is_group = isinstance(found, self._h5py.Group)
             link = found.get(part, getlink=True) if is_group else None
             if link is None:
-                hint = nearest(name.strip("/"), self._names())
+                hint = nearest(name.strip("/"), self.names())
                 raise InvalidData(f"{self.name}: no data set {name!r}{hint}; {self._listed()}")
             if not isinstance(link, self._h5py.HardLink):
                 raise InvalidData(
@@ -109,7 +109,7 @@ class HDF5File:
             found = found[part]
         return found
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
         """The first data sets that hard links lead to from the root, and one level below."""
         names: list[str] = []
         for key in islice(self._root, _LISTED):
@@ -122,7 +122,7 @@ class HDF5File:
         return names
 
     def _listed(self) -> str:
-        return f"it holds: {', '.join(self._names()[:_LISTED]) or 'none'}"
+        return f"it holds: {', '.join(self.names()[:_LISTED]) or 'none'}"
 
 
 @final

@@ -48,7 +48,7 @@ def inspect_files(
 def _each_file(reader: _Reader, kind: str) -> list[_Reader]:
     """Readers of one file each, in the order of the files' names; checks their content."""
     paths = _file_options(reader)
-    found = {name: _matches(path) for name, path in paths.items()}
+    found = {name: matching(path) for name, path in paths.items()}
     for file in itertools.chain.from_iterable(found.values()):
         check_content(DataFile(file), kind)
     if not any(is_pattern(path) for path in paths.values()):
@@ -78,7 +78,8 @@ def _check_pairs(pattern: str, files: list[str], other_pattern: str, others: lis
             )
 
 
-def _matches(path: str) -> list[str]:
+def matching(path: str) -> list[str]:
+    """The files that a name or a pattern stands for; InvalidData where none matches."""
     try:
         files = matching_files(path)
     except (OSError, ValueError) as error:

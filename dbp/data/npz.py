@@ -78,11 +78,11 @@ class NPZ(Reader):
         return open_files(self, lambda part, _: part._open(), kind="npz")
 
     def _inspect(self) -> DataInfo:
-        with _Archive.open(self.path) as archive:
+        with Archive.open(self.path) as archive:
             return self._combine(archive)
 
     def _open(self) -> Dataset:
-        with _Archive.open(self.path) as archive:
+        with Archive.open(self.path) as archive:
             self._combine(archive)
             weights = self.weights
             return open_pair(
@@ -92,7 +92,7 @@ class NPZ(Reader):
                 None if weights is None else lambda: archive.rows(weights),
             )
 
-    def _combine(self, archive: _Archive) -> DataInfo:
+    def _combine(self, archive: Archive) -> DataInfo:
         return pair_info(
             self,
             archive.inspect(self.inputs),
@@ -102,7 +102,7 @@ class NPZ(Reader):
 
 
 @final
-class _Archive:
+class Archive:
     """A zip archive of .npy members, open for reading."""
 
     def __init__(self, file: DataFile, archive: zipfile.ZipFile) -> None:
@@ -121,7 +121,7 @@ class _Archive:
 
     @classmethod
     @contextmanager
-    def open(cls, path: str) -> Iterator[_Archive]:
+    def open(cls, path: str) -> Iterator[Archive]:
         """Every damage of the archive met inside becomes InvalidData."""
         file = DataFile(path)
         with file.stream() as stream:
@@ -130,6 +130,10 @@ class _Archive:
                     yield cls(file, archive)
             except _ZIP_ERRORS as error:
                 raise InvalidData(f"{path}: the archive is damaged: {error}") from error
+
+    def names(self) -> list[str]:
+        """The names of the arrays."""
+        return [name.removesuffix(".npy") for name in self._members]
 
     def inspect(self, array: str) -> RowsInfo:
         """What the header of one array says."""
@@ -162,7 +166,7 @@ class _Archive:
     def _stream(self, array: str) -> Iterator[tuple[str, zipfile.ZipInfo, IO[bytes]]]:
         member = self._members.get(f"{array}.npy") or self._members.get(array)
         if member is None:
-            names = [name.removesuffix(".npy") for name in self._members]
+            names = self.names()
             listed = ", ".join(names[:20]) or "none"
             raise InvalidData(
                 f"{self._name}: no array {array!r}{nearest(array, names)}; it holds: {listed}"

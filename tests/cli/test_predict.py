@@ -257,7 +257,7 @@ def test_another_form_of_output_is_refused_before_anything(tmp_path: Path) -> No
     done = run("predict", "any", "any.npy", "-o", str(tmp_path / "out.txt"))
 
     assert done.returncode == 2
-    assert ".npy or a .csv" in done.stderr
+    assert ".npy, .csv, .tsv" in done.stderr
 
 
 def test_evaluation_of_a_job_and_of_a_file_agree_and_load_no_mpi(
@@ -298,3 +298,39 @@ def test_evaluation_needs_a_spec_and_a_set(weights: Path, tmp_path: Path) -> Non
     without = run("evaluate", str(weights), "--spec", str(spec))
     assert without.returncode == 2
     assert "data.test" in without.stderr
+
+
+def test_files_and_patterns_are_read_together_and_written_as_tsv(
+    weights: Path, tmp_path: Path, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    rows = digits[0]
+    for number in range(2):
+        np.savetxt(tmp_path / f"part-{number}.csv", rows[number * 20 :][:20], delimiter=",")
+    np.savetxt(tmp_path / "rest.tsv", rows[40:], delimiter="\t")
+    np.save(tmp_path / "all.npy", rows)
+    files = (f"{tmp_path}/part-*.csv", f"{tmp_path}/rest.tsv")
+
+    output("predict", str(weights), *files, "--proba", "-o", str(tmp_path / "out.tsv"))
+    whole = output(
+        "predict", str(weights), f"{tmp_path}/all.npy", "--proba", "--output", "json"
+    )
+
+    found = np.loadtxt(tmp_path / "out.tsv", delimiter="\t", dtype=np.float32)
+    assert_close(found, np.array(json.loads(whole), np.float32), relative=1e-5)
+
+
+def test_a_number_too_large_in_a_text_is_named_by_file_line_and_column(
+    service: str, ended: str, weights: Path, tmp_path: Path
+) -> None:
+    rows = np.ones((3, 64))
+    rows[2, 5] = 1e41
+    np.savetxt(tmp_path / "good.csv", np.ones((4, 64)), delimiter=",")
+    np.savetxt(tmp_path / "high.csv", rows, delimiter=",")
+
+    job = run("predict", ended, f"{tmp_path}/*.csv", service=service)
+    file = run("predict", str(weights), f"{tmp_path}/*.csv")
+
+    for done in (job, file):
+        assert done.returncode == 2
+        assert f"{tmp_path}/high.csv:3: " in done.stderr
+        assert "1e+41 is too large" in done.stderr

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dbp.cli.input_files import InputFile, find_files
 from dbp.cli.tables import AUTO, Header, TextOptions, read_columns
 from dbp.column_names import POSITIONAL, Columns, OtherColumns
 from dbp.errors import InvalidData, InvalidInput
@@ -33,11 +34,16 @@ def write(folder: Path, kind: str, names: str) -> Path:
     return path
 
 
+def file(path: Path) -> InputFile:
+    (found,) = find_files([path])
+    return found
+
+
 def read(path: Path, columns: Columns = MODEL, header: Header = "auto") -> list[list[float]]:
     notes: list[str] = []
-    found = read_columns(path, columns, TextOptions(header), notes.append)
+    found = read_columns(file(path), columns, TextOptions(header), notes.append)
     assert notes == []
-    return found.tolist()  # type: ignore[no-any-return]
+    return found.inputs.tolist()  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
@@ -111,9 +117,9 @@ def test_a_numbered_header_is_told_and_can_be_a_sample(tmp_path: Path) -> None:
     path.write_text("0,1\n5.5,7\n")
     notes: list[str] = []
 
-    found = read_columns(path, POSITIONAL, AUTO, notes.append)
+    found = read_columns(file(path), POSITIONAL, AUTO, notes.append)
 
-    assert found.tolist() == [[5.5, 7]]
+    assert found.inputs.tolist() == [[5.5, 7]]
     assert "--header no" in notes[0]
     assert read(path, POSITIONAL, "no") == [[0, 1], [5.5, 7]]
     with pytest.raises(
@@ -134,9 +140,9 @@ def test_another_delimiter(tmp_path: Path, delimiter: str, sign: str) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(f"b{sign}a\n2{sign}1\n")
 
-    found = read_columns(path, MODEL, TextOptions(delimiter=delimiter), print)
+    found = read_columns(file(path), MODEL, TextOptions(delimiter=delimiter), print)
 
-    assert found.tolist() == [[1, 2]]
+    assert found.inputs.tolist() == [[1, 2]]
 
 
 def test_a_header_with_another_delimiter_is_refused_with_the_option(tmp_path: Path) -> None:
@@ -149,7 +155,9 @@ def test_a_header_with_another_delimiter_is_refused_with_the_option(tmp_path: Pa
 
 def test_a_delimiter_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="--delimiter: must be one character"):
-        read_columns(tmp_path / "rows.csv", MODEL, TextOptions(delimiter="ab"), print)
+        read_columns(
+            InputFile(tmp_path / "rows.csv", "csv"), MODEL, TextOptions(delimiter="ab"), print
+        )
 
 
 def test_a_pandas_index_of_a_text_is_left_out(tmp_path: Path) -> None:
@@ -253,7 +261,7 @@ def test_numbered_inputs_in_line_1_are_a_header_with_a_note(tmp_path: Path) -> N
     path.write_text("1,0\n5.5,7\n")
     notes: list[str] = []
 
-    found = read_columns(path, Columns(("0", "1")), AUTO, notes.append)
+    found = read_columns(file(path), Columns(("0", "1")), AUTO, notes.append)
 
-    assert found.tolist() == [[7, 5.5]]
+    assert found.inputs.tolist() == [[7, 5.5]]
     assert "unless --header no is said" in notes[0]
