@@ -33,7 +33,9 @@
     ├── Unauthenticated        the caller did not prove who it is
     ├── Conflict               a folder or a port is held by another process
     ├── ClientForked           the process was forked after a client was made
-    ├── MissingDependency      a program or a package that the request needs is absent
+    ├── Unsupported            this installation or service cannot do what is asked
+    │   ├── MissingDependency  a program or a package that the request needs is absent
+    │   └── UnknownMethod      the service has no method of that name
     └── TrainingFailed         a run ended badly (non-finite loss, a lost rank, ...)
 """
 
@@ -211,7 +213,15 @@ class ClientForked(DbpError):
     """The process was forked after a client was made: no client works in it."""
 
 
-class MissingDependency(DbpError):
+class Unsupported(DbpError):
+    """This installation or service cannot do what is asked; the text says what would."""
+
+
+class UnknownMethod(Unsupported):
+    """The service has no method of that name; the text names the one to use instead."""
+
+
+class MissingDependency(Unsupported):
     """A program or a package that the request needs is absent; the text says how to get it."""
 
 

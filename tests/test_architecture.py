@@ -65,7 +65,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "service.loaded_models": ({"errors", "job", "control"}, set()),
     "service.model_loading": ({"errors", "job", "control", "nn", "train"}, {"numpy"}),
     "service.tensor_codec": ({"errors", "inference", "quantities"}, {"numpy", "ml_dtypes"}),
-    "service.server": ({"*"}, {"grpc", "grpc_health", "grpc_reflection"}),
+    "service.reflection": (set(), {"grpc", "google", "grpc_reflection"}),
+    "service.server": ({"*"}, {"grpc", "grpc_health"}),
     "client": (
         {"errors", "column_names", "inference", "job", "quantities", "rpc", "v1", "whole_file"},
         {"grpc", "google", "numpy", "ml_dtypes", "google_crc32c"},

@@ -20,10 +20,10 @@ from dbp.errors import (
     DbpError,
     InvalidInput,
     InvalidSpec,
-    MissingDependency,
     NotFound,
     OutOfRange,
     Unavailable,
+    Unsupported,
     WrongState,
 )
 from dbp.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, UNREACHABLE, WRONG_STATE
@@ -56,7 +56,7 @@ EXIT_CODES: Final[Mapping[type[DbpError], int]] = {
     DbpError: FAILED,
     InvalidInput: BAD_INPUT,
     Conflict: BAD_INPUT,
-    MissingDependency: BAD_INPUT,
+    Unsupported: BAD_INPUT,
     Unavailable: UNREACHABLE,
     NotFound: WRONG_STATE,
     WrongState: WRONG_STATE,

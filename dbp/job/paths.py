@@ -84,9 +84,16 @@ def _check_form(path: str) -> None:
 def _check_inside(real: Path, path: str, roots: Iterable[str | os.PathLike[str]]) -> None:
     """Raise ValueError unless the real path lies inside one of the roots."""
     allowed = [Path(os.path.realpath(root)) for root in roots]
-    if not any(real.is_relative_to(root) for root in allowed):
-        inside = ", ".join(map(str, allowed)) or "none is configured"
-        raise ValueError(f"must lie inside an allowed folder ({inside}), got {shown(path)}")
+    if any(real.is_relative_to(root) for root in allowed):
+        return
+    linked = any(Path(os.path.normpath(path)).is_relative_to(root) for root in allowed)
+    through = ", which leads outside through a symbolic link" if linked else ""
+    raise ValueError(
+        "must lie inside a folder that the service may read "
+        f"({', '.join(map(str, allowed)) or 'none is set'}), got {shown(path)}{through}; move "
+        "the file there, or restart the service with its folder, too: dbp serve --data-root "
+        "FOLDER (may be repeated)"
+    )
 
 
 def _form_problem(path: str) -> str | None:
@@ -100,5 +107,5 @@ def _form_problem(path: str) -> str | None:
     if "\\" in path:
         return "must hold no backslash"
     if not path.startswith("/"):
-        return "must be an absolute path"
+        return "must be an absolute path on the service's machine"
     return None

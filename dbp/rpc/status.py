@@ -36,7 +36,7 @@ CODES: Final[Mapping[type[DbpError], grpc.StatusCode]] = {
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.Conflict: grpc.StatusCode.ABORTED,
-    errors.MissingDependency: grpc.StatusCode.UNIMPLEMENTED,
+    errors.Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.TrainingFailed: grpc.StatusCode.INTERNAL,
     errors.DbpError: grpc.StatusCode.UNKNOWN,
 }

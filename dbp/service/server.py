@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from dbp.control.admission import Check, Checked
 from dbp.control.config import ManagerConfig
@@ -29,19 +28,26 @@ from dbp.inference import open_inference_pb2
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.rpc.spec_convert import check_size
 from dbp.service import parameter_service
-from dbp.service.descriptors import combined_pool
 from dbp.service.guarded_server import GuardedServer
 from dbp.service.inference_service import SERVICE_NAME as INFERENCE
 from dbp.service.inference_service import InferenceService, add_to_server
 from dbp.service.job_service import JobService
 from dbp.service.loaded_models import LoadedModels
 from dbp.service.parameter_service import ParameterService
+from dbp.service.reflection import add_reflection
+from dbp.service.unknown_methods import UnknownMethods
 from dbp.service.worker_service import WorkerService
 from dbp.v1 import job_service_pb2, parameter_service_pb2
 from dbp.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from dbp.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 
 DRAIN_SECONDS: Final = 5.0
+PUBLIC_FILES: Final = (
+    job_service_pb2.DESCRIPTOR,
+    parameter_service_pb2.DESCRIPTOR,
+    open_inference_pb2.DESCRIPTOR,
+    health_pb2.DESCRIPTOR,
+)
 PUBLIC_SERVICES: Final = (
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     parameter_service_pb2.DESCRIPTOR.services_by_name["ParameterService"].full_name,
@@ -103,6 +109,7 @@ async def running(
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
         status = _add_services(methods, manager, parameters)
         add_to_server(inference, methods)
+        server.add_generic_rpc_handlers((UnknownMethods(_methods()),))
         address = _bind(server, config)
         # Left in reverse: not serving, streams told that the service drains, calls finished.
         stack.push_async_callback(manager.close)
@@ -177,19 +184,14 @@ def _add_services(
     add_WorkerServiceServicer_to_server(WorkerService(manager), server)
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    names = (*PUBLIC_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    pool = combined_pool(
-        (
-            job_service_pb2.DESCRIPTOR,
-            parameter_service_pb2.DESCRIPTOR,
-            open_inference_pb2.DESCRIPTOR,
-            health_pb2.DESCRIPTOR,
-            reflection_pb2.DESCRIPTOR,
-        )
-    )
-    reflecting = reflection.aio.ReflectionServicer(names, pool=pool)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, server)
+    add_reflection(server, (*PUBLIC_SERVICES, health.SERVICE_NAME), PUBLIC_FILES)
     return status
+
+
+def _methods() -> dict[str, list[str]]:
+    """Return the methods of each public service by its full name."""
+    services = [s for file in PUBLIC_FILES for s in file.services_by_name.values()]
+    return {s.full_name: [method.name for method in s.methods] for s in services}
 
 
 async def _set_status(status: health.aio.HealthServicer, value: int) -> None:

@@ -103,7 +103,7 @@ def test_every_error_has_its_exit_code() -> None:
         "DbpError": 1, "ResourceExhausted": 1, "DataLoss": 1, "Unauthenticated": 1,
         "TrainingFailed": 1, "TooManyReaders": 1, "CorruptParameters": 1,
         "InvalidInput": 2, "InvalidData": 2, "InvalidFile": 2, "Conflict": 2,
-        "MissingDependency": 2,
+        "Unsupported": 2, "MissingDependency": 2, "UnknownMethod": 2,
         "Unavailable": 3, "ClientClosed": 3, "Draining": 3,
         "NotFound": 4, "WrongState": 4, "OutOfRange": 4, "AlreadyExists": 4,
         "JobNotFound": 4, "VersionNotFound": 4, "LabelNotFound": 4, "TensorNotFound": 4,

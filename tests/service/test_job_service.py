@@ -127,7 +127,9 @@ async def test_a_setting_of_a_newer_client_is_refused(service: Service, place: s
     assert not (await service.jobs.ListJobs(pb.ListJobsRequest())).jobs
 
 
-async def test_files_outside_the_allowed_folders_are_refused(service: Service) -> None:
+async def test_files_outside_the_allowed_folders_are_refused(
+    service: Service, tmp_path: Path
+) -> None:
     reader = {"kind": "csv", "path": "/etc/passwd", "target": 0}
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -136,7 +138,9 @@ async def test_files_outside_the_allowed_folders_are_refused(service: Service) -
     assert caught.value.code() is Code.INVALID_ARGUMENT
     bad = details(caught.value, error_details_pb2.BadRequest())
     assert [violation.field for violation in bad.field_violations] == ["data.train.path"]
-    assert "must lie inside an allowed folder" in bad.field_violations[0].description
+    told = bad.field_violations[0].description
+    assert f"inside a folder that the service may read ({tmp_path})" in told
+    assert "dbp serve --data-root FOLDER" in told
 
 
 async def test_data_inside_them_is_inspected(service: Service, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from dbp.control.config import ManagerConfig
 from dbp.errors import Conflict, InvalidInput
@@ -81,37 +80,6 @@ async def test_whoever_watches_its_health_sees_it_leave(
     await stopping
 
     assert status == NOT_SERVING
-
-
-async def test_reflection_tells_the_public_services_and_their_messages(
-    service: Service,
-) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(service.channel)
-    requests = [
-        reflection_pb2.ServerReflectionRequest(list_services=""),
-        *(
-            reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
-            for name in PUBLIC
-        ),
-    ]
-
-    listed, jobs, parameters, inference = await read_all(
-        stub.ServerReflectionInfo(iter(requests))
-    )
-
-    names = {entry.name for entry in listed.list_services_response.service}
-    assert names == {
-        *PUBLIC,
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1alpha.ServerReflection",
-    }
-    for described, method in zip(
-        (jobs, parameters, inference),
-        (b"CreateJob", b"StreamParameters", b"ModelInfer"),
-        strict=True,
-    ):
-        (file,) = described.file_descriptor_response.file_descriptor_proto[:1]
-        assert method in file
 
 
 async def test_runs_find_its_address_in_the_state_folder(tmp_path: Path) -> None:

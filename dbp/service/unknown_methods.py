@@ -1,0 +1,86 @@
+"""Answers to calls of methods that this server does not have: what to call instead.
+
+gRPC itself says only "Method not found!". Methods of Triton that dbp leaves out name the
+method, or the command, that does the same here; misspelled names get the nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, Final, TypeAlias, final
+
+import grpc
+
+from dbp.errors import UnknownMethod, alternatives
+from dbp.rpc.status import code_of, details_of, text_of
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+INFERENCE: Final = "inference.GRPCInferenceService"
+
+_LABELS: Final = (
+    "every job with published parameters is loaded when it is first asked for; move a label "
+    "with dbp.v1.ParameterService/MoveLabel (dbp params label JOB LABEL VERSION) to choose the "
+    "version that JOB@LABEL answers from"
+)
+_IN_MESSAGE: Final = (
+    "send tensors in ModelInferRequest.raw_input_contents; shared memory is not supported"
+)
+
+# What to use in place of a method of Triton.
+INSTEAD: Final[Mapping[str, str]] = {
+    "ModelStreamInfer": "call ModelInfer once a request; many may be open on one connection",
+    "RepositoryModelLoad": _LABELS,
+    "RepositoryModelUnload": _LABELS,
+    "SystemSharedMemoryStatus": _IN_MESSAGE,
+    "SystemSharedMemoryRegister": _IN_MESSAGE,
+    "SystemSharedMemoryUnregister": _IN_MESSAGE,
+    "CudaSharedMemoryStatus": _IN_MESSAGE,
+    "CudaSharedMemoryRegister": _IN_MESSAGE,
+    "CudaSharedMemoryUnregister": _IN_MESSAGE,
+    "TraceSetting": "ModelStatistics returns counts and times of a model's requests",
+    "LogSettings": "choose the level of the log when the service starts: dbp serve --log-level",
+}
+
+# What other model servers call their services.
+ELSEWHERE: Final[Mapping[str, str]] = {
+    "tensorflow.serving.PredictionService": f"{INFERENCE}/ModelInfer",
+    "tensorflow.serving.ModelService": f"{INFERENCE}/ModelReady",
+    "org.pytorch.serve.grpc.inference.InferenceAPIsService": f"{INFERENCE}/ModelInfer",
+}
+
+
+@final
+class UnknownMethods(grpc.GenericRpcHandler):
+    """Refuse every call that no service took; register it after all of them."""
+
+    def __init__(self, services: Mapping[str, Sequence[str]]) -> None:
+        """``services``: the methods of each service, by the service's full name."""
+        self._services = services
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Return a handler that takes any request, one message or a stream of them."""
+        error = UnknownMethod(self.text(handler_call_details.method))
+
+        async def refuse(requests: AsyncIterator[bytes], context: Context) -> None:
+            await context.abort(code_of(error), text_of(error), details_of(error))
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+    def text(self, path: str) -> str:
+        """Return what to call instead of ``/SERVICE/METHOD``."""
+        service, _, method = path[:400].removeprefix("/").rpartition("/")
+        here = f"this is dbp {version('dbp')}"
+        if service == INFERENCE and method in INSTEAD:
+            return f"{service}/{method} is not implemented by dbp; {INSTEAD[method]} ({here})"
+        if service in self._services:
+            known = self._services[service]
+            hint = alternatives(method, known, "methods")
+            return f"{service} has no method {method!r}{hint} ({here})"
+        if service in ELSEWHERE:
+            return f"there is no service {service} here; use {ELSEWHERE[service]} ({here})"
+        hint = alternatives(service, tuple(self._services), "services")
+        return f"there is no service {service!r} here{hint} ({here})"
