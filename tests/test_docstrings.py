@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
 import io
 import re
@@ -23,7 +24,13 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in MODULES]
 
 # Packages and modules that follow all the rules; the others follow the rule for overrides.
 # The list grows until it is all of dbp/.
-DONE = ("control/", "job/", "rpc/", "parallel/")
+DONE = (
+    "control/",
+    "job/",
+    "nn/",
+    "parallel/",
+    "rpc/",
+)
 DONE_MODULES = [path for path in MODULES if str(path.relative_to(PACKAGE)).startswith(DONE)]
 DONE_NAMES = [str(path.relative_to(PACKAGE)) for path in DONE_MODULES]
 
@@ -218,6 +225,21 @@ def test_prose_uses_plain_words(path: Path) -> None:
             instead = next(v for k, v in BAD_WORDS.items() if re.fullmatch(k, found[0], re.I))
             where = f"{path.relative_to(ROOT)}:{line}"
             raise AssertionError(f"{where}: {found[0]!r} ({instead}) in {flat!r}")
+
+
+WITH_EXAMPLES = [path for path in MODULES if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize(
+    "path", WITH_EXAMPLES, ids=[str(path.relative_to(PACKAGE)) for path in WITH_EXAMPLES]
+)
+def test_examples_in_docstrings_work(path: Path) -> None:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+    results = doctest.testmod(importlib.import_module(name.removesuffix(".__init__")))
+
+    assert results.attempted > 0
+    assert results.failed == 0
 
 
 def test_every_allowed_word_is_still_there() -> None:

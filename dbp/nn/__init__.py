@@ -1,1 +1,1 @@
-"""Forward and backward: layers, losses, metrics and the model. Knows no ranks."""
+"""Layers, losses, metrics and the model, forward and backward. Knows nothing of ranks."""

@@ -1,4 +1,4 @@
-"""The absolute error, a loss that large errors do not dominate."""
+"""The absolute error, a loss in which large errors do not dominate."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from dbp.nn.rowwise import check_not_empty, sum_of_rows, weigh
 @final
 @dataclass(frozen=True)
 class AbsoluteError(Loss):
-    """|y - t|, the mean over a sample's output features, the sum over samples.
+    """|y - t|, averaged over a sample's output features, summed over samples.
 
-    Divided by the number of samples it is what ``torch.nn.L1Loss`` computes; where y = t the
-    gradient is 0.
+    Divided by the number of samples it equals ``torch.nn.L1Loss``; where y = t the gradient
+    is 0.
     """
 
     def target_kind(self) -> str:

@@ -1,4 +1,4 @@
-"""The share of samples whose predicted class is theirs."""
+"""Accuracy: the share of samples whose class is predicted correctly."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from dbp.nn.metric import Metric
 @final
 @dataclass(frozen=True)
 class Accuracy(Metric):
-    """Weight of the samples classified rightly, divided by the weight of all.
+    """Weight of the correctly classified samples, divided by the weight of all.
 
-    The class is that of the largest output; a single output means class 1 where above 0.
+    The predicted class is that of the largest output; with a single output, class 1 if it is
+    above 0.
     """
 
     def target_kind(self) -> str:

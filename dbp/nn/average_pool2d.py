@@ -1,4 +1,4 @@
-"""Pooling by the mean."""
+"""Average pooling over windows of images."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class AveragePool2D(Layer):
-    """The mean of every window, padding counted as zeros.
+    """The mean of every window; padding counts as zeros.
 
     x: (batch, channels, height, width).
     """
 
     kernel: int | tuple[int, ...] = option(2, doc="height and width, or one number")
     stride: int | tuple[int, ...] | None = option(
-        None, doc="elements between two windows; left out: the kernel's"
+        None, doc="step from one window to the next; left out: the kernel"
     )
     padding: int | tuple[int, ...] = option(0, doc="zeros on each side")
 

@@ -1,4 +1,4 @@
-"""The contract of a metric that is computed class by class, and averaged."""
+"""The interface of a metric that is computed for each class and averaged over classes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["AveragedMetric", "quotients"]
 
 @dataclass(frozen=True)
 class AveragedMetric(ConfusionMetric, ABC):
-    """A figure of right, predicted and real samples of a class; 0 where it is 0 / 0."""
+    """A metric of the correct, predicted and actual samples of a class; 0 where it is 0 / 0."""
 
     average: Literal["macro", "micro", "binary"] = option(
         "macro",
-        doc="macro: the mean over the classes that occur or are predicted; micro: of all "
-        "samples at once, which for single labels is the accuracy; binary: of class 1 of two",
+        doc="macro: the mean over the classes that occur or are predicted; micro: over all "
+        "samples at once, which equals the accuracy; binary: of class 1 of two",
     )
 
     @abstractmethod
     def by_class(self, right: Array, predicted: Array, real: Array) -> Array:
-        """The figure of each class, from the weights of its samples, each (classes,)."""
+        """Return the figure of each class from sample weights; all arrays are (classes,)."""
 
     def size(self, output_shape: Shape) -> int:
         """Raises ValueError for a binary average over more than 2 classes."""

@@ -1,4 +1,4 @@
-"""Accuracy that gives every class the same weight."""
+"""Balanced accuracy: the mean recall, in which every class has the same weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch normalization over the whole mini-batch, whatever pieces it is computed in."""
+"""Batch normalization, with statistics over the whole mini-batch of all lanes and ranks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, final
 
 import numpy as np
 
-from dbp.nn.layer import Array, BatchLayer, Meeting, MeetingBackward, Shape, Views, Workspace
+from dbp.nn.layer import Array, BatchLayer, LaneBackward, LaneGenerator, Shape, Views, Workspace
 from dbp.nn.role import Role
 from dbp.registry import option
 
@@ -21,24 +21,27 @@ class BatchNorm(BatchLayer):
     """y = (x - mean) / sqrt(variance + epsilon) * weight + bias, for each channel.
 
     x: (batch, channels, ...); mean and variance are over all samples of the mini-batch,
-    whatever their weights, and over the positions after the channels. Evaluation uses running
-    statistics, kept as in PyTorch: running <- (1 - momentum) running + momentum new, with the
-    unbiased variance.
+    without their weights, and over the positions after the channels. Evaluation uses running
+    statistics, updated as in PyTorch: running <- (1 - momentum) running + momentum new, with
+    the unbiased variance.
 
-    The variance of fewer than 2 values does not exist: such a mini-batch is normalized with
-    the running statistics, as in evaluation, and leaves them as they are. So is every
-    mini-batch where the optimizer's ``frozen`` matches the running statistics, or weight and
+    A mini-batch with fewer than 2 values a channel has no variance: it is normalized with the
+    running statistics, as in evaluation, and does not update them. The same holds for every
+    mini-batch if the optimizer's ``frozen`` matches the running statistics, or weight and
     bias.
 
     Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
-    Internal Covariate Shift", 2015. The pieces' means and squared deviations are merged by
-    Chan, Golub and LeVeque (1979) in the order of the pieces, so every rank gets the same
+    Internal Covariate Shift", 2015. The lanes' means and squared deviations are merged as in
+    Chan, Golub and LeVeque (1979), in the order of the lanes, so every rank gets the same
     bits.
     """
 
     epsilon: float = option(1e-5, doc="added to the variance", above=0.0)
     momentum: float = option(
-        0.1, doc="share of the newest statistics in the running ones", minimum=0.0, maximum=1.0
+        0.1,
+        doc="weight of the newest statistics in the running statistics",
+        minimum=0.0,
+        maximum=1.0,
     )
     affine: bool = option(True, doc="whether weight and bias are learned")
 
@@ -69,19 +72,19 @@ class BatchNorm(BatchLayer):
         parameters["running_mean"][...] = 0.0
         parameters["running_var"][...] = 1.0
 
-    def forward_meeting(
+    def forward_lane(
         self, parameters: Views, x: Array, workspace: Workspace
-    ) -> Meeting[tuple[Array, MeetingBackward]]:
+    ) -> LaneGenerator[tuple[Array, LaneBackward]]:
         channels = x.shape[1]
         rows = x.reshape(len(x), channels, math.prod(x.shape[2:]))
         count, mean, squares = 0.0, np.zeros(channels), np.zeros(channels)
         if workspace.training and "running_mean" not in workspace.frozen:
-            met = yield _statistics(rows)
-            count, mean, squares = _merged(met, channels)
-        if count >= LEAST_VALUES:  # the same on every piece, which all stop at this meeting
+            gathered = yield _statistics(rows)
+            count, mean, squares = _merged(gathered, channels)
+        if count >= LEAST_VALUES:  # the same in all lanes, as are their sync points
             variance = squares / count
             if workspace.new_state is not None:
-                _follow(workspace.new_state, self.momentum, count, mean, squares)
+                _update_running(workspace.new_state, self.momentum, count, mean, squares)
         else:
             count = 0.0
             mean = parameters["running_mean"].astype(np.float64)
@@ -92,7 +95,7 @@ class BatchNorm(BatchLayer):
         normal *= inverse
         y = self._scaled(parameters, normal, workspace)
 
-        def backward(dy: Array, gradients: Views) -> Meeting[Array | None]:
+        def backward(dy: Array, gradients: Views) -> LaneGenerator[Array | None]:
             dy = dy.reshape(rows.shape)
             product = workspace.array("product", rows.shape)
             np.multiply(dy, normal, out=product)
@@ -102,16 +105,16 @@ class BatchNorm(BatchLayer):
             if self.affine:
                 gradients["bias"][...] = own[0]
                 gradients["weight"][...] = own[1]
-            met = (yield own.reshape(-1)) if count else None
+            gathered = (yield own.reshape(-1)) if count else None
             if not workspace.needs_input_gradient:
                 return None
             dx = workspace.array("dx", rows.shape)
-            if met is None:  # the running statistics do not depend on the inputs
+            if gathered is None:  # the running statistics do not depend on the inputs
                 np.copyto(dx, dy)
             else:
                 total = np.zeros_like(own)
-                for piece in met:
-                    total += piece.reshape(own.shape)
+                for lane in gathered:
+                    total += lane.reshape(own.shape)
                 means = (total / count).astype(x.dtype)[:, :, None]
                 np.multiply(normal, means[1], out=product)
                 product += means[0]
@@ -132,7 +135,7 @@ class BatchNorm(BatchLayer):
 
 
 def _statistics(rows: Array) -> Array:
-    """Count, means and squared deviations of one piece: (1 + 2 channels,) in float64."""
+    """Return count, means and squared deviations of one lane: (1 + 2 channels,), float64."""
     channels = rows.shape[1]
     out = np.zeros(1 + 2 * channels)
     count = rows.shape[0] * rows.shape[2]
@@ -145,22 +148,24 @@ def _statistics(rows: Array) -> Array:
     return out
 
 
-def _merged(met: Array, channels: int) -> tuple[float, Array, Array]:
-    """Count, mean and squared deviations over all pieces, merged in their order."""
+def _merged(lanes: Array, channels: int) -> tuple[float, Array, Array]:
+    """Return count, mean and squared deviations over all lanes, merged in their order."""
     count, mean, squares = 0.0, np.zeros(channels), np.zeros(channels)
-    for piece in met:
-        if piece[0]:
-            total = count + piece[0]
-            delta = piece[1 : 1 + channels] - mean
-            squares += piece[1 + channels :]
-            squares += delta * delta * (count * piece[0] / total)
-            mean += delta * (piece[0] / total)
+    for lane in lanes:
+        if lane[0]:
+            total = count + lane[0]
+            delta = lane[1 : 1 + channels] - mean
+            squares += lane[1 + channels :]
+            squares += delta * delta * (count * lane[0] / total)
+            mean += delta * (lane[0] / total)
             count = total
     return float(count), mean, squares
 
 
-def _follow(state: Views, momentum: float, count: float, mean: Array, squares: Array) -> None:
-    """Move the running statistics towards the newest ones, in place."""
+def _update_running(
+    state: Views, momentum: float, count: float, mean: Array, squares: Array
+) -> None:
+    """Move the running statistics towards those of the mini-batch, in place."""
     unbiased = squares / (count - 1)
     for name, newest in (("running_mean", mean), ("running_var", unbiased)):
         state[name][...] = (1 - momentum) * state[name] + momentum * newest

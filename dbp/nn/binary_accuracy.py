@@ -1,4 +1,4 @@
-"""The share of labels that are right, where a sample may have several."""
+"""Accuracy over labels, where a sample may have several labels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dbp.nn.metric import Metric
 @final
 @dataclass(frozen=True)
 class BinaryAccuracy(Metric):
-    """The share of a sample's labels told rightly, the mean over samples.
+    """The share of a sample's labels that are predicted correctly, averaged over samples.
 
-    An output above 0 says that the label is there, a target above 0.5 that it should be.
+    An output above 0 predicts the label; a target above 0.5 means that the sample has it.
     """
 
     def target_kind(self) -> str:

@@ -1,4 +1,4 @@
-"""Sigmoid and cross-entropy of a single output: the loss of two classes."""
+"""Sigmoid and cross-entropy of a single output, a loss for two classes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dbp.nn.rowwise import sum_of_rows, weigh
 @final
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
-    """-log s(z) for class 1, -log s(-z) for class 0, s the sigmoid of the single logit z.
+    """-log s(z) for class 1, -log s(-z) for class 0; s is the sigmoid, z the single logit.
 
-    Divided by the number of samples it is what ``torch.nn.BCEWithLogitsLoss`` computes for
-    the classes as targets 0 and 1. Stable for any logit.
+    Divided by the number of samples it equals ``torch.nn.BCEWithLogitsLoss`` with targets 0
+    and 1. Numerically stable for any logit.
     """
 
     def target_kind(self) -> str:

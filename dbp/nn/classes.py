@@ -1,4 +1,4 @@
-"""Classes and the outputs that tell them apart: one output a class, or one output for two."""
+"""Class predictions from outputs: one output a class, or a single output for two classes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dbp.nn.layer import Array, Shape
 
 
 def class_count(output_shape: Shape) -> int:
-    """How many classes an output of this shape tells apart: two for a single output."""
+    """Return the number of classes for an output shape: two for a single output."""
     outputs = math.prod(output_shape)
     return 2 if outputs == 1 else outputs
 
 
 def classes_of(prediction: Array) -> Array:
-    """The predicted classes, shape (batch,); a single output means class 1 where above 0.
+    """Return the predicted classes, shape (batch,), of ``prediction``, (batch, outputs).
 
-    prediction: (batch, outputs).
+    The largest output gives the class; a single output means class 1 if it is above 0.
     """
     if prediction.shape[1] == 1:
         single: Array = (prediction[:, 0] > 0).astype(np.int64)
@@ -28,10 +28,10 @@ def classes_of(prediction: Array) -> Array:
 
 
 def add_by_class(classes: Array, weight: Array | None, out: Array) -> None:
-    """Add to ``out``, shape (number of classes,), the weight of each class's samples."""
+    """Add the weight of the samples of each class to ``out``, shape (classes,)."""
     out += np.bincount(classes, weights=weight, minlength=len(out))
 
 
 def share(part: float, whole: float) -> float:
-    """The quotient; NaN where the whole is nothing."""
+    """Return part / whole; NaN if the whole is 0."""
     return float(part / whole) if whole else float("nan")

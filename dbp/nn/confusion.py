@@ -1,4 +1,4 @@
-"""How often each class was taken for each: what the metrics of classes are made of."""
+"""The confusion matrix of classes, from which several metrics are computed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from dbp.nn.metric import Metric
 
 
 class ConfusionMetric(Metric, ABC):
-    """A figure of the confusion matrix: weight of the samples by class and predicted class.
+    """A metric computed from the confusion matrix: sample weights by class and prediction.
 
-    The class is that of the largest output; a single output means class 1 where above 0.
+    The predicted class is that of the largest output; with a single output, class 1 if it is
+    above 0.
     """
 
     def target_kind(self) -> str:
@@ -38,12 +39,12 @@ class ConfusionMetric(Metric, ABC):
 
 
 def matrix_of(sums: Array) -> Array:
-    """The confusion matrix, (classes, predicted classes), in float64."""
+    """Return the confusion matrix, (classes, predicted classes), in float64."""
     classes = round(len(sums) ** 0.5)
     matrix: Array = sums.astype(np.float64).reshape(classes, classes)
     return matrix
 
 
 def quotients(parts: Array, wholes: Array) -> Array:
-    """Element by element; 0 where the whole is nothing."""
+    """Divide element by element; 0 where the divisor is 0."""
     return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)

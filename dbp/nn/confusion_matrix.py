@@ -1,4 +1,4 @@
-"""The confusion matrix itself, a figure for each pair of classes."""
+"""The confusion matrix as a metric, with one figure for each pair of classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dbp.nn.layer import Array
 @final
 @dataclass(frozen=True)
 class ConfusionMatrix(ConfusionMetric):
-    """``confusion_matrix[i,j]``: the weight of the samples of class i taken for class j."""
+    """``confusion_matrix[i,j]``: the weight of samples of class i predicted as class j."""
 
     def value(self, sums: Array) -> float:
         matrix = matrix_of(sums)

@@ -1,4 +1,4 @@
-"""Convolution over images."""
+"""The 2-D convolution layer, for images."""
 
 from __future__ import annotations
 
@@ -16,26 +16,30 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class Conv2D(Layer):
-    """Every output channel is a sum over windows of the input channels of its group.
+    """2-D convolution; each output channel sums over the input channels of its group.
 
     x: (batch, channels, height, width); weight: (filters, channels / groups, kernel height,
-    kernel width); bias: (filters,), as in PyTorch. The windows of one sample become the
-    columns of a matrix, and the convolution a matrix product (Chellapilla, Puri and Simard,
-    2006).
+    kernel width); bias: (filters,), as in PyTorch. The windows of one sample are copied to
+    the columns of a matrix (im2col), and the convolution is a matrix product (Chellapilla,
+    Puri and Simard, 2006).
     """
 
     filters: int = option(doc="number of output channels", minimum=1)
     kernel: int | tuple[int, ...] = option(3, doc="height and width, or one number")
-    stride: int | tuple[int, ...] = option(1, doc="elements between two windows")
+    stride: int | tuple[int, ...] = option(1, doc="step from one window to the next")
     padding: int | tuple[int, ...] = option(0, doc="zeros on each side")
-    dilation: int | tuple[int, ...] = option(1, doc="elements between two taps")
-    groups: int = option(1, doc="parts of the channels that do not mix", minimum=1)
-    bias: bool = option(True, doc="whether a bias is added")
+    dilation: int | tuple[int, ...] = option(
+        1, doc="step from one element of the window to the next"
+    )
+    groups: int = option(
+        1, doc="number of groups of channels; a group's outputs use only its inputs", minimum=1
+    )
+    bias: bool = option(True, doc="whether to add a bias")
     weight_initializer: Initializer = option(
-        HeUniform(), doc="how the weight starts", group="initializers"
+        HeUniform(), doc="initial values of the weight", group="initializers"
     )
     bias_initializer: Initializer = option(
-        Zeros(), doc="how the bias starts", group="initializers"
+        Zeros(), doc="initial values of the bias", group="initializers"
     )
 
     def __post_init__(self) -> None:
@@ -96,7 +100,7 @@ class Conv2D(Layer):
         return y.reshape(batch, self.filters, *places), backward
 
     def _gather(self, window: Window, x: Array, columns: Array, workspace: Workspace) -> None:
-        """Write the windows of all samples into ``columns``."""
+        """Copy the windows of all samples to ``columns`` (im2col)."""
         padded = workspace.array("padded", window.padded_shape(x))
         window.pad(x, padded, 0.0)
         places = window.positions(x.shape[1:])
@@ -105,7 +109,7 @@ class Conv2D(Layer):
             np.copyto(views[:, :, i, j], padded[:, :, rows, cols])
 
     def _scatter(self, window: Window, columns: Array, x: Array, workspace: Workspace) -> Array:
-        """Add the gradients of all windows up where the windows lay."""
+        """Add the gradients of all windows at their positions in the images (col2im)."""
         padded = workspace.array("dpadded", window.padded_shape(x))
         padded.fill(0.0)
         places = window.positions(x.shape[1:])

@@ -19,16 +19,16 @@ class Dense(Layer):
     """y = x W^T + b; samples of more than one dimension are flattened first.
 
     x: (batch, in), weight: (units, in), bias: (units,), y: (batch, units). By the chain rule
-    dW = dy^T x, db = the sum of dy over the batch, dx = dy W.
+    dW = dy^T x, db = sum of dy over the batch, dx = dy W.
     """
 
     units: int = option(doc="number of outputs", minimum=1)
-    bias: bool = option(True, doc="whether a bias is added")
+    bias: bool = option(True, doc="whether to add a bias")
     weight_initializer: Initializer = option(
-        HeUniform(), doc="how the weight starts", group="initializers"
+        HeUniform(), doc="initial values of the weight", group="initializers"
     )
     bias_initializer: Initializer = option(
-        Zeros(), doc="how the bias starts", group="initializers"
+        Zeros(), doc="initial values of the bias", group="initializers"
     )
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -1,4 +1,4 @@
-"""Dropout."""
+"""The dropout layer, with reproducible random numbers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class Dropout(Elementwise):
-    """In training each element is zero with probability ``rate``, else x / (1 - rate).
+    """In training each element becomes 0 with probability ``rate``, else x / (1 - rate).
 
     Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
-    2014, in its inverted form: evaluation leaves x as it is. Which elements fall out is a
-    function of seed, step, layer and the sample's place in the mini-batch alone.
+    2014, in its inverted form: evaluation returns x unchanged. The dropped elements depend only
+    on seed, step, layer and the position of the sample in the mini-batch.
     """
 
     rate: float = option(
-        0.5, doc="probability of an element to be zero", minimum=0.0, below=1.0
+        0.5, doc="probability that an element becomes 0", minimum=0.0, below=1.0
     )
 
     def output_range(self, input_range: Range) -> Range:

@@ -1,4 +1,4 @@
-"""The contract of a layer that treats every element alike. No function lives here."""
+"""The base class of elementwise activation layers."""
 
 from __future__ import annotations
 

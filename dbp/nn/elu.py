@@ -1,4 +1,4 @@
-"""The exponential linear unit."""
+"""ELU, the exponential linear unit, and functions that SELU shares."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dbp.registry import option
 def exponential_linear(
     x: Array, workspace: Workspace, *, alpha: float, scale: float
 ) -> tuple[Array, Backward]:
-    """y = scale x where x > 0, else scale alpha (exp(x) - 1), and its backward."""
+    """Return y = scale x where x > 0, else scale alpha (exp(x) - 1), and its backward."""
     y = workspace.array("y", x.shape)
     slope = workspace.array("slope", x.shape)
     np.minimum(x, 0, out=slope)
@@ -36,7 +36,7 @@ def exponential_linear(
 
 
 def exponential_range(input_range: Range, *, alpha: float, scale: float) -> Range:
-    """Bounds of ``exponential_linear``, which rises with its input."""
+    """Return bounds of ``exponential_linear``, which is monotonic."""
     low, high = (
         scale * (value if value > 0 else alpha * math.expm1(value)) for value in input_range
     )
@@ -52,7 +52,9 @@ class ELU(Elementwise):
     Exponential Linear Units", 2016.
     """
 
-    alpha: float = option(1.0, doc="how far the negative part falls", above=0.0)
+    alpha: float = option(
+        1.0, doc="the outputs approach -alpha for large negative inputs", above=0.0
+    )
 
     def output_range(self, input_range: Range) -> Range:
         return exponential_range(input_range, alpha=self.alpha, scale=1.0)

@@ -1,4 +1,4 @@
-"""Vectors in place of whole numbers."""
+"""The embedding layer: a learned vector for each whole number."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ BLOCK: Final = 65_536  # elements of the gradient added at once
 class Embedding(Layer):
     """y = weight[x]: every input, a whole number in 0 .. count - 1, becomes a row of weight.
 
-    An input that is none has NaN: the step then fails with the sample's index, on all ranks
-    together. The input has no gradient, so this is a first layer; its data are not scaled.
+    Any other input gives NaN; the step then fails on all ranks, naming the sample's index. The
+    input has no gradient, so this must be the first layer, and its data must not be scaled.
     """
 
     count: int = option(
-        doc="how many different inputs there are; float32 holds no more exactly",
+        doc="number of different inputs; float32 represents no more exactly",
         minimum=1,
         maximum=2**24,
     )
-    dimension: int = option(doc="outputs for each of them", minimum=1)
+    dimension: int = option(doc="length of each vector", minimum=1)
     weight_initializer: Initializer = option(
-        Normal(deviation=1.0), doc="how the weight starts", group="initializers"
+        Normal(deviation=1.0), doc="initial values of the weight", group="initializers"
     )
 
     def ids(self) -> int:
@@ -69,9 +69,9 @@ class Embedding(Layer):
         return y, backward
 
     def _scatter(self, rows: Array, dy: Array, gradient: Array, workspace: Workspace) -> None:
-        """Add each piece of dy to its row, one after the other, in the order of the samples.
+        """Add each vector of dy to its row of the gradient, in the order of the samples.
 
-        ``add.at`` is several times faster on flat indices; these are made in blocks.
+        ``add.at`` is several times faster on flat indices, which are computed in blocks.
         """
         gradient.fill(0.0)
         flat = gradient.reshape(-1)

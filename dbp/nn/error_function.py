@@ -1,4 +1,4 @@
-"""The error function, which numpy does not have."""
+"""The error function erf, which numpy lacks."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ DENOMINATOR: Final = (
     1.62138957456669019e3, 3.29079923573345963e3, 4.36261909014324716e3,
     3.43936767414372164e3, 1.23033935480374942e3,
 )  # fmt: skip
-LARGEST: Final = 6.0  # from here on it is 1 in float64
+LARGEST: Final = 6.0  # erf is 1 in float64 from here on
 
 BLOCK: Final = 8_192
 
 
 def erf(x: Array, out: Array) -> None:
-    """The error function of every element; absolute error below 1e-15 in float64.
+    """Write erf of every element of ``x`` to ``out``; absolute error < 1e-15 in float64.
 
     x and out: C-contiguous, of one shape and floating type. Computed in blocks that stay in
     the cache.
@@ -59,7 +59,7 @@ def _erf(x: Array) -> Array:
 
 
 def _horner(coefficients: Sequence[float], x: Array) -> Array:
-    """The polynomial, highest power first."""
+    """Evaluate a polynomial; its coefficients start with the highest power."""
     total = np.full_like(x, coefficients[0])
     for coefficient in coefficients[1:]:
         total *= x

@@ -1,4 +1,4 @@
-"""The harmonic mean of precision and recall."""
+"""F1: the harmonic mean of precision and recall."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbp.nn.layer import Array
 @final
 @dataclass(frozen=True)
 class F1(AveragedMetric):
-    """2 right / (predicted + real), class by class; see ``average``.
+    """2 correct / (predicted + actual) of each class; ``average`` combines the classes.
 
     van Rijsbergen, "Information Retrieval", 1979.
     """

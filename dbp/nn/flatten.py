@@ -1,4 +1,4 @@
-"""Flattening."""
+"""The layer that flattens each sample to a vector."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dbp.nn.layer import Array, Backward, Layer, Range, Shape, Views, Workspace
 @final
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """Every sample as a vector, the last axis fastest."""
+    """Reshape every sample to a vector, in C order (the last axis varies fastest)."""
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)

@@ -1,4 +1,4 @@
-"""The Gaussian error linear unit."""
+"""GELU, the Gaussian error linear unit."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LOWEST: Final = -0.171  # below the minimum of both forms, near x = -0.75
 class GELU(Elementwise):
     """y = x (1 + erf(x / sqrt(2))) / 2: x times the normal distribution function.
 
-    Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016. Their approximation is
+    Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016. Its approximation is
     y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2; it differs by less than 0.0005.
     """
 
     approximate: Literal["none", "tanh"] = option(
-        "none", doc="tanh: the faster form with the hyperbolic tangent"
+        "none", doc="tanh: the faster approximation with the hyperbolic tangent"
     )
 
     def output_range(self, input_range: Range) -> Range:

@@ -1,4 +1,4 @@
-"""Pooling of whole images by their mean."""
+"""Global average pooling: the mean of each channel of an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hard sigmoid."""
+"""The hard sigmoid layer, a piecewise linear sigmoid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 @final
 @dataclass(frozen=True)
 class HardSigmoid(Elementwise):
-    """y = x / 6 + 1 / 2, cut to the range from 0 to 1.
+    """y = x / 6 + 1 / 2, clipped to the range from 0 to 1.
 
     Courbariaux, Bengio and David, "BinaryConnect", 2015, with PyTorch's slope.
     """

@@ -1,4 +1,4 @@
-"""The hinge loss: the loss of classes to be kept apart by a margin."""
+"""The hinge loss, which separates classes by a margin."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dbp.nn.loss import Loss
 @final
 @dataclass(frozen=True)
 class Hinge(Loss):
-    """max(0, 1 - s y) of a single output y, s = -1 for class 0 and +1 for class 1.
+    """max(0, 1 - s y) of a single output y, with s = -1 for class 0 and +1 for class 1.
 
-    Of several outputs y, the sum over the classes c other than the sample's class t of
+    With several outputs y, the sum over the classes c other than the sample's class t of
     max(0, 1 - y_t + y_c) (Weston and Watkins 1999): the mean over samples is that of
     ``torch.nn.MultiMarginLoss`` times the number of classes, by which PyTorch divides.
     """

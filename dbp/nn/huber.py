@@ -18,14 +18,12 @@ from dbp.registry import option
 class Huber(Loss):
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with the error d = y - t.
 
-    The mean over a sample's output features, the sum over samples; divided by the number of
-    samples it is what ``torch.nn.HuberLoss`` computes (Huber 1964, "Robust Estimation of a
+    Averaged over a sample's output features, summed over samples; divided by the number of
+    samples it equals ``torch.nn.HuberLoss`` (Huber 1964, "Robust Estimation of a
     Location Parameter").
     """
 
-    delta: float = option(
-        1.0, doc="size of an error from which on the loss grows linearly", above=0
-    )
+    delta: float = option(1.0, doc="error size above which the loss grows linearly", above=0)
 
     def target_kind(self) -> str:
         return "values"

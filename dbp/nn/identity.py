@@ -1,4 +1,4 @@
-"""The identity: what goes in comes out."""
+"""The identity layer, which returns its input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 @final
 @dataclass(frozen=True)
 class Identity(Elementwise):
-    """y = x, dx = dy."""
+    """y = x; its gradient is dx = dy."""
 
     def output_range(self, input_range: Range) -> Range:
         return input_range

@@ -1,4 +1,4 @@
-"""Initializers: how a fresh parameter is drawn. Whose parameter it is, they do not know.
+"""Initializers, which draw the initial values of a parameter.
 
 Fans follow PyTorch's layout: a weight of shape (out, in, ...) has fan_in = in * rest and
 fan_out = out * rest; a vector has both equal to its length.
@@ -18,15 +18,15 @@ from dbp.registry import option
 
 
 class Initializer(ABC):
-    """Fills a parameter in place."""
+    """Writes the initial values of a parameter."""
 
     @abstractmethod
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
-        """Overwrite ``parameter`` (any shape); every draw comes from ``rng``."""
+        """Overwrite ``parameter`` (any shape); take all random numbers from ``rng``."""
 
 
 def fans(shape: Shape) -> tuple[int, int]:
-    """(fan_in, fan_out) of a parameter of this shape."""
+    """Return (fan_in, fan_out) of a parameter of this shape."""
     if len(shape) < 2:
         size = math.prod(shape)
         return size, size
@@ -45,7 +45,7 @@ def _fill_uniform(parameter: Array, rng: np.random.Generator, bound: float) -> N
 @final
 @dataclass(frozen=True)
 class Zeros(Initializer):
-    """All zero."""
+    """All elements are 0."""
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
         parameter[...] = 0.0
@@ -54,9 +54,9 @@ class Zeros(Initializer):
 @final
 @dataclass(frozen=True)
 class ConstantFill(Initializer):
-    """The same value everywhere."""
+    """All elements are ``value``."""
 
-    value: float = option(0.0, doc="the value")
+    value: float = option(0.0, doc="the value of all elements")
 
     def fill(self, parameter: Array, rng: np.random.Generator) -> None:
         parameter[...] = self.value
@@ -65,7 +65,7 @@ class ConstantFill(Initializer):
 @final
 @dataclass(frozen=True)
 class Normal(Initializer):
-    """Normal with mean zero."""
+    """Normal with mean 0 and standard deviation ``deviation``."""
 
     deviation: float = option(0.01, doc="standard deviation", above=0.0)
 
@@ -76,7 +76,7 @@ class Normal(Initializer):
 @final
 @dataclass(frozen=True)
 class Uniform(Initializer):
-    """Uniform in (-bound, bound)."""
+    """Uniform between -bound and bound."""
 
     bound: float = option(0.05, doc="largest absolute value", above=0.0)
 
@@ -87,7 +87,7 @@ class Uniform(Initializer):
 @final
 @dataclass(frozen=True)
 class HeNormal(Initializer):
-    """Normal with variance 2 / fan_in, for layers in front of a relu.
+    """Normal with variance 2 / fan_in, for layers before a relu.
 
     He, Zhang, Ren and Sun, "Delving Deep into Rectifiers", 2015, equation 10.
     """
@@ -132,7 +132,7 @@ class GlorotUniform(Initializer):
 @final
 @dataclass(frozen=True)
 class LeCunNormal(Initializer):
-    """Normal with variance 1 / fan_in, for layers in front of a selu.
+    """Normal with variance 1 / fan_in, for layers before a selu.
 
     LeCun, Bottou, Orr and Mueller, "Efficient BackProp", 1998, equation 16.
     """
@@ -155,7 +155,7 @@ class LeCunUniform(Initializer):
 @final
 @dataclass(frozen=True)
 class TruncatedNormal(Initializer):
-    """Normal with mean zero; what lies beyond two deviations is drawn again."""
+    """Normal with mean 0; values beyond two deviations are drawn again."""
 
     deviation: float = option(0.02, doc="standard deviation before the cut", above=0.0)
 

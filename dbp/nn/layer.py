@@ -1,12 +1,13 @@
-"""The contract of a layer: shapes, parameters, forward and backward. No layer lives here.
+"""The interface of a layer: shapes, parameters, forward and backward.
 
 A layer is a frozen dataclass of options and holds no arrays. Parameters are views into the
 model's flat vector, saved activations live in the closure that ``forward`` returns, and
 every large array comes from the workspace, which keeps it from step to step: a fresh numpy
 array of this size would cost page faults at each step.
 
-A mini-batch is computed in pieces (shards, lanes). Most layers treat every sample alone and
-never notice; a BatchLayer looks at all samples, and its pieces meet on the way.
+Each mini-batch is cut into lanes; a lane's samples in a step are a *lane batch*. Most layers
+treat every sample independently. A BatchLayer, such as batch normalization, needs statistics
+of the whole mini-batch: its lanes exchange them at *sync points*.
 """
 
 from __future__ import annotations
@@ -29,23 +30,26 @@ Array = npt.NDArray[Any]
 Views = Mapping[str, Array]
 Backward = Callable[[Array, Views], Array | None]
 
-# A computation that stops where pieces of a mini-batch meet: it yields its own statistics,
-# 1-D float64, and is sent those of all pieces, shape (pieces, size), in one fixed order.
-Meeting = Generator[Array, Array, T]
-MeetingBackward = Callable[[Array, Views], Meeting[Array | None]]
+# A computation of one lane batch. At every sync point it yields the lane's statistics, 1-D
+# float64, and is sent those of all lanes, shape (lanes, size), in one fixed order.
+LaneGenerator = Generator[Array, Array, T]
+LaneBackward = Callable[[Array, Views], LaneGenerator[Array | None]]
 
 UNLIMITED: Final[Range] = (-math.inf, math.inf)
 
 
 class Workspace:
-    """Arrays of one layer that live as long as the model.
+    """Arrays of one layer that live as long as the model, and the settings of the pass.
 
-    ``training`` is False in evaluation; ``needs_input_gradient`` is False for the first
-    layer, whose backward may then return None; ``random`` draws for this step's rows
-    (dropout); ``new_state`` are the running statistics to update in place, None where that is
-    another piece's to do; ``frozen`` are the names of running statistics that stay as they
-    are, and are then used as in evaluation; ``place`` is the layer's position, unique in the
-    model.
+    Attributes:
+        training: False in evaluation.
+        needs_input_gradient: False up to the first layer with parameters; backward may then
+            return None.
+        random: Random numbers for this step's rows (dropout).
+        new_state: Running statistics to update in place; None where another lane does it.
+        frozen: Names of running statistics that training leaves unchanged; they are then used
+            as in evaluation.
+        place: The layer's position, unique in the model.
     """
 
     def __init__(
@@ -67,7 +71,7 @@ class Workspace:
         self._inner: dict[str, Workspace] = {}
 
     def inner(self, name: str, *, needs_input_gradient: bool = True) -> Workspace:
-        """The workspace of a layer inside this one, for the same pass."""
+        """Return the workspace of a layer inside this one, with the settings of this pass."""
         inner = self._inner.get(name)
         if inner is None:
             inner = Workspace(
@@ -84,12 +88,12 @@ class Workspace:
         return inner
 
     def update_state(self, new_state: Views | None) -> None:
-        """Let the layer update these running statistics, but for layers that are frozen."""
+        """Set the running statistics that the layer updates; None if all of them are frozen."""
         frozen = new_state is None or new_state.keys() <= self.frozen
         self.new_state = None if frozen else new_state
 
     def array(self, name: str, shape: Shape, dtype: npt.DTypeLike | None = None) -> Array:
-        """A C-contiguous array of this shape; the same memory at each call, content undefined.
+        """Return a C-contiguous array with undefined content, the same memory at each call.
 
         A smaller shape (the last, short mini-batch) reuses the front of the same memory.
         """
@@ -103,49 +107,51 @@ class Workspace:
 
 
 class Layer(ABC):
-    """One step of the model; samples are rows: x has shape ``(batch, *input_shape)``."""
+    """A layer of the model; samples are rows: x has shape ``(batch, *input_shape)``.
+
+    Shapes of methods are those of one sample, without the batch.
+    """
 
     @abstractmethod
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape of one output sample; raises ValueError where the input does not fit."""
+        """Return the shape of one output sample; raise ValueError if the input does not fit."""
 
     @abstractmethod
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """Names and shapes of the parameters, as in PyTorch (``weight``: (out, in))."""
+        """Return names and shapes of the parameters, as in PyTorch (``weight``: (out, in))."""
 
     def parameter_roles(self, input_shape: Shape) -> dict[str, Role]:
-        """What each parameter is: "weight", "bias", or "scale" (of a normalization).
+        """Return the role of each parameter: "weight", "bias", or "scale" (normalization).
 
-        Weights decay and have LARS and LAMB's ratio; biases and scales do not, and biases have
-        a learning-rate factor of their own. Unless the layer says otherwise, ``bias`` is a
-        bias, and other vectors are scales.
+        Weight decay and the ratio of LARS and LAMB apply to weights only; biases have their
+        own learning-rate factor. By default ``bias`` is a bias, and other vectors are scales.
         """
         shapes = self.parameter_shapes(input_shape)
         return {name: role_by_shape(name, shape) for name, shape in shapes.items()}
 
     def output_range(self, input_range: Range) -> Range:
-        """Bounds of the outputs in evaluation, whatever the parameters are.
+        """Return bounds of the outputs in evaluation that hold for all parameters.
 
-        ``input_range`` bounds the inputs. Unlimited unless the layer says otherwise.
+        ``input_range`` bounds the inputs. By default the outputs are unlimited.
         """
         return UNLIMITED
 
     def ids(self) -> int:
-        """How many whole numbers, from 0, the inputs may be; 0: they may be any numbers."""
+        """Return n if the inputs must be whole numbers from 0 to n - 1; 0 for any numbers."""
         return 0
 
     def state_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """Names and shapes of what training keeps beside the parameters, without a gradient.
+        """Return names and shapes of the state without gradients (running statistics).
 
-        Running statistics, for instance. They stand among the parameters in ``initialize``
-        and ``forward`` and change through ``workspace.new_state`` alone.
+        ``initialize`` and ``forward`` get the state among the parameters; only
+        ``workspace.new_state`` may be changed.
         """
         return {}
 
     def values_per_channel(self, input_shape: Shape) -> int:
-        """How many values a sample adds to each of the layer's mini-batch statistics.
+        """Return how many values one sample adds to each mini-batch statistic.
 
-        0: the layer has none, or needs no least number.
+        0: the layer has no mini-batch statistics, or needs no minimum number of values.
         """
         return 0
 
@@ -165,84 +171,87 @@ class Layer(ABC):
 
 
 class BatchLayer(Layer, ABC):
-    """A layer that may look at the whole mini-batch, whatever pieces it is computed in."""
+    """A layer that needs statistics of the whole mini-batch, such as batch normalization."""
 
     @abstractmethod
-    def forward_meeting(
+    def forward_lane(
         self, parameters: Views, x: Array, workspace: Workspace
-    ) -> Meeting[tuple[Array, MeetingBackward]]:
-        """As ``forward``, for one piece of a mini-batch; backward stops at meetings, too.
+    ) -> LaneGenerator[tuple[Array, LaneBackward]]:
+        """Run ``forward`` on one lane batch; yield at sync points, as does the backward pass.
 
-        Every piece, an empty one too, comes to the same meetings. In evaluation there are
-        none.
+        Every lane batch, even an empty one, has the same sync points. Evaluation has none.
         """
 
     def forward(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
-        """Run the layer on the whole mini-batch ``x``, as the only lane batch."""
-        y, backward_meeting = alone(self.forward_meeting(parameters, x, workspace))
+        """Run the layer on the whole mini-batch ``x``, as a single lane batch."""
+        y, backward_lane = run_single(self.forward_lane(parameters, x, workspace))
 
         def backward(dy: Array, gradients: Views) -> Array | None:
-            return alone(backward_meeting(dy, gradients))
+            return run_single(backward_lane(dy, gradients))
 
         return y, backward
 
 
 def forward_of(
     layer: Layer, parameters: Views, x: Array, workspace: Workspace
-) -> Meeting[tuple[Array, Backward | MeetingBackward]]:
-    """A layer's forward pass for one piece, with meetings or without."""
+) -> LaneGenerator[tuple[Array, Backward | LaneBackward]]:
+    """Run a layer's forward pass on one lane batch, with sync points if it has any."""
     if isinstance(layer, BatchLayer):
-        return (yield from layer.forward_meeting(parameters, x, workspace))
+        return (yield from layer.forward_lane(parameters, x, workspace))
     return layer.forward(parameters, x, workspace)
 
 
 def backward_of(
-    backward: Backward | MeetingBackward, dy: Array, gradients: Views
-) -> Meeting[Array | None]:
-    """A layer's backward pass for one piece, with meetings or without."""
+    backward: Backward | LaneBackward, dy: Array, gradients: Views
+) -> LaneGenerator[Array | None]:
+    """Run a layer's backward pass on one lane batch, with sync points if it has any."""
     result = backward(dy, gradients)
     return (yield from result) if isinstance(result, Generator) else result
 
 
-def together(
-    meetings: Sequence[Meeting[T]], gather: Callable[[Array], Array] = np.copy
+def run_in_lockstep(
+    lanes: Sequence[LaneGenerator[T]], gather: Callable[[Array], Array] = np.copy
 ) -> list[T]:
-    """The results of several pieces' computations, brought to every meeting together.
+    """Run the lanes' generators in lockstep; all-gather their statistics at every yield.
 
-    ``gather`` turns their statistics, (pieces here, size), into those of all pieces
-    everywhere. A collective call, where it is one.
+    Args:
+        lanes: The generators of this rank's lanes.
+        gather: Returns the statistics of the lanes of all ranks, (all lanes, size), from those
+            of this rank, (lanes, size). If it is collective, so is this function.
+
+    Returns the generators' results, in the order of ``lanes``.
     """
     results: list[T] = []
     statistics = []
-    for meeting in meetings:
+    for lane in lanes:
         try:
-            statistics.append(next(meeting))
+            statistics.append(next(lane))
         except StopIteration as end:
             results.append(end.value)
     while statistics:
-        met = gather(np.stack(statistics))
+        gathered = gather(np.stack(statistics))
         statistics = []
-        for meeting in meetings:
+        for lane in lanes:
             try:
-                statistics.append(meeting.send(met))
+                statistics.append(lane.send(gathered))
             except StopIteration as end:
                 results.append(end.value)
     return results
 
 
-def alone(meeting: Meeting[T]) -> T:
-    """The result of a computation whose piece is the whole mini-batch."""
-    return together([meeting])[0]
+def run_single(lane: LaneGenerator[T]) -> T:
+    """Run one generator whose lane batch is the whole mini-batch; return its result."""
+    return run_in_lockstep([lane])[0]
 
 
 def within(views: Views, name: str) -> Views:
-    """The views of the layer called ``name`` inside another, by its own names."""
+    """Return the views of the inner layer ``name``, without the prefix ``name.``."""
     return {own: views[f"{name}.{own}"] for own in names_within(views, name)}
 
 
 def names_within(names: Iterable[str], name: str) -> list[str]:
-    """The names that begin with that of a layer inside another, without it."""
+    """Return the names of the inner layer ``name``, without the prefix ``name.``."""
     prefix = f"{name}."
     return [key[len(prefix) :] for key in names if key.startswith(prefix)]

@@ -1,4 +1,4 @@
-"""Layer normalization."""
+"""Layer normalization: each sample is normalized by itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class LayerNorm(Layer):
-    """y = (x - mean) / sqrt(variance + epsilon) * weight + bias, for each sample alone.
+    """y = (x - mean) / sqrt(variance + epsilon) * weight + bias, for each sample.
 
     Mean and variance are over all elements of the sample; weight and bias have its shape.
     Ba, Kiros and Hinton, "Layer Normalization", 2016.
@@ -29,8 +29,8 @@ class LayerNorm(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         if math.prod(input_shape) < 2:
             raise ValueError(
-                f"needs at least 2 inputs, got shape {input_shape}: a single one is its own "
-                "mean, and becomes 0 whatever it is"
+                f"needs at least 2 inputs, got shape {input_shape}: a single input is its own "
+                "mean, so its output is always 0"
             )
         return input_shape
 

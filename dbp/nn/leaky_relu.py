@@ -1,4 +1,4 @@
-"""The leaky rectified linear unit."""
+"""Leaky ReLU, the leaky rectified linear unit."""
 
 from __future__ import annotations
 

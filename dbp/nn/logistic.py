@@ -1,4 +1,4 @@
-"""The logistic function of logits of any size, without overflow."""
+"""The logistic function and its cross-entropy, computed without overflow for any logits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dbp.nn.layer import Array
 
 
 def stable_sigmoid(z: Array, out: Array) -> None:
-    """1 / (1 + exp(-z)) into ``out``, as (1 + tanh(z / 2)) / 2; the shape of ``z``."""
+    """Write 1 / (1 + exp(-z)), as (1 + tanh(z / 2)) / 2, to ``out``, of the shape of ``z``."""
     np.multiply(z, 0.5, out=out)
     np.tanh(out, out=out)
     out += 1
@@ -16,7 +16,7 @@ def stable_sigmoid(z: Array, out: Array) -> None:
 
 
 def cross_entropy_terms(z: Array, target: Array, out: Array, scratch: Array) -> None:
-    """max(z, 0) - z target + log(1 + exp(-|z|)) into ``out``; all of one shape."""
+    """Write max(z, 0) - z target + log(1 + exp(-|z|)) to ``out``; all have one shape."""
     np.abs(z, out=out)
     np.negative(out, out=out)
     np.exp(out, out=out)

@@ -1,4 +1,4 @@
-"""The contract of a loss. No loss lives here."""
+"""The interface of a loss: its value, its gradient, and the targets and outputs it needs."""
 
 from __future__ import annotations
 
@@ -10,52 +10,53 @@ from dbp.nn.layer import Array, Range, Shape, Workspace
 
 
 class Loss(ABC):
-    """A number to make small: the weighted sum over samples, never the mean.
+    """A loss that training minimizes, as the weighted sum over samples, never the mean.
 
-    Sums are what makes uneven and empty shards exact: the division by the global weight
-    comes once, after the exchange.
+    Sums keep uneven and empty shards exact: the step divides by the global weight once, after
+    the exchange.
     """
 
     @abstractmethod
     def target_kind(self) -> str:
-        """``"class"`` (one integer per sample) or ``"values"`` (floats, like the output)."""
+        """Return ``"class"`` (a number for each sample) or ``"values"`` (like the output)."""
 
     @abstractmethod
     def check_output(self, output_shape: Shape) -> None:
-        """Raise ValueError where the model's output cannot feed this loss."""
+        """Raise ValueError unless the loss accepts outputs of this shape."""
 
     def activation(self) -> str:
-        """The function that the loss applies to the outputs itself; "" if it applies none."""
+        """Return the function that the loss itself applies to the outputs; "" if none."""
         return ""
 
     def needed_range(self, output_shape: Shape) -> Range | None:
-        """Range of outputs that fit the targets; None: the range of the targets themselves.
+        """Return the range that outputs must be able to reach; None: that of the targets.
 
-        A model whose last layers limit its outputs to less is refused, or noted where it can
-        be meant.
+        A model whose last layers limit the outputs to less is an error, or a note where it may
+        be intended.
         """
         return None
 
     @abstractmethod
     def default_metrics(self) -> tuple[str, ...]:
-        """Kinds of the metrics that fit this loss."""
+        """Return the kinds of the metrics used unless the spec names others."""
 
     def target_range(self) -> tuple[float, float]:
-        """The lowest and highest target it learns from, where targets are values."""
+        """Return the lowest and highest valid target, where targets are values."""
         return -math.inf, math.inf
 
     def class_count(self, output_shape: Shape) -> int:
-        """How many classes the model's output tells apart, where targets are classes."""
+        """Return the number of classes for an output shape, where targets are classes."""
         return class_count(output_shape)
 
     def classes(self, prediction: Array) -> Array:
-        """The predicted classes, shape (batch,), where targets are classes."""
+        """Return the predicted classes, shape (batch,), where targets are classes."""
         return classes_of(prediction)
 
     def sample_weights(self, target: Array, weight: Array | None) -> Array | None:
-        """The samples' effective weights, shape (batch,), by whose sum the step divides.
+        """Return the effective weights of the samples, (batch,); None means all ones.
 
-        ``weight`` is the data's, None meaning all ones.
+        ``weight`` holds the weights of the data. The step divides by the sum of the effective
+        weights.
         """
         return weight
 
@@ -69,13 +70,16 @@ class Loss(ABC):
         *,
         with_gradient: bool = True,
     ) -> tuple[float, Array | None]:
-        """Return the weighted sum of the losses and its gradient by ``prediction``.
+        """Return the weighted sum of the losses and its gradient with respect to prediction.
 
-        ``prediction``: (batch, *output_shape); ``target``: (batch,) integers or like the
-        prediction; ``weight``: (batch,), those of ``sample_weights``, None meaning all ones.
-        The gradient lies in the workspace; without ``with_gradient`` it is None.
+        Args:
+            prediction: Outputs of the model, (batch, *output_shape).
+            target: (batch,) class numbers, or values in the shape of the prediction.
+            weight: The result of ``sample_weights``, (batch,); None means all ones.
+            workspace: Memory for the gradient, which the next call overwrites.
+            with_gradient: If False, the gradient is None.
         """
 
     @abstractmethod
     def activate(self, prediction: Array) -> Array:
-        """An output as a user wants it: probabilities of logits, values as they are."""
+        """Convert outputs for users: logits to probabilities; values unchanged."""

@@ -1,4 +1,4 @@
-"""Pooling by the largest element."""
+"""Max pooling over windows of images."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class MaxPool2D(Layer):
-    """The largest element of every window; the first of several alike takes the gradient.
+    """The largest element of every window; the first of equal ones gets the gradient.
 
     x: (batch, channels, height, width).
     """
 
     kernel: int | tuple[int, ...] = option(2, doc="height and width, or one number")
     stride: int | tuple[int, ...] | None = option(
-        None, doc="elements between two windows; left out: the kernel's"
+        None, doc="step from one window to the next; left out: the kernel"
     )
-    padding: int | tuple[int, ...] = option(0, doc="elements below every number on each side")
+    padding: int | tuple[int, ...] = option(0, doc="elements of minus infinity on each side")
 
     def __post_init__(self) -> None:
         window = self._window()

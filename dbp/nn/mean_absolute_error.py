@@ -1,4 +1,4 @@
-"""The mean absolute error, in the target's unit."""
+"""The mean absolute error as a metric, in the unit of the target."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dbp.nn.metric import Metric
 @final
 @dataclass(frozen=True)
 class MeanAbsoluteError(Metric):
-    """|y - t|, the mean over output features and samples."""
+    """|y - t|, averaged over output features and samples."""
 
     def target_kind(self) -> str:
         return "values"

@@ -1,4 +1,4 @@
-"""The squared error, the loss of regression."""
+"""The squared error, the usual loss of regression."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dbp.nn.loss import Loss
 @final
 @dataclass(frozen=True)
 class MeanSquaredError(Loss):
-    """(y - t)^2, the mean over a sample's output features, the sum over samples.
+    """(y - t)^2, averaged over a sample's output features, summed over samples.
 
-    Divided by the number of samples it is what ``torch.nn.MSELoss`` computes.
+    Divided by the number of samples it equals ``torch.nn.MSELoss``.
     """
 
     def target_kind(self) -> str:

@@ -1,4 +1,4 @@
-"""The contract of a metric. No metric lives here."""
+"""The interface of a metric: sums over samples, and figures from these sums."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ class Metric(ABC):
 
     @abstractmethod
     def target_kind(self) -> str:
-        """``"class"`` or ``"values"``: which targets it can judge."""
+        """Return the kind of targets that the metric needs: ``"class"`` or ``"values"``."""
 
     def activation(self) -> str | None:
-        """The function that the loss must apply to the outputs that this metric judges.
+        """Return the ``Loss.activation`` that this metric needs; None if any will do.
 
-        "" for outputs that are the predicted values themselves; None where it does not matter.
-        See ``Loss.activation``.
+        "" means that the outputs are the predicted values themselves.
         """
         return None
 
     @abstractmethod
     def size(self, output_shape: Shape) -> int:
-        """How many sums it needs."""
+        """Return the number of sums that the metric needs."""
 
     @abstractmethod
     def accumulate(
@@ -37,46 +36,47 @@ class Metric(ABC):
 
     @abstractmethod
     def value(self, sums: Array) -> float:
-        """The figure; NaN where no sample was seen."""
+        """Compute the figure from the sums over all samples; NaN without samples."""
 
     def values(self, sums: Array) -> dict[str, float]:
-        """Every figure, by what is put behind the metric's name; one, by nothing, as a rule."""
+        """Return all figures by the suffix of the metric's name; most metrics have one, ""."""
         return {"": self.value(sums)}
 
     def is_single(self) -> bool:
-        """Whether there is one figure, that of the metric's own name."""
+        """Return whether the metric has one figure, which has the metric's own name."""
         return True
 
     def is_summed(self) -> bool:
-        """Whether the figure comes from sums; else see ScoreMetric."""
+        """Return whether the figure comes from sums; False for a ScoreMetric."""
         return True
 
     def undefined_where(self) -> str:
-        """When the figure is not a number, for people; it follows "NAME is not a number:"."""
+        """Return why the figure can be NaN, as a message continues "NAME is not a number:"."""
         return "no sample has weight, or an output is not finite"
 
     @abstractmethod
     def higher_is_better(self) -> bool:
-        """Which way improvement lies."""
+        """Return whether a higher figure is better."""
 
 
 class ScoreMetric(Metric, ABC):
-    """A figure of evaluations alone: it needs every sample's scores at once, in their order.
+    """A metric that needs the scores of all samples at once; computed in evaluations only.
 
-    All ranks hold the scores of all samples, (samples, columns) in float64, meanwhile.
+    During an evaluation every rank keeps the scores of all samples, (samples, columns) in
+    float64.
     """
 
     @abstractmethod
     def columns(self, output_shape: Shape) -> int:
-        """How many scores a sample has."""
+        """Return the number of scores of a sample."""
 
     @abstractmethod
     def write_scores(self, prediction: Array, out: Array) -> None:
-        """The scores of these samples, into ``out``, shape (batch, columns), float64."""
+        """Write the scores of these samples to ``out``, (batch, columns) in float64."""
 
     @abstractmethod
     def figure(self, scores: Array, target: Array, weight: npt.NDArray[Any]) -> float:
-        """The figure, from the scores, targets and weights of all samples."""
+        """Compute the figure from the scores, targets and weights of all samples."""
 
     def size(self, output_shape: Shape) -> int:
         return 0

@@ -1,6 +1,6 @@
-"""The model: layers in a row, a loss behind them, metrics beside. Knows no ranks.
+"""The model: a sequence of layers, a loss and metrics, with forward and backward passes.
 
-It owns the planned buffers and nothing else: parameters and gradients are arguments. The flat
+It owns preallocated buffers and nothing else: parameters and gradients are arguments. The flat
 vector holds the parameters first, then the layers' state (running statistics).
 """
 
@@ -17,16 +17,16 @@ from dbp.nn.layer import (
     Array,
     Backward,
     BatchLayer,
+    LaneBackward,
+    LaneGenerator,
     Layer,
-    Meeting,
-    MeetingBackward,
     Shape,
     Views,
     Workspace,
-    alone,
     backward_of,
     forward_of,
     names_within,
+    run_single,
 )
 from dbp.nn.loss import Loss
 from dbp.nn.metric import Metric
@@ -37,13 +37,17 @@ from dbp.random import keyed_generator
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Samples of one mini-batch that are computed together, and what goes with them.
+class LaneBatch:
+    """The samples that a lane computes in one step, and the settings of the pass.
 
-    ``x``: (rows, *input_shape); ``target``: (rows, ...); ``weight``: (rows,) or None.
-    ``number`` tells pieces apart whose buffers must live at the same time. ``new_state`` is
-    given to one piece only, to update in place. ``ready`` is called with the first element
-    from which on the gradients are final.
+    Attributes:
+        x: Inputs, (rows, *input_shape).
+        target: Targets, (rows, ...).
+        weight: Weights of the samples, (rows,); None means all ones.
+        number: Index of the buffers to use; differs for lane batches under way at once.
+        random: Random numbers for these rows (dropout).
+        new_state: Running statistics to update in place; given to one lane batch only.
+        on_gradients_ready: Called with the first element from which the gradients are final.
     """
 
     x: Array
@@ -52,12 +56,12 @@ class Piece:
     number: int = 0
     random: RowRandom = field(default_factory=RowRandom)
     new_state: Parameters | None = None
-    ready: Callable[[int], None] | None = None
+    on_gradients_ready: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True)
-class PieceSums:
-    """What a piece gave: sums over its samples, and its outputs, in planned memory."""
+class BatchSums:
+    """Sums over the samples of a lane batch, and its outputs, in reused memory."""
 
     loss: float
     weight: float
@@ -66,7 +70,7 @@ class PieceSums:
 
 @final
 class Model:
-    """Parameters are named as in ``torch.nn.Sequential``: ``<position>.<name>``."""
+    """Layers, a loss and metrics; names are ``<position>.<name>`` as in PyTorch."""
 
     def __init__(
         self,
@@ -78,10 +82,10 @@ class Model:
         metrics: Sequence[Metric] = (),
         freezes: Callable[[str], bool] = lambda name: False,
     ) -> None:
-        """Compose the shapes; raises ValueError naming the layer that does not fit.
+        """Compose the shapes; raise ValueError naming the layer that does not fit.
 
-        ``freezes`` says of a parameter or a running statistic by name whether training leaves
-        it as it is.
+        ``freezes`` returns whether training leaves the parameter or the running statistic of
+        this name unchanged.
         """
         self.layers = tuple(layers)
         self.input_shape = input_shape
@@ -111,7 +115,7 @@ class Model:
         self.tensor_shapes = self.parameter_shapes | self.state_shapes
         self.freezes = freezes
         self.frozen_state = frozen_state(self.parameter_shapes, self.state_shapes, freezes)
-        self.meets = any(isinstance(layer, BatchLayer) for layer in self.layers)
+        self.has_sync_points = any(isinstance(layer, BatchLayer) for layer in self.layers)
         self.output_shape = shape
         loss.check_output(shape)
         self.metric_sizes = tuple(metric.size(shape) for metric in self.metrics)
@@ -123,16 +127,16 @@ class Model:
         self.prediction: Array = np.empty((0, *shape), self.dtype)
 
     def initialize(self, parameters: Parameters, seed: int) -> None:
-        """Draw every parameter; what is drawn depends on the seed and the position only."""
+        """Draw all parameters; a layer's draws depend only on the seed and its position."""
         for position, layer in enumerate(self.layers):
             rng = keyed_generator(seed, "initialize", position)
             layer.initialize(self._layer_views(parameters)[position], rng)
 
     def forward(self, parameters: Parameters, x: Array) -> Array:
-        """The outputs, shape (batch, *output_shape), in planned memory: copy to keep them.
+        """Return the outputs in evaluation mode, (batch, *output_shape).
 
-        x: (batch, *input_shape), of the model's dtype. As in evaluation: nothing is dropped,
-        and running statistics are used.
+        x: (batch, *input_shape), of the model's dtype. Dropout is off, and running statistics
+        are used. The next call reuses the memory of the result: copy it to keep it.
         """
         views = self._layer_views(parameters)
         for layer, own, workspace in zip(self.layers, views, self._planned(0), strict=True):
@@ -149,29 +153,29 @@ class Model:
         target: Array,
         weight: Array | None = None,
     ) -> float:
-        """``train`` for samples that are a whole mini-batch; returns the loss's sum."""
-        return alone(self.train(parameters, gradients, Piece(x, target, weight))).loss
+        """Run ``train`` on a whole mini-batch; return the sum of the loss over its samples."""
+        return run_single(self.train(parameters, gradients, LaneBatch(x, target, weight))).loss
 
     def train(
-        self, parameters: Parameters, gradients: Parameters, piece: Piece
-    ) -> Meeting[PieceSums]:
-        """Write the gradient of the loss's *sum* over a piece into ``gradients``.
+        self, parameters: Parameters, gradients: Parameters, batch: LaneBatch
+    ) -> LaneGenerator[BatchSums]:
+        """Write the gradient of the loss's *sum* over a lane batch into ``gradients``.
 
-        Stops where the pieces of a mini-batch meet, which happens in some layers only. The
-        outputs stay in ``prediction``, for metrics.
+        Yields at sync points, which only BatchLayers have. The outputs stay in ``prediction``,
+        for metrics.
         """
-        prediction, backwards = yield from self._forward(parameters, piece)
-        weight = self.loss.sample_weights(piece.target, piece.weight)
+        prediction, backwards = yield from self._forward(parameters, batch)
+        weight = self.loss.sample_weights(batch.target, batch.weight)
         loss, dy = self.loss.evaluate(
-            prediction, piece.target, weight, self._loss_workspaces[piece.number]
+            prediction, batch.target, weight, self._loss_workspaces[batch.number]
         )
-        yield from self._backward(dy, backwards, gradients, piece.ready)
+        yield from self._backward(dy, backwards, gradients, batch.on_gradients_ready)
         self.prediction = prediction
-        total = self.weight_sum(piece.target, piece.weight)
-        return PieceSums(loss, total, prediction)
+        total = self.weight_sum(batch.target, batch.weight)
+        return BatchSums(loss, total, prediction)
 
     def loss_sum(self, target: Array, weight: Array | None = None) -> float:
-        """The loss's sum for the outputs in ``prediction``, without a gradient."""
+        """Return the sum of the loss for the outputs in ``prediction``."""
         loss, _ = self.loss.evaluate(
             self.prediction,
             target,
@@ -182,21 +186,21 @@ class Model:
         return loss
 
     def weight_sum(self, target: Array, weight: Array | None = None) -> float:
-        """The sum of the effective weights, by which the loss's sum is divided."""
+        """Return the sum of the effective sample weights, by which the step divides."""
         effective = self.loss.sample_weights(target, weight)
         return float(len(target)) if effective is None else float(effective.sum())
 
     def metric_sums(
         self, prediction: Array, target: Array, weight: Array | None, out: Array
     ) -> None:
-        """Add every metric's sums to its run of ``out``, shape (sum of metric_sizes,)."""
+        """Add every metric's sums to its slice of ``out``, shape (sum of metric_sizes,)."""
         start = 0
         for metric, size in zip(self.metrics, self.metric_sizes, strict=True):
             metric.accumulate(prediction, target, weight, out[start : start + size])
             start += size
 
     def metric_values(self, sums: Array) -> list[dict[str, float]]:
-        """Every metric's figures, see ``Metric.values``, from the sums over all samples."""
+        """Return ``Metric.values`` of every metric, from the sums over all samples."""
         values, start = [], 0
         for metric, size in zip(self.metrics, self.metric_sizes, strict=True):
             values.append(metric.values(sums[start : start + size]))
@@ -204,15 +208,15 @@ class Model:
         return values
 
     def _forward(
-        self, parameters: Parameters, piece: Piece
-    ) -> Meeting[tuple[Array, list[Backward | MeetingBackward]]]:
-        x = piece.x
-        backwards: list[Backward | MeetingBackward] = []
+        self, parameters: Parameters, batch: LaneBatch
+    ) -> LaneGenerator[tuple[Array, list[Backward | LaneBackward]]]:
+        x = batch.x
+        backwards: list[Backward | LaneBackward] = []
         views = self._layer_views(parameters)
-        state = None if piece.new_state is None else self._state_views(piece.new_state)
-        for position, workspace in enumerate(self._planned(piece.number)):
+        state = None if batch.new_state is None else self._state_views(batch.new_state)
+        for position, workspace in enumerate(self._planned(batch.number)):
             layer, own = self.layers[position], views[position]
-            workspace.training, workspace.random = True, piece.random
+            workspace.training, workspace.random = True, batch.random
             workspace.update_state(None if state is None else state[position])
             x, backward = yield from forward_of(layer, own, x, workspace)
             backwards.append(backward)
@@ -221,21 +225,21 @@ class Model:
     def _backward(
         self,
         dy: Array | None,
-        backwards: Sequence[Backward | MeetingBackward],
+        backwards: Sequence[Backward | LaneBackward],
         gradients: Parameters,
-        ready: Callable[[int], None] | None,
-    ) -> Meeting[None]:
+        on_gradients_ready: Callable[[int], None] | None,
+    ) -> LaneGenerator[None]:
         views = self._gradient_views(gradients)
         for position in range(len(self.layers) - 1, self._first - 1, -1):
             if dy is None:
                 raise AssertionError(f"layers[{position + 1}] returned no input gradient")
             dy = yield from backward_of(backwards[position], dy, views[position])
-            if ready is not None and self._names[position]:
+            if on_gradients_ready is not None and self._names[position]:
                 name = f"{position}.{self._names[position][0]}"
-                ready(gradients.slices[name].start)
+                on_gradients_ready(gradients.slices[name].start)
 
     def _planned(self, number: int) -> list[Workspace]:
-        """The buffers of the piece with this number."""
+        """Return the workspaces of all layers for the lane batch with this number."""
         while len(self._workspaces) <= number:
             self._workspaces.append(
                 [
@@ -252,7 +256,7 @@ class Model:
         return self._workspaces[number]
 
     def _layer_views(self, parameters: Parameters) -> list[Views]:
-        """Each layer's own parameters and state."""
+        """Return each layer's own parameters and state."""
         return self._split(parameters, self._all_names)
 
     def _gradient_views(self, gradients: Parameters) -> list[Views]:
@@ -262,7 +266,7 @@ class Model:
         return self._split(state, self._state_names)
 
     def _split(self, parameters: Parameters, names: Sequence[tuple[str, ...]]) -> list[Views]:
-        """Each layer's own views, looked up once for each set of parameters."""
+        """Return each layer's own views; cached for each set of parameters."""
         cached = self._views.get(id(parameters))
         if cached is not None and cached[0] is parameters.views:
             return cached[1]
@@ -277,9 +281,9 @@ class Model:
 def frozen_state(
     parameters: Iterable[str], state: Iterable[str], freezes: Callable[[str], bool]
 ) -> frozenset[str]:
-    """The running statistics that stay as they are, by name.
+    """Return the names of the running statistics that training leaves unchanged.
 
-    Those of a layer are frozen together: if one of them is, or all of the layer's parameters.
+    Those are all of a layer if ``freezes`` matches one of them, or all the layer's parameters.
     """
     parameters, state = tuple(parameters), tuple(state)
     frozen = {_owner(name) for name in state if freezes(name)}
@@ -289,5 +293,5 @@ def frozen_state(
 
 
 def _owner(name: str) -> str:
-    """The layer that a name belongs to."""
+    """Return the name of the layer that a parameter belongs to."""
     return name.rpartition(".")[0]

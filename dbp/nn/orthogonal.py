@@ -1,4 +1,4 @@
-"""The orthogonal initializer."""
+"""The initializer that draws orthogonal matrices."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class Orthogonal(Initializer):
-    """Rows (or columns, if there are fewer) that are orthogonal, all of length ``gain``.
+    """Orthogonal rows (or columns, if there are fewer) of length ``gain``.
 
-    A weight of more than two dimensions counts as (out, everything else). Uniform over all
-    such matrices: the signs of R's diagonal are taken out of the decomposition QR of a
-    normal matrix. Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics
-    of learning in deep linear neural networks", 2014.
+    A weight of more than two dimensions is used as (out, everything else). The draw is uniform
+    over all such matrices: Q of the QR decomposition of a normal matrix, with the signs of the
+    diagonal of R removed. Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear
+    dynamics of learning in deep linear neural networks", 2014.
     """
 
     gain: float = option(1.0, doc="length of each row or column", above=0.0)

@@ -1,4 +1,4 @@
-"""The flat parameter vector and its named views. It computes nothing."""
+"""The flat vector of all parameters, and its named views."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ from dbp.nn.layer import Array, Shape
 
 @final
 class Parameters:
-    """One 1-D vector, every weight and bias a view into it; nothing is ever copied.
+    """A 1-D vector with every weight and bias as a view into it, without copies.
 
-    The same layout serves gradients and optimizer slots: ``like(vector)`` gives the same
-    names over other memory.
+    Gradients and optimizer slots use the same layout: ``like(vector)`` returns the same names
+    as views into another vector.
+
+    >>> import numpy as np
+    >>> parameters = Parameters.zeros({"0.weight": (2, 3), "0.bias": (2,)}, np.float32)
+    >>> parameters["0.bias"][:] = 1
+    >>> parameters.vector.tolist()
+    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]
     """
 
     def __init__(self, shapes: Mapping[str, Shape], vector: npt.NDArray[Any]) -> None:
-        """Lay ``shapes`` out over ``vector`` in order; raises ValueError on a size mismatch."""
+        """Lay out ``shapes`` over ``vector`` in order; raise ValueError on a size mismatch."""
         size = sum(math.prod(shape) for shape in shapes.values())
         if vector.ndim != 1 or vector.size != size or not vector.flags.c_contiguous:
             raise ValueError(
@@ -43,12 +49,12 @@ class Parameters:
 
     @classmethod
     def zeros(cls, shapes: Mapping[str, Shape], dtype: npt.DTypeLike) -> Parameters:
-        """Fresh parameters, all zero."""
+        """Allocate parameters that are all zero."""
         size = sum(math.prod(shape) for shape in shapes.values())
         return cls(shapes, np.zeros(size, dtype))
 
     def like(self, vector: npt.NDArray[Any]) -> Parameters:
-        """The same names and shapes over another vector of the same length."""
+        """Return the same names and shapes as views into another vector of this length."""
         return Parameters(self.shapes, vector)
 
     def __getitem__(self, name: str) -> Array:

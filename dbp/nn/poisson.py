@@ -1,4 +1,4 @@
-"""The loss of counts; the output is the logarithm of a Poisson distribution's rate."""
+"""Poisson loss, for counts; the output is the logarithm of the predicted rate."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dbp.nn.rowwise import check_not_empty, sum_of_rows, weigh
 @final
 @dataclass(frozen=True)
 class Poisson(Loss):
-    """exp(y) - t y, the mean over a sample's output features, the sum over samples.
+    """exp(y) - t y, averaged over a sample's output features, summed over samples.
 
-    The negative log-likelihood of the count t at the rate exp(y), but for log(t!), which no
-    parameter changes; as ``torch.nn.PoissonNLLLoss(log_input=True, full=False)``.
+    The negative log-likelihood of the count t at the rate exp(y), without the constant
+    log(t!), as in ``torch.nn.PoissonNLLLoss(log_input=True, full=False)``.
     """
 
     def target_kind(self) -> str:

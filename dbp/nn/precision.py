@@ -1,4 +1,4 @@
-"""How many of the samples taken for a class are of it."""
+"""Precision: the share of the samples predicted as a class that are of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbp.nn.layer import Array
 @final
 @dataclass(frozen=True)
 class Precision(AveragedMetric):
-    """Right / predicted, class by class; see ``average``."""
+    """Correct / predicted samples of each class; ``average`` combines the classes."""
 
     def by_class(self, right: Array, predicted: Array, real: Array) -> Array:
         return quotients(right, predicted)

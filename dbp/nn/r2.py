@@ -1,4 +1,4 @@
-"""The coefficient of determination."""
+"""R^2, the coefficient of determination."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from dbp.nn.layer import Array, Shape
 from dbp.nn.metric import Metric
 
-# Of the sum of squares: a variance below it has lost half of its digits to rounding, that of
-# float64 in evaluations, that of the exchanged sums in training.
+# A variance below this share of the sum of squares has lost half of its digits to rounding, in
+# float64 (evaluations), or in the sums that training exchanges in float32.
 LOST: Final = 1e-9
 LOST_IN_FLOAT32: Final = 1e-5
 
@@ -20,11 +20,11 @@ LOST_IN_FLOAT32: Final = 1e-5
 @final
 @dataclass(frozen=True)
 class R2(Metric):
-    """1 - sum (t - y)^2 / sum (t - mean)^2 of each output, the mean over outputs.
+    """1 - sum (t - y)^2 / sum (t - mean)^2 of each output, averaged over outputs.
 
-    The variance comes from sums of t and t^2, which are exact over ranks. Of targets that do
-    not vary, or whose mean is 30,000 times their spread (300 times in training in float32),
-    they do not give it: NaN then.
+    The variance is computed from sums of t and t^2, which are exact over ranks. The result is
+    NaN if the targets do not vary, or if their mean is 30,000 times their spread (300 times in
+    training in float32), where these sums are too imprecise.
     """
 
     def target_kind(self) -> str:

@@ -1,4 +1,4 @@
-"""How many of the samples of a class are found."""
+"""Recall: the share of the samples of a class that are predicted as it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbp.nn.layer import Array
 @final
 @dataclass(frozen=True)
 class Recall(AveragedMetric):
-    """Right / real, class by class; see ``average``."""
+    """Correct / actual samples of each class; ``average`` combines the classes."""
 
     def by_class(self, right: Array, predicted: Array, real: Array) -> Array:
         return quotients(right, real)

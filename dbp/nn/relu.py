@@ -1,4 +1,4 @@
-"""The rectified linear unit."""
+"""ReLU, the rectified linear unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The residual block: layers with a connection around them."""
+"""The residual block: layers whose input is added to their output (a skip connection)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dbp.nn.layer import (
     Array,
     Backward,
     BatchLayer,
+    LaneBackward,
+    LaneGenerator,
     Layer,
-    Meeting,
-    MeetingBackward,
     Range,
     Shape,
     Views,
@@ -29,13 +29,15 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class Residual(BatchLayer):
-    """y = x + f(x), f being layers in a row whose output has the input's shape.
+    """y = x + f(x), where f is a sequence of layers that keeps the shape.
 
     He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", 2016. The inner
     parameters are named by position: ``<position of the block>.<position inside>.weight``.
     """
 
-    layers: tuple[Layer, ...] = option(doc="the layers inside, input first", group="layers")
+    layers: tuple[Layer, ...] = option(
+        doc="the inner layers, from input to output", group="layers"
+    )
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -45,8 +47,8 @@ class Residual(BatchLayer):
         *_, shape = self._shapes(input_shape)
         if shape != input_shape:
             raise ValueError(
-                f"the layers inside turn shape {input_shape} into {shape}, "
-                "but what is added must have the input's shape"
+                f"the inner layers turn shape {input_shape} into {shape}, "
+                "but their output is added to their input and needs the same shape"
             )
         return input_shape
 
@@ -92,20 +94,20 @@ class Residual(BatchLayer):
         for position, layer in enumerate(self.layers):
             layer.initialize(within(parameters, str(position)), rng)
 
-    def forward_meeting(
+    def forward_lane(
         self, parameters: Views, x: Array, workspace: Workspace
-    ) -> Meeting[tuple[Array, MeetingBackward]]:
+    ) -> LaneGenerator[tuple[Array, LaneBackward]]:
         inner: Array = x
-        backwards: list[Backward | MeetingBackward] = []
+        backwards: list[Backward | LaneBackward] = []
         for position, layer in enumerate(self.layers):
             own = within(parameters, str(position))
-            room = workspace.inner(str(position))
-            inner, backward = yield from forward_of(layer, own, inner, room)
+            inner_workspace = workspace.inner(str(position))
+            inner, backward = yield from forward_of(layer, own, inner, inner_workspace)
             backwards.append(backward)
         y = workspace.array("y", x.shape)
         np.add(x, inner, out=y)
 
-        def backward_all(dy: Array, gradients: Views) -> Meeting[Array | None]:
+        def backward_all(dy: Array, gradients: Views) -> LaneGenerator[Array | None]:
             dx = workspace.array("dx", x.shape)
             np.copyto(dx, dy)
             through = dy
@@ -121,7 +123,10 @@ class Residual(BatchLayer):
         return y, backward_all
 
     def _shapes(self, shape: Shape) -> list[Shape]:
-        """Shapes before each inner layer and behind the last; raises ValueError."""
+        """Return the input shape of each inner layer, and the output shape of the last.
+
+        Raises ValueError naming the inner layer that does not fit.
+        """
         shapes = [shape]
         for position, layer in enumerate(self.layers):
             try:

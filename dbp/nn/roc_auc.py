@@ -1,4 +1,4 @@
-"""The area under the receiver operating characteristic."""
+"""ROC AUC: the area under the receiver operating characteristic."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dbp.nn.metric import ScoreMetric
 @final
 @dataclass(frozen=True)
 class ROCAUC(ScoreMetric):
-    """How likely a sample of a class scores higher than one of another; a tie counts half.
+    """Probability that a positive sample scores higher than a negative one; a tie counts half.
 
-    Exact, by sorting all samples (Hanley and McNeil, 1982), so for evaluations alone. Of more
-    than two classes: each against the rest by the probabilities of a softmax, the mean over
-    the classes of which there are samples, and of the rest, too.
+    Exact, by sorting all samples (Hanley and McNeil, 1982), so it is computed in evaluations
+    only. With more than two classes: each class against the rest, by softmax probabilities,
+    averaged over the classes that have both positive and negative samples.
     """
 
     def target_kind(self) -> str:
@@ -56,7 +56,7 @@ class ROCAUC(ScoreMetric):
 
 
 def area(scores: Array, positive: Array, weight: npt.NDArray[Any]) -> float:
-    """Of samples with these scores, (samples,); NaN without a positive or a negative one."""
+    """Return the area for scores (samples,); NaN without positive or negative samples."""
     if not np.isfinite(scores).all():
         return float("nan")
     values, places = np.unique(scores, return_inverse=True)

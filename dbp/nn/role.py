@@ -8,12 +8,12 @@ Role = Literal["weight", "bias", "scale"]
 
 
 def is_bias(name: str) -> bool:
-    """Whether a parameter is called a bias (``2.bias``)."""
+    """Return whether the last part of a name is ``bias`` (``2.bias``)."""
     return name.rpartition(".")[2] == "bias"
 
 
 def role_by_shape(name: str, shape: tuple[int, ...]) -> Role:
-    """The role of a parameter whose layer does not say: vectors are scales."""
+    """Return the default role: ``bias`` is a bias, other vectors are scales."""
     if is_bias(name):
         return "bias"
     return "scale" if len(shape) < 2 else "weight"

@@ -1,4 +1,4 @@
-"""The root of the mean squared error."""
+"""The root mean squared error as a metric."""
 
 from __future__ import annotations
 

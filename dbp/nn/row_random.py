@@ -1,7 +1,7 @@
-"""Random numbers for the rows of a mini-batch. What they are used for is the layers' business.
+"""Counter-based random numbers for the rows of a mini-batch, as dropout needs them.
 
-Each word is a pure function of seed, step, layer, row and place in the row, so a mini-batch
-draws the same numbers in whatever pieces, and on however many ranks, it is computed.
+Each number is a pure function of seed, step, layer, row and index in the row, so a mini-batch
+gets the same numbers for any number of lanes and ranks.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy.typing as npt
 
 from dbp.random import derive_key
 
-# One value of Philox's counter gives four words of 64 bits (Salmon et al., 2011).
+# One value of Philox's counter gives 8 numbers of 32 bits (Salmon et al., 2011).
 _WORDS_A_COUNT: Final = 8
 
 
 @dataclass(frozen=True)
 class RowRandom:
-    """Draws for consecutive rows of one mini-batch, from row ``first_row`` on."""
+    """Random numbers for consecutive rows of a mini-batch, from row ``first_row`` on."""
 
     seed: int = 0
     step: int = 0
     first_row: int = 0
 
     def words(self, place: str, rows: int, per_row: int) -> npt.NDArray[np.uint32]:
-        """Uniform words, shape (rows, per_row), for the layer at ``place``."""
+        """Return uniform 32-bit integers, (rows, per_row), for the layer at ``place``."""
         counts = -(-per_row // _WORDS_A_COUNT)
         key = np.frombuffer(derive_key(self.seed, "row", place, self.step), dtype="<u8")
         philox: Any = np.random.Philox(

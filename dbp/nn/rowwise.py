@@ -1,4 +1,4 @@
-"""What losses of single output features share: the mean over a sample's features."""
+"""Functions of losses that average over the output features of a sample."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dbp.nn.layer import Array, Shape
 
 
 def check_not_empty(kind: str, output_shape: Shape) -> None:
-    """Raise ValueError, naming the loss, for an output without elements."""
+    """Raise ValueError, naming the loss ``kind``, for an output without elements."""
     if math.prod(output_shape) < 1:
         raise ValueError(f"{kind} needs an output, got shape {output_shape}")
 
 
 def sum_of_rows(losses: Array, weight: Array | None) -> float:
-    """The weighted sum over samples of the mean over features; losses: (batch, ...)."""
+    """Return the weighted sum over samples of the mean over features; losses: (batch, ...)."""
     features = math.prod(losses.shape[1:])
     if weight is None:
         return float(losses.sum()) / features
@@ -23,7 +23,7 @@ def sum_of_rows(losses: Array, weight: Array | None) -> float:
 
 
 def weigh(slopes: Array, weight: Array | None) -> Array:
-    """The gradient of ``sum_of_rows`` from each feature's own slope, in place."""
+    """Turn the slope of each feature's loss into the gradient of ``sum_of_rows``, in place."""
     slopes /= math.prod(slopes.shape[1:])
     if weight is not None:
         slopes *= weight.reshape(-1, *(1,) * (slopes.ndim - 1))

@@ -1,4 +1,4 @@
-"""The scaled exponential linear unit."""
+"""SELU, the scaled exponential linear unit."""
 
 from __future__ import annotations
 

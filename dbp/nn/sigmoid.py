@@ -1,4 +1,4 @@
-"""The logistic function."""
+"""The sigmoid (logistic function) layer."""
 
 from __future__ import annotations
 

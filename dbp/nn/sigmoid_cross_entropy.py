@@ -1,4 +1,4 @@
-"""Sigmoid and cross-entropy in one: the loss of labels that do not exclude each other."""
+"""Sigmoid and cross-entropy in one, a loss for labels that do not exclude each other."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dbp.nn.rowwise import check_not_empty, sum_of_rows, weigh
 @final
 @dataclass(frozen=True)
 class SigmoidCrossEntropy(Loss):
-    """-t log s(z) - (1 - t) log(1 - s(z)), s the sigmoid, of logits z and targets t in [0, 1].
+    """-t log s(z) - (1 - t) log(1 - s(z)) of logits z, targets t in [0, 1] and the sigmoid s.
 
-    The mean over a sample's outputs, the sum over samples; divided by the number of samples
-    it is what ``torch.nn.BCEWithLogitsLoss`` computes. Stable for any logits, in the form
+    Averaged over a sample's outputs, summed over samples; divided by the number of samples it
+    equals ``torch.nn.BCEWithLogitsLoss``. Numerically stable for any logits, in the form
     max(z, 0) - z t + log(1 + exp(-|z|)).
     """
 

@@ -1,4 +1,4 @@
-"""The sigmoid linear unit (swish)."""
+"""SiLU, the sigmoid linear unit (swish)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOWEST: Final = -0.27846454276107379  # its minimum, at x = -1.2785
 @final
 @dataclass(frozen=True)
 class SiLU(Elementwise):
-    """y = x sigmoid(x).
+    """y = x sigmoid(x), also called swish.
 
     Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear Units", 2018.
     """

@@ -1,4 +1,4 @@
-"""Softmax as a layer, for models whose loss does not hold it."""
+"""Softmax as a layer, for losses that do not apply the softmax themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dbp.nn.layer import Array, Backward, Range, Shape, Views, Workspace
 class Softmax(Elementwise):
     """y = exp(x) / sum(exp(x)) over the last axis.
 
-    softmax_cross_entropy applies the softmax itself and takes the outputs of the layer before.
+    Do not use it before softmax_cross_entropy, which applies the softmax itself.
     """
 
     def output_shape(self, input_shape: Shape) -> Shape:

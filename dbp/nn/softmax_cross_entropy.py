@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy in one: the loss of classification."""
+"""Softmax and cross-entropy in one, the usual loss of classification."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from dbp.registry import option
 
 @dataclass(frozen=True)
 class _Spread:
-    """What smoothing adds: q_c = share * weights_c; ``mass`` is the sum of all of q.
+    """Label smoothing of a mini-batch: it adds share * weights_c to the target q_c.
 
-    weights: (classes,); share, mass: (batch,).
+    weights: (classes,); share: (batch,); mass: the sum of q over classes, (batch,).
     """
 
     weights: Array
@@ -29,19 +29,19 @@ class _Spread:
 @final
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy(Loss):
-    """-sum_c q_c log softmax(z)_c of the logits z; q is 1 at the class t, else 0.
+    """-sum_c q_c log softmax(z)_c of the logits z; q is 1 at the class t, otherwise 0.
 
-    With smoothing e over C classes of weights w, q_c = (1 - e) [c = t] + e w_c / (C w_t), and
-    a sample weighs w_t times its own weight: the mean is what ``torch.nn.CrossEntropyLoss``
-    computes (Szegedy et al. 2016, arXiv:1512.00567, section 7). Stable for any logits: the
-    row's largest is subtracted first, which changes nothing.
+    With label smoothing e over C classes with weights w, q_c = (1 - e) [c = t] + e w_c /
+    (C w_t), and the weight of a sample is multiplied by w_t: the mean equals
+    ``torch.nn.CrossEntropyLoss`` (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+    Numerically stable for any logits: the row's largest logit is subtracted first.
     """
 
     class_weights: tuple[float, ...] | None = option(
         None, doc="a weight for each class, in order of the classes", minimum=0
     )
     label_smoothing: float = option(
-        0.0, doc="share of the target spread over all classes", minimum=0, below=1
+        0.0, doc="share of the target that is spread over all classes", minimum=0, below=1
     )
 
     def __post_init__(self) -> None:
@@ -122,7 +122,7 @@ class SoftmaxCrossEntropy(Loss):
         return loss, p
 
     def _spread(self, target: Array, prediction: Array) -> _Spread | None:
-        """How targets are smoothed, if they are."""
+        """Return the smoothing for these targets; None without label_smoothing."""
         if not self.label_smoothing:
             return None
         classes = prediction.shape[1]

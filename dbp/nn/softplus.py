@@ -1,4 +1,4 @@
-"""Softplus."""
+"""The softplus layer, a smooth ReLU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hyperbolic tangent."""
+"""The hyperbolic tangent layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The share of samples whose class is among the likeliest."""
+"""Top-k accuracy: the share of samples whose class is among the k largest outputs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class TopKAccuracy(Metric):
-    """Weight of the samples whose class is one of the ``k`` largest outputs', over all.
+    """Weight of samples whose class has one of the ``k`` largest outputs / weight of all.
 
-    Of equal outputs that of the higher class counts as the larger, as in scikit-learn.
+    Among equal outputs the higher class number counts as larger, as in scikit-learn.
     """
 
-    k: int = option(5, doc="how many classes may be guessed", minimum=1)
+    k: int = option(5, doc="number of classes predicted for a sample", minimum=1)
 
     def target_kind(self) -> str:
         return "class"

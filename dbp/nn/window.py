@@ -1,4 +1,4 @@
-"""Windows sliding over images: geometry, and the way from images to windows and back."""
+"""Geometry of sliding windows over images, for convolution and pooling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Window:
-    """How a window of ``kernel`` elements moves over images padded by ``padding``.
+    """A window of ``kernel`` elements that moves over images padded by ``padding``.
 
     Pairs are (height, width), as in PyTorch.
     """
@@ -25,7 +25,10 @@ class Window:
     dilation: Pair = (1, 1)
 
     def positions(self, input_shape: Shape) -> Pair:
-        """How many places a window takes; raises ValueError where it does not fit."""
+        """Return the number of window positions, (rows, columns).
+
+        Raises ValueError if the window does not fit into images of this shape.
+        """
         if len(input_shape) != 3 or min(input_shape) < 1:
             raise ValueError(
                 f"needs samples of shape (channels, height, width), got {input_shape}"
@@ -43,7 +46,7 @@ class Window:
         return places[0], places[1]
 
     def taps(self, places: Pair) -> Iterator[tuple[int, int, slice, slice]]:
-        """Each element of the window, and the rows and columns it visits when padded."""
+        """Yield (i, j) of each window element, and the padded rows and columns it visits."""
         for i in range(self.kernel[0]):
             for j in range(self.kernel[1]):
                 top, left = i * self.dilation[0], j * self.dilation[1]
@@ -54,24 +57,27 @@ class Window:
                 yield i, j, rows, columns
 
     def padded_shape(self, x: Array) -> Shape:
-        """The shape of these images with their padding."""
+        """Return the shape of these images with padding."""
         height, width = x.shape[2] + 2 * self.padding[0], x.shape[3] + 2 * self.padding[1]
         return (*x.shape[:2], height, width)
 
     def pad(self, x: Array, out: Array, value: float) -> None:
-        """Write images with ``value`` around them into ``out``."""
+        """Write the images to ``out``, padded with ``value``."""
         if self.padding != (0, 0):
             out.fill(value)
         np.copyto(self.inside(out), x)
 
     def inside(self, padded: Array) -> Array:
-        """The view of padded images without their padding."""
+        """Return the view of padded images without their padding."""
         (up, left), (height, width) = self.padding, padded.shape[2:]
         return padded[:, :, up : height - up, left : width - left]
 
 
 def pair(name: str, value: int | tuple[int, ...], least: int) -> Pair:
-    """An option as (height, width); raises ValueError naming it."""
+    """Return an option as (height, width).
+
+    Raises ValueError, naming the option, unless it is one or two numbers >= ``least``.
+    """
     values = (value, value) if isinstance(value, int) else tuple(value)
     if len(values) != 2 or min(values) < least:
         raise ValueError(f"{name}: must be one or two whole numbers >= {least}, got {value}")

@@ -7,13 +7,13 @@ import numpy as np
 from dbp.nn.layer import (
     Array,
     BatchLayer,
+    LaneGenerator,
     Layer,
-    Meeting,
     Shape,
     Workspace,
     backward_of,
     forward_of,
-    together,
+    run_in_lockstep,
 )
 from dbp.nn.parameters import Parameters
 from dbp.nn.row_random import RowRandom
@@ -139,7 +139,7 @@ def _check_pieces(
     y, dx, gradients = whole
     parts = (slice(0, 3), slice(3, 3), slice(3, BATCH))
 
-    def compute(part: slice) -> Meeting[tuple[Array, Array, Array]]:
+    def compute(part: slice) -> LaneGenerator[tuple[Array, Array, Array]]:
         workspace = training_workspace(np.float64)
         workspace.random = RowRandom(first_row=part.start)
         own = _unwritten(layer, x)
@@ -149,7 +149,7 @@ def _check_pieces(
             raise AssertionError("backward must return dx where needs_input_gradient is set")
         return out, back, own.vector
 
-    outs, backs, sums = zip(*together([compute(part) for part in parts]), strict=True)
+    outs, backs, sums = zip(*run_in_lockstep([compute(part) for part in parts]), strict=True)
     require_close(np.concatenate(outs), y, "y, computed in pieces,", ROUNDING)
     require_close(np.concatenate(backs), dx, "dx, computed in pieces,", ROUNDING)
     require_close(sum(sums), gradients.vector, "the sum of the pieces' gradients", ROUNDING)

@@ -21,7 +21,7 @@ from dbp.train.not_written import not_written
 from dbp.train.publication import Publication, manifest_at, metadata_at, metadata_of
 from dbp.train.run_state import RunState
 from dbp.train.sink import Outcome, Progress, Sink, Snapshot, Started
-from dbp.train.step import StepResult
+from dbp.train.step_result import StepResult
 
 
 @final

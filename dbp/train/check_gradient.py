@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 
 from dbp.data.sampler import order
-from dbp.nn.layer import Array, alone
-from dbp.nn.model import Model, Piece
+from dbp.nn.layer import Array, run_single
+from dbp.nn.model import LaneBatch, Model
 from dbp.nn.parameters import Parameters
 from dbp.nn.row_random import RowRandom
 from dbp.optim.schedule import Constant
@@ -199,9 +199,9 @@ def _losses(setup: Setup, start: Parameters) -> Losses:
         kept = np.copy(parameters.vector[place])
         parameters.vector[place] = kept + length * direction
         state.vector[:] = parameters.vector[len(gradients) :]
-        piece = Piece(x.copy(), target, weight, random=random, new_state=state)
+        batch = LaneBatch(x.copy(), target, weight, random=random, new_state=state)
         with np.errstate(all="ignore"):
-            sums = alone(model.train(parameters, gradients, piece))
+            sums = run_single(model.train(parameters, gradients, batch))
         parameters.vector[place] = kept
         return sums.loss / total
 

@@ -1,7 +1,7 @@
-"""What went wrong in a step that was not applied: which ranks, which samples.
+"""Find the ranks and samples that caused a failed step, for its error message.
 
-Found by computing the step's samples again, one by one, so that the regular step need not
-look at every rank's own gradient.
+It computes the step's samples again, one by one, so that a regular step need not check every
+rank's own gradient.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHOWN_SAMPLES: Final = 8
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Samples that could not be read together, and the error."""
+    """The samples of a lane that could not be read, and the error."""
 
     indices: Indices
     error: InvalidInput
@@ -34,7 +34,7 @@ class Unreadable:
 
 @final
 class Diagnosis:
-    """Looks for the samples whose loss or gradient is not finite."""
+    """Finds samples that cannot be read, or whose loss or gradient is not finite."""
 
     def __init__(
         self, setup: Setup, parameters: Parameters, communicator: Communicator
@@ -44,10 +44,10 @@ class Diagnosis:
         self._communicator = communicator
 
     def explain(self, step: int, shares: Sequence[Indices]) -> str:
-        """Why a step was not applied, in words for people, the same on every rank.
+        """Return the message for a non-finite loss or gradient, the same on every rank.
 
-        ``shares``: this rank's samples. Collective; raises InvalidInput, on every rank
-        alike, where a rank cannot read its samples.
+        ``shares`` holds the indices of this rank's samples, by lane. Raises InvalidInput on
+        every rank if one rank cannot read its samples. Collective.
         """
         own = np.concatenate(shares) if shares else np.empty(0, np.int64)
         found = all_or_none(self._communicator, lambda: self._bad_samples(own))
@@ -55,7 +55,7 @@ class Diagnosis:
         self._communicator.allgather(found, every.reshape(-1))
         ranks = np.flatnonzero(every[:, 0])
         if len(ranks):
-            where = "; ".join(_rank_words(int(rank), every[rank]) for rank in ranks)
+            where = "; ".join(_describe_rank(int(rank), every[rank]) for rank in ranks)
             where = f"on {where}"
         else:
             where = "in the sum over the samples"
@@ -65,14 +65,14 @@ class Diagnosis:
         )
 
     def refuse(self, unreadable: Unreadable | None) -> None:
-        """Raise InvalidInput on every rank, where one of them could not read its samples.
+        """Raise InvalidInput on every rank if one rank could not read its samples.
 
-        ``unreadable``: this rank's. Collective.
+        ``unreadable`` holds this rank's samples; None if it has read all of them. Collective.
         """
         all_or_none(self._communicator, lambda: self._read_one_by_one(unreadable))
 
     def _read_one_by_one(self, unreadable: Unreadable | None) -> None:
-        """Raise the error of the first sample that cannot be read alone, else that of all."""
+        """Raise the error of the first sample that fails by itself, else that of the lane."""
         if unreadable is None:
             return
         setup = self._setup
@@ -83,7 +83,7 @@ class Diagnosis:
         raise unreadable.error
 
     def _bad_samples(self, indices: Indices) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """How many samples are bad, and the first of them, -1 where there are fewer."""
+        """Return the number of bad samples, and the first SHOWN_SAMPLES of them, then -1."""
         setup = self._setup
         reader = RowReader(setup.train, setup.model, setup.scaling, capacity=1)
         shapes = setup.model.parameter_shapes
@@ -92,7 +92,7 @@ class Diagnosis:
         for index in indices:
             x, target = reader.read(np.array([index]))
             finite = bool(np.isfinite(x).all())
-            if finite and not setup.model.meets:
+            if finite and not setup.model.has_sync_points:
                 loss = setup.model.forward_backward(self._parameters, gradients, x, target)
                 finite = math.isfinite(loss) and bool(np.isfinite(gradients.vector).all())
             if not finite:
@@ -104,21 +104,21 @@ class Diagnosis:
         return found
 
 
-def _rank_words(rank: int, found: np.ndarray[tuple[int], np.dtype[np.int64]]) -> str:
-    """``rank 2 (samples 7, 12 and 3 more)``."""
+def _describe_rank(rank: int, found: np.ndarray[tuple[int], np.dtype[np.int64]]) -> str:
+    """Return a text such as ``rank 2 (samples 7, 12 and 3 more)``."""
     count = int(found[0])
     shown = [str(index) for index in found[1:] if index >= 0]
     more = f" and {count - len(shown)} more" if count > len(shown) else ""
     return f"rank {rank} (sample{'s' if count > 1 else ''} {', '.join(shown)}{more})"
 
 
-def different_words(ranks: Sequence[int], step: int, size: int) -> str:
-    """Which ranks hold other parameters than most."""
+def divergence_message(ranks: Sequence[int], step: int, size: int) -> str:
+    """Return the message that names the ranks whose parameters differ from most ranks'."""
     if len(ranks) == size:
-        who = f"ranks 0 to {size - 1} do not hold the same parameters"
+        who = f"ranks 0 to {size - 1} have different parameters"
     else:
         numbers = ", ".join(map(str, ranks))
-        subject = f"ranks {numbers} hold" if len(ranks) > 1 else f"rank {numbers} holds"
+        subject = f"ranks {numbers} have" if len(ranks) > 1 else f"rank {numbers} has"
         who = f"{subject} other parameters than most"
     return (
         f"step {step}: {who} (of {size}): memory or a processor may be faulty; nothing was "

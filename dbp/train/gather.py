@@ -1,4 +1,4 @@
-"""Where the pieces of a mini-batch meet on the way: one small exchange of their statistics."""
+"""All-gather the statistics of all lanes at a sync point (batch normalization)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from dbp.parallel.communicator import Communicator
 
 @final
 class Gather:
-    """Brings the rows of all ranks together, in the order of ranks and of rows in them."""
+    """All-gathers rows of statistics, one a lane, in the order of ranks and lanes."""
 
-    def __init__(self, communicator: Communicator, pieces: int) -> None:
-        """``pieces``: how many rows this rank brings to every meeting. Collective."""
+    def __init__(self, communicator: Communicator, lanes: int) -> None:
+        """``lanes`` is the number of this rank's lanes. Collective."""
         self._communicator = communicator
         counts = np.empty(communicator.size, np.int64)
-        communicator.allgather(np.array([pieces], np.int64), counts)
+        communicator.allgather(np.array([lanes], np.int64), counts)
         self._longest = int(counts.max())
         self._present = np.arange(self._longest) < counts[:, None]
 
     def __call__(self, statistics: Array) -> Array:
-        """All rows, shape (all pieces, size), of (own pieces, size) in float64. Collective."""
+        """Return the rows of all lanes, (all lanes, size), float64; takes (own lanes, size).
+
+        Collective.
+        """
         size = statistics.shape[1]
         own = np.zeros((self._longest, size))
         own[: len(statistics)] = statistics
         every = np.empty((self._communicator.size, self._longest, size))
         self._communicator.allgather(own.reshape(-1), every.reshape(-1))
-        met: Array = every[self._present]
-        return met
+        present: Array = every[self._present]
+        return present

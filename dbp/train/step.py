@@ -1,24 +1,23 @@
-"""One synchronized update: forward, loss, backward, one exchange, divide once, clip, update.
+"""One training step: forward, loss, backward, exchange, divide, clip, update.
 
-Gradients are those of the *sum* over samples until the one division by the global weight,
-so uneven and empty shards are exact. No rank ever decides alone: what could differ from rank
-to rank (a stop request, a loss that is not finite, the parameters themselves) travels in the
-exchange, and everything after it is computed from the same bits on every rank.
+Gradients are those of the *sum* over samples until one division by the global weight, so
+uneven and empty shards are exact. All ranks decide alike: facts that can differ between ranks
+(a stop request, a loss that is not finite, a digest of the parameters) are part of the
+exchange, and each rank computes everything after it from the same bits.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
 from dbp.data.dataset import Indices
 from dbp.errors import InvalidInput
-from dbp.nn.layer import Array, Meeting, together
-from dbp.nn.model import Piece
+from dbp.nn.layer import Array, LaneGenerator, run_in_lockstep
+from dbp.nn.model import LaneBatch
 from dbp.nn.parameters import Parameters
 from dbp.nn.row_random import RowRandom
 from dbp.optim.apply import Updater
@@ -28,40 +27,24 @@ from dbp.parallel.exchange import make_exchange
 from dbp.parallel.lanes import part
 from dbp.parallel.step_buffer import StepBuffer
 from dbp.train.build import Setup
-from dbp.train.diagnosis import Diagnosis, Unreadable, different_words
+from dbp.train.diagnosis import Diagnosis, Unreadable, divergence_message
 from dbp.train.digest import digest, odd_ranks
 from dbp.train.finite import all_finite
 from dbp.train.gather import Gather
 from dbp.train.non_finite import NON_FINITE
 from dbp.train.rows import RowReader
 from dbp.train.sink import Command
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """Sums over the whole mini-batch, the same on every rank.
-
-    ``metric_sums`` is live until the next step. ``failure`` says why nothing was applied,
-    ``reason`` in one word; ``agreed`` is what any rank asked of all.
-    """
-
-    loss_sum: float
-    weight: float
-    metric_sums: Array
-    learning_rate: float = 0.0
-    agreed: Command = Command.NONE
-    reason: str = ""
-    failure: str = ""
+from dbp.train.step_result import StepResult, agreed
 
 
 @final
 class Step:
-    """Everything that one update needs, planned once."""
+    """Runs training steps with buffers that it allocates once."""
 
     def __init__(
         self, setup: Setup, parameters: Parameters, communicator: Communicator
     ) -> None:
-        """Collective. ``parameters`` holds the model's state behind the parameters."""
+        """``parameters`` holds the parameters, then the model's state. Collective."""
         train = setup.resolved.spec.train
         self._setup = setup
         self._model = setup.model
@@ -78,8 +61,8 @@ class Step:
             lanes=train.lanes,
             mode=train.exchange,
         )
-        pieces = train.lanes if train.numerics == "exact" else communicator.size
-        self._largest = _largest_part(_largest_part(train.batch_size, train.accumulate), pieces)
+        lanes = train.lanes if train.numerics == "exact" else communicator.size
+        self._largest = _largest_part(_largest_part(train.batch_size, train.accumulate), lanes)
         self._readers: list[RowReader] = []
         self._gather = Gather(communicator, len(self._exchange.lane_rows(0)))
         self._new_state = Parameters.zeros(setup.model.state_shapes, setup.model.dtype)
@@ -103,9 +86,15 @@ class Step:
     ) -> StepResult:
         """Update the parameters with the mini-batch of these samples. Collective.
 
-        ``step`` counts from 1; ``command`` is this rank's wish. A gradient that is not
-        finite is never applied: then ``failure`` names step, ranks and samples, on every
-        rank. Raises InvalidInput, on every rank alike, where a rank cannot read its samples.
+        Args:
+            step: Number of the step, from 1.
+            indices: All samples of the mini-batch, the same on every rank.
+            command: What this rank requests of all ranks.
+            rate_factor: Factor of the learning rate.
+
+        A gradient that is not finite is never applied: the result's ``failure`` then names
+        step, ranks and samples. Raises InvalidInput on every rank if one rank cannot read its
+        samples.
         """
         self._unreadable = None
         self._new_state.vector[:] = self._parameters.vector[self._size :]
@@ -114,21 +103,21 @@ class Step:
         sums = (total.loss, total.weight, total.metrics)
         odd = odd_ranks(total.digests)
         if odd:
-            words = different_words(odd, step, self._communicator.size)
-            return StepResult(*sums, reason="DIVERGED", failure=words)
+            failure = divergence_message(odd, step, self._communicator.size)
+            return StepResult(*sums, reason="DIVERGED", failure=failure)
         if total.unreadable:
             self._diagnosis.refuse(self._unreadable)
         if total.non_finite or not self._is_finite(total.gradients[self._exchange.own]):
             shares = [rows for part_ in self._parts(len(indices)) for rows in part_]
-            words = self._diagnosis.explain(step, [indices[a:b] for a, b in shares])
+            failure = self._diagnosis.explain(step, [indices[a:b] for a, b in shares])
             rate = self.updater.learning_rate(step, self._setup.plan.schedule_length(step))
             rate *= rate_factor
-            return StepResult(*sums, rate, _agreed(total), NON_FINITE, words)
+            return StepResult(*sums, rate, agreed(total), NON_FINITE, failure)
         rate = self._update(total, step, rate_factor)
-        return StepResult(*sums, learning_rate=rate, agreed=_agreed(total))
+        return StepResult(*sums, learning_rate=rate, agreed=agreed(total))
 
     def _update(self, total: StepBuffer, step: int, rate_factor: float) -> float:
-        """Divide, clip, apply; returns the learning rate."""
+        """Divide by the weight, clip, and apply the gradient; return the learning rate."""
         train = self._setup.resolved.spec.train
         own = total.gradients[self._exchange.own]
         if total.weight > 0:
@@ -150,9 +139,9 @@ class Step:
         return rate
 
     def whole(self, vector: Array) -> Array:
-        """A vector of which every rank keeps its own part up to date, complete. Collective.
+        """Return the whole of a vector of which every rank updates only its shard. Collective.
 
-        It is the vector itself where every rank updates all of it.
+        Returns ``vector`` itself where every rank updates all of it.
         """
         if self._exchange.sharded:
             vector = vector.copy()
@@ -160,40 +149,42 @@ class Step:
         return vector
 
     def _add_up(self, sums: Array) -> None:
-        """Over the parts of the ranks, where each has a part of its own."""
+        """Sum over the ranks, if each of them updates only its shard."""
         if self._exchange.sharded:
             self._communicator.allreduce(sums)
 
     def _is_finite(self, own: Array) -> bool:
-        """Whether all elements of all ranks' parts are."""
+        """Return whether the gradients of all ranks' shards are finite. Collective."""
         odd = np.array([float(not all_finite(own))])
         self._add_up(odd)
         return not odd[0]
 
     def _compute(self, step: int, indices: Indices, command: Command) -> None:
-        """Forward, loss and backward of this rank's pieces; their sums go to the exchange."""
+        """Run forward, loss and backward on this rank's lanes; add them to the exchange."""
         parts = self._parts(len(indices))
-        lanes = list(zip(*parts, strict=True))  # of each lane its rows in every part
-        if not self._model.meets:
+        lanes = list(zip(*parts, strict=True))  # for each lane its rows in every part
+        if not self._model.has_sync_points:
             for number, lane in enumerate(lanes):
                 buffer = self._take(number, command)
                 for turn, rows in enumerate(lane):
                     ready = self._exchange.on_gradients_ready if len(parts) == 1 else None
-                    together([self._piece(step, indices, rows, buffer, 0, turn == 0, ready)])
+                    run_in_lockstep(
+                        [self._lane(step, indices, rows, buffer, 0, turn == 0, ready)]
+                    )
                 self._exchange.add(buffer)
             return
         buffers = [self._take(number, command) for number in range(len(lanes))]
         for turn, rows_of_lanes in enumerate(parts):
-            pieces = [
-                self._piece(step, indices, rows, buffers[number], number, turn == 0)
+            batches = [
+                self._lane(step, indices, rows, buffers[number], number, turn == 0)
                 for number, rows in enumerate(rows_of_lanes)
             ]
-            together(pieces, self._gather)
+            run_in_lockstep(batches, self._gather)
         for buffer in buffers:
             self._exchange.add(buffer)
 
     def _parts(self, rows: int) -> list[list[tuple[int, int]]]:
-        """This rank's rows of the mini-batch: for each part that has rows, for each lane."""
+        """Return this rank's rows [start, stop): for each part that has rows, for each lane."""
         count = self._setup.resolved.spec.train.accumulate
         bounds = [part(rows, index, count) for index in range(count)]
         return [
@@ -203,7 +194,7 @@ class Step:
         ]
 
     def _take(self, number: int, command: Command) -> StepBuffer:
-        """A buffer for a lane; the first carries this rank's words to the others."""
+        """Take a buffer for a lane; the first also carries this rank's flags and digest."""
         buffer = self._exchange.take()
         if number == 0:
             buffer.stop = float(Command.STOP in command)
@@ -212,7 +203,7 @@ class Step:
             buffer.set_digest(self._communicator.rank, digest(self._parameters.vector))
         return buffer
 
-    def _piece(
+    def _lane(
         self,
         step: int,
         indices: Indices,
@@ -220,11 +211,11 @@ class Step:
         buffer: StepBuffer,
         number: int,
         first: bool,
-        ready: Callable[[int], None] | None = None,
-    ) -> Meeting[None]:
-        """One lane's piece of one part: written into the buffer, or added if not ``first``.
+        on_gradients_ready: Callable[[int], None] | None = None,
+    ) -> LaneGenerator[None]:
+        """Compute a lane's rows of one part; write to its buffer, or add if not ``first``.
 
-        ``ready`` hears of gradients that are complete, from the last layer to the first.
+        ``on_gradients_ready`` is called as in ``LaneBatch``.
         """
         own = indices[rows[0] : rows[1]]
         gradients = self._views(buffer) if first else self._later_part(number)
@@ -236,20 +227,20 @@ class Step:
             self._unreadable = self._unreadable or Unreadable(own, error)
             x, target = self._reader(number).read(own[:0])
             weight = None
-        if len(x) == 0 and not self._model.meets:
+        if len(x) == 0 and not self._model.has_sync_points:
             gradients.vector.fill(0.0)
             return
         sums = yield from self._model.train(
             self._parameters,
             gradients,
-            Piece(
+            LaneBatch(
                 x,
                 target,
                 weight,
                 number=number,
                 random=RowRandom(self._setup.resolved.spec.seed, step, rows[0]),
                 new_state=self._new_state if number == 0 else None,
-                ready=ready,
+                on_gradients_ready=on_gradients_ready,
             ),
         )
         if not first:
@@ -261,7 +252,7 @@ class Step:
         self._model.metric_sums(sums.prediction, target, weight, buffer.metrics)
 
     def _reader(self, number: int) -> RowReader:
-        """Reads samples into memory of their own for every piece that lives at once."""
+        """Return the reader for the lane batch with this number; each has its own memory."""
         while len(self._readers) <= number:
             setup = self._setup
             reader = RowReader(setup.train, setup.model, setup.scaling, capacity=self._largest)
@@ -269,14 +260,14 @@ class Step:
         return self._readers[number]
 
     def _later_part(self, number: int) -> Parameters:
-        """Gradients of a piece whose lane has begun, before they are added to the lane's."""
+        """Return memory for the gradients of a lane's later parts, before they are added."""
         while len(self._later_parts) <= number:
             shapes = self._model.parameter_shapes
             self._later_parts.append(Parameters.zeros(shapes, self._model.dtype))
         return self._later_parts[number]
 
     def _views(self, buffer: StepBuffer) -> Parameters:
-        """The named gradients in a buffer; the exchange uses few buffers, again and again."""
+        """Return the named gradients in a buffer, cached: the exchange reuses its buffers."""
         known = self._gradients.get(id(buffer))
         if known is None or known[0] is not buffer:
             gradients = Parameters(self._model.parameter_shapes, buffer.gradients)
@@ -286,12 +277,5 @@ class Step:
 
 
 def _largest_part(total: int, parts: int) -> int:
-    """The size of the largest of so many even parts."""
+    """Return the size of the largest of ``parts`` even parts."""
     return -(-total // parts)
-
-
-def _agreed(total: StepBuffer) -> Command:
-    """What any rank asked for, now known to all."""
-    stop = Command.STOP if total.stop else Command.NONE
-    checkpoint = Command.CHECKPOINT if total.checkpoint else Command.NONE
-    return stop | checkpoint | (Command.FINISH if total.finish else Command.NONE)

@@ -30,16 +30,12 @@ from dbp.train.evaluate import make_evaluator
 from dbp.train.fan_out import AnyOf, FanOut
 from dbp.train.figures import Figures
 from dbp.train.followed import Followed
-from dbp.train.non_finite import (
-    NOTHING_APPLIED,
-    NonFinitePolicy,
-    Reaction,
-    why_failed,
-)
+from dbp.train.non_finite import NOTHING_APPLIED, NonFinitePolicy, Reaction, why_failed
 from dbp.train.recovery import Recovery, Saved
 from dbp.train.run_state import RunState
 from dbp.train.sink import Command, Control, Outcome, Sink
-from dbp.train.step import Step, StepResult
+from dbp.train.step import Step
+from dbp.train.step_result import StepResult
 from dbp.train.stopping import make_stopping
 
 logger = logging.getLogger("dbp")

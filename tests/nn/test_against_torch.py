@@ -52,7 +52,7 @@ IMAGES = {"average_pool2d", "conv2d", "global_average_pool2d", "max_pool2d"}
 ELSEWHERE = {"batch_norm", "dropout", "embedding", "residual"} | IMAGES
 
 
-def test_every_own_kind_has_a_counterpart() -> None:
+def test_every_layer_and_loss_is_compared_with_torch() -> None:
     own = [kind for kind in kinds("layers") if _is_own("layers", kind)]
     assert own == sorted(ELSEWHERE | set(LAYERS))
 

@@ -11,8 +11,8 @@ import torch
 from dbp.nn.batch_norm import BatchNorm
 from dbp.nn.dense import Dense
 from dbp.nn.dropout import Dropout
-from dbp.nn.layer import Array, Workspace, together
-from dbp.nn.model import Model, Piece
+from dbp.nn.layer import Array, Workspace, run_in_lockstep
+from dbp.nn.model import LaneBatch, Model
 from dbp.nn.parameters import Parameters
 from dbp.nn.relu import ReLU
 from dbp.nn.residual import Residual
@@ -65,12 +65,12 @@ def differentiate(
         view[...] = parameters[name]
     bounds = list(zip([0, *cuts], [*cuts, len(x)], strict=True))
     gradients = [Parameters.zeros(model.parameter_shapes, "float64") for _ in bounds]
-    together(
+    run_in_lockstep(
         [
             model.train(
                 parameters,
                 gradients[number],
-                Piece(
+                LaneBatch(
                     x[start:stop],
                     target[start:stop],
                     number=number,
@@ -85,7 +85,7 @@ def differentiate(
 
 
 @pytest.mark.parametrize("cuts", [[], [4], [0, 3, 3, 9]])
-def test_pieces_compute_what_torch_computes_on_the_whole(cuts: list[int]) -> None:
+def test_lanes_compute_what_torch_computes_on_the_whole_mini_batch(cuts: list[int]) -> None:
     model, parameters = make_model()
     module = make_torch_model(parameters)
     x, target = make_batch()
@@ -108,7 +108,7 @@ def test_pieces_compute_what_torch_computes_on_the_whole(cuts: list[int]) -> Non
 
 
 @pytest.mark.parametrize("cuts", [[], [0], [1], [0, 1, 1]])
-def test_a_single_row_is_normalized_with_the_running_statistics_and_changes_none(
+def test_a_single_row_uses_the_running_statistics_and_does_not_update_them(
     cuts: list[int],
 ) -> None:
     model, parameters = make_model()
@@ -183,7 +183,7 @@ def drop(rows: slice, *, step: int = 1, seed: int = 7, place: str = "3") -> Arra
     return y.copy()
 
 
-def test_dropout_depends_on_the_sample_and_not_on_the_piece() -> None:
+def test_dropout_depends_on_the_sample_and_not_on_the_lane() -> None:
     whole = drop(slice(0, 64))
 
     pieces = [drop(slice(a, b)) for a, b in ((0, 1), (1, 20), (20, 20), (20, 64))]
@@ -193,7 +193,7 @@ def test_dropout_depends_on_the_sample_and_not_on_the_piece() -> None:
     assert abs(np.mean(whole == 0) - 0.25) < 0.02
 
 
-def test_dropout_is_another_for_another_step_seed_and_layer() -> None:
+def test_dropout_depends_on_step_seed_and_layer() -> None:
     rows = slice(0, 8)
     drawn = [drop(rows), drop(rows, step=2), drop(rows, seed=8), drop(rows, place="4")]
 

@@ -24,7 +24,7 @@ EMBEDDED: list[dict[str, Any]] = [
 ]
 
 
-def test_it_computes_what_torch_computes() -> None:
+def test_embedding_computes_what_torch_computes() -> None:
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(6, 4))
     x = rng.integers(0, 6, (50, 3))  # every id many times
@@ -44,7 +44,7 @@ def test_it_computes_what_torch_computes() -> None:
 
 
 @pytest.mark.parametrize("bad", [-1.0, 6.0, 0.5, np.nan, np.inf, 1e30])
-def test_an_input_that_is_no_id_has_nan_and_the_others_keep_theirs(bad: float) -> None:
+def test_an_input_that_is_no_id_gives_nan_and_leaves_the_others_unchanged(bad: float) -> None:
     layer, weight = Embedding(count=6, dimension=4), np.ones((6, 4))
     x = np.array([[1.0, bad], [2.0, 3.0]])
 

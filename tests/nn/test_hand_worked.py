@@ -134,7 +134,7 @@ def assert_equal(actual: Parameters, expected: dict[str, list]) -> None:
     ],
     ids=["one sample", "two samples"],
 )
-def test_a_classifier_takes_the_step_worked_out_on_paper(
+def test_a_step_of_a_classifier_equals_the_one_computed_by_hand(
     x: list[list[float]],
     classes: list[int],
     outputs: list[list[float]],
@@ -163,7 +163,7 @@ def test_probabilities_of_the_classifier() -> None:
     assert_close(p, [[3 / 4, 1 / 4], [1 / 2, 1 / 2]], 1e-12)
 
 
-def test_a_regression_without_biases_takes_the_step_worked_out_on_paper() -> None:
+def test_a_step_of_a_regression_without_biases_equals_the_one_computed_by_hand() -> None:
     # z = W1 x = (-L + 2 L, -M + 2 M) = (L, M)              h = tanh z = (4/5, 3/5)
     # y = W2 h = (4/5 - 6/5, 12/5 + 3/5) = (-2/5, 3)
     # e = y - t = (-2/5 - 3/5, 3 - 2) = (-1, 1)             loss = (1 + 1) / 2 = 1

@@ -92,7 +92,7 @@ def test_a_layer_of_images_keeps_the_contract_in_any_geometry(layer: Layer) -> N
         (GlobalAveragePool2D(), (5,), "needs samples of shape"),
     ],
 )
-def test_a_geometry_that_cannot_be_is_refused(
+def test_a_window_that_does_not_fit_is_refused(
     layer: Layer, shape: tuple[int, ...], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):

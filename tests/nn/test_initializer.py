@@ -37,7 +37,7 @@ def draw(kind: str, shape: tuple[int, ...], dtype: Any = np.float64, **options: 
 
 
 @pytest.mark.parametrize(("kind", "options", "deviation", "bound"), DRAWN)
-def test_draws_have_the_mean_and_the_variance_they_promise(
+def test_draws_have_the_documented_mean_and_variance(
     kind: str, options: dict[str, Any], deviation: float, bound: float | None
 ) -> None:
     drawn = draw(kind, SHAPE, **options)
@@ -70,7 +70,7 @@ def test_constants_are_constant() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 5), (8, 4, 3, 3)])
-def test_fans_are_torchs(shape: tuple[int, ...]) -> None:
+def test_fans_equal_those_of_torch(shape: tuple[int, ...]) -> None:
     calculate: Any = torch.nn.init._calculate_fan_in_and_fan_out
 
     assert fans(shape) == calculate(torch.empty(shape))
@@ -95,7 +95,7 @@ def test_dense_draws_weight_and_bias_with_the_initializers_it_was_given() -> Non
     assert set(parameters["bias"]) == {3.0}
 
 
-def test_a_truncated_normal_stays_within_two_deviations() -> None:
+def test_a_truncated_normal_is_within_two_deviations() -> None:
     drawn = draw("truncated_normal", SHAPE, deviation=0.3)
 
     assert np.abs(drawn).max() <= 0.6

@@ -49,7 +49,7 @@ def test_a_softmax_over_a_single_number_is_refused(shape: tuple[int, ...]) -> No
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
 def test_a_single_number_is_not_normalized(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="a single one is its own mean"):
+    with pytest.raises(ValueError, match="a single input is its own mean"):
         component_class("layers", "layer_norm")().output_shape(shape)
 
 

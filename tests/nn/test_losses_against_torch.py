@@ -94,7 +94,7 @@ def test_means_and_gradients_are_those_of_torch(
     assert_close(gradient / total, y.grad.numpy(), 1e-11)
 
 
-def test_no_loss_is_without_a_comparison() -> None:
+def test_every_loss_is_compared_with_torch() -> None:
     compared = {kind_of("losses", loss) for loss, _, _ in CASES}
     own = {k for k in kinds("losses") if component_class("losses", k).__module__[:4] == "dbp."}
     assert compared | {"mean_squared_error"} == own  # which is in test_against_torch

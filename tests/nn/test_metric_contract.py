@@ -21,7 +21,7 @@ def test_every_metric_keeps_the_contract(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", kinds("losses"))
-def test_the_metrics_a_loss_names_judge_the_same_targets(kind: str) -> None:
+def test_default_metrics_of_a_loss_accept_its_targets(kind: str) -> None:
     loss = component_class("losses", kind)()
 
     for metric in loss.default_metrics():

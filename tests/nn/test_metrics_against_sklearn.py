@@ -152,7 +152,7 @@ def test_the_confusion_matrix_is_that_of_scikit_learn() -> None:
             assert found[f"[{i},{j}]"] == expected[i, j]
 
 
-def test_no_metric_is_without_a_comparison() -> None:
+def test_every_metric_is_compared_with_scikit_learn() -> None:
     assert {kind for kind, *_ in CASES} | {"confusion_matrix"} == set(kinds("metrics"))
 
 
@@ -168,7 +168,7 @@ def test_r2_of_targets_far_from_zero(mean: float) -> None:
 
 
 @pytest.mark.parametrize("spread", [0.0, 1e-7])
-def test_r2_never_invents_a_variance(spread: float) -> None:
+def test_r2_is_nan_where_rounding_hides_the_variance(spread: float) -> None:
     target = 1 + spread * np.random.default_rng(0).normal(size=(60, 1))
 
     assert np.isnan(figure_of(component_class("metrics", "r2")(), target, target))

@@ -137,7 +137,7 @@ class Watched(Layer):
         return x, backward
 
 
-def test_backward_goes_no_further_than_the_first_layer_with_parameters() -> None:
+def test_backward_stops_at_the_first_layer_with_parameters() -> None:
     log: list[Any] = []
     model = make_model([Watched(log, n) for n in ("none", "parameters", "after")], 3)
     parameters = initialized(model)
@@ -154,7 +154,7 @@ def test_backward_goes_no_further_than_the_first_layer_with_parameters() -> None
     np.testing.assert_allclose(gradients["1.shift"], [-1 / 3, -1 / 3, 2 / 3])
 
 
-def test_layers_are_told_whether_they_train() -> None:
+def test_layers_know_whether_the_pass_is_training() -> None:
     log: list[Any] = []
     model = make_model([Watched(log, "none")], 3)
     parameters = initialized(model)
@@ -165,7 +165,7 @@ def test_layers_are_told_whether_they_train() -> None:
     assert [entry[2] for entry in log] == [False, True]
 
 
-def test_what_is_drawn_depends_on_the_seed_and_the_position_only() -> None:
+def test_initial_parameters_depend_only_on_seed_and_position() -> None:
     # What stands before and behind the dense layer of position 2 does not matter.
     one = make_model([Dense(units=4), ReLU(), Dense(units=3)], 6)
     other = make_model([Dense(units=4, bias=False), Tanh(), Dense(units=3), Dense(units=2)], 9)
@@ -214,7 +214,7 @@ def test_weighted_samples_and_an_empty_batch_are_sums() -> None:
     assert not gradients.vector.any()
 
 
-def test_metrics_have_their_own_runs_of_the_sums() -> None:
+def test_each_metric_has_its_own_slice_of_the_sums() -> None:
     model = Model(
         [Identity()],
         (2,),

@@ -24,7 +24,7 @@ def test_views_share_the_vectors_memory_in_order() -> None:
     assert len(parameters) == 10
 
 
-def test_other_memory_takes_the_same_names() -> None:
+def test_like_gives_the_same_names_over_another_vector() -> None:
     parameters = Parameters.zeros(SHAPES, np.float32)
     other = parameters.like(np.ones(10))
 
@@ -39,7 +39,7 @@ def test_a_vector_that_does_not_fit_is_refused(vector: np.ndarray) -> None:
         Parameters(SHAPES, vector)
 
 
-def test_a_bias_is_known_by_its_name() -> None:
+def test_a_bias_is_recognized_by_its_name() -> None:
     assert [is_bias(n) for n in ("0.bias", "bias", "0.weight", "0.bias_like")] == [
         True,
         True,

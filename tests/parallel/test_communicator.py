@@ -71,12 +71,12 @@ def check_shared_memory(communicator: Communicator) -> None:
     assert regions[rank][-1] == 7
 
 
-def test_solo() -> None:
+def test_the_solo_communicator_keeps_the_contract() -> None:
     assert check_every_method(SoloCommunicator()) == 0
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
-def test_threads(size: int) -> None:
+def test_thread_ranks_keep_the_contract(size: int) -> None:
     assert run_threads(size, check_every_method) == list(range(size))
 
 
@@ -115,7 +115,7 @@ def mpirun(tmp_path: Path) -> MpiRun:
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_mpi(mpirun: MpiRun, size: int) -> None:
+def test_mpi_ranks_keep_the_contract(mpirun: MpiRun, size: int) -> None:
     result = mpirun(
         size,
         "from dbp.parallel.mpi import connect\n"
@@ -127,7 +127,7 @@ def test_mpi(mpirun: MpiRun, size: int) -> None:
     assert sorted(result.stdout.split("\n"))[1:] == [f"rank {r}" for r in range(size)]
 
 
-def test_where_shared_memory_is_short_on_one_rank_all_send_messages(mpirun: MpiRun) -> None:
+def test_all_ranks_send_messages_if_one_rank_lacks_shared_memory(mpirun: MpiRun) -> None:
     result = mpirun(
         2,
         "import logging\n"

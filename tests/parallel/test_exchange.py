@@ -69,7 +69,7 @@ def test_exact_sums_have_the_same_bits_for_every_world_size(lanes: int, rows: in
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_buckets_leave_in_the_backward_pass_and_give_the_same_bits(size: int) -> None:
+def test_buckets_sent_during_the_backward_pass_give_the_same_bits(size: int) -> None:
     rows, lanes, gradients = 23, 7, 100
     data = np.random.default_rng(1).normal(size=(rows, gradients)).astype(np.float32)
 

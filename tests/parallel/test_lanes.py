@@ -17,7 +17,7 @@ def test_parts_are_contiguous_cover_everything_and_differ_by_at_most_one() -> No
             assert max(sizes) - min(sizes) <= 1
 
 
-def test_a_cover_is_exact_aligned_and_as_small_as_can_be() -> None:
+def test_a_cover_is_exact_aligned_and_minimal() -> None:
     for start in range(20):
         for stop in range(start, 21):
             nodes = cover(start, stop)

@@ -162,7 +162,7 @@ def test_a_rank_whose_parameters_differ_in_one_bit_is_named_in_the_next_step(
             trainer.parameters.vector.view(np.uint64)[place] ^= np.uint64(1)
 
     for failure in on_ranks(4, flip):
-        assert "step 2: rank 2 holds other parameters than most (of 4)" in failure
+        assert "step 2: rank 2 has other parameters than most (of 4)" in failure
 
 
 @pytest.mark.parametrize("first", [0, -2], ids=["parameters", "running statistics"])
@@ -184,7 +184,7 @@ def test_a_rank_whose_parameters_differ_by_changes_that_cancel_is_named(
             vector.view(np.uint64)[places] += np.array([1, -1]).astype(np.uint64)
 
     for failure in on_ranks(4, disturb):
-        assert "step 2: rank 2 holds other parameters than most (of 4)" in failure
+        assert "step 2: rank 2 has other parameters than most (of 4)" in failure
 
 
 def test_of_two_ranks_that_differ_neither_is_blamed() -> None:
@@ -192,4 +192,4 @@ def test_of_two_ranks_that_differ_neither_is_blamed() -> None:
         trainer.parameters.vector[0] += communicator.rank
 
     for failure in on_ranks(2, flip):
-        assert "ranks 0 to 1 do not hold the same parameters" in failure
+        assert "ranks 0 to 1 have different parameters" in failure

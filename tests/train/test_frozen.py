@@ -19,9 +19,9 @@ from dbp.job.shapes import check_shapes
 from dbp.job.validate import resolve
 from dbp.nn.dense import Dense
 from dbp.nn.elementwise import Elementwise
-from dbp.nn.layer import Backward, Shape, Views, Workspace, alone
+from dbp.nn.layer import Backward, Shape, Views, Workspace, run_single
 from dbp.nn.mean_squared_error import MeanSquaredError
-from dbp.nn.model import Model, Piece
+from dbp.nn.model import LaneBatch, Model
 from dbp.nn.parameters import Parameters
 from dbp.nn.residual import Residual as ResidualBlock
 from dbp.train.build import Setup
@@ -203,9 +203,9 @@ def test_a_layer_that_does_not_ask_is_frozen_all_the_same(
     state = Parameters.zeros(model.state_shapes, "float64")
     gradients = Parameters.zeros(model.parameter_shapes, "float64")
 
-    alone(
+    run_single(
         model.train(
-            parameters, gradients, Piece(np.ones((4, 2)), np.ones((4, 1)), new_state=state)
+            parameters, gradients, LaneBatch(np.ones((4, 2)), np.ones((4, 1)), new_state=state)
         )
     )
 
