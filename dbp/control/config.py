@@ -21,4 +21,4 @@ class ManagerConfig:
     max_queued: int = 10_000
     grace_seconds: float = 10.0
     lost_contact_seconds: float = 60.0
-    heartbeat_seconds: float = 15.0
+    heartbeat_seconds: float = 5.0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Final
 
-from dbp.control.watching import End, LogChunk, LogItem
+from dbp.control.watching import End, Heartbeat, LogChunk, LogItem
 from dbp.job.state import StreamEndReason
 
 BLOCK_BYTES: Final = 1 << 16
@@ -22,8 +23,10 @@ async def read_log(
     follow: bool,
     ended: Callable[[], bool],
     draining: Callable[[], bool],
+    heartbeat_seconds: float,
 ) -> AsyncGenerator[LogItem, None]:
     """Yield the lines from ``offset`` on; with ``follow``, until ``ended`` and all is read."""
+    last = time.monotonic()  # when the reader was sent something
     while True:
         complete = ended()  # asked before reading: what was printed before it is read below
         block = _read(path, offset)
@@ -31,6 +34,7 @@ async def read_log(
         if chunk is not None:
             offset = chunk.next_offset
             yield chunk
+            last = time.monotonic()
         elif complete or not follow:
             reason = StreamEndReason.JOB_ENDED if complete else StreamEndReason.END_OF_LOG
             yield End(reason, offset)
@@ -38,8 +42,11 @@ async def read_log(
         elif draining():
             yield End(StreamEndReason.DRAINING, offset)
             return
+        elif time.monotonic() - last >= heartbeat_seconds:
+            yield Heartbeat(offset)
+            last = time.monotonic()
         else:
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(min(POLL_SECONDS, heartbeat_seconds))
 
 
 def _read(path: Path, offset: int) -> bytes:

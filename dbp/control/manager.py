@@ -191,6 +191,7 @@ class JobManager:
             follow=follow,
             ended=lambda: self._ledger.get(job_id).state.terminal,
             draining=lambda: self._closed,
+            heartbeat_seconds=self._config.heartbeat_seconds,
         )
         async with aclosing(items):
             async for item in items:

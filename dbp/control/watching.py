@@ -69,4 +69,4 @@ class LogChunk:
     next_offset: int
 
 
-LogItem: TypeAlias = LogChunk | End
+LogItem: TypeAlias = LogChunk | Heartbeat | End

@@ -106,6 +106,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             if isinstance(item, LogChunk):
                 offset = item.next_offset
                 yield pb.StreamLogsResponse(lines=item.lines, next_offset=offset)
+            elif isinstance(item, Heartbeat):
+                yield pb.StreamLogsResponse(next_offset=offset)
             else:
                 end = pb.StreamEnd(reason=stream_end_name(item.reason))
                 yield pb.StreamLogsResponse(next_offset=offset, end=end)

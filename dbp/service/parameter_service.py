@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, Final, TypeAlias, final
 
 import grpc
@@ -12,7 +13,6 @@ from dbp.control.live_parameters import LiveParameters
 from dbp.control.version_file import OpenVersion
 from dbp.errors import InvalidInput, UseStream
 from dbp.job.state import Version
-from dbp.rpc.channel import MAX_ANSWER_BYTES
 from dbp.rpc.convert import (
     id_from_name,
     label_to_proto,
@@ -20,11 +20,11 @@ from dbp.rpc.convert import (
     version_to_proto,
 )
 from dbp.rpc.enums import cast_of
-from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.service.descriptions import INLINE_NAMES, Descriptions
 from dbp.service.encoded import Encoded
 from dbp.service.encoded_cache import EncodedCache
 from dbp.service.guarded_server import GuardedServer
+from dbp.service.parameter_messages import stream_messages
 from dbp.service.parameter_watch import watch
 from dbp.service.reader_limits import (
     READS,
@@ -52,8 +52,6 @@ from dbp.v1 import parameter_service_pb2_grpc
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 MAX_UNARY_BYTES: Final = 3 << 20
-# Tags and lengths of a stream's header and of the manifest inside it.
-_FRAME_BYTES: Final = 12
 PUBLISH_SECONDS: Final = 30.0
 MAX_PUBLISH_SECONDS: Final = 3600.0
 
@@ -115,20 +113,34 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         """Yield the serialized messages of the answer."""
         wanted, chunk_bytes = Wanted.of(request), chunk_bytes_of(request)
         with self._streams.taken(context.peer()):
-            if request.HasField("wait"):
-                await wanted.wait(self._parameters, request.wait.ToMilliseconds() / 1000)
-            with await self._parameters.open(wanted.job_id, wanted.at) as opened:
-                header = self._header(wanted.job_id, opened.version)
-                if wanted.unchanged(opened.version):
-                    header.not_modified = True
-                    yield pb.StreamParametersResponse(header=header).SerializeToString()
-                    return
-                wanted.check_fresh(opened.version, self._parameters)
-                selection = await self._selected(opened, request.selector.tensors, wanted.cast)
-                async with self._cache.open(opened, selection) as encoded:
-                    opened.close()
-                    async for message in _parts(header, encoded, request.offset, chunk_bytes):
-                        yield message
+            async with AsyncExitStack() as stack:
+                opening = self._opened(wanted, request, stack)
+                async for message in stream_messages(
+                    opening, self._heartbeat_seconds, request.offset, chunk_bytes
+                ):
+                    yield message
+
+    async def _opened(
+        self, wanted: Wanted, request: pb.StreamParametersRequest, stack: AsyncExitStack
+    ) -> tuple[pb.ParametersHeader, Encoded | None]:
+        """Wait for what is wanted and open it; None where nothing is newer or different."""
+        if request.HasField("wait"):
+            await wanted.wait(self._parameters, request.wait.ToMilliseconds() / 1000)
+        opened = stack.enter_context(await self._parameters.open(wanted.job_id, wanted.at))
+        header = self._header(wanted.job_id, opened.version)
+        if wanted.unchanged(opened.version):
+            header.not_modified = True
+            return header, None
+        wanted.check_fresh(opened.version, self._parameters)
+        encoded = await self._encoded(opened, request.selector.tensors, wanted.cast, stack)
+        opened.close()
+        return header, encoded
+
+    async def _encoded(
+        self, opened: OpenVersion, patterns: Sequence[str], cast: str, stack: AsyncExitStack
+    ) -> Encoded:
+        selection = await self._selected(opened, patterns, cast)
+        return await stack.enter_async_context(self._cache.open(opened, selection))
 
     async def WatchParameters(
         self, request: pb.WatchParametersRequest, context: Context
@@ -140,11 +152,18 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
             raise InvalidInput(f"newer_than: must be >= 0, got {request.newer_than}")
         job_id = id_from_name(request.job)
 
+        async def opened_for(
+            opened: OpenVersion, stack: AsyncExitStack
+        ) -> tuple[pb.ParametersHeader, Encoded | None]:
+            encoded = await self._encoded(opened, request.tensors, cast, stack)
+            return self._header(job_id, opened.version), encoded
+
         async def send(opened: OpenVersion) -> AsyncIterator[bytes]:
-            selection = await self._selected(opened, request.tensors, cast)
-            header = self._header(job_id, opened.version)
-            async with self._cache.open(opened, selection) as encoded:
-                async for message in _parts(header, encoded, 0, DEFAULT_CHUNK_BYTES):
+            async with AsyncExitStack() as stack:
+                opening = opened_for(opened, stack)
+                async for message in stream_messages(
+                    opening, self._heartbeat_seconds, 0, DEFAULT_CHUNK_BYTES
+                ):
                     yield message
 
         with self._watches.taken(context.peer()):
@@ -258,19 +277,3 @@ def _check_small(selection: Selection) -> None:
             size_bytes=selection.size,
             limit_bytes=MAX_UNARY_BYTES,
         )
-
-
-async def _parts(
-    header: pb.ParametersHeader, encoded: Encoded, offset: int, chunk_bytes: int
-) -> AsyncIterator[bytes]:
-    if not 0 <= offset <= encoded.size:
-        raise InvalidInput(f"offset: must be 0 to {encoded.size}, got {offset}")
-    header.size_bytes = encoded.size
-    manifest = manifest_to_proto(encoded.manifest)
-    if header.ByteSize() + manifest.ByteSize() + _FRAME_BYTES <= MAX_ANSWER_BYTES:
-        header.manifest.CopyFrom(manifest)
-    yield pb.StreamParametersResponse(header=header).SerializeToString()
-    async for message in encoded.messages(offset, chunk_bytes):
-        yield message
-    trailer = pb.ParametersTrailer(digest=encoded.digest)
-    yield pb.StreamParametersResponse(trailer=trailer).SerializeToString()

@@ -85,14 +85,16 @@ class StreamParametersRequest(_message.Message):
     def __init__(self, selector: _Optional[_Union[ParameterSelector, _Mapping]] = ..., newer_than: _Optional[int] = ..., wait: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., if_none_match: _Optional[str] = ..., offset: _Optional[int] = ..., cast: _Optional[_Union[_parameter_pb2.Cast, str]] = ..., max_staleness_steps: _Optional[int] = ..., chunk_bytes: _Optional[int] = ...) -> None: ...
 
 class StreamParametersResponse(_message.Message):
-    __slots__ = ("header", "chunk", "trailer")
+    __slots__ = ("header", "chunk", "trailer", "heartbeat")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     TRAILER_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     header: ParametersHeader
     chunk: ParametersChunk
     trailer: ParametersTrailer
-    def __init__(self, header: _Optional[_Union[ParametersHeader, _Mapping]] = ..., chunk: _Optional[_Union[ParametersChunk, _Mapping]] = ..., trailer: _Optional[_Union[ParametersTrailer, _Mapping]] = ...) -> None: ...
+    heartbeat: WatchHeartbeat
+    def __init__(self, header: _Optional[_Union[ParametersHeader, _Mapping]] = ..., chunk: _Optional[_Union[ParametersChunk, _Mapping]] = ..., trailer: _Optional[_Union[ParametersTrailer, _Mapping]] = ..., heartbeat: _Optional[_Union[WatchHeartbeat, _Mapping]] = ...) -> None: ...
 
 class ParametersHeader(_message.Message):
     __slots__ = ("version", "not_modified", "size_bytes", "manifest", "job_ended")

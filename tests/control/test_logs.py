@@ -5,12 +5,15 @@ from pathlib import Path
 
 from dbp.control.capped_log import TAIL_BYTES, CappedLog
 from dbp.control.logs import BLOCK_BYTES, read_log
-from dbp.control.watching import End, LogChunk, LogItem
+from dbp.control.watching import End, Heartbeat, LogChunk, LogItem
 from dbp.job.state import StreamEndReason
 
 
 async def read(path: Path, offset: int = 0, *, ended: bool = True) -> list[LogItem]:
-    items = read_log(path, offset, follow=False, ended=lambda: ended, draining=lambda: False)
+    items = read_log(
+        path, offset, follow=False, ended=lambda: ended, draining=lambda: False,
+        heartbeat_seconds=60,
+    )  # fmt: skip
     return [item async for item in items]
 
 
@@ -64,7 +67,9 @@ async def test_an_endless_line_comes_in_parts(tmp_path: Path) -> None:
 async def test_following_ends_when_the_job_has_and_all_is_read(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     ended = False
-    items = read_log(path, 0, follow=True, ended=lambda: ended, draining=lambda: False)
+    items = read_log(
+        path, 0, follow=True, ended=lambda: ended, draining=lambda: False, heartbeat_seconds=60
+    )
     pending = asyncio.ensure_future(anext(items))
     await asyncio.sleep(0.01)
     assert not pending.done(), "there is no file yet: it waits"
@@ -83,8 +88,9 @@ async def test_following_ends_when_the_job_has_and_all_is_read(tmp_path: Path) -
 
 async def test_following_ends_when_the_service_drains(tmp_path: Path) -> None:
     items = read_log(
-        tmp_path / "log.txt", 0, follow=True, ended=lambda: False, draining=lambda: True
-    )
+        tmp_path / "log.txt", 0, follow=True, ended=lambda: False, draining=lambda: True,
+        heartbeat_seconds=60,
+    )  # fmt: skip
 
     assert [item async for item in items] == [End(StreamEndReason.DRAINING, 0)]
 
@@ -115,3 +121,17 @@ def test_a_small_log_is_untouched(tmp_path: Path) -> None:
     log.close()
 
     assert (tmp_path / "log.txt").read_bytes() == b"one\ntwo"
+
+
+async def test_a_log_without_new_lines_is_followed_with_heartbeats(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text("first\n")
+    items = read_log(
+        path, 0, follow=True, ended=lambda: False, draining=lambda: False,
+        heartbeat_seconds=0.02,
+    )  # fmt: skip
+
+    found = [await anext(items) for _ in range(3)]
+
+    assert found == [LogChunk(("first",), 6), Heartbeat(6), Heartbeat(6)]
+    await items.aclose()

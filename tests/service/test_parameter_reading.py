@@ -64,7 +64,8 @@ async def read(
     service: Service, request: pb.StreamParametersRequest
 ) -> tuple[pb.ParametersHeader, bytes, str]:
     """Header, bytes and the digest of the trailer; chunks are checked on the way."""
-    first, *chunks = await read_all(service.parameters.StreamParameters(request))
+    messages = await read_all(service.parameters.StreamParameters(request))
+    first, *chunks = [part for part in messages if not part.HasField("heartbeat")]
     if first.header.not_modified:
         assert not chunks
         return first.header, b"", ""
