@@ -19,7 +19,7 @@
     ├── AlreadyExists          the name is taken by something different
     ├── WrongState             the job's state forbids the request; a fitting one is named
     │   ├── NotPublishedYet    the job has no parameters yet
-    │   ├── StaleParameters    they are further behind the run than the caller allows
+    │   ├── StaleParameters    they are older than the caller allows
     │   └── UseStream          they are too large for one message
     ├── OutOfRange             a version or resume token is no longer kept
     │   └── VersionEvicted     the version was there
@@ -158,7 +158,7 @@ class NotPublishedYet(WrongState):
 
 
 class StaleParameters(WrongState):
-    """The parameters are further behind the run than the caller allows."""
+    """The parameters are more steps older than the run than the caller allows."""
 
 
 class UseStream(WrongState):

@@ -30,6 +30,7 @@ DONE = (
     "nn/",
     "parallel/",
     "rpc/",
+    "service/",
 )
 DONE_MODULES = [path for path in MODULES if str(path.relative_to(PACKAGE)).startswith(DONE)]
 DONE_NAMES = [str(path.relative_to(PACKAGE)) for path in DONE_MODULES]

@@ -1,1 +1,1 @@
-"""The gRPC face of dbp.control; no decision is taken here."""
+"""The gRPC services over dbp.control: convert, call, answer. Decisions are made there."""

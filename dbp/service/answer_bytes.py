@@ -1,7 +1,7 @@
-"""Answers to inference as the bytes of a ModelInferResponse, what repeats written once.
+"""Serialize inference answers by hand: the constant part of a version's answers only once.
 
-A message's bytes are those of its fields, in any order: what all answers of a version have in
-common is a head, behind which the id and the contents follow. Nothing is copied but them.
+The fields of a message may be serialized in any order. The head holds the fields that all
+answers of a version share; each answer appends its id and contents.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CONTENT: Final = _tag("raw_output_contents")
 
 @final
 class AnswerHeads:
-    """The heads of one version's answers; may be used from several threads."""
+    """Serialized heads of one version's answers; safe in several threads."""
 
     def __init__(self, job_id: str, version: Version) -> None:
         self._job_id = job_id
@@ -38,7 +38,7 @@ class AnswerHeads:
     def head(
         self, name: str, asked: tuple[str, ...], outputs: Iterable[TensorSpec], rows: int
     ) -> bytes:
-        """All of an answer but its id and contents; ``asked``: what the outputs come from."""
+        """Return the answer without its id and contents; ``asked``: names of the outputs."""
         key = (name, asked, rows)
         known = self._known.get(key)
         if known is None:
@@ -61,7 +61,7 @@ class AnswerHeads:
 
 
 def finished(head: bytes, request_id: str, contents: Sequence[bytes]) -> bytes:
-    """The whole answer."""
+    """Return the complete serialized answer."""
     parts = [head]
     if request_id:
         text = request_id.encode()
@@ -72,7 +72,9 @@ def finished(head: bytes, request_id: str, contents: Sequence[bytes]) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; the eighth says that more follow."""
+    """Encode a number with seven bits per byte, lowest first; the eighth means that more
+    follow.
+    """
     found = bytearray()
     while number > 127:
         found.append(number & 127 | 128)

@@ -1,4 +1,4 @@
-"""What versions hold, as serialized answers: made once, and remembered within a limit."""
+"""Cache of serialized manifests of versions (answers of GetParameterInfo), within a limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Key: TypeAlias = tuple[Version, tuple[str, ...]]
 
 @final
 class Descriptions:
-    """Answers of GetParameterInfo; the least recently asked for go first."""
+    """Answers of GetParameterInfo; the least recently used are evicted first."""
 
     def __init__(self, threads: ReaderThreads, limit: int = KEPT_BYTES) -> None:
         self._threads = threads
@@ -37,7 +37,7 @@ class Descriptions:
         self._making: dict[_Key, asyncio.Task[bytes]] = {}
 
     async def get(self, version: Version, stored: Manifest, patterns: Sequence[str]) -> bytes:
-        """The answer; TensorNotFound."""
+        """Return the serialized answer; TensorNotFound."""
         key = version, tuple(patterns)
         known = self._answers.get(key)
         if known is not None:
@@ -58,7 +58,7 @@ class Descriptions:
 
     def _made(self, key: _Key, made: asyncio.Task[bytes]) -> None:
         del self._making[key]
-        _ = made.cancelled() or made.exception()  # whoever waited for it has been told
+        _ = made.cancelled() or made.exception()  # the waiting callers have got it
 
     def _keep(self, key: _Key, answer: bytes) -> bytes:
         self._answers[key] = answer

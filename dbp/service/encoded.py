@@ -1,4 +1,4 @@
-"""A file of parameters as the messages that carry it: made once, and shared by all readers."""
+"""Serialized chunk messages of one parameter file, made once and shared by all readers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dbp.service.wire import chunk_message
 
 @final
 class Encoded:
-    """One safetensors file in chunks; the messages are made when first asked for."""
+    """One safetensors file in chunks; a chunk's message is made at its first use."""
 
     def __init__(
         self,
@@ -28,9 +28,9 @@ class Encoded:
         keep: bool,
         closed: Callable[[], None],
     ) -> None:
-        """Takes over the source's descriptor, and calls ``closed`` when that is closed.
+        """Take over the source's descriptor; call ``closed`` when it is closed.
 
-        ``keep``: messages of ``chunk_bytes`` stay for the next reader.
+        ``keep``: messages of ``chunk_bytes`` are cached for the next reader.
         """
         self.size = source.size
         self.digest = source.digest
@@ -44,7 +44,7 @@ class Encoded:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[Encoded]:
-        """Keeps the file open while the context lasts."""
+        """Keep the file open in this context."""
         self._users += 1
         try:
             yield self
@@ -52,12 +52,12 @@ class Encoded:
             self._let_go()
 
     def forget(self) -> None:
-        """The cache gives it up: messages go now, the file when its last reader has left."""
+        """Drop the cached messages now, and close the file after its last reader."""
         self._messages = None
         self._let_go()
 
     async def messages(self, offset: int, chunk_bytes: int) -> AsyncIterator[bytes]:
-        """The messages that carry the file from this byte on; CorruptParameters."""
+        """Yield the messages that carry the file from this byte on; CorruptParameters."""
         if offset % chunk_bytes and offset < self.size:
             end = min(self.size, offset - offset % chunk_bytes + chunk_bytes)
             yield await self._threads.read(self._encode, offset, end - offset)
@@ -70,11 +70,11 @@ class Encoded:
             yield message.result() if message.done() else await asyncio.shield(message)
 
     async def whole(self) -> bytes:
-        """The file; CorruptParameters."""
+        """Return the bytes of the file; CorruptParameters."""
         return await self._threads.read(self._read, 0, self.size)
 
     def _message(self, offset: int, chunk_bytes: int) -> asyncio.Task[bytes]:
-        """The message of the chunk that begins here."""
+        """Return the message of the chunk that begins here."""
         kept = self._messages if chunk_bytes == self._chunk_bytes else None
         if kept is not None and offset in kept:
             return kept[offset]

@@ -1,8 +1,8 @@
-"""The parameters that were asked for last, held open, within limits of memory and disk.
+"""Cache of recently read parameter files and their messages, limited in memory and disk.
 
-A version that fits keeps its messages in memory while it is asked for; one that is too
-large, or has given way to newer ones, is read and encoded anew for each reader. Either way a
-reader that has stopped holds one chunk, not a version.
+A version that fits keeps its messages in memory while it is in use. A version that is too
+large, or was evicted by newer ones, is read and encoded again for each reader. In both cases a
+stalled reader holds one chunk, not a version.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ _WHOLE: Final[tuple[tuple[str, ...], str]] = ((), "")
 
 @final
 class EncodedCache:
-    """Files and their messages. Files that are derived have no name, but they fill the disk:
-    each counts from before it is made until its last reader has left.
+    """Files and their messages.
+
+    Derived files have no name but take disk space: each counts from before it is written until
+    its last reader has finished.
     """
 
     def __init__(
@@ -46,10 +48,12 @@ class EncodedCache:
         limit: int = CACHE_BYTES,
         disk_limit: int = DISK_BYTES,
     ) -> None:
-        """``kept``: whether a job keeps a version; what it does not is given up here too.
+        """Start with an empty cache.
 
-        ``chunk_bytes``: the size of chunk whose messages are kept. ``disk_limit``: of all
-        derived files together, or the size of the version where that is more.
+        Args:
+            kept: whether a job keeps a version; other versions are evicted here, too.
+            chunk_bytes: chunk size whose messages are cached.
+            disk_limit: of all derived files together, or the size of one version if larger.
         """
         self._kept = kept
         self._threads = threads
@@ -65,10 +69,10 @@ class EncodedCache:
 
     @contextlib.asynccontextmanager
     async def open(self, opened: OpenVersion, selection: Selection) -> AsyncIterator[Encoded]:
-        """The selection of a version, encoded; errors as ``derive``.
+        """Return the selection of a version, encoded; errors as ``derive``.
 
-        Waits for its turn while many are derived. TooManyReaders: what others have derived,
-        and read, fills what is allowed of the disk.
+        Waits its turn while many files are derived. TooManyReaders: files that others read fill
+        the disk limit.
         """
         key = _key(opened, selection)
         with self._claimed(key):
@@ -86,13 +90,13 @@ class EncodedCache:
                 yield encoded
 
     def close(self) -> None:
-        """Give up everything."""
+        """Close all files and drop all messages."""
         while self._entries:
             self._forget(next(iter(self._entries)))
 
     @contextlib.contextmanager
     def _claimed(self, key: _Key) -> Iterator[None]:
-        """Whoever has waited for a file finds it, before it may have to give way."""
+        """Return the cached file in use, so that it is not evicted before the reader has it."""
         self._claims[key] += 1
         try:
             yield
@@ -102,7 +106,7 @@ class EncodedCache:
                 del self._claims[key]
 
     def _make(self, key: _Key, opened: OpenVersion, selection: Selection) -> None:
-        """Begin to derive a file, if nobody has meanwhile and there is room for it."""
+        """Start to derive a file, unless it is being derived or there is no space for it."""
         with contextlib.ExitStack() as turn:
             turn.callback(self._turns.release)
             if key in self._entries or key in self._making:
@@ -119,7 +123,7 @@ class EncodedCache:
         task.add_done_callback(lambda made: self._made(key, selection.size, made))
 
     def _make_room(self, size: int, limit: int) -> None:
-        """Give up what nobody reads, the oldest first, until so much more may be derived."""
+        """Evict files without readers, oldest first, until ``size`` more bytes fit."""
         idle = [key for key in self._entries if key[2:] != _WHOLE and key not in self._claims]
         while self._disk and self._disk + size > limit:
             if not idle:
@@ -138,7 +142,7 @@ class EncodedCache:
     def _made(self, key: _Key, size: int, made: asyncio.Task[None]) -> None:
         del self._making[key]
         self._turns.release()
-        if made.cancelled() or made.exception() is not None:  # who waited has been told
+        if made.cancelled() or made.exception() is not None:  # the waiting callers have got it
             self._closed(size)
 
     def _add(self, key: _Key, source: Derived, *, disk: int) -> None:

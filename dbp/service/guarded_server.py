@@ -1,7 +1,7 @@
-"""Turns dbp's errors into gRPC status, around every method, so that none has to.
+"""Wrap every gRPC method so that dbp's errors become gRPC status.
 
-What nobody foresaw becomes INTERNAL with a number that stands in the service's log too; the
-caller sees no traceback and no path.
+An unexpected error becomes INTERNAL with a number that is also in the service's log; the caller
+sees neither traceback nor path.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ Decode: TypeAlias = Callable[[Any], Any]
 
 @final
 class GuardedServer:
-    """Where services register their methods: those of a server, their errors turned.
+    """A server whose registered methods convert errors to status.
 
-    An interceptor would do the same, but anew at every call.
+    A gRPC interceptor would do the same, but wrap the method at every call.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
 
     def add_service(self, name: str, handlers: Mapping[str, Handler]) -> None:
-        """As generated code does it: registered methods are found at once, by their names."""
+        """Register methods as generated code does, so that they are found by name at once."""
         self.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(name, dict(handlers)),)
         )
         self.add_registered_method_handlers(name, handlers)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """As of ``grpc.aio.Server``."""
+        """Register handlers; interface of ``grpc.aio.Server``."""
         self._server.add_generic_rpc_handlers([_Guarded(handler) for handler in handlers])
 
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: Mapping[str, Handler]
     ) -> None:
-        """As of ``grpc.aio.Server``."""
+        """Register methods by name; interface of ``grpc.aio.Server``."""
         guarded = {
             name: _wrap(handler, f"/{service_name}/{name}")
             for name, handler in method_handlers.items()
@@ -61,7 +61,7 @@ class GuardedServer:
 
 @final
 class _Guarded(grpc.GenericRpcHandler):
-    """The same methods, each wrapped when it is first called."""
+    """The same methods, each wrapped at its first call."""
 
     def __init__(self, handler: grpc.GenericRpcHandler) -> None:
         self._handler = handler
@@ -80,7 +80,7 @@ class _Guarded(grpc.GenericRpcHandler):
 
 
 def _wrap(handler: Handler, name: str) -> Handler:
-    """The same method, its errors turned into status; requests are decoded inside, too."""
+    """Return the method with errors converted; requests are decoded inside the wrapper, too."""
     kinds = {
         (False, False): "unary_unary",
         (False, True): "unary_stream",
@@ -98,7 +98,7 @@ def _wrap(handler: Handler, name: str) -> Handler:
 
 
 def _decoding(handler: Handler, name: str) -> Decode:
-    """Turns the bytes of a request, or a stream of them, into what the method takes."""
+    """Return a function that decodes a request, or a stream of them."""
     deserializer = handler.request_deserializer
 
     def decode(data: Any) -> Any:
@@ -129,7 +129,7 @@ def _unary(method: Callable[..., Any], name: str, decode: Decode) -> Callable[..
 
 
 def _stream(method: Callable[..., Any], name: str, decode: Decode) -> Callable[..., Any]:
-    """Writes the answers itself: what goes wrong with that is an error in here, too."""
+    """Write answers here instead of yielding them, so that write errors are converted too."""
 
     async def call(request: Any, context: Context) -> None:
         try:
@@ -165,10 +165,10 @@ async def _refuse(error: Exception, context: Context, name: str) -> NoReturn:
 
 
 def _pass_on(error: grpc.aio.BaseError) -> NoReturn:
-    """Raise what gRPC says of a call that has ended.
+    """Raise gRPC's own error about a call that has ended.
 
-    It fails to send, too, where the caller has gone, a moment before it cancels the method
-    for that: which is no failure, and not for the log.
+    A write also fails when the caller has gone, a moment before gRPC cancels the method: that
+    is no failure and not logged.
     """
     if isinstance(error, grpc.aio.InternalError):
         raise asyncio.CancelledError from error

@@ -1,4 +1,4 @@
-"""The answer to one inference request, by the parameters of one version. No I/O, no waiting."""
+"""Compute the answer to one inference request by one version. Pure computation, no I/O."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _HARMLESS: Final = frozenset({"binary_data", "binary_data_size"})
 
 @dataclass(frozen=True)
 class Times:
-    """Nanoseconds that the parts of an answer took."""
+    """Durations of the parts of an answer, in nanoseconds."""
 
     inputs: int
     model: int
@@ -43,7 +43,7 @@ class Times:
 
 
 def rows_of(request: pb.ModelInferRequest, signature: Signature) -> int:
-    """How many rows the request brings; InvalidInput, ResourceExhausted: too many."""
+    """Return the number of rows in the request; InvalidInput, ResourceExhausted: too many."""
     tensors = request.inputs
     if len(tensors) != 1 or tensors[0].name != INPUTS:
         raise InvalidInput(_wrong_inputs(request, signature))
@@ -60,7 +60,7 @@ def rows_of(request: pb.ModelInferRequest, signature: Signature) -> int:
 
 
 def inputs_of(request: pb.ModelInferRequest, signature: Signature) -> Array:
-    """The inputs as they were sent, shape (rows, *input_shape); InvalidInput."""
+    """Return the inputs as sent, shape (rows, *input_shape); InvalidInput."""
     (tensor,) = request.inputs
     if tensor.parameters:
         refuse_parameters(INPUTS, tensor.parameters)
@@ -78,7 +78,7 @@ def inputs_of(request: pb.ModelInferRequest, signature: Signature) -> Array:
 
 
 def refuse_parameters(name: str, parameters: Iterable[str]) -> None:
-    """Raise InvalidInput for what would change a tensor's meaning: shared memory, for one."""
+    """Raise InvalidInput for parameters that change a tensor, such as shared memory."""
     for strange in parameters:
         if strange not in _HARMLESS:
             raise InvalidInput(
@@ -90,10 +90,10 @@ def refuse_parameters(name: str, parameters: Iterable[str]) -> None:
 def answer(
     request: pb.ModelInferRequest, saved: SavedModel, signature: Signature, heads: AnswerHeads
 ) -> tuple[bytes, Times]:
-    """The whole answer, a ModelInferResponse's bytes, and what it took.
+    """Return a serialized ModelInferResponse and the time it took.
 
-    ``heads`` says which version it comes from. InvalidInput: what does not fit the model, and
-    rows whose inputs or outputs are not finite.
+    ``heads`` names the version. InvalidInput: a request that does not fit the model, and rows
+    with inputs or outputs that are not finite.
     """
     begin = time.perf_counter_ns()
     names, wanted = _wanted(request, signature)
@@ -113,7 +113,7 @@ def answer(
 def _wanted(
     request: pb.ModelInferRequest, signature: Signature
 ) -> tuple[tuple[str, ...], tuple[TensorSpec, ...]]:
-    """The outputs that are asked for by name, and those that are meant."""
+    """Return the requested names of outputs, and the outputs that they mean."""
     if not request.outputs:
         return (), signature.outputs
     # Of more than there are, the first ones hold a strange one or one twice.
@@ -127,7 +127,7 @@ def _wanted(
 
 
 class _Outputs:
-    """All that can be asked of a model's scores; classes are found once."""
+    """All outputs that a model's scores can give; classes are computed once."""
 
     def __init__(self, saved: SavedModel, signature: Signature, scores: Array) -> None:
         self._saved = saved
@@ -136,7 +136,7 @@ class _Outputs:
         self._classes: Array | None = None
 
     def content(self, spec: TensorSpec) -> bytes:
-        """An output's raw contents."""
+        """Return an output's raw contents."""
         if spec.name == CLASS:
             return _little(self._found().astype(np.int64, copy=False)).tobytes()
         if spec.name == LABEL:

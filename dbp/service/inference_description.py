@@ -1,4 +1,4 @@
-"""What the inference protocol says about a model."""
+"""Describe a model in the inference protocol: metadata and configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TYPES: Final = {
 def metadata_of(
     name: str, signature: Signature, versions: Iterable[int]
 ) -> pb.ModelMetadataResponse:
-    """Inputs and outputs, and the versions that are kept."""
+    """Return inputs, outputs, and the versions that are kept."""
     return pb.ModelMetadataResponse(
         name=name,
         versions=[str(number) for number in versions],
@@ -32,7 +32,7 @@ def metadata_of(
 
 
 def config_of(name: str, signature: Signature) -> pb.ModelConfig:
-    """The model as Triton describes it: shapes are those of one row."""
+    """Return the model in Triton's form: shapes are those of one row."""
     return pb.ModelConfig(
         name=name,
         platform=PLATFORM,

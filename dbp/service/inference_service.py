@@ -1,7 +1,7 @@
 """GRPCInferenceService: the Open Inference Protocol over the parameters of jobs.
 
-Small requests are computed on the event loop, for a thread costs more than they do; others
-in threads. Either way an answer comes from one version alone.
+Small requests are computed on the event loop, because a thread costs more than they do; others
+in threads. Every answer comes from one version.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ INDEX_PAGE: Final = 100
 
 
 def add_to_server(service: InferenceService, server: GuardedServer) -> None:
-    """Register all methods; ModelInfer's answers are bytes already."""
+    """Register all methods; answers of ModelInfer are bytes already."""
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in _SERVICE.methods:
         answer_type = getattr(pb, method.output_type.name)
@@ -55,7 +55,7 @@ def add_to_server(service: InferenceService, server: GuardedServer) -> None:
 
 @final
 class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
-    """Answers from what runs have published; never waits for a run, never disturbs one."""
+    """Answers from published parameters; never waits for a run or disturbs one."""
 
     def __init__(self, manager: JobManager, models: LoadedModels) -> None:
         self._manager = manager
@@ -67,11 +67,11 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
         self._draining = False
 
     def drain(self) -> None:
-        """Be no longer ready; requests are still answered."""
+        """Report not ready; requests are still answered."""
         self._draining = True
 
     async def close(self) -> None:
-        """Stop loading models; no request may come any more."""
+        """Stop loading models; call it after the last request."""
         await self._models.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -177,7 +177,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
             future = asyncio.get_running_loop().run_in_executor(
                 self._threads, answer, request, model.apart, model.signature, model.heads
             )
-            # The thread goes on where the caller is gone, and so does its turn.
+            # The thread continues, and keeps its turn, even if the caller has gone.
             future.add_done_callback(lambda _: model.turn.release())
             return await asyncio.shield(future)
         finally:

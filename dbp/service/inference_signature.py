@@ -1,4 +1,4 @@
-"""What a model takes and gives in the inference protocol."""
+"""Inputs and outputs of a model in the inference protocol."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WIDEST: Final = 8
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor: its name, datatype, and the shape and the most bytes of one row."""
+    """One tensor: name, datatype, shape of one row and its size limit in bytes."""
 
     name: str
     datatype: str
@@ -41,7 +41,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """``outputs`` is what is answered unless other outputs, or ``scores``, are asked for."""
+    """Inputs and outputs; ``outputs`` are sent unless others, or ``scores``, are requested."""
 
     inputs: TensorSpec
     outputs: tuple[TensorSpec, ...]
@@ -50,7 +50,7 @@ class Signature:
     max_rows: int
 
     def chosen(self, names: Iterable[str]) -> tuple[TensorSpec, ...]:
-        """The outputs with these names; all but the scores, if none is named. InvalidInput."""
+        """Return the outputs with these names, or all but the scores. InvalidInput."""
         known = {spec.name: spec for spec in (*self.outputs, self.scores)}
         found: dict[str, TensorSpec] = {}
         for name in names:
@@ -66,7 +66,7 @@ class Signature:
 
 
 def signature_of(saved: SavedModel) -> Signature:
-    """The signature of a model."""
+    """Return the signature of a model."""
     model = saved.model
     datatype = "FP64" if model.dtype.itemsize == _WIDEST else "FP32"
 

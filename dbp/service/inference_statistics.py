@@ -1,4 +1,4 @@
-"""How much was inferred by each version since the service started, and in what time."""
+"""Inference counts and times of each version since the service started."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_KEPT: Final = 1_000
 @final
 @dataclass
 class _Entry:
-    """Sums; times in nanoseconds."""
+    """Sums of one version; times in nanoseconds."""
 
     last_ms: int = 0
     answered: int = 0
@@ -32,13 +32,13 @@ class _Entry:
 
 @final
 class InferenceStatistics:
-    """Figures by job and version; those longest without a request go first."""
+    """Figures by job and version; those longest without a request are evicted."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[tuple[str, int], _Entry] = OrderedDict()
 
     def succeeded(self, job_id: str, version: int, rows: int, took: Times, all_ns: int) -> None:
-        """Note an answered request; ``all_ns``: from its arrival to its answer."""
+        """Count an answered request; ``all_ns``: from its arrival to its answer."""
         entry = self._entry(job_id, version)
         entry.answered += 1
         entry.rows += rows
@@ -48,7 +48,7 @@ class InferenceStatistics:
         entry.outputs_ns += took.outputs
 
     def failed(self, job_id: str, version: int, all_ns: int) -> None:
-        """Note a refused request."""
+        """Count a refused request."""
         entry = self._entry(job_id, version)
         entry.refused += 1
         entry.refused_ns += all_ns
@@ -56,7 +56,7 @@ class InferenceStatistics:
     def figures(
         self, job_id: str = "", version: int = 0, *, name: str = ""
     ) -> Iterator[pb.ModelStatistics]:
-        """Those of a job and version, or of all; under ``name`` in place of the job's id."""
+        """Return the figures of a job and version, or of all; ``name`` replaces the id."""
         for (job, number), entry in sorted(self._entries.items()):
             if job_id in ("", job) and version in (0, number):
                 yield _figures(name or job, number, entry)

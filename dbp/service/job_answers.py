@@ -1,4 +1,4 @@
-"""Jobs as answers that stay below gRPC's limit on messages: a page of them, or one alone."""
+"""Answers with jobs that stay below gRPC's message limit: a page of them, or one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JobService: each method converts, calls the manager, answers. Errors are mapped outside."""
+"""JobService: each method converts the request, calls the manager, converts the answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MAX_REQUEST_ID: Final = 128
 
 @final
 class JobService(job_service_pb2_grpc.JobServiceServicer):
-    """The public face of the job manager."""
+    """gRPC methods over the job manager."""
 
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
@@ -114,7 +114,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
 
 def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:
-    # A resume point of 0 means: begin anew, which an empty token says.
+    # A resume point of 0 means: start over, which an empty token says.
     response = pb.WatchJobsResponse(
         resume_token=f"{RESUME_MARK}{item.resume}" if item.resume else ""
     )

@@ -1,8 +1,8 @@
-"""Models loaded from parameter versions, ready to answer; as many as fit into memory.
+"""Cache of models loaded from parameter versions, limited in memory.
 
-Who names no version is answered by the newest that is loaded while a newer one is loaded, so
-that no request waits for a version that comes while the model is in use. A label means one
-version: if that cannot be loaded, nothing else answers in its place for long.
+Without a version in the request, the newest loaded version answers while a newer one is loaded,
+so that no request waits for a version that arrives while the model is in use. A label means one
+version: if that cannot be loaded, no other answers in its place for long.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ _Key: TypeAlias = tuple[str, int]  # job and version
 
 
 class Versions(Protocol):
-    """Where versions are: ``LiveParameters``."""
+    """Source of versions; ``LiveParameters`` implements it."""
 
     def find(self, job_id: str, at: At) -> Version:
-        """The version that is meant."""
+        """Return the version at ``at``."""
 
     async def open(self, job_id: str, at: At) -> OpenVersion:
-        """The version, verified, held open until it is closed."""
+        """Return the verified version, open until it is closed."""
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why a version could not be loaded, and from when on it is tried again.
+    """Why a version could not be loaded, and when it is tried again.
 
-    ``error``: what is wrong with the version; None: something else went wrong.
+    ``error``: the fault of the version; None: another failure.
     """
 
     error: DbpError | None
@@ -57,9 +57,9 @@ class _Failure:
 
 @final
 class LoadedModels:
-    """A cache of at most ``max_bytes``, the least recently used go first.
+    """A cache of at most ``max_bytes``, least recently used models evicted first.
 
-    The one that was asked for last stays, however large.
+    The model requested last stays, however large.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class LoadedModels:
 
     @property
     def size_bytes(self) -> int:
-        """Of all that is loaded."""
+        """Size of all loaded models in bytes."""
         return self._bytes
 
     def ready(self, job_id: str, at: At) -> LoadedModel | None:
-        """What answers without waiting; None: nothing is loaded yet.
+        """Return a model that can answer now; None: nothing is loaded yet.
 
-        Errors of ``find``, and of ``get`` for a label whose version cannot answer. A version
-        that is loaded answers though it is no longer kept: whoever asks for it by its number
-        has work to finish with it.
+        Errors of ``find``, and of ``get`` for a label whose version cannot answer. A loaded
+        version answers even after retention dropped it, so that clients which name it can
+        finish.
         """
         if (asked := self._loaded.get((job_id, at.version))) is not None:
             self._loaded.move_to_end((job_id, at.version))
@@ -117,7 +117,7 @@ class LoadedModels:
         return model
 
     async def get(self, job_id: str, at: At) -> LoadedModel:
-        """What answers; loaded first, if it must be.
+        """Return a model that can answer, loading it if necessary.
 
         Errors of ``find``; CorruptParameters; WrongState: the file holds no model.
         """
@@ -141,18 +141,18 @@ class LoadedModels:
         raise AssertionError("unreachable: the last try returns or raises")
 
     async def close(self) -> None:
-        """Stop loading."""
+        """Stop loading models; requests must have ended."""
         tasks = [*self._loading.values(), *self._following.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _follow(self, job_id: str, label: str, version: Version) -> None:
-        """Load a version in the background; one at a time for each name."""
+        """Load a version in the background, one at a time for each name."""
         key = (job_id, version.version)
         if (job_id, label) in self._following or self._recent_failure(key) is not None:
             return
-        told = key in self._failed
+        known = key in self._failed
         task = asyncio.create_task(self._load(job_id, version))
         self._following[job_id, label] = task
 
@@ -163,13 +163,13 @@ class LoadedModels:
             error = task.exception()
             if error is None:
                 self._current[job_id, label] = key
-            elif not (told or isinstance(error, VersionEvicted)):
+            elif not (known or isinstance(error, VersionEvicted)):
                 log.error("job %s: version %d cannot answer: %s", *key, error)
 
         task.add_done_callback(done)
 
     async def _load(self, job_id: str, version: Version) -> LoadedModel:
-        """The version's model; several callers wait for one and the same load."""
+        """Return the version's model; concurrent callers share one load."""
         key = (job_id, version.version)
         task = self._loading.get(key)
         if task is None:
@@ -183,14 +183,14 @@ class LoadedModels:
         self._failed.pop(key, None)
         if task.cancelled():
             return
-        error = task.exception()  # is told to whoever still waits; perhaps nobody does
+        error = task.exception()  # raised in the callers that still wait, if any
         if error is not None and not isinstance(error, VersionEvicted):
             self._failed[key] = _failure(error, self._clock())
             if len(self._failed) > _MAX_FAILED:
                 self._failed.pop(next(iter(self._failed)))
 
     def _recent_failure(self, key: _Key) -> _Failure | None:
-        """Why a version is not tried again just now."""
+        """Return why a version is not tried again now."""
         failure = self._failed.get(key)
         return failure if failure is not None and self._clock() < failure.again else None
 
@@ -210,7 +210,7 @@ class LoadedModels:
 
 
 def _failure(error: BaseException, now: float) -> _Failure:
-    """What is remembered of an error: not its frames, and what they hold."""
+    """Return what is remembered of an error, without its frames and their objects."""
     if isinstance(error, WrongState):
         return _Failure(_copy(error), math.inf)
     damaged = _copy(error) if isinstance(error, DataLoss) else None

@@ -1,4 +1,4 @@
-"""A version's model made ready to answer: read, verified, planned and measured."""
+"""Load a version's model: read, verify, plan its buffers, measure its speed."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _QUICK_SECONDS: Final = 0.001
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds that a model takes for any rows at all, and for each row more."""
+    """Seconds that a model takes for a request, and for each row of it."""
 
     base: float
     row: float
 
     def seconds(self, rows: int) -> float:
-        """About what so many rows take."""
+        """Return about how long so many rows take."""
         return self.base + self.row * rows
 
 
@@ -42,8 +42,8 @@ class Cost:
 class LoadedModel:
     """A version's model, twice over the same parameters: ``saved`` is for the event loop.
 
-    ``apart`` is for threads, one at a time, by its ``turn``. ``size_bytes``: memory for
-    parameters and planned buffers, about.
+    ``apart`` is for threads, one at a time, guarded by ``turn``. ``size_bytes``: approximate
+    memory of parameters and planned buffers.
     """
 
     job_id: str
@@ -58,10 +58,10 @@ class LoadedModel:
 
 
 def load(opened: OpenVersion) -> LoadedModel:
-    """The model in an open version. Blocks.
+    """Load the model in an open version. Blocks.
 
-    CorruptParameters: its bytes are damaged, whoever verified them before; WrongState: they
-    hold no model that is known here.
+    CorruptParameters: its bytes are damaged, even if they were verified before; WrongState:
+    they hold no model that this version of dbp knows.
     """
     name = f"job {opened.job_id}: version {opened.version.version}"
     try:
@@ -75,7 +75,7 @@ def load(opened: OpenVersion) -> LoadedModel:
 
 
 def _verified(opened: OpenVersion, name: str) -> memoryview:
-    """All bytes of the file, compared with their digest."""
+    """Return all bytes of the file after comparing them with their digest."""
     version = opened.version
     content = np.empty(version.size_bytes, np.uint8).data
     done = 0
@@ -105,7 +105,7 @@ def _made(opened: OpenVersion, saved: SavedModel) -> LoadedModel:
 
 
 def _beside(saved: SavedModel) -> SavedModel:
-    """The same parameters with planned buffers of their own."""
+    """Return a model over the same parameters with its own planned buffers."""
     model = saved.model
     return SavedModel(
         Model(model.layers, model.input_shape, dtype=model.dtype, loss=model.loss),
@@ -119,7 +119,7 @@ def _beside(saved: SavedModel) -> SavedModel:
 
 
 def _cost(saved: SavedModel) -> Cost:
-    """Measured once everything is planned, in no more than about a tenth of a second."""
+    """Measure after planning, in at most about a tenth of a second."""
     one = _seconds(saved, 1)
     if one > _QUICK_SECONDS:
         return Cost(0.0, one)
@@ -140,7 +140,9 @@ def _seconds(saved: SavedModel, rows: int) -> float:
 
 
 def _buffer_bytes(model: Model) -> int:
-    """The outputs of all layers for one block of rows; layers may keep as much again."""
+    """Return the bytes of all layers' outputs for one block of rows; layers may keep as much
+    again.
+    """
     shape, elements = model.input_shape, int(np.prod(model.input_shape))
     for layer in model.layers:
         shape = layer.output_shape(shape)

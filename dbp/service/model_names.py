@@ -1,4 +1,4 @@
-"""Which job and version a model's name means: JOB, JOB@LABEL, or a label of one job."""
+"""Parse a model's name: JOB, JOB@LABEL, or a label that one job has."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _MAX_DIGITS: Final = 18
 
 @final
 class ModelNames:
-    """Looks names up among the jobs and labels of one service."""
+    """Looks up names among the jobs and labels of one service."""
 
     def __init__(self, parameters: LiveParameters) -> None:
         self._parameters = parameters
         self._jobs: set[str] = set()  # ids that were found; jobs do not go away
 
     def find(self, name: str, version: str) -> tuple[str, At]:
-        """The job's id and which of its versions is meant.
+        """Return the job's id and the selected version.
 
-        InvalidInput: no such version can be; ModelNotFound. Whether the version or the
-        job's label is there is not looked at.
+        InvalidInput: such a version cannot exist; ModelNotFound. Does not check that the
+        version or the job's label exists.
         """
         number = _number(version)
         job_id, marked, label = name.partition("@")

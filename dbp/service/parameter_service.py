@@ -1,4 +1,4 @@
-"""ParameterService: versions of parameters, whole or in part, as safetensors bytes."""
+"""ParameterService: read, watch, label and pin parameter versions, as safetensors bytes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ MAX_PUBLISH_SECONDS: Final = 3600.0
 
 @final
 class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
-    """Reads what runs have published; never waits for a run, never disturbs one."""
+    """Reads published parameters; never waits for a run or disturbs one."""
 
     def __init__(self, parameters: LiveParameters, *, heartbeat_seconds: float) -> None:
         self._parameters = parameters
@@ -73,14 +73,14 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         self._watches = ReaderLimits("watches", WATCHES_PER_CLIENT, WATCHES)
 
     def close(self) -> None:
-        """Let go of files, when the last call has ended."""
+        """Close files; call it after the last call has ended."""
         self._cache.close()
         self._threads.close()
 
     async def GetParameterInfo(
         self, request: pb.GetParameterInfoRequest, context: Context
     ) -> bytes:
-        """Return the serialized response, from the cache where it is known."""
+        """Return the serialized response, from the cache if it is there."""
         chosen = request.selector
         check_patterns(chosen.tensors)
         with self._reads.taken(context.peer()):
@@ -167,14 +167,14 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
                     yield message
 
         with self._watches.taken(context.peer()):
-            async for told in watch(
+            async for message in watch(
                 self._parameters,
                 job_id,
                 request.newer_than,
                 send if request.with_data else None,
                 self._heartbeat_seconds,
             ):
-                yield told
+                yield message
 
     async def ListVersions(
         self, request: pb.ListVersionsRequest, context: Context
@@ -229,7 +229,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         seconds = PUBLISH_SECONDS
         if request.HasField("wait"):
             seconds = min(max(0.0, request.wait.ToMilliseconds() / 1000), MAX_PUBLISH_SECONDS)
-        # From its first header on a call is not tried again: nobody waits several times.
+        # gRPC retries no call that has sent a header, so the client waits only once.
         await context.send_initial_metadata(())
         version = await self._parameters.publish(id_from_name(request.job), seconds)
         return pb.PublishVersionResponse(version=version_to_proto(version))
@@ -248,7 +248,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
 
 
 def add_to_server(service: ParameterService, server: GuardedServer) -> None:
-    """Register all methods, some of which give their answers as bytes."""
+    """Register all methods; some return serialized answers."""
     descriptor = pb.DESCRIPTOR.services_by_name["ParameterService"]
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in descriptor.methods:

@@ -1,4 +1,4 @@
-"""Telling one reader of new versions. It holds the number of the last one told, no queue."""
+"""Send new versions to one reader. Keeps the number of the version sent last, no queue."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ async def watch(
     The next message is made when the last one has been taken: a slow reader gets the newest
     version then, and the number of those it missed.
     """
-    told = newer_than
+    sent = newer_than
     while True:
         try:
-            await parameters.wait(job_id, partial(_is_newer, told), heartbeat_seconds)
+            await parameters.wait(job_id, partial(_is_newer, sent), heartbeat_seconds)
         except Draining:
             yield _end(StreamEndReason.DRAINING)
             return
         job = parameters.job(job_id)
         newest = job.latest_parameters
-        if newest is not None and newest.version > told:
+        if newest is not None and newest.version > sent:
             published = pb.VersionPublished(
                 version=version_to_proto(newest),
-                skipped=newest.version - told - 1 if told else 0,
+                skipped=newest.version - sent - 1 if sent else 0,
             )
             if send is None:
                 yield pb.WatchParametersResponse(published=published).SerializeToString()
-                told = newest.version
+                sent = newest.version
                 continue
             try:
                 opened = await parameters.open(job_id, At(newest.version))
@@ -56,7 +56,7 @@ async def watch(
                 yield pb.WatchParametersResponse(published=published).SerializeToString()
                 async for message in send(opened):
                     yield message
-            told = newest.version
+            sent = newest.version
         elif job.state.terminal:
             yield _end(StreamEndReason.JOB_ENDED)
             return
@@ -65,8 +65,8 @@ async def watch(
             yield pb.WatchParametersResponse(heartbeat=heartbeat).SerializeToString()
 
 
-def _is_newer(told: int, newest: Version | None) -> bool:
-    return newest is not None and newest.version > told
+def _is_newer(sent: int, newest: Version | None) -> bool:
+    return newest is not None and newest.version > sent
 
 
 def _end(reason: StreamEndReason) -> bytes:

@@ -1,4 +1,4 @@
-"""How much one client, and all together, may read at the same time."""
+"""Limits of concurrent reads, per client and in total."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WATCHES: Final = 16_384
 
 @final
 class ReaderLimits:
-    """Counts what is open at the same time; a client is one connection."""
+    """Counts concurrent reads; a client is one connection."""
 
     def __init__(self, what: str, per_client: int, together: int) -> None:
         self._what = what
@@ -29,7 +29,7 @@ class ReaderLimits:
 
     @contextlib.contextmanager
     def taken(self, client: str) -> Iterator[None]:
-        """One more while the context lasts; TooManyReaders."""
+        """Count one more read in this context; TooManyReaders."""
         if self._open[client] >= self._per_client:
             raise TooManyReaders(
                 f"{self._open[client]} {self._what} are open on this connection, at most "

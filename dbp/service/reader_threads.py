@@ -1,4 +1,4 @@
-"""Threads in which readers are served, apart from those in which runs publish."""
+"""Thread pools for readers, separate from those in which runs publish."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 @final
 class ReaderThreads:
-    """A few for each kind of work, so that what takes long delays nothing that does not."""
+    """One small pool per kind of work, so that long work does not delay short work."""
 
     def __init__(self) -> None:
-        """No thread is started before it is needed."""
+        """Start no thread until it is needed."""
         self._deriving = ThreadPoolExecutor(DERIVING, thread_name_prefix="derive")
         self._matching = ThreadPoolExecutor(MATCHING, thread_name_prefix="match")
         self._reading = ThreadPoolExecutor(READING, thread_name_prefix="read")
@@ -28,19 +28,19 @@ class ReaderThreads:
     async def derive(
         self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs
     ) -> T:
-        """For what reads whole versions."""
+        """Run work that reads whole versions."""
         return await _run(self._deriving, lambda: function(*arguments, **named))
 
     async def match(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """For what looks at every tensor's name."""
+        """Run work that looks at every tensor's name."""
         return await _run(self._matching, lambda: function(*arguments, **named))
 
     async def read(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """For what reads a few bytes."""
+        """Run work that reads a few bytes."""
         return await _run(self._reading, lambda: function(*arguments, **named))
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more work."""
         for pool in (self._deriving, self._matching, self._reading):
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -1,7 +1,7 @@
-"""Some tensors of a stored version, or all in another dtype, as a safetensors file.
+"""Derive a safetensors file from a version: some of its tensors, or another dtype.
 
-The file is derived once, without a name on the disk, from bytes that are verified on their
-way: what is damaged never gets a digest that fits. Reading blocks: it belongs into a thread.
+The file is derived once, as an unnamed file, from bytes that are verified while they are read:
+damaged bytes never get a matching digest. Reading blocks: call it in a thread.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ BLOCK_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Selection:
-    """What is asked for of a version: what its file holds, how long it is.
+    """A selection of a version: manifest and length of its file.
 
-    ``whole``: the version's own file, from which nothing is left out or changed.
+    ``whole``: the version's own file, complete and unchanged.
     """
 
     manifest: Manifest
@@ -40,7 +40,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Derived:
-    """A safetensors file held open by its descriptor, which belongs to whoever has this."""
+    """An open safetensors file; the owner closes its descriptor."""
 
     job_id: str
     version: int
@@ -53,7 +53,7 @@ class Derived:
 def selected(
     version: Version, stored: Manifest, patterns: Sequence[str], cast: str = ""
 ) -> Selection:
-    """The tensors that any of the patterns means, laid out anew; all if there are none.
+    """Return the selection of the tensors that any pattern matches; all without patterns.
 
     TensorNotFound where a pattern matches nothing.
     """
@@ -73,12 +73,12 @@ def selected(
 
 
 def selecting_work(stored: Manifest, patterns: Sequence[str], cast: str = "") -> int:
-    """How long ``selected`` takes, in names matched."""
+    """Return how much work ``selected`` is, in names matched."""
     return work_of(stored, patterns) + (len(stored.tensors) if patterns or cast else 0)
 
 
 def whole(opened: OpenVersion) -> Derived:
-    """The version's own file."""
+    """Return the selection of the version's own file."""
     version = opened.version
     try:
         descriptor = os.dup(opened.file.fileno())
@@ -95,7 +95,7 @@ def whole(opened: OpenVersion) -> Derived:
 
 
 def derive(opened: OpenVersion, selection: Selection) -> Derived:
-    """The file of a selection.
+    """Derive the file of a selection.
 
     CorruptParameters: the version is damaged; InvalidInput: a value cannot be cast;
     ResourceExhausted: the disk is full, and the like.
@@ -117,7 +117,7 @@ def derive(opened: OpenVersion, selection: Selection) -> Derived:
 
 
 def _write(file: BinaryIO, opened: OpenVersion, manifest: Manifest) -> str:
-    """Write the file, and read the version to its end; returns the digest of the former."""
+    """Write the file and read the version to its end; return the file's digest."""
     stored, written = hashlib.sha256(), hashlib.sha256()
     wanted = {tensor.name: tensor for tensor in manifest.tensors}
     refused: InvalidInput | None = None
@@ -164,11 +164,11 @@ def _add(file: BinaryIO, digest: hashlib._Hash, block: bytes) -> None:
 
 
 def cut_short(job_id: str, version: int) -> CorruptParameters:
-    """The error for a file that is shorter than it was."""
+    """Return the error for a file that has become shorter."""
     return corrupt(job_id, version, "it was cut short while it was read")
 
 
 def _unnamed(folder: Path) -> int:
-    """A file that is gone when it is closed."""
+    """Return a file that is deleted when it is closed."""
     with tempfile.TemporaryFile(dir=folder, prefix=".derived-") as file:
         return os.dup(file.fileno())

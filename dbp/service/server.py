@@ -1,4 +1,4 @@
-"""`dbp serve`: puts store, launcher, manager and the gRPC services together and runs them."""
+"""`dbp serve`: build store, launcher, manager and gRPC services, and run them."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ log = logging.getLogger("dbp.service")
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Where the service listens and keeps its state, and what it may start and read.
+    """Address, state folder, slots and data folders of a service.
 
-    ``port`` 0 lets the system choose; ``data_roots`` are the folders below which jobs may
-    name data files.
+    ``port`` 0: the system chooses; ``data_roots``: folders below which jobs may name data
+    files.
     """
 
     host: str
@@ -111,7 +111,7 @@ async def running(
         add_to_server(inference, methods)
         server.add_generic_rpc_handlers((UnknownMethods(_methods()),))
         address = _bind(server, config)
-        # Left in reverse: not serving, streams told that the service drains, calls finished.
+        # Runs in reverse: report not serving, end the streams (draining), finish calls.
         stack.push_async_callback(manager.close)
         await manager.start()
         await server.start()
@@ -125,7 +125,7 @@ async def running(
 
 
 def job_check(data_roots: Sequence[Path]) -> Check:
-    """What a job must pass before it is acknowledged: spec, paths, files and their headers."""
+    """Return the check of a job before it is acknowledged: spec, paths, files and headers."""
 
     def check(document: Mapping[str, Any], workers: int) -> Checked:
         from dbp.job.load import decode
@@ -144,7 +144,7 @@ def job_check(data_roots: Sequence[Path]) -> Check:
 
 
 def run_check(document: Mapping[str, Any], workers: int) -> Checked:
-    """What a run launched by hand must pass: its spec. Its files are not the service's."""
+    """Check the spec of a run started by hand; its files may be on another machine."""
     from dbp.job.load import decode
     from dbp.job.validate import resolve
 
@@ -154,7 +154,7 @@ def run_check(document: Mapping[str, Any], workers: int) -> Checked:
 
 
 async def serve(config: ServerConfig, *, ready: Callable[[str], None]) -> None:
-    """Run a service until SIGTERM or SIGINT; jobs that are training go on."""
+    """Run a service until SIGTERM or SIGINT; running jobs continue training."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -163,7 +163,7 @@ async def serve(config: ServerConfig, *, ready: Callable[[str], None]) -> None:
     async with running(config, check=check, check_run=run_check) as address:
         ready(address)
         await stop.wait()
-        log.info("shutting down; training goes on")
+        log.info("shutting down; training continues")
 
 
 def _state_folder(path: Path) -> StateFolder:
@@ -207,14 +207,14 @@ def _bind(server: grpc.aio.Server, config: ServerConfig) -> str:
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "cannot be opened"
         raise Conflict(
-            f"{host}:{config.port}: {reason}; stop whoever listens there, or choose another "
-            "port with --port (0: any free one)"
+            f"{host}:{config.port}: {reason}; stop the program that listens there, or choose "
+            "another port with --port (0: any free one)"
         ) from error
     return f"{host}:{port}"
 
 
 def _try_port(config: ServerConfig) -> None:
-    """Open and close the port: gRPC tells less, and prints it on its own."""
+    """Open and close the port: gRPC reports less, and prints it by itself."""
     family, kind, protocol, _, address = socket.getaddrinfo(
         config.host, config.port, type=socket.SOCK_STREAM
     )[0]
@@ -224,7 +224,7 @@ def _try_port(config: ServerConfig) -> None:
 
 
 def _check_loopback(host: str) -> None:
-    """Without TLS and tokens nobody but this machine's users may reach the service."""
+    """Raise InvalidInput unless the host is loopback: there is no TLS and no token."""
     with contextlib.suppress(ValueError):
         if host == "localhost" or ipaddress.ip_address(host).is_loopback:
             return

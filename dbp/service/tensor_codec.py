@@ -1,4 +1,4 @@
-"""Tensors of the inference protocol as arrays and back: raw and typed contents."""
+"""Convert tensors of the inference protocol to arrays and back: raw and typed contents."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ _FIELDS: Final = {
 def decoded(
     tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, row_shape: Sequence[int]
 ) -> Array:
-    """An input as an array of its own datatype, shape (rows, *row_shape), not writable if raw.
+    """Return an input as an array of its datatype, shape (rows, *row_shape); read-only if raw.
 
-    ``raw``: its raw contents; None: they are typed. InvalidInput: what does not fit.
+    ``raw``: its raw contents; None: they are typed. InvalidInput: contents that do not fit.
     """
     name = tensor.name
     dtype = DTYPES.get(tensor.datatype)
@@ -75,13 +75,13 @@ def decoded(
 
 
 def encoded_texts(texts: Sequence[str]) -> tuple[bytes, ...]:
-    """Each text as an element of a BYTES tensor: its length in four bytes, then UTF-8."""
+    """Encode each text as an element of a BYTES tensor: length in four bytes, then UTF-8."""
     contents = [text.encode("utf-8", "backslashreplace") for text in texts]
     return tuple(len(content).to_bytes(4, "little") + content for content in contents)
 
 
 def shape_text(row_shape: Sequence[int]) -> str:
-    """The shape of any number of rows, as in ``[-1, 28, 28]``."""
+    """Return the shape of any number of rows, as in ``[-1, 28, 28]``."""
     return str([-1, *row_shape])
 
 

@@ -1,4 +1,4 @@
-"""Which tensors a reader names: by their names, or by shell patterns of them."""
+"""Select tensors by their names, or by shell patterns of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COMPILING: Final = 1_000
 
 
 def check_patterns(patterns: Sequence[str]) -> None:
-    """Raise InvalidInput for more, or longer ones, than anybody needs."""
+    """Raise InvalidInput for too many or too long patterns."""
     if len(patterns) > MAX_PATTERNS:
         raise InvalidInput(
             f"tensors: at most {MAX_PATTERNS:,} patterns are allowed, got {len(patterns):,}; "
@@ -37,12 +37,12 @@ def check_patterns(patterns: Sequence[str]) -> None:
 
 
 def work_of(stored: Manifest, patterns: Sequence[str]) -> int:
-    """How long matching takes, in names matched."""
+    """Return how much work matching is, in names matched."""
     return len(patterns) * (len(stored.tensors) + _COMPILING)
 
 
 def matching(stored: Manifest, patterns: Sequence[str]) -> set[str]:
-    """The names of the tensors that any of the patterns means.
+    """Return the names of the tensors that any pattern matches.
 
     A tensor's whole name means that tensor, whatever characters it has. TensorNotFound where a
     pattern matches nothing.

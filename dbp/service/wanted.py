@@ -1,4 +1,4 @@
-"""What a reader asks for: requests read, judged, and compared with what there is."""
+"""Read and validate requests for parameters, and compare them with what is stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_WAIT_SECONDS: Final = 3600.0
 
 
 def at_of(selector: pb.ParameterSelector) -> At:
-    """Which version a selector means; InvalidInput."""
+    """Return the version that a selector means; InvalidInput."""
     match selector.WhichOneof("at"):
         case "step":
             if selector.step < 0:
@@ -77,7 +77,7 @@ def _at_field(request: pb.MoveLabelRequest | pb.PinVersionRequest, field: str | 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which version, and under what conditions."""
+    """The requested version and conditions."""
 
     job_id: str
     at: At
@@ -88,7 +88,7 @@ class Wanted:
 
     @classmethod
     def of(cls, request: pb.StreamParametersRequest | pb.GetParametersRequest) -> Self:
-        """Read a request; InvalidInput."""
+        """Read a request; raises InvalidInput."""
         stale = request.max_staleness_steps if request.HasField("max_staleness_steps") else None
         for name, value in (("newer_than", request.newer_than), ("max_staleness_steps", stale)):
             if value is not None and value < 0:
@@ -108,24 +108,24 @@ class Wanted:
         return version.version <= self.newer_than or version.digest == self.if_none_match
 
     def check_fresh(self, version: Version, parameters: LiveParameters) -> None:
-        """Raise StaleParameters where the version is too far behind its run."""
+        """Raise StaleParameters if the version is too many steps older than its run."""
         if self.max_staleness is None:
             return
         behind = parameters.staleness(self.job_id, version)
         if behind > self.max_staleness:
             raise StaleParameters(
                 f"job {self.job_id}: version {version.version} is "
-                f"{count_text(behind, 'step')} behind the run, at most {self.max_staleness} "
-                "are allowed; wait for a newer one",
+                f"{count_text(behind, 'step')} older than the run, at most "
+                f"{self.max_staleness} are allowed; wait for a newer one",
                 job=self.job_id,
                 version=version.version,
                 steps_behind=behind,
             )
 
     async def wait(self, parameters: LiveParameters, seconds: float) -> None:
-        """Return when there is what is wanted, or none will come, or the time is up.
+        """Return when the requested version is there, none will come, or the time is up.
 
-        A version that must be fresher is asked for.
+        Asks the run for a version if it must be fresher.
         """
 
         def there(_: Version | None) -> bool:
@@ -145,7 +145,7 @@ class Wanted:
 
 
 def chunk_bytes_of(request: pb.StreamParametersRequest) -> int:
-    """The size of a chunk; InvalidInput."""
+    """Return the size of a chunk; InvalidInput."""
     size = request.chunk_bytes or DEFAULT_CHUNK_BYTES
     if not MIN_CHUNK_BYTES <= size <= MAX_CHUNK_BYTES:
         raise InvalidInput(

@@ -1,7 +1,8 @@
-"""One chunk of parameters as the bytes of its message, written by hand and only once.
+"""Serialize a chunk of parameters by hand, without copying it more than once.
 
-It is the same message in StreamParameters and in WatchParameters: field 2 of both is the
-chunk, whose fields are offset, crc32c and data. Encoding: https://protobuf.dev/programming-guides/encoding
+The message is the same in StreamParameters and WatchParameters: field 2 of both is the chunk,
+whose fields are offset, crc32c and data. Encoding:
+https://protobuf.dev/programming-guides/encoding
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _DATA: Final = bytes([3 << 3 | 2])
 
 
 def chunk_message(offset: int, data: bytes) -> bytes:
-    """StreamParametersResponse(chunk=ParametersChunk(offset, crc32c, data)), serialized."""
+    """Return a StreamParametersResponse with one ParametersChunk, serialized."""
     head = b"".join(
         (
             _OFFSET,

@@ -1,4 +1,4 @@
-"""Floating-point tensors in half their size, for readers that ask for it. Lossy."""
+"""Cast floating-point tensors to 16 bits for readers that ask for it. Lossy."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ DTYPES: Final[dict[str, np.dtype[Any]]] = {
 
 
 def cast_bytes(data: bytes, dtype: str, cast: str, name: str) -> bytes:
-    """The values rounded to the nearest, ties to even.
+    """Return the values rounded to nearest, ties to even.
 
-    InvalidInput where a finite value would become infinite; ``name`` says of which tensor.
+    InvalidInput if a finite value would become infinite; ``name``: the tensor, for the message.
     """
     values = np.frombuffer(data, DTYPES[dtype])
     with np.errstate(over="ignore", invalid="ignore"):

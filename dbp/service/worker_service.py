@@ -1,4 +1,4 @@
-"""The private face of a run: rank 0's link reports here. All decisions are the manager's."""
+"""WorkerService: receives the reports of runs and sends them requests. Private to runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Answers = asyncio.Queue[pb.AttachResponse | Exception | None]
 
 @final
 class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
-    """Takes what runs report and hands down what is asked of them."""
+    """Receives reports from rank 0's link and sends requests to it."""
 
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
@@ -47,7 +47,6 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     async def RegisterRun(
         self, request: pb.RegisterRunRequest, context: Context
     ) -> pb.RegisterRunResponse:
-        """Make a job of a run launched by hand."""
         job, secret = await self._manager.register(
             spec_from_proto(request.spec),
             workers=request.workers,
@@ -59,7 +58,6 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Context
     ) -> AsyncIterator[pb.AttachResponse]:
-        """Hear one run's reports and pass on what is asked of it, until the stream ends."""
         hello = (await _first(request_iterator)).hello
         job_id = id_from_name(hello.job)
         await self._manager.authorize(job_id, hello.attempt, _secret(context))
@@ -92,7 +90,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         attachment: Attachment,
         answers: Answers,
     ) -> None:
-        """Apply each report once, then acknowledge it: what is acknowledged is durable."""
+        """Apply each report once, then acknowledge it: acknowledged reports are durable."""
         run = (attachment.job_id, attachment.attempt)
         try:
             async for report in reports:
@@ -118,7 +116,6 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     async def PublishParameters(
         self, request_iterator: AsyncIterator[pb.PublishParametersRequest], context: Context
     ) -> pb.PublishParametersResponse:
-        """Store one version of a run's parameters; answered when it is durable."""
         header = (await _first(request_iterator)).header
         job_id = id_from_name(header.job)
         await self._manager.authorize(job_id, header.attempt, _secret(context))
@@ -147,7 +144,7 @@ def _bytes(
     manifest: Manifest,
     messages: AsyncIterator[pb.PublishParametersRequest],
 ) -> contextlib.AbstractContextManager[Chunks]:
-    """The data section: read in the run's memory, or as it is sent."""
+    """Yield the data section: from the run's memory, or as it is sent."""
     if not header.HasField("memory"):
         return contextlib.nullcontext(_data(messages))
     memory = header.memory
@@ -162,7 +159,7 @@ async def _data(messages: AsyncIterator[pb.PublishParametersRequest]) -> AsyncIt
 
 
 async def _ask(attachment: Attachment, answers: Answers) -> None:
-    """Pass requests down; the stream ends when the attachment does."""
+    """Send requests to the run until the attachment ends."""
     async for request in attachment:
         answers.put_nowait(pb.AttachResponse(stop=request.stop, publish=request.publish))
     answers.put_nowait(None)

@@ -107,7 +107,7 @@ def test_one_line_says_where_it_serves(tmp_path: Path) -> None:
     address = line.split()[3]
     assert line.startswith(f"dbp serves at {address} (state in ")
     assert parse_address(address)[0] == "127.0.0.1"
-    assert "INFO dbp.service: shutting down; training goes on" in err
+    assert "INFO dbp.service: shutting down; training continues" in err
 
 
 def test_a_port_in_use_is_refused_in_one_message(tmp_path: Path) -> None:
