@@ -100,7 +100,7 @@ def params() -> None:
     help="How far behind the run they may be.",
 )  # fmt: skip
 @click.option("--verify", is_flag=True, help="Check bytes, origin and values of what came.")
-@click.option("--watch", is_flag=True, help="Go on with each new version until the job ends.")
+@click.option("--watch", is_flag=True, help="Follow new versions until the job ends.")
 @service_option
 @output_option
 def show(
@@ -125,6 +125,7 @@ def show(
       dbp params digits-7k2m9q
       dbp params digits-7k2m9q --tensor '*.bias'
       dbp params digits-7k2m9q --step 500 --verify
+      dbp params digits-7k2m9q --watch --label stable     each version it moves to
       dbp params digits-7k2m9q -o weights.safetensors --cast bf16
     """
     from dbp.client.client import Client
@@ -133,8 +134,11 @@ def show(
         "version": version or 0, "step": step, "label": label, "wait": wait,
         "cast": cast.upper() if cast else None, "max_staleness_steps": max_staleness,
     }  # fmt: skip
-    if watch and (version or step is not None or label or max_staleness is not None):
-        raise InvalidInput("--watch: follows the newest; leave out what names a version")
+    if watch and (version or step is not None or max_staleness is not None):
+        raise InvalidInput(
+            "--watch: follows the newest version or a --label; leave out --version, --step and "
+            "--max-staleness"
+        )
     if watch and wait is not None:
         raise InvalidInput("--watch: waits for as long as the job runs; leave out --wait")
     with Client(service) as client:
@@ -143,7 +147,7 @@ def show(
         if watch:
             from dbp.cli.params_watch import watch as follow
 
-            follow(handle, patterns, options["cast"], file, output, prove)
+            follow(handle, patterns, label, options["cast"], file, output, prove)
             return
         with _bytes_bar(output) as on_bytes:
             found = handle.parameters(*patterns, **options, on_bytes=on_bytes)

@@ -11,6 +11,8 @@ import click
 import numpy as np
 
 from dbp.cli.output import echo_json, version_content, writing
+from dbp.errors import alternatives
+from dbp.job.labels import ALWAYS_NEWEST
 from dbp.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -21,17 +23,20 @@ if TYPE_CHECKING:
 def watch(
     job: JobHandle,
     patterns: tuple[str, ...],
+    label: str,
     cast: str | None,
     file: Path | None,
     output: str,
     prove: Callable[[ParameterSet], list[str]] | None,
 ) -> None:
-    """Until the job has ended; the file, if there is one, is replaced whole each time.
+    """Follow the newest version, or the label's; replace the file, if there is one, each time.
 
     ``prove``, if given, is asked of each version before anything is made of it.
     """
     before: ParameterSet | None = None
-    for update in job.watch_parameters(*patterns, data=True, cast=cast):
+    if label:
+        _note_missing(job, label)
+    for update in job.watch_parameters(*patterns, label=label, data=True, cast=cast):
         found = update.parameters
         if found is None:  # not with data
             continue
@@ -63,6 +68,14 @@ def watch(
             + f", sha256 {version.digest[:16]}, {late * 1e3:.0f} ms old{moved}{missed}"
             + (", verified" if proof else "")
         )
+
+
+def _note_missing(job: JobHandle, label: str) -> None:
+    """Say on stderr that the label is at no version yet: the watch waits for it."""
+    known = [*(move.label for move in job.labels()[0]), *ALWAYS_NEWEST]
+    if label not in known:
+        hint = alternatives(label, known, "labels")
+        click.echo(f"{job.id}: no label {label!r} yet{hint}; waiting for it", err=True)
 
 
 def _distance(before: ParameterSet, after: ParameterSet) -> float:

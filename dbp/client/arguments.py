@@ -40,6 +40,12 @@ def whole_number(
     return number
 
 
+def optional_number(name: str, value: object) -> None:
+    """Check that a value is None or a whole number of at least 0."""
+    if value is not None:
+        whole_number(name, value)
+
+
 def seconds(name: str, value: object, *, maximum: float = YEAR_SECONDS) -> float:
     """Return a duration in seconds from 0 to ``maximum``, which may be infinite."""
     if isinstance(value, timedelta):

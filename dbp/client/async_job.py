@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NoReturn, final
 import numpy.typing as npt
 
 from dbp.client.async_mirror import AsyncParameterMirror
-from dbp.client.async_parameters import At, ParameterUpdate, Wanted
+from dbp.client.async_parameters import ParameterUpdate
 from dbp.client.download import OnBytes
 from dbp.client.inference import Prediction
 from dbp.client.parameter_set import ParameterSet
 from dbp.client.pickling import not_picklable
 from dbp.client.streams import JobUpdate
+from dbp.client.wanted import At, Wanted
 from dbp.job.state import Job, LabelMove, Version, VersionEntry
 
 if TYPE_CHECKING:
@@ -71,14 +72,20 @@ class AsyncJobHandle:
         max_staleness_steps: int | None = None,
         on_bytes: OnBytes | None = None,
     ) -> ParameterSet | None:
-        """Its parameters, whole or by name patterns ("0.*"), as arrays over one buffer.
+        """Return its parameters, whole or by name patterns ("0.*"), as arrays over one buffer.
 
-        Of one version: the newest unless a number, a step or a label names another. None: there
-        is nothing newer than version ``newer_than``, or nothing but what has the digest
-        ``if_none_match``. ``wait``: so many seconds for what is asked for. ``cast``: floating
-        point as F16 or BF16. ``max_staleness_steps``: how far behind the run they may be.
-        ``on_bytes`` is told (bytes received, bytes in all). A download that breaks off goes on
-        where it stopped, also at a service that was started again.
+        None: nothing is newer than ``newer_than``, or all have the digest ``if_none_match``.
+        A download that breaks off continues where it stopped, also at a service that was
+        started again.
+
+        Args:
+            version, step, label: Name another version than the newest.
+            newer_than: A version that the caller has. A label may move to an earlier version:
+                any version but this one is newer then.
+            wait: Seconds to wait for what is asked for.
+            cast: F16 or BF16, for floating-point tensors.
+            max_staleness_steps: How far behind the run the version may be.
+            on_bytes: Called with (bytes received, bytes in all).
 
         NotPublishedYet, VersionNotFound, VersionEvicted, LabelNotFound, TensorNotFound,
         StaleParameters; CorruptParameters: the bytes are not what was published.
@@ -130,20 +137,32 @@ class AsyncJobHandle:
     def watch_parameters(
         self,
         *patterns: str,
+        label: str = "",
         newer_than: int = 0,
         data: bool = False,
         cast: str | None = None,
     ) -> AsyncGenerator[ParameterUpdate, None]:
-        """Each new version, with its tensors if ``data``, until the job has ended.
+        """Yield each new version, with its tensors if ``data``, until the job has ended.
 
-        Whoever takes them slowly gets the newest, and the number of those that were skipped.
+        A slow reader gets the newest, and the number of those that were skipped.
+
+        Args:
+            label: Yield each version that this label moves to, an earlier one too, instead of
+                each new one. Where users move the label, the job's end does not end this.
+            newer_than: The version that the caller has: begin after it.
         """
-        wanted = Wanted(patterns, newer_than=newer_than, cast=cast)
+        wanted = Wanted(patterns, label=label, newer_than=newer_than, cast=cast)
         return self._parameters.watch(wanted, data=data)
 
-    def mirror(self, *patterns: str, cast: str | None = None) -> AsyncParameterMirror:
-        """A local copy that keeps itself fresh, within ``async with``."""
-        return AsyncParameterMirror(self._parameters, Wanted(patterns, cast=cast))
+    def mirror(
+        self, *patterns: str, label: str = "", cast: str | None = None
+    ) -> AsyncParameterMirror:
+        """Return a local copy that keeps itself fresh, within ``async with``.
+
+        ``label``: follow the version that it is at, also to an earlier one, instead of the
+        newest; the mirror of a label that users move continues after the job has ended.
+        """
+        return AsyncParameterMirror(self._parameters, Wanted(patterns, label=label, cast=cast))
 
     def versions(self) -> AsyncGenerator[VersionEntry, None]:
         """Its versions, newest first, those too whose bytes are no longer kept."""

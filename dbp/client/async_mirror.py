@@ -10,17 +10,20 @@ from dataclasses import replace
 from typing import Final, NoReturn, Self, final
 
 from dbp.client.arguments import seconds, whole_number
-from dbp.client.async_parameters import AsyncParameters, Wanted
+from dbp.client.async_parameters import AsyncParameters
 from dbp.client.parameter_set import ParameterSet, parameter_set
 from dbp.client.pickling import not_picklable
+from dbp.client.wanted import Wanted
 from dbp.errors import (
     ClientClosed,
     DbpError,
     InvalidFile,
     InvalidInput,
+    LabelNotFound,
     NotFound,
     NotPublishedYet,
 )
+from dbp.job.labels import is_news, outlives_job
 from dbp.rpc.forking import check_not_forked, client_forked, is_forked
 
 log = logging.getLogger("dbp.client")
@@ -36,12 +39,13 @@ class AsyncParameterMirror:
     """The newest parameters, at hand: ``get`` never waits and takes no lock.
 
     A version that has been handed out is never changed; a newer one has arrays of its own.
-    While the service is away the last one stays, and ``error`` says what is wrong.
+    While the service is away the last one stays, and ``error`` says what is wrong. So it is
+    while a label that the mirror follows is at no version.
     """
 
     def __init__(self, parameters: AsyncParameters, wanted: Wanted) -> None:
         self._parameters = parameters
-        self._wanted = replace(wanted, wait=POLL_SECONDS)
+        self._wanted = wanted
         self._newest: ParameterSet | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -94,6 +98,9 @@ class AsyncParameterMirror:
     async def wait(self, newer_than: int = 0, timeout: float | None = None) -> ParameterSet:
         """The newest version once it is newer than this; TimeoutError.
 
+        A mirror of a label returns the version that the label is at once that is another one
+        than ``newer_than``: labels move to earlier versions, too.
+
         Raises ``error`` where the mirror has given up, ClientClosed where it was closed, and
         InvalidInput where no newer version will come, for the job has ended.
         """
@@ -105,7 +112,7 @@ class AsyncParameterMirror:
         async with asyncio.timeout(timeout):
             while True:
                 changed, newest = self._changed, self._newest
-                if newest is not None and newest.version.version > newer_than:
+                if newest is not None and self._is_news(newest, newer_than):
                     return newest
                 if self._task is not None and self._task.done():
                     raise self._why_no_more(newer_than)
@@ -129,9 +136,9 @@ class AsyncParameterMirror:
                     self._error = None
                 except DbpError as error:
                     newer, self._error = False, error
-                    if isinstance(error, NotPublishedYet):
-                        await self._note_end()
-                    if _is_for_good(error):
+                    if isinstance(error, NotPublishedYet | LabelNotFound):
+                        await self._note_end(error)
+                    elif _is_for_good(error):
                         return
                 if newer:
                     pause = FIRST_PAUSE_SECONDS
@@ -147,23 +154,31 @@ class AsyncParameterMirror:
     async def _next(self) -> bool:
         """Take the next version; False where none comes for a while."""
         told = self.version
-        wanted = replace(self._wanted, newer_than=told)
+        # The first request for a label does not wait: a misspelt one is soon reported.
+        first = bool(self._wanted.label) and not told and self._error is None
+        wait = 0.0 if first else POLL_SECONDS
+        wanted = replace(self._wanted, newer_than=told, wait=wait)
         found = await self._parameters.receive(wanted, patience=PATIENCE_SECONDS)
         if found.content is None or found.version is None:
-            self.ended = found.job_ended
+            self.ended = found.job_ended and not outlives_job(self._wanted.label)
             return False
         newest = await asyncio.to_thread(parameter_set, found.version, found.content)
-        self.skipped += newest.version.version - told - 1 if told else 0
+        self.skipped += wanted.skipped(newest.version)
         self._newest = newest
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         return True
 
-    async def _note_end(self) -> None:
-        """Look whether the job has ended before it published anything."""
+    async def _note_end(self, error: DbpError) -> None:
+        """Look whether the job has ended without a version, or without one that is best."""
+        if isinstance(error, LabelNotFound) and outlives_job(self._wanted.label):
+            return
         with contextlib.suppress(DbpError):
             if await self._parameters.has_ended():
                 self.ended, self._error = True, None
+
+    def _is_news(self, found: ParameterSet, known: int) -> bool:
+        return is_news(found.version.version, known, self._wanted.label)
 
 
 def _is_for_good(error: DbpError) -> bool:

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
 
-from dbp.client.arguments import callback, seconds, text, whole_number
+from dbp.client.arguments import callback, optional_number, seconds, text
 from dbp.client.arguments import path as checked_path
-from dbp.client.arguments import patterns as checked_patterns
 from dbp.client.calls import translated
 from dbp.client.download import OnBytes, Receiver, download
 from dbp.client.loop_channel import LoopChannel
 from dbp.client.parameter_set import ParameterSet, parameter_set
 from dbp.client.streams import Patience, Stream
-from dbp.errors import InvalidArgument, Unavailable
+from dbp.client.wanted import At, Wanted
+from dbp.errors import LabelNotFound, Unavailable
 from dbp.job.state import LabelMove, Version, VersionEntry
 from dbp.rpc.convert import (
     job_from_proto,
@@ -26,7 +26,6 @@ from dbp.rpc.convert import (
     version_entry_from_proto,
     version_from_proto,
 )
-from dbp.rpc.enums import cast_name
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1.job_pb2 import STREAM_END_REASON_JOB_ENDED
@@ -36,80 +35,6 @@ from dbp.whole_file import write_whole
 
 UNARY_SECONDS: Final = 10.0
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["ParameterService"].full_name
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to ask for; the same words as the proto's ``StreamParametersRequest``."""
-
-    patterns: tuple[str, ...] = ()
-    version: int = 0
-    step: int | None = None
-    label: str = ""
-    newer_than: int = 0
-    if_none_match: str = ""
-    wait: float | None = None
-    cast: str | None = None
-    max_staleness_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        checked_patterns(self.patterns)
-        for name in ("version", "newer_than"):
-            whole_number(name, getattr(self, name))
-        for name in ("step", "max_staleness_steps"):
-            _check_number(name, getattr(self, name))
-        for name in ("label", "if_none_match"):
-            text(name, getattr(self, name))
-        text("cast", self.cast or "")
-        if self.wait is not None:
-            seconds("wait", self.wait)
-
-    def request(self, job_id: str) -> pb.StreamParametersRequest:
-        """As a request; InvalidArgument where more than one version is named."""
-        if sum((bool(self.version), self.step is not None, bool(self.label))) > 1:
-            raise InvalidArgument("version, step, label: name only one of them")
-        selector = pb.ParameterSelector(job=job_name(job_id), tensors=self.patterns)
-        if self.step is not None:
-            selector.step = self.step
-        elif self.label:
-            selector.label = self.label
-        elif self.version:
-            selector.version = self.version
-        request = pb.StreamParametersRequest(
-            selector=selector,
-            newer_than=self.newer_than,
-            if_none_match=self.if_none_match,
-            cast=cast_name(self.cast),
-            max_staleness_steps=self.max_staleness_steps,
-        )
-        if self.wait is not None:
-            request.wait.FromMilliseconds(round(self.wait * 1000))
-        return request
-
-
-@dataclass(frozen=True)
-class At:
-    """The version that a request changes: named by number, label (or `latest`) or step."""
-
-    version: int | None = None
-    at: str = ""
-    step: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_number("version", self.version)
-        _check_number("step", self.step)
-        text("at", self.at)
-
-    def put_into(self, request: pb.MoveLabelRequest | pb.PinVersionRequest) -> None:
-        """Set the request's field; raises InvalidArgument unless one version is named."""
-        if sum((self.version is not None, bool(self.at), self.step is not None)) != 1:
-            raise InvalidArgument("version, at, step: name a version by one of them")
-        if self.version is not None:
-            request.version = self.version
-        elif self.step is not None:
-            request.step = self.step
-        else:
-            request.at = self.at
 
 
 @dataclass(frozen=True)
@@ -185,7 +110,9 @@ class AsyncParameters:
         """Each new version until the job has ended; survives a restart of the service."""
         told, waiting = wanted.newer_than, Patience(self._patience)
         while True:
-            request = pb.WatchParametersRequest(job=self._job, newer_than=told)
+            request = pb.WatchParametersRequest(
+                job=self._job, label=wanted.label, newer_than=told
+            )
             stream = Stream(self._stub.WatchParameters, request)
             with stream as messages:
                 async for message in messages:
@@ -203,6 +130,8 @@ class AsyncParameters:
                     except Unavailable as error:  # cut between the word and the data
                         stream.cut = error
                         break
+                    except LabelNotFound:  # removed meanwhile; it may come again
+                        continue
                     waiting.alive()
                     if update is not None:
                         told = update.version.version
@@ -236,7 +165,7 @@ class AsyncParameters:
     ) -> LabelMove:
         """Move a label to a version (number 0: remove it), which the service looks up."""
         text("label", label)
-        _check_number("expected_version", expected_version)
+        optional_number("expected_version", expected_version)
         request = pb.MoveLabelRequest(
             job=self._job, label=label, expected_version=expected_version
         )
@@ -246,7 +175,7 @@ class AsyncParameters:
     async def undo_label(self, label: str, expected_version: int | None) -> LabelMove:
         """Move a label back to the version that it left last."""
         text("label", label)
-        _check_number("expected_version", expected_version)
+        optional_number("expected_version", expected_version)
         request = pb.UndoLabelRequest(
             job=self._job, label=label, expected_version=expected_version
         )
@@ -270,21 +199,15 @@ class AsyncParameters:
     async def _update(
         self, published: pb.VersionPublished, wanted: Wanted, *, data: bool
     ) -> ParameterUpdate | None:
-        """What a watcher is told; with data, of the newest version there is by then."""
+        """Return the update for a watcher; with data, of the version there is by then."""
         version = version_from_proto(published.version)
         if not data:
             return ParameterUpdate(version, published.skipped)
         found = await self.get(wanted)
         if found is None:
             return None
-        told, newest = wanted.newer_than, found.version.version
-        return ParameterUpdate(found.version, newest - told - 1 if told else 0, found)
+        return ParameterUpdate(found.version, wanted.skipped(found.version), found)
 
     async def _unary(self, method: Any, request: Any, seconds: float = UNARY_SECONDS) -> Any:
         with translated():
             return await method(request, timeout=seconds)
-
-
-def _check_number(name: str, value: int | None) -> None:
-    if value is not None:
-        whole_number(name, value)

@@ -27,6 +27,7 @@ from dbp.errors import (
     VersionEvicted,
     VersionNotFound,
 )
+from dbp.job.labels import is_news
 from dbp.job.state import Version
 from dbp.quantities import count_text
 from dbp.rpc.convert import version_from_proto
@@ -118,7 +119,7 @@ class Receiver:
         if (
             (asked.version and version.version != asked.version)
             or (at == "step" and version.step != asked.step)
-            or version.version <= self._request.newer_than
+            or not is_news(version.version, self._request.newer_than, asked.label)
         ):
             raise CorruptParameters(
                 f"version {version.version}, of step {version.step}, came, which was not asked "

@@ -114,22 +114,29 @@ class JobHandle:
     def watch_parameters(
         self,
         *patterns: str,
+        label: str = "",
         newer_than: int = 0,
         data: bool = False,
         cast: str | None = None,
     ) -> Iterator[ParameterUpdate]:
-        """Each new version, with its tensors if ``data``, until the job has ended."""
+        """Yield each new version, with its tensors if ``data``, until the job has ended.
+
+        With a label, each version that it moves to.
+        """
         return self._loop.iterate(
             self._handle.watch_parameters(
-                *patterns, newer_than=newer_than, data=data, cast=cast
+                *patterns, label=label, newer_than=newer_than, data=data, cast=cast
             )
         )
 
-    def mirror(self, *patterns: str, cast: str | None = None) -> ParameterMirror:
-        """A local copy that keeps itself fresh, within ``with``."""
+    def mirror(
+        self, *patterns: str, label: str = "", cast: str | None = None
+    ) -> ParameterMirror:
+        """Return a local copy of the newest or a label's version, fresh within ``with``."""
 
         async def made() -> ParameterMirror:  # on the loop, whose events it has
-            return ParameterMirror(self._loop, self._handle.mirror(*patterns, cast=cast))
+            mirror = self._handle.mirror(*patterns, label=label, cast=cast)
+            return ParameterMirror(self._loop, mirror)
 
         return self._loop.run(made())
 

@@ -17,7 +17,7 @@ from dbp.control.store import Store
 from dbp.control.store_versions import MOVES_KEPT
 from dbp.control.version_feed import VersionFeed
 from dbp.control.version_file import OpenVersion
-from dbp.control.version_index import NEWEST, At, VersionIndex, check_label
+from dbp.control.version_index import NEWEST, At, VersionIndex
 from dbp.control.versions import VersionStore
 from dbp.errors import (
     Conflict,
@@ -27,6 +27,7 @@ from dbp.errors import (
     Unavailable,
     WrongState,
 )
+from dbp.job.labels import check_movable
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Job, LabelMove, State, Version, VersionEntry
 from dbp.quantities import duration_text
@@ -99,16 +100,23 @@ class LiveParameters:
         return self._store.jobs_labelled(label)
 
     async def wait(
-        self, job_id: str, wanted: Callable[[Version | None], bool], seconds: float
+        self,
+        job_id: str,
+        wanted: Callable[[Version | None], bool],
+        seconds: float,
+        *,
+        after_end: bool = False,
     ) -> None:
         """Return once it is there, the job has ended or the time is up; ``wanted`` sees the
         newest version at each change. Draining: the service shuts down.
+
+        ``after_end``: wait on when the job has ended, as for a label, which can still move.
         """
         try:
             async with asyncio.timeout(seconds):
                 while True:
                     job = self._ledger.get(job_id)
-                    if wanted(job.latest_parameters) or job.state.terminal:
+                    if wanted(job.latest_parameters) or (job.state.terminal and not after_end):
                         return
                     if self._feed.closed:
                         raise Draining("the service is shutting down; try again later")
@@ -205,7 +213,7 @@ class LiveParameters:
         ``find``.
         """
         job = self._ledger.get(job_id)
-        check_label(label)
+        check_movable(label)
         index = self._versions.index(job_id)
         version = 0 if to is None else index.find(to).version
         now = index.labels.get(label, 0)
@@ -224,7 +232,7 @@ class LiveParameters:
         errors of ``move_label``.
         """
         job = self._ledger.get(job_id)
-        check_label(label)
+        check_movable(label)
         index = self._versions.index(job_id)
         _check_expected(index, label, expected)
         back = index.left.get(label, 0)

@@ -12,9 +12,9 @@ from typing import Final, final
 from dbp.control.clock import Clock
 from dbp.control.ledger import Ledger
 from dbp.control.version_file import Chunks
-from dbp.control.version_index import BEST
 from dbp.control.versions import Publication, VersionStore
 from dbp.errors import WrongState
+from dbp.job.labels import BEST
 from dbp.job.snapshot import Manifest
 from dbp.job.spec import PublishSpec
 from dbp.job.state import EventKind, Job, RunOutcome, Version

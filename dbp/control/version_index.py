@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from dbp.errors import (
-    InvalidInput,
     LabelNotFound,
     NotPublishedYet,
     VersionEvicted,
     VersionNotFound,
     alternatives,
 )
+from dbp.job.labels import ALWAYS_NEWEST, BEST
 from dbp.job.state import Version
 
-BEST: Final = "best"
-ALWAYS_NEWEST: Final = ("latest", "newest")
-_LABEL: Final = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 _SHOWN: Final = 10
 
 
@@ -150,16 +146,3 @@ class VersionIndex:
             oldest = min(version.step for version in self.kept)
             raise VersionEvicted(text, job=self.job_id, step=step, oldest=oldest, newest=newest)
         raise VersionNotFound(text, job=self.job_id, step=step, newest=newest)
-
-
-def check_label(label: str) -> None:
-    """Raise InvalidInput unless users may move a label of this name."""
-    if label in ALWAYS_NEWEST:
-        raise InvalidInput(f"label: {label!r} is no label: it always means the newest version")
-    if label == BEST:
-        raise InvalidInput(f"label: {BEST!r} is moved by the run itself; choose another name")
-    if not _LABEL.fullmatch(label):
-        raise InvalidInput(
-            "label: must be 1 to 63 lower-case letters, digits, dots, dashes and underscores, "
-            f"a letter first, got {label[:80]!r}"
-        )

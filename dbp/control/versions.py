@@ -31,9 +31,10 @@ from dbp.control.version_file import (
     rename,
     write,
 )
-from dbp.control.version_index import BEST, NEWEST, At, VersionIndex
+from dbp.control.version_index import NEWEST, At, VersionIndex
 from dbp.control.version_verifier import VersionVerifier
 from dbp.errors import InvalidInput
+from dbp.job.labels import BEST
 from dbp.job.snapshot import ROLLBACKS, Manifest, step_of
 from dbp.job.state import Version
 
@@ -178,10 +179,7 @@ class VersionStore:
     def move_label(
         self, job_id: str, label: str, version: int, *, time: float, keep: int
     ) -> None:
-        """Move a label to a kept version (0: remove it), durably. Errors of ``find``.
-
-        The version that the label leaves is kept until the label's next move.
-        """
+        """Move a label to a kept version (0: remove it), durably. Errors of ``find``."""
         index = self.index(job_id)
         if version:
             index.find(At(version))

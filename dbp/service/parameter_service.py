@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from dbp.control.live_parameters import LiveParameters
 from dbp.control.version_file import OpenVersion
 from dbp.errors import InvalidInput, UseStream
+from dbp.job.labels import check_name
 from dbp.job.state import Version
 from dbp.rpc.convert import (
     id_from_name,
@@ -150,6 +151,8 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         check_patterns(request.tensors)
         if request.newer_than < 0:
             raise InvalidInput(f"newer_than: must be >= 0, got {request.newer_than}")
+        if request.label:
+            check_name(request.label)
         job_id = id_from_name(request.job)
 
         async def opened_for(
@@ -170,6 +173,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
             async for message in watch(
                 self._parameters,
                 job_id,
+                request.label,
                 request.newer_than,
                 send if request.with_data else None,
                 self._heartbeat_seconds,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from typing import TypeAlias
 
 from dbp.control.live_parameters import LiveParameters
 from dbp.control.version_file import OpenVersion
 from dbp.control.version_index import At
-from dbp.errors import Draining, VersionEvicted
+from dbp.errors import Draining, LabelNotFound, NotPublishedYet, VersionEvicted
+from dbp.job.labels import is_news, moves_back, outlives_job
 from dbp.job.state import StreamEndReason, Version
 from dbp.rpc.convert import version_to_proto
 from dbp.rpc.enums import stream_end_name
@@ -21,43 +21,50 @@ Send: TypeAlias = Callable[[OpenVersion], AsyncIterator[bytes]]
 async def watch(
     parameters: LiveParameters,
     job_id: str,
+    label: str,
     newer_than: int,
     send: Send | None,
     heartbeat_seconds: float,
 ) -> AsyncIterator[bytes]:
-    """Serialized messages of a watch, until the job has ended or the service drains.
+    """Yield serialized messages, until the job has ended or the service drains.
 
     The next message is made when the last one has been taken: a slow reader gets the newest
-    version then, and the number of those it missed.
+    version then, and the number of those it missed; or the version that the label is at then.
+    A watch of a label that users move continues after the job has ended.
     """
-    sent = newer_than
+    sent, stays = newer_than, outlives_job(label)
+
+    def news() -> Version | None:
+        found = _present(parameters, job_id, label)
+        return found if found is not None and is_news(found.version, sent, label) else None
+
     while True:
         try:
-            await parameters.wait(job_id, partial(_is_newer, sent), heartbeat_seconds)
+            await parameters.wait(
+                job_id, lambda _: news() is not None, heartbeat_seconds, after_end=stays
+            )
         except Draining:
             yield _end(StreamEndReason.DRAINING)
             return
-        job = parameters.job(job_id)
-        newest = job.latest_parameters
-        if newest is not None and newest.version > sent:
+        found = news()
+        if found is not None:
             published = pb.VersionPublished(
-                version=version_to_proto(newest),
-                skipped=newest.version - sent - 1 if sent else 0,
+                version=version_to_proto(found), skipped=_skipped(found, sent, label)
             )
             if send is None:
                 yield pb.WatchParametersResponse(published=published).SerializeToString()
-                sent = newest.version
+                sent = found.version
                 continue
             try:
-                opened = await parameters.open(job_id, At(newest.version))
+                opened = await parameters.open(job_id, At(found.version))
             except VersionEvicted:
                 continue  # a newer one has taken its place meanwhile
             with opened:
                 yield pb.WatchParametersResponse(published=published).SerializeToString()
                 async for message in send(opened):
                     yield message
-            sent = newest.version
-        elif job.state.terminal:
+            sent = found.version
+        elif parameters.job(job_id).state.terminal and not stays:
             yield _end(StreamEndReason.JOB_ENDED)
             return
         else:
@@ -65,8 +72,17 @@ async def watch(
             yield pb.WatchParametersResponse(heartbeat=heartbeat).SerializeToString()
 
 
-def _is_newer(sent: int, newest: Version | None) -> bool:
-    return newest is not None and newest.version > sent
+def _present(parameters: LiveParameters, job_id: str, label: str) -> Version | None:
+    """Return the newest version, or the one that the label is at; None where there is none."""
+    try:
+        return parameters.find(job_id, At(label=label))
+    except (NotPublishedYet, LabelNotFound):
+        return None
+
+
+def _skipped(found: Version, sent: int, label: str) -> int:
+    """Return the number of versions since the last one sent; 0 where a label is watched."""
+    return 0 if moves_back(label) or not sent else found.version - sent - 1
 
 
 def _end(reason: StreamEndReason) -> bytes:

@@ -14,6 +14,7 @@ from dbp.errors import (
     StaleParameters,
     VersionNotFound,
 )
+from dbp.job.labels import is_news, outlives_job
 from dbp.job.state import Version
 from dbp.quantities import count_text
 from dbp.rpc.convert import id_from_name
@@ -104,8 +105,9 @@ class Wanted:
         )
 
     def unchanged(self, version: Version) -> bool:
-        """Whether the reader has this version, or a newer one, already."""
-        return version.version <= self.newer_than or version.digest == self.if_none_match
+        """Whether the reader has this version already, or a newer one than the newest here."""
+        known = not is_news(version.version, self.newer_than, self.at.label)
+        return known or version.digest == self.if_none_match
 
     def check_fresh(self, version: Version, parameters: LiveParameters) -> None:
         """Raise StaleParameters if the version is too many steps older than its run."""
@@ -141,7 +143,12 @@ class Wanted:
                 return False
             return True
 
-        await parameters.wait(self.job_id, there, min(max(0.0, seconds), MAX_WAIT_SECONDS))
+        await parameters.wait(
+            self.job_id,
+            there,
+            min(max(0.0, seconds), MAX_WAIT_SECONDS),
+            after_end=outlives_job(self.at.label),
+        )
 
 
 def chunk_bytes_of(request: pb.StreamParametersRequest) -> int:

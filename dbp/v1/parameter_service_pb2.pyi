@@ -127,18 +127,20 @@ class ParametersTrailer(_message.Message):
     def __init__(self, digest: _Optional[str] = ...) -> None: ...
 
 class WatchParametersRequest(_message.Message):
-    __slots__ = ("job", "tensors", "newer_than", "with_data", "cast")
+    __slots__ = ("job", "tensors", "newer_than", "with_data", "cast", "label")
     JOB_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     NEWER_THAN_FIELD_NUMBER: _ClassVar[int]
     WITH_DATA_FIELD_NUMBER: _ClassVar[int]
     CAST_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
     job: str
     tensors: _containers.RepeatedScalarFieldContainer[str]
     newer_than: int
     with_data: bool
     cast: _parameter_pb2.Cast
-    def __init__(self, job: _Optional[str] = ..., tensors: _Optional[_Iterable[str]] = ..., newer_than: _Optional[int] = ..., with_data: bool = ..., cast: _Optional[_Union[_parameter_pb2.Cast, str]] = ...) -> None: ...
+    label: str
+    def __init__(self, job: _Optional[str] = ..., tensors: _Optional[_Iterable[str]] = ..., newer_than: _Optional[int] = ..., with_data: bool = ..., cast: _Optional[_Union[_parameter_pb2.Cast, str]] = ..., label: _Optional[str] = ...) -> None: ...
 
 class WatchParametersResponse(_message.Message):
     __slots__ = ("header", "chunk", "trailer", "published", "heartbeat", "end")

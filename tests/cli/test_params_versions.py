@@ -183,6 +183,29 @@ def test_every_version_is_told_as_it_comes(service: str, running: str, tmp_path:
     assert load_file(file)
 
 
+def test_a_label_is_watched_backwards_too(service: str, ended: str) -> None:
+    newest, *_, oldest = (
+        entry["version"]
+        for entry in json_of("params", "versions", ended, "--limit", "1000", service=service)
+        if entry["kept"]
+    )
+    watching = start(
+        "params", ended, "--watch", "--label", "watched", "--output", "json", service=service
+    )
+    assert watching.stdout is not None
+    assert watching.stderr is not None
+    assert "no label 'watched' yet" in watching.stderr.readline()
+    seen = []
+    for version in (newest, oldest):
+        output("params", "label", ended, "watched", str(version), service=service)
+        seen.append(json.loads(watching.stdout.readline())["version"])
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=DEADLINE)
+
+    assert seen == [newest, oldest]
+    output("params", "label", ended, "watched", "--remove", service=service)
+
+
 def test_watching_ends_with_the_job(service: str, ended: str) -> None:
     lines = output("params", ended, "--watch", service=service).splitlines()
 
@@ -220,4 +243,4 @@ def test_a_damaged_version_breaks_the_chain(tmp_path: Path) -> None:
 
         assert done.returncode == 1
         assert f"version {path.stem}" in done.stdout
-        assert "1 problems" in done.stdout
+        assert done.stdout.endswith("1 problem\n")
