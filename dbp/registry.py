@@ -184,7 +184,11 @@ def _plural(kind: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class OptionInfo:
-    """One option for people: ``default`` is None where it is required or may be left out."""
+    """One option: ``default`` is None where it is required or may be left out.
+
+    ``type`` and ``limits`` are for people. ``allowed``: the values that a text may have, empty
+    for any. ``group``: of the component that the value is, or "".
+    """
 
     name: str
     type: str
@@ -192,6 +196,8 @@ class OptionInfo:
     default: Any
     limits: str
     doc: str
+    allowed: tuple[str, ...] = ()
+    group: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +257,15 @@ def _option_info(field: dataclasses.Field[Any], annotation: Any) -> OptionInfo:
         default=list(default) if isinstance(default, tuple) else default,
         limits=limit_words(field.metadata),
         doc=str(field.metadata.get("doc", "")),
+        allowed=_allowed(field.metadata, annotation),
+        group=group or "",
     )
+
+
+def _allowed(limits: Mapping[str, Any], annotation: Any) -> tuple[str, ...]:
+    literals = (arm for arm in union_arms(annotation) if typing.get_origin(arm) is Literal)
+    found = [str(value) for arm in literals for value in typing.get_args(arm)]
+    return (*found, *(limits.get("choices") or ()))
 
 
 def _nested_words(group: Group, annotation: Any) -> str:

@@ -50,8 +50,12 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "train.onnx": ({"errors", "registry", "nn", "data", "train"}, {"numpy", "onnx"}),
     "control": ({"errors", "job", "launching", "prctl", "quantities"}, {"psutil"}),
     # The reporter implements the loop's Sink and Control, so it may see their definition.
-    "rpc": ({"errors", "job", "lossy_output", "v1", "train.sink"}, {"grpc", "google"}),
-    "service": ({"errors", "job", "control", "quantities", "rpc", "v1"}, {"grpc", "google"}),
+    "rpc": (
+        {"errors", "job", "lossy_output", "registry", "v1", "train.sink"}, {"grpc", "google"},
+    ),
+    "service": (
+        {"errors", "job", "control", "registry", "quantities", "rpc", "v1"}, {"grpc", "google"},
+    ),
     "service.wire": (set(), {"google_crc32c"}),
     "service.wire_cast": ({"errors"}, {"numpy", "ml_dtypes"}),
     "service.answer_bytes": ({"inference", "job"}, set()),
@@ -68,7 +72,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "service.reflection": (set(), {"grpc", "google", "grpc_reflection"}),
     "service.server": ({"*"}, {"grpc", "grpc_health"}),
     "client": (
-        {"errors", "column_names", "inference", "job", "quantities", "rpc", "v1", "whole_file"},
+        {"errors", "column_names", "inference", "job", "quantities", "registry", "rpc", "v1",
+         "whole_file"},
         {"grpc", "google", "numpy", "ml_dtypes", "google_crc32c"},
     ),
     "worker": ({"*"}, {"numpy"}),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dbp.quantities import count_text
+
+if TYPE_CHECKING:
+    from dbp.registry import ComponentInfo
 
 _OUTPUT = click.option(
     "--output",
@@ -141,6 +144,13 @@ def resolve(file: str, output: str) -> None:
         click.echo(toml_text(resolved.document), nl=False)
 
 
+def _components_of(service: str) -> list[ComponentInfo]:
+    from dbp.client.client import Client
+
+    with Client(service) as client:
+        return client.components()
+
+
 def _complete_name(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[str]:
@@ -159,7 +169,12 @@ def _complete_name(
     show_default=True,
     help="Form of the answer; markdown is a page of everything, the fields of a spec, too.",
 )
-def components(name: str | None, output: str) -> None:
+@click.option(
+    "--service",
+    metavar="HOST:PORT",
+    help="List what is installed with this service instead; its workers use no other kinds.",
+)
+def components(name: str | None, output: str, service: str | None) -> None:
     """List the installed kinds with their options: all, of one group, or one by NAME.
 
     A kind by its name is shown in full: formula, source, options, an example.
@@ -170,7 +185,7 @@ def components(name: str | None, output: str) -> None:
     from dbp.errors import InvalidInput, alternatives
     from dbp.registry import GROUPS, catalogue
 
-    found = catalogue()
+    found = catalogue() if service is None else _components_of(service)
     if name is not None:
         known = [*GROUPS, *sorted({info.kind for info in found})]
         if name not in known:

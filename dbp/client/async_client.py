@@ -30,8 +30,10 @@ from dbp.job.load import decode, encode, load_file, located
 from dbp.job.spec import JobSpec
 from dbp.job.state import Job, State
 from dbp.job.validate import resolve
+from dbp.registry import ComponentInfo
 from dbp.rpc.address import service_address
 from dbp.rpc.channel import connect
+from dbp.rpc.component_convert import component_from_proto
 from dbp.rpc.convert import JOB_PREFIX, job_from_proto, job_name, state_to_proto
 from dbp.rpc.forking import is_forked
 from dbp.rpc.spec_convert import spec_to_proto
@@ -168,6 +170,17 @@ class AsyncClient:
             name=job_name(job_id), follow=follow, attempt=attempt
         )
         return logs(self._jobs, request, patience=self.patience)
+
+    async def components(self) -> list[ComponentInfo]:
+        """Return the kinds installed with the service, plug-ins included, and their options."""
+        request = jobs_pb.ListComponentsRequest()
+        found: list[ComponentInfo] = []
+        while True:
+            page = await self._unary(self._jobs.ListComponents, request)
+            found += map(component_from_proto, page.components)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
 
     def parameters_of(self, job_id: str) -> AsyncParameters:
         """The parameter side of a job; nothing is sent yet."""

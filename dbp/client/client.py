@@ -11,6 +11,7 @@ from dbp.client.loop_thread import LoopThread
 from dbp.client.pickling import not_picklable
 from dbp.client.streams import JobUpdate
 from dbp.job.state import Job, State
+from dbp.registry import ComponentInfo
 from dbp.rpc.forking import check_not_forked
 
 
@@ -85,6 +86,10 @@ class Client:
     def jobs(self, *states: State) -> Iterator[Job]:
         """Jobs, newest first; only those in the given states, if any are given."""
         return self._loop.iterate(self._client.jobs(*states))
+
+    def components(self) -> list[ComponentInfo]:
+        """Return the kinds installed with the service, plug-ins included, and their options."""
+        return self._loop.run(self._client.components())
 
     def watch(self) -> Iterator[JobUpdate]:
         """Updates of all jobs, for ever."""

@@ -35,6 +35,7 @@ _RETRY: Final[dict[str, Any]] = {
                 {"service": "dbp.v1.JobService", "method": "GetJob"},
                 {"service": "dbp.v1.JobService", "method": "ListJobs"},
                 {"service": "dbp.v1.JobService", "method": "CancelJob"},
+                {"service": "dbp.v1.JobService", "method": "ListComponents"},
                 {"service": "dbp.v1.ParameterService", "method": "GetParameterInfo"},
                 {"service": "dbp.v1.ParameterService", "method": "GetParameters"},
                 {"service": "dbp.v1.ParameterService", "method": "ListVersions"},

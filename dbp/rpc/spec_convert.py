@@ -120,10 +120,11 @@ def _fill_component(component: pb.Component, table: str | Mapping[str, Any]) -> 
         if name == "kind":
             component.kind = value
         else:
-            _fill_value(component.options[name], value)
+            fill_value(component.options[name], value)
 
 
-def _fill_value(target: pb.Value, value: Any) -> None:
+def fill_value(target: pb.Value, value: Any) -> None:
+    """Set a value of a component's option; TypeError for one that cannot be sent."""
     if isinstance(value, bool):
         target.bool_value = value
     elif isinstance(value, int):
@@ -135,11 +136,11 @@ def _fill_value(target: pb.Value, value: Any) -> None:
     elif isinstance(value, Mapping):
         target.table_value.SetInParent()
         for name, item in value.items():
-            _fill_value(target.table_value.fields[name], item)
+            fill_value(target.table_value.fields[name], item)
     elif isinstance(value, list | tuple):
         target.list_value.SetInParent()
         for item in value:
-            _fill_value(target.list_value.values.add(), item)
+            fill_value(target.list_value.values.add(), item)
     else:
         raise TypeError(f"a {type(value).__name__} cannot be sent")
 
@@ -164,18 +165,21 @@ def _table(message: Message) -> dict[str, Any]:
 
 def _component_table(component: pb.Component) -> dict[str, Any]:
     table: dict[str, Any] = {"kind": component.kind} if component.kind else {}
-    return table | {name: _plain(component.options[name]) for name in sorted(component.options)}
+    return table | {
+        name: plain_value(component.options[name]) for name in sorted(component.options)
+    }
 
 
-def _plain(value: pb.Value) -> Any:
+def plain_value(value: pb.Value) -> Any:
+    """Return the value of a component's option."""
     match value.WhichOneof("kind"):
         case None:
             return None
         case "list_value":
-            return [_plain(item) for item in value.list_value.values]
+            return [plain_value(item) for item in value.list_value.values]
         case "table_value":
             fields = value.table_value.fields
-            return {name: _plain(fields[name]) for name in sorted(fields)}
+            return {name: plain_value(fields[name]) for name in sorted(fields)}
         case kind:
             return getattr(value, kind)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Any, Final, TypeAlias, final
@@ -28,9 +29,11 @@ from dbp.rpc.convert import (
 )
 from dbp.rpc.enums import event_kind_name, stream_end_name
 from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto
-from dbp.service.job_answers import JobPage, job_answer
+from dbp.service.answer_page import AnswerPage
+from dbp.service.component_page import component_page
+from dbp.service.job_answers import job_answer
+from dbp.v1 import job_pb2, job_service_pb2_grpc
 from dbp.v1 import job_service_pb2 as pb
-from dbp.v1 import job_service_pb2_grpc
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -68,11 +71,14 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         states = [state_from_proto(state) for state in request.states if state]
         if len(states) < len(request.states):
             states = []  # unspecified means any
-        page = JobPage()
+        page: AnswerPage[job_pb2.Job] = AnswerPage()
         _, token = await self._manager.list(
-            states, request.page_size, request.page_token, page.add
+            states,
+            request.page_size,
+            request.page_token,
+            lambda job: page.add(job_answer(job)),
         )
-        return pb.ListJobsResponse(jobs=page.jobs, next_page_token=token)
+        return pb.ListJobsResponse(jobs=page.messages, next_page_token=token)
 
     async def CancelJob(
         self, request: pb.CancelJobRequest, context: Context
@@ -111,6 +117,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             else:
                 end = pb.StreamEnd(reason=stream_end_name(item.reason))
                 yield pb.StreamLogsResponse(next_offset=offset, end=end)
+
+    async def ListComponents(
+        self, request: pb.ListComponentsRequest, context: Context
+    ) -> pb.ListComponentsResponse:
+        return await asyncio.to_thread(component_page, request)
 
 
 def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:

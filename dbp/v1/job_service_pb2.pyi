@@ -1,3 +1,4 @@
+from dbp.v1 import component_pb2 as _component_pb2
 from dbp.v1 import job_pb2 as _job_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -78,6 +79,24 @@ class ListJobsResponse(_message.Message):
     jobs: _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]
     next_page_token: str
     def __init__(self, jobs: _Optional[_Iterable[_Union[_job_pb2.Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListComponentsRequest(_message.Message):
+    __slots__ = ("group", "page_size", "page_token")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    group: _component_pb2.ComponentGroup
+    page_size: int
+    page_token: str
+    def __init__(self, group: _Optional[_Union[_component_pb2.ComponentGroup, str]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListComponentsResponse(_message.Message):
+    __slots__ = ("components", "next_page_token")
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    components: _containers.RepeatedCompositeFieldContainer[_component_pb2.ComponentKind]
+    next_page_token: str
+    def __init__(self, components: _Optional[_Iterable[_Union[_component_pb2.ComponentKind, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class CancelJobRequest(_message.Message):
     __slots__ = ("name", "grace_period", "force")

@@ -66,6 +66,11 @@ class JobServiceStub(object):
                 request_serializer=dbp_dot_v1_dot_job__service__pb2.StreamLogsRequest.SerializeToString,
                 response_deserializer=dbp_dot_v1_dot_job__service__pb2.StreamLogsResponse.FromString,
                 _registered_method=True)
+        self.ListComponents = channel.unary_unary(
+                '/dbp.v1.JobService/ListComponents',
+                request_serializer=dbp_dot_v1_dot_job__service__pb2.ListComponentsRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_job__service__pb2.ListComponentsResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer(object):
@@ -125,6 +130,15 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListComponents(self, request, context):
+        """Returns the kinds of components that are installed with the service, a page at a time:
+        what a spec may name, with every option, its default and its allowed values. Errors:
+        INVALID_ARGUMENT for a negative page_size or a page_token that no answer held.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -157,6 +171,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.StreamLogs,
                     request_deserializer=dbp_dot_v1_dot_job__service__pb2.StreamLogsRequest.FromString,
                     response_serializer=dbp_dot_v1_dot_job__service__pb2.StreamLogsResponse.SerializeToString,
+            ),
+            'ListComponents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListComponents,
+                    request_deserializer=dbp_dot_v1_dot_job__service__pb2.ListComponentsRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_job__service__pb2.ListComponentsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -323,6 +342,33 @@ class JobService(object):
             '/dbp.v1.JobService/StreamLogs',
             dbp_dot_v1_dot_job__service__pb2.StreamLogsRequest.SerializeToString,
             dbp_dot_v1_dot_job__service__pb2.StreamLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListComponents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dbp.v1.JobService/ListComponents',
+            dbp_dot_v1_dot_job__service__pb2.ListComponentsRequest.SerializeToString,
+            dbp_dot_v1_dot_job__service__pb2.ListComponentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,31 @@
+"""A page of messages whose bytes stay below gRPC's limit on one answer."""
+
+from __future__ import annotations
+
+from typing import Final, Generic, TypeVar, final
+
+from google.protobuf.message import Message
+
+from dbp.rpc.channel import MAX_ANSWER_BYTES
+
+T = TypeVar("T", bound=Message)
+
+# Bytes around a message in a repeated field: its tag and its length.
+FRAME_BYTES: Final = 6
+
+
+@final
+class AnswerPage(Generic[T]):
+    """Collect the messages of one answer until their bytes reach the limit."""
+
+    def __init__(self, limit: int = MAX_ANSWER_BYTES) -> None:
+        self.messages: list[T] = []
+        self._left = limit
+
+    def add(self, message: T) -> bool:
+        """Add a message if it fits, as the first one always does; return whether it did."""
+        self._left -= message.ByteSize() + FRAME_BYTES
+        if self.messages and self._left < 0:
+            return False
+        self.messages.append(message)
+        return True
