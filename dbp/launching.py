@@ -31,12 +31,17 @@ SIBLINGS: Final = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 # Defaults for Open MPI on one host or plain TCP; a user's own settings come first. Without
 # them start-up takes a second longer (the ofi transport sleeps that long when it finds no
-# network it knows), and opening a window logs that UCX failed.
+# network it knows), and opening a window logs that UCX failed. Transports are excluded, not
+# listed: shared memory is "vader" in version 4 and "sm" in version 5, and either refuses to
+# start with a name it does not know, but ignores such a name where it is excluded.
 OPEN_MPI_DEFAULTS: Final[Mapping[str, str]] = {
     "OMPI_MCA_pml": "ob1",
-    "OMPI_MCA_btl": "self,sm,tcp",
+    "OMPI_MCA_btl": "^ofi,openib,smcuda,uct,ugni,usnic",
     "OMPI_MCA_osc": "^ucx",
     "OMPI_MCA_coll_libnbc_iallreduce_algorithm": "1",  # a ring: the fastest on one host
+    # A waiting rank offers its core between two polls. Otherwise it spins until its time slice
+    # ends, while the rank that it waits for may need that core. MPICH yields by default.
+    "OMPI_MCA_mpi_yield_when_idle": "1",
 }
 
 # What a launched job inherits from the environment of whoever launches it. Everything else

@@ -94,7 +94,7 @@ def _make_folders() -> tuple[Path, ...]:
     memory = os.environ.get(BACKING, "/dev/shm")
     if os.access(memory, os.W_OK):
         folders.append(Path(tempfile.mkdtemp(prefix="dbp-", dir=memory)))
-        for component in ("btl_sm", "osc_sm", "osc_rdma"):
+        for component in ("btl_sm", "btl_vader", "osc_sm", "osc_rdma"):
             os.environ[BACKING.replace("btl_sm", component)] = str(folders[-1])
     os.environ["TMPDIR"] = str(folders[0])
     tempfile.tempdir = None  # read TMPDIR again

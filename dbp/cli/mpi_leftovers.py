@@ -16,7 +16,8 @@ from typing import Final
 
 from dbp.control.supervisor import BACKING, SHARED_MEMORY
 
-_SEGMENTS: Final = ("sm_segment.", "mpich_shm_", "mpich_shar_")
+# Of Open MPI 5 and 4, and of MPICH.
+_SEGMENTS: Final = ("sm_segment.", "vader_segment.", "mpich_shm_", "mpich_shar_")
 
 
 def remove_leftovers(mpirun: int, since: float, environ: Mapping[str, str]) -> None:
@@ -26,8 +27,11 @@ def remove_leftovers(mpirun: int, since: float, environ: Mapping[str, str]) -> N
     shared memory files do not name their mpirun, so a file is removed if it is this user's,
     is younger than ``since``, and no process has mapped it.
     """
-    shutil.rmtree(Path(tempfile.gettempdir()) / f"ompi.{mpirun}", ignore_errors=True)
-    folders = {SHARED_MEMORY, environ.get(BACKING, SHARED_MEMORY)}
+    temporary = Path(tempfile.gettempdir())
+    of_version_4 = temporary.glob(f"ompi.*.{os.getuid()}/pid.{mpirun}")
+    for folder in (temporary / f"ompi.{mpirun}", *of_version_4):
+        shutil.rmtree(folder, ignore_errors=True)
+    folders = {SHARED_MEMORY, *(environ.get(name, SHARED_MEMORY) for name in BACKING)}
     found = [path for folder in folders for path in _segments(Path(folder), since)]
     used = _mapped() if found else set()
     for path in found:

@@ -33,9 +33,9 @@ STRAY_GRACE_SECONDS: Final = 1.0
 _LOCK_SECONDS: Final = 1.0
 _EXIT_FILE_SECONDS: Final = 10.0
 _PIPE_BYTES: Final = 1 << 16
-# Where Open MPI keeps shared memory, and the variable that says so.
+# Where Open MPI keeps shared memory, and the variables of versions 5 and 4 for that folder.
 SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 (a private folder is made in it)
-BACKING: Final = "OMPI_MCA_btl_sm_backing_directory"
+BACKING: Final = ("OMPI_MCA_btl_sm_backing_directory", "OMPI_MCA_btl_vader_backing_directory")
 
 
 @final
@@ -84,8 +84,8 @@ class Supervisor:
 
         They are not in the attempt's folder: MPI puts sockets there, whose paths must be short.
         """
-        memory = Path(os.environ.get(BACKING, SHARED_MEMORY))
-        for parent in (Path(tempfile.gettempdir()), memory):
+        memory = next(filter(None, map(os.environ.get, BACKING)), SHARED_MEMORY)
+        for parent in (Path(tempfile.gettempdir()), Path(memory)):
             if parent.is_dir() and os.access(parent, os.W_OK):
                 self._scratch.append(Path(tempfile.mkdtemp(prefix="dbp-", dir=parent)))
 
@@ -102,7 +102,7 @@ class Supervisor:
         environment = os.environ | {
             MARK: str(self._folder),
             "TMPDIR": str(self._scratch[0]),
-            BACKING: str(self._scratch[-1]),
+            **dict.fromkeys(BACKING, str(self._scratch[-1])),
         }
         supervisor = os.getpid()
 

@@ -164,6 +164,30 @@ def test_exact_sums_through_mpi_have_the_bits_of_one_process(mpirun: MpiRun) -> 
     assert result.stdout.strip() == str(expected)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a process chooses its core")
+def test_waiting_ranks_yield_their_core_unless_the_user_says_otherwise(
+    mpirun: MpiRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = (
+        "import os, time\n"
+        "from dbp.parallel.mpi import connect\n"
+        "c = connect()\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "c.barrier()\n"
+        "start = time.process_time()\n"
+        "for _ in range(300): c.barrier()\n"
+        "if c.rank == 0: print(time.process_time() - start)\n"
+    )
+
+    yielding = mpirun(2, program)
+    monkeypatch.setenv("OMPI_MCA_mpi_yield_when_idle", "0")
+    spinning = mpirun(2, program)
+
+    assert yielding.returncode == spinning.returncode == 0, yielding.stderr + spinning.stderr
+    # Processor time, not time: what else runs on the machine does not count.
+    assert 3 * float(yielding.stdout) < float(spinning.stdout)
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_failing_rank_ends_the_job_with_its_traceback_shown_once(
     mpirun: MpiRun, failing: int
