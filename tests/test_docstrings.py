@@ -28,6 +28,7 @@ DONE = (
     "control/",
     "job/",
     "nn/",
+    "optim/",
     "parallel/",
     "rpc/",
     "service/",

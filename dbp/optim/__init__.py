@@ -1,1 +1,1 @@
-"""Update rules on flat slices, schedules and clipping. Knows no layers and no ranks."""
+"""Optimizers, learning-rate schedules and gradient clipping, on flat vectors."""

@@ -1,4 +1,4 @@
-"""Adagrad."""
+"""Adagrad, an optimizer with a learning rate for each parameter."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Adagrad(Optimizer):
     """
 
     rate_decay: float = option(
-        0.0, doc="the rate is divided by 1 + (step - 1) rate_decay", minimum=0.0
+        0.0, doc="divides the learning rate by 1 + (step - 1) rate_decay", minimum=0.0
     )
-    epsilon: float = option(1e-10, doc="added to the root, outside of it", above=0.0)
+    epsilon: float = option(1e-10, doc="added to the square root in the divisor", above=0.0)
 
     def slot_names(self) -> tuple[str, ...]:
         return ("sum",)

@@ -1,4 +1,4 @@
-"""Adam, with weight decay as L2."""
+"""The Adam optimizer, with L2 weight decay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """p <- p - learning_rate m^ / (sqrt(v^) + epsilon), from means of g and of g^2.
+    """p <- p - learning_rate m^ / (sqrt(v^) + epsilon), with running means of g and g^2.
 
     m <- beta1 m + (1 - beta1) g, v <- beta2 v + (1 - beta2) g^2, and in step t
     m^ = m / (1 - beta1^t), v^ = v / (1 - beta2^t); weight decay adds
@@ -25,7 +25,7 @@ class Adam(Optimizer):
 
     beta1: float = option(0.9, doc="decay of the mean of gradients", minimum=0.0, below=1.0)
     beta2: float = option(0.999, doc="decay of the mean of squares", minimum=0.0, below=1.0)
-    epsilon: float = option(1e-8, doc="added to the root, outside of it", above=0.0)
+    epsilon: float = option(1e-8, doc="added to the square root in the divisor", above=0.0)
 
     def slot_names(self) -> tuple[str, ...]:
         return ("m", "v")

@@ -1,4 +1,4 @@
-"""The rule of Adam, shared by Adam and AdamW, which differ in how weights decay."""
+"""The update rule that Adam and AdamW share; they differ in weight decay."""
 
 from __future__ import annotations
 

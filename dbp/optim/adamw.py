@@ -1,4 +1,4 @@
-"""Adam, with decoupled weight decay."""
+"""The AdamW optimizer: Adam with decoupled weight decay."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class AdamW(Optimizer):
-    """Adam after p <- p - learning_rate weight_decay p.
+    """Adam, preceded by the decay p <- p - learning_rate weight_decay p.
 
     Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, in PyTorch's form.
     """
 
     beta1: float = option(0.9, doc="decay of the mean of gradients", minimum=0.0, below=1.0)
     beta2: float = option(0.999, doc="decay of the mean of squares", minimum=0.0, below=1.0)
-    epsilon: float = option(1e-8, doc="added to the root, outside of it", above=0.0)
+    epsilon: float = option(1e-8, doc="added to the square root in the divisor", above=0.0)
 
     def slot_names(self) -> tuple[str, ...]:
         return ("m", "v")

@@ -1,8 +1,8 @@
-"""Applies an optimizer to the flat parameter vector, tensor kinds and cache in mind.
+"""Apply an optimizer to the flat parameter vector, one parameter group after the other.
 
-Biases have their own learning-rate factor and do not decay unless asked to. Neighbors that
-are treated alike form one run; each run is walked in blocks that stay in the cache while the
-rule passes over them several times.
+A parameter group is a range of neighboring parameters with the same learning-rate factor and
+weight decay; biases, for instance, have their own factor. Each group is updated in blocks that
+stay in the cache while the optimizer passes over them several times.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ BLOCK = 32_768
 
 
 @dataclass(frozen=True)
-class Run:
-    """Neighboring elements that share their factors; ``layerwise``: they are one weight."""
+class ParameterGroup:
+    """A range of parameters that are updated alike.
+
+    ``layerwise``: the range is one weight, whose norm sets its learning rate (LARS, LAMB).
+    """
 
     start: int
     stop: int
@@ -36,14 +39,14 @@ class Run:
     layerwise: bool = False
 
     @property
-    def place(self) -> slice:
-        """Where it stands in the vector."""
+    def span(self) -> slice:
+        """The slice of the flat vector."""
         return slice(self.start, self.stop)
 
 
 @final
 class Updater:
-    """An optimizer with its state, over one layout of parameters."""
+    """An optimizer with its state (slots), for one flat parameter vector."""
 
     def __init__(
         self,
@@ -56,23 +59,30 @@ class Updater:
         dtype: npt.DTypeLike,
         shard: Shard | None = None,
     ) -> None:
-        """``slices``: each tensor's place in the vector; ``biases``: which of them are.
+        """Form the parameter groups and allocate the slots.
 
-        ``scales``: those of normalizations, which do not decay either; ``state``: names of
-        running statistics, which have no place in the vector; ``shard``: the part to
-        update, all of it if not given. The slots' memory is that of the shard alone: untouched
-        pages use none. Raises ValueError where the optimizer's patterns match no tensor.
+        Args:
+            optimizer: The update rule and its options.
+            slices: The slice of each tensor in the vector, by name.
+            biases: Names of the tensors that are biases.
+            scales: Names of the scales of normalizations, which do not decay either.
+            state: Names of running statistics, which are not in the vector.
+            dtype: Type of the slots.
+            shard: The part to update; by default the whole vector.
+
+        The slots use memory for the shard only: untouched pages of np.zeros use none. Raises
+        ValueError if a pattern of the optimizer matches no tensor.
         """
         optimizer.check_names(list(slices), list(state))
         self.optimizer = optimizer
-        self.runs = _runs(optimizer, slices, frozenset(biases), frozenset(scales))
+        self.groups = _groups(optimizer, slices, frozenset(biases), frozenset(scales))
         self.frozen = [place for name, place in slices.items() if optimizer.freezes(name)]
         self.size = max((place.stop for place in slices.values()), default=0)
         self.shard = shard or whole(self.size)
         self.slots = zero_slots(optimizer, self.size, dtype)
         block = min(BLOCK, max(1, self.size))
         self._scratch = (np.empty(block, dtype), np.empty(block, dtype))
-        self.updates = 0  # applied so far
+        self.updates = 0  # number of updates applied
 
     def reset(self) -> None:
         """Return to the state before the first update."""
@@ -81,13 +91,13 @@ class Updater:
             slot[self.shard.own] = 0.0
 
     def learning_rate(self, step: int, total_steps: int) -> float:
-        """The rate at this step, from 1, of a schedule for so many; then it stays."""
+        """Return the scheduled rate at ``step`` (from 1); constant after ``total_steps``."""
         return self.optimizer.learning_rate.value(min(step, total_steps), total_steps)
 
     def clip_norm(self, gradient: Vector, limit: float) -> None:
-        """Clip by the global norm over the parameters that are not frozen. Collective."""
+        """Clip the gradient by its global norm without frozen parameters. Collective."""
         for place in self.frozen:
-            gradient[self.shard.of(place)] = 0.0
+            gradient[self.shard.intersect(place)] = 0.0
         clip_by_global_norm(gradient, limit, self.shard)
 
     def step(
@@ -99,70 +109,71 @@ class Updater:
         total_steps: int,
         rate_factor: float = 1.0,
     ) -> float:
-        """Update every parameter in place; returns the learning rate.
+        """Update the parameters of the shard in place; return the learning rate.
 
-        ``gradient`` is that of the mean loss and is overwritten. ``step`` counts from 1 and
-        sets the schedule's rate, times ``rate_factor``; the rule counts its own updates.
+        ``gradient`` is that of the mean loss and is overwritten. The rate is the schedule's at
+        ``step`` (from 1) times ``rate_factor``. The optimizer counts its updates itself, since
+        a skipped mini-batch is a step without an update.
         """
         self.updates += 1
         rate = self.learning_rate(step, total_steps) * rate_factor
-        for run in self.runs:
-            if run.l1:
-                part = self.shard.of(run.place)
-                gradient[part] += run.l1 * np.sign(parameters[part])
-        ratios = [1.0] * len(self.runs)
+        for group in self.groups:
+            if group.l1:
+                part = self.shard.intersect(group.span)
+                gradient[part] += group.l1 * np.sign(parameters[part])
+        ratios = [1.0] * len(self.groups)
         if isinstance(self.optimizer, LayerwiseOptimizer):
             self._direct(self.optimizer, parameters, gradient)
             ratios = self._ratios(self.optimizer, parameters, gradient)
-        for run, ratio in zip(self.runs, ratios, strict=True):
-            own = rate * run.rate_factor
-            for block in self._blocks(run):
-                if run.decoupled_decay:
-                    parameters[block] *= 1 - own * run.decoupled_decay
+        for group, ratio in zip(self.groups, ratios, strict=True):
+            own = rate * group.rate_factor
+            for block in self._blocks(group):
+                if group.decoupled_decay:
+                    parameters[block] *= 1 - own * group.decoupled_decay
                 self.optimizer.update(
                     *self._views(block, parameters, gradient),
                     step=self.updates,
                     learning_rate=own * ratio,
-                    weight_decay=run.weight_decay,
+                    weight_decay=group.weight_decay,
                 )
         return rate
 
     def _direct(
         self, optimizer: LayerwiseOptimizer, parameters: Vector, gradient: Vector
     ) -> None:
-        """Turn the gradient into directions."""
-        for run in self.runs:
-            for block in self._blocks(run):
+        """Replace the gradient by the optimizer's direction."""
+        for group in self.groups:
+            for block in self._blocks(group):
                 optimizer.direct(
                     *self._views(block, parameters, gradient),
                     step=self.updates,
-                    weight_decay=run.weight_decay,
+                    weight_decay=group.weight_decay,
                 )
 
     def _ratios(
         self, optimizer: LayerwiseOptimizer, parameters: Vector, gradient: Vector
     ) -> list[float]:
-        """The factor on every run's rate, from the norms of whole tensors."""
-        weights = [run for run in self.runs if run.layerwise]
+        """Return each group's learning-rate factor, from the norms of whole tensors."""
+        weights = [group for group in self.groups if group.layerwise]
         squares = [
-            block_squares(vector, run.place, self.shard)
-            for run in weights
+            block_squares(vector, group.span, self.shard)
+            for group in weights
             for vector in (parameters, gradient)
         ]
         joined = np.concatenate(squares) if squares else np.zeros(0)
-        self.shard.add_up(joined)
+        self.shard.allreduce(joined)
         ends = np.cumsum([part.size for part in squares])[:-1]
         norms = iter([norm_of(part) for part in np.split(joined, ends)])
         return [
-            optimizer.ratio(next(norms), next(norms), run.weight_decay)
-            if run.layerwise
+            optimizer.ratio(next(norms), next(norms), group.weight_decay)
+            if group.layerwise
             else 1.0
-            for run in self.runs
+            for group in self.groups
         ]
 
-    def _blocks(self, run: Run) -> Iterator[slice]:
-        """The shard's part of a run, in parts that stay in the cache."""
-        part = self.shard.of(run.place)
+    def _blocks(self, group: ParameterGroup) -> Iterator[slice]:
+        """Yield the shard's part of a group, in blocks that stay in the cache."""
+        part = self.shard.intersect(group.span)
         for start in range(part.start, part.stop, BLOCK):
             yield slice(start, min(start + BLOCK, part.stop))
 
@@ -175,15 +186,15 @@ class Updater:
         return parameters[block], gradient[block], slots, scratch
 
 
-def _runs(
+def _groups(
     optimizer: Optimizer,
     slices: Mapping[str, slice],
     biases: frozenset[str],
     scales: frozenset[str],
-) -> tuple[Run, ...]:
-    """Neighbors alike as one run; every weight alone where its norm counts."""
+) -> tuple[ParameterGroup, ...]:
+    """Return the groups: merge neighbors that are alike, except weights with their own norm."""
     layerwise = isinstance(optimizer, LayerwiseOptimizer)
-    runs: list[Run] = []
+    groups: list[ParameterGroup] = []
     for name, place in slices.items():
         if optimizer.freezes(name):
             continue
@@ -191,7 +202,7 @@ def _runs(
         factor = optimizer.bias_factor if name in biases else 1.0
         decays = optimizer.decay_biases or not small
         decay = optimizer.weight_decay if decays else 0.0
-        run = Run(
+        group = ParameterGroup(
             place.start,
             place.stop,
             factor * optimizer.factor_of(name),
@@ -200,15 +211,15 @@ def _runs(
             l1=optimizer.l1 if decays else 0.0,
             layerwise=layerwise and not small,
         )
-        previous = runs[-1] if runs else None
-        joined = previous and dataclasses.replace(run, start=previous.start)
+        previous = groups[-1] if groups else None
+        joined = previous and dataclasses.replace(group, start=previous.start)
         if (
             previous
-            and not run.layerwise
-            and previous.stop == run.start
-            and dataclasses.replace(previous, stop=run.stop) == joined
+            and not group.layerwise
+            and previous.stop == group.start
+            and dataclasses.replace(previous, stop=group.stop) == joined
         ):
-            runs[-1] = dataclasses.replace(previous, stop=run.stop)
+            groups[-1] = dataclasses.replace(previous, stop=group.stop)
         else:
-            runs.append(run)
-    return tuple(runs)
+            groups.append(group)
+    return tuple(groups)

@@ -1,4 +1,4 @@
-"""Clipping by the global norm: after the sum over ranks, once, on the mean gradient."""
+"""Clip the mean gradient by its global norm, independent of threads and shards."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ BLOCK = 8_192  # OpenBLAS shares a dot product among threads above 10,000 elemen
 
 
 def block_squares(vector: Vector, part: slice, shard: Shard) -> npt.NDArray[np.float64]:
-    """The sum of squares of each block that a part of the vector touches.
+    """Return the sum of squares of each block that overlaps ``part`` of the vector.
 
     Blocks begin at multiples of BLOCK in the whole vector; those of other shards are zero.
-    Squares are summed block by block and the blocks in float64, so that a norm depends on the
-    vector's bits alone, and not on how many threads or shards there are. A block of float32
-    whose squares overflow is squared in float64.
+    Squares are summed block by block, and the blocks in float64, so that the norm depends only
+    on the bits of the vector, not on the number of threads or shards. A float32 block whose
+    squares overflow is squared in float64.
     """
     first, last = part.start // BLOCK, -(-part.stop // BLOCK)
     squares = np.zeros(max(0, last - first))
-    own = shard.of(part)
+    own = shard.intersect(part)
     with np.errstate(over="ignore"):
         for index in range(own.start // BLOCK, -(-own.stop // BLOCK)):
             block = vector[max(own.start, index * BLOCK) : min(own.stop, (index + 1) * BLOCK)]
@@ -36,24 +36,25 @@ def block_squares(vector: Vector, part: slice, shard: Shard) -> npt.NDArray[np.f
 
 
 def norm_of(squares: npt.NDArray[np.float64]) -> float:
-    """The Euclidean norm, from the squares of all blocks; added in their order."""
+    """Return the Euclidean norm from the squares of all blocks, added in their order."""
     return math.sqrt(sum(squares.tolist()))
 
 
 def global_norm(gradient: Vector, shard: Shard | None = None) -> float:
-    """Euclidean norm of the whole vector. Collective where there are shards."""
+    """Return the Euclidean norm of the whole vector. Collective if there are shards."""
     part = slice(0, gradient.size)
     shard = shard or whole(gradient.size)
     squares = block_squares(gradient, part, shard)
-    shard.add_up(squares)
+    shard.allreduce(squares)
     return norm_of(squares)
 
 
 def clip_by_global_norm(gradient: Vector, limit: float, shard: Shard | None = None) -> float:
-    """Scale the own part of the gradient to at most this norm of the whole; returns the norm.
+    """Scale this rank's shard so that the whole gradient's norm is at most ``limit``.
 
-    Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks",
-    2013. The 1e-6 is PyTorch's. Collective where there are shards.
+    Returns the norm before clipping. Pascanu, Mikolov and Bengio, "On the difficulty of
+    training recurrent neural networks", 2013; the 1e-6 is PyTorch's. Collective if there are
+    shards.
     """
     norm = global_norm(gradient, shard)
     factor = limit / (norm + 1e-6)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that rise again: restarts, and one cycle."""
+"""Learning-rate schedules with cycles: cosine restarts, and one cycle."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dbp.registry import option
 
 
 def _cosine(start: float, end: float, share: float) -> float:
-    """From ``start`` to ``end`` along half a cosine."""
+    """Return the value from ``start`` (share 0) to ``end`` (share 1) along half a cosine."""
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
 
 
 @final
 @dataclass(frozen=True)
 class CosineRestarts(Schedule):
-    """Half a cosine from ``peak`` to ``floor``, again and again.
+    """Half a cosine from ``peak`` to ``floor``, restarted after each period.
 
     Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017,
     equation 5.
@@ -27,7 +27,7 @@ class CosineRestarts(Schedule):
     peak: float = option(doc="learning rate at each restart", above=0.0)
     floor: float = option(0.0, doc="learning rate before each restart", minimum=0.0)
     period: int = option(doc="steps before the first restart", minimum=1)
-    growth: int = option(1, doc="factor on the period at each restart", minimum=1)
+    growth: int = option(1, doc="factor of the period at each restart", minimum=1)
 
     def value(self, step: int, total_steps: int) -> float:
         done, period = step - 1, self.period
@@ -46,16 +46,20 @@ class CosineRestarts(Schedule):
 @final
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Up from peak / start to ``peak``, then down to peak / (start * end), along cosines.
+    """Rise from peak / start_divisor to ``peak``, then fall, along half cosines.
+
+    The rate at the last step is peak / (start_divisor * end_divisor).
 
     Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
     Learning Rates", 2019, in PyTorch's form.
     """
 
     peak: float = option(doc="highest learning rate", above=0.0)
-    rise: float = option(0.3, doc="share of the run in which it rises", above=0.0, below=1.0)
+    rise: float = option(
+        0.3, doc="share of the run in which the rate rises", above=0.0, below=1.0
+    )
     start_divisor: float = option(25.0, doc="peak divided by the first rate", minimum=1.0)
-    end_divisor: float = option(1e4, doc="first rate divided by the last", minimum=1.0)
+    end_divisor: float = option(1e4, doc="first rate divided by the last rate", minimum=1.0)
 
     def value(self, step: int, total_steps: int) -> float:
         first, done = self.peak / self.start_divisor, step - 1

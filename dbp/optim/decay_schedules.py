@@ -1,4 +1,4 @@
-"""Learning-rate schedules that fall: by steps, by powers, by roots."""
+"""Learning-rate schedules that fall: by steps, exponentially, or by a power of the step."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class StepDecay(Schedule):
     """rate * factor^n after n times ``every`` steps."""
 
     rate: float = option(0.01, doc="learning rate of the first step", above=0.0)
-    every: int = option(doc="steps between two falls", minimum=1)
-    factor: float = option(0.1, doc="what is left at each fall", above=0.0, maximum=1.0)
+    every: int = option(doc="number of steps between two falls of the rate", minimum=1)
+    factor: float = option(0.1, doc="factor of the rate at each fall", above=0.0, maximum=1.0)
 
     def value(self, step: int, total_steps: int) -> float:
         return self.rate * self.factor ** ((step - 1) // self.every)
@@ -29,11 +29,13 @@ class StepDecay(Schedule):
 @final
 @dataclass(frozen=True)
 class MultiStepDecay(Schedule):
-    """rate * factor^n once n of the milestones are behind."""
+    """rate * factor^n after n of the milestones."""
 
     rate: float = option(0.01, doc="learning rate of the first step", above=0.0)
-    milestones: tuple[int, ...] = option(doc="after how many steps it falls, ascending")
-    factor: float = option(0.1, doc="what is left at each fall", above=0.0, maximum=1.0)
+    milestones: tuple[int, ...] = option(
+        doc="numbers of steps after which the rate falls, ascending"
+    )
+    factor: float = option(0.1, doc="factor of the rate at each fall", above=0.0, maximum=1.0)
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.milestones, self.milestones[1:], strict=False))
@@ -52,10 +54,10 @@ class MultiStepDecay(Schedule):
 @final
 @dataclass(frozen=True)
 class ExponentialDecay(Schedule):
-    """rate * factor^(step - 1)."""
+    """rate * factor^(step - 1) at each step."""
 
     rate: float = option(0.01, doc="learning rate of the first step", above=0.0)
-    factor: float = option(0.999, doc="what is left at each step", above=0.0, maximum=1.0)
+    factor: float = option(0.999, doc="factor of the rate at each step", above=0.0, maximum=1.0)
 
     def value(self, step: int, total_steps: int) -> float:
         return self.rate * self.factor ** (step - 1)
@@ -67,12 +69,14 @@ class ExponentialDecay(Schedule):
 @final
 @dataclass(frozen=True)
 class PolynomialDecay(Schedule):
-    """floor + (rate - floor) (1 - t / n)^power, t being the steps done of n."""
+    """floor + (rate - floor) (1 - t / n)^power after t of n steps."""
 
     rate: float = option(0.01, doc="learning rate of the first step", above=0.0)
     floor: float = option(0.0, doc="learning rate at the end", minimum=0.0)
     power: float = option(1.0, doc="exponent; 1 is a straight line", above=0.0)
-    steps: int | None = option(None, doc="n; left out: the steps of the run", minimum=1)
+    steps: int | None = option(
+        None, doc="n; left out: the number of steps of the run", minimum=1
+    )
 
     def value(self, step: int, total_steps: int) -> float:
         left = 1 - min(1.0, (step - 1) / (self.steps or total_steps))

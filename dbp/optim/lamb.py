@@ -1,4 +1,4 @@
-"""LAMB: Adam with a learning rate for each tensor."""
+"""The LAMB optimizer: Adam with a learning rate for each tensor."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from dbp.registry import option
 class LAMB(LayerwiseOptimizer):
     """r = m^ / (sqrt(v^) + epsilon) + weight_decay p; p <- p - learning_rate |p| / |r| r.
 
-    m^ and v^ are Adam's; the norms are the tensor's, for weights. You et al., "Large Batch
-    Optimization for Deep Learning: Training BERT in 76 minutes", 2020, algorithm 2.
+    m^ and v^ are those of Adam; |p| and |r| are norms of a whole weight tensor.
+
+    You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes",
+    2020, algorithm 2.
     """
 
     beta1: float = option(0.9, doc="decay of the mean of gradients", minimum=0.0, below=1.0)
     beta2: float = option(0.999, doc="decay of the mean of squares", minimum=0.0, below=1.0)
-    epsilon: float = option(1e-6, doc="added to the root, outside of it", above=0.0)
+    epsilon: float = option(1e-6, doc="added to the square root in the divisor", above=0.0)
 
     def slot_names(self) -> tuple[str, ...]:
         return ("m", "v")

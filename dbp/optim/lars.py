@@ -1,4 +1,4 @@
-"""LARS: momentum with a learning rate for each tensor."""
+"""The LARS optimizer: momentum with a learning rate for each tensor."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from dbp.registry import option
 class LARS(LayerwiseOptimizer):
     """v <- momentum v + rate (g + weight_decay p); p <- p - v, for weights with
 
-    rate = learning_rate trust |p| / (|g| + weight_decay |p|), the norms being the tensor's.
+    rate = learning_rate trust |p| / (|g| + weight_decay |p|), with norms of a whole tensor.
     You, Gitman and Ginsburg, "Large Batch Training of Convolutional Networks", 2017,
     algorithm 1.
     """
 
-    momentum: float = option(0.9, doc="share of the velocity kept", minimum=0.0, below=1.0)
-    trust: float = option(0.001, doc="how far a weight may move, of its norm", above=0.0)
+    momentum: float = option(
+        0.9, doc="share of the velocity that is kept", minimum=0.0, below=1.0
+    )
+    trust: float = option(
+        0.001,
+        doc="trust coefficient: length of a step, as a share of the weight's norm",
+        above=0.0,
+    )
 
     def slot_names(self) -> tuple[str, ...]:
         return ("velocity",)

@@ -1,4 +1,4 @@
-"""The contract of an optimizer whose learning rate depends on whole tensors."""
+"""The interface of optimizers that scale the learning rate by the norm of each tensor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["LayerwiseOptimizer", "Vector"]
 
 @dataclass(frozen=True)
 class LayerwiseOptimizer(Optimizer, ABC):
-    """First a direction, element by element; then its norm; then the update.
+    """An optimizer that computes a direction, then its norm, then the update.
 
     Biases and the scales of normalizations have the ratio 1.
     """
@@ -27,8 +27,12 @@ class LayerwiseOptimizer(Optimizer, ABC):
         step: int,
         weight_decay: float,
     ) -> None:
-        """Turn the gradient into the direction, in place; it stays as it is unless defined."""
+        """Replace the gradient by the direction, in place; by default they are the same."""
 
     @abstractmethod
     def ratio(self, parameter_norm: float, direction_norm: float, weight_decay: float) -> float:
-        """The factor on the tensor's learning rate, from its norm and its direction's."""
+        """Return the factor of a tensor's learning rate.
+
+        ``parameter_norm`` and ``direction_norm`` are the Euclidean norms of the tensor and of
+        its direction.
+        """

@@ -1,4 +1,4 @@
-"""Lion."""
+"""The Lion optimizer, which uses only the sign of a mean of gradients."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ class Lion(Optimizer):
     """p <- p - learning_rate (sign(b1 m + (1-b1) g) + weight_decay p); m <- b2 m + (1-b2) g.
 
     Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023, algorithm 2. Every
-    element moves by the learning rate: a tenth of Adam's is a good start.
+    element moves by the learning rate: start with a tenth of the rate for Adam.
     """
 
-    beta1: float = option(0.9, doc="share of the mean in the step", minimum=0.0, below=1.0)
+    beta1: float = option(
+        0.9, doc="weight of the running mean in the step", minimum=0.0, below=1.0
+    )
     beta2: float = option(0.99, doc="decay of the mean of gradients", minimum=0.0, below=1.0)
 
     def slot_names(self) -> tuple[str, ...]:

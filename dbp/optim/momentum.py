@@ -20,7 +20,9 @@ class Momentum(Optimizer):
     PyTorch's form, where the learning rate is outside the velocity.
     """
 
-    momentum: float = option(0.9, doc="share of the velocity kept", minimum=0.0, below=1.0)
+    momentum: float = option(
+        0.9, doc="share of the velocity that is kept", minimum=0.0, below=1.0
+    )
 
     def slot_names(self) -> tuple[str, ...]:
         return ("velocity",)

@@ -1,4 +1,4 @@
-"""Adam with Nesterov's momentum."""
+"""The NAdam optimizer: Adam with Nesterov momentum."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from dbp.optim.optimizer import Optimizer, Vector
 from dbp.registry import option
 
-_products: dict[tuple[float, float], list[float]] = {}  # a pure function's values so far
+_products: dict[tuple[float, float], list[float]] = {}  # cache of a pure function
 
 
 @final
@@ -24,8 +24,8 @@ class NAdam(Optimizer):
 
     beta1: float = option(0.9, doc="decay of the mean of gradients", minimum=0.0, below=1.0)
     beta2: float = option(0.999, doc="decay of the mean of squares", minimum=0.0, below=1.0)
-    epsilon: float = option(1e-8, doc="added to the root, outside of it", above=0.0)
-    momentum_decay: float = option(0.004, doc="how fast the momentum rises", minimum=0.0)
+    epsilon: float = option(1e-8, doc="added to the square root in the divisor", above=0.0)
+    momentum_decay: float = option(0.004, doc="speed at which the momentum rises", minimum=0.0)
 
     def slot_names(self) -> tuple[str, ...]:
         return ("m", "v")
@@ -68,7 +68,7 @@ class NAdam(Optimizer):
         return float(self.beta1 * (1 - 0.5 * 0.96 ** (step * self.momentum_decay)))
 
     def _product(self, step: int) -> float:
-        """The product of the momenta of all steps up to this one."""
+        """Return the product of the momenta of all steps up to this one."""
         known = _products.setdefault((self.beta1, self.momentum_decay), [1.0])
         while len(known) <= step:
             known.append(known[-1] * self._momentum(len(known)))

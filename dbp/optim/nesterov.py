@@ -1,4 +1,4 @@
-"""Gradient descent with Nesterov's momentum."""
+"""Gradient descent with Nesterov momentum."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class Nesterov(Optimizer):
     in deep learning", 2013, in PyTorch's form.
     """
 
-    momentum: float = option(0.9, doc="share of the velocity kept", minimum=0.0, below=1.0)
+    momentum: float = option(
+        0.9, doc="share of the velocity that is kept", minimum=0.0, below=1.0
+    )
 
     def slot_names(self) -> tuple[str, ...]:
         return ("velocity",)

@@ -1,8 +1,8 @@
-"""The contract of an optimizer: an update rule on flat slices. No rule lives here.
+"""The interface of an optimizer: options, state vectors and an update rule.
 
-An optimizer is a frozen dataclass of options. Its state ("slots") is passed in and out as
-flat vectors laid out like the parameters, so any slice can be updated alone and a
-checkpoint is nothing but vectors.
+An optimizer is a frozen dataclass of options. Its state ("slots") is passed in as flat vectors
+laid out like the parameters, so that any slice can be updated by itself, and a checkpoint
+consists of vectors only.
 """
 
 from __future__ import annotations
@@ -26,36 +26,39 @@ Vector = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Optimizer(ABC):
-    """Options that every rule has, and the rule itself."""
+    """Options that all optimizers share, and the interface of the update rule."""
 
     learning_rate: Schedule = option(
-        Constant(), doc="step length", group="schedules", shorthand="constant"
+        Constant(),
+        doc="learning rate, a number or a schedule",
+        group="schedules",
+        shorthand="constant",
     )
-    bias_factor: float = option(1.0, doc="factor on the learning rate of biases", minimum=0.0)
+    bias_factor: float = option(1.0, doc="factor of the learning rate of biases", minimum=0.0)
     weight_decay: float = option(
-        0.0, doc="decay of weights; what it means is the rule's to say", minimum=0.0
+        0.0, doc="weight-decay factor: L2, or decoupled, as the optimizer says", minimum=0.0
     )
     decoupled_decay: bool = option(
         False,
-        doc="weight decay outside of the rule, p <- p - learning_rate weight_decay p "
+        doc="apply weight decay outside of the rule, p <- p - learning_rate weight_decay p "
         "(Loshchilov and Hutter, 2019)",
     )
     decay_biases: bool = option(
-        False, doc="whether biases and the scales of normalizations decay too"
+        False, doc="whether biases and the scales of normalizations decay, too"
     )
     l1: float = option(
         0.0,
-        doc="factor of the sum of magnitudes added to the loss, where weights decay",
+        doc="L1 factor: adds the sum of magnitudes to the loss, for parameters that decay",
         minimum=0.0,
     )
     frozen: tuple[str, ...] = option(
         (),
-        doc='patterns of parameters that stay as they are, for instance "0.*"; a '
-        "batch_norm whose weight and bias, or running statistics, all match uses its running "
-        "statistics as in evaluation",
+        doc='patterns of parameters that are not trained, for instance "0.*"; a batch_norm '
+        "whose weight and bias, or running statistics, all match uses its running statistics "
+        "as in evaluation",
     )
     rate_factors: tuple[str, ...] = option(
-        (), doc='factors on the learning rate by pattern, for instance "2.*=0.1"'
+        (), doc='factors of the learning rate by pattern, for instance "2.*=0.1"'
     )
 
     def __post_init__(self) -> None:
@@ -71,9 +74,10 @@ class Optimizer(ABC):
                 )
 
     def check_names(self, names: Sequence[str], state: Sequence[str] = ()) -> None:
-        """Raise ValueError for a pattern that none of the parameters' names matches.
+        """Raise ValueError for a pattern that matches no name.
 
-        ``state``: names of running statistics, which can be frozen, too.
+        ``names`` are those of the parameters; ``state`` are names of running statistics, which
+        only ``frozen`` can match.
         """
         patterns = [("frozen", pattern, [*names, *state]) for pattern in self.frozen]
         patterns += [
@@ -87,7 +91,7 @@ class Optimizer(ABC):
             raise ValueError("frozen: matches every parameter, so that nothing is trained")
 
     def factor_of(self, name: str) -> float:
-        """The factor on the learning rate of a parameter by name; the last match counts."""
+        """Return the learning-rate factor of a parameter; the last matching pattern counts."""
         factor = 1.0
         for entry in self.rate_factors:
             pattern, _, text = entry.rpartition("=")
@@ -96,12 +100,12 @@ class Optimizer(ABC):
         return factor
 
     def freezes(self, name: str) -> bool:
-        """Whether a parameter of this name stays as it is."""
+        """Return whether a parameter of this name is frozen (not trained)."""
         return any(fnmatchcase(name, pattern) for pattern in self.frozen)
 
     @abstractmethod
     def slot_names(self) -> tuple[str, ...]:
-        """Names of the state vectors, each as long as the parameters, zero at step 0."""
+        """Return names of the state vectors, each as long as the parameters, 0 at the start."""
 
     @abstractmethod
     def update(
@@ -115,15 +119,19 @@ class Optimizer(ABC):
         learning_rate: float,
         weight_decay: float,
     ) -> None:
-        """Update a slice of the parameters and of the slots in place.
+        """Update a slice of the parameters and of the slots in place, without allocating.
 
-        All vectors have one length. ``gradient`` (of the mean loss) and ``scratch`` may be
-        overwritten. ``step`` counts the updates, from 1: a mini-batch that was left out is
-        none. ``learning_rate`` and ``weight_decay`` are those of this slice. Allocates
-        nothing.
+        Args:
+            parameters: The slice to update; all vectors have its length.
+            gradient: Gradient of the mean loss; may be overwritten.
+            slots: State vectors by name; updated in place.
+            scratch: Two vectors of temporary memory.
+            step: Number of the update, from 1; skipped mini-batches do not count.
+            learning_rate: Learning rate of this slice.
+            weight_decay: Weight-decay factor of this slice; 0 if it does not decay.
         """
 
 
 def zero_slots(optimizer: Optimizer, size: int, dtype: npt.DTypeLike) -> dict[str, Vector]:
-    """The optimizer's state before the first step."""
+    """Allocate the optimizer's state before the first step."""
     return {name: np.zeros(size, dtype) for name in optimizer.slot_names()}

@@ -1,4 +1,4 @@
-"""RMSProp."""
+"""The RMSProp optimizer, with optional momentum and centering."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ class RMSProp(Optimizer):
     """v <- a v + (1-a) g^2; p <- p - learning_rate g / (sqrt(v) + epsilon).
 
     Tieleman and Hinton, "Neural Networks for Machine Learning", lecture 6.5, 2012, in
-    PyTorch's form: with momentum the quotient goes into a velocity; centered, the squared
-    mean of the gradients is taken off v (Graves, 2013). Weight decay is L2.
+    PyTorch's form: with momentum the quotient is added to a velocity; centered, the squared
+    mean of the gradients is subtracted from v (Graves, 2013). Weight decay is L2.
     """
 
     alpha: float = option(0.99, doc="decay of the mean of squares", minimum=0.0, below=1.0)
-    epsilon: float = option(1e-8, doc="added to the root, outside of it", above=0.0)
-    momentum: float = option(0.0, doc="share of the velocity kept", minimum=0.0, below=1.0)
-    centered: bool = option(False, doc="whether to divide by the variance instead")
+    epsilon: float = option(1e-8, doc="added to the square root in the divisor", above=0.0)
+    momentum: float = option(
+        0.0, doc="share of the velocity that is kept", minimum=0.0, below=1.0
+    )
+    centered: bool = option(
+        False, doc="whether to divide by the variance instead of the mean square"
+    )
 
     def slot_names(self) -> tuple[str, ...]:
         names = ["square"]

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of the step. They hold no state."""
+"""The interface of learning-rate schedules (pure functions of the step), and two of them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from dbp.registry import option
 
 
 class Schedule(ABC):
-    """The learning rate as a function of the step."""
+    """A learning rate as a function of the step."""
 
     @abstractmethod
     def value(self, step: int, total_steps: int) -> float:
-        """The rate at ``step`` (from 1) of a run planned to take ``total_steps``."""
+        """Return the rate at ``step`` (from 1) of a run planned for ``total_steps`` steps."""
 
     def uses_total_steps(self) -> bool:
-        """Whether ``value`` depends on ``total_steps``: then a longer run asks how to go on."""
+        """Return whether ``value`` depends on ``total_steps``.
+
+        If it does, a resumed run that is made longer needs the option ``--schedule``.
+        """
         return True
 
     def metric(self) -> str | None:
-        """The figure that the rate depends on, if on any; measured at the ends of epochs."""
+        """Return the name of the metric, measured after epochs, that the rate depends on."""
         return None
 
     def scale(self, history: Sequence[float], epochs: Sequence[int] | None = None) -> float:
-        """The factor on the rate, from the metric's values so far.
+        """Return the factor of the rate for these values of ``metric``.
 
-        ``epochs``: the epoch of each value, ascending; left out: 1, 2, 3, ... A value that is
-        not finite says nothing.
+        ``epochs`` are the epochs of the values, ascending; by default 1, 2, 3, ... Values that
+        are not finite are ignored.
         """
         return 1.0
 

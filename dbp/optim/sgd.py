@@ -1,4 +1,4 @@
-"""Plain stochastic gradient descent."""
+"""Stochastic gradient descent without momentum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of the flat vector that one of several ranks updates. No MPI here."""
+"""The shard of the flat vector that a rank updates, and sums over all shards."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 import numpy.typing as npt
 
 
-def _alone(sums: npt.NDArray[np.float64]) -> None:
-    """One rank has the sums of the whole."""
+def _sum_of_one_rank(sums: npt.NDArray[np.float64]) -> None:
+    """Leave the sums unchanged: one rank updates the whole vector."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A rank's own part, and how sums over the parts become those of the whole."""
+    """The slice of the vector that a rank updates, and a sum over all ranks."""
 
     own: slice
-    add_up: Callable[[npt.NDArray[Any]], None] = _alone
+    allreduce: Callable[[npt.NDArray[Any]], None] = _sum_of_one_rank
     """Replaces an array by its sum over all ranks. Collective."""
 
-    def of(self, part: slice) -> slice:
-        """What of this part is the rank's own."""
+    def intersect(self, part: slice) -> slice:
+        """Return the intersection of a slice of the vector with this rank's shard."""
         start = max(part.start, self.own.start)
         return slice(start, max(start, min(part.stop, self.own.stop)))
 
 
 def whole(size: int) -> Shard:
-    """One rank updates everything."""
+    """Return the shard of a rank that updates the whole vector."""
     return Shard(slice(0, size))

@@ -1,4 +1,4 @@
-"""Warm-up in front of any schedule, and the schedule that follows a metric."""
+"""Warm-up before any schedule, and the schedule that reacts to a metric (plateau)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class Warmup(Schedule):
-    """A straight line up to another schedule's first rate, then that schedule.
+    """Rise linearly to the first rate of another schedule, then follow that schedule.
 
     Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2.
     """
 
     steps: int = option(doc="steps of warm-up", minimum=1)
     start: float = option(
-        0.0, doc="share of the first rate before the first step", minimum=0.0, below=1.0
+        0.0,
+        doc="rate before the first step, as a share of the first rate",
+        minimum=0.0,
+        below=1.0,
     )
     then: Schedule = option(
-        Constant(), doc="what follows", group="schedules", shorthand="constant"
+        Constant(), doc="schedule after the warm-up", group="schedules", shorthand="constant"
     )
 
     def value(self, step: int, total_steps: int) -> float:
@@ -48,21 +51,23 @@ class Warmup(Schedule):
 @final
 @dataclass(frozen=True)
 class Plateau(Schedule):
-    """The rate falls by ``factor`` whenever a metric has not improved for a while."""
+    """Multiply the rate by ``factor`` whenever a metric has not improved for some epochs."""
 
     rate: float = option(0.01, doc="learning rate of the first step", above=0.0)
-    watched: str = option("validation_loss", doc="the metric, as train.stop.metric names it")
-    better: Literal["lower", "higher"] = option("lower", doc="which way it improves")
-    factor: float = option(0.1, doc="what is left at each fall", above=0.0, below=1.0)
+    watched: str = option("validation_loss", doc="the metric, named as in train.stop.metric")
+    better: Literal["lower", "higher"] = option(
+        "lower", doc="whether lower or higher values are better"
+    )
+    factor: float = option(0.1, doc="factor of the rate at each fall", above=0.0, below=1.0)
     patience: int = option(
         10,
-        doc="the rate falls after more epochs than this without improvement, at an evaluation",
+        doc="an evaluation lowers the rate after more epochs than this without improvement",
         minimum=0,
     )
     tolerance: float = option(
         1e-4, doc="a smaller improvement than this counts as none", minimum=0.0
     )
-    minimum: float = option(0.0, doc="the rate never falls below", minimum=0.0)
+    minimum: float = option(0.0, doc="lowest learning rate", minimum=0.0)
 
     def value(self, step: int, total_steps: int) -> float:
         return self.rate

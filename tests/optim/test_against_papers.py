@@ -73,7 +73,7 @@ def test_thirty_steps_follow_the_paper(optimizer: Any, rule: Any) -> None:
     assert_close(ours(optimizer), p, 1e-11)
 
 
-def test_a_weight_that_is_zero_still_moves() -> None:
+def test_a_weight_tensor_of_zeros_is_updated() -> None:
     for optimizer in (LARS(), LAMB()):
         p = np.zeros(10)
         updater = Updater(optimizer, {"w": slice(0, 10)}, [], dtype="float64")

@@ -146,7 +146,7 @@ def assert_same_path(
         assert_close(end[name], values, TOLERANCES[dtype], name=name)
 
 
-def test_every_own_optimizer_has_a_counterpart() -> None:
+def test_every_optimizer_is_compared_with_torch_or_a_paper() -> None:
     own = [
         kind
         for kind in kinds("optimizers")
@@ -158,13 +158,15 @@ def test_every_own_optimizer_has_a_counterpart() -> None:
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("options", sorted(OPTIONS))
 @pytest.mark.parametrize("kind", sorted(TORCH))
-def test_an_optimizer_walks_torchs_path(kind: str, options: str, dtype: Any) -> None:
+def test_an_optimizer_takes_the_same_steps_as_torch(
+    kind: str, options: str, dtype: Any
+) -> None:
     assert_same_path(kind, OPTIONS[options], dtype, Constant(rate=0.02))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("kind", sorted(TORCH))
-def test_a_cosine_with_warm_up_is_a_lambda_schedule(kind: str, dtype: Any) -> None:
+def test_a_cosine_with_warm_up_equals_torchs_lambda_schedule(kind: str, dtype: Any) -> None:
     schedule = Cosine(peak=PEAK, floor=FLOOR, warmup_steps=WARMUP)
 
     assert_same_path(kind, OPTIONS["decay"], dtype, schedule)
@@ -174,5 +176,5 @@ def test_a_cosine_with_warm_up_is_a_lambda_schedule(kind: str, dtype: Any) -> No
 @pytest.mark.parametrize("limit", [0.1, 0.6])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("kind", ["sgd", "momentum", "adam"])
-def test_clipping_is_torchs(kind: str, dtype: Any, limit: float) -> None:
+def test_clipping_equals_torchs(kind: str, dtype: Any, limit: float) -> None:
     assert_same_path(kind, OPTIONS["decay"], dtype, Constant(rate=0.02), clip=limit)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dbp.optim.apply import BLOCK, Run, Updater
+from dbp.optim.apply import BLOCK, ParameterGroup, Updater
 from dbp.optim.layerwise import LayerwiseOptimizer
 from dbp.optim.momentum import Momentum
 from dbp.optim.optimizer import zero_slots
@@ -29,17 +29,19 @@ def make(optimizer: Any) -> Updater:
     return Updater(optimizer, SLICES, BIASES, dtype=np.float64)
 
 
-def test_tensors_treated_alike_form_one_run() -> None:
-    assert make(SGD()).runs == (Run(0, 11, 1.0, 0.0),)
-    assert make(SGD(weight_decay=0.1, decay_biases=True)).runs == (Run(0, 11, 1.0, 0.1),)
+def test_tensors_updated_alike_form_one_parameter_group() -> None:
+    assert make(SGD()).groups == (ParameterGroup(0, 11, 1.0, 0.0),)
+    assert make(SGD(weight_decay=0.1, decay_biases=True)).groups == (
+        ParameterGroup(0, 11, 1.0, 0.1),
+    )
 
 
-def test_biases_have_runs_of_their_own_where_they_differ() -> None:
-    assert make(SGD(bias_factor=2.0, weight_decay=0.1)).runs == (
-        Run(0, 6, 1.0, 0.1),
-        Run(6, 8, 2.0, 0.0),
-        Run(8, 10, 1.0, 0.1),
-        Run(10, 11, 2.0, 0.0),
+def test_biases_form_their_own_groups_if_their_options_differ() -> None:
+    assert make(SGD(bias_factor=2.0, weight_decay=0.1)).groups == (
+        ParameterGroup(0, 6, 1.0, 0.1),
+        ParameterGroup(6, 8, 2.0, 0.0),
+        ParameterGroup(8, 10, 1.0, 0.1),
+        ParameterGroup(10, 11, 2.0, 0.0),
     )
 
 
@@ -51,7 +53,11 @@ def test_neighbors_alike_are_merged_around_those_that_differ() -> None:
         dtype=np.float64,
     )
 
-    assert updater.runs == (Run(0, 4, 1.0, 0.0), Run(4, 5, 0.5, 0.0), Run(5, 9, 1.0, 0.0))
+    assert updater.groups == (
+        ParameterGroup(0, 4, 1.0, 0.0),
+        ParameterGroup(4, 5, 0.5, 0.0),
+        ParameterGroup(5, 9, 1.0, 0.0),
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +105,7 @@ def layerwise(kind: str) -> bool:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 1001])
 @pytest.mark.parametrize("kind", [kind for kind in kinds("optimizers") if not layerwise(kind)])
-def test_blocks_change_no_bit(kind: str, size: int, dtype: Any) -> None:
+def test_updating_in_blocks_gives_the_same_bits(kind: str, size: int, dtype: Any) -> None:
     optimizer = component_class("optimizers", kind)(weight_decay=0.01)
     updater = Updater(optimizer, {"weight": slice(0, size)}, [], dtype=dtype)
     rng = np.random.default_rng(4)
@@ -128,7 +134,7 @@ def test_blocks_change_no_bit(kind: str, size: int, dtype: Any) -> None:
 def test_a_model_without_parameters_updates_nothing() -> None:
     updater = Updater(SGD(), {}, [], dtype=np.float32)
 
-    assert updater.runs == ()
+    assert updater.groups == ()
     assert updater.step(np.empty(0), np.empty(0), step=1, total_steps=1) == 0.01
 
 
@@ -171,7 +177,7 @@ def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_name() -> No
 
 
 @pytest.mark.parametrize("entry", ["0.*", "=1", "0.*=-1", "0.*=nan", "0.*=fast", "0.*=inf"])
-def test_a_factor_that_is_none_is_refused(entry: str) -> None:
+def test_an_invalid_rate_factor_is_refused(entry: str) -> None:
     with pytest.raises(ValueError, match=r'rate_factors: must be "PATTERN=FACTOR"'):
         SGD(rate_factors=(entry,))
 

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from dbp.optim.clip import BLOCK, clip_by_global_norm, global_norm
 
 
-def test_a_small_gradient_is_left_alone_to_the_last_bit() -> None:
+def test_a_small_gradient_is_not_changed_by_clipping() -> None:
     gradient = np.array([0.3, -0.4])
 
     assert clip_by_global_norm(gradient, 1.0) == 0.5

@@ -99,7 +99,7 @@ TORCH: list[tuple[Schedule, Any]] = [
 
 
 @pytest.mark.parametrize(("schedule", "make"), TORCH)
-def test_a_schedule_is_torchs(schedule: Schedule, make: Any) -> None:
+def test_a_schedule_equals_torchs(schedule: Schedule, make: Any) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
     scheduler = make(optimizer)
     expected = []
@@ -129,7 +129,7 @@ def test_warm_up_leads_to_the_first_rate_of_any_schedule() -> None:
 
 
 @pytest.mark.parametrize("better", ["lower", "higher"])
-def test_a_plateau_is_torchs(better: Any) -> None:
+def test_a_plateau_equals_torchs(better: Any) -> None:
     values = [5.0, 4.0, 4.0, 3.99, 4.1, 3.0, 3.1, 3.2, 3.3, 3.4, 3.5, 2.0, 2.1, 2.2, 2.3]
     sign = 1.0 if better == "lower" else -1.0
     values = [sign * value for value in values]
@@ -148,7 +148,7 @@ def test_a_plateau_is_torchs(better: Any) -> None:
     assert rate < 0.4
 
 
-def test_warm_up_passes_on_what_its_schedule_follows() -> None:
+def test_warm_up_uses_the_metric_of_its_schedule() -> None:
     plateau = Plateau(watched="validation_accuracy", better="higher", patience=0)
     schedule = Warmup(steps=3, then=plateau)
 
@@ -168,7 +168,7 @@ def test_plateau_counts_epochs_not_evaluations() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_plateau_ignores_what_is_not_a_number(value: float) -> None:
+def test_plateau_ignores_values_that_are_not_numbers(value: float) -> None:
     schedule = Plateau(patience=1, tolerance=0.0)
 
     assert schedule.scale([value] * 20) == 1.0

@@ -139,29 +139,29 @@ def test_only_weights_decay_and_only_they_have_a_ratio(kind: str) -> None:
     setup = make_setup(spec_of(optimizer), arrays(*data()))
     parameters = Parameters.zeros(setup.model.tensor_shapes, np.float64)
 
-    runs = Step(setup, parameters, SoloCommunicator()).updater.runs
+    groups = Step(setup, parameters, SoloCommunicator()).updater.groups
 
     def run_of(name: str) -> Any:
         place = parameters.slices[name]
-        return next(r for r in runs if r.start <= place.start and place.stop <= r.stop)
+        return next(r for r in groups if r.start <= place.start and place.stop <= r.stop)
 
     for name in WEIGHTS:
-        run = run_of(name)
-        assert (run.weight_decay + run.decoupled_decay, run.l1, run.rate_factor) == (
+        group = run_of(name)
+        assert (group.weight_decay + group.decoupled_decay, group.l1, group.rate_factor) == (
             0.1,
             0.2,
             1,
         )
-        assert run.layerwise == (kind in ("lars", "lamb"))
+        assert group.layerwise == (kind in ("lars", "lamb"))
     for name in SCALES + BIASES:
-        run = run_of(name)
-        assert (run.weight_decay, run.decoupled_decay, run.l1, run.layerwise) == (
+        group = run_of(name)
+        assert (group.weight_decay, group.decoupled_decay, group.l1, group.layerwise) == (
             0,
             0,
             0,
             False,
         )
-        assert run.rate_factor == (2.0 if name in BIASES else 1.0)
+        assert group.rate_factor == (2.0 if name in BIASES else 1.0)
 
 
 def test_an_embedding_is_a_weight() -> None:
