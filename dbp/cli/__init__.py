@@ -1,1 +1,1 @@
-"""The `dbp` command: one file a command group; imports inside the commands."""
+"""The `dbp` command: one module per group of commands, imported when its command runs."""

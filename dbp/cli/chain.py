@@ -1,4 +1,4 @@
-"""Following the chain of a job's versions, from the newest back to the oldest on record."""
+"""Verify the chain of a job's versions, from the newest back to the oldest on record."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chain:
-    """What was found: ``links`` versions on record, ``read`` of them whose bytes are kept.
+    """Result: ``links`` versions on record, ``read`` of them verified byte by byte.
 
-    ``notes``: what cannot be judged, because nothing is on record of it.
+    ``notes``: parts that cannot be verified, because nothing is on record.
     """
 
     job: str
@@ -34,7 +34,7 @@ class Chain:
 
 
 def follow_chain(handle: JobHandle) -> Chain:
-    """Judge every version on record, and read those that are kept; NotPublishedYet."""
+    """Check every version on record, and read those that are kept; NotPublishedYet."""
     job = handle.get()
     entries = list(handle.versions())
     if not entries:
@@ -75,18 +75,18 @@ def _of_job(job: Job) -> Iterator[str]:
 
 
 def _place(version: Version) -> tuple[int, int, int]:
-    """Rises from version to version; where a run goes back, its steps begin anew."""
+    """Return a key that rises from version to version; a roll-back starts its steps again."""
     return version.attempt, version.rollbacks, version.step
 
 
 def _goes_back_to_best(job: Job, after: Version, before: Version) -> bool:
-    """Whether a final version may be of an earlier step: that of the best epoch."""
+    """Whether a final version may be of an earlier step, that of the best epoch."""
     same_pass = (after.attempt, after.rollbacks) == (before.attempt, before.rollbacks)
     return after.final and same_pass and restores_best(job.spec)
 
 
 def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
-    """What is wrong between one version and the next, newest first."""
+    """Return the faults between one version and the next, newest first."""
     for version in versions:
         if version.spec_digest not in ("", job.spec_digest):
             yield f"version {version.version}: of the spec {version.spec_digest}, not the job's"
@@ -106,8 +106,8 @@ def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
 
 
 def _not_judged(versions: list[Version]) -> Iterator[str]:
-    """Where the record has nothing to judge by: it forgets old versions whose bytes are gone,
-    and those of an older dbp came without these digests.
+    """Return what cannot be verified: old versions that are off the record, and versions that
+    an older dbp published without these digests.
     """
     for after, before in itertools.pairwise(versions):
         if after.version > before.version + 1:

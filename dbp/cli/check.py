@@ -1,4 +1,4 @@
-"""``dbp check``: prove data, gradients and lanes of a job before a long run."""
+"""``dbp check``: test data, gradients and exactness of a job before a long run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SIGNS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 )  # fmt: skip
 @output_option
 def check(file: Path, steps: int, output: str) -> None:
-    """Prove what can be proved of the job in FILE before a long run.
+    """Test a job's data, gradients and exactness before a long run.
 
     \b
     data      the first mini-batches are finite; classes fit the model; constant inputs
@@ -38,14 +38,14 @@ def check(file: Path, steps: int, output: str) -> None:
               exchange, against central differences of the loss
     lanes     some steps on 1, 2 and 3 ranks with exact numerics: the same bits
 
-    Ranks are threads here: no MPI is needed, and nothing is written. Of large tensors some
+    Ranks are threads here: MPI is not needed, and nothing is written. Of large tensors some
     elements are compared. dbp spec check validates without reading samples.
 
     \b
     Example:
       dbp check job.toml
 
-    Exit code 1 where anything failed; warnings do not count.
+    Exit code 1 if a test failed; warnings do not count.
     """
     set_thread_counts(os.environ)
     from dbp.job.load import load_file, located
@@ -75,7 +75,7 @@ def check(file: Path, steps: int, output: str) -> None:
 
 
 def _content(file: Path, findings: list[Finding]) -> dict[str, object]:
-    """The findings as JSON values."""
+    """Return the findings as JSON values."""
     return {
         "spec": str(file),
         "passed": all(finding.verdict != "failed" for finding in findings),
@@ -85,7 +85,7 @@ def _content(file: Path, findings: list[Finding]) -> dict[str, object]:
 
 @final
 class Screen:
-    """Lines on stdout, and on a terminal below them, on stderr, what is being done."""
+    """Findings on stdout, and on a terminal the current activity below them, on stderr."""
 
     def __init__(self, console: Console | None = None) -> None:
         from rich.console import Console
@@ -103,12 +103,12 @@ class Screen:
             self._status.stop()
 
     def told(self, what: str, done: int, total: int) -> None:
-        """What is being done, how much of it is, and how much there is."""
+        """Show the current activity and its progress."""
         if self._status is not None:
             self._status.update(f"{what}, {done:,} of {total:,}")
 
     def say(self, line: str) -> None:
-        """A line that stays; the status makes room for it."""
+        """Print a line above the activity."""
         self.__exit__()
         click.echo(line)
         self.__enter__()

@@ -1,4 +1,4 @@
-"""`dbp completion`: the script that teaches a shell to complete dbp's commands."""
+"""`dbp completion`: print the shell script that completes dbp's commands."""
 
 from __future__ import annotations
 

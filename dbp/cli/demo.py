@@ -1,4 +1,4 @@
-"""`dbp demo`: the main job end to end, on real data, with nothing left behind."""
+"""`dbp demo`: run the main job from submit to evaluation on real data, then clean up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dbp doctor`: what this machine has for training over MPI, what it lacks, and the fix."""
+"""`dbp doctor`: report what this machine has and lacks for training over MPI, with remedies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dbp export`: trained parameters, or the whole model, for other programs."""
+"""`dbp export`: write trained parameters, or the whole model, for other programs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def export(
 
 
 def _of_job(job: str, service: str, version: int, label: str) -> SavedModel:
-    """The model of a version of a job."""
+    """Return the model of a version of a job."""
     from dbp.client.client import Client
     from dbp.train.saved import SavedModel
 
@@ -88,7 +88,7 @@ def _of_job(job: str, service: str, version: int, label: str) -> SavedModel:
 
 
 def _load(source: Path) -> SavedModel:
-    """The model in a parameter file, or in the folder of a run that has come to its end."""
+    """Return the model in a parameter file, or in the folder of an ended run."""
     from dbp.train.run_folder import PARAMETERS
     from dbp.train.saved import SavedModel
 

@@ -1,4 +1,4 @@
-"""Inputs of `dbp predict` from files of arrays: npy, npz, IDX, HDF5 and safetensors."""
+"""Read inputs of `dbp predict` from arrays: npy, npz, IDX, HDF5 and safetensors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read_array(file: InputFile, name: str = "") -> Array:
 
 
 def _chosen(path: Path, names: Sequence[str], name: str) -> str:
-    """The name of the array of inputs among those in a file."""
+    """Return the name of the array of inputs among those in a file."""
     if name in names or (not name and len(names) == 1):
         return name or names[0]
     if name:
@@ -93,7 +93,7 @@ def _from_hdf5(path: Path, name: str) -> Array:
 
 
 def _tensor(path: Path, name: str) -> Array:
-    """A tensor of a safetensors file; BF16 becomes float32."""
+    """Return a tensor of a safetensors file; BF16 becomes float32."""
     from dbp.client.parameter_set import NUMPY_DTYPES
     from dbp.job.snapshot import decode_header, header_length
 

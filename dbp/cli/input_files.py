@@ -1,4 +1,4 @@
-"""The files that `dbp predict` is given: which there are, and the format of each."""
+"""Find the input files of `dbp predict` and the format of each."""
 
 from __future__ import annotations
 

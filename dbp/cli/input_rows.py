@@ -1,4 +1,4 @@
-"""The rows of one file of inputs or several, one after the other, and where each stands."""
+"""Join the rows of several input files, and remember the file and line of each row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FileNote = Callable[[Path, str], None]
 
 @dataclass(frozen=True)
 class InputOptions:
-    """How files are read: texts, and the name of the array where a file holds several."""
+    """Options for reading: for text files, and the array's name in files with several."""
 
     text: TextOptions = AUTO
     array: str = ""
@@ -38,7 +38,7 @@ def ignored(path: Path, note: str) -> None:
 
 @dataclass(frozen=True)
 class FileRows:
-    """The rows from ``start`` on come from this file; ``lines``: of a text, one for each."""
+    """The file of the rows from ``start`` on; ``lines``: of a text file, one for each row."""
 
     file: InputFile
     start: int

@@ -1,4 +1,4 @@
-"""The `dbp` command: its subcommands, loaded when they are called, and its exit codes."""
+"""The `dbp` command: loads subcommands when they are called, maps errors to exit codes."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _check_text(arguments: list[str]) -> None:
-    """InvalidInput for bytes that are no text: no message, answer or line could hold them."""
+    """Raise InvalidInput for arguments with bytes that are not text."""
     for before, argument in itertools.pairwise(["dbp", *arguments]):
         try:
             argument.encode()
@@ -152,7 +152,7 @@ def _check_text(arguments: list[str]) -> None:
 
 
 def _explained(error: Exception) -> Exception:
-    """What to tell of an error: of one in writing to stdout, that it was this, and why."""
+    """Return the message of an error; an error in writing to stdout is named as such."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     if isinstance(error, OSError) and click.echo.__code__ in {f.f_code for f in frames}:
         _drop_output()
@@ -161,17 +161,17 @@ def _explained(error: Exception) -> Exception:
 
 
 def _drop_output() -> None:
-    """Let what is left of the output go nowhere: Python writes it once more at its end."""
+    """Discard the rest of the output, which Python would write again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code(error: DbpError) -> int:
-    """The exit code of an error: that of its nearest class in the table."""
+    """Return the exit code of an error: that of its nearest class in the table."""
     return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
 
 
 def _tell(error: Exception, *, as_json: bool) -> int:
-    """Say on stderr what went wrong; returns the exit code."""
+    """Print the error to stderr; return the exit code."""
     content: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
     if isinstance(error, click.ClickException):
         content["message"], code = error.format_message(), error.exit_code

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
 
 
 def check_and_note(spec: JobSpec, file: Path, workers: int, *, quiet: bool) -> ResolvedSpec:
-    """The resolved spec of ``file``; its notes go to stderr. Raises InvalidInput."""
+    """Return the resolved spec of ``file`` after printing its notes. InvalidInput."""
     from dbp.job.load import located
     from dbp.train.inspection import examine
     from dbp.train.notes import notes

@@ -1,4 +1,4 @@
-"""What commands of one kind share on the command line: options, and data as text or JSON."""
+"""Options shared by commands, and output as text or JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ output_option = click.option(
 
 
 def echo_json(content: Any) -> None:
-    """One JSON value on a line of its own; a figure that is no number is null."""
+    """Print one JSON value on a line; NaN and infinity become null."""
     click.echo(json.dumps(_finite(content), ensure_ascii=False, allow_nan=False))
 
 
@@ -50,10 +50,10 @@ def _finite(value: Any) -> Any:
 
 @contextlib.contextmanager
 def writing(path: Path, *sources: Path) -> Iterator[None]:
-    """Say which file could not be written, and why: InvalidInput.
+    """Raise InvalidInput that names the file if it cannot be written.
 
-    ``sources``: files that the command reads, which it never replaces; nor does it replace a
-    run's own file.
+    ``sources``: files that the command reads; they are never overwritten, nor is a file of a
+    run.
     """
     from dbp.train.run_files import OWN_FILES, SPEC
 
@@ -79,7 +79,7 @@ def time_text(seconds: float | None) -> str:
 
 
 def job_content(job: Job) -> dict[str, Any]:
-    """A job as JSON values."""
+    """Return a job as JSON values."""
     return {
         "id": job.id,
         "state": job.state.value,
@@ -119,7 +119,7 @@ def job_content(job: Job) -> dict[str, Any]:
 
 
 def progress_content(progress: ProgressReport) -> dict[str, Any]:
-    """Progress as JSON values."""
+    """Return progress as JSON values."""
     return {
         "step": progress.step,
         "total_steps": progress.total_steps,
@@ -133,7 +133,7 @@ def progress_content(progress: ProgressReport) -> dict[str, Any]:
 
 
 def version_content(version: Version) -> dict[str, Any]:
-    """A parameter version as JSON values."""
+    """Return a parameter version as JSON values."""
     return {
         "version": version.version,
         "step": version.step,
@@ -147,7 +147,7 @@ def version_content(version: Version) -> dict[str, Any]:
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows in columns as wide as needed; the first row is the heading."""
+    """Return rows as aligned columns; the first row is the heading."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -157,7 +157,7 @@ def table(rows: list[tuple[str, ...]]) -> str:
 
 
 def figures_text(metrics: Mapping[str, float]) -> str:
-    """The loss and the last measure of a run's worth."""
+    """Return the loss and the last metric of a report as text."""
     wanted = [
         "training_loss",
         *(name for name in metrics if name.startswith("validation_") and "loss" not in name),

@@ -1,4 +1,4 @@
-"""`dbp params diff`: what has changed between two versions of a job's parameters."""
+"""`dbp params diff`: compare two versions of a job's parameters, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Change:
-    """From a to b. ``relative`` and ``cosine`` are None where a norm is zero."""
+    """Change from a to b. ``relative`` and ``cosine`` are None where a norm is zero."""
 
     name: str
     norm: float
@@ -35,7 +35,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Sums:
-    """What a change is made of, in float64; of several tensors together: their sum."""
+    """Sums of squares and products in float64 from which a change is computed; they add up over
+    tensors.
+    """
 
     squares: float = 0.0
     other_squares: float = 0.0
@@ -45,7 +47,7 @@ class Sums:
 
     @classmethod
     def between(cls, a: np.ndarray, b: np.ndarray) -> Self:
-        """Of one tensor."""
+        """Return the sums of one tensor."""
         import numpy as np
 
         a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
@@ -65,7 +67,7 @@ class Sums:
         )
 
     def change(self, name: str) -> Change:
-        """As it is shown."""
+        """Return the change that these sums describe."""
         norm, change = math.sqrt(self.squares), math.sqrt(self.change_squares)
         return Change(
             name, norm, change, change / norm if norm else None, self._cosine(), self.largest
@@ -152,7 +154,7 @@ def diff(
 
 
 def changes_of(a: ParameterSet, b: ParameterSet) -> list[Change]:
-    """Of each tensor; then of all of a kind, where there are any, and of everything."""
+    """Return the change of each tensor, of each kind of tensor, and of all together."""
     sums = {name: Sums.between(a[name], b[name]) for name in a.tensors}
     groups: dict[str, Sums] = {}
     for name, found in sums.items():
@@ -164,7 +166,9 @@ def changes_of(a: ParameterSet, b: ParameterSet) -> list[Change]:
 
 
 def _kind(name: str) -> str:
-    """Statistics are measured, not trained: the running ones of batch normalization."""
+    """Return the kind of a tensor; statistics (of batch normalization) are measured, not
+    trained.
+    """
     from dbp.nn.role import is_bias
 
     own = name.rpartition(".")[2]

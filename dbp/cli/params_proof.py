@@ -1,4 +1,4 @@
-"""What can be proved of parameters that came from a service, and the proof."""
+"""Verify parameters that came from a service, and say what was verified."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from dbp.job.state import Job
 
 
 def proof_of(job: Job, found: ParameterSet) -> list[str]:
-    """One line for each thing that is so; CorruptParameters where one is not.
+    """Return one line for each property that holds; CorruptParameters if one does not.
 
-    The client has checked the bytes on their way already; here they are judged anew, from
-    what is in memory.
+    The client has verified the bytes on arrival; here they are verified again from memory.
     """
     version, metadata = found.version, found.metadata
     expected = {

@@ -1,4 +1,4 @@
-"""`dbp predict` and `dbp evaluate`: trained parameters at work, here and without MPI."""
+"""`dbp predict` and `dbp evaluate`: use trained parameters, without MPI."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def _show_note(path: Path, text: str) -> None:
 
 
 def _load(source: str, service: str) -> tuple[SavedModel, Mapping[str, Any] | None]:
-    """The model in a file, or a job's newest one with the job's spec."""
+    """Return the model in a file, or a job's newest one with the job's spec."""
     from dbp.train.saved import SavedModel
 
     if _is_file(source):

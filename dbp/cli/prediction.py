@@ -1,4 +1,4 @@
-"""Answers of `dbp predict`, data sets of `dbp evaluate`. Prints nothing."""
+"""Compute the answers of `dbp predict`, and open the data sets of `dbp evaluate`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NO_CLASSES: Final = "--proba: the model gives values, no classes"
 
 
 def answers(model: SavedModel, inputs: InputRows, *, proba: bool) -> Array:
-    """Classes by name where they have names, values for regression, or probabilities.
+    """Return classes (by name if they have names), values for regression, or probabilities.
 
     Raises InvalidData for inputs and outputs that are not finite.
     """
@@ -51,7 +51,7 @@ def answers(model: SavedModel, inputs: InputRows, *, proba: bool) -> Array:
 
 
 def given_answers(prediction: Prediction, inputs: InputRows, *, proba: bool) -> Array:
-    """The same of what a service has predicted."""
+    """Return the answers from a service's prediction."""
     if prediction.classes is None and proba:
         raise InvalidInput(_NO_CLASSES)
     try:
@@ -64,7 +64,7 @@ def given_answers(prediction: Prediction, inputs: InputRows, *, proba: bool) -> 
 
 
 def write_answers(path: Path, found: Array) -> None:
-    """Write a .npy, .csv or .tsv file, whole or not at all; raises OSError."""
+    """Write a .npy, .csv or .tsv file atomically; raises OSError."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
         file = io.BytesIO()
@@ -85,7 +85,7 @@ def _opened(reader: Reader) -> Dataset:
 
 
 def data_set(spec: JobSpec, part: str) -> Dataset:
-    """The train, validation or test set of a spec, as training saw it."""
+    """Return the train, validation or test set of a spec, as training used it."""
     resolved = resolve(spec)
     if part == "test":
         if resolved.test_reader is None:

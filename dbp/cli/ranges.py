@@ -1,4 +1,4 @@
-"""Numbers on the command line, no larger than what carries them to a service can hold."""
+"""Option types for numbers, limited to what a request can hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbp.client.arguments import INT32_MAX, INT64_MAX, YEAR_SECONDS
 
 @final
 class _Seconds(click.FloatRange):
-    """A time to wait: click's own range lets through what is no number."""
+    """A duration; unlike click's range it refuses NaN."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

@@ -134,7 +134,7 @@ class RankOutput:
                 one.add(_SHOW_CURSOR)
 
     def flush(self) -> None:
-        """Write all that is left, however long the readers take."""
+        """Write everything that is left; waits for the readers."""
         for one in self._streams:
             while one.buffer:
                 select.select([], [one.target], [])

@@ -1,4 +1,4 @@
-"""The ranks on this host among the descendants of this process, and signals to them."""
+"""Find the ranks on this host among the descendants of this process, and signal them."""
 
 from __future__ import annotations
 

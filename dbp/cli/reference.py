@@ -1,7 +1,4 @@
-"""The reference: what every field of a spec and every component is, from their own words.
-
-Nothing is written here that a component or a field does not say of itself.
-"""
+"""Generate the reference of job fields and components from their docstrings and options."""
 
 from __future__ import annotations
 
@@ -47,7 +44,7 @@ ONE_OF_SEVERAL: Final = {"parquet": {"target": "label"}}
 
 
 def markdown(catalogue: Iterable[ComponentInfo]) -> str:
-    """The whole reference as one page."""
+    """Return the whole reference as one page."""
     lines = [
         "# dbp: reference",
         "",
@@ -73,7 +70,7 @@ def markdown(catalogue: Iterable[ComponentInfo]) -> str:
 
 
 def page(info: ComponentInfo, width: int) -> Iterator[str]:
-    """One component, as lines for a terminal of this width."""
+    """Return one component as lines for a terminal of this width."""
     yield f"{info.kind} ({info.group})"
     if info.problem:
         yield f"  cannot be used: {info.problem}"
@@ -92,7 +89,7 @@ def page(info: ComponentInfo, width: int) -> Iterator[str]:
 
 
 def facts(option: OptionInfo) -> str:
-    """Type, limits and default in one line."""
+    """Return type, limits and default of an option in one line."""
     found = [option.type]
     if option.limits:
         found.append(option.limits)
@@ -104,7 +101,7 @@ def facts(option: OptionInfo) -> str:
 
 
 def value_words(value: Any) -> str:
-    """A default for people; a component without options by its kind alone."""
+    """Return a default as text; a component without options as its kind."""
     if dataclasses.is_dataclass(value):
         return "that of its own table"
     if isinstance(value, dict):
@@ -114,7 +111,7 @@ def value_words(value: Any) -> str:
 
 
 def example(info: ComponentInfo) -> str:
-    """The component as it stands in a spec, with what it cannot do without."""
+    """Return the component as written in a spec, with its required options."""
     options = {
         option.name: next(value for words, value in SAMPLES if words in option.type)
         for option in info.options
@@ -141,7 +138,7 @@ def _cell(text: str) -> str:
 
 
 def _plain(text: str, quote: str) -> str:
-    """A docstring without its markup; code in other quotes, or none."""
+    """Return a docstring without its markup, code in other quotes, or none."""
     return re.sub(r"``([^`]+)``", rf"{quote}\1{quote}", text)
 
 
@@ -153,5 +150,5 @@ def _wrapped(text: str, width: int, indent: str) -> list[str]:
 
 
 def as_json(found: Iterable[ComponentInfo]) -> str:
-    """Everything for programs."""
+    """Return the catalogue as JSON values."""
     return json.dumps([dataclasses.asdict(info) for info in found], indent=2)

@@ -1,4 +1,4 @@
-"""`dbp train --resume RUN` and the options for another length of a run."""
+"""Options of `dbp train` for resuming a run and changing its length."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def resume_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def folder_to_resume(resumed: Path | None, asked: dict[str, Any]) -> dict[str, Any]:
-    """The spec and the folder of the run that is resumed, or of one that begins.
+    """Return the spec and the folder of the run to resume, or of a new one.
 
-    Raises UsageError for options that do not fit.
+    Raises UsageError for options that do not fit together.
     """
     if resumed is None:
         if asked["spec"] is None:
@@ -78,16 +78,16 @@ def folder_to_resume(resumed: Path | None, asked: dict[str, Any]) -> dict[str, A
 
 
 def longer_of(asked: dict[str, Any]) -> Longer:
-    """The length options of the command line."""
+    """Return the length options of the command line."""
     from dbp.train.extension import Longer
 
     return Longer(**{field.name: asked[field.name] for field in dataclasses.fields(Longer)})
 
 
 def load_spec(path: Path, resumed: Path | None, longer: Longer, *, new_data: bool) -> JobSpec:
-    """The spec with the length that the command line asks for; raises InvalidInput.
+    """Return the spec with the length from the command line; raises InvalidInput.
 
-    ``resumed``: the folder of the run that is resumed.
+    ``resumed``: the folder of the run to resume.
     """
     from dbp.job.load import load_file
 
@@ -104,7 +104,7 @@ def load_spec(path: Path, resumed: Path | None, longer: Longer, *, new_data: boo
 
 
 def resume_terms(folder: Path, longer: Longer, *, new_data: bool) -> Terms:
-    """The changes that the resumed run accepts."""
+    """Return the changes that the resumed run accepts."""
     from dbp.train.continuation import Terms
     from dbp.train.run_files import written_spec_digest
 
@@ -113,7 +113,7 @@ def resume_terms(folder: Path, longer: Longer, *, new_data: bool) -> Terms:
 
 
 def next_command(outcome: Outcome, folder: Path) -> str:
-    """The command that continues the run; "" where none does."""
+    """Return the command that continues the run; "" if none does."""
     from dbp.train.run_files import CHECKPOINTS
 
     resume = f"dbp train --resume {shlex.quote(str(folder))}"

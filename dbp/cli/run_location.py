@@ -1,7 +1,7 @@
-"""Where `dbp train` puts a run: its folder, and the service it reports to.
+"""Prepare the folder of a run, and its registration with a service.
 
-Rank 0 alone prepares both. After a refusal it still initializes MPI before it exits: Open
-MPI's launcher can crash when one rank exits while another one is in MPI_Init.
+Rank 0 does both. After a refusal it still initializes MPI before it exits: Open MPI's launcher
+can crash when one rank exits while another is in MPI_Init.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def prepare_folder(
 ) -> RunFolder:
     """Lock the run's folder; make one if ``path`` is None. Raises Conflict, InvalidInput.
 
-    ``extended``: the resumed run gets another length, which its spec records.
+    ``extended``: the resumed run gets another length, which is written to its spec.
     """
     from dbp.train.run_folder import RunFolder
 
@@ -47,9 +47,9 @@ def prepare_folder(
 def join_service(
     address: str | None, resolved: ResolvedSpec, workers: int, folder: RunFolder, *, quiet: bool
 ) -> Reporter | None:
-    """Register with the service, if there is one; its link must start before MPI does.
+    """Register with the service, if any; its link must start before MPI does.
 
-    Where that fails the folder is discarded.
+    If that fails, the folder is discarded.
     """
     if address is None:
         return None

@@ -1,4 +1,4 @@
-"""`dbp serve`: the control service on this machine."""
+"""`dbp serve`: run the control service on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``dbp train``: run a job here, alone or as one rank of ``mpirun -n P dbp train``."""
+"""``dbp train``: run a job here, as one process or as one rank of ``mpirun -n P dbp train``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OTHER_RANKS_WAIT_SECONDS: Final = 2.0
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for."""
+    """Arguments of the command line."""
 
     spec: Path
     folder: Path | None
@@ -102,7 +102,7 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
 
 
 def _run(request: Request, place: Launch, threads: int) -> int:
-    """One rank, from the spec to the exit code."""
+    """Run one rank, from the spec to the exit code."""
     from dbp.train.stop_signals import StopSignals
     from dbp.worker import die_with_parent
 
@@ -124,11 +124,10 @@ def _run(request: Request, place: Launch, threads: int) -> int:
 
 @contextlib.contextmanager
 def _told_once(place: Launch) -> Iterator[None]:
-    """Let rank 0 tell an error that all ranks meet; the others end without a word.
+    """Print an error that all ranks raise on rank 0 only; the others exit silently.
 
-    Nothing is exchanged yet. Should only another rank meet it, because its host lacks a
-    file, it tells after rank 0 has had the time to end the job. What nobody foresaw is told
-    with its traceback.
+    No rank has communicated yet. An error of another rank alone (its host lacks a file) is
+    printed after rank 0 had time to end the job. Unexpected errors are printed with traceback.
     """
     try:
         yield
@@ -222,7 +221,7 @@ def _rank_0(
 
 
 def _screen(request: Request, place: Launch) -> list[Sink]:
-    """Who shows the run while it goes on: a bar on a terminal, else lines."""
+    """Return the sink that shows the run: a bar on a terminal, else lines."""
     if request.quiet:
         return []
     stream = sys.stdout if request.output == "text" else sys.stderr
@@ -238,7 +237,7 @@ def _screen(request: Request, place: Launch) -> list[Sink]:
 def _summarize(
     request: Request, resolved: ResolvedSpec, outcome: Outcome, folder: Path
 ) -> None:
-    """How it ended, the test figures, where the files are, how to use them."""
+    """Print the verdict, the test figures, the files, and how to use them."""
     from dbp.train.lines import outcome_text
     from dbp.train.run_folder import PARAMETERS
 

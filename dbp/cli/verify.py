@@ -1,4 +1,4 @@
-"""``dbp verify``: an epoch of a run computed again; the chain of a job's versions followed."""
+"""``dbp verify``: compute an epoch of a run again, or verify the chain of a job's versions."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ from dbp.quantities import count_text
 @service_option
 @output_option
 def verify(run: str, epoch: int | None, service: str, output: str) -> None:
-    """Prove that the parameters of a run, or the versions of a job, are what they claim to be.
+    """Verify the bits of a run, or the chain of versions of a job.
 
-    Of a RUN, a folder: its spec and data give just these bits. One process computes an epoch
-    again, from the checkpoint before it or from the seed, and compares the SHA-256 of the
-    parameters with what the run wrote down, however many workers it had. Needs the data, and a
-    run with exact numerics or a single worker.
+    RUN, a folder: one process computes an epoch again, from the checkpoint before it or from
+    the seed, and compares the SHA-256 of the parameters with the recorded one, however many
+    workers the run had. Needs the data, and a run with exact numerics or a single worker.
 
-    Of a JOB of a service: the chain of its versions is whole. Every version names the digest
-    of the one before, all come from the job's spec, and the bytes that are kept are those that
-    were published. Old versions that are no longer on record are named.
+    JOB of a service: every version names the digest of the one before, all come from the job's
+    spec, and the bytes that are kept are those that were published. Versions that are no longer
+    on record are named.
 
     \b
     Examples:
@@ -40,7 +39,7 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
       dbp verify runs/digits --epoch 3
       dbp verify digits-7k2m9q
 
-    Exit code 1 where that is not so: other data, another processor type or build of numpy, a
+    Exit code 1 if a comparison fails: other data, another processor type or build of numpy, a
     damaged file, or a fault.
     """
     if not Path(run).is_dir():

@@ -1,4 +1,4 @@
-"""Speaking to a service from Python: one async core, and a plain face in front of it."""
+"""Python client of the service: an async core, and a synchronous client over it."""
 
 from dbp.rpc.forking import import_grpc
 

@@ -1,4 +1,4 @@
-"""What may happen to a call, as errors of dbp. It calls nothing itself."""
+"""Translate gRPC's errors of a call into dbp's."""
 
 from __future__ import annotations
 

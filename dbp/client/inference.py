@@ -1,4 +1,4 @@
-"""Outputs for inputs from a job's parameters, asked of the service in batches."""
+"""Predictions by a job's parameters: send inputs to the service in batches."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _TYPES: Final = {
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one parameter version gives for the inputs, row by row.
+    """Outputs of one parameter version for the inputs, row by row.
 
     ``outputs``: (n, *output_shape), probabilities of classes, or values. ``classes``: (n,)
-    integers, None where the model gives values. ``labels``: (n,) texts, None where the
-    classes have no names.
+    integers, None if the model gives values. ``labels``: (n,) texts, None if the classes have
+    no names.
     """
 
     version: int
@@ -59,10 +59,10 @@ async def predict(
     version: int = 0,
     label: str = "",
 ) -> Prediction:
-    """The model's outputs; all batches are answered by the version that answers the first.
+    """Return the model's outputs; the version that answers the first batch answers all.
 
-    inputs: (n, *input_shape) numbers of any type, or rows as vectors. NotFound;
-    OutOfRange: the version is no longer kept; InvalidInput; WrongState: no parameters yet.
+    inputs: (n, *input_shape) numbers of any type, or rows as vectors. NotFound; OutOfRange: the
+    version is no longer kept; InvalidInput; WrongState: no parameters yet.
     """
     whole_number("version", version)
     text("label", label)
@@ -90,7 +90,7 @@ async def predict(
 
 
 def _counted_from(sent: int, error: InvalidInput) -> InvalidInput:
-    """The error about a row of a batch, with its number among all rows."""
+    """Return the error about a row of a batch with the row's number among all rows."""
     row = error.metadata.get("row", "")
     if not sent or not row.isdecimal():
         return error
@@ -126,10 +126,10 @@ def _shaped(array: Array, row_shape: tuple[int, ...]) -> Array:
 
 
 def shaped_rows(array: Array, row_shape: tuple[int, ...]) -> Array:
-    """The rows in the shape that a model takes; raises ValueError where that needs a guess.
+    """Return the rows in the model's shape; raises ValueError if that would be a guess.
 
-    Rows may be vectors, or lack or have axes of length 1. Rows whose axes stand in another
-    order hold as many numbers, but in the wrong places.
+    Rows may be vectors, or lack or have axes of length 1. Rows with axes in another order hold
+    as many numbers, but in the wrong places.
     """
     if array.ndim == 0:
         raise ValueError(f"one number, no rows; the model takes rows of shape {row_shape}")
@@ -148,7 +148,7 @@ def shaped_rows(array: Array, row_shape: tuple[int, ...]) -> Array:
 
 
 def _batches(array: Array, metadata: pb.ModelMetadataResponse) -> Iterator[Array]:
-    """Parts of the rows, in order; one, if there are none."""
+    """Yield parts of the rows, in order; one, if there are none."""
     answer = sum(8 * math.prod(output.shape[1:]) for output in metadata.outputs) + _NAME_BYTES
     row = max(math.prod(array.shape[1:]) * array.dtype.itemsize, answer)
     count = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // row))

@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, for callers that have none. It knows no service."""
+"""An event loop on a thread of its own, for synchronous callers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class LoopThread:
             raise
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
-        """The items, one by one, as they come; leaving early closes their source."""
+        """Yield the items as they arrive; leaving early closes their source."""
         done = object()
         pending: set[asyncio.Task[Any]] = set()
 

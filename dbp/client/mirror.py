@@ -1,4 +1,4 @@
-"""A local copy of a job's parameters that keeps itself fresh. For plain Python."""
+"""A local copy of a job's newest parameters, updated in the background; synchronous."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dbp.errors import ClientClosed, ClientForked, DbpError
 
 @final
 class ParameterMirror:
-    """The newest parameters, at hand for any thread; see ``AsyncParameterMirror``.
+    """The newest parameters for any thread; see ``AsyncParameterMirror``.
 
-    ``get`` reads one reference: it never waits, takes no lock and asks nobody.
+    ``get`` reads one reference: it never waits, takes no lock and makes no call.
     """
 
     def __init__(self, loop: LoopThread, mirror: AsyncParameterMirror) -> None:
@@ -31,7 +31,7 @@ class ParameterMirror:
         self.close()
 
     def start(self) -> None:
-        """Begin to follow the job; again: does nothing."""
+        """Start following the job; does nothing if started."""
 
         async def starting() -> None:
             self._mirror.start()
@@ -39,7 +39,7 @@ class ParameterMirror:
         self._loop.run(starting())
 
     def close(self) -> None:
-        """Follow no longer; what was got stays."""
+        """Stop following the job; the last parameters stay available."""
         # A client that was closed has ended it; that of a process forked since is the parent's.
         with contextlib.suppress(ClientClosed, ClientForked):
             self._loop.run(self._mirror.close())
@@ -52,7 +52,7 @@ class ParameterMirror:
         return self._mirror.get()
 
     def wait(self, newer_than: int = 0, timeout: float | None = None) -> ParameterSet:
-        """The newest version once it is newer than this; TimeoutError."""
+        """Return the newest version once it is newer than ``newer_than``; TimeoutError."""
         return self._loop.run(self._mirror.wait(newer_than, timeout))
 
     def __reduce__(self) -> NoReturn:
@@ -60,12 +60,12 @@ class ParameterMirror:
 
     @property
     def version(self) -> int:
-        """The number of the newest version here; 0 before the first."""
+        """Number of the newest version here; 0 before the first."""
         return self._mirror.version
 
     @property
     def skipped(self) -> int:
-        """How many versions came and went unseen."""
+        """Number of versions that were published and never arrived here."""
         return self._mirror.skipped
 
     @property
@@ -75,5 +75,5 @@ class ParameterMirror:
 
     @property
     def error(self) -> DbpError | None:
-        """What is wrong just now; None while all is well."""
+        """The present fault; None while there is none."""
         return self._mirror.error

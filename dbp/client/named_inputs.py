@@ -1,4 +1,4 @@
-"""Tables with named columns as inputs of a model, in the model's order. Sends nothing."""
+"""Order the columns of a table with names as the model's inputs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from dbp.errors import InvalidData, InvalidInput
 
 
 def column_names(inputs: Any) -> tuple[Any, ...]:
-    """The names of a table's columns; () for arrays, and for columns that are only counted.
+    """Return the names of a table's columns; () for arrays and for columns that are only
+    numbered.
 
-    pandas counts the columns of a DataFrame from 0 where they were given no names.
+    pandas numbers the columns of a DataFrame from 0 if they have no names.
     """
     names = getattr(inputs, "column_names", None)  # pyarrow
     if names is None:
@@ -26,9 +27,9 @@ def column_names(inputs: Any) -> tuple[Any, ...]:
 
 
 def in_order(table: Any, names: tuple[Any, ...], columns: Columns) -> npt.ArrayLike:
-    """The inputs of a table, shape (rows, inputs), in the model's order; InvalidInput.
+    """Return the inputs of a table, shape (rows, inputs), in the model's order; InvalidInput.
 
-    The table as it is where the model's inputs have no names.
+    Returns the table unchanged if the model's inputs have no names.
     """
     if not columns.inputs:
         unnamed: npt.ArrayLike = table

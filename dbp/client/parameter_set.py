@@ -1,4 +1,4 @@
-"""Parameters as a client gets them: arrays over one buffer, and what version they are."""
+"""Parameters as arrays over one buffer, with their version."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class ParameterSet(Mapping[str, Array]):
 
 
 def parameter_set(version: Version, content: memoryview) -> ParameterSet:
-    """Views of the tensors in a safetensors file; nothing is copied. DataLoss, InvalidFile."""
+    """Return views of the tensors in a safetensors file, uncopied. DataLoss, InvalidFile."""
     source = f"version {version.version}"
     length = header_length(bytes(content[:8]), source)
     manifest = decode_header(bytes(content[8 : 8 + length]), source)

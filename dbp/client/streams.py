@@ -1,6 +1,6 @@
-"""Streams that outlive the service: cut off, they are opened again where they stopped.
+"""Streams that survive service restarts: reopened where they stopped.
 
-A stream has ended only when it says so; one that just stops was cut.
+A stream has ended only when its end message says so; otherwise it was cut.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ LAST_WAIT_SECONDS: Final = 2.0
 
 @dataclass(frozen=True)
 class JobUpdate:
-    """Something new of a job: its state after a change, or its newest progress.
+    """An update of a job: its state after a change, or its newest progress.
 
-    ``kind``: snapshot, progress, or what changed (an ``EventKind``). ``skipped``: progress
+    ``kind``: snapshot, progress, or the change (an ``EventKind``). ``skipped``: progress
     reports that were left out before this one.
     """
 
@@ -40,7 +40,7 @@ class JobUpdate:
 
 
 class Patience:
-    """How long to go on trying: waits double, and start anew with every sign of life."""
+    """Delays between retries: they double, and start over with every answer."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -48,11 +48,11 @@ class Patience:
         self._since: float | None = None
 
     def alive(self) -> None:
-        """The service has answered."""
+        """Note that the service has answered."""
         self._wait, self._since = FIRST_WAIT_SECONDS, None
 
     async def again(self, error: Unavailable) -> None:
-        """Wait before the next try; raises ``error`` when the time is up."""
+        """Wait before the next try; raise ``error`` when the time is up."""
         now = asyncio.get_running_loop().time()
         self._since = now if self._since is None else self._since
         if now - self._since + self._wait > self._seconds:
@@ -64,7 +64,7 @@ class Patience:
 async def watch(
     stub: JobServiceStub, name: str, *, patience: float
 ) -> AsyncGenerator[JobUpdate, None]:
-    """Updates of a job (all jobs for an empty name) until the stream's explicit end."""
+    """Yield updates of a job (all jobs for an empty name) until the stream's end message."""
     token, waiting = "", Patience(patience)
     while True:
         request = pb.WatchJobsRequest(name=name, resume_token=token)
@@ -86,7 +86,7 @@ async def watch(
 async def logs(
     stub: JobServiceStub, request: pb.StreamLogsRequest, *, patience: float
 ) -> AsyncGenerator[str, None]:
-    """Lines of a log until its explicit end; none twice, none left out."""
+    """Yield lines of a log until its end message; none twice, none left out."""
     waiting = Patience(patience)
     while True:
         stream = Stream(stub.StreamLogs, request)
@@ -104,7 +104,7 @@ async def logs(
 
 
 class Stream:
-    """A call that ends with its block, however that is left, and takes up why it broke off."""
+    """A call that is cancelled at the end of its block."""
 
     def __init__(self, method: Any, request: Any) -> None:
         self._method = method

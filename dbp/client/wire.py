@@ -1,4 +1,4 @@
-"""A chunk of parameters taken out of its message by hand, without copies on the way."""
+"""Parse a chunk message by hand, without copying its bytes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _DATA: Final = 3 << 3 | 2
 
 
 def chunk_of(message: bytes) -> tuple[int, int, int] | None:
-    """(offset in the file, CRC-32C, where in the message the bytes begin), up to its end.
+    """Return (offset in the file, CRC-32C, position of the bytes in the message).
 
-    None for whatever is not a chunk written so; protobuf reads that. Encoding:
+    None for messages that are not chunks of this form; protobuf parses those. Encoding:
     https://protobuf.dev/programming-guides/encoding
     """
     if not message or message[0] != _CHUNK:
@@ -37,7 +37,7 @@ def chunk_of(message: bytes) -> tuple[int, int, int] | None:
 
 
 def _varint(message: bytes, place: int) -> tuple[int, int]:
-    """A number, and where the next field begins; IndexError where the message ends."""
+    """Return a number and the position after it; IndexError at the message's end."""
     value = shift = 0
     while True:
         byte = message[place]
