@@ -7,7 +7,7 @@ from typing import Any, Final, final
 
 import click
 
-from dbp.client.arguments import INT32_MAX, INT64_MAX, YEAR_SECONDS
+from dbp.rpc.limits import INT32_MAX, INT64_MAX, YEAR_SECONDS
 
 
 @final

@@ -16,10 +16,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from dbp.errors import InvalidArgument, InvalidType
-
-INT32_MAX: Final = 2**31 - 1
-INT64_MAX: Final = 2**63 - 1
-YEAR_SECONDS: Final = 366 * 24 * 3600  # longest wait
+from dbp.rpc.limits import INT64_MAX, YEAR_SECONDS
 
 
 def whole_number(

@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn, Self, final
 
 import numpy.typing as npt
 
-from dbp.client.arguments import INT32_MAX, seconds, shown, text, whole_number, wrong_type
+from dbp.client.arguments import seconds, shown, text, whole_number, wrong_type
 from dbp.client.async_job import AsyncJobHandle
 from dbp.client.async_parameters import AsyncParameters
 from dbp.client.calls import translated
@@ -36,6 +36,7 @@ from dbp.rpc.channel import connect
 from dbp.rpc.component_convert import component_from_proto
 from dbp.rpc.convert import JOB_PREFIX, job_from_proto, job_name, state_to_proto
 from dbp.rpc.forking import is_forked
+from dbp.rpc.limits import INT32_MAX
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub

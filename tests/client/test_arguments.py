@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import dbp
-from dbp.client.arguments import INT64_MAX, YEAR_SECONDS, seconds, whole_number
+from dbp.client.arguments import seconds, whole_number
 from dbp.client.async_job import AsyncJobHandle
 from dbp.errors import InvalidArgument, InvalidInput, InvalidType
+from dbp.rpc.limits import INT64_MAX, YEAR_SECONDS
 from tests.service.setups import document
 
 NOBODY = "127.0.0.1:1"
