@@ -12,7 +12,8 @@ Job, State, Failure, FailureReason,  a job and its progress, as the service repo
   BestEpoch, ProgressReport, JobUpdate
 Version, VersionEntry, LabelMove,    versions of the parameters, and labels on them
   ParameterUpdate
-JobSpec                              a job specification; also as a file or a dict
+JobSpec, ValidatedJob                a job specification, also as a file or a dict; what the
+                                     service made of one that was only checked
 errors, DbpError                     every exception; ``help(dbp.errors)`` shows the tree
 ===================================  ===================================================
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from dbp.client.mirror import ParameterMirror
     from dbp.client.parameter_set import ParameterSet
     from dbp.client.streams import JobUpdate
+    from dbp.client.validated_job import ValidatedJob
     from dbp.errors import DbpError
     from dbp.job.best import BestEpoch
     from dbp.job.spec import JobSpec
@@ -81,6 +83,7 @@ __all__ = [
     "Prediction",
     "ProgressReport",
     "State",
+    "ValidatedJob",
     "Version",
     "VersionEntry",
     "__version__",
@@ -98,6 +101,7 @@ _NAMES = {
     "client.mirror": "ParameterMirror",
     "client.parameter_set": "ParameterSet",
     "client.streams": "JobUpdate",
+    "client.validated_job": "ValidatedJob",
     "errors": "DbpError",
     "job.best": "BestEpoch",
     "job.spec": "JobSpec",

@@ -23,6 +23,7 @@ from dbp.quantities import count_text
 
 if TYPE_CHECKING:
     from dbp.client.job import JobHandle
+    from dbp.client.validated_job import ValidatedJob
     from dbp.job.state import Job
 
 STATES: Final = (
@@ -34,7 +35,10 @@ STATES: Final = (
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--workers", "-n", type=SMALL_COUNT, default=1, show_default=True)
 @click.option("--watch", is_flag=True, help="Follow the job until it has ended.")
-@click.option("--check", is_flag=True, help="Have the service validate it, start nothing.")
+@click.option(
+    "--check", "--validate-only", is_flag=True,
+    help="Have the service validate it, and start nothing.",
+)  # fmt: skip
 @click.option("--request-id", help="The same id and spec give the same job.  [default: new]")
 @service_option
 @output_option
@@ -55,18 +59,17 @@ def submit(
     Examples:
       dbp submit job.toml --workers 2 --watch
       JOB=$(dbp submit job.toml) && dbp watch $JOB
+      dbp submit job.toml --check
     """
     from dbp.client.client import Client
+    from dbp.client.validated_job import ValidatedJob
 
     with Client(service) as client:
         job = client.submit(spec, workers=workers, request_id=request_id, validate_only=check)
         for note in job.notes:
             click.echo(f"note: {note}", err=True)
-        if check:
-            if output == "json":
-                echo_json({"spec": str(spec), "valid": True, "notes": list(job.notes)})
-            else:
-                click.echo(f"{spec}: valid")
+        if isinstance(job, ValidatedJob):
+            _show_validated(spec, job, output)
             return
         if output == "json":
             echo_json(job_content(job.get()))
@@ -201,6 +204,17 @@ def cancel(job: str, force: bool, grace: float | None, service: str, output: str
         echo_json(job_content(found))
     else:
         click.echo(f"{found.id} is {found.state}")
+
+
+def _show_validated(file: Path, job: ValidatedJob, output: str) -> None:
+    """Print what the service has checked."""
+    if output == "text":
+        click.echo(
+            f"{file}: valid for {count_text(job.workers, 'worker')}, spec {job.spec_digest}"
+        )
+        return
+    content = {"workers": job.workers, "spec_digest": job.spec_digest, "resolved": job.spec}
+    echo_json({"spec": str(file), "valid": True, **content, "notes": list(job.notes)})
 
 
 def _follow(job: JobHandle, output: str) -> int:

@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import Any, Final, NoReturn, Self, final
+from typing import Any, Final, Literal, NoReturn, Self, final, overload
 
 import numpy.typing as npt
 
@@ -22,6 +22,7 @@ from dbp.client.loop_channel import LoopChannel
 from dbp.client.named_inputs import column_names, in_order
 from dbp.client.pickling import not_picklable
 from dbp.client.streams import JobUpdate, logs, watch
+from dbp.client.validated_job import ValidatedJob, validated_from_proto
 from dbp.column_names import columns_of
 from dbp.errors import InvalidArgument, alternatives
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
@@ -91,6 +92,36 @@ class AsyncClient:
         if not is_forked():
             await self._channel.close()
 
+    @overload
+    async def submit(
+        self,
+        spec: Spec,
+        *,
+        workers: int = 1,
+        request_id: str | None = None,
+        validate_only: Literal[False] = False,
+    ) -> AsyncJobHandle: ...
+
+    @overload
+    async def submit(
+        self,
+        spec: Spec,
+        *,
+        workers: int = 1,
+        request_id: str | None = None,
+        validate_only: Literal[True],
+    ) -> ValidatedJob: ...
+
+    @overload
+    async def submit(
+        self,
+        spec: Spec,
+        *,
+        workers: int = 1,
+        request_id: str | None = None,
+        validate_only: bool,
+    ) -> AsyncJobHandle | ValidatedJob: ...
+
     async def submit(
         self,
         spec: Spec,
@@ -98,12 +129,19 @@ class AsyncClient:
         workers: int = 1,
         request_id: str | None = None,
         validate_only: bool = False,
-    ) -> AsyncJobHandle:
-        """Ask for a job: a spec file, a document or a JobSpec. It is durable on return.
+    ) -> AsyncJobHandle | ValidatedJob:
+        """Submit a job: a spec file, a document or a JobSpec. It is durable on return.
 
         Everything that can be judged here is, before the service is asked; file names are
-        relative to the spec file's folder, or else to the current one. The request id (a
-        fresh one, if none is given) makes a retry safe.
+        relative to the spec file's folder, or else to the current one.
+
+        Args:
+            spec: What to train.
+            workers: MPI processes.
+            request_id: Makes a retry safe: the same id and spec give the same job. A new one,
+                if none is given.
+            validate_only: Return the resolved spec and the notes on it as a ValidatedJob; the
+                service checks the job and does not store it.
         """
         whole_number("workers", workers, minimum=1, maximum=INT32_MAX)
         text("request_id", request_id or "")
@@ -117,6 +155,8 @@ class AsyncClient:
                 validate_only=validate_only,
             )
             answer = await self._unary(self._jobs.CreateJob, request)
+        if validate_only:
+            return validated_from_proto(answer.job)
         job = job_from_proto(answer.job)
         return AsyncJobHandle(self, job.id, job.notes)
 

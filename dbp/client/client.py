@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NoReturn, Self, final
+from typing import Literal, NoReturn, Self, final, overload
 
 from dbp.client.async_client import PATIENCE_SECONDS, AsyncClient, Spec
 from dbp.client.job import JobHandle
 from dbp.client.loop_thread import LoopThread
 from dbp.client.pickling import not_picklable
 from dbp.client.streams import JobUpdate
+from dbp.client.validated_job import ValidatedJob
 from dbp.job.state import Job, State
 from dbp.registry import ComponentInfo
 from dbp.rpc.forking import check_not_forked
@@ -65,6 +66,36 @@ class Client:
         """Let go of the connection; may be repeated."""
         self._loop.close(self._client.close())
 
+    @overload
+    def submit(
+        self,
+        spec: Spec,
+        *,
+        workers: int = 1,
+        request_id: str | None = None,
+        validate_only: Literal[False] = False,
+    ) -> JobHandle: ...
+
+    @overload
+    def submit(
+        self,
+        spec: Spec,
+        *,
+        workers: int = 1,
+        request_id: str | None = None,
+        validate_only: Literal[True],
+    ) -> ValidatedJob: ...
+
+    @overload
+    def submit(
+        self,
+        spec: Spec,
+        *,
+        workers: int = 1,
+        request_id: str | None = None,
+        validate_only: bool,
+    ) -> JobHandle | ValidatedJob: ...
+
     def submit(
         self,
         spec: Spec,
@@ -72,12 +103,18 @@ class Client:
         workers: int = 1,
         request_id: str | None = None,
         validate_only: bool = False,
-    ) -> JobHandle:
-        """Ask for a job: a spec file, a document or a JobSpec. It is durable on return."""
+    ) -> JobHandle | ValidatedJob:
+        """Submit a job: a spec file, a document or a JobSpec. It is durable on return.
+
+        ``validate_only``: only check it, and return the resolved spec and the notes on it.
+        """
         work = self._client.submit(
             spec, workers=workers, request_id=request_id, validate_only=validate_only
         )
-        return JobHandle(self._loop, self._loop.run(work))
+        found = self._loop.run(work)
+        if isinstance(found, ValidatedJob):
+            return found
+        return JobHandle(self._loop, found)
 
     def job(self, job_id: str) -> JobHandle:
         """Return the job with this id; raises NotFound."""

@@ -122,7 +122,10 @@ class Admission:
         request_id: str,
         validate_only: bool,
     ) -> tuple[Job, bool]:
-        """Return a QUEUED job, and whether it is new. Raises as ``JobManager.create``."""
+        """Return a QUEUED job, and whether it is new. Raises as ``JobManager.create``.
+
+        ``validate_only``: the job is not stored and has no id.
+        """
         slots = self._queue.slots
         if workers > slots:
             raise WrongState(
@@ -132,13 +135,12 @@ class Admission:
             )
         request = await self._checked(self._checks.job, document, workers, request_id)
         known = self._earlier(request)
-        if known is not None:
-            return known, False
-        self._queue.check_room()
+        if known is None:
+            self._queue.check_room()
         job = request.job(self._clock.time())
         if validate_only:
-            return replace(job, id=self._new_id(request.checked.document["name"])), False
-        return self._insert(job, request), True
+            return job, False
+        return (known, False) if known is not None else (self._insert(job, request), True)
 
     async def admit_run(
         self, document: Mapping[str, Any], *, workers: int, request_id: str, host: str

@@ -204,7 +204,7 @@ def best_from_proto(proto: job_pb2.BestEpoch) -> BestEpoch:
 def job_to_proto(job: Job) -> job_pb2.Job:
     """Convert a job to its proto; fields without a value stay unset."""
     proto = job_pb2.Job(
-        name=job_name(job.id),
+        name=job_name(job.id) if job.id else "",  # a validated job has none
         spec=spec_to_proto(job.spec),
         spec_digest=job.spec_digest,
         workers=job.workers,

@@ -86,10 +86,16 @@ def test_submit_shows_the_notes_on_the_data(tmp_path: Path) -> None:
 def test_check_starts_nothing(service: str, spec: Path) -> None:
     before = output("jobs", "--output", "json", service=service)
 
-    assert output("submit", str(spec), "--check", service=service) == f"{spec}: valid\n"
-    told = output("submit", str(spec), "--check", "--output", "json", service=service)
+    text = output("submit", str(spec), "--check", "-n", "2", service=service)
+    content = json.loads(
+        output("submit", str(spec), "--validate-only", "--output", "json", service=service)
+    )
 
-    assert json.loads(told) == {"spec": str(spec), "valid": True, "notes": []}
+    assert text == f"{spec}: valid for 2 workers, spec {content['spec_digest']}\n"
+    assert content["resolved"]["train"]["batch_size"] == 50
+    assert content["resolved"]["train"]["dtype"] == "float32", "the default"
+    del content["resolved"], content["spec_digest"]
+    assert content == {"spec": str(spec), "valid": True, "workers": 1, "notes": []}
     ids = [job["id"] for job in json.loads(before)]
     after = json.loads(output("jobs", "--output", "json", service=service))
     assert [job["id"] for job in after] == ids

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from dbp.client.async_client import AsyncClient
 from dbp.client.async_job import AsyncJobHandle
+from dbp.client.validated_job import ValidatedJob
 from dbp.control.admission import Checked
 from dbp.errors import (
     AlreadyExists,
@@ -106,9 +107,27 @@ async def test_the_same_request_id_is_the_same_job(client: AsyncClient) -> None:
 
 
 async def test_a_request_that_is_only_checked_leaves_no_job(client: AsyncClient) -> None:
-    await client.submit(document(), validate_only=True)
+    checked = await client.submit(document(), workers=3, validate_only=True)
 
     assert [job async for job in client.jobs()] == []
+    assert isinstance(checked, ValidatedJob)
+    assert checked.spec["train"]["batch_size"] == 128, "the default"
+    assert (checked.workers, checked.notes) == (3, ())
+    submitted = await client.submit(document(), workers=3)
+    stored = await submitted.get()
+    assert (stored.spec, stored.spec_digest) == (checked.spec, checked.spec_digest)
+    with pytest.raises(InvalidSpec, match="epochs"):
+        await client.submit(document(train={"epochs": 0}), validate_only=True)
+
+
+async def test_validating_a_request_that_was_made_names_no_job(client: AsyncClient) -> None:
+    request_id = str(uuid.uuid4())
+    await client.submit(document(), request_id=request_id)
+
+    again = await client.submit(document(), request_id=request_id, validate_only=True)
+    assert again.workers == 1
+    with pytest.raises(AlreadyExists):
+        await client.submit(document(seed=5), request_id=request_id, validate_only=True)
 
 
 async def test_jobs_are_found_by_their_whole_id_alone(client: AsyncClient) -> None:

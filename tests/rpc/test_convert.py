@@ -55,7 +55,7 @@ FULL = Job(
 PAIRS: list[tuple[Any, Any, Callable[..., Any], Callable[..., Any]]] = [
     (VERSION, job_pb2.ParameterVersion, convert.version_to_proto, convert.version_from_proto),
     (
-        VersionEntry(VERSION, True, True, ("best", "stable")),
+        VersionEntry(VERSION, True, True, ("best", "stable"), ("trial",)),
         parameter_service_pb2.VersionEntry,
         convert.version_entry_to_proto,
         convert.version_entry_from_proto,
