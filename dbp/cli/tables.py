@@ -15,8 +15,9 @@ from dbp.column_names import Columns, check_table
 from dbp.data.csv import CSV
 from dbp.data.csv_columns import delimiter_hint
 from dbp.data.csv_header import counts
-from dbp.data.csv_lines import number, open_rows
+from dbp.data.csv_lines import open_rows
 from dbp.data.csv_table import read_names, read_table
+from dbp.data.number_text import number
 from dbp.errors import InvalidData, InvalidInput
 
 Array = npt.NDArray[Any]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from dbp.column_names import NO_OTHERS, OtherColumns
 from dbp.data.dataset import Array, DataInfo, Dataset, Indices
+from dbp.data.labels import LARGEST_CLASS, Labels, not_classes, one_hot
 from dbp.data.rows import MemoryRows, Rows, RowsInfo
 from dbp.errors import InvalidData
 from dbp.quantities import count_text
@@ -20,8 +21,6 @@ TARGET_KIND_DOC = (
     "class: whole numbers from 0; values: numbers to predict; "
     "auto: class for one whole number per sample, else values"
 )
-
-LARGEST_CLASS = 2**31 - 1
 
 
 @final
@@ -97,8 +96,13 @@ class ArrayDataset(Dataset):
                 row = int(np.argmax(bad.reshape(len(block))))
                 raise InvalidData(
                     f"{self.locate_target(start + row)}: class {block[row].item()}, expected "
-                    f"a whole number from 0 to {LARGEST_CLASS}"
+                    f"a whole number from 0 to {LARGEST_CLASS}; {self._remedy()}"
                 )
+
+    def _remedy(self) -> str:
+        """Which targets there are instead of classes, and what to write."""
+        found = Labels.of(block for _, block in self._targets.blocks())
+        return not_classes(found, self._targets.info.name)
 
 
 def arrays(
@@ -151,7 +155,8 @@ def combine(
     elif kind == "class" and not one_each:
         raise InvalidData(
             f"{targets.name}: shape {targets.shape}, expected one class per sample: "
-            f"({targets.shape[0]},); are these the inputs?"
+            f"({targets.shape[0]},); are these the inputs? If they are one-hot rows, "
+            f"{one_hot(targets.name)}"
         )
     if input_maximum is None and inputs.dtype == np.uint8:
         input_maximum = 255.0
@@ -161,6 +166,7 @@ def combine(
         input_dtype=inputs.dtype,
         target_shape=() if kind == "class" else targets.shape[1:],
         target_kind=kind,
+        targets_name=targets.name,
         class_names=class_names,
         input_maximum=input_maximum,
         weighted=weights is not None,

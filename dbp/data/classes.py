@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.data.dataset import Array, Dataset, Indices
+from dbp.data.labels import Labels, too_many
 from dbp.errors import InvalidData, nearest
 from dbp.quantities import count_text
 
@@ -30,8 +31,14 @@ def check_targets(dataset: Dataset, classes: int) -> None:
             raise InvalidData(
                 f"{dataset.locate_target(start + first)}: class {targets[first]}, but "
                 f"the model has outputs for {count_text(classes, 'class', 'classes')}: "
-                f"allowed 0 to {classes - 1}"
+                f"allowed 0 to {classes - 1}; {_remedy(dataset, classes)}"
             )
+
+
+def _remedy(dataset: Dataset, classes: int) -> str:
+    """Which labels there are, and what to write."""
+    found = Labels.of(targets for _, targets in _targets(dataset))
+    return too_many(found, classes, dataset.info.targets_name)
 
 
 def count_classes(dataset: Dataset) -> npt.NDArray[np.int64]:

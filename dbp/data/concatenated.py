@@ -104,6 +104,7 @@ def concatenated_info(infos: Sequence[DataInfo], names: Sequence[str]) -> DataIn
         notes=tuple(dict.fromkeys(note for info in infos for note in info.notes)),
         class_names=tuple(sorted({name for info in infos for name in info.class_names})),
         input_maximum=first.input_maximum if len(maxima) == 1 else None,
+        targets_name="",
     )
 
 

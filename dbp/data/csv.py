@@ -15,13 +15,14 @@ import numpy as np
 
 from dbp.column_names import OtherColumns
 from dbp.data import array_dataset
-from dbp.data.array_dataset import LARGEST_CLASS, ArrayDataset, TargetKind
+from dbp.data.array_dataset import ArrayDataset, TargetKind
 from dbp.data.column_notes import missing_class_notes
-from dbp.data.csv_columns import SHOWN, Column
-from dbp.data.csv_lines import number
+from dbp.data.csv_columns import Column
 from dbp.data.csv_table import Table, read_table
 from dbp.data.dataset import Array, DataInfo, Dataset, Reader
+from dbp.data.labels import LARGEST_CLASS, Labels, not_classes
 from dbp.data.many_files import open_files
+from dbp.data.number_text import SHOWN, number, number_hint, repaired
 from dbp.data.rows import MemoryRows
 from dbp.errors import InvalidData
 from dbp.registry import option
@@ -131,6 +132,8 @@ class CSV(Reader):
         values = [number(cell) for cell in cells]
         texts = sum(value is None for value in values)
         if texts == len(values) and self.target_kind != "values":
+            if self.target_kind == "auto":
+                _check_names(table)
             return _named(table)
         if texts:
             row = values.index(None)
@@ -139,7 +142,7 @@ class CSV(Reader):
             raise InvalidData(
                 f"{table.place(row)}: {cells[row][:SHOWN]!r} is not a number"
                 + ("" if self.target_kind == "values" else ", but other targets are numbers")
-                + ("; write decimals with a point" if "," in cells[row] else "")
+                + number_hint(cells[row])
             )
         array = _numbers(table, 0)
         if self.target_kind == "auto":
@@ -175,7 +178,10 @@ def _numbers(table: Table, column: int) -> Array:
     values = [number(cell) for cell in cells]
     for row, value in enumerate(values):
         if value is None or not math.isfinite(value):
-            raise InvalidData(f"{table.place(row, column)}: {cells[row]!r}, expected a number")
+            raise InvalidData(
+                f"{table.place(row, column)}: {cells[row][:SHOWN]!r}, expected a number"
+                f"{number_hint(cells[row])}"
+            )
     return np.array(values, np.float64)
 
 
@@ -190,6 +196,16 @@ def _weights(table: Table) -> Array:
             "number of at least 0"
         )
     return weights
+
+
+def _check_names(table: Table) -> None:
+    """Raise InvalidData where all texts of the target are badly written numbers."""
+    cells = [cell.strip() for cell in table.apart[0]]
+    if all(map(repaired, cells)):
+        raise InvalidData(
+            f"{table.place(0)}: {cells[0][:SHOWN]!r} is not a number, nor is any other target"
+            f'{number_hint(cells[0])}; if they are names of classes: target_kind = "class"'
+        )
 
 
 def _named(table: Table) -> tuple[Array, tuple[str, ...]]:
@@ -219,6 +235,6 @@ def _whole(table: Table, array: Array) -> Array:
         row = int(np.argmax(bad))
         raise InvalidData(
             f"{table.place(row)}: class {table.apart[0][row]}, expected a whole number from 0 "
-            f"to {LARGEST_CLASS}"
+            f"to {LARGEST_CLASS}; {not_classes(Labels.of([array]), table.name)}"
         )
     return array.astype(np.int64)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import final
 
 from dbp.data.column_notes import LISTED, inputs_option
 from dbp.data.csv_header import Verdict, is_nameless, judge
+from dbp.data.number_text import SHOWN
 from dbp.errors import InvalidData, nearest
 
 Column = str | int
-
-# What messages show of a cell: a line without the delimiter is one cell.
-SHOWN: Final = 40
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Final, Literal
+from typing import Literal
 
-from dbp.data.csv_lines import number
+from dbp.data.number_text import is_bad_value, number
 
 # "counts": the line numbers the columns, as pandas writes unnamed ones; whether it is a header
 # or a sample may still depend on the targets of the other lines.
 Verdict = Literal["header", "sample", "counts"]
-
-# What programs write for a missing value, in small letters; "nan" is a number to float().
-_MISSING: Final = frozenset(
-    ("", "?", "-", "--", ".", "*", "na", "n/a", "#n/a", "#na", "<na>", "nat", "null", "none")
-)
-
-# Signs inside or beside the digits of a number that float() does not read.
-_NUMBER_SIGNS: Final = str.maketrans("", "", " \u00a0\u202f,'$€£¥%")
 
 # pandas gives nameless columns of a text file such names.
 _UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?(_level_\d+)?")
@@ -37,7 +29,7 @@ def judge(cells: Sequence[str], inputs: Collection[int]) -> Verdict | None:
     """
     found = [cells[position] for position in inputs]
     if all(number(cell) is None for cell in found):
-        return None if all(map(_is_bad_value, found)) else "header"
+        return None if all(map(is_bad_value, found)) else "header"
     if not _counts(cells, inputs):
         return "sample"
     if not cells[0] and len(cells) > 1:
@@ -45,13 +37,6 @@ def judge(cells: Sequence[str], inputs: Collection[int]) -> Verdict | None:
     if sum(number(cell) is not None for cell in cells) > 1:
         return "counts"
     return None if list(cells) == ["0"] else "sample"
-
-
-def _is_bad_value(cell: str) -> bool:
-    """Whether a cell looks like a missing value or a badly written number."""
-    if cell == "Na":  # sodium
-        return False
-    return cell.lower() in _MISSING or number(cell.translate(_NUMBER_SIGNS)) is not None
 
 
 def counts(names: Sequence[str]) -> bool:

@@ -29,14 +29,6 @@ def open_rows(path: str, delimiter: str) -> Iterator[Iterator[NumberedRow]]:
         yield _numbered(path, csv.reader(lines, delimiter=delimiter, strict=True), lines)
 
 
-def number(cell: str) -> float | None:
-    """The number a cell holds, None if it holds none. No digits grouped by underscores."""
-    try:
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None
-
-
 class _Lines:
     """The lines of a file, decoded one by one, none of them too long."""
 

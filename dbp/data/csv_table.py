@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from dbp.data.column_notes import LEAST_ROWS, counting_note, nameless_index_note
 from dbp.data.csv_columns import (
-    SHOWN,
     Column,
     ColumnChoice,
     Columns,
@@ -24,7 +23,8 @@ from dbp.data.csv_columns import (
     inputs_remedy,
     settle,
 )
-from dbp.data.csv_lines import NumberedRow, number, open_rows
+from dbp.data.csv_lines import NumberedRow, open_rows
+from dbp.data.number_text import SHOWN, number, number_hint
 from dbp.errors import InvalidData
 from dbp.quantities import count_text
 
@@ -249,7 +249,7 @@ class _Builder:
         for position, cell in enumerate(row):
             if number(cell) is None:
                 other = delimiter_hint(row, self._choice.delimiter)
-                hint = "; write decimals with a point" if "," in cell else ""
+                hint = number_hint(cell)
                 found = (
                     f"{cell[:SHOWN]!r} is not a number; inputs must be numbers"
                     if cell.strip()

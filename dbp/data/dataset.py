@@ -31,6 +31,7 @@ class DataInfo:
     ``classes``: where the source warrants that no target is another than 0 .. classes-1.
     ``input_names``: of the features in their order, where the source has columns with names;
     ``other_columns``: of targets and weight, likewise.
+    ``targets_name``: the file of the targets, or the array in one, for messages.
     ``notes``: what the reader decided and the user should know, each a sentence.
     """
 
@@ -46,6 +47,7 @@ class DataInfo:
     classes: int | None = None
     other_columns: OtherColumns = NO_OTHERS
     notes: tuple[str, ...] = ()
+    targets_name: str = ""
 
 
 class Dataset(ABC):

@@ -99,6 +99,11 @@ def _dtype(name: str, descr: str) -> np.dtype[Any]:
     hint = ""
     if descr[1:] == "V2":  # two bytes of no type
         hint = "; is it bfloat16? Save it as float32; `dbp predict` takes it from .safetensors"
+    if descr[1:2] in ("U", "S"):  # texts
+        hint = (
+            "; number names of classes: in numpy np.unique(y, return_inverse=True)[1], where y "
+            "are the names"
+        )
     raise InvalidData(
         f"{name}: type {descr!r}; accepted: booleans, integers and floats of at most 8 bytes"
         + hint

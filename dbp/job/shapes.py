@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +33,7 @@ class DataShape:
     samples: int | None = None
     classes: int | None = None
     class_names: tuple[str, ...] = ()
+    describe: Callable[[], tuple[str, str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,28 +115,7 @@ def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:
     """Check shapes and targets against the training set; raises InvalidSpec."""
     wanted = resolved.loss.target_kind()
     if data.target_kind != wanted:
-        kind = resolved.spec.model.loss.kind
-        found = target_words(data.target_kind)
-        if data.class_names:
-            found = f"class labels{named(data.class_names)}"
-        message = (
-            f"{kind} learns from {target_words(wanted)}, "
-            f"but the targets of the training set are {found}"
-        )
-        if data.class_names:
-            if hasattr(resolved.train_reader, "target"):
-                message += "; name another column as the target, or write numbers"
-            message += "; for classes take a loss of classes, such as softmax_cross_entropy"
-        elif hasattr(resolved.train_reader, "target_kind"):
-            if wanted == "values":
-                message += (
-                    '; target_kind = "values" has the reader take them as numbers to predict'
-                )
-            elif math.prod(data.target_shape) == 1:
-                message += (
-                    '; target_kind = "class" has the reader take whole numbers as classes'
-                )
-        raise _violation("model.loss", message)
+        raise _violation("model.loss", _mismatch(resolved, data))
     shapes = check_shapes(resolved, data.input_shape)
     output, last = shapes.output_shapes[-1], resolved.layer_paths[-1]
     if wanted == "values" and (data.target_shape or (1,)) != output:
@@ -153,6 +133,26 @@ def check_data(resolved: ResolvedSpec, data: DataShape) -> ModelShapes:
         )
         raise _violation(last, message)
     return shapes
+
+
+def _mismatch(resolved: ResolvedSpec, data: DataShape) -> str:
+    """Return the message on a training set with targets that the loss does not learn from."""
+    wanted, reader = resolved.loss.target_kind(), resolved.train_reader
+    found, remedy = target_words(data.target_kind), ""
+    if data.class_names:
+        found = f"class labels{named(data.class_names)}"
+        if hasattr(reader, "target"):
+            remedy = "name another column as the target, or write numbers; "
+        remedy += "for classes take a loss of classes, such as softmax_cross_entropy"
+    elif wanted == "values" and hasattr(reader, "target_kind"):
+        remedy = 'target_kind = "values" has the reader take them as numbers to predict'
+    elif wanted == "class" and data.describe is not None:
+        found, remedy = data.describe()
+    message = (
+        f"{resolved.spec.model.loss.kind} learns from {target_words(wanted)}, but the targets "
+        f"of the training set are {found}"
+    )
+    return f"{message}; {remedy}" if remedy else message
 
 
 def named(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dbp.data.column_order import check_columns
 from dbp.data.dataset import DataInfo
+from dbp.data.found_targets import describe_values
 from dbp.errors import InvalidData, InvalidSpec, Violation
 from dbp.file_pattern import is_pattern
 from dbp.job.files import file_options
@@ -91,7 +92,7 @@ def inspect(resolved: ResolvedSpec) -> DataFacts:
 def _check_shapes(resolved: ResolvedSpec, facts: DataFacts) -> ModelShapes:
     """Shapes through the model; an error says so where images have their channels last."""
     try:
-        return check_data(resolved, _shape_of(facts))
+        return check_data(resolved, _shape_of(resolved, facts))
     except InvalidSpec as error:
         note = channels_note(resolved, facts.train)
         if note is None or not str(error.violations[0].path).startswith("model.layers"):
@@ -142,8 +143,13 @@ def _held_out(resolved: ResolvedSpec, train: DataInfo) -> int:
     return int(train.samples * validation.fraction + 0.5)
 
 
-def _shape_of(facts: DataFacts) -> DataShape:
+def _shape_of(resolved: ResolvedSpec, facts: DataFacts) -> DataShape:
     info = facts.train
+
+    def describe() -> tuple[str, str]:
+        with naming("data.train"):
+            return describe_values(resolved.train_reader.open(), info.targets_name)
+
     return DataShape(
         input_shape=info.input_shape,
         target_shape=info.target_shape,
@@ -151,6 +157,7 @@ def _shape_of(facts: DataFacts) -> DataShape:
         samples=facts.training_samples,
         classes=info.classes or len(info.class_names) or None,
         class_names=info.class_names,
+        describe=describe,
     )
 
 

@@ -340,7 +340,7 @@ CASES: dict[str, tuple[Make, list[str]]] = {
     "csv empty cell": (csv("a,b,c\n1,,0\n"), ["data.csv:2", "column 'b'", "empty"]),
     "csv decimal comma": (
         csv("a;b;c\n1;2,5;0\n", delimiter=";"),
-        ["data.csv:2", "column 'b'", "'2,5'", "point"],
+        ["data.csv:2", "column 'b'", "'2,5'", "decimal comma: write 2.5"],
     ),
     "csv grouped digits": (csv("a,b\n1,0\n1_000,1\n"), ["data.csv:3", "'a'", "'1_000'"]),
     "csv NaN": (csv("a,b\n1,0\n\nnan,1\n"), ["data.csv:4", "column 'a'", "nan"]),

@@ -1,0 +1,51 @@
+"""Which targets a data set holds, for the message where its loss does not take them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dbp.data import labels
+from dbp.data.dataset import Array, Dataset
+from dbp.data.labels import Labels
+
+_ROWS = 65_536
+
+
+def describe_values(dataset: Dataset, name: str) -> tuple[str, str]:
+    """Return the targets of a data set of values, and what to do for a loss of classes.
+
+    Reads the first 65,536 targets. ``name``: of the targets, a file or an array in one.
+    """
+    indices = np.arange(min(len(dataset), _ROWS))
+    targets = np.empty((len(indices), *dataset.info.target_shape))
+    dataset.take_targets(indices, targets)
+    if math.prod(dataset.info.target_shape) > 1:
+        return _of_rows(targets.reshape(len(indices), -1), name)
+    found = Labels.of([targets])
+    if found.is_whole and found.low >= 0:
+        return (
+            f"whole numbers stored as floats, {found}",
+            'target_kind = "class" has the reader take them as classes',
+        )
+    _, _, remedy = labels.not_classes(found, name).partition("; ")
+    return f"numbers such as {found}" if not found.is_whole else str(found), remedy
+
+
+def _of_rows(targets: Array, name: str) -> tuple[str, str]:
+    """Several targets a sample, shape (rows, width)."""
+    width = targets.shape[1]
+    if ((targets == 0) | (targets == 1)).all():
+        if (targets.sum(axis=1) == 1).all():
+            return f"one-hot rows of {width} numbers", labels.one_hot(name)
+        return (
+            f"rows of {width} zeros and ones",
+            "for several labels a sample take sigmoid_cross_entropy",
+        )
+    if (targets >= 0).all() and np.allclose(targets.sum(axis=1), 1, atol=1e-3):
+        return f"rows of {width} probabilities", labels.one_hot(name)
+    return (
+        f"rows of {width} numbers",
+        "for numbers to predict take a loss of values, such as mean_squared_error",
+    )

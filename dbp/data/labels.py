@@ -1,0 +1,116 @@
+"""Describe labels that a loss of classes does not take, with the command that rewrites them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+
+from dbp.data.dataset import Array
+from dbp.data.text_encoding import beside
+
+LARGEST_CLASS: Final = 2**31 - 1
+
+_SHOWN: Final = 6
+_KEPT: Final = 1_000
+
+_NUMBERED: Final = "np.unique({y}, return_inverse=True)[1]"
+_VALUES: Final = "for numbers to predict take a loss of values, such as mean_squared_error"
+
+
+@final
+@dataclass(frozen=True)
+class Labels:
+    """The different targets of samples, one number each, in ascending order; at most 1,000."""
+
+    distinct: Array
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, blocks: Iterable[Array]) -> Labels:
+        """Return those in blocks of targets."""
+        distinct = np.empty(0)
+        low, high = np.inf, -np.inf
+        for block in blocks:
+            found = np.unique(block)
+            low, high = min(low, float(found[0])), max(high, float(found[-1]))
+            distinct = np.unique(np.concatenate([distinct, found[:_KEPT]]))[:_KEPT]
+        return cls(distinct, low, high)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all are whole numbers."""
+        return bool((self.distinct == np.floor(self.distinct)).all())
+
+    def __str__(self) -> str:
+        count = len(self.distinct)
+        if self.is_whole and count > 2 and self.high - self.low == count - 1:
+            return f"{self.low:.16g} to {self.high:.16g}"
+        shown = [f"{value:.16g}" for value in self.distinct[:_SHOWN]]
+        if count > _SHOWN:
+            return f"{', '.join(shown)}, ..."
+        return " and ".join([", ".join(shown[:-1]), shown[-1]]) if count > 1 else shown[0]
+
+
+def not_classes(labels: Labels, name: str) -> str:
+    """Return the targets and the remedy where some are no class: negative, or no whole number.
+
+    ``name``: of the targets, a file or an array in one.
+    """
+    if not labels.is_whole:
+        return f"the targets are numbers such as {labels}; {_VALUES}"
+    if labels.high > LARGEST_CLASS:
+        return (
+            f"the targets are {labels.low:.16g} to {labels.high:.16g}; {_VALUES}; if they are "
+            f"identifiers, number them; {rewritten(_NUMBERED, name)}"
+        )
+    if labels.distinct.tolist() == [-1, 1]:
+        return (
+            "the targets are -1 and 1, classes are 0 and 1; "
+            f"{rewritten('({y} > 0).astype(int)', name)}"
+        )
+    return (
+        f"the targets are {labels}; classes are counted from 0; "
+        f"{rewritten('{y} - {y}.min()', name)}"
+    )
+
+
+def too_many(labels: Labels, classes: int, name: str) -> str:
+    """Return the labels and the remedy where some are beyond the classes of the model."""
+    if labels.low == 1 and labels.is_whole:
+        units = (
+            "" if labels.high <= classes else f", and give the last layer {labels.high:g} units"
+        )
+        return (
+            f"the labels are {labels}; if they are counted from 1, count from 0; "
+            f"{rewritten('{y} - 1', name)}{units}"
+        )
+    return f"the labels are {labels}: give the last layer {labels.high + 1:g} units"
+
+
+def one_hot(name: str) -> str:
+    """Return the remedy for rows of one number a class."""
+    return f"take the number of the class of each row; {rewritten('{y}.argmax(axis=1)', name)}"
+
+
+def rewritten(expression: str, name: str) -> str:
+    """Return a command that rewrites targets, or numpy's expression without a file of them.
+
+    Args:
+        expression: Of numpy as ``np``, with ``{y}`` for the targets.
+        name: Of the file, or of an array in a file.
+    """
+    if not name.endswith(".npy"):
+        return f"rewrite them: in numpy {expression.format(y='y')}, where y are the targets"
+    target = beside(name, "classes")
+    source, copy = (json.dumps(path, ensure_ascii=False) for path in (name, target))
+    code = (
+        f"import numpy as np; y = np.load({source}); "
+        f"np.save({copy}, {expression.format(y='y')})"
+    )
+    return f"rewrite them: python -c {shlex.quote(code)}, then targets = {copy}"

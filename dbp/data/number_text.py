@@ -1,0 +1,88 @@
+"""Texts that are meant as numbers but are none, and how to write them. No file is read here."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Final
+
+# What messages show of a cell: a line without the delimiter is one cell.
+SHOWN: Final = 40
+
+# What programs write for a missing value, in small letters; "nan" is a number to float().
+MISSING: Final = frozenset(
+    ("", "?", "-", "--", ".", "*", "na", "n/a", "#n/a", "#na", "<na>", "nat", "null", "none")
+)
+
+# Signs inside or beside the digits of a number that float() does not read.
+_SIGNS: Final = str.maketrans("", "", " \u00a0\u202f'$€£¥%")
+_MINUS: Final = str.maketrans("\u2212\u2013", "--")
+_GROUPS: Final = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+_DECIMAL_COMMA: Final = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d*),\d+([eE][-+]?\d+)?")
+_DATE: Final = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
+_SPREADSHEET: Final = re.compile(r"#(DIV/0!|REF!|VALUE!|NAME\?|NUM!|NULL!)")
+_HEX: Final = re.compile(r"0[xX][0-9a-fA-F]+")
+
+
+def number(cell: str) -> float | None:
+    """Return the number a cell holds, None if it holds none. Underscores group no digits."""
+    try:
+        return None if "_" in cell else float(cell)
+    except ValueError:
+        return None
+
+
+def repaired(text: str) -> str:
+    """Return a badly written number as float() reads it, "" for any other text."""
+    plain = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    plain = plain.translate(_SIGNS).translate(_MINUS).strip()
+    if _GROUPS.fullmatch(plain):
+        plain = plain.replace(",", "")
+    elif _DECIMAL_COMMA.fullmatch(plain):
+        plain = plain.replace(".", "").replace(",", ".")
+    return plain if number(plain) is not None else ""
+
+
+def is_bad_value(cell: str) -> bool:
+    """Return whether a cell looks like a missing value or a badly written number."""
+    if cell == "Na":  # sodium
+        return False
+    return cell.lower() in MISSING or number(cell) is not None or bool(repaired(cell))
+
+
+def number_hint(text: str) -> str:
+    """Return how to write a text that is no number, after "; ", or "" where it is unknown."""
+    cell = text.strip()
+    for fits, remedy in _HINTS:
+        if fits(cell):
+            return f"; {remedy(cell)}"
+    return ""
+
+
+def _grouped(cell: str) -> str:
+    """A comma after which three digits follow groups digits, or is a decimal comma."""
+    decimal = cell.replace(",", ".", 1)
+    plain = f"write {cell.replace(',', '')}"
+    if number(decimal) is None:
+        return plain
+    return f"{plain}, or {decimal} if the comma is a decimal comma"
+
+
+def _is_invisible(cell: str) -> bool:
+    return any(unicodedata.category(c) == "Cf" for c in cell) and bool(repaired(cell))
+
+
+_HINTS: Final[list[tuple[Callable[[str], object], Callable[[str], str]]]] = [
+    (_GROUPS.fullmatch, _grouped),
+    (_DECIMAL_COMMA.fullmatch, lambda c: f"it has a decimal comma: write {repaired(c)}"),
+    (_is_invisible, lambda c: f"it holds invisible characters: write {repaired(c)}"),
+    (repaired, lambda c: f"write {repaired(c)}"),
+    (lambda c: number(c.replace("_", "")) is not None, lambda c: f"write {c.replace('_', '')}"),
+    (_HEX.fullmatch, lambda c: f"write {int(c, 16)}"),
+    (lambda c: c.lower() in ("true", "false", "yes", "no"), lambda _: "write 1 and 0"),
+    (lambda c: c.lower() in MISSING,
+     lambda _: "it looks like a missing value: fill it in, or leave the row out"),
+    (_SPREADSHEET.fullmatch, lambda _: "it is an error of a spreadsheet: mend the formula"),
+    (_DATE.fullmatch, lambda _: "it is a date: write a number, such as days since a date"),
+]  # fmt: skip
