@@ -57,7 +57,7 @@ class Finding:
 @click.command()
 @output_option
 def doctor(output: str) -> None:
-    """Say what training over MPI needs here, what is missing, and the fix for each.
+    """Check what training over MPI needs on this machine; print a remedy for each fault.
 
     Exit code 0 if `mpirun -n 2 dbp train` would work, 1 otherwise.
     """

@@ -23,7 +23,7 @@ FORMATS: Final[tuple[Format, ...]] = ("onnx", "npz", "safetensors")
 @click.argument("source", metavar="FOLDER_FILE_OR_JOB")
 @click.option(
     "--format", "form", type=click.Choice(FORMATS),
-    help="What to write.  [default: the suffix of FILE]",
+    help="Format to write.  [default: by the suffix of FILE]",
 )  # fmt: skip
 @click.option(
     "-o", "--out", "file", type=click.Path(path_type=Path), required=True, metavar="FILE",

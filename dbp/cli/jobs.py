@@ -37,9 +37,11 @@ STATES: Final = (
 @click.option("--watch", is_flag=True, help="Follow the job until it has ended.")
 @click.option(
     "--check", "--validate-only", is_flag=True,
-    help="Have the service validate it, and start nothing.",
+    help="Validate only; the service starts nothing.",
 )  # fmt: skip
-@click.option("--request-id", help="The same id and spec give the same job.  [default: new]")
+@click.option(
+    "--request-id", help="Makes a retry safe: the same id and spec return the same job."
+)
 @service_option
 @output_option
 def submit(
@@ -51,9 +53,9 @@ def submit(
     service: str,
     output: str,
 ) -> None:
-    """Ask the service for the job in SPEC, a .toml or .json file. Prints its id.
+    """Submit the job in SPEC, a .toml or .json file, and print its id.
 
-    Once the id is printed no crash of the service loses the job.
+    Once the id is printed, no crash of the service loses the job.
 
     \b
     Examples:
@@ -80,7 +82,13 @@ def submit(
 
 
 @click.command()
-@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES),
+    help="List only these; may be repeated.",
+)
 @click.option("--limit", type=COUNT, default=50, show_default=True)
 @service_option
 @output_option
@@ -114,9 +122,9 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
 @service_option
 @output_option
 def show(job: str, service: str, output: str) -> None:
-    """Show JOB: where it stands, why it waits, how it failed.
+    """Show the state of JOB, why it waits, how it failed.
 
-    JOB is an id, or as much of its beginning as no other job shares; so it is everywhere.
+    JOB is an id, or the beginning of one that no other job has, here and in all commands.
 
     \b
     Examples:
@@ -140,7 +148,7 @@ def show(job: str, service: str, output: str) -> None:
 def watch(job: str, service: str, output: str) -> None:
     """Follow JOB until it has ended; Ctrl-C leaves it running.
 
-    Shown are epoch, step, loss, validation accuracy, samples a second and the time to go.
+    Shows epoch, step, loss, validation accuracy, samples per second and the time left.
     The exit code is 0 if it succeeded, 1 if it failed, 75 if it was cancelled.
 
     \b
@@ -156,12 +164,12 @@ def watch(job: str, service: str, output: str) -> None:
 
 @click.command()
 @click.argument("job")
-@click.option("--follow", "-f", is_flag=True, help="Go on until the job has ended.")
-@click.option("--attempt", type=SMALL_COUNT, help="Which launch.  [default: newest]")
+@click.option("--follow", "-f", is_flag=True, help="Print new lines until the job has ended.")
+@click.option("--attempt", type=SMALL_COUNT, help="Attempt of the job.  [default: newest]")
 @service_option
 @output_option
 def logs(job: str, follow: bool, attempt: int | None, service: str, output: str) -> None:
-    """Print what JOB's processes have written.
+    """Print the output of JOB's processes.
 
     \b
     Examples:
@@ -180,10 +188,10 @@ def logs(job: str, follow: bool, attempt: int | None, service: str, output: str)
 
 @click.command()
 @click.argument("job")
-@click.option("--force", is_flag=True, help="At once, without waiting for the next step.")
+@click.option("--force", is_flag=True, help="Kill it now instead of waiting for the next step.")
 @click.option(
     "--grace", type=SECONDS, metavar="SECONDS",
-    help="Time to end by itself before force is used.  [default: 10]",
+    help="Time to stop by itself before it is killed.  [default: 10]",
 )  # fmt: skip
 @service_option
 @output_option

@@ -31,12 +31,12 @@ from dbp.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, UNREACHABLE, WRONG_ST
 # Name -> module, attribute, one line for `dbp --help`. In the order of use.
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "demo": ("demo", "demo", "See everything work, in under a minute."),
-    "check": ("check", "check", "Prove a job's data, gradients and lanes first."),
-    "train": ("train", "train", "Train a job here, alone or under mpirun."),
+    "check": ("check", "check", "Test a job's data, gradients and bits before a long run."),
+    "train": ("train", "train", "Train a job here, in one process or several."),
     "serve": ("serve", "serve", "Run the control service."),
-    "submit": ("jobs", "submit", "Ask a service for a job."),
-    "jobs": ("jobs", "jobs", "List a service's jobs."),
-    "show": ("jobs", "show", "Show one job."),
+    "submit": ("jobs", "submit", "Submit a job to a service."),
+    "jobs": ("jobs", "jobs", "List the jobs of a service."),
+    "show": ("jobs", "show", "Show the state of a job."),
     "watch": ("jobs", "watch", "Follow a job until it has ended."),
     "logs": ("jobs", "logs", "Print a job's log."),
     "cancel": ("jobs", "cancel", "Ask a job to stop."),
@@ -44,10 +44,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "predict": ("predict", "predict", "Apply trained parameters to inputs."),
     "evaluate": ("predict", "evaluate", "Measure trained parameters on a data set."),
     "export": ("export", "export", "Write a trained model for other programs."),
-    "verify": ("verify", "verify", "Compute an epoch of a run again: the same bits?"),
-    "spec": ("spec", "spec", "Check a job spec, or fill in its defaults."),
+    "verify": ("verify", "verify", "Verify the bits of a run, or a job's versions."),
+    "spec": ("spec", "spec", "Validate a job file, or fill in its defaults."),
     "components": ("spec", "components", "List layers, losses, optimizers, readers, ..."),
-    "doctor": ("doctor", "doctor", "Say what this machine lacks, and the fix."),
+    "doctor": ("doctor", "doctor", "Check this machine for training over MPI."),
     "completion": ("completion", "completion", "Print a shell's completion script."),
 }
 
@@ -66,7 +66,7 @@ EXIT_CODES: Final[Mapping[type[DbpError], int]] = {
 
 EPILOG: Final = """\b
 Start here:
-  dbp demo                                      everything at once
+  dbp demo                                      all of it, in under a minute
   dbp train job.toml -n 2                       training without a service
   dbp serve                                     the service, in one terminal,
   dbp submit job.toml --workers 2 --watch       and a job, from another
@@ -74,7 +74,7 @@ Start here:
 
 \b
 Exit codes:
-  0    done as asked                 4    no such thing, or not in this state
+  0    success                       4    not found, or not in this state
   1    the run or the job failed     75   stopped on request before its end
   2    bad input; nothing started    130  interrupted (Ctrl-C)
   3    the service cannot be reached  74   trained, but not written (full disk)

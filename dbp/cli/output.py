@@ -29,7 +29,7 @@ output_option = click.option(
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="For people or for programs.",
+    help="Format of the output; json is for programs.",
 )
 
 

@@ -85,22 +85,24 @@ def params() -> None:
     "--tensor", "patterns", multiple=True, metavar="PATTERN",
     help="Only tensors whose name matches ('0.*', '*.bias'); may be repeated.",
 )  # fmt: skip
-@click.option("--version", type=COUNT, help="Which version.  [default: newest]")
+@click.option("--version", type=COUNT, help="The version of this number.  [default: newest]")
 @click.option("--step", type=COUNT_OR_NONE, help="The version of this step.")
 @click.option("--label", default="", help="The version with this label, such as best.")
 @click.option(
-    "--cast", type=click.Choice(["f16", "bf16"]), help="Half the size on the wire; rounded."
+    "--cast",
+    type=click.Choice(["f16", "bf16"]),
+    help="Send half the bytes; values are rounded.",
 )
 @click.option(
     "--wait", type=SECONDS, metavar="SECONDS",
-    help="Wait this long for what is asked for, such as the first version.",
+    help="Time to wait for the version, such as the first.",
 )  # fmt: skip
 @click.option(
     "--max-staleness", type=COUNT_OR_NONE, metavar="STEPS",
-    help="How far behind the run they may be.",
+    help="Most steps that the version may be older than the run.",
 )  # fmt: skip
-@click.option("--verify", is_flag=True, help="Check bytes, origin and values of what came.")
-@click.option("--watch", is_flag=True, help="Follow new versions until the job ends.")
+@click.option("--verify", is_flag=True, help="Verify the bytes, origin and values received.")
+@click.option("--watch", is_flag=True, help="Print each new version until the job has ended.")
 @service_option
 @output_option
 def show(
@@ -118,7 +120,7 @@ def show(
     service: str,
     output: str,
 ) -> None:
-    """Show the parameters of JOB as they are now: version, step, each tensor and its norm.
+    """Show the newest parameters of JOB: version, step, each tensor and its norm.
 
     \b
     Examples:

@@ -107,7 +107,7 @@ def _which(ctx: click.Context, param: click.Parameter, text: str | None) -> Mapp
 def diff(
     job: str, a: Mapping[str, Any], b: Mapping[str, Any], service: str, output: str
 ) -> None:
-    """Compare versions A and B of JOB: each tensor; weights, biases, statistics; all.
+    """Compare versions A and B of JOB: each tensor, then weights, biases, statistics, all.
 
     A and B are version numbers, step:N, labels such as best, or latest (the default of B).
     NORM is that of A, CHANGE the norm of B - A, COSINE that of the angle between A and B.

@@ -23,11 +23,13 @@ from dbp.job.state import LabelMove, VersionEntry
 
 @click.command()
 @click.argument("job")
-@click.option("--limit", type=COUNT, default=20, show_default=True, help="How many.")
+@click.option(
+    "--limit", type=COUNT, default=20, show_default=True, help="Most versions to list."
+)
 @service_option
 @output_option
 def versions(job: str, limit: int, service: str, output: str) -> None:
-    """List the versions of JOB, newest first; those too whose bytes are no longer kept."""
+    """List the versions of JOB, newest first, including those whose bytes are deleted."""
     from dbp.client.client import Client
 
     with Client(service) as client:
@@ -51,11 +53,11 @@ def versions(job: str, limit: int, service: str, output: str) -> None:
 
 @click.command()
 @click.argument("job")
-@click.option("--history", is_flag=True, help="All moves, oldest first.")
+@click.option("--history", is_flag=True, help="List all moves, oldest first.")
 @service_option
 @output_option
 def labels(job: str, history: bool, service: str, output: str) -> None:
-    """List the labels of JOB, and where they are; with --history, where they have been."""
+    """List the labels of JOB and their versions; with --history all moves."""
     from dbp.client.client import Client
 
     with Client(service) as client:
@@ -72,13 +74,13 @@ def labels(job: str, history: bool, service: str, output: str) -> None:
 @click.argument("job")
 @click.argument("name")
 @click.argument("version", type=COUNT, required=False)
-@click.option("--remove", is_flag=True, help="Take the label away.")
+@click.option("--remove", is_flag=True, help="Remove the label.")
 @service_option
 @output_option
 def label(
     job: str, name: str, version: int | None, remove: bool, service: str, output: str
 ) -> None:
-    """Put the label NAME to VERSION of JOB; a version that has a label is kept.
+    """Move the label NAME to VERSION of JOB. A version with a label is kept.
 
     \b
     Examples:
@@ -105,7 +107,7 @@ def label(
 @service_option
 @output_option
 def pin(job: str, version: int, service: str, output: str) -> None:
-    """Keep VERSION of JOB for good."""
+    """Keep VERSION of JOB until it is unpinned."""
     _pin(job, version, service, output, pinned=True)
 
 
@@ -115,7 +117,7 @@ def pin(job: str, version: int, service: str, output: str) -> None:
 @service_option
 @output_option
 def unpin(job: str, version: int, service: str, output: str) -> None:
-    """Let VERSION of JOB go with the others."""
+    """Unpin VERSION of JOB, so that it may be deleted as newer ones come."""
     _pin(job, version, service, output, pinned=False)
 
 
@@ -123,12 +125,12 @@ def unpin(job: str, version: int, service: str, output: str) -> None:
 @click.argument("job")
 @click.option(
     "--wait", type=SECONDS, default=30.0, show_default=True, metavar="SECONDS",
-    help="How long to wait for it.",
+    help="Time to wait for the version.",
 )  # fmt: skip
 @service_option
 @output_option
 def publish(job: str, wait: float, service: str, output: str) -> None:
-    """Ask the run of JOB for a version now, and wait for it."""
+    """Publish a version of JOB now, and wait for it."""
     from dbp.client.client import Client
 
     with Client(service) as client:

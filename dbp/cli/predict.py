@@ -38,14 +38,14 @@ SHOWN_ROWS: Final = 10
 )
 @click.option(
     "--delimiter", default="", metavar="CHARACTER",
-    help="Between the columns of such a file.  [default: comma in .csv, tab in .tsv]",
+    help="Character between columns.  [default: comma in .csv, tab in .tsv]",
 )  # fmt: skip
 @click.option(
     "--array", default="", metavar="NAME",
     help="Array of the inputs in a .npz, .h5 or .safetensors file.  [default: its only one, "
     "inputs or x]",
 )  # fmt: skip
-@click.option("--proba", is_flag=True, help="Probabilities of all classes.")
+@click.option("--proba", is_flag=True, help="Print the probabilities of all classes.")
 @click.option(
     "-o",
     "--out",
@@ -130,7 +130,7 @@ def predict(
 @click.argument("source", metavar="JOB_OR_FILE")
 @click.option(
     "--on", "part", default="test", show_default=True,
-    type=click.Choice(["test", "validation", "train"]), help="Which data set of the spec.",
+    type=click.Choice(["test", "validation", "train"]), help="Data set of the spec.",
 )  # fmt: skip
 @click.option(
     "--spec", "spec_file", type=click.Path(path_type=Path),

@@ -11,17 +11,21 @@ from dbp.rpc.address import DEFAULT_HOST, DEFAULT_PORT
 
 
 @click.command()
-@click.option("--host", default=DEFAULT_HOST, show_default=True, help="Loopback address.")
+@click.option(
+    "--host", default=DEFAULT_HOST, show_default=True, help="Loopback address to listen on."
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True,
-    help="Port; 0 takes any free one.",
+    help="Port to listen on; 0: any free one.",
 )  # fmt: skip
 @click.option(
     "--state", type=click.Path(path_type=Path), envvar="DBP_STATE",
     help="Folder of jobs, logs and parameters (mode 0700).  [default: the user's state folder]",
 )  # fmt: skip
 @click.option(
-    "--slots", type=click.IntRange(1), help="Workers at a time.  [default: usable cores]"
+    "--slots",
+    type=click.IntRange(1),
+    help="Workers that may run at a time.  [default: usable cores]",
 )
 @click.option(
     "--data-root", "data_roots", multiple=True,
@@ -31,11 +35,12 @@ from dbp.rpc.address import DEFAULT_HOST, DEFAULT_PORT
 )  # fmt: skip
 @click.option(
     "--log-level", default="warning", show_default=True,
-    type=click.Choice(["debug", "info", "warning", "error"]), help="What goes to stderr.",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Least level logged to stderr.",
 )  # fmt: skip
 @click.option(
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
-    help="Form of the line that is printed when the service is ready.",
+    help="Format of the line printed when the service is ready.",
 )  # fmt: skip
 def serve(
     host: str,
@@ -49,7 +54,7 @@ def serve(
     """Run the control service until Ctrl-C or SIGTERM.
 
     It starts jobs through mpirun, reports their progress and serves their parameters over
-    gRPC. Jobs and parameters survive its restart, and training goes on meanwhile.
+    gRPC. Jobs and parameters survive its restart; training continues meanwhile.
 
     \b
     Examples:

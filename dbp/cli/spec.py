@@ -17,7 +17,7 @@ _OUTPUT = click.option(
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="For people or for programs.",
+    help="Format of the output; json is for programs.",
 )
 
 
@@ -29,12 +29,12 @@ def spec() -> None:
 @spec.command()
 @click.argument("file", type=click.Path())
 @click.option("--workers", type=click.IntRange(1, 4096), default=1, show_default=True)
-@click.option("--read", is_flag=True, help="Read all samples too, as training would.")
+@click.option("--read", is_flag=True, help="Read all samples too, as training does.")
 @_OUTPUT
 def check(file: str, workers: int, read: bool, output: str) -> None:
     """Validate FILE: fields, components, the data's headers, and whether shapes compose.
 
-    Prints the model and the length of the run. Exit code 2 with every violation otherwise.
+    Print the model and the length of the run, or every violation with exit code 2.
     """
     summary = _summary(file, workers, read)
     if output == "json":
@@ -127,7 +127,7 @@ def _shape(shape: list[int]) -> str:
     type=click.Choice(["toml", "json"]),
     default="toml",
     show_default=True,
-    help="Form of the resolved spec.",
+    help="Format of the resolved spec.",
 )
 def resolve(file: str, output: str) -> None:
     """Print FILE with every default and derived value filled in; the data need not exist."""
@@ -167,12 +167,12 @@ def _complete_name(
     type=click.Choice(["text", "json", "markdown"]),
     default="text",
     show_default=True,
-    help="Form of the answer; markdown is a page of everything, the fields of a spec, too.",
+    help="Format of the output; markdown: one page of all kinds and all fields of a spec.",
 )
 @click.option(
     "--service",
     metavar="HOST:PORT",
-    help="List what is installed with this service instead; its workers use no other kinds.",
+    help="List the components that are installed with this service.",
 )
 def components(name: str | None, output: str, service: str | None) -> None:
     """List the installed kinds with their options: all, of one group, or one by NAME.

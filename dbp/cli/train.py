@@ -59,7 +59,10 @@ class Request:
 @click.command()
 @click.argument("spec", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "--workers", "-n", type=click.IntRange(1), help="Start this many ranks by mpirun."
+    "--workers",
+    "-n",
+    type=click.IntRange(1),
+    help="Train with this many processes, started by mpirun.",
 )
 @click.option(
     "--run", "folder", type=click.Path(path_type=Path),
@@ -67,14 +70,16 @@ class Request:
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder --run.")
 @click.option("--service", metavar="HOST:PORT", help="Register the run with a service.")
-@click.option("--threads", type=click.IntRange(1), help="BLAS threads a rank.  [default: 1]")
+@click.option(
+    "--threads", type=click.IntRange(1), help="BLAS threads per process.  [default: 1]"
+)
 @resume_options
-@click.option("--quiet", "-q", is_flag=True, help="Say only how it ended.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only the verdict.")
 @output_option
 def train(workers: int | None, threads: int | None, resumed: Path | None, **asked: Any) -> None:
     """Train the job in SPEC, a .toml or .json file.
 
-    Alone, or on several ranks: dbp train job.toml -n 4, or mpirun -n 4 dbp train job.toml.
+    In one process or several: dbp train job.toml -n 4, or mpirun -n 4 dbp train job.toml.
     Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stop after the present step and write a checkpoint
     (exit code 75); a second Ctrl-C ends the run at once. dbp train --resume RUN continues from
     there, or from the last checkpoint before a crash, to the same parameters. A run that came

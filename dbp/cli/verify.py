@@ -19,7 +19,9 @@ from dbp.quantities import count_text
 
 @click.command()
 @click.argument("run", metavar="RUN_OR_JOB")
-@click.option("--epoch", type=COUNT, help="Of a run: which epoch.  [default: the last one]")
+@click.option(
+    "--epoch", type=COUNT, help="Of a run: the epoch to compute.  [default: the last one]"
+)
 @service_option
 @output_option
 def verify(run: str, epoch: int | None, service: str, output: str) -> None:
