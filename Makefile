@@ -85,7 +85,8 @@ $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@echo "installing dbp and its development tools into $(VENV) (once) ..."
-	@$(PIP) install --editable '.[dev,oracles]'
+	@$(PIP) install 'pip>=25.1'  # the first that knows --group
+	@$(PIP) install --editable '.[hdf5,mpi,onnx,parquet]' --group dev
 	@touch $@ $(VENV)/.run
 
 # A second MPI library, for the tests that compare the two: beside the environment, for both

@@ -142,7 +142,7 @@ class AsyncParameterMirror:
                         return
                 if newer:
                     pause = FIRST_PAUSE_SECONDS
-                elif not self.ended and time.monotonic() - asked < LAST_PAUSE_SECONDS:
+                elif self._waits() and time.monotonic() - asked < LAST_PAUSE_SECONDS:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LAST_PAUSE_SECONDS)
         except Exception as error:  # nobody awaits this task: whoever asks is told
@@ -150,6 +150,9 @@ class AsyncParameterMirror:
             log.exception("a mirror has failed")
         finally:
             self._changed.set()
+
+    def _waits(self) -> bool:
+        return not self.ended
 
     async def _next(self) -> bool:
         """Take the next version; False where none comes for a while."""

@@ -10,11 +10,11 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.fields import INVALID, at, plain_problem, read_fields, shown
-from dbp.job.spec import Component, Holdout, JobSpec
+from dbp.job.spec import Component, DataSpec, Holdout, JobSpec, ModelSpec
 from dbp.registry import Group, component_class, field_types, kinds, union_arms
 
 MAX_LAYERS = 1000
@@ -173,7 +173,8 @@ def build_components(spec: JobSpec, violations: list[Violation]) -> Components:
             return None
         return build_component(group, value, path, violations)
 
-    data, model = spec.data, spec.model
+    data = cast("DataSpec | None", spec.data)  # a draft has None where it cannot be read
+    model = cast("ModelSpec | None", spec.model)
     loss = build("losses", model.loss, "model.loss") if model else None
     return Components(
         layers=_build_layers(model.layers, violations) if model and model.layers else (),

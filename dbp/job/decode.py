@@ -45,7 +45,7 @@ def draft(document: Any) -> tuple[JobSpec | None, list[Violation]]:
     return (None if spec is INVALID else spec), violations
 
 
-def in_order(violations: list[Violation], document: Mapping[str, Any]) -> list[Violation]:
+def in_order(violations: list[Violation], document: Any) -> list[Violation]:
     """Return the violations in the order of the document's tables."""
     tables = list(document) if isinstance(document, Mapping) else []
 

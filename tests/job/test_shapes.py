@@ -76,7 +76,9 @@ def test_a_classifier_wants_class_labels_it_has_outputs_for(
 
 
 def test_fewer_classes_than_outputs_are_fine(document: Document) -> None:
-    assert check_data(resolved(document, dense(3)), DataShape((4,), (), "class", classes=2))
+    shapes = check_data(resolved(document, dense(3)), DataShape((4,), (), "class", classes=2))
+
+    assert shapes.parameter_count == 3 * 4 + 3
 
 
 @pytest.mark.parametrize(
