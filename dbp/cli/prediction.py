@@ -15,7 +15,9 @@ from dbp.cli.input_rows import InputRows
 from dbp.client.inference import Prediction
 from dbp.data.dataset import Dataset, Reader
 from dbp.data.subset import hold_out
+from dbp.data.target_kind import reader_of_kind
 from dbp.errors import InvalidData, InvalidInput
+from dbp.job.resolved import ResolvedSpec
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import resolve
 from dbp.train.finite import check_outputs
@@ -80,8 +82,8 @@ def write_answers(path: Path, found: Array) -> None:
         write_whole(path, [text.getvalue().encode()])
 
 
-def _opened(reader: Reader) -> Dataset:
-    return reader.open()
+def _opened(reader: Reader, resolved: ResolvedSpec) -> Dataset:
+    return reader_of_kind(reader, resolved.loss.target_kind()).open()
 
 
 def data_set(spec: JobSpec, part: str) -> Dataset:
@@ -90,10 +92,10 @@ def data_set(spec: JobSpec, part: str) -> Dataset:
     if part == "test":
         if resolved.test_reader is None:
             raise InvalidInput("data.test: the spec names no test set; --on validation, train")
-        return _opened(resolved.test_reader)
+        return _opened(resolved.test_reader, resolved)
     if part == "validation" and resolved.validation_reader is not None:
-        return _opened(resolved.validation_reader)
-    whole = _opened(resolved.train_reader)
+        return _opened(resolved.validation_reader, resolved)
+    whole = _opened(resolved.train_reader, resolved)
     validation = resolved.spec.data.validation
     if not isinstance(validation, Holdout):
         if part == "validation":

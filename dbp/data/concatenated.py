@@ -86,9 +86,8 @@ def concatenated_info(infos: Sequence[DataInfo], names: Sequence[str]) -> DataIn
         for what, wanted, got in (
             ("inputs of shape", first.input_shape, info.input_shape),
             ("inputs of type", first.input_dtype, info.input_dtype),
-            ("targets of kind", first.target_kind, info.target_kind),
+            ("targets", _target_words(first), _target_words(info)),
             ("targets of shape", first.target_shape, info.target_shape),
-            ("names of classes", bool(first.class_names), bool(info.class_names)),
             ("names of columns", bool(first.input_names), bool(info.input_names)),
             ("weights", first.weighted, info.weighted),
         ):
@@ -110,3 +109,9 @@ def concatenated_info(infos: Sequence[DataInfo], names: Sequence[str]) -> DataIn
 
 def _word(value: object) -> str:
     return {True: "yes", False: "none"}[value] if isinstance(value, bool) else str(value)
+
+
+def _target_words(info: DataInfo) -> str:
+    if info.class_names:
+        return "names of classes"
+    return {"class": "whole numbers", "values": "numbers"}.get(info.target_kind, "others")

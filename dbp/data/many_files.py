@@ -13,6 +13,7 @@ from dbp.data.concatenated import ConcatenatedDataset, concatenated_info
 from dbp.data.content import check_content
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.file import DataFile
+from dbp.data.target_kind import mixed_kinds, reader_of_kind
 from dbp.errors import InvalidData, nearest
 from dbp.file_pattern import is_pattern, matching_files, starred_text
 from dbp.quantities import count_text
@@ -33,6 +34,8 @@ def open_files(
     parts = _each_file(reader, kind)
     limit = rows.IN_MEMORY_BYTES // len(parts)
     opened = [open_one(part, limit) for part in parts]
+    for place in mixed_kinds([part.info for part in opened]):
+        opened[place] = open_one(reader_of_kind(parts[place], "values"), limit)
     return opened[0] if len(opened) == 1 else ConcatenatedDataset(opened, _names(parts))
 
 
@@ -42,6 +45,8 @@ def inspect_files(
     """What is known of all files that the reader's file options match; raises InvalidData."""
     parts = _each_file(reader, kind)
     infos = [inspect_one(part) for part in parts]
+    for place in mixed_kinds(infos):
+        infos[place] = inspect_one(reader_of_kind(parts[place], "values"))
     return infos[0] if len(infos) == 1 else concatenated_info(infos, _names(parts))
 
 

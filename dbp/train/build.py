@@ -13,6 +13,7 @@ from dbp.data.column_order import align_columns
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.preprocessing import Scaling, Share, fit
 from dbp.data.subset import hold_out
+from dbp.data.target_kind import reader_of_kind
 from dbp.data.target_range import check_range
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.spec import Holdout
@@ -175,7 +176,8 @@ def _open_like(reader: Reader | None, train: DataInfo, path: str) -> Dataset | N
     if reader is None:
         return None
     with naming(path):
-        dataset = align_classes(reader.open(), train.class_names)
+        opened = reader_of_kind(reader, train.target_kind).open()
+        dataset = align_classes(opened, train.class_names)
         return align_columns(dataset, train.input_names, train.other_columns, "data.train")
 
 

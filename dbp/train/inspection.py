@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbp.data.column_order import check_columns
-from dbp.data.dataset import DataInfo
+from dbp.data.dataset import DataInfo, Reader
 from dbp.data.found_targets import describe_values
+from dbp.data.target_kind import reader_of_kind
 from dbp.errors import InvalidData, InvalidSpec, Violation
 from dbp.file_pattern import is_pattern
 from dbp.job.files import file_options
@@ -80,12 +81,10 @@ def inspect(resolved: ResolvedSpec) -> DataFacts:
     validation = test = None
     if resolved.validation_reader is not None:
         with naming("data.validation"):
-            validation = resolved.validation_reader.inspect()
-            _check_like(train, validation)
+            validation = _inspect_like(resolved.validation_reader, train)
     if resolved.test_reader is not None:
         with naming("data.test"):
-            test = resolved.test_reader.inspect()
-            _check_like(train, test)
+            test = _inspect_like(resolved.test_reader, train)
     return DataFacts(train, train.samples - _held_out(resolved, train), validation, test)
 
 
@@ -172,6 +171,13 @@ def _check_files(resolved: ResolvedSpec) -> None:
         raise InvalidData(missing[0])
     if missing:
         raise InvalidData(f"{len(missing)} files are missing\n  " + "\n  ".join(missing))
+
+
+def _inspect_like(reader: Reader, train: DataInfo) -> DataInfo:
+    """The headers of a set beside the training set, which it must be like."""
+    info = reader_of_kind(reader, train.target_kind).inspect()
+    _check_like(train, info)
+    return info
 
 
 def _check_like(train: DataInfo, other: DataInfo) -> None:

@@ -178,7 +178,7 @@ def test_names_of_classes_are_put_together(tmp_path: Path) -> None:
     [
         (X[:, :2], Y, r"inputs of shape: \(2,\), but \S*part-0.npz has \(3,\)"),
         (X.astype("f4"), Y, "inputs of type: float32, but .* has float64"),
-        (X, Y + 0.5, "targets of kind: values, but .* has class"),
+        (X, np.stack([Y, Y], axis=1), r"targets of shape: \(2,\), but \S*part-0.npz has \(\)"),
     ],
 )
 def test_parts_that_differ_are_both_named(
@@ -201,7 +201,11 @@ def test_parts_that_differ_are_both_named(
         ("a,b,y\n1,2,0\n", "y,a,b\n0,1,2\n", "no input 'b'.*'y' is its target"),
         ("a,b,y\n1,2,0\n", "a,b,z\n1,2,0\n", "the target is 'z'; in .*0.csv: 'y'"),
         ("a,b,y\n1,2,0\n", "1,2,0\n", "names of columns: none, but .*0.csv has yes"),
-        ("a,y\n1,oak\n", "a,y\n1,0\n", "names of classes: none, but .*0.csv has yes"),
+        (
+            "a,y\n1,oak\n",
+            "a,y\n1,0\n",
+            "targets: whole numbers, but .*0.csv has names of classes",
+        ),
     ],
 )
 def test_tables_with_other_columns_are_not_mixed(
