@@ -58,7 +58,7 @@ def check(file: Path, steps: int, output: str) -> None:
         setup = build(check_spec(loaded))
     findings = []
     with Screen() as screen:
-        for finding in check_job(setup, steps=steps, told=screen.told):
+        for finding in check_job(setup, steps=steps, on_progress=screen.on_progress):
             findings.append(finding)
             if output == "text":
                 screen.say(f"{_SIGNS[finding.verdict]} {finding.subject:<9} {finding.text}")
@@ -102,7 +102,7 @@ class Screen:
         if self._status is not None:
             self._status.stop()
 
-    def told(self, what: str, done: int, total: int) -> None:
+    def on_progress(self, what: str, done: int, total: int) -> None:
         """Show the current activity and its progress."""
         if self._status is not None:
             self._status.update(f"{what}, {done:,} of {total:,}")

@@ -1,1 +1,1 @@
-"""The training loop: from a resolved spec to parameters, one process or many."""
+"""Training, evaluation, checkpoints and trained models, in one process or many ranks."""

@@ -1,4 +1,4 @@
-"""All ranks begin together or not at all: preparing, and comparing plans. Repairs nothing."""
+"""Make all ranks raise the same error if one fails, and compare their settings at the start."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 def all_or_none(communicator: Communicator, action: Callable[[], T]) -> T:
-    """Do something on every rank; if any rank fails with a DbpError, every rank raises.
+    """Run ``action`` on every rank; if it raises a DbpError on one, raise on all ranks.
 
-    All raise with the text of the first rank that failed, so that one of them can tell it
-    and all can end. Collective.
+    Returns the result of this rank's call. Every rank raises InvalidInput with the text of the
+    first rank that failed, so that all ranks end and rank 0 can log the text. Collective.
     """
     result: list[T] = []
     text = b""
@@ -35,15 +35,15 @@ def all_or_none(communicator: Communicator, action: Callable[[], T]) -> T:
     if rank == communicator.rank:
         letters[:] = np.frombuffer(text, np.uint8)
     communicator.broadcast(letters, rank)
-    told = letters.tobytes().decode()
-    raise InvalidInput(told if rank == 0 else f"on rank {rank}: {told}")
+    message = letters.tobytes().decode()
+    raise InvalidInput(message if rank == 0 else f"on rank {rank}: {message}")
 
 
 def check_agreement(facts: Mapping[str, object], communicator: Communicator) -> None:
-    """Raise InvalidInput, on every rank alike, where a rank's facts are not rank 0's.
+    """Raise InvalidInput on every rank if the facts of a rank differ from those of rank 0.
 
-    ``facts``: what must be equal, by its name for people; every rank names the same facts.
-    One small exchange.
+    ``facts`` holds values that must be equal, by the name that messages use; the names are the
+    same on every rank. Makes one small all-gather.
     """
     own = np.array([_digest(value) for value in facts.values()], np.int64)
     every = np.empty(communicator.size * own.size, np.int64)

@@ -1,4 +1,4 @@
-"""What a computation's last bits depend on beside the program: the machine's arithmetic."""
+"""Describe the numpy and BLAS builds and kernels that the last bits of results depend on."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dbp.quantities import count_text
 
 @functools.cache
 def arithmetic() -> str:
-    """numpy, its BLAS and the kernels that they use here, in one line.
+    """Return numpy, its BLAS and the kernels that they use here, in one line.
 
-    Where two machines say the same, exact numerics give the same bits on both. A BLAS picks
-    its kernel by the processor; OPENBLAS_CORETYPE picks one for machines that differ, and
-    NPY_DISABLE_CPU_FEATURES does it for numpy.
+    If the line is the same on two machines, exact numerics give the same bits on both. A BLAS
+    chooses its kernel by the processor; on different machines OPENBLAS_CORETYPE selects the
+    same one, and NPY_DISABLE_CPU_FEATURES does so for numpy.
     """
     parts = [f"numpy {np.__version__} ({_numpy_kernels()})"]
     loaded = [info for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
-    # Other packages may have brought a BLAS of their own; numpy's lies beside numpy.
+    # Other packages may have their own BLAS; that of numpy is in its folder.
     for library in [info for info in loaded if "numpy" in info["filepath"]] or loaded:
         kernel = library.get("architecture", "")
         parts.append(
@@ -33,7 +33,7 @@ def arithmetic() -> str:
 
 
 def _numpy_kernels() -> str:
-    """The widest processor features that numpy has kernels for and uses."""
+    """Return the widest SIMD extension that numpy uses on this processor."""
     configuration: Any = np.show_config(mode="dicts")
     extensions = configuration.get("SIMD Extensions", {})
     found = extensions.get("found") or extensions.get("baseline") or ["plain"]

@@ -1,4 +1,4 @@
-"""The running mean of the parameters: smoother than the newest ones, and often better."""
+"""The exponential moving average of the parameters (train.average)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Average:
     """
 
     def __init__(self, decay: float, parameters: Parameters) -> None:
-        """``parameters``: those that are trained, to be followed."""
+        """``parameters`` are the trained parameters, which are averaged."""
         self._decay = decay
         self._trained = parameters.vector
         self.parameters = parameters.like(np.zeros_like(parameters.vector))
         self._scratch = np.empty(min(BLOCK, len(parameters)), parameters.vector.dtype)
 
     def start(self) -> None:
-        """Begin at the present parameters."""
+        """Set the average to the present parameters."""
         self.parameters.vector[:] = self._trained
 
     def follow(self, update: int) -> None:
-        """Add the parameters after this update, counted from 1."""
+        """Add the parameters after the update with this number, from 1."""
         share = 1 - min(self._decay, (1 + update) / (10 + update))
         mean = self.parameters.vector
         for start in range(0, mean.size, BLOCK):

@@ -1,4 +1,4 @@
-"""The best epoch of a run with its parameters, both ways through a checkpoint."""
+"""The best epoch of a run and its parameters, converted to and from a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dbp.nn.layer import Array
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch; ``vector``: its parameters, where the run is to restore them."""
+    """The best epoch; ``vector`` holds its parameters if the run restores them at its end."""
 
     epoch: BestEpoch
     vector: Array | None
 
 
 def best_to_json(best: Best) -> dict[str, Any]:
-    """What ``best_from_json`` takes as ``position["best"]``; the vector is kept apart."""
+    """Return the JSON object for ``position["best"]``, without the vector."""
     return {
         "epoch": best.epoch.epoch,
         "step": best.epoch.step,
@@ -34,10 +34,10 @@ def best_to_json(best: Best) -> dict[str, Any]:
 def best_from_json(
     position: Mapping[str, Any], vector: Array | None, steps_per_epoch: int
 ) -> Best | None:
-    """The best epoch in a checkpoint's position.
+    """Return the best epoch from the position of a checkpoint; None if there is none.
 
-    Positions of an older dbp hold no more of it than the stopping rule's epoch, from which its
-    step follows.
+    A position of an older dbp contains only the epoch of the stopping rule; the step follows
+    from it.
     """
     table = position.get("best")
     if table is not None:

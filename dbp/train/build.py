@@ -1,4 +1,4 @@
-"""From a resolved spec to the objects of a run: data, scaling, model, plan. Trains nothing."""
+"""Build the data sets, scaling, model and plan of a run from a resolved spec."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["Setup", "build", "check", "fit_scaling", "prepare"]
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything a run needs but a communicator; the same on every rank."""
+    """The objects of a run, the same on every rank; only the communicator is missing."""
 
     resolved: ResolvedSpec
     model: Model
@@ -47,17 +47,17 @@ class Setup:
     scaling: Scaling
     plan: Plan
     class_names: tuple[str, ...]
-    initial: Parameters | None = None  # where training starts, if a file says it
-    source: Dataset | None = None  # the training set before samples were held out of it
+    initial: Parameters | None = None  # initial parameters, if a file gives them
+    source: Dataset | None = None  # the training set before samples are held out
 
     @property
     def metric_kinds(self) -> tuple[str, ...]:
-        """Names of the model's metrics, in its order."""
+        """The kinds of the model's metrics, in its order."""
         return tuple(kind for kind, _ in self.resolved.metrics)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes to show before training, with the paths of fields."""
+        """Notes to show before training, each with the path of its field."""
         is_held_out = self.resolved.validation_reader is None
         facts = DataFacts(
             self.train.info,
@@ -68,14 +68,14 @@ class Setup:
         return notes(Examined(self.resolved, facts))
 
     def initialize(self, parameters: Parameters) -> None:
-        """Write the parameters that training starts from: those of the file, or drawn."""
+        """Write the initial parameters: those of the file, or random ones by the seed."""
         if self.initial is None:
             self.model.initialize(parameters, self.resolved.spec.seed)
         else:
             parameters.vector[:] = self.initial.vector
 
     def facts(self) -> dict[str, object]:
-        """What must be the same on every rank, by its name for people."""
+        """Return the values that must be equal on all ranks, by the name that messages use."""
         sizes = (self.train, self.validation, self.test)
         exact = self.resolved.spec.train.numerics == "exact"
         return {
@@ -92,15 +92,15 @@ class Setup:
 
 
 def build(resolved: ResolvedSpec) -> Setup:
-    """Everything for a run of one process; raises as ``prepare`` does."""
+    """Build everything for a run of one process; raises the errors of ``prepare``."""
     return fit_scaling(prepare(resolved))
 
 
 def fit_scaling(setup: Setup, communicator: Communicator | None = None) -> Setup:
-    """Fit the scaling on the training samples alone, of which each rank reads its share.
+    """Fit the scaling on the training samples; each rank reads its share of them.
 
-    Collective; the same bits for any number of ranks. Raises InvalidData, on every rank alike
-    where there are several.
+    The result has the same bits for any number of ranks. Raises InvalidData, on every rank.
+    Collective.
     """
     share = None
     if communicator is not None:
@@ -119,7 +119,7 @@ def fit_scaling(setup: Setup, communicator: Communicator | None = None) -> Setup
 
 
 def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
-    """Open the data and compose the model; the scaling is still to be fitted.
+    """Open the data and compose the model; ``fit_scaling`` then fits the scaling.
 
     Raises InvalidData or InvalidFile, naming field and file, or InvalidSpec.
     """
@@ -158,7 +158,7 @@ def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
 
 
 def _check_targets(dataset: Dataset, model: Model) -> None:
-    """Whether the loss can learn from all of them, and any counts; raises InvalidData."""
+    """Raise InvalidData unless the loss accepts all targets and some weight is above 0."""
     if dataset.info.target_kind == "class":
         check_targets(dataset, model.loss.class_count(model.output_shape))
     else:
@@ -172,7 +172,7 @@ def _open(reader: Reader, path: str) -> Dataset:
 
 
 def _open_like(reader: Reader | None, train: DataInfo, path: str) -> Dataset | None:
-    """A set beside the training set: its classes and columns are ordered as there."""
+    """Open a data set; put its classes and columns in the order of the training set."""
     if reader is None:
         return None
     with naming(path):

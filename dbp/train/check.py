@@ -1,7 +1,7 @@
-"""What can be proved of a job before a long run: its data, its gradients, its lanes.
+"""Check a job before a long run (``dbp check``): its data, its gradients, its lanes.
 
-Three checks, each a stream of findings, over the user's own data and model. Nothing is
-written, and no MPI is needed: ranks are threads.
+Each of the three checks yields findings about the user's own data and model. It writes no
+files and needs no MPI: ranks are threads.
 """
 
 from __future__ import annotations
@@ -13,28 +13,32 @@ from typing import Literal
 from dbp.errors import DbpError
 from dbp.train.build import Setup
 from dbp.train.check_data import check_data
-from dbp.train.check_finding import Finding, Told, untold
+from dbp.train.check_finding import Finding, OnProgress, ignore_progress
 from dbp.train.check_gradient import check_gradient
 from dbp.train.check_lanes import check_lanes
 
-__all__ = ["Finding", "Told", "check_job"]
+__all__ = ["Finding", "OnProgress", "check_job"]
 
 
-def check_job(setup: Setup, *, steps: int = 5, told: Told = untold) -> Iterator[Finding]:
-    """Look at the data, compare gradients with differences, train ``steps`` steps thrice.
+def check_job(
+    setup: Setup, *, steps: int = 5, on_progress: OnProgress = ignore_progress
+) -> Iterator[Finding]:
+    """Check the data and the gradients; train ``steps`` steps on 1, 2 and 3 ranks.
 
-    A layer or a loss that raises is a finding, too; what is wrong with the spec or the data
-    raises as it does in training (InvalidSpec, InvalidData).
+    An exception of a layer or a loss is a finding, too. Errors in the spec or the data raise
+    InvalidSpec or InvalidData, as in training.
     """
-    yield from _survived("data", lambda: check_data(setup, told=told))
-    yield from _survived("gradient", lambda: check_gradient(setup, told=told))
-    yield from _survived("lanes", lambda: check_lanes(setup, steps=steps, told=told))
+    yield from _survived("data", lambda: check_data(setup, on_progress=on_progress))
+    yield from _survived("gradient", lambda: check_gradient(setup, on_progress=on_progress))
+    yield from _survived(
+        "lanes", lambda: check_lanes(setup, steps=steps, on_progress=on_progress)
+    )
 
 
 def _survived(
     subject: Literal["data", "gradient", "lanes"], begin: Callable[[], Iterator[Finding]]
 ) -> Iterator[Finding]:
-    """The findings, and a failed one where something raised."""
+    """Yield the findings of a check; turn an exception into a failed finding."""
     try:
         yield from begin()
     except DbpError:

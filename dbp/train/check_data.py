@@ -1,4 +1,4 @@
-"""What the samples of a job look like to its model. It trains nothing."""
+"""Check the samples of a job as its model gets them: finite, varying, all classes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from dbp.errors import InvalidData
 from dbp.nn.layer import Array
 from dbp.quantities import count_text
 from dbp.train.build import Setup
-from dbp.train.check_finding import Finding, Told, shape_words, untold
+from dbp.train.check_finding import Finding, OnProgress, ignore_progress, shape_words
 from dbp.train.rows import RowReader
 
 NAMES_SHOWN = 8
 
 
-def check_data(setup: Setup, *, batches: int = 4, told: Told = untold) -> Iterator[Finding]:
-    """Look at the first mini-batches of every data set, as training reads them.
+def check_data(
+    setup: Setup, *, batches: int = 4, on_progress: OnProgress = ignore_progress
+) -> Iterator[Finding]:
+    """Check the first mini-batches of every data set, as training reads them.
 
-    Failed: a value that is not finite, samples that cannot be read, no weight at all.
-    Warning: the notes that training shows, training inputs or targets that never change,
-    classes that never occur.
+    A finding fails for a value that is not finite, samples that cannot be read, and weights
+    that are all 0. Warnings are the notes that training shows, training inputs or targets that
+    never change, and classes that never occur.
     """
     for note in setup.notes:
         yield Finding("data", "warning", note)
@@ -39,7 +41,7 @@ def check_data(setup: Setup, *, batches: int = 4, told: Told = untold) -> Iterat
             chosen = order(setup.resolved.spec.seed, 1, len(dataset)).take(0, rows)
         else:
             chosen = np.arange(rows)
-        yield from _look_at(path, dataset, setup, chosen, told)
+        yield from _look_at(path, dataset, setup, chosen, on_progress)
         if dataset.info.target_kind == "class":
             yield from _classes(path, dataset, setup)
 
@@ -57,15 +59,15 @@ def _overview(path: str, dataset: Dataset) -> Finding:
 
 
 def _look_at(
-    path: str, dataset: Dataset, setup: Setup, chosen: Indices, told: Told
+    path: str, dataset: Dataset, setup: Setup, chosen: Indices, on_progress: OnProgress
 ) -> Iterator[Finding]:
-    """Read the chosen samples, mini-batch by mini-batch."""
+    """Check the chosen samples, mini-batch by mini-batch."""
     size = setup.plan.batch_size
     reader = RowReader(dataset, setup.model, setup.scaling, capacity=size)
     spans: list[_Span] = []
     weight = 0.0
     for start in range(0, len(chosen), size):
-        told(f"reading {path}", start, len(chosen))
+        on_progress(f"reading {path}", start, len(chosen))
         own = chosen[start : start + size]
         try:
             x, target = reader.read(own)
@@ -86,12 +88,12 @@ def _look_at(
     yield Finding("data", "ok", words)
     if weight == 0:
         yield Finding("data", "failed", f"{path}: the weights of {count} are all 0")
-    if dataset is setup.train:  # what never changes there teaches nothing
+    if dataset is setup.train:  # constant features of the training set are useless
         yield from _constants(path, spans, count, values=dataset.info.target_kind == "values")
 
 
 def _constants(path: str, spans: list[_Span], count: str, *, values: bool) -> Iterator[Finding]:
-    """Warnings about what never changes."""
+    """Yield warnings about features that never change."""
     for what, span in zip(("inputs", "targets"), spans, strict=True):
         constant, total = span.constant()
         if constant and (values or what == "inputs"):
@@ -103,7 +105,7 @@ def _constants(path: str, spans: list[_Span], count: str, *, values: bool) -> It
 
 
 def _not_finite(own: Indices, x: Array, target: Array, weights: Array | None) -> str:
-    """The first sample that holds a value that is not finite, or ""."""
+    """Describe the first sample with a value that is not finite; "" if there is none."""
     for what, array in (("an input", x), ("a target", target), ("the weight", weights)):
         if array is not None and not np.isfinite(array).all():
             rows = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
@@ -112,7 +114,7 @@ def _not_finite(own: Indices, x: Array, target: Array, weights: Array | None) ->
 
 
 def _classes(path: str, dataset: Dataset, setup: Setup) -> Iterator[Finding]:
-    """Which of the model's classes occur, and how often; ``build`` has checked their range."""
+    """Report which of the model's classes occur, and how often."""
     outputs = setup.model.loss.class_count(setup.model.output_shape)
     counts = count_classes(dataset)
     counts = np.pad(counts, (0, max(0, outputs - len(counts))))
@@ -131,7 +133,7 @@ def _classes(path: str, dataset: Dataset, setup: Setup) -> Iterator[Finding]:
 
 
 class _Span:
-    """The smallest and the largest value of every feature so far."""
+    """Tracks the smallest and the largest value of every feature."""
 
     def __init__(self, rows: Array) -> None:
         self.low = np.asarray(rows.min(axis=0))
@@ -142,7 +144,7 @@ class _Span:
         np.maximum(self.high, rows.max(axis=0), out=self.high)
 
     def constant(self) -> tuple[int, int]:
-        """How many features have had one value only, and how many there are."""
+        """Return the number of features with only one value so far, and of all features."""
         return int(np.count_nonzero(self.low == self.high)), int(np.size(self.low))
 
     def words(self) -> str:

@@ -1,4 +1,4 @@
-"""What a check of a job found out. It checks nothing."""
+"""The findings of the checks of a job, and the callback that shows their progress."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-# What is being done, how much of it is done, and how much there is.
-Told = Callable[[str, int, int], None]
+# Called with the task, the amount done, and the total amount.
+OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was proved (ok), that looks odd (warning), or that is wrong (failed)."""
+    """One result of a check: confirmed (ok), suspicious (warning) or wrong (failed)."""
 
     subject: Literal["data", "gradient", "lanes"]
     verdict: Literal["ok", "warning", "failed"]
     text: str
 
 
-def untold(what: str, done: int, total: int) -> None:
-    """A listener for those who want no progress."""
+def ignore_progress(what: str, done: int, total: int) -> None:
+    """Ignore the progress of a check."""
 
 
 def shape_words(shape: tuple[int, ...]) -> str:
-    """A shape for people."""
+    """Return a shape as text, for instance ``"28 x 28"``."""
     return " x ".join(map(str, shape)) or "1 number"

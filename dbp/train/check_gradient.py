@@ -1,8 +1,8 @@
-"""Whether the gradient of a job's own model is right: against central differences, in float64.
+"""Compare the gradient of a job's model with central differences, in float64.
 
 The gradient is the one that three ranks would apply: forward, loss and backward of uneven
-shares, the real exchange, the one division. The differences are of the mean loss of the same
-samples, computed in one piece by one rank.
+shares, the real exchange, one division. The differences are of the mean loss of the same
+samples, computed as one lane batch by one rank.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dbp.parallel.threads import run_threads
 from dbp.quantities import count_text
 from dbp.random import keyed_generator
 from dbp.train.build import Setup
-from dbp.train.check_finding import Finding, Told, shape_words, untold
+from dbp.train.check_finding import Finding, OnProgress, ignore_progress, shape_words
 from dbp.train.rows import RowReader
 from dbp.train.sink import Command
 from dbp.train.step import Step
@@ -36,18 +36,18 @@ RANKS: Final = 3
 SAMPLES: Final = 7  # not a multiple of the ranks
 PROBES: Final = 600  # shared by all tensors
 MOST, FEWEST = 24, 4  # probes of one tensor
-STEPS: Final = (1e-5, 1e-6, 1e-7)  # a kink inside the first is seldom inside the last
+STEPS: Final = (1e-5, 1e-6, 1e-7)  # a kink within the first is seldom within the last
 TOLERANCE: Final = 1e-5  # of a tensor's largest slope
 ROUNDING: Final = 1e-8  # of a loss of size 1, divided by the smallest step
 DISTURBANCE: Final = 0.1
 
-Direction = tuple[slice | int, Array | float]  # where in the vector, and how far
-Losses = Callable[[Direction, float], float]  # the loss so far along a direction
+Direction = tuple[slice | int, Array | float]  # position in the vector, and the change
+Losses = Callable[[Direction, float], float]  # mean loss after a step of this length
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One derivative: how far it is off (relative), or whether it lies at a kink."""
+    """One derivative compared with its central difference; whether it lies at a kink."""
 
     slope: float
     numeric: float
@@ -55,15 +55,17 @@ class Verdict:
     right: bool
 
 
-def check_gradient(setup: Setup, *, told: Told = untold) -> Iterator[Finding]:
+def check_gradient(
+    setup: Setup, *, on_progress: OnProgress = ignore_progress
+) -> Iterator[Finding]:
     """Compare the gradient of the first samples with central differences, tensor by tensor.
 
-    Parameters begin as in training, moved a little, so that no bias is exactly 0. Of large
-    tensors some elements are compared (half of them those with the largest slopes), and the
-    slope along one random direction through all elements. Where a function has a kink (as
-    relu has), one-sided slopes differ, and the gradient must lie between them.
+    Parameters are initialized as in training, then moved a little, so that no bias is exactly
+    0. In large tensors some elements are compared (half of them with the largest slopes), and
+    the slope along one random direction through all elements. At a kink (as in relu) the
+    one-sided slopes differ, and the gradient must lie between them.
     """
-    told("the gradient through several ranks", 0, 1)
+    on_progress("the gradient through several ranks", 0, 1)
     double = _in_double(setup)
     parameters = _disturbed(double)
     found = run_threads(
@@ -85,27 +87,27 @@ def check_gradient(setup: Setup, *, told: Told = untold) -> Iterator[Finding]:
     budget = min(MOST, max(FEWEST, PROBES // len(gradients.shapes)))
     largest = max(1.0, abs(loss))
     for number, name in enumerate(gradients.shapes):
-        told(f"differences of {name}", number, len(gradients.shapes))
+        on_progress(f"differences of {name}", number, len(gradients.shapes))
         yield _check_tensor(name, gradients, losses, budget, ROUNDING * largest)
 
 
 def _check_loss(loss: float, losses: Losses, ranks: int) -> Iterator[Finding]:
-    """The loss of the shares against that of the whole, twice."""
+    """Compare the loss summed over ranks with that of one lane batch, computed twice."""
     here = (slice(0, 0), 0.0)
     whole, again = losses(here, 0.0), losses(here, 0.0)
     if whole != again:
         yield Finding(
             "gradient",
             "failed",
-            f"the same samples give the loss {whole!r}, then {again!r}: what a layer computes "
-            "must depend on its arguments alone, and its draws on workspace.random",
+            f"the same samples give the loss {whole!r}, then {again!r}: a layer must compute "
+            "from its arguments only, and draw from workspace.random",
         )
     close = math.isclose(loss, whole, rel_tol=1e-9, abs_tol=1e-12)
     yield Finding(
         "gradient",
         "ok" if close else "failed",
         f"mean loss of {SAMPLES} samples: {loss:.12g} summed over {count_text(ranks, 'rank')}, "
-        f"{whole:.12g} in one piece",
+        f"{whole:.12g} on one rank",
     )
 
 
@@ -148,7 +150,7 @@ def _check_tensor(
 
 
 def judge(slope: float, losses: Losses, where: Direction, tolerance: float) -> Verdict:
-    """Compare with ever closer differences; what remains may be a kink."""
+    """Compare a slope with differences of decreasing steps; detect a kink."""
     nearest, left, right = math.inf, 0.0, 0.0
     for step in STEPS:
         above, below = losses(where, step), losses(where, -step)
@@ -166,7 +168,7 @@ def judge(slope: float, losses: Losses, where: Direction, tolerance: float) -> V
 
 
 def _places(name: str, own: Array, budget: int) -> list[int]:
-    """The elements to compare: all, or half the steepest and half drawn."""
+    """Return the elements to compare: all, or half the steepest and half random ones."""
     if own.size <= budget:
         return list(range(own.size))
     steepest = np.argpartition(-np.abs(own), budget // 2)[: budget // 2]
@@ -185,7 +187,7 @@ def _index(name: str, place: int, gradients: Parameters) -> str:
 
 
 def _losses(setup: Setup, start: Parameters) -> Losses:
-    """The mean loss of the samples in one piece, as training computes it."""
+    """Return a function that computes the mean loss of the samples on one rank."""
     model = _copy(setup.model)
     x, target, weight = _read(setup, model)
     parameters = start.like(start.vector.copy())
@@ -211,7 +213,7 @@ def _losses(setup: Setup, start: Parameters) -> Losses:
 def _gradient_of_step(
     communicator: Communicator, setup: Setup, start: Parameters
 ) -> tuple[str, float, Array]:
-    """One rank of one step of length 1: its failure, the mean loss, and what was taken off."""
+    """Run one step with rate 1 on a rank; return its failure, mean loss and gradient."""
     own = dataclasses.replace(setup, model=_copy(setup.model))
     parameters = start.like(start.vector.copy())
     size = sum(math.prod(shape) for shape in own.model.parameter_shapes.values())
@@ -222,7 +224,7 @@ def _gradient_of_step(
 
 
 def _in_double(setup: Setup) -> Setup:
-    """The job in float64, its optimizer one that takes off the gradient itself."""
+    """Return the job in float64, with SGD at rate 1, so that a step subtracts the gradient."""
     train = dataclasses.replace(
         setup.resolved.spec.train,
         dtype="float64",
@@ -240,7 +242,7 @@ def _in_double(setup: Setup) -> Setup:
 
 
 def _copy(model: Model, dtype: str | None = None) -> Model:
-    """The same layers with buffers of their own."""
+    """Return a model of the same layers with its own buffers."""
     return Model(
         model.layers,
         model.input_shape,
@@ -252,7 +254,7 @@ def _copy(model: Model, dtype: str | None = None) -> Model:
 
 
 def _disturbed(setup: Setup) -> Parameters:
-    """Parameters as training begins, each moved by a tenth of its tensor's spread."""
+    """Return initial parameters, each moved by about a tenth of its tensor's deviation."""
     model, seed = setup.model, setup.resolved.spec.seed
     parameters = Parameters.zeros(model.tensor_shapes, model.dtype)
     model.initialize(parameters, seed)
@@ -270,13 +272,13 @@ def _rank_count(setup: Setup) -> int:
 
 
 def _chosen(setup: Setup) -> Array:
-    """The first samples of the first epoch."""
+    """Return the indices of the first samples of the first epoch."""
     count = len(setup.train)
     return order(setup.resolved.spec.seed, 1, count).take(0, min(SAMPLES, count))
 
 
 def _read(setup: Setup, model: Model) -> tuple[Array, Array, Array | None]:
-    """These samples as the model takes them."""
+    """Read these samples as the model gets them."""
     chosen = _chosen(setup)
     reader = RowReader(setup.train, model, setup.scaling, capacity=len(chosen))
     x, target = reader.read(chosen)

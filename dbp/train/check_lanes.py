@@ -1,4 +1,4 @@
-"""Whether a few steps of a job give the same bits on any number of ranks."""
+"""Check that a few steps of a job give the same bits on 1, 2 and 3 ranks."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
 from dbp.quantities import count_text
 from dbp.train.build import Setup
-from dbp.train.check_finding import Finding, Told, untold
+from dbp.train.check_finding import Finding, OnProgress, ignore_progress
 from dbp.train.digest import sha256_of
 from dbp.train.plan import make_plan
-from dbp.train.sink import Command
+from dbp.train.sink import Command, Control
 from dbp.train.trainer import Trainer
 
 RANKS = (1, 2, 3)
 
 
-def check_lanes(setup: Setup, *, steps: int = 5, told: Told = untold) -> Iterator[Finding]:
+def check_lanes(
+    setup: Setup, *, steps: int = 5, on_progress: OnProgress = ignore_progress
+) -> Iterator[Finding]:
     """Train ``steps`` steps with exact numerics on 1, 2 and 3 ranks, and compare the bits.
 
-    Ranks are threads with a model each. Fewer where the spec has fewer lanes.
+    Ranks are threads, each with its own model. With fewer than 3 lanes, there are fewer ranks.
     """
     short = _shortened(setup, steps)
     lanes = short.resolved.spec.train.lanes
     sizes = [size for size in RANKS if size <= lanes]
     digests: dict[int, set[str]] = {}
     for number, size in enumerate(sizes):
-        teller = _Teller(told, number * steps, steps * len(sizes))
-        found = run_threads(size, functools.partial(_train, setup=short, teller=teller))
+        counter = _StepCounter(on_progress, number * steps, steps * len(sizes))
+        found = run_threads(size, functools.partial(_train, setup=short, counter=counter))
         failures = [message for message, _ in found if message]
         if failures:
             words = f"training on {_ranks([size])} failed: {failures[0]}"
@@ -51,13 +53,13 @@ def check_lanes(setup: Setup, *, steps: int = 5, told: Told = untold) -> Iterato
     yield Finding(
         "lanes",
         "failed",
-        f"{what} give different bits ({list_}): what a layer computes must depend on its "
-        "arguments alone, and its draws on workspace.random",
+        f"{what} give different bits ({list_}): a layer must compute from its "
+        "arguments only, and draw from workspace.random",
     )
 
 
-def _train(communicator: Communicator, setup: Setup, teller: _Teller) -> tuple[str, str]:
-    """One rank; returns why it failed, or "", and the digest of its parameters."""
+def _train(communicator: Communicator, setup: Setup, counter: _StepCounter) -> tuple[str, str]:
+    """Train one rank; return its failure ("" if none) and the digest of its parameters."""
     model = setup.model
     own = dataclasses.replace(
         setup,
@@ -70,7 +72,7 @@ def _train(communicator: Communicator, setup: Setup, teller: _Teller) -> tuple[s
             freezes=model.freezes,
         ),
     )
-    control = teller if communicator.rank == 0 else None
+    control = counter if communicator.rank == 0 else None
     trainer = Trainer(own, communicator, control=control)
     outcome = trainer.run()
     message = "" if outcome.status == "succeeded" else outcome.message
@@ -78,7 +80,7 @@ def _train(communicator: Communicator, setup: Setup, teller: _Teller) -> tuple[s
 
 
 def _shortened(setup: Setup, steps: int) -> Setup:
-    """The same job for so many steps, exact, without evaluations."""
+    """Return the same job for ``steps`` steps, exact, without evaluations."""
     train = dataclasses.replace(
         setup.resolved.spec.train,
         steps=steps,
@@ -99,7 +101,7 @@ def _shortened(setup: Setup, steps: int) -> Setup:
 
 
 def _ranks(sizes: list[int]) -> str:
-    """``1, 2 and 3 ranks``."""
+    """Return a text such as ``1, 2 and 3 ranks``."""
     *first, last = map(str, sizes)
     if not first:
         return count_text(sizes[0], "rank")
@@ -107,16 +109,15 @@ def _ranks(sizes: list[int]) -> str:
 
 
 @final
-class _Teller:
-    """A control that asks for nothing and counts the steps."""
+class _StepCounter(Control):
+    """A control that requests nothing and reports the number of steps done."""
 
-    def __init__(self, told: Told, done: int, total: int) -> None:
-        self._told = told
+    def __init__(self, on_progress: OnProgress, done: int, total: int) -> None:
+        self._on_progress = on_progress
         self._done = done
         self._total = total
 
     def poll(self) -> Command:
-        """Called once a step."""
-        self._told("training on several ranks", self._done, self._total)
+        self._on_progress("training on several ranks", self._done, self._total)
         self._done += 1
         return Command.NONE

@@ -1,9 +1,9 @@
-"""Checkpoints: all that a resumed run needs, atomic and verified, free of the world size.
+"""Write and read checkpoints: atomic, verified, and independent of the number of ranks.
 
 Files: ``dbp.train.checkpoint_files``; folders and their names: ``dbp.train.checkpoint_folder``.
-A folder gets its name when all of it is on disk: temporary folder, fsync of each file,
-rename, fsync of the folder above. Reading verifies every byte. A step that
-has a sound checkpoint of the same state is not written again.
+A checkpoint is written to a temporary folder; each file is fsynced, then the folder is renamed
+and its parent is fsynced. Reading verifies every byte. If a step already has a sound
+checkpoint of the same state, it is not written again.
 """
 
 from __future__ import annotations
@@ -48,10 +48,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 class Checkpoint:
     """The state of a run after ``step``.
 
-    ``vectors``: 1-D, of the run's type, ``"parameters"`` among them; ``position``: what JSON
-    can hold; ``spec_digest``: of the spec that it belongs to; ``arithmetic``: of the machine.
-    ``facts``: of the run that wrote it, as JSON can hold them. ``shapes``: of the tensors
-    in the parameter file that was read.
+    Attributes:
+        step: Number of the last step, from 1.
+        position: The state other than vectors, as a JSON object.
+        vectors: 1-D arrays of the run's type by name; one is ``"parameters"``.
+        spec_digest: Digest of the run's spec.
+        arithmetic: The line of ``dbp.train.arithmetic`` on the machine that wrote it.
+        facts: Spec, data and length of the run that wrote it, as a JSON object.
+        shapes: Shapes of the tensors in the parameter file that was read.
     """
 
     step: int
@@ -70,7 +74,7 @@ class CheckpointStore:
     def __init__(
         self, folder: Path, shapes: Shapes, dtype: npt.DTypeLike, *, keep: int
     ) -> None:
-        """``shapes``: of the parameters, in the order of their vector; ``keep``: the newest."""
+        """``shapes`` are those of the parameters, in order; the newest ``keep`` are kept."""
         self.folder = folder
         self._names = CheckpointFolder(folder)
         self._shapes = dict(shapes)
@@ -78,18 +82,17 @@ class CheckpointStore:
         self._keep = keep
 
     def steps(self) -> list[int]:
-        """The steps of all checkpoints, ascending, sound or not."""
+        """Return the steps of all checkpoints, ascending, sound or damaged."""
         return sorted({step for _, step in self._names.newest_first()})
 
     def write(
         self, checkpoint: Checkpoint, metadata: Mapping[str, str], *, best: bool = False
     ) -> Path:
-        """Write one, unless the same is there; it is on disk when this returns.
+        """Write a checkpoint, unless the same one exists; it is on disk on return.
 
-        Checkpoints of earlier steps than the newest ``keep`` are removed, but for the best.
-        ``best``: it is the best so far, which the link of that name shows. ``metadata``: what
-        the parameter file says besides its tensors. Raises OSError where it cannot be
-        written; then the older ones are as they were.
+        Then remove all checkpoints but the newest ``keep`` and the best. With ``best`` the
+        link ``best`` points to this one. ``metadata`` is stored in the parameter file. Raises
+        OSError if writing fails; older checkpoints are then unchanged.
         """
         path = self._names.of(checkpoint.step)
         contents = self._contents(checkpoint, metadata)
@@ -102,13 +105,13 @@ class CheckpointStore:
         return path
 
     def mark_best(self, step: int) -> None:
-        """Let the link ``best`` show the checkpoint of this step; raises OSError."""
+        """Point the link ``best`` to the checkpoint of this step; raises OSError."""
         self._names.point_at(step)
 
     def newest(self, warn: Callable[[str], None]) -> Checkpoint | None:
-        """The newest sound checkpoint, or None; a damaged one is passed over with a warning.
+        """Read the newest sound checkpoint, or return None; skip damaged ones with a warning.
 
-        It may be another model's: see ``check_model``.
+        It may belong to another model: see ``check_model``.
         """
         for path, step in self._names.newest_first():
             try:
@@ -118,7 +121,7 @@ class CheckpointStore:
         return None
 
     def read(self, step: int) -> Checkpoint:
-        """The checkpoint of this step, every byte verified; raises InvalidFile."""
+        """Read the checkpoint of this step and verify every byte; raises InvalidFile."""
         paths = [path for path, known in self._names.newest_first() if known == step]
         for path in paths[:-1]:
             with contextlib.suppress(InvalidFile):
@@ -127,23 +130,23 @@ class CheckpointStore:
         return self._of_this_model(self._read(path, step))
 
     def check_model(self, checkpoint: Checkpoint) -> None:
-        """Raise InvalidFile unless the parameters are those of this store's model."""
+        """Raise InvalidFile unless the tensors have the names and shapes of the model."""
         if checkpoint.shapes != self._shapes:
             path = self._names.of(checkpoint.step)
             raise InvalidFile(f"{path}: its parameters are those of another model")
 
     def discard(self) -> None:
-        """Remove all checkpoints: the run starts at step 0."""
+        """Remove all checkpoints, since the run starts at step 0."""
         if self.folder.is_dir():
             self._names.point_at(None)
         for step in reversed(self.steps()):
             self._names.remove(step)
         self._names.clear_leftovers()
-        with contextlib.suppress(OSError):  # not there, or other files are in it
+        with contextlib.suppress(OSError):  # missing, or not empty
             self.folder.rmdir()
 
     def discard_after(self, step: int) -> None:
-        """Remove the checkpoints of later steps, and the link ``best`` if it shows one."""
+        """Remove checkpoints of later steps, and the link ``best`` if it points to one."""
         if (best := self._names.best()) is not None and best > step:
             self._names.point_at(None)
         for later in self.steps():
@@ -155,9 +158,9 @@ class CheckpointStore:
         return checkpoint
 
     def _prune(self, step: int) -> None:
-        """Remove earlier checkpoints than the newest ``keep`` up to this step.
+        """Remove all checkpoints up to this step but the newest ``keep``.
 
-        Later steps are those of damaged checkpoints that a resume has passed over.
+        Checkpoints of later steps are damaged ones that a resume has skipped.
         """
         best = self._names.best()
         for old in [known for known in self.steps() if known <= step][: -self._keep]:
@@ -184,7 +187,7 @@ class CheckpointStore:
     def _contents(
         self, checkpoint: Checkpoint, metadata: Mapping[str, str]
     ) -> list[list[Part]]:
-        """The parts of each file, in the order of FILES."""
+        """Return the parts of each file, in the order of FILES."""
         state = {n: v for n, v in checkpoint.vectors.items() if n != PARAMETERS}
         header = encode_header(manifest_of(self._shapes, self._type, metadata))
         sizes = {name: vector.shape for name, vector in state.items()}
@@ -198,9 +201,9 @@ class CheckpointStore:
 
 
 def glance(folder: Path) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
-    """Step, position and facts of the newest checkpoint in a folder; reads no parameters.
+    """Return step, position and facts of the newest checkpoint; read no parameters.
 
-    Passes over checkpoints whose manifest or position is damaged. None: there is none.
+    Skips checkpoints whose manifest or position is damaged. Returns None if none is left.
     """
     for path, step in CheckpointFolder(folder).newest_first():
         with contextlib.suppress(InvalidFile):
@@ -219,7 +222,7 @@ def _manifest_facts(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _holds(path: Path, checkpoint: Checkpoint, contents: list[list[Part]]) -> bool:
-    """Whether a sound checkpoint of just this state is there; only its time may differ."""
+    """Return whether ``path`` is a sound checkpoint of this state; its time may differ."""
     if not path.exists():
         return False
     try:

@@ -1,10 +1,10 @@
-"""The files of one checkpoint folder: written with fsync, verified byte by byte when read.
+"""Write the files of one checkpoint folder with fsync; verify every byte when reading.
 
 ::
 
-    parameters.safetensors  the parameters, as a published version of them
-    state.safetensors       the optimizer's slots and the like, by name
-    position.json           step, figures, decisions taken so far
+    parameters.safetensors  the parameters, as in a published version
+    state.safetensors       vectors such as the optimizer's slots, by name
+    position.json           step, metrics and state of decisions
     manifest.json           size and SHA-256 of each file above
 """
 
@@ -38,9 +38,9 @@ Part = bytes | memoryview
 
 
 def write_files(folder: Path, contents: Iterable[list[Part]], facts: Mapping[str, Any]) -> None:
-    """Write the files, then the manifest with ``facts``; fsync each and the folder.
+    """Write the files, then the manifest with ``facts``; fsync each file and the folder.
 
-    ``contents``: the parts of each file, in the order of FILES.
+    ``contents`` holds the parts of each file, in the order of FILES.
     """
     files = {}
     for name, parts in zip(FILES, contents, strict=True):
@@ -53,18 +53,18 @@ def write_files(folder: Path, contents: Iterable[list[Part]], facts: Mapping[str
 
 
 def read_manifest(folder: Path, step: int) -> dict[str, Any]:
-    """The manifest of a checkpoint of this step, verified; raises InvalidFile."""
+    """Read and verify the manifest of a checkpoint of this step; raises InvalidFile."""
     path = folder / MANIFEST
     manifest = _json(path, _read(path))
     if manifest.pop("sha256", None) != _digest_of(manifest):
-        raise InvalidFile(f"{path}: damaged: its SHA-256 is another")
+        raise InvalidFile(f"{path}: damaged: its SHA-256 does not match")
     if manifest.get("format") != FORMAT or manifest.get("step") != step:
         raise InvalidFile(f"{folder}: not a checkpoint of step {step} in format {FORMAT}")
     return manifest
 
 
 def read_file(path: Path, manifest: Mapping[str, Any]) -> bytes:
-    """Read a file and compare it with the manifest; raises InvalidFile."""
+    """Read a file and verify it against the manifest; raises InvalidFile."""
     entry = manifest["files"][path.name]
     content = _read(path)
     if len(content) != entry["bytes"]:
@@ -78,12 +78,12 @@ def read_file(path: Path, manifest: Mapping[str, Any]) -> bytes:
 
 
 def read_position(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON object in position.json, verified; raises InvalidFile."""
+    """Read and verify the JSON object in position.json; raises InvalidFile."""
     return _json(folder / POSITION, read_file(folder / POSITION, manifest))
 
 
 def tensors_in(path: Path, content: bytes) -> dict[str, Vector]:
-    """The tensors of a safetensors file, by name; raises InvalidFile."""
+    """Return the tensors of a safetensors file, by name; raises InvalidFile."""
     length = header_length(content[:8], str(path))
     manifest = decode_header(content[8 : 8 + length], str(path))
     data = memoryview(content)[8 + length :]
@@ -98,7 +98,7 @@ def tensors_in(path: Path, content: bytes) -> dict[str, Vector]:
 
 
 def sha256_of_parts(parts: Iterable[Part]) -> str:
-    """SHA-256 of the concatenated parts, in hexadecimal."""
+    """Return the SHA-256 of the concatenated parts, in hexadecimal."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -106,7 +106,7 @@ def sha256_of_parts(parts: Iterable[Part]) -> str:
 
 
 def bytes_of(vector: Vector) -> Part:
-    """The bytes of a vector, without a copy where its memory is contiguous."""
+    """Return the bytes of a vector, without a copy if its memory is contiguous."""
     return np.ascontiguousarray(vector).data.cast("B") if vector.size else memoryview(b"")
 
 

@@ -1,15 +1,15 @@
-"""The names in a folder of checkpoints: at every moment a sound checkpoint has one.
+"""Add, replace and remove checkpoint folders so that a sound checkpoint exists at any moment.
 
 ::
 
     step-000000001234/        the checkpoint of a step
-    step-000000001234.newer/  its successor, while it replaces the one above
+    step-000000001234.newer/  its replacement, until it has the name above
     best                      a link to the checkpoint of the best epoch
     .writing-PID...           temporary; removed by the next process
 
-Another state of a step replaces the one that is there in three renames: the new one becomes
-``step-N.newer``, the old one gets a temporary name, the new one becomes ``step-N``. A folder
-loses its name before its first file is removed.
+A new state of the same step replaces the existing checkpoint in three renames: the new folder
+becomes ``step-N.newer``, the old one gets a temporary name, the new one becomes ``step-N``. To
+remove a folder, rename it first, then delete its files.
 """
 
 from __future__ import annotations
@@ -36,18 +36,21 @@ _TEMPORARY: Final = ".writing-"
 
 @final
 class CheckpointFolder:
-    """Adds, replaces and removes checkpoints as whole folders."""
+    """Adds, replaces and removes whole checkpoint folders atomically."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._numbers = itertools.count()
 
     def of(self, step: int) -> Path:
-        """The folder of a step's checkpoint, whether it is there or not."""
+        """Return the path of a step's checkpoint, which may not exist."""
         return self.path / f"step-{step:012d}"
 
     def newest_first(self) -> list[tuple[Path, int]]:
-        """Every checkpoint's folder and step, sound or not; successors first."""
+        """Return folder and step of all checkpoints, newest first, sound or damaged.
+
+        A replacement comes before the checkpoint that it replaces.
+        """
         if not self.path.is_dir():
             return []
         found = [(entry, _NAME.fullmatch(entry.name)) for entry in self.path.iterdir()]
@@ -55,7 +58,7 @@ class CheckpointFolder:
         return [(self.path / name, step) for step, name in sorted(named, reverse=True)]
 
     def add(self, step: int, fill: Callable[[Path], None]) -> None:
-        """Let ``fill`` write a folder, then give it its name; raises what ``fill`` raises."""
+        """Let ``fill`` write a temporary folder, then rename it; raises errors of ``fill``."""
         make_folder(self.path)
         self.clear_leftovers()
         temporary, path = self._temporary(), self.of(step)
@@ -76,7 +79,7 @@ class CheckpointFolder:
                 self._remove(path)
 
     def best(self) -> int | None:
-        """The step whose checkpoint the link ``best`` shows."""
+        """Return the step of the checkpoint that the link ``best`` points to, if any."""
         with contextlib.suppress(OSError):
             match = _NAME.fullmatch((self.path / BEST).readlink().name)
             return int(match[1]) if match else None
@@ -93,7 +96,7 @@ class CheckpointFolder:
         sync_folder(self.path)
 
     def clear_leftovers(self) -> None:
-        """Remove what an interrupted process left, and finish its replacements."""
+        """Remove temporary folders of an interrupted process; finish its replacements."""
         if not self.path.is_dir():
             return
         for entry in self.path.iterdir():
@@ -105,7 +108,7 @@ class CheckpointFolder:
         self._finish_replacements()
 
     def _finish_replacements(self) -> None:
-        """Give each sound ``step-N.newer`` the name ``step-N``; remove it if it is damaged."""
+        """Rename each sound ``step-N.newer`` to ``step-N``; remove it if it is damaged."""
         for path, step in self.newest_first():
             if path.suffix != _NEWER:
                 continue
@@ -130,7 +133,7 @@ class CheckpointFolder:
 
 
 def is_sound(path: Path, step: int) -> bool:
-    """Whether all files of a checkpoint are those of its manifest."""
+    """Return whether all files of a checkpoint match its manifest."""
     try:
         manifest = read_manifest(path, step)
         for name in FILES:

@@ -17,7 +17,7 @@ from dbp.errors import InvalidData
 
 
 def columns_metadata(info: DataInfo) -> dict[str, str]:
-    """The metadata that ``columns_of`` reads; none where inputs have no names."""
+    """Return the metadata that ``columns_of`` reads; empty if inputs have no names."""
     if not info.input_names:
         return {}
     others: dict[str, Any] = {"targets": list(info.other_columns.targets)}
@@ -29,9 +29,9 @@ def columns_metadata(info: DataInfo) -> dict[str, str]:
 
 
 def input_difference(training: tuple[str, ...], kept: tuple[str, ...]) -> str:
-    """How the training set's inputs differ from those that parameters were trained on.
+    """Describe how the training set's inputs differ from those of stored parameters.
 
-    "" where they are the same in the same order, or one side has no names.
+    Returns "" if they are the same in the same order, or if one side has no names.
     """
     if not training or not kept or training == kept:
         return ""

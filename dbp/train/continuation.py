@@ -1,4 +1,4 @@
-"""Check whether a run may continue from a checkpoint: its spec, data and length."""
+"""Check that a run may continue from a checkpoint: the same spec and data, steps left."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ NEW_DATA_AT: Final = "new_data_at"
 TOTAL_STEPS: Final = "total_steps"
 
 SCHEDULE_REMEDY: Final = (
-    "say how it goes on: --schedule keep (as it was planned; beyond its end it stays at its "
-    "last value) or --schedule stretch (planned for the new length from here on)"
+    "add --schedule keep (as planned; constant at its last value beyond the planned end) or "
+    "--schedule stretch (planned for the new length from this step on)"
 )
 
 Data = Mapping[str, Identity]
@@ -39,9 +39,11 @@ Data = Mapping[str, Identity]
 class Terms:
     """Changes that a resume accepts.
 
-    ``new_data``: other data than those of the checkpoint. ``spec_digest``: that of the spec
-    in the run folder as it was written; checkpoints of older versions hold only this digest.
-    ``extended``: a longer run was asked for, so there must be steps left to take.
+    Attributes:
+        new_data: Accept other data than those of the checkpoint.
+        spec_digest: Digest of the spec file in the run folder; checkpoints of older versions
+            contain only this digest.
+        extended: The user requested a longer run, so steps must be left.
     """
 
     new_data: bool = False
@@ -50,9 +52,9 @@ class Terms:
 
 
 def facts_of(setup: Setup, data: Data, new_data_at: list[int]) -> dict[str, Any]:
-    """The spec, data and length of a run, as its checkpoints record them (JSON).
+    """Return the spec, data and length of a run for its checkpoints, as a JSON object.
 
-    ``new_data_at``: the steps after which the run continued on other data.
+    ``new_data_at`` lists the steps after which the run continued on other data.
     """
     return {
         SPEC: setup.resolved.document,
@@ -63,7 +65,7 @@ def facts_of(setup: Setup, data: Data, new_data_at: list[int]) -> dict[str, Any]
 
 
 def check_spec(folder: Path, found: Checkpoint, setup: Setup, terms: Terms) -> None:
-    """Raise InvalidFile unless the checkpoint belongs to this spec, whatever its length."""
+    """Raise InvalidFile unless the checkpoint has this spec; its length may differ."""
     resolved = setup.resolved
     if SPEC in found.facts:
         other = spec_differences(found.facts[SPEC], resolved.document, data=False)
@@ -80,16 +82,16 @@ def check_spec(folder: Path, found: Checkpoint, setup: Setup, terms: Terms) -> N
 def check_data(
     folder: Path, found: Checkpoint, setup: Setup, data: Data, terms: Terms
 ) -> list[int]:
-    """Raise InvalidInput where the data are not those of the checkpoint, unless allowed.
+    """Raise InvalidInput if the data are not those of the checkpoint, unless allowed.
 
-    New data must have the same inputs in the same order, as far as both have names.
+    New data must have the same inputs in the same order, if both have names.
     Returns the steps after which the run continued on other data.
     """
     changed_at = [int(step) for step in found.facts.get(NEW_DATA_AT, [])]
     if DATA not in found.facts:
         logger.warning(
-            "the checkpoint of step %d does not say which data it was written with; whether "
-            "they are the same is not checked",
+            "the checkpoint of step %d does not record its data; dbp cannot check that they "
+            "are the same",
             found.step,
         )
         return changed_at
@@ -116,9 +118,9 @@ def check_data(
 
 
 def check_steps_left(plan: Plan, train: TrainSpec, step: int, *, extended: bool) -> None:
-    """Raise InvalidInput where the run has already taken more steps than are planned now.
+    """Raise InvalidInput if the run has already taken more steps than are planned now.
 
-    ``extended``: as many are too few as well.
+    With ``extended`` also if it has taken exactly as many.
     """
     if plan.total_steps > step or (plan.total_steps == step and not extended):
         return
@@ -131,7 +133,7 @@ def check_steps_left(plan: Plan, train: TrainSpec, step: int, *, extended: bool)
 
 
 def check_length(found: Checkpoint, setup: Setup, terms: Terms) -> None:
-    """Raise InvalidInput where the run cannot go on for the length that is planned now."""
+    """Raise InvalidInput if the run cannot continue for the length that is planned now."""
     plan = setup.plan
     check_steps_left(plan, setup.resolved.spec.train, found.step, extended=terms.extended)
     planned = found.facts.get(TOTAL_STEPS, plan.total_steps)
@@ -147,7 +149,7 @@ def check_length(found: Checkpoint, setup: Setup, terms: Terms) -> None:
 
 
 def zero_rate_note(setup: Setup) -> str:
-    """Says that the learning rate is 0 in the last steps of a longer run, if it is."""
+    """Return a note if the learning rate is 0 in the last steps of a longer run; else ""."""
     plan, schedule = setup.plan, setup.resolved.optimizer.learning_rate
     length = plan.schedule_length(plan.total_steps)
     if length >= plan.total_steps or schedule.value(length, length) > 0:

@@ -1,16 +1,16 @@
-"""Which data a run trains on: shapes, names and digests, kept in its checkpoints.
+"""Identify the data of a run by shapes, names and digests, which its checkpoints record.
 
-A resumed run must see the samples that it was trained on: with other rows the held-out part
-would be drawn again from rows that were trained on. The identity covers the content as
-training reads it, not the names, times and formats of files:
+A resumed run must use the samples that it was trained on: with other rows, the held-out part
+would be drawn from rows that were used for training. The identity covers the content as
+training reads it, not names, times and formats of files:
 
-* number of samples, shapes, types, names of columns (in their order) and classes;
+* number of samples, shapes, types, names of columns (in order) and classes;
 * up to 64 MiB a digest of all inputs, targets and weights; above that size, digests of 64
-  blocks spread evenly, 16 MiB together. An edit between two blocks of a larger set is not
-  found. Data that are generated (a reader without a file option) are sampled above 1 MiB.
+  evenly spaced blocks of 16 MiB in all. An edit between two blocks is not detected.
+  Generated data (a reader without a file option) are sampled above 1 MiB.
 
-The training set counts before validation samples are held out of it, and the validation set,
-which decides when a run stops. The test set decides nothing and may change.
+It covers the training set before validation samples are held out, and the validation set,
+which can stop a run. The test set influences nothing and may change.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ BLOCKS: Final = 64
 DIGEST_LETTERS: Final = 32
 MAX_NAMES: Final = 10
 
-# Sizes up to which all samples are read, and of a block above: of files, of generated data.
+# Size up to which all samples are read, and size of a block above it; files, generated data.
 FILE_BYTES: Final = (64 << 20, 256 << 10)
 GENERATED_BYTES: Final = (1 << 20, 16 << 10)
 
 Identity = Mapping[str, Any]
 
-# What must be equal, as a message calls it.
+# Fields that must be equal, and their names in messages.
 _SHAPE: Final = {
     "input_shape": "inputs of shape",
     "input_dtype": "inputs of type",
@@ -51,9 +51,9 @@ _NAMES: Final = {"input_names": "columns", "class_names": "classes"}
 
 
 def identity_of(setup: Setup) -> dict[str, Identity]:
-    """The identity of each data set that decides what is trained, as JSON can hold it.
+    """Return the identity of each data set that influences training, as JSON objects.
 
-    Raises InvalidData where samples cannot be read.
+    Raises InvalidData if samples cannot be read.
     """
     resolved = setup.resolved
     identities = {"data.train": _identity(setup.source or setup.train, resolved.train_reader)}
@@ -67,7 +67,7 @@ def identity_of(setup: Setup) -> dict[str, Identity]:
 def differences(
     written: Mapping[str, Identity], found: Mapping[str, Identity]
 ) -> tuple[str, ...]:
-    """Differences between the data of a checkpoint and those found now, as messages."""
+    """Return messages on differences between the data of a checkpoint and those found now."""
     lines: list[str] = []
     for path in dict.fromkeys([*written, *found]):
         if path not in found:
@@ -117,7 +117,7 @@ def _row_bytes(dataset: Dataset) -> int:
 
 
 def _blocks(samples: int, row_bytes: int, limits: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """The ranges of samples to digest: all of them, or blocks from the first to the last."""
+    """Yield the ranges of samples to digest: all samples, or evenly spaced blocks."""
     whole_bytes, block_bytes = limits
     rows = max(1, block_bytes // row_bytes)
     if samples * row_bytes <= whole_bytes or samples <= BLOCKS * rows:
@@ -131,7 +131,7 @@ def _blocks(samples: int, row_bytes: int, limits: tuple[int, int]) -> Iterator[t
 
 
 def _digest(dataset: Dataset, start: int, stop: int) -> str:
-    """SHA-256 of the samples' inputs, targets and weights, cut to 128 bits."""
+    """Return 128 bits of the SHA-256 of the samples' inputs, targets and weights."""
     info = dataset.info
     indices = np.arange(start, stop)
     digest = hashlib.sha256()
@@ -150,7 +150,7 @@ def _digest(dataset: Dataset, start: int, stop: int) -> str:
 
 
 def _set_differences(written: Identity, found: Identity) -> list[str]:
-    """The first kind of difference between two identities of one data set."""
+    """Return messages on the first kind of difference between two identities."""
     then = "the checkpoint was written with"
     if found["samples"] != written["samples"]:
         return [f"{count_text(found['samples'], 'row')}; {then} {written['samples']:,}"]

@@ -1,4 +1,4 @@
-"""Notes on a job's data, shown before training: the readers' decisions, and images' axes."""
+"""Notes on the data of a job, shown before training: decisions of readers, axes of images."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from dbp.nn.layer import Layer
 from dbp.nn.max_pool2d import MaxPool2D
 from dbp.nn.residual import Residual
 
-# Layers that take the first axis of a sample for its channels.
+# Layers that use the first axis of a sample as its channels.
 _OF_CHANNELS: Final = (Conv2D, MaxPool2D, AveragePool2D, GlobalAveragePool2D, BatchNorm)
 
 
 def data_notes(
     resolved: ResolvedSpec, train: DataInfo, validation: DataInfo | None, test: DataInfo | None
 ) -> tuple[str, ...]:
-    """The notes of each data set, with the path of its field, and one on images' channels.
+    """Return the notes of each data set, with the path of its field, and on image axes.
 
-    ``validation``: None where it is held out of the training set.
+    ``validation`` is None if it is held out of the training set.
     """
     sets = {"data.train": train, "data.validation": validation, "data.test": test}
     notes = [
@@ -40,7 +40,7 @@ def data_notes(
 
 
 def unnamed_notes(names: Sequence[str], info: DataInfo, source: str) -> tuple[str, ...]:
-    """Of columns that are matched to those of ``source`` by position, as one has no names."""
+    """Return a note if columns are matched to ``source`` by position for lack of names."""
     if bool(names) == bool(info.input_names):
         return ()
     here, there = ("no names", "names") if names else ("names", "no names")
@@ -48,7 +48,7 @@ def unnamed_notes(names: Sequence[str], info: DataInfo, source: str) -> tuple[st
 
 
 def channels_note(resolved: ResolvedSpec, train: DataInfo) -> str | None:
-    """Of images with channels last in front of a layer that takes them first."""
+    """Return a note if samples look channels-last but the first image layer needs NCHW."""
     if not looks_channels_last(train.input_shape):
         return None
     for layer, kind in zip(resolved.layers, resolved.layer_kinds, strict=True):

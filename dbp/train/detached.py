@@ -1,7 +1,7 @@
-"""Write in a forked process that outlives this one.
+"""Write a checkpoint in a forked process that outlives this one.
 
-mpirun of Open MPI kills its ranks half a second after Ctrl-C. A checkpoint that a rank has
-begun to write by then is finished by a process that mpirun does not know.
+Open MPI's mpirun kills its ranks half a second after Ctrl-C. A checkpoint that a rank has
+begun to write is finished by a process that mpirun does not know.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _OPEN_FILES = Path("/proc/self/fd")
 
 
 def run_detached(write: Callable[[], object]) -> bool:
-    """Call ``write`` on a copy of this process's memory and wait for its end.
+    """Call ``write`` in a forked copy of this process and wait for its end.
 
-    Returns False where no process can be forked, or ``write`` raised: then call it here. If
-    this process is killed meanwhile, ``write`` continues. Shared memory of ranks is not copied.
+    Returns False if no process can be forked, or ``write`` raised: then call it here. If this
+    process is killed meanwhile, ``write`` continues. Shared memory of ranks is not copied.
     """
     if not hasattr(os, "fork"):
         return False
     try:
-        with warnings.catch_warnings():  # of threads: ``write`` takes none of their locks
+        with warnings.catch_warnings():  # on threads: ``write`` uses none of their locks
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
     except OSError:
@@ -54,9 +54,9 @@ def _detach_and_run(write: Callable[[], object]) -> None:
 
 
 def _close_connections() -> None:
-    """Close pipes, sockets and terminals, whose readers wait for their end.
+    """Close pipes, sockets and terminals, so that their readers see end-of-file.
 
-    Files stay open, the lock of the run folder among them.
+    Regular files stay open, among them the lock of the run folder.
     """
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):

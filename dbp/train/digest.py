@@ -1,7 +1,7 @@
-"""Whether all ranks still hold the same parameters: a digest of them in every exchange.
+"""Compare the parameters of all ranks by a digest that is part of every exchange.
 
-A bit that flips in one rank's memory, or a rank that took another decision, shows in the
-very next step, with the rank's number.
+The next step detects a bit that flipped in one rank's memory, or a rank that decided
+differently, and names the rank.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ CHECKSUM: Final = "CRC32C" if google_crc32c.implementation == "c" else "CRC-32"
 
 
 def digest(vector: Array) -> int:
-    """Checksum of the vector's bytes, 32 bits; depends on their order.
+    """Return a 32-bit checksum of the vector's bytes; it depends on their order.
 
-    Differs for certain after up to three flipped bits anywhere in the first 256 MiB and after
-    any change within 32 neighbouring bits; after any other change but for one in 2**32.
-    Detects accidents, not forgeries (Castagnoli et al., "Optimization of Cyclic
+    It always detects up to three flipped bits in the first 256 MiB, and any change within 32
+    neighboring bits; it misses other changes with probability 2**-32. It detects accidents,
+    not forgeries (Castagnoli et al., "Optimization of Cyclic
     Redundancy-Check Codes with 24 and 32 Parity Bits", 1993).
     """
     data = vector.view(np.uint8)
@@ -35,12 +35,12 @@ def digest(vector: Array) -> int:
 
 
 def sha256_of(vector: Array) -> str:
-    """SHA-256 of the vector's bytes, for records that outlive the run."""
+    """Return the SHA-256 of the vector's bytes, for records that outlive the run."""
     return hashlib.sha256(vector.data.cast("B")).hexdigest()
 
 
 def odd_ranks(digests: npt.NDArray[np.uint64]) -> list[int]:
-    """The ranks whose digest is not that of most ranks; all ranks where no one can tell."""
+    """Return the ranks whose digest differs from most ranks'; all ranks if it is a tie."""
     counts = Counter(digests.tolist()).most_common(2)
     if len(counts) == 1:
         return []

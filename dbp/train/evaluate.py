@@ -1,8 +1,8 @@
-"""Figures over a whole data set, each sample counted once over all ranks. It trains nothing.
+"""Evaluate a model on a whole data set, with the same bits for any number of ranks.
 
-The samples are cut into blocks of one size, whatever the number of ranks; each rank computes
-a run of blocks, the blocks' sums meet in one exchange, and are added up in the order of the
-blocks. So the figures are the same bits for any number of ranks.
+The samples are cut into blocks of one size that does not depend on the ranks. Each rank
+computes a range of blocks; one allreduce collects the sums of all blocks, which every rank
+adds in the order of the blocks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BLOCK_ROWS: Final = 256
 
 @final
 class Evaluator:
-    """Evaluates one model on one data set, as often as asked; keeps its buffers."""
+    """Evaluates a model on a data set; reuses its buffers from one call to the next."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Evaluator:
         metric_kinds: tuple[str, ...],
         block_rows: int = BLOCK_ROWS,
     ) -> None:
-        """``metric_kinds``: names of the model's metrics, in its order."""
+        """``metric_kinds`` are the kinds of the model's metrics, in order."""
         self._model = model
         self._rows = rows
         self._communicator = communicator
@@ -47,16 +47,16 @@ class Evaluator:
         self._scores = ScoreTable(model, metric_kinds, len(rows.dataset))
 
     def run(self, parameters: Parameters) -> dict[str, float]:
-        """The mean loss (``loss``) and every metric by its kind. Collective.
+        """Return the mean loss (``loss``) and every metric by its kind. Collective.
 
-        Raises InvalidInput, on every rank alike, where a rank cannot read its samples.
+        Raises InvalidInput on every rank if one rank cannot read its samples.
         """
         self._sums.fill(0.0)
         self._scores.clear()
         all_or_none(self._communicator, lambda: self._add_blocks(parameters))
         self._communicator.allreduce(self._sums.reshape(-1))
         self._communicator.allreduce(self._scores.table.reshape(-1))
-        # Adding the other ranks' zeros has changed nothing; this order is always the same.
+        # The allreduce has only added zeros to each block; this order is always the same.
         total = np.zeros(self._sums.shape[1], np.float64)
         for sums in self._sums:
             total += sums
@@ -66,7 +66,7 @@ class Evaluator:
         return figures | self._scores.figures()
 
     def _add_blocks(self, parameters: Parameters) -> None:
-        """This rank's run of blocks; raises InvalidData."""
+        """Compute this rank's range of blocks; raises InvalidData."""
         rank, size = self._communicator.rank, self._communicator.size
         for block in range(self._blocks * rank // size, self._blocks * (rank + 1) // size):
             self._add_block(parameters, block)
@@ -87,7 +87,7 @@ class Evaluator:
 def make_evaluator(
     setup: Setup, dataset: Dataset | None, communicator: Communicator
 ) -> Evaluator | None:
-    """The evaluator of one of a run's data sets, if there is such a set."""
+    """Return the evaluator of a data set of a run; None if there is no such set."""
     if dataset is None:
         return None
     rows = RowReader(dataset, setup.model, setup.scaling, capacity=BLOCK_ROWS)

@@ -1,4 +1,4 @@
-"""A saved model in the formats of other programs, as bytes. Writes no files."""
+"""Convert a trained model to ONNX, npz or safetensors, as the bytes of a file."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from dbp.train.saved import SavedModel
 
 Format = Literal["onnx", "npz", "safetensors"]
 
-# The key of an npz archive that holds the metadata, as one JSON text.
+# Key of an npz archive for the metadata, as a JSON text.
 METADATA: Final = "__metadata__"
 
 
 def exported(saved: SavedModel, form: Format) -> bytes:
-    """The bytes of a file of this format.
+    """Return the bytes of a file in this format.
 
-    ``safetensors``: the parameters by name, as PyTorch reads them, with dbp's metadata.
-    ``npz``: the same, for ``numpy.load``. ``onnx``: the whole computation. Raises
-    MissingDependency without the package onnx, InvalidInput for what ONNX cannot hold.
+    ``safetensors`` contains the parameters by name, as PyTorch reads them, and dbp's metadata;
+    ``npz`` the same for ``numpy.load``; ``onnx`` the whole computation. Raises
+    MissingDependency without the package onnx, InvalidInput for a model that ONNX cannot
+    represent.
     """
     if form == "onnx":
         return _onnx(saved)

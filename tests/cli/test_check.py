@@ -116,7 +116,7 @@ def test_a_terminal_shows_what_is_being_done_and_keeps_the_lines_whole(
     terminal = io.StringIO()
 
     with Screen(Console(file=terminal, force_terminal=True, width=80)) as screen:
-        screen.told("differences of 0.weight", 1, 1200)
+        screen.on_progress("differences of 0.weight", 1, 1200)
         screen.say("ok      gradient  0.weight")
 
     assert capsys.readouterr().out == "ok      gradient  0.weight\n"
@@ -127,7 +127,7 @@ def test_elsewhere_nothing_but_the_lines_is_shown(capsys: pytest.CaptureFixture[
     other = io.StringIO()
 
     with Screen(Console(file=other)) as screen:
-        screen.told("differences of 0.weight", 1, 1200)
+        screen.on_progress("differences of 0.weight", 1, 1200)
         screen.say("a line")
 
     assert (capsys.readouterr().out, other.getvalue()) == ("a line\n", "")

@@ -121,7 +121,7 @@ def test_a_checkpoint_of_an_older_version_is_resumed_with_a_warning(ended: Path)
     done = run(DBP, "train", "--resume", str(ended), *LONGER, "-q")
 
     assert done.returncode == 0, done.stderr
-    assert "does not say which data it was written with" in done.stderr
+    assert "does not record its data; dbp cannot check" in done.stderr
 
 
 def test_new_data_needs_resume(tmp_path: Path) -> None:

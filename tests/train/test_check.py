@@ -108,9 +108,11 @@ def texts(findings: Iterator[Finding], verdict: str) -> str:
 
 
 def test_a_sound_job_is_proved_and_its_work_is_told() -> None:
-    told: list[tuple[str, int, int]] = []
+    calls: list[tuple[str, int, int]] = []
 
-    findings = list(check_job(setup_of(), steps=3, told=lambda *words: told.append(words)))
+    findings = list(
+        check_job(setup_of(), steps=3, on_progress=lambda *call: calls.append(call))
+    )
 
     assert {finding.verdict for finding in findings} == {"ok"}, findings
     assert [subject for subject, _ in itertools.groupby(findings, key=lambda f: f.subject)] == [
@@ -118,8 +120,8 @@ def test_a_sound_job_is_proved_and_its_work_is_told() -> None:
     ]  # fmt: skip
     assert any(finding.text.startswith("0.weight (7 x 5): 24 of 35") for finding in findings)
     assert "3 steps with exact numerics on 1, 2 and 3 ranks: the same bits" in findings[-1].text
-    assert all(0 <= done < total for _, done, total in told)
-    assert sum(what == "training on several ranks" for what, _, _ in told) == 9
+    assert all(0 <= done < total for _, done, total in calls)
+    assert sum(what == "training on several ranks" for what, _, _ in calls) == 9
 
 
 LAYERS: dict[str, list[dict[str, Any]]] = {

@@ -229,7 +229,7 @@ def test_names_of_any_characters_survive(tmp_path: Path) -> None:
         ('{"a": 1}', "{}", "x: dbp.input_names: .* expected a JSON list"),
         ('["a", 1]', "{}", "expected distinct names"),
         ('["a", "a"]', "{}", "expected distinct names"),
-        ('["a"]', "{}", "1 names; the model takes 2 inputs"),
+        ('["a"]', "{}", "1 name; the model takes 2 inputs"),
         ('["a", "b"]', "[]", "dbp.other_columns: .* expected a JSON dict"),
         ('["a", "b"]', '{"targets": "y"}', "dbp.other_columns: .* expected names"),
         ('["a", "b"]', '{"weight": 1}', "dbp.other_columns: .* expected names"),
