@@ -26,6 +26,7 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in MODULES]
 # The list grows until it is all of dbp/.
 DONE = (
     "control/",
+    "data/",
     "job/",
     "nn/",
     "optim/",

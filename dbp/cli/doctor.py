@@ -74,7 +74,7 @@ def doctor(output: str) -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """Every finding, in the order of how much depends on it."""
+    """Yield every finding, in the order of how much depends on it."""
     yield Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
     yield from _packages()
     mpirun = find_mpirun()

@@ -87,7 +87,7 @@ def ending_text(job: Job) -> str:
 
 
 def best_of(job: Job) -> str:
-    """The best epoch of a job that has ended; empty where there is nothing to say."""
+    """Return the best epoch of a job that has ended; empty where there is nothing to say."""
     if job.best is None:
         return ""
     return best_text(job.best, job.spec, restored=job.best_restored)

@@ -114,7 +114,7 @@ class NoticeFilter:
         return self._pass(line)
 
     def _release(self, line: bytes) -> bytes:
-        """The lines are no notice; this one may begin another."""
+        """Pass the lines on, since they are no notice; this one may begin another."""
         released = b"".join(self._notice)
         self._notice = []
         return released + self._pass(line)

@@ -52,7 +52,7 @@ def _segments(folder: Path, since: float) -> list[Path]:
 
 
 def _mapped() -> set[str]:
-    """The files that this user's processes have mapped into their memory."""
+    """Return the files that this user's processes have mapped into their memory."""
     paths = set()
     for process in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):  # gone meanwhile, or another user's

@@ -72,7 +72,7 @@ def writing(path: Path, *sources: Path) -> Iterator[None]:
 
 
 def time_text(seconds: float | None) -> str:
-    """A Unix time for people, in UTC; a dash for none."""
+    """Return a Unix time for people, in UTC; a dash for none."""
     if seconds is None:
         return "-"
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

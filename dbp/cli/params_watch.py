@@ -79,7 +79,7 @@ def _note_missing(job: JobHandle, label: str) -> None:
 
 
 def _distance(before: ParameterSet, after: ParameterSet) -> float:
-    """The Euclidean norm of the change of all tensors together."""
+    """Return the Euclidean norm of the change of all tensors together."""
     squares = 0.0
     for name, array in after.tensors.items():
         change = array.astype(np.float64) - before[name].astype(np.float64)

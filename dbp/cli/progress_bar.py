@@ -63,7 +63,7 @@ class ProgressBar:
 
 
 def _figures(metrics: Mapping[str, float], skipped: int) -> str:
-    """The two figures that fit beside a bar: the first and the last of ``SHOWN``.
+    """Return the two figures that fit beside a bar: the first and the last of ``SHOWN``.
 
     Where mini-batches were left out, their number replaces the second figure.
     """

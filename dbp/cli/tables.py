@@ -39,7 +39,7 @@ class TextOptions:
     delimiter: str = ""
 
     def delimiter_of(self, file: InputFile) -> str:
-        """The character between the columns of a file; InvalidInput if it cannot be one."""
+        """Return the character between the columns of a file; InvalidInput if invalid."""
         chosen = self.delimiter.replace("\\t", "\t") or _DELIMITERS[file.kind]
         try:
             return CSV(path=str(file.path), delimiter=chosen).delimiter
@@ -117,7 +117,7 @@ def _names_inputs(path: str, delimiter: str, columns: Columns) -> bool:
 
 
 def _hint(found: tuple[str, ...], header: Header, delimiter: str) -> str:
-    """Another likely reason why these names are not the inputs."""
+    """Return another likely reason why these names are not the inputs."""
     if header == "auto" and all(number(name) is not None for name in found):
         return "; if line 1 is a sample: --header no"
     if delimiter_hint(found, delimiter):

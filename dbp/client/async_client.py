@@ -169,7 +169,7 @@ class AsyncClient:
         return AsyncJobHandle(self, job.id)
 
     async def get(self, job_id: str) -> Job:
-        """The job as it stands; NotFound."""
+        """Return the job as it stands; NotFound."""
         request = jobs_pb.GetJobRequest(name=job_name(job_id))
         return job_from_proto((await self._unary(self._jobs.GetJob, request)).job)
 
@@ -205,7 +205,7 @@ class AsyncClient:
     def logs(
         self, job_id: str, *, follow: bool = False, attempt: int = 0
     ) -> AsyncGenerator[str, None]:
-        """Lines of an attempt's log (0: the newest), as they come if ``follow``."""
+        """Return lines of an attempt's log (0: the newest), as they come if ``follow``."""
         whole_number("attempt", attempt, maximum=INT32_MAX)
         request = jobs_pb.StreamLogsRequest(
             name=job_name(job_id), follow=follow, attempt=attempt
@@ -224,7 +224,7 @@ class AsyncClient:
             request.page_token = page.next_page_token
 
     def parameters_of(self, job_id: str) -> AsyncParameters:
-        """The parameter side of a job; nothing is sent yet."""
+        """Return the parameter side of a job; nothing is sent yet."""
         return AsyncParameters(self._channel, job_id, self.patience)
 
     async def predict(

@@ -37,7 +37,7 @@ class AsyncJobHandle:
         raise not_picklable(self)
 
     async def get(self) -> Job:
-        """The job as it stands."""
+        """Return the job as it stands."""
         return await self._client.get(self.id)
 
     async def wait(self) -> Job:
@@ -48,11 +48,11 @@ class AsyncJobHandle:
         return job if job is not None and job.state.terminal else await self.get()
 
     def watch(self) -> AsyncGenerator[JobUpdate, None]:
-        """Every change and the newest progress, until the job has ended."""
+        """Return every change and the newest progress, until the job has ended."""
         return self._client.watch(self.id)
 
     def logs(self, *, follow: bool = False, attempt: int = 0) -> AsyncGenerator[str, None]:
-        """Lines of its log."""
+        """Return lines of its log."""
         return self._client.logs(self.id, follow=follow, attempt=attempt)
 
     async def cancel(self, *, force: bool = False, grace_seconds: float | None = None) -> Job:
@@ -104,7 +104,7 @@ class AsyncJobHandle:
         return await self._parameters.get(wanted, on_bytes)
 
     async def metadata(self, *, version: int = 0, label: str = "") -> Mapping[str, str]:
-        """The metadata of its newest parameters, or those of a version or label.
+        """Return the metadata of its newest parameters, or those of a version or label.
 
         Among them are ``dbp.input_names`` (a JSON list), where the training set had names,
         and ``dbp.classes``. Raises as ``parameters`` does.
@@ -165,7 +165,7 @@ class AsyncJobHandle:
         return AsyncParameterMirror(self._parameters, Wanted(patterns, label=label, cast=cast))
 
     def versions(self) -> AsyncGenerator[VersionEntry, None]:
-        """Its versions, newest first, those too whose bytes are no longer kept."""
+        """Return its versions, newest first, those too whose bytes are no longer kept."""
         return self._parameters.versions()
 
     async def labels(self) -> tuple[list[LabelMove], list[LabelMove]]:

@@ -96,7 +96,7 @@ class AsyncParameterMirror:
         return newest.version.version if newest is not None else 0
 
     async def wait(self, newer_than: int = 0, timeout: float | None = None) -> ParameterSet:
-        """The newest version once it is newer than this; TimeoutError.
+        """Return the newest version once it is newer than this; TimeoutError.
 
         A mirror of a label returns the version that the label is at once that is another one
         than ``newer_than``: labels move to earlier versions, too.

@@ -87,7 +87,7 @@ class AsyncParameters:
         return parameter_set(found.version, found.content)
 
     async def metadata(self, version: int, label: str) -> Mapping[str, str]:
-        """The metadata of a version's parameter file, without its tensors."""
+        """Return the metadata of a version's parameter file, without its tensors."""
         chosen = Wanted(version=version, label=label).request(self._id).selector
         request = pb.GetParameterInfoRequest(selector=chosen)
         answer = await self._unary(self._stub.GetParameterInfo, request)
@@ -107,7 +107,7 @@ class AsyncParameters:
     async def watch(
         self, wanted: Wanted, *, data: bool
     ) -> AsyncGenerator[ParameterUpdate, None]:
-        """Each new version until the job has ended; survives a restart of the service."""
+        """Yield each new version until the job has ended; survives a restart of the service."""
         told, waiting = wanted.newer_than, Patience(self._patience)
         while True:
             request = pb.WatchParametersRequest(
@@ -144,7 +144,7 @@ class AsyncParameters:
         return job_from_proto(answer.job).state.terminal
 
     async def versions(self) -> AsyncGenerator[VersionEntry, None]:
-        """The job's versions, newest first, those too whose bytes are no longer kept."""
+        """Yield the job's versions, newest first, those too whose bytes are no longer kept."""
         request = pb.ListVersionsRequest(job=self._job)
         while True:
             page = await self._unary(self._stub.ListVersions, request)

@@ -245,7 +245,7 @@ async def _take(receiver: Receiver, ask: Ask, request: pb.StreamParametersReques
 def _remaining(
     request: pb.StreamParametersRequest, receiver: Receiver
 ) -> pb.StreamParametersRequest:
-    """The request for what has not come yet."""
+    """Return the request for what has not come yet."""
     if not receiver.begun or receiver.version is None:
         return request
     rest = pb.StreamParametersRequest(

@@ -34,7 +34,7 @@ class JobHandle:
         raise not_picklable(self)
 
     def get(self) -> Job:
-        """The job as it stands."""
+        """Return the job as it stands."""
         return self._loop.run(self._handle.get())
 
     def wait(self) -> Job:
@@ -42,11 +42,11 @@ class JobHandle:
         return self._loop.run(self._handle.wait())
 
     def watch(self) -> Iterator[JobUpdate]:
-        """Every change and the newest progress, until the job has ended."""
+        """Return every change and the newest progress, until the job has ended."""
         return self._loop.iterate(self._handle.watch())
 
     def logs(self, *, follow: bool = False, attempt: int = 0) -> Iterator[str]:
-        """Lines of its log."""
+        """Return lines of its log."""
         return self._loop.iterate(self._handle.logs(follow=follow, attempt=attempt))
 
     def cancel(self, *, force: bool = False, grace_seconds: float | None = None) -> Job:
@@ -66,7 +66,7 @@ class JobHandle:
         max_staleness_steps: int | None = None,
         on_bytes: OnBytes | None = None,
     ) -> ParameterSet | None:
-        """Its parameters as arrays; None if nothing is newer than ``newer_than``.
+        """Return its parameters as arrays; None if nothing is newer than ``newer_than``.
 
         ``on_bytes`` is called on the client's own thread.
         """
@@ -85,7 +85,7 @@ class JobHandle:
         return self._loop.run(work)
 
     def metadata(self, *, version: int = 0, label: str = "") -> Mapping[str, str]:
-        """The metadata of its newest parameters, or those of a version or label."""
+        """Return the metadata of its newest parameters, or those of a version or label."""
         return self._loop.run(self._handle.metadata(version=version, label=label))
 
     def predict(
@@ -141,7 +141,7 @@ class JobHandle:
         return self._loop.run(made())
 
     def versions(self) -> Iterator[VersionEntry]:
-        """Its versions, newest first, those too whose bytes are no longer kept."""
+        """Return its versions, newest first, those too whose bytes are no longer kept."""
         return self._loop.iterate(self._handle.versions())
 
     def labels(self) -> tuple[list[LabelMove], list[LabelMove]]:

@@ -1,1 +1,1 @@
-"""Samples: readers of files, data sets by index, their order, scaling and mini-batches."""
+"""Data sets: readers of file formats, order of the samples, scaling, mini-batches."""

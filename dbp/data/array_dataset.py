@@ -1,4 +1,4 @@
-"""The data set behind every reader: rows of inputs beside rows of targets, checked together."""
+"""The data set of every reader: rows of inputs and rows of targets, checked together."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ArrayDataset(Dataset):
         other_columns: OtherColumns = NO_OTHERS,
         notes: tuple[str, ...] = (),
     ) -> None:
-        """Check that they fit; raises InvalidData. ``places``: the line of each sample."""
+        """Check that the rows fit; raises InvalidData. ``places``: the line of each sample."""
         self.info = combine(
             inputs.info, targets.info, target_kind, class_names=class_names,
             input_maximum=input_maximum, weights=None if weights is None else weights.info,
@@ -100,7 +100,7 @@ class ArrayDataset(Dataset):
                 )
 
     def _remedy(self) -> str:
-        """Which targets there are instead of classes, and what to write."""
+        """Return the targets that are no classes, and what to write instead."""
         found = Labels.of(block for _, block in self._targets.blocks())
         return not_classes(found, self._targets.info.name)
 
@@ -112,7 +112,7 @@ def arrays(
     target_kind: TargetKind = "auto",
     weights: npt.NDArray[Any] | None = None,
 ) -> ArrayDataset:
-    """A data set over arrays in memory: inputs (n, ...), targets (n,) or (n, ...).
+    """Return a data set over arrays in memory: inputs (n, ...), targets (n,) or (n, ...).
 
     ``weights``: (n,), at least 0.
     """
@@ -136,7 +136,7 @@ def combine(
     other_columns: OtherColumns = NO_OTHERS,
     notes: tuple[str, ...] = (),
 ) -> DataInfo:
-    """What two headers say together; raises InvalidData where they do not fit."""
+    """Return the DataInfo of two headers; raises InvalidData if they do not fit."""
     _check_inputs(inputs, targets)
     if len(targets.shape) == 0:
         raise InvalidData(f"{targets.name}: holds a single number, expected one per sample")

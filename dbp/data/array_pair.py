@@ -1,4 +1,4 @@
-"""Two stored arrays, inputs and targets, as one data set: layouts, then the common checks."""
+"""Open two stored arrays, inputs and targets, as one data set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dbp.quantities import count_text
 
 
 class PairOptions(Protocol):
-    """The options that readers of two arrays have in common."""
+    """Options that the readers of two arrays share."""
 
     @property
     def target_kind(self) -> TargetKind:
@@ -36,7 +36,7 @@ def pair_info(
     weights: RowsInfo | None = None,
     notes: tuple[str, ...] = (),
 ) -> DataInfo:
-    """DataInfo of both arrays by their headers; raises InvalidData."""
+    """Return the DataInfo of both arrays from their headers; raises InvalidData."""
     own = arranged_info(inputs, options.layout)
     others = arranged_info(targets, options.targets_layout)
     if weights is not None:
@@ -58,7 +58,7 @@ def open_pair(
     weights: Callable[[], Rows] | None = None,
     notes: tuple[str, ...] = (),
 ) -> ArrayDataset:
-    """The data set of two arrays whose headers ``pair_info`` has accepted."""
+    """Return the data set of two arrays whose headers ``pair_info`` has accepted."""
     own = arranged_rows(inputs, options.layout)
     others = arranged_rows(targets, options.targets_layout)
     return ArrayDataset(
@@ -76,12 +76,12 @@ def _open_weights(options: PairOptions, open_rows: Callable[[], Rows]) -> Rows:
 
 
 def _weights_layout(options: PairOptions, shape: Shape) -> TargetsLayout | None:
-    """Weights with two axes are stored as the targets are."""
+    """Return the layout of weights: with two axes, that of the targets."""
     return options.targets_layout if len(shape) == 2 else None
 
 
 def _remedy(options: PairOptions, inputs: Shape, targets: Shape) -> str:
-    """The options under which inputs and targets have as many samples, or nothing."""
+    """Return the options under which inputs and targets have as many samples, or nothing."""
     if options.layout is not None or options.targets_layout is not None:
         return ""
     if len(inputs) < 2 or not targets or inputs[0] == targets[0]:
@@ -97,7 +97,7 @@ def _remedy(options: PairOptions, inputs: Shape, targets: Shape) -> str:
 
 
 def _notes(options: PairOptions, inputs: Shape, targets: Shape) -> tuple[str, ...]:
-    """A note where both arrays seem to have their samples last."""
+    """Return a note where both arrays seem to have their samples last."""
     if options.layout is not None or len(inputs) != 2 or len(targets) != 2:
         return ()
     samples, features = inputs

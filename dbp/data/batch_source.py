@@ -1,4 +1,4 @@
-"""Samples into the trainer's own buffers: taken, converted and scaled. It chooses no order."""
+"""Copy samples into the trainer's buffers, converted and scaled."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dbp.errors import InvalidData
 
 @final
 class BatchSource:
-    """One rank's way to the samples of a data set; not shared between threads.
+    """Reads samples of a data set for one rank; not shared between threads.
 
-    Beside a scratch array that grows to the longest run of indices, nothing is allocated.
+    Allocates only a scratch array, which grows to the longest run of indices.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class BatchSource:
         self._dataset.take_targets(indices, targets)
 
     def allocate_weights(self, rows: int) -> Array | None:
-        """A buffer for ``fill_weights``, shape (rows,); None if the samples have none."""
+        """Return a buffer for ``fill_weights``, shape (rows,); None without weights."""
         return np.empty(rows, self.dtype) if self.info.weighted else None
 
     def fill_weights(self, indices: Indices, weights: Array) -> None:
@@ -61,7 +61,7 @@ class BatchSource:
         self._dataset.take_weights(indices, weights)
 
     def fill_inputs(self, indices: Indices, inputs: Array) -> None:
-        """Write scaled inputs alone, as ``fill`` does."""
+        """Write scaled inputs only, as ``fill`` does."""
         out = inputs.reshape(len(indices), *self.info.input_shape)
         direct = self.info.input_dtype == out.dtype
         source = out if direct else self._source(out)
@@ -76,7 +76,7 @@ class BatchSource:
             ) from error
 
     def _source(self, like: Array) -> Array:
-        """Scratch in the data set's own type."""
+        """Return a scratch array in the data set's own type."""
         if self._scratch.size < like.size:
             self._scratch = np.empty(like.size, self.info.input_dtype)
         return self._scratch[: like.size].reshape(like.shape)

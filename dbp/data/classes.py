@@ -1,4 +1,4 @@
-"""Do the classes of a data set fit a model, or another data set? It changes no data."""
+"""Check that the classes of a data set fit a model, or another data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROWS = 65_536
 def check_targets(dataset: Dataset, classes: int) -> None:
     """Raise InvalidData naming the first target outside 0 .. classes-1: file and place.
 
-    A source that warrants fewer classes is taken at its word: it may have 10**12 samples.
+    A source that guarantees fewer classes is not read: it may have 10**12 samples.
     """
     if dataset.info.classes is not None and dataset.info.classes <= classes:
         return
@@ -42,7 +42,9 @@ def _remedy(dataset: Dataset, classes: int) -> str:
 
 
 def count_classes(dataset: Dataset) -> npt.NDArray[np.int64]:
-    """How often each class occurs, from class 0 to the highest that occurs or has a name."""
+    """Return how often each class occurs, from class 0 to the highest that occurs or has a
+    name.
+    """
     counts = np.zeros(len(dataset.info.class_names), np.int64)
     for _, targets in _targets(dataset):
         found = np.bincount(targets, minlength=len(counts))
@@ -52,7 +54,7 @@ def count_classes(dataset: Dataset) -> npt.NDArray[np.int64]:
 
 
 def align_classes(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
-    """The data set with its classes numbered as in ``names``, those of the training set.
+    """Return the data set with its classes numbered as in ``names``, those of the training set.
 
     Two text files number the names they hold: without this a test set that lacks one class
     would count every later one wrong. Raises InvalidData for a name not in ``names``, and
@@ -83,13 +85,13 @@ def align_classes(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
 
 
 def _are_numbers(names: tuple[str, ...]) -> bool:
-    """Whether there are no names, or each is just its class's number."""
+    """Whether there are no names, or each is its class's number."""
     return names == tuple(str(number) for number in range(len(names)))
 
 
 @final
 class _Renumbered(Dataset):
-    """Another data set with its classes given other numbers."""
+    """Another data set, its classes renumbered."""
 
     def __init__(self, dataset: Dataset, names: tuple[str, ...], numbers: Indices) -> None:
         self.info = replace(dataset.info, class_names=names)
@@ -120,7 +122,7 @@ def _targets(dataset: Dataset) -> Iterator[tuple[int, Indices]]:
 
 
 def _first_of(dataset: Dataset, number: int) -> str:
-    """Where the first sample of a class stands."""
+    """Return the place of the first sample of a class."""
     for start, targets in _targets(dataset):
         found = np.flatnonzero(targets == number)
         if found.size:

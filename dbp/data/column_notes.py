@@ -1,4 +1,4 @@
-"""Sentences about the columns of tables, for readers of any format. No file is read here."""
+"""Notes for the user on the columns of tables, for readers of every format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ LEAST_ROWS: Final = 3
 
 
 def inputs_option(columns: Sequence[str | int]) -> str:
-    """The option that chooses these columns, to be copied; shortened where they are many."""
+    """Return the option that chooses these columns, to be copied; shortened where they are
+    many.
+    """
     shown = [json.dumps(column, ensure_ascii=False) for column in columns[:_CHOSEN]]
     more = ["..."] if len(columns) > _CHOSEN or not columns else []
     return f"inputs = [{', '.join(shown + more)}]"

@@ -1,6 +1,6 @@
-"""Match the columns of one table to those of another by name. It changes no data.
+"""Match the columns of one table to those of another by name.
 
-The training set's order of inputs stays as it is; other data sets are read in that order.
+The training set's order of inputs is kept; other data sets are read in that order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from dbp.errors import InvalidData
 def align_columns(
     dataset: Dataset, names: tuple[str, ...], others: OtherColumns, source: str
 ) -> Dataset:
-    """The data set with inputs and targets in the order of ``names`` and ``others.targets``.
+    """Return the data set with inputs and targets in the order of ``names`` and
+    ``others.targets``.
 
     ``source`` names the table with these columns, for messages. Without names, on either
     side, inputs stay where they are. Returns the data set itself where nothing moves. Raises
@@ -54,7 +55,7 @@ def align_columns(
 def check_columns(
     info: DataInfo, names: tuple[str, ...], others: OtherColumns, source: str
 ) -> None:
-    """Raise InvalidData where columns of these names are missing, or others are there too."""
+    """Raise InvalidData if columns of these names are missing or others are there."""
     if not names or not info.input_names:
         return
     check_inputs(
@@ -77,7 +78,7 @@ def check_columns(
 
 
 def _moves(own: tuple[str, ...], wanted: tuple[str, ...]) -> npt.NDArray[np.intp] | None:
-    """Where each of the wanted columns lies among the own ones; None: in the same order."""
+    """Return the positions of the wanted columns among the own ones; None: same order."""
     if not own or not wanted or own == wanted or len(own) != len(wanted) or len(own) == 1:
         return None
     places = {name: place for place, name in enumerate(own)}
@@ -86,7 +87,7 @@ def _moves(own: tuple[str, ...], wanted: tuple[str, ...]) -> npt.NDArray[np.intp
 
 @final
 class _Reordered(Dataset):
-    """Another data set with its columns in another order."""
+    """Another data set, its columns reordered."""
 
     def __init__(
         self,

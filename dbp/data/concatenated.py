@@ -1,4 +1,4 @@
-"""Several data sets one behind the other as one. It opens no files."""
+"""Join several data sets, one after the other."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from dbp.errors import InvalidData
 class ConcatenatedDataset(Dataset):
     """The samples of all parts, in the order of the parts.
 
-    Each part is asked once for all of its samples in a mini-batch, through a buffer of their
-    size; a mini-batch from one part alone goes straight into its place.
+    Each part is read once for all of its samples in a mini-batch, through a buffer of their
+    size; a mini-batch from one part is read without the buffer.
     """
 
     def __init__(self, parts: Sequence[Dataset], names: Sequence[str]) -> None:
@@ -63,7 +63,9 @@ class ConcatenatedDataset(Dataset):
         return self._parts[part].locate_target(index - int(self._starts[part]))
 
     def _split(self, indices: Indices) -> Iterator[tuple[Dataset, Indices, Indices | None]]:
-        """Each part with its own indices and their places in ``indices``; None: all places."""
+        """Yield each part with its own indices and their places in ``indices``; None: all
+        places.
+        """
         owners = np.searchsorted(self._starts, indices, side="right") - 1
         for owner in np.unique(owners).tolist():
             places = np.flatnonzero(owners == owner)
@@ -72,10 +74,10 @@ class ConcatenatedDataset(Dataset):
 
 
 def concatenated_info(infos: Sequence[DataInfo], names: Sequence[str]) -> DataInfo:
-    """What is known of all parts together; raises InvalidData naming two that do not fit.
+    """Return the DataInfo of all parts; raises InvalidData naming two that do not fit.
 
-    Names of classes that parts hold are put together, in alphabetical order; columns are
-    those of the first part, in its order.
+    Class names of the parts are merged, in alphabetical order; columns are those of the first
+    part, in its order.
     """
     first = infos[0]
     for info, name in zip(infos[1:], names[1:], strict=True):

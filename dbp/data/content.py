@@ -1,4 +1,4 @@
-"""Recognize the format of a file by its content, for messages and for `dbp predict`.
+"""Recognize the format of a file by its content, for messages and `dbp predict`.
 
 It reads the first bytes, and the list of members of a zip archive.
 """
@@ -76,7 +76,7 @@ def _readable(kind: str, name: str = "", option: str = "") -> Content:
 
 
 def _readable_kind(file: DataFile, head: bytes) -> str:
-    """The reader of a binary format that dbp reads, or ""."""
+    """Return the reader of a binary format that dbp reads, or ""."""
     if head.startswith(signatures.NPY):
         return "npy"
     if head.startswith(signatures.PARQUET) and _is_binary(file, head):
@@ -91,7 +91,7 @@ def _readable_kind(file: DataFile, head: bytes) -> str:
 
 
 def _is_binary(file: DataFile, head: bytes) -> bool:
-    """Whether it is no text: a header may begin with the letters of a format's signature."""
+    """Whether the file is not text; a header may begin with a signature's letters."""
     return not text_encoding.is_text(head) or file.read(file.size - 4, 4) == head[:4]
 
 
@@ -108,7 +108,7 @@ def _gzip(file: DataFile) -> Content:
 
 
 def _zip(file: DataFile) -> Content:
-    """An archive, by the names in it."""
+    """Return the format of a zip archive, by the names in it."""
     path = file.name
     try:
         with file.stream() as stream, zipfile.ZipFile(stream) as archive:
@@ -150,7 +150,7 @@ _COMPRESSED: Final = (
 
 
 def _binary(file: DataFile, head: bytes) -> Content | None:
-    """A binary format that dbp does not read."""
+    """Return the format of binary data that dbp does not read."""
     path = file.name
     for magic, name, remedy in _BINARY:
         if head.startswith(magic) and _is_binary(file, head):
@@ -169,7 +169,7 @@ def _binary(file: DataFile, head: bytes) -> Content | None:
 
 
 def _remedy(path: str, how: str) -> str:
-    """A sentence, or a line of Python with pandas for the name of one of its functions."""
+    """Return a sentence, or a line of Python with pandas if ``how`` is one of its functions."""
     if how == "excel":
         return "save the sheet as CSV (UTF-8) in the spreadsheet program, or: " + _python(
             path, "read_excel"
@@ -178,7 +178,7 @@ def _remedy(path: str, how: str) -> str:
 
 
 def _python(path: str, function: str, options: str = "") -> str:
-    """A command that makes a CSV file with pandas."""
+    """Return a command that makes a CSV file with pandas."""
     source, target = (
         json.dumps(name, ensure_ascii=False)
         for name in (path, str(PurePath(path).with_suffix("")) + ".converted.csv")
@@ -206,7 +206,7 @@ _MARKUP: Final = (
 
 
 def _markup(path: str, head: bytes) -> Content | None:
-    """Text that is no table."""
+    """Return the format of text that is no table, such as HTML or JSON."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for pattern, name, remedy in _MARKUP:
         if re.match(pattern, text):
@@ -221,7 +221,7 @@ def _markup(path: str, head: bytes) -> Content | None:
 
 
 def _text(path: str, head: bytes) -> Content | None:
-    """Text, by its encoding, line ends and delimiter."""
+    """Return the format of text, by its encoding, line ends and delimiter."""
     encoding = text_encoding.wide_encoding(head)
     if encoding:
         remedy = text_encoding.encoding_remedy(path, encoding)
@@ -238,7 +238,7 @@ def _text(path: str, head: bytes) -> Content | None:
 
 
 def _delimited(head: bytes) -> tuple[str, str, str]:
-    """The reader of a text, what to call it, and the option it needs, by its first line."""
+    """Return a text's reader, its description, and the option it needs, by its first line."""
     line = head.splitlines()[0] if head.strip() else b""
     counts = {delimiter: line.count(delimiter.encode()) for delimiter in "\t,;|"}
     delimiter = max(counts, key=lambda delimiter: counts[delimiter])

@@ -1,7 +1,7 @@
-"""The ``csv`` reader: one sample a line, the target in some columns. csv_table parses it.
+"""The ``csv`` reader: one sample per line, the target in some columns.
 
-Inputs are float64 numbers. Targets are whole numbers, other numbers, or names of classes,
-which are numbered in alphabetical order.
+Inputs are float64 numbers. Targets are whole numbers, other numbers, or names of classes, which
+are numbered in alphabetical order. ``csv_table`` parses the file.
 """
 
 from __future__ import annotations
@@ -117,14 +117,14 @@ class CSV(Reader):
 
     @property
     def _apart(self) -> tuple[Column, ...]:
-        """The columns that are no inputs: targets, then the weight."""
+        """Return the columns that are no inputs: targets, then the weight."""
         return (
             *_columns(self.target if self.targets is None else self.targets),
             *_columns(self.weight),
         )
 
     def _targets(self, table: Table) -> tuple[Array, tuple[str, ...]]:
-        """The target column as int64 classes (with their names) or float64 values."""
+        """Return the target column as int64 classes (with their names) or float64 values."""
         if self.targets is not None:
             columns = [_numbers(table, column) for column in range(len(self.targets))]
             return np.stack(columns, axis=1), ()
@@ -166,14 +166,14 @@ def check_inputs(inputs: Sequence[Column], apart: Sequence[Column]) -> None:
 
 
 def _columns(option: Column | tuple[Column, ...] | None) -> tuple[Column, ...]:
-    """An option of one column, several or none, as several."""
+    """Return an option of one column, several or none, as several."""
     if option is None:
         return ()
     return option if isinstance(option, tuple) else (option,)
 
 
 def _numbers(table: Table, column: int) -> Array:
-    """A column that stands apart, as finite numbers; raises InvalidData."""
+    """Return a column that stands apart, as finite numbers; raises InvalidData."""
     cells = table.apart[column]
     values = [number(cell) for cell in cells]
     for row, value in enumerate(values):
@@ -186,7 +186,7 @@ def _numbers(table: Table, column: int) -> Array:
 
 
 def _weights(table: Table) -> Array:
-    """The last column that stands apart, as numbers of at least 0."""
+    """Return the last column that stands apart, as numbers of at least 0."""
     column = len(table.apart) - 1
     weights = _numbers(table, column)
     if (weights < 0).any():
@@ -219,7 +219,7 @@ def _named(table: Table) -> tuple[Array, tuple[str, ...]]:
 
 
 def _no_target(table: Table, row: int) -> InvalidData:
-    """The error for an empty target; the last column may be one that no line fills."""
+    """Return the error for an empty target; the last column may be one that no line fills."""
     hint = ""
     if not any(cell.strip() for cell in table.apart[0]):
         hint = (

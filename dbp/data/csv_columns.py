@@ -1,4 +1,4 @@
-"""Roles of the columns of a text file, settled on its first line: inputs, apart, left out."""
+"""Assign roles to the columns of a text file by its first line: inputs, apart, left out."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Column = str | int
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """The options of a reader that choose the columns of a text file.
+    """Options of a reader that choose the columns of a text file.
 
     ``apart``: columns kept as text. ``inputs``: the inputs in this order; None: all other
-    columns. ``leave_out``: names of columns that are no inputs, where the file has them.
+    columns. ``leave_out``: names of columns that are no inputs, if the file has them.
     ``header``: auto, yes or no. ``remedies``: how to say yes and no, for messages.
     ``can_choose``: whether an option of the user's chooses the inputs.
     """
@@ -77,14 +77,18 @@ class Columns:
         return tuple(self.names[position] for position in positions) if self.names else ()
 
     def shown(self, position: int) -> str:
-        """A column as messages name it: by its name, else by its position as in ``target``."""
+        """Return a column as messages name it: by its name, else by its position as in
+        ``target``.
+        """
         if self.names:
             return f"column {self.names[position][:SHOWN]!r}"
         return f"column {position} (counted from 0)"
 
 
 def settle(place: str, first: list[str], choice: ColumnChoice) -> Columns:
-    """The roles of the columns by the file's first line, at ``place``; raises InvalidData."""
+    """Return the roles of the columns by the file's first line, at ``place``; raises
+    InvalidData.
+    """
     cells = [cell.strip() for cell in first]
     apart_only = choice.inputs is None
     if apart_only and choice.apart and len(cells) <= len(choice.apart):
@@ -121,7 +125,7 @@ def settle(place: str, first: list[str], choice: ColumnChoice) -> Columns:
 def _position(
     place: str, cells: list[str], places: Mapping[str, list[int]], wanted: Column
 ) -> int:
-    """The position of a column; raises InvalidData if there is none or several.
+    """Return the position of a column; raises InvalidData if there is none or several.
 
     ``places``: the positions of each cell.
     """
@@ -188,7 +192,7 @@ def _leave_index_out(place: str, columns: Columns, choice: ColumnChoice) -> None
 
 
 def inputs_remedy(columns: Columns, choice: ColumnChoice) -> str:
-    """How the user leaves out columns without a name."""
+    """Return how the user leaves out columns without a name."""
     if not choice.can_choose:
         return "leave it out of the file"
     named = [name for name in columns.input_names if not is_nameless(name)]
@@ -214,7 +218,7 @@ def _check_unique(place: str, columns: Columns, choice: ColumnChoice) -> None:
 
 
 def delimiter_hint(cells: Sequence[str], delimiter: str) -> str:
-    """For a line of one cell that another delimiter divides."""
+    """Return a hint for a line of one cell that another delimiter divides."""
     if len(cells) > 1 or not set(";\t| ") & set(cells[0].strip()):
         return ""
     return f", separated by {delimiter!r}; is the delimiter another one?"

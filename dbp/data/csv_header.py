@@ -1,4 +1,4 @@
-"""Decide by the cells of line 1 of a text file whether it is a header. Reads no file."""
+"""Decide from the cells of line 1 of a text file whether it is a header."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def is_nameless(name: str) -> bool:
 def judge(cells: Sequence[str], inputs: Collection[int]) -> Verdict | None:
     """Judge line 1 by its input cells; None: they do not decide.
 
-    None stands for a line whose input cells are all missing or damaged values, and for the
-    single cell 0, which pandas writes above a single column.
+    None means that the input cells are all missing or damaged values, or the single cell 0,
+    which pandas writes above a single column.
     """
     found = [cells[position] for position in inputs]
     if all(number(cell) is None for cell in found):

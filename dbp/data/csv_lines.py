@@ -1,4 +1,4 @@
-"""Rows of cells from a text file, with line numbers. Cells keep their text here."""
+"""Read rows of cells from a text file, with line numbers. Cells stay text here."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Lines:
 
 
 def _numbered(path: str, rows: Iterator[list[str]], lines: _Lines) -> Iterator[NumberedRow]:
-    """The rows that are not blank, each with its line; parser errors name file and line."""
+    """Yield the rows that are not blank, each with its line; errors name file and line."""
     try:
         for row in rows:
             if len(row) > 1 or (row and row[0].strip()):
@@ -64,7 +64,7 @@ def _numbered(path: str, rows: Iterator[list[str]], lines: _Lines) -> Iterator[N
 
 
 def _explained(path: str, problem: str) -> str:
-    """A message of Python's csv parser as its reader understands it."""
+    """Return a message of Python's csv parser as its reader understands it."""
     if " expected after " in problem:
         return f"{problem}; is the delimiter another one?"
     if "new-line character seen in unquoted field" in problem:
@@ -74,7 +74,7 @@ def _explained(path: str, problem: str) -> str:
 
 
 def _encoding_hint(path: str, line: bytes) -> str:
-    """The remedy for a line that is not UTF-8."""
+    """Return the remedy for a line that is not UTF-8."""
     if text_encoding.is_text(line):
         return text_encoding.eight_bit_remedy(path)
     return "is this a binary file?"

@@ -1,6 +1,6 @@
-"""A text file of separated cells as numbers beside columns of text. It judges no target.
+"""Read a text file of separated cells: inputs as numbers, other columns as text.
 
-Every complaint names file, line, column and cell.
+Every error names file, line, column and cell.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def read_names(
     leave_out: Sequence[str] = (),
     remedies: tuple[str, str] | None = None,
 ) -> tuple[str, ...]:
-    """The names of the columns that have one, by line 1 alone; empty without a header.
+    """Return the names of the columns that have one, by line 1 alone; empty without a header.
 
     Arguments and errors as in ``read_table``; columns named in ``leave_out`` are left out.
     """
@@ -121,7 +121,7 @@ def _first(path: str, rows: Iterator[NumberedRow]) -> NumberedRow:
 
 @final
 class _Builder:
-    """Rows of text -> a table; the columns are settled on the first row."""
+    """Builds a table from rows of text; the first row settles the columns."""
 
     def __init__(self, path: str, choice: ColumnChoice) -> None:
         self._path = path
@@ -133,7 +133,7 @@ class _Builder:
         self._lines = array("q")
 
     def read(self, rows: Iterator[NumberedRow]) -> Table:
-        """All rows."""
+        """Read all rows into a table."""
         first_line, first = _first(self._path, rows)
         columns = self._columns = settle(f"{self._path}:{first_line}", first, self._choice)
         self._in_order = columns.inputs == list(range(columns.count))
@@ -180,7 +180,7 @@ class _Builder:
             )
 
     def _notes(self, line: int, inputs: npt.NDArray[np.float64]) -> Iterator[str]:
-        """Notes on the columns; ``line``: the first of the file."""
+        """Return notes on the columns; ``line``: the first of the file."""
         columns, choice = self._columns, self._choice
         numbers = [name for name in columns.input_names if number(name) is not None]
         if numbers and choice.is_guessed:
@@ -227,7 +227,7 @@ class _Builder:
             self._complain(line, row)
 
     def _width_hint(self, row: list[str]) -> str:
-        """For a first sample with one cell more than the header has names."""
+        """Return a hint for a first sample with one cell more than the header has names."""
         if not self._columns.names or self._lines or len(row) != self._columns.count + 1:
             return ""
         if not row[-1].strip():
@@ -245,7 +245,7 @@ class _Builder:
         )
 
     def _complain(self, line: int, row: list[str]) -> None:
-        """Name the first cell that is no number."""
+        """Raise InvalidData for the first cell that is no number."""
         for position, cell in enumerate(row):
             if number(cell) is None:
                 other = delimiter_hint(row, self._choice.delimiter)
@@ -261,7 +261,7 @@ class _Builder:
                 ) from None
 
     def _header_hint(self) -> str:
-        """For a bad cell in a first row that was guessed to be a sample."""
+        """Return a hint for a bad cell in a first row that was taken for a sample."""
         if self._columns.names or len(self._lines) > 1 or not self._choice.is_guessed:
             return ""
         return (
@@ -283,6 +283,6 @@ class _Builder:
 
 
 def _occurs_again(cells: list[str]) -> bool:
-    """Whether the first cell stands in another line, too."""
+    """Whether the first cell occurs in another line, too."""
     first = cells[0].strip()
     return any(cell.strip() == first for cell in islice(cells, 1, None))

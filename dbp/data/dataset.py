@@ -1,7 +1,7 @@
-"""The contracts of readers and data sets. No format lives here.
+"""Interfaces of readers and data sets.
 
-A reader is a component (options only, as a spec names it); ``open`` gives the data set. A
-data set hands out rows by index and knows nothing of ranks, order or mini-batches.
+A reader is a component (options only, as a spec names it); ``open`` returns the data set. A
+data set returns rows by index; ranks, order and mini-batches are handled elsewhere.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What is known of a data set without reading its samples.
+    """Properties of a data set that are known without reading its samples.
 
     ``target_shape`` is ``()`` for one number per sample; ``target_kind`` is ``"class"``
-    (integers from 0) or ``"values"``; ``class_names`` where the source names its classes;
-    ``input_maximum`` where the source knows the largest value an input can have (255 for
-    bytes), which need not occur. ``weighted``: each sample has a weight of its own.
-    ``classes``: where the source warrants that no target is another than 0 .. classes-1.
-    ``input_names``: of the features in their order, where the source has columns with names;
-    ``other_columns``: of targets and weight, likewise.
-    ``targets_name``: the file of the targets, or the array in one, for messages.
-    ``notes``: what the reader decided and the user should know, each a sentence.
+    (integers from 0) or ``"values"``; ``class_names`` if the source names its classes;
+    ``input_maximum`` if the source knows the largest value an input can have (255 for bytes),
+    which need not occur. ``weighted``: each sample has a weight. ``classes``: if the source
+    guarantees that every target is in 0 .. classes-1. ``input_names``: of the features in their
+    order, if the source has columns with names; ``other_columns``: of targets and weight,
+    likewise. ``targets_name``: the file of the targets, or the array in one, for messages.
+    ``notes``: decisions of the reader that the user should know, each a sentence.
     """
 
     samples: int
@@ -78,16 +77,16 @@ class Dataset(ABC):
         raise TypeError("the samples of this data set have no weights")
 
     def locate_target(self, index: int) -> str:
-        """Where a sample's target stands, for messages: file and place."""
+        """Return the file and place of a sample's target, for messages."""
         return f"sample {index}"
 
 
 class Reader(ABC):
-    """Options of a source of samples."""
+    """Options of a source of samples; opens it."""
 
     @abstractmethod
     def inspect(self) -> DataInfo:
-        """Look at headers only, as far as the format allows; raises InvalidData."""
+        """Read headers only, as far as the format allows; raises InvalidData."""
 
     @abstractmethod
     def open(self) -> Dataset:

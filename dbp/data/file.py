@@ -1,7 +1,7 @@
-"""Files of samples: opened once, checked on the descriptor, read by position. No format here.
+"""Open data files once, check them, and read them by position.
 
-Reads by position instead of a memory map: a file that is cut while it is mapped ends the
-process with SIGBUS and no message, a short read is an error that can be told.
+Positioned reads instead of a memory map: a file that is cut while it is mapped ends the process
+with SIGBUS and no message; a short read is an error with a message.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _READ_BYTES = 4 * 2**20
 
 @final
 class DataFile:
-    """A regular file held open; the same bytes even where its name is given to another file."""
+    """An open regular file; the same bytes even if its name is given to another file."""
 
     def __init__(self, path: str) -> None:
-        """Open it; raises InvalidData where it is missing, unreadable or no regular file."""
+        """Open the file; raises InvalidData if it is missing, unreadable or not regular."""
         self.name = path
         descriptor = _open(path)
         self._descriptor = descriptor
@@ -51,7 +51,7 @@ class DataFile:
             raise InvalidData(f"{path}: the file is empty")
 
     def read(self, offset: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``offset``; fewer only at the end of the file."""
+        """Return at most ``count`` bytes from ``offset``; fewer only at the end of the file."""
         try:
             return os.pread(self._descriptor, count, offset)
         except OSError as error:
@@ -84,12 +84,12 @@ class DataFile:
             )
 
     def is_gzip(self) -> bool:
-        """Whether the content (not the name) says gzip."""
+        """Whether the content (not the name) is gzip."""
         return self.read(0, 2) == signatures.GZIP
 
     @contextmanager
     def stream(self) -> Iterator[BinaryIO]:
-        """The file as a binary stream from its start, for parsers that want one."""
+        """Return the file as a binary stream from its start."""
         descriptor = os.dup(self._descriptor)
         with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
             stream.seek(0)
@@ -101,7 +101,7 @@ class DataFile:
 
 @final
 class Gunzip:
-    """The uncompressed bytes of a gzip file, read forwards; the caller sets the limit."""
+    """The uncompressed bytes of a gzip file, read forward; the caller limits their number."""
 
     def __init__(self, file: DataFile, stream: BinaryIO) -> None:
         self._file = file
@@ -109,7 +109,7 @@ class Gunzip:
         self.position = 0
 
     def read(self, count: int) -> bytes:
-        """At most ``count`` bytes; fewer only at the end. Raises InvalidData on damage."""
+        """Return at most ``count`` bytes; fewer only at the end. InvalidData on damage."""
         parts: list[bytes] = []
         while count > 0:
             part = self._guarded_read(min(count, _READ_BYTES))
@@ -175,7 +175,7 @@ def _open(path: str) -> int:
     if not path or "\0" in path:
         raise InvalidData(f"{path!r}: not a file name")
     try:
-        # O_NONBLOCK: opening a pipe nobody writes to must not wait for ever.
+        # O_NONBLOCK: opening a pipe without a writer must not block.
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ENOENT:
@@ -191,7 +191,7 @@ def _open(path: str) -> int:
 
 
 def _missing(path: Path) -> str:
-    """Say what is missing, the file or its folder, and name the nearest file there is."""
+    """Return what is missing, the file or its folder, and the nearest existing name."""
     folder = path.parent
     try:
         names = [entry.name for entry in folder.iterdir()]

@@ -1,4 +1,4 @@
-"""Which targets a data set holds, for the message where its loss does not take them."""
+"""Describe the targets of a data set for the message of a loss that does not accept them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def describe_values(dataset: Dataset, name: str) -> tuple[str, str]:
 
 
 def _of_rows(targets: Array, name: str) -> tuple[str, str]:
-    """Several targets a sample, shape (rows, width)."""
+    """Return several targets a sample, shape (rows, width)."""
     width = targets.shape[1]
     if ((targets == 0) | (targets == 1)).all():
         if (targets.sum(axis=1) == 1).all():

@@ -1,6 +1,6 @@
 """The ``hdf5`` reader: inputs and targets as two data sets of one file.
 
-hdf5_file reads the file. Large data sets are read row by row, as asked for.
+Large data sets are read row by row, on demand; ``hdf5_file`` reads the file.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class HDF5(Reader):
         )
 
     def _matlab_notes(self, file: HDF5File) -> tuple[str, ...]:
-        """Note that axes are in reverse where their sizes do not show it."""
+        """Return a note that axes are reversed, if their sizes do not show it."""
         if self.layout not in (None, "NHW") or not file.is_from_matlab(self.inputs):
             return ()
         return matlab_notes(self.inputs, file.info(self.inputs).shape)

@@ -1,8 +1,8 @@
-"""Data sets of one HDF5 file as rows, read as they are asked for. No reader here.
+"""Read data sets of an HDF5 file as rows, on demand.
 
-The format is read by h5py, which is imported where a file is opened and nowhere else. Links
-to other files, and data that lie in other files, are refused: a file of samples must not
-lead to what its reader may not see.
+h5py reads the format; it is imported when a file is opened. Links to other files, and data
+stored in other files, are refused: a file of samples must not lead to files that its reader may
+not open.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, OverflowError
 
 @final
 class HDF5File:
-    """One HDF5 file held open. Safe to use from several threads: h5py lets one in at a time."""
+    """One open HDF5 file. Safe in several threads: h5py serializes them."""
 
     def __init__(self, path: str) -> None:
-        """Open it; raises InvalidData, and MissingDependency without h5py."""
+        """Open the file; raises InvalidData, and MissingDependency without h5py."""
         try:
             import h5py
         except ImportError as error:
@@ -46,11 +46,11 @@ class HDF5File:
         self.file: Final = DataFile(path)
         self._h5py: Any = h5py
         with self.guarded():
-            # Nobody writes, and a file system without locks can be read as well.
+            # Read only, so that a file system without locks works as well.
             self._root: Any = h5py.File(path, "r", locking=False)
 
     def dataset(self, name: str) -> Any:
-        """The h5py data set of this name, of numbers; raises InvalidData."""
+        """Return the h5py data set of this name, of numbers; raises InvalidData."""
         with self.guarded():
             found = self._find(name)
             place = f"{self.name}[{name}]"
@@ -73,7 +73,7 @@ class HDF5File:
         return found
 
     def info(self, name: str) -> RowsInfo:
-        """What the file says of a data set; raises InvalidData."""
+        """Return the header of a data set; raises InvalidData."""
         found = self.dataset(name)
         return RowsInfo(f"{self.name}[{name}]", found.shape, native(found.dtype))
 
@@ -85,7 +85,7 @@ class HDF5File:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """What h5py raises inside becomes InvalidData."""
+        """Convert the exceptions of h5py to InvalidData."""
         try:
             yield
         except _ERRORS as error:
@@ -110,7 +110,9 @@ class HDF5File:
         return found
 
     def names(self) -> list[str]:
-        """The first data sets that hard links lead to from the root, and one level below."""
+        """Return the first data sets that hard links lead to from the root, and one level
+        below.
+        """
         names: list[str] = []
         for key in islice(self._root, _LISTED):
             if isinstance(self._root.get(key, getlink=True), self._h5py.HardLink):
@@ -127,10 +129,10 @@ class HDF5File:
 
 @final
 class HDF5Rows(Rows):
-    """Rows of a data set in a file: only those asked for are read, in the file's order."""
+    """Rows of a data set in a file: only requested rows are read, in the file's order."""
 
     def __init__(self, file: HDF5File, name: str) -> None:
-        """Raises InvalidData where a chunk is larger than can be unpacked at once."""
+        """Raises InvalidData if a chunk is larger than can be unpacked at once."""
         self.info = file.info(name)
         self._file = file
         self._dataset = file.dataset(name)
@@ -159,7 +161,7 @@ class HDF5Rows(Rows):
         return self._read(start, stop)
 
     def _runs(self, wanted: Indices) -> Iterator[tuple[int, int]]:
-        """The bounds of runs that follow each other, or lie in one chunk, none too long."""
+        """Yield bounds of runs that are contiguous, or in one chunk, none too long."""
         if self._together is None:
             ends = np.flatnonzero(np.diff(wanted) > 1) + 1
         else:
@@ -181,7 +183,9 @@ class HDF5Rows(Rows):
 
 
 def open_rows(file: HDF5File, name: str, limit: int) -> Rows:
-    """Rows of a data set: in memory up to ``limit`` bytes, else read as they are asked for."""
+    """Return rows of a data set: in memory up to ``limit`` bytes, else read as they are asked
+    for.
+    """
     rows = HDF5Rows(file, name)
     info = rows.info
     if math.prod(info.shape) * info.dtype.itemsize > limit:

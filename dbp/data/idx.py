@@ -1,4 +1,4 @@
-"""The ``idx`` reader: the format of MNIST, plain or gzip. Other formats do not come here.
+"""The ``idx`` reader: the format of MNIST, plain or gzip.
 
 Format: two zero bytes, a type code, the number of dimensions, one big-endian 32-bit length
 each, then the numbers, big-endian (LeCun, Cortes, Burges: The MNIST database).
@@ -28,7 +28,7 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class IDX(Reader):
-    """IDX files (or two patterns) as MNIST has them, plain or gzip-compressed."""
+    """IDX files (or two patterns), as those of MNIST, plain or gzip-compressed."""
 
     inputs: str = option(doc="file of the inputs", file=True)
     targets: str = option(doc="file of the targets", file=True)
@@ -50,7 +50,7 @@ class IDX(Reader):
         return pair_info(self, inspect_rows(self.inputs), inspect_rows(self.targets))
 
     def _open(self, limit: int) -> Dataset:
-        # Headers first: exchanged or unequal files are told before long reads.
+        # Headers first: exchanged or unequal files are refused before long reads.
         self._inspect()
         return open_pair(
             self,
@@ -67,7 +67,7 @@ class _Header:
 
     @property
     def total(self) -> int:
-        """Bytes of the whole file, uncompressed."""
+        """Length of the whole file in bytes, uncompressed."""
         return self.length + math.prod(self.shape) * self.stored.itemsize
 
 
@@ -112,7 +112,7 @@ def _plain_header(file: DataFile) -> _Header:
 
 
 def _dimensions(path: str, first: bytes) -> int:
-    """The number of dimensions, after checking the first four bytes."""
+    """Return the number of dimensions, after checking the first four bytes."""
     if len(first) < 4 or first[:2] != b"\0\0":
         raise InvalidData(
             f"{path}: not an IDX file: it begins with {first.hex(' ')}, expected 00 00, a type "

@@ -1,4 +1,4 @@
-"""Describe labels that a loss of classes does not take, with the command that rewrites them."""
+"""Describe labels that a loss of classes does not accept, with a command that rewrites them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Labels:
 
     @classmethod
     def of(cls, blocks: Iterable[Array]) -> Labels:
-        """Return those in blocks of targets."""
+        """Return the labels in blocks of targets."""
         distinct = np.empty(0)
         low, high = np.inf, -np.inf
         for block in blocks:

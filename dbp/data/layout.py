@@ -1,4 +1,4 @@
-"""The order of axes of stored arrays, and the way to the order that models take.
+"""Convert stored arrays to the order of axes that models take.
 
 Letters are those of oneDNN and ONNX: N samples, C channels or features, D depth, H height, W
 width. Models take N, C, D, H, W.
@@ -51,7 +51,7 @@ def check_layout(layout: str | None) -> None:
 
 
 def arranged_info(info: RowsInfo, layout: str | None) -> RowsInfo:
-    """The shape as models take it; raises InvalidData where the layout has other axes."""
+    """Return the shape as models take it; InvalidData if the layout has other axes."""
     if layout is None:
         return info
     if len(layout) != len(info.shape):
@@ -64,7 +64,7 @@ def arranged_info(info: RowsInfo, layout: str | None) -> RowsInfo:
 
 
 def arranged_rows(open_rows: Callable[[], Rows], layout: str | None) -> Rows:
-    """Rows in the order that models take; raises InvalidData.
+    """Return rows in the order that models take; raises InvalidData.
 
     Where the samples are the first axis, a file that is read row by row stays so; else all of
     it is read into memory.
@@ -94,19 +94,19 @@ class _Axes:
         self._adds_channel = "C" not in layout
 
     def shape(self, stored: Shape) -> Shape:
-        """The shape after ``arrange``."""
+        """Return the shape after ``arrange``."""
         shape = tuple(stored[axis] for axis in self._order)
         return (shape[0], 1, *shape[1:]) if self._adds_channel else shape
 
     def arrange(self, array: Array) -> Array:
-        """A view in the model's order."""
+        """Return a view in the model's order."""
         arranged = array.transpose(self._order)
         return arranged[:, np.newaxis] if self._adds_channel else arranged
 
 
 @final
 class _ArrangedRows(Rows):
-    """Rows whose axes are put into another order as they are read."""
+    """Rows whose axes are reordered when they are read."""
 
     def __init__(self, rows: Rows, info: RowsInfo, axes: _Axes) -> None:
         self.info = info
@@ -121,12 +121,12 @@ class _ArrangedRows(Rows):
         np.copyto(out, self._axes.arrange(buffer), casting="unsafe")
 
     def block(self, start: int, stop: int) -> Array:
-        """A view of a fresh array."""
+        """Return a view of a fresh array."""
         return self._axes.arrange(self._rows.block(start, stop))
 
 
 def _whole(rows: Rows) -> Array:
-    """All of an array, in memory, as it is stored."""
+    """Return all of an array, in memory, as it is stored."""
     if isinstance(rows, MemoryRows):
         return rows.block(0, rows.info.shape[0])
     whole = np.empty(rows.info.shape, rows.info.dtype)
@@ -144,7 +144,7 @@ def looks_channels_last(shape: Shape) -> bool:
 
 
 def samples_last(shape: Shape) -> str:
-    """The layout of an array of this shape whose samples are the last axis."""
+    """Return the layout of an array of this shape whose samples are the last axis."""
     names = {2: "CN", 3: "HWN", 4: "HWCN", 5: "DHWCN"}
     if len(shape) == 4 and math.prod(shape[1:3]) > math.prod(shape[:2]):
         return "CHWN"
@@ -152,7 +152,8 @@ def samples_last(shape: Shape) -> str:
 
 
 def matlab_notes(name: str, shape: Shape) -> tuple[str, ...]:
-    """A note on an array of this shape that MATLAB wrote, if its sizes may hide its order.
+    """Return a note on an array of this shape that MATLAB wrote, if its sizes may hide its
+    order.
 
     MATLAB stores the last axis first: images of height x width have their width first.
     """

@@ -1,4 +1,4 @@
-"""A reader whose file options hold wildcards, as one reader for each file. No format here."""
+"""Open a reader whose file options hold wildcards: one reader per file, joined."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _Reader = TypeVar("_Reader", bound=Reader)
 def open_files(
     reader: _Reader, open_one: Callable[[_Reader, int], Dataset], *, kind: str
 ) -> Dataset:
-    """The data set of all files that the reader's file options match; raises InvalidData.
+    """Return the data set of all files that the reader's file options match; raises
+    InvalidData.
 
     ``open_one``: of a reader of one file each, and the bytes an array may take in memory.
     ``kind``: name of the reader, whose files must not be of another format.
@@ -42,7 +43,7 @@ def open_files(
 def inspect_files(
     reader: _Reader, inspect_one: Callable[[_Reader], DataInfo], *, kind: str
 ) -> DataInfo:
-    """What is known of all files that the reader's file options match; raises InvalidData."""
+    """Return the DataInfo of all files that match the reader's options; raises InvalidData."""
     parts = _each_file(reader, kind)
     infos = [inspect_one(part) for part in parts]
     for place in mixed_kinds(infos):
@@ -51,7 +52,7 @@ def inspect_files(
 
 
 def _each_file(reader: _Reader, kind: str) -> list[_Reader]:
-    """Readers of one file each, in the order of the files' names; checks their content."""
+    """Yield a reader for each file, in the order of names, after checking its content."""
     paths = _file_options(reader)
     found = {name: matching(path) for name, path in paths.items()}
     for file in itertools.chain.from_iterable(found.values()):
@@ -73,7 +74,7 @@ def _each_file(reader: _Reader, kind: str) -> list[_Reader]:
 
 
 def _check_pairs(pattern: str, files: list[str], other_pattern: str, others: list[str]) -> None:
-    """Raise InvalidData where a file's partner would be one of another number."""
+    """Raise InvalidData if a file's partner would have another number."""
     for file, other in zip(files, others, strict=True):
         text, other_text = starred_text(pattern, file), starred_text(other_pattern, other)
         if text is not None and other_text is not None and text != other_text:
@@ -84,7 +85,7 @@ def _check_pairs(pattern: str, files: list[str], other_pattern: str, others: lis
 
 
 def matching(path: str) -> list[str]:
-    """The files that a name or a pattern stands for; InvalidData where none matches."""
+    """Return the files that a name or a pattern stands for; InvalidData where none matches."""
     try:
         files = matching_files(path)
     except (OSError, ValueError) as error:
@@ -102,6 +103,6 @@ def _names(parts: list[Any]) -> list[str]:
 
 
 def _file_options(reader: Any) -> dict[str, str]:
-    """The file options that are set, in the order they are declared."""
+    """Return the file options that are set, in the order they are declared."""
     names = [field.name for field in dataclasses.fields(reader) if field.metadata.get("file")]
     return {name: getattr(reader, name) for name in names if getattr(reader, name) is not None}

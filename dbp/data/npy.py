@@ -1,4 +1,4 @@
-"""The ``npy`` reader: inputs and targets as two numpy files. The format is npy_format's."""
+"""The ``npy`` reader: inputs and targets as two numpy files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class NPY(Reader):
-    """Two .npy files (or two patterns); large ones are read row by row, as asked for."""
+    """Two .npy files (or two patterns); large ones are read row by row, on demand."""
 
     inputs: str = option(doc="file of the inputs", file=True)
     targets: str = option(doc="file of the targets", file=True)

@@ -1,8 +1,8 @@
-"""The header of numpy's array format, read without running anything it says. No reader here.
+"""Parse the header of numpy's array format without evaluating it.
 
 Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. The header is
-the text of a Python dictionary; it is matched against the one form that numpy writes, never
-evaluated. Only plain numbers are accepted: objects (pickles) and records are refused.
+the text of a Python dictionary; it is matched against the form that numpy writes. Only plain
+numbers are accepted: objects (pickles) and records are refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True)
 class NpyHeader:
-    """What the header says; ``length`` counts the bytes before the numbers."""
+    """Content of the header; ``length`` counts the bytes before the numbers."""
 
     shape: Shape
     stored: np.dtype[Any]
@@ -49,12 +49,12 @@ class NpyHeader:
 
     @property
     def total(self) -> int:
-        """Bytes of the whole file."""
+        """Length of the whole file in bytes."""
         return self.length + math.prod(self.shape) * self.stored.itemsize
 
 
 def header_length(name: str, prefix: bytes) -> tuple[int, int]:
-    """(start, end) of the header's text, from the first bytes; raises InvalidData."""
+    """Return (start, end) of the header's text, from the first bytes; raises InvalidData."""
     if len(prefix) < 10 or not prefix.startswith(signatures.NPY):
         raise InvalidData(
             f"{name}: not a .npy array: it begins with {prefix[:6].hex(' ')}, expected "
@@ -73,7 +73,7 @@ def header_length(name: str, prefix: bytes) -> tuple[int, int]:
 
 
 def parse_header(name: str, text: bytes, length: int) -> NpyHeader:
-    """Understand the header's text; raises InvalidData."""
+    """Parse the header's text; raises InvalidData."""
     decoded = text.decode("latin-1")
     if re.search(r"descr['\"]\s*:\s*\[", decoded):
         raise InvalidData(
@@ -130,7 +130,7 @@ def check_size(name: str, header: NpyHeader, size: int) -> None:
 
 
 def read_header(file: DataFile) -> NpyHeader:
-    """The header of an uncompressed .npy file, checked against the file's size."""
+    """Return the header of an uncompressed .npy file, checked against the file's size."""
     start, end = header_length(file.name, file.read(0, PREFIX_BYTES))
     text = file.read(start, end - start)
     if len(text) < end - start:
@@ -141,13 +141,13 @@ def read_header(file: DataFile) -> NpyHeader:
 
 
 def inspect_rows(path: str) -> RowsInfo:
-    """What the header of a .npy file says; raises InvalidData."""
+    """Return the RowsInfo in the header of a .npy file; raises InvalidData."""
     header = read_header(DataFile(path))
     return RowsInfo(path, header.shape, native(header.stored))
 
 
 def open_rows(path: str, limit: int = IN_MEMORY_BYTES) -> Rows:
-    """The rows of a .npy file; beyond ``limit`` bytes, in C order, read as asked for."""
+    """Return the rows of a .npy file; beyond ``limit`` bytes, in C order, read as asked for."""
     file = DataFile(path)
     header = read_header(file)
     if not header.fortran:
@@ -158,7 +158,7 @@ def open_rows(path: str, limit: int = IN_MEMORY_BYTES) -> Rows:
 
 
 def arrange(flat: Array, header: NpyHeader) -> Array:
-    """The numbers as read -> the array in its shape, C order, this machine's byte order."""
+    """Return the numbers as an array of their shape, C order, this machine's byte order."""
     if header.fortran:
         array = flat.reshape(header.shape[::-1]).transpose()
     else:

@@ -1,7 +1,7 @@
 """The ``npz`` reader: inputs and targets as two arrays of one numpy archive.
 
-The archive is read into memory; for more than that there is ``npy``. Nothing is unpacked to
-disk, and every limit is checked while bytes come, not by what the archive says of itself.
+The archive is read into memory; for larger data use ``npy``. Nothing is unpacked to disk, and
+every limit is checked while bytes arrive, not by the sizes that the archive claims.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class NPZ(Reader):
 
 @final
 class Archive:
-    """A zip archive of .npy members, open for reading."""
+    """An open zip archive of .npy members."""
 
     def __init__(self, file: DataFile, archive: zipfile.ZipFile) -> None:
         name = file.name
@@ -122,7 +122,7 @@ class Archive:
     @classmethod
     @contextmanager
     def open(cls, path: str) -> Iterator[Archive]:
-        """Every damage of the archive met inside becomes InvalidData."""
+        """Open the archive; every damage found inside becomes InvalidData."""
         file = DataFile(path)
         with file.stream() as stream:
             try:
@@ -132,11 +132,11 @@ class Archive:
                 raise InvalidData(f"{path}: the archive is damaged: {error}") from error
 
     def names(self) -> list[str]:
-        """The names of the arrays."""
+        """Return the names of the arrays."""
         return [name.removesuffix(".npy") for name in self._members]
 
     def inspect(self, array: str) -> RowsInfo:
-        """What the header of one array says."""
+        """Return the RowsInfo in the header of one array."""
         with self._stream(array) as (place, member, stream):
             header = self._header(place, member, stream)
             return RowsInfo(place, header.shape, native(header.stored))

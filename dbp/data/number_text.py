@@ -1,4 +1,4 @@
-"""Texts that are meant as numbers but are none, and how to write them. No file is read here."""
+"""Recognize badly written numbers, and say how to write them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def number_hint(text: str) -> str:
 
 
 def _grouped(cell: str) -> str:
-    """A comma after which three digits follow groups digits, or is a decimal comma."""
+    """Return a hint for a comma before three digits, which groups digits or is decimal."""
     decimal = cell.replace(",", ".", 1)
     plain = f"write {cell.replace(',', '')}"
     if number(decimal) is None:

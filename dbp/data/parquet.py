@@ -1,7 +1,7 @@
 """The ``parquet`` reader: columns of numbers, the target in some of them.
 
-parquet_table reads the file. A file that does not fit into memory is read by row groups;
-in the random order of an epoch each mini-batch then decodes every row group it touches.
+A file that does not fit into memory is read by row groups; in the random order of an epoch each
+mini-batch then decodes every row group it touches.
 """
 
 from __future__ import annotations
@@ -122,14 +122,14 @@ class Parquet(Reader):
         return "values" if self.targets is not None else self.target_kind
 
     def _inputs(self, table: ParquetTable) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The columns of inputs, and notes on how they were found."""
+        """Return the columns of inputs, and notes on how they were found."""
         if self.inputs is not None:
             return self.inputs, ()
         found = table.inputs_beside(self._apart)
         return found.names, found.notes
 
     def _class_names(self, table: ParquetTable) -> tuple[str, ...]:
-        """The names of the classes, if the target's column holds names."""
+        """Return the names of the classes, if the target's column holds names."""
         if self.target is None or table.type_of(self.target) != "text":
             return ()
         if self.target_kind == "values":

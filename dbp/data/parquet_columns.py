@@ -1,4 +1,4 @@
-"""Columns of a Parquet file by its schema: types, and which are inputs. It reads no rows.
+"""Choose the columns of a Parquet file by its schema: their types, and which are inputs.
 
 pandas writes its index as columns and names them in the schema's metadata:
 https://pandas.pydata.org/docs/development/developer.html#storing-pandas-dataframe-objects.
@@ -65,7 +65,7 @@ class Schema:
         self._metadata = (metadata or {}).get(b"pandas")
 
     def type_of(self, column: str) -> str:
-        """Arrow's name of a column's type, ``text`` for all texts; raises InvalidData."""
+        """Return Arrow's name of a column's type, ``text`` for all texts; InvalidData."""
         found = self._kinds.get(column, [])
         if len(found) != 1:
             names = [name for name, _ in self.columns]
@@ -78,7 +78,9 @@ class Schema:
         return found[0]
 
     def number_type(self, column: str) -> str:
-        """The numpy type of a column of numbers, decimals as float64; raises InvalidData."""
+        """Return the numpy type of a column of numbers, decimals as float64; raises
+        InvalidData.
+        """
         kind = self.type_of(column)
         found = number_type(kind)
         if found is None:
@@ -89,7 +91,7 @@ class Schema:
         return found
 
     def names_beside(self, apart: Sequence[str], wanted: Sequence[str]) -> list[str]:
-        """All columns that are wanted, and those that are neither apart nor an index.
+        """Return all columns that are wanted, and those that are neither apart nor an index.
 
         A nameless first column counts as an index.
         """
@@ -100,7 +102,7 @@ class Schema:
         return [name for name, _ in self.columns if name not in left_out]
 
     def inputs(self, apart: Sequence[str], empty: Collection[str] = ()) -> InputColumns:
-        """All columns but those apart and the index of a pandas DataFrame.
+        """Return all columns but those apart and the index of a pandas DataFrame.
 
         ``empty``: columns known to hold nulls only. Raises InvalidData naming them, and the
         columns that are no numbers.
@@ -141,7 +143,7 @@ class Schema:
         return InputColumns(tuple(name for name, _ in columns), tuple(notes), counted)
 
     def _index_columns(self) -> list[str]:
-        """The columns that are a pandas index, in the order of the file."""
+        """Return the columns that are a pandas index, in the order of the file."""
         named: list[Any] = []
         if self._metadata is not None:
             try:
@@ -157,12 +159,14 @@ class Schema:
 
 
 def number_type(kind: str) -> str | None:
-    """The numpy type that holds values of an Arrow type; None where they are no numbers."""
+    """Return the numpy type for values of an Arrow type; None if they are no numbers."""
     return "f8" if kind.startswith(DECIMAL) else NUMBERS.get(kind)
 
 
 def _type_name(field: Any) -> str:
-    """The name of a field's type; of a dictionary of texts or numbers, that of its values."""
+    """Return the name of a field's type; of a dictionary of texts or numbers, that of its
+    values.
+    """
     extension = (field.metadata or {}).get(_EXTENSION)
     if extension is not None:  # days and the like, stored as numbers
         return f"extension<{extension.decode(errors='replace')}>"

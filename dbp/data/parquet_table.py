@@ -1,6 +1,6 @@
-"""Columns of one Parquet file as rows of numbers, read by row groups. No reader here.
+"""Read columns of a Parquet file as rows of numbers, by row groups.
 
-The format is read by pyarrow, which is imported where a file is opened and nowhere else.
+pyarrow reads the format; it is imported when a file is opened.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ERRORS = (OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, O
 
 @final
 class ParquetTable:
-    """One Parquet file held open. Safe to use from several threads."""
+    """One open Parquet file. Safe in several threads."""
 
     def __init__(self, path: str, *, can_choose: bool = True) -> None:
         """Read the footer; raises InvalidData, and MissingDependency without pyarrow.
@@ -64,15 +64,15 @@ class ParquetTable:
         self.samples = int(self.starts[-1])
 
     def type_of(self, column: str) -> str:
-        """Arrow's name of a column's type, ``text`` for all texts; raises InvalidData."""
+        """Return Arrow's name of a column's type, ``text`` for all texts; InvalidData."""
         return self._schema.type_of(column)
 
     def names_beside(self, apart: Sequence[str], wanted: Sequence[str]) -> list[str]:
-        """All columns that are wanted, and those that are neither apart nor an index."""
+        """Return all columns that are wanted, and those that are neither apart nor an index."""
         return self._schema.names_beside(apart, wanted)
 
     def inputs_beside(self, apart: Sequence[str]) -> InputColumns:
-        """The inputs of a file whose options name none; raises InvalidData."""
+        """Return the inputs of a file whose options name none; raises InvalidData."""
         found = self._schema.inputs(apart, self._empty_columns())
         if found.counted is not None:
             self._check_counts(found.counted)
@@ -81,16 +81,16 @@ class ParquetTable:
         return found
 
     def dtype_of(self, columns: Sequence[str]) -> np.dtype[Any]:
-        """The numpy type that holds all of these columns; raises InvalidData."""
+        """Return the numpy type that holds all of these columns; raises InvalidData."""
         return np.result_type(*map(self._schema.number_type, columns))
 
     def place(self, *columns: str) -> str:
-        """The file and a column or two, for messages."""
+        """Return the file and a column or two, for messages."""
         more = ", ..." if len(columns) > 2 else ""
         return f"{self.name}[{', '.join(columns[:2])}{more}]"
 
     def read(self, group: int, column: str) -> Any:
-        """A column of a row group as an Arrow array without nulls; raises InvalidData."""
+        """Return a column of a row group as an Arrow array without nulls; InvalidData."""
         rows = int(self.starts[group + 1] - self.starts[group])
         with self._lock, self._guarded():
             table = self._parquet.read_row_group(group, columns=[column], use_threads=False)
@@ -126,7 +126,7 @@ class ParquetTable:
                     self.read(group, column)
 
     def _empty_columns(self) -> set[str]:
-        """The columns that hold nulls only, by the footer's statistics."""
+        """Return the columns that hold nulls only, by the footer's statistics."""
         empty: set[str] = set()
         with self._guarded():
             for group in range(len(self.starts) - 1):
@@ -168,7 +168,7 @@ class ParquetTable:
             )
 
     def names_in(self, column: str) -> tuple[str, ...]:
-        """The names that occur in a column of text, in alphabetical order."""
+        """Return the names that occur in a column of text, in alphabetical order."""
         names: set[str] = set()
         for group in range(len(self.starts) - 1):
             with self._guarded():
@@ -185,7 +185,7 @@ class ParquetTable:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """What pyarrow raises inside becomes InvalidData."""
+        """Convert the exceptions of pyarrow to InvalidData."""
         try:
             yield
         except _ERRORS as error:
@@ -196,7 +196,7 @@ class ParquetTable:
 
 @final
 class ParquetRows(Rows):
-    """Columns side by side; one row group at a time is decoded, and the last one kept."""
+    """Columns side by side; one row group at a time is decoded, and the last one cached."""
 
     def __init__(
         self, table: ParquetTable, columns: Sequence[str], shape: Shape, names: Sequence[str]
@@ -231,7 +231,7 @@ class ParquetRows(Rows):
         return out
 
     def group(self, group: int) -> Array:
-        """All rows of a row group; must not be written to."""
+        """Return all rows of a row group; must not be written to."""
         number, array = self._last
         if number == group:
             return array
@@ -246,7 +246,7 @@ class ParquetRows(Rows):
         return array
 
     def _codes(self, column: Any) -> Array:
-        """The numbers of the classes that a column of names holds."""
+        """Return the numbers of the classes that a column of names holds."""
         encoded = column.dictionary_encode()
         codes = [self._numbers.get(name, -1) for name in encoded.dictionary.to_pylist()]
         return np.array(codes, np.int64)[_values(encoded.indices)]
@@ -255,7 +255,8 @@ class ParquetRows(Rows):
 def open_rows(
     table: ParquetTable, columns: Sequence[str], shape: Shape, names: Sequence[str], limit: int
 ) -> Rows:
-    """Rows of these columns: in memory up to ``limit`` bytes, else read as they are asked for.
+    """Return rows of these columns: in memory up to ``limit`` bytes, else read as they are
+    asked for.
 
     ``shape``: of a row; ``names``: of the classes, if the one column holds names.
     """

@@ -1,8 +1,8 @@
-"""Scaling of inputs: fitted once on the training set, stored with the parameters.
+"""Scale inputs: fitted once on the training set, stored with the parameters.
 
-The fit reads the training set in blocks of a fixed size, in float64, and merges what it
-finds in the order of the blocks, so that its result depends on the data alone: not on
-memory, not on the number of ranks that share the reading.
+The fit reads the training set in blocks of a fixed size, in float64, and merges the blocks'
+statistics in order, so that the result depends on the data only: not on memory, and not on the
+number of ranks that share the reading.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _BLOCKS_AT_ONCE: Final = 4
 class Share:
     """One rank's part of a fit.
 
-    ``gather``: collective; calls what reads this rank's part, which may raise InvalidData, and
-    stacks all ranks' results, shape s -> (ranks, *s), or raises on every rank alike.
+    ``gather``: collective; calls the function that reads this rank's part, which may raise
+    InvalidData, and stacks all ranks' results, shape s -> (ranks, *s), or raises on every rank.
     """
 
     rank: int
@@ -52,10 +52,10 @@ class Share:
 
 @final
 class Scaling:
-    """``y = (x - mean) / scale`` on inputs; ``none`` leaves them as they are.
+    """``y = (x - mean) / scale`` on inputs; ``none`` returns them unchanged.
 
-    ``unit`` has one scale for all inputs and no mean, ``standard`` has both for each
-    feature, in the shape of one input; so has ``min_max``, the lowest value and the range.
+    ``unit`` has one scale for all inputs and no mean; ``standard`` has both for each feature,
+    in the shape of one input; so has ``min_max``, the lowest value and the range.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Scaling:
         mean: npt.ArrayLike | None = None,
         scale: npt.ArrayLike | None = None,
     ) -> None:
-        """``mean`` and ``scale`` are kept in float64."""
+        """Keep ``mean`` and ``scale`` in float64."""
         self.kind: Final = kind
         self.mean: Final = None if mean is None else np.array(mean, np.float64)
         self.scale: Final = np.array(1.0 if scale is None else scale, np.float64)
@@ -73,7 +73,7 @@ class Scaling:
 
     @property
     def input_shape(self) -> Shape | None:
-        """The shape of one input that it fits; None if it fits any."""
+        """Shape of one input; None if any shape fits."""
         return self.scale.shape if self.kind in ("standard", "min_max") else None
 
     def apply(self, array: Array) -> None:
@@ -98,7 +98,7 @@ class Scaling:
             np.copyto(out, source, casting="unsafe")
 
     def to_json(self) -> str:
-        """The text that ``from_json`` turns into the same numbers, bit for bit."""
+        """Return the text that ``from_json`` turns into the same numbers, bit for bit."""
         fields: dict[str, Any] = {"kind": self.kind}
         if self.kind != "none":
             fields["scale"] = self.scale.tolist()
@@ -108,7 +108,7 @@ class Scaling:
 
     @classmethod
     def from_json(cls, text: str) -> Scaling:
-        """Read ``to_json``'s text; raises InvalidFile where it is another."""
+        """Read the text of ``to_json``; raises InvalidFile for other text."""
         try:
             fields = json.loads(text)
             scaling = cls(fields["kind"], mean=fields.get("mean"), scale=fields.get("scale"))
@@ -118,7 +118,7 @@ class Scaling:
         return scaling
 
     def _check(self) -> None:
-        """Raise InvalidFile unless kind and numbers belong together."""
+        """Raise InvalidFile unless kind and numbers fit."""
         mean, scale = self.mean, self.scale
         sound = {
             "none": mean is None and scale.shape == () and float(scale.sum()) == 1.0,
@@ -133,7 +133,7 @@ class Scaling:
             raise InvalidFile("dbp.scaling: not all numbers are finite and all scales positive")
 
     def _constants(self, dtype: np.dtype[Any]) -> tuple[Array | None, Array]:
-        """Mean and scale in the type of the computation, converted once."""
+        """Return mean and scale in the type of the computation, converted once."""
         if dtype not in self._as:
             mean = None if self.mean is None else self.mean.astype(dtype)
             self._as[dtype] = (mean, self.scale.astype(dtype))
@@ -141,7 +141,7 @@ class Scaling:
 
 
 def fit(kind: ScalingKind, dataset: Dataset, *, share: Share | None = None) -> Scaling:
-    """The scaling of this kind for a training set; raises InvalidData.
+    """Return the scaling of this kind for a training set; raises InvalidData.
 
     ``unit`` divides by the largest value the source says an input can have (255 for bytes,
     16 for digits), else by the largest magnitude found. ``standard`` gives each feature
@@ -193,7 +193,7 @@ class _Statistics:
         return largest
 
     def constant(self, dtype: np.dtype[Any]) -> npt.NDArray[np.bool_]:
-        """The features whose values, read as ``dtype``, do not differ beyond rounding."""
+        """Return the features whose values, as ``dtype``, differ only by rounding."""
         same = 0.0
         if dtype.kind == "f":
             same = max(_SAME_IN_FLOAT64, _SAME_IN_OWN_TYPE * float(np.finfo(dtype).eps))
@@ -206,7 +206,7 @@ class _Statistics:
         """Merge a block's statistics, shape (4, *shape), of ``rows`` samples.
 
         Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing
-        sample variances, 1979. The lowest and highest value tell a constant feature, whose
+        sample variances, 1979. The lowest and highest value identify a constant feature, whose
         computed variance need not be exactly zero.
         """
         mean, squares, low, high = block
@@ -221,7 +221,7 @@ class _Statistics:
 
 
 def _merge(dataset: Dataset, share: Share) -> _Statistics:
-    """All blocks' statistics, read by the ranks in turns, merged in the order of blocks."""
+    """Return all blocks' statistics, read by the ranks in turns, merged in block order."""
     info = dataset.info
     blocks = -(-info.samples // _FIT_ROWS)
     found = _Statistics(info.input_shape)

@@ -1,4 +1,4 @@
-"""Arrays whose rows are read by index, in memory or from a file. A row has no meaning here."""
+"""Rows of arrays by index, from memory or from a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BLOCK_BYTES = 4 * 2**20
 
 @dataclass(frozen=True)
 class RowsInfo:
-    """What a header says: the file's name, the shape with samples first, the native dtype."""
+    """Content of a header: the file's name, the shape with samples first, the native dtype."""
 
     name: str
     shape: Shape
@@ -31,7 +31,7 @@ class RowsInfo:
 
 
 class Rows(ABC):
-    """Rows of one array, by index."""
+    """Rows of one array, read by index."""
 
     info: RowsInfo
 
@@ -41,10 +41,12 @@ class Rows(ABC):
 
     @abstractmethod
     def block(self, start: int, stop: int) -> Array:
-        """Rows start .. stop-1; may be a view that must not be written to."""
+        """Return rows start .. stop-1; may be a view that must not be written to."""
 
     def blocks(self) -> Iterator[tuple[int, Array]]:
-        """All rows in order, in pieces of a few MiB, each with the index of its first row."""
+        """Yield all rows in order, in pieces of a few MiB, each with the index of its first
+        row.
+        """
         samples, row = self.info.shape[0], math.prod(self.info.shape[1:])
         rows = max(1, _BLOCK_BYTES // max(1, row * self.info.dtype.itemsize))
         for start in range(0, samples, rows):
@@ -53,7 +55,7 @@ class Rows(ABC):
 
 @final
 class MemoryRows(Rows):
-    """Rows of an array in memory; not-finite numbers are refused once, here."""
+    """Rows of an array in memory; numbers that are not finite are refused once, here."""
 
     def __init__(self, name: str, array: Array) -> None:
         """``array``: (samples, *row), native byte order."""
@@ -77,7 +79,7 @@ class MemoryRows(Rows):
 
 @final
 class FileRows(Rows):
-    """Rows of an uncompressed array in C order, read from the file as they are asked for."""
+    """Rows of an uncompressed array in C order, read from the file on demand."""
 
     def __init__(
         self, file: DataFile, offset: int, info: RowsInfo, stored: np.dtype[Any]
@@ -127,7 +129,7 @@ def check_finite(name: str, rows: Array, indices: Indices) -> None:
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The same type in this machine's byte order."""
+    """Return the same type in this machine's byte order."""
     return dtype.newbyteorder("=")
 
 
@@ -140,7 +142,7 @@ def file_rows(
     *,
     name: str = "",
 ) -> Rows:
-    """Rows of a file whose header was read: up to ``limit`` bytes go into memory.
+    """Return rows of a file whose header was read: up to ``limit`` bytes go into memory.
 
     ``name``: of the array, where a file holds several.
     """

@@ -1,6 +1,6 @@
 """The ``safetensors`` reader: inputs and targets as two tensors of one file.
 
-The format is safetensors_format's. Large tensors are read row by row, as asked for.
+Large tensors are read row by row, on demand.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dbp.registry import option
 @final
 @dataclass(frozen=True)
 class Safetensors(Reader):
-    """Two tensors of one .safetensors file; large ones are read row by row, as asked for."""
+    """Two tensors of one .safetensors file; large ones are read row by row, on demand."""
 
     path: str = option(doc="the file, or a pattern: part-*.safetensors", file=True)
     inputs: str = option("x", doc="name of the tensor of inputs")

@@ -1,4 +1,4 @@
-"""The header of a safetensors file, taken apart without trusting it. No reader here.
+"""Parse and check the header of an untrusted safetensors file.
 
 Format: https://github.com/huggingface/safetensors#format: 8 bytes, little-endian, that count
 the bytes of a JSON text; the text, which gives each tensor's type, shape and range of bytes;
@@ -36,7 +36,7 @@ _FIELDS: Final = {"dtype", "shape", "data_offsets"}
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor: its type on disk, its shape and where in the file its numbers begin."""
+    """One tensor: its type on disk, its shape, and the offset of its numbers in the file."""
 
     stored: np.dtype[Any]
     shape: Shape
@@ -44,7 +44,7 @@ class Tensor:
 
 
 class Header:
-    """The header of one file. Every tensor's range is checked, its type where it is used."""
+    """Header of one file. Every tensor's range is checked, its type when it is used."""
 
     def __init__(self, file: DataFile) -> None:
         """Read the header and check that its tensors fill the file; raises InvalidData."""
@@ -66,7 +66,9 @@ class Header:
         self._check_layout(file.size - self._start)
 
     def tensor(self, name: str) -> Tensor:
-        """The tensor of this name; raises InvalidData if there is none or none of numbers."""
+        """Return the tensor of this name; raises InvalidData if there is none or none of
+        numbers.
+        """
         entry = self._entries.get(name)
         if entry is None:
             names = list(self._entries)

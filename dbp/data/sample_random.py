@@ -1,9 +1,9 @@
-"""Random whole numbers for samples, by index. What they are used for is the readers' business.
+"""Random whole numbers for samples, by index, for synthetic data.
 
-Each number is a pure function of key, index and place in the sample: the counter of Philox
-(Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1, 2, 3, 2011) is put to
-the sample's own place. So samples are the same in whatever pieces and order they are asked
-for, nothing is stored, and the numbers are whole, so that every machine has the same.
+Each number is a pure function of key, index and position in the sample: the counter of Philox
+(Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1, 2, 3, 2011) is set to the
+sample's position. So samples do not depend on the order or the blocks in which they are
+requested, nothing is stored, and whole numbers are the same on every machine.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class SampleRandom:
     """Draws of ``per_sample`` numbers for each sample. Safe to use from several threads."""
 
     def __init__(self, seed: int, purpose: str, per_sample: int) -> None:
-        """Another seed or purpose gives unrelated numbers."""
+        """Derive the key; another seed or purpose gives unrelated numbers."""
         key = np.frombuffer(derive_key(seed, "sample", purpose), dtype="<u8")
         self._key = key.astype(np.uint64)
         self._per_sample = per_sample
         self._counts = -(-per_sample // _WORDS_A_COUNT)
 
     def words(self, indices: Indices) -> npt.NDArray[np.uint64]:
-        """Uniform words, shape (len, per_sample), for samples of any index from 0."""
+        """Return uniform words, shape (len, per_sample), for samples of any index from 0."""
         per_row = self._counts * _WORDS_A_COUNT
         words = np.empty((len(indices), per_row), np.uint64)
         philox: Any = np.random.Philox(key=self._key, counter=0)
@@ -55,7 +55,7 @@ class SampleRandom:
         return words[:, : self._per_sample]
 
     def bell(self, indices: Indices) -> npt.NDArray[np.int64]:
-        """Bell-shaped whole numbers of mean 0, from -LARGEST to LARGEST, in that shape.
+        """Return bell-shaped whole numbers of mean 0, from -LARGEST to LARGEST, in that shape.
 
         The sum of four uniform numbers of 16 bits, less its mean (Irwin and Hall, 1927).
         """

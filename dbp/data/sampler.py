@@ -1,9 +1,9 @@
-"""The order of the samples in an epoch, as a pure function. Nothing is stored or shuffled.
+"""Order of the samples in an epoch, as a pure function of seed and epoch.
 
-The order is a keyed permutation of 0 .. n-1: a Feistel network over the smallest even number
-of bits that holds n, walked along its cycle until it comes back into range (Black and
-Rogaway, Ciphers with arbitrary finite domains, 2002). Any run of it is computed on its own,
-so a resumed run or another number of ranks sees the same mini-batches without any state.
+The order is a keyed permutation of 0 .. n-1: a Feistel network over the smallest even number of
+bits that holds n, iterated until the result is in range (cycle walking; Black and Rogaway,
+Ciphers with arbitrary finite domains, 2002). Every part of it can be computed alone, so a
+resumed run or another number of ranks sees the same mini-batches without any state.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Words = npt.NDArray[np.uint64]
 
 @final
 class Permutation:
-    """A permutation of ``range(samples)``, computed where it is asked for."""
+    """A permutation of ``range(samples)``, computed on demand."""
 
     def __init__(self, samples: int, key: bytes) -> None:
         """``key``: 64 bytes, eight for each round."""
@@ -50,7 +50,7 @@ class Permutation:
         self._window: tuple[int, Indices] = (0, np.empty(0, np.int64))
 
     def take(self, start: int, stop: int) -> Indices:
-        """The sample indices at positions start .. stop-1 of the order; read only."""
+        """Return the sample indices at positions start .. stop-1 of the order; read only."""
         if not 0 <= start <= stop <= self.samples:
             raise ValueError(f"positions {start} to {stop} of {self.samples} samples")
         first, window = self._window
@@ -62,10 +62,10 @@ class Permutation:
         return window[start - first : stop - first]
 
     def at(self, positions: Indices) -> Indices:
-        """The sample indices at any positions, which must lie in ``range(samples)``."""
+        """Return the sample indices at any positions, which must lie in ``range(samples)``."""
         words = self._encrypt(positions.astype(np.uint64))
         limit = np.uint64(self.samples)
-        # Outside 0 .. n-1 the walk goes on; the cycle of a start inside leads back inside.
+        # Outside 0 .. n-1 the walk continues; a cycle that starts inside leads back inside.
         outside = np.flatnonzero(words >= limit)
         while outside.size:
             walked = self._encrypt(words[outside])
@@ -91,22 +91,22 @@ class Permutation:
 
 
 def order(seed: int, epoch: int, samples: int) -> Permutation:
-    """The order of one epoch: which sample stands at which position."""
+    """Return the order of one epoch: which sample stands at which position."""
     return Permutation(samples, derive_key(seed, "order", epoch, size=8 * ROUNDS))
 
 
 def steps_per_epoch(samples: int, batch_size: int, *, drop_last: bool = False) -> int:
-    """Mini-batches in an epoch; the last one may be short, unless it is dropped then."""
+    """Return the mini-batches in an epoch; the last one may be short, unless dropped."""
     return samples // batch_size if drop_last else -(-samples // batch_size)
 
 
 def batch_bounds(step: int, samples: int, batch_size: int) -> tuple[int, int]:
-    """The positions [start, stop) of the epoch's mini-batch number ``step``, from 0."""
+    """Return the positions [start, stop) of mini-batch ``step`` of an epoch, from 0."""
     start = step * batch_size
     return start, min(start + batch_size, samples)
 
 
 def batches(samples: int, batch_size: int) -> Iterator[tuple[int, int]]:
-    """The positions [start, stop) of all mini-batches of an epoch, in order."""
+    """Yield the positions [start, stop) of all mini-batches of an epoch, in order."""
     for step in range(steps_per_epoch(samples, batch_size)):
         yield batch_bounds(step, samples, batch_size)

@@ -1,4 +1,4 @@
-"""First bytes by which file formats are known. It opens nothing."""
+"""Recognize file formats by their first bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A part of a data set, and the split into training and validation samples."""
+"""Parts of a data set: subsets, and the split into training and validation samples."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Subset(Dataset):
 
 @final
 class Rest(Dataset):
-    """The samples of another data set but for these, in its order.
+    """The samples of another data set without some of them, in its order.
 
-    Needs memory for those left out alone.
+    Needs memory only for the indices left out.
     """
 
     def __init__(self, dataset: Dataset, left_out: Indices) -> None:
@@ -62,7 +62,7 @@ class Rest(Dataset):
         return self._dataset.locate_target(int(self._whole(np.array([index]))[0]))
 
     def _whole(self, indices: Indices) -> Indices:
-        """Indices in the whole data set: further on by those left out before."""
+        """Return indices in the whole data set: shifted by the samples left out before."""
         whole: Indices = indices + np.searchsorted(self._before, indices, side="right")
         return whole
 

@@ -1,4 +1,4 @@
-"""Whether targets that are values lie where the loss can learn from them."""
+"""Check that target values lie in the range that the loss allows."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The ``teacher`` reader: synthetic samples of any number from a fixed random network.
+"""The ``teacher`` reader: any number of synthetic samples from a fixed random network.
 
-The teacher has one hidden layer of clipped linear units (hard tanh). Weights, inputs and
-hidden values are whole numbers small enough for every sum to be exact in float64, so that
-no bit depends on the order of additions: on the pieces samples are asked for in, on the
-library of linear algebra, or on the machine.
+The teacher has one hidden layer of clipped linear units (hard tanh). Weights, inputs and hidden
+values are whole numbers small enough for every sum to be exact in float64, so no bit depends on
+the order of additions: not on the blocks in which samples are requested, the linear algebra
+library, or the machine.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Teacher(Reader):
     )
     first: int = option(
         0,
-        doc="index of the first sample: a test set of the same teacher begins behind the "
+        doc="index of the first sample: a test set of the same teacher begins after the "
         "training set",
         minimum=0,
         maximum=MAX_SAMPLES,
@@ -98,7 +98,7 @@ class Teacher(Reader):
 
 @final
 class _Samples(Dataset):
-    """Samples computed as they are asked for; the memory is that of a piece of them."""
+    """Samples computed on demand, block by block."""
 
     def __init__(self, options: Teacher) -> None:
         self.info = options.inspect()
@@ -127,7 +127,7 @@ class _Samples(Dataset):
             rows[piece] = outputs.argmax(axis=1) if self.info.classes else outputs
 
     def locate_target(self, index: int) -> str:
-        """The index, and that it is the teacher's."""
+        """Return the index, and that it is the teacher's."""
         return f"teacher: sample {index}"
 
     def _pieces(self, rows: int) -> Iterator[slice]:
@@ -136,7 +136,7 @@ class _Samples(Dataset):
 
 @final
 class _Network:
-    """The teacher: outputs of about unit size for inputs that are bell-shaped whole numbers."""
+    """The teacher: outputs of about unit size for bell-shaped whole inputs."""
 
     def __init__(self, options: Teacher) -> None:
         inputs, hidden = options.inputs, options.hidden
@@ -148,7 +148,7 @@ class _Network:
         self._scale = 2.0 ** -(26 + _half_bits(hidden))
 
     def outputs(self, inputs: Numbers) -> Numbers:
-        """Shape (rows, inputs) -> (rows, outputs)."""
+        """Return the outputs, shape (rows, inputs) -> (rows, outputs)."""
         hidden: Any = inputs @ self._first
         hidden += self._bias
         hidden *= self._shift

@@ -44,6 +44,6 @@ class TSV(Reader):
         return self._as_csv().open()
 
     def _as_csv(self) -> CSV:
-        """The reader of the same file; raises ValueError where the options do not fit."""
+        """Return the reader of the same file; raises ValueError if the options do not fit."""
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return CSV(**options, delimiter="\t")
