@@ -26,8 +26,12 @@ if _version_not_supported:
 
 
 class JobServiceStub(object):
-    """Starts, shows and stops training jobs. Every error carries a google.rpc.ErrorInfo with
-    domain "dbp"; a bad spec carries all its violations as google.rpc.BadRequest.
+    """Creates, shows, watches and stops training jobs.
+
+    Every error carries a google.rpc.ErrorInfo of the domain `dbp`, whose reason names the error;
+    an invalid spec carries all its violations as google.rpc.BadRequest. Answers stay below 4
+    MiB, the limit that gRPC clients have unless they set another. A call of a method that the
+    service does not have is UNIMPLEMENTED with a text that says what to call instead.
     """
 
     def __init__(self, channel):
@@ -74,15 +78,20 @@ class JobServiceStub(object):
 
 
 class JobServiceServicer(object):
-    """Starts, shows and stops training jobs. Every error carries a google.rpc.ErrorInfo with
-    domain "dbp"; a bad spec carries all its violations as google.rpc.BadRequest.
+    """Creates, shows, watches and stops training jobs.
+
+    Every error carries a google.rpc.ErrorInfo of the domain `dbp`, whose reason names the error;
+    an invalid spec carries all its violations as google.rpc.BadRequest. Answers stay below 4
+    MiB, the limit that gRPC clients have unless they set another. A call of a method that the
+    service does not have is UNIMPLEMENTED with a text that says what to call instead.
     """
 
     def CreateJob(self, request, context):
-        """Acknowledges a job once it is durable: from then on no crash of the service loses it.
-        Errors: INVALID_ARGUMENT with every violation and its field path; ALREADY_EXISTS when
-        request_id was used for another spec; FAILED_PRECONDITION when more workers are asked
-        for than the service has slots; RESOURCE_EXHAUSTED when the queue is full.
+        """Stores a job and acknowledges it: from then on no crash of the service loses it. Errors:
+        INVALID_ARGUMENT with every violation and the path of its field; ALREADY_EXISTS where
+        request_id was used for another spec or number of workers; FAILED_PRECONDITION where more
+        workers are asked for than the service has slots; RESOURCE_EXHAUSTED where the queue is
+        full or the spec, with its defaults filled in, is larger than 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,43 +106,44 @@ class JobServiceServicer(object):
 
     def ListJobs(self, request, context):
         """Returns jobs, newest first, a page at a time. Errors: INVALID_ARGUMENT for a negative
-        page_size or a page_token that no answer held.
+        page_size, and for a page_token that is not from an answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Asks a job to stop: at the next step, then by force after the grace period. Also while
-        queued. Repeating it changes nothing; a job that has ended stays as it is. Errors:
-        NOT_FOUND.
+        """Asks a job to stop after its present step, and ends it by force after the grace period. A
+        queued job is cancelled immediately. A repeated call changes nothing; a job that has ended
+        stays as it is. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchJobs(self, request, context):
-        """Sends a snapshot, then every change, in order, without gaps in states. Ends with an
-        explicit end message; a stream that ends without one was cut: watch again with the last
-        resume_token. Errors: NOT_FOUND; OUT_OF_RANGE when the token's events are no longer kept:
-        watch again without it.
+        """Sends the watched jobs as they are, then every change in order, with no state left out. The
+        stream ends with an end message. A stream that ends without one was cut: watch again with
+        the last resume_token. Errors: NOT_FOUND; INVALID_ARGUMENT for a resume_token that is not
+        from a message; OUT_OF_RANGE where the events after the token are no longer stored: watch
+        again without it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamLogs(self, request, context):
-        """Sends the log of one attempt as lines; follows it while the job lives. Errors: NOT_FOUND,
-        also for an attempt that never was.
+        """Sends the log of one attempt as lines, and follows it until the job has ended if asked.
+        Errors: NOT_FOUND for the job or the attempt; INVALID_ARGUMENT for a negative offset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListComponents(self, request, context):
-        """Returns the kinds of components that are installed with the service, a page at a time:
-        what a spec may name, with every option, its default and its allowed values. Errors:
-        INVALID_ARGUMENT for a negative page_size or a page_token that no answer held.
+        """Returns the kinds of components that are installed with the service, a page at a time: all
+        that a spec can name, with every option, its default and its allowed values. Errors:
+        INVALID_ARGUMENT for a negative page_size, and for a page_token that is not from an answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,8 +196,12 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService(object):
-    """Starts, shows and stops training jobs. Every error carries a google.rpc.ErrorInfo with
-    domain "dbp"; a bad spec carries all its violations as google.rpc.BadRequest.
+    """Creates, shows, watches and stops training jobs.
+
+    Every error carries a google.rpc.ErrorInfo of the domain `dbp`, whose reason names the error;
+    an invalid spec carries all its violations as google.rpc.BadRequest. Answers stay below 4
+    MiB, the limit that gRPC clients have unless they set another. A call of a method that the
+    service does not have is UNIMPLEMENTED with a text that says what to call instead.
     """
 
     @staticmethod

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64\x62p/v1/parameter.proto\x12\x06\x64\x62p.v1\"\x92\x01\n\x08Manifest\x12#\n\x07tensors\x18\x01 \x03(\x0b\x32\x12.dbp.v1.TensorInfo\x12\x30\n\x08metadata\x18\x02 \x03(\x0b\x32\x1e.dbp.v1.Manifest.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\\\n\nTensorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03*9\n\x04\x43\x61st\x12\x14\n\x10\x43\x41ST_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43\x41ST_F16\x10\x01\x12\r\n\tCAST_BF16\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64\x62p/v1/parameter.proto\x12\x06\x64\x62p.v1\"\x92\x01\n\x08Manifest\x12#\n\x07tensors\x18\x01 \x03(\x0b\x32\x12.dbp.v1.TensorInfo\x12\x30\n\x08metadata\x18\x02 \x03(\x0b\x32\x1e.dbp.v1.Manifest.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\\\n\nTensorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03*9\n\x04\x43\x61st\x12\x14\n\x10\x43\x41ST_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43\x41ST_F16\x10\x01\x12\r\n\tCAST_BF16\x10\x02\x42!\n\x06\x64\x62p.v1P\x01Z\x0c\x64\x62p/v1;dbpv1\xaa\x02\x06\x44\x62p.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dbp.v1.parameter_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\006dbp.v1P\001Z\014dbp/v1;dbpv1\252\002\006Dbp.V1'
   _globals['_MANIFEST_METADATAENTRY']._loaded_options = None
   _globals['_MANIFEST_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_CAST']._serialized_start=277

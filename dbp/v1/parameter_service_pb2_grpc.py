@@ -26,15 +26,19 @@ if _version_not_supported:
 
 
 class ParameterServiceStub(object):
-    """Serves the parameters of running and ended jobs. Numbers travel as raw little-endian
-    bytes; the data of a stream's chunks, joined, is a safetensors file.
+    """Serves the parameters of running and ended jobs, and manages their versions and labels.
 
-    Errors carry google.rpc.ErrorInfo (domain `dbp`) with these reasons: JOB_NOT_FOUND,
-    TENSOR_NOT_FOUND, VERSION_NOT_FOUND and LABEL_NOT_FOUND (NOT_FOUND), NOT_PUBLISHED_YET,
-    STALE_PARAMETERS and USE_STREAM (FAILED_PRECONDITION), VERSION_EVICTED (OUT_OF_RANGE),
-    CORRUPT_PARAMETERS (DATA_LOSS), DRAINING (UNAVAILABLE), TOO_MANY_READERS and, where the
-    machine lacks something, RESOURCE_EXHAUSTED (RESOURCE_EXHAUSTED), INVALID_INPUT
-    (INVALID_ARGUMENT).
+    Numbers travel as raw little-endian bytes: the data of a stream's chunks, joined, is a
+    safetensors file. Its tensors have the names and shapes of torch.nn.Sequential's state_dict;
+    Manifest.metadata describes its metadata.
+
+    Every error carries a google.rpc.ErrorInfo of the domain `dbp` with one of these reasons, by
+    code. INVALID_ARGUMENT: INVALID_INPUT. NOT_FOUND: JOB_NOT_FOUND, VERSION_NOT_FOUND (not yet
+    published), LABEL_NOT_FOUND, TENSOR_NOT_FOUND. FAILED_PRECONDITION: NOT_PUBLISHED_YET,
+    STALE_PARAMETERS, USE_STREAM, WRONG_STATE. OUT_OF_RANGE: VERSION_EVICTED (no longer kept).
+    ABORTED: CONFLICT. DATA_LOSS: CORRUPT_PARAMETERS (never served). RESOURCE_EXHAUSTED:
+    TOO_MANY_READERS, RESOURCE_EXHAUSTED (a limit, the disk, ...). UNAVAILABLE: DRAINING,
+    UNAVAILABLE. Errors that waiting may help carry a google.rpc.RetryInfo.
     """
 
     def __init__(self, channel):
@@ -96,59 +100,64 @@ class ParameterServiceStub(object):
 
 
 class ParameterServiceServicer(object):
-    """Serves the parameters of running and ended jobs. Numbers travel as raw little-endian
-    bytes; the data of a stream's chunks, joined, is a safetensors file.
+    """Serves the parameters of running and ended jobs, and manages their versions and labels.
 
-    Errors carry google.rpc.ErrorInfo (domain `dbp`) with these reasons: JOB_NOT_FOUND,
-    TENSOR_NOT_FOUND, VERSION_NOT_FOUND and LABEL_NOT_FOUND (NOT_FOUND), NOT_PUBLISHED_YET,
-    STALE_PARAMETERS and USE_STREAM (FAILED_PRECONDITION), VERSION_EVICTED (OUT_OF_RANGE),
-    CORRUPT_PARAMETERS (DATA_LOSS), DRAINING (UNAVAILABLE), TOO_MANY_READERS and, where the
-    machine lacks something, RESOURCE_EXHAUSTED (RESOURCE_EXHAUSTED), INVALID_INPUT
-    (INVALID_ARGUMENT).
+    Numbers travel as raw little-endian bytes: the data of a stream's chunks, joined, is a
+    safetensors file. Its tensors have the names and shapes of torch.nn.Sequential's state_dict;
+    Manifest.metadata describes its metadata.
+
+    Every error carries a google.rpc.ErrorInfo of the domain `dbp` with one of these reasons, by
+    code. INVALID_ARGUMENT: INVALID_INPUT. NOT_FOUND: JOB_NOT_FOUND, VERSION_NOT_FOUND (not yet
+    published), LABEL_NOT_FOUND, TENSOR_NOT_FOUND. FAILED_PRECONDITION: NOT_PUBLISHED_YET,
+    STALE_PARAMETERS, USE_STREAM, WRONG_STATE. OUT_OF_RANGE: VERSION_EVICTED (no longer kept).
+    ABORTED: CONFLICT. DATA_LOSS: CORRUPT_PARAMETERS (never served). RESOURCE_EXHAUSTED:
+    TOO_MANY_READERS, RESOURCE_EXHAUSTED (a limit, the disk, ...). UNAVAILABLE: DRAINING,
+    UNAVAILABLE. Errors that waiting may help carry a google.rpc.RetryInfo.
     """
 
     def GetParameterInfo(self, request, context):
-        """Returns the version and what it holds, without the numbers.
+        """Returns a version and the names, types and shapes of its tensors, without their numbers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetParameters(self, request, context):
-        """Returns small parameters at once (up to 3 MiB; else USE_STREAM).
+        """Returns parameters of at most 3 MiB in one message; larger ones are USE_STREAM.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamParameters(self, request, context):
-        """Returns parameters of any size: a header, chunks, a trailer.
+        """Returns parameters of any size as a header, chunks and a trailer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchParameters(self, request, context):
-        """Tells of each new version, with its bytes if asked. A reader that is slow gets the newest
-        version and is told how many it missed.
+        """Sends each new version, with its bytes if asked. A slow reader receives the newest version
+        only, and how many it missed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListVersions(self, request, context):
-        """Returns the versions of a job, newest first: those kept and, without their bytes, those
-        that were. Together they are a chain of digests.
+        """Returns the versions of a job, newest first, a page at a time: those that are kept, and the
+        digests of those that were. Their digests form a hash chain.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MoveLabel(self, request, context):
-        """Moves a label to a version, or removes it; durable when answered. A version that has a
-        label is kept, and so is the version that a label left last, until the label's next move.
-        Errors: INVALID_ARGUMENT; NOT_FOUND; OUT_OF_RANGE where the version is no longer kept;
-        ABORTED where the label is not at expected_version.
+        """Moves a label to a version, or removes it; stored before it is answered. A version that has
+        a label is kept, and so is the version that a label left last, until the label's next move.
+        A job has at most 1,000 labels. Errors: INVALID_ARGUMENT; NOT_FOUND; OUT_OF_RANGE where the
+        version is no longer kept; ABORTED where the label is not at expected_version;
+        RESOURCE_EXHAUSTED for one label too many.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,29 +165,31 @@ class ParameterServiceServicer(object):
 
     def UndoLabel(self, request, context):
         """Moves a label back to the version that it left last, or removes a label that was nowhere
-        before. An undo is a move: a second undo takes back the first. Errors: as MoveLabel.
+        before. An undo is a move: a second undo takes back the first. Errors: as of MoveLabel.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListLabels(self, request, context):
-        """Returns where a job's labels are and where they have been.
+        """Returns all labels of a job and their last moves. The answer has no pages: a job has at
+        most 1,000 labels.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PinVersion(self, request, context):
-        """Keeps a version for good, or no longer; durable when answered.
+        """Keeps a version until it is unpinned, or unpins it; stored before it is answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PublishVersion(self, request, context):
-        """Asks the run to publish at its next step, and waits for that version. FAILED_PRECONDITION
-        for a job that does not train now.
+        """Asks the run to publish after its present step, and waits for that version. Errors:
+        FAILED_PRECONDITION where the job is not RUNNING; UNAVAILABLE where its run cannot be
+        reached or no version came in time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,15 +257,19 @@ def add_ParameterServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ParameterService(object):
-    """Serves the parameters of running and ended jobs. Numbers travel as raw little-endian
-    bytes; the data of a stream's chunks, joined, is a safetensors file.
+    """Serves the parameters of running and ended jobs, and manages their versions and labels.
 
-    Errors carry google.rpc.ErrorInfo (domain `dbp`) with these reasons: JOB_NOT_FOUND,
-    TENSOR_NOT_FOUND, VERSION_NOT_FOUND and LABEL_NOT_FOUND (NOT_FOUND), NOT_PUBLISHED_YET,
-    STALE_PARAMETERS and USE_STREAM (FAILED_PRECONDITION), VERSION_EVICTED (OUT_OF_RANGE),
-    CORRUPT_PARAMETERS (DATA_LOSS), DRAINING (UNAVAILABLE), TOO_MANY_READERS and, where the
-    machine lacks something, RESOURCE_EXHAUSTED (RESOURCE_EXHAUSTED), INVALID_INPUT
-    (INVALID_ARGUMENT).
+    Numbers travel as raw little-endian bytes: the data of a stream's chunks, joined, is a
+    safetensors file. Its tensors have the names and shapes of torch.nn.Sequential's state_dict;
+    Manifest.metadata describes its metadata.
+
+    Every error carries a google.rpc.ErrorInfo of the domain `dbp` with one of these reasons, by
+    code. INVALID_ARGUMENT: INVALID_INPUT. NOT_FOUND: JOB_NOT_FOUND, VERSION_NOT_FOUND (not yet
+    published), LABEL_NOT_FOUND, TENSOR_NOT_FOUND. FAILED_PRECONDITION: NOT_PUBLISHED_YET,
+    STALE_PARAMETERS, USE_STREAM, WRONG_STATE. OUT_OF_RANGE: VERSION_EVICTED (no longer kept).
+    ABORTED: CONFLICT. DATA_LOSS: CORRUPT_PARAMETERS (never served). RESOURCE_EXHAUSTED:
+    TOO_MANY_READERS, RESOURCE_EXHAUSTED (a limit, the disk, ...). UNAVAILABLE: DRAINING,
+    UNAVAILABLE. Errors that waiting may help carry a google.rpc.RetryInfo.
     """
 
     @staticmethod

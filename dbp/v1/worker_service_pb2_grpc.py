@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class WorkerServiceStub(object):
-    """Private: spoken by rank 0's link process only. Every call but RegisterRun carries the
-    attempt's secret in the metadata key "dbp-attempt-secret".
+    """Private: called by the link process of a run's rank 0 only, and changed without notice. Every
+    call but RegisterRun carries the secret of the attempt in the metadata key
+    `dbp-attempt-secret`.
     """
 
     def __init__(self, channel):
@@ -54,28 +55,30 @@ class WorkerServiceStub(object):
 
 
 class WorkerServiceServicer(object):
-    """Private: spoken by rank 0's link process only. Every call but RegisterRun carries the
-    attempt's secret in the metadata key "dbp-attempt-secret".
+    """Private: called by the link process of a run's rank 0 only, and changed without notice. Every
+    call but RegisterRun carries the secret of the attempt in the metadata key
+    `dbp-attempt-secret`.
     """
 
     def RegisterRun(self, request, context):
-        """Makes a job of a run that was launched with mpirun by hand.
+        """Makes a job for a run that a user launched with mpirun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Attach(self, request_iterator, context):
-        """Up: what the run reports. Down: acknowledgements and requests. A cut stream is opened
-        again; reports not acknowledged are sent again, and applied once by their sequence.
+        """Takes the reports of a run; returns acknowledgements and requests. The link opens a cut
+        stream again and sends the reports that were not acknowledged; each is applied once, by its
+        sequence.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PublishParameters(self, request_iterator, context):
-        """Up: one parameter version, header first, then bytes in order, unless the header says in
-        which memory of the same machine they lie. Answered when durable.
+        """Stores one version: its header, then its bytes in order, unless the header names the memory
+        of the same machine that holds them. Answered when the version is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,8 +111,9 @@ def add_WorkerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkerService(object):
-    """Private: spoken by rank 0's link process only. Every call but RegisterRun carries the
-    attempt's secret in the metadata key "dbp-attempt-secret".
+    """Private: called by the link process of a run's rank 0 only, and changed without notice. Every
+    call but RegisterRun carries the secret of the attempt in the metadata key
+    `dbp-attempt-secret`.
     """
 
     @staticmethod
