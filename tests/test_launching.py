@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dbp import launching
+from dbp import cores, launching
+from dbp.cores import usable_cores
 from dbp.errors import MissingDependency
 from dbp.launching import (
     THREAD_VARIABLES,
@@ -19,7 +20,6 @@ from dbp.launching import (
     oversubscription,
     set_mpi_defaults,
     set_thread_counts,
-    usable_cores,
     worker_command,
 )
 from dbp.quantities import count_text
@@ -71,6 +71,30 @@ from tests.deadline import DEADLINE
                 "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
             },
             Launch("Slurm", 2, 4, 2),
+        ),
+        # srun --mpi=pmi2, and MPICH's mpirun inside an allocation.
+        (
+            {
+                "PMI_RANK": "1",
+                "PMI_SIZE": "4",
+                "SLURM_PROCID": "1",
+                "SLURM_STEP_ID": "0",
+                "SLURM_STEP_NUM_TASKS": "4",
+                "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+            },
+            Launch("Slurm", 1, 4, 2),
+        ),
+        (
+            {
+                "PMI_RANK": "3",
+                "PMI_SIZE": "4",
+                "MPI_LOCALNRANKS": "2",
+                "SLURM_PROCID": "1",
+                "SLURM_STEP_ID": "0",
+                "SLURM_STEP_NUM_TASKS": "2",
+                "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
+            },
+            Launch("MPICH", 3, 4, 2),
         ),
     ],
 )
@@ -147,44 +171,6 @@ def test_oversubscription_counts_the_threads_that_the_environment_asks_for(
     assert f"{count_text(cores, 'worker')} of 2 BLAS threads each" in text
 
 
-@pytest.mark.parametrize(
-    ("membership", "files", "expected"),
-    [
-        ("0::/\n", {"cpu.max": "max 100000"}, None),
-        ("0::/\n", {"cpu.max": "150000 100000"}, 1.5),
-        # A limit on a group above, as systemd and Slurm set them.
-        (
-            "0::/job/step\n",
-            {"job/cpu.max": "200000 100000", "job/step/cpu.max": "max 100000"},
-            2.0,
-        ),
-        # A container that sees only itself, whatever its path outside is.
-        ("0::/../../docker/abc\n", {"cpu.max": "100000 100000"}, 1.0),
-        (
-            "4:memory:/m\n2:cpu,cpuacct:/job\n",
-            {"cpu/job/cpu.cfs_quota_us": "300000", "cpu/job/cpu.cfs_period_us": "100000"},
-            3.0,
-        ),
-        (
-            "1:cpu:/\n0::/\n",
-            {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
-            None,
-        ),
-        ("", {}, None),
-    ],
-)
-def test_a_cgroups_share_of_time_is_found(
-    tmp_path: Path, membership: str, files: dict[str, str], expected: float | None
-) -> None:
-    (tmp_path / "membership").write_text(membership)
-    for name, text in files.items():
-        path = tmp_path / "mount" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
-
-    assert launching._cgroup_cores(tmp_path / "membership", tmp_path / "mount") == expected
-
-
 def test_mpirun_is_found_beside_this_python() -> None:
     assert find_mpirun() == Path(sys.executable).parent / "mpirun"
 
@@ -240,10 +226,10 @@ def test_flags_are_those_of_the_mpi_that_mpirun_belongs_to(
 
 def test_hardware_threads_are_no_slots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(launching, "SIBLINGS", str(tmp_path / "{}"))
+    monkeypatch.setattr(cores, "SIBLINGS", str(tmp_path / "{}"))
     for cpu in range(4):  # two cores of two threads
         (tmp_path / str(cpu)).write_text(f"{cpu % 2},{cpu % 2 + 2}\n")
-    monkeypatch.setattr(launching, "_cgroup_cores", lambda: None)
+    monkeypatch.setattr(cores, "_cgroup_cores", lambda: None)
 
     assert usable_cores() == 4
     assert "--oversubscribe" not in worker_command(2, ["w"])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,18 +15,18 @@ from typing import Final
 import click
 
 from dbp.cli.output import output_option, table
+from dbp.cli.package_check import MODULES, import_errors, installed_version, requirement
+from dbp.cli.probe import python_command, run_probe
+from dbp.cores import usable_cores
 from dbp.launching import (
     INSTALL_MPIRUN,
     THREAD_VARIABLES,
     find_mpirun,
-    launch_environment,
-    usable_cores,
     worker_command,
 )
 from dbp.quantities import count_text
 
-PROBE_SECONDS: Final = 60.0
-ENDING_SECONDS: Final = 5.0
+SHOWN: Final = ("numpy", "mpi4py", "grpcio", "protobuf")  # each in a line of its own
 LEAST_SHM_BYTES: Final = 64 << 20
 
 # Run in processes of their own: a broken MPI may end whoever loads it.
@@ -90,11 +87,23 @@ def examine() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for name in ("numpy", "mpi4py", "grpcio", "protobuf"):
-        try:
-            yield Finding(name, "ok", importlib.metadata.version(name))
-        except importlib.metadata.PackageNotFoundError:
-            yield Finding(name, "missing", "not installed", f"pip install {name}")
+    """Judge the packages that dbp needs by importing them; good minor ones are one finding."""
+    versions = {name: installed_version(name) for name in MODULES}
+    errors = import_errors([name for name, version in versions.items() if version])
+    good = []
+    for name, version in versions.items():
+        if version is None:
+            yield Finding(name, "missing", "not installed", f"pip install {requirement(name)}")
+        elif name in errors:
+            value = f"{version} is installed, but cannot be imported: {errors[name]}"
+            fix = f"pip install --force-reinstall --no-cache-dir {requirement(name)}"
+            yield Finding(name, "missing", value, fix)
+        elif name in SHOWN:
+            yield Finding(name, "ok", version)
+        else:
+            good.append(name)
+    if good:
+        yield Finding("others", "ok", f"{count_text(len(good), 'package')} imported")
 
 
 def _mpirun_finding(mpirun: Path | None) -> Finding:
@@ -102,14 +111,18 @@ def _mpirun_finding(mpirun: Path | None) -> Finding:
         return Finding(
             "mpirun", "missing", "not beside this Python nor on PATH", INSTALL_MPIRUN
         )
-    done = _run([str(mpirun), "--version"])
-    version = done.stdout.strip().splitlines()[0] if done.stdout.strip() else "version unknown"
-    return Finding("mpirun", "ok", f"{mpirun} ({version})")
+    done = run_probe([str(mpirun), "--version"])
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    if done.returncode != 0 or not lines:
+        reason = f"{mpirun} --version: {_first_line(done.stderr) or done.returncode}"
+        return Finding("mpirun", "missing", reason, INSTALL_MPIRUN)
+    version = next((line for line in lines if line.startswith("Version:")), lines[0])
+    return Finding("mpirun", "ok", f"{mpirun} ({' '.join(version.split())})")
 
 
 def _mpi_library() -> Finding:
     # One process without mpirun: any other transport would leave a file in shared memory.
-    done = _run([sys.executable, "-c", LIBRARY_PROBE], OMPI_MCA_btl="self")
+    done = run_probe(python_command(LIBRARY_PROBE), OMPI_MCA_btl="self")
     if done.returncode == 0:
         return Finding("MPI library", "ok", done.stdout.strip())
     reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no MPI library"
@@ -118,7 +131,7 @@ def _mpi_library() -> Finding:
 
 def _match(mpirun: Path, library: str) -> Finding:
     """Whether ranks started by this mpirun see each other through this library."""
-    done = _run(worker_command(2, [sys.executable, "-c", RANKS_PROBE], mpirun=mpirun))
+    done = run_probe(worker_command(2, python_command(RANKS_PROBE), mpirun=mpirun))
     if done.returncode == 0 and done.stdout.split() == ["size", "2"]:
         return Finding("both together", "ok", "2 ranks see each other")
     if done.stdout.split()[:2] == ["size", "1"]:
@@ -128,15 +141,19 @@ def _match(mpirun: Path, library: str) -> Finding:
             f"every process is rank 0 of 1: this mpirun is not that of {library}",
             "put that library's mpirun first on PATH, or name this mpirun's in MPI4PY_LIBMPI",
         )
-    # Open MPI frames what it says with lines of dashes.
-    lines = [line for line in done.stderr.splitlines() if any(map(str.isalpha, line))]
-    text = lines[-1].strip() if lines else "no output"
+    text = _first_line(done.stderr) or "no output"
+    fix = INSTALL_MPIRUN
+    if own := sorted(name for name in os.environ if name.startswith("OMPI_MCA_")):
+        fix = f"try without {', '.join(own)} of your environment; else {fix}"
     return Finding(
-        "both together",
-        "missing",
-        f"mpirun ended with {done.returncode}: {text}",
-        INSTALL_MPIRUN,
+        "both together", "missing", f"mpirun ended with {done.returncode}: {text}", fix
     )
+
+
+def _first_line(output: str) -> str:
+    """Return the first line of an MPI's message: not a frame, nor a process's own report."""
+    lines = [line.strip() for line in output.splitlines() if any(map(str.isalpha, line))]
+    return next((line for line in lines if not line.startswith(("[", "*"))), "".join(lines[:1]))
 
 
 def _cores() -> Finding:
@@ -149,7 +166,7 @@ def _cores() -> Finding:
 
 
 def _blas() -> Finding:
-    done = _run([sys.executable, "-c", BLAS_PROBE], **dict.fromkeys(THREAD_VARIABLES, ""))
+    done = run_probe(python_command(BLAS_PROBE), **dict.fromkeys(THREAD_VARIABLES, ""))
     if done.returncode != 0:
         return Finding("BLAS", "warning", "unknown", "pip install --force-reinstall numpy")
     found = [info for info in json.loads(done.stdout) if info.get("user_api") == "blas"]
@@ -181,41 +198,3 @@ def _user() -> Finding:
     if home and Path(home).is_dir():
         return Finding("user", "ok", f"{name}, HOME {home}")
     return Finding("user", "warning", f"{name}, no HOME", "set HOME: mpirun needs it")
-
-
-def _run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a probe in a rank's environment; an empty variable is left out."""
-    environment = {**launch_environment(2), **variables}
-    environment = {name: value for name, value in environment.items() if value}
-    with tempfile.TemporaryDirectory(prefix="dbp-doctor-") as folder:
-        environment["TMPDIR"] = folder
-        try:
-            probe = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=environment,
-            )
-        except OSError as error:
-            return subprocess.CompletedProcess(command, -1, "", str(error))
-        try:
-            out, err = probe.communicate(timeout=PROBE_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            _end(probe)
-            return subprocess.CompletedProcess(command, -1, "", str(error))
-        return subprocess.CompletedProcess(command, probe.returncode, out, err)
-
-
-def _end(probe: subprocess.Popen[str]) -> None:
-    """End a probe that hangs; mpirun takes its ranks along if it is asked, not if killed."""
-    probe.terminate()
-    try:
-        probe.communicate(timeout=ENDING_SECONDS)
-    except subprocess.TimeoutExpired:
-        probe.kill()
-        probe.wait()
-        for stream in (probe.stdout, probe.stderr):
-            if stream is not None:
-                stream.close()

@@ -68,7 +68,8 @@ def serve(
     import platformdirs
 
     from dbp.control.config import ManagerConfig
-    from dbp.launching import oversubscription, usable_cores
+    from dbp.cores import usable_cores
+    from dbp.launching import oversubscription
     from dbp.service.server import ServerConfig
     from dbp.service.server import serve as run
 

@@ -15,7 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.errors import MissingDependency
-from dbp.launching import INSTALL_MPIRUN, Launch, detect, set_mpi_defaults
+from dbp.launching import (
+    INSTALL_MPIRUN,
+    SLURM,
+    Launch,
+    detect,
+    set_mpi_defaults,
+    srun_remedy,
+    srun_without_mpi,
+)
 from dbp.parallel.communicator import Buffer, Communicator, Pending
 from dbp.quantities import count_text
 
@@ -140,19 +148,31 @@ def connect(expected_size: int | None = None) -> MPICommunicator:
     silently makes every process rank 0 of 1.
     """
     launch = detect(os.environ)
+    if launch is not None and srun_without_mpi(launch, os.environ):  # Open MPI 4 would abort
+        raise MissingDependency(
+            f"srun started {count_text(launch.size, 'task')} without MPI support, so that each "
+            f"would be rank 0 of 1; use {srun_remedy(launch.size)}"
+        )
     set_mpi_defaults(os.environ, alone=launch is None and "PMIX_RANK" not in os.environ)
     try:
         from mpi4py import MPI
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = "; ".join(dict.fromkeys((lines[0], lines[-1])))
         raise MissingDependency(
-            f"mpi4py finds no MPI library ({error}); {INSTALL_MPIRUN}"
+            f"mpi4py finds no MPI library ({reason}); {INSTALL_MPIRUN}"
         ) from error
     world = MPI.COMM_WORLD
     wanted = expected_size or (launch.size if launch else 1)
     if world.Get_size() != wanted:
-        library = MPI.Get_library_version().split(",")[0].splitlines()[0]
-        raise MissingDependency(_mismatch(world.Get_size(), wanted, launch, library))
+        raise MissingDependency(_mismatch(world.Get_size(), wanted, launch, _library(MPI)))
     return MPICommunicator(world, MPI, shares_memory=os.environ.get(SHARING, "1") != "0")
+
+
+def _library(mpi: Any) -> str:
+    """Return name and version of the MPI library, "MPICH 5.0.2"."""
+    line = mpi.Get_library_version().split(",")[0].splitlines()[0]
+    return " ".join(line.replace(" Version:", "").split())
 
 
 def _free_bytes(folder: str) -> float:
@@ -176,6 +196,11 @@ def _mismatch(counted: int, wanted: int, launch: Launch | None, library: str) ->
         return (
             f"{found} and {launch.launcher} launched {launch.size}, expected {wanted}; "
             f"start it with `mpirun -n {wanted}` ({library})"
+        )
+    if launch.launcher == SLURM:
+        return (
+            f"{found}, but srun started {wanted}: mpi4py uses {library}; "
+            f"use {srun_remedy(wanted, library)}"
         )
     return (
         f"{found}, but {wanted} were launched by {launch.launcher}: mpi4py uses {library}; "

@@ -24,7 +24,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from dbp.launching import launch_environment, usable_cores, worker_command
+from dbp.cores import usable_cores
+from dbp.launching import launch_environment, worker_command
 from tests.benchmarks.workloads import (
     PRODUCTS,
     RANKS,

