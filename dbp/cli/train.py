@@ -79,14 +79,21 @@ class Request:
 def train(workers: int | None, threads: int | None, resumed: Path | None, **asked: Any) -> None:
     """Train the job in SPEC, a .toml or .json file.
 
-    In one process or several: dbp train job.toml -n 4, or mpirun -n 4 dbp train job.toml.
-    Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stop after the present step and write a checkpoint
-    (exit code 75); a second Ctrl-C ends the run at once. dbp train --resume RUN continues from
-    there, or from the last checkpoint before a crash, to the same parameters. A run that came
-    to its end is made longer: dbp train --resume RUN --epochs 60 gives the parameters of one
-    long run. A chain of short jobs runs dbp train --resume RUN --max-seconds 3000 until the
-    run has taken all of its steps.
-    A bare mpirun kills its ranks 0.5 s after Ctrl-C; to stop it: kill -USR1 PID_OF_MPIRUN.
+    \b
+    Examples:
+      dbp train job.toml                       in one process
+      dbp train job.toml -n 4                  in four, started by mpirun
+      mpirun -n 4 dbp train job.toml           the same, on a cluster
+      dbp train --resume RUN                   continue the run in the folder RUN
+      dbp train --resume RUN --epochs 60       make an ended run longer
+
+    Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stop after the present step and write a checkpoint (exit
+    code 75); a second Ctrl-C ends the run at once. --resume continues from there, or after a
+    crash from the last checkpoint, to the same parameters. For a chain of short jobs run dbp
+    train --resume RUN --max-seconds 3000 until the run has taken all of its steps.
+
+    A bare mpirun kills its processes 0.5 s after Ctrl-C; to stop them safely: kill -USR1
+    PID_OF_MPIRUN.
     """
     make_output_lossy()
     asked |= folder_to_resume(resumed, asked)
