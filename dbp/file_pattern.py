@@ -1,43 +1,102 @@
-"""File names with wildcards: which files they stand for. Nothing is opened.
+"""File names with wildcards: which files they match. Nothing is opened.
 
-Wildcards stand in the last part of a path alone, so that one folder is looked at, and it is
-known before the look which one.
+Wildcards may stand in the file's name and in folders' (day-*/part-*.csv), each for one name. A
+name that exists with these very characters is no pattern.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Final
+
+MAX_FOLDERS: Final = 10_000
 
 _WILDCARDS = frozenset("*?[")
 
 
 def is_pattern(path: str) -> bool:
-    """Whether the file's name holds a wildcard (* ? [ ]) and no file has this very name."""
-    return bool(_WILDCARDS & set(Path(path).name)) and not os.path.lexists(path)
+    """Return whether a path holds a wildcard (* ? [ ]) and no file has this very name."""
+    if not _WILDCARDS & set(path) or os.path.lexists(path):
+        return False
+    return any(_WILDCARDS & set(part) for part in _split(path)[1])
 
 
-def matching_files(path: str) -> list[str]:
-    """The paths that a pattern stands for, sorted by name; ``[path]`` if it is no pattern.
+def fixed_folder(pattern: str) -> Path:
+    """Return the folder of a pattern that is read first: all before its first wildcard."""
+    return _split(pattern)[0]
 
-    As in a shell, a name that begins with a dot is matched by a pattern that does so. Raises
-    OSError where the folder cannot be read, ValueError for a path that cannot be one.
+
+def matching_files(path: str, enters: Callable[[Path], bool] | None = None) -> list[str]:
+    """Return the paths that match a pattern, sorted by name; ``[path]`` if it is none.
+
+    As in a shell, a name that begins with a dot is matched by a pattern that does so.
+
+    Args:
+        path: A path or a pattern.
+        enters: Whether a folder that matches may be read; None: all may.
+
+    Raises:
+        OSError: The folder before the first wildcard cannot be read.
+        ValueError: The path cannot be one, holds ``**``, or matches too many folders.
     """
     if not is_pattern(path):
         return [path]
-    folder, pattern = Path(path).parent, Path(path).name
-    names = sorted(entry.name for entry in folder.iterdir())
-    return [
-        str(folder / name)
-        for name in names
-        if fnmatchcase(name, pattern) and name.startswith(".") <= pattern.startswith(".")
-    ]
+    base, parts = _split(path)
+    if any("**" in part for part in parts):
+        raise ValueError(
+            "** is not supported: write one * for each folder, as in */*/part-*.csv"
+        )
+    found = [base / name for name in _names(base, parts[0])]
+    for part in parts[1:]:
+        folders = [f for f in found if f.is_dir() and (enters is None or enters(f))]
+        if len(folders) > MAX_FOLDERS:
+            raise ValueError(f"{len(folders):,} folders match; at most {MAX_FOLDERS:,}")
+        found = [folder / name for folder in folders for name in _readable_names(folder, part)]
+    return [str(file) for file in found]
 
 
-def starred_text(pattern: str, path: str) -> str | None:
-    """What the one ``*`` of a pattern stands for in a path; None with other wildcards."""
-    before, star, after = Path(pattern).name.partition("*")
-    if not star or _WILDCARDS & set(before + after):
+def starred_texts(pattern: str, path: str) -> tuple[str, ...] | None:
+    """Return the text that each ``*`` matches in a path; None for other wildcards."""
+    if not _WILDCARDS & set(pattern):
         return None
-    return Path(path).name.removeprefix(before).removesuffix(after)
+    base, parts = _split(pattern)
+    if any(_WILDCARDS & set(part) - {"*"} for part in parts):
+        return None
+    form = "/".join("([^/]*)".join(map(re.escape, part.split("*"))) for part in parts)
+    match = re.fullmatch(form, str(Path(path).relative_to(base)))
+    return None if match is None else match.groups()
+
+
+def _split(pattern: str) -> tuple[Path, list[str]]:
+    """The folder before the first wildcard, and the parts of the path from there on."""
+    parts = list(Path(pattern).parts)
+    base = Path()
+    while len(parts) > 1:
+        if _WILDCARDS & set(parts[0]) and not os.path.lexists(base / parts[0]):
+            break
+        base /= parts.pop(0)
+    return base, parts
+
+
+def _names(folder: Path, part: str) -> Iterator[str]:
+    """The names in a folder that a part of a pattern matches, in order; raises OSError."""
+    if not _WILDCARDS & set(part) or os.path.lexists(folder / part):
+        return iter([part] if os.path.lexists(folder / part) else [])
+    names = sorted(entry.name for entry in folder.iterdir())
+    return (
+        name
+        for name in names
+        if fnmatchcase(name, part) and name.startswith(".") <= part.startswith(".")
+    )
+
+
+def _readable_names(folder: Path, part: str) -> Iterator[str]:
+    """The same; none where a folder that matched cannot be read."""
+    try:
+        return _names(folder, part)
+    except OSError:
+        return iter(())

@@ -1,4 +1,4 @@
-"""Which files a name with wildcards stands for."""
+"""Files that a name with wildcards matches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dbp.file_pattern import is_pattern, matching_files, starred_text
+from dbp import file_pattern
+from dbp.file_pattern import fixed_folder, is_pattern, matching_files, starred_texts
 
 
 @pytest.fixture
@@ -16,6 +17,22 @@ def folder(tmp_path: Path) -> Path:
     for name in ("b-2.npy", "b-10.npy", "a-1.npy", ".b-3.npy", "b-2.npz", "c[1].npy"):
         (inner / name).touch()
     return inner
+
+
+@pytest.fixture
+def days(tmp_path: Path) -> Path:
+    """Two folders of parts, a hidden one, and a file among the folders."""
+    for name in (
+        "day-2/b.csv",
+        "day-2/a.csv",
+        "day-1/a.csv",
+        ".day-0/a.csv",
+        "day-1/deep/a.csv",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "day-3").touch()
+    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -35,27 +52,66 @@ def test_files_come_in_the_order_of_their_names(
     assert matching_files(str(folder / pattern)) == [str(folder / name) for name in names]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*/*.csv", ["day-1/a.csv", "day-2/a.csv", "day-2/b.csv"]),
+        ("day-*/a.csv", ["day-1/a.csv", "day-2/a.csv"]),
+        ("day-[2-9]/?.csv", ["day-2/a.csv", "day-2/b.csv"]),
+        ("*/*/*.csv", ["day-1/deep/a.csv"]),
+        ("*/deep/*.csv", ["day-1/deep/a.csv"]),
+        (".*/*.csv", [".day-0/a.csv"]),
+        ("night-*/*.csv", []),
+        ("day-*/c.csv", []),
+    ],
+)
+def test_wildcards_in_folders_match_folders_of_one_level(
+    days: Path, pattern: str, names: list[str]
+) -> None:
+    assert is_pattern(str(days / pattern))
+    assert matching_files(str(days / pattern)) == [str(days / name) for name in names]
+
+
+def test_only_folders_that_may_be_entered_are_read(days: Path) -> None:
+    found = matching_files(f"{days}/*/*.csv", lambda folder: folder.name != "day-1")
+
+    assert found == [f"{days}/day-2/a.csv", f"{days}/day-2/b.csv"]
+
+
+def test_two_stars_and_too_many_folders_are_refused(
+    days: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"\*\* is not supported: write one \* for each"):
+        matching_files(f"{days}/**/*.csv")
+    monkeypatch.setattr(file_pattern, "MAX_FOLDERS", 1)
+    with pytest.raises(ValueError, match="2 folders match; at most 1"):
+        matching_files(f"{days}/*/*.csv")
+
+
 def test_a_file_with_wildcards_in_its_name_is_meant_by_its_name(folder: Path) -> None:
     assert not is_pattern(str(folder / "c[1].npy"))
     assert is_pattern(str(folder / "c[2].npy"))
-    assert not is_pattern(str(folder / "x"))
+    assert is_pattern(str(folder / "x*"))
     assert not is_pattern("")
 
 
-def test_wildcards_in_folders_are_none(folder: Path) -> None:
-    assert matching_files(f"{folder.parent}/*/b-2.npy") == [f"{folder.parent}/*/b-2.npy"]
-    with pytest.raises(FileNotFoundError):
-        matching_files(f"{folder.parent}/s*/b*.npy")
+def test_the_folder_before_the_first_wildcard_is_fixed(folder: Path) -> None:
+    assert fixed_folder(str(folder / "*.npy")) == folder
+    assert fixed_folder(f"{folder.parent}/a/b*/c/*.npy") == folder.parent / "a"
+    assert fixed_folder("*.npy") == Path()
 
 
 @pytest.mark.parametrize(
-    ("pattern", "path", "text"),
+    ("pattern", "path", "texts"),
     [
-        ("b-*.npy", "/d/b-10.npy", "10"),
-        ("*", "x", "x"),
+        ("/d/b-*.npy", "/d/b-10.npy", ("10",)),
+        ("*", "x", ("x",)),
+        ("/d/*/b-*.npy", "/d/day-1/b-10.npy", ("day-1", "10")),
         ("b-??", "b-10", None),
         ("x", "x", None),
     ],
 )
-def test_what_a_star_stands_for(pattern: str, path: str, text: str | None) -> None:
-    assert starred_text(pattern, path) == text
+def test_the_text_that_each_star_matches(
+    pattern: str, path: str, texts: tuple[str, ...] | None
+) -> None:
+    assert starred_texts(pattern, path) == texts

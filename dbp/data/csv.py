@@ -46,7 +46,7 @@ HEADER_DOC = (
 class CSV(Reader):
     """Comma- or otherwise separated text, UTF-8, one sample a line."""
 
-    path: str = option(doc="the file, or a pattern: part-*.csv", file=True)
+    path: str = option(doc="the file, or a pattern: part-*.csv, day-*/*.csv", file=True)
     target: str | int = option(-1, doc=TARGET_DOC)
     targets: tuple[str, ...] | None = option(None, doc=TARGETS_DOC)
     inputs: tuple[str | int, ...] | None = option(None, doc=INPUTS_DOC)

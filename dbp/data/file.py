@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import errno
 import gzip
+import itertools
 import os
+import re
+import shlex
 import stat
 import weakref
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +35,9 @@ ALWAYS_ALLOWED_BYTES = 64 * 2**20
 
 _READ_BYTES = 4 * 2**20
 
+# Entries of a folder that are looked at for the suffix that most of its files have.
+_ENTRIES = 1_000
+
 
 @final
 class DataFile:
@@ -44,7 +51,10 @@ class DataFile:
         weakref.finalize(self, os.close, descriptor)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise InvalidData(f"{path}: is {_describe(status.st_mode)}, not a file of samples")
+            raise InvalidData(
+                f"{path}: is {_describe(status.st_mode)}, not a file of samples"
+                f"{_instead(path, status.st_mode)}"
+            )
         self.size = status.st_size
         self._changed_at = status.st_mtime_ns
         if self.size == 0:
@@ -178,10 +188,10 @@ def _open(path: str) -> int:
         # O_NONBLOCK: opening a pipe without a writer must not block.
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno == errno.ENOENT:
-            raise InvalidData(_missing(Path(path))) from error
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise InvalidData(f"{path}: {missing_text(path)}") from error
         if error.errno == errno.EACCES:
-            raise InvalidData(f"{path}: no permission to read it") from error
+            raise InvalidData(f"{path}: no permission to read it{_allowed(path)}") from error
         if error.errno == errno.EMFILE:
             raise InvalidData(
                 f"{path}: too many files are open; allow more (ulimit -n) or use fewer, larger "
@@ -190,16 +200,46 @@ def _open(path: str) -> int:
         raise InvalidData(f"{path}: cannot be opened: {error.strerror}") from error
 
 
-def _missing(path: Path) -> str:
+def missing_text(name: str) -> str:
     """Return what is missing, the file or its folder, and the nearest existing name."""
+    path = Path(name)
     folder = path.parent
     try:
         names = [entry.name for entry in folder.iterdir()]
+    except NotADirectoryError:
+        return f"no such file: {folder} is a file, not a folder"
     except OSError:
-        return f"{path}: no such file: there is no folder {folder}"
+        return f"no such file: there is no folder {folder}"
     if path.name in names:
-        return f"{path}: a link that leads nowhere"
-    return f"{path}: no such file{nearest(path.name, names)}"
+        return f"a symbolic link to {path.readlink()}, which does not exist"
+    if re.search(r"\{[^}]*,", path.name):
+        return "no such file; braces are expanded by shells alone: use *, ? or [01]"
+    return f"no such file{nearest(path.name, names)}"
+
+
+def _allowed(path: str) -> str:
+    """The remedy where a file may not be read."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return f": the folder {Path(path).parent} may not be entered"
+    if status.st_uid == os.geteuid():
+        return f"; allow it: chmod u+r {shlex.quote(path)}"
+    return "; ask its owner, whom ls -l names"
+
+
+def _instead(path: str, mode: int) -> str:
+    """The name to give instead of a folder or a pipe."""
+    if not stat.S_ISDIR(mode):
+        return "; write its content to a file first" if not stat.S_ISBLK(mode) else ""
+    suffixes: Counter[str] = Counter()
+    for pattern in ("*", "*/*"):
+        entries = itertools.islice(Path(path).glob(pattern), _ENTRIES)
+        suffixes.update(entry.suffix for entry in entries if entry.is_file())
+        if suffixes:
+            common = suffixes.most_common(1)[0][0]
+            return f"; for all files in it: {Path(path) / pattern}{common}"
+    return "; it holds no files"
 
 
 def _describe(mode: int) -> str:

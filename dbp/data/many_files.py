@@ -15,10 +15,14 @@ from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.file import DataFile
 from dbp.data.target_kind import mixed_kinds, reader_of_kind
 from dbp.errors import InvalidData, nearest
-from dbp.file_pattern import is_pattern, matching_files, starred_text
+from dbp.file_pattern import fixed_folder, is_pattern, matching_files, starred_texts
 from dbp.quantities import count_text
 
 MAX_FILES: Final = 100_000
+
+# Names that are searched for a similar one, and names shown.
+_NAMES: Final = 1_000
+_LISTED: Final = 5
 
 _Reader = TypeVar("_Reader", bound=Reader)
 
@@ -76,26 +80,45 @@ def _each_file(reader: _Reader, kind: str) -> list[_Reader]:
 def _check_pairs(pattern: str, files: list[str], other_pattern: str, others: list[str]) -> None:
     """Raise InvalidData if a file's partner would have another number."""
     for file, other in zip(files, others, strict=True):
-        text, other_text = starred_text(pattern, file), starred_text(other_pattern, other)
-        if text is not None and other_text is not None and text != other_text:
-            raise InvalidData(
-                f"{file} would be read together with {other}: one is {text!r}, the other "
-                f"{other_text!r}; is a file missing?"
-            )
+        texts, other_texts = starred_texts(pattern, file), starred_texts(other_pattern, other)
+        if texts is None or other_texts is None or len(texts) != len(other_texts):
+            continue
+        for text, other_text in zip(texts, other_texts, strict=True):
+            if text != other_text:
+                raise InvalidData(
+                    f"{file} would be read together with {other}: one is {text!r}, the other "
+                    f"{other_text!r}; is a file missing?"
+                )
 
 
 def matching(path: str) -> list[str]:
     """Return the files that a name or a pattern stands for; InvalidData where none matches."""
     try:
         files = matching_files(path)
+        if not files:
+            raise InvalidData(f"{path}: {_unmatched(path)}")
+    except FileNotFoundError as error:
+        raise InvalidData(f"{path}: there is no folder {fixed_folder(path)}") from error
     except (OSError, ValueError) as error:
-        raise InvalidData(f"{path}: cannot look for files: {error}") from error
-    if not files:
-        names = sorted(entry.name for entry in Path(path).parent.iterdir())
-        raise InvalidData(f"{path}: no file matches{nearest(Path(path).name, names)}")
+        raise InvalidData(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     if len(files) > MAX_FILES:
         raise InvalidData(f"{path}: {len(files):,} files match; at most {MAX_FILES:,}")
     return files
+
+
+def _unmatched(pattern: str) -> str:
+    """The part of a pattern that matches nothing, and the nearest name, or those there are."""
+    folder = Path(pattern).parent
+    folders = matching_files(str(folder))
+    if not folders:
+        return f"no folder matches {folder}: {_unmatched(str(folder))}"
+    entries = itertools.chain.from_iterable(Path(found).iterdir() for found in folders)
+    names = sorted({entry.name for entry in itertools.islice(entries, _NAMES)})
+    hint = nearest(Path(pattern).name, names)
+    if not hint:
+        more = ", ..." if len(names) > _LISTED else ""
+        hint = f"; {folder} holds {', '.join(names[:_LISTED]) or 'nothing'}{more}"
+    return f"no file matches{hint}"
 
 
 def _names(parts: list[Any]) -> list[str]:

@@ -26,7 +26,7 @@ from dbp.registry import option
 class Parquet(Reader):
     """Columns of one Parquet file; needs pyarrow: pip install 'dbp[parquet]'."""
 
-    path: str = option(doc="the file, or a pattern: part-*.parquet", file=True)
+    path: str = option(doc="the file, or a pattern: part-*.parquet, day-*/*.parquet", file=True)
     target: str | None = option(
         None, doc="name of the column of the target: numbers, or names of classes"
     )

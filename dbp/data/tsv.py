@@ -25,7 +25,7 @@ from dbp.registry import option
 class TSV(Reader):
     """Text with tabs between columns, UTF-8, one sample a line."""
 
-    path: str = option(doc="the file, or a pattern: part-*.tsv", file=True)
+    path: str = option(doc="the file, or a pattern: part-*.tsv, day-*/*.tsv", file=True)
     target: str | int = option(-1, doc=TARGET_DOC)
     targets: tuple[str, ...] | None = option(None, doc=TARGETS_DOC)
     inputs: tuple[str | int, ...] | None = option(None, doc=INPUTS_DOC)

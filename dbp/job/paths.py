@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dbp.errors import InvalidSpec, Violation
-from dbp.file_pattern import is_pattern, matching_files
+from dbp.file_pattern import fixed_folder, is_pattern, matching_files
 from dbp.job.decode import encode
 from dbp.job.fields import shown
 from dbp.job.files import file_options
@@ -41,15 +41,15 @@ def check_paths(spec: JobSpec, roots: Sequence[str | os.PathLike[str]]) -> None:
 def contained_files(path: str, roots: Sequence[str | os.PathLike[str]]) -> list[str]:
     """Return the files that match a pattern, not yet checked; a plain path as itself.
 
-    Raises ValueError if none matches. The folder is checked before it is read; its contents are
-    revealed only by whether a file matches.
+    Raises ValueError if none matches. Each folder is checked before it is read; its contents
+    are revealed only by whether a file matches.
     """
     if not is_pattern(path):
         return [path]
     _check_form(path)
-    _check_inside(Path(os.path.realpath(Path(path).parent)), path, roots)
+    _check_inside(Path(os.path.realpath(fixed_folder(path))), path, roots)
     try:
-        files = matching_files(path)
+        files = matching_files(path, lambda folder: _is_inside(folder, roots))
     except OSError as error:
         raise ValueError(f"{shown(path)}: {error.strerror or error}") from error
     if not files:
@@ -79,6 +79,12 @@ def _check_form(path: str) -> None:
     problem = _form_problem(path)
     if problem is not None:
         raise ValueError(f"{problem}, got {shown(path)}")
+
+
+def _is_inside(path: Path, roots: Iterable[str | os.PathLike[str]]) -> bool:
+    """Whether the real path lies inside one of the roots."""
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(os.path.realpath(root)) for root in roots)
 
 
 def _check_inside(real: Path, path: str, roots: Iterable[str | os.PathLike[str]]) -> None:

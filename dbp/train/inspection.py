@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dbp.data.column_order import check_columns
 from dbp.data.dataset import DataInfo, Reader
+from dbp.data.file import missing_text
 from dbp.data.found_targets import describe_values
 from dbp.data.target_kind import reader_of_kind
 from dbp.errors import InvalidData, InvalidSpec, Violation
@@ -163,14 +164,25 @@ def _shape_of(resolved: ResolvedSpec, facts: DataFacts) -> DataShape:
 def _check_files(resolved: ResolvedSpec) -> None:
     """All missing files at once: a set is most often missing as a whole."""
     missing = [
-        f"{path}: {table[name]}: no such file"
+        f"{path}: {table[name]}: {missing_text(table[name])}"
         for table, name, path in file_options(dict(resolved.document))
-        if not Path(table[name]).exists() and not is_pattern(table[name])
+        if _is_missing(table[name]) and not is_pattern(table[name])
     ]
     if len(missing) == 1:
         raise InvalidData(missing[0])
     if missing:
         raise InvalidData(f"{len(missing)} files are missing\n  " + "\n  ".join(missing))
+
+
+def _is_missing(path: str) -> bool:
+    """Whether there is no such file; one that may not be looked at is opened to say why."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _inspect_like(reader: Reader, train: DataInfo) -> DataInfo:

@@ -421,19 +421,41 @@ def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
 def test_a_broken_link_is_said_to_be_one(tmp_path: Path) -> None:
     (tmp_path / "x.csv").symlink_to("gone")
 
-    with pytest.raises(InvalidData, match=r"x\.csv: a link that leads nowhere"):
+    with pytest.raises(InvalidData, match=r"x\.csv: a symbolic link to gone, which does not"):
         open_path(tmp_path / "x.csv")
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match="is a folder, not a file"):
+def test_a_folder_is_refused_with_the_pattern_of_its_files(tmp_path: Path) -> None:
+    with pytest.raises(InvalidData, match=r"is a folder, not a file.*; it holds no files$"):
         open_path(tmp_path)
+    (tmp_path / "day").mkdir()
+    (tmp_path / "day" / "a.csv").touch()
+    with pytest.raises(InvalidData, match=rf"for all files in it: {tmp_path}/\*/\*\.csv$"):
+        open_path(tmp_path)
+    for name in ("a.tsv", "b.tsv", "notes.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(InvalidData, match=rf"for all files in it: {tmp_path}/\*\.tsv$"):
+        open_path(tmp_path)
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").touch()
+
+    with pytest.raises(InvalidData, match=r"a\.csv is a file, not a folder"):
+        open_path(tmp_path / "a.csv" / "b.csv")
+
+
+def test_braces_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(InvalidData, match="braces are expanded by shells alone"):
+        open_path(tmp_path / "{a,b}.csv")
 
 
 def test_a_pipe_nobody_writes_to_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.csv")
 
-    with pytest.raises(InvalidData, match=r"x\.csv: is a named pipe"):
+    with pytest.raises(
+        InvalidData, match=r"x\.csv: is a named pipe.*write its content to a file"
+    ):
         open_path(tmp_path / "x.csv")
 
 
@@ -457,16 +479,21 @@ def test_what_cannot_be_a_file_name_is_refused(path: str) -> None:
         open_path(path)
 
 
-def test_a_file_without_permission_says_so(
+def test_a_file_without_permission_is_refused_with_who_can_allow_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "x.csv").touch()
+
     # Root may read everything, so the refusal of the system is played here.
     def refuse(*_: Any) -> int:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
 
-    with pytest.raises(InvalidData, match=r"x\.csv: no permission to read it"):
+    with pytest.raises(InvalidData, match=r"x\.csv: no permission .*: chmod u\+r .*x\.csv$"):
+        open_path(tmp_path / "x.csv")
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(InvalidData, match=r"no permission .*; ask its owner"):
         open_path(tmp_path / "x.csv")
 
 

@@ -239,8 +239,55 @@ def test_no_match_names_the_nearest_file(tmp_path: Path) -> None:
         NPZ(path=str(tmp_path / "parts-*.npz")).open()
 
 
+def test_no_match_lists_the_files_there_are_where_none_is_near(tmp_path: Path) -> None:
+    write_part("npz", tmp_path, "0", X, Y)
+
+    with pytest.raises(InvalidData, match=rf"no file matches; {tmp_path} holds part-0\.npz$"):
+        NPZ(path=str(tmp_path / "*.parquet")).open()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("day-*/*.csv", r"no file matches, did you mean|no file matches; .* holds part-0\.npz"),
+        ("days-*/*.npz", r"no folder matches \S*days-\*: no file matches, did you mean 'day-"),
+        ("**/*.npz", r"\*\* is not supported: write one \* for each folder"),
+    ],
+)
+def test_a_pattern_with_folders_that_matches_nothing_names_the_part(
+    tmp_path: Path, pattern: str, message: str
+) -> None:
+    for day in ("day-1", "day-2"):
+        (tmp_path / day).mkdir()
+        write_part("npz", tmp_path / day, "0", X, Y)
+
+    with pytest.raises(InvalidData, match=message):
+        NPZ(path=str(tmp_path / pattern)).open()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npy"])
+def test_parts_in_several_folders_are_read_as_one(tmp_path: Path, kind: str) -> None:
+    for day in ("day-1", "day-2"):
+        (tmp_path / day).mkdir()
+        write_part(kind, tmp_path / day, "0", X, Y)
+
+    dataset = READERS[kind](tmp_path / "day-*").open()
+
+    assert len(dataset) == 60
+    np.testing.assert_array_equal(read(dataset, np.arange(60))[1], np.concatenate([Y, Y]))
+
+
+def test_inputs_and_targets_of_different_folders_are_not_paired(tmp_path: Path) -> None:
+    for name, day in (("x", "1"), ("y", "2")):
+        (tmp_path / f"day-{day}").mkdir()
+        np.save(tmp_path / f"day-{day}" / f"{name}-0.npy", X if name == "x" else Y)
+
+    with pytest.raises(InvalidData, match=r"together with .*: one is '1', the other '2'"):
+        READERS["npy"](tmp_path / "day-*").open()
+
+
 def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match=r"\*\.npz: cannot look for files: .*nowhere"):
+    with pytest.raises(InvalidData, match=r"\*\.npz: there is no folder .*nowhere$"):
         NPZ(path=str(tmp_path / "nowhere" / "*.npz")).inspect()
 
 

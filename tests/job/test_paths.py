@@ -163,6 +163,18 @@ def spec_of(document: dict[str, Any], path: str) -> JobSpec:
 
 def test_a_pattern_inside_a_root_passes(parts: Path, document: dict[str, Any]) -> None:
     check_paths(spec_of(document, f"{parts}/part-*.npz"), [parts])
+    check_paths(spec_of(document, f"{parts}/s*/y.*"), [parts])
+    check_paths(spec_of(document, f"{parts}/s*/../part-?.npz"), [parts])
+
+
+@pytest.mark.parametrize(
+    "pattern", ["way-*/secret", "way-*/secre?", "*/secre?", "s*/../../secre?", "way-*/none*"]
+)
+def test_wildcards_in_folders_do_not_follow_links_out_of_the_roots(
+    parts: Path, document: dict[str, Any], pattern: str
+) -> None:
+    with pytest.raises(InvalidSpec, match="no file matches"):
+        check_paths(spec_of(document, f"{parts}/{pattern}"), [parts])
 
 
 @pytest.mark.parametrize(
