@@ -6,6 +6,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PROTOS := $(wildcard protos/dbp/*/*.proto)
+# The protos that clients have, without comments. Additions enter it by make protos, breaking
+# changes by make protos-image alone.
+PROTOS_IMAGE := tests/protos.binpb
+IMAGE        := ../$(BIN)/buf build --exclude-source-info --output ../$(PROTOS_IMAGE)
+BREAKING     := ../$(BIN)/buf breaking --against ../$(PROTOS_IMAGE) || \
+  { echo "this breaks clients; if it is meant: make protos-image"; exit 1; }
 
 # Generated code runs on its own protobuf version and every later one up to the next major
 # but one; this is the oldest that protobuf 6.30 and a current grpcio both accept.
@@ -18,11 +24,12 @@ OWN_POOL := sed -i.orig 's/_descriptor_pool\.Default()/_descriptor_pool.Descript
 
 PROCESS_TESTS := -m 'processes and not full'
 
-.PHONY: help demo install test test-full test-busy bench check format protos reference clean
+.PHONY: help demo install test test-full test-busy bench check format protos protos-image \
+        reference clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.run  ## the main job, end to end, on real data (under a minute)
 	@$(BIN)/dbp demo
@@ -50,6 +57,9 @@ check: $(VENV)/.dev .venv-protoc/.done  ## lint, types, import contracts, genera
 	@$(BIN)/dbp components --output markdown | diff - dbp/reference.md || \
 	  { echo "dbp/reference.md is out of date: make reference"; exit 1; }
 	cd protos && ../$(BIN)/buf lint
+	@cd protos && $(BREAKING)
+	@cd protos && ../$(BIN)/buf breaking ../$(PROTOS_IMAGE) --against . > /dev/null || \
+	  { echo "$(PROTOS_IMAGE) lacks additions: make protos"; exit 1; }
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	  $(PROTOC) -Iprotos --python_out=$$tmp --pyi_out=$$tmp --grpc_python_out=$$tmp $(PROTOS) && \
 	  $(OWN_POOL) $$tmp/dbp/inference/*_pb2.py && rm $$tmp/dbp/inference/*.orig && \
@@ -65,9 +75,14 @@ reference: $(VENV)/.dev  ## write dbp/reference.md from the components
 	$(BIN)/dbp components --output markdown > dbp/reference.md.new
 	mv dbp/reference.md.new dbp/reference.md
 
-protos: .venv-protoc/.done  ## generate dbp/v1 and dbp/inference from protos/
+protos: $(VENV)/.dev .venv-protoc/.done  ## generate dbp/v1 and dbp/inference from protos/
+	@cd protos && $(BREAKING)
 	$(PROTOC) -Iprotos --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 	$(OWN_POOL) dbp/inference/*_pb2.py && rm dbp/inference/*.orig
+	@cd protos && $(IMAGE)
+
+protos-image: $(VENV)/.dev  ## accept a change of protos/ that breaks clients
+	cd protos && $(IMAGE)
 
 clean:  ## remove what the targets made
 	rm -rf .venv .venv-protoc .mpich .mypy_cache .ruff_cache .pytest_cache .hypothesis

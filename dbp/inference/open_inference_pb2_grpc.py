@@ -143,7 +143,8 @@ class GRPCInferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RepositoryIndex(self, request, context):
-        """All models: the jobs, with their newest version.
+        """All models: the jobs, with their newest version. RESOURCE_EXHAUSTED for more jobs than one
+        message of 4 MiB can list: use dbp.v1.JobService/ListJobs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

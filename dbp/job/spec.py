@@ -58,7 +58,12 @@ class DataSpec:
 class ModelSpec:
     """Layers from input to output, the loss after them, and the metrics."""
 
-    layers: tuple[Component, ...] = option(doc="layers, input first", group="layers")
+    layers: tuple[Component, ...] = option(
+        doc='layers, input first; activation = "relu" (a kind, or a table with options) in any '
+        "of them adds that layer after it, at a position of its own, as in "
+        "torch.nn.Sequential: the tensors after it are named by the next position",
+        group="layers",
+    )
     loss: Component = option(doc="loss, summed over samples", group="losses")
     metrics: tuple[Component, ...] | None = option(
         None, doc="metrics; left out: those that fit the loss", group="metrics"

@@ -20,6 +20,8 @@ class Dense(Layer):
 
     x: (batch, in), weight: (units, in), bias: (units,), y: (batch, units). By the chain rule
     dW = dy^T x, db = sum of dy over the batch, dx = dy W.
+
+    ``activation = "relu"`` beside the options adds that layer after this one, as for any layer.
     """
 
     units: int = option(doc="number of outputs", minimum=1)

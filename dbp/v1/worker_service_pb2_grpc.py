@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class WorkerServiceStub(object):
-    """Private: called by the link process of a run's rank 0 only, and changed without notice. Every
-    call but RegisterRun carries the secret of the attempt in the metadata key
-    `dbp-attempt-secret`.
+    """Private: called by the link process of a run's rank 0 only. Its messages change in compatible
+    ways only, too, since a run may outlive an upgrade of the service. Every call but RegisterRun
+    carries the secret of the attempt in the metadata key `dbp-attempt-secret`.
     """
 
     def __init__(self, channel):
@@ -55,9 +55,9 @@ class WorkerServiceStub(object):
 
 
 class WorkerServiceServicer(object):
-    """Private: called by the link process of a run's rank 0 only, and changed without notice. Every
-    call but RegisterRun carries the secret of the attempt in the metadata key
-    `dbp-attempt-secret`.
+    """Private: called by the link process of a run's rank 0 only. Its messages change in compatible
+    ways only, too, since a run may outlive an upgrade of the service. Every call but RegisterRun
+    carries the secret of the attempt in the metadata key `dbp-attempt-secret`.
     """
 
     def RegisterRun(self, request, context):
@@ -111,9 +111,9 @@ def add_WorkerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkerService(object):
-    """Private: called by the link process of a run's rank 0 only, and changed without notice. Every
-    call but RegisterRun carries the secret of the attempt in the metadata key
-    `dbp-attempt-secret`.
+    """Private: called by the link process of a run's rank 0 only. Its messages change in compatible
+    ways only, too, since a run may outlive an upgrade of the service. Every call but RegisterRun
+    carries the secret of the attempt in the metadata key `dbp-attempt-secret`.
     """
 
     @staticmethod
