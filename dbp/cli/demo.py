@@ -201,9 +201,9 @@ def _far_enough(update: JobUpdate, first: float | None) -> bool:
 
 
 def _failure(job: JobHandle, ended: Job) -> str:
-    from dbp.cli.follow import ending_text
+    from dbp.cli.follow import ended_text
 
-    text = ending_text(ended)
+    text = ended_text(ended)
     if ended.failure is None or not ended.failure.log_tail:  # else it is in the text
         text += "".join(f"\n  {line}" for line in job.logs())
     return text

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import click
 
 from dbp.cli.output import echo_json, figures_text, job_content, progress_content
-from dbp.job.best import best_text
-from dbp.job.skipped import skipped_text
-from dbp.job.state import Failure, Job, ProgressReport
+from dbp.job.ending_text import job_ending_lines
+from dbp.job.state import Job, ProgressReport
+from dbp.quantities import duration_text, time_to_go_text
 
 if TYPE_CHECKING:
     from dbp.client.job import JobHandle
@@ -46,7 +46,7 @@ def follow(job: JobHandle, output: str) -> Job:
         view.close()
     ended = job.get()
     if output == "text":
-        click.echo(ending_text(ended))
+        click.echo(ended_text(ended))
     return ended
 
 
@@ -60,37 +60,16 @@ def progress_text(progress: ProgressReport) -> str:
     ]
     if progress.skipped:
         parts.insert(3, f"mini-batches left out: {progress.skipped:,}")
-    if progress.eta_seconds is not None:
-        parts.append(f"{progress.eta_seconds:.0f} s to go")
+    if progress.eta_seconds is not None and progress.step < progress.total_steps:
+        parts.append(time_to_go_text(progress.eta_seconds))
     return ", ".join(parts)
 
 
-def failure_text(failure: Failure) -> str:
-    """What went wrong, and the end of the log."""
-    lines = [f"  {failure.reason}: {failure.message}"]
-    lines += [f"    | {line}" for line in failure.log_tail[-10:]]
-    return "\n".join(lines)
-
-
-def ending_text(job: Job) -> str:
-    """How a job ended."""
+def ended_text(job: Job) -> str:
+    """Return the state in which a job ended, after which time, and why."""
     seconds = (job.end_time or 0) - (job.start_time or job.end_time or 0)
-    text = f"{job.id} {job.state} after {seconds:.1f} s"
-    if job.progress is not None and job.failure is None:  # a failure's message counts them
-        skipped = skipped_text(job.progress.skipped, job.progress.step)
-        text += f"\n  {skipped}" if skipped else ""
-    if best := best_of(job):
-        text += f"\n  {best}"
-    if job.failure is not None:
-        text += "\n" + failure_text(job.failure)
-    return text
-
-
-def best_of(job: Job) -> str:
-    """Return the best epoch of a job that has ended; empty where there is nothing to say."""
-    if job.best is None:
-        return ""
-    return best_text(job.best, job.spec, restored=job.best_restored)
+    lines = [f"{job.id} {job.state} after {duration_text(seconds)}", *job_ending_lines(job)]
+    return "\n  ".join(lines)
 
 
 class LineView:

@@ -246,7 +246,8 @@ def _row(job: Job) -> tuple[str, ...]:
 
 
 def _details(job: Job) -> str:
-    from dbp.cli.follow import best_of, failure_text, progress_text
+    from dbp.cli.follow import progress_text
+    from dbp.job.ending_text import job_ending_lines
 
     lines = [
         f"{job.id}: {job.state}, {count_text(job.workers, 'worker')}, attempt {job.attempt}",
@@ -263,8 +264,5 @@ def _details(job: Job) -> str:
     if job.latest_parameters is not None:
         newest = job.latest_parameters
         lines.append(f"  parameters version {newest.version}, step {newest.step}")
-    if best := best_of(job):
-        lines.append(f"  {best}")
-    if job.failure is not None:
-        lines.append(failure_text(job.failure))
+    lines += [f"  {line}" for line in job_ending_lines(job)]
     return "\n".join(lines)

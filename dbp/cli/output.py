@@ -114,6 +114,7 @@ def job_content(job: Job) -> dict[str, Any]:
             "metrics": dict(job.best.metrics),
         },
         "best_restored": job.best_restored,
+        "end_reason": job.end_reason,
         "notes": list(job.notes),
     }
 

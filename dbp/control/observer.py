@@ -218,10 +218,16 @@ class Observer:
         """Make the end durable, retrying while the disk is full, then free the slots."""
         best = None if outcome is None else outcome.best
         restored = outcome is not None and outcome.best_restored
+        reason = outcome.reason if outcome is not None and failure is None else ""
         while True:
             try:
                 self._ledger.record(
-                    job_id, kind, failure=failure, best=best, best_restored=restored
+                    job_id,
+                    kind,
+                    failure=failure,
+                    best=best,
+                    best_restored=restored,
+                    end_reason=reason,
                 )
                 break
             except WrongState:

@@ -10,6 +10,7 @@ from typing import Final
 
 from dbp.control.launcher import Exit
 from dbp.job.state import EventKind, Failure, FailureReason, Job, RunOutcome, State
+from dbp.quantities import duration_text
 
 # Reasons that a run may give itself; the others are the service's to find.
 REASONS: Final = frozenset(
@@ -23,6 +24,10 @@ REASONS: Final = frozenset(
         FailureReason.INVALID_DATA,
         FailureReason.NOT_WRITTEN,
     }
+)
+FORCED_TEXT: Final = (
+    "the processes were killed, since `dbp cancel --force` asked for it or the run had not "
+    "stopped within the time that `dbp cancel --grace` allows"
 )
 
 
@@ -38,7 +43,7 @@ def verdict(
     asked = job.state is State.CANCELLING
     forced = ended is not None and ended.stopped
     if asked and forced:
-        return EventKind.CANCELLED, _failure(job, ended, FailureReason.FORCED, "ended by force")
+        return EventKind.CANCELLED, _failure(job, ended, FailureReason.FORCED, FORCED_TEXT)
     if outcome is not None and outcome.status == "stopped":
         return EventKind.CANCELLED, None
     if outcome is not None:
@@ -56,8 +61,8 @@ def lost_contact(job: Job, seconds: float) -> tuple[EventKind, Failure | None]:
     if job.state is State.CANCELLING:
         return EventKind.CANCELLED, None
     message = (
-        f"the run has not been heard of for {seconds:g} s; "
-        "its processes, if they live, are not the service's to end"
+        f"the run sent nothing for {duration_text(seconds)}; the service did not start its "
+        "processes and cannot end them: look for them on the run's host"
     )
     return EventKind.FAILED, _failure(job, None, FailureReason.LOST_CONTACT, message)
 
@@ -72,14 +77,15 @@ def _without_word(job: Job, ended: Exit | None) -> tuple[FailureReason, str]:
         return FailureReason.LAUNCH_FAILED, ended.error
     if ended.stopped:
         return FailureReason.FORCED, (
-            "the run's supervisor got SIGTERM from outside (was the service's whole process "
-            "group stopped?)"
+            "the run's supervisor got SIGTERM from outside, not from a cancel request (was the "
+            "service's whole process group stopped?); submit the job again"
         )
     number = _signal_of(ended)
     if number:
         name = signal.Signals(number).name if number in list(signal.Signals) else str(number)
+        memory = "; Linux sends it when memory runs out" if number == signal.SIGKILL else ""
         return FailureReason.RANK_SIGNAL, (
-            f"a rank was ended by {name} before the run could finish"
+            f"{name} ended a worker before the run could finish{memory}"
         )
     if ended.exit_code and job.state is State.STARTING:
         return FailureReason.LAUNCH_FAILED, (

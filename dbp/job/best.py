@@ -21,24 +21,24 @@ class BestEpoch:
 
 def watched_metric(document: Mapping[str, Any]) -> str:
     """Return the metric by which epochs of this spec (in document form) are compared."""
-    stop = _stop(document)
+    stop = stop_table(document)
     return str(stop.get("metric", DEFAULT_METRIC)) if stop else DEFAULT_METRIC
 
 
 def restores_best(document: Mapping[str, Any]) -> bool:
     """Whether a run of this spec ends with the parameters of its best epoch."""
-    return bool(_stop(document).get("restore_best", False))
+    return bool(stop_table(document).get("restore_best", False))
 
 
 def best_text(best: BestEpoch, document: Mapping[str, Any], *, restored: bool) -> str:
     """Return text for users: "best: epoch 15, validation_loss 0.0840 (restored)"."""
     metric = watched_metric(document)
-    text = f"best: epoch {best.epoch}"
-    if metric in best.metrics:
-        text += f", {metric} {best.metrics[metric]:.4f}"
+    value = f", {metric} {best.metrics[metric]:.4f}" if metric in best.metrics else ""
+    text = f"best: epoch {best.epoch:,}{value}"
     return f"{text} (restored)" if restored else text
 
 
-def _stop(document: Mapping[str, Any]) -> Mapping[str, Any]:
+def stop_table(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return ``train.stop`` of a spec in document form; empty where it has none."""
     found = document.get("train", {}).get("stop")
     return found if isinstance(found, Mapping) else {}

@@ -162,6 +162,7 @@ class Job:
     """A job as the service stores it: times in Unix seconds, ``spec`` the resolved document.
 
     ``notes``: sentences on its spec and data that the user should read before training.
+    ``end_reason``: that of the run's outcome; "" before the end and where ``failure`` is set.
     """
 
     id: str
@@ -183,6 +184,7 @@ class Job:
     best: BestEpoch | None = None
     best_restored: bool = False
     notes: tuple[str, ...] = ()
+    end_reason: str = ""
 
 
 @dataclass(frozen=True)

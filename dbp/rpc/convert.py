@@ -18,11 +18,12 @@ from dbp.job.state import (
     Version,
     VersionEntry,
 )
-from dbp.rpc.enums import failure_reason_name, failure_reason_of
+from dbp.rpc.enums import failure_reason_name, failure_reason_of, name_of, value_of
 from dbp.rpc.spec_convert import spec_from_proto, spec_to_proto
 from dbp.v1 import job_pb2, parameter_service_pb2
 
 JOB_PREFIX: Final = "jobs/"
+_END_REASON: Final = job_pb2.RunEndReason.DESCRIPTOR
 
 
 def job_name(job_id: str) -> str:
@@ -218,6 +219,7 @@ def job_to_proto(job: Job) -> job_pb2.Job:
         best=None if job.best is None else best_to_proto(job.best),
         best_restored=job.best_restored,
         notes=job.notes,
+        end_reason=name_of(_END_REASON, job.end_reason),
     )
     if job.failure is not None:
         proto.failure.CopyFrom(failure_to_proto(job.failure))
@@ -257,4 +259,5 @@ def job_from_proto(proto: job_pb2.Job) -> Job:
         best=best_from_proto(proto.best) if has("best") else None,
         best_restored=proto.best_restored,
         notes=tuple(proto.notes),
+        end_reason=value_of(_END_REASON, proto.end_reason),
     )

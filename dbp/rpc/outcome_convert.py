@@ -11,7 +11,7 @@ from dbp.v1 import job_pb2
 from dbp.v1 import worker_service_pb2 as pb
 
 _STATUS: Final = pb.RunStatus.DESCRIPTOR
-_END_REASON: Final = pb.RunEndReason.DESCRIPTOR
+_END_REASON: Final = job_pb2.RunEndReason.DESCRIPTOR
 _FAILURE_REASON: Final = job_pb2.FailureReason.DESCRIPTOR
 _FAILED: Final = "failed"
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Self, cast, final
 
 from dbp.errors import DbpError, InvalidInput, Unavailable
+from dbp.job.state import RunOutcome
 from dbp.train.sink import Command, Outcome, Progress, Snapshot, Started
 
 SLOTS: Final = 2
@@ -176,9 +177,8 @@ class Reporter:
 
     def finished(self, outcome: Outcome) -> None:
         """Send the outcome of the run."""
-        report = dataclasses.asdict(outcome)
-        for name in ("epoch", "seconds", "skipped"):  # the proto has none of them
-            del report[name]
+        fields = dataclasses.asdict(outcome)
+        report = {field.name: fields[field.name] for field in dataclasses.fields(RunOutcome)}
         self._send({"outcome": report})
 
     def poll(self) -> Command:

@@ -52,6 +52,7 @@ class Announcer:
         self._unwritten: OSError | None = None  # why the final parameters are not on the disk
         self._no_checkpoint: OSError | None = None
         self._rollbacks = self._rolled_back_to = 0
+        self._steps_done = 0  # by earlier processes
 
     def start(
         self,
@@ -67,6 +68,7 @@ class Announcer:
         ``open_epoch``: the epoch that ends with this step is reported again.
         """
         self._rollbacks, self._rolled_back_to = rollbacks, rolled_back_to
+        self._steps_done = steps_done
         plan = self._setup.plan
         self.meter = Meter(plan.total_steps, self._clock, done=steps_done)
         self._sink.started(
@@ -199,6 +201,7 @@ class Announcer:
             skipped=state.skipped,
             best=None if state.best is None else state.best.epoch,
             best_restored=state.best_restored,
+            resumed_from=self._steps_done,
         )
         continues = status == "stopped" or reason == "time"  # from the checkpoint
         lost = self._unwritten or (self._no_checkpoint if continues else None)

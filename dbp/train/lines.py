@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TextIO, final
 
-from dbp.job.best import best_text
+from dbp.job.ending_text import best_line, ending_text
+from dbp.quantities import count_text, duration_text
 from dbp.train.sink import Outcome, Progress, Snapshot, Started
 
 LEAST_SECONDS: Final = 1.0
@@ -86,15 +87,17 @@ def left_out_text(count: int) -> str:
 
 
 def outcome_text(outcome: Outcome, document: Mapping[str, Any]) -> str:
-    """How a run of the spec ended: one sentence, and a line on its best epoch."""
+    """Return how a run of this spec ended, its notes, test figures and best epoch."""
+    steps = count_text(outcome.step, "step")
+    if 0 < outcome.resumed_from < outcome.step:
+        steps += f", the last {outcome.step - outcome.resumed_from:,}"
+    extent = f"{steps} in {duration_text(outcome.seconds)}"
+    best = outcome.best
+    if outcome.status == "failed":
+        ending = f"failed: {outcome.message}\n{extent}"
+    else:
+        ending = ending_text(outcome.reason, outcome.epoch, extent, document, best)
+        ending += f"\n{outcome.message}" if outcome.message else ""
     test = [f"{n} {v:.4g}" for n, v in outcome.metrics.items() if n.startswith("test_")]
-    steps = "1 step" if outcome.step == 1 else f"{outcome.step:,} steps"
-    text = f"{outcome.status} ({outcome.reason}) after {steps} in {outcome.seconds:.1f} s"
-    if test:
-        text += f": {', '.join(test)}"
-    if outcome.message:
-        text += f": {outcome.message}"
-    if outcome.best is None:
-        return text
-    best = best_text(outcome.best, document, restored=outcome.best_restored)
-    return f"{text}\n{best}"
+    line = best_line(outcome.reason, best, document, restored=outcome.best_restored)
+    return "\n".join(filter(None, [ending, ", ".join(test), line]))

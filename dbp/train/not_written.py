@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+from dbp.job.ending_text import ending_word
 from dbp.train.sink import Outcome
 
 NOT_WRITTEN: Final = "NOT_WRITTEN"
@@ -16,6 +17,6 @@ def not_written(outcome: Outcome, error: OSError) -> Outcome:
     text = f"{name} could not be written: {error.strerror or error}"
     if outcome.status == "failed":
         return dataclasses.replace(outcome, message=f"{outcome.message}. Besides, {text}")
-    how = f"the run had {outcome.status} ({outcome.reason}) at step {outcome.step:,}"
+    how = f"the run {ending_word(outcome.reason)} at step {outcome.step:,}"
     message = f"{text}; {how}"
     return dataclasses.replace(outcome, status="failed", reason=NOT_WRITTEN, message=message)

@@ -95,6 +95,7 @@ class Outcome:
     ``skipped``: mini-batches left out, since their loss or gradient was not finite.
     ``step`` and ``epoch`` say how far the run came, ``metrics`` describe the parameters it
     hands out. Those are of the epoch ``best`` where ``best_restored``, else of ``step``.
+    ``resumed_from``: the steps that earlier processes took, which ``seconds`` leaves out.
     """
 
     status: str
@@ -107,6 +108,7 @@ class Outcome:
     skipped: int = 0
     best: BestEpoch | None = None
     best_restored: bool = False
+    resumed_from: int = 0
 
 
 class Sink(Protocol):

@@ -19,6 +19,16 @@ class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_STATE_FAILED: _ClassVar[JobState]
     JOB_STATE_CANCELLED: _ClassVar[JobState]
 
+class RunEndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RUN_END_REASON_UNSPECIFIED: _ClassVar[RunEndReason]
+    RUN_END_REASON_EPOCHS: _ClassVar[RunEndReason]
+    RUN_END_REASON_STEPS: _ClassVar[RunEndReason]
+    RUN_END_REASON_TIME: _ClassVar[RunEndReason]
+    RUN_END_REASON_CONVERGED: _ClassVar[RunEndReason]
+    RUN_END_REASON_TARGET: _ClassVar[RunEndReason]
+    RUN_END_REASON_STOP_REQUESTED: _ClassVar[RunEndReason]
+
 class FailureReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FAILURE_REASON_UNSPECIFIED: _ClassVar[FailureReason]
@@ -89,6 +99,13 @@ JOB_STATE_CANCELLING: JobState
 JOB_STATE_SUCCEEDED: JobState
 JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
+RUN_END_REASON_UNSPECIFIED: RunEndReason
+RUN_END_REASON_EPOCHS: RunEndReason
+RUN_END_REASON_STEPS: RunEndReason
+RUN_END_REASON_TIME: RunEndReason
+RUN_END_REASON_CONVERGED: RunEndReason
+RUN_END_REASON_TARGET: RunEndReason
+RUN_END_REASON_STOP_REQUESTED: RunEndReason
 FAILURE_REASON_UNSPECIFIED: FailureReason
 FAILURE_REASON_LAUNCH_FAILED: FailureReason
 FAILURE_REASON_RANK_EXCEPTION: FailureReason
@@ -130,7 +147,7 @@ LAST_BATCH_KEEP: LastBatch
 LAST_BATCH_DROP: LastBatch
 
 class Job(_message.Message):
-    __slots__ = ("name", "spec", "spec_digest", "workers", "state", "waiting_reason", "failure", "progress", "attempt", "latest_parameters", "create_time", "start_time", "end_time", "sequence", "attached", "host", "best", "best_restored", "notes", "spec_omitted")
+    __slots__ = ("name", "spec", "spec_digest", "workers", "state", "waiting_reason", "failure", "progress", "attempt", "latest_parameters", "create_time", "start_time", "end_time", "sequence", "attached", "host", "best", "best_restored", "notes", "spec_omitted", "end_reason")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     SPEC_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +168,7 @@ class Job(_message.Message):
     BEST_RESTORED_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
     SPEC_OMITTED_FIELD_NUMBER: _ClassVar[int]
+    END_REASON_FIELD_NUMBER: _ClassVar[int]
     name: str
     spec: JobSpec
     spec_digest: str
@@ -171,7 +189,8 @@ class Job(_message.Message):
     best_restored: bool
     notes: _containers.RepeatedScalarFieldContainer[str]
     spec_omitted: bool
-    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., spec_digest: _Optional[str] = ..., workers: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., waiting_reason: _Optional[str] = ..., failure: _Optional[_Union[JobFailure, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., attempt: _Optional[int] = ..., latest_parameters: _Optional[_Union[ParameterVersion, _Mapping]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., attached: bool = ..., host: _Optional[str] = ..., best: _Optional[_Union[BestEpoch, _Mapping]] = ..., best_restored: bool = ..., notes: _Optional[_Iterable[str]] = ..., spec_omitted: bool = ...) -> None: ...
+    end_reason: RunEndReason
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., spec_digest: _Optional[str] = ..., workers: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., waiting_reason: _Optional[str] = ..., failure: _Optional[_Union[JobFailure, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., attempt: _Optional[int] = ..., latest_parameters: _Optional[_Union[ParameterVersion, _Mapping]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., attached: bool = ..., host: _Optional[str] = ..., best: _Optional[_Union[BestEpoch, _Mapping]] = ..., best_restored: bool = ..., notes: _Optional[_Iterable[str]] = ..., spec_omitted: bool = ..., end_reason: _Optional[_Union[RunEndReason, str]] = ...) -> None: ...
 
 class BestEpoch(_message.Message):
     __slots__ = ("epoch", "step", "metrics")

@@ -15,27 +15,10 @@ class RunStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RUN_STATUS_SUCCEEDED: _ClassVar[RunStatus]
     RUN_STATUS_STOPPED: _ClassVar[RunStatus]
     RUN_STATUS_FAILED: _ClassVar[RunStatus]
-
-class RunEndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    RUN_END_REASON_UNSPECIFIED: _ClassVar[RunEndReason]
-    RUN_END_REASON_EPOCHS: _ClassVar[RunEndReason]
-    RUN_END_REASON_STEPS: _ClassVar[RunEndReason]
-    RUN_END_REASON_TIME: _ClassVar[RunEndReason]
-    RUN_END_REASON_CONVERGED: _ClassVar[RunEndReason]
-    RUN_END_REASON_TARGET: _ClassVar[RunEndReason]
-    RUN_END_REASON_STOP_REQUESTED: _ClassVar[RunEndReason]
 RUN_STATUS_UNSPECIFIED: RunStatus
 RUN_STATUS_SUCCEEDED: RunStatus
 RUN_STATUS_STOPPED: RunStatus
 RUN_STATUS_FAILED: RunStatus
-RUN_END_REASON_UNSPECIFIED: RunEndReason
-RUN_END_REASON_EPOCHS: RunEndReason
-RUN_END_REASON_STEPS: RunEndReason
-RUN_END_REASON_TIME: RunEndReason
-RUN_END_REASON_CONVERGED: RunEndReason
-RUN_END_REASON_TARGET: RunEndReason
-RUN_END_REASON_STOP_REQUESTED: RunEndReason
 
 class RegisterRunRequest(_message.Message):
     __slots__ = ("spec", "workers", "request_id", "host")
@@ -103,14 +86,14 @@ class RunOutcome(_message.Message):
     BEST_FIELD_NUMBER: _ClassVar[int]
     BEST_RESTORED_FIELD_NUMBER: _ClassVar[int]
     status: RunStatus
-    end_reason: RunEndReason
+    end_reason: _job_pb2.RunEndReason
     failure_reason: _job_pb2.FailureReason
     message: str
     step: int
     metrics: _containers.ScalarMap[str, float]
     best: _job_pb2.BestEpoch
     best_restored: bool
-    def __init__(self, status: _Optional[_Union[RunStatus, str]] = ..., end_reason: _Optional[_Union[RunEndReason, str]] = ..., failure_reason: _Optional[_Union[_job_pb2.FailureReason, str]] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[_Union[_job_pb2.BestEpoch, _Mapping]] = ..., best_restored: bool = ...) -> None: ...
+    def __init__(self, status: _Optional[_Union[RunStatus, str]] = ..., end_reason: _Optional[_Union[_job_pb2.RunEndReason, str]] = ..., failure_reason: _Optional[_Union[_job_pb2.FailureReason, str]] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[_Union[_job_pb2.BestEpoch, _Mapping]] = ..., best_restored: bool = ...) -> None: ...
 
 class WorkerHeartbeat(_message.Message):
     __slots__ = ()

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from dbp.cli.follow import BarView, JsonView, LineView, ending_text, progress_text
+from dbp.cli.follow import BarView, JsonView, LineView, ended_text, progress_text
 from dbp.client.streams import JobUpdate
 from dbp.job.state import Failure, FailureReason, Job, ProgressReport, State, Version
 
@@ -16,7 +16,7 @@ METRICS = {"training_loss": 0.25, "validation_accuracy": 0.975, "validation_loss
 PROGRESS = ProgressReport(1500, 24_600, 3, 0.3, METRICS, 51_234.5, 12.4, 3.0)
 SHOWN = (
     "epoch 3, step 1,500/24,600, training_loss 0.25, validation_accuracy 0.975, "
-    "51,234 samples/s, 12 s to go"
+    "51,234 samples/s, 13 s to go"
 )
 
 
@@ -85,26 +85,30 @@ def test_a_bar_shows_state_progress_and_the_newest_version(
 
 def test_an_ending_counts_the_mini_batches_that_were_left_out() -> None:
     skipping = dataclasses.replace(PROGRESS, step=36, skipped=35)
-    ended = dataclasses.replace(JOB, state=State.SUCCEEDED, end_time=4.5, progress=skipping)
+    ended = dataclasses.replace(
+        JOB, state=State.SUCCEEDED, end_time=4.5, progress=skipping, end_reason="epochs"
+    )
 
-    assert ending_text(ended).split("\n") == [
+    assert ended_text(ended).split("\n") == [
         "digits-1 SUCCEEDED after 2.5 s",
+        "  finished: 3 epochs, 36 steps",
         "  35 of 36 mini-batches were left out: their loss or gradient was not finite",
     ]
-    nothing = dataclasses.replace(ended, progress=PROGRESS)
-    assert ending_text(nothing) == "digits-1 SUCCEEDED after 2.5 s"
 
 
-def test_an_ending_tells_the_reason_and_the_end_of_the_log() -> None:
+def test_an_ending_has_the_reason_and_the_end_of_the_log() -> None:
     failure = Failure(
-        FailureReason.RANK_SIGNAL, "a rank was ended by SIGKILL", log_tail=tuple("abcdefghijkl")
+        FailureReason.RANK_SIGNAL, "SIGKILL ended a worker", log_tail=("one", "two")
     )
-    ended = dataclasses.replace(JOB, state=State.FAILED, end_time=4.5, failure=failure)
+    ended = dataclasses.replace(JOB, state=State.FAILED, end_time=7502.0, failure=failure)
 
-    head, reason, *log = ending_text(ended).split("\n")
-
-    assert head == "digits-1 FAILED after 2.5 s"
-    assert reason == "  RANK_SIGNAL: a rank was ended by SIGKILL"
-    assert [line.strip(" |") for line in log] == list("cdefghijkl")
+    assert ended_text(ended).split("\n") == [
+        "digits-1 FAILED after 2 h 05 min",
+        "  a worker was killed: SIGKILL ended a worker",
+        "    | one",
+        "    | two",
+    ]
     never_started = dataclasses.replace(JOB, state=State.CANCELLED, start_time=None)
-    assert ending_text(never_started) == "digits-1 CANCELLED after 0.0 s"
+    assert ended_text(never_started).split("\n") == [
+        "digits-1 CANCELLED after 0 s", "  stopped on request, before the first step"
+    ]  # fmt: skip

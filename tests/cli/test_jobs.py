@@ -125,7 +125,7 @@ def test_a_failing_job_is_exit_code_1_with_its_reason(service: str, tmp_path: Pa
     done = run("submit", str(spec), "--watch", service=service)
 
     assert done.returncode == 1
-    assert "NON_FINITE" in done.stdout
+    assert "\n  loss or gradient not finite: " in done.stdout
     job = done.stdout.split()[0]
     assert shown(job, service)["failure"]["reason"] == "NON_FINITE"
     assert "NON_FINITE" in output("show", job, service=service)

@@ -49,7 +49,7 @@ FULL = Job(
     workers=4, state=State.FAILED, create_time=1.0, attempt=2, start_time=2.0, end_time=3.5,
     failure=FAILURE, latest_parameters=VERSION, progress=PROGRESS, sequence=17, attached=True,
     host="node1", waiting_reason="needs 2 slots", best=BEST, best_restored=True,
-    notes=("data.train: a note",),
+    notes=("data.train: a note",), end_reason="time",
 )  # fmt: skip
 
 PAIRS: list[tuple[Any, Any, Callable[..., Any], Callable[..., Any]]] = [

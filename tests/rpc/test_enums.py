@@ -12,7 +12,7 @@ from dbp.errors import InvalidInput
 from dbp.job.state import EventKind, FailureReason, State, StreamEndReason
 from dbp.rpc import enums
 from dbp.service.wire_cast import DTYPES
-from dbp.v1 import job_pb2, job_service_pb2, parameter_pb2, worker_service_pb2
+from dbp.v1 import job_pb2, job_service_pb2, parameter_pb2
 
 NUMERICS = job_pb2.Numerics.DESCRIPTOR
 
@@ -78,6 +78,6 @@ def test_a_cast_that_is_none_names_those_there_are() -> None:
 
 
 def test_runs_end_for_the_reasons_that_are_numbered() -> None:
-    reasons = enums.values_of(worker_service_pb2.RunEndReason.DESCRIPTOR)
+    reasons = enums.values_of(job_pb2.RunEndReason.DESCRIPTOR)
 
     assert reasons == ("epochs", "steps", "time", "converged", "target", "stop_requested")

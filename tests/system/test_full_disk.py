@@ -53,7 +53,7 @@ def test_a_run_that_cannot_write_its_parameters_says_how_to_go_on(
     assert "Traceback" not in done.stdout + done.stderr
     parameters = folder / "parameters.safetensors"
     assert f"error: {parameters} could not be written: No space left on device" in done.stderr
-    assert "the run had succeeded (steps) at step 60" in done.stderr
+    assert "the run finished at step 60" in done.stderr
     assert f"free some space on the disk, then go on with:  dbp train --resume {folder}" in (
         done.stdout
     )
@@ -102,7 +102,7 @@ def test_a_stop_whose_checkpoint_does_not_fit_does_not_claim_to_be_resumable(
 
     assert process.returncode == 74, err
     assert f"error: {folder / 'checkpoints'} could not be written: No space left" in err
-    assert "the run had stopped (stop_requested) at step" in err
+    assert "the run stopped on request at step" in err
     assert result(folder)["reason"] == "NOT_WRITTEN"
 
 

@@ -64,7 +64,7 @@ def test_a_run_made_longer_leaves_the_files_of_one_long_run(
     before = contents(folder)
     for asked, text in (
         ([], "all of its epochs are done (step 78). To train longer: dbp train --resume"),
-        (["--epochs", "2"], "plans 52 steps of 26 an epoch, but the run has already taken 78"),
+        (["--epochs", "2"], "plans 52 steps, 26 an epoch, but the run has already taken 78"),
         (["--steps", "78"], "but the run has already taken 78"),
         (["--epochs", "6", "--schedule", "keep"], "does not depend on its length"),
     ):
@@ -95,7 +95,7 @@ def test_a_cosine_asks_for_a_schedule_and_every_epoch_verifies_after_it(
 
     shorter = run(*longer[:-1], "2")
     assert shorter.returncode == 2
-    assert "plans 52 steps of 26 an epoch, but the run has already taken 78" in shorter.stderr
+    assert "plans 52 steps, 26 an epoch, but the run has already taken 78" in shorter.stderr
     asked = run(*longer)
     assert asked.returncode == 2
     assert "--schedule keep" in asked.stderr

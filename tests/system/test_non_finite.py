@@ -78,7 +78,7 @@ def test_verdict_counts_what_was_left_out_and_names_the_metric_that_never_was_a_
     done = dbp(tmp_path, "train", spec, "--run", "run")
 
     assert done.returncode == 0, done.stderr
-    assert "succeeded (epochs) after 15 steps" in done.stdout
+    assert " epochs, 15 steps in " in done.stdout
     assert "3 of 15 mini-batches were left out" in done.stdout
     assert "train.stop.metric validation_roc_auc was never a number" in done.stdout
     assert done.stderr.count("validation_roc_auc is not a number: it needs samples of two") == 1

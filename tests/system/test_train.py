@@ -244,7 +244,7 @@ def test_ctrl_c_stops_one_process_at_a_step_and_saves_the_parameters(
     assert process.returncode == 75, errors
     assert result(tmp_path / "run")["status"] == "stopped"
     assert np.isfinite(vector(tmp_path / "run")).all()
-    assert "stopped (stop_requested)" in output
+    assert "stopped on request: epoch " in output
     assert "Traceback" not in errors
 
 

@@ -196,7 +196,7 @@ def test_a_run_is_not_cut_below_or_at_the_step_it_has_reached(
     before = figures(tmp_path / "run")
 
     terms = Terms(extended=True)
-    with pytest.raises(InvalidInput, match=f"train.steps = {steps}: plans {steps} steps of 5"):
+    with pytest.raises(InvalidInput, match=f"train.steps = {steps}: plans {steps} steps, 5 an"):
         part(1, tmp_path / "run", variant("plain", steps=steps), resume=terms)
     assert figures(tmp_path / "run") == before
     assert (tmp_path / "run" / "result.json").exists()

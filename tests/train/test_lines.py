@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 
@@ -55,34 +56,42 @@ def test_line_says_how_many_mini_batches_of_the_epoch_were_left_out() -> None:
     assert last == "epoch 1, step 25/25: 25 mini-batches left out, 9 samples/s"
 
 
-def test_the_last_sentence_names_the_test_figures_and_the_message() -> None:
+def test_the_last_lines_name_the_ending_the_message_and_the_test_figures() -> None:
     ended = Outcome("succeeded", "epochs", 1200, 3, {"test_loss": 0.25, "x": 1.0}, seconds=2.0)
-    failed = Outcome("failed", "NON_FINITE", 3, 1, message="step 4: why")
+    noted = dataclasses.replace(ended, message="3 mini-batches were left out")
+    failed = Outcome("failed", "NON_FINITE", 1, 1, message="step 2: why")
 
-    assert (
-        outcome_text(ended, {})
-        == "succeeded (epochs) after 1,200 steps in 2.0 s: test_loss 0.25"
-    )
-    assert outcome_text(failed, {}) == "failed (NON_FINITE) after 3 steps in 0.0 s: step 4: why"
+    assert outcome_text(ended, {}) == "finished: 3 epochs, 1,200 steps in 2 s\ntest_loss 0.25"
+    assert outcome_text(noted, {}).split("\n")[1:] == [
+        "3 mini-batches were left out", "test_loss 0.25"
+    ]  # fmt: skip
+    assert outcome_text(failed, {}) == "failed: step 2: why\n1 step in 0 s"
+
+
+def test_the_time_of_a_resumed_run_is_that_of_its_own_steps() -> None:
+    ended = Outcome("succeeded", "steps", 1200, 3, seconds=2.0, resumed_from=300)
+
+    assert outcome_text(ended, {}) == "finished: epoch 3, 1,200 steps, the last 900 in 2 s"
 
 
 STOP = {"train": {"stop": {"metric": "validation_accuracy", "restore_best": True}}}
 
 
 @pytest.mark.parametrize(
-    ("best", "restored", "text"),
+    ("reason", "restored", "text"),
     [
-        (BestEpoch(15, 480, {"validation_accuracy": 0.9401}), True,
-         "\nbest: epoch 15, validation_accuracy 0.9401 (restored)"),
-        (BestEpoch(15, 480, {"validation_accuracy": 0.9401}), False,
-         "\nbest: epoch 15, validation_accuracy 0.9401"),
-        (BestEpoch(15, 480), True, "\nbest: epoch 15 (restored)"),
+        ("epochs", True, "\nbest: epoch 15, validation_accuracy 0.9401 (restored)"),
+        ("epochs", False, "\nbest: epoch 15, validation_accuracy 0.9401"),
+        ("converged", False, ""),
     ],
-)  # fmt: skip
-def test_the_best_epoch_has_a_line(best: BestEpoch, restored: bool, text: str) -> None:
-    ended = Outcome("succeeded", "epochs", 960, 30, best=best, best_restored=restored)
+)
+def test_the_best_epoch_has_a_line_unless_the_verdict_names_it(
+    reason: str, restored: bool, text: str
+) -> None:
+    best = BestEpoch(15, 480, {"validation_accuracy": 0.9401})
+    ended = Outcome("succeeded", reason, 960, 30, best=best, best_restored=restored)
 
-    assert outcome_text(ended, STOP) == f"succeeded (epochs) after 960 steps in 0.0 s{text}"
+    assert outcome_text(ended, STOP).endswith(f"30 epochs, 960 steps in 0 s{text}")
 
 
 def test_a_run_without_a_best_epoch_has_no_line_of_it() -> None:

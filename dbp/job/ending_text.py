@@ -1,0 +1,120 @@
+"""How a run ended, in a sentence: the text of every reason in an outcome or a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from dbp.job.best import BestEpoch, best_text, stop_table, watched_metric
+from dbp.job.skipped import skipped_text
+from dbp.job.state import Job, State
+from dbp.quantities import count_text
+
+# Of runs that did not fail; "{}" in the texts of an early stop is the metric's part.
+_ENDINGS: Final = {
+    "epochs": "finished",
+    "steps": "finished",
+    "time": "stopped at the time limit",
+    "converged": "stopped early",
+    "target": "stopped early",
+    "stop_requested": "stopped on request",
+}
+_FAILURES: Final = {
+    "LAUNCH_FAILED": "could not start",
+    "RANK_EXCEPTION": "error in a worker",
+    "RANK_SIGNAL": "a worker was killed",
+    "NON_FINITE": "loss or gradient not finite",
+    "NOTHING_APPLIED": "no step was applied",
+    "DIVERGED": "workers disagree",
+    "INVALID_DATA": "invalid input",
+    "NOT_WRITTEN": "files could not be written",
+    "FORCED": "ended by force",
+    "LOST_SUPERVISOR": "its supervisor was killed",
+    "LOST_CONTACT": "lost contact",
+    "NO_VERDICT": "ended without a result",
+    "UNSPECIFIED": "failed",
+}
+_WHOLE_EPOCHS: Final = ("epochs", "converged", "target")  # after these the last one is complete
+
+
+def ending_word(reason: str) -> str:
+    """Return the ending in a few words: ``stopped early``, ``a worker was killed``.
+
+    A reason that a newer version has added is returned as it is.
+    """
+    return _ENDINGS.get(reason) or _FAILURES.get(reason) or reason
+
+
+def ending_text(
+    reason: str, epoch: int, extent: str, document: Mapping[str, Any], best: BestEpoch | None
+) -> str:
+    """Return how a run ended that did not fail, in one line or two.
+
+    >>> best = BestEpoch(15, 390, {"validation_loss": 0.084})
+    >>> print(ending_text("converged", 25, "650 steps in 12 s", {}, best))
+    stopped early: validation_loss has not improved for 10 epochs (best: epoch 15, 0.0840)
+    25 epochs, 650 steps in 12 s
+
+    Args:
+        reason: Of the outcome.
+        epoch: The last one, from 1; 0 where it is not known.
+        extent: How many steps it took, and how long.
+        document: The spec.
+        best: The best epoch by the metric of train.stop.
+    """
+    if epoch:
+        whole = reason in _WHOLE_EPOCHS
+        extent = f"{count_text(epoch, 'epoch') if whole else f'epoch {epoch:,}'}, {extent}"
+    if best is None or reason not in ("converged", "target"):
+        return f"{ending_word(reason)}: {extent}"
+    why = _why_early(reason, epoch, document, best)
+    return f"{ending_word(reason)}: {why}\n{extent}"
+
+
+def job_ending_lines(job: Job) -> list[str]:
+    """Return how a job ended, its left-out mini-batches and best epoch; [] before the end."""
+    if not job.state.terminal:
+        return []
+    if job.failure is not None:
+        return [
+            f"{ending_word(job.failure.reason)}: {job.failure.message}",
+            *(f"  | {line}" for line in job.failure.log_tail[-10:]),
+            *_best_lines(job),
+        ]
+    progress, lines = job.progress, []
+    if job.end_reason and progress is not None:
+        extent = count_text(progress.step, "step")
+        text = ending_text(job.end_reason, progress.epoch, extent, job.spec, job.best)
+        lines = text.split("\n")
+    elif job.state is State.CANCELLED:
+        lines = ["stopped on request" + ("" if progress else ", before the first step")]
+    if progress is not None and (skipped := skipped_text(progress.skipped, progress.step)):
+        lines.append(skipped)
+    return lines + _best_lines(job)
+
+
+def best_line(
+    reason: str, best: BestEpoch | None, document: Mapping[str, Any], *, restored: bool
+) -> str:
+    """Return the line on the best epoch; "" where there is none or the ending names it."""
+    if best is None or (reason in ("converged", "target") and not restored):
+        return ""
+    return best_text(best, document, restored=restored)
+
+
+def _best_lines(job: Job) -> list[str]:
+    line = best_line(job.end_reason, job.best, job.spec, restored=job.best_restored)
+    return [line] if line else []
+
+
+def _why_early(reason: str, epoch: int, document: Mapping[str, Any], best: BestEpoch) -> str:
+    stop = stop_table(document)
+    metric = watched_metric(document)
+    value = f", {best.metrics[metric]:.4f}" if metric in best.metrics else ""
+    found = f"best: epoch {best.epoch:,}{value}"
+    if reason == "target":
+        return f"{metric} has reached its target of {stop.get('target', 0.0):g} ({found})"
+    tolerance = float(stop.get("tolerance", 0.0))
+    improved = f"improved by more than {tolerance:g}" if tolerance else "improved"
+    waited = count_text(epoch - best.epoch, "epoch") if epoch > best.epoch else "too long"
+    return f"{metric} has not {improved} for {waited} ({found})"
