@@ -26,6 +26,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "whole_file": (set(), set()),
     "lossy_output": (set(), set()),
     "prctl": (set(), set()),
+    "option_names": (set(), set()),
     "quantities": (set(), set()),
     "cores": (set(), set()),
     "launching": ({"cores", "errors", "quantities"}, {"threadpoolctl"}),
@@ -42,7 +43,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "parallel.mpi": ({"errors", "launching", "parallel", "quantities"}, {"numpy", "mpi4py"}),
     "train": (
         {"errors", "exit_codes", "registry", "random", "column_names", "file_pattern", "job",
-         "nn", "optim", "data", "parallel", "quantities", "whole_file"},
+         "nn", "option_names", "optim", "data", "parallel", "quantities", "whole_file"},
         {"numpy"},
     ),
     "train.arithmetic": ({"quantities"}, {"numpy", "threadpoolctl"}),
@@ -52,7 +53,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "control": ({"errors", "job", "launching", "prctl", "quantities"}, {"psutil"}),
     # The reporter implements the loop's Sink and Control, so it may see their definition.
     "rpc": (
-        {"errors", "job", "lossy_output", "registry", "v1", "train.sink"}, {"grpc", "google"},
+        {"errors", "job", "lossy_output", "option_names", "registry", "v1", "train.sink"},
+        {"grpc", "google"},
     ),
     "service": (
         {"errors", "job", "control", "registry", "quantities", "rpc", "v1"}, {"grpc", "google"},

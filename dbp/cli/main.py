@@ -27,6 +27,7 @@ from dbp.errors import (
     WrongState,
 )
 from dbp.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, UNREACHABLE, WRONG_STATE
+from dbp.option_names import speak_of_flags
 
 # Name -> module, attribute, one line for `dbp --help`. In the order of use.
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
@@ -127,6 +128,7 @@ def dbp() -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and end the process with its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
+    speak_of_flags()
     try:
         _check_text(given)
         code = dbp.main(given, prog_name="dbp", standalone_mode=False)

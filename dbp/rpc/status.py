@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from dbp import errors
 from dbp.errors import DbpError, InvalidSpec, Unavailable, Violation
+from dbp.option_names import either
 
 T = TypeVar("T", bound=Message)
 
@@ -158,7 +159,7 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return Unavailable(
             f"the service cannot be reached ({text}); start it with `dbp serve`, or name "
-            "another with --service HOST:PORT"
+            "another with " + either("--service HOST:PORT", 'address="HOST:PORT"')
         )
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unavailable("the service did not answer in time; is it overloaded or stopped?")

@@ -11,6 +11,7 @@ from typing import Any, Final
 from dbp.errors import InvalidFile, InvalidInput
 from dbp.job.continuation import differences as spec_differences
 from dbp.job.spec import Holdout, TrainSpec
+from dbp.option_names import option
 from dbp.quantities import count_text
 from dbp.train.build import Setup
 from dbp.train.checkpoint import Checkpoint
@@ -26,11 +27,6 @@ SPEC: Final = "spec"
 DATA: Final = "data"
 NEW_DATA_AT: Final = "new_data_at"
 TOTAL_STEPS: Final = "total_steps"
-
-SCHEDULE_REMEDY: Final = (
-    "add --schedule keep (as planned; constant at its last value beyond the planned end) or "
-    "--schedule stretch (planned for the new length from this step on)"
-)
 
 Data = Mapping[str, Identity]
 
@@ -102,19 +98,30 @@ def check_data(
     if not terms.new_data:
         raise InvalidInput(
             f"{folder}: the data are not those of the checkpoint of step {found.step:,}{text}\n"
-            "restore the data, or continue on the new ones with --new-data"
+            f"restore the data, or continue on the new ones with {option('new_data')}"
         )
     kept = tuple(found.facts[DATA].get("data.train", {}).get("input_names", ()))
     problem = input_difference(setup.train.info.input_names, kept)
     if problem:
         spec = folder.parent / "spec.json"
-        raise InvalidInput(f"--new-data: {folder}: {problem}\nthe run's settings are in {spec}")
+        raise InvalidInput(
+            f"{option('new_data')}: {folder}: {problem}\nthe run's settings are in {spec}"
+        )
     logger.warning("step %d: the run continues on other data%s", found.step, text)
     if isinstance(setup.resolved.spec.data.validation, Holdout):
         logger.warning(
             "the held-out rows are drawn again: rows that were trained on may be among them"
         )
     return [*changed_at, found.step]
+
+
+def schedule_remedy() -> str:
+    """Return how a learning rate that depends on the run's length continues beyond it."""
+    return (
+        f"add {option('schedule', 'keep')} (as planned; constant at its last value beyond the "
+        f"planned end) or {option('schedule', 'stretch')} (planned for the new length from "
+        "this step on)"
+    )
 
 
 def check_steps_left(plan: Plan, train: TrainSpec, step: int, *, extended: bool) -> None:
@@ -128,7 +135,7 @@ def check_steps_left(plan: Plan, train: TrainSpec, step: int, *, extended: bool)
     raise InvalidInput(
         f"{asked}: plans {count_text(plan.total_steps, 'step')}, "
         f"{plan.steps_per_epoch:,} an epoch, but the run has already taken {step:,}; ask for "
-        "more with --epochs or --steps"
+        f"more with {option('epochs', 'N')} or {option('steps', 'N')}"
     )
 
 
@@ -144,7 +151,7 @@ def check_length(found: Checkpoint, setup: Setup, terms: Terms) -> None:
     if rate.uses_total_steps():
         raise InvalidInput(
             f"the learning rate was planned for {count_text(planned, 'step')}, and the run has "
-            f"{plan.total_steps:,} now; {SCHEDULE_REMEDY}"
+            f"{plan.total_steps:,} now; {schedule_remedy()}"
         )
 
 
@@ -156,5 +163,5 @@ def zero_rate_note(setup: Setup) -> str:
         return ""
     return (
         f"the learning rate's schedule ends at step {length:,} with a rate of 0, so the steps "
-        "after it change nothing; --schedule stretch plans it for the new length"
+        f"after it change nothing; {option('schedule', 'stretch')} plans it for the new length"
     )

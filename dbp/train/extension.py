@@ -20,9 +20,10 @@ from typing import Any, Final, Literal
 from dbp.errors import InvalidInput
 from dbp.job.spec import JobSpec
 from dbp.job.validate import resolve
+from dbp.option_names import either, option
 from dbp.quantities import duration_text
 from dbp.train.checkpoint import glance
-from dbp.train.continuation import SCHEDULE_REMEDY, TOTAL_STEPS, check_steps_left
+from dbp.train.continuation import TOTAL_STEPS, check_steps_left, schedule_remedy
 from dbp.train.ending import CONTINUABLE
 from dbp.train.inspection import inspect
 from dbp.train.plan import Plan, make_plan
@@ -68,7 +69,7 @@ def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
     if verdict is None or verdict.get("status") != "succeeded":
         return False
     reason = str(verdict.get("reason"))
-    resume = f"dbp train --resume {shlex.quote(str(folder))}"
+    resume = either(f"dbp train --resume {shlex.quote(str(folder))} ", "")
     if reason not in CONTINUABLE:
         raise InvalidInput(
             f"{folder}: this run has come to its end: {_early(reason)} at step "
@@ -78,7 +79,8 @@ def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
     if reason != TIME and not longer.length:
         raise InvalidInput(
             f"{folder}: this run has come to its end: all of its {reason} are done (step "
-            f"{verdict.get('step')}). To train longer: {resume} --epochs N (or --steps N)"
+            f"{verdict.get('step')}). To train longer: {resume}{option('epochs', 'N')} "
+            f"(or {option('steps', 'N')})"
         )
     return True
 
@@ -115,7 +117,8 @@ def _check_time(folder: Path, limit: float | None, seconds: float) -> None:
     if limit is not None and seconds >= limit:
         raise InvalidInput(
             f"{folder}: the run has trained for {duration_text(seconds)}, and its "
-            f"train.max_seconds is {limit:g}; add --max-seconds SECONDS, the time from here on"
+            f"train.max_seconds is {limit:g}; add {option('max_seconds', 'SECONDS')}, "
+            "the time from here on"
         )
 
 
@@ -127,11 +130,14 @@ def _schedule(
     depends = resolve(spec).optimizer.learning_rate.uses_total_steps()
     if longer.schedule is not None and not depends:
         raise InvalidInput(
-            "--schedule: the learning rate of this run does not depend on its length; remove "
-            "the option"
+            f"{either('--schedule', 'schedule')}: the learning rate of this run does not "
+            "depend on its length; remove the option"
         )
     if longer.schedule is not None and not (changes or longer.length):
-        raise InvalidInput("--schedule is for another length; add --epochs N or --steps N")
+        raise InvalidInput(
+            f"{either('--schedule', 'schedule')} is for another length; add "
+            f"{option('epochs', 'N')} or {option('steps', 'N')}"
+        )
     if not (changes and depends):
         return known
     if longer.schedule is None and step and longer.length:
@@ -139,7 +145,7 @@ def _schedule(
         plan = _plan(dataclasses.replace(spec, train=train))
         check_steps_left(plan, train, step, extended=True)
         raise InvalidInput(
-            f"the learning rate depends on the length of the run; {SCHEDULE_REMEDY}"
+            f"the learning rate depends on the length of the run; {schedule_remedy()}"
         )
     if longer.schedule is None:
         return known

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.errors import InvalidFile
+from dbp.option_names import either, option
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none
 from dbp.train.arithmetic import arithmetic
@@ -190,9 +192,14 @@ class Recovery:
         found = self._store.newest(logger.warning)
         if found is None:
             if self._resumes and self._store.steps():
+                run = shlex.quote(str(folder.parent))
+                spec = shlex.quote(str(folder.parent / "spec.json"))
                 raise InvalidFile(
-                    f"{folder}: none of its checkpoints is sound; restore them, or start over: "
-                    f"dbp train {folder.parent / 'spec.json'} --run {folder.parent} --overwrite"
+                    f"{folder}: none of its checkpoints is sound; restore them, or start over"
+                    + either(
+                        f": dbp train {spec} --run {run} --overwrite",
+                        f" with {option('overwrite')}",
+                    )
                 )
             return None
         check_spec(folder, found, self._setup, self._terms)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from dbp.errors import Conflict
 from dbp.job.resolved import digest_of
+from dbp.option_names import either, option
 from dbp.train.run_lock import LOCK
 from dbp.train.sink import Outcome, Progress
 from dbp.whole_file import make_folder, sync_folder, write_whole
@@ -57,10 +58,10 @@ def check_free(path: Path, *, earlier: bool) -> None:
         )
     if earlier:
         state = "a run that has ended" if RESULT in names else "a run that has not ended"
-        raise Conflict(
-            f"{path}: holds {state}; choose another folder, add --overwrite to replace it, or "
-            f"continue it with: dbp train --resume {shlex.quote(str(path))}"
-        )
+        replace = f"add {option('overwrite')} to replace it"
+        resume = f", or continue it with: dbp train --resume {shlex.quote(str(path))}"
+        remedy = either(f"{replace}{resume}", f"or {replace}")
+        raise Conflict(f"{path}: holds {state}; choose another folder, {remedy}")
 
 
 def _is_own(name: str) -> bool:

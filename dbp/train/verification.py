@@ -15,6 +15,7 @@ from typing import Any, final
 
 from dbp.errors import InvalidFile, InvalidInput
 from dbp.job.load import load_file
+from dbp.option_names import option
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import Setup, build
 from dbp.train.checkpoint import CheckpointStore, glance
@@ -88,9 +89,9 @@ def _check_same_data(folder: Path, begun_at: int, new_data_at: Iterable[int]) ->
     for step in new_data_at:
         if step > begun_at:
             raise InvalidInput(
-                f"{folder}: the run continued on other data after step {step:,} (--new-data), "
-                f"and no checkpoint from step {step:,} on is left to start from: this epoch "
-                "cannot be computed again"
+                f"{folder}: the run continued on other data after step {step:,} "
+                f"({option('new_data')}), and no checkpoint from step {step:,} on is left to "
+                "start from: this epoch cannot be computed again"
             )
 
 

@@ -93,7 +93,7 @@ def test_a_rate_that_depends_on_the_length_asks_how_to_go_on(
 ) -> None:
     run(tmp_path / "run", decode(spec_of(rate, epochs=3)))
 
-    with pytest.raises(InvalidInput, match=r"--schedule keep .* or --schedule stretch"):
+    with pytest.raises(InvalidInput, match=r"schedule='keep' .* or schedule='stretch'"):
         lengthen(tmp_path / "run", epochs=8)
     assert (tmp_path / "run" / "result.json").exists()
 
@@ -196,9 +196,9 @@ def test_a_run_ended_by_time_goes_on_to_its_planned_end(tmp_path: Path) -> None:
     outcome, _, _ = run(tmp_path / "run", limited)
     assert (outcome.reason, outcome.step) == ("time", 1)
 
-    with pytest.raises(InvalidInput, match="add --max-seconds SECONDS, the time from here on"):
+    with pytest.raises(InvalidInput, match="add max_seconds=SECONDS, the time from here on"):
         lengthen(tmp_path / "run")
-    with pytest.raises(InvalidInput, match="add --max-seconds"):
+    with pytest.raises(InvalidInput, match="add max_seconds"):
         lengthen(tmp_path / "run", epochs=9, schedule="keep")
     found = extended(load_file(tmp_path / "run" / "spec.json"), tmp_path / "run",
                      Longer(max_seconds=5.0))  # fmt: skip
@@ -231,7 +231,7 @@ def test_a_run_that_ended_asks_for_a_length_and_one_without_checkpoint_is_refuse
 ) -> None:
     run(tmp_path, decode(spec_of(0.1, epochs=2)))
 
-    with pytest.raises(InvalidInput, match=r"all of its epochs are done .*--epochs N"):
+    with pytest.raises(InvalidInput, match=r"all of its epochs are done .*epochs=N"):
         check_resumable(tmp_path)
     with pytest.raises(InvalidInput, match="all of its epochs are done"):
         check_resumable(tmp_path, Longer(max_seconds=3.0))
@@ -255,7 +255,7 @@ def test_a_spec_edited_by_hand_does_not_stretch_a_rate_in_silence(tmp_path: Path
 def test_schedule_needs_another_length(tmp_path: Path) -> None:
     run(tmp_path, decode(spec_of(COSINE, epochs=3, max_seconds=1e-9)))
 
-    with pytest.raises(InvalidInput, match="--schedule is for another length"):
+    with pytest.raises(InvalidInput, match=r"^schedule is for another length; add epochs=N"):
         lengthen(tmp_path, max_seconds=3.0, schedule="keep")
 
 

@@ -141,7 +141,9 @@ def test_a_run_without_a_sound_checkpoint_is_not_begun_again_in_silence(
     for manifest in tmp_path.glob("step-*/manifest.json"):
         manifest.write_text("{}")
 
-    with pytest.raises(InvalidInput, match=r"none of its checkpoints is sound.*--overwrite"):
+    with pytest.raises(
+        InvalidInput, match=r"checkpoints is sound.* start over with overwrite=True"
+    ):
         train(2, tmp_path, resume=True)
     assert list(tmp_path.glob("step-*"))
 

@@ -1,0 +1,28 @@
+"""Name options in messages: as flags in the ``dbp`` command, as arguments in Python."""
+
+from __future__ import annotations
+
+_in_command = False
+
+
+def speak_of_flags() -> None:
+    """From now on name options as flags: this process runs the ``dbp`` command."""
+    global _in_command
+    _in_command = True
+
+
+def either(command: str, program: str) -> str:
+    """Return the text for users of the command, or the one for users of the library."""
+    return command if _in_command else program
+
+
+def option(name: str, value: str = "") -> str:
+    """Return an option as a user writes it: ``--max-seconds N``, or ``max_seconds=N``.
+
+    Args:
+        name: The argument's name; the flag has dashes instead of underscores.
+        value: A value in capitals stands for any; none: the option is a switch.
+    """
+    flag = f"--{name.replace('_', '-')}"
+    shown = value if not value or value.isupper() else repr(value)
+    return either(f"{flag} {value}" if value else flag, f"{name}={shown or True}")

@@ -1,0 +1,96 @@
+"""Messages name options as their reader writes them: flags for the command, else arguments."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbp import option_names
+from dbp.option_names import either, option, speak_of_flags
+from tests.deadline import DEADLINE
+
+PACKAGE = Path(__file__).parents[1] / "dbp"
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that runs the command."""
+    monkeypatch.setattr(option_names, "_in_command", False)
+    speak_of_flags()
+
+
+def test_programs_are_told_of_arguments() -> None:
+    assert option("new_data") == "new_data=True"
+    assert option("max_seconds", "SECONDS") == "max_seconds=SECONDS"
+    assert option("schedule", "keep") == "schedule='keep'"
+    assert either("--service", "address") == "address"
+
+
+def test_users_of_the_command_are_told_of_flags(command: None) -> None:
+    assert option("new_data") == "--new-data"
+    assert option("max_seconds", "SECONDS") == "--max-seconds SECONDS"
+    assert option("schedule", "keep") == "--schedule keep"
+    assert either("--service", "address") == "--service"
+
+
+PROGRAM = """
+import dbp
+from pathlib import Path
+from dbp.train.run_folder import RunFolder
+try:
+    dbp.Client("127.0.0.1:1").job("x")
+except dbp.errors.Unavailable as error:
+    print(error)
+RunFolder.prepare(Path("run"), {}).close()
+try:
+    RunFolder.prepare(Path("run"), {})
+except dbp.errors.Conflict as error:
+    print(error)
+"""
+
+
+def test_the_same_errors_in_a_program_and_in_the_command(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True,
+            timeout=DEADLINE,
+        )  # fmt: skip
+
+    program = run("-c", PROGRAM)
+    show = run("-m", "dbp", "show", "x", "--service", "127.0.0.1:1")
+    spec = PACKAGE / "cli" / "digits.toml"
+    train = run("-m", "dbp", "train", str(spec), "--run", "run", "--epochs", "1")
+
+    assert program.returncode == 0, program.stderr
+    assert 'name another with address="HOST:PORT"' in program.stdout
+    assert "choose another folder, or add overwrite=True to replace it" in program.stdout
+    assert "--" not in program.stdout
+    assert "name another with --service HOST:PORT" in show.stderr
+    assert "add --overwrite to replace it, or continue it with: dbp train" in train.stderr
+    assert (show.returncode, train.returncode) == (3, 2)
+
+
+@pytest.mark.parametrize("package", ["client", "train", "rpc"])
+def test_no_flag_stands_in_a_text_of_the_library_itself(package: str) -> None:
+    """Flags in texts belong into ``either``, or come from ``option``."""
+    for path in sorted((PACKAGE / package).rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        chosen = {
+            id(part)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "either"
+            for part in ast.walk(node)
+        }
+        texts = [
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if id(node) not in chosen
+        ]
+        for told in texts:
+            assert not re.search(r"(?<!dbp train )(?<!``)--[a-z]{2}", told), f"{path}: {told}"
