@@ -7,6 +7,7 @@
     │   ├── InvalidArgument    an argument's value is not allowed; also a ValueError
     │   ├── InvalidType        an argument has the wrong type; also a TypeError
     │   ├── WrongEventLoop     AsyncClient is used outside its event loop; also a RuntimeError
+    │   ├── ClientForked       the process was forked after a client was made; a RuntimeError
     │   ├── InvalidSpec        a job spec breaks rules; carries every violation at once
     │   ├── InvalidData        a data file is missing, damaged or does not fit the model
     │   └── InvalidFile        a parameter, spec or checkpoint file is missing or damaged
@@ -29,10 +30,10 @@
     │   └── CorruptParameters  those of a version
     ├── Unavailable            the service cannot be reached or is shutting down
     │   ├── Draining           it is shutting down
+    │   ├── DeadlineExceeded   it did not answer in time, or sent no sign of life
     │   └── ClientClosed       the caller has closed the client
     ├── Unauthenticated        the caller did not prove who it is
     ├── Conflict               a folder or a port is held by another process
-    ├── ClientForked           the process was forked after a client was made
     ├── Unsupported            this installation or service cannot do what is asked
     │   ├── MissingDependency  a program or a package that the request needs is absent
     │   └── UnknownMethod      the service has no method of that name
@@ -73,6 +74,10 @@ class InvalidType(InvalidInput, TypeError):
 
 class WrongEventLoop(InvalidInput, RuntimeError):
     """An AsyncClient is made outside an event loop, or used in another than its own."""
+
+
+class ClientForked(InvalidInput, RuntimeError):
+    """The process was forked after a client was made: no client works in it."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +202,10 @@ class Draining(Unavailable):
     """The service is shutting down; it may be back soon."""
 
 
+class DeadlineExceeded(Unavailable):
+    """The service did not answer in time, or sent no sign of life: is its process stopped?"""
+
+
 class ClientClosed(Unavailable):
     """The client that was to ask has been closed."""
 
@@ -207,10 +216,6 @@ class Unauthenticated(DbpError):
 
 class Conflict(DbpError):
     """A folder or a port is held by another process, which is named."""
-
-
-class ClientForked(DbpError):
-    """The process was forked after a client was made: no client works in it."""
 
 
 class Unsupported(DbpError):

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import math
-import os
 import uuid
-from collections.abc import AsyncGenerator, Mapping
-from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, Self, final, overload
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Final, Literal, NoReturn, Self, final, overload
 
 import numpy.typing as npt
 
-from dbp.client.arguments import seconds, shown, text, whole_number, wrong_type
+from dbp.client.arguments import seconds, shown, text, whole_number
 from dbp.client.async_job import AsyncJobHandle
 from dbp.client.async_parameters import AsyncParameters
-from dbp.client.calls import translated
+from dbp.client.connection import PATIENCE_SECONDS, TIMEOUT_SECONDS, Connection
 from dbp.client.inference import Prediction, predict
-from dbp.client.loop_channel import LoopChannel
 from dbp.client.named_inputs import column_names, in_order
 from dbp.client.pickling import not_picklable
+from dbp.client.spec_argument import Spec, errors_located, load_spec
 from dbp.client.streams import JobUpdate, logs, watch
 from dbp.client.validated_job import ValidatedJob, validated_from_proto
 from dbp.column_names import columns_of
 from dbp.errors import InvalidArgument, alternatives
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from dbp.job.files import expand_files
-from dbp.job.load import decode, encode, load_file, located
-from dbp.job.spec import JobSpec
+from dbp.job.load import encode
 from dbp.job.state import Job, State
 from dbp.job.validate import resolve
 from dbp.registry import ComponentInfo
 from dbp.rpc.address import service_address
-from dbp.rpc.channel import connect
 from dbp.rpc.component_convert import component_from_proto
 from dbp.rpc.convert import JOB_PREFIX, job_from_proto, job_name, state_to_proto
 from dbp.rpc.forking import is_forked
@@ -42,31 +36,35 @@ from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 
-UNARY_SECONDS: Final = 10.0
-PATIENCE_SECONDS: Final = 60.0
 PAGE_SIZE: Final = 50
-
-Spec = str | os.PathLike[str] | Mapping[str, Any] | JobSpec
 
 
 @final
 class AsyncClient:
     """A connection to one service; ``async with`` closes it.
 
-    Errors are those of ``dbp.errors``. Streams that break are opened again for up to
-    ``patience`` seconds: a service that restarts is no reason to stop.
+    Errors are those of ``dbp.errors``. A call that gets no answer within ``timeout`` seconds
+    raises DeadlineExceeded; every method takes a ``timeout`` of its own. Streams that break,
+    or are silent for 15 seconds, are opened again for up to ``patience`` seconds where they
+    stopped; an outage that lasts, and its end, are logged (logger ``dbp.client``).
 
     It belongs to the event loop in which it was made, and to one process: see ``Client`` for
     threads, pickling and forks.
     """
 
     def __init__(
-        self, address: str | None = None, *, patience: float = PATIENCE_SECONDS
+        self,
+        address: str | None = None,
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         """Prepare a connection; nothing is sent yet.
 
         Args:
             address: HOST:PORT; None means $DBP_SERVICE, or 127.0.0.1:5327 where that is unset.
+            timeout: Seconds within which the service answers a call, beyond the time for which
+                the call asks it to wait. Predictions may take six times as long.
             patience: Seconds for which a stream that broke is opened again.
 
         Raises InvalidInput for a malformed address, WrongEventLoop outside an event loop, and
@@ -74,9 +72,9 @@ class AsyncClient:
         """
         self.address = service_address(None if address is None else text("address", address))
         self.patience = seconds("patience", patience, maximum=math.inf)
-        self._channel = LoopChannel(lambda: connect(self.address))
-        self._jobs = JobServiceStub(self._channel)
-        self._inference = GRPCInferenceServiceStub(self._channel)
+        self._connection = Connection(self.address, timeout=timeout, patience=patience)
+        self._jobs = JobServiceStub(self._connection.channel)
+        self._inference = GRPCInferenceServiceStub(self._connection.channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,7 +88,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connection; in a process forked since it stays the parent's."""
         if not is_forked():
-            await self._channel.close()
+            await self._connection.channel.close()
 
     @overload
     async def submit(
@@ -100,6 +98,7 @@ class AsyncClient:
         workers: int = 1,
         request_id: str | None = None,
         validate_only: Literal[False] = False,
+        timeout: float | None = None,
     ) -> AsyncJobHandle: ...
 
     @overload
@@ -110,6 +109,7 @@ class AsyncClient:
         workers: int = 1,
         request_id: str | None = None,
         validate_only: Literal[True],
+        timeout: float | None = None,
     ) -> ValidatedJob: ...
 
     @overload
@@ -120,6 +120,7 @@ class AsyncClient:
         workers: int = 1,
         request_id: str | None = None,
         validate_only: bool,
+        timeout: float | None = None,
     ) -> AsyncJobHandle | ValidatedJob: ...
 
     async def submit(
@@ -129,6 +130,7 @@ class AsyncClient:
         workers: int = 1,
         request_id: str | None = None,
         validate_only: bool = False,
+        timeout: float | None = None,
     ) -> AsyncJobHandle | ValidatedJob:
         """Submit a job: a spec file, a document or a JobSpec. It is durable on return.
 
@@ -142,11 +144,12 @@ class AsyncClient:
                 if none is given.
             validate_only: Return the resolved spec and the notes on it as a ValidatedJob; the
                 service checks the job and does not store it.
+            timeout: Seconds to the answer; the client's by default.
         """
         whole_number("workers", workers, minimum=1, maximum=INT32_MAX)
         text("request_id", request_id or "")
-        loaded = _loaded(spec)
-        with _named(spec):
+        loaded = load_spec(spec)
+        with errors_located(spec):
             resolve(loaded)
             request = jobs_pb.CreateJobRequest(
                 spec=spec_to_proto(encode(loaded)),
@@ -154,33 +157,41 @@ class AsyncClient:
                 request_id=request_id or str(uuid.uuid4()),
                 validate_only=validate_only,
             )
-            answer = await self._unary(self._jobs.CreateJob, request)
+            answer = await self._connection.call(self._jobs.CreateJob, request, timeout)
         if validate_only:
             return validated_from_proto(answer.job)
         job = job_from_proto(answer.job)
         return AsyncJobHandle(self, job.id, job.notes)
 
-    async def job(self, job_id: str) -> AsyncJobHandle:
+    async def job(self, job_id: str, *, timeout: float | None = None) -> AsyncJobHandle:
         """Return the job with this id (or resource name, ``jobs/ID``).
 
         Raises NotFound; ``jobs`` lists the ids of all jobs.
         """
-        job = await self.get(text("job_id", job_id).removeprefix(JOB_PREFIX))
+        wanted = text("job_id", job_id).removeprefix(JOB_PREFIX)
+        job = await self.get(wanted, timeout=timeout)
         return AsyncJobHandle(self, job.id)
 
-    async def get(self, job_id: str) -> Job:
+    async def get(self, job_id: str, *, timeout: float | None = None) -> Job:
         """Return the job as it stands; NotFound."""
         request = jobs_pb.GetJobRequest(name=job_name(job_id))
-        return job_from_proto((await self._unary(self._jobs.GetJob, request)).job)
+        answer = await self._connection.call(self._jobs.GetJob, request, timeout)
+        return job_from_proto(answer.job)
 
-    def jobs(self, *states: State) -> AsyncGenerator[Job, None]:
-        """Jobs, newest first; only those in the given states, if any are given."""
+    def jobs(self, *states: State, timeout: float | None = None) -> AsyncGenerator[Job, None]:
+        """Jobs, newest first; only those in the given states, if any are given.
+
+        ``timeout`` is that of each page.
+        """
         wanted = [state_to_proto(_state(state)) for state in states]
-        return self._pages(jobs_pb.ListJobsRequest(states=wanted, page_size=PAGE_SIZE))
+        request = jobs_pb.ListJobsRequest(states=wanted, page_size=PAGE_SIZE)
+        return self._pages(request, self._connection.limit(timeout))
 
-    async def _pages(self, request: jobs_pb.ListJobsRequest) -> AsyncGenerator[Job, None]:
+    async def _pages(
+        self, request: jobs_pb.ListJobsRequest, timeout: float
+    ) -> AsyncGenerator[Job, None]:
         while True:
-            page = await self._unary(self._jobs.ListJobs, request)
+            page = await self._connection.call(self._jobs.ListJobs, request, timeout)
             for job in page.jobs:
                 yield job_from_proto(job)
             if not page.next_page_token:
@@ -188,36 +199,56 @@ class AsyncClient:
             request.page_token = page.next_page_token
 
     async def cancel(
-        self, job_id: str, *, force: bool = False, grace_seconds: float | None = None
+        self,
+        job_id: str,
+        *,
+        force: bool = False,
+        grace_seconds: float | None = None,
+        timeout: float | None = None,
     ) -> Job:
         """Ask a job to stop; returns it as it stands then."""
         request = jobs_pb.CancelJobRequest(name=job_name(job_id), force=force)
         if grace_seconds is not None:
             grace = seconds("grace_seconds", grace_seconds)
             request.grace_period.FromMilliseconds(round(grace * 1000))
-        return job_from_proto((await self._unary(self._jobs.CancelJob, request)).job)
+        answer = await self._connection.call(self._jobs.CancelJob, request, timeout)
+        return job_from_proto(answer.job)
 
-    def watch(self, job_id: str = "") -> AsyncGenerator[JobUpdate, None]:
-        """Updates of one job until it has ended, or of all jobs for ever."""
+    def watch(
+        self, job_id: str = "", *, timeout: float | None = None
+    ) -> AsyncGenerator[JobUpdate, None]:
+        """Updates of one job until it has ended, or of all jobs for ever.
+
+        ``timeout``: seconds without a sign of life after which the stream is opened again; 15,
+        or the client's if that is longer. The service sends one every 5 seconds.
+        """
         name = job_name(job_id) if job_id else ""
-        return watch(self._jobs, name, patience=self.patience)
+        return watch(self._connection, self._jobs, name, self._connection.silence(timeout))
 
     def logs(
-        self, job_id: str, *, follow: bool = False, attempt: int = 0
+        self,
+        job_id: str,
+        *,
+        follow: bool = False,
+        attempt: int = 0,
+        timeout: float | None = None,
     ) -> AsyncGenerator[str, None]:
-        """Return lines of an attempt's log (0: the newest), as they come if ``follow``."""
+        """Return lines of an attempt's log (0: the newest), as they come if ``follow``.
+
+        ``timeout`` as for ``watch``.
+        """
         whole_number("attempt", attempt, maximum=INT32_MAX)
         request = jobs_pb.StreamLogsRequest(
             name=job_name(job_id), follow=follow, attempt=attempt
         )
-        return logs(self._jobs, request, patience=self.patience)
+        return logs(self._connection, self._jobs, request, self._connection.silence(timeout))
 
-    async def components(self) -> list[ComponentInfo]:
+    async def components(self, *, timeout: float | None = None) -> list[ComponentInfo]:
         """Return the kinds installed with the service, plug-ins included, and their options."""
         request = jobs_pb.ListComponentsRequest()
         found: list[ComponentInfo] = []
         while True:
-            page = await self._unary(self._jobs.ListComponents, request)
+            page = await self._connection.call(self._jobs.ListComponents, request, timeout)
             found += map(component_from_proto, page.components)
             if not page.next_page_token:
                 return found
@@ -225,10 +256,16 @@ class AsyncClient:
 
     def parameters_of(self, job_id: str) -> AsyncParameters:
         """Return the parameter side of a job; nothing is sent yet."""
-        return AsyncParameters(self._channel, job_id, self.patience)
+        return AsyncParameters(self._connection, job_id)
 
     async def predict(
-        self, job_id: str, inputs: npt.ArrayLike, *, version: int = 0, label: str = ""
+        self,
+        job_id: str,
+        inputs: npt.ArrayLike,
+        *,
+        version: int = 0,
+        label: str = "",
+        timeout: float | None = None,
     ) -> Prediction:
         """Outputs of a version (0: the newest) for inputs (n, *input_shape).
 
@@ -237,31 +274,18 @@ class AsyncClient:
         may be among them. Arrays are matched by position.
 
         The model, its scaling and its class names come with the parameters. All rows are
-        answered by one version. InvalidInput, NotFound, OutOfRange; WrongState: nothing is
-        published yet.
+        answered by one version. ``timeout`` is that of each batch; six times the client's by
+        default, since the service may have to load the model first. InvalidInput, NotFound,
+        OutOfRange; WrongState: nothing is published yet.
         """
         if names := column_names(inputs):
-            metadata = await self.parameters_of(job_id).metadata(version, label)
+            metadata = await self.parameters_of(job_id).metadata(version, label, timeout)
             inputs = in_order(inputs, names, columns_of(metadata, job_id))
-        return await predict(self._inference, job_id, inputs, version=version, label=label)
-
-    async def _unary(self, method: Any, request: Any) -> Any:
-        with translated():
-            return await method(request, timeout=UNARY_SECONDS)
-
-
-def _loaded(spec: Spec) -> JobSpec:
-    if isinstance(spec, str) and "\n" in spec:
-        raise InvalidArgument(
-            "spec: a str is the path of a file, got text of several lines; "
-            "pass tomllib.loads(text) instead"
+        limit = 6 * self._connection.timeout if timeout is None else timeout
+        call = partial(self._connection.call, timeout=limit)
+        return await predict(
+            call, self._inference, job_id, inputs, version=version, label=label
         )
-    if isinstance(spec, str | os.PathLike):
-        return load_file(spec)
-    if not isinstance(spec, Mapping | JobSpec):
-        raise wrong_type("spec", "the path of a file, a mapping or a JobSpec", spec)
-    document = encode(spec) if isinstance(spec, JobSpec) else copy.deepcopy(dict(spec))
-    return decode(document, "", expand_files(document, Path.cwd(), os.environ))
 
 
 def _state(state: State) -> State:
@@ -270,10 +294,3 @@ def _state(state: State) -> State:
     except ValueError:
         known = alternatives(str(state), [known.value for known in State], "states")
         raise InvalidArgument(f"states: unknown {shown(state)}{known}") from None
-
-
-def _named(spec: Spec) -> contextlib.AbstractContextManager[None]:
-    """Errors in a spec file name it, and the line; those of the service too."""
-    if isinstance(spec, str | os.PathLike):
-        return located(spec)
-    return contextlib.nullcontext()

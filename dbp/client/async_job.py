@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, NoReturn, final
 
 import numpy.typing as npt
 
+from dbp.client.arguments import seconds
 from dbp.client.async_mirror import AsyncParameterMirror
 from dbp.client.async_parameters import ParameterUpdate
-from dbp.client.download import OnBytes
 from dbp.client.inference import Prediction
 from dbp.client.parameter_set import ParameterSet
 from dbp.client.pickling import not_picklable
+from dbp.client.receiver import OnBytes
 from dbp.client.streams import JobUpdate
 from dbp.client.wanted import At, Wanted
 from dbp.job.state import Job, LabelMove, Version, VersionEntry
+from dbp.quantities import duration_text
 
 if TYPE_CHECKING:
     from dbp.client.async_client import AsyncClient
@@ -36,28 +39,56 @@ class AsyncJobHandle:
     def __reduce__(self) -> NoReturn:
         raise not_picklable(self)
 
-    async def get(self) -> Job:
+    async def get(self, *, timeout: float | None = None) -> Job:
         """Return the job as it stands."""
-        return await self._client.get(self.id)
+        return await self._client.get(self.id, timeout=timeout)
 
-    async def wait(self) -> Job:
-        """Return the job once it has ended."""
+    async def wait(self, *, timeout: float | None = None) -> Job:
+        """Return the job once it has ended; TimeoutError after ``timeout`` seconds.
+
+        Waits as long as the job runs by default. A service that is frozen or gone is noticed
+        within 15 seconds, logged, and tried again for the client's ``patience``; then
+        DeadlineExceeded or Unavailable is raised.
+        """
+        limit = None if timeout is None else seconds("timeout", timeout)
+        try:
+            async with asyncio.timeout(limit):
+                return await self._ended()
+        except TimeoutError:
+            raise TimeoutError(
+                f"job {self.id} has not ended within {duration_text(limit or 0)}"
+            ) from None
+
+    async def _ended(self) -> Job:
         job: Job | None = None
         async for update in self.watch():
             job = update.job or job
         return job if job is not None and job.state.terminal else await self.get()
 
-    def watch(self) -> AsyncGenerator[JobUpdate, None]:
-        """Return every change and the newest progress, until the job has ended."""
-        return self._client.watch(self.id)
+    def watch(self, *, timeout: float | None = None) -> AsyncGenerator[JobUpdate, None]:
+        """Return every change and the newest progress, until the job has ended.
 
-    def logs(self, *, follow: bool = False, attempt: int = 0) -> AsyncGenerator[str, None]:
-        """Return lines of its log."""
-        return self._client.logs(self.id, follow=follow, attempt=attempt)
+        ``timeout``: seconds without a sign of life; see AsyncClient.watch.
+        """
+        return self._client.watch(self.id, timeout=timeout)
 
-    async def cancel(self, *, force: bool = False, grace_seconds: float | None = None) -> Job:
+    def logs(
+        self, *, follow: bool = False, attempt: int = 0, timeout: float | None = None
+    ) -> AsyncGenerator[str, None]:
+        """Return lines of its log; ``timeout`` as for ``watch``."""
+        return self._client.logs(self.id, follow=follow, attempt=attempt, timeout=timeout)
+
+    async def cancel(
+        self,
+        *,
+        force: bool = False,
+        grace_seconds: float | None = None,
+        timeout: float | None = None,
+    ) -> Job:
         """Ask it to stop."""
-        return await self._client.cancel(self.id, force=force, grace_seconds=grace_seconds)
+        return await self._client.cancel(
+            self.id, force=force, grace_seconds=grace_seconds, timeout=timeout
+        )
 
     async def parameters(
         self,
@@ -71,6 +102,7 @@ class AsyncJobHandle:
         cast: str | None = None,
         max_staleness_steps: int | None = None,
         on_bytes: OnBytes | None = None,
+        timeout: float | None = None,
     ) -> ParameterSet | None:
         """Return its parameters, whole or by name patterns ("0.*"), as arrays over one buffer.
 
@@ -86,9 +118,12 @@ class AsyncJobHandle:
             cast: F16 or BF16, for floating-point tensors.
             max_staleness_steps: How far behind the run the version may be.
             on_bytes: Called with (bytes received, bytes in all).
+            timeout: Seconds to the first byte, beyond ``wait``, and between bytes; the
+                client's by default.
 
-        NotPublishedYet, VersionNotFound, VersionEvicted, LabelNotFound, TensorNotFound,
-        StaleParameters; CorruptParameters: the bytes are not what was published.
+        DeadlineExceeded, NotPublishedYet, VersionNotFound, VersionEvicted, LabelNotFound,
+        TensorNotFound, StaleParameters; CorruptParameters: the bytes are not the published
+        ones.
         """
         wanted = Wanted(
             patterns=patterns,
@@ -101,21 +136,30 @@ class AsyncJobHandle:
             cast=cast,
             max_staleness_steps=max_staleness_steps,
         )
-        return await self._parameters.get(wanted, on_bytes)
+        return await self._parameters.get(wanted, timeout, on_bytes)
 
-    async def metadata(self, *, version: int = 0, label: str = "") -> Mapping[str, str]:
+    async def metadata(
+        self, *, version: int = 0, label: str = "", timeout: float | None = None
+    ) -> Mapping[str, str]:
         """Return the metadata of its newest parameters, or those of a version or label.
 
         Among them are ``dbp.input_names`` (a JSON list), where the training set had names,
         and ``dbp.classes``. Raises as ``parameters`` does.
         """
-        return await self._parameters.metadata(version, label)
+        return await self._parameters.metadata(version, label, timeout)
 
     async def predict(
-        self, inputs: npt.ArrayLike, *, version: int = 0, label: str = ""
+        self,
+        inputs: npt.ArrayLike,
+        *,
+        version: int = 0,
+        label: str = "",
+        timeout: float | None = None,
     ) -> Prediction:
         """Outputs of its model for inputs (n, *input_shape); see AsyncClient.predict."""
-        return await self._client.predict(self.id, inputs, version=version, label=label)
+        return await self._client.predict(
+            self.id, inputs, version=version, label=label, timeout=timeout
+        )
 
     async def download(
         self,
@@ -126,13 +170,14 @@ class AsyncJobHandle:
         label: str = "",
         cast: str | None = None,
         on_bytes: OnBytes | None = None,
+        timeout: float | None = None,
     ) -> ParameterSet:
         """Write its parameters as a safetensors file; the file appears whole.
 
         ``on_bytes`` is told (bytes received, bytes in all). OSError: cannot be written.
         """
         wanted = Wanted(patterns=patterns, version=version, step=step, label=label, cast=cast)
-        return await self._parameters.save(path, wanted, on_bytes)
+        return await self._parameters.save(path, wanted, timeout, on_bytes)
 
     def watch_parameters(
         self,
@@ -141,6 +186,7 @@ class AsyncJobHandle:
         newer_than: int = 0,
         data: bool = False,
         cast: str | None = None,
+        timeout: float | None = None,
     ) -> AsyncGenerator[ParameterUpdate, None]:
         """Yield each new version, with its tensors if ``data``, until the job has ended.
 
@@ -150,27 +196,38 @@ class AsyncJobHandle:
             label: Yield each version that this label moves to, an earlier one too, instead of
                 each new one. Where users move the label, the job's end does not end this.
             newer_than: The version that the caller has: begin after it.
+            timeout: Seconds without a sign of life; see AsyncClient.watch.
         """
         wanted = Wanted(patterns, label=label, newer_than=newer_than, cast=cast)
-        return self._parameters.watch(wanted, data=data)
+        return self._parameters.watch(wanted, timeout, data=data)
 
     def mirror(
-        self, *patterns: str, label: str = "", cast: str | None = None
+        self,
+        *patterns: str,
+        label: str = "",
+        cast: str | None = None,
+        timeout: float | None = None,
     ) -> AsyncParameterMirror:
         """Return a local copy that keeps itself fresh, within ``async with``.
 
         ``label``: follow the version that it is at, also to an earlier one, instead of the
         newest; the mirror of a label that users move continues after the job has ended.
+
+        ``timeout``: seconds without a sign of life after which its ``error`` is set; 15, or
+        the client's if that is longer.
         """
-        return AsyncParameterMirror(self._parameters, Wanted(patterns, label=label, cast=cast))
+        wanted = Wanted(patterns, label=label, cast=cast)
+        return AsyncParameterMirror(self._parameters, wanted, timeout)
 
-    def versions(self) -> AsyncGenerator[VersionEntry, None]:
+    def versions(self, *, timeout: float | None = None) -> AsyncGenerator[VersionEntry, None]:
         """Return its versions, newest first, those too whose bytes are no longer kept."""
-        return self._parameters.versions()
+        return self._parameters.versions(timeout)
 
-    async def labels(self) -> tuple[list[LabelMove], list[LabelMove]]:
+    async def labels(
+        self, *, timeout: float | None = None
+    ) -> tuple[list[LabelMove], list[LabelMove]]:
         """Where its labels are, by name, and their moves, oldest first."""
-        return await self._parameters.labels()
+        return await self._parameters.labels(timeout)
 
     async def move_label(
         self,
@@ -180,6 +237,7 @@ class AsyncJobHandle:
         at: str = "",
         step: int | None = None,
         expected_version: int | None = None,
+        timeout: float | None = None,
     ) -> LabelMove:
         """Move a label to a version, which keeps that version.
 
@@ -192,20 +250,27 @@ class AsyncJobHandle:
                 and moves the label in one step, so that it cannot be deleted in between.
             step: The step after which the version was copied.
             expected_version: Move the label only if it is at this version (0: at none).
+            timeout: Seconds to the answer; the client's by default.
 
         Raises InvalidInput unless one version is named, Conflict where the label is not at
         ``expected_version``, else as ``parameters``.
         """
         to = At(version, at, step)
-        return await self._parameters.move_label(label, to, expected_version=expected_version)
+        return await self._parameters.move_label(label, to, expected_version, timeout)
 
-    async def undo_label(self, label: str, *, expected_version: int | None = None) -> LabelMove:
+    async def undo_label(
+        self,
+        label: str,
+        *,
+        expected_version: int | None = None,
+        timeout: float | None = None,
+    ) -> LabelMove:
         """Move a label back to the version that it left last, or remove it if it left none.
 
         A second undo takes back the first. Raises LabelNotFound where there is nothing to
         undo, Conflict where the label is not at ``expected_version``.
         """
-        return await self._parameters.undo_label(label, expected_version)
+        return await self._parameters.undo_label(label, expected_version, timeout)
 
     async def pin(
         self,
@@ -214,16 +279,18 @@ class AsyncJobHandle:
         at: str = "",
         step: int | None = None,
         pinned: bool = True,
+        timeout: float | None = None,
     ) -> VersionEntry:
         """Keep a version until it is unpinned; with ``pinned=False`` unpin it.
 
         ``version``, ``at`` and ``step`` name the version as in ``move_label``.
         """
-        return await self._parameters.pin(At(version, at, step), pinned=pinned)
+        return await self._parameters.pin(At(version, at, step), timeout, pinned=pinned)
 
-    async def publish(self, *, wait: float = 30.0) -> Version:
+    async def publish(self, *, wait: float = 30.0, timeout: float | None = None) -> Version:
         """Ask the run for a version now; returns the first one that came after that.
 
-        WrongState: the job does not train now; Unavailable: none came within ``wait`` seconds.
+        WrongState: the job does not train now; Unavailable: none came within ``wait`` seconds;
+        DeadlineExceeded: the service did not answer ``timeout`` seconds after that.
         """
-        return await self._parameters.publish(wait)
+        return await self._parameters.publish(wait, timeout)

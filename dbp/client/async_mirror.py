@@ -22,6 +22,7 @@ from dbp.errors import (
     LabelNotFound,
     NotFound,
     NotPublishedYet,
+    Unavailable,
 )
 from dbp.job.labels import is_news, outlives_job
 from dbp.rpc.forking import check_not_forked, client_forked, is_forked
@@ -39,12 +40,17 @@ class AsyncParameterMirror:
     """The newest parameters, at hand: ``get`` never waits and takes no lock.
 
     A version that has been handed out is never changed; a newer one has arrays of its own.
-    While the service is away the last one stays, and ``error`` says what is wrong. So it is
-    while a label that the mirror follows is at no version.
+    While the service is away or frozen the last one stays, and ``error`` says what is wrong:
+    15 seconds after the last sign of life at the latest, until the mirror is fresh again. So it
+    is while a label that the mirror follows is at no version.
     """
 
-    def __init__(self, parameters: AsyncParameters, wanted: Wanted) -> None:
+    def __init__(
+        self, parameters: AsyncParameters, wanted: Wanted, timeout: float | None = None
+    ) -> None:
+        """``timeout``: see AsyncJobHandle.mirror."""
         self._parameters = parameters
+        self._timeout = None if timeout is None else seconds("timeout", timeout)
         self._wanted = wanted
         self._newest: ParameterSet | None = None
         self._changed = asyncio.Event()
@@ -109,14 +115,23 @@ class AsyncParameterMirror:
         whole_number("newer_than", newer_than)
         if timeout is not None:
             seconds("timeout", timeout)
-        async with asyncio.timeout(timeout):
-            while True:
-                changed, newest = self._changed, self._newest
-                if newest is not None and self._is_news(newest, newer_than):
-                    return newest
-                if self._task is not None and self._task.done():
-                    raise self._why_no_more(newer_than)
-                await changed.wait()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._newer(newer_than)
+        except TimeoutError:
+            why = f"; {self._error}" if self._error is not None else ""
+            raise TimeoutError(
+                f"mirror: no version above {newer_than} came within {timeout:g} s{why}"
+            ) from None
+
+    async def _newer(self, newer_than: int) -> ParameterSet:
+        while True:
+            changed, newest = self._changed, self._newest
+            if newest is not None and self._is_news(newest, newer_than):
+                return newest
+            if self._task is not None and self._task.done():
+                raise self._why_no_more(newer_than)
+            await changed.wait()
 
     def _why_no_more(self, newer_than: int) -> DbpError:
         if self.ended:
@@ -161,7 +176,9 @@ class AsyncParameterMirror:
         first = bool(self._wanted.label) and not told and self._error is None
         wait = 0.0 if first else POLL_SECONDS
         wanted = replace(self._wanted, newer_than=told, wait=wait)
-        found = await self._parameters.receive(wanted, patience=PATIENCE_SECONDS)
+        found = await self._parameters.receive(
+            wanted, self._timeout, patience=PATIENCE_SECONDS, report=self._note
+        )
         if found.content is None or found.version is None:
             self.ended = found.job_ended and not outlives_job(self._wanted.label)
             return False
@@ -171,6 +188,11 @@ class AsyncParameterMirror:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         return True
+
+    def _note(self, error: Unavailable | None) -> None:
+        """Take over the error of a break at once; a message from the service clears it."""
+        if error is not None or isinstance(self._error, Unavailable):
+            self._error = error
 
     async def _note_end(self, error: DbpError) -> None:
         """Look whether the job has ended without a version, or without one that is best."""

@@ -11,11 +11,12 @@ from typing import Any, Final, final
 
 from dbp.client.arguments import callback, optional_number, seconds, text
 from dbp.client.arguments import path as checked_path
-from dbp.client.calls import translated
-from dbp.client.download import OnBytes, Receiver, download
-from dbp.client.loop_channel import LoopChannel
+from dbp.client.connection import Connection
+from dbp.client.download import download
 from dbp.client.parameter_set import ParameterSet, parameter_set
-from dbp.client.streams import Patience, Stream
+from dbp.client.patience import Patience, Report
+from dbp.client.receiver import OnBytes, Receiver
+from dbp.client.streams import Stream
 from dbp.client.wanted import At, Wanted
 from dbp.errors import LabelNotFound, Unavailable
 from dbp.job.state import LabelMove, Version, VersionEntry
@@ -33,7 +34,6 @@ from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
 from dbp.whole_file import write_whole
 
-UNARY_SECONDS: Final = 10.0
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["ParameterService"].full_name
 
 
@@ -50,13 +50,14 @@ class ParameterUpdate:
 class AsyncParameters:
     """The parameter side of a job handle."""
 
-    def __init__(self, channel: LoopChannel, job_id: str, patience: float) -> None:
+    def __init__(self, connection: Connection, job_id: str) -> None:
+        channel = connection.channel
         self.check_loop = channel.check_loop
+        self._connection = connection
         self._stub = ParameterServiceStub(channel)
         self._jobs = JobServiceStub(channel)
         self._job = job_name(job_id)
         self._id = job_id
-        self._patience = patience
         self._stream: Any = channel.unary_stream(
             f"/{_SERVICE}/StreamParameters",
             request_serializer=pb.StreamParametersRequest.SerializeToString,
@@ -66,54 +67,67 @@ class AsyncParameters:
     async def receive(
         self,
         wanted: Wanted,
+        timeout: float | None,
         on_bytes: OnBytes | None = None,
         *,
         patience: float | None = None,
+        report: Report | None = None,
     ) -> Receiver:
         """What is wanted, verified; see ``download``."""
         callback("on_bytes", on_bytes)
+        given = self._connection.patience if patience is None else patience
         return await download(
+            self._connection,
             self._stream,
             wanted.request(self._id),
-            patience=self._patience if patience is None else patience,
+            timeout=timeout,
+            patience=Patience(given, report),
             on_bytes=on_bytes,
         )
 
-    async def get(self, wanted: Wanted, on_bytes: OnBytes | None = None) -> ParameterSet | None:
+    async def get(
+        self, wanted: Wanted, timeout: float | None, on_bytes: OnBytes | None = None
+    ) -> ParameterSet | None:
         """What is wanted as arrays; None if there is nothing newer, or nothing else."""
-        found = await self.receive(wanted, on_bytes)
+        found = await self.receive(wanted, timeout, on_bytes)
         if found.content is None or found.version is None:
             return None
         return parameter_set(found.version, found.content)
 
-    async def metadata(self, version: int, label: str) -> Mapping[str, str]:
+    async def metadata(
+        self, version: int, label: str, timeout: float | None
+    ) -> Mapping[str, str]:
         """Return the metadata of a version's parameter file, without its tensors."""
         chosen = Wanted(version=version, label=label).request(self._id).selector
         request = pb.GetParameterInfoRequest(selector=chosen)
-        answer = await self._unary(self._stub.GetParameterInfo, request)
+        answer = await self._unary(self._stub.GetParameterInfo, request, timeout)
         return dict(answer.manifest.metadata)
 
     async def save(
-        self, path: str | os.PathLike[str], wanted: Wanted, on_bytes: OnBytes | None = None
+        self,
+        path: str | os.PathLike[str],
+        wanted: Wanted,
+        timeout: float | None,
+        on_bytes: OnBytes | None = None,
     ) -> ParameterSet:
         """Write what is wanted as a safetensors file, which appears whole; OSError."""
         checked_path("path", path)
-        found = await self.get(wanted, on_bytes)
+        found = await self.get(wanted, timeout, on_bytes)
         if found is None:  # a service says so only where it was asked for something newer
             raise Unavailable(f"job {self._id}: the service sent no parameters; ask again")
         await asyncio.to_thread(write_whole, Path(path), [found.content])
         return found
 
     async def watch(
-        self, wanted: Wanted, *, data: bool
+        self, wanted: Wanted, timeout: float | None, *, data: bool
     ) -> AsyncGenerator[ParameterUpdate, None]:
         """Yield each new version until the job has ended; survives a restart of the service."""
-        told, waiting = wanted.newer_than, Patience(self._patience)
+        told, waiting = wanted.newer_than, Patience(self._connection.patience)
         while True:
             request = pb.WatchParametersRequest(
                 job=self._job, label=wanted.label, newer_than=told
             )
-            stream = Stream(self._stub.WatchParameters, request)
+            stream = Stream(self._connection, self._stub.WatchParameters, request, timeout)
             with stream as messages:
                 async for message in messages:
                     kind = message.WhichOneof("payload")
@@ -140,28 +154,30 @@ class AsyncParameters:
 
     async def has_ended(self) -> bool:
         """Whether the job has; it publishes nothing more then."""
-        answer = await self._unary(self._jobs.GetJob, jobs_pb.GetJobRequest(name=self._job))
+        request = jobs_pb.GetJobRequest(name=self._job)
+        answer = await self._connection.call(self._jobs.GetJob, request, None)
         return job_from_proto(answer.job).state.terminal
 
-    async def versions(self) -> AsyncGenerator[VersionEntry, None]:
+    async def versions(self, timeout: float | None) -> AsyncGenerator[VersionEntry, None]:
         """Yield the job's versions, newest first, those too whose bytes are no longer kept."""
         request = pb.ListVersionsRequest(job=self._job)
         while True:
-            page = await self._unary(self._stub.ListVersions, request)
+            page = await self._unary(self._stub.ListVersions, request, timeout)
             for entry in page.versions:
                 yield version_entry_from_proto(entry)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
 
-    async def labels(self) -> tuple[list[LabelMove], list[LabelMove]]:
+    async def labels(self, timeout: float | None) -> tuple[list[LabelMove], list[LabelMove]]:
         """Where the labels are, by name, and their moves, oldest first."""
-        answer = await self._unary(self._stub.ListLabels, pb.ListLabelsRequest(job=self._job))
+        request = pb.ListLabelsRequest(job=self._job)
+        answer = await self._unary(self._stub.ListLabels, request, timeout)
         now = [label_from_proto(label) for label in answer.labels]
         return now, [label_from_proto(move) for move in answer.history]
 
     async def move_label(
-        self, label: str, to: At, *, expected_version: int | None
+        self, label: str, to: At, expected_version: int | None, timeout: float | None
     ) -> LabelMove:
         """Move a label to a version (number 0: remove it), which the service looks up."""
         text("label", label)
@@ -170,30 +186,35 @@ class AsyncParameters:
             job=self._job, label=label, expected_version=expected_version
         )
         to.put_into(request)
-        return label_from_proto((await self._unary(self._stub.MoveLabel, request)).label)
+        answer = await self._unary(self._stub.MoveLabel, request, timeout)
+        return label_from_proto(answer.label)
 
-    async def undo_label(self, label: str, expected_version: int | None) -> LabelMove:
+    async def undo_label(
+        self, label: str, expected_version: int | None, timeout: float | None
+    ) -> LabelMove:
         """Move a label back to the version that it left last."""
         text("label", label)
         optional_number("expected_version", expected_version)
         request = pb.UndoLabelRequest(
             job=self._job, label=label, expected_version=expected_version
         )
-        return label_from_proto((await self._unary(self._stub.UndoLabel, request)).label)
+        answer = await self._unary(self._stub.UndoLabel, request, timeout)
+        return label_from_proto(answer.label)
 
-    async def pin(self, at: At, *, pinned: bool) -> VersionEntry:
+    async def pin(self, at: At, timeout: float | None, *, pinned: bool) -> VersionEntry:
         """Keep a version for good, or no longer; the service looks it up."""
         request = pb.PinVersionRequest(job=self._job, pinned=pinned)
         at.put_into(request)
-        answer = await self._unary(self._stub.PinVersion, request)
+        answer = await self._unary(self._stub.PinVersion, request, timeout)
         return version_entry_from_proto(answer.version)
 
-    async def publish(self, wait: float) -> Version:
+    async def publish(self, wait: float, timeout: float | None) -> Version:
         """Ask the run for a version now, and wait so long for it."""
         seconds("wait", wait)
         request = pb.PublishVersionRequest(job=self._job)
         request.wait.FromMilliseconds(round(wait * 1000))
-        answer = await self._unary(self._stub.PublishVersion, request, wait + UNARY_SECONDS)
+        method = self._stub.PublishVersion
+        answer = await self._connection.call(method, request, timeout, waits=wait)
         return version_from_proto(answer.version)
 
     async def _update(
@@ -203,11 +224,10 @@ class AsyncParameters:
         version = version_from_proto(published.version)
         if not data:
             return ParameterUpdate(version, published.skipped)
-        found = await self.get(wanted)
+        found = await self.get(wanted, None)
         if found is None:
             return None
         return ParameterUpdate(found.version, wanted.skipped(found.version), found)
 
-    async def _unary(self, method: Any, request: Any, seconds: float = UNARY_SECONDS) -> Any:
-        with translated():
-            return await method(request, timeout=seconds)
+    async def _unary(self, method: Any, request: Any, timeout: float | None) -> Any:
+        return await self._connection.call(method, request, timeout)

@@ -1,17 +1,19 @@
-"""Translate gRPC's errors of a call into dbp's."""
+"""Turn the failures and the silence of calls into errors of dbp."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
+from typing import Final, TypeVar
 
 import grpc
 
-from dbp.errors import ClientClosed
+from dbp.errors import ClientClosed, DeadlineExceeded
 from dbp.rpc.forking import check_not_forked
 from dbp.rpc.status import error_from_rpc
+
+T = TypeVar("T")
 
 # What a call may end with.
 FAILURES: Final = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError)
@@ -35,6 +37,34 @@ def translated() -> Iterator[None]:
         if task is None or task.cancelling():
             raise
         raise _closed() from None
+
+
+async def listen(
+    messages: AsyncIterable[T],
+    limit: Callable[[], float],
+    late: Callable[[float], DeadlineExceeded],
+) -> AsyncGenerator[T, None]:
+    """Yield the messages of a stream while none is late.
+
+    Args:
+        messages: Of a call.
+        limit: Seconds within which the next message must arrive.
+        late: The error to raise where it does not, given the limit.
+
+    Raises ClientForked in a process forked since.
+    """
+    items = aiter(messages)
+    while True:
+        check_not_forked()
+        seconds = limit()
+        try:
+            async with asyncio.timeout(seconds):
+                message = await anext(items)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise late(seconds) from None
+        yield message
 
 
 def _closed() -> ClientClosed:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NoReturn, Self, final, overload
 
-from dbp.client.async_client import PATIENCE_SECONDS, AsyncClient, Spec
+from dbp.client.async_client import AsyncClient
+from dbp.client.connection import PATIENCE_SECONDS, TIMEOUT_SECONDS
 from dbp.client.job import JobHandle
 from dbp.client.loop_thread import LoopThread
 from dbp.client.pickling import not_picklable
+from dbp.client.spec_argument import Spec
 from dbp.client.streams import JobUpdate
 from dbp.client.validated_job import ValidatedJob
 from dbp.job.state import Job, State
@@ -30,14 +32,18 @@ class Client:
     """
 
     def __init__(
-        self, address: str | None = None, *, patience: float = PATIENCE_SECONDS
+        self,
+        address: str | None = None,
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         """Prepare a connection; arguments and errors as for AsyncClient."""
         check_not_forked()
         self._loop = LoopThread()
 
         async def make() -> AsyncClient:
-            return AsyncClient(address, patience=patience)
+            return AsyncClient(address, timeout=timeout, patience=patience)
 
         async def nothing() -> None:
             pass
@@ -74,6 +80,7 @@ class Client:
         workers: int = 1,
         request_id: str | None = None,
         validate_only: Literal[False] = False,
+        timeout: float | None = None,
     ) -> JobHandle: ...
 
     @overload
@@ -84,6 +91,7 @@ class Client:
         workers: int = 1,
         request_id: str | None = None,
         validate_only: Literal[True],
+        timeout: float | None = None,
     ) -> ValidatedJob: ...
 
     @overload
@@ -94,6 +102,7 @@ class Client:
         workers: int = 1,
         request_id: str | None = None,
         validate_only: bool,
+        timeout: float | None = None,
     ) -> JobHandle | ValidatedJob: ...
 
     def submit(
@@ -103,31 +112,33 @@ class Client:
         workers: int = 1,
         request_id: str | None = None,
         validate_only: bool = False,
+        timeout: float | None = None,
     ) -> JobHandle | ValidatedJob:
         """Submit a job: a spec file, a document or a JobSpec. It is durable on return.
 
         ``validate_only``: only check it, and return the resolved spec and the notes on it.
         """
         work = self._client.submit(
-            spec, workers=workers, request_id=request_id, validate_only=validate_only
-        )
+            spec, workers=workers, request_id=request_id, validate_only=validate_only,
+            timeout=timeout,
+        )  # fmt: skip
         found = self._loop.run(work)
         if isinstance(found, ValidatedJob):
             return found
         return JobHandle(self._loop, found)
 
-    def job(self, job_id: str) -> JobHandle:
+    def job(self, job_id: str, *, timeout: float | None = None) -> JobHandle:
         """Return the job with this id; raises NotFound."""
-        return JobHandle(self._loop, self._loop.run(self._client.job(job_id)))
+        return JobHandle(self._loop, self._loop.run(self._client.job(job_id, timeout=timeout)))
 
-    def jobs(self, *states: State) -> Iterator[Job]:
+    def jobs(self, *states: State, timeout: float | None = None) -> Iterator[Job]:
         """Jobs, newest first; only those in the given states, if any are given."""
-        return self._loop.iterate(self._client.jobs(*states))
+        return self._loop.iterate(self._client.jobs(*states, timeout=timeout))
 
-    def components(self) -> list[ComponentInfo]:
+    def components(self, *, timeout: float | None = None) -> list[ComponentInfo]:
         """Return the kinds installed with the service, plug-ins included, and their options."""
-        return self._loop.run(self._client.components())
+        return self._loop.run(self._client.components(timeout=timeout))
 
-    def watch(self) -> Iterator[JobUpdate]:
-        """Updates of all jobs, for ever."""
-        return self._loop.iterate(self._client.watch())
+    def watch(self, *, timeout: float | None = None) -> Iterator[JobUpdate]:
+        """Updates of all jobs, for ever; ``timeout`` as of AsyncClient.watch."""
+        return self._loop.iterate(self._client.watch(timeout=timeout))

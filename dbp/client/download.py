@@ -1,220 +1,65 @@
-"""Receiving parameters into one buffer, verified before anybody sees them.
+"""Download parameters over as many streams as it takes.
 
-A download that breaks off goes on where it stopped: the same version, from the next byte.
+A download that breaks off continues where it stopped: the same version, from the next byte.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterable, Callable
-from typing import Any, Final, final
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, TypeAlias, TypeVar, final
 
-import google_crc32c
-import numpy as np
-import numpy.typing as npt
-from google.protobuf.message import DecodeError
-
-from dbp.client.calls import translated
-from dbp.client.streams import FIRST_WAIT_SECONDS, Patience
-from dbp.client.wire import chunk_of
+from dbp.client.calls import listen, translated
+from dbp.client.connection import Connection
+from dbp.client.patience import FIRST_WAIT_SECONDS, Patience
+from dbp.client.receiver import OnBytes, Receiver
 from dbp.errors import (
     ClientClosed,
-    CorruptParameters,
-    DataLoss,
-    ResourceExhausted,
+    DeadlineExceeded,
     Unavailable,
     VersionEvicted,
     VersionNotFound,
 )
-from dbp.job.labels import is_news
-from dbp.job.state import Version
-from dbp.quantities import count_text
-from dbp.rpc.convert import version_from_proto
+from dbp.rpc.forking import is_forked
 from dbp.v1 import parameter_service_pb2 as pb
 
-# bytes received so far, bytes in all
-OnBytes = Callable[[int, int], None]
+M = TypeVar("M")
+
 # Asks for parameters; the answers are serialized messages.
-Ask = Callable[[pb.StreamParametersRequest], Any]
-
-HASHED_AT_A_TIME: Final = 4 << 20
-
-
-@final
-class Receiver:
-    """One download, over as many streams as it takes.
-
-    The bytes are hashed on a thread while others come in. ``version`` is what the newest
-    header said, ``content`` the verified file once ``done``, or None where nothing is newer.
-    """
-
-    def __init__(
-        self, request: pb.StreamParametersRequest, *, on_bytes: OnBytes | None = None
-    ) -> None:
-        """``request``: what was asked for, and so must come."""
-        self._request = request
-        # Nothing is left out or cast: the bytes must be the version's own.
-        self._whole = not request.selector.tensors and not request.cast
-        self._on_bytes = on_bytes
-        self.version: Version | None = None
-        self.job_ended = False
-        self.content: memoryview | None = None
-        self.done = False
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin anew: what has come so far belongs to a version that is gone."""
-        self._buffer: memoryview | None = None
-        self.received = 0
-        self._hashing = _Hashing()
-
-    @property
-    def begun(self) -> bool:
-        """Whether bytes are there that a next stream can go on behind."""
-        return self._buffer is not None
-
-    async def take(self, messages: AsyncIterable[bytes]) -> None:
-        """Receive until the trailer; CorruptParameters: a byte is not what was sent."""
-        async for message in messages:
-            chunk = chunk_of(message)
-            if chunk is not None:
-                offset, crc32c, start = chunk
-                self._add(offset, crc32c, np.frombuffer(message, np.uint8, offset=start))
-                continue
-            parsed = _parsed(message)
-            match parsed.WhichOneof("payload"):
-                case "header":
-                    self._begin(parsed.header)
-                    if self.done:
-                        return
-                case "chunk":
-                    chunk_data = np.frombuffer(parsed.chunk.data, np.uint8)
-                    self._add(parsed.chunk.offset, parsed.chunk.crc32c, chunk_data)
-                case "trailer":
-                    await self._finish(parsed.trailer.digest)
-                    return
-
-    def _begin(self, header: pb.ParametersHeader) -> None:
-        version, before = version_from_proto(header.version), self.version
-        self.job_ended = header.job_ended
-        if header.not_modified:
-            self.version, self.done = version, True
-            return
-        self._check_wanted(version)
-        if self._buffer is None:
-            self._buffer = self._room(header.size_bytes)
-        elif before is None or (version.version, version.digest, header.size_bytes) != (
-            before.version,
-            before.digest,
-            len(self._buffer),
-        ):
-            raise self._corrupt("has become another one in the middle of a download")
-        self.version = version
-
-    def _check_wanted(self, version: Version) -> None:
-        """Raise CorruptParameters where another version comes than was asked for."""
-        asked = self._request.selector
-        at = asked.WhichOneof("at")
-        if (
-            (asked.version and version.version != asked.version)
-            or (at == "step" and version.step != asked.step)
-            or not is_news(version.version, self._request.newer_than, asked.label)
-        ):
-            raise CorruptParameters(
-                f"version {version.version}, of step {version.step}, came, which was not asked "
-                "for",
-                version=version.version,
-            )
-
-    def _room(self, size: int) -> memoryview:
-        try:
-            return np.empty(size, np.uint8).data
-        except (MemoryError, ValueError) as error:
-            raise ResourceExhausted(
-                f"the parameters are {size:,} bytes: more than there is memory for; select "
-                "tensors, or cast them"
-            ) from error
-
-    def _add(self, offset: int, crc32c: int, data: npt.NDArray[np.uint8]) -> None:
-        """Copy bytes, a view of their message, into the buffer: their only copy."""
-        end = offset + len(data)
-        if self._buffer is None or offset != self.received or end > len(self._buffer):
-            raise self._corrupt(f"bytes at {offset} came after {self.received}")
-        if google_crc32c.value(data) != crc32c:
-            raise self._corrupt(f"the checksum of the bytes at {offset} is wrong")
-        self._buffer[offset:end] = data.data
-        self.received = end
-        self._hashing.note(self._buffer, end)
-        if self._on_bytes is not None:
-            self._on_bytes(end, len(self._buffer))
-
-    async def _finish(self, announced: str) -> None:
-        buffer, version = self._buffer, self.version
-        if buffer is None or version is None or self.received != len(buffer):
-            raise self._corrupt(f"only {count_text(self.received, 'byte')} came")
-        expected = version.digest if self._whole else announced
-        if not await self._hashing.digest(buffer) == announced == expected:
-            raise self._corrupt(f"the digest is not {expected}")
-        self.content, self.done = buffer.toreadonly(), True
-
-    def _corrupt(self, text: str) -> CorruptParameters:
-        number = self.version.version if self.version else 0
-        return CorruptParameters(f"version {number}: {text}", version=number)
-
-
-@final
-class _Hashing:
-    """The SHA-256 of a buffer that is being filled, one step behind, on a thread."""
-
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-        self._hashed = 0
-        self._step: asyncio.Task[None] | None = None
-
-    def note(self, buffer: memoryview, filled: int) -> None:
-        """So much of the buffer is filled."""
-        busy = self._step is not None and not self._step.done()
-        if not busy and filled - self._hashed >= HASHED_AT_A_TIME:
-            start, self._hashed = self._hashed, filled
-            self._step = asyncio.create_task(
-                asyncio.to_thread(self._sha256.update, buffer[start:filled])
-            )
-
-    async def digest(self, buffer: memoryview) -> str:
-        """Of the whole buffer, in hexadecimal."""
-        if self._step is not None:
-            await self._step
-        rest = buffer[self._hashed :]
-        if len(rest) > HASHED_AT_A_TIME:
-            await asyncio.to_thread(self._sha256.update, rest)
-        else:
-            self._sha256.update(rest)
-        return self._sha256.hexdigest()
+Ask: TypeAlias = Callable[[pb.StreamParametersRequest], Any]
 
 
 async def download(
+    connection: Connection,
     ask: Ask,
     request: pb.StreamParametersRequest,
     *,
-    patience: float,
+    timeout: float | None = None,
+    patience: Patience,
     on_bytes: OnBytes | None = None,
 ) -> Receiver:
     """Ask for parameters until they are here, verified; errors of ``dbp.errors``.
 
-    A stream that breaks is asked for again for up to ``patience`` seconds; it goes on behind
-    the last byte, unless its version is gone by then.
+    A stream that breaks or falls silent is asked for again while there is ``patience``; it
+    continues after the last byte, unless its version is gone by then.
+
+    Args:
+        connection: Says how long the service may be silent.
+        ask: Opens a stream.
+        request: What to ask for, and how long the service may wait for it.
+        timeout: Seconds to the first byte, beyond that wait, and between bytes. None means
+            the client's.
+        patience: For the rest of a file; its first byte is only waited for as requested.
+        on_bytes: Called with (bytes received, bytes in all).
     """
     receiver = Receiver(request, on_bytes=on_bytes)
-    # Before the first byte a service that is not there is named at once, unless the caller
-    # has time for it to come.
-    first = min(patience, request.wait.ToMilliseconds() / 1000)
-    waiting = Patience(first)
+    limits = _Limits(connection, request, receiver, timeout)
     while True:
         before = receiver.begun, receiver.received
-        cut = Unavailable("the stream of parameters was cut; ask again")
+        cut: Unavailable = Unavailable("the stream of parameters was cut; ask again")
         try:
-            await _take(receiver, ask, _remaining(request, receiver))
+            await _take(receiver, ask, _remaining(request, receiver, limits), limits, patience)
             if receiver.done:
                 return receiver
         except ClientClosed:
@@ -227,37 +72,91 @@ async def download(
             receiver.forget()
             await asyncio.sleep(FIRST_WAIT_SECONDS)
             continue
+        if not receiver.begun and limits.waited():
+            raise cut
         if (receiver.begun, receiver.received) > before:
-            waiting = Patience(patience)
-        await waiting.again(cut)
+            patience.alive()
+        await patience.again(cut)
 
 
-async def _take(receiver: Receiver, ask: Ask, request: pb.StreamParametersRequest) -> None:
-    """Receive from one stream, which is closed behind it; errors of ``dbp.errors``."""
+@final
+class _Limits:
+    """When the next message of a download is late."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        request: pb.StreamParametersRequest,
+        receiver: Receiver,
+        timeout: float | None,
+    ) -> None:
+        self._connection = connection
+        self._receiver = receiver
+        self._timeout = connection.limit(timeout)
+        self._silence = connection.silence(timeout)
+        self._wait = request.wait.ToMilliseconds() / 1000
+        self._began = time.monotonic()
+
+    @property
+    def wait_left(self) -> float:
+        """Seconds for which the service may still wait for what is asked for."""
+        return max(0.0, self._began + self._wait - time.monotonic())
+
+    def waited(self) -> bool:
+        """Return whether the time for which a service may come is over, or none was given."""
+        return not self.wait_left
+
+    def seconds(self) -> float:
+        """Return the seconds within which the next message must arrive."""
+        if self._receiver.begun:
+            return self._timeout
+        first_byte = self._began + self._wait + self._timeout - time.monotonic()
+        return min(self._silence, max(0.0, first_byte))
+
+    def late(self, limit: float) -> DeadlineExceeded:
+        """Return the error for a message that did not come."""
+        if self._receiver.begun:
+            return self._connection.late("no bytes of the parameters came", limit)
+        waited = time.monotonic() - self._began
+        return self._connection.late("no parameters came", waited)
+
+
+async def _take(
+    receiver: Receiver,
+    ask: Ask,
+    request: pb.StreamParametersRequest,
+    limits: _Limits,
+    patience: Patience,
+) -> None:
+    """Receive from one stream, which is closed then; errors of ``dbp.errors``."""
     with translated():
         call = ask(request)
         try:
-            await receiver.take(call)
+            messages = listen(call, limits.seconds, limits.late)
+            await receiver.take(_noting(messages, patience))
         finally:
-            call.cancel()
+            if not is_forked():
+                call.cancel()
+
+
+async def _noting(messages: AsyncGenerator[M, None], patience: Patience) -> AsyncIterator[M]:
+    async for message in messages:
+        patience.heard()
+        yield message
 
 
 def _remaining(
-    request: pb.StreamParametersRequest, receiver: Receiver
+    request: pb.StreamParametersRequest, receiver: Receiver, limits: _Limits
 ) -> pb.StreamParametersRequest:
     """Return the request for what has not come yet."""
+    rest = pb.StreamParametersRequest()
     if not receiver.begun or receiver.version is None:
-        return request
-    rest = pb.StreamParametersRequest(
-        selector=request.selector, cast=request.cast, chunk_bytes=request.chunk_bytes
-    )
+        rest.CopyFrom(request)
+        if request.HasField("wait"):
+            rest.wait.FromMilliseconds(round(limits.wait_left * 1000))
+        return rest
+    rest.selector.CopyFrom(request.selector)
+    rest.cast, rest.chunk_bytes = request.cast, request.chunk_bytes
     rest.selector.version = receiver.version.version
     rest.offset = receiver.received
     return rest
-
-
-def _parsed(message: bytes) -> pb.StreamParametersResponse:
-    try:
-        return pb.StreamParametersResponse.FromString(message)
-    except DecodeError as error:
-        raise DataLoss(f"parameters: a message cannot be read: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.client.arguments import text, whole_number
-from dbp.client.calls import translated
 from dbp.client.number_array import number_array
 from dbp.errors import InvalidArgument, InvalidInput, InvalidType
 from dbp.inference import open_inference_pb2 as pb
@@ -22,7 +21,6 @@ Array = npt.NDArray[Any]
 # Of inputs or outputs, whichever are more: answers stay below gRPC's limit of 4 MiB.
 BATCH_BYTES: Final = 2 << 20
 MAX_BATCH_ROWS: Final = 4_096
-CALL_SECONDS: Final = 60.0
 
 # About what a row's class and label take.
 _NAME_BYTES: Final = 72
@@ -51,7 +49,12 @@ class Prediction:
     labels: Array | None
 
 
+# Makes a unary call, within a deadline.
+Call = Callable[[Any, Any], Awaitable[Any]]
+
+
 async def predict(
+    call: Call,
     stub: GRPCInferenceServiceStub,
     job_id: str,
     inputs: npt.ArrayLike,
@@ -69,7 +72,7 @@ async def predict(
     numbers, datatype = _numbers(inputs)
     name = f"{job_id}@{label}" if label else job_id
     number = str(version) if version else ""
-    metadata = await _call(
+    metadata = await call(
         stub.ModelMetadata, pb.ModelMetadataRequest(name=name, version=number)
     )
     array = _shaped(numbers, tuple(metadata.inputs[0].shape[1:]))
@@ -81,7 +84,7 @@ async def predict(
         )
         request.inputs.add(name="inputs", datatype=datatype, shape=batch.shape)
         try:
-            answers.append(await _call(stub.ModelInfer, request))
+            answers.append(await call(stub.ModelInfer, request))
         except InvalidInput as error:
             raise _counted_from(sent, error) from error
         sent += len(batch)
@@ -97,11 +100,6 @@ def _counted_from(sent: int, error: InvalidInput) -> InvalidInput:
     number = int(row) + sent
     message = str(error).replace(f"row {row} ", f"row {number} ", 1)
     return InvalidInput(message, **{**error.metadata, "row": number})
-
-
-async def _call(method: Any, request: Any) -> Any:
-    with translated():
-        return await method(request, timeout=CALL_SECONDS)
 
 
 def _numbers(inputs: npt.ArrayLike) -> tuple[Array, str]:

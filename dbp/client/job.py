@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from dbp.client.async_job import AsyncJobHandle
 from dbp.client.async_parameters import ParameterUpdate
-from dbp.client.download import OnBytes
 from dbp.client.inference import Prediction
 from dbp.client.loop_thread import LoopThread
 from dbp.client.mirror import ParameterMirror
 from dbp.client.parameter_set import ParameterSet
 from dbp.client.pickling import not_picklable
+from dbp.client.receiver import OnBytes
 from dbp.client.streams import JobUpdate
 from dbp.job.state import Job, LabelMove, Version, VersionEntry
 
@@ -33,25 +33,35 @@ class JobHandle:
     def __reduce__(self) -> NoReturn:
         raise not_picklable(self)
 
-    def get(self) -> Job:
+    def get(self, *, timeout: float | None = None) -> Job:
         """Return the job as it stands."""
-        return self._loop.run(self._handle.get())
+        return self._loop.run(self._handle.get(timeout=timeout))
 
-    def wait(self) -> Job:
-        """Return the job once it has ended."""
-        return self._loop.run(self._handle.wait())
+    def wait(self, *, timeout: float | None = None) -> Job:
+        """Return the job once it has ended; TimeoutError after ``timeout`` seconds."""
+        return self._loop.run(self._handle.wait(timeout=timeout))
 
-    def watch(self) -> Iterator[JobUpdate]:
+    def watch(self, *, timeout: float | None = None) -> Iterator[JobUpdate]:
         """Return every change and the newest progress, until the job has ended."""
-        return self._loop.iterate(self._handle.watch())
+        return self._loop.iterate(self._handle.watch(timeout=timeout))
 
-    def logs(self, *, follow: bool = False, attempt: int = 0) -> Iterator[str]:
+    def logs(
+        self, *, follow: bool = False, attempt: int = 0, timeout: float | None = None
+    ) -> Iterator[str]:
         """Return lines of its log."""
-        return self._loop.iterate(self._handle.logs(follow=follow, attempt=attempt))
+        work = self._handle.logs(follow=follow, attempt=attempt, timeout=timeout)
+        return self._loop.iterate(work)
 
-    def cancel(self, *, force: bool = False, grace_seconds: float | None = None) -> Job:
+    def cancel(
+        self,
+        *,
+        force: bool = False,
+        grace_seconds: float | None = None,
+        timeout: float | None = None,
+    ) -> Job:
         """Ask it to stop."""
-        return self._loop.run(self._handle.cancel(force=force, grace_seconds=grace_seconds))
+        work = self._handle.cancel(force=force, grace_seconds=grace_seconds, timeout=timeout)
+        return self._loop.run(work)
 
     def parameters(
         self,
@@ -65,6 +75,7 @@ class JobHandle:
         cast: str | None = None,
         max_staleness_steps: int | None = None,
         on_bytes: OnBytes | None = None,
+        timeout: float | None = None,
     ) -> ParameterSet | None:
         """Return its parameters as arrays; None if nothing is newer than ``newer_than``.
 
@@ -81,18 +92,28 @@ class JobHandle:
             cast=cast,
             max_staleness_steps=max_staleness_steps,
             on_bytes=on_bytes,
+            timeout=timeout,
         )
         return self._loop.run(work)
 
-    def metadata(self, *, version: int = 0, label: str = "") -> Mapping[str, str]:
+    def metadata(
+        self, *, version: int = 0, label: str = "", timeout: float | None = None
+    ) -> Mapping[str, str]:
         """Return the metadata of its newest parameters, or those of a version or label."""
-        return self._loop.run(self._handle.metadata(version=version, label=label))
+        work = self._handle.metadata(version=version, label=label, timeout=timeout)
+        return self._loop.run(work)
 
     def predict(
-        self, inputs: npt.ArrayLike, *, version: int = 0, label: str = ""
+        self,
+        inputs: npt.ArrayLike,
+        *,
+        version: int = 0,
+        label: str = "",
+        timeout: float | None = None,
     ) -> Prediction:
         """Outputs of its model for inputs (n, *input_shape), all by one version."""
-        return self._loop.run(self._handle.predict(inputs, version=version, label=label))
+        work = self._handle.predict(inputs, version=version, label=label, timeout=timeout)
+        return self._loop.run(work)
 
     def download(
         self,
@@ -103,11 +124,12 @@ class JobHandle:
         label: str = "",
         cast: str | None = None,
         on_bytes: OnBytes | None = None,
+        timeout: float | None = None,
     ) -> ParameterSet:
         """Write its parameters as a safetensors file; the file appears whole."""
         work = self._handle.download(
             path, *patterns, version=version, step=step, label=label, cast=cast,
-            on_bytes=on_bytes,
+            on_bytes=on_bytes, timeout=timeout,
         )  # fmt: skip
         return self._loop.run(work)
 
@@ -118,6 +140,7 @@ class JobHandle:
         newer_than: int = 0,
         data: bool = False,
         cast: str | None = None,
+        timeout: float | None = None,
     ) -> Iterator[ParameterUpdate]:
         """Yield each new version, with its tensors if ``data``, until the job has ended.
 
@@ -125,28 +148,39 @@ class JobHandle:
         """
         return self._loop.iterate(
             self._handle.watch_parameters(
-                *patterns, label=label, newer_than=newer_than, data=data, cast=cast
+                *patterns,
+                label=label,
+                newer_than=newer_than,
+                data=data,
+                cast=cast,
+                timeout=timeout,
             )
         )
 
     def mirror(
-        self, *patterns: str, label: str = "", cast: str | None = None
+        self,
+        *patterns: str,
+        label: str = "",
+        cast: str | None = None,
+        timeout: float | None = None,
     ) -> ParameterMirror:
         """Return a local copy of the newest or a label's version, fresh within ``with``."""
 
         async def made() -> ParameterMirror:  # on the loop, whose events it has
-            mirror = self._handle.mirror(*patterns, label=label, cast=cast)
+            mirror = self._handle.mirror(*patterns, label=label, cast=cast, timeout=timeout)
             return ParameterMirror(self._loop, mirror)
 
         return self._loop.run(made())
 
-    def versions(self) -> Iterator[VersionEntry]:
+    def versions(self, *, timeout: float | None = None) -> Iterator[VersionEntry]:
         """Return its versions, newest first, those too whose bytes are no longer kept."""
-        return self._loop.iterate(self._handle.versions())
+        return self._loop.iterate(self._handle.versions(timeout=timeout))
 
-    def labels(self) -> tuple[list[LabelMove], list[LabelMove]]:
+    def labels(
+        self, *, timeout: float | None = None
+    ) -> tuple[list[LabelMove], list[LabelMove]]:
         """Where its labels are, by name, and their moves, oldest first."""
-        return self._loop.run(self._handle.labels())
+        return self._loop.run(self._handle.labels(timeout=timeout))
 
     def move_label(
         self,
@@ -156,19 +190,30 @@ class JobHandle:
         at: str = "",
         step: int | None = None,
         expected_version: int | None = None,
+        timeout: float | None = None,
     ) -> LabelMove:
         """Move a label to a version, which keeps that version; number 0 removes the label.
 
         ``at``: `latest` or a label, which the service looks up in the same step.
         """
         work = self._handle.move_label(
-            label, version, at=at, step=step, expected_version=expected_version
-        )
+            label, version, at=at, step=step, expected_version=expected_version,
+            timeout=timeout,
+        )  # fmt: skip
         return self._loop.run(work)
 
-    def undo_label(self, label: str, *, expected_version: int | None = None) -> LabelMove:
+    def undo_label(
+        self,
+        label: str,
+        *,
+        expected_version: int | None = None,
+        timeout: float | None = None,
+    ) -> LabelMove:
         """Move a label back to the version that it left last."""
-        return self._loop.run(self._handle.undo_label(label, expected_version=expected_version))
+        work = self._handle.undo_label(
+            label, expected_version=expected_version, timeout=timeout
+        )
+        return self._loop.run(work)
 
     def pin(
         self,
@@ -177,10 +222,12 @@ class JobHandle:
         at: str = "",
         step: int | None = None,
         pinned: bool = True,
+        timeout: float | None = None,
     ) -> VersionEntry:
         """Keep a version, named as in ``move_label``, until it is unpinned."""
-        return self._loop.run(self._handle.pin(version, at=at, step=step, pinned=pinned))
+        work = self._handle.pin(version, at=at, step=step, pinned=pinned, timeout=timeout)
+        return self._loop.run(work)
 
-    def publish(self, *, wait: float = 30.0) -> Version:
+    def publish(self, *, wait: float = 30.0, timeout: float | None = None) -> Version:
         """Ask the run for a version now; returns the first one that came after that."""
-        return self._loop.run(self._handle.publish(wait=wait))
+        return self._loop.run(self._handle.publish(wait=wait, timeout=timeout))

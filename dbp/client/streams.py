@@ -5,23 +5,21 @@ A stream has ended only when its end message says so; otherwise it was cut.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from dbp.client.calls import FAILURES, translated
-from dbp.errors import ClientClosed, Unavailable
+from dbp.client.calls import FAILURES, listen, translated
+from dbp.client.connection import Connection
+from dbp.client.patience import Patience
+from dbp.errors import ClientClosed, DeadlineExceeded, Unavailable
 from dbp.job.state import Job, ProgressReport
 from dbp.rpc.convert import id_from_name, job_from_proto, progress_from_proto
 from dbp.rpc.enums import event_kind_of
-from dbp.rpc.forking import check_not_forked, is_forked
+from dbp.rpc.forking import is_forked
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_pb2 import STREAM_END_REASON_DRAINING, STREAM_END_REASON_JOB_ENDED
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
-
-FIRST_WAIT_SECONDS: Final = 0.1
-LAST_WAIT_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -39,36 +37,14 @@ class JobUpdate:
     skipped: int = 0
 
 
-class Patience:
-    """Delays between retries: they double, and start over with every answer."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._wait = FIRST_WAIT_SECONDS
-        self._since: float | None = None
-
-    def alive(self) -> None:
-        """Note that the service has answered."""
-        self._wait, self._since = FIRST_WAIT_SECONDS, None
-
-    async def again(self, error: Unavailable) -> None:
-        """Wait before the next try; raise ``error`` when the time is up."""
-        now = asyncio.get_running_loop().time()
-        self._since = now if self._since is None else self._since
-        if now - self._since + self._wait > self._seconds:
-            raise error
-        await asyncio.sleep(self._wait)
-        self._wait = min(2 * self._wait, LAST_WAIT_SECONDS)
-
-
 async def watch(
-    stub: JobServiceStub, name: str, *, patience: float
+    connection: Connection, stub: JobServiceStub, name: str, timeout: float | None
 ) -> AsyncGenerator[JobUpdate, None]:
     """Yield updates of a job (all jobs for an empty name) until the stream's end message."""
-    token, waiting = "", Patience(patience)
+    token, waiting = "", Patience(connection.patience)
     while True:
         request = pb.WatchJobsRequest(name=name, resume_token=token)
-        stream = Stream(stub.WatchJobs, request)
+        stream = Stream(connection, stub.WatchJobs, request, timeout)
         with stream as messages:
             async for message in messages:
                 waiting.alive()
@@ -84,12 +60,15 @@ async def watch(
 
 
 async def logs(
-    stub: JobServiceStub, request: pb.StreamLogsRequest, *, patience: float
+    connection: Connection,
+    stub: JobServiceStub,
+    request: pb.StreamLogsRequest,
+    timeout: float | None,
 ) -> AsyncGenerator[str, None]:
     """Yield lines of a log until its end message; none twice, none left out."""
-    waiting = Patience(patience)
+    waiting = Patience(connection.patience)
     while True:
-        stream = Stream(stub.StreamLogs, request)
+        stream = Stream(connection, stub.StreamLogs, request, timeout)
         with stream as messages:
             async for message in messages:
                 waiting.alive()
@@ -106,25 +85,31 @@ async def logs(
 class Stream:
     """A call that is cancelled at the end of its block."""
 
-    def __init__(self, method: Any, request: Any) -> None:
+    def __init__(
+        self, connection: Connection, method: Any, request: Any, timeout: float | None
+    ) -> None:
+        self._connection = connection
         self._method = method
         self._request = request
+        self._silence = connection.silence(timeout)
         self._call: Any = None
-        self.cut = Unavailable("the service has closed the stream")
+        self.cut: Unavailable = Unavailable("the service has closed the stream")
 
     def __enter__(self) -> Any:
         with translated():
             self._call = self._method(self._request)
-        return self._messages()
+        return listen(self._call, lambda: self._silence, self._late)
 
-    async def _messages(self) -> AsyncGenerator[Any, None]:
-        async for message in self._call:
-            yield message
-            check_not_forked()  # the reader may have forked meanwhile
+    def _late(self, limit: float) -> DeadlineExceeded:
+        name = type(self._request).__name__.removesuffix("Request")
+        return self._connection.late(f"{name} got no message", limit)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if not is_forked():
             self._call.cancel()
+        if isinstance(error, DeadlineExceeded):
+            self.cut = error
+            return True
         if not isinstance(error, FAILURES):
             return False
         try:

@@ -162,7 +162,9 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
             "another with " + either("--service HOST:PORT", 'address="HOST:PORT"')
         )
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return Unavailable("the service did not answer in time; is it overloaded or stopped?")
+        return errors.DeadlineExceeded(
+            "the service did not answer in time; is it overloaded or stopped?"
+        )
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return Unavailable(
             f"the server at this address is no dbp service, or an older one: {text}"

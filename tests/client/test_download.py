@@ -13,7 +13,10 @@ import grpc
 import numpy as np
 import pytest
 
-from dbp.client.download import Receiver, download
+from dbp.client.connection import Connection
+from dbp.client.download import download
+from dbp.client.patience import Patience
+from dbp.client.receiver import Receiver
 from dbp.client.wire import chunk_of
 from dbp.errors import (
     CorruptParameters,
@@ -193,6 +196,16 @@ class Source:
         return self._calls.pop(0) or Call(messages(offset=request.offset))
 
 
+async def downloaded(
+    source: Source, request: pb.StreamParametersRequest, *, patience: float, timeout: float = 60
+) -> Receiver:
+    connection = Connection("127.0.0.1:1", timeout=timeout, patience=patience)
+    try:
+        return await download(connection, source, request, patience=Patience(patience))
+    finally:
+        await connection.channel.close()
+
+
 REQUEST = pb.StreamParametersRequest(selector={"job": "jobs/a", "label": "best"})
 GONE = Unavailable("gone")
 
@@ -204,7 +217,7 @@ async def test_a_download_goes_on_wherever_it_was_cut(
 ) -> None:
     source = Source(Call(messages()[: count + 1], error), None)
 
-    found = await download(source, REQUEST, patience=5.0)
+    found = await downloaded(source, REQUEST, patience=5.0)
 
     assert found.content is not None
     assert bytes(found.content) == CONTENT
@@ -221,7 +234,7 @@ async def test_a_download_goes_on_after_many_cuts() -> None:
     ]
     source = Source(*calls, None)
 
-    found = await download(source, REQUEST, patience=0.2)
+    found = await downloaded(source, REQUEST, patience=0.2)
 
     assert found.content is not None
     assert bytes(found.content) == CONTENT
@@ -235,7 +248,7 @@ async def test_a_version_that_is_gone_is_begun_anew() -> None:
         Call(messages()[:2], GONE), Call([], VersionEvicted("gone")), Call(messages(newer))
     )
 
-    found = await download(source, REQUEST, patience=5.0)
+    found = await downloaded(source, REQUEST, patience=5.0)
 
     assert found.content is not None
     assert bytes(found.content) == newer
@@ -247,7 +260,7 @@ async def test_a_version_that_has_become_another_is_refused() -> None:
     source = Source(Call(messages()[:2], GONE), Call(changed))
 
     with pytest.raises(CorruptParameters, match="has become another one"):
-        await download(source, REQUEST, patience=5.0)
+        await downloaded(source, REQUEST, patience=5.0)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +275,7 @@ async def test_a_version_that_was_not_asked_for_is_refused(
     wanted: pb.StreamParametersRequest,
 ) -> None:
     with pytest.raises(CorruptParameters, match="version 3, of step 70, came, which was not"):
-        await download(Source(Call(messages())), wanted, patience=5.0)
+        await downloaded(Source(Call(messages())), wanted, patience=5.0)
 
 
 async def test_a_message_that_is_none_is_refused() -> None:
@@ -279,7 +292,7 @@ async def test_a_service_that_does_not_come_back_is_named() -> None:
     source = Source(Call(messages()[:2], GONE), *[Call([], GONE)] * 20)
 
     with pytest.raises(Unavailable):
-        await download(source, REQUEST, patience=0.3)
+        await downloaded(source, REQUEST, patience=0.3)
     assert len(source.requests) > 1
 
 
@@ -287,14 +300,14 @@ async def test_a_service_that_was_never_there_is_named_at_once() -> None:
     source = Source(Call([], GONE))
 
     with pytest.raises(Unavailable):
-        await download(source, REQUEST, patience=60.0)
+        await downloaded(source, REQUEST, patience=60.0)
 
 
 async def test_a_refusal_is_no_cut() -> None:
     source = Source(Call([], NotFound("no such job")))
 
     with pytest.raises(NotFound, match="no such job"):
-        await download(source, REQUEST, patience=60.0)
+        await downloaded(source, REQUEST, patience=60.0)
 
 
 async def test_memory_holds_the_file_and_little_more() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import dbp
 from dbp.client import inference
+from dbp.client.connection import Connection
 from dbp.errors import (
     InvalidInput,
     LabelNotFound,
@@ -136,16 +137,18 @@ async def test_batches_are_answered_by_the_version_of_the_first(
         await publish(service, run, number, tensors, constant())
 
     await next_version()
-    call = inference._call
+    call = Connection.call
     calls = []
 
-    async def with_a_version_before(method: Any, request: Any) -> Any:
+    async def with_a_version_before(
+        connection: Connection, method: Any, request: Any, timeout: float
+    ) -> Any:
         calls.append(request)
-        answer = await call(method, request)
+        answer = await call(connection, method, request, timeout)
         await next_version()
         return answer
 
-    monkeypatch.setattr(inference, "_call", with_a_version_before)
+    monkeypatch.setattr(Connection, "call", with_a_version_before)
 
     found = await client.predict(run.id, rows(9, 4))
 

@@ -11,7 +11,8 @@ import pytest
 
 from dbp.client.async_client import AsyncClient
 from dbp.client.async_parameters import AsyncParameters
-from dbp.client.streams import JobUpdate, Patience
+from dbp.client.patience import Patience
+from dbp.client.streams import JobUpdate
 from dbp.control.launcher import Exit
 from dbp.errors import NotFound, Unavailable
 from dbp.job.state import State
@@ -130,7 +131,7 @@ async def test_patience_doubles_its_waits_and_starts_anew_with_a_sign_of_life(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("dbp.client.streams.asyncio.sleep", record(waits))
+    monkeypatch.setattr("dbp.client.patience.asyncio.sleep", record(waits))
     cut = Unavailable("cut")
     patience = Patience(60)
 

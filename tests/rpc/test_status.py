@@ -171,7 +171,7 @@ def test_a_service_that_is_not_there_says_how_to_start_it() -> None:
 @pytest.mark.parametrize(
     ("code", "kind", "text"),
     [
-        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.Unavailable, "did not answer in time"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded, "did not answer in time"),
         (grpc.StatusCode.UNIMPLEMENTED, errors.Unavailable, "no dbp service, or an older one"),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.ResourceExhausted, "odd"),
         (grpc.StatusCode.NOT_FOUND, errors.NotFound, "odd"),

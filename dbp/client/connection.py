@@ -1,0 +1,101 @@
+"""A client's connection: the channel, and how long the service may be silent on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any, Final, final
+
+from dbp.client.arguments import seconds
+from dbp.client.calls import translated
+from dbp.client.loop_channel import LoopChannel
+from dbp.errors import DeadlineExceeded
+from dbp.quantities import duration_text
+from dbp.rpc.channel import connect
+
+log = logging.getLogger("dbp.client")
+
+TIMEOUT_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 60.0
+# The service sends a heartbeat into an idle stream every 5 s: three in a row are missing.
+SILENCE_SECONDS: Final = 15.0
+# A call that may take longer than this logs that it waits.
+NOTICE_SECONDS: Final = 10.0
+
+
+@final
+class Connection:
+    """Makes calls with deadlines. The client and all that it returns share one."""
+
+    def __init__(self, address: str, *, timeout: float, patience: float) -> None:
+        """Prepare a channel; raises as AsyncClient does.
+
+        Args:
+            address: HOST:PORT.
+            timeout: Seconds within which a call is answered, beyond what it waits for.
+            patience: Seconds for which a broken stream is opened again.
+        """
+        self.address = address
+        self.timeout = seconds("timeout", timeout)
+        self.patience = patience
+        self.channel = LoopChannel(lambda: connect(address))
+
+    async def call(
+        self, method: Any, request: Any, timeout: float | None, *, waits: float = 0.0
+    ) -> Any:
+        """Return the answer of a unary call; errors of ``dbp.errors``.
+
+        Args:
+            method: Of a stub.
+            request: Its message.
+            timeout: None means the client's.
+            waits: Seconds for which the service may wait before it answers.
+
+        Raises DeadlineExceeded where no answer comes within ``waits + timeout`` seconds.
+        """
+        limit = waits + self.limit(timeout)
+        name = type(request).__name__.removesuffix("Request")
+        with self._notice(name, waits + NOTICE_SECONDS, limit):
+            try:
+                with translated():
+                    return await method(request, timeout=limit)
+            except DeadlineExceeded as error:
+                raise self.late(f"{name} got no answer", limit) from error
+
+    def limit(self, timeout: float | None) -> float:
+        """Return the deadline of a call in seconds; None means the client's."""
+        return self.timeout if timeout is None else seconds("timeout", timeout)
+
+    def silence(self, timeout: float | None) -> float:
+        """Return the longest silence of a stream; None means the default, or the client's."""
+        if timeout is None:
+            return max(SILENCE_SECONDS, self.timeout)
+        return seconds("timeout", timeout)
+
+    def late(self, event: str, limit: float) -> DeadlineExceeded:
+        """Return the error for a service that let ``limit`` seconds pass."""
+        return DeadlineExceeded(
+            f"service at {self.address}: {event} within {duration_text(limit)}; its process is "
+            "stopped (kill -CONT PID continues it) or overloaded, or needs more time: timeout=",
+            address=self.address,
+            seconds=limit,
+        )
+
+    @contextlib.contextmanager
+    def _notice(self, name: str, after: float, limit: float) -> Iterator[None]:
+        """Log that a call has not been answered ``after`` seconds, if it may take longer."""
+        if limit <= after:
+            yield
+            return
+        notice = asyncio.get_running_loop().call_later(
+            after,
+            log.warning,
+            "service at %s: %s got no answer within %s; waiting for up to %s",
+            self.address, name, duration_text(after), duration_text(limit),
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            notice.cancel()

@@ -1,0 +1,75 @@
+"""How long a broken stream is opened again, and how an outage is reported meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, TypeAlias, final
+
+from dbp.errors import DeadlineExceeded, Unavailable
+from dbp.quantities import duration_text
+
+log = logging.getLogger("dbp.client")
+
+FIRST_WAIT_SECONDS: Final = 0.1
+LAST_WAIT_SECONDS: Final = 2.0
+# A service that restarts within this time is not logged.
+QUIET_SECONDS: Final = 5.0
+
+# Called with the error of every break, and with None for every message that arrives.
+Report: TypeAlias = Callable[[Unavailable | None], None]
+
+
+@final
+class Patience:
+    """Waits between tries: they double, and start from the first after a message."""
+
+    def __init__(self, seconds: float, report: Report | None = None) -> None:
+        """``report``: by default a break is logged that lasts, and its end."""
+        self._seconds = seconds
+        self._report = report or _LoggedOutage(seconds)
+        self._wait = FIRST_WAIT_SECONDS
+        self._since: float | None = None
+
+    def heard(self) -> None:
+        """Note a message that brings nothing new: the service lives."""
+        self._report(None)
+
+    def alive(self) -> None:
+        """Note progress: the next break is waited for as long as the first."""
+        self._wait, self._since = FIRST_WAIT_SECONDS, None
+        self._report(None)
+
+    async def again(self, error: Unavailable) -> None:
+        """Wait before the next try; raises ``error`` when the time is up."""
+        now = asyncio.get_running_loop().time()
+        self._since = now if self._since is None else self._since
+        if now - self._since + self._wait > self._seconds:
+            raise error
+        self._report(error)
+        await asyncio.sleep(self._wait)
+        self._wait = min(2 * self._wait, LAST_WAIT_SECONDS)
+
+
+@final
+class _LoggedOutage:
+    """Logs one line when an outage lasts, and one when it is over."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._since: float | None = None
+        self._logged = False
+
+    def __call__(self, error: Unavailable | None) -> None:
+        if error is None:
+            if self._logged:
+                log.info("the service answers again")
+            self._since, self._logged = None, False
+            return
+        now = asyncio.get_running_loop().time()
+        self._since = now if self._since is None else self._since
+        lasts = isinstance(error, DeadlineExceeded) or now - self._since >= QUIET_SECONDS
+        if lasts and not self._logged:
+            self._logged = True
+            log.warning("%s; trying again for up to %s", error, duration_text(self._patience))
