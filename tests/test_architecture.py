@@ -32,7 +32,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "launching": ({"cores", "errors", "quantities"}, {"threadpoolctl"}),
     "job": ({"errors", "quantities", "registry", "file_pattern"}, set()),
     "nn": ({"errors", "quantities", "registry", "random"}, {"numpy"}),
-    "optim": ({"errors", "registry", "random"}, {"numpy"}),
+    "optim": ({"errors", "quantities", "registry", "random"}, {"numpy"}),
     "data": (
         {"errors", "quantities", "registry", "random", "file_pattern", "column_names"},
         {"numpy"},

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
-from dbp.optim.schedule import Schedule
+from dbp.optim.schedule import LengthProblem, Schedule
 from dbp.registry import option
 
 
@@ -41,6 +42,15 @@ class CosineRestarts(Schedule):
 
     def uses_total_steps(self) -> bool:
         return False
+
+    def length_problems(self, total_steps: int, epochs: float) -> Iterator[LengthProblem]:
+        if self.period > total_steps:
+            last = self.value(total_steps, total_steps)
+            message = (
+                f"the run has {total_steps:,} steps and ends in the first period, of "
+                f"{self.period:,} steps, at a rate of {last:.3g}"
+            )
+            yield LengthProblem("period", message)
 
 
 @final

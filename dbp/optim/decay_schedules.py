@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
-from dbp.optim.schedule import Schedule
+from dbp.optim.schedule import LengthProblem, Schedule, warmup_problems
 from dbp.registry import option
 
 
@@ -24,6 +25,14 @@ class StepDecay(Schedule):
 
     def uses_total_steps(self) -> bool:
         return False
+
+    def length_problems(self, total_steps: int, epochs: float) -> Iterator[LengthProblem]:
+        if self.every >= total_steps:
+            message = (
+                f"the rate never falls: the run has {total_steps:,} steps, every is "
+                f"{self.every:,}"
+            )
+            yield LengthProblem("every", message)
 
 
 @final
@@ -49,6 +58,15 @@ class MultiStepDecay(Schedule):
 
     def uses_total_steps(self) -> bool:
         return False
+
+    def length_problems(self, total_steps: int, epochs: float) -> Iterator[LengthProblem]:
+        beyond = [f"{m:,}" for m in self.milestones if m >= total_steps]
+        if beyond:
+            message = (
+                f"the rate does not fall after {', '.join(beyond)} steps: the run has "
+                f"{total_steps:,}"
+            )
+            yield LengthProblem("milestones", message)
 
 
 @final
@@ -85,6 +103,21 @@ class PolynomialDecay(Schedule):
     def uses_total_steps(self) -> bool:
         return self.steps is None
 
+    def length_problems(self, total_steps: int, epochs: float) -> Iterator[LengthProblem]:
+        if self.steps is not None and self.steps > total_steps:
+            last = self.value(total_steps, total_steps)
+            message = (
+                f"the rate is {last:.3g} at the end and does not reach the floor, "
+                f"{self.floor:.3g}: the run has {total_steps:,} steps, steps is {self.steps:,}"
+            )
+            yield LengthProblem("steps", message)
+        elif self.steps is not None and self.steps < total_steps and self.floor == 0:
+            message = (
+                f"the rate is 0 after {self.steps:,} steps, and the run has {total_steps:,}: "
+                "the others train nothing; set floor, or leave steps out"
+            )
+            yield LengthProblem("steps", message)
+
 
 @final
 @dataclass(frozen=True)
@@ -102,3 +135,6 @@ class InverseSquareRoot(Schedule):
 
     def uses_total_steps(self) -> bool:
         return False
+
+    def length_problems(self, total_steps: int, epochs: float) -> Iterator[LengthProblem]:
+        yield from warmup_problems("warmup_steps", self.warmup_steps, total_steps)

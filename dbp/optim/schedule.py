@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
 from dbp.registry import option
+
+
+@dataclass(frozen=True)
+class LengthProblem:
+    """An option of a schedule that does not fit the length of the run.
+
+    ``refused``: whether the schedule is useless like this, so that the spec is invalid.
+    """
+
+    option: str
+    message: str
+    refused: bool = False
 
 
 class Schedule(ABC):
@@ -28,6 +40,13 @@ class Schedule(ABC):
     def metric(self) -> str | None:
         """Return the name of the metric, measured after epochs, that the rate depends on."""
         return None
+
+    def length_problems(self, total_steps: int, epochs: float) -> Iterable[LengthProblem]:
+        """Return the options that do not fit a run of this many steps, and of this many epochs.
+
+        Override it where an option counts steps or epochs of its own.
+        """
+        return ()
 
     def scale(self, history: Sequence[float], epochs: Sequence[int] | None = None) -> float:
         """Return the factor of the rate for these values of ``metric``.
@@ -71,3 +90,16 @@ class Cosine(Schedule):
         span = max(1, total_steps - self.warmup_steps)
         progress = min(1.0, (step - self.warmup_steps) / span)
         return self.floor + (self.peak - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def length_problems(self, total_steps: int, epochs: float) -> Iterator[LengthProblem]:
+        yield from warmup_problems("warmup_steps", self.warmup_steps, total_steps)
+
+
+def warmup_problems(option: str, steps: int, total_steps: int) -> Iterator[LengthProblem]:
+    """Yield the problem of a warm-up that is longer than the run."""
+    if steps > total_steps:
+        message = (
+            f"must be <= the steps of the run ({total_steps:,}), or the warm-up never ends, "
+            f"got {steps:,}; warm up in fewer steps or train longer (train.epochs, train.steps)"
+        )
+        yield LengthProblem(option, message, refused=True)

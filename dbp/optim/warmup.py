@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
-from dbp.optim.schedule import Constant, Schedule
+from dbp.optim.schedule import Constant, LengthProblem, Schedule, warmup_problems
+from dbp.quantities import count_text
 from dbp.registry import option
 
 
@@ -40,6 +41,12 @@ class Warmup(Schedule):
 
     def uses_total_steps(self) -> bool:
         return self.then.uses_total_steps()
+
+    def length_problems(self, total_steps: int, epochs: float) -> Iterator[LengthProblem]:
+        yield from warmup_problems("steps", self.steps, total_steps)
+        if self.steps < total_steps:
+            for problem in self.then.length_problems(total_steps - self.steps, epochs):
+                yield replace(problem, option=f"then.{problem.option}")
 
     def metric(self) -> str | None:
         return self.then.metric()
@@ -74,6 +81,14 @@ class Plateau(Schedule):
 
     def uses_total_steps(self) -> bool:
         return False
+
+    def length_problems(self, total_steps: int, epochs: float) -> Iterator[LengthProblem]:
+        if self.patience >= epochs:
+            message = (
+                f"the rate never falls: patience is {count_text(self.patience, 'epoch')}, and "
+                f"the run has {count_text(math.ceil(epochs), 'epoch')}"
+            )
+            yield LengthProblem("patience", message)
 
     def metric(self) -> str | None:
         return self.watched

@@ -23,6 +23,7 @@ from dbp.quantities import count_text
 from dbp.train.data_notes import channels_note
 from dbp.train.initial import check_initial
 from dbp.train.mini_batches import check_mini_batches
+from dbp.train.schedule_length import check_schedule
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def examine(spec: JobSpec, workers: int = 1) -> Examined:
         raise InvalidSpec([Violation("model.layers", "no layer has a parameter to train")])
     check_workers(resolved, facts.training_samples, workers)
     check_mini_batches(resolved, facts.train.input_shape, facts.training_samples)
+    check_schedule(resolved, facts.training_samples)
     if spec.train.initial_parameters is not None:
         model = Model(
             resolved.layers,

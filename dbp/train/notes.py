@@ -8,6 +8,7 @@ from dbp.train.data_notes import data_notes
 from dbp.train.inspection import Examined
 from dbp.train.metric_notes import metric_notes
 from dbp.train.mini_batches import mini_batch_notes
+from dbp.train.schedule_length import schedule_notes
 
 
 def notes(examined: Examined) -> tuple[str, ...]:
@@ -18,5 +19,6 @@ def notes(examined: Examined) -> tuple[str, ...]:
     found = [range_note(resolved, output_shape)]
     found += mini_batch_notes(resolved, shape, facts.training_samples)
     found += metric_notes(resolved, facts.training_samples)
+    found += schedule_notes(resolved, facts.training_samples)
     data = data_notes(resolved, facts.train, facts.validation, facts.test)
     return data + tuple(f"{note.path}: {note.message}" for note in found if note is not None)
