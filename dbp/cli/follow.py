@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 
 from dbp.cli.output import echo_json, figures_text, job_content, progress_content
+from dbp.cli.rank_terminal import can_draw
 from dbp.job.ending_text import job_ending_lines
 from dbp.job.state import Job, ProgressReport
-from dbp.quantities import duration_text, time_to_go_text
+from dbp.quantities import count_text, duration_text, time_to_go_text
+from dbp.train.lines import rate_text
 
 if TYPE_CHECKING:
+    from dbp.cli.status_line import Status
     from dbp.client.job import JobHandle
     from dbp.client.streams import JobUpdate
 
@@ -35,7 +40,7 @@ def follow(job: JobHandle, output: str) -> Job:
     view: View
     if output == "json":
         view = JsonView()
-    elif sys.stdout.isatty():
+    elif sys.stdout.isatty() and can_draw(os.environ):
         view = BarView()
     else:
         view = LineView()
@@ -50,19 +55,25 @@ def follow(job: JobHandle, output: str) -> Job:
     return ended
 
 
-def progress_text(progress: ProgressReport) -> str:
-    """One line: epoch, step, figures, rate, time to go."""
+def progress_text(progress: ProgressReport, *, ended: bool = False) -> str:
+    """Return epoch, step, figures, rate and time to go in one line.
+
+    Args:
+        progress: The newest report of the run.
+        ended: The run has ended, so that no rate and no time to go are shown.
+    """
+    skipped = progress.skipped
     parts = [
-        f"epoch {progress.epoch}",
+        f"epoch {progress.epoch:,}",
         f"step {progress.step:,}/{progress.total_steps:,}",
         figures_text(progress.metrics) or f"loss {progress.loss:.4g}",
-        f"{progress.samples_per_second:,.0f} samples/s",
+        f"{count_text(skipped, 'mini-batch', 'mini-batches')} left out" if skipped else "",
+        "" if ended else rate_text(progress.samples_per_second),
     ]
-    if progress.skipped:
-        parts.insert(3, f"mini-batches left out: {progress.skipped:,}")
-    if progress.eta_seconds is not None and progress.step < progress.total_steps:
-        parts.append(time_to_go_text(progress.eta_seconds))
-    return ", ".join(parts)
+    to_go = progress.eta_seconds if progress.step < progress.total_steps else None
+    if to_go is not None and not ended:
+        parts.append(time_to_go_text(to_go))
+    return ", ".join(filter(None, parts))
 
 
 def ended_text(job: Job) -> str:
@@ -110,35 +121,55 @@ class JsonView:
 
 
 class BarView:
-    """A live bar: epoch, step, figures, parameter version, rate, time to go."""
+    """A live bar: state, epoch, step, figures, parameter version, rate, time to go."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.live import Live
 
-        self._bar = Progress(
-            TextColumn("{task.fields[state]}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[text]}"),
-        )
-        self._task = self._bar.add_task("", total=None, state="...", text="")
-        self._version = ""
-        self._bar.start()
+        from dbp.cli.status_line import Status
+
+        self._status = Status(state="...")
+        self._live = Live(auto_refresh=False)
+        self._live.start()
 
     def show(self, update: JobUpdate) -> None:
         """Redraw."""
+        from dbp.cli.status_line import StatusLine
+
         if update.job is not None:
-            text = update.job.waiting_reason
-            self._bar.update(self._task, state=update.job.state.value, text=text)
-            if update.job.latest_parameters is not None:
-                self._version = f", version {update.job.latest_parameters.version}"
+            self._status = with_job(self._status, update.job)
         if update.progress is not None:
-            self._bar.update(
-                self._task,
-                total=update.progress.total_steps,
-                completed=update.progress.step,
-                text=progress_text(update.progress) + self._version,
-            )
+            self._status = with_progress(self._status, update.progress)
+        self._live.update(StatusLine(self._status), refresh=True)
 
     def close(self) -> None:
         """Leave the last state on the screen."""
-        self._bar.stop()
+        self._live.stop()
+
+
+def with_job(status: Status, job: Job) -> Status:
+    """Return the status with the state of a job; an ended one has no time to go."""
+    ended = job.state.terminal
+    version = job.latest_parameters.version if job.latest_parameters else status.version
+    return replace(
+        status,
+        state=job.state.value,
+        note=job.waiting_reason,
+        version=version,
+        seconds_to_go=None if ended else status.seconds_to_go,
+        samples_per_second=0.0 if ended else status.samples_per_second,
+    )
+
+
+def with_progress(status: Status, progress: ProgressReport) -> Status:
+    """Return the status with a newer report."""
+    return replace(
+        status,
+        step=progress.step,
+        total_steps=progress.total_steps,
+        epoch=progress.epoch,
+        metrics=progress.metrics or {"training_loss": progress.loss},
+        skipped=progress.skipped,
+        samples_per_second=progress.samples_per_second,
+        seconds_to_go=progress.eta_seconds,
+    )

@@ -260,7 +260,7 @@ def _details(job: Job) -> str:
     if job.waiting_reason:
         lines.append(f"  waits      {job.waiting_reason}")
     if job.progress is not None:
-        lines.append(f"  progress   {progress_text(job.progress)}")
+        lines.append(f"  progress   {progress_text(job.progress, ended=job.state.terminal)}")
     if job.latest_parameters is not None:
         newest = job.latest_parameters
         lines.append(f"  parameters version {newest.version}, step {newest.step}")

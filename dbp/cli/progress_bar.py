@@ -1,56 +1,70 @@
-"""A run as a progress bar on a terminal. It draws when told to and has no thread of its own."""
+"""A run as a progress bar on a terminal. It draws when it is called and has no thread."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import final
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.live import Live
 
-from dbp.train.lines import SHOWN, left_out_text
-from dbp.train.sink import Outcome, Snapshot, Started
-from dbp.train.sink import Progress as Report
+from dbp.cli.status_line import Status, StatusLine
+from dbp.train.lines import plan_text, resumed_text
+from dbp.train.sink import Outcome, Progress, Snapshot, Started
+
+LEAST_SECONDS: Final = 0.1  # between drawings
 
 
 @final
 class ProgressBar:
     """The sink of `dbp train` on a terminal."""
 
-    def __init__(self, console: Console) -> None:
-        self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            TextColumn("{task.completed:,}/{task.total:,.0f}"),
-            TextColumn("{task.fields[figures]}"),
-            TextColumn("{task.fields[rate]:,.0f}/s"),
-            TimeRemainingColumn(),
-            console=console,
-            auto_refresh=False,
-        )
-        self._task = TaskID(0)
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._live = Live(console=console, auto_refresh=False)
+        self._clock = clock
+        self._drawn = -math.inf
+        self._status = Status()
 
     def started(self, started: Started) -> None:
-        """Draw the empty bar."""
-        self._bar.start()
-        self._task = self._bar.add_task(
-            "", total=started.total_steps, epoch=1, figures="", rate=0.0
+        """Write the plan of the run and draw the empty bar."""
+        self._live.console.print(plan_text(started), soft_wrap=True, highlight=False)
+        if started.origin is not None:
+            text = resumed_text(started)
+            self._live.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self._status = Status(
+            step=started.steps_done,
+            total_steps=started.total_steps,
+            epoch=min(
+                started.steps_done // started.steps_per_epoch + 1,
+                math.ceil(started.total_epochs),
+            ),
+            epochs=math.ceil(started.total_epochs),
         )
+        self._live.start()
+        self._draw()
 
-    def progress(self, progress: Report) -> None:
-        """Draw where the run is."""
-        self._bar.update(
-            self._task,
-            completed=progress.step,
+    def progress(self, progress: Progress) -> None:
+        """Draw the newest state, at most ten times a second."""
+        self._status = replace(
+            self._status,
+            step=progress.step,
             epoch=progress.epoch,
-            figures=_figures(progress.metrics, progress.skipped),
-            rate=progress.samples_per_second,
-            refresh=True,
+            metrics=progress.metrics,
+            skipped=progress.skipped,
+            samples_per_second=progress.samples_per_second,
+            seconds_to_go=progress.eta_seconds,
         )
+        self._live.update(StatusLine(self._status))
+        if self._clock() - self._drawn >= LEAST_SECONDS:
+            self._draw()
 
     def rolled_back(self, step: int) -> None:
         """Move the bar back."""
-        self._bar.update(self._task, completed=step, refresh=True)
+        self._status = replace(self._status, step=step, seconds_to_go=None)
+        self._draw()
 
     def snapshot(self, snapshot: Snapshot) -> bool:
         """Nothing to draw."""
@@ -58,17 +72,10 @@ class ProgressBar:
 
     def finished(self, outcome: Outcome) -> None:
         """Leave the last state on the screen."""
-        if self._bar.live.is_started:
-            self._bar.stop()
+        if self._live.is_started:
+            self._live.update(StatusLine(replace(self._status, seconds_to_go=None)))
+            self._live.stop()
 
-
-def _figures(metrics: Mapping[str, float], skipped: int) -> str:
-    """Return the two figures that fit beside a bar: the first and the last of ``SHOWN``.
-
-    Where mini-batches were left out, their number replaces the second figure.
-    """
-    names = [name for name in SHOWN if name in metrics]
-    parts = [f"{name} {metrics[name]:.4g}" for name in dict.fromkeys([*names[:1], *names[-1:]])]
-    if skipped:
-        parts[1:] = [left_out_text(skipped)]
-    return ", ".join(parts)
+    def _draw(self) -> None:
+        self._drawn = self._clock()
+        self._live.update(StatusLine(self._status), refresh=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dbp.cli.output import echo_json, output_option
-from dbp.cli.rank_terminal import kills_ranks, rank_console, shows_terminal
+from dbp.cli.rank_terminal import can_draw, kills_ranks, rank_console, shows_terminal
 from dbp.cli.resumption import (
     folder_to_resume,
     load_spec,
@@ -237,7 +237,8 @@ def _screen(request: Request, place: Launch) -> list[Sink]:
     if request.quiet:
         return []
     stream = sys.stdout if request.output == "text" else sys.stderr
-    if stream.isatty() if place is ALONE else shows_terminal(stream, os.environ):
+    on_terminal = stream.isatty() if place is ALONE else shows_terminal(stream, os.environ)
+    if on_terminal and can_draw(os.environ):
         from dbp.cli.progress_bar import ProgressBar
 
         return [ProgressBar(rank_console(stream, os.environ))]

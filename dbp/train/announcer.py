@@ -62,10 +62,12 @@ class Announcer:
         rolled_back_to: int = 0,
         *,
         open_epoch: bool = False,
+        origin: str | None = None,
     ) -> None:
         """The run begins at step 0, or continues after this step; time is counted from here.
 
-        ``open_epoch``: the epoch that ends with this step is reported again.
+        ``open_epoch``: the epoch that ends with this step is reported again. ``origin``: see
+        ``Started``.
         """
         self._rollbacks, self._rolled_back_to = rollbacks, rolled_back_to
         self._steps_done = steps_done
@@ -81,6 +83,7 @@ class Announcer:
                 parameter_count=len(self._parameters),
                 steps_done=steps_done,
                 open_epoch=open_epoch,
+                origin=origin,
             )
         )
 

@@ -81,6 +81,10 @@ class CheckpointStore:
         self._type = {np.dtype("f4"): "F32", np.dtype("f8"): "F64"}[np.dtype(dtype)]
         self._keep = keep
 
+    def path_of(self, step: int) -> Path:
+        """Return the folder of the checkpoint of this step."""
+        return self._names.of(step)
+
     def steps(self) -> list[int]:
         """Return the steps of all checkpoints, ascending, sound or damaged."""
         return sorted({step for _, step in self._names.newest_first()})

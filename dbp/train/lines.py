@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TextIO, final
 
 from dbp.job.ending_text import best_line, ending_text
-from dbp.quantities import count_text, duration_text
+from dbp.quantities import count_text, duration_text, time_to_go_text
 from dbp.train.sink import Outcome, Progress, Snapshot, Started
 
 LEAST_SECONDS: Final = 1.0
@@ -31,12 +31,9 @@ class Lines:
         """What is about to be done."""
         self._plan = started
         self._told = self._clock() - LEAST_SECONDS
-        workers = "1 worker" if started.world_size == 1 else f"{started.world_size} workers"
-        self._say(
-            f"{started.parameter_count:,} parameters, {started.training_samples:,} training "
-            f"samples, {started.total_steps:,} steps ({started.total_epochs:g} epochs) on "
-            f"{workers}"
-        )
+        self._say(plan_text(started))
+        if started.origin is not None:
+            self._say(resumed_text(started))
 
     def progress(self, progress: Progress) -> None:
         """Where the run is."""
@@ -48,8 +45,10 @@ class Lines:
         parts = [
             figures_text(progress.metrics),
             left_out_text(progress.skipped),
-            f"{progress.samples_per_second:,.0f} samples/s",
+            rate_text(progress.samples_per_second),
         ]
+        if progress.eta_seconds is not None and not last:
+            parts.append(time_to_go_text(progress.eta_seconds))
         self._say(
             f"epoch {progress.epoch}, step {progress.step:,}/{progress.total_steps:,}: "
             + ", ".join(filter(None, parts))
@@ -68,6 +67,34 @@ class Lines:
     def _say(self, text: str) -> None:
         self._stream.write(text + "\n")
         self._stream.flush()
+
+
+def plan_text(started: Started) -> str:
+    """Return the size of the model, of the data and of the run."""
+    epochs = started.total_epochs
+    length = f"{epochs:g} epochs" if epochs % 1 else count_text(int(epochs), "epoch")
+    return (
+        f"{count_text(started.parameter_count, 'parameter')}, "
+        f"{count_text(started.training_samples, 'training sample')}, "
+        f"{count_text(started.total_steps, 'step')} ({length}) on "
+        f"{count_text(started.world_size, 'worker')}"
+    )
+
+
+def resumed_text(started: Started) -> str:
+    """Return the checkpoint from which a resumed run continues, its step and its epoch."""
+    if not started.origin:
+        return "the run has no checkpoint yet: it starts again at step 1"
+    done = f"{started.steps_done:,} of {count_text(started.total_steps, 'step')} done"
+    if started.steps_done >= started.total_steps:
+        return f"resuming from {started.origin}: {done}"
+    epoch = started.steps_done // started.steps_per_epoch + 1
+    return f"resuming from {started.origin}: {done}, in epoch {epoch:,}"
+
+
+def rate_text(samples_per_second: float) -> str:
+    """Return the rate with its unit; "" while it is not known."""
+    return f"{samples_per_second:,.0f} samples/s" if samples_per_second > 0 else ""
 
 
 def figures_text(metrics: Mapping[str, float]) -> str:

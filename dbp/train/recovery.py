@@ -85,6 +85,7 @@ class Recovery:
                 folder, model.tensor_shapes, model.dtype, keep=spec.keep
             )
         self._resumes = bool(resume)
+        self.origin: str | None = None  # of a resumed run, on rank 0: see ``Started``
         self._terms = resume if isinstance(resume, Terms) else Terms()
         self._data = all_or_none(
             communicator, lambda: {} if self._store is None else identity_of(setup)
@@ -166,6 +167,8 @@ class Recovery:
         """
         self._written = None
         found = all_or_none(self._communicator, self._newest)
+        if self._resumes and self._store is not None:
+            self.origin = str(self._store.path_of(found.step)) if found is not None else ""
         self._resumes = False  # from now on a roll-back loads, to the start if it must
         text = b"null"
         if found is not None:

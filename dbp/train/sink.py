@@ -31,7 +31,11 @@ class Command(enum.IntFlag):
 
 @dataclass(frozen=True)
 class Started:
-    """The run's plan, told once before the first step."""
+    """The run's plan, sent once before the first step.
+
+    ``origin``: the folder of the checkpoint from which a resumed run continues, "" where it had
+    none; None for a new run.
+    """
 
     world_size: int
     total_steps: int
@@ -41,6 +45,7 @@ class Started:
     parameter_count: int
     steps_done: int = 0  # by an earlier process, in a run that goes on
     open_epoch: bool = False  # the epoch of the last of them is reported again
+    origin: str | None = None
 
 
 @dataclass(frozen=True)

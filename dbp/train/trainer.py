@@ -115,8 +115,9 @@ class Trainer:
         size, state = self.communicator.size, self.state
         opened = state.open_epoch is not None
         self._announcer.start(
-            size, state.step, state.rollbacks, state.rolled_back_to, open_epoch=opened
-        )
+            size, state.step, state.rollbacks, state.rolled_back_to, open_epoch=opened,
+            origin=self._recovery.origin,
+        )  # fmt: skip
         if not self._resume:
             self._recovery.discard()
 

@@ -28,7 +28,10 @@ def test_progress_is_one_line_with_everything_that_matters() -> None:
     assert progress_text(PROGRESS) == SHOWN
     early = dataclasses.replace(PROGRESS, metrics={}, eta_seconds=None)
     skipping = dataclasses.replace(PROGRESS, skipped=1200)
-    assert ", mini-batches left out: 1,200, " in progress_text(skipping)
+    assert ", 1,200 mini-batches left out, " in progress_text(skipping)
+    assert progress_text(PROGRESS, ended=True) == SHOWN.partition(", 51,234")[0]
+    new = dataclasses.replace(early, samples_per_second=0.0)
+    assert progress_text(new) == "epoch 3, step 1,500/24,600, loss 0.3"
     assert progress_text(early) == "epoch 3, step 1,500/24,600, loss 0.3, 51,234 samples/s"
 
 
@@ -80,7 +83,23 @@ def test_a_bar_shows_state_progress_and_the_newest_version(
 
     text = capsys.readouterr().out
     assert "RUNNING" in text
-    assert f"{SHOWN}, version 4" in text
+    assert "step 1,500/24,600  training_loss 0.25  validation_accuracy 0.975  version 4" in text
+    assert text.rstrip().endswith("51,234 samples/s  13 s to go")
+
+
+def test_a_bar_of_an_ended_job_has_no_time_to_go(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    view = BarView()
+    view.show(JobUpdate("digits-1", "progress", progress=PROGRESS))
+    view.show(JobUpdate("digits-1", "failed", job=dataclasses.replace(JOB, state=State.FAILED)))
+    view.close()
+
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("FAILED  epoch 3")
+    assert "to go" not in last
+    assert "samples/s" not in last
 
 
 def test_an_ending_counts_the_mini_batches_that_were_left_out() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 
 from rich.console import Console
@@ -38,7 +39,8 @@ def test_a_run_that_ends_before_it_begins_leaves_the_screen_alone() -> None:
 def test_bar_shows_how_many_mini_batches_of_the_epoch_were_left_out() -> None:
     """In the first epoch there may be no figure at all."""
     screen = io.StringIO()
-    bar = ProgressBar(Console(file=screen, force_terminal=True, width=120))
+    clock = itertools.count().__next__
+    bar = ProgressBar(Console(file=screen, force_terminal=True, width=120), clock)
 
     bar.started(Started(1, 400, 4.0, 100, 5000, 1000))
     bar.progress(Progress(3, 1, 400, math.nan, {"learning_rate": 0.1}, 9.0, 5.0, skipped=3))
@@ -47,6 +49,37 @@ def test_bar_shows_how_many_mini_batches_of_the_epoch_were_left_out() -> None:
     bar.finished(Outcome("succeeded", "epochs", 400, 4))
 
     shown = screen.getvalue()
-    assert "3/400 3 mini-batches left out" in shown
-    assert "training_loss 0.25, 1 mini-batch left out" in shown
-    assert "0/400" in shown
+    assert "step 3/400  3 mini-batches left out" in shown
+    assert "training_loss 0.25  1 mini-batch left out" in shown
+    assert "step 0/400" in shown
+
+
+def test_the_bar_is_drawn_at_most_ten_times_a_second_and_at_the_end() -> None:
+    screen, now = io.StringIO(), [0.0]
+    bar = ProgressBar(Console(file=screen, force_terminal=True, width=120), lambda: now[0])
+
+    bar.started(Started(1, 400, 4.0, 100, 5000, 1000))
+    for step in range(1, 41):
+        now[0] += 0.05
+        bar.progress(Progress(step, 1, 400, 0.3, {}, 9.0, 5.0, epoch_end=True))
+    assert screen.getvalue().count("\x1b[2K") <= 21
+    bar.progress(Progress(400, 4, 400, 0.3, {}, 9.0, 0.0, epoch_end=True))
+    bar.finished(Outcome("succeeded", "epochs", 400, 4))
+
+    last = screen.getvalue().rstrip("\n").rpartition("\x1b[2K")[2]
+    assert "step 400/400" in last
+    assert "to go" not in last
+
+
+def test_the_first_bar_has_no_rate_and_a_resumed_one_says_where_it_continues() -> None:
+    screen = io.StringIO()
+    bar = ProgressBar(Console(file=screen, force_terminal=True, width=40))
+
+    origin = "runs/digits-20260101-120000/checkpoints/step-000000000150"
+    bar.started(Started(1, 400, 4.0, 100, 5000, 1000, steps_done=150, origin=origin))
+    bar.finished(Outcome("stopped", "stop_requested", 150, 2))
+
+    lines = screen.getvalue().splitlines()
+    assert lines[1] == f"resuming from {origin}: 150 of 400 steps done, in epoch 2"
+    assert "epoch 2/4" in lines[2]
+    assert "/s" not in lines[2]

@@ -42,7 +42,46 @@ def test_a_line_comes_at_most_each_second_at_least_each_ten_and_at_the_end() -> 
     assert [line.partition(",")[2].partition(":")[0] for line in told[1:]] == [
         " step 1/100", " step 4/100", " step 100/100"
     ]  # fmt: skip
-    assert told[1].endswith(": training_loss 0.5, training_accuracy 0.75, 1,234 samples/s")
+    assert told[1].endswith(
+        ": training_loss 0.5, training_accuracy 0.75, 1,234 samples/s, 10 s to go"
+    )
+
+
+def test_the_first_line_counts_in_the_singular_and_has_no_rate_yet() -> None:
+    stream = io.StringIO()
+    lines = Lines(stream, Clock())
+
+    lines.started(Started(1, 1, 1.0, 1, 1, 1))
+    lines.progress(Progress(1, 1, 1, 0.5, {"training_loss": 0.5}, 0.0, 0.0, epoch_end=True))
+
+    assert stream.getvalue().splitlines() == [
+        "1 parameter, 1 training sample, 1 step (1 epoch) on 1 worker",
+        "epoch 1, step 1/1: training_loss 0.5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("done", "origin", "text"),
+    [
+        (60, "runs/a/checkpoints/step-60",
+         "resuming from runs/a/checkpoints/step-60: 60 of 100 steps done, in epoch 3"),
+        (50, "runs/a/checkpoints/step-50",
+         "resuming from runs/a/checkpoints/step-50: 50 of 100 steps done, in epoch 3"),
+        (100, "runs/a/checkpoints/step-100",
+         "resuming from runs/a/checkpoints/step-100: 100 of 100 steps done"),
+        (0, "", "the run has no checkpoint yet: it starts again at step 1"),
+    ],
+)  # fmt: skip
+def test_a_resumed_run_names_its_checkpoint_step_and_epoch(
+    done: int, origin: str, text: str
+) -> None:
+    stream = io.StringIO()
+
+    Lines(stream, Clock()).started(
+        Started(2, 100, 4.0, 25, 50, 1000, steps_done=done, origin=origin)
+    )
+
+    assert stream.getvalue().splitlines()[1:] == [text]
 
 
 def test_line_says_how_many_mini_batches_of_the_epoch_were_left_out() -> None:
