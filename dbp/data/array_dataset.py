@@ -72,6 +72,13 @@ class ArrayDataset(Dataset):
         """Name the file and the sample, or the line where the format has lines."""
         return self._place(self._targets.info.name, index)
 
+    def locate_input(self, index: int, place: tuple[int, ...]) -> str:
+        where = self._place(self._inputs.info.name, index)
+        names = self.info.input_names
+        if len(place) == 1 and names:
+            return f"{where}: column {names[place[0]]!r}"
+        return f"{where}, element {list(place)}" if place else where
+
     def _place(self, name: str, index: int) -> str:
         if self._places is None:
             return f"{name}: sample {index}"

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from dbp.data.dataset import Array, Dataset, Indices
 from dbp.data.preprocessing import Scaling
+from dbp.data.representable import first_overflow, too_large
 from dbp.errors import InvalidData
 
 
@@ -70,10 +71,27 @@ class BatchSource:
             with np.errstate(over="raise"):
                 self.scaling.convert(source, out)
         except FloatingPointError as error:
-            raise InvalidData(
+            raise self._too_large(indices, out) from error
+
+    def _too_large(self, indices: Indices, out: Array) -> InvalidData:
+        """Return the error about the first sample whose inputs overflow in ``out``."""
+        inputs = np.empty(out.shape, self.info.input_dtype)
+        self._dataset.take_inputs(indices, inputs)
+        moved, scaled = inputs.astype(np.float64), np.empty(out.shape)
+        with np.errstate(over="ignore"):
+            if self.scaling.mean is not None:
+                moved -= self.scaling.mean
+            self.scaling.convert(inputs, scaled)
+        place = first_overflow(scaled, out.dtype) or first_overflow(moved, out.dtype)
+        if place is None:
+            return InvalidData(
                 f"an input among samples {indices.min()} to {indices.max()} is too large for "
-                f"{out.dtype}; scale the inputs or train in float64"
-            ) from error
+                f"{out.dtype}"
+            )
+        return too_large(
+            self._dataset, indices, place, float(inputs[place]), out.dtype,
+            is_scaled=self.scaling.kind != "none",
+        )  # fmt: skip
 
     def _source(self, like: Array) -> Array:
         """Return a scratch array in the data set's own type."""

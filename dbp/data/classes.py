@@ -112,6 +112,9 @@ class _Renumbered(Dataset):
     def locate_target(self, index: int) -> str:
         return self._dataset.locate_target(index)
 
+    def locate_input(self, index: int, place: tuple[int, ...]) -> str:
+        return self._dataset.locate_input(index, place)
+
 
 def _targets(dataset: Dataset) -> Iterator[tuple[int, Indices]]:
     for start in range(0, len(dataset), _ROWS):

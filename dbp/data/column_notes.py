@@ -6,12 +6,19 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 # Names shown in a list, and in an option, which is to be copied in full.
 LISTED: Final = 20
 _CHOSEN: Final = 50
 
 # What programs write for a missing value and hardly anybody calls a class, in small letters.
 _MISSING: Final = frozenset(("?", "na", "n/a", "#n/a", "<na>", "null"))
+
+# Above it float64 does not hold every whole number; identifiers have at most 64 bits.
+_EXACT: Final = 2.0**53
+_IDENTIFIERS: Final = 2.0**64
 
 # Fewer rows count from 0 or 1 by chance.
 LEAST_ROWS: Final = 3
@@ -39,6 +46,21 @@ def counting_note(column: str, base: int, others: Sequence[str | int]) -> str:
     return (
         f"{column} counts the rows from {base}; if it is an index and no input: "
         f"{inputs_option(others)}"
+    )
+
+
+def rounded_columns(inputs: npt.NDArray[np.float64]) -> list[int]:
+    """Return the columns of whole numbers, shape (rows, columns), some of which are rounded."""
+    largest = inputs.max(axis=0)
+    columns = np.flatnonzero((largest > _EXACT) & (largest < _IDENTIFIERS)).tolist()
+    return [c for c in columns if (inputs[:, c] == np.floor(inputs[:, c])).all()]
+
+
+def rounded_note(column: str) -> str:
+    """Note that whole numbers of a column are rounded."""
+    return (
+        f"{column} holds whole numbers above 2**53, which are rounded; if it is an identifier "
+        "and no input, leave it out"
     )
 
 

@@ -122,3 +122,8 @@ class _Reordered(Dataset):
 
     def locate_target(self, index: int) -> str:
         return self._dataset.locate_target(index)
+
+    def locate_input(self, index: int, place: tuple[int, ...]) -> str:
+        if self._inputs is not None:
+            place = (int(self._inputs[place[0]]),)
+        return self._dataset.locate_input(index, place)

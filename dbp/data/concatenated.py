@@ -62,6 +62,10 @@ class ConcatenatedDataset(Dataset):
         part = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self._parts[part].locate_target(index - int(self._starts[part]))
 
+    def locate_input(self, index: int, place: tuple[int, ...]) -> str:
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._parts[part].locate_input(index - int(self._starts[part]), place)
+
     def _split(self, indices: Indices) -> Iterator[tuple[Dataset, Indices, Indices | None]]:
         """Yield each part with its own indices and their places in ``indices``; None: all
         places.

@@ -14,7 +14,13 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from dbp.data.column_notes import LEAST_ROWS, counting_note, nameless_index_note
+from dbp.data.column_notes import (
+    LEAST_ROWS,
+    counting_note,
+    nameless_index_note,
+    rounded_columns,
+    rounded_note,
+)
 from dbp.data.csv_columns import (
     Column,
     ColumnChoice,
@@ -193,6 +199,7 @@ class _Builder:
             yield nameless_index_note("the first column")
         elif choice.apart and choice.inputs is None:
             yield from self._counting_note(inputs)
+        yield from map(rounded_note, map(self._input_column, rounded_columns(inputs)))
 
     def _counting_note(self, inputs: npt.NDArray[np.float64]) -> Iterator[str]:
         """Note a first column that counts the rows, where the options chose no inputs."""

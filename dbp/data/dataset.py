@@ -80,6 +80,10 @@ class Dataset(ABC):
         """Return the file and place of a sample's target, for messages."""
         return f"sample {index}"
 
+    def locate_input(self, index: int, place: tuple[int, ...]) -> str:
+        """Return the file and place of an input of a sample, for messages."""
+        return f"sample {index}, element {list(place)}"
+
 
 class Reader(ABC):
     """Options of a source of samples; opens it."""

@@ -34,6 +34,9 @@ class Subset(Dataset):
     def locate_target(self, index: int) -> str:
         return self._dataset.locate_target(int(self._indices[index]))
 
+    def locate_input(self, index: int, place: tuple[int, ...]) -> str:
+        return self._dataset.locate_input(int(self._indices[index]), place)
+
 
 @final
 class Rest(Dataset):
@@ -60,6 +63,9 @@ class Rest(Dataset):
 
     def locate_target(self, index: int) -> str:
         return self._dataset.locate_target(int(self._whole(np.array([index]))[0]))
+
+    def locate_input(self, index: int, place: tuple[int, ...]) -> str:
+        return self._dataset.locate_input(int(self._whole(np.array([index]))[0]), place)
 
     def _whole(self, indices: Indices) -> Indices:
         """Return indices in the whole data set: shifted by the samples left out before."""

@@ -12,6 +12,7 @@ from dbp.data.classes import align_classes, check_targets
 from dbp.data.column_order import align_columns
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.preprocessing import Scaling, Share, fit
+from dbp.data.representable import check_representable
 from dbp.data.subset import hold_out
 from dbp.data.target_kind import reader_of_kind
 from dbp.data.target_range import check_range
@@ -142,6 +143,7 @@ def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
     ):
         if dataset is not None:
             with naming(path):
+                check_representable(dataset, model.dtype, inputs=spec.data.scale == "none")
                 _check_targets(dataset, model)
     return Setup(
         resolved=resolved,
