@@ -14,6 +14,7 @@ Version, VersionEntry, LabelMove,    versions of the parameters, and labels on t
   ParameterUpdate
 JobSpec, ValidatedJob                a job specification, also as a file or a dict; what the
                                      service made of one that was only checked
+ComponentInfo, OptionInfo            a layer, loss, optimizer, ... that the service has
 errors, DbpError                     every exception; ``help(dbp.errors)`` shows the tree
 ===================================  ===================================================
 
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         Version,
         VersionEntry,
     )
+    from dbp.registry import ComponentInfo, OptionInfo
 
 __version__ = "0.1.0"
 
@@ -69,6 +71,7 @@ __all__ = [
     "AsyncParameterMirror",
     "BestEpoch",
     "Client",
+    "ComponentInfo",
     "DbpError",
     "Failure",
     "FailureReason",
@@ -77,6 +80,7 @@ __all__ = [
     "JobSpec",
     "JobUpdate",
     "LabelMove",
+    "OptionInfo",
     "ParameterMirror",
     "ParameterSet",
     "ParameterUpdate",
@@ -107,6 +111,7 @@ _NAMES = {
     "job.spec": "JobSpec",
     "job.state": "Failure FailureReason Job LabelMove ProgressReport State Version "
     "VersionEntry",
+    "registry": "ComponentInfo OptionInfo",
 }
 _HOMES = {name: f"dbp.{home}" for home, names in _NAMES.items() for name in names.split()}
 

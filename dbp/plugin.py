@@ -17,7 +17,19 @@ from dbp.data.dataset import DataInfo, Dataset, Indices, Reader
 from dbp.errors import InvalidData
 from dbp.nn.elementwise import Elementwise
 from dbp.nn.initializer import Initializer
-from dbp.nn.layer import UNLIMITED, Array, Backward, Layer, Range, Shape, Views, Workspace
+from dbp.nn.layer import (
+    UNLIMITED,
+    Array,
+    Backward,
+    BatchLayer,
+    LaneBackward,
+    LaneGenerator,
+    Layer,
+    Range,
+    Shape,
+    Views,
+    Workspace,
+)
 from dbp.nn.loss import Loss
 from dbp.nn.metric import Metric, ScoreMetric
 from dbp.nn.role import Role
@@ -29,12 +41,15 @@ __all__ = [
     "UNLIMITED",
     "Array",
     "Backward",
+    "BatchLayer",
     "DataInfo",
     "Dataset",
     "Elementwise",
     "Indices",
     "Initializer",
     "InvalidData",
+    "LaneBackward",
+    "LaneGenerator",
     "Layer",
     "Loss",
     "Metric",

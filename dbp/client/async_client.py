@@ -70,8 +70,10 @@ class AsyncClient:
         Raises InvalidInput for a malformed address, WrongEventLoop outside an event loop, and
         ClientForked in a process that was forked after a client was made.
         """
-        self.address = service_address(None if address is None else text("address", address))
-        self.patience = seconds("patience", patience, maximum=math.inf)
+        self.address: str = service_address(
+            None if address is None else text("address", address)
+        )
+        self.patience: float = seconds("patience", patience, maximum=math.inf)
         self._connection = Connection(self.address, timeout=timeout, patience=patience)
         self._jobs = JobServiceStub(self._connection.channel)
         self._inference = GRPCInferenceServiceStub(self._connection.channel)
@@ -254,7 +256,7 @@ class AsyncClient:
                 return found
             request.page_token = page.next_page_token
 
-    def parameters_of(self, job_id: str) -> AsyncParameters:
+    def _parameters_of(self, job_id: str) -> AsyncParameters:
         """Return the parameter side of a job; nothing is sent yet."""
         return AsyncParameters(self._connection, job_id)
 
@@ -279,7 +281,7 @@ class AsyncClient:
         OutOfRange; WrongState: nothing is published yet.
         """
         if names := column_names(inputs):
-            metadata = await self.parameters_of(job_id).metadata(version, label, timeout)
+            metadata = await self._parameters_of(job_id).metadata(version, label, timeout)
             inputs = in_order(inputs, names, columns_of(metadata, job_id))
         limit = 6 * self._connection.timeout if timeout is None else timeout
         call = partial(self._connection.call, timeout=limit)

@@ -32,9 +32,9 @@ class AsyncJobHandle:
     def __init__(self, client: AsyncClient, job_id: str, notes: tuple[str, ...] = ()) -> None:
         """``notes``: those of a job that was submitted or validated by this call."""
         self._client = client
-        self._parameters = client.parameters_of(job_id)
-        self.id = job_id
-        self.notes = notes
+        self._parameters = client._parameters_of(job_id)
+        self.id: str = job_id
+        self.notes: tuple[str, ...] = notes
 
     def __reduce__(self) -> NoReturn:
         raise not_picklable(self)

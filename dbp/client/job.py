@@ -27,8 +27,8 @@ class JobHandle:
     def __init__(self, loop: LoopThread, handle: AsyncJobHandle) -> None:
         self._loop = loop
         self._handle = handle
-        self.id = handle.id
-        self.notes = handle.notes
+        self.id: str = handle.id
+        self.notes: tuple[str, ...] = handle.notes
 
     def __reduce__(self) -> NoReturn:
         raise not_picklable(self)

@@ -62,8 +62,8 @@ class Workspace:
     ) -> None:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.needs_input_gradient = needs_input_gradient
-        self.place = place
-        self.frozen = frozenset(frozen)
+        self.place: str = place
+        self.frozen: frozenset[str] = frozenset(frozen)
         self.training = False
         self.random = RowRandom()
         self.new_state: Views | None = None
