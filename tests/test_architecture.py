@@ -75,8 +75,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "service.reflection": (set(), {"grpc", "google", "grpc_reflection"}),
     "service.server": ({"*"}, {"grpc", "grpc_health"}),
     "client": (
-        {"errors", "column_names", "inference", "job", "quantities", "registry", "rpc", "v1",
-         "whole_file"},
+        {"errors", "column_names", "inference", "job", "option_names", "quantities", "registry",
+         "rpc", "v1", "whole_file"},
         {"grpc", "google", "numpy", "ml_dtypes", "google_crc32c"},
     ),
     "worker": ({"*"}, {"numpy"}),

@@ -76,10 +76,10 @@ def export(
 
 def _of_job(job: str, service: str, version: int, label: str) -> SavedModel:
     """Return the model of a version of a job."""
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
     from dbp.train.saved import SavedModel
 
-    with Client(service) as client:
+    with connect(service) as client:
         handle = find_job(client, job)
         found = handle.parameters(version=version, label=label)
         if found is None:  # not without newer_than

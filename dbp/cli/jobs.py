@@ -63,10 +63,10 @@ def submit(
       JOB=$(dbp submit job.toml) && dbp watch $JOB
       dbp submit job.toml --check
     """
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
     from dbp.client.validated_job import ValidatedJob
 
-    with Client(service) as client:
+    with connect(service) as client:
         job = client.submit(spec, workers=workers, request_id=request_id, validate_only=check)
         for note in job.notes:
             click.echo(f"note: {note}", err=True)
@@ -102,11 +102,11 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
     """
     import itertools
 
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
     from dbp.job.state import State
 
     wanted = [State(state.upper()) for state in states]
-    with Client(service) as client:
+    with connect(service) as client:
         found = list(itertools.islice(client.jobs(*wanted), limit))
     if output == "json":
         echo_json([job_content(job) for job in found])
@@ -131,9 +131,9 @@ def show(job: str, service: str, output: str) -> None:
       dbp show digits-7k2m9q
       dbp show digits-7 --output json
     """
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
-    with Client(service) as client:
+    with connect(service) as client:
         found = find_job(client, job).get()
     if output == "json":
         echo_json(job_content(found))
@@ -156,9 +156,9 @@ def watch(job: str, service: str, output: str) -> None:
       dbp watch digits-7k2m9q
       dbp watch digits-7k2m9q --output json
     """
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
-    with Client(service) as client:
+    with connect(service) as client:
         sys.exit(_follow(find_job(client, job), output))
 
 
@@ -176,9 +176,9 @@ def logs(job: str, follow: bool, attempt: int | None, service: str, output: str)
       dbp logs digits-7k2m9q
       dbp logs digits-7k2m9q --follow
     """
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
-    with Client(service) as client:
+    with connect(service) as client:
         for line in find_job(client, job).logs(follow=follow, attempt=attempt or 0):
             if output == "json":
                 echo_json({"line": line})
@@ -204,9 +204,9 @@ def cancel(job: str, force: bool, grace: float | None, service: str, output: str
       dbp cancel digits-7k2m9q --grace 60
       dbp cancel digits-7k2m9q --force
     """
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
-    with Client(service) as client:
+    with connect(service) as client:
         found = find_job(client, job).cancel(force=force, grace_seconds=grace)
     if output == "json":
         echo_json(job_content(found))

@@ -130,7 +130,7 @@ def show(
       dbp params digits-7k2m9q --watch --label stable     each version it moves to
       dbp params digits-7k2m9q -o weights.safetensors --cast bf16
     """
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
     options: dict[str, Any] = {
         "version": version or 0, "step": step, "label": label, "wait": wait,
@@ -143,7 +143,7 @@ def show(
         )
     if watch and wait is not None:
         raise InvalidInput("--watch: waits for as long as the job runs; leave out --wait")
-    with Client(service) as client:
+    with connect(service) as client:
         handle = find_job(client, job)
         prove = _prover(handle) if verify else None
         if watch:

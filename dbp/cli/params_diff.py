@@ -117,9 +117,9 @@ def diff(
       dbp params diff digits-7k2m9q 3 latest
       dbp params diff digits-7k2m9q best step:1200
     """
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
-    with Client(service) as client:
+    with connect(service) as client:
         handle = find_job(client, job)
         first, second = _version(handle, a), _version(handle, b)
     if first.tensors.keys() != second.tensors.keys():

@@ -30,9 +30,9 @@ from dbp.job.state import LabelMove, VersionEntry
 @output_option
 def versions(job: str, limit: int, service: str, output: str) -> None:
     """List the versions of JOB, newest first, including those whose bytes are deleted."""
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
-    with Client(service) as client:
+    with connect(service) as client:
         entries = list(itertools.islice(find_job(client, job).versions(), limit))
     if output == "json":
         echo_json([_entry_content(entry) for entry in entries])
@@ -58,9 +58,9 @@ def versions(job: str, limit: int, service: str, output: str) -> None:
 @output_option
 def labels(job: str, history: bool, service: str, output: str) -> None:
     """List the labels of JOB and their versions; with --history all moves."""
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
-    with Client(service) as client:
+    with connect(service) as client:
         now, moves = find_job(client, job).labels()
     shown = moves if history else now
     if output == "json":
@@ -87,11 +87,11 @@ def label(
       dbp params label digits-7k2m9q stable 12
       dbp params label digits-7k2m9q stable --remove
     """
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
     if (version is None) != remove:
         raise InvalidInput("label: name a version, or --remove the label")
-    with Client(service) as client:
+    with connect(service) as client:
         move = find_job(client, job).move_label(name, version or 0)
     if output == "json":
         echo_json(_move_content(move))
@@ -131,9 +131,9 @@ def unpin(job: str, version: int, service: str, output: str) -> None:
 @output_option
 def publish(job: str, wait: float, service: str, output: str) -> None:
     """Publish a version of JOB now, and wait for it."""
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
-    with Client(service) as client:
+    with connect(service) as client:
         version = find_job(client, job).publish(wait=wait)
     if output == "json":
         echo_json(version_content(version))
@@ -142,9 +142,9 @@ def publish(job: str, wait: float, service: str, output: str) -> None:
 
 
 def _pin(job: str, version: int, service: str, output: str, *, pinned: bool) -> None:
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
-    with Client(service) as client:
+    with connect(service) as client:
         entry = find_job(client, job).pin(version, pinned=pinned)
     if output == "json":
         echo_json(_entry_content(entry))

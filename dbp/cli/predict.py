@@ -195,14 +195,14 @@ def _of_job(
     version: int,
     label: str,
 ) -> Array:
+    from dbp.cli.connection import connect
     from dbp.cli.input_rows import read_rows
     from dbp.cli.prediction import given_answers
-    from dbp.client.client import Client
     from dbp.column_names import POSITIONAL, columns_of
 
     if version and label:
         raise InvalidInput("--version and --label: give one of them")
-    with Client(service) as client:
+    with connect(service) as client:
         job = find_job(client, source)
         columns = POSITIONAL
         if any(file.is_table for file in files):
@@ -227,9 +227,9 @@ def _load(source: str, service: str) -> tuple[SavedModel, Mapping[str, Any] | No
     if _is_file(source):
         return SavedModel.load(source), None
 
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
-    with Client(service) as client:
+    with connect(service) as client:
         job = find_job(client, source)
         found = job.parameters()
         if found is None:  # not without newer_than

@@ -145,9 +145,9 @@ def resolve(file: str, output: str) -> None:
 
 
 def _components_of(service: str) -> list[ComponentInfo]:
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
-    with Client(service) as client:
+    with connect(service) as client:
         return client.components()
 
 

@@ -71,9 +71,9 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
 
 def _verify_job(job: str, service: str, output: str) -> None:
     from dbp.cli.chain import follow_chain
-    from dbp.client.client import Client
+    from dbp.cli.connection import connect
 
-    with Client(service) as client:
+    with connect(service) as client:
         try:
             handle = find_job(client, job)
         except NotFound as error:

@@ -221,8 +221,8 @@ class AsyncClient:
     ) -> AsyncGenerator[JobUpdate, None]:
         """Updates of one job until it has ended, or of all jobs for ever.
 
-        ``timeout``: seconds without a sign of life after which the stream is opened again; 15,
-        or the client's if that is longer. The service sends one every 5 seconds.
+        ``timeout``: seconds without a sign of life after which the stream is opened again; 15
+        by default. The service sends one every 5 seconds.
         """
         name = job_name(job_id) if job_id else ""
         return watch(self._connection, self._jobs, name, self._connection.silence(timeout))

@@ -213,8 +213,8 @@ class AsyncJobHandle:
         ``label``: follow the version that it is at, also to an earlier one, instead of the
         newest; the mirror of a label that users move continues after the job has ended.
 
-        ``timeout``: seconds without a sign of life after which its ``error`` is set; 15, or
-        the client's if that is longer.
+        ``timeout``: seconds without a sign of life after which its ``error`` is set; 15 by
+        default.
         """
         wanted = Wanted(patterns, label=label, cast=cast)
         return AsyncParameterMirror(self._parameters, wanted, timeout)

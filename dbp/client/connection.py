@@ -12,6 +12,7 @@ from dbp.client.arguments import seconds
 from dbp.client.calls import translated
 from dbp.client.loop_channel import LoopChannel
 from dbp.errors import DeadlineExceeded
+from dbp.option_names import either
 from dbp.quantities import duration_text
 from dbp.rpc.channel import connect
 
@@ -69,18 +70,20 @@ class Connection:
         return self.timeout if timeout is None else seconds("timeout", timeout)
 
     def silence(self, timeout: float | None) -> float:
-        """Return the longest silence of a stream; None means the default, or the client's."""
-        if timeout is None:
-            return max(SILENCE_SECONDS, self.timeout)
-        return seconds("timeout", timeout)
+        """Return the longest silence of a stream in seconds; None means the default."""
+        return SILENCE_SECONDS if timeout is None else seconds("timeout", timeout)
 
     def late(self, event: str, limit: float) -> DeadlineExceeded:
         """Return the error for a service that let ``limit`` seconds pass."""
         return DeadlineExceeded(
-            f"service at {self.address}: {event} within {duration_text(limit)}; its process is "
-            "stopped (kill -CONT PID continues it) or overloaded, or needs more time: timeout=",
-            address=self.address,
-            seconds=limit,
+            self._late_text(event, limit), address=self.address, seconds=limit
+        )
+
+    def _late_text(self, event: str, limit: float) -> str:
+        return (
+            f"service at {self.address}: {event} within {duration_text(limit)}: its process is "
+            "stopped (kill -CONT PID continues it) or overloaded"
+            + either("", ", or needs more time (timeout=SECONDS)")
         )
 
     @contextlib.contextmanager
@@ -92,9 +95,10 @@ class Connection:
         notice = asyncio.get_running_loop().call_later(
             after,
             log.warning,
-            "service at %s: %s got no answer within %s; waiting for up to %s",
-            self.address, name, duration_text(after), duration_text(limit),
-        )  # fmt: skip
+            "%s; waiting for up to %s",
+            self._late_text(f"{name} got no answer", after),
+            duration_text(limit),
+        )
         try:
             yield
         finally:

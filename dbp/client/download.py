@@ -72,7 +72,7 @@ async def download(
             receiver.forget()
             await asyncio.sleep(FIRST_WAIT_SECONDS)
             continue
-        if not receiver.begun and limits.waited():
+        if not receiver.begun and limits.over(cut):
             raise cut
         if (receiver.begun, receiver.received) > before:
             patience.alive()
@@ -94,6 +94,7 @@ class _Limits:
         self._receiver = receiver
         self._timeout = connection.limit(timeout)
         self._silence = connection.silence(timeout)
+        self._between_bytes = min(self._timeout, self._silence)
         self._wait = request.wait.ToMilliseconds() / 1000
         self._began = time.monotonic()
 
@@ -102,14 +103,19 @@ class _Limits:
         """Seconds for which the service may still wait for what is asked for."""
         return max(0.0, self._began + self._wait - time.monotonic())
 
-    def waited(self) -> bool:
-        """Return whether the time for which a service may come is over, or none was given."""
-        return not self.wait_left
+    def over(self, cut: Unavailable) -> bool:
+        """Return whether there is no time left for the first byte.
+
+        A service that is away has as long to come as the request waits, a silent one has the
+        timeout, too.
+        """
+        more = self._timeout if isinstance(cut, DeadlineExceeded) else 0.0
+        return time.monotonic() >= self._began + self._wait + more
 
     def seconds(self) -> float:
         """Return the seconds within which the next message must arrive."""
         if self._receiver.begun:
-            return self._timeout
+            return self._between_bytes
         first_byte = self._began + self._wait + self._timeout - time.monotonic()
         return min(self._silence, max(0.0, first_byte))
 

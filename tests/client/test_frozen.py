@@ -343,8 +343,9 @@ def test_a_call_that_may_take_long_says_that_it_waits(
 
     (record,) = caplog.records
     assert record.message == (
-        f"service at {service.address}: GetJob got no answer within 0.3 s; waiting for up to "
-        "2 min 30 s"
+        f"service at {service.address}: GetJob got no answer within 0.3 s: its process is "
+        "stopped (kill -CONT PID continues it) or overloaded, or needs more time "
+        "(timeout=SECONDS); waiting for up to 2 min 30 s"
     )
 
 
