@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Final
 
-from dbp.errors import InvalidArgument, InvalidType
+from dbp.errors import InvalidArgument, InvalidType, alternatives
+from dbp.job.state import State
 from dbp.rpc.limits import INT64_MAX, YEAR_SECONDS
 
 
@@ -67,6 +68,13 @@ def text(name: str, value: object) -> str:
     return value
 
 
+def switch(name: str, value: object) -> bool:
+    """Return a truth value: True or False, of Python or numpy."""
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise wrong_type(name, "True or False", value)
+    return bool(value)
+
+
 def patterns(values: Iterable[object]) -> tuple[str, ...]:
     """Return the name patterns of a ``*patterns`` argument."""
     given = tuple(values)
@@ -76,6 +84,15 @@ def patterns(values: Iterable[object]) -> tuple[str, ...]:
             raise wrong_type("patterns", "str", value, hint)
         text("patterns", value)
     return given  # type: ignore[return-value]
+
+
+def state(value: State) -> State:
+    """Return the state of this name; takes its text, too."""
+    try:
+        return State(value)
+    except ValueError:
+        known = alternatives(str(value), [known.value for known in State], "states")
+        raise InvalidArgument(f"states: unknown {shown(value)}{known}") from None
 
 
 def path(name: str, value: object) -> str | os.PathLike[str]:

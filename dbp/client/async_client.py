@@ -10,7 +10,8 @@ from typing import Final, Literal, NoReturn, Self, final, overload
 
 import numpy.typing as npt
 
-from dbp.client.arguments import seconds, shown, text, whole_number
+from dbp.client.arguments import seconds, switch, text, whole_number
+from dbp.client.arguments import state as checked_state
 from dbp.client.async_job import AsyncJobHandle
 from dbp.client.async_parameters import AsyncParameters
 from dbp.client.connection import PATIENCE_SECONDS, TIMEOUT_SECONDS, Connection
@@ -21,7 +22,6 @@ from dbp.client.spec_argument import Spec, errors_located, load_spec
 from dbp.client.streams import JobUpdate, logs, watch
 from dbp.client.validated_job import ValidatedJob, validated_from_proto
 from dbp.column_names import columns_of
-from dbp.errors import InvalidArgument, alternatives
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.load import encode
 from dbp.job.state import Job, State
@@ -157,7 +157,7 @@ class AsyncClient:
                 spec=spec_to_proto(encode(loaded)),
                 workers=workers,
                 request_id=request_id or str(uuid.uuid4()),
-                validate_only=validate_only,
+                validate_only=switch("validate_only", validate_only),
             )
             answer = await self._connection.call(self._jobs.CreateJob, request, timeout)
         if validate_only:
@@ -176,7 +176,7 @@ class AsyncClient:
 
     async def get(self, job_id: str, *, timeout: float | None = None) -> Job:
         """Return the job as it stands; NotFound."""
-        request = jobs_pb.GetJobRequest(name=job_name(job_id))
+        request = jobs_pb.GetJobRequest(name=job_name(text("job_id", job_id)))
         answer = await self._connection.call(self._jobs.GetJob, request, timeout)
         return job_from_proto(answer.job)
 
@@ -185,7 +185,7 @@ class AsyncClient:
 
         ``timeout`` is that of each page.
         """
-        wanted = [state_to_proto(_state(state)) for state in states]
+        wanted = [state_to_proto(checked_state(state)) for state in states]
         request = jobs_pb.ListJobsRequest(states=wanted, page_size=PAGE_SIZE)
         return self._pages(request, self._connection.limit(timeout))
 
@@ -209,7 +209,9 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Job:
         """Ask a job to stop; returns it as it stands then."""
-        request = jobs_pb.CancelJobRequest(name=job_name(job_id), force=force)
+        request = jobs_pb.CancelJobRequest(
+            name=job_name(text("job_id", job_id)), force=switch("force", force)
+        )
         if grace_seconds is not None:
             grace = seconds("grace_seconds", grace_seconds)
             request.grace_period.FromMilliseconds(round(grace * 1000))
@@ -224,7 +226,7 @@ class AsyncClient:
         ``timeout``: seconds without a sign of life after which the stream is opened again; 15
         by default. The service sends one every 5 seconds.
         """
-        name = job_name(job_id) if job_id else ""
+        name = job_name(text("job_id", job_id)) if job_id != "" else ""
         return watch(self._connection, self._jobs, name, self._connection.silence(timeout))
 
     def logs(
@@ -241,7 +243,9 @@ class AsyncClient:
         """
         whole_number("attempt", attempt, maximum=INT32_MAX)
         request = jobs_pb.StreamLogsRequest(
-            name=job_name(job_id), follow=follow, attempt=attempt
+            name=job_name(text("job_id", job_id)),
+            follow=switch("follow", follow),
+            attempt=attempt,
         )
         return logs(self._connection, self._jobs, request, self._connection.silence(timeout))
 
@@ -288,11 +292,3 @@ class AsyncClient:
         return await predict(
             call, self._inference, job_id, inputs, version=version, label=label
         )
-
-
-def _state(state: State) -> State:
-    try:
-        return State(state)
-    except ValueError:
-        known = alternatives(str(state), [known.value for known in State], "states")
-        raise InvalidArgument(f"states: unknown {shown(state)}{known}") from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, final
 
 import numpy.typing as npt
 
-from dbp.client.arguments import seconds
+from dbp.client.arguments import seconds, switch
 from dbp.client.async_mirror import AsyncParameterMirror
 from dbp.client.async_parameters import ParameterUpdate
 from dbp.client.inference import Prediction
@@ -199,7 +199,7 @@ class AsyncJobHandle:
             timeout: Seconds without a sign of life; see AsyncClient.watch.
         """
         wanted = Wanted(patterns, label=label, newer_than=newer_than, cast=cast)
-        return self._parameters.watch(wanted, timeout, data=data)
+        return self._parameters.watch(wanted, timeout, data=switch("data", data))
 
     def mirror(
         self,

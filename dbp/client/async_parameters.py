@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
 
-from dbp.client.arguments import callback, optional_number, seconds, text
+from dbp.client.arguments import callback, optional_number, seconds, switch, text
 from dbp.client.arguments import path as checked_path
 from dbp.client.connection import Connection
 from dbp.client.download import download
@@ -203,7 +203,7 @@ class AsyncParameters:
 
     async def pin(self, at: At, timeout: float | None, *, pinned: bool) -> VersionEntry:
         """Keep a version for good, or no longer; the service looks it up."""
-        request = pb.PinVersionRequest(job=self._job, pinned=pinned)
+        request = pb.PinVersionRequest(job=self._job, pinned=switch("pinned", pinned))
         at.put_into(request)
         answer = await self._unary(self._stub.PinVersion, request, timeout)
         return version_entry_from_proto(answer.version)

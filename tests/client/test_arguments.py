@@ -99,6 +99,10 @@ WRONG_TYPES: list[tuple[str, Call]] = [
     ("path: must be a path .* got NoneType", lambda j: j.download(None)),
     ("attempt: .* got str '1'", lambda j: first(j.logs(attempt="1"))),
     ("timeout: .* got str", lambda j: j.mirror().wait(timeout="3")),
+    ("force: must be True or False, got str 'yes'", lambda j: j.cancel(force="yes")),
+    ("pinned: must be True or False, got NoneType", lambda j: j.pin(1, pinned=None)),
+    ("follow: must be True or False, got int 1", lambda j: first(j.logs(follow=1))),
+    ("data: must be True or False", lambda j: first(j.watch_parameters(data="x"))),
 ]  # fmt: skip
 
 
@@ -140,6 +144,7 @@ async def test_streams_are_refused_when_they_are_asked_for(job: Any) -> None:
         (InvalidType, "workers: must be a whole number, got str '2'", {"workers": "2"}),
         (InvalidType, "workers: .* got float 2.0", {"workers": 2.0}),
         (InvalidType, "request_id: must be a str, got int", {"request_id": 3}),
+        (InvalidType, "validate_only: must be True or False", {"validate_only": "no"}),
     ],
 )
 async def test_options_of_submit(
@@ -174,6 +179,8 @@ async def test_jobs_are_named_by_texts_and_states_by_names(client: dbp.AsyncClie
     for wrong in (3, None, b"digits"):
         with pytest.raises(InvalidType, match="job_id: must be a str"):
             await client.job(wrong)
+        with pytest.raises(InvalidType, match="job_id: must be a str"):
+            await first(client.watch(wrong))
     with pytest.raises(InvalidArgument, match="job_id: cannot be written as UTF-8"):
         await client.job("\ud800")
     wrong = "RUNING"
