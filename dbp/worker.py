@@ -189,14 +189,15 @@ def _last_word(
 
 def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int:
     """One rank of a launched attempt; ``reporter`` is rank 0's."""
+    from dbp.train.failure_recorder import FailureRecorder
     from dbp.train.fan_out import AnyOf, FanOut
     from dbp.train.lines import Lines, outcome_text
-    from dbp.train.run_folder import CHECKPOINTS, LastWord, RunFolder
+    from dbp.train.run_folder import CHECKPOINTS, RunFolder
     from dbp.train.stop_signals import StopSignals
 
     spec, run, workers = Path(launch["spec"]), Path(launch["run"]), int(launch["workers"])
     signals = StopSignals()
-    sink, control = FanOut(LastWord(run)), AnyOf(signals)
+    sink, control = FanOut(FailureRecorder(run)), AnyOf(signals)
     if reporter is not None:
         folder = RunFolder.prepare(run, _read(spec), overwrite=True)
         sink = FanOut(folder, reporter, Lines(sys.stdout))

@@ -172,12 +172,14 @@ def _check(request: Request, place: Launch) -> ResolvedSpec:
 def _other_rank(
     request: Request, resolved: ResolvedSpec, place: Launch, signals: StopSignals
 ) -> int:
+    from dbp.train.failure_recorder import FailureRecorder
     from dbp.train.fan_out import FanOut
-    from dbp.train.run_folder import LastWord
     from dbp.worker import run_rank
 
     earlier = request.resume or request.overwrite
-    sink = FanOut() if request.folder is None else LastWord(request.folder, earlier=earlier)
+    sink = (
+        FanOut() if request.folder is None else FailureRecorder(request.folder, earlier=earlier)
+    )
     outcome = run_rank(
         place.size, lambda: resolved, sink, signals, rank=place.rank, resume=request.resume
     )

@@ -1,4 +1,4 @@
-"""How a run comes to its planned end. It sees the plan, not the parameters."""
+"""Decide when a run reaches its planned end: its last step, or its time limit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ CONTINUABLE: Final = ("epochs", "steps", "time")  # reasons after which a run ca
 @final
 @dataclass(frozen=True)
 class Ending:
-    """The planned end of one run.
+    """The planned end of a run.
 
-    ``max_seconds``: of training in this process, in place of ``train.max_seconds``.
+    ``max_seconds`` limits training in this process, and replaces ``train.max_seconds``.
     """
 
     plan: Plan
@@ -24,16 +24,19 @@ class Ending:
     max_seconds: float | None = None
 
     def time_is_up(self, before: float, since: float) -> bool:
-        """Whether so many seconds of training before this process and since end the run."""
+        """Return whether the time limit has passed.
+
+        ``before`` and ``since`` are seconds of training before and in this process.
+        """
         if self.max_seconds is not None:
             return since >= self.max_seconds
         return self.train.max_seconds is not None and before + since >= self.train.max_seconds
 
     def decides(self, step: int) -> bool:
-        """Whether a run of any length evaluates the metric of ``train.stop`` after this step.
+        """Return whether a run of any length evaluates ``train.stop``'s metric after this step.
 
-        Otherwise the evaluation is made because the run ends, and must not decide that the
-        run has converged: it may be continued.
+        If not, the evaluation happens only because the run ends; it must not decide that the
+        run has converged, since the run may be continued.
         """
         if not self.plan.completes_epoch(step):
             return False
@@ -43,7 +46,7 @@ class Ending:
         return self.plan.epoch_of(step) % self.train.evaluate_every_epochs == 0
 
     def planned(self, step: int) -> str:
-        """Which limit ends the run at this step, its last: ``"epochs"`` or ``"steps"``."""
+        """Return the limit that ends the run at this last step: ``"epochs"`` or ``"steps"``."""
         epoch = self.plan.epoch_of(step)
         whole = self.plan.completes_epoch(step) and epoch == self.train.epochs
         return "epochs" if whole else "steps"

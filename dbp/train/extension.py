@@ -1,10 +1,10 @@
-"""Longer training: the spec of a run that is resumed with another length.
+"""Change the length of a run that is resumed (``dbp train --resume RUN --epochs N``).
 
-The new length counts from the first step of the run, as in a spec. A learning rate that
-depends on the length is either kept, as it was planned, and stays at its last value beyond
-its end, or stretched: planned for the new length from the present step on.
-``train.schedule_steps`` records which, so that a later resume, and ``dbp verify``, compute
-the same.
+The new length counts from the first step of the run, as in a spec. If the learning rate
+depends on the length, its schedule is either kept as planned, and constant at its last value
+after its end, or stretched: planned for the new length from the present step on.
+``train.schedule_steps`` records this, so that a later resume, and ``dbp verify``, compute the
+same rates.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ TIME: Final = "time"
 class Longer:
     """The length options of ``dbp train --resume``.
 
-    ``max_seconds``: of training in this process, in place of ``train.max_seconds``, which
-    counts all parts of a run. It is no part of the spec, so a chain of such processes leaves
-    the files of one long run.
+    ``max_seconds`` limits training in this process. It replaces ``train.max_seconds``, which
+    counts all parts of a run, and is not stored in the spec, so that a chain of such processes
+    leaves the same files as one long run.
     """
 
     epochs: int | None = None
@@ -48,23 +48,23 @@ class Longer:
 
     @property
     def length(self) -> bool:
-        """Whether another number of steps is asked for."""
+        """Whether the options set another number of steps."""
         return self.epochs is not None or self.steps is not None
 
     @property
     def changes_spec(self) -> bool:
-        """Whether the spec of the run changes."""
+        """Whether the options change the spec of the run."""
         return self.length or self.schedule is not None
 
 
 def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
-    """Raise InvalidInput unless the folder holds a run that can continue to ``longer``.
+    """Raise InvalidInput unless the folder contains a run that can continue to ``longer``.
 
-    Returns whether it is a run that had come to its planned end.
+    Returns whether the run had reached its planned end.
     """
     longer = longer or Longer()
     if not (folder / SPEC).is_file():
-        raise InvalidInput(f"{folder}: holds no run ({SPEC} is missing)")
+        raise InvalidInput(f"{folder}: contains no run ({SPEC} is missing)")
     verdict = _verdict(folder)
     if verdict is None or verdict.get("status") != "succeeded":
         return False
@@ -72,13 +72,13 @@ def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
     resume = either(f"dbp train --resume {shlex.quote(str(folder))} ", "")
     if reason not in CONTINUABLE:
         raise InvalidInput(
-            f"{folder}: this run has come to its end: {_early(reason)} at step "
-            f"{verdict.get('step')}. Such a run is not continued; to train its parameters "
-            "further, start a new one with train.initial_parameters"
+            f"{folder}: this run has ended: {_early(reason)} at step {verdict.get('step')}. "
+            "Such a run cannot be resumed; to train its parameters further, start a new run "
+            "with train.initial_parameters"
         )
     if reason != TIME and not longer.length:
         raise InvalidInput(
-            f"{folder}: this run has come to its end: all of its {reason} are done (step "
+            f"{folder}: this run has ended: all of its {reason} are done (step "
             f"{verdict.get('step')}). To train longer: {resume}{option('epochs', 'N')} "
             f"(or {option('steps', 'N')})"
         )
@@ -86,17 +86,17 @@ def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
 
 
 def extended(spec: JobSpec, folder: Path, longer: Longer, *, new_data: bool = False) -> JobSpec:
-    """The spec of the run in a folder, made as long as asked.
+    """Return the spec of the run in a folder with the requested length.
 
-    ``new_data``: the data may have changed, and with them the steps of an epoch. Raises
-    InvalidInput where the request does not fit the run.
+    With ``new_data`` the data may have changed, and with them the steps of an epoch. Raises
+    InvalidInput if the run cannot get this length.
     """
     ended = check_resumable(folder, longer)
     found = glance(folder / CHECKPOINTS)
     if found is None and ended:
         raise InvalidInput(
-            f"{folder / CHECKPOINTS}: holds no sound checkpoint to continue from; to train "
-            "the run's parameters further, start a new one with train.initial_parameters"
+            f"{folder / CHECKPOINTS}: contains no sound checkpoint to continue from; to train "
+            "the run's parameters further, start a new run with train.initial_parameters"
         )
     step, seconds, facts = (0, 0.0, {}) if found is None else _progress(found)
     train = spec.train
@@ -113,7 +113,7 @@ def extended(spec: JobSpec, folder: Path, longer: Longer, *, new_data: bool = Fa
 
 
 def _check_time(folder: Path, limit: float | None, seconds: float) -> None:
-    """Raise InvalidInput where the time that the spec allows is up."""
+    """Raise InvalidInput if the run has used the time that its spec allows."""
     if limit is not None and seconds >= limit:
         raise InvalidInput(
             f"{folder}: the run has trained for {duration_text(seconds)}, and its "
@@ -125,7 +125,7 @@ def _check_time(folder: Path, limit: float | None, seconds: float) -> None:
 def _schedule(
     spec: JobSpec, longer: Longer, step: int, facts: Mapping[str, Any], *, changes: bool
 ) -> tuple[int, ...] | None:
-    """``train.schedule_steps`` for the new length."""
+    """Return ``train.schedule_steps`` for the new length."""
     known = spec.train.schedule_steps
     depends = resolve(spec).optimizer.learning_rate.uses_total_steps()
     if longer.schedule is not None and not depends:
@@ -135,7 +135,7 @@ def _schedule(
         )
     if longer.schedule is not None and not (changes or longer.length):
         raise InvalidInput(
-            f"{either('--schedule', 'schedule')} is for another length; add "
+            f"{either('--schedule', 'schedule')} needs another length; add "
             f"{option('epochs', 'N')} or {option('steps', 'N')}"
         )
     if not (changes and depends):
@@ -150,7 +150,7 @@ def _schedule(
     if longer.schedule is None:
         return known
     lengths = known or ()
-    if len(lengths) % 2 == 0:  # the newest part is planned for the run's own length
+    if len(lengths) % 2 == 0:  # the last part is planned for the length of the run
         lengths = (*lengths, int(facts.get(TOTAL_STEPS) or _plan(spec).total_steps))
     if longer.schedule == "stretch":
         return (*lengths, step) if step else known
@@ -168,12 +168,12 @@ def _plan(spec: JobSpec) -> Plan:
 
 
 def _verdict(folder: Path) -> dict[str, Any] | None:
-    """The contents of result.json; None: the run is unfinished."""
+    """Return the contents of result.json; None if the run is unfinished."""
     path = folder / RESULT
     try:
         verdict = json.loads(path.read_text())
         if "status" not in verdict:
-            raise ValueError("says no status")
+            raise ValueError("has no status")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:

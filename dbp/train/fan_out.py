@@ -1,4 +1,4 @@
-"""One sink in front of several. It adds nothing and keeps nothing."""
+"""Send run events to several sinks, and merge the commands of several controls."""
 
 from __future__ import annotations
 
@@ -11,40 +11,35 @@ T = TypeVar("T")
 
 
 @final
-class FanOut:
-    """Tells every sink in turn; none at all is allowed (ranks other than 0)."""
+class FanOut(Sink):
+    """Sends every event to all sinks in turn; there may be none (ranks other than 0)."""
 
     def __init__(self, *sinks: Sink) -> None:
         self._sinks = sinks
 
     def started(self, started: Started) -> None:
-        """Pass on."""
         for sink in self._sinks:
             sink.started(started)
 
     def progress(self, progress: Progress) -> None:
-        """Pass on."""
-        self._tell(lambda sink: sink.progress(progress))
+        self._call_all(lambda sink: sink.progress(progress))
 
     def rolled_back(self, step: int) -> None:
-        """Pass on."""
-        self._tell(lambda sink: sink.rolled_back(step))
+        self._call_all(lambda sink: sink.rolled_back(step))
 
     def snapshot(self, snapshot: Snapshot) -> bool:
-        """Pass on; False if one of them had no room."""
-        return all(self._tell(lambda sink: sink.snapshot(snapshot)))
+        return all(self._call_all(lambda sink: sink.snapshot(snapshot)))
 
     def finished(self, outcome: Outcome) -> None:
-        """Pass on."""
-        self._tell(lambda sink: sink.finished(outcome))
+        self._call_all(lambda sink: sink.finished(outcome))
 
-    def _tell(self, word: Callable[[Sink], T]) -> list[T]:
-        """Their answers; every sink is told, even if one fails: the first failure is raised."""
+    def _call_all(self, call: Callable[[Sink], T]) -> list[T]:
+        """Call all sinks, even if one fails; return the results, or raise the first error."""
         answers: list[T] = []
         failures: list[Exception] = []
         for sink in self._sinks:
             try:
-                answers.append(word(sink))
+                answers.append(call(sink))
             except Exception as error:
                 failures.append(error)
         if failures:
@@ -53,14 +48,13 @@ class FanOut:
 
 
 @final
-class AnyOf:
-    """One control in front of several: whatever any of them asks for."""
+class AnyOf(Control):
+    """A control that requests what any of its controls requests."""
 
     def __init__(self, *controls: Control) -> None:
         self._controls = controls
 
     def poll(self) -> Command:
-        """Ask all of them."""
         command = Command.NONE
         for control in self._controls:
             command |= control.poll()

@@ -1,4 +1,4 @@
-"""The newest figures of a run, by name. It holds numbers; it decides nothing."""
+"""Collect the newest metrics of a run: means over the epoch, results of evaluations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRAINING: Final = "training_"
 
 @final
 class Figures:
-    """Sums over the present epoch's mini-batches, and what the last evaluations gave."""
+    """Sums over the present epoch's mini-batches, and the results of the last evaluations."""
 
     def __init__(self, model: Model, metric_kinds: tuple[str, ...]) -> None:
         self._model = model
@@ -25,12 +25,12 @@ class Figures:
         self._loss_sum = 0.0
         self._weight = 0.0
         self._applied = 0
-        self.skipped = 0  # mini-batches of this epoch that were left out
+        self.skipped = 0  # mini-batches skipped in this epoch
         self._values: dict[str, float] = {}
 
     @property
     def idle(self) -> bool:
-        """Whether all mini-batches of this epoch so far were left out."""
+        """Whether all mini-batches of this epoch so far were skipped."""
         return self.skipped > 0 and self._applied == 0
 
     @property
@@ -39,7 +39,7 @@ class Figures:
         return self._applied > 0 and not self._weight
 
     def state(self) -> dict[str, object]:
-        """What ``restore`` takes; JSON can hold it."""
+        """Return the state for ``restore``, as a JSON object."""
         return {
             "sums": self._sums.tolist(),
             "loss_sum": self._loss_sum,
@@ -50,9 +50,9 @@ class Figures:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state`` was taken, bit for bit."""
+        """Restore a state, bit for bit."""
         sums = state["sums"]
-        # An older version may have kept other sums; no figure comes from them.
+        # An older version may have stored other sums; they cannot be used.
         self._sums[:] = sums if len(sums) == len(self._sums) else math.nan
         self._loss_sum, self._weight = float(state["loss_sum"]), float(state["weight"])
         self._applied = int(state.get("applied", self._weight > 0))
@@ -60,12 +60,12 @@ class Figures:
         self._values = {name: float(value) for name, value in state["values"].items()}
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Reset to the state before the first step."""
         self.start_epoch()
         self._values.clear()
 
     def start_epoch(self) -> None:
-        """Forget the sums; the figures stay until newer ones come."""
+        """Reset the sums; the metrics stay until newer ones replace them."""
         self._sums.fill(0.0)
         self._loss_sum = self._weight = 0.0
         self._applied = self.skipped = 0
@@ -78,15 +78,15 @@ class Figures:
         self._sums += metric_sums
 
     def skip_batch(self) -> None:
-        """Count a mini-batch that was left out: it adds to no figure."""
+        """Count a skipped mini-batch, which adds to no metric."""
         self.skipped += 1
 
     def put(self, values: Mapping[str, float], prefix: str = "") -> None:
-        """Note figures by name, for instance those of an evaluation."""
+        """Store metrics by name, for instance those of an evaluation."""
         self._values |= {prefix + name: value for name, value in values.items()}
 
     def newest(self) -> dict[str, float]:
-        """All figures; those of training are means over the epoch's applied mini-batches."""
+        """Return all metrics; those of training are means over the epoch so far."""
         if self.idle or self._weightless:
             self._values = {n: v for n, v in self._values.items() if not _is_training(n)}
         if self._weight:

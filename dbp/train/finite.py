@@ -1,4 +1,4 @@
-"""Find NaN and infinite numbers: in a whole array, and by row and input in inference."""
+"""Find NaN and infinite numbers in arrays, and name the row and input in inference."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Array = npt.NDArray[Any]
 
 
 def all_finite(array: Array) -> bool:
-    """Whether no element is NaN or infinite.
+    """Return whether no element is NaN or infinite.
 
-    A sum is finite only if its terms are, and takes no memory; a sum that overflows decides
-    nothing.
+    If the sum is finite, all elements are, and summing needs no memory. Otherwise the elements
+    are tested, since a sum of finite elements can overflow.
     """
     with np.errstate(all="ignore"):
         total = np.add.reduce(array, axis=None)
@@ -29,10 +29,13 @@ def all_finite(array: Array) -> bool:
 
 
 def check_inputs(inputs: Array, scaled: Array, first: int, names: Sequence[str]) -> None:
-    """Raise InvalidData for the first row with an input that is not finite once it is scaled.
+    """Raise InvalidData for the first row with an input that is not finite after scaling.
 
-    ``inputs``: as they were given, ``scaled``: as the model takes them, both (rows, ...);
-    ``first``: the number of the first row; ``names``: of the inputs, if they have names.
+    Args:
+        inputs: Inputs as given by the user, (rows, ...).
+        scaled: Inputs as the model gets them, in the same shape.
+        first: Number of the first row, for the message.
+        names: Names of the inputs; empty if they have none.
     """
     if all_finite(scaled):
         return
@@ -43,7 +46,7 @@ def check_inputs(inputs: Array, scaled: Array, first: int, names: Sequence[str])
     elif abs(value) > np.finfo(scaled.dtype).max:
         problem = f"{value:g} is too large for the model's {scaled.dtype}"
     else:
-        problem = f"{value:g} is too large for the model's {scaled.dtype} once it is scaled"
+        problem = f"{value:g} is too large for the model's {scaled.dtype} after scaling"
     named = len(place) == 2 and len(names) == scaled.shape[1]
     at = f"input {names[place[1]]!r}" if named else f"element {list(place[1:])}"
     row = first + place[0]
@@ -53,7 +56,7 @@ def check_inputs(inputs: Array, scaled: Array, first: int, names: Sequence[str])
 def check_outputs(outputs: Array, first: int, *, has_ids: bool = False) -> None:
     """Raise InvalidData for the first row whose outputs are not finite.
 
-    ``has_ids``: the model's inputs are whole numbers that an embedding looks up.
+    With ``has_ids`` the model's inputs are whole numbers for an embedding.
     """
     found = _first_row(outputs)
     if found is not None:
@@ -75,14 +78,14 @@ def check_samples(model: Model, parameters: Parameters, rows: RowReader) -> None
 
 
 def _first_row(outputs: Array) -> int | None:
-    """The first row that is not finite."""
+    """Return the index of the first row that is not finite; None if all are finite."""
     if all_finite(outputs):
         return None
     return int(np.argmin(np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1)))
 
 
 def _problem(outputs: Array, *, has_ids: bool) -> str:
-    ids = "an input is no id that the embedding has, " if has_ids else ""
+    ids = "an input is not a valid id for the embedding, " if has_ids else ""
     return (
         f"the model's outputs are not finite: {ids}the inputs are too large for "
         f"{outputs.dtype}, or parameters are not finite"

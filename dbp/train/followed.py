@@ -1,4 +1,4 @@
-"""The metrics that stop a run or set its learning rate, and figures that are no numbers."""
+"""Watch the metrics that stop a run or set its learning rate; warn of NaN metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS: Final = ("training", "validation", "test")
 
 @final
 class Followed:
-    """Describes once each figure that is not a number; says which metrics never were one."""
+    """Warns once of each metric that is not a number, and reports metrics that never were."""
 
     def __init__(self, setup: Setup, stopping: Stopping, state: RunState) -> None:
         self._metrics = dict(setup.resolved.metrics)
@@ -28,10 +28,10 @@ class Followed:
         self._warned: set[str] = set()
 
     def of_epoch(self, figures: Mapping[str, float], *, idle: bool) -> dict[str, float]:
-        """The figures that may decide something after an epoch.
+        """Return the metrics that stopping and the learning rate use after an epoch.
 
-        ``idle``: nothing was applied in it. Then they say nothing of the training: each
-        counts as not a number, also those that are missing for that reason.
+        ``idle`` means that no update was applied in the epoch. The metrics then are NaN, as
+        they do not describe any training.
         """
         if not idle:
             return dict(figures)
@@ -43,7 +43,7 @@ class Followed:
         }
 
     def warnings(self, figures: Mapping[str, float]) -> list[str]:
-        """A text for each figure that is not finite, the first time it is not."""
+        """Return a message for each metric that is not finite for the first time."""
         texts = []
         for part in PARTS:
             for name, text in undefined_figures(figures, self._metrics, f"{part}_"):
@@ -53,9 +53,9 @@ class Followed:
         return texts
 
     def verdict(self, figures: Mapping[str, float]) -> str:
-        """Counts left-out mini-batches, names followed metrics that never were a number; or "".
+        """Return a message on skipped mini-batches and watched metrics that were always NaN.
 
-        ``figures``: the newest of the run.
+        ``figures`` are the newest metrics of the run. Returns "" if there is nothing to report.
         """
         skipped = skipped_text(self._state.skipped, self._state.step)
         texts = [skipped] if skipped else []
@@ -64,7 +64,7 @@ class Followed:
             stops = stop.patience is not None or stop.target is not None
             effects = ["it could not stop the run"] if stops else []
             effects += ["no epoch is known to be the best"] if stop.restore_best else []
-            effect = " and ".join(effects) or "it decided nothing"
+            effect = " and ".join(effects) or "it had no effect"
             texts.append(f"train.stop.metric {stop.metric} was never a number, so {effect}")
         history = self._state.history
         if history and not any(map(math.isfinite, history)):
@@ -75,7 +75,7 @@ class Followed:
         return "; ".join(texts)
 
     def _remedy(self, name: str, part: str) -> str:
-        """The effect on the run, and the remedy."""
+        """Return the effect on the run, and the remedy."""
         own = f"other samples in data.{'train' if part == 'training' else part}"
         asked = []
         if self._stop and self._stop.metric == name:

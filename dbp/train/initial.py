@@ -1,7 +1,7 @@
-"""Parameters to start from: a safetensors file, dbp's own or anyone's, read by its names.
+"""Load initial parameters from a safetensors file, of dbp or of another program, by name.
 
-Names and shapes must be the model's, which are PyTorch's of ``torch.nn.Sequential``. What
-PyTorch keeps beside them, the count of a batch normalization's mini-batches, is ignored.
+Names and shapes must be those of the model, as in ``torch.nn.Sequential``. PyTorch's count of
+mini-batches of a batch normalization (``num_batches_tracked``) is ignored.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _COUNTER: Final = ".num_batches_tracked"
 def check_initial(path: str, shapes: Mapping[str, Shape], inputs: tuple[str, ...] = ()) -> None:
     """Compare the names and shapes in a file's header with a model's tensors.
 
-    ``inputs``: names of the training set's inputs, if they have names; those that a file of
-    dbp's own keeps must be the same, in the same order. Raises InvalidSpec with everything
-    that differs, InvalidFile for a file that is none.
+    ``inputs`` are the names of the training set's inputs, if they have names; names in a file
+    of dbp must be the same, in the same order. Raises InvalidSpec with all differences, and
+    InvalidFile for a file that is not safetensors.
     """
     with _opened(path) as file:
         _read_header(file, path, shapes, inputs)
@@ -43,10 +43,10 @@ def check_initial(path: str, shapes: Mapping[str, Shape], inputs: tuple[str, ...
 def load_initial(
     path: str, shapes: Mapping[str, Shape], dtype: npt.DTypeLike, inputs: tuple[str, ...] = ()
 ) -> Parameters:
-    """The file's tensors as a model's parameters of this type.
+    """Read the file's tensors as parameters of this type.
 
-    Raises as ``check_initial`` does, and InvalidSpec where a value is not finite or would
-    not be the same in this type: nothing is ever rounded.
+    Raises the errors of ``check_initial``, and InvalidSpec if a value is not finite or cannot
+    be represented exactly in this type: nothing is rounded.
     """
     parameters = Parameters.zeros(shapes, dtype)
     with _opened(path) as file:
@@ -73,7 +73,7 @@ def _opened(path: str) -> BinaryIO:
 def _read_header(
     file: BinaryIO, path: str, shapes: Mapping[str, Shape], inputs: tuple[str, ...]
 ) -> Manifest:
-    """The header of a file whose tensors and inputs are those of the model."""
+    """Read the header of a file; check its tensors and inputs against the model."""
     source = f"{FIELD}: {path}"
     length = header_length(file.read(8), source)
     text = file.read(length)
@@ -90,7 +90,7 @@ def _read_header(
 
 
 def _differences(manifest: Manifest, shapes: Mapping[str, Shape]) -> list[str]:
-    """Everything in which a file's tensors are not the model's, in words."""
+    """Return a message for each difference between a file's tensors and the model's."""
     found = {t.name: t for t in manifest.tensors if not _is_counter(t.name, shapes)}
     missing = [name for name in shapes if name not in found]
     unexpected = [name for name in found if name not in shapes]
@@ -100,7 +100,7 @@ def _differences(manifest: Manifest, shapes: Mapping[str, Shape]) -> list[str]:
             for name in missing
         ),
         *(
-            f"has {name!r}, which the model has not{nearest(name, missing)}"
+            f"has {name!r}, which the model lacks{nearest(name, missing)}"
             for name in unexpected
         ),
         *_unfit((found[name], shapes[name]) for name in shapes if name in found),
@@ -123,7 +123,7 @@ def _unfit(pairs: Iterable[tuple[TensorInfo, Shape]]) -> list[str]:
 
 
 def _is_counter(name: str, shapes: Mapping[str, Shape]) -> bool:
-    """Whether a name is PyTorch's count beside running statistics that the model has."""
+    """Return whether a name is PyTorch's count for running statistics of the model."""
     layer = name.removesuffix(_COUNTER)
     return layer != name and f"{layer}.running_mean" in shapes
 
@@ -136,7 +136,7 @@ def _values(data: bytes, tensor: TensorInfo) -> Array:
 
 
 def _write(values: Array, tensor: TensorInfo, out: Array) -> str:
-    """Convert into the model's type; returns what is wrong, "" for nothing."""
+    """Convert to the model's type; return an error message, "" for none."""
     if not np.isfinite(values).all():
         return f"has values in {tensor.name!r} that are not finite"
     with np.errstate(over="ignore", under="ignore"):

@@ -1,4 +1,4 @@
-"""What can be said of a spec's data before any of it is loaded: files, headers, shapes."""
+"""Validate a spec against the headers of its data files, before any samples are loaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dbp.train.schedule_length import check_schedule
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The headers of a spec's data sets; ``training_samples`` without those held out."""
+    """The headers of a spec's data sets; ``training_samples`` excludes held-out samples."""
 
     train: DataInfo
     training_samples: int
@@ -45,15 +45,15 @@ class Examined:
 
 
 def check(spec: JobSpec, workers: int = 1) -> ResolvedSpec:
-    """The resolved spec; raises as ``examine`` does."""
+    """Validate a spec and return it resolved; raises the errors of ``examine``."""
     return examine(spec, workers).resolved
 
 
 def examine(spec: JobSpec, workers: int = 1) -> Examined:
-    """All validation that reads no samples; raises InvalidSpec or InvalidData.
+    """Do all validation that reads no samples; raises InvalidSpec or InvalidData.
 
-    Fields, components, files, headers, shapes, mini-batches, and whether ``workers`` ranks
-    have enough to do. Nothing is started and nothing large is allocated.
+    It covers fields, components, files, headers, shapes and mini-batches, and that ``workers``
+    ranks have enough lanes and samples. It starts nothing and allocates nothing large.
     """
     resolved = resolve(spec)
     facts = inspect(resolved)
@@ -92,7 +92,7 @@ def inspect(resolved: ResolvedSpec) -> DataFacts:
 
 
 def _check_shapes(resolved: ResolvedSpec, facts: DataFacts) -> ModelShapes:
-    """Shapes through the model; an error says so where images have their channels last."""
+    """Return the shapes through the model; an error mentions channels-last images."""
     try:
         return check_data(resolved, _shape_of(resolved, facts))
     except InvalidSpec as error:
@@ -103,7 +103,7 @@ def _check_shapes(resolved: ResolvedSpec, facts: DataFacts) -> ModelShapes:
 
 
 def check_workers(resolved: ResolvedSpec, training_samples: int, workers: int) -> None:
-    """Raise InvalidSpec where so many ranks cannot share the work."""
+    """Raise InvalidSpec if there are too few lanes or samples for ``workers`` ranks."""
     train = resolved.spec.train
     violations = []
     if train.numerics == "exact" and workers > train.lanes:
@@ -127,7 +127,7 @@ def check_workers(resolved: ResolvedSpec, training_samples: int, workers: int) -
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Put the field's path before the text of an InvalidData from inside."""
+    """Prefix an InvalidData raised in the block with the path of the field."""
     try:
         yield
     except InvalidData as error:
@@ -138,7 +138,7 @@ def naming(path: str) -> Iterator[None]:
 
 
 def _held_out(resolved: ResolvedSpec, train: DataInfo) -> int:
-    """How many samples ``dbp.data.subset.hold_out`` will take out."""
+    """Return how many samples ``dbp.data.subset.hold_out`` will hold out."""
     validation = resolved.spec.data.validation
     if not isinstance(validation, Holdout):
         return 0
@@ -164,7 +164,7 @@ def _shape_of(resolved: ResolvedSpec, facts: DataFacts) -> DataShape:
 
 
 def _check_files(resolved: ResolvedSpec) -> None:
-    """All missing files at once: a set is most often missing as a whole."""
+    """Raise InvalidData with all missing files at once."""
     missing = [
         f"{path}: {table[name]}: {missing_text(table[name])}"
         for table, name, path in file_options(dict(resolved.document))

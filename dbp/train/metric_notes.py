@@ -1,4 +1,4 @@
-"""Metrics of a valid spec that the run will not measure, or too late to follow them."""
+"""Notes on metrics that a run will not measure, or measures too late to use them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dbp.train.plan import make_plan
 
 
 def metric_notes(resolved: ResolvedSpec, samples: int) -> Iterator[Violation]:
-    """Notes on ``model.metrics``, and on the metrics that are followed."""
+    """Yield notes on ``model.metrics``, and on metrics for stopping or the learning rate."""
     spec = resolved.spec
     if spec.data.validation is None and spec.data.test is None:
         for index, (kind, metric) in enumerate(resolved.metrics):

@@ -1,4 +1,4 @@
-"""Whether the mini-batches suit the data, the model and the type of the numbers."""
+"""Check the size of mini-batches: enough values for a variance, few enough for float32."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dbp.nn.model import frozen_state
 from dbp.quantities import count_text
 from dbp.train.plan import make_plan
 
-# Whole numbers up to here are exact in float32, in which counts are exchanged.
+# Largest count that is exact in float32, the type of the exchange.
 MOST_IN_FLOAT32: Final = 2**24
 
 FEW_VALUES: Final = 8  # with fewer the variance is mostly noise
 
 
 def check_mini_batches(resolved: ResolvedSpec, input_shape: Shape, samples: int) -> None:
-    """Raise InvalidSpec with all violations, for this many training samples."""
+    """Raise InvalidSpec with all violations, for ``samples`` training samples."""
     train = resolved.spec.train
     violations = []
     if train.last_batch == "drop" and samples < train.batch_size:
@@ -56,7 +56,7 @@ def check_mini_batches(resolved: ResolvedSpec, input_shape: Shape, samples: int)
 def mini_batch_notes(
     resolved: ResolvedSpec, input_shape: Shape, samples: int
 ) -> Iterator[Violation]:
-    """Layers whose statistics are over few values in some mini-batch."""
+    """Yield notes on layers whose statistics use few values in some mini-batch."""
     train = resolved.spec.train
     plan = make_plan(train, samples)
     start, stop = plan.batch_of(min(plan.steps_per_epoch, plan.total_steps))
@@ -84,7 +84,7 @@ def mini_batch_notes(
 
 
 def _remedy(train: TrainSpec, shortest: int, samples: int) -> str:
-    """The remedy that gives the shortest mini-batch more values, or leaves it out."""
+    """Return the remedy that gives the shortest mini-batch more values, or drops it."""
     if shortest < min(train.batch_size, samples):
         return 'train.last_batch = "drop" leaves it out'
     if train.accumulate > 1:
@@ -95,7 +95,7 @@ def _remedy(train: TrainSpec, shortest: int, samples: int) -> str:
 
 
 def _least(train: TrainSpec, samples: int) -> str:
-    """The remedy that gives a mini-batch, or each of its parts, a variance."""
+    """Return the remedy that gives a mini-batch, or each of its parts, a variance."""
     least = LEAST_VALUES * train.accumulate
     if train.batch_size < least <= samples:
         return f"batch_size must be at least {least}, got {train.batch_size}"
@@ -109,7 +109,7 @@ def _least(train: TrainSpec, samples: int) -> str:
 
 
 def _statistics(resolved: ResolvedSpec, input_shape: Shape) -> Iterator[tuple[str, str, int]]:
-    """Path, kind and values per sample of each layer with mini-batch statistics."""
+    """Yield path, kind and values per sample of each layer with mini-batch statistics."""
     shapes = [input_shape, *check_shapes(resolved, input_shape).output_shapes]
     freezes = resolved.optimizer.freezes
     for position, layer in enumerate(resolved.layers):

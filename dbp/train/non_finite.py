@@ -1,7 +1,7 @@
-"""Policy for losses and gradients that are not finite.
+"""Decide what a run does after a loss or gradient that is not finite.
 
-Such a gradient is never applied. The spec says what happens to the run:
-``train.non_finite`` is fail, skip (the mini-batch) or rollback.
+Such a gradient is never applied. ``train.non_finite`` says whether the run fails, skips the
+mini-batch, or rolls back to a checkpoint.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Reaction(enum.Enum):
 
 @final
 class NonFinitePolicy:
-    """The spec's answer to steps that are not finite, with limits."""
+    """Applies ``train.non_finite``, with a limit on skips in a row and on roll-backs."""
 
     def __init__(self, policy: str, state: RunState) -> None:
-        """``policy``: fail, skip or rollback; ``state`` holds the counters."""
+        """``policy`` is fail, skip or rollback; ``state`` contains the counters."""
         self._policy = policy
         self._state = state
 
     def react(self, reason: str, failure: str) -> tuple[Reaction, str]:
-        """The reaction to a failed step, and its message; counts a skipped step."""
+        """Return the reaction to a failed step, and a message; count a skipped step."""
         if reason != NON_FINITE or self._policy == "fail":
             return Reaction.FAIL, failure
         if self._policy == "rollback":
@@ -52,7 +52,7 @@ class NonFinitePolicy:
 
 
 def why_failed(state: RunState) -> tuple[str, str] | None:
-    """Reason and text for a run that came to its end and cannot count as succeeded."""
+    """Return reason and message if a run at its end has not succeeded; else None."""
     if not state.applied:
         every = (
             "the only mini-batch was"

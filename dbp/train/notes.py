@@ -1,4 +1,4 @@
-"""Notes on a valid spec, shown before training."""
+"""Collect the notes on a valid spec that are shown before training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbp.train.schedule_length import schedule_notes
 
 
 def notes(examined: Examined) -> tuple[str, ...]:
-    """One sentence each, with the field's path, for people before training."""
+    """Return the notes, one sentence each, with the path of the field."""
     resolved, facts = examined.resolved, examined.facts
     shape = facts.train.input_shape
     output_shape = check_shapes(resolved, shape).output_shapes[-1]

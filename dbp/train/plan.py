@@ -1,4 +1,4 @@
-"""How long a run is: mini-batches, steps and epochs, all known before the first step."""
+"""The plan of a run: its mini-batches, steps and epochs, known before the first step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dbp.job.spec import TrainSpec
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of a run over ``samples`` training samples; steps and epochs count from 1."""
+    """The plan of a run over ``samples`` training samples; steps and epochs count from 1."""
 
     samples: int
     batch_size: int
@@ -21,42 +21,42 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Mini-batches of one pass; the last may be short, or dropped then."""
+        """Mini-batches of an epoch; the last may be short, or dropped."""
         return steps_per_epoch(self.samples, self.batch_size, drop_last=self.drop_last)
 
     @property
     def total_epochs(self) -> float:
-        """Passes planned, the last perhaps in part."""
+        """Number of planned epochs; not whole if the run ends within an epoch."""
         return self.total_steps / self.steps_per_epoch
 
     def epoch_of(self, step: int) -> int:
-        """The epoch a step belongs to."""
+        """Return the number of the epoch of a step."""
         return (step - 1) // self.steps_per_epoch + 1
 
     def ends_epoch(self, step: int) -> bool:
-        """Whether the step is the last of its epoch, or of the run."""
+        """Return whether the step is the last of its epoch, or of the run."""
         return step % self.steps_per_epoch == 0 or step == self.total_steps
 
     def completes_epoch(self, step: int) -> bool:
-        """Whether the step is the last of its epoch in a run of any length."""
+        """Return whether the step is the last of its epoch in a run of any length."""
         return step % self.steps_per_epoch == 0
 
     def batch_of(self, step: int) -> tuple[int, int]:
-        """The positions [start, stop) of the step's mini-batch in its epoch's order."""
+        """Return [start, stop) of the step's mini-batch in the order of its epoch."""
         return batch_bounds((step - 1) % self.steps_per_epoch, self.samples, self.batch_size)
 
     def schedule_length(self, step: int) -> int:
-        """The steps that the learning rate's schedule is planned for, as of this step.
+        """Return the number of steps that the learning-rate schedule is planned for.
 
-        ``schedule_steps``: n, or n, a, m, ...: n up to step a, then m; where the last length
-        is left out, that of the run.
+        ``schedule_steps`` is n, or n, a, m, ...: n steps up to step a, then m steps. If the
+        last length is missing, it is that of the run.
         """
         lengths, ends = self.schedule_steps[::2], self.schedule_steps[1::2]
         part = sum(step > end for end in ends)
         return lengths[part] if part < len(lengths) else self.total_steps
 
     def cut_at(self, step: int) -> Plan:
-        """The same plan, ended after this step; learning rates stay as they were planned."""
+        """Return the plan that ends after this step, with the same learning rates."""
         schedule = self.schedule_steps
         if len(schedule) % 2 == 0:
             schedule = (*schedule, self.total_steps)
@@ -64,7 +64,7 @@ class Plan:
 
 
 def make_plan(train: TrainSpec, samples: int) -> Plan:
-    """The plan for this many training samples: epochs or steps, whichever ends first."""
+    """Return the plan for ``samples`` training samples; epochs or steps, the fewer, end it."""
     drop_last = train.last_batch == "drop"
     limits = []
     if train.epochs is not None:

@@ -1,7 +1,7 @@
-"""What a run does to survive its own end: writes its state now and then, and takes it back.
+"""Write checkpoints when they are due, and load the newest one on a resume or roll-back.
 
-Rank 0 alone reads and writes files; what it read goes to all ranks, however many there are
-this time.
+Only rank 0 reads and writes files; it broadcasts what it has read to all ranks, whose number
+may differ from that of the run that wrote the checkpoint.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ logger = logging.getLogger("dbp")
 
 @dataclass(frozen=True)
 class Saved:
-    """The state of a run, as ``Recovery.load`` gives it to every rank."""
+    """The state of a run that a resume restores, the same on every rank."""
 
     step: int
     position: Mapping[str, Any]
@@ -54,7 +54,7 @@ class Saved:
 
 @final
 class Recovery:
-    """The checkpoints of one run: when they are due, and both ways through them."""
+    """Writes and loads the checkpoints of a run, and decides when they are due."""
 
     def __init__(
         self,
@@ -64,10 +64,11 @@ class Recovery:
         clock: Callable[[], float],
         resume: bool | Terms = False,
     ) -> None:
-        """Collective. ``folder``: where rank 0 keeps checkpoints; None: there are none.
+        """Identify the data of the run. Collective.
 
-        ``resume``: the changes that a resumed run accepts. Raises InvalidInput, on every rank
-        alike, where rank 0 cannot read the data.
+        ``folder`` is the folder for checkpoints on rank 0; None writes none. ``resume`` lists
+        the changes that a resumed run accepts. Raises InvalidInput on every rank if rank 0
+        cannot read the data.
         """
         spec = setup.resolved.spec.checkpoint
         self._steps, self._seconds = spec.every_steps, spec.every_seconds
@@ -75,8 +76,8 @@ class Recovery:
         self._communicator = communicator
         self._clock = clock
         self._last = clock()
-        self._written: int | None = None  # the step of the newest checkpoint of this process
-        self.unwritten: OSError | None = None  # why the newest checkpoint is not on the disk
+        self._written: int | None = None  # step of the newest checkpoint of this process
+        self.unwritten: OSError | None = None  # why the newest checkpoint could not be written
         self.detach = False  # a process that outlives this one writes the checkpoints
         self._store: CheckpointStore | None = None
         if folder is not None and communicator.rank == 0:
@@ -93,7 +94,7 @@ class Recovery:
         self._new_data_at: list[int] = []
 
     def asks(self, step: int) -> Command:
-        """What rank 0 asks of all, so that a checkpoint is written after this step."""
+        """Return CHECKPOINT on rank 0 if a checkpoint is due after this step."""
         if self._store is None:
             return Command.NONE
         by_steps = self._steps is not None and step % self._steps == 0
@@ -101,9 +102,9 @@ class Recovery:
         return Command.CHECKPOINT if by_steps or by_time else Command.NONE
 
     def has(self, step: int, *, best: bool = False) -> bool:
-        """Whether this process has written a checkpoint of this step; the same on every rank.
+        """Return whether this process has written this step's checkpoint; alike on all ranks.
 
-        ``best``: it is the best so far, which the link of that name shows from now on.
+        With ``best`` also point the link ``best`` to it.
         """
         if self._written != step:
             return False
@@ -123,7 +124,7 @@ class Recovery:
         *,
         best: bool = False,
     ) -> None:
-        """Write a checkpoint, on rank 0. A disk that is full is a warning: training goes on."""
+        """Write a checkpoint on rank 0; warn if the disk is full, and let training continue."""
         self._written = step
         if self._store is None:
             return
@@ -149,27 +150,27 @@ class Recovery:
         self._last = self._clock()
 
     def discard(self) -> None:
-        """Remove the checkpoints of a run that begins anew, on rank 0."""
+        """Remove all checkpoints on rank 0, since the run starts at step 0."""
         if self._store is not None:
             self._store.discard()
 
     def discard_after(self, step: int) -> None:
-        """Remove the checkpoints of undone steps, on rank 0."""
+        """Remove the checkpoints of later steps on rank 0, after a roll-back."""
         if self._store is not None:
             self._store.discard_after(step)
 
     def load(self) -> Saved | None:
-        """The newest sound checkpoint, the same on every rank; None: there is none.
+        """Load the newest sound checkpoint on every rank; None if there is none. Collective.
 
-        Collective; raises InvalidInput, on every rank alike, where it is another spec's, or
-        was written with other data or for more steps, see ``dbp.train.continuation``, and
-        where a run is resumed none of whose checkpoints is sound.
+        Raises InvalidInput on every rank if it belongs to another spec, other data or more
+        steps (see ``dbp.train.continuation``), or if a run is resumed and all of its
+        checkpoints are damaged.
         """
         self._written = None
         found = all_or_none(self._communicator, self._newest)
         if self._resumes and self._store is not None:
             self.origin = str(self._store.path_of(found.step)) if found is not None else ""
-        self._resumes = False  # from now on a roll-back loads, to the start if it must
+        self._resumes = False  # later calls are roll-backs, which may return to the start
         text = b"null"
         if found is not None:
             sizes = {name: vector.size for name, vector in found.vectors.items()}
@@ -188,7 +189,7 @@ class Recovery:
         return Saved(int(step), position, vectors)
 
     def _newest(self) -> Checkpoint | None:
-        """What rank 0 finds on its disk."""
+        """Read and check the newest checkpoint on rank 0."""
         if self._store is None:
             return None
         folder = self._store.folder
@@ -198,7 +199,7 @@ class Recovery:
                 run = shlex.quote(str(folder.parent))
                 spec = shlex.quote(str(folder.parent / "spec.json"))
                 raise InvalidFile(
-                    f"{folder}: none of its checkpoints is sound; restore them, or start over"
+                    f"{folder}: all checkpoints are damaged; restore them, or start over"
                     + either(
                         f": dbp train {spec} --run {run} --overwrite",
                         f" with {option('overwrite')}",
@@ -222,7 +223,7 @@ class Recovery:
         return found
 
     def _broadcast(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Rank 0's bytes, on every rank."""
+        """Return the bytes of rank 0 on every rank."""
         length = np.array([data.size], np.int64)
         self._communicator.broadcast(length)
         out = np.zeros(int(length[0]), np.uint8)
@@ -233,5 +234,5 @@ class Recovery:
 
 
 def parameters_of(saved: Saved) -> Vector:
-    """The parameters among the vectors."""
+    """Return the parameter vector of a state."""
     return saved.vectors[PARAMETERS]

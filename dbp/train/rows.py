@@ -1,4 +1,4 @@
-"""Samples as the model takes them: scaled, in its dtype, in memory that is kept."""
+"""Read samples scaled and in the model's dtype, into reused memory."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ class RowReader:
     def __init__(
         self, dataset: Dataset, model: Model, scaling: Scaling, *, capacity: int
     ) -> None:
-        """Raises InvalidData where the scaling was fitted on inputs of another shape."""
+        """Raises InvalidData if the scaling was fitted on inputs of another shape."""
         self.dataset = dataset
         self.capacity = min(capacity, len(dataset))
         self._source = BatchSource(dataset, scaling=scaling, dtype=model.dtype)
         self._inputs, self._targets = self._source.allocate(self.capacity)
         self._weights = self._source.allocate_weights(self.capacity)
-        # One value per sample: the data says (), the model's output (1,).
+        # A single value a sample has shape () in the data, (1,) in the output of the model.
         self._values = dataset.info.target_kind == "values"
         self._output_shape = model.output_shape
 
     def read(self, indices: Indices) -> tuple[Array, Array]:
-        """Inputs (n, *input_shape) and targets, (n,) classes or (n, *output_shape) values.
+        """Return inputs (n, *input_shape) and targets, of ``indices``, shape (n,).
 
-        Valid until the next call; raises InvalidData.
+        Targets are classes, (n,), or values, (n, *output_shape). The arrays are valid until
+        the next call. Raises InvalidData.
         """
         n = len(indices)
         x, target = self._inputs[:n], self._targets[:n]
@@ -38,9 +39,9 @@ class RowReader:
         return x, target.reshape(n, *self._output_shape) if self._values else target
 
     def weights(self, indices: Indices) -> Array | None:
-        """The samples' weights, shape (n,), valid until the next call; None: all are one.
+        """Return the samples' weights, shape (n,), or None if all are 1.
 
-        Raises InvalidData.
+        The array is valid until the next call. Raises InvalidData.
         """
         if self._weights is None:
             return None

@@ -1,4 +1,4 @@
-"""The files of a run folder: names, ownership, and the state of the run they show.
+"""Names of the files in a run folder, and the state of the run that they show.
 
 ``dbp.train.run_folder`` writes them.
 """
@@ -32,7 +32,7 @@ OWN_FILES: Final = (RESULT, PARAMETERS, METRICS, SPEC)
 
 
 def make_new(path: Path) -> Path:
-    """Make a new folder of this name, or of this name with the first free number appended."""
+    """Make a new folder of this name; if it exists, append the first free number."""
     for number in itertools.count(1):
         candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
         with contextlib.suppress(FileExistsError):
@@ -44,12 +44,12 @@ def make_new(path: Path) -> Path:
 
 
 def holds_run(path: Path) -> bool:
-    """Whether a run has been here, whatever became of it."""
+    """Return whether the folder contains a run, finished or not."""
     return any(os.path.lexists(path / name) for name in (*OWN_FILES, CHECKPOINTS))
 
 
 def check_free(path: Path, *, earlier: bool) -> None:
-    """Raise Conflict unless the folder is empty but for its lock."""
+    """Raise Conflict unless the folder is empty, except for its lock."""
     names = {entry.name for entry in path.iterdir()}
     foreign = sorted(name for name in names if not _is_own(name))
     if foreign:
@@ -65,13 +65,13 @@ def check_free(path: Path, *, earlier: bool) -> None:
 
 
 def _is_own(name: str) -> bool:
-    """Whether a run makes files of this name, the temporary ones of ``write_whole`` too."""
+    """Return whether a run writes files of this name, or temporary files for them."""
     temporary = any(name.startswith(f".{own}.") for own in OWN_FILES)
     return name in (*OWN_FILES, CHECKPOINTS, LOCK) or temporary
 
 
 def written_spec_digest(path: Path) -> str:
-    """The digest of the spec in a run folder as it was written, "" if it is unreadable."""
+    """Return the digest of the spec file in a run folder; "" if it is unreadable."""
     try:
         return digest_of(json.loads((path / SPEC).read_text()))
     except (OSError, ValueError):
@@ -79,18 +79,18 @@ def written_spec_digest(path: Path) -> str:
 
 
 def write_verdict(folder: Path, outcome: Outcome) -> None:
-    """Write ``result.json``, from whichever rank can still do so."""
+    """Write ``result.json``; any rank may do so."""
     fields = dataclasses.asdict(outcome)
     write_whole(folder / RESULT, [json_text(without_nan(fields))])
 
 
 def json_text(document: Mapping[str, Any]) -> bytes:
-    """A document as the folder's JSON files hold it."""
+    """Return a document as the bytes of a JSON file."""
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def without_nan(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields with null for NaN and infinities, which JSON does not have."""
+    """Replace NaN and infinities, which JSON does not have, by None (null)."""
     return {name: _without_nan(value) for name, value in fields.items()}
 
 
@@ -101,16 +101,16 @@ def _without_nan(value: object) -> object:
 
 
 def ended_by(line: bytes, step: int) -> bool:
-    """Whether a line of figures is that of an epoch which ended by this step."""
+    """Return whether a line of metrics.jsonl belongs to an epoch that ended by ``step``."""
     try:
         figures = json.loads(line)
         return "status" not in figures and int(figures["step"]) <= step
-    except (ValueError, KeyError, TypeError):  # cut off when its process died
+    except (ValueError, KeyError, TypeError):  # incomplete: the process was killed
         return False
 
 
 def disturbances(progress: Progress) -> dict[str, int]:
-    """Mini-batches left out in the epoch, and roll-backs before it; nothing as a rule."""
+    """Return the numbers of skipped mini-batches and roll-backs, without zeros."""
     found = {
         "skipped": progress.skipped,
         "rollbacks": progress.rollbacks,

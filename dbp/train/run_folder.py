@@ -1,4 +1,4 @@
-"""A run's files: its spec, its figures, its final parameters, its verdict. Rank 0 writes them.
+"""Write the files of a run on rank 0: spec, metrics, final parameters, result.
 
 ::
 
@@ -6,10 +6,10 @@
     metrics.jsonl           one line at the end of each epoch, one at the end of the run
     checkpoints/            what a resumed run needs; see dbp.train.checkpoint
     parameters.safetensors  the parameters at the end
-    result.json             how the run ended; written last: without it the run is unfinished
+    result.json             status and reason at the end; a run without it is unfinished
 
-Each but the figures is visible only when complete: temporary file, fsync, rename, fsync of
-the folder.
+All but metrics.jsonl are written atomically: temporary file, fsync, rename, fsync of the
+folder.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from dbp.train.run_files import (
     write_verdict,
 )
 from dbp.train.run_lock import RunLock
-from dbp.train.sink import Outcome, Progress, Snapshot, Started
+from dbp.train.sink import Outcome, Progress, Sink, Snapshot, Started
 from dbp.whole_file import make_folder, write_whole
 
 __all__ = [
@@ -55,7 +55,6 @@ __all__ = [
     "PARAMETERS",
     "RESULT",
     "SPEC",
-    "LastWord",
     "RunFolder",
     "write_verdict",
 ]
@@ -64,8 +63,8 @@ logger = logging.getLogger("dbp")
 
 
 @final
-class RunFolder:
-    """The sink that writes into a run folder, which it locks until ``close``."""
+class RunFolder(Sink):
+    """A sink that writes the files of a run folder; it locks the folder until ``close``."""
 
     def __init__(
         self,
@@ -76,10 +75,14 @@ class RunFolder:
         earlier: bool = False,
         resumes: bool = False,
     ) -> None:
-        """Use ``create``, ``prepare`` or ``resume``.
+        """Use ``create``, ``prepare`` or ``resume`` instead.
 
-        ``document``: the spec; None: the resumed run's is there. ``earlier``: the folder holds
-        a run; its files stay as they are until this one starts. ``resumes``: it is continued.
+        Args:
+            path: The folder.
+            lock: Its lock.
+            document: The spec to write; None if the spec of the resumed run stays.
+            earlier: The folder contains a run, whose files stay until this run starts.
+            resumes: This run continues the earlier one.
         """
         self.path = path
         self._lock = lock
@@ -93,10 +96,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, parent: Path, name: str, document: Mapping[str, Any]) -> Self:
-        """A new folder ``parent/name``, or ``name-2``, ``name-3``, ... where that exists.
+        """Make the folder ``parent/name``, or ``name-2``, ``name-3``, ... if that exists.
 
-        Processes that ask for the same name at the same moment get a folder each. Raises
-        InvalidInput where none can be made.
+        Processes that use the same name at the same time get different folders. Raises
+        InvalidInput if no folder can be made.
         """
         with _writing(parent / name):
             path = make_new(parent / name)
@@ -106,16 +109,16 @@ class RunFolder:
     def prepare(
         cls, path: Path, document: Mapping[str, Any], *, overwrite: bool = False
     ) -> Self:
-        """Make and lock the folder, write the spec.
+        """Make and lock the folder, and write the spec.
 
-        Raises Conflict where the folder holds a run, finished or not, or other files; with
-        ``overwrite`` only where a run is going on. Even then only a run's own files are
-        replaced, and only when the new run starts. Raises InvalidInput where the folder
-        cannot be made or written.
+        Raises Conflict if the folder contains a run, finished or not, or other files; with
+        ``overwrite`` only if a run in it is still active. Even then only a run's own files are
+        replaced, and only when the new run starts. Raises InvalidInput if the folder cannot be
+        made or written.
         """
         with _writing(path):
             if path.exists() and not path.is_dir():
-                raise Conflict(f"{path}: is no folder; choose another one for the run")
+                raise Conflict(f"{path}: is not a folder; choose another one for the run")
             make_folder(path)
             lock = RunLock.take(path)
             try:
@@ -129,28 +132,30 @@ class RunFolder:
 
     @classmethod
     def resume(cls, path: Path, document: Mapping[str, Any] | None = None) -> Self:
-        """Lock the folder of a run that is resumed; its verdict stays until this one starts.
+        """Lock the folder of a run that is resumed; result.json stays until this run starts.
 
-        ``document``: the spec from then on, where the run gets another length.
-        Raises Conflict where the run is still going on, InvalidInput where the folder cannot
-        be written.
+        ``document`` replaces the spec if the run gets another length. Raises Conflict if the
+        run is still active, InvalidInput if the folder cannot be written.
         """
         with _writing(path):
             return cls(path, RunLock.take(path), document=document, earlier=True, resumes=True)
 
     def discard(self) -> None:
-        """Remove what ``prepare`` made: the run will not begin. An earlier run stays."""
+        """Remove the files that ``prepare`` made, since the run will not start.
+
+        The files of an earlier run stay.
+        """
         if self._earlier:
             self.close()
             return
         self.close()
         for name in OWN_FILES:
             (self.path / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # other files are in it
+        with contextlib.suppress(OSError):  # the folder is not empty
             self.path.rmdir()
 
     def started(self, started: Started) -> None:
-        """Replace the files of an earlier run, or drop figures of steps to be taken again."""
+        """Replace the files of an earlier run; on a resume drop lines of later steps."""
         self._workers = started.world_size
         with _writing(self.path):
             if self._earlier:
@@ -160,18 +165,18 @@ class RunFolder:
             self._drop_lines_after(done - 1 if started.open_epoch else done)
 
     def rolled_back(self, step: int) -> None:
-        """Drop the figures of undone steps; where the disk is full they stay."""
+        """Drop the lines of undone steps; if the disk is full, they stay."""
         try:
             self._drop_lines_after(step)
         except OSError as error:
-            logger.warning("%s: figures of undone steps stay: %s", METRICS, error.strerror)
+            logger.warning("%s: lines of undone steps stay: %s", METRICS, error.strerror)
 
     def _drop_lines_after(self, step: int) -> None:
         """Keep the lines of epochs that ended by this step; raises OSError."""
         path = self.path / METRICS
         lines = path.read_bytes().splitlines(keepends=True)
         kept = [line for line in lines if ended_by(line, step)]
-        if kept == lines[: len(kept)]:  # needs no space on the disk
+        if kept == lines[: len(kept)]:  # truncating needs no space on the disk
             self._file.truncate(len(b"".join(kept)))
             return
         write_whole(path, kept)
@@ -179,11 +184,11 @@ class RunFolder:
         self._metrics = path.open("ab", buffering=0)
 
     def _begin(self) -> None:
-        """Remove the verdict; for a new run remove all files and write the spec."""
+        """Remove result.json; for a new run remove all files and write the spec."""
         spec = self.path / f".{SPEC}.new"
-        if self._document is not None:  # a full disk is found before anything is removed
+        if self._document is not None:  # fails on a full disk before anything is removed
             write_whole(spec, [json_text(self._document)])
-        for name in (RESULT,) if self._resumes else OWN_FILES:  # the verdict first
+        for name in (RESULT,) if self._resumes else OWN_FILES:  # result.json first
             (self.path / name).unlink(missing_ok=True)
         if self._document is not None:
             spec.replace(self.path / SPEC)
@@ -196,7 +201,7 @@ class RunFolder:
         return self._metrics
 
     def progress(self, progress: Progress) -> None:
-        """A line at the end of each epoch; no full disk ends a run for its sake."""
+        """Write a line at the end of each epoch; a full disk does not end the run."""
         if not progress.epoch_end:
             return
         fields = {
@@ -211,7 +216,6 @@ class RunFolder:
         self._line(fields)
 
     def snapshot(self, snapshot: Snapshot) -> bool:
-        """Write the final parameters."""
         if snapshot.final and not self._earlier:
             data = snapshot.vector.data.cast("B")
             header = encode_header(snapshot.manifest)
@@ -219,9 +223,9 @@ class RunFolder:
         return True
 
     def finished(self, outcome: Outcome) -> None:
-        """Write the last line of figures, then the verdict.
+        """Write the last line of metrics.jsonl, then result.json.
 
-        A run that ends before it starts leaves an earlier run's files as they were.
+        A run that ends before it starts does not change an earlier run's files.
         """
         if self._earlier:
             self.close()
@@ -231,7 +235,7 @@ class RunFolder:
         self._line(
             {**fields, **outcome.metrics, "best": best, "best_restored": outcome.best_restored}
         )
-        with contextlib.suppress(OSError):  # a failed write was reported before
+        with contextlib.suppress(OSError):  # a failed write has been logged
             os.fsync(self._file.fileno())
         try:
             write_verdict(self.path, outcome)
@@ -239,13 +243,13 @@ class RunFolder:
             self.close()
 
     def close(self) -> None:
-        """Close the files and unlock; without a verdict the run counts as unfinished."""
+        """Close the files and unlock the folder; without result.json the run is unfinished."""
         if self._metrics is not None:
             self._metrics.close()
         self._lock.release()
 
     def _line(self, fields: Mapping[str, Any]) -> None:
-        """One line, whole or not at all: no full disk ends a run for its figures' sake."""
+        """Write a line whole or not at all; a full disk does not end the run."""
         line = (
             json.dumps({"time": round(time.time(), 3), **without_nan(fields)}).encode() + b"\n"
         )
@@ -256,44 +260,17 @@ class RunFolder:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             reason = error.strerror
-            logger.warning("step %s: its figures are lost: %s", fields["step"], reason)
-
-
-@final
-class LastWord:
-    """What a rank other than 0 may write: the verdict, if it fails before any is there."""
-
-    def __init__(self, path: Path, *, earlier: bool = False) -> None:
-        """``earlier``: the folder may still hold a run that this one resumes or replaces."""
-        self._path = path
-        self._earlier = earlier
-
-    def started(self, started: Started) -> None:
-        """Rank 0's to write."""
-
-    def progress(self, progress: Progress) -> None:
-        """Rank 0's to write."""
-
-    def rolled_back(self, step: int) -> None:
-        """Rank 0's to write."""
-
-    def snapshot(self, snapshot: Snapshot) -> bool:
-        """Rank 0's to write."""
-        return True
-
-    def finished(self, outcome: Outcome) -> None:
-        """Write the verdict, unless there is one, or no folder on this host."""
-        replaces = self._earlier and outcome.step == 0
-        if self._path.is_dir() and not replaces and not (self._path / RESULT).exists():
-            write_verdict(self._path, outcome)
+            logger.warning(
+                "step %s: its line in metrics.jsonl is lost: %s", fields["step"], reason
+            )
 
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Raise InvalidInput where a folder for a run cannot be written."""
+    """Turn an OSError in the block into InvalidInput with the path."""
     try:
         yield
     except OSError as error:
         raise InvalidInput(
-            f"{path}: no folder for a run can be written here: {error.strerror}"
+            f"{path}: cannot write a run folder here: {error.strerror}"
         ) from error

@@ -1,6 +1,6 @@
-"""The lock of a run folder: one live run at a time, on one host or several.
+"""Lock a run folder, so that only one run at a time uses it, on one host or several.
 
-Rank 0 holds it with flock(2) for as long as its process lives, so a crash releases it.
+Rank 0 keeps the lock with flock(2) while its process lives, so a crash releases it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, Self, final
 from dbp.errors import Conflict
 
 LOCK: Final = ".lock"
-# What flock returns where the file system has no locks.
+# Errors of flock on a file system without locks.
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 logger = logging.getLogger("dbp")
@@ -28,15 +28,15 @@ class RunLock:
     """An exclusive lock on one run folder."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        """Use ``take``."""
+        """Use ``take`` instead of the constructor."""
         self._path = path
         self._descriptor: int | None = descriptor
 
     @classmethod
     def take(cls, folder: Path) -> Self:
-        """Lock the folder, which exists; returns at once.
+        """Lock an existing folder without waiting.
 
-        Raises Conflict while another run holds the lock, OSError where the file cannot be
+        Raises Conflict while another run has the lock, OSError if the lock file cannot be
         written.
         """
         path = folder / LOCK
@@ -50,7 +50,7 @@ class RunLock:
             except BaseException:
                 os.close(descriptor)
                 raise
-            os.close(descriptor)  # its holder removed the file before we had the lock: again
+            os.close(descriptor)  # the file was removed before we had its lock: try again
 
     def release(self) -> None:
         """Remove the file and unlock; a second call does nothing."""
@@ -68,7 +68,7 @@ def _lock(descriptor: int, folder: Path) -> None:
     except BlockingIOError as error:
         process = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
         raise Conflict(
-            f"{folder}: a run is still going on here ({process or 'its process is starting'}); "
+            f"{folder}: a run is still active here ({process or 'its process is starting'}); "
             "choose another folder, or stop that run first"
         ) from error
     except OSError as error:
@@ -90,8 +90,8 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 
 def _sign(descriptor: int) -> None:
-    """Write down who holds the lock, for the message to others."""
+    """Write the process that has the lock to the file, for error messages."""
     text = f"process {os.getpid()} on {socket.gethostname()}\n"
-    with contextlib.suppress(OSError):  # a full disk; the lock holds without it
+    with contextlib.suppress(OSError):  # a full disk; the lock works without it
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)

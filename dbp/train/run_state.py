@@ -1,6 +1,6 @@
-"""All that a run has become so far, beside its figures: what a checkpoint holds.
+"""The state of a run that checkpoints store: parameters, optimizer, stopping, counters.
 
-It is the same bits on every rank, and does not know how many there are.
+It has the same bits on every rank and does not depend on the number of ranks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BEST = "best"
 
 @final
 class RunState:
-    """The parameters and every decision taken so far, both ways through a checkpoint."""
+    """Parameters and counters of a run, converted to and from a checkpoint."""
 
     def __init__(
         self,
@@ -43,23 +43,23 @@ class RunState:
         train: TrainSpec,
         steps_per_epoch: int,
     ) -> None:
-        """``whole`` completes a vector of which a rank updates a part only.
+        """``whole`` returns the complete vector where a rank updates only its shard of it.
 
-        ``train.average``: the decay of the parameters' running mean, if there is one.
+        ``train.average`` is the decay of the parameters' running mean, if there is one.
         """
-        self.step = 0  # the last one that was applied, or left out
+        self.step = 0  # last step, applied or skipped
         self.rate_factor = 1.0
         self.rollbacks = 0
-        self.rolled_back_to = 0  # the step that the last roll-back returned to
-        self.skips = 0  # mini-batches left out one after the other, up to now
-        # Of the metric that the learning rate follows: its values, and their epochs.
+        self.rolled_back_to = 0  # step that the last roll-back returned to
+        self.skips = 0  # mini-batches skipped in a row, up to now
+        # Values of the metric that the learning rate depends on, and their epochs.
         self.history: list[float] = []
         self.history_epochs: list[int] = []
-        self.seconds = 0.0  # of training, before this process
+        self.seconds = 0.0  # seconds of training before this process
         self.best: Best | None = None
         self.best_restored = False
         self._restores_best = train.stop is not None and train.stop.restore_best
-        # Of the last step of an epoch that is still to be evaluated: loss sum, weight, rate.
+        # Loss sum, weight and rate of the last step of an epoch that is not evaluated yet.
         self.open_epoch: tuple[float, float, float] | None = None
         self._parameters = parameters
         self._average = None if train.average is None else Average(train.average, parameters)
@@ -73,26 +73,26 @@ class RunState:
 
     @property
     def applied(self) -> int:
-        """Steps whose update was applied."""
+        """Number of steps whose update was applied."""
         return self._updater.updates
 
     @property
     def skipped(self) -> int:
-        """Steps whose mini-batch was left out."""
+        """Number of steps whose mini-batch was skipped."""
         return self.step - self.applied
 
     def note(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Take from an epoch's figures what the learning rate follows."""
+        """Store the metric of an epoch that the learning rate depends on."""
         if self._followed is not None and self._followed in figures:
             self.history.append(figures[self._followed])
             self.history_epochs.append(epoch)
 
     def note_best(self, best: BestEpoch) -> None:
-        """This epoch is the best so far; its parameters are kept, if they are wanted later."""
+        """Store the best epoch so far, and its parameters if the run restores them."""
         self.best = Best(best, self.served.vector.copy() if self._restores_best else None)
 
     def restore_best(self) -> BestEpoch | None:
-        """Return the served parameters and all figures to the best epoch, if they are kept."""
+        """Restore the parameters and metrics of the best epoch, if they are stored."""
         if self.best is None or self.best.vector is None:
             return None
         self.best_restored = True
@@ -102,7 +102,7 @@ class RunState:
         return self.best.epoch
 
     def scale(self) -> float:
-        """The factor on the schedule's learning rate, from all that has happened."""
+        """Return the factor of the scheduled learning rate, from roll-backs and the metric."""
         if self._followed is None:
             return self.rate_factor
         schedule = self._updater.optimizer.learning_rate
@@ -110,22 +110,22 @@ class RunState:
 
     @property
     def served(self) -> Parameters:
-        """The parameters for everyone else: the mean where there is one; live ones."""
+        """The parameters to evaluate and publish: the running mean if there is one (live)."""
         return self._parameters if self._average is None else self._average.parameters
 
     def begin_average(self) -> None:
-        """The parameters were drawn: their mean begins."""
+        """Start the running mean at the initial parameters."""
         if self._average is not None:
             self._average.start()
 
     def note_update(self) -> None:
-        """The parameters were updated."""
+        """Update counters and the running mean after an update of the parameters."""
         self.skips = 0
         if self._average is not None:
             self._average.follow(self.applied)
 
     def vectors(self) -> dict[str, npt.NDArray[Any]]:
-        """Every vector by its name in a checkpoint; live ones, or copies. Collective."""
+        """Return all vectors by their name in a checkpoint, live or copied. Collective."""
         vectors = {PARAMETERS: self._parameters.vector}
         for name, slot in self._updater.slots.items():
             vectors[SLOT + name] = self._whole(slot)
@@ -136,7 +136,7 @@ class RunState:
         return vectors
 
     def position(self, seconds: float) -> dict[str, Any]:
-        """All the rest, as JSON can hold it; ``seconds`` of training so far."""
+        """Return the state other than vectors as JSON; ``seconds`` is the training time."""
         return {
             "figures": self._figures.state(),
             "stopping": self._stopping.state(),
@@ -153,16 +153,16 @@ class RunState:
         }
 
     def roll_back(self, rollbacks: int, rate_factor: float, seconds: float) -> None:
-        """Note that a roll-back has led to the present step; the rest is as it was there."""
+        """Record a roll-back to the present step, whose state has been restored."""
         self.rollbacks, self.rate_factor, self.seconds = rollbacks, rate_factor, seconds
         self.rolled_back_to = self.step
 
     def saved(self) -> Saved:
-        """All of the state, as ``restore`` takes it; its vectors are live. Collective."""
+        """Return the state for ``restore``; its vectors are live. Collective."""
         return Saved(self.step, self.position(self.seconds), self.vectors())
 
     def restore(self, saved: Saved) -> None:
-        """Go on where the checkpoint was written, bit for bit."""
+        """Restore the state of a checkpoint, bit for bit."""
         position: Mapping[str, Any] = saved.position
         self.step = saved.step
         self._parameters.vector[:] = saved.vectors[PARAMETERS]
@@ -177,7 +177,7 @@ class RunState:
         self.rate_factor = float(position["rate_factor"])
         self.rollbacks = int(position["rollbacks"])
         self.rolled_back_to = int(position.get("rolled_back_to", 0))
-        # Checkpoints of older versions do not count updates: all steps count as applied.
+        # Checkpoints of older versions have no count of updates: all steps count as applied.
         self._updater.updates = int(position.get("applied_steps", saved.step))
         self.skips = int(position.get("skips_in_a_row", 0))
         self.history = [float(value) for value in position["history"]]
@@ -202,5 +202,5 @@ class RunState:
 
 
 def _plain(value: float) -> float | str:
-    """A number as strict JSON can hold it."""
+    """Return a number as strict JSON can represent it."""
     return value if math.isfinite(value) else repr(value)

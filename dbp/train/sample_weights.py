@@ -1,4 +1,4 @@
-"""Whether any sample of a data set counts. It changes no weight."""
+"""Check that some sample of a data set has a weight above 0."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ROWS: Final = 65_536
 
 
 def check_weights(dataset: Dataset, model: Model) -> None:
-    """Raise InvalidData where all weights are 0: there is no mean over such samples.
+    """Raise InvalidData if all weights are 0, since there is no mean over such samples.
 
-    The weights are those of the data times those that the loss gives to classes, in the
-    model's type, in which a tiny weight is 0.
+    The weights are those of the data times the class weights of the loss, in the model's type,
+    in which a tiny weight is 0.
     """
     info = dataset.info
     as_targets = np.int64 if info.target_kind == "class" else model.dtype

@@ -1,7 +1,7 @@
-"""A trained model from a parameter file alone: predict and evaluate. No MPI, no service.
+"""Load a trained model from a parameter file; predict and evaluate, without MPI or service.
 
-The file's metadata holds the model, the scaling and the class names, so nothing else is
-needed; only installed components can be named by it, so reading a file runs no code of its.
+The file's metadata describes the model, the scaling and the class names, so nothing else is
+needed. It can name installed components only, so reading a file never runs code from it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from dbp.train.sample_weights import check_weights
 
 Array = npt.NDArray[Any]
 
-# Types of a file's numbers -> what the model computes in: float32 holds the halves exactly.
+# Type in the file -> type of the model: float32 represents F16 and BF16 exactly.
 DTYPES: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f4", "BF16": "<f4"}
 
 
 @final
 class SavedModel:
-    """A model with its parameters, as a parameter file describes it."""
+    """A trained model: layers, parameters, scaling and class names from a parameter file."""
 
     def __init__(
         self,
@@ -66,9 +66,9 @@ class SavedModel:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """A name for each class that can be predicted; () where no class has a name.
+        """Names of all classes that the model can predict; () if no class has a name.
 
-        A model may tell more classes apart than the data had: those go by their number.
+        A class of the model that the training data did not have is named by its number.
         """
         if not self.class_names:
             return ()
@@ -77,7 +77,7 @@ class SavedModel:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a parameter file; raises InvalidFile naming it."""
+        """Read a parameter file; raise InvalidFile with its path if it is not valid."""
         try:
             content = Path(path).read_bytes()
         except OSError as error:
@@ -86,7 +86,7 @@ class SavedModel:
 
     @classmethod
     def from_bytes(cls, content: bytes | memoryview, source: str) -> Self:
-        """The model in the bytes of a parameter file; ``source`` names them in errors."""
+        """Read the bytes of a parameter file; ``source`` names them in errors."""
         length = header_length(bytes(content[:8]), source)
         manifest = decode_header(bytes(content[8 : 8 + length]), source)
         data = memoryview(content)[8 + length :]
@@ -108,18 +108,18 @@ class SavedModel:
         )
 
     def predict(self, inputs: Array, *, block_rows: int = BLOCK_ROWS) -> Array:
-        """The model's outputs, shape (n, *output_shape), for unscaled inputs (n, *input_shape).
+        """Return the outputs, (n, *output_shape), for unscaled inputs (n, *input_shape).
 
-        Raises InvalidData where the shape does not fit, and for the first row with an input
-        or output that is not finite; its ``metadata["row"]`` says which. For classes these
-        are logits; see ``probabilities``.
+        For classes the outputs are logits; see ``probabilities``. Raises InvalidData if the
+        shape does not fit, and for the first row with an input or output that is not finite;
+        the error's ``metadata["row"]`` is the number of the row.
         """
         if inputs.shape[1:] != self.model.input_shape or inputs.ndim == 0:
             raise InvalidData(
                 f"inputs of shape {inputs.shape}; the model takes (n, "
                 f"{', '.join(map(str, self.model.input_shape))})"
             )
-        with np.errstate(all="ignore"):  # values that are not finite are refused below
+        with np.errstate(all="ignore"):  # values that are not finite raise an error below
             if len(inputs) <= block_rows:
                 return self._scores(inputs, 0).copy()
             outputs = np.empty((len(inputs), *self.model.output_shape), self.model.dtype)
@@ -129,7 +129,7 @@ class SavedModel:
             return outputs
 
     def _scores(self, inputs: Array, first: int) -> Array:
-        """The outputs of a block of rows, in planned memory; ``first``: its first row."""
+        """Return the outputs of a block, in reused memory; ``first`` is its first row."""
         x = np.empty(inputs.shape, self.model.dtype)
         self.scaling.convert(inputs, x)
         check_inputs(inputs, x, first, self.columns.inputs)
@@ -138,21 +138,22 @@ class SavedModel:
         return scores
 
     def probabilities(self, inputs: Array) -> Array:
-        """Outputs as a user wants to see them: probabilities of classes, values as they are."""
+        """Return the outputs for users: probabilities of classes; values unchanged."""
         return self.activate(self.predict(inputs))
 
     def activate(self, scores: Array) -> Array:
-        """The same of outputs of ``predict``; raises InvalidData where they are not finite."""
+        """Convert outputs of ``predict``; raises InvalidData if one is not finite."""
         with np.errstate(all="ignore"):
             outputs = self.model.loss.activate(scores)
         check_outputs(outputs, 0)
         return outputs
 
     def evaluate(self, dataset: Dataset) -> dict[str, float]:
-        """Mean loss and metrics over a data set; raises InvalidData where it cannot fit.
+        """Return the mean loss and the metrics over a data set.
 
-        Its columns are matched to the training set's by name, where both have names. A sample
-        whose outputs are not finite is refused: it has no class.
+        Columns are matched to those of the training set by name, if both have names. Raises
+        InvalidData if the data set does not fit the model, or if a sample's outputs are not
+        finite.
         """
         dataset = align_columns(dataset, self.columns.inputs, self.columns.others, MODEL)
         info = dataset.info
@@ -186,14 +187,14 @@ class SavedModel:
 
 @final
 class _Metadata:
-    """The strings of a parameter file, read as what they stand for."""
+    """Parses the metadata strings of a parameter file."""
 
     def __init__(self, strings: Mapping[str, str], source: str) -> None:
         self._strings = strings
         self._source = source
 
     def model(self, dtype: str) -> tuple[Model, tuple[str, ...]]:
-        """The model and the kinds of its metrics."""
+        """Build the model; return it and the kinds of its metrics."""
         table = self._json("dbp.model", dict)
         violations: list[Violation] = []
 
@@ -217,7 +218,7 @@ class _Metadata:
         return model, tuple(m if isinstance(m, str) else str(m["kind"]) for m in given)
 
     def scaling(self, input_shape: tuple[int, ...]) -> Scaling:
-        """How inputs are scaled."""
+        """Return the scaling of the inputs."""
         try:
             scaling = Scaling.from_json(self._text("dbp.scaling"))
         except (ValueError, KeyError, TypeError, DbpError) as error:
@@ -230,7 +231,7 @@ class _Metadata:
         return scaling
 
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, if they are known."""
+        """Return the names of the classes; empty if they have none."""
         if "dbp.classes" not in self._strings:
             return ()
         return tuple(map(str, self._json("dbp.classes", list)))
@@ -249,7 +250,7 @@ class _Metadata:
 
     def _text(self, key: str) -> str:
         if key not in self._strings:
-            raise self._error(f"says no {key}: not a parameter file that dbp has written")
+            raise self._error(f"has no {key}: not a parameter file written by dbp")
         return self._strings[key]
 
     def _json(self, key: str, kind: type[Any]) -> Any:
@@ -274,12 +275,12 @@ def _dtype(manifest: Manifest, source: str) -> str:
 
 
 def bfloat16_numbers(part: bytes | memoryview) -> Array:
-    """The numbers in a BF16 tensor's bytes as float32: they are the upper halves of such."""
+    """Return the numbers of a BF16 tensor as float32, whose upper halves they are."""
     return (np.frombuffer(part, "<u2").astype("<u4") << 16).view("<f4")
 
 
 def _parameters(model: Model, manifest: Manifest, data: memoryview, source: str) -> Parameters:
-    """The file's tensors, which must be just the model's, as one vector."""
+    """Return the file's tensors as one vector; they must be exactly those of the model."""
     tensors: dict[str, TensorInfo] = {tensor.name: tensor for tensor in manifest.tensors}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if shapes != model.tensor_shapes:

@@ -1,4 +1,4 @@
-"""Every sample's scores, for metrics that are no sums; see ScoreMetric."""
+"""Collect the scores of all samples for metrics that are no sums (ScoreMetric)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dbp.nn.model import Model
 
 @final
 class ScoreTable:
-    """A row for each sample: the scores of all such metrics, the target, the weight.
+    """A table with a row for each sample: scores of all such metrics, target, weight.
 
-    A rank fills in its own samples and leaves the rest zero: the ranks' sum is the table.
+    A rank fills in its own samples and leaves the rest 0, so that an allreduce completes it.
     """
 
     def __init__(self, model: Model, kinds: tuple[str, ...], samples: int) -> None:
@@ -25,15 +25,15 @@ class ScoreTable:
             if isinstance(metric, ScoreMetric):
                 start, end = end, end + metric.columns(model.output_shape)
                 self._metrics.append((kind, metric, slice(start, end)))
-        # No such metric: no memory, and nothing to exchange.
+        # Without such a metric it uses no memory and exchanges nothing.
         self.table = np.zeros((samples, end + 2) if self._metrics else (0, 2))
 
     def clear(self) -> None:
-        """Forget all samples."""
+        """Set all rows to 0 for a new evaluation."""
         self.table.fill(0.0)
 
     def put(self, rows: slice, prediction: Array, target: Array, weight: Array | None) -> None:
-        """Note these samples."""
+        """Write the rows of these samples."""
         if not self._metrics:
             return
         own = self.table[rows]
@@ -43,7 +43,7 @@ class ScoreTable:
         own[:, -1] = 1.0 if weight is None else weight
 
     def figures(self) -> dict[str, float]:
-        """Each metric's figure by its kind, once the table is complete."""
+        """Compute each metric from the complete table; return them by kind."""
         target, weight = self.table[:, -2], self.table[:, -1]
         return {
             kind: metric.figure(self.table[:, columns], target, weight)

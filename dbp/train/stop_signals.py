@@ -1,4 +1,4 @@
-"""Signals as a control: the first asks the run to stop, a second Ctrl-C ends it at once."""
+"""Stop a run on signals: the first requests a stop, a second Ctrl-C exits immediately."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from types import FrameType
 from typing import Final, final
 
 from dbp.exit_codes import INTERRUPTED
-from dbp.train.sink import Command
+from dbp.train.sink import Command, Control
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 @final
-class StopSignals:
+class StopSignals(Control):
     """Turns SIGTERM, SIGINT, SIGUSR1 and SIGHUP into a request to stop at the next step.
 
-    Before the run polls, a Ctrl-C ends the process with code 130: there is no step to stop
-    at and nothing to save. SIGHUP stays ignored where it was ignored before (nohup).
+    Before the first poll, a Ctrl-C exits with code 130, since there is nothing to save yet.
+    SIGHUP stays ignored if it was ignored before (nohup).
     """
 
     def __init__(self, *, early_warning: bool = False) -> None:
-        """Install the handlers; only in a main thread.
+        """Install the handlers; call it in the main thread only.
 
-        ``early_warning``: SIGCONT asks for a checkpoint. mpirun of Open MPI sends it when it
-        gets Ctrl-C, SIGTERM 0.25 s later, SIGKILL after another 0.25 s.
+        With ``early_warning`` SIGCONT requests a checkpoint. On Ctrl-C Open MPI's mpirun sends
+        SIGCONT, 0.25 s later SIGTERM, and SIGKILL after another 0.25 s.
         """
         self.received: signal.Signals | None = None
         self._polled = False
@@ -37,17 +37,17 @@ class StopSignals:
                 signal.signal(number, self._note)
 
     def poll(self) -> Command:
-        """STOP once a signal has come; CHECKPOINT once after a warning."""
+        """Return STOP after a signal, and CHECKPOINT once after each SIGCONT."""
         self._polled = True
         warned, self._warned = self._warned, False
         stop = Command.NONE if self.received is None else Command.STOP
         return stop | (Command.CHECKPOINT if warned else Command.NONE)
 
     def ignore(self) -> None:
-        """Ignore further requests: the run has ended.
+        """Ignore further signals, since the run has ended.
 
-        Python restores the default actions when it exits. A request at that moment would
-        kill the process and replace its exit code.
+        Python restores the default actions when it exits: a signal at that moment would kill
+        the process and replace its exit code.
         """
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -61,6 +61,6 @@ class StopSignals:
         if number != signal.SIGINT:
             return
         if again:
-            os._exit(INTERRUPTED)  # the user insists: no cleaning up that could take long
+            os._exit(INTERRUPTED)  # second Ctrl-C: exit without any clean-up
         if not self._polled:
             raise SystemExit(INTERRUPTED)

@@ -1,6 +1,6 @@
-"""Whether a run has converged or reached its target. It sees figures, not parameters.
+"""Early stopping: decide from metrics whether a run has converged or reached its target.
 
-Every rank holds the same figures, bit by bit, so every rank decides alike without asking.
+Every rank has the same bits of the metrics, so all ranks decide alike without communication.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dbp.job.validate import ResolvedSpec
 
 
 def make_stopping(resolved: ResolvedSpec) -> Stopping:
-    """The rule that a spec asks for."""
+    """Return the stopping rule of a spec."""
     stop = resolved.spec.train.stop
     kind = stop.metric.partition("_")[2] if stop is not None else "loss"
     better = {name: metric.higher_is_better() for name, metric in resolved.metrics}
@@ -27,23 +27,22 @@ def make_stopping(resolved: ResolvedSpec) -> Stopping:
 
 
 def epochs_between(metric: str, train: TrainSpec) -> int:
-    """How many epochs lie between two measurements of a metric."""
+    """Return the number of epochs between two measurements of a metric."""
     return train.evaluate_every_epochs if metric.startswith("validation_") else 1
 
 
 @final
 class Stopping:
-    """The rule of one run; keeps the best value so far and its epoch."""
+    """The stopping rule of a run; stores the best value so far and its epoch."""
 
     def __init__(
         self, spec: StopSpec | None, *, higher_is_better: bool, every: int = 1
     ) -> None:
-        """``higher_is_better`` tells which way the watched metric improves.
+        """Watch the metric of ``spec``.
 
-        ``every``: epochs between its measurements.
-
-        Without a spec nothing is ever stopped, and the best epoch is that of the validation
-        loss.
+        ``higher_is_better`` is the direction of improvement, ``every`` the number of epochs
+        between measurements. Without a spec the rule never stops a run, and the best epoch is
+        that of the lowest validation loss.
         """
         self._spec = spec or StopSpec(metric=DEFAULT_METRIC)
         self._every = every
@@ -54,7 +53,7 @@ class Stopping:
         """Return to the state before the first epoch."""
         self._best = float("inf")
         self._best_epoch = 0
-        self._without_number = 0  # epochs since the best one whose value was not a number
+        self._without_number = 0  # epochs since the best one in which the value was NaN
         self.improved = False
 
     @property
@@ -63,7 +62,7 @@ class Stopping:
         return self._best_epoch > 0
 
     def state(self) -> dict[str, object]:
-        """What ``restore`` takes; JSON can hold it."""
+        """Return the state for ``restore``, as a JSON object."""
         best = None if self._best == float("inf") else self._best
         return {
             "best": best,
@@ -72,17 +71,17 @@ class Stopping:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state`` was taken."""
+        """Restore the state of a checkpoint."""
         self._best = float("inf") if state["best"] is None else float(state["best"])
         self._best_epoch = int(state["best_epoch"])
         self._without_number = int(state.get("epochs_without_number", 0))
 
     def decide(self, epoch: int, figures: Mapping[str, float]) -> str | None:
-        """``"target"``, ``"converged"`` or None, from the figures of this epoch.
+        """Return ``"target"``, ``"converged"`` or None, from the metrics of this epoch.
 
-        Epochs in which the watched metric was not measured decide nothing; patience does not
-        count those in which it was measured and is not finite. ``improved`` then says whether
-        this epoch is the best so far.
+        Epochs without a measurement of the watched metric never stop a run; patience does not
+        count epochs in which it is not finite. Sets ``improved`` to whether this epoch is the
+        best so far.
         """
         self.improved = False
         if self._spec.metric not in figures:

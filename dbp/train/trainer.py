@@ -1,7 +1,7 @@
-"""The loop: epochs, evaluations, the end. What happens inside a step is ``dbp.train.step``'s.
+"""The training loop: steps, epochs, evaluations, checkpoints, roll-backs and the end.
 
-Every rank runs this same code and takes every decision from figures that are the same bits
-on all of them; rank 0 alone talks to the outside.
+Every rank runs this code and decides from values with the same bits on all ranks; only rank 0
+writes files and sends events. A single step is in ``dbp.train.step``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ logger = logging.getLogger("dbp")
 
 @final
 class Trainer:
-    """One rank of one run."""
+    """Trains one run, on one of its ranks."""
 
     def __init__(
         self,
@@ -59,12 +59,13 @@ class Trainer:
         max_seconds: float | None = None,
         detach: bool = False,
     ) -> None:
-        """Collective; ``sink`` listens on rank 0 only, ``control`` is asked on every rank.
+        """Allocate the run and load its state. Collective.
 
-        ``checkpoints`` is the folder that rank 0 keeps them in; ``resume`` goes on where the
-        newest of them was written, else the run begins at ``start``, or anew. Raises
-        InvalidInput, on every rank alike, where the ranks were not started alike or the
-        checkpoints are another run's. ``max_seconds``: see ``Ending``.
+        Rank 0 sends events to ``sink``; every rank polls ``control`` once a step. Rank 0 writes
+        checkpoints to ``checkpoints``, with ``detach`` in a process that outlives it. With
+        ``resume`` the run continues from the newest, otherwise from ``start`` or step 0. Raises
+        InvalidInput on every rank if ranks were started differently, or if the checkpoints
+        belong to another run. ``max_seconds``: see ``Ending``.
         """
         self.setup = setup
         self._train = setup.resolved.spec.train
@@ -100,18 +101,18 @@ class Trainer:
         self._begin(self._recovery.load() if resume else start)
 
     def run(self) -> Outcome:
-        """Train to the end; returns the same outcome on every rank, but for its timing."""
+        """Train to the end; return the outcome, the same on every rank except for times."""
         try:
             all_or_none(self.communicator, self._start)
-            # A gradient that is not finite is found in the step and never applied: a warning
-            # of each operation that meets it would say nothing more.
+            # The step detects a gradient that is not finite and never applies it, so numpy's
+            # warnings from each operation would add nothing.
             with np.errstate(all="ignore"):
                 return self._loop()
-        except InvalidInput as error:  # of every rank: the run folder, or unreadable samples
+        except InvalidInput as error:  # raised on every rank: run folder, or unreadable samples
             return self._failed("INVALID_DATA", self.state.step, str(error))
 
     def _start(self) -> None:
-        """Announce the run; only then do the checkpoints of an earlier one go."""
+        """Announce the run, then remove the checkpoints of an earlier run."""
         size, state = self.communicator.size, self.state
         opened = state.open_epoch is not None
         self._announcer.start(
@@ -122,7 +123,7 @@ class Trainer:
             self._recovery.discard()
 
     def _begin(self, saved: Saved | None) -> None:
-        """Start from the seed, a file's parameters or a checkpoint; the same on every rank."""
+        """Set the state from a checkpoint, or to step 0 with initial parameters."""
         if saved is not None:
             self.state.restore(saved)
             return
@@ -140,7 +141,7 @@ class Trainer:
         self._recovery.save(step, position, self.state.vectors(), metadata, best=best)
 
     def _seconds(self) -> float:
-        return self.state.seconds + self._announcer.meter.seconds  # before a resume, and since
+        return self.state.seconds + self._announcer.meter.seconds  # before and in this process
 
     def _loop(self) -> Outcome:
         plan = self.setup.plan
@@ -152,9 +153,9 @@ class Trainer:
             start, stop = plan.batch_of(step)
             if start == 0:
                 self._figures.start_epoch()
-            wishes = self._wishes(step)
+            command = self._command(step)
             indices = self._order(plan.epoch_of(step)).take(start, stop)
-            result = self._step.run(step, indices, wishes, self.state.scale())
+            result = self._step.run(step, indices, command, self.state.scale())
             if result.failure:
                 reaction, text = self._non_finite.react(result.reason, result.failure)
                 if reaction is Reaction.FAIL:
@@ -169,7 +170,7 @@ class Trainer:
         return self._end("succeeded", reason, self.state.step)
 
     def _after(self, step: int, result: StepResult, *, samples: int) -> Outcome | None:
-        """Everything behind a step: figures, evaluation, checkpoint, end, reports."""
+        """Update metrics after a step; evaluate, save, end or report if due."""
         self.state.step = step
         if result.failure:
             self._figures.skip_batch()
@@ -183,7 +184,7 @@ class Trainer:
         last = time_is_up or step == self.setup.plan.total_steps
         if ends_epoch and (stops or last):
             self.state.open_epoch = (result.loss_sum, result.weight, result.learning_rate)
-        if last:  # before the evaluation, which a longer run would not make here
+        if last:  # before the evaluation, which a longer run would not do here
             self._save(step)
         if ends_epoch and (last or not stops):  # a stop does not wait for an evaluation
             self.state.open_epoch = None
@@ -194,14 +195,14 @@ class Trainer:
             self._save(step)
         if stops:
             return self._end("stopped", "stop_requested", step)
-        if self.communicator.rank == 0:  # what is due is rank 0's alone to say
+        if self.communicator.rank == 0:  # only rank 0 decides when a report is due
             if due and not ends_epoch:
                 self._announcer.report(step, result, skipped=self.state.skipped)
             self._announcer.publish(step, self.state.served)
         return None
 
     def _close_epoch(self) -> str | None:
-        """Evaluate the epoch that was left open by a stop or an end; see ``_end_epoch``."""
+        """Evaluate an epoch that a stop or an end left without; see ``_end_epoch``."""
         opened, self.state.open_epoch = self.state.open_epoch, None
         if opened is None or not self.setup.plan.ends_epoch(self.state.step):
             return None  # a run that ended within an epoch continues in it
@@ -212,15 +213,15 @@ class Trainer:
             self._save(self.state.step)
         return reason
 
-    def _wishes(self, step: int) -> Command:
-        """What this rank asks of all: what it was told from outside, and what is due."""
-        wishes = self._control.poll() | self._recovery.asks(step)
-        if Command.PUBLISH in wishes:
+    def _command(self, step: int) -> Command:
+        """Return what this rank requests of all: commands of the control, and what is due."""
+        command = self._control.poll() | self._recovery.asks(step)
+        if Command.PUBLISH in command:
             self._announcer.ask()  # remembered, though the step may not be applied
         before, since = self.state.seconds, self._announcer.meter.seconds
         if self.communicator.rank == 0 and self._ending.time_is_up(before, since):
-            wishes |= Command.FINISH
-        return wishes
+            command |= Command.FINISH
+        return command
 
     def _warn(self, *texts: str) -> None:
         if self.communicator.rank == 0:
@@ -228,9 +229,9 @@ class Trainer:
                 logger.warning("%s", text)
 
     def _roll_back(self, text: str) -> None:
-        """Return to the newest checkpoint, else to the start, at half the rate. Collective.
+        """Return to the newest checkpoint, or the start, at half the rate. Collective.
 
-        The time already spent counts on; all else is as if the undone steps had never been.
+        The training time of undone steps still counts; all other state is as before them.
         """
         state = self.state
         undone, kept = state.step, (state.rollbacks + 1, state.rate_factor / 2, state.seconds)
@@ -242,13 +243,13 @@ class Trainer:
         self._warn(f"{text} to {where}; training continues at half the learning rate")
 
     def _end_epoch(self, step: int, result: StepResult, *, time_is_up: bool) -> str | None:
-        """Evaluate, report, and say why the run ends here, if it does."""
+        """Evaluate, report, and return the reason if the run ends here."""
         epoch = self.setup.plan.epoch_of(step)
         last = time_is_up or step == self.setup.plan.total_steps
         every = self._train.evaluate_every_epochs
         figures = self._figures.newest()
         measured = {name: figures[name] for name in figures if name.startswith("training_")}
-        self._announcer.meter.settle()
+        self._announcer.meter.update_rate()
         if self._validation is not None and (last or epoch % every == 0):
             found = self._validation.run(self.state.served)
             self._figures.put(found, "validation_")
@@ -275,7 +276,7 @@ class Trainer:
         return self._ending.planned(step) if reason is None and last else reason
 
     def _end(self, status: str, reason: str, step: int) -> Outcome:
-        """Hand out the final parameters first: an evaluation can be long, or be cut off."""
+        """Publish the final parameters, then test: an evaluation can be long, or be killed."""
         served = self.state.served
         best = self.state.restore_best() if status == "succeeded" else None
         if status == "succeeded" and (failure := why_failed(self.state)):
@@ -289,7 +290,7 @@ class Trainer:
         return self._announcer.finish(status, reason, step, text, self.state)
 
     def _failed(self, reason: str, step: int, failure: str) -> Outcome:
-        """The parameters are those after ``step``, the last that was applied."""
+        """End as failed, with the parameters after ``step``, the last that was applied."""
         self._announcer.hand_out(step, self.state.served)
         skipped = skipped_text(self.state.skipped, self.state.step)
         if reason != NOTHING_APPLIED and skipped:

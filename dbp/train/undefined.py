@@ -1,4 +1,4 @@
-"""Figures that are no numbers: which, why, and what to do about them."""
+"""Explain why metrics are NaN or infinite."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ LOSS_UNDEFINED = "the loss of a sample is not finite: an output or a target is t
 def undefined_figures(
     figures: Mapping[str, float], metrics: Mapping[str, Metric], prefix: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """The names of figures that are not finite, each with the reason, for people.
+    """Yield the name of each metric that is not finite, and a message with the reason.
 
-    ``metrics`` by kind; ``prefix``: what the names begin with, others are left out.
+    ``metrics`` are the metrics by kind. Names that do not begin with ``prefix`` are ignored.
     """
     for name, value in figures.items():
         if math.isfinite(value) or not name.startswith(prefix):

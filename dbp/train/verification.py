@@ -1,7 +1,7 @@
-"""Whether a run's parameters are what its spec and data give: its epochs, computed again.
+"""Verify a run by computing an epoch again and comparing the parameters (``dbp verify``).
 
 One process is enough, whatever the number of ranks that trained: with exact numerics the bits
-are the same. A run starts from its seed or from one of its checkpoints.
+are the same. The computation starts from the seed or from a checkpoint of the run.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from dbp.train.data_identity import differences, identity_of
 from dbp.train.inspection import check
 from dbp.train.recovery import Saved
 from dbp.train.run_folder import CHECKPOINTS, METRICS, SPEC
-from dbp.train.sink import Command, Outcome, Progress, Snapshot, Started
+from dbp.train.sink import Command, Control, Outcome, Progress, Sink, Snapshot, Started
 from dbp.train.trainer import Trainer
 
 
 @dataclass(frozen=True)
 class EpochProof:
-    """One epoch as the run recorded it and as it was computed again.
+    """One epoch as the run recorded it, and as it was computed again.
 
-    ``begun_at``: the step of the checkpoint that the computation started from, 0 the seed.
-    ``reasons``: why nothing could be computed, then ``computed`` is empty.
+    ``begun_at`` is the step of the checkpoint that the computation started from; 0 means the
+    seed. If nothing could be computed, ``reasons`` says why, and ``computed`` is empty.
     """
 
     epoch: int
@@ -46,15 +46,15 @@ class EpochProof:
 
     @property
     def same(self) -> bool:
-        """Whether the parameters are the same bits."""
+        """Whether the parameters have the same bits."""
         return self.recorded == self.computed
 
 
 def verify_run(folder: Path, epoch: int | None = None) -> EpochProof:
-    """Compute an epoch of a run again (the last recorded one, unless told otherwise).
+    """Compute an epoch of a run again; by default the last recorded one.
 
-    Raises InvalidFile or InvalidInput where the folder holds no such epoch, and where a run
-    with fast numerics and several ranks leaves nothing to compare.
+    Raises InvalidFile or InvalidInput if the folder has no such epoch, or if the run used fast
+    numerics and several ranks, so that its bits cannot be reproduced.
     """
     spec = load_file(folder / SPEC)
     record = _record(folder, epoch)
@@ -78,14 +78,14 @@ def verify_run(folder: Path, epoch: int | None = None) -> EpochProof:
     start = _start(store, record, setup)
     begun_at = start.step if start else 0
     _check_same_data(folder, begun_at, facts.get(NEW_DATA_AT, []))
-    again = _Again(step, int(record.get("rollbacks", 0)))
+    again = _Recomputation(step, int(record.get("rollbacks", 0)))
     cut = dataclasses.replace(setup, plan=setup.plan.cut_at(step), test=None)
     Trainer(cut, SoloCommunicator(), sink=again, control=again, start=start).run()
     return EpochProof(epoch, step, workers, begun_at, recorded, again.digest)
 
 
 def _check_same_data(folder: Path, begun_at: int, new_data_at: Iterable[int]) -> None:
-    """Raise InvalidInput where steps to compute were taken on data that were replaced."""
+    """Raise InvalidInput if steps to compute again used data that have been replaced."""
     for step in new_data_at:
         if step > begun_at:
             raise InvalidInput(
@@ -96,7 +96,7 @@ def _check_same_data(folder: Path, begun_at: int, new_data_at: Iterable[int]) ->
 
 
 def _record(folder: Path, epoch: int | None) -> Mapping[str, Any]:
-    """What the run wrote down at the end of this epoch, or of its last one."""
+    """Return the record of an epoch in metrics.jsonl, by default of the last one."""
     path = folder / METRICS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -114,15 +114,15 @@ def _record(folder: Path, epoch: int | None) -> Mapping[str, Any]:
         raise InvalidInput(f"{folder}: no epoch of this run has ended yet")
     wanted = max(records) if epoch is None else epoch
     if wanted not in records:
-        raise InvalidInput(f"{folder}: holds epochs 1 to {max(records)}, not epoch {wanted}")
+        raise InvalidInput(f"{folder}: has epochs 1 to {max(records)}, not epoch {wanted}")
     return records[wanted]
 
 
 def _start(store: CheckpointStore, record: Mapping[str, Any], setup: Setup) -> Saved | None:
-    """The newest sound checkpoint from which the recorded epoch follows; None: the seed.
+    """Return the newest sound checkpoint that leads to the recorded epoch; None: the seed.
 
-    That is a checkpoint after as many roll-backs as the epoch, or the one that the last of
-    them returned to. Raises InvalidInput where there was a roll-back and none is left.
+    It is a checkpoint after as many roll-backs as the epoch, or the one that the last of them
+    returned to. Raises InvalidInput if there was a roll-back and no such checkpoint is left.
     """
     rollbacks, origin = int(record.get("rollbacks", 0)), int(record.get("rolled_back_to", 0))
     halved = {
@@ -134,7 +134,7 @@ def _start(store: CheckpointStore, record: Mapping[str, Any], setup: Setup) -> S
         try:
             found = store.read(step)
             check_spec(store.folder, found, setup, Terms())
-        except InvalidFile:  # the seed, or an older one, serves as well
+        except InvalidFile:  # an older checkpoint, or the seed, will do
             continue
         if step == origin or found.position["rollbacks"] == rollbacks:
             return Saved(step, {**found.position, **halved}, found.vectors)
@@ -151,8 +151,8 @@ def _start(store: CheckpointStore, record: Mapping[str, Any], setup: Setup) -> S
 
 
 @final
-class _Again:
-    """Sink and control of the second computation: stops behind the epoch's last step."""
+class _Recomputation(Sink, Control):
+    """Sink and control of the second computation; stops after the epoch's last step."""
 
     def __init__(self, step: int, rollbacks: int) -> None:
         self._step = step
@@ -161,25 +161,22 @@ class _Again:
         self.digest = ""
 
     def started(self, started: Started) -> None:
-        """Nothing to do."""
+        pass
 
     def progress(self, progress: Progress) -> None:
-        """The digest of the epoch in question."""
         undone = progress.rollbacks != self._rollbacks
         if progress.epoch_end and progress.step == self._step and not undone:
             self.digest = progress.parameters_sha256
             self._stop = True
 
     def rolled_back(self, step: int) -> None:
-        """Nothing to do."""
+        pass
 
     def snapshot(self, snapshot: Snapshot) -> bool:
-        """Nothing to do."""
         return True
 
     def finished(self, outcome: Outcome) -> None:
-        """Nothing to do."""
+        pass
 
     def poll(self) -> Command:
-        """Stop once the epoch was seen."""
         return Command.STOP if self._stop else Command.NONE

@@ -100,7 +100,7 @@ async def test_an_input_of_a_model_with_names_is_refused_by_its_name(
         ({"kind": "none"}, "FP64", 1e300, "1e+300 is too large for the model's float32"),
         (
             {"kind": "unit", "scale": 1e-9}, "FP32", 1e30,
-            "1e+30 is too large for the model's float32 once it is scaled",
+            "1e+30 is too large for the model's float32 after scaling",
         ),
     ],
 )  # fmt: skip
@@ -182,7 +182,7 @@ async def test_an_id_that_the_embedding_does_not_have_is_refused(
     text = await refused(stub.ModelInfer(request(run.id, x, "FP32", "class")), INVALID)
 
     assert "row 1 (counted from 0)" in text
-    assert "an input is no id that the embedding has" in text
+    assert "an input is not a valid id for the embedding" in text
     await stub.ModelInfer(request(run.id, x[:1], "FP32", "class"))
 
 

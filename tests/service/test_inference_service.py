@@ -447,7 +447,7 @@ async def test_a_job_without_parameters_or_with_others_is_no_model(
     strange = await refused(stub.ModelInfer(asked), grpc.StatusCode.FAILED_PRECONDITION)
 
     assert "no parameters are published yet" in early
-    assert "says no dbp.model" in strange
+    assert "has no dbp.model" in strange
 
 
 async def test_too_many_rows_are_refused_with_the_limit(

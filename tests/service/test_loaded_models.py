@@ -203,7 +203,7 @@ async def test_what_is_no_model_is_not_read_again(kept: Kept) -> None:
     models = LoadedModels(kept)
 
     for at in (NEWEST, At(1), NEWEST):
-        with pytest.raises(WrongState, match=r"job job: version 1: says no dbp\.model"):
+        with pytest.raises(WrongState, match=r"job job: version 1: has no dbp\.model"):
             await models.get(JOB, at)
 
     assert kept.opened == [1]

@@ -159,7 +159,7 @@ def test_a_run_that_has_ended_is_not_resumed(tmp_path: Path) -> None:
     done = run(DBP, "train", "--resume", folder)
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert "has come to its end" in done.stderr
+    assert "this run has ended" in done.stderr
     for arguments in ([str(spec), "--resume", folder], ["--resume", str(tmp_path)], []):
         assert run(DBP, "train", *arguments).returncode == 2
 

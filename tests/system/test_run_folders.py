@@ -112,10 +112,10 @@ def test_the_folder_of_a_live_run_is_refused_whatever_is_asked(tmp_path: Path) -
         for asked in (["--run", str(folder)], ["--run", str(folder), "--overwrite"]):
             refused = run(DBP, "train", str(spec), *asked)
             assert refused.returncode == 2
-            assert f"still going on here (process {live.pid} on " in refused.stderr
+            assert f"still active here (process {live.pid} on " in refused.stderr
         resumed = run(DBP, "train", "--resume", str(folder))
         assert resumed.returncode == 2
-        assert "still going on here" in resumed.stderr
+        assert "still active here" in resumed.stderr
         assert psutil.Process(live.pid).is_running()
     finally:
         live.send_signal(signal.SIGINT)

@@ -154,5 +154,5 @@ def test_a_file_that_does_not_fit_is_told_before_anything_is_written(tmp_path: P
     assert done.returncode == 2
     for name in ("0.weight", "0.bias", "2.weight", "2.bias", "4.weight"):
         assert f"has no tensor '{name}'" in done.stderr
-    assert "has 'weight', which the model has not, did you mean '4.weight'?" in done.stderr
+    assert "has 'weight', which the model lacks, did you mean '4.weight'?" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -238,7 +238,7 @@ def test_a_run_that_ended_asks_for_a_length_and_one_without_checkpoint_is_refuse
     for path in (tmp_path / "checkpoints").glob("step-*/manifest.json"):
         path.write_text("{}")
     assert glance(tmp_path / "checkpoints") is None
-    with pytest.raises(InvalidInput, match="holds no sound checkpoint to continue from"):
+    with pytest.raises(InvalidInput, match="contains no sound checkpoint to continue from"):
         lengthen(tmp_path, epochs=4)
 
 
@@ -255,7 +255,7 @@ def test_a_spec_edited_by_hand_does_not_stretch_a_rate_in_silence(tmp_path: Path
 def test_schedule_needs_another_length(tmp_path: Path) -> None:
     run(tmp_path, decode(spec_of(COSINE, epochs=3, max_seconds=1e-9)))
 
-    with pytest.raises(InvalidInput, match=r"^schedule is for another length; add epochs=N"):
+    with pytest.raises(InvalidInput, match=r"^schedule needs another length; add epochs=N"):
         lengthen(tmp_path, max_seconds=3.0, schedule="keep")
 
 

@@ -113,8 +113,8 @@ def test_all_that_differs_is_told_at_once_before_anything_starts(tmp_path: Path)
     }
     assert [violation.message for violation in caught.value.violations] == [
         f"{path}: has no tensor '2.weight' of shape (10, 7), did you mean '2.weigth'?",
-        f"{path}: has '2.weigth', which the model has not, did you mean '2.weight'?",
-        f"{path}: has 'fc9.scale', which the model has not",
+        f"{path}: has '2.weigth', which the model lacks, did you mean '2.weight'?",
+        f"{path}: has 'fc9.scale', which the model lacks",
         f"{path}: has '0.bias' of shape (8,), but the model's is (7,)",
     ]
 

@@ -30,7 +30,7 @@ def test_the_rate_is_that_of_the_steps_without_evaluations() -> None:
     for _ in range(30):
         clock.now += 0.5
         meter.count(200)
-        meter.settle()
+        meter.update_rate()
         clock.now += 7.0  # an evaluation
         meter.restart()
 

@@ -142,7 +142,7 @@ def test_a_run_without_a_sound_checkpoint_is_not_begun_again_in_silence(
         manifest.write_text("{}")
 
     with pytest.raises(
-        InvalidInput, match=r"checkpoints is sound.* start over with overwrite=True"
+        InvalidInput, match=r"checkpoints are damaged.* start over with overwrite=True"
     ):
         train(2, tmp_path, resume=True)
     assert list(tmp_path.glob("step-*"))

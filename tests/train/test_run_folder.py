@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 
 from dbp.errors import Conflict, InvalidInput
 from dbp.job.snapshot import manifest_of
-from dbp.train.run_folder import LastWord, RunFolder
+from dbp.train.failure_recorder import FailureRecorder
+from dbp.train.run_folder import RunFolder
 from dbp.train.sink import Outcome, Progress, Snapshot, Started
 from tests.train.setups import document, make_setup, run_ranks, samples
 
@@ -107,7 +108,7 @@ def test_a_full_disk_costs_a_line_of_figures_and_no_run(
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [progress().step] * 2
     (record,) = caplog.records
-    assert "its figures are lost" in record.getMessage()
+    assert "its line in metrics.jsonl is lost" in record.getMessage()
     folder.close()
 
 
@@ -186,7 +187,7 @@ def test_a_run_that_fails_before_it_starts_changes_nothing(
             if resumes
             else RunFolder.prepare(tmp_path, spec, overwrite=True)
         )
-        LastWord(tmp_path, earlier=True).finished(failure)
+        FailureRecorder(tmp_path, earlier=True).finished(failure)
         folder.snapshot(snapshot(np.ones(6, np.float32)))
         folder.finished(failure) if end == "finished" else folder.discard()
 
@@ -226,7 +227,7 @@ def test_the_folder_of_a_live_run_is_refused(tmp_path: Path, way: str) -> None:
             return RunFolder.resume(tmp_path)
         return RunFolder.prepare(tmp_path, {"name": "x"}, overwrite=way == "overwrite")
 
-    with pytest.raises(Conflict, match=rf"still going on here \(process {os.getpid()} on "):
+    with pytest.raises(Conflict, match=rf"still active here \(process {os.getpid()} on "):
         enter()
 
     assert contents(tmp_path) == before
@@ -274,7 +275,7 @@ def test_an_unfinished_run_is_only_overwritten_when_asked(tmp_path: Path) -> Non
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
 
-    with pytest.raises(Conflict, match="is no folder"):
+    with pytest.raises(Conflict, match="is not a folder"):
         RunFolder.prepare(tmp_path / "run", {})
 
 
@@ -282,16 +283,16 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(InvalidInput, match="no folder for a run can be written here"):
+    with pytest.raises(InvalidInput, match="cannot write a run folder here"):
         RunFolder.prepare(tmp_path / name, {})
 
 
 def test_the_last_word_is_only_spoken_when_there_is_none(tmp_path: Path) -> None:
     failure = Outcome("failed", "RANK_EXCEPTION", 0, 0, message="rank 1: no")
 
-    LastWord(tmp_path).finished(failure)
-    LastWord(tmp_path).finished(SUCCESS)
-    LastWord(tmp_path / "absent").finished(failure)
+    FailureRecorder(tmp_path).finished(failure)
+    FailureRecorder(tmp_path).finished(SUCCESS)
+    FailureRecorder(tmp_path / "absent").finished(failure)
 
     assert json.loads((tmp_path / "result.json").read_text())["message"] == "rank 1: no"
     assert names(tmp_path) == ["result.json"]

@@ -125,7 +125,7 @@ def test_a_file_of_other_types_is_refused(trained: tuple[Path, dict[str, float]]
 @pytest.mark.parametrize(
     ("change", "pattern"),
     [
-        ({"dbp.model": None}, "says no dbp.model"),
+        ({"dbp.model": None}, "has no dbp.model"),
         ({"dbp.model": "{"}, "dbp.model: "),
         ({"dbp.model": "[]"}, "expected a JSON dict"),
         ({"dbp.model": json.dumps({"layers": [{"kind": "os.system"}], "loss": "x"})},

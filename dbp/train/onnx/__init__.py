@@ -1,1 +1,1 @@
-"""Trained models as ONNX graphs. Needs the package onnx; imported only when asked for."""
+"""Convert trained models to ONNX graphs; needs the optional package onnx."""

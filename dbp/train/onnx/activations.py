@@ -1,4 +1,4 @@
-"""Translations of the layers without parameters that treat every element (or row) alike."""
+"""Translate activation layers, softmax and dropout to ONNX."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ from dbp.train.onnx.translate import Place, translate
 
 @translate.register
 def dropout(layer: Dropout, graph: Graph, place: Place) -> str:
-    """Nothing: evaluation leaves x as it is."""
+    """No node: evaluation returns x unchanged."""
     return place.x
 
 
 @translate.register
 def identity(layer: Identity, graph: Graph, place: Place) -> str:
-    """Nothing."""
+    """No node: the output is x."""
     return place.x
 
 
 @translate.register
 def relu(layer: ReLU, graph: Graph, place: Place) -> str:
-    """Relu."""
+    """Relu, as the operator defines it."""
     return graph.node("Relu", place.x)
 
 
 @translate.register
 def tanh(layer: Tanh, graph: Graph, place: Place) -> str:
-    """Tanh."""
+    """Tanh, as the operator defines it."""
     return graph.node("Tanh", place.x)
 
 
 @translate.register
 def sigmoid(layer: Sigmoid, graph: Graph, place: Place) -> str:
-    """Sigmoid."""
+    """Sigmoid, as the operator defines it."""
     return graph.node("Sigmoid", place.x)
 
 
@@ -74,7 +74,7 @@ def softmax(layer: Softmax, graph: Graph, place: Place) -> str:
 
 @translate.register
 def softplus(layer: Softplus, graph: Graph, place: Place) -> str:
-    """Softplus; written out: Relu(x) + log(1 + exp(-|x|)), which overflows for no x."""
+    """Softplus; in float64 Relu(x) + log(1 + exp(-|x|)), which never overflows."""
     if not graph.wide:
         return graph.node("Softplus", place.x)
     falling = graph.node("Exp", graph.node("Neg", graph.node("Abs", place.x)))
@@ -85,7 +85,7 @@ def softplus(layer: Softplus, graph: Graph, place: Place) -> str:
 
 @translate.register
 def elu(layer: ELU, graph: Graph, place: Place) -> str:
-    """Elu."""
+    """Elu; in float64 composed of arithmetic nodes."""
     if not graph.wide:
         return graph.node("Elu", place.x, alpha=layer.alpha)
     return _exponential_linear(graph, place, alpha=layer.alpha, scale=1.0)
@@ -93,7 +93,7 @@ def elu(layer: ELU, graph: Graph, place: Place) -> str:
 
 @translate.register
 def selu(layer: SELU, graph: Graph, place: Place) -> str:
-    """Selu, with the constants that ONNX has by default."""
+    """Selu; in float64 composed of arithmetic nodes."""
     if not graph.wide:
         return graph.node("Selu", place.x, alpha=ALPHA, gamma=SCALE)
     return _exponential_linear(graph, place, alpha=ALPHA, scale=SCALE)
@@ -101,7 +101,7 @@ def selu(layer: SELU, graph: Graph, place: Place) -> str:
 
 @translate.register
 def leaky_relu(layer: LeakyReLU, graph: Graph, place: Place) -> str:
-    """LeakyRelu."""
+    """LeakyRelu; in float64 composed of arithmetic nodes."""
     if not graph.wide:
         return graph.node("LeakyRelu", place.x, alpha=layer.slope)
     slope = graph.constant(place.called("slope"), layer.slope)
@@ -110,7 +110,7 @@ def leaky_relu(layer: LeakyReLU, graph: Graph, place: Place) -> str:
 
 @translate.register
 def hard_sigmoid(layer: HardSigmoid, graph: Graph, place: Place) -> str:
-    """HardSigmoid."""
+    """HardSigmoid; in float64 composed of arithmetic nodes."""
     if not graph.wide:
         return graph.node("HardSigmoid", place.x, alpha=1 / 6, beta=0.5)
     sixth = graph.constant(place.called("sixth"), 1 / 6)
@@ -123,7 +123,7 @@ def hard_sigmoid(layer: HardSigmoid, graph: Graph, place: Place) -> str:
 
 @translate.register
 def gelu(layer: GELU, graph: Graph, place: Place) -> str:
-    """Gelu, in both forms."""
+    """Gelu in both forms; in float64 composed of arithmetic nodes."""
     if not graph.wide:
         return graph.node("Gelu", place.x, approximate=layer.approximate)
     if layer.approximate == "none":
@@ -140,7 +140,7 @@ def gelu(layer: GELU, graph: Graph, place: Place) -> str:
 
 
 def _wide_gelu(graph: Graph, place: Place) -> str:
-    """The form with the error function; see ``dbp.nn.error_function``."""
+    """Add GELU with the error function of ``dbp.nn.error_function``."""
 
     def constant(name: str, value: float) -> str:
         return graph.constant(place.called(name), value)
@@ -175,7 +175,7 @@ def _wide_gelu(graph: Graph, place: Place) -> str:
 
 
 def _exponential_linear(graph: Graph, place: Place, *, alpha: float, scale: float) -> str:
-    """scale x where x > 0, else scale alpha (exp(x) - 1)."""
+    """Add scale x where x > 0, else scale alpha (exp(x) - 1)."""
     zero = graph.constant(place.called("floor"), 0.0)
     one = graph.constant(place.called("one"), 1.0)
     fall = graph.constant(place.called("fall"), scale * alpha)

@@ -1,4 +1,4 @@
-"""A saved model as one ONNX model: scaling, then the layers; the loss is left out."""
+"""Convert a trained model to one ONNX model: scaling and layers, without the loss."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from dbp.train.onnx.graph import INPUT, Graph
 from dbp.train.onnx.translate import Place, translate
 from dbp.train.saved import SavedModel
 
-# An ONNX file is one protobuf message of less than 2**31 bytes; the nodes need some, too.
+# An ONNX file is one protobuf message of less than 2**31 bytes, including the nodes.
 MAX_BYTES: Final = 2_000_000_000
 
-# The graph scales its inputs itself; a reader of this key would do so twice.
+# The graph scales its inputs itself; a reader of this key would scale them twice.
 _LEFT_OUT: Final = frozenset({"dbp.scaling"})
 
 
 def onnx_model(saved: SavedModel) -> onnx.ModelProto:
-    """The model that maps unscaled ``input`` to ``output``, as ``SavedModel.predict`` does.
+    """Return an ONNX model that maps unscaled ``input`` to ``output``, like ``predict``.
 
-    ``input``: (batch, *input_shape), ``output``: (batch, *output_shape), both of the model's
-    type, for any batch. Raises InvalidInput for a layer without a translation, or a model
-    that is too large for the format.
+    ``input`` is (batch, *input_shape), ``output`` (batch, *output_shape), both of the model's
+    type, for any batch. Raises InvalidInput for a layer without a translation, or a model that
+    is too large for the format.
     """
     size = saved.parameters.vector.nbytes
     if size > MAX_BYTES:
@@ -49,7 +49,7 @@ def onnx_model(saved: SavedModel) -> onnx.ModelProto:
 
 
 def _scaled(scaling: Scaling, graph: Graph) -> str:
-    """The inputs behind the model's scaling: Sub and Div, as far as it has them."""
+    """Add the scaling (Sub and Div, if any); return the name of the scaled inputs."""
     x = INPUT
     if scaling.mean is not None:
         x = graph.node("Sub", x, graph.constant("scaling.mean", scaling.mean))

@@ -1,4 +1,4 @@
-"""An ONNX graph that grows node by node. It knows operators by name, and no layer."""
+"""Build an ONNX graph node by node, from the names of operators."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ BATCH: Final = "batch"
 
 @final
 class Graph:
-    """Nodes and constants of one type. A value is known by its name.
+    """Nodes and constants of one type; values are referred to by name.
 
-    ``wide``: float64. The attributes of ONNX operators are float32, and few runtimes have
-    float64 kernels for anything but arithmetic: a layer with a number of its own is then
-    written out in arithmetic, where numbers are constants of the graph's type.
+    ``wide`` is True for float64. Attributes of ONNX operators are float32, and few runtimes
+    have float64 kernels for other operators than arithmetic. So a layer with such attributes
+    is then composed of arithmetic nodes with constants of the graph's type.
     """
 
     def __init__(self, dtype: npt.DTypeLike) -> None:
@@ -36,25 +36,25 @@ class Graph:
         self._constants: dict[str, onnx.TensorProto] = {}
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node of one output; returns the output's name."""
+        """Add a node with one output; return the output's name."""
         name = f"{operator.lower()}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 
     def constant(self, name: str, value: npt.ArrayLike) -> str:
-        """Add a tensor of the graph's type; returns its name."""
+        """Add a tensor of the graph's type; return its name."""
         return self._tensor(name, np.asarray(value, self.dtype))
 
     def integers(self, name: str, values: Sequence[int]) -> str:
-        """Add a list of whole numbers, as axes; returns its name."""
+        """Add a list of integers, such as axes; return its name."""
         return self._tensor(name, np.array(values, np.int64))
 
     def finish(
         self, output: str, input_shape: Shape, output_shape: Shape, metadata: dict[str, str]
     ) -> onnx.ModelProto:
-        """The checked model whose output is the value called ``output``.
+        """Return the checked model whose output is the value named ``output``.
 
-        Shapes are those of one sample; the batch in front of them may have any size.
+        Shapes are those of one sample; the batch axis before them may have any size.
         """
         self._nodes.append(helper.make_node("Identity", [output], [OUTPUT], name=OUTPUT))
         kind = helper.np_dtype_to_tensor_dtype(self.dtype)

@@ -1,4 +1,4 @@
-"""Translations of dense layers, normalizations and the residual block."""
+"""Translate dense, embedding, normalization and residual layers to ONNX."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dbp.train.onnx.translate import Place, translate
 
 @translate.register
 def dense(layer: Dense, graph: Graph, place: Place) -> str:
-    """Gemm, behind Flatten where a sample has another shape than (in,)."""
+    """Gemm, after Flatten if a sample has another shape than (in,)."""
     x = place.x if len(place.input_shape) == 1 else graph.node("Flatten", place.x, axis=1)
     return graph.node("Gemm", x, *place.own(graph, "weight", "bias"), transB=1)
 
 
 @translate.register
 def embedding(layer: Embedding, graph: Graph, place: Place) -> str:
-    """Gather; NaN for inputs that are no whole number in range."""
+    """Gather, with NaN for inputs that are not whole numbers in range."""
     zero = graph.constant(place.called("zero"), 0.0)
     count = graph.constant(place.called("count"), layer.count)
     nan = graph.constant(place.called("nan"), np.nan)
@@ -45,7 +45,7 @@ def embedding(layer: Embedding, graph: Graph, place: Place) -> str:
 
 @translate.register
 def flatten(layer: Flatten, graph: Graph, place: Place) -> str:
-    """Flatten."""
+    """Flatten, with the batch as the first axis."""
     return graph.node("Flatten", place.x, axis=1)
 
 
@@ -91,7 +91,7 @@ def layer_norm(layer: LayerNorm, graph: Graph, place: Place) -> str:
 
 @translate.register
 def residual(layer: Residual, graph: Graph, place: Place) -> str:
-    """The inner layers one after the other, and the connection around them."""
+    """The inner layers in sequence, then Add with the input."""
     x, shape = place.x, place.input_shape
     for position, inner in enumerate(layer.layers):
         own = within(place.parameters, str(position))

@@ -1,4 +1,4 @@
-"""From a layer to ONNX nodes: the contract. No translation lives here."""
+"""The interface that translates a layer to ONNX nodes; layers register with it by type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dbp.train.onnx.graph import Graph
 
 @dataclass(frozen=True)
 class Place:
-    """Where a layer stands: its position (``2``, ``2.0``), what goes in, its parameters."""
+    """A layer's position (``2``, ``2.0``), the name of its input, and its parameters."""
 
     name: str
     x: str
@@ -21,11 +21,11 @@ class Place:
     parameters: Views
 
     def called(self, name: str) -> str:
-        """The full name of something of this layer: ``2.weight``."""
+        """Return the full name of a value of this layer, such as ``2.weight``."""
         return f"{self.name}.{name}"
 
     def own(self, graph: Graph, *names: str) -> list[str]:
-        """The parameters as constants under their full names, as far as the layer has them."""
+        """Add those of these parameters that the layer has as constants; return their names."""
         return [
             graph.constant(self.called(name), self.parameters[name])
             for name in names
@@ -35,10 +35,10 @@ class Place:
 
 @singledispatch
 def translate(layer: Layer, graph: Graph, place: Place) -> str:
-    """Add a layer's nodes to the graph; returns the name of its output.
+    """Add a layer's nodes to the graph; return the name of its output.
 
-    Computes what the layer's forward pass does in evaluation. Raises InvalidInput for a layer
-    without a translation; a plug-in adds its own with ``translate.register``.
+    The nodes compute the layer's forward pass in evaluation. Raises InvalidInput for a layer
+    without a translation; a plug-in registers its own with ``translate.register``.
     """
     try:
         kind = kind_of("layers", layer)
@@ -46,5 +46,5 @@ def translate(layer: Layer, graph: Graph, place: Place) -> str:
         kind = type(layer).__name__
     raise InvalidInput(
         f"layers[{place.name.replace('.', '][')}]: {kind!r} has no translation to ONNX; the "
-        "formats npz and safetensors hold its parameters"
+        "formats npz and safetensors contain its parameters"
     )

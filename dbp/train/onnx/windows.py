@@ -1,4 +1,4 @@
-"""Translations of the layers with windows over images: convolution and pooling."""
+"""Translate convolution and pooling layers to ONNX."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dbp.train.onnx.translate import Place, translate
 
 @translate.register
 def conv2d(layer: Conv2D, graph: Graph, place: Place) -> str:
-    """Conv; written out: a matrix product with the windows as columns."""
+    """Conv; in float64 a matrix product with the windows as columns."""
     window = Window(
         pair("kernel", layer.kernel, 1),
         pair("stride", layer.stride, 1),
@@ -32,13 +32,13 @@ def conv2d(layer: Conv2D, graph: Graph, place: Place) -> str:
 
 @translate.register
 def max_pool2d(layer: MaxPool2D, graph: Graph, place: Place) -> str:
-    """MaxPool."""
+    """MaxPool with the layer's window."""
     return graph.node("MaxPool", place.x, **_attributes(_pool_window(layer)))
 
 
 @translate.register
 def average_pool2d(layer: AveragePool2D, graph: Graph, place: Place) -> str:
-    """AveragePool, padding counted as zeros; written out: the mean of the windows' elements."""
+    """AveragePool that counts padding as zeros; in float64 a mean of the window elements."""
     window = _pool_window(layer)
     if not graph.wide:
         return graph.node("AveragePool", place.x, count_include_pad=1, **_attributes(window))
@@ -72,7 +72,7 @@ def _attributes(window: Window) -> dict[str, Any]:
 
 
 def _taps(window: Window, graph: Graph, place: Place) -> list[str]:
-    """One value for each element of the window: what it sees, (batch, channels, *places)."""
+    """Add a slice of the images for each window element, (batch, channels, *places)."""
     x = place.x
     if window.padding != (0, 0):
         pads = 2 * (0, 0, *window.padding)
@@ -89,14 +89,14 @@ def _taps(window: Window, graph: Graph, place: Place) -> list[str]:
 
 
 def _product(layer: Conv2D, window: Window, graph: Graph, place: Place) -> str:
-    """A convolution as ``dbp.nn.conv2d`` computes it."""
+    """Add the convolution as the matrix product of ``dbp.nn.conv2d``."""
     places = window.positions(place.input_shape)
     weight = place.parameters["weight"]
     outputs = layer.filters // layer.groups
     weight = weight.reshape(layer.groups, outputs, -1)
-    behind = graph.integers(place.called("behind_channels"), (2,))
-    taps = [graph.node("Unsqueeze", tap, behind) for tap in _taps(window, graph, place)]
-    shape = (0, layer.groups, weight.shape[2], places[0] * places[1])  # 0: as it is
+    axis = graph.integers(place.called("axis_after_channels"), (2,))
+    taps = [graph.node("Unsqueeze", tap, axis) for tap in _taps(window, graph, place)]
+    shape = (0, layer.groups, weight.shape[2], places[0] * places[1])  # 0: keep the batch size
     columns = graph.node(
         "Reshape",
         graph.node("Concat", *taps, axis=2),
