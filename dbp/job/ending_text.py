@@ -1,4 +1,4 @@
-"""How a run ended, in a sentence: the text of every reason in an outcome or a failure."""
+"""Describe in a sentence how a run ended, with the text of every reason."""
 
 from __future__ import annotations
 

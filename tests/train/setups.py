@@ -152,5 +152,5 @@ class AskAt:
 
 
 def metrics_dropped(outcome: Outcome) -> Outcome:
-    """An outcome without its timing, for comparison."""
-    return dataclasses.replace(outcome, seconds=0.0)
+    """Return an outcome without timing and start of this process, for comparison."""
+    return dataclasses.replace(outcome, seconds=0.0, resumed_from=0)
