@@ -7,6 +7,7 @@ the names of the targets and the weight.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +20,8 @@ OTHER_COLUMNS: Final = "dbp.other_columns"
 
 # What messages call the source of a model's columns.
 MODEL: Final = "the model"
+
+_UNSEEN: Final = dict.fromkeys(map(ord, "\ufeff\u200b\u2060\u00ad\u200e\u200f"))
 
 _SHOWN: Final = 10
 _CHOSEN: Final = 50
@@ -56,6 +59,15 @@ class Columns:
 POSITIONAL: Final = Columns()
 
 
+def normalized_name(name: str) -> str:
+    """Return a name in the form in which names are compared and stored.
+
+    Unicode form NFC, without spaces at its ends and without characters that are never seen:
+    byte order marks, soft hyphens, zero-width spaces and marks of direction.
+    """
+    return unicodedata.normalize("NFC", name.translate(_UNSEEN)).strip()
+
+
 def columns_of(
     metadata: Mapping[str, str], source: str, input_shape: tuple[int, ...] | None = None
 ) -> Columns:
@@ -78,9 +90,17 @@ def columns_of(
     if not isinstance(targets, list) or not _are_texts([*targets, weight]):
         raise InvalidFile(f"{source}: {OTHER_COLUMNS}: {_shown(others)}, expected names")
     return Columns(
-        tuple(names),
-        OtherColumns(tuple(targets), weight, ignored=others.get("ignored") is True),
+        _normalized(names),
+        OtherColumns(
+            _normalized(targets), normalized_name(weight), ignored=others.get("ignored") is True
+        ),
     )
+
+
+def _normalized(names: Sequence[str]) -> tuple[str, ...]:
+    """Stored names in the form of comparison; as they are if two of them would be the same."""
+    found = tuple(map(normalized_name, names))
+    return found if len(set(found)) == len(found) else tuple(names)
 
 
 def check_inputs(
@@ -118,7 +138,25 @@ def _similar(name: str, found: Sequence[str]) -> str:
     for other in found:
         if other.strip().casefold() == name.strip().casefold():
             return f", did you mean {other!r}?"
+    for other in found[:_COMPARED]:
+        if strange := _look_alike(name, other):
+            return f"; in {other!r} stands {strange}"
     return nearest(name, found[:_COMPARED])
+
+
+def _look_alike(name: str, other: str) -> str:
+    """The first letter of another alphabet, where names differ in such letters alone."""
+    if len(name) != len(other):
+        return ""
+    pairs = [(a, b) for a, b in zip(name, other, strict=True) if a != b]
+    if not pairs or any(a.isascii() == b.isascii() for a, b in pairs):
+        return ""
+    wanted, found = pairs[0]
+    return f"{_code(found)} in place of {_code(wanted)}"
+
+
+def _code(letter: str) -> str:
+    return f"U+{ord(letter):04X} ({unicodedata.name(letter, 'without a name')})"
 
 
 def check_table(found: Sequence[str], columns: Columns) -> None:

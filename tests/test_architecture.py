@@ -38,7 +38,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"numpy"},
     ),
     "data.hdf5_file": ({"errors"}, {"numpy", "h5py"}),
-    "data.parquet_table": ({"errors"}, {"numpy", "pyarrow"}),
+    "data.parquet_table": ({"errors", "column_names"}, {"numpy", "pyarrow"}),
     "parallel": ({"errors", "launching", "quantities"}, {"numpy"}),
     "parallel.mpi": ({"errors", "launching", "parallel", "quantities"}, {"numpy", "mpi4py"}),
     "train": (

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.cli.input_files import InputFile
-from dbp.column_names import Columns, check_table
+from dbp.column_names import Columns, check_table, normalized_name
 from dbp.data.csv import CSV
 from dbp.data.csv_columns import delimiter_hint
 from dbp.data.csv_header import counts
@@ -103,7 +103,7 @@ def _names_inputs(path: str, delimiter: str, columns: Columns) -> bool:
         return False
     with open_rows(path, delimiter) as rows:
         line, first = next(rows, (0, []))
-    names, cells = set(columns.inputs), {cell.strip() for cell in first}
+    names, cells = set(columns.inputs), set(map(normalized_name, first))
     if names <= cells:
         return True
     known = sorted(names & cells)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dbp.column_names import Columns, check_table
+from dbp.column_names import Columns, check_table, normalized_name
 from dbp.errors import InvalidData, InvalidInput
 
 
@@ -35,8 +35,8 @@ def in_order(table: Any, names: tuple[Any, ...], columns: Columns) -> npt.ArrayL
         unnamed: npt.ArrayLike = table
         return unnamed
     try:
-        check_table([str(name) for name in names], columns)
+        check_table([normalized_name(str(name)) for name in names], columns)
     except InvalidData as error:
         raise InvalidInput(f"inputs: {error}") from error
-    keys = {str(name): name for name in names}
+    keys = {normalized_name(str(name)): name for name in names}
     return np.stack([np.asarray(table[keys[name]]) for name in columns.inputs], axis=1)

@@ -13,7 +13,7 @@ from typing import Literal, final
 
 import numpy as np
 
-from dbp.column_names import OtherColumns
+from dbp.column_names import OtherColumns, normalized_name
 from dbp.data import array_dataset
 from dbp.data.array_dataset import ArrayDataset, TargetKind
 from dbp.data.column_notes import missing_class_notes
@@ -210,7 +210,7 @@ def _check_names(table: Table) -> None:
 
 def _named(table: Table) -> tuple[Array, tuple[str, ...]]:
     """Number the names of classes in alphabetical order."""
-    labels = [cell.strip() for cell in table.apart[0]]
+    labels = [normalized_name(cell) for cell in table.apart[0]]
     if "" in labels:
         raise _no_target(table, labels.index(""))
     names = tuple(sorted(set(labels)))

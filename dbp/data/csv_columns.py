@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
+from dbp.column_names import normalized_name
 from dbp.data.column_notes import LISTED, inputs_option
 from dbp.data.csv_header import Verdict, is_nameless, judge
 from dbp.data.number_text import SHOWN
@@ -89,7 +90,7 @@ def settle(place: str, first: list[str], choice: ColumnChoice) -> Columns:
     """Return the roles of the columns by the file's first line, at ``place``; raises
     InvalidData.
     """
-    cells = [cell.strip() for cell in first]
+    cells = [normalized_name(cell) for cell in first]
     apart_only = choice.inputs is None
     if apart_only and choice.apart and len(cells) <= len(choice.apart):
         raise InvalidData(
@@ -104,10 +105,11 @@ def settle(place: str, first: list[str], choice: ColumnChoice) -> Columns:
     apart = [_position(place, cells, places, wanted) for wanted in choice.apart]
     chosen = [_position(place, cells, places, wanted) for wanted in choice.inputs or ()]
     _check_roles(place, choice, [*apart, *chosen])
+    left_out = set(map(normalized_name, choice.leave_out))
     others = [
         position
         for position, cell in enumerate(cells)
-        if position not in apart and cell not in choice.leave_out
+        if position not in apart and cell not in left_out
     ]
     inputs = others if apart_only else chosen
     verdict = _verdict(place, cells, inputs, choice)
@@ -130,7 +132,7 @@ def _position(
     ``places``: the positions of each cell.
     """
     if isinstance(wanted, str):
-        found = places.get(wanted.strip(), [])
+        found = places.get(normalized_name(wanted), [])
         if len(found) != 1:
             hint = nearest(wanted, cells) if not found else ""
             raise InvalidData(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from dbp.column_names import OtherColumns
+from dbp.column_names import OtherColumns, normalized_name
 from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
 from dbp.data.column_notes import missing_class_notes
 from dbp.data.dataset import DataInfo, Dataset, Reader, Shape
@@ -97,7 +97,7 @@ class Parquet(Reader):
 
     @property
     def _targets(self) -> tuple[str, ...]:
-        return self.targets or (str(self.target),)
+        return tuple(map(normalized_name, self.targets or (str(self.target),)))
 
     @property
     def _target_shape(self) -> Shape:
@@ -111,7 +111,7 @@ class Parquet(Reader):
     def _other_columns(self) -> OtherColumns:
         return OtherColumns(
             targets=self._targets,
-            weight=self.weight or "",
+            weight=normalized_name(self.weight or ""),
             targets_named=True,
             ignored=self.inputs is not None,
         )
@@ -124,7 +124,7 @@ class Parquet(Reader):
     def _inputs(self, table: ParquetTable) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the columns of inputs, and notes on how they were found."""
         if self.inputs is not None:
-            return self.inputs, ()
+            return tuple(map(normalized_name, self.inputs)), ()
         found = table.inputs_beside(self._apart)
         return found.names, found.notes
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+from dbp.column_names import normalized_name
 from dbp.data.column_notes import LISTED, inputs_option, nameless_index_note
 from dbp.data.csv_header import is_nameless
 from dbp.errors import InvalidData, nearest
@@ -58,7 +59,10 @@ class Schema:
         """``fields``: Arrow's; ``place``: the file; ``can_choose``: as in ParquetTable."""
         self._place = place
         self._can_choose = can_choose
-        self.columns: Final = [(str(field.name), _type_name(field)) for field in fields]
+        self.columns: Final = [
+            (normalized_name(str(field.name)), _type_name(field)) for field in fields
+        ]
+        self._stored = {normalized_name(str(field.name)): str(field.name) for field in fields}
         self._kinds: dict[str, list[str]] = {}
         for name, kind in self.columns:
             self._kinds.setdefault(name, []).append(kind)
@@ -66,7 +70,7 @@ class Schema:
 
     def type_of(self, column: str) -> str:
         """Return Arrow's name of a column's type, ``text`` for all texts; InvalidData."""
-        found = self._kinds.get(column, [])
+        found = self._kinds.get(normalized_name(column), [])
         if len(found) != 1:
             names = [name for name, _ in self.columns]
             hint = nearest(column, names) if not found else ""
@@ -76,6 +80,10 @@ class Schema:
                 f"it holds: {listed}"
             )
         return found[0]
+
+    def stored_name(self, column: str) -> str:
+        """Return the name of a column as the file spells it."""
+        return self._stored[normalized_name(column)]
 
     def number_type(self, column: str) -> str:
         """Return the numpy type of a column of numbers, decimals as float64; raises
@@ -95,7 +103,7 @@ class Schema:
 
         A nameless first column counts as an index.
         """
-        left_out = {*apart, *self._index_columns()}
+        left_out = {*map(normalized_name, apart), *self._index_columns()}
         if is_nameless(self.columns[0][0]):
             left_out.add(self.columns[0][0])
         left_out.difference_update(wanted)
@@ -107,6 +115,8 @@ class Schema:
         ``empty``: columns known to hold nulls only. Raises InvalidData naming them, and the
         columns that are no numbers.
         """
+        apart = tuple(map(normalized_name, apart))
+        empty = set(map(normalized_name, empty))
         index = [name for name in self._index_columns() if name not in apart]
         columns = [(n, kind) for n, kind in self.columns if n not in index and n not in apart]
         filled = [(n, kind) for n, kind in columns if n not in empty]
@@ -155,7 +165,8 @@ class Schema:
                     + ("; choose the inputs: inputs = [...]" * self._can_choose)
                 ) from error
         # A RangeIndex is described by a table and is no column.
-        return [name for name, _ in self.columns if name in named or _INDEX.fullmatch(name)]
+        known = {normalized_name(name) for name in named if isinstance(name, str)}
+        return [name for name, _ in self.columns if name in known or _INDEX.fullmatch(name)]
 
 
 def number_type(kind: str) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from dbp.column_names import normalized_name
 from dbp.data.column_notes import LEAST_ROWS, counting_note
 from dbp.data.dataset import Array, Indices, Shape
 from dbp.data.file import DataFile
@@ -93,8 +94,9 @@ class ParquetTable:
         """Return a column of a row group as an Arrow array without nulls; InvalidData."""
         rows = int(self.starts[group + 1] - self.starts[group])
         with self._lock, self._guarded():
-            table = self._parquet.read_row_group(group, columns=[column], use_threads=False)
-            array = table.column(column).combine_chunks()
+            stored = self._schema.stored_name(column)
+            table = self._parquet.read_row_group(group, columns=[stored], use_threads=False)
+            array = table.column(stored).combine_chunks()
             if hasattr(array, "dictionary_decode"):
                 array = array.dictionary_decode()
             if str(array.type).startswith(DECIMAL):
@@ -121,7 +123,7 @@ class ParquetTable:
                 chunks = [row_group.column(i) for i in range(row_group.num_columns)]
                 counts = {c.path_in_schema: c.statistics for c in chunks}
             for column in columns:
-                statistics = counts.get(column)
+                statistics = counts.get(self._schema.stored_name(column))
                 if statistics is not None and statistics.null_count:
                     self.read(group, column)
 
@@ -173,13 +175,13 @@ class ParquetTable:
         for group in range(len(self.starts) - 1):
             with self._guarded():
                 found = self.read(group, column).unique().to_pylist()
-            names.update(found)
+            names.update(map(normalized_name, found))
             if len(names) > MAX_NAMES:
                 raise InvalidData(
                     f"{self.place(column)}: more than {MAX_NAMES:,} different texts; are "
                     "these classes?"
                 )
-            if "" in found:
+            if "" in names:
                 raise InvalidData(f"{self.place(column)}: row group {group}: an empty text")
         return tuple(sorted(names))
 
@@ -248,7 +250,8 @@ class ParquetRows(Rows):
     def _codes(self, column: Any) -> Array:
         """Return the numbers of the classes that a column of names holds."""
         encoded = column.dictionary_encode()
-        codes = [self._numbers.get(name, -1) for name in encoded.dictionary.to_pylist()]
+        found = encoded.dictionary.to_pylist()
+        codes = [self._numbers.get(normalized_name(name), -1) for name in found]
         return np.array(codes, np.int64)[_values(encoded.indices)]
 
 

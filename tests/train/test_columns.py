@@ -214,7 +214,7 @@ def test_a_run_starts_from_parameters_of_the_same_inputs_or_of_unknown_ones(
 
 
 def test_names_of_any_characters_survive(tmp_path: Path) -> None:
-    names = ('say "hi"', "größe\\m²", "a,b", "\u2028 \t😀", "")
+    names = ('say "hi"', "größe\\m²", "a,b", "x\u2028 \t😀", "")
     strings = {INPUT_NAMES: json.dumps(names), OTHER_COLUMNS: json.dumps({"targets": ["'"]})}
 
     found = columns_of(strings, "here", (5,))
