@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dbp.cli.job_lookup import find_job
+from dbp.cli.listing import first_of, note_more
 from dbp.cli.output import (
     echo_json,
     job_content,
@@ -89,7 +90,7 @@ def submit(
     type=click.Choice(STATES),
     help="List only these; may be repeated.",
 )
-@click.option("--limit", type=COUNT, default=50, show_default=True)
+@click.option("--limit", type=COUNT, default=50, show_default=True, help="List so many.")
 @service_option
 @output_option
 def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None:
@@ -100,14 +101,12 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
       dbp jobs
       dbp jobs --state running --state queued --output json
     """
-    import itertools
-
     from dbp.cli.connection import connect
     from dbp.job.state import State
 
     wanted = [State(state.upper()) for state in states]
     with connect(service) as client:
-        found = list(itertools.islice(client.jobs(*wanted), limit))
+        found, more = first_of(client.jobs(*wanted), limit)
     if output == "json":
         echo_json([job_content(job) for job in found])
     elif not found:
@@ -115,6 +114,8 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
     else:
         heading = ("JOB", "STATE", "WORKERS", "STEP", "VERSION", "CREATED (UTC)")
         click.echo(table([heading, *map(_row, found)]))
+    if more:
+        note_more(len(found), "job", filters="" if states else ", --state STATE")
 
 
 @click.command()

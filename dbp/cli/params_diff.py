@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import click
 
 from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option, table, version_content
-from dbp.cli.ranges import COUNT, COUNT_OR_NONE
+from dbp.cli.version_argument import VERSION, VersionName
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -82,34 +81,16 @@ class Sums:
         return math.copysign(1.0, cosine) if abs(cosine) > 1.0 else cosine
 
 
-def _which(ctx: click.Context, param: click.Parameter, text: str | None) -> Mapping[str, Any]:
-    """Which version, as what ``JobHandle.parameters`` is told of it; None in a completion."""
-    if text is None or text in ("latest", "newest"):
-        return {}
-    if text.startswith("step:"):
-        number = text.removeprefix("step:")
-        if not number.isdecimal():
-            raise click.BadParameter(f"{text!r}: expected step:N, such as step:1200")
-        return {"step": COUNT_OR_NONE(number, param, ctx)}
-    if not text.isdecimal():
-        return {"label": text}
-    if not text.strip("0"):
-        raise click.BadParameter("version 0: versions count from 1; latest is the newest")
-    return {"version": COUNT(text, param, ctx)}
-
-
 @click.command()
 @click.argument("job")
-@click.argument("a", callback=_which)
-@click.argument("b", callback=_which, default="latest")
+@click.argument("a", type=VERSION)
+@click.argument("b", type=VERSION, default="latest")
 @service_option
 @output_option
-def diff(
-    job: str, a: Mapping[str, Any], b: Mapping[str, Any], service: str, output: str
-) -> None:
+def diff(job: str, a: VersionName, b: VersionName, service: str, output: str) -> None:
     """Compare versions A and B of JOB: each tensor, then weights, biases, statistics, all.
 
-    A and B are version numbers, step:N, labels such as best, or latest (the default of B).
+    A and B are version numbers, latest (the default of B), labels such as best, or step:N.
     NORM is that of A, CHANGE the norm of B - A, COSINE that of the angle between A and B.
 
     \b
@@ -177,8 +158,8 @@ def _kind(name: str) -> str:
     return "all biases" if is_bias(name) else "all weights"
 
 
-def _version(job: JobHandle, which: Mapping[str, Any]) -> ParameterSet:
-    found = job.parameters(**which)
+def _version(job: JobHandle, which: VersionName) -> ParameterSet:
+    found = job.parameters(**which.reading())
     if found is None:  # not without newer_than
         raise click.ClickException("the service sent no parameters")
     return found

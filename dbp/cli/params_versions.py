@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from dbp.cli.job_lookup import find_job
+from dbp.cli.listing import first_of, note_more
 from dbp.cli.output import (
     echo_json,
     output_option,
@@ -17,6 +18,7 @@ from dbp.cli.output import (
     version_content,
 )
 from dbp.cli.ranges import COUNT, SECONDS
+from dbp.cli.version_argument import VERSION, VersionName
 from dbp.errors import InvalidInput
 from dbp.job.state import LabelMove, VersionEntry
 
@@ -33,10 +35,16 @@ def versions(job: str, limit: int, service: str, output: str) -> None:
     from dbp.cli.connection import connect
 
     with connect(service) as client:
-        entries = list(itertools.islice(find_job(client, job).versions(), limit))
+        entries, more = first_of(find_job(client, job).versions(), limit)
     if output == "json":
         echo_json([_entry_content(entry) for entry in entries])
-        return
+    else:
+        _show_entries(entries)
+    if more:
+        note_more(len(entries), "version")
+
+
+def _show_entries(entries: Sequence[VersionEntry]) -> None:
     rows = [
         (
             str(entry.version.version),
@@ -44,11 +52,19 @@ def versions(job: str, limit: int, service: str, output: str) -> None:
             time_text(entry.version.publish_time),
             entry.version.digest[:16],
             "yes" if entry.kept else "no",
-            ", ".join((*entry.labels, *(("pinned",) if entry.pinned else ()))),
+            ", ".join(_holds(entry)),
         )
         for entry in entries
     ]
     click.echo(table([("VERSION", "STEP", "PUBLISHED", "SHA256", "KEPT", "LABELS"), *rows]))
+
+
+def _holds(entry: VersionEntry) -> Iterator[str]:
+    """Yield what keeps a version: its labels, a pin, labels that an undo moves back to it."""
+    yield from entry.labels
+    if entry.pinned:
+        yield "pinned"
+    yield from (f"was {label}" for label in entry.left_by)
 
 
 @click.command()
@@ -66,58 +82,94 @@ def labels(job: str, history: bool, service: str, output: str) -> None:
     if output == "json":
         echo_json([_move_content(move) for move in shown])
         return
-    rows = [(m.label, str(m.version or "-"), time_text(m.time)) for m in shown]
-    click.echo(table([("LABEL", "VERSION", "SINCE"), *rows]))
+    rows = [
+        (m.label, str(m.version or "-"), str(m.previous or "-"), time_text(m.time))
+        for m in shown
+    ]
+    click.echo(table([("LABEL", "VERSION", "BEFORE", "SINCE"), *rows]))
 
 
 @click.command()
 @click.argument("job")
 @click.argument("name")
-@click.argument("version", type=COUNT, required=False)
-@click.option("--remove", is_flag=True, help="Remove the label.")
+@click.argument("version", type=VERSION, required=False)
+@click.option("--undo", is_flag=True, help="Move the label back to the version that it left.")
+@click.option(
+    "--remove", is_flag=True,
+    help="Remove the label; a second time also give up the version that --undo restores.",
+)  # fmt: skip
 @service_option
 @output_option
 def label(
-    job: str, name: str, version: int | None, remove: bool, service: str, output: str
+    job: str,
+    name: str,
+    version: VersionName | None,
+    undo: bool,
+    remove: bool,
+    service: str,
+    output: str,
 ) -> None:
     """Move the label NAME to VERSION of JOB. A version with a label is kept.
+
+    VERSION is a number, latest, another label, or step:N. The version that a label leaves is
+    kept, too, until the label's next move, so that --undo can move it back; a second --undo
+    takes back the first.
 
     \b
     Examples:
       dbp params label digits-7k2m9q stable 12
+      dbp params label digits-7k2m9q stable latest
+      dbp params label digits-7k2m9q stable --undo
       dbp params label digits-7k2m9q stable --remove
     """
     from dbp.cli.connection import connect
 
-    if (version is None) != remove:
-        raise InvalidInput("label: name a version, or --remove the label")
+    if (version is not None) + undo + remove != 1:
+        raise InvalidInput("label: name a version, --undo the last move, or --remove the label")
     with connect(service) as client:
-        move = find_job(client, job).move_label(name, version or 0)
+        handle = find_job(client, job)
+        if undo:
+            move = handle.undo_label(name)
+        elif version is None:
+            move = handle.move_label(name, 0)
+        else:
+            move = handle.move_label(name, **version.changing())
     if output == "json":
         echo_json(_move_content(move))
-    else:
-        click.echo(
-            f"{move.label}: version {move.version}" if move.version else f"{name}: removed"
-        )
+        return
+    now = f"version {move.version}" if move.version else "removed"
+    before = f", before: version {move.previous} (kept for --undo)" if move.previous else ""
+    click.echo(f"{move.label}: {now}{before}")
 
 
 @click.command()
 @click.argument("job")
-@click.argument("version", type=COUNT)
+@click.argument("version", type=VERSION)
 @service_option
 @output_option
-def pin(job: str, version: int, service: str, output: str) -> None:
-    """Keep VERSION of JOB until it is unpinned."""
+def pin(job: str, version: VersionName, service: str, output: str) -> None:
+    """Keep VERSION of JOB until it is unpinned.
+
+    VERSION is a number, latest, a label, or step:N.
+
+    \b
+    Examples:
+      dbp params pin digits-7k2m9q 12
+      dbp params pin digits-7k2m9q latest
+    """
     _pin(job, version, service, output, pinned=True)
 
 
 @click.command()
 @click.argument("job")
-@click.argument("version", type=COUNT)
+@click.argument("version", type=VERSION)
 @service_option
 @output_option
-def unpin(job: str, version: int, service: str, output: str) -> None:
-    """Unpin VERSION of JOB, so that it may be deleted as newer ones come."""
+def unpin(job: str, version: VersionName, service: str, output: str) -> None:
+    """Unpin VERSION of JOB, so that it may be deleted as newer ones come.
+
+    VERSION is a number, latest, a label, or step:N.
+    """
     _pin(job, version, service, output, pinned=False)
 
 
@@ -141,16 +193,16 @@ def publish(job: str, wait: float, service: str, output: str) -> None:
         click.echo(f"version {version.version}, step {version.step:,}")
 
 
-def _pin(job: str, version: int, service: str, output: str, *, pinned: bool) -> None:
+def _pin(job: str, version: VersionName, service: str, output: str, *, pinned: bool) -> None:
     from dbp.cli.connection import connect
 
     with connect(service) as client:
-        entry = find_job(client, job).pin(version, pinned=pinned)
+        entry = find_job(client, job).pin(**version.changing(), pinned=pinned)
     if output == "json":
         echo_json(_entry_content(entry))
     else:
         state = "pinned" if entry.pinned else "kept" if entry.kept else "no longer kept"
-        click.echo(f"version {version}: {state}")
+        click.echo(f"version {entry.version.version}: {state}")
 
 
 def _entry_content(entry: VersionEntry) -> dict[str, Any]:
@@ -159,8 +211,10 @@ def _entry_content(entry: VersionEntry) -> dict[str, Any]:
         "kept": entry.kept,
         "pinned": entry.pinned,
         "labels": list(entry.labels),
+        "left_by": list(entry.left_by),
     }
 
 
 def _move_content(move: LabelMove) -> dict[str, Any]:
-    return {"label": move.label, "version": move.version or None, "time": move.time}
+    now, before = move.version or None, move.previous or None
+    return {"label": move.label, "version": now, "previous": before, "time": move.time}

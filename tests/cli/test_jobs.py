@@ -101,6 +101,26 @@ def test_check_starts_nothing(service: str, spec: Path) -> None:
     assert [job["id"] for job in after] == ids
 
 
+def test_a_cut_list_of_jobs_says_so(service: str, spec: Path, ended: str) -> None:
+    second = output("submit", str(spec), service=service).strip()
+
+    cut = run("jobs", "--limit", "1", service=service)
+    cut_json = run("jobs", "--limit", "1", "--output", "json", service=service)
+    filtered = run("jobs", "--limit", "1", "--state", "succeeded", service=service)
+    whole = run("jobs", "--limit", "1000", service=service)
+
+    assert cut.stdout.splitlines()[1].startswith(second)
+    assert len(cut.stdout.splitlines()) == 2
+    assert cut.stderr == (
+        "note: 1 job shown, newest first; there are more: --limit 2, --state STATE\n"
+    )
+    assert (len(json.loads(cut_json.stdout)), cut_json.stderr) == (1, cut.stderr)
+    assert "--state" not in filtered.stderr
+    assert ended in whole.stdout
+    assert whole.stderr == ""
+    run("watch", second, service=service)
+
+
 def test_a_bad_spec_names_file_and_line(service: str, tmp_path: Path) -> None:
     spec = write_spec(tmp_path / "bad.toml")
     spec.write_text(spec.read_text().replace('kind = "adam"', 'kind = "adm"'))
@@ -168,7 +188,9 @@ def test_jobs_are_listed_newest_first(service: str, ended: str, spec: Path) -> N
     newest = output("submit", str(spec), service=service).strip()
 
     jobs = json.loads(output("jobs", "--output", "json", service=service))
-    (only,) = json.loads(output("jobs", "--limit", "1", "--output", "json", service=service))
+    (only,) = json.loads(
+        run("jobs", "--limit", "1", "--output", "json", service=service).stdout
+    )
     table = output("jobs", "--state", "succeeded", service=service)
 
     ids = [job["id"] for job in jobs]

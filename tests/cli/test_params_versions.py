@@ -68,7 +68,11 @@ def test_labels_and_pins_of_a_running_job(service: str, running: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["label", "JOB", "stable"], "name a version, or --remove"),
+        (["label", "JOB", "stable"], "name a version, --undo the last move, or --remove"),
+        (["label", "JOB", "stable", "1", "--undo"], "name a version, --undo"),
+        (["label", "JOB", "stable", "Latest"], "a number, latest, a label such as best"),
+        (["label", "JOB", "stable", "0"], "count from 1"),
+        (["pin", "JOB", "step:"], "expected step:N"),
         (["label", "JOB", "best", "1"], "moved by the run itself"),
         (["label", "JOB", "Bad Name", "1"], "lower-case letters"),
         (["diff", "JOB", "step:x"], "expected step:N"),
@@ -85,6 +89,58 @@ def test_bad_input_is_named(service: str, ended: str, arguments: list[str], word
     assert done.returncode == 2, done
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_version_may_be_latest_a_label_or_a_step(service: str, running: str) -> None:
+    def label(*arguments: str) -> Any:
+        return json_of("params", "label", running, *arguments, service=service)
+
+    first = label("stable", "latest")
+    later = json_of("params", "publish", running, service=service)
+    moved = label("stable", f"step:{later['step']}")
+    assert (moved["version"], moved["previous"]) == (later["version"], first["version"])
+    assert label("copy", "stable")["version"] == later["version"]
+    assert (
+        json_of("params", running, "--version", "stable", service=service)["step"]
+        == (later["step"])
+    )
+    pinned = json_of("params", "pin", running, "copy", service=service)
+    assert (pinned["version"], pinned["pinned"]) == (later["version"], True)
+    text = output("params", "unpin", running, "stable", service=service)
+    assert text == f"version {later['version']}: kept\n"
+    same = json_of("params", "diff", running, "stable", "copy", service=service)
+    assert same["a"] == same["b"]
+
+
+def test_a_label_is_moved_back(service: str, running: str) -> None:
+    first = json_of("params", "label", running, "stable", "latest", service=service)["version"]
+    json_of("params", "publish", running, service=service)
+    second = json_of("params", "label", running, "stable", "latest", service=service)["version"]
+
+    back = output("params", "label", running, "stable", "--undo", service=service)
+    entries = output("params", "versions", running, "--limit", "9999", service=service)
+    forward = json_of("params", "label", running, "stable", "--undo", service=service)
+    removed = output("params", "label", running, "stable", "--remove", service=service)
+
+    assert back == f"stable: version {first}, before: version {second} (kept for --undo)\n"
+    rows = {line.split()[0]: line for line in entries.splitlines()}
+    assert rows[str(first)].endswith("stable")
+    assert rows[str(second)].endswith("was stable")
+    assert (forward["version"], forward["previous"]) == (second, first)
+    assert removed == f"stable: removed, before: version {second} (kept for --undo)\n"
+    assert (
+        output("params", "labels", running, "--history", service=service).count("stable") == 5
+    )
+
+
+def test_a_cut_list_of_versions_says_so(service: str, running: str) -> None:
+    json_of("params", "publish", running, service=service)
+
+    for more in ([], ["--output", "json"]):
+        done = run("params", "versions", running, "--limit", "1", *more, service=service)
+        assert done.stderr == "note: 1 version shown, newest first; there are more: --limit 2\n"
+    whole = run("params", "versions", running, "--limit", "9999", service=service)
+    assert whole.stderr == ""
 
 
 def test_what_has_changed_between_two_versions(
