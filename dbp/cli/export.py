@@ -9,7 +9,8 @@ import click
 
 from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option, writing
-from dbp.cli.ranges import COUNT
+from dbp.cli.source import METAVAR, source_of
+from dbp.cli.version_argument import HELP, VERSION, VersionName, version_name
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ FORMATS: Final[tuple[Format, ...]] = ("onnx", "npz", "safetensors")
 
 
 @click.command()
-@click.argument("source", metavar="FOLDER_FILE_OR_JOB")
+@click.argument("source", metavar=METAVAR)
 @click.option(
     "--format", "form", type=click.Choice(FORMATS),
     help="Format to write.  [default: by the suffix of FILE]",
@@ -29,7 +30,7 @@ FORMATS: Final[tuple[Format, ...]] = ("onnx", "npz", "safetensors")
     "-o", "--out", "file", type=click.Path(path_type=Path), required=True, metavar="FILE",
     help="The file to write.",
 )  # fmt: skip
-@click.option("--version", type=COUNT, help="Of a job: a version.  [default: newest]")
+@click.option("--version", type=VERSION, help=f"Of a job: {HELP}.  [default: latest]")
 @click.option("--label", default="", help="Of a job: the version with this label.")
 @service_option
 @output_option
@@ -37,7 +38,7 @@ def export(
     source: str,
     form: Format | None,
     file: Path,
-    version: int | None,
+    version: VersionName | None,
     label: str,
     service: str,
     output: str,
@@ -55,18 +56,20 @@ def export(
       dbp export digits-7k2m9q --label best -o best.onnx
     """
     from dbp.train.export import exported
+    from dbp.train.saved import SavedModel
     from dbp.whole_file import write_whole
 
     form = form or _format_of(file)
-    path = Path(source)
-    if path.exists() or path.suffix:
-        if version or label:
-            raise InvalidInput(f"{source}: holds one version; leave out --version, --label")
-        model = _load(path)
+    trained = source_of(source)
+    trained.refuse(version=version, label=label)
+    parameters = trained.file
+    if parameters is None:
+        with trained.asking():
+            model = _of_job(source, service, version_name(version, label))
     else:
-        model = _of_job(source, service, version or 0, label)
+        model = SavedModel.load(parameters)
     content = exported(model, form)
-    with writing(file, path):
+    with writing(file, *([parameters] if parameters else [])):
         write_whole(file, [content])
     if output == "json":
         echo_json({"file": str(file), "format": form, "bytes": len(content)})
@@ -74,31 +77,17 @@ def export(
         click.echo(f"written to {file} ({len(content):,} bytes)")
 
 
-def _of_job(job: str, service: str, version: int, label: str) -> SavedModel:
+def _of_job(job: str, service: str, chosen: VersionName) -> SavedModel:
     """Return the model of a version of a job."""
     from dbp.cli.connection import connect
     from dbp.train.saved import SavedModel
 
     with connect(service) as client:
         handle = find_job(client, job)
-        found = handle.parameters(version=version, label=label)
+        found = handle.parameters(**chosen.reading())
         if found is None:  # not without newer_than
             raise click.ClickException("the service sent no parameters")
         return SavedModel.from_bytes(bytes(found.content), handle.id)
-
-
-def _load(source: Path) -> SavedModel:
-    """Return the model in a parameter file, or in the folder of an ended run."""
-    from dbp.train.run_folder import PARAMETERS
-    from dbp.train.saved import SavedModel
-
-    if not source.is_dir():
-        return SavedModel.load(source)
-    if not (source / PARAMETERS).is_file():
-        raise InvalidInput(
-            f"{source}: holds no {PARAMETERS}: it is no run folder, or its run has not ended"
-        )
-    return SavedModel.load(source / PARAMETERS)
 
 
 def _format_of(file: Path) -> Format:

@@ -16,11 +16,12 @@ from dbp.cli.output import (
     echo_json,
     output_option,
     service_option,
-    table,
     version_content,
-    writing,
 )
-from dbp.cli.ranges import COUNT, COUNT_OR_NONE, SECONDS
+from dbp.cli.params_table import echo_set, tensor_rows, write_set
+from dbp.cli.ranges import COUNT_OR_NONE, SECONDS
+from dbp.cli.source import METAVAR, source_of
+from dbp.cli.version_argument import HELP, VERSION, VersionName, version_name
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -64,11 +65,12 @@ class _Params(click.Group):
 
 @click.command(cls=_Params, no_args_is_help=True)
 def params() -> None:
-    """Parameters of a job, live: `dbp params JOB` shows them, `show --help` tells more.
+    """Show and manage parameters of jobs and runs; `dbp params JOB` is `dbp params show JOB`.
 
     \b
     Examples:
       dbp params digits-7k2m9q                        the newest, each tensor's norm
+      dbp params runs/digits                          those of a run folder
       dbp params digits-7k2m9q --watch                each new version as it comes
       dbp params digits-7k2m9q --label best -o best.safetensors
       dbp params diff digits-7k2m9q 3 latest          what has changed
@@ -77,7 +79,7 @@ def params() -> None:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", metavar=METAVAR)
 @click.option(
     "-o", "--out", "file", type=click.Path(path_type=Path), help="Write a safetensors file."
 )
@@ -85,7 +87,7 @@ def params() -> None:
     "--tensor", "patterns", multiple=True, metavar="PATTERN",
     help="Only tensors whose name matches ('0.*', '*.bias'); may be repeated.",
 )  # fmt: skip
-@click.option("--version", type=COUNT, help="The version of this number.  [default: newest]")
+@click.option("--version", type=VERSION, help=f"Which version: {HELP}.  [default: latest]")
 @click.option("--step", type=COUNT_OR_NONE, help="The version of this step.")
 @click.option("--label", default="", help="The version with this label, such as best.")
 @click.option(
@@ -109,7 +111,7 @@ def show(
     job: str,
     file: Path | None,
     patterns: tuple[str, ...],
-    version: int | None,
+    version: VersionName | None,
     step: int | None,
     label: str,
     cast: str | None,
@@ -120,11 +122,15 @@ def show(
     service: str,
     output: str,
 ) -> None:
-    """Show the newest parameters of JOB: version, step, each tensor and its norm.
+    """Show parameters: version, step, each tensor and its norm.
+
+    RUN_FILE_OR_JOB is a run folder or a safetensors file, or a job of the service, whose
+    newest parameters are shown.
 
     \b
     Examples:
       dbp params digits-7k2m9q
+      dbp params runs/digits
       dbp params digits-7k2m9q --tensor '*.bias'
       dbp params digits-7k2m9q --step 500 --verify
       dbp params digits-7k2m9q --watch --label stable     each version it moves to
@@ -132,8 +138,18 @@ def show(
     """
     from dbp.cli.connection import connect
 
+    source = source_of(job)
+    source.refuse(
+        version=version, label=label, step=step is not None, wait=wait is not None,
+        max_staleness=max_staleness is not None, verify=verify, watch=watch,
+    )  # fmt: skip
+    if (path := source.file) is not None:
+        from dbp.cli.params_file import show_file
+
+        show_file(path, patterns, cast.upper() if cast else "", file, output)
+        return
     options: dict[str, Any] = {
-        "version": version or 0, "step": step, "label": label, "wait": wait,
+        **version_name(version, label, step).reading(), "wait": wait,
         "cast": cast.upper() if cast else None, "max_staleness_steps": max_staleness,
     }  # fmt: skip
     if watch and (version or step is not None or max_staleness is not None):
@@ -143,7 +159,7 @@ def show(
         )
     if watch and wait is not None:
         raise InvalidInput("--watch: waits for as long as the job runs; leave out --wait")
-    with connect(service) as client:
+    with source.asking(), connect(service) as client:
         handle = find_job(client, job)
         prove = _prover(handle) if verify else None
         if watch:
@@ -156,8 +172,8 @@ def show(
         if found is None:  # not without newer_than
             raise click.ClickException("the service sent no parameters")
         proof = prove(found) if prove else None
-        _write(file, found)
-        _tell(handle, found, file, output, proof)
+        write_set(file, found)
+        _show(handle, found, file, output, proof)
 
 
 def _prover(handle: JobHandle) -> Callable[[ParameterSet], list[str]]:
@@ -167,15 +183,7 @@ def _prover(handle: JobHandle) -> Callable[[ParameterSet], list[str]]:
     return partial(proof_of, handle.get())
 
 
-def _write(file: Path | None, found: ParameterSet) -> None:
-    from dbp.whole_file import write_whole
-
-    if file is not None:
-        with writing(file):
-            write_whole(file, [found.content])
-
-
-def _tell(
+def _show(
     handle: JobHandle,
     found: ParameterSet,
     file: Path | None,
@@ -183,38 +191,15 @@ def _tell(
     proof: list[str] | None,
 ) -> None:
     if output == "json":
-        content = {"job": handle.id, **version_content(found.version), "tensors": _rows(found)}
+        facts = version_content(found.version)
+        content = {"job": handle.id, **facts, "tensors": tensor_rows(found)}
         echo_json(content | ({"verified": proof} if proof else {}))
         return
     newest = found.version
-    click.echo(
-        f"{handle.id}: version {newest.version}, step {newest.step:,}"
-        + (" (final)" if newest.final else "")
-        + f", sha256 {newest.digest[:16]}"
-    )
-    rows = [
-        (row["name"], " x ".join(map(str, row["shape"])), row["dtype"], f"{row['norm']:.6g}")
-        for row in _rows(found)
-    ]
-    click.echo(table([("TENSOR", "SHAPE", "TYPE", "NORM"), *rows]))
-    for line in proof or ():
-        click.echo(f"verified: {line}")
-    if file is not None:
-        click.echo(f"written to {file} ({len(found.content):,} bytes)")
-
-
-def _rows(found: ParameterSet) -> list[dict[str, Any]]:
-    import numpy as np
-
-    return [
-        {
-            "name": name,
-            "shape": list(tensor.shape),
-            "dtype": str(tensor.dtype),
-            "norm": float(np.linalg.norm(tensor.astype(np.float64).ravel())),
-        }
-        for name, tensor in found.tensors.items()
-    ]
+    final = " (final)" if newest.final else ""
+    step = f"step {newest.step:,}{final}"
+    title = f"{handle.id}: version {newest.version}, {step}, sha256 {newest.digest[:16]}"
+    echo_set(title, found, file, proof)
 
 
 class _bytes_bar:  # noqa: N801 (used like a function)

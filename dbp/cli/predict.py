@@ -11,7 +11,8 @@ import click
 
 from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option, writing
-from dbp.cli.ranges import COUNT
+from dbp.cli.source import METAVAR, source_of
+from dbp.cli.version_argument import VERSION, VersionName, version_name
 from dbp.errors import InvalidInput
 from dbp.quantities import count_text
 
@@ -27,7 +28,7 @@ SHOWN_ROWS: Final = 10
 
 
 @click.command()
-@click.argument("source", metavar="JOB_OR_FILE")
+@click.argument("source", metavar=METAVAR)
 @click.argument("inputs", nargs=-1, required=True)
 @click.option(
     "--header",
@@ -53,7 +54,9 @@ SHOWN_ROWS: Final = 10
     type=click.Path(path_type=Path),
     help="Write a .npy, .csv or .tsv file.",
 )
-@click.option("--version", type=COUNT, help="Of a job: a version.  [default: newest]")
+@click.option(
+    "--version", type=VERSION, help="Of a job: a number, latest or a label.  [default: latest]"
+)
 @click.option("--label", default="", help="Of a job: the version with this label.")
 @service_option
 @output_option
@@ -65,15 +68,16 @@ def predict(
     array: str,
     proba: bool,
     file: Path | None,
-    version: int | None,
+    version: VersionName | None,
     label: str,
     service: str,
     output: str,
 ) -> None:
-    """Apply the parameters of JOB_OR_FILE to INPUTS and print the class of each row.
+    """Apply trained parameters to INPUTS and print the class of each row.
 
-    The model and its scaling come with the parameters; regression prints values. For a job
-    the service computes, by one version for all rows; a file needs nothing else.
+    RUN_FILE_OR_JOB is a run folder, a parameter file, or a job of the service. The model and
+    its scaling come with the parameters; regression prints values. For a job the service
+    computes, by one version for all rows; a run folder or a file needs nothing else.
 
     INPUTS are files of any format that `dbp train` reads, or patterns ('part/*.csv'): tables
     (.csv, .tsv, .parquet) or arrays (.npy, .npz, .h5, .safetensors, IDX). The content decides
@@ -86,7 +90,7 @@ def predict(
 
     \b
     Examples:
-      dbp predict digits-7k2m9q images.npy
+      dbp predict runs/digits images.npy
       dbp predict digits-7k2m9q images.npy --label best
       dbp predict weights.safetensors rows.csv --proba -o probabilities.npy
       dbp predict weights.safetensors rows.csv --header no
@@ -103,17 +107,19 @@ def predict(
             f"{file}: the suffix says what is written: {', '.join(WRITTEN)}; got "
             f"{file.suffix!r}"
         )
-    if _is_file(source) and (version or label):
-        raise InvalidInput(f"{source}: a file holds one version; leave out --version, --label")
+    trained = source_of(source)
+    trained.refuse(version=version, label=label)
+    parameters = trained.file
     files = find_files(inputs)
-    if not _is_file(source):
-        found = _of_job(
-            source, files, options, service, proba=proba, version=version or 0, label=label
-        )
+    if parameters is None:
+        chosen = version_name(version, label)
+        with trained.asking():
+            found = _of_job(source, files, options, service, proba=proba, chosen=chosen)
     else:
-        found = _of_file(source, files, options, proba=proba)
+        found = _of_file(parameters, files, options, proba=proba)
     if file is not None:
-        with writing(file, *(found.path for found in files), Path(source)):
+        read = [*(found.path for found in files), *([parameters] if parameters else [])]
+        with writing(file, *read):
             write_answers(file, found)
         if output == "json":
             echo_json({"file": str(file), "rows": len(found)})
@@ -127,33 +133,44 @@ def predict(
 
 
 @click.command()
-@click.argument("source", metavar="JOB_OR_FILE")
+@click.argument("source", metavar=METAVAR)
 @click.option(
     "--on", "part", default="test", show_default=True,
     type=click.Choice(["test", "validation", "train"]), help="Data set of the spec.",
 )  # fmt: skip
 @click.option(
     "--spec", "spec_file", type=click.Path(path_type=Path),
-    help="Spec that names the data.  [default: the job's own; spec.json beside a file]",
+    help="Spec that names the data.  [default: the run's or the job's own]",
 )  # fmt: skip
 @service_option
 @output_option
 def evaluate(source: str, part: str, spec_file: Path | None, service: str, output: str) -> None:
-    """Measure the parameters of JOB_OR_FILE on a data set of their spec; every sample once.
+    """Measure trained parameters on a data set of their spec; every sample once.
+
+    RUN_FILE_OR_JOB is a run folder, a parameter file, or a job of the service.
 
     \b
     Examples:
+      dbp evaluate runs/digits
+      dbp evaluate runs/digits --on validation
       dbp evaluate digits-7k2m9q
-      dbp evaluate runs/digits/parameters.safetensors --on validation
     """
     from dbp.cli.prediction import data_set
     from dbp.column_names import MODEL
     from dbp.train.data_notes import unnamed_notes
     from dbp.train.inspection import naming
+    from dbp.train.saved import SavedModel
     from dbp.train.undefined import undefined_figures
 
-    model, document = _load(source, service)
-    spec = _spec(source, spec_file, document)
+    trained = source_of(source)
+    parameters = trained.file
+    if parameters is None:
+        with trained.asking():
+            model, document = _job_model(source, service)
+        spec = _spec(spec_file, document)
+    else:
+        model = SavedModel.load(parameters)
+        spec = _spec(spec_file or _spec_beside(parameters), {})
     data = data_set(spec, part)
     for note in (*data.info.notes, *unnamed_notes(model.columns.inputs, data.info, MODEL)):
         click.echo(f"note: data.{part}: {note}", err=True)
@@ -169,12 +186,8 @@ def evaluate(source: str, part: str, spec_file: Path | None, service: str, outpu
     click.echo(f"{part} set, {count_text(len(data), 'sample')}: {text}")
 
 
-def _is_file(source: str) -> bool:
-    return Path(source).suffix == ".safetensors" or Path(source).is_file()
-
-
 def _of_file(
-    source: str, files: Sequence[InputFile], options: InputOptions, *, proba: bool
+    source: Path, files: Sequence[InputFile], options: InputOptions, *, proba: bool
 ) -> Array:
     from dbp.cli.input_rows import read_rows
     from dbp.cli.prediction import answers
@@ -192,16 +205,16 @@ def _of_job(
     service: str,
     *,
     proba: bool,
-    version: int,
-    label: str,
+    chosen: VersionName,
 ) -> Array:
     from dbp.cli.connection import connect
     from dbp.cli.input_rows import read_rows
     from dbp.cli.prediction import given_answers
     from dbp.column_names import POSITIONAL, columns_of
 
-    if version and label:
-        raise InvalidInput("--version and --label: give one of them")
+    if chosen.step is not None:
+        raise InvalidInput("--version: predict takes a number, latest or a label, got step:N")
+    version, label = chosen.number, chosen.label
     with connect(service) as client:
         job = find_job(client, source)
         columns = POSITIONAL
@@ -220,31 +233,31 @@ def _show_note(path: Path, text: str) -> None:
     click.echo(f"note: {path}: {text}", err=True)
 
 
-def _load(source: str, service: str) -> tuple[SavedModel, Mapping[str, Any] | None]:
-    """Return the model in a file, or a job's newest one with the job's spec."""
+def _job_model(job_id: str, service: str) -> tuple[SavedModel, Mapping[str, Any]]:
+    """Return the newest model of a job, and the job's spec."""
+    from dbp.cli.connection import connect
     from dbp.train.saved import SavedModel
 
-    if _is_file(source):
-        return SavedModel.load(source), None
-
-    from dbp.cli.connection import connect
-
     with connect(service) as client:
-        job = find_job(client, source)
+        job = find_job(client, job_id)
         found = job.parameters()
         if found is None:  # not without newer_than
             raise click.ClickException("the service sent no parameters")
         return SavedModel.from_bytes(bytes(found.content), job.id), job.get().spec
 
 
-def _spec(source: str, file: Path | None, document: Mapping[str, Any] | None) -> JobSpec:
+def _spec(file: Path | None, document: Mapping[str, Any]) -> JobSpec:
+    """Return the spec in a file, else that of a document."""
     from dbp.job.load import decode, load_file
 
-    if file is not None:
-        return load_file(file)
-    if document is not None:
-        return decode(json.loads(json.dumps(document)))
-    beside = Path(source).parent / "spec.json"
-    if not beside.exists():
-        raise InvalidInput(f"{source}: no spec.json beside it; name the spec with --spec FILE")
-    return load_file(beside)
+    return load_file(file) if file is not None else decode(json.loads(json.dumps(document)))
+
+
+def _spec_beside(parameters: Path) -> Path:
+    """Return the spec of the run that the parameter file belongs to."""
+    from dbp.train.run_files import SPEC
+
+    path = parameters.parent / SPEC
+    if not path.exists():
+        raise InvalidInput(f"{parameters}: no {SPEC} beside it; name the spec with --spec FILE")
+    return path

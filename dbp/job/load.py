@@ -75,7 +75,7 @@ def _read_text(source: str) -> str:
         with Path(source).open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
-        raise InvalidFile(f"{source}: no such file{_nearest_file(source)}") from error
+        raise InvalidFile(f"{source}: no such file{nearest_file(source)}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InvalidFile(f"{ascii(source)[1:-1]}: cannot be read: {reason}") from error
@@ -91,7 +91,8 @@ def _read_text(source: str) -> str:
     return text
 
 
-def _nearest_file(source: str) -> str:
+def nearest_file(source: str) -> str:
+    """Return a hint for a file that does not exist: a similar name, or a folder that lacks."""
     path = Path(source)
     try:
         names = [entry.name for entry in path.parent.iterdir()]

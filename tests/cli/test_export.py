@@ -95,7 +95,10 @@ def test_whoever_reads_a_fifo_gets_the_file(folder: Path, tmp_path: Path) -> Non
     [
         (["{folder}", "-o", "{tmp}/weights.bin"], "say which with --format"),
         (["{tmp}", "-o", "{tmp}/w.npz"], "holds no parameters.safetensors"),
-        (["{tmp}/absent.safetensors", "-o", "{tmp}/w.npz"], "No such file"),
+        (
+            ["{tmp}/absent.safetensors", "-o", "{tmp}/w.npz"],
+            "no such file or folder",
+        ),
         (["{folder}", "-o", "{tmp}/absent/w.npz"], "cannot be written: No such file"),
         (["{folder}"], "Missing option '-o'"),
     ],
@@ -133,4 +136,4 @@ def test_a_version_of_a_job_predicts_like_the_job(
     with np.load(tmp_path / "b.npz", allow_pickle=False) as archive:
         assert set(archive) >= set(load_file(weights))
     assert both.returncode == 2
-    assert "holds one version" in both.stderr
+    assert "not a job of a service; leave out --label" in both.stderr

@@ -138,15 +138,19 @@ def test_a_version_and_a_label_of_a_job(
 
     plain = output("predict", ended, rows, service=service)
     asked = output("predict", ended, rows, "--version", number, service=service)
+    latest = output("predict", ended, rows, "--version", "latest", service=service)
+    step = run("predict", ended, rows, "--version", "step:300", service=service)
     early = run("predict", ended, rows, "--version", "99999", service=service)
     strange = run("predict", ended, rows, "--label", "nowhere", service=service)
     both = run("predict", ended, rows, "--version", "1", "--label", "a", service=service)
 
-    assert asked == plain
+    assert asked == latest == plain
+    assert step.returncode == 2
+    assert "takes a number, latest or a label, got step:N" in step.stderr
     assert early.returncode == strange.returncode != 0
     assert f"the newest is {number}" in early.stderr
     assert "no label 'nowhere'" in strange.stderr
-    assert "give one of them" in both.stderr
+    assert "name only one of them" in both.stderr
 
 
 def test_rows_that_do_not_fit_a_job_are_told_with_their_file(
@@ -165,7 +169,7 @@ def test_a_file_has_no_versions(weights: Path, tmp_path: Path) -> None:
     done = run("predict", str(weights), str(tmp_path / "rows.npy"), "--version", "1")
 
     assert done.returncode == 2
-    assert "a file holds one version" in done.stderr
+    assert "not a job of a service; leave out --version" in done.stderr
 
 
 def test_probabilities_sum_to_one(
