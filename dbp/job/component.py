@@ -15,6 +15,7 @@ from typing import Any, cast
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.fields import INVALID, at, plain_problem, read_fields, shown
 from dbp.job.spec import Component, DataSpec, Holdout, JobSpec, ModelSpec
+from dbp.plugin_faults import fault_text, is_plugin
 from dbp.registry import Group, component_class, field_types, kinds, union_arms
 
 MAX_LAYERS = 1000
@@ -140,7 +141,13 @@ def _construct(
             violations.append(Violation(at(path, name), message))
         else:
             violations.append(Violation(path, str(error)))
-        return None
+    except Exception as error:
+        if not is_plugin(cls):
+            raise
+        violations.append(
+            Violation(path, f"the plug-in {cls.__name__} raises {fault_text(error)}")
+        )
+    return None
 
 
 @dataclass(frozen=True)

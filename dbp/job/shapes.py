@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dbp.errors import InvalidSpec, Violation
+from dbp.errors import DbpError, InvalidSpec, Violation
 from dbp.job.output_range import range_violation
 from dbp.job.resolved import ResolvedSpec
 from dbp.job.rules import target_words
+from dbp.plugin_faults import fault_text, is_plugin
 from dbp.quantities import count_text
 
 MAX_PARAMETERS: Final = 2**31
@@ -60,9 +62,10 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
         resolved.layers, resolved.layer_kinds, resolved.layer_paths, strict=True
     ):
         try:
-            parameters = layer.parameter_shapes(shape)
-            state += [f"{len(outputs)}.{name}" for name in layer.state_shapes(shape)]
-            shape = layer.output_shape(shape)
+            with _blaming(path, layer):
+                parameters = layer.parameter_shapes(shape)
+                state += [f"{len(outputs)}.{name}" for name in layer.state_shapes(shape)]
+                shape = layer.output_shape(shape)
         except ValueError as error:
             hint = _channel_hint(resolved, shape, str(error))
             raise _violation(path, f"{kind}: {error}{hint}") from error
@@ -85,6 +88,20 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
     return ModelShapes(tuple(outputs), tuple(counts))
 
 
+@contextlib.contextmanager
+def _blaming(path: str, component: object) -> Iterator[None]:
+    """Turn an exception of a plug-in, other than ValueError, into a violation."""
+    try:
+        yield
+    except (ValueError, DbpError):
+        raise
+    except Exception as error:
+        if not is_plugin(type(component)):
+            raise
+        message = f"the plug-in {type(component).__name__} raises {fault_text(error)}"
+        raise _violation(path, message) from error
+
+
 def _channel_hint(resolved: ResolvedSpec, shape: Shape, problem: str) -> str:
     """Return the remedy for one-channel images that are stored without a channel axis."""
     is_image = len(shape) == 2 and "(channels, height, width)" in problem
@@ -96,14 +113,16 @@ def _channel_hint(resolved: ResolvedSpec, shape: Shape, problem: str) -> str:
 def _check_output(resolved: ResolvedSpec, shape: Shape) -> None:
     """Raise InvalidSpec unless loss and metrics fit outputs of this shape and range."""
     try:
-        resolved.loss.check_output(shape)
+        with _blaming("model.loss", resolved.loss):
+            resolved.loss.check_output(shape)
     except ValueError as error:
         raise _violation(resolved.layer_paths[-1], f"output of the model: {error}") from error
     if (violation := range_violation(resolved, shape)) is not None:
         raise InvalidSpec([violation])
     for index, (kind, metric) in enumerate(resolved.metrics):
         try:
-            metric.size(shape)
+            with _blaming(f"model.metrics[{index}]", metric):
+                metric.size(shape)
         except ValueError as error:
             option, _, message = str(error).partition(": ")
             raise _violation(

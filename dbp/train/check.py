@@ -6,13 +6,13 @@ files and needs no MPI: ranks are threads.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Literal
 
 from dbp.errors import DbpError
 from dbp.train.build import Setup
 from dbp.train.check_data import check_data
+from dbp.train.check_fault import fault_message
 from dbp.train.check_finding import Finding, OnProgress, ignore_progress
 from dbp.train.check_gradient import check_gradient
 from dbp.train.check_lanes import check_lanes
@@ -28,15 +28,19 @@ def check_job(
     An exception of a layer or a loss is a finding, too. Errors in the spec or the data raise
     InvalidSpec or InvalidData, as in training.
     """
-    yield from _survived("data", lambda: check_data(setup, on_progress=on_progress))
-    yield from _survived("gradient", lambda: check_gradient(setup, on_progress=on_progress))
+    yield from _survived(setup, "data", lambda: check_data(setup, on_progress=on_progress))
     yield from _survived(
-        "lanes", lambda: check_lanes(setup, steps=steps, on_progress=on_progress)
+        setup, "gradient", lambda: check_gradient(setup, on_progress=on_progress)
+    )
+    yield from _survived(
+        setup, "lanes", lambda: check_lanes(setup, steps=steps, on_progress=on_progress)
     )
 
 
 def _survived(
-    subject: Literal["data", "gradient", "lanes"], begin: Callable[[], Iterator[Finding]]
+    setup: Setup,
+    subject: Literal["data", "gradient", "lanes"],
+    begin: Callable[[], Iterator[Finding]],
 ) -> Iterator[Finding]:
     """Yield the findings of a check; turn an exception into a failed finding."""
     try:
@@ -44,6 +48,4 @@ def _survived(
     except DbpError:
         raise
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        text = f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
-        yield Finding(subject, "failed", text)
+        yield Finding(subject, "failed", fault_message(setup, error))

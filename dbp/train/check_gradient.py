@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from dbp.data.sampler import order
+from dbp.errors import InvalidData
 from dbp.nn.layer import Array, run_single
 from dbp.nn.model import LaneBatch, Model
 from dbp.nn.parameters import Parameters
@@ -83,6 +84,13 @@ def check_gradient(
     else:
         yield Finding("gradient", "failed", "ranks hold other parameters after the exchange")
         return
+    if not gradient.any():
+        yield Finding(
+            "gradient",
+            "warning",
+            "every element of the gradient is 0, so that training changes nothing: does the "
+            "loss depend on the outputs, and do the outputs depend on the parameters?",
+        )
     gradients = Parameters(double.model.parameter_shapes, gradient)
     budget = min(MOST, max(FEWEST, PROBES // len(gradients.shapes)))
     largest = max(1.0, abs(loss))
@@ -189,7 +197,7 @@ def _index(name: str, place: int, gradients: Parameters) -> str:
 def _losses(setup: Setup, start: Parameters) -> Losses:
     """Return a function that computes the mean loss of the samples on one rank."""
     model = _copy(setup.model)
-    x, target, weight = _read(setup, model)
+    x, target, weight = _read(setup, model, _chosen(setup))
     parameters = start.like(start.vector.copy())
     gradients = Parameters.zeros(model.parameter_shapes, model.dtype)
     state = Parameters.zeros(model.state_shapes, model.dtype)
@@ -272,14 +280,19 @@ def _rank_count(setup: Setup) -> int:
 
 
 def _chosen(setup: Setup) -> Array:
-    """Return the indices of the first samples of the first epoch."""
+    """Return the first samples of the first epoch whose weights are not all 0."""
     count = len(setup.train)
-    return order(setup.resolved.spec.seed, 1, count).take(0, min(SAMPLES, count))
+    indices = order(setup.resolved.spec.seed, 1, count)
+    for start in range(0, count, SAMPLES):
+        chosen = indices.take(start, min(start + SAMPLES, count))
+        _, target, weight = _read(setup, setup.model, chosen)
+        if setup.model.weight_sum(target, weight) > 0:
+            return chosen
+    raise InvalidData("data.train: the weights of all samples are 0 under this loss")
 
 
-def _read(setup: Setup, model: Model) -> tuple[Array, Array, Array | None]:
-    """Read these samples as the model gets them."""
-    chosen = _chosen(setup)
+def _read(setup: Setup, model: Model, chosen: Array) -> tuple[Array, Array, Array | None]:
+    """Read samples as the model gets them."""
     reader = RowReader(setup.train, model, setup.scaling, capacity=len(chosen))
     x, target = reader.read(chosen)
     return x, target, reader.weights(chosen)

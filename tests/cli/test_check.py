@@ -86,6 +86,39 @@ def test_a_wrong_plug_in_layer_fails_with_exit_code_1(tmp_path: Path, wrong: Pat
     assert "the central difference" in found[0]["text"]
 
 
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (
+            "def __post_init__(self):\n        assert self.__class__ is None",
+            "AssertionError: `as",
+        ),
+        (
+            "def output_shape(self, shape):\n        return 1 // 0",
+            "ZeroDivisionError: ",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "spec check"])
+def test_plug_in_that_raises_while_the_spec_is_checked_is_named(
+    tmp_path: Path, wrong: Path, method: str, message: str, command: str
+) -> None:
+    module = wrong / "wrong_layers.py"
+    module.write_text(f"{module.read_text()}\n    {method}\n")
+    spec = write_spec(tmp_path / "job.toml")
+    spec.write_text(spec.read_text().replace('activation = "relu"', 'activation = "cube"'))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "dbp", *command.split(), str(spec)],
+        env=environment(PYTHONPATH=str(wrong)), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+
+    assert done.returncode == 2, done.stderr
+    assert f"model.layers[0].activation: the plug-in Cube raises {message}" in done.stderr
+    assert "wrong_layers.py:" in done.stderr
+
+
 def test_programs_read_the_same_findings(tmp_path: Path) -> None:
     spec = write_spec(tmp_path / "job.toml")
 

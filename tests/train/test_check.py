@@ -13,15 +13,17 @@ import pytest
 
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset
+from dbp.data.sampler import order
 from dbp.nn.dense import Dense
 from dbp.nn.elementwise import Elementwise
 from dbp.nn.layer import Array, Backward, Layer, Views, Workspace
+from dbp.nn.loss import Loss
 from dbp.nn.model import Model
 from dbp.nn.tanh import Tanh
 from dbp.train.build import Setup
 from dbp.train.check import Finding, check_job
 from dbp.train.check_data import check_data
-from dbp.train.check_gradient import check_gradient, judge
+from dbp.train.check_gradient import SAMPLES, check_gradient, judge
 from dbp.train.check_lanes import check_lanes
 from tests.train.setups import document, make_setup, samples
 
@@ -47,13 +49,45 @@ class Faulty(Elementwise):
             y *= 1 + 1e-4 * next(_calls)
         if self.fault == "raises":
             raise ArithmeticError("a fault of this layer")
+        if self.fault == "asserts":
+            raise AssertionError
 
         def backward(dy: Array, gradients: Views) -> Array:
+            if self.fault == "asserts backward":
+                raise AssertionError
             if self.fault == "mean":
                 dy = dy - (dy.mean(axis=0) if len(dy) else 0)
             return dy * (x * 1.001 if self.fault == "slope" else x)
 
         return y, backward
+
+
+@final
+@dataclass(frozen=True)
+class Flat(Loss):
+    """The same loss for every output."""
+
+    def target_kind(self) -> str:
+        return "class"
+
+    def check_output(self, output_shape: tuple[int, ...]) -> None: ...
+
+    def default_metrics(self) -> tuple[str, ...]:
+        return ()
+
+    def evaluate(
+        self,
+        prediction: Array,
+        target: Array,
+        weight: Array | None,
+        workspace: Workspace,
+        *,
+        with_gradient: bool = True,
+    ) -> tuple[float, Array | None]:
+        return float(len(target)), np.zeros_like(prediction)
+
+    def activate(self, prediction: Array) -> Array:
+        return prediction
 
 
 @final
@@ -219,6 +253,42 @@ def test_a_layer_that_raises_is_a_finding_with_its_place() -> None:
     assert [finding.subject for finding in wrong] == ["gradient", "lanes"]
     assert "ArithmeticError: a fault of this layer" in wrong[0].text
     assert f"({__file__}:" in wrong[0].text
+
+
+@pytest.mark.parametrize("fault", ["asserts", "asserts backward"])
+def test_failed_assertion_of_a_layer_names_the_layer_and_the_line(fault: str) -> None:
+    found = failed(check_job(setup_of(Faulty(fault))))
+
+    assert len(found) == 2
+    for text in found:
+        assert text.startswith(
+            "model.layers[0].activation (Faulty) raises AssertionError: `raise AssertionError`"
+        )
+        assert f"({__file__}:" in text
+        assert text.endswith("dbp.testing.check_layer checks such a component alone")
+
+
+def test_gradient_is_checked_where_the_first_samples_have_no_weight() -> None:
+    plain = samples(60)
+    weights = np.ones(60)
+    weights[order(5, 1, 60).take(0, 2 * SAMPLES)] = 0
+    x, targets = np.empty((60, 5)), np.empty(60, np.int64)
+    plain.take_inputs(np.arange(60), x)
+    plain.take_targets(np.arange(60), targets)
+
+    findings = list(check_job(setup_of(data=arrays(x, targets, weights=weights), batch_size=7)))
+
+    assert failed(iter(findings)) == []
+    assert "0.weight (7 x 5): 24 of 35 elements" in texts(iter(findings), "ok")
+
+
+def test_gradient_of_zeros_is_warned_of() -> None:
+    setup = setup_of()
+    model = Model(setup.model.layers, (5,), dtype="float64", loss=Flat(), metrics=[])
+
+    found = texts(check_gradient(dataclasses.replace(setup, model=model)), "warning")
+
+    assert "every element of the gradient is 0, so that training changes nothing" in found
 
 
 def test_training_that_fails_within_the_steps_is_told() -> None:
