@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dbp.client.number_array import number_array
 from dbp.column_names import Columns, check_table, normalized_name
 from dbp.errors import InvalidData, InvalidInput
 
@@ -39,4 +40,5 @@ def in_order(table: Any, names: tuple[Any, ...], columns: Columns) -> npt.ArrayL
     except InvalidData as error:
         raise InvalidInput(f"inputs: {error}") from error
     keys = {normalized_name(str(name)): name for name in names}
-    return np.stack([np.asarray(table[keys[name]]) for name in columns.inputs], axis=1)
+    arrays = (number_array(f"inputs: column {n!r}", table[keys[n]]) for n in columns.inputs)
+    return np.stack(list(arrays), axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from dbp.client.named_inputs import column_names, in_order
 from dbp.column_names import POSITIONAL, Columns, OtherColumns
-from dbp.errors import InvalidInput
+from dbp.errors import InvalidInput, InvalidType
 
 MODEL = Columns(("a", "b"), OtherColumns(("y",), "w"))
 VALUES = {"a": [1.0, 4.0], "b": [2.0, 5.0], "y": ["oak", "elm"], "w": [1.0, 2.0]}
@@ -59,6 +60,27 @@ def test_missing_and_extra_columns_are_refused_by_name(
 ) -> None:
     with pytest.raises(InvalidInput, match=message):
         ordered(table(kind, names))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        ("frame", ["1", "2"], "str '1' in row 0"),
+        ("pyarrow", ["1", "2"], "str '1' in row 0"),
+        ("frame", [1.0, None], "NoneType in row 1"),
+        ("frame", [date(2026, 1, 2)] * 2, "date .* in row 0"),
+        ("pyarrow", [date(2026, 1, 2)] * 2, "date .* in row 0"),
+    ],
+)
+def test_columns_that_are_not_numbers_are_named(
+    kind: str, values: list[Any], message: str
+) -> None:
+    given = TABLES[kind]({"a": [1.0, 4.0], "b": values})
+
+    with pytest.raises(
+        InvalidType, match=f"^inputs: column 'b': must be numbers, got {message}"
+    ):
+        ordered(given)
 
 
 def test_where_training_chose_its_inputs_other_columns_are_ignored() -> None:
