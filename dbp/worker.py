@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
 from dbp.exit_codes import FAILED, INTERRUPTED, exit_code_of
+from dbp.job.state import FailureReason
 from dbp.launching import detect, oversubscription, set_thread_counts
 from dbp.lossy_output import make_output_lossy
 from dbp.prctl import PR_SET_PDEATHSIG, prctl
@@ -150,7 +151,7 @@ def _train(
             detach=detach,
         )
     except InvalidInput as error:  # the same on every rank
-        outcome = Outcome("failed", "INVALID_DATA", 0, 0, message=str(error))
+        outcome = Outcome("failed", FailureReason.INVALID_DATA, 0, 0, message=str(error))
         if communicator.rank == 0:
             sink.finished(outcome)
         return outcome
@@ -171,12 +172,13 @@ def _last_word(
     try:
         yield
     except BaseException as error:
-        status, reason, text = "failed", "RANK_EXCEPTION", f"{type(error).__name__}: {error}"
+        status, text = "failed", f"{type(error).__name__}: {error}"
+        reason: str = FailureReason.RANK_EXCEPTION
         if isinstance(error, SystemExit) and error.code == INTERRUPTED:
             status, reason, text = "stopped", "stop_requested", "before the first step"
         elif isinstance(error, DbpError):
             missing = isinstance(error, MissingDependency)
-            reason, text = "LAUNCH_FAILED" if missing else reason, str(error)
+            reason, text = FailureReason.LAUNCH_FAILED if missing else reason, str(error)
         with contextlib.suppress(Exception):  # the failure itself matters more
             step = made[0].state.step if made else 0
             epoch = made[0].setup.plan.epoch_of(step) if step else 0

@@ -67,7 +67,8 @@ def state_from_proto(state: job_pb2.JobState) -> State:
     try:
         return State(job_pb2.JobState.Name(state).removeprefix("JOB_STATE_"))
     except ValueError:
-        raise InvalidInput(f"states: {state} is no state of a job") from None
+        known = ", ".join(job_pb2.JobState.keys())
+        raise InvalidInput(f"states: {state} is no state of a job; states: {known}") from None
 
 
 def version_to_proto(version: Version) -> job_pb2.ParameterVersion:

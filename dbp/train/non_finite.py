@@ -9,14 +9,15 @@ from __future__ import annotations
 import enum
 from typing import Final, final
 
+from dbp.job.state import FailureReason
 from dbp.train.finite import all_finite
 from dbp.train.run_state import RunState
 
 MAX_ROLLBACKS: Final = 3
 MAX_SKIPS: Final = 100  # in a row
 
-NON_FINITE: Final = "NON_FINITE"
-NOTHING_APPLIED: Final = "NOTHING_APPLIED"
+NON_FINITE: Final = FailureReason.NON_FINITE
+NOTHING_APPLIED: Final = FailureReason.NOTHING_APPLIED
 
 
 class Reaction(enum.Enum):

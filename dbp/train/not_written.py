@@ -6,9 +6,10 @@ import dataclasses
 from typing import Final
 
 from dbp.job.ending_text import ending_word
+from dbp.job.state import FailureReason
 from dbp.train.sink import Outcome
 
-NOT_WRITTEN: Final = "NOT_WRITTEN"
+NOT_WRITTEN: Final = FailureReason.NOT_WRITTEN
 
 
 def not_written(outcome: Outcome, error: OSError) -> Outcome:

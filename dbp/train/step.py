@@ -16,6 +16,7 @@ import numpy as np
 
 from dbp.data.dataset import Indices
 from dbp.errors import InvalidInput
+from dbp.job.state import FailureReason
 from dbp.nn.layer import Array, LaneGenerator, run_in_lockstep
 from dbp.nn.model import LaneBatch
 from dbp.nn.parameters import Parameters
@@ -104,7 +105,7 @@ class Step:
         odd = odd_ranks(total.digests)
         if odd:
             failure = divergence_message(odd, step, self._communicator.size)
-            return StepResult(*sums, reason="DIVERGED", failure=failure)
+            return StepResult(*sums, reason=FailureReason.DIVERGED, failure=failure)
         if total.unreadable:
             self._diagnosis.refuse(self._unreadable)
         if total.non_finite or not self._is_finite(total.gradients[self._exchange.own]):

@@ -19,6 +19,7 @@ from dbp.data.sampler import order
 from dbp.errors import InvalidInput
 from dbp.job.best import BestEpoch
 from dbp.job.skipped import skipped_text
+from dbp.job.state import FailureReason
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none, check_agreement
@@ -109,7 +110,7 @@ class Trainer:
             with np.errstate(all="ignore"):
                 return self._loop()
         except InvalidInput as error:  # raised on every rank: run folder, or unreadable samples
-            return self._failed("INVALID_DATA", self.state.step, str(error))
+            return self._failed(FailureReason.INVALID_DATA, self.state.step, str(error))
 
     def _start(self) -> None:
         """Announce the run, then remove the checkpoints of an earlier run."""

@@ -10,10 +10,14 @@ import grpc
 import numpy as np
 import pytest
 
+from dbp.control import live_parameters
+from dbp.control.store_versions import MOVES_KEPT
 from dbp.inference import open_inference_pb2 as inference_pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.snapshot import decode_header
+from dbp.rpc.channel import MAX_ANSWER_BYTES
 from dbp.service import inference_service, parameter_service
+from dbp.v1 import job_pb2
 from dbp.v1 import parameter_service_pb2 as pb
 from tests.service.setups import Run, Service, read_all, refused, selector, serving, tensors
 
@@ -95,3 +99,26 @@ async def test_more_jobs_than_an_index_holds_are_listed_in_pages_elsewhere(
     )
 
     assert "use dbp.v1.JobService/ListJobs" in text
+
+
+def test_the_largest_page_of_versions_and_all_labels_fit_into_a_message() -> None:
+    version = job_pb2.ParameterVersion(
+        version=2**62, step=2**62, attempt=2**30, digest="f" * 64, size_bytes=2**62, final=True,
+        previous_digest="f" * 64, spec_digest="f" * 64, rollbacks=2**30,
+    )  # fmt: skip
+    version.publish_time.FromNanoseconds(2**62)
+    names = [f"{n:063d}" for n in range(live_parameters.MAX_LABELS)]
+    entry = pb.VersionEntry(version=version, kept=True, pinned=True)
+    page = pb.ListVersionsResponse(
+        versions=[entry] * live_parameters.MAX_PAGE_SIZE, next_page_token="9" * 19
+    )
+    page.versions[0].labels.extend(names)
+    page.versions[0].left_by.extend(names)
+    label = pb.Label(name="x" * 63, version=2**62, previous_version=2**62)
+    label.move_time.FromNanoseconds(2**62)
+    labels = pb.ListLabelsResponse(
+        labels=[label] * live_parameters.MAX_LABELS, history=[label] * MOVES_KEPT
+    )
+
+    assert page.ByteSize() < MAX_ANSWER_BYTES
+    assert labels.ByteSize() < MAX_ANSWER_BYTES
