@@ -16,7 +16,7 @@ from dbp.inference import open_inference_pb2 as inference_pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.snapshot import decode_header
 from dbp.rpc.channel import MAX_ANSWER_BYTES
-from dbp.service import inference_service, parameter_service
+from dbp.service import inference_service, parameter_messages
 from dbp.v1 import job_pb2
 from dbp.v1 import parameter_service_pb2 as pb
 from tests.service.setups import Run, Service, read_all, refused, selector, serving, tensors
@@ -56,7 +56,7 @@ async def test_a_manifest_that_fits_is_in_the_header(
     request = pb.StreamParametersRequest(selector=selector(run.id))
 
     fits = (await service.parameters.StreamParameters(request).read()).header
-    monkeypatch.setattr(parameter_service, "MAX_ANSWER_BYTES", fits.ByteSize())
+    monkeypatch.setattr(parameter_messages, "MAX_ANSWER_BYTES", fits.ByteSize())
     too_long = (await service.parameters.StreamParameters(request).read()).header
 
     assert [tensor.name for tensor in fits.manifest.tensors] == ["0.weight", "0.bias"]
