@@ -149,15 +149,13 @@ class BarView:
 
 def with_job(status: Status, job: Job) -> Status:
     """Return the status with the state of a job; an ended one has no time to go."""
-    ended = job.state.terminal
     version = job.latest_parameters.version if job.latest_parameters else status.version
     return replace(
         status,
         state=job.state.value,
         note=job.waiting_reason,
         version=version,
-        seconds_to_go=None if ended else status.seconds_to_go,
-        samples_per_second=0.0 if ended else status.samples_per_second,
+        ended=job.state.terminal,
     )
 
 

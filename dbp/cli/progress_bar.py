@@ -73,7 +73,7 @@ class ProgressBar:
     def finished(self, outcome: Outcome) -> None:
         """Leave the last state on the screen."""
         if self._live.is_started:
-            self._live.update(StatusLine(replace(self._status, seconds_to_go=None)))
+            self._live.update(StatusLine(replace(self._status, ended=True)))
             self._live.stop()
 
     def _draw(self) -> None:

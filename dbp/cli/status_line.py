@@ -40,7 +40,7 @@ class Status:
     """The state of a run; what is empty, 0 or None is not shown.
 
     ``state``: of a job; ``note``: why it waits. ``epochs``: how many are planned.
-    ``skipped``: mini-batches left out of the epoch.
+    ``skipped``: mini-batches left out of the epoch. ``ended``: no time to go is shown.
     """
 
     step: int = 0
@@ -54,6 +54,7 @@ class Status:
     version: int = 0
     state: str = ""
     note: str = ""
+    ended: bool = False
 
 
 @final
@@ -123,7 +124,8 @@ def _forms(status: Status) -> dict[str, list[str]]:
     if status.samples_per_second > 0:
         rate = f"{status.samples_per_second:,.0f}"
         forms["rate"] = [f"{rate} samples/s", f"{rate}/s", ""]
-    if status.seconds_to_go is not None and not 0 < status.total_steps <= status.step:
+    ended = status.ended or 0 < status.total_steps <= status.step
+    if status.seconds_to_go is not None and not ended:
         text = time_to_go_text(status.seconds_to_go)
         forms["time"] = [text, text.removesuffix(" to go"), ""]
     return forms

@@ -94,12 +94,12 @@ def test_a_bar_of_an_ended_job_has_no_time_to_go(
     view = BarView()
     view.show(JobUpdate("digits-1", "progress", progress=PROGRESS))
     view.show(JobUpdate("digits-1", "failed", job=dataclasses.replace(JOB, state=State.FAILED)))
+    view.show(progress(1600))  # the last report comes late
     view.close()
 
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("FAILED  epoch 3")
     assert "to go" not in last
-    assert "samples/s" not in last
 
 
 def test_an_ending_counts_the_mini_batches_that_were_left_out() -> None:
