@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.descriptor import FileDescriptor
 
 from tests.deadline import DEADLINE
+from tests.test_docstrings import BAD_WORD
 
 ROOT = Path(__file__).parent.parent
 IMAGE = ROOT / "tests" / "protos.binpb"
@@ -20,6 +21,7 @@ NEEDS_BUF = pytest.mark.skipif(BUF is None, reason="buf is not installed")
 
 pytestmark = pytest.mark.processes
 
+FILES = sorted((ROOT / "protos").rglob("*.proto"))
 NAMES = sorted(path.stem for path in (ROOT / "protos" / "dbp" / "v1").glob("*.proto"))
 
 
@@ -101,3 +103,11 @@ def test_an_addition_breaks_nobody(copied: Path) -> None:
     )
 
     assert broken(copied) == ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_comments_use_plain_words(path: Path) -> None:
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        comment = line.partition("//")[2].replace("steps behind the run", "")
+        assert BAD_WORD.search(comment) is None, f"{path.name}:{number}: {line}"
+        assert len(line) <= 96, f"{path.name}:{number}: {len(line)} characters"

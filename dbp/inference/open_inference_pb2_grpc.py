@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GRPCInferenceServiceStub(object):
-    """Answers from the parameters of jobs, running or ended.
+    """Computes the outputs of models from the parameters of jobs, running or ended.
     """
 
     def __init__(self, channel):
@@ -83,60 +83,60 @@ class GRPCInferenceServiceStub(object):
 
 
 class GRPCInferenceServiceServicer(object):
-    """Answers from the parameters of jobs, running or ended.
+    """Computes the outputs of models from the parameters of jobs, running or ended.
     """
 
     def ServerLive(self, request, context):
-        """Whether the service runs.
+        """Returns whether the service runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ServerReady(self, request, context):
-        """Whether the service takes requests.
+        """Returns whether the service takes requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelReady(self, request, context):
-        """Whether a model has parameters to answer from. False, not an error, where there are none.
+        """Returns whether a model has parameters; false, not an error, where it has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ServerMetadata(self, request, context):
-        """Name, version and extensions of the service.
+        """Returns name, version and extensions of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelMetadata(self, request, context):
-        """Inputs, outputs and kept versions of a model.
+        """Returns inputs, outputs and kept versions of a model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelInfer(self, request, context):
-        """The model's outputs for a batch of inputs, by the parameters of one version.
+        """Returns the model's outputs for a batch of inputs, all by the parameters of one version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelConfig(self, request, context):
-        """A model as Triton's clients expect it to be configured.
+        """Returns the configuration of a model as Triton's clients expect it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelStatistics(self, request, context):
-        """How much was inferred since the service started, and in what time.
+        """Returns counts and times of the requests since the service started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,7 +207,7 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GRPCInferenceService(object):
-    """Answers from the parameters of jobs, running or ended.
+    """Computes the outputs of models from the parameters of jobs, running or ended.
     """
 
     @staticmethod
