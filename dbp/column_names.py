@@ -140,7 +140,7 @@ def _similar(name: str, found: Sequence[str]) -> str:
             return f", did you mean {other!r}?"
     for other in found[:_COMPARED]:
         if strange := _look_alike(name, other):
-            return f"; in {other!r} stands {strange}"
+            return f"; {other!r} is spelled with {strange}"
     return nearest(name, found[:_COMPARED])
 
 
@@ -152,7 +152,7 @@ def _look_alike(name: str, other: str) -> str:
     if not pairs or any(a.isascii() == b.isascii() for a, b in pairs):
         return ""
     wanted, found = pairs[0]
-    return f"{_code(found)} in place of {_code(wanted)}"
+    return f"{_code(found)} instead of {_code(wanted)}"
 
 
 def _code(letter: str) -> str:

@@ -156,8 +156,12 @@ def test_joiners_that_change_how_letters_are_drawn_are_kept() -> None:
 @pytest.mark.parametrize(
     ("name", "found", "message"),
     [
-        ("a", "\u0430", r"stands U\+0430 \(CYRILLIC SMALL LETTER A\) in place of U\+0061"),
-        ("x-1", "x\u20131", r"U\+2013 \(EN DASH\) in place of U\+002D \(HYPHEN-MINUS\)"),
+        (
+            "a",
+            "\u0430",
+            r"is spelled with U\+0430 \(CYRILLIC SMALL LETTER A\) instead of U\+0061",
+        ),
+        ("x-1", "x\u20131", r"U\+2013 \(EN DASH\) instead of U\+002D \(HYPHEN-MINUS\)"),
         ("size", "s\u00efze", r"U\+00EF \(LATIN SMALL LETTER I WITH DIAERESIS\)"),
     ],
 )

@@ -196,7 +196,7 @@ def _unpack(path: str, command: str) -> str:
 
 
 _MARKUP: Final = (
-    (rb"%PDF-", "a PDF document", "save its table as CSV where you have it from"),
+    (rb"%PDF-", "a PDF document", "save its table as CSV"),
     (rb"(?i)<!doctype html|<html", "an HTML page",
      "was a login or an error page downloaded in place of the file?"),
     (rb"<\?xml", "an XML document", "save its rows as CSV"),

@@ -179,7 +179,7 @@ def _numbers(table: Table, column: int) -> Array:
     for row, value in enumerate(values):
         if value is None or not math.isfinite(value):
             raise InvalidData(
-                f"{table.place(row, column)}: {cells[row][:SHOWN]!r}, expected a number"
+                f"{table.place(row, column)}: {cells[row][:SHOWN]!r}, expected a finite number"
                 f"{number_hint(cells[row])}"
             )
     return np.array(values, np.float64)
@@ -226,7 +226,7 @@ def _no_target(table: Table, row: int) -> InvalidData:
             ", as in every line; if lines end with a delimiter, choose target and inputs, so "
             "that this column is ignored"
         )
-    return InvalidData(f"{table.place(row)}: the target is empty{hint}")
+    return InvalidData(f"{table.place(row)}: the target is empty{hint or number_hint('')}")
 
 
 def _whole(table: Table, array: Array) -> Array:

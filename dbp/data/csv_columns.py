@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Final, final
 
 from dbp.column_names import normalized_name
 from dbp.data.column_notes import LISTED, inputs_option
@@ -13,6 +13,9 @@ from dbp.data.number_text import SHOWN
 from dbp.errors import InvalidData, nearest
 
 Column = str | int
+
+# Characters that divide the columns of tables, the more likely ones first.
+_DELIMITERS: Final = ";\t,| "
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,14 @@ class ColumnChoice:
     def is_guessed(self) -> bool:
         """Whether the file alone decides if line 1 is a header."""
         return self.header == "auto" and not any(isinstance(w, str) for w in self.wanted)
+
+    def say_delimiter(self, delimiter: str) -> str:
+        """Return the remedy for lines with another delimiter."""
+        if not self.can_choose:
+            return delimiter_option(delimiter)
+        if delimiter == "\t":
+            return 'kind = "tsv"'
+        return f'kind = "csv", delimiter = "{delimiter}"'
 
     @property
     def say_which(self) -> str:
@@ -93,10 +104,10 @@ def settle(place: str, first: list[str], choice: ColumnChoice) -> Columns:
     cells = [normalized_name(cell) for cell in first]
     apart_only = choice.inputs is None
     if apart_only and choice.apart and len(cells) <= len(choice.apart):
+        hint = delimiter_hint(cells, choice) or f", separated by {choice.delimiter!r}"
         raise InvalidData(
             f"{place}: {_count(len(cells))}, expected inputs beside "
-            f"{_count(len(choice.apart))} for targets and weights, separated by "
-            f"{choice.delimiter!r}; is the delimiter another one? The line begins "
+            f"{_count(len(choice.apart))} for targets and weights{hint}; the line begins "
             f"{first[0][:SHOWN]!r}"
         )
     places: dict[str, list[int]] = {}
@@ -173,7 +184,7 @@ def _verdict(place: str, cells: list[str], inputs: list[int], choice: ColumnChoi
         raise InvalidData(
             f"{place}: is this a header or a sample? None of its inputs is a number or looks "
             f"like a name: {_listed([cells[p] for p in inputs])}"
-            f"{delimiter_hint(cells, choice.delimiter)}; repair the cells, or "
+            f"{delimiter_hint(cells, choice)}; repair the cells, or "
             f"{choice.say_which}"
         )
     return verdict
@@ -219,11 +230,27 @@ def _check_unique(place: str, columns: Columns, choice: ColumnChoice) -> None:
         seen[name] = position
 
 
-def delimiter_hint(cells: Sequence[str], delimiter: str) -> str:
-    """Return a hint for a line of one cell that another delimiter divides."""
-    if len(cells) > 1 or not set(";\t| ") & set(cells[0].strip()):
+def delimiter_option(delimiter: str) -> str:
+    """Return the option of a command for a delimiter."""
+    return "--delimiter '\\t'" if delimiter == "\t" else f"--delimiter '{delimiter}'"
+
+
+def likely_delimiter(cells: Sequence[str], delimiter: str) -> str:
+    """Return the character that divides a line of one cell, "" if none is likely."""
+    cell = cells[0].strip()
+    if len(cells) > 1:
         return ""
-    return f", separated by {delimiter!r}; is the delimiter another one?"
+    found = max(_DELIMITERS.replace(delimiter, ""), key=cell.count)
+    return found if found in cell else ""
+
+
+def delimiter_hint(cells: Sequence[str], choice: ColumnChoice) -> str:
+    """Return a hint for a line of one cell that another delimiter divides."""
+    found = likely_delimiter(cells, choice.delimiter)
+    if not found:
+        return ""
+    remedy = choice.say_delimiter(found)
+    return f", separated by {choice.delimiter!r}; is the delimiter another one ({remedy})?"
 
 
 def _listed(cells: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ from dbp.data.csv_columns import (
     settle,
 )
 from dbp.data.csv_lines import NumberedRow, open_rows
-from dbp.data.number_text import SHOWN, number, number_hint
+from dbp.data.number_text import SHOWN, not_finite, number, number_hint
 from dbp.errors import InvalidData
 from dbp.quantities import count_text
 
@@ -149,7 +149,7 @@ class _Builder:
             self._add(line, row)
         self._judge_first()
         if not self._lines:
-            hint = delimiter_hint(first, self._choice.delimiter)
+            hint = delimiter_hint(first, self._choice)
             raise InvalidData(f"{self._path}: a header and no samples{hint}")
         values = np.frombuffer(self._values, np.float64)
         # A first line that turned out to be the header was read as a sample.
@@ -255,7 +255,7 @@ class _Builder:
         """Raise InvalidData for the first cell that is no number."""
         for position, cell in enumerate(row):
             if number(cell) is None:
-                other = delimiter_hint(row, self._choice.delimiter)
+                other = delimiter_hint(row, self._choice)
                 hint = number_hint(cell)
                 found = (
                     f"{cell[:SHOWN]!r} is not a number; inputs must be numbers"
@@ -282,7 +282,7 @@ class _Builder:
             row, position = (int(i) for i in np.argwhere(~finite)[0])
             raise InvalidData(
                 f"{self._path}:{self._lines[row]}: {self._input_column(position)}: "
-                f"{inputs[row, position]}, expected a finite number"
+                f"{not_finite(inputs[row, position])}"
             )
 
     def _input_column(self, position: int) -> str:

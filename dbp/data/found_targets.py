@@ -29,8 +29,8 @@ def describe_values(dataset: Dataset, name: str) -> tuple[str, str]:
             f"whole numbers stored as floats, {found}",
             'target_kind = "class" has the reader take them as classes',
         )
-    _, _, remedy = labels.not_classes(found, name).partition("; ")
-    return f"numbers such as {found}" if not found.is_whole else str(found), remedy
+    text = str(found) if found.is_whole else f"numbers such as {found}"
+    return text, labels.class_remedy(found, name)
 
 
 def _of_rows(targets: Array, name: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from dbp.data.text_encoding import beside
 LARGEST_CLASS: Final = 2**31 - 1
 
 _SHOWN: Final = 6
+_EXACT: Final = 2.0**63  # larger ones are shown in short
 _KEPT: Final = 1_000
 
 _NUMBERED: Final = "np.unique({y}, return_inverse=True)[1]"
@@ -50,11 +51,16 @@ class Labels:
     def __str__(self) -> str:
         count = len(self.distinct)
         if self.is_whole and count > 2 and self.high - self.low == count - 1:
-            return f"{self.low:.16g} to {self.high:.16g}"
-        shown = [f"{value:.16g}" for value in self.distinct[:_SHOWN]]
+            return f"{_shown(self.low)} to {_shown(self.high)}"
+        shown = [_shown(value) for value in self.distinct[:_SHOWN].tolist()]
         if count > _SHOWN:
             return f"{', '.join(shown)}, ..."
         return " and ".join([", ".join(shown[:-1]), shown[-1]]) if count > 1 else shown[0]
+
+
+def _shown(value: float) -> str:
+    is_exact = value.is_integer() and abs(value) <= _EXACT
+    return str(int(value)) if is_exact else f"{value:.6g}"
 
 
 def not_classes(labels: Labels, name: str) -> str:
@@ -62,22 +68,19 @@ def not_classes(labels: Labels, name: str) -> str:
 
     ``name``: of the targets, a file or an array in one.
     """
+    found = str(labels) if labels.is_whole else f"numbers such as {labels}"
+    return f"the targets are {found}; {class_remedy(labels, name)}"
+
+
+def class_remedy(labels: Labels, name: str) -> str:
+    """Return how to make classes of targets that are none."""
     if not labels.is_whole:
-        return f"the targets are numbers such as {labels}; {_VALUES}"
+        return _VALUES
     if labels.high > LARGEST_CLASS:
-        return (
-            f"the targets are {labels.low:.16g} to {labels.high:.16g}; {_VALUES}; if they are "
-            f"identifiers, number them; {rewritten(_NUMBERED, name)}"
-        )
+        return f"{_VALUES}; if they are identifiers, {rewritten(_NUMBERED, name)}"
     if labels.distinct.tolist() == [-1, 1]:
-        return (
-            "the targets are -1 and 1, classes are 0 and 1; "
-            f"{rewritten('({y} > 0).astype(int)', name)}"
-        )
-    return (
-        f"the targets are {labels}; classes are counted from 0; "
-        f"{rewritten('{y} - {y}.min()', name)}"
-    )
+        return f"classes are 0 and 1; {rewritten('({y} > 0).astype(int)', name)}"
+    return f"classes are counted from 0; {rewritten('{y} - {y}.min()', name)}"
 
 
 def too_many(labels: Labels, classes: int, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable
@@ -17,6 +18,7 @@ MISSING: Final = frozenset(
 
 # Signs inside or beside the digits of a number that float() does not read.
 _SIGNS: Final = str.maketrans("", "", " \u00a0\u202f'$€£¥%")
+_INVISIBLE: Final = ("Cf", "Cc")  # Unicode's categories of format and control characters
 _MINUS: Final = str.maketrans("\u2212\u2013", "--")
 _GROUPS: Final = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 _DECIMAL_COMMA: Final = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d*),\d+([eE][-+]?\d+)?")
@@ -35,7 +37,7 @@ def number(cell: str) -> float | None:
 
 def repaired(text: str) -> str:
     """Return a badly written number as float() reads it, "" for any other text."""
-    plain = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    plain = "".join(c for c in text if not _is_unseen(c))
     plain = plain.translate(_SIGNS).translate(_MINUS).strip()
     if _GROUPS.fullmatch(plain):
         plain = plain.replace(",", "")
@@ -52,12 +54,18 @@ def is_bad_value(cell: str) -> bool:
 
 
 def number_hint(text: str) -> str:
-    """Return how to write a text that is no number, after "; ", or "" where it is unknown."""
+    """Return how to write a text that is no finite number, after "; ", or "" if unknown."""
     cell = text.strip()
     for fits, remedy in _HINTS:
         if fits(cell):
             return f"; {remedy(cell)}"
     return ""
+
+
+def not_finite(value: float) -> str:
+    """Return the problem with a number that is infinite or NaN, and the remedy."""
+    large = "" if math.isnan(value) else " (or a number too large for float64)"
+    return f"{value}{large}, expected a finite number; {_FILL_IN}"
 
 
 def _grouped(cell: str) -> str:
@@ -70,10 +78,17 @@ def _grouped(cell: str) -> str:
 
 
 def _is_invisible(cell: str) -> bool:
-    return any(unicodedata.category(c) == "Cf" for c in cell) and bool(repaired(cell))
+    return any(map(_is_unseen, cell)) and bool(repaired(cell))
 
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) in _INVISIBLE and character != "\t"
+
+
+_FILL_IN: Final = "fill it in, or leave the row out"
 
 _HINTS: Final[list[tuple[Callable[[str], object], Callable[[str], str]]]] = [
+    (lambda c: not c or number(c) is not None, lambda _: _FILL_IN),
     (_GROUPS.fullmatch, _grouped),
     (_DECIMAL_COMMA.fullmatch, lambda c: f"it has a decimal comma: write {repaired(c)}"),
     (_is_invisible, lambda c: f"it holds invisible characters: write {repaired(c)}"),
@@ -82,7 +97,7 @@ _HINTS: Final[list[tuple[Callable[[str], object], Callable[[str], str]]]] = [
     (_HEX.fullmatch, lambda c: f"write {int(c, 16)}"),
     (lambda c: c.lower() in ("true", "false", "yes", "no"), lambda _: "write 1 and 0"),
     (lambda c: c.lower() in MISSING,
-     lambda _: "it looks like a missing value: fill it in, or leave the row out"),
+     lambda _: f"it looks like a missing value: {_FILL_IN}"),
     (_SPREADSHEET.fullmatch, lambda _: "it is an error of a spreadsheet: mend the formula"),
     (_DATE.fullmatch, lambda _: "it is a date: write a number, such as days since a date"),
 ]  # fmt: skip

@@ -51,7 +51,8 @@ def test_rows_of_a_table_are_not_taken_for_columns(tmp_path: Path) -> None:
         ("2,NA\n3,4\n", r"rows\.csv:1: column 1 \(counted from 0\): 'NA' is not a number"),
         ("1,\n3,4\n", r"rows\.csv:1: column 1 \(counted from 0\): the cell is empty"),
         ("a,2019\n3,4\n", "only if no input in it is a number, or with --header yes$"),
-        ("1;2\n3;4\n", "separated by ','; is the delimiter another one"),
+        ("1;2\n3;4\n", r"separated by ','; is the delimiter another one \(--delimiter ';'\)\?"),
+        ("1\t2\n3\t4\n", r"is the delimiter another one \(--delimiter '\\t'\)\?"),
         ("1 2\n", "a header or a sample.*separated by ','; is the delimiter another one"),
         ("a b\n", "a header and no samples, separated by ','; is the delimiter another one"),
         ("a,b\n1,dog\n", r"rows\.csv:2: column 'b': 'dog' is not a number"),
@@ -77,7 +78,7 @@ def test_the_first_line_of_a_file_of_another_delimiter_is_told_in_short(tmp_path
 
     told = str(raised.value)
     assert "rows.csv:2: column 'feature_0;feature_1;" in told
-    assert "is the delimiter another one?" in told
+    assert "is the delimiter another one (--delimiter ';')?" in told
     assert len(told.removeprefix(str(tmp_path))) < 250
 
 

@@ -351,7 +351,10 @@ def test_a_last_column_that_is_empty_is_no_target(tmp_path: Path, text: str) -> 
 
 
 def test_an_empty_target_among_numbers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match=r":3: column 'y': the target is empty$"):
+    with pytest.raises(
+        InvalidData,
+        match=r":3: column 'y': the target is empty; fill it in, or leave the row out$",
+    ):
         CSV(path=write(tmp_path, "a,y\n1,2\n3,\n")).open()
 
 
@@ -383,3 +386,24 @@ def test_an_option_that_chooses_inputs_names_as_many_as_can_be_copied(tmp_path: 
 
     with pytest.raises(InvalidData, match=r'"x38", "x39"\]$'):
         CSV(path=write(tmp_path, f"{header}\n{row}\n")).open()
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark", "remedy"),
+    [
+        ("csv", ";", 'kind = "csv", delimiter = ";"'),
+        ("csv", "\t", 'kind = "tsv"'),
+        ("tsv", ",", 'kind = "csv", delimiter = ","'),
+    ],
+)
+@pytest.mark.parametrize("lines", [["a", "b", "1", "2"], ["1", "2", "3", "4"]])
+def test_lines_of_another_delimiter_are_refused_with_the_options_that_read_them(
+    tmp_path: Path, kind: str, mark: str, remedy: str, lines: list[str]
+) -> None:
+    path = write(tmp_path, f"{mark.join(lines[:2])}\n{mark.join(lines[2:])}\n")
+    reader = TSV(path=path) if kind == "tsv" else CSV(path=path)
+
+    with pytest.raises(InvalidData) as raised:
+        reader.open()
+
+    assert f"is the delimiter another one ({remedy})?" in str(raised.value)

@@ -69,7 +69,7 @@ CASES: dict[str, tuple[npt.ArrayLike, str, int, TargetKind, list[str]]] = {
     "fractions": (Y + 0.5, "softmax_cross_entropy", 3, "auto", ["0.5, 1.5 and 2.5", "mean_sq"]),
     "fractions as classes": (Y + 0.5, "hinge", 3, "class", ["0.5, 1.5 and 2.5", "mean_sq"]),
     "-1 and 1": (np.where(Y > 0, 1, -1), "hinge", 1, "auto", ["-1 and 1", "(y > 0).astype"]),
-    "-1.0 and 1.0": (np.where(Y > 0, 1.0, -1), "hinge", 1, "auto", ["-1 and 1", "(y > 0)"]),
+    "-1.0 and 1.0": (np.where(Y > 0, 1.0, -1), "hinge", 1, "auto", ["-1 and 1; cl", "y > 0"]),
     "1 to 3": (Y + 1, "softmax_cross_entropy", 3, "auto", ["class 3", "1 to 3", "y - 1"]),
     "1 to 3 for two": (Y + 1, "hinge", 1, "auto", ["1 to 3", "y - 1", "last layer 3 units"]),
     "too many": (Y, "binary_cross_entropy", 1, "auto", ["0 to 2", "last layer 3 units"]),
@@ -117,6 +117,8 @@ def test_labels_are_listed_in_short() -> None:
     assert str(Labels.of([np.array([3, 1]), np.array([2])])) == "1 to 3"
     assert str(Labels.of([np.array([0, 5])])) == "0 and 5"
     assert str(Labels.of([np.array([7])])) == "7"
+    assert str(Labels.of([np.array([-0.0, 1.0, 2.0])])) == "0 to 2"
+    assert str(Labels.of([np.array([0.5, 1e39])])) == "0.5 and 1e+39"
     assert str(Labels.of([np.arange(0, 30, 3)])) == "0, 3, 6, 9, 12, 15, ..."
 
 

@@ -26,6 +26,7 @@ from dbp.errors import InvalidData
         ("1\u00a0000", "write 1000"),
         ("\u22125", "write -5"),
         ("5\u200b", "it holds invisible characters: write 5"),
+        ("0\x00.5", "it holds invisible characters: write 0.5"),
         ("5%", "write 5"),
         ("\u20ac5.50", "write 5.50"),
         ("'5'", "write 5"),
@@ -72,3 +73,28 @@ def test_classes_of_which_some_hold_digits_keep_their_names(tmp_path: Path) -> N
     path.write_text("x;y\n1;10%\n2;none of it\n")
 
     assert CSV(path=str(path), delimiter=";").open().info.class_names == ("10%", "none of it")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "", " "])
+def test_a_value_that_is_missing_is_to_be_filled_in(text: str) -> None:
+    assert number_hint(text) == "; fill it in, or leave the row out"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("nan,0", "column 'x': nan, expected a finite number; fill it in"),
+        ("1e400,0", r"column 'x': inf \(or a number too large for float64\), expected a"),
+        (",0", "column 'x': the cell is empty; fill it in"),
+        ("1,", "column 'y': the target is empty; fill it in"),
+        ("1,inf", "column 'y': 'inf', expected a finite number; fill it in"),
+    ],
+)
+def test_cells_that_hold_no_finite_number_are_refused_with_a_remedy(
+    tmp_path: Path, row: str, message: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"x,y\n1,1\n{row}\n")
+
+    with pytest.raises(InvalidData, match=rf"rows\.csv:3: {message}"):
+        CSV(path=str(path)).open()
