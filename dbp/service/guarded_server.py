@@ -106,9 +106,8 @@ def _decoding(handler: Handler, name: str) -> Decode:
             return data if deserializer is None else deserializer(data)
         except (DecodeError, ValueError) as error:
             raise InvalidInput(
-                f"{name}: {count_text(len(data), 'byte')} that are not the message that this "
-                "method "
-                "takes; the protos, or reflection, say what it is"
+                f"{name}: cannot read {count_text(len(data), 'byte')} as the message that this "
+                "method takes; the protos, or reflection, say what it is"
             ) from error
 
     async def decode_all(requests: AsyncIterable[Any]) -> AsyncIterator[Any]:

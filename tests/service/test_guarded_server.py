@@ -168,7 +168,7 @@ async def test_bytes_that_are_no_message_are_the_caller_s_mistake(
 
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     told = caught.value.details() or ""
-    assert told.startswith(f"/test/{method}: 1 bytes that are not the message")
+    assert told.startswith(f"/test/{method}: cannot read 1 byte as the message")
     assert "codec" not in told
     assert not caplog.records
 
