@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from dbp.cli.job_argument import LABEL, SOURCE
 from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option, writing
 from dbp.cli.source import METAVAR, source_of
@@ -21,7 +22,7 @@ FORMATS: Final[tuple[Format, ...]] = ("onnx", "npz", "safetensors")
 
 
 @click.command()
-@click.argument("source", metavar=METAVAR)
+@click.argument("source", type=SOURCE, metavar=METAVAR)
 @click.option(
     "--format", "form", type=click.Choice(FORMATS),
     help="Format to write.  [default: by the suffix of FILE]",
@@ -31,7 +32,7 @@ FORMATS: Final[tuple[Format, ...]] = ("onnx", "npz", "safetensors")
     help="The file to write.",
 )  # fmt: skip
 @click.option("--version", type=VERSION, help=f"Of a job: {HELP}.  [default: latest]")
-@click.option("--label", default="", help="Of a job: the version with this label.")
+@click.option("--label", type=LABEL, default="", help="Of a job: the version with this label.")
 @service_option
 @output_option
 def export(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from dbp.cli.job_argument import JOB
 from dbp.cli.job_lookup import find_job
 from dbp.cli.listing import first_of, note_more
 from dbp.cli.output import (
@@ -119,7 +120,7 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @service_option
 @output_option
 def show(job: str, service: str, output: str) -> None:
@@ -143,7 +144,7 @@ def show(job: str, service: str, output: str) -> None:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @service_option
 @output_option
 def watch(job: str, service: str, output: str) -> None:
@@ -164,7 +165,7 @@ def watch(job: str, service: str, output: str) -> None:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.option("--follow", "-f", is_flag=True, help="Print new lines until the job has ended.")
 @click.option("--attempt", type=SMALL_COUNT, help="Attempt of the job.  [default: newest]")
 @service_option
@@ -188,7 +189,7 @@ def logs(job: str, follow: bool, attempt: int | None, service: str, output: str)
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.option("--force", is_flag=True, help="Kill it now instead of waiting for the next step.")
 @click.option(
     "--grace", type=SECONDS, metavar="SECONDS",

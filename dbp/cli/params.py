@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 import click
+from click.shell_completion import CompletionItem
 
+from dbp.cli.job_argument import LABEL, SOURCE, complete_source
 from dbp.cli.job_lookup import find_job
 from dbp.cli.output import (
     echo_json,
@@ -57,6 +59,10 @@ class _Params(click.Group):
         )
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # In this order: a shell drops what comes before the instruction to complete a file.
+        return [*complete_source(ctx, incomplete), *super().shell_complete(ctx, incomplete)]
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in COMMANDS and args[0] != "--help":
             args = ["show", *args]
@@ -79,7 +85,7 @@ def params() -> None:
 
 
 @click.command()
-@click.argument("job", metavar=METAVAR)
+@click.argument("job", type=SOURCE, metavar=METAVAR)
 @click.option(
     "-o", "--out", "file", type=click.Path(path_type=Path), help="Write a safetensors file."
 )
@@ -89,7 +95,9 @@ def params() -> None:
 )  # fmt: skip
 @click.option("--version", type=VERSION, help=f"Which version: {HELP}.  [default: latest]")
 @click.option("--step", type=COUNT_OR_NONE, help="The version of this step.")
-@click.option("--label", default="", help="The version with this label, such as best.")
+@click.option(
+    "--label", type=LABEL, default="", help="The version with this label, such as best."
+)
 @click.option(
     "--cast",
     type=click.Choice(["f16", "bf16"]),

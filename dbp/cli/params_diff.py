@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
+from dbp.cli.job_argument import JOB
 from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option, table, version_content
 from dbp.cli.version_argument import VERSION, VersionName
@@ -82,7 +83,7 @@ class Sums:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.argument("a", type=VERSION)
 @click.argument("b", type=VERSION, default="latest")
 @service_option

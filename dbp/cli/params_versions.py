@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dbp.cli.job_argument import JOB, LABEL
 from dbp.cli.job_lookup import find_job
 from dbp.cli.listing import first_of, note_more
 from dbp.cli.output import (
@@ -24,7 +25,7 @@ from dbp.job.state import LabelMove, VersionEntry
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.option(
     "--limit", type=COUNT, default=20, show_default=True, help="Most versions to list."
 )
@@ -68,7 +69,7 @@ def _holds(entry: VersionEntry) -> Iterator[str]:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.option("--history", is_flag=True, help="List all moves, oldest first.")
 @service_option
 @output_option
@@ -90,8 +91,8 @@ def labels(job: str, history: bool, service: str, output: str) -> None:
 
 
 @click.command()
-@click.argument("job")
-@click.argument("name")
+@click.argument("job", type=JOB)
+@click.argument("name", type=LABEL)
 @click.argument("version", type=VERSION, required=False)
 @click.option("--undo", is_flag=True, help="Move the label back to the version that it left.")
 @click.option(
@@ -143,7 +144,7 @@ def label(
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.argument("version", type=VERSION)
 @service_option
 @output_option
@@ -161,7 +162,7 @@ def pin(job: str, version: VersionName, service: str, output: str) -> None:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.argument("version", type=VERSION)
 @service_option
 @output_option
@@ -174,7 +175,7 @@ def unpin(job: str, version: VersionName, service: str, output: str) -> None:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.option(
     "--wait", type=SECONDS, default=30.0, show_default=True, metavar="SECONDS",
     help="Time to wait for the version.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from dbp.cli.job_argument import LABEL, SOURCE
 from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option, writing
 from dbp.cli.source import METAVAR, source_of
@@ -28,7 +29,7 @@ SHOWN_ROWS: Final = 10
 
 
 @click.command()
-@click.argument("source", metavar=METAVAR)
+@click.argument("source", type=SOURCE, metavar=METAVAR)
 @click.argument("inputs", nargs=-1, required=True)
 @click.option(
     "--header",
@@ -57,7 +58,7 @@ SHOWN_ROWS: Final = 10
 @click.option(
     "--version", type=VERSION, help="Of a job: a number, latest or a label.  [default: latest]"
 )
-@click.option("--label", default="", help="Of a job: the version with this label.")
+@click.option("--label", type=LABEL, default="", help="Of a job: the version with this label.")
 @service_option
 @output_option
 def predict(
@@ -133,7 +134,7 @@ def predict(
 
 
 @click.command()
-@click.argument("source", metavar=METAVAR)
+@click.argument("source", type=SOURCE, metavar=METAVAR)
 @click.option(
     "--on", "part", default="test", show_default=True,
     type=click.Choice(["test", "validation", "train"]), help="Data set of the spec.",

@@ -5,20 +5,21 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from pathlib import Path
 
 import click
 
+from dbp.cli.job_argument import SOURCE
 from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option
 from dbp.cli.ranges import COUNT
+from dbp.cli.source import source_of
 from dbp.errors import InvalidInput, NotFound
 from dbp.launching import set_thread_counts
 from dbp.quantities import count_text
 
 
 @click.command()
-@click.argument("run", metavar="RUN_OR_JOB")
+@click.argument("run", type=SOURCE, metavar="RUN_OR_JOB")
 @click.option(
     "--epoch", type=COUNT, help="Of a run: the epoch to compute.  [default: the last one]"
 )
@@ -44,15 +45,18 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
     Exit code 1 if a comparison fails: other data, another processor type or build of numpy, a
     damaged file, or a fault.
     """
-    if not Path(run).is_dir():
+    folder = source_of(run).path
+    if folder is None:
         if epoch is not None:
             raise InvalidInput(f"--epoch: {run} is no run folder")
         _verify_job(run, service, output)
         return
+    if not folder.is_dir():
+        raise InvalidInput(f"{folder}: is a file; name the run folder: dbp verify RUN")
     set_thread_counts(os.environ)
     from dbp.train.verification import verify_run
 
-    proof = verify_run(Path(run), epoch)
+    proof = verify_run(folder, epoch)
     if output == "json":
         echo_json({**dataclasses.asdict(proof), "same": proof.same})
     elif proof.reasons:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 import click
+from click.shell_completion import CompletionItem
 
+from dbp.cli import service_names
 from dbp.cli.ranges import COUNT, COUNT_OR_NONE
 from dbp.errors import InvalidInput
 from dbp.job.labels import check_name
@@ -68,6 +70,11 @@ class _VersionType(click.ParamType):  # type: ignore[type-arg]
         except InvalidInput:
             self.fail(f"{text!r}: expected {HELP}", param, ctx)
         return VersionName(label=text)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return service_names.completed(service_names.versions(ctx), incomplete)
 
 
 VERSION: Final = _VersionType()
