@@ -42,13 +42,14 @@ OPEN_MPI_DEFAULTS: Final[Mapping[str, str]] = {
     "OMPI_MCA_mpi_yield_when_idle": "1",
 }
 
-# What a launched job inherits from the environment of whoever launches it. Everything else
-# (LD_PRELOAD, PYTHONPATH, ...) stays behind.
+# The variables that a launched job inherits. All others (LD_PRELOAD, PYTHONPATH, ...) are
+# removed, unless the operator names them.
 INHERITED: Final = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL",
     "LD_LIBRARY_PATH", "MPI4PY_LIBMPI", "MPI4PY_MPIABI", "OPENBLAS_CORETYPE",
     "OPENBLAS_L2_SIZE", "NPY_DISABLE_CPU_FEATURES", "DBP_SHARED_MEMORY", *THREAD_VARIABLES,
 )  # fmt: skip
+_MPI_PREFIXES: Final = ("OMPI_MCA_", "PRTE_MCA_", "PMIX_MCA_", "MPIR_CVAR_")
 
 SLURM: Final = "Slurm"
 
@@ -220,12 +221,19 @@ def _placement(mpirun: Path, workers: int) -> list[str]:
     return [*flags, "--oversubscribe"] if workers > core_count() else flags
 
 
-def launch_environment(workers: int) -> dict[str, str]:
-    """The environment of a launched job: an allow-list of this one, and the settings above."""
-    environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    environment |= {
-        k: v for k, v in os.environ.items() if k.startswith(("OMPI_MCA_", "PRTE_MCA_"))
-    }
+def launch_environment(workers: int, passed: Sequence[str] = ()) -> dict[str, str]:
+    """Return the environment of a launched job: listed variables of this one, and settings.
+
+    ``passed`` names variables to inherit in addition. A job runs in another folder, so that
+    the folders of PYTHONPATH become absolute.
+    """
+    names = (*INHERITED, *passed)
+    environment = {name: os.environ[name] for name in names if name in os.environ}
+    environment |= {k: v for k, v in os.environ.items() if k.startswith(_MPI_PREFIXES)}
+    if "PYTHONPATH" in environment:
+        folders = environment["PYTHONPATH"].split(os.pathsep)
+        absolute = [str(Path(folder).absolute()) for folder in folders if folder]
+        environment["PYTHONPATH"] = os.pathsep.join(absolute)
     environment.setdefault("HOME", str(Path("~").expanduser()))
     environment.setdefault("PATH", os.defpath)
     set_thread_counts(environment)

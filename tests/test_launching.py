@@ -258,14 +258,32 @@ def test_a_job_inherits_only_what_is_listed(monkeypatch: pytest.MonkeyPatch) -> 
     for poison in ("LD_PRELOAD", "PYTHONPATH", "PYTHONSTARTUP", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(poison, "/tmp/poison")
     monkeypatch.setenv("OMPI_MCA_btl", "self,tcp")
+    monkeypatch.setenv("MPIR_CVAR_POLLS_BEFORE_YIELD", "7")
 
     environment = launch_environment(2)
 
     assert "/tmp/poison" not in environment.values()
+    assert environment["MPIR_CVAR_POLLS_BEFORE_YIELD"] == "7"
     assert environment["OMPI_MCA_btl"] == "self,tcp"
     assert environment["HOME"]
     root = os.geteuid() == 0
     assert ("OMPI_ALLOW_RUN_AS_ROOT" in environment) == root
+
+
+def test_a_job_inherits_the_variables_that_the_operator_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["site", "", "/opt/site"]))
+    monkeypatch.setenv("AWS_PROFILE", "training")
+    monkeypatch.delenv("UNSET", raising=False)
+
+    environment = launch_environment(2, ["PYTHONPATH", "AWS_PROFILE", "UNSET"])
+
+    assert environment["AWS_PROFILE"] == "training"
+    assert environment["PYTHONPATH"] == os.pathsep.join([str(tmp_path / "site"), "/opt/site"])
+    assert "UNSET" not in environment
+    assert "AWS_PROFILE" not in launch_environment(2)
 
 
 def test_detection_loads_neither_numpy_nor_mpi() -> None:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
 import click
 
 from dbp.rpc.address import DEFAULT_HOST, DEFAULT_PORT
+
+
+def _variable_names(
+    context: click.Context, parameter: click.Parameter, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Refuse what is no name of a variable, such as NAME=VALUE; note one that is not set."""
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise click.BadParameter(
+                f"must be the name of an environment variable, without a value, got {name!r}"
+            )
+        if name not in os.environ:
+            click.echo(f"note: --pass-env {name}: the variable is not set", err=True)
+    return names
 
 
 @click.command()
@@ -34,6 +50,12 @@ from dbp.rpc.address import DEFAULT_HOST, DEFAULT_PORT
     "[default: the folder where the service is started]",
 )  # fmt: skip
 @click.option(
+    "--pass-env", "passed", multiple=True, metavar="NAME", callback=_variable_names,
+    help="Environment variable that workers inherit from the service, such as PYTHONPATH for "
+    "plug-ins that are not installed; may be repeated. By default they inherit PATH, HOME, "
+    "LD_LIBRARY_PATH, numbers of threads, and the settings of MPI.",
+)  # fmt: skip
+@click.option(
     "--log-level", default="warning", show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="Least level logged to stderr.",
@@ -48,6 +70,7 @@ def serve(
     state: Path | None,
     slots: int | None,
     data_roots: tuple[Path, ...],
+    passed: tuple[str, ...],
     log_level: str,
     output: str,
 ) -> None:
@@ -86,6 +109,7 @@ def serve(
         state=folder,
         manager=ManagerConfig(slots=slots or usable_cores()),
         data_roots=tuple(root.resolve() for root in data_roots) or (Path.cwd(),),
+        passed_variables=passed,
     )
 
     def ready(address: str) -> None:

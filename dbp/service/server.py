@@ -8,7 +8,7 @@ import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +23,10 @@ from dbp.control.launcher import Launcher
 from dbp.control.manager import JobManager
 from dbp.control.mpirun import MpirunLauncher
 from dbp.control.store import Store
+from dbp.control.worker_plugins import WorkerPlugins
 from dbp.errors import Conflict, InvalidInput
 from dbp.inference import open_inference_pb2
+from dbp.launching import launch_environment
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.rpc.spec_convert import check_size
 from dbp.service import parameter_service
@@ -63,7 +65,7 @@ class ServerConfig:
     """Address, state folder, slots and data folders of a service.
 
     ``port`` 0: the system chooses; ``data_roots``: folders below which jobs may name data
-    files.
+    files; ``passed_variables``: environment variables that workers inherit in addition.
     """
 
     host: str
@@ -71,6 +73,11 @@ class ServerConfig:
     state: Path
     manager: ManagerConfig
     data_roots: tuple[Path, ...]
+    passed_variables: tuple[str, ...] = ()
+
+    def worker_environment(self, workers: int = 1) -> dict[str, str]:
+        """Return the environment variables of launched workers."""
+        return launch_environment(workers, self.passed_variables)
 
 
 @contextlib.asynccontextmanager
@@ -93,7 +100,7 @@ async def running(
         manager = JobManager(
             folder,
             store,
-            launcher=launcher or MpirunLauncher(),
+            launcher=launcher or MpirunLauncher(make_environment=config.worker_environment),
             check=check,
             check_run=check_run,
             config=config.manager,
@@ -124,19 +131,22 @@ async def running(
         yield address
 
 
-def job_check(data_roots: Sequence[Path]) -> Check:
-    """Return the check of a job before it is acknowledged: spec, paths, files and headers."""
+def job_check(config: ServerConfig) -> Check:
+    """Return the check of a job before it is acknowledged: spec, paths, files, plug-ins."""
+    workers_plugins = WorkerPlugins(config.worker_environment)
 
     def check(document: Mapping[str, Any], workers: int) -> Checked:
         from dbp.job.load import decode
         from dbp.job.paths import check_paths
+        from dbp.job.plugins import plugins_of
         from dbp.train.inspection import examine
         from dbp.train.notes import notes
 
         spec = decode(document)
-        check_paths(spec, data_roots)
+        check_paths(spec, config.data_roots)
         examined = examine(spec, workers)
         resolved = examined.resolved
+        workers_plugins.check(plugins_of(resolved))
         check_size(resolved.document)
         return Checked(resolved.document, resolved.digest, notes(examined))
 
@@ -159,7 +169,7 @@ async def serve(config: ServerConfig, *, ready: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    check = job_check(config.data_roots)
+    check = job_check(config)
     async with running(config, check=check, check_run=run_check) as address:
         ready(address)
         await stop.wait()

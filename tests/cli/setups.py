@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Self, cast
 
@@ -83,8 +84,17 @@ def start(*arguments: str, service: str = "") -> subprocess.Popen[str]:
 class Server:
     """`dbp serve` on a state folder; it can be killed and started again."""
 
-    def __init__(self, state: Path, *, slots: int = 2) -> None:
+    def __init__(
+        self,
+        state: Path,
+        *options: str,
+        slots: int = 2,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """``variables`` come to the environment of the service."""
         self.state = state
+        self._options = options
+        self._variables = variables or {}
         self.address = ""
         self._slots = slots
         self._process: subprocess.Popen[str] | None = None
@@ -114,6 +124,7 @@ class Server:
         command = [
             *DBP, "serve", "--port", port, "--state", str(self.state), "--slots",
             str(self._slots), "--data-root", str(self.state.parent), "--output", "json",
+            *self._options,
         ]  # fmt: skip
         until(lambda: self._started(command))
 
@@ -122,8 +133,8 @@ class Server:
         log = self.state.with_suffix(".log")
         with log.open("w") as errors:
             process = subprocess.Popen(
-                command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=errors, text=True,
+                command, env=environment(**self._variables), stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=errors, text=True,
             )  # fmt: skip
         line = cast("IO[str]", process.stdout).readline()
         if not line:

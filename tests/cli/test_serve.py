@@ -172,3 +172,9 @@ def test_the_help_shows_how_to_go_on(tmp_path: Path) -> None:
     assert "5327" in done.stdout
     for option in ("--host", "--state", "--slots", "--data-root", "--log-level", "--output"):
         assert option in done.stdout
+
+
+def test_variable_to_pass_on_is_named_without_a_value(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "--pass-env", "PYTHONPATH=/opt")
+
+    assert "must be the name of an environment variable, without a value" in message

@@ -225,7 +225,7 @@ async def serving(
         manager=ManagerConfig(**{"slots": 4} | config),
         data_roots=(state.parent,),
     )
-    check = check or job_check(server.data_roots)
+    check = check or job_check(server)
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(
             running(server, check=check, check_run=run_check, launcher=launcher)

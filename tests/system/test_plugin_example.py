@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from dbp.control.worker_plugins import WorkerPlugins
+from dbp.errors import InvalidSpec
+from dbp.job.plugins import Plugin
+from dbp.launching import launch_environment
 from dbp.registry import GROUPS
+from tests.cli.setups import Server
 from tests.deadline import DEADLINE
 
 EXAMPLE = Path(__file__).parents[1] / "plugin_example"
@@ -143,3 +148,65 @@ def test_a_job_of_these_kinds_trains_on_one_and_on_two_ranks_to_the_same_bits(
         files.add((folder / "parameters.safetensors").read_bytes())
 
     assert len(files) == 1
+
+
+def test_a_service_refuses_kinds_that_its_workers_lack(installed: Path, tmp_path: Path) -> None:
+    with Server(tmp_path / "state", variables={"PYTHONPATH": str(installed)}) as server:
+        done = run(
+            *DBP, "submit", str(EXAMPLE / "job.toml"), "--service", server.address,
+            folder=installed,
+        )  # fmt: skip
+
+    assert done.returncode == 2, done.stdout + done.stderr
+    for path, kind in (
+        ("data.train", "waves"),
+        ("model.layers[1]", "softsign_gain"),
+        ("model.loss", "log_cosh"),
+        ("optimizer", "signum"),
+    ):
+        assert f"{path}: the service finds '{kind}' of package dbp-example, but" in done.stderr
+    assert "pip install dbp-example" in done.stderr
+    assert "restart the service with --pass-env PYTHONPATH" in done.stderr
+
+
+def test_a_service_passes_on_what_its_operator_names(installed: Path, tmp_path: Path) -> None:
+    server = Server(
+        tmp_path / "state", "--pass-env", "PYTHONPATH", variables={"PYTHONPATH": str(installed)}
+    )
+
+    with server:
+        done = run(
+            *DBP, "submit", str(EXAMPLE / "job.toml"), "--workers", "2", "--watch",
+            "--service", server.address, folder=installed,
+        )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SUCCEEDED" in done.stdout
+
+
+def test_a_kind_that_workers_cannot_load_is_refused_with_the_reason(tmp_path: Path) -> None:
+    # Installed for all, but what it imports is on the service's PYTHONPATH only.
+    site, extra = tmp_path / "site", tmp_path / "extra"
+    information = site / "half-1.0.dist-info"
+    information.mkdir(parents=True)
+    extra.mkdir()
+    (extra / "half_there.py").write_text("factor = 2.0\n")
+    (site / "half.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from half_there import factor\n"
+        "from dbp.nn.relu import ReLU as Half\n"
+    )
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[dbp.layers]\nhalf = half:Half\n")
+    plugin = Plugin("layers", "half", "half", "model.layers[0]")
+    workers = WorkerPlugins(lambda: launch_environment(1) | {"PYTHONPATH": str(site)})
+
+    with pytest.raises(InvalidSpec) as raised:
+        workers.check([plugin])
+
+    [violation] = raised.value.violations
+    assert violation.path == "model.layers[0]"
+    assert "workers cannot load 'half' of package half: " in violation.message
+    assert "No module named 'half_there'" in violation.message
+    both = f"{site}{os.pathsep}{extra}"
+    WorkerPlugins(lambda: launch_environment(1) | {"PYTHONPATH": both}).check([plugin])
