@@ -7,7 +7,7 @@ data set returns rows by index; ranks, order and mini-batches are handled elsewh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class DataInfo:
     classes: int | None = None
     other_columns: OtherColumns = NO_OTHERS
     notes: tuple[str, ...] = ()
-    targets_name: str = ""
+    targets_name: str = field(default="", compare=False)
 
 
 class Dataset(ABC):
