@@ -34,7 +34,7 @@ def test_the_group_dev_has_all_groups() -> None:
 
 def test_hooks_run_the_versions_that_make_check_runs() -> None:
     text = (ROOT / ".pre-commit-config.yaml").read_text()
-    revisions = dict(re.findall(r"repo: https://github\.com/(\S+)\s+rev: v(\S+)", text))
+    revisions = dict(re.findall(r"repo: https://github\.com/(\S+)\s+rev: v?(\S+)", text))
 
     assert revisions["astral-sh/ruff-pre-commit"] == pinned("ruff")
     assert len(revisions) == text.count("repo: https://")

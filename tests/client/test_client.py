@@ -237,3 +237,37 @@ async def test_a_client_that_is_closed_in_the_middle_prints_nothing(service: Ser
         lambda: subprocess.run(arguments, capture_output=True, text=True, timeout=DEADLINE)
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+SECOND_LOOP = """
+import asyncio, dbp
+
+async def make():
+    return dbp.AsyncClient("127.0.0.1:1", patience=0)
+
+async def use(client):
+    for call in (lambda: client.job("x"), client.close):
+        try:
+            await call()
+        except dbp.errors.WrongEventLoop as error:
+            print(error)
+
+asyncio.run(use(asyncio.run(make())))
+try:
+    dbp.AsyncClient()
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_an_asyncio_client_outside_its_loop_is_refused_and_prints_nothing_else() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SECOND_LOOP],
+        capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second, outside = done.stdout.splitlines()
+    assert first == second
+    assert "was made in another event loop; make one client for each asyncio.run()" in first
+    assert "no event loop is running" in outside
