@@ -9,13 +9,12 @@ from typing import Any, Final, TypeAlias, final
 
 from dbp.control.clock import Clock
 from dbp.control.feed import Feed, View
+from dbp.control.paging import number_of, page_size
 from dbp.control.store import Store
 from dbp.control.watching import Change
-from dbp.errors import InvalidInput
 from dbp.job.state import Event, EventKind, Job, ProgressReport, State, Version
 
 PAGE_SIZE: Final = 50
-MAX_PAGE_SIZE: Final = 1_000
 
 # Whether a page takes one more job: called once for each, in order; must accept the first.
 Fits: TypeAlias = Callable[[Job], bool]
@@ -54,13 +53,8 @@ class Ledger:
 
         The page ends before the first job that does not fit. InvalidInput.
         """
-        if size < 0:
-            raise InvalidInput(f"page_size: must be >= 0, got {size}")
-        if token and not (token.isascii() and token.isdecimal() and len(token) < 19):
-            raise InvalidInput(f"page_token: not from this service: {token!r}")
-        size = min(size or PAGE_SIZE, MAX_PAGE_SIZE)
+        size, before = page_size(size, PAGE_SIZE), number_of(token)
         jobs: list[Job] = []
-        before = int(token) if token else None
         with closing(self._store.page(states, limit=size + 1, before=before)) as stored:
             for number, job in ((number, view(job)) for number, job in stored):
                 if len(jobs) == size or not fits(job):

@@ -12,6 +12,7 @@ from typing import Final, final
 from dbp.control.clock import Clock
 from dbp.control.contacts import Contacts
 from dbp.control.ledger import Ledger
+from dbp.control.paging import number_of, page_size
 from dbp.control.publications import kept_by
 from dbp.control.store import Store
 from dbp.control.store_versions import MOVES_KEPT
@@ -22,7 +23,6 @@ from dbp.control.versions import VersionStore
 from dbp.errors import (
     Conflict,
     Draining,
-    InvalidInput,
     ResourceExhausted,
     Unavailable,
     WrongState,
@@ -33,7 +33,6 @@ from dbp.job.state import Job, LabelMove, State, Version, VersionEntry
 from dbp.quantities import duration_text
 
 PAGE_SIZE: Final = 100
-MAX_PAGE_SIZE: Final = 1_000
 # Labels of one job at a time: an answer with all of them stays far below 4 MiB.
 MAX_LABELS: Final = 1_000
 ASK_SECONDS: Final = 1.0
@@ -180,13 +179,9 @@ class LiveParameters:
         """Return versions, newest first, stored or not, and the next page's token;
         InvalidInput.
         """
-        if size < 0:
-            raise InvalidInput(f"page_size: must be >= 0, got {size}")
-        if token and not (token.isascii() and token.isdecimal() and len(token) < 19):
-            raise InvalidInput(f"page_token: not from this service: {token[:80]!r}")
+        size, before = page_size(size, PAGE_SIZE), number_of(token)
         self._ledger.get(job_id)
-        size = min(size or PAGE_SIZE, MAX_PAGE_SIZE)
-        before = int(token) if token else 2**62
+        before = 2**62 if before is None else before
         rows = self._store.lineage(job_id, limit=size + 1, before=before)
         entries = [self._entry(job_id, version, kept=kept) for version, kept in rows[:size]]
         more = len(rows) > size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dbp.control.paging import page_size, unknown_token
 from dbp.errors import InvalidInput
 from dbp.registry import catalogue
 from dbp.rpc.component_convert import component_to_proto, group_of
@@ -12,7 +13,6 @@ from dbp.v1 import component_pb2
 from dbp.v1 import job_service_pb2 as pb
 
 PAGE_SIZE: Final = 200
-MAX_PAGE_SIZE: Final = 1_000
 
 
 def component_page(request: pb.ListComponentsRequest) -> pb.ListComponentsResponse:
@@ -21,9 +21,7 @@ def component_page(request: pb.ListComponentsRequest) -> pb.ListComponentsRespon
     A token names the last kind of the page before it, so a page is the same whenever it is
     read.
     """
-    if request.page_size < 0:
-        raise InvalidInput(f"page_size: must be >= 0, got {request.page_size}")
-    size = min(request.page_size or PAGE_SIZE, MAX_PAGE_SIZE)
+    size = page_size(request.page_size, PAGE_SIZE)
     wanted = group_of(request.group)
     if request.group and not wanted:
         known = ", ".join(component_pb2.ComponentGroup.keys())
@@ -31,7 +29,7 @@ def component_page(request: pb.ListComponentsRequest) -> pb.ListComponentsRespon
     found = [info for info in catalogue() if wanted in ("", info.group)]
     names = [f"{info.group}/{info.kind}" for info in found]
     if request.page_token and request.page_token not in names:
-        raise InvalidInput(f"page_token: not from this service: {request.page_token[:80]!r}")
+        raise unknown_token(request.page_token)
     start = names.index(request.page_token) + 1 if request.page_token else 0
     page: AnswerPage[component_pb2.ComponentKind] = AnswerPage()
     for info in found[start : start + size]:

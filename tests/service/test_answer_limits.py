@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dbp.control import live_parameters
+from dbp.control.paging import MAX_PAGE_SIZE
 from dbp.control.store_versions import MOVES_KEPT
 from dbp.inference import open_inference_pb2 as inference_pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
@@ -109,9 +110,7 @@ def test_the_largest_page_of_versions_and_all_labels_fit_into_a_message() -> Non
     version.publish_time.FromNanoseconds(2**62)
     names = [f"{n:063d}" for n in range(live_parameters.MAX_LABELS)]
     entry = pb.VersionEntry(version=version, kept=True, pinned=True)
-    page = pb.ListVersionsResponse(
-        versions=[entry] * live_parameters.MAX_PAGE_SIZE, next_page_token="9" * 19
-    )
+    page = pb.ListVersionsResponse(versions=[entry] * MAX_PAGE_SIZE, next_page_token="9" * 19)
     page.versions[0].labels.extend(names)
     page.versions[0].left_by.extend(names)
     label = pb.Label(name="x" * 63, version=2**62, previous_version=2**62)
