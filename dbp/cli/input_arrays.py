@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.cli.input_files import InputFile
+from dbp.data.array_names import INPUTS
 from dbp.data.rows import Rows, check_finite
 from dbp.errors import InvalidData, InvalidInput, alternatives
 from dbp.train.saved import bfloat16_numbers
@@ -20,7 +21,7 @@ Array = npt.NDArray[Any]
 
 # Names of the array of inputs where a file holds several and none is chosen: by convention of
 # dbp's own exports, and by default of the readers of a spec.
-_DEFAULTS: Final = ("inputs", "x")
+_DEFAULTS: Final = ("inputs", INPUTS)
 _LISTED: Final = 20
 
 

@@ -21,6 +21,7 @@ from dbp.job.resolved import ResolvedSpec
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import resolve
 from dbp.train.finite import check_outputs
+from dbp.train.inspection import naming
 from dbp.train.saved import SavedModel
 from dbp.whole_file import write_whole
 
@@ -82,8 +83,9 @@ def write_answers(path: Path, found: Array) -> None:
         write_whole(path, [text.getvalue().encode()])
 
 
-def _opened(reader: Reader, resolved: ResolvedSpec) -> Dataset:
-    return reader_of_kind(reader, resolved.loss.target_kind()).open()
+def _opened(reader: Reader, resolved: ResolvedSpec, path: str) -> Dataset:
+    with naming(path):
+        return reader_of_kind(reader, resolved.loss.target_kind()).open()
 
 
 def data_set(spec: JobSpec, part: str) -> Dataset:
@@ -92,10 +94,10 @@ def data_set(spec: JobSpec, part: str) -> Dataset:
     if part == "test":
         if resolved.test_reader is None:
             raise InvalidInput("data.test: the spec names no test set; --on validation, train")
-        return _opened(resolved.test_reader, resolved)
+        return _opened(resolved.test_reader, resolved, "data.test")
     if part == "validation" and resolved.validation_reader is not None:
-        return _opened(resolved.validation_reader, resolved)
-    whole = _opened(resolved.train_reader, resolved)
+        return _opened(resolved.validation_reader, resolved, "data.validation")
+    whole = _opened(resolved.train_reader, resolved, "data.train")
     validation = resolved.spec.data.validation
     if not isinstance(validation, Holdout):
         if part == "validation":

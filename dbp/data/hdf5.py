@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import final
 
 from dbp.data.array_dataset import TARGET_KIND_DOC, TargetKind
+from dbp.data.array_names import INPUTS, TARGETS
 from dbp.data.array_pair import open_pair, pair_info
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.hdf5_file import HDF5File, open_rows
@@ -29,8 +30,8 @@ class HDF5(Reader):
     """Two data sets of one HDF5 file; needs h5py: pip install 'dbp[hdf5]'."""
 
     path: str = option(doc="the file, or a pattern: part-*.h5", file=True)
-    inputs: str = option("x", doc="name of the data set of inputs; groups: a/b")
-    targets: str = option("y", doc="name of the data set of targets")
+    inputs: str = option(INPUTS, doc="name of the data set of inputs; groups: a/b")
+    targets: str = option(TARGETS, doc="name of the data set of targets")
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
     weights: str | None = option(None, doc="name of the data set of one weight per sample")
     layout: str | None = option(None, doc=LAYOUT_DOC)

@@ -15,6 +15,7 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from dbp.data.array_names import name_hint
 from dbp.data.dataset import Array, Indices
 from dbp.data.file import DataFile
 from dbp.data.npy_format import MAX_DIMENSIONS
@@ -101,7 +102,10 @@ class HDF5File:
             link = found.get(part, getlink=True) if is_group else None
             if link is None:
                 hint = nearest(name.strip("/"), self.names())
-                raise InvalidData(f"{self.name}: no data set {name!r}{hint}; {self._listed()}")
+                raise InvalidData(
+                    f"{self.name}: no data set {name!r}{hint}; {self._listed()}"
+                    f"{name_hint(name, self.names())}"
+                )
             if not isinstance(link, self._h5py.HardLink):
                 raise InvalidData(
                     f"{self.name}[{name}]: {part!r} is a link; name the data set itself"

@@ -17,6 +17,7 @@ from typing import IO, final
 import numpy as np
 
 from dbp.data.array_dataset import TARGET_KIND_DOC, TargetKind
+from dbp.data.array_names import INPUTS, TARGETS, name_hint
 from dbp.data.array_pair import open_pair, pair_info
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.file import DataFile, check_ratio
@@ -61,8 +62,8 @@ class NPZ(Reader):
     """Two arrays of one .npz archive, compressed or not."""
 
     path: str = option(doc="the archive, or a pattern: part-*.npz", file=True)
-    inputs: str = option("x", doc="name of the array of inputs")
-    targets: str = option("y", doc="name of the array of targets")
+    inputs: str = option(INPUTS, doc="name of the array of inputs")
+    targets: str = option(TARGETS, doc="name of the array of targets")
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
     weights: str | None = option(None, doc="name of the array of one weight per sample")
     layout: str | None = option(None, doc=LAYOUT_DOC)
@@ -170,6 +171,7 @@ class Archive:
             listed = ", ".join(names[:20]) or "none"
             raise InvalidData(
                 f"{self._name}: no array {array!r}{nearest(array, names)}; it holds: {listed}"
+                f"{name_hint(array, names)}"
             )
         place = f"{self._name}[{array}]"
         if member.flag_bits & _ENCRYPTED:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import final
 
 from dbp.data.array_dataset import TARGET_KIND_DOC, TargetKind
+from dbp.data.array_names import INPUTS, TARGETS
 from dbp.data.array_pair import open_pair, pair_info
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.file import DataFile
@@ -25,8 +26,8 @@ class Safetensors(Reader):
     """Two tensors of one .safetensors file; large ones are read row by row, on demand."""
 
     path: str = option(doc="the file, or a pattern: part-*.safetensors", file=True)
-    inputs: str = option("x", doc="name of the tensor of inputs")
-    targets: str = option("y", doc="name of the tensor of targets")
+    inputs: str = option(INPUTS, doc="name of the tensor of inputs")
+    targets: str = option(TARGETS, doc="name of the tensor of targets")
     target_kind: TargetKind = option("auto", doc=TARGET_KIND_DOC)
     weights: str | None = option(None, doc="name of the tensor of one weight per sample")
     layout: str | None = option(None, doc=LAYOUT_DOC)

@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
+from dbp.data.array_names import name_hint
 from dbp.data.dataset import Shape
 from dbp.data.file import DataFile
 from dbp.errors import InvalidData, nearest
@@ -75,6 +76,7 @@ class Header:
             listed = ", ".join(repr(other[:64]) for other in names[:20]) or "none"
             raise InvalidData(
                 f"{self._name}: no tensor {name!r}{nearest(name, names)}; it holds: {listed}"
+                f"{name_hint(name, names)}"
             )
         place = f"{self._name}[{name}]"
         shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]

@@ -6,7 +6,7 @@ import csv
 import errno
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,13 @@ import pytest
 
 from dbp.cli.input_files import InputFile
 from dbp.cli.input_rows import FileRows, InputRows
-from dbp.cli.prediction import answers, given_answers, write_answers
+from dbp.cli.prediction import answers, data_set, given_answers, write_answers
 from dbp.client.inference import Prediction
 from dbp.errors import InvalidData
+from dbp.job.decode import decode
 from dbp.job.snapshot import encode_header, manifest_of
 from dbp.train.saved import SavedModel
+from tests.train.setups import document
 
 
 def here(rows: npt.NDArray[Any]) -> InputRows:
@@ -151,3 +153,16 @@ def test_values_are_those_that_a_service_gives(
     found = answers(saved_model(loss=loss), here(np.array([[1.0, 2, 0, 0]])), proba=False)
 
     np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_data_set_that_cannot_be_read_is_named_by_its_field(
+    tmp_path: Path, part: Literal["train", "validation", "test"]
+) -> None:
+    spec = document()
+    for name in ("train", part):
+        spec["data"][name] = {"kind": "csv", "path": str(tmp_path / f"{name}.csv")}
+    (tmp_path / f"{part}.csv").write_bytes("a,b\n1,2\n".encode("utf-16"))
+
+    with pytest.raises(InvalidData, match=rf"^data\.{part}: .*UTF-16"):
+        data_set(decode(spec), part)

@@ -179,7 +179,14 @@ def test_numbers_in_other_files_are_not_read(tmp_path: Path) -> None:
 
 
 CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "no such data set": ({"images": X, "y": Y}, ["no data set 'x'", "it holds: images, y"]),
+    "no such data set": (
+        {"images": X, "y": Y},
+        [
+            "no data set 'x'",
+            "images, y",
+            'inputs = "images"',
+        ],
+    ),
     "a misspelt one": ({"xs": X, "y": Y}, ["no data set 'x'", "it holds: xs, y"]),
     "a group": ({"x/inner": X, "y": Y}, ["[x]: is no data set", "it holds: x/inner, y"]),
     "texts": ({"x": np.array([b"a"] * 40), "y": Y}, ["[x]: type |S1", "accepted"]),

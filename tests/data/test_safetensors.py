@@ -125,7 +125,7 @@ CASES: dict[str, tuple[bytes, list[str]]] = {
     ),
     "no such tensor": (
         framed(json.dumps({"images": X, "yy": Y}), BODY),
-        ["no tensor 'x'", "it holds: 'images', 'yy'"],
+        ["no tensor 'x'", "it holds: 'images', 'yy'", 'inputs = "images"'],
     ),
     "no tensors": (framed("{}"), ["no tensor 'x'", "it holds: none"]),
     "unequal": (table(y=entry("U8", [1, 3], 24, 27)), ["[x] holds 3", "[y] holds 1"]),

@@ -345,7 +345,7 @@ DATA = [
     DataCase("npz: no archive", NPZ, {"d.npz": b"hello"}, ("data.train", "d.npz: not a NumPy archive (.npz): it looks like text")),
     DataCase("npz: truncated", NPZ, {"d.npz": npz(x=X, y=Y)[:-30]}, ("data.train", "d.npz: the archive is damaged")),
     DataCase("npz: corrupt", NPZ, {"d.npz": corrupt(npz(x=X, y=Y), 200)}, ("data.train", "d.npz: the archive is damaged")),
-    DataCase("npz: an array missing", NPZ, {"d.npz": npz(x=X, labels=Y)}, ("data.train", "d.npz: no array 'y'; it holds: x, labels")),
+    DataCase("npz: an array missing", NPZ, {"d.npz": npz(x=X, labels=Y)}, ("data.train", "d.npz: no array 'y'; it holds: x, labels; name it in the spec, as in targets = \"labels\"")),
     csv_case("CSV: a text cell", GOOD_CSV.replace("\n7,8,1", "\n7,high,1"), "data.train", "d.csv:9: column 'b': 'high' is not a number"),
     csv_case("CSV: a ragged row", GOOD_CSV.replace("\n7,8,1", "\n7,8"), "data.train", "d.csv:9: 2 columns, expected 3 as in the first line"),
     csv_case("CSV: an empty cell", GOOD_CSV.replace("\n7,8,1", "\n7,,1"), "data.train", "d.csv:9: column 'b': the cell is empty"),

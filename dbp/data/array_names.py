@@ -1,0 +1,17 @@
+"""Names of the arrays that readers take from files of several arrays."""
+
+from __future__ import annotations
+
+from typing import Final
+
+INPUTS: Final = "x"
+TARGETS: Final = "y"
+
+
+def name_hint(name: str, names: list[str]) -> str:
+    """Return the option that names an array, after "; ", where a default name is missing."""
+    option = {INPUTS: "inputs", TARGETS: "targets"}.get(name)
+    if option is None or not names:
+        return ""
+    other = names[0] if option == "inputs" else names[-1]
+    return f'; name it in the spec, as in {option} = "{other}"'
