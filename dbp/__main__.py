@@ -1,4 +1,4 @@
-"""``dbp``, and ``python -m dbp``: interrupted while it loads, it ends as it does later."""
+"""Entry point of ``dbp`` and ``python -m dbp``; Ctrl-C while loading exits with 130."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dbp.exit_codes import INTERRUPTED
 
 
 def main() -> NoReturn:
-    """Run the command that ``sys.argv`` holds and end the process with its exit code."""
+    """Run the command in ``sys.argv`` and end the process with its exit code."""
     try:
         from dbp.cli.main import main as run
 

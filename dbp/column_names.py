@@ -1,7 +1,7 @@
-"""Names of the columns that a model was trained on, and whether a table's are the same.
+"""Compare the columns of a table with those that a model was trained on.
 
-Parameter files keep them in their metadata: the names of the inputs in the model's order, and
-the names of the targets and the weight.
+The metadata of parameter files contains the names of the inputs, in the order of the model,
+and the names of the targets and the weight.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from dbp.quantities import count_text
 INPUT_NAMES: Final = "dbp.input_names"
 OTHER_COLUMNS: Final = "dbp.other_columns"
 
-# What messages call the source of a model's columns.
+# The source of a model's columns in messages.
 MODEL: Final = "the model"
 
 _UNSEEN: Final = dict.fromkeys(map(ord, "\ufeff\u200b\u2060\u00ad\u200e\u200f"))
 
 _SHOWN: Final = 10
 _CHOSEN: Final = 50
-_COMPARED: Final = 1_000  # names that are searched for a similar one: it takes long
+_COMPARED: Final = 1_000  # limit of names searched for a similar one, which is slow
 
 
 @dataclass(frozen=True)
 class OtherColumns:
-    """The columns of a table beside its inputs, by name; empty where columns have no names.
+    """The columns of a table other than its inputs, by name; empty without names.
 
-    ``targets_named``: the reader's options name the targets, not their positions.
-    ``ignored``: the reader's options choose the inputs; all remaining columns are ignored.
+    ``targets_named`` means that the reader's options choose targets by name, not by position;
+    ``ignored`` that they choose the inputs, so that all remaining columns are ignored.
     """
 
     targets: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ NO_OTHERS: Final = OtherColumns()
 class Columns:
     """Names of the inputs in the model's order, and of the training set's other columns.
 
-    Empty where the training set had no names: then inputs are matched by position.
+    Empty if the training set had no names: then inputs are matched by position.
     """
 
     inputs: tuple[str, ...] = ()
@@ -71,9 +71,10 @@ def normalized_name(name: str) -> str:
 def columns_of(
     metadata: Mapping[str, str], source: str, input_shape: tuple[int, ...] | None = None
 ) -> Columns:
-    """The columns that a parameter file's metadata name; InvalidFile naming ``source``.
+    """Return the columns in the metadata of a parameter file.
 
-    ``input_shape``: of the model in that file, where it is known.
+    ``input_shape`` is that of the model in the file, if known. Raises InvalidFile, naming
+    ``source``.
     """
     if INPUT_NAMES not in metadata:
         return POSITIONAL
@@ -113,7 +114,7 @@ def check_inputs(
 ) -> None:
     """Raise InvalidData unless the columns ``found`` are ``names``, in any order.
 
-    ``remedy`` for columns that are there beside them.
+    ``remedy`` is the advice for additional columns.
     """
     have, wanted = set(found), set(names)
     missing = [name for name in names if name not in have]
@@ -134,7 +135,7 @@ def check_inputs(
 
 
 def _similar(name: str, found: Sequence[str]) -> str:
-    """The name that was meant, perhaps: one that differs in case or spaces, or a near one."""
+    """Suggest a name: one that differs in case or spaces only, or the nearest one."""
     for other in found:
         if other.strip().casefold() == name.strip().casefold():
             return f", did you mean {other!r}?"
@@ -160,10 +161,10 @@ def _code(letter: str) -> str:
 
 
 def check_table(found: Sequence[str], columns: Columns) -> None:
-    """Raise InvalidData unless a table with these columns can be predicted from.
+    """Raise InvalidData unless the model can predict from a table with these columns.
 
-    All inputs must be there. Targets and weight of the training set may be there; any other
-    column only where the training spec chose its inputs.
+    The table must have all inputs. It may have targets and weight of the training set, and
+    other columns if the training spec chose its inputs.
     """
     others, wanted = columns.others, set(columns.inputs)
     known = {*others.targets, others.weight} - wanted
@@ -174,13 +175,13 @@ def check_table(found: Sequence[str], columns: Columns) -> None:
 
 
 def choice_of(names: Sequence[str]) -> str:
-    """The option of a reader that chooses these columns, as TOML; many are shortened."""
+    """Return the reader option that chooses these columns, as TOML; a long list is cut."""
     quoted = [json.dumps(name, ensure_ascii=False) for name in names[:_CHOSEN]]
     return f"inputs = [{', '.join(quoted)}{', ...' if len(names) > _CHOSEN else ''}]"
 
 
 def _role(extra: Sequence[str], others: OtherColumns) -> str:
-    """The role of an extra column in the other table, with the option that declares it."""
+    """Return the role of an extra column in the other table, and the option for it."""
     for name in extra:
         quoted = json.dumps(name, ensure_ascii=False)
         if name in others.targets and len(others.targets) == 1:
@@ -193,7 +194,7 @@ def _role(extra: Sequence[str], others: OtherColumns) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for a message; many are shortened."""
+    """Return names for a message; a long list is cut."""
     shown = ", ".join(map(repr, names[:_SHOWN]))
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
 

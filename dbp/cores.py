@@ -15,7 +15,7 @@ def usable_cores(pid: int = 0) -> int:
     if hasattr(os, "sched_getaffinity"):
         try:
             cores = len(os.sched_getaffinity(pid))
-        except OSError:  # the process is gone
+        except OSError:  # the process has ended
             cores = 1
     else:
         cores = os.cpu_count() or 1
@@ -65,10 +65,10 @@ def _text(path: Path) -> str:
 def core_count() -> int:
     """Return the usable cores, hardware threads of one core counting once.
 
-    So many ranks Open MPI starts on this host without ``--oversubscribe``.
+    Open MPI starts as many ranks on this host without ``--oversubscribe``.
     """
     try:
         siblings = {_text(Path(SIBLINGS.format(cpu))) for cpu in os.sched_getaffinity(0)}
-    except AttributeError:  # no Linux; to allow more ranks than there will be costs nothing
+    except AttributeError:  # not Linux: the number may be too large, which does no harm
         return 1
     return min(len(siblings), usable_cores())

@@ -1,4 +1,4 @@
-"""Every exception dbp raises on purpose. Nothing here formats output or talks to a network.
+"""All exceptions that dbp raises on purpose, as a tree of classes.
 
 ::
 
@@ -11,14 +11,14 @@
     │   ├── InvalidSpec        a job spec breaks rules; carries every violation at once
     │   ├── InvalidData        a data file is missing, damaged or does not fit the model
     │   └── InvalidFile        a parameter, spec or checkpoint file is missing or damaged
-    ├── NotFound               no such thing
+    ├── NotFound               the job, version, label, tensor or model does not exist
     │   ├── JobNotFound        no job of that id
     │   ├── VersionNotFound    no such version or step, yet
     │   ├── LabelNotFound      the job has no such label
     │   ├── TensorNotFound     a pattern matches no tensor
     │   └── ModelNotFound      no job or label has the model's name
     ├── AlreadyExists          the name is taken by something different
-    ├── WrongState             the job's state forbids the request; a fitting one is named
+    ├── WrongState             the job's state forbids the request
     │   ├── NotPublishedYet    the job has no parameters yet
     │   ├── StaleParameters    they are older than the caller allows
     │   └── UseStream          they are too large for one message
@@ -34,7 +34,7 @@
     │   └── ClientClosed       the caller has closed the client
     ├── Unauthenticated        the caller did not prove who it is
     ├── Conflict               a folder or a port is held by another process
-    ├── Unsupported            this installation or service cannot do what is asked
+    ├── Unsupported            this installation or service cannot do the request
     │   ├── MissingDependency  a program or a package that the request needs is absent
     │   └── UnknownMethod      the service has no method of that name
     └── TrainingFailed         a run ended badly (non-finite loss, a lost rank, ...)
@@ -50,9 +50,9 @@ SHOWN_VIOLATIONS = 50
 
 
 class DbpError(Exception):
-    """Base of all errors dbp raises on purpose; its text is meant for the user.
+    """Base of all errors that dbp raises on purpose; the text is for the user.
 
-    ``metadata`` says the same for programs, in strings; it may be empty.
+    ``metadata`` contains details for programs, as strings; it may be empty.
     """
 
     def __init__(self, /, *texts: object, **metadata: object) -> None:
@@ -82,9 +82,9 @@ class ClientForked(InvalidInput, RuntimeError):
 
 @dataclass(frozen=True)
 class Violation:
-    """One broken rule: the field's path (``model.layers[2].units``) and what is wrong.
+    """One broken rule of a spec: the field's path (``model.layers[2].units``) and a message.
 
-    ``line`` is the field's line in the spec file, counted from 1; 0 where it is not known.
+    ``line`` is the field's line in the spec file, from 1; 0 if unknown.
     """
 
     path: str
@@ -96,7 +96,7 @@ class Violation:
 
 
 class InvalidSpec(InvalidInput):
-    """A job spec breaks rules; ``violations`` lists all of them, ``source`` says where."""
+    """A job spec breaks rules; ``violations`` lists all of them, ``source`` is its file."""
 
     def __init__(self, violations: Iterable[Violation], source: str = "") -> None:
         self.violations: tuple[Violation, ...] = tuple(violations)
@@ -105,7 +105,7 @@ class InvalidSpec(InvalidInput):
 
 
 def _spec_text(violations: Sequence[Violation], source: str) -> str:
-    """``job.toml:12: path: message``, or a count and one line for each violation."""
+    """Return ``job.toml:12: path: message``, or a count and one line for each violation."""
     if len(violations) == 1:
         only = violations[0]
         line = f":{only.line}" if only.line else ""
@@ -127,11 +127,11 @@ class InvalidFile(InvalidInput):
 
 
 class NotFound(DbpError):
-    """There is no such job, version or tensor."""
+    """The job, version, label, tensor or model does not exist."""
 
 
 class JobNotFound(NotFound):
-    """There is no such job."""
+    """There is no job with this id."""
 
 
 class VersionNotFound(NotFound):
@@ -163,7 +163,7 @@ class NotPublishedYet(WrongState):
 
 
 class StaleParameters(WrongState):
-    """The parameters are more steps older than the run than the caller allows."""
+    """The parameters lag the run by more steps than the caller allows."""
 
 
 class UseStream(WrongState):
@@ -175,7 +175,7 @@ class OutOfRange(DbpError):
 
 
 class VersionEvicted(OutOfRange):
-    """The version was there; ``metadata["oldest"]`` is the oldest that is kept."""
+    """The version existed, but was deleted; ``metadata["oldest"]`` is the oldest left."""
 
 
 class ResourceExhausted(DbpError):
@@ -183,7 +183,7 @@ class ResourceExhausted(DbpError):
 
 
 class TooManyReaders(ResourceExhausted):
-    """The caller, or all together, read or have derived too much at once."""
+    """The reads of this caller, or of all callers, exceed a limit on concurrent reads."""
 
 
 class DataLoss(DbpError):
@@ -207,7 +207,7 @@ class DeadlineExceeded(Unavailable):
 
 
 class ClientClosed(Unavailable):
-    """The client that was to ask has been closed."""
+    """The client has been closed and can send no request."""
 
 
 class Unauthenticated(DbpError):
@@ -215,11 +215,11 @@ class Unauthenticated(DbpError):
 
 
 class Conflict(DbpError):
-    """A folder or a port is held by another process, which is named."""
+    """Another process, named in the text, uses the folder or the port."""
 
 
 class Unsupported(DbpError):
-    """This installation or service cannot do what is asked; the text says what would."""
+    """This installation or service cannot do the request; the text gives an alternative."""
 
 
 class UnknownMethod(Unsupported):
@@ -227,7 +227,7 @@ class UnknownMethod(Unsupported):
 
 
 class MissingDependency(Unsupported):
-    """A program or a package that the request needs is absent; the text says how to get it."""
+    """A program or package is missing; the text says how to install it."""
 
 
 class TrainingFailed(DbpError):

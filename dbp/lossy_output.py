@@ -1,7 +1,7 @@
-"""Standard output and standard error whose write errors do not end a run.
+"""Ignore write errors of standard output and standard error, so that they do not end a run.
 
-Text that a closed pipe, a lost terminal or a full disk does not take is dropped, without an
-exception and without a change of the exit code.
+Text for a closed pipe, a lost terminal or a full disk is dropped, without an exception and
+without a change of the exit code.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Final, TextIO, final
 
 _STDOUT: Final = 1
 _STDERR: Final = 2
-_READER_GONE: Final = (errno.EPIPE, errno.EIO)  # the user has closed it: not worth a warning
+_READER_GONE: Final = (errno.EPIPE, errno.EIO)  # the user has closed the output: no warning
 
 
 @final
 class LossyFile(io.RawIOBase):
-    """An open descriptor for writing; bytes that it does not take are dropped."""
+    """A writable file on an open descriptor that drops bytes it cannot write."""
 
     def __init__(self, descriptor: int) -> None:
         """The descriptor stays open when this file is closed."""
@@ -44,7 +44,7 @@ class LossyFile(io.RawIOBase):
         while view:
             try:
                 view = view[os.write(self._descriptor, view) :]
-            except BlockingIOError:  # another program has made the descriptor non-blocking
+            except BlockingIOError:  # another program made the descriptor non-blocking
                 select.select([], [self._descriptor], [])
             except OSError as error:
                 self._warn(error)
@@ -52,7 +52,7 @@ class LossyFile(io.RawIOBase):
         return size
 
     def _warn(self, error: OSError) -> None:
-        """Say once on standard error that standard output is incomplete, and why."""
+        """Warn once on standard error that standard output is incomplete, and why."""
         if self._warned or self._descriptor != _STDOUT or error.errno in _READER_GONE:
             return
         self._warned = True
@@ -64,8 +64,8 @@ class LossyFile(io.RawIOBase):
 def make_output_lossy() -> None:
     """Replace ``sys.stdout`` and ``sys.stderr`` of this process; call it before any output.
 
-    Descriptors 0 to 2 that are closed are opened to nowhere, so that no file of the run takes
-    their place and the output of a library.
+    Closed descriptors 0 to 2 are opened on /dev/null; otherwise a file of the run could get
+    such a number, and with it the output of a library.
     """
     _open_standard_descriptors()
     sys.stdout = _lossy(sys.stdout, _STDOUT)
@@ -77,14 +77,14 @@ def _open_standard_descriptors() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            opened = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
             if opened != descriptor:
                 os.dup2(opened, descriptor)
                 os.close(opened)
 
 
 def _lossy(stream: TextIO | None, descriptor: int) -> TextIO:
-    """A stream to the descriptor; one that writes elsewhere, as in a test, stays."""
+    """Return a lossy stream to the descriptor; keep a stream to elsewhere, as in tests."""
     if stream is not None:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -6,7 +6,7 @@ _in_command = False
 
 
 def speak_of_flags() -> None:
-    """From now on name options as flags: this process runs the ``dbp`` command."""
+    """Name options as flags from now on, since this process runs the ``dbp`` command."""
     global _in_command
     _in_command = True
 
@@ -21,7 +21,7 @@ def option(name: str, value: str = "") -> str:
 
     Args:
         name: The argument's name; the flag has dashes instead of underscores.
-        value: A value in capitals stands for any; none: the option is a switch.
+        value: A value, or a placeholder in capitals; empty for a switch.
     """
     flag = f"--{name.replace('_', '-')}"
     shown = value if not value or value.isupper() else repr(value)

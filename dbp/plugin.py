@@ -1,4 +1,4 @@
-"""Base classes for packages that add components to dbp. It defines nothing of its own.
+"""Base classes for packages that add components to dbp, imported in one place.
 
 A component is a frozen dataclass whose fields are its options, declared with ``option``. It
 derives from ``Layer``, ``Loss``, ``Metric``, ``Optimizer``, ``Schedule``, ``Initializer`` or

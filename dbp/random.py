@@ -1,7 +1,7 @@
-"""Generators keyed by what they are for. No state is kept, so none can be lost or shared.
+"""Random generators that are keyed by seed and purpose, without shared state.
 
-A draw is a pure function of the seed and its purpose: it does not depend on the number of
-ranks, on what was drawn before it, or on a resume.
+Random numbers are a pure function of seed and purpose: they do not depend on the number of
+ranks, on earlier draws, or on a resume.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 
 
 def derive_key(seed: int, *purpose: str | int, size: int = 16) -> bytes:
-    """``size`` bytes (at most 64) that depend on the seed and on every word of the purpose.
+    """Return ``size`` bytes (at most 64) that depend on the seed and every part of the purpose.
 
-    Words and numbers are told apart and never run into each other: ``("a", "b")``,
-    ``("ab",)`` and ``("a", 0)`` give unrelated keys.
+    Different purposes give unrelated keys: ``("a", "b")`` and ``("ab",)``, ``("0",)`` and
+    ``(0,)``.
     """
     digest = hashlib.blake2b(digest_size=size)
     for part in (seed, *purpose):
@@ -26,6 +26,6 @@ def derive_key(seed: int, *purpose: str | int, size: int = 16) -> bytes:
 
 
 def keyed_generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A generator of its own for this seed and purpose (Philox, Salmon et al. 2011)."""
+    """Return a new generator for this seed and purpose (Philox, Salmon et al. 2011)."""
     key = np.frombuffer(derive_key(seed, *purpose), dtype="<u8").astype(np.uint64)
     return np.random.Generator(np.random.Philox(key=key))

@@ -1,9 +1,9 @@
-"""Components by (group, kind), found through entry points. It describes; it judges nothing.
+"""Find components by group and kind through entry points, and describe their options.
 
 A component (layer, loss, optimizer, schedule, initializer, metric, reader) is a frozen
-dataclass whose fields are its options and their defaults. Built-ins and plug-ins are
-registered alike, in the entry-point group ``dbp.<group>``; a spec can therefore name only
-what is *installed*, never a module path or a file.
+dataclass whose fields are its options and their defaults. Built-ins and plug-ins are both
+registered in the entry-point group ``dbp.<group>``; so a spec can name only components that
+are *installed*, never a module path or a file.
 """
 
 from __future__ import annotations
@@ -42,11 +42,19 @@ def option(
 ) -> Any:
     """Declare a field of a component or of the spec: default, meaning and limits in one place.
 
-    ``minimum``/``maximum`` are inclusive, ``above``/``below`` exclusive. ``group`` says that
-    the value is itself a component: written as its kind (``"he_normal"``) or as a table with
-    ``kind``; with ``shorthand`` a bare number is taken as that kind's first field
-    (``learning_rate = 0.1`` is ``{ kind = "constant", rate = 0.1 }``). ``file`` marks a
-    path, resolved by the loader against the spec's own folder.
+    Args:
+        default: Default value; without one the option is required.
+        doc: Text for the reference and error messages.
+        minimum: Smallest allowed number.
+        maximum: Largest allowed number.
+        above: The number must be larger than this.
+        below: The number must be smaller than this.
+        choices: The allowed texts.
+        group: The value is itself a component of this group: its kind (``"he_normal"``), or a
+            table with ``kind``.
+        shorthand: Kind for which a bare number is its first field (``learning_rate = 0.1`` is
+            ``{ kind = "constant", rate = 0.1 }``).
+        file: The value is a path; the loader resolves it against the folder of the spec.
     """
     metadata = {
         "doc": doc,
@@ -68,19 +76,19 @@ def option(
 
 @functools.cache
 def entry_points(group: Group) -> Mapping[str, importlib.metadata.EntryPoint]:
-    """All installed kinds of one group, by kind, in alphabetical order."""
+    """Return the entry points of a group by kind, in alphabetical order."""
     found = importlib.metadata.entry_points(group=f"dbp.{group}")
     return {point.name: point for point in sorted(found, key=lambda p: p.name)}
 
 
 def kinds(group: Group) -> tuple[str, ...]:
-    """The installed kinds of one group, in alphabetical order."""
+    """Return the installed kinds of a group, in alphabetical order."""
     return tuple(entry_points(group))
 
 
 @functools.cache
 def component_class(group: Group, kind: str) -> type[Any]:
-    """The class behind a kind; raises InvalidSpec naming the nearest installed kind."""
+    """Load the class of a kind; raises InvalidSpec naming the nearest installed kind."""
     points = entry_points(group)
     if kind not in points:
         raise InvalidSpec(
@@ -97,7 +105,7 @@ def component_class(group: Group, kind: str) -> type[Any]:
     except (ImportError, AttributeError) as error:
         raise _unusable(group, kind, f"cannot be loaded ({error})") from error
     if not (isinstance(loaded, type) and dataclasses.is_dataclass(loaded)):
-        raise _unusable(group, kind, "is no dataclass")
+        raise _unusable(group, kind, "is not a dataclass")
     return loaded
 
 
@@ -109,7 +117,7 @@ def _unusable(group: Group, kind: str, why: str) -> InvalidSpec:
 
 
 def kind_of(group: Group, component: object) -> str:
-    """The kind under which a component's class is registered; LookupError if under none."""
+    """Return the kind of a component's class; raises LookupError if it is not registered."""
     wanted = type(component)
     target = f"{wanted.__module__}:{wanted.__qualname__}"
     for kind, point in entry_points(group).items():
@@ -123,7 +131,7 @@ def kind_of(group: Group, component: object) -> str:
 
 
 def describe(group: Group, component: Any) -> dict[str, Any]:
-    """The component as the table that would build it again, every default filled in."""
+    """Return the table that builds this component, with all defaults filled in."""
     table: dict[str, Any] = {"kind": kind_of(group, component)}
     for field in dataclasses.fields(component):
         value = getattr(component, field.name)
@@ -141,19 +149,19 @@ def describe(group: Group, component: Any) -> dict[str, Any]:
 
 
 def field_types(component: type[Any]) -> dict[str, Any]:
-    """The resolved type annotations of a dataclass's fields."""
+    """Return the resolved type annotations of a dataclass's fields."""
     return typing.get_type_hints(component)
 
 
 def accepts_none(annotation: Any) -> bool:
-    """Whether a field's annotation admits None (the option may be left out)."""
+    """Return whether a field may be None (the option may be left out)."""
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         return type(None) in typing.get_args(annotation)
     return annotation is type(None)
 
 
 def union_arms(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of a union other than None; the annotation itself if it is none."""
+    """Return the alternatives of a union without None; for other types, the type itself."""
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         return tuple(arm for arm in typing.get_args(annotation) if arm is not type(None))
     return (annotation,)
@@ -163,7 +171,7 @@ _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true o
 
 
 def type_words(annotation: Any) -> str:
-    """What a value of this annotation is, for people: "a whole number or a text"."""
+    """Describe the values of a type, for instance "a whole number or a text"."""
     return " or ".join(_arm_words(arm) for arm in union_arms(annotation))
 
 
@@ -184,10 +192,10 @@ def _plural(kind: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class OptionInfo:
-    """One option: ``default`` is None where it is required or may be left out.
+    """One option of a component or section, for display.
 
-    ``type`` and ``limits`` are for people. ``allowed``: the values that a text may have, empty
-    for any. ``group``: of the component that the value is, or "".
+    ``default`` is None if the option is required or may be left out. ``allowed`` lists the
+    values of a text; empty allows any. ``group`` is set if the value is a component.
     """
 
     name: str
@@ -202,9 +210,10 @@ class OptionInfo:
 
 @dataclasses.dataclass(frozen=True)
 class ComponentInfo:
-    """One kind for people; ``problem`` says why it cannot be used, else it is empty.
+    """One installed kind, for display.
 
-    ``doc``: the first line of ``text``.
+    ``doc`` is the first line of ``text``. ``problem`` says why the kind cannot be used; it is
+    empty if it can.
     """
 
     group: str
@@ -216,7 +225,7 @@ class ComponentInfo:
 
 
 def catalogue() -> list[ComponentInfo]:
-    """Every installed kind of every group with its options; damaged plug-ins say why."""
+    """Return every installed kind with its options, or with its problem if it is damaged."""
     return [
         _component_info(group, kind)
         for group in typing.get_args(Group)
@@ -235,7 +244,7 @@ def _component_info(group: Group, kind: str) -> ComponentInfo:
 
 
 def options_of(component: type[Any]) -> tuple[OptionInfo, ...]:
-    """The fields of a component or of a section of a spec, with their defaults and limits."""
+    """Return the options of a component or of a section of a spec."""
     types_ = field_types(component)
     return tuple(
         _option_info(f, types_[f.name]) for f in dataclasses.fields(component) if f.init
@@ -277,7 +286,7 @@ _LIMITS = (("minimum", ">="), ("above", ">"), ("maximum", "<="), ("below", "<"))
 
 
 def limit_words(limits: Mapping[str, Any]) -> str:
-    """The limits of an option for people: ">= 0 and < 1", or "" where there are none."""
+    """Return the limits of an option as text, such as ">= 0 and < 1"; "" for none."""
     words = [
         f"{sign} {limits[key]}"
         if isinstance(limits[key], int)

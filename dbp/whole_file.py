@@ -1,4 +1,4 @@
-"""A file where a user wants one: in full or not at all. It knows no formats."""
+"""Atomic file write: temporary file, fsync, rename, fsync of the folder."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Buffer = bytes | memoryview
 
 
 def write_whole(path: Path, parts: Iterable[Buffer]) -> None:
-    """Write a file that is there in full or not at all, whatever is cut off when; OSError.
+    """Write a file atomically; after a crash it is complete or unchanged. Raises OSError.
 
-    A link is followed and stays; a file that is replaced leaves its permissions to the new
-    one. A device or a FIFO stays, too: the bytes go straight into it.
+    A symbolic link is followed and stays. The new file gets the permissions of the file that
+    it replaces. A device or a FIFO is written to directly.
     """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         mode = None
     if mode is not None and not stat.S_ISREG(mode):
-        with os.fdopen(os.open(path, os.O_WRONLY), "wb") as stream:  # makes no file
+        with os.fdopen(os.open(path, os.O_WRONLY), "wb") as stream:  # never creates a file
             stream.writelines(parts)
         return
     path = Path(os.path.realpath(path))
@@ -31,7 +31,7 @@ def write_whole(path: Path, parts: Iterable[Buffer]) -> None:
     try:
         with temporary.open("xb") as file:
             if mode is not None:
-                with contextlib.suppress(OSError):  # not every file system has permissions
+                with contextlib.suppress(OSError):  # some file systems have no permissions
                     os.fchmod(file.fileno(), stat.S_IMODE(mode))
             file.writelines(parts)
             file.flush()
@@ -40,7 +40,7 @@ def write_whole(path: Path, parts: Iterable[Buffer]) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            error.filename = str(path)  # a write that fails names no file
+            error.filename = str(path)  # the error of a write has no file name
         raise
     sync_folder(path.parent)
 

@@ -1,8 +1,8 @@
-"""What mpirun starts under a service: the composition root of one rank.
+"""Run one rank of a job that the service has launched: ``python -m dbp.worker ATTEMPT_DIR``.
 
-``python -m dbp.worker ATTEMPT_DIR``. Rank 0 starts the link to the service before MPI is
-initialised and writes the verdict, ``run/result.json``: a launcher's exit code proves
-nothing. Exit codes: see dbp.exit_codes.
+Rank 0 starts the link process to the service before MPI is initialized, and writes the result
+of the run, ``run/result.json``, since the exit code of a launcher is not reliable. Exit codes:
+see dbp.exit_codes.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.train.trainer import Trainer
 
 DELIVERY_SECONDS: Final = 30.0
-FAILURE_DELIVERY_SECONDS: Final = 2.0  # the other ranks are waiting for the end
+FAILURE_DELIVERY_SECONDS: Final = 2.0  # the other ranks wait meanwhile
 
 
 def main(arguments: list[str]) -> int:
-    """Run one rank of the attempt in the folder; returns the exit code."""
+    """Run one rank of the attempt in the folder; return the exit code."""
     make_output_lossy()
     folder = Path(arguments[0])
     launch = _read(folder / "launch.json")
@@ -58,15 +58,15 @@ def main(arguments: list[str]) -> int:
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies, where it can (Linux).
+    """Have the kernel kill this process when its parent dies (Linux only).
 
-    Ranks whose mpirun was killed would go on computing for nobody.
+    Otherwise ranks would continue to compute after their mpirun was killed.
     """
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def connect_ranks(workers: int) -> Communicator:
-    """The communicator of this rank; a single one needs no MPI."""
+    """Return the communicator of this rank; a single worker needs no MPI."""
     from dbp.parallel.communicator import SoloCommunicator
     from dbp.parallel.mpi import connect
 
@@ -86,21 +86,30 @@ def run_rank(
     max_seconds: float | None = None,
     detach: bool = False,
 ) -> Outcome:
-    """Join the other ranks, check, build and train; the same outcome on every rank.
+    """Join the other ranks, check the spec, build and train; return the outcome.
 
-    What is wrong with the spec or the data is an outcome, too. A rank that fails alone
-    tells ``sink``, then ends the whole job. ``reporter``, one of the sinks, is closed before
-    anything can end this process. Rank 0 keeps ``checkpoints`` in this folder; ``resume``
-    continues from the newest. ``max_seconds``: of training, in place of the spec's.
-    ``detach``: a process that the launcher does not kill writes the checkpoints.
+    The outcome is the same on every rank; errors in the spec or the data are an outcome, too.
+    If only this rank fails, it reports to ``sink`` and aborts all ranks.
+
+    Args:
+        workers: Number of ranks.
+        check: Returns the resolved spec; raises InvalidInput.
+        sink: Receives the events of the run.
+        control: Polled for commands.
+        rank: Number of this rank.
+        reporter: The sink that needs ``close`` before this process can end.
+        checkpoints: Folder of the checkpoints on rank 0.
+        resume: Continue from the newest checkpoint.
+        max_seconds: Time limit of this process; replaces that of the spec.
+        detach: Write checkpoints in a process that the launcher does not kill.
     """
     from dbp.parallel.mpi import aborting
 
     made: list[Trainer] = []
-    with _last_word(sink, rank, reporter, made):
+    with _reporting_failure(sink, rank, reporter, made):
         communicator = connect_ranks(workers)
     with aborting(communicator):
-        with _last_word(sink, rank, reporter, made):
+        with _reporting_failure(sink, rank, reporter, made):
             outcome = _train(
                 communicator,
                 check,
@@ -114,7 +123,7 @@ def run_rank(
             )
         if reporter is not None:
             reporter.close(DELIVERY_SECONDS)
-        # mpirun ends all ranks when one exits with an error code: rank 0 must have told all.
+        # mpirun ends all ranks when one exits with an error code: rank 0 must report first.
         communicator.barrier()
     return outcome
 
@@ -130,7 +139,7 @@ def _train(
     detach: bool,
     made: list[Trainer],
 ) -> Outcome:
-    """``made`` takes the trainer, which knows the step reached where it fails."""
+    """Build and train; append the trainer, which has the last step, to ``made``."""
     from dbp.train.agreement import all_or_none
     from dbp.train.build import fit_scaling, prepare
     from dbp.train.sink import Outcome
@@ -150,7 +159,7 @@ def _train(
             max_seconds=max_seconds,
             detach=detach,
         )
-    except InvalidInput as error:  # the same on every rank
+    except InvalidInput as error:  # raised alike on every rank
         outcome = Outcome("failed", FailureReason.INVALID_DATA, 0, 0, message=str(error))
         if communicator.rank == 0:
             sink.finished(outcome)
@@ -160,12 +169,12 @@ def _train(
 
 
 @contextlib.contextmanager
-def _last_word(
+def _reporting_failure(
     sink: Sink, rank: int, reporter: Reporter | None, made: Sequence[Trainer]
 ) -> Iterator[None]:
-    """Report a failure of this rank alone to the sink; the other ranks cannot.
+    """Report an exception of this rank to the sink, since other ranks do not know of it.
 
-    ``made``: the trainer, once there is one.
+    ``made`` contains the trainer, once it is built.
     """
     from dbp.train.sink import Outcome
 
@@ -179,7 +188,7 @@ def _last_word(
         elif isinstance(error, DbpError):
             missing = isinstance(error, MissingDependency)
             reason, text = FailureReason.LAUNCH_FAILED if missing else reason, str(error)
-        with contextlib.suppress(Exception):  # the failure itself matters more
+        with contextlib.suppress(Exception):  # the original error matters more
             step = made[0].state.step if made else 0
             epoch = made[0].setup.plan.epoch_of(step) if step else 0
             message = f"rank {rank}: {text}"
@@ -190,7 +199,7 @@ def _last_word(
 
 
 def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int:
-    """One rank of a launched attempt; ``reporter`` is rank 0's."""
+    """Run a rank of a launched attempt; only rank 0 has a ``reporter``."""
     from dbp.train.failure_recorder import FailureRecorder
     from dbp.train.fan_out import AnyOf, FanOut
     from dbp.train.lines import Lines, outcome_text
@@ -215,7 +224,7 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
             checkpoints=run / CHECKPOINTS,
         )
     except DbpError as error:
-        if rank == 0:  # no MPI: every rank meets the same
+        if rank == 0:  # MPI is not loaded: every rank fails alike
             sys.stderr.write(f"error: {error}\n")
         return FAILED
     signals.ignore()
@@ -225,7 +234,7 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
 
 
 def _examined(spec: Path, workers: int, rank: int) -> ResolvedSpec:
-    """The valid spec; rank 0 writes its notes to the job's log. Raises InvalidInput."""
+    """Return the valid spec; rank 0 logs its notes. Raises InvalidInput."""
     from dbp.job.load import load_file
     from dbp.train.inspection import examine
     from dbp.train.notes import notes

@@ -21,7 +21,7 @@ from dbp.parallel.communicator import SoloCommunicator
 from dbp.registry import GROUPS
 from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.train.build import build, check
-from dbp.train.publication import manifest_at, metadata_at, metadata_of
+from dbp.train.parameter_metadata import manifest_at, metadata_at, metadata_of
 from dbp.train.run_folder import RunFolder
 from dbp.train.saved import SavedModel
 from dbp.train.trainer import Trainer

@@ -1,6 +1,7 @@
-"""Contract checks for plug-ins and our own: AssertionError says what the contract asks for.
+"""Check that a component keeps the contract of its base class, for plug-ins and built-ins.
 
-All draws are fixed, so a check passes always or never.
+A failed check raises AssertionError with the broken rule. Random numbers are fixed, so a check
+always gives the same result.
 """
 
 from dbp.parallel.threads import run_threads as run_ranks

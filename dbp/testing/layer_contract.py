@@ -1,4 +1,4 @@
-"""The contract of a layer as a check."""
+"""Check that a layer keeps the contract of ``Layer``, including its gradients."""
 
 from __future__ import annotations
 
@@ -32,12 +32,15 @@ from dbp.testing.judgement import (
 
 
 def check_layer(layer: Layer, input_shape: Shape) -> None:
-    """Check a layer on samples of ``input_shape`` as the model runs it in training.
+    """Check a layer on samples of ``input_shape``, as the model runs it in training.
 
-    Shapes, dtype, both gradients by central differences in float64, a batch against its rows
-    one by one, an empty batch, a smaller batch after a larger one, the bounds of the outputs,
-    and the same bits again.
-    A BatchLayer is computed in pieces that meet, one of them empty, instead of rows.
+    It checks shapes, dtype, both gradients by central differences in float64, a batch against
+    its single rows, an empty batch, a smaller batch after a larger one, the bounds of the
+    outputs, and that a second run gives the same bits. A BatchLayer is computed as several
+    lane batches, one of them empty, instead of rows. Raises AssertionError.
+
+    >>> from dbp.nn.dense import Dense
+    >>> check_layer(Dense(units=3), (4,))
     """
     shapes = layer.parameter_shapes(input_shape)
     state = layer.state_shapes(input_shape)
@@ -69,7 +72,7 @@ def check_layer(layer: Layer, input_shape: Shape) -> None:
     _check_output_range(layer, parameters, x)
     whole = (y, dx, gradients)
     if isinstance(layer, BatchLayer):
-        _check_pieces(layer, parameters, x, dy, whole)
+        _check_lanes(layer, parameters, x, dy, whole)
     else:
         _check_rows(layer, parameters, x, dy, workspace, whole)
     again = _run_layer(layer, parameters, x, dy, workspace)
@@ -89,7 +92,7 @@ def check_layer(layer: Layer, input_shape: Shape) -> None:
 
 
 def _check_output_range(layer: Layer, parameters: Parameters, x: Array) -> None:
-    """Outputs in evaluation keep to the bounds that the layer gives, for small and large x."""
+    """Check that outputs in evaluation are within ``output_range``, for small and large x."""
     for factor in (1.0, 100.0) if not layer.ids() else (1.0,):
         inputs = factor * x
         bounds = (float(inputs.min()), float(inputs.max()))
@@ -110,7 +113,7 @@ def _check_rows(
     workspace: Workspace,
     whole: tuple[Array, Array, Parameters],
 ) -> None:
-    """Every row alone, which is also a smaller batch after a larger one; then no row."""
+    """Check single rows (smaller batches after a larger one), then an empty batch."""
     y, dx, gradients = whole
     sums = np.zeros(len(gradients))
     for row in range(BATCH):
@@ -128,14 +131,14 @@ def _check_rows(
     require_same(nothing.vector, np.zeros(len(gradients)), "the gradient of an empty batch")
 
 
-def _check_pieces(
+def _check_lanes(
     layer: Layer,
     parameters: Parameters,
     x: Array,
     dy: Array,
     whole: tuple[Array, Array, Parameters],
 ) -> None:
-    """Pieces of three, no and two rows, which meet wherever the layer wants."""
+    """Check three lane batches, of three, zero and two rows, against the whole batch."""
     y, dx, gradients = whole
     parts = (slice(0, 3), slice(3, 3), slice(3, BATCH))
 
@@ -150,13 +153,13 @@ def _check_pieces(
         return out, back, own.vector
 
     outs, backs, sums = zip(*run_in_lockstep([compute(part) for part in parts]), strict=True)
-    require_close(np.concatenate(outs), y, "y, computed in pieces,", ROUNDING)
-    require_close(np.concatenate(backs), dx, "dx, computed in pieces,", ROUNDING)
-    require_close(sum(sums), gradients.vector, "the sum of the pieces' gradients", ROUNDING)
+    require_close(np.concatenate(outs), y, "y, computed in lanes,", ROUNDING)
+    require_close(np.concatenate(backs), dx, "dx, computed in lanes,", ROUNDING)
+    require_close(sum(sums), gradients.vector, "the sum of the lanes' gradients", ROUNDING)
 
 
 def _unwritten(layer: Layer, x: Array) -> Parameters:
-    """Gradients that hold nothing yet."""
+    """Return gradients that are NaN until they are written."""
     shapes = layer.parameter_shapes(x.shape[1:])
     empty = Parameters.zeros(shapes, x.dtype)
     empty.vector.fill(np.nan)
@@ -181,7 +184,7 @@ def _initialized(layer: Layer, shapes: dict[str, Shape]) -> Parameters:
 def _run_layer(
     layer: Layer, parameters: Parameters, x: Array, dy: Array, workspace: Workspace
 ) -> tuple[Array, Array, Parameters]:
-    """Copies of y, dx and the gradients; what must stay untouched is watched."""
+    """Return copies of y, dx and the gradients; check that inputs are not changed."""
     kept_x, kept = x.copy(), parameters.vector.copy()
     gradients = _unwritten(layer, x)
     y, backward = layer.forward(parameters.views, x, workspace)

@@ -1,4 +1,4 @@
-"""The contract of a loss as a check."""
+"""Check that a loss keeps the contract of ``Loss``, including its gradient."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from dbp.testing.judgement import (
 
 
 def check_loss(loss: Loss, output_shape: Shape) -> None:
-    """Check a loss on outputs of ``output_shape``; targets of values lie in (0, 1).
+    """Check a loss on outputs of ``output_shape``; targets that are values are in (0, 1).
 
-    The gradient by central differences with and without sample weights, sums over rows,
-    the same sum without a gradient, an empty batch, and the same bits again.
+    It checks the gradient by central differences with and without sample weights, sums over
+    rows, the same sum without a gradient, an empty batch, and that a second run gives the same
+    bits. Raises AssertionError.
     """
     loss.check_output(output_shape)
     rng = keyed_generator(0, "check_loss")
@@ -53,7 +54,7 @@ def check_loss(loss: Loss, output_shape: Shape) -> None:
 
 
 def _check_sample_weights(loss: Loss, target: Array) -> None:
-    """A sample's effective weight is its own, times what its target alone decides."""
+    """Check that the effective weight is the sample's weight times a factor of its target."""
     factors = loss.sample_weights(target, None)
     given = np.array([0.5, 2.0, 0.0, 1.0, 3.0])
     found = loss.sample_weights(target, given)
@@ -107,6 +108,6 @@ def _check_loss_sums(
 
 def _gradient(found: Array | None, shape: Shape) -> Array:
     if found is None:
-        raise AssertionError("evaluate must return a gradient unless told otherwise")
+        raise AssertionError("evaluate must return a gradient by default")
     require_shape(found, shape, "the gradient")
     return found

@@ -1,4 +1,4 @@
-"""The contract of a metric as a check."""
+"""Check that a metric keeps the contract of ``Metric``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dbp.testing.judgement import BATCH, ROUNDING, draw_targets, require, requir
 def check_metric(metric: Metric, output_shape: Shape) -> None:
     """Check that a metric is a function of sums: any split of the samples gives its value.
 
-    A weight of 2 counts as the sample twice, of 0 as not at all; no sample gives NaN. The
-    order of the samples does not matter to a ScoreMetric.
+    A weight of 2 must count the sample twice, a weight of 0 not at all; no sample gives NaN. A
+    ScoreMetric must not depend on the order of the samples. Raises AssertionError.
     """
     rng = keyed_generator(0, "check_metric")
     prediction = rng.standard_normal((BATCH, *output_shape))

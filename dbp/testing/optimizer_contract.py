@@ -1,4 +1,4 @@
-"""The contract of an optimizer as a check."""
+"""Check that an optimizer keeps the contract of ``Optimizer``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dbp.testing.judgement import require, require_same
 
 
 def check_optimizer(optimizer: Optimizer) -> None:
-    """Check an update rule: it solves a small quadratic, works on any slice, allocates nothing.
+    """Check that an optimizer solves a small quadratic, works on slices, allocates nothing.
 
-    The learning rate is the optimizer's own; 2000 steps with it must bring the quadratic
-    (curvatures from 0.5 to 2) to a hundredth of where it began.
+    With the optimizer's own learning rate, 2000 steps must reduce the quadratic (curvatures
+    from 0.5 to 2) to a hundredth. Raises AssertionError.
     """
     _check_descent(optimizer)
     _check_slices(optimizer)
@@ -86,7 +86,7 @@ def _update(
     rate: float = 0.01,
     decay: float = 0.1,
 ) -> None:
-    """One update of a part of (parameters, gradient, scratch, scratch)."""
+    """Update a slice of (parameters, gradient, scratch, scratch) once."""
     parameters, gradient, first, second = (vector[part] for vector in vectors)
     own = {name: slot[part] for name, slot in slots.items()}
     if isinstance(optimizer, LayerwiseOptimizer):

@@ -1,6 +1,6 @@
-"""What a run tells the outside: its start, its figures, its parameters, its end.
+"""Send run events to the sink: start, progress, parameters, roll-backs and end.
 
-Only rank 0's sink listens; the others have one that hears nothing. It decides nothing.
+Only rank 0 has a sink that does something; the other ranks send to an empty one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from dbp.train.digest import sha256_of
 from dbp.train.figures import Figures
 from dbp.train.meter import Meter
 from dbp.train.not_written import not_written
-from dbp.train.publication import Publication, manifest_at, metadata_at, metadata_of
+from dbp.train.parameter_metadata import manifest_at, metadata_at, metadata_of
+from dbp.train.publish_schedule import PublishSchedule
 from dbp.train.run_state import RunState
 from dbp.train.sink import Outcome, Progress, Sink, Snapshot, Started
 from dbp.train.step_result import StepResult
@@ -26,7 +27,7 @@ from dbp.train.step_result import StepResult
 
 @final
 class Announcer:
-    """Words for a sink."""
+    """Sends the events of a run to its sink, and publishes parameters when they are due."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class Announcer:
         parameters: Parameters,
         clock: Callable[[], float],
     ) -> None:
-        """``parameters``: those that are trained."""
+        """``parameters`` are the trained parameters."""
         self._metadata = metadata_of(setup)
         self.meter = Meter(setup.plan.total_steps, clock)
         self._setup = setup
@@ -44,12 +45,12 @@ class Announcer:
         self._figures = figures
         self._parameters = parameters
         self._clock = clock
-        self._publication = Publication(setup.resolved.spec.publish, clock)
-        self._best: tuple[int, npt.NDArray[Any]] | None = None  # that waits to be published
+        self._schedule = PublishSchedule(setup.resolved.spec.publish, clock)
+        self._best: tuple[int, npt.NDArray[Any]] | None = None  # not published yet
         self._measured: dict[int, Mapping[str, float]] = {}  # by step
         self._asked = False
         self._handed_out = False
-        self._unwritten: OSError | None = None  # why the final parameters are not on the disk
+        self._unwritten: OSError | None = None  # error of writing the final parameters
         self._no_checkpoint: OSError | None = None
         self._rollbacks = self._rolled_back_to = 0
         self._steps_done = 0  # by earlier processes
@@ -64,10 +65,10 @@ class Announcer:
         open_epoch: bool = False,
         origin: str | None = None,
     ) -> None:
-        """The run begins at step 0, or continues after this step; time is counted from here.
+        """Send the start of the run, after ``steps_done`` steps; start to measure time.
 
-        ``open_epoch``: the epoch that ends with this step is reported again. ``origin``: see
-        ``Started``.
+        With ``open_epoch`` the epoch that ends with this step is reported again. ``origin``:
+        see ``Started``.
         """
         self._rollbacks, self._rolled_back_to = rollbacks, rolled_back_to
         self._steps_done = steps_done
@@ -90,7 +91,7 @@ class Announcer:
     def report(
         self, step: int, result: StepResult, *, epoch_end: bool = False, skipped: int = 0
     ) -> None:
-        """The newest figures; ``skipped``: mini-batches left out since the run began."""
+        """Send the newest metrics; ``skipped`` counts mini-batches skipped in the whole run."""
         self._figures.put({"learning_rate": result.learning_rate})
         plan = self._setup.plan
         self._sink.progress(
@@ -112,23 +113,23 @@ class Announcer:
         )
 
     def measured(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Metrics of the parameters after this step; their files carry them."""
+        """Store the metrics of the parameters after this step, for their metadata."""
         pending = -1 if self._best is None else self._best[0]
         kept = {at: found for at, found in self._measured.items() if at == pending}
         self._measured = kept | {step: dict(metrics)}
 
     def metadata_at(self, step: int) -> dict[str, str]:
-        """The metadata of the parameters after this step."""
+        """Return the metadata of the parameters after this step."""
         return metadata_at(self._metadata, step, self._measured.get(step, {}))
 
     def note_best(self, step: int, served: Parameters) -> None:
-        """An evaluation found these better than all before; they are published soon."""
+        """Copy the best parameters so far, to be published soon."""
         self._best = step, served.vector.copy()
 
     def roll_back(self, step: int, undone: int, rollbacks: int) -> None:
-        """Drop all that belongs to the steps after ``step`` up to ``undone``.
+        """Drop everything of the undone steps, from after ``step`` to ``undone``.
 
-        They will be taken again with other results; ``rollbacks`` tells their versions apart.
+        They will be done again with other results; ``rollbacks`` distinguishes their versions.
         """
         if self._best is not None and self._best[0] > step:
             self._best = None
@@ -138,16 +139,16 @@ class Announcer:
         self._sink.rolled_back(step)
 
     def ask(self) -> None:
-        """Somebody wants a version; one that finds no room comes at a later step."""
+        """Publish at the next step; if the sink is full, at a later one."""
         self._asked = True
 
     def publish(self, step: int, served: Parameters) -> None:
-        """Publish the live parameters where they are due or asked for.
+        """Publish the parameters if they are due or requested.
 
         A pending best version is published first, so that steps stay monotonic.
         """
-        due = self._asked or self._publication.due(step)
-        if self._best is not None and (due or self._publication.best_due()):
+        due = self._asked or self._schedule.due(step)
+        if self._best is not None and (due or self._schedule.best_due()):
             if self._best[0] == step:
                 due = True
             elif not self._hand_out_best():
@@ -166,10 +167,10 @@ class Announcer:
         *,
         no_checkpoint: OSError | None = None,
     ) -> None:
-        """Publish the parameters at the end of the run; once.
+        """Publish the parameters at the end of the run; a second call does nothing.
 
-        They are those after ``step``, or of the best epoch, if that was restored.
-        ``no_checkpoint``: why the checkpoint of ``step`` is not on the disk.
+        They are those after ``step``, or of the best epoch if ``restored``. ``no_checkpoint``
+        is the error of writing the checkpoint of ``step``.
         """
         self._no_checkpoint = no_checkpoint
         if self._handed_out:
@@ -192,7 +193,7 @@ class Announcer:
     def finish(
         self, status: str, reason: str, step: int, message: str, state: RunState
     ) -> Outcome:
-        """Send the outcome, and return it."""
+        """Send the outcome of the run, and return it."""
         outcome = Outcome(
             status=status,
             reason=reason,
@@ -206,7 +207,7 @@ class Announcer:
             best_restored=state.best_restored,
             resumed_from=self._steps_done,
         )
-        continues = status == "stopped" or reason == "time"  # from the checkpoint
+        continues = status == "stopped" or reason == "time"  # a resume needs the checkpoint
         lost = self._unwritten or (self._no_checkpoint if continues else None)
         if lost is not None:
             outcome = not_written(outcome, lost)
@@ -233,7 +234,7 @@ class Announcer:
         best: bool = False,
         last: bool = False,
     ) -> bool:
-        """False if there was no room for them."""
+        """Publish the parameters; return False if the sink is full."""
         taken = self._sink.snapshot(
             Snapshot(
                 step=step,
@@ -246,12 +247,12 @@ class Announcer:
             )
         )
         if taken:
-            self._publication.published()
+            self._schedule.published()
         return taken
 
 
 def _mean_loss(result: StepResult) -> float:
-    """Of the step's mini-batch; NaN where it was left out, or its samples have no weight."""
+    """Return the mean loss of a mini-batch; NaN if it was skipped or has no weight."""
     if result.failure or not result.weight:
         return math.nan
     return result.loss_sum / result.weight

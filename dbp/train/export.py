@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.errors import MissingDependency
 from dbp.job.snapshot import encode_header, manifest_of
-from dbp.train.publication import SAFETENSORS_DTYPES
+from dbp.train.parameter_metadata import SAFETENSORS_DTYPES
 from dbp.train.saved import SavedModel
 
 Format = Literal["onnx", "npz", "safetensors"]

@@ -1,4 +1,4 @@
-"""A run as plain lines of text, for logs and for output that is no terminal."""
+"""Write the progress of a run as lines of text, for logs and output without a terminal."""
 
 from __future__ import annotations
 
@@ -8,40 +8,38 @@ from typing import Any, Final, TextIO, final
 
 from dbp.job.ending_text import best_line, ending_text
 from dbp.quantities import count_text, duration_text, time_to_go_text
-from dbp.train.sink import Outcome, Progress, Snapshot, Started
+from dbp.train.sink import Outcome, Progress, Sink, Snapshot, Started
 
 LEAST_SECONDS: Final = 1.0
 MOST_SECONDS: Final = 10.0
 
-# The figures worth a place in a line, in this order.
+# The metrics shown first in a line, in this order.
 SHOWN: Final = ("training_loss", "validation_loss", "validation_accuracy")
 
 
 @final
-class Lines:
-    """A sink that writes a line an epoch, at most one a second, at least one in ten."""
+class Lines(Sink):
+    """A sink that writes a line an epoch: at most one a second, at least one in 10 s."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._told = clock()
+        self._written = clock()
         self._plan: Started | None = None
 
     def started(self, started: Started) -> None:
-        """What is about to be done."""
         self._plan = started
-        self._told = self._clock() - LEAST_SECONDS
+        self._written = self._clock() - LEAST_SECONDS
         self._say(plan_text(started))
         if started.origin is not None:
             self._say(resumed_text(started))
 
     def progress(self, progress: Progress) -> None:
-        """Where the run is."""
-        waited = self._clock() - self._told
+        waited = self._clock() - self._written
         last = progress.step == progress.total_steps
         if waited < (LEAST_SECONDS if progress.epoch_end else MOST_SECONDS) and not last:
             return
-        self._told = self._clock()
+        self._written = self._clock()
         parts = [
             figures_text(progress.metrics),
             left_out_text(progress.skipped),
@@ -55,14 +53,13 @@ class Lines:
         )
 
     def rolled_back(self, step: int) -> None:
-        """Nothing to say: the loop logs a warning."""
+        pass  # the loop logs a warning
 
     def snapshot(self, snapshot: Snapshot) -> bool:
-        """Nothing to say."""
         return True
 
     def finished(self, outcome: Outcome) -> None:
-        """Left to whoever knows what comes next; see ``outcome_text``."""
+        pass  # the caller prints ``outcome_text``
 
     def _say(self, text: str) -> None:
         self._stream.write(text + "\n")
@@ -98,7 +95,7 @@ def rate_text(samples_per_second: float) -> str:
 
 
 def figures_text(metrics: Mapping[str, float]) -> str:
-    """The main figures: "training_loss 0.412, validation_accuracy 0.931"."""
+    """Return the main metrics: "training_loss 0.412, validation_accuracy 0.931"."""
     shown = [name for name in SHOWN if name in metrics]
     shown += [
         n for n in metrics if n.startswith(("training_", "validation_")) and n not in SHOWN
@@ -107,7 +104,7 @@ def figures_text(metrics: Mapping[str, float]) -> str:
 
 
 def left_out_text(count: int) -> str:
-    """``"4 mini-batches left out"``, or nothing for none."""
+    """Return ``"4 mini-batches left out"``, or "" for none."""
     if not count:
         return ""
     return f"{count:,} mini-batch{'' if count == 1 else 'es'} left out"

@@ -21,7 +21,7 @@ NOTHING_APPLIED: Final = FailureReason.NOTHING_APPLIED
 
 
 class Reaction(enum.Enum):
-    """How the run continues after a step that was not applied."""
+    """The way a run continues after a step that was not applied."""
 
     FAIL = enum.auto()
     SKIP = enum.auto()

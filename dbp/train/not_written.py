@@ -1,4 +1,4 @@
-"""The outcome of a run whose files cannot be written at its end, as on a full disk."""
+"""Report a run whose files could not be written at its end, as on a full disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOT_WRITTEN: Final = FailureReason.NOT_WRITTEN
 
 
 def not_written(outcome: Outcome, error: OSError) -> Outcome:
-    """The outcome of a run whose final files could not be written; a failure stays that one."""
+    """Return the outcome with the write error; a failed run keeps its own reason."""
     name = error.filename or "its files"
     text = f"{name} could not be written: {error.strerror or error}"
     if outcome.status == "failed":

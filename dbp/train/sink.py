@@ -1,8 +1,8 @@
-"""How the loop talks to whoever listens, and how it is told to stop. No network here.
+"""The interfaces of the training loop to the outside: ``Sink`` for events, ``Control``.
 
-``Sink`` and ``Control`` are the loop's only doors to the outside and exist on rank 0 alone.
-Calls come from the training thread and must return quickly; a snapshot's vector is the live
-one and must be copied before the call returns.
+The loop sends events and parameters to a ``Sink`` on rank 0, and polls a ``Control`` for
+commands. Calls come from the training thread and must return quickly; the vector of a snapshot
+is live and must be copied before the call returns.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dbp.job.best import BestEpoch
 from dbp.job.snapshot import Manifest
 
-if TYPE_CHECKING:  # the parent of mpirun, which checks a run's folder, stays without numpy
+if TYPE_CHECKING:  # the parent of mpirun imports this module and must not load numpy
     import numpy.typing as npt
 
 
 class Command(enum.IntFlag):
-    """What rank 0 asks of all ranks; it travels in the step's exchange."""
+    """A request to all ranks, which is part of the step's exchange."""
 
     NONE = 0
     STOP = 1
     PUBLISH = 2
     CHECKPOINT = 4
-    FINISH = 8  # the time is up: end as after the last step
+    FINISH = 8  # the time limit has passed: end as after the last step
 
 
 @dataclass(frozen=True)
 class Started:
-    """The run's plan, sent once before the first step.
+    """The plan of a run, sent once before the first step.
 
-    ``origin``: the folder of the checkpoint from which a resumed run continues, "" where it had
+    ``origin`` is the folder of the checkpoint from which a resumed run continues, "" if it had
     none; None for a new run.
     """
 
@@ -43,21 +43,29 @@ class Started:
     steps_per_epoch: int
     training_samples: int
     parameter_count: int
-    steps_done: int = 0  # by an earlier process, in a run that goes on
-    open_epoch: bool = False  # the epoch of the last of them is reported again
+    steps_done: int = 0  # by earlier processes, in a resumed run
+    open_epoch: bool = False  # the epoch of the last of these steps is reported again
     origin: str | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the run is. ``metrics`` holds the newest of each: training_loss,
-    training_accuracy, validation_loss, validation_accuracy, learning_rate, ...
+    """The progress of a run after a step.
 
-    ``epoch`` counts from 1; ``eta_seconds`` is None while unknown. ``epoch_end`` marks the
-    one report of each epoch that is never dropped (and of the last step). ``loss`` is NaN
-    where the mini-batch was left out; ``skipped`` counts such ones in this epoch,
-    ``skipped_total`` since the run began; ``rollbacks``: how often the run was rolled back,
-    the last time to the step ``rolled_back_to``.
+    Attributes:
+        step: Number of the step, from 1.
+        epoch: Number of the epoch, from 1.
+        total_steps: Planned number of steps.
+        loss: Mean loss of the step's mini-batch; NaN if it was skipped.
+        metrics: Newest values, such as training_loss, validation_accuracy, learning_rate.
+        samples_per_second: Training speed.
+        eta_seconds: Estimated remaining time; None while unknown.
+        epoch_end: Marks the report at the end of an epoch, which is never dropped.
+        parameters_sha256: Digest of the parameters at the end of an epoch, else "".
+        skipped: Number of mini-batches skipped in this epoch.
+        skipped_total: The same since the start of the run.
+        rollbacks: Number of roll-backs so far.
+        rolled_back_to: Step that the last roll-back returned to.
     """
 
     step: int
@@ -68,7 +76,7 @@ class Progress:
     samples_per_second: float
     eta_seconds: float | None
     epoch_end: bool = False
-    parameters_sha256: str = ""  # at the end of an epoch
+    parameters_sha256: str = ""
     skipped: int = 0
     skipped_total: int = 0
     rollbacks: int = 0
@@ -77,9 +85,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The parameters after ``step``; ``vector`` is live, ``manifest`` names its parts.
+    """The parameters after ``step``; ``vector`` is live, ``manifest`` describes its tensors.
 
-    ``last``: the run hands them out as it ends, so a sink without room waits for some.
+    ``best`` marks the best of all evaluated so far. ``last`` marks parameters that are
+    published as the run ends: a sink that is full then waits instead of refusing them.
     """
 
     step: int
@@ -87,20 +96,28 @@ class Snapshot:
     vector: npt.NDArray[Any]
     manifest: Manifest
     final: bool = False
-    best: bool = False  # of all that were evaluated so far
+    best: bool = False
     last: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the run ended: ``succeeded``, ``stopped`` (asked to) or ``failed``.
+    """The end of a run: ``succeeded``, ``stopped`` (on request) or ``failed``.
 
-    ``reason`` is a closed word (``epochs``, ``steps``, ``converged``, ``target``,
-    ``stop_requested``, ``NON_FINITE``, ``NOTHING_APPLIED``, ...); ``message`` is for people.
-    ``skipped``: mini-batches left out, since their loss or gradient was not finite.
-    ``step`` and ``epoch`` say how far the run came, ``metrics`` describe the parameters it
-    hands out. Those are of the epoch ``best`` where ``best_restored``, else of ``step``.
-    ``resumed_from``: the steps that earlier processes took, which ``seconds`` leaves out.
+    Attributes:
+        status: One of the three above.
+        reason: One of ``epochs``, ``steps``, ``converged``, ``target``, ``time``,
+            ``stop_requested``, ``NON_FINITE``, ``NOTHING_APPLIED``, ...
+        step: Last step.
+        epoch: Epoch of the last step.
+        metrics: Metrics of the published parameters, which are those of the epoch ``best`` if
+            ``best_restored``, otherwise those after ``step``.
+        message: Text for the user.
+        seconds: Time of this process.
+        skipped: Number of mini-batches skipped because of a non-finite loss or gradient.
+        best: The best epoch, if any.
+        best_restored: Whether the run ended with the parameters of ``best``.
+        resumed_from: Number of steps of earlier processes.
     """
 
     status: str
@@ -117,26 +134,26 @@ class Outcome:
 
 
 class Sink(Protocol):
-    """Whoever listens to a run."""
+    """Receives the events of a run on rank 0."""
 
     def started(self, started: Started) -> None:
-        """Training begins; once, before the first step."""
+        """Handle the start of training; called once, before the first step."""
 
     def progress(self, progress: Progress) -> None:
-        """Where the run is; about ten times a second at most, and at the end of each epoch."""
+        """Handle progress; called at most about ten times a second, and after each epoch."""
 
     def rolled_back(self, step: int) -> None:
-        """Steps after this one, 0 for all, are undone and will be taken again."""
+        """Handle a roll-back: the steps after this one (0: all) will be done again."""
 
     def snapshot(self, snapshot: Snapshot) -> bool:
-        """Parameters to hand out, copied on return; False if this sink has no room just now."""
+        """Copy the parameters before returning; return False if the sink is full."""
 
     def finished(self, outcome: Outcome) -> None:
-        """The run has ended; once, after the final snapshot."""
+        """Handle the end of the run; called once, after the final snapshot."""
 
 
 class Control(Protocol):
-    """Whoever may ask something of a run; polled once a step, never blocking."""
+    """Returns commands for a run; polled once a step."""
 
     def poll(self) -> Command:
-        """What is asked for now."""
+        """Return the commands that are requested now, without blocking."""

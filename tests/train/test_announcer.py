@@ -10,7 +10,7 @@ import pytest
 from dbp.nn.parameters import Parameters
 from dbp.train.announcer import Announcer
 from dbp.train.figures import Figures
-from dbp.train.publication import BEST_SECONDS
+from dbp.train.publish_schedule import BEST_SECONDS
 from dbp.train.sink import Command, Snapshot
 from dbp.train.step_result import StepResult
 from tests.train.setups import AskAt, Recorder, document, make_setup, run_ranks, samples

@@ -3,43 +3,11 @@ from __future__ import annotations
 import json
 import math
 
-from dbp.job.spec import PublishSpec
-from dbp.train.publication import Publication, manifest_at, metadata_at, metadata_of
+from dbp.train.parameter_metadata import manifest_at, metadata_at, metadata_of
 from tests.train.setups import document, make_setup, samples
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def due_steps(spec: PublishSpec, steps: int, seconds_a_step: float) -> list[int]:
-    clock = Clock()
-    publication = Publication(spec, clock)
-    due = []
-    for step in range(1, steps + 1):
-        clock.now += seconds_a_step
-        if publication.due(step):
-            publication.published()
-            due.append(step)
-    return due
-
-
-def test_by_steps() -> None:
-    assert due_steps(PublishSpec(every_steps=4), 13, 1.0) == [4, 8, 12]
-
-
-def test_by_time_the_first_step_then_one_each_interval() -> None:
-    assert due_steps(PublishSpec(every_seconds=2.0), 10, 0.5) == [1, 5, 9]
-
-
-def test_by_both() -> None:
-    assert due_steps(PublishSpec(every_steps=3, every_seconds=2.0), 8, 1.0) == [1, 3, 5, 6, 8]
-
-
-def test_the_metadata_says_what_a_reader_needs() -> None:
+def test_the_metadata_describe_model_scaling_and_metrics() -> None:
     setup = make_setup(document(dtype="float32"), samples(9))
 
     metadata = metadata_of(setup)
