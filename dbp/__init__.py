@@ -16,6 +16,8 @@ JobSpec, ValidatedJob                a job specification, also as a file or a di
                                      service made of one that was only checked
 ComponentInfo, OptionInfo            a layer, loss, optimizer, ... that the service has
 errors, DbpError                     every exception; ``help(dbp.errors)`` shows the tree
+plugin, testing                      base classes for layers, losses, optimizers, ... of your
+                                     own package, and checks of their contracts
 ===================================  ===================================================
 
 ::
@@ -24,10 +26,8 @@ errors, DbpError                     every exception; ``help(dbp.errors)`` shows
         job = client.submit("job.toml", workers=2)
         parameters = job.parameters(wait=30)
 
-Packages with layers, losses, optimizers, ... of their own import the base classes from
-``dbp.plugin`` and check them with ``dbp.testing``. Other modules may change without notice.
-
-``import dbp`` loads neither numpy nor gRPC; a name is imported when it is first used.
+Other modules may change without notice. ``import dbp`` loads neither numpy nor gRPC: a name is
+imported when it is first used.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dbp import errors
+    from dbp import errors, plugin, testing
     from dbp.client.async_client import AsyncClient
     from dbp.client.async_job import AsyncJobHandle
     from dbp.client.async_mirror import AsyncParameterMirror
@@ -92,6 +92,8 @@ __all__ = [
     "VersionEntry",
     "__version__",
     "errors",
+    "plugin",
+    "testing",
 ]
 
 _NAMES = {
@@ -118,8 +120,8 @@ _HOMES = {name: f"dbp.{home}" for home, names in _NAMES.items() for name in name
 if not TYPE_CHECKING:  # a type checker that saw __getattr__ would accept any name
 
     def __getattr__(name: str) -> object:
-        if name == "errors":
-            return importlib.import_module("dbp.errors")
+        if name in ("errors", "plugin", "testing"):
+            return importlib.import_module(f"dbp.{name}")
         if name in _HOMES:
             return getattr(importlib.import_module(_HOMES[name]), name)
         from dbp.errors import nearest

@@ -23,7 +23,7 @@ def test_every_public_name_is_there() -> None:
     assert dbp.__all__ == sorted(dbp.__all__)
     for name in dbp.__all__:
         assert getattr(dbp, name) is not None
-    assert set(dbp.__all__) == set(dbp._HOMES) | {"__version__", "errors"}
+    assert set(dbp.__all__) == set(dbp._HOMES) | {"__version__", "errors", "plugin", "testing"}
     assert set(dir(dbp)) >= set(dbp.__all__)
 
 
