@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,10 +29,21 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """The lines behind a prompt, in the README's order."""
+    """Return the lines with a prompt, without their comments, in the README's order."""
     lines = [line for block in blocks("console") for line in block.splitlines()]
     assert all(line.startswith("$ ") for line in lines)
-    return [line.removeprefix("$ ").split("     #")[0].strip() for line in lines]
+    return [re.split(r"\s{2,}# ", line.removeprefix("$ "))[0].strip() for line in lines]
+
+
+def runnable(command: str) -> str:
+    """Return the command; without grpcurl, the same call of buf's, by reflection as well."""
+    if not command.startswith("grpcurl ") or shutil.which("grpcurl"):
+        return command
+    *options, address, method = command.removeprefix("grpcurl -plaintext ").split(" ")
+    return (
+        "buf curl --protocol grpc --http2-prior-knowledge "
+        f"{' '.join(options)} http://{address}/{method}"
+    )
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -44,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder that looks like a checkout, with a small stand-in for MNIST's files."""
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
     rng = np.random.default_rng(0)
-    for name, samples in (("train", 400), ("t10k", 50)):
+    for name, samples in (("train", 6_000), ("t10k", 50)):
         write_idx(
             tmp_path / f"{name}-images-idx3-ubyte.gz", rng.integers(0, 256, (samples, 28, 28))
         )
@@ -108,7 +120,8 @@ def test_what_needs_no_service(folder: Path, environment: dict[str, str]) -> Non
     output = shell(local, folder, environment)
 
     assert "test_accuracy" in output
-    for run in ("one", "two", "mnist"):
+    assert "setosa" in output.splitlines()  # the prediction for one's own row
+    for run in ("one", "two", "iris", "mnist"):
         names = {path.name for path in (folder / "runs" / run).iterdir()}
         assert names >= {"parameters.safetensors", "metrics.jsonl", "spec.json", "result.json"}
 
@@ -119,7 +132,7 @@ def test_what_needs_a_service(folder: Path, environment: dict[str, str], service
     assert len(remote) >= 9
 
     output = shell(
-        [command.replace(DEFAULT_ADDRESS, service) for command in remote],
+        [runnable(command.replace(DEFAULT_ADDRESS, service)) for command in remote],
         folder,
         {**environment, "DBP_SERVICE": service},
     )
@@ -138,6 +151,60 @@ def test_the_python_example(folder: Path, environment: dict[str, str], service: 
 
     assert "(128, 64)" in output
     assert output.splitlines()[-1] == "SUCCEEDED"
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node and npm")
+def test_the_node_example(folder: Path, environment: dict[str, str], service: str) -> None:
+    (program,) = blocks("javascript")
+    (install,) = re.findall(r"`npm (install [^`]+)`", README)
+    (folder / "protos").symlink_to(ROOT / "protos")
+    (folder / "params.mjs").write_text(program.replace(DEFAULT_ADDRESS, service))
+    npm = ["npm", *install.split(), "--no-audit", "--no-fund", f"--cache={folder / 'npm'}"]
+    try:
+        subprocess.run(npm, cwd=folder, check=True, capture_output=True, timeout=DEADLINE)
+    except (subprocess.SubprocessError, OSError) as error:
+        pytest.skip(f"the packages cannot be installed: {error}")
+
+    output = shell(
+        [
+            "JOB=$(dbp submit deploy/jobs/digits.toml --workers 1)",
+            "dbp watch $JOB",
+            "node params.mjs $JOB",
+        ],
+        folder,
+        {**environment, "DBP_SERVICE": service},
+    )
+
+    assert "0.bias [ 128 ]" in output
+
+
+def test_the_table_and_its_job_are_quoted_from_the_files() -> None:
+    jobs = ROOT / "deploy" / "jobs"
+    (spec,) = blocks("toml")
+    first_lines = "".join((jobs / "iris.csv").read_text().splitlines(keepends=True)[:3])
+
+    assert (jobs / "iris.toml").read_text().endswith(spec)
+    assert first_lines in README
+
+
+def test_the_slurm_script_trains_in_a_chain_until_the_run_is_complete(
+    folder: Path, environment: dict[str, str]
+) -> None:
+    job = [str(ROOT / "deploy/slurm/train.sh"), "deploy/jobs/iris.toml", "runs/chain"]
+    result = folder / "runs" / "chain" / "result.json"
+
+    def run_one(seconds: str) -> str:
+        return shell(
+            [" ".join(job)],
+            folder,
+            {**environment, "SLURM_NTASKS": "2", "DBP_MAX_SECONDS": seconds},
+        )
+
+    run_one("1e-6")
+    assert json.loads(result.read_text())["reason"] == "time"
+    run_one("600")
+    assert json.loads(result.read_text())["reason"] == "converged"
+    assert run_one("600") == "runs/chain is complete\n"
 
 
 def test_what_the_readme_names_is_there() -> None:
