@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Final
 
 DONE: Final = 0
@@ -15,6 +16,18 @@ INTERRUPTED: Final = 130  # 128 + SIGINT
 
 _BY_REASON: Final = {"INVALID_DATA": BAD_INPUT, "NOT_WRITTEN": NOT_WRITTEN}
 _BY_STATUS: Final = {"succeeded": DONE, "stopped": STOPPED, "failed": FAILED}
+
+
+def exit_text(returncode: int) -> str:
+    """Return how a child process ended: ``exit code 3``, or ``killed by SIGSEGV``.
+
+    Args:
+        returncode: As ``subprocess`` gives it: the negative number of a signal, else the code.
+    """
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    known = -returncode in list(signal.Signals)
+    return f"killed by {signal.Signals(-returncode).name if known else f'signal {-returncode}'}"
 
 
 def exit_code_of(status: str, reason: str) -> int:

@@ -21,6 +21,7 @@ import psutil
 
 from dbp.cli.ranges import SMALL_COUNT
 from dbp.errors import TrainingFailed
+from dbp.exit_codes import exit_text
 from dbp.quantities import count_text, duration_text
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ class Demo:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise TrainingFailed(f"dbp {' '.join(arguments)}: {done.stderr.strip()}")
+            text = done.stderr.strip() or exit_text(done.returncode)
+            raise TrainingFailed(f"dbp {' '.join(arguments)}: {text}")
         return done.stdout
 
 

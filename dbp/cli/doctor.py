@@ -18,6 +18,7 @@ from dbp.cli.output import output_option, table
 from dbp.cli.package_check import MODULES, import_errors, installed_version, requirement
 from dbp.cli.probe import python_command, run_probe
 from dbp.cores import usable_cores
+from dbp.exit_codes import exit_text
 from dbp.launching import (
     INSTALL_MPIRUN,
     THREAD_VARIABLES,
@@ -114,7 +115,7 @@ def _mpirun_finding(mpirun: Path | None) -> Finding:
     done = run_probe([str(mpirun), "--version"])
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     if done.returncode != 0 or not lines:
-        reason = f"{mpirun} --version: {_first_line(done.stderr) or done.returncode}"
+        reason = f"{mpirun} --version: {_first_line(done.stderr) or exit_text(done.returncode)}"
         return Finding("mpirun", "missing", reason, INSTALL_MPIRUN)
     version = next((line for line in lines if line.startswith("Version:")), lines[0])
     return Finding("mpirun", "ok", f"{mpirun} ({' '.join(version.split())})")
@@ -146,7 +147,7 @@ def _match(mpirun: Path, library: str) -> Finding:
     if own := sorted(name for name in os.environ if name.startswith("OMPI_MCA_")):
         fix = f"try without {', '.join(own)} of your environment; else {fix}"
     return Finding(
-        "both together", "missing", f"mpirun ended with {done.returncode}: {text}", fix
+        "both together", "missing", f"mpirun: {exit_text(done.returncode)}: {text}", fix
     )
 
 

@@ -58,13 +58,18 @@ class Source:
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
-        """Add to the error for an unknown job that there is no such path, either."""
+        """Say in the error for an unknown job first that there is no such path here."""
         try:
             yield
         except (JobNotFound, Unavailable) as error:
             if "/" in self.text:
                 raise
-            text = f"{error}; there is no file or folder {self.text!r}, either"
+            unknown = (
+                "and no job of that name"
+                if isinstance(error, JobNotFound)
+                else ("and no service to ask for a job of that name")
+            )
+            text = f"{self.text}: no file or folder here, {unknown}: {error}"
             raise _same_kind(error, text) from error
 
 

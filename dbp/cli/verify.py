@@ -12,8 +12,8 @@ from dbp.cli.job_argument import SOURCE
 from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option
 from dbp.cli.ranges import COUNT
-from dbp.cli.source import source_of
-from dbp.errors import InvalidInput, NotFound
+from dbp.cli.source import Source, source_of
+from dbp.errors import InvalidInput
 from dbp.launching import set_thread_counts
 from dbp.quantities import count_text
 
@@ -45,18 +45,18 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
     Exit code 1 if a comparison fails: other data, another processor type or build of numpy, a
     damaged file, or a fault.
     """
-    folder = source_of(run).path
-    if folder is None:
+    source = source_of(run)
+    if source.path is None:
         if epoch is not None:
-            raise InvalidInput(f"--epoch: {run} is no run folder")
-        _verify_job(run, service, output)
+            raise InvalidInput(f"--epoch is for a run folder, and there is no folder {run!r}")
+        _verify_job(source, service, output)
         return
-    if not folder.is_dir():
-        raise InvalidInput(f"{folder}: is a file; name the run folder: dbp verify RUN")
+    if not source.path.is_dir():
+        raise InvalidInput(f"{run}: is a file; name the run's folder, or a job's id")
     set_thread_counts(os.environ)
     from dbp.train.verification import verify_run
 
-    proof = verify_run(folder, epoch)
+    proof = verify_run(source.path, epoch)
     if output == "json":
         echo_json({**dataclasses.asdict(proof), "same": proof.same})
     elif proof.reasons:
@@ -73,16 +73,12 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
     sys.exit(0 if proof.same else 1)
 
 
-def _verify_job(job: str, service: str, output: str) -> None:
+def _verify_job(source: Source, service: str, output: str) -> None:
     from dbp.cli.chain import follow_chain
     from dbp.cli.connection import connect
 
-    with connect(service) as client:
-        try:
-            handle = find_job(client, job)
-        except NotFound as error:
-            raise InvalidInput(f"{job}: neither a run folder nor a job ({error})") from error
-        chain = follow_chain(handle)
+    with source.asking(), connect(service) as client:
+        chain = follow_chain(find_job(client, source.text))
     if output == "json":
         echo_json(dataclasses.asdict(chain))
     else:

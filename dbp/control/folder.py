@@ -11,12 +11,15 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import stat
 from pathlib import Path
-from typing import Self, final
+from typing import Final, Self, final
 
 from dbp.control.durable import make_private, write_json
 from dbp.errors import Conflict, InvalidInput
+
+DATABASE: Final = "dbp.sqlite"
 
 
 @final
@@ -34,6 +37,11 @@ class StateFolder:
     def service_file(self) -> Path:
         """File in which runs look up the service's address."""
         return self.path / "service.json"
+
+    @property
+    def database_file(self) -> Path:
+        """File of the store: jobs, events, versions."""
+        return self.path / DATABASE
 
     def attempt_folder(self, job_id: str, attempt: int) -> Path:
         """Return the folder of one launch of a job."""
@@ -76,10 +84,19 @@ def _check_private(path: Path) -> None:
         )
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
+        remedy = f"chmod 700 {shlex.quote(str(path))}"
+        if not _is_own(path, mode):  # closing it would take it away from others
+            remedy = f"choose a folder for it alone, such as {path / 'dbp-state'}"
         raise InvalidInput(
-            f"{path}: the state folder must be private, got mode {mode:04o}; "
-            f"allowed 0700; fix: chmod 700 {path}"
+            f"{path}: the state folder must be private (mode 0700), got mode {mode:04o}; "
+            f"{remedy}"
         )
+
+
+def _is_own(path: Path, mode: int) -> bool:
+    """Return whether the folder is a service's, or an empty one that nobody shares."""
+    names = {entry.name for entry in path.iterdir()}
+    return not mode & stat.S_ISVTX and (not names or DATABASE in names)
 
 
 def _take(lock: Path) -> int:

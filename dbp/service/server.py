@@ -96,7 +96,7 @@ async def running(
     _check_loopback(config.host)
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(_state_folder(config.state))
-        store = stack.enter_context(contextlib.closing(Store(folder.path / "dbp.sqlite")))
+        store = stack.enter_context(contextlib.closing(Store(folder.database_file)))
         manager = JobManager(
             folder,
             store,

@@ -101,7 +101,7 @@ def test_an_mpirun_that_fails_is_told_with_its_own_words(
 
     found = findings([], 1)
 
-    assert found["both together"]["value"] == "mpirun ended with 9: no home"
+    assert found["both together"]["value"] == "mpirun: exit code 9: no home"
 
 
 def test_an_mpirun_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -280,8 +280,8 @@ def test_the_chain_of_versions_is_followed(service: str, ended: str, running: st
     entries = json_of("params", "versions", ended, "--limit", "1000", service=service)
     assert chain["read"] == sum(entry["kept"] for entry in entries) >= 2
     missing = run("verify", "no-such-thing", service=service)
-    assert missing.returncode == 2
-    assert "neither a run folder nor a job" in missing.stderr
+    assert missing.returncode == 4
+    assert "no-such-thing: no file or folder here, and no job of that name" in missing.stderr
 
 
 def test_a_damaged_version_breaks_the_chain(tmp_path: Path) -> None:

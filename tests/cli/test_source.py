@@ -71,7 +71,7 @@ def test_a_similar_path_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [JobNotFound, Unavailable])
 def test_an_unknown_job_may_have_been_meant_as_a_path(kind: type[JobNotFound]) -> None:
     with (
-        pytest.raises(kind, match="gone; there is no file or folder 'smal', either") as caught,
+        pytest.raises(kind, match=r"^smal: no file or folder here, .* name: gone") as caught,
         source_of("smal").asking(),
     ):
         raise kind("gone", job="smal")
@@ -223,4 +223,20 @@ def test_a_misspelt_name_may_be_a_path_or_a_job(service: str, tmp_path: Path) ->
 
     assert (asked.returncode, alone.returncode) == (4, 3)
     for done in (asked, alone):
-        assert "there is no file or folder 'smal-x', either" in done.stderr
+        assert "smal-x: no file or folder here, and no " in done.stderr
+
+
+def test_verify_names_the_missing_folder_before_the_service(tmp_path: Path) -> None:
+    alone = run("verify", "smal-x", service=NOBODY)
+    upper = run("verify", "NO_SUCH_FOLDER", service=NOBODY)
+    file = tmp_path / "file"
+    file.touch()
+    plain = run("verify", str(file), service=NOBODY)
+
+    assert alone.returncode == 3
+    assert alone.stderr.startswith("error: smal-x: no file or folder here, and no service")
+    assert upper.returncode == 2
+    assert upper.stderr.startswith("error: NO_SUCH_FOLDER: no such file or folder")
+    assert NOBODY not in upper.stderr
+    assert plain.returncode == 2
+    assert "is a file; name the run's folder" in plain.stderr

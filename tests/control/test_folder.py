@@ -49,17 +49,45 @@ def test_the_folder_is_made_private(tmp_path: Path) -> None:
         assert (folder.path / "lock").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_folder_that_others_can_read_is_refused_with_the_fix(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [(), ("dbp.sqlite", "lock")])
+def test_a_folder_that_others_can_read_is_refused_with_the_fix(
+    tmp_path: Path, files: tuple[str, ...]
+) -> None:
     path = tmp_path / "state"
     path.mkdir(mode=0o755)
+    for name in files:
+        (path / name).touch()
 
-    with pytest.raises(
-        InvalidInput, match=rf"got mode 0755; allowed 0700; fix: chmod 700 {path}"
-    ):
+    with pytest.raises(InvalidInput, match=rf"got mode 0755; chmod 700 {path}"):
         StateFolder(path)
 
     path.chmod(0o700)
     StateFolder(path).close()
+
+
+@pytest.mark.parametrize(("mode", "files"), [(0o1777, ()), (0o755, ("home",)), (0o777, ("a",))])
+def test_a_folder_that_others_use_is_not_advised_to_be_closed(
+    tmp_path: Path, mode: int, files: tuple[str, ...]
+) -> None:
+    """As the folder for temporary files, a home, or the root of the file system."""
+    path = tmp_path / "shared"
+    path.mkdir()
+    path.chmod(mode)
+    for name in files:
+        (path / name).touch()
+
+    with pytest.raises(InvalidInput, match=f"such as {path / 'dbp-state'}") as caught:
+        StateFolder(path)
+
+    assert "chmod" not in str(caught.value)
+    assert sorted(entry.name for entry in path.iterdir()) == sorted(files)
+
+
+def test_the_root_of_the_file_system_is_not_advised_to_be_closed() -> None:
+    with pytest.raises((InvalidInput, OSError)) as caught:
+        StateFolder(Path("/"))
+
+    assert "chmod" not in str(caught.value)
 
 
 def test_a_folder_of_another_user_is_refused(
