@@ -52,7 +52,7 @@ def matching_files(path: str, enters: Callable[[Path], bool] | None = None) -> l
         )
     found = [base / name for name in _names(base, parts[0])]
     for part in parts[1:]:
-        folders = [f for f in found if f.is_dir() and (enters is None or enters(f))]
+        folders = [f for f in found if _is_folder(f) and (enters is None or enters(f))]
         if len(folders) > MAX_FOLDERS:
             raise ValueError(f"{len(folders):,} folders match; at most {MAX_FOLDERS:,}")
         found = [folder / name for folder in folders for name in _readable_names(folder, part)]
@@ -80,6 +80,13 @@ def _split(pattern: str) -> tuple[Path, list[str]]:
             break
         base /= parts.pop(0)
     return base, parts
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # the folder around it may not be entered
+        return False
 
 
 def _names(folder: Path, part: str) -> Iterator[str]:

@@ -225,7 +225,7 @@ def _allowed(path: str) -> str:
         return f": the folder {Path(path).parent} may not be entered"
     if status.st_uid == os.geteuid():
         return f"; allow it: chmod u+r {shlex.quote(path)}"
-    return "; ask its owner, whom ls -l names"
+    return f"; ask its owner: ls -l {shlex.quote(path)} shows who it is"
 
 
 def _instead(path: str, mode: int) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -99,8 +100,10 @@ def matching(path: str) -> list[str]:
             raise InvalidData(f"{path}: {_unmatched(path)}")
     except FileNotFoundError as error:
         raise InvalidData(f"{path}: there is no folder {fixed_folder(path)}") from error
-    except (OSError, ValueError) as error:
-        raise InvalidData(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise InvalidData(f"{path}: {error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidData(f"{path}: {error}") from error
     if len(files) > MAX_FILES:
         raise InvalidData(f"{path}: {len(files):,} files match; at most {MAX_FILES:,}")
     return files
@@ -112,13 +115,19 @@ def _unmatched(pattern: str) -> str:
     folders = matching_files(str(folder))
     if not folders:
         return f"no folder matches {folder}: {_unmatched(str(folder))}"
-    entries = itertools.chain.from_iterable(Path(found).iterdir() for found in folders)
+    entries = itertools.chain.from_iterable(map(_entries, folders))
     names = sorted({entry.name for entry in itertools.islice(entries, _NAMES)})
     hint = nearest(Path(pattern).name, names)
     if not hint:
         more = ", ..." if len(names) > _LISTED else ""
         hint = f"; {folder} holds {', '.join(names[:_LISTED]) or 'nothing'}{more}"
     return f"no file matches{hint}"
+
+
+def _entries(folder: str) -> Iterator[Path]:
+    """The entries of a folder; none if it is a file or cannot be read."""
+    with contextlib.suppress(OSError):
+        yield from Path(folder).iterdir()
 
 
 def _names(parts: list[Any]) -> list[str]:

@@ -286,6 +286,26 @@ def test_inputs_and_targets_of_different_folders_are_not_paired(tmp_path: Path) 
         READERS["npy"](tmp_path / "day-*").open()
 
 
+def test_files_beside_the_folders_of_a_pattern_do_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "day-1").mkdir()
+    (tmp_path / "notes.txt").touch()
+
+    with pytest.raises(InvalidData, match=r"no file matches; \S* holds nothing$"):
+        NPZ(path=str(tmp_path / "*" / "part.npz")).open()
+
+
+def test_a_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+
+    with pytest.raises(InvalidData, match=rf"\*\.npz: {tmp_path}: Permission denied"):
+        NPZ(path=str(tmp_path / "*.npz")).open()
+
+
 def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidData, match=r"\*\.npz: there is no folder .*nowhere$"):
         NPZ(path=str(tmp_path / "nowhere" / "*.npz")).inspect()
