@@ -28,7 +28,8 @@ class Client:
     Any number of threads may use a client, its job handles and its mirrors; an iterator
     belongs to one thread at a time. They cannot be pickled. gRPC does not survive a fork: in a
     process forked after a client was made, every client raises ClientForked. Start processes
-    by spawn or forkserver, or fork before the first client is made.
+    by spawn or forkserver, or fork before the first client is made. A program that imports grpc
+    before dbp should set GRPC_ENABLE_FORK_SUPPORT=0: gRPC's fork handlers crash some children.
     """
 
     def __init__(

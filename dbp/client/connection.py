@@ -15,6 +15,7 @@ from dbp.errors import DeadlineExceeded
 from dbp.option_names import either
 from dbp.quantities import duration_text
 from dbp.rpc.channel import connect
+from dbp.rpc.status import SILENCE_CAUSE
 
 log = logging.getLogger("dbp.client")
 
@@ -81,8 +82,7 @@ class Connection:
 
     def _late_text(self, event: str, limit: float) -> str:
         return (
-            f"service at {self.address}: {event} within {duration_text(limit)}: its process is "
-            "stopped (kill -CONT PID continues it) or overloaded"
+            f"service at {self.address}: {event} within {duration_text(limit)}: {SILENCE_CAUSE}"
             + either("", ", or needs more time (timeout=SECONDS)")
         )
 

@@ -21,6 +21,8 @@ MAX_ANSWER_BYTES: Final = 4_000_000
 # Batches of inputs; whatever else may be larger than a few MiB is a stream.
 MAX_REQUEST_BYTES: Final = 32 << 20
 
+# Closes connections to machines that are gone. A frozen service is noticed sooner, by deadlines
+# of the client: its kernel acknowledges bytes, and a closed connection would not help.
 KEEPALIVE_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
 

@@ -24,6 +24,7 @@ T = TypeVar("T", bound=Message)
 DOMAIN: Final = "dbp"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 INTERNAL: Final = "INTERNAL"
+SILENCE_CAUSE: Final = "its process is stopped (kill -CONT PID continues it) or overloaded"
 
 # A subclass without a row of its own has its base's code; every class comes back as itself.
 CODES: Final[Mapping[type[DbpError], grpc.StatusCode]] = {
@@ -162,9 +163,7 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
             "another with " + either("--service HOST:PORT", 'address="HOST:PORT"')
         )
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return errors.DeadlineExceeded(
-            "the service did not answer in time; is it overloaded or stopped?"
-        )
+        return errors.DeadlineExceeded(f"the service did not answer in time: {SILENCE_CAUSE}")
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return Unavailable(
             f"the server at this address is no dbp service, or an older one: {text}"

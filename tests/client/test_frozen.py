@@ -6,6 +6,7 @@ but the silence of the service shows that it is frozen.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import time
@@ -124,6 +125,23 @@ async def test_the_async_client_has_the_same_deadlines(service: ServiceProcess) 
             with pytest.raises(DeadlineExceeded, match=service.address):
                 await work()
             assert time.monotonic() - began < TIMEOUT + 10
+
+
+@pytest.mark.parametrize(
+    "kind", [dbp.Client, dbp.AsyncClient, dbp.JobHandle, dbp.AsyncJobHandle]
+)
+def test_every_public_method_that_asks_the_service_takes_a_timeout(kind: type) -> None:
+    asking = {
+        name: inspect.signature(method).parameters
+        for name, method in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_") and name not in ("close", "parameters_of")
+    }
+
+    assert len(asking) >= 5
+    for name, parameters in asking.items():
+        assert "timeout" in parameters, name
+        assert parameters["timeout"].default is None, name
+        assert parameters["timeout"].kind is inspect.Parameter.KEYWORD_ONLY, name
 
 
 def test_parameters_with_a_wait_end_by_the_wait_and_the_timeout(
