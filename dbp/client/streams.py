@@ -18,8 +18,8 @@ from dbp.rpc.convert import id_from_name, job_from_proto, progress_from_proto
 from dbp.rpc.enums import event_kind_of
 from dbp.rpc.forking import is_forked
 from dbp.v1 import job_service_pb2 as pb
-from dbp.v1.job_pb2 import STREAM_END_REASON_DRAINING, STREAM_END_REASON_JOB_ENDED
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
+from dbp.v1.stream_pb2 import STREAM_END_REASON_DRAINING, STREAM_END_REASON_JOB_ENDED
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from google.protobuf.descriptor import EnumDescriptor
 
 from dbp.errors import InvalidInput, nearest
 from dbp.job.state import EventKind, FailureReason, StreamEndReason
-from dbp.v1 import job_pb2, job_service_pb2, parameter_pb2
+from dbp.v1 import job_pb2, job_service_pb2, parameter_pb2, stream_pb2
 
 _CAST = parameter_pb2.Cast.DESCRIPTOR
 _FAILURE_REASON = job_pb2.FailureReason.DESCRIPTOR
-_STREAM_END_REASON = job_pb2.StreamEndReason.DESCRIPTOR
+_STREAM_END_REASON = stream_pb2.StreamEndReason.DESCRIPTOR
 _EVENT_KIND = job_service_pb2.JobEventKind.DESCRIPTOR
 
 

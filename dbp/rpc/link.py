@@ -34,6 +34,7 @@ from dbp.rpc.outcome_convert import outcome_to_proto
 from dbp.rpc.publisher import Publisher, say
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.status import error_from_rpc, is_transient
+from dbp.v1 import stream_pb2
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 
@@ -183,7 +184,7 @@ class Link:
         while True:
             report = await self._outbox.next(sent, HEARTBEAT_SECONDS)
             if report is None:
-                yield pb.AttachRequest(heartbeat=pb.WorkerHeartbeat())
+                yield pb.AttachRequest(heartbeat=stream_pb2.Heartbeat())
             else:
                 sent = report.sequence
                 yield report

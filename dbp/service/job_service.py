@@ -32,7 +32,7 @@ from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto
 from dbp.service.answer_page import AnswerPage
 from dbp.service.component_page import component_page
 from dbp.service.job_answers import job_answer
-from dbp.v1 import job_pb2, job_service_pb2_grpc
+from dbp.v1 import job_pb2, job_service_pb2_grpc, stream_pb2
 from dbp.v1 import job_service_pb2 as pb
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -115,7 +115,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             elif isinstance(item, Heartbeat):
                 yield pb.StreamLogsResponse(next_offset=offset)
             else:
-                end = pb.StreamEnd(reason=stream_end_name(item.reason))
+                end = stream_pb2.StreamEnd(reason=stream_end_name(item.reason))
                 yield pb.StreamLogsResponse(next_offset=offset, end=end)
 
     async def ListComponents(
@@ -147,7 +147,7 @@ def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:
         case Heartbeat():
             response.heartbeat.SetInParent()
         case End():
-            response.end.CopyFrom(pb.StreamEnd(reason=stream_end_name(item.reason)))
+            response.end.CopyFrom(stream_pb2.StreamEnd(reason=stream_end_name(item.reason)))
     return response
 
 

@@ -13,10 +13,11 @@ from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.service.encoded import Encoded
 from dbp.service.heartbeats import silences
 from dbp.v1 import parameter_service_pb2 as pb
+from dbp.v1 import stream_pb2
 
 # The same bytes in StreamParameters and in WatchParameters.
 _HEARTBEAT: Final = pb.StreamParametersResponse(
-    heartbeat=pb.WatchHeartbeat()
+    heartbeat=stream_pb2.Heartbeat()
 ).SerializeToString()
 # Tags and lengths of a stream's header and of the manifest inside it.
 _FRAME_BYTES: Final = 12

@@ -14,6 +14,7 @@ from dbp.job.state import StreamEndReason, Version
 from dbp.rpc.convert import version_to_proto
 from dbp.rpc.enums import stream_end_name
 from dbp.v1 import parameter_service_pb2 as pb
+from dbp.v1 import stream_pb2
 
 Send: TypeAlias = Callable[[OpenVersion], AsyncIterator[bytes]]
 
@@ -68,7 +69,7 @@ async def watch(
             yield _end(StreamEndReason.JOB_ENDED)
             return
         else:
-            heartbeat = pb.WatchHeartbeat()
+            heartbeat = stream_pb2.Heartbeat()
             yield pb.WatchParametersResponse(heartbeat=heartbeat).SerializeToString()
 
 
@@ -86,5 +87,5 @@ def _skipped(found: Version, sent: int, label: str) -> int:
 
 
 def _end(reason: StreamEndReason) -> bytes:
-    end = pb.WatchEnd(reason=stream_end_name(reason))
+    end = stream_pb2.StreamEnd(reason=stream_end_name(reason))
     return pb.WatchParametersResponse(end=end).SerializeToString()

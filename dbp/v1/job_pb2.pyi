@@ -45,13 +45,6 @@ class FailureReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAILURE_REASON_INVALID_DATA: _ClassVar[FailureReason]
     FAILURE_REASON_NOT_WRITTEN: _ClassVar[FailureReason]
 
-class StreamEndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    STREAM_END_REASON_UNSPECIFIED: _ClassVar[StreamEndReason]
-    STREAM_END_REASON_JOB_ENDED: _ClassVar[StreamEndReason]
-    STREAM_END_REASON_DRAINING: _ClassVar[StreamEndReason]
-    STREAM_END_REASON_END_OF_LOG: _ClassVar[StreamEndReason]
-
 class Scale(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SCALE_UNSPECIFIED: _ClassVar[Scale]
@@ -119,10 +112,6 @@ FAILURE_REASON_FORCED: FailureReason
 FAILURE_REASON_NO_VERDICT: FailureReason
 FAILURE_REASON_INVALID_DATA: FailureReason
 FAILURE_REASON_NOT_WRITTEN: FailureReason
-STREAM_END_REASON_UNSPECIFIED: StreamEndReason
-STREAM_END_REASON_JOB_ENDED: StreamEndReason
-STREAM_END_REASON_DRAINING: StreamEndReason
-STREAM_END_REASON_END_OF_LOG: StreamEndReason
 SCALE_UNSPECIFIED: Scale
 SCALE_NONE: Scale
 SCALE_UNIT: Scale

@@ -1,5 +1,6 @@
 from dbp.v1 import component_pb2 as _component_pb2
 from dbp.v1 import job_pb2 as _job_pb2
+from dbp.v1 import stream_pb2 as _stream_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -134,9 +135,9 @@ class WatchJobsResponse(_message.Message):
     snapshot: _job_pb2.Job
     change: JobEvent
     progress: ProgressEvent
-    heartbeat: Heartbeat
-    end: StreamEnd
-    def __init__(self, resume_token: _Optional[str] = ..., snapshot: _Optional[_Union[_job_pb2.Job, _Mapping]] = ..., change: _Optional[_Union[JobEvent, _Mapping]] = ..., progress: _Optional[_Union[ProgressEvent, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., end: _Optional[_Union[StreamEnd, _Mapping]] = ...) -> None: ...
+    heartbeat: _stream_pb2.Heartbeat
+    end: _stream_pb2.StreamEnd
+    def __init__(self, resume_token: _Optional[str] = ..., snapshot: _Optional[_Union[_job_pb2.Job, _Mapping]] = ..., change: _Optional[_Union[JobEvent, _Mapping]] = ..., progress: _Optional[_Union[ProgressEvent, _Mapping]] = ..., heartbeat: _Optional[_Union[_stream_pb2.Heartbeat, _Mapping]] = ..., end: _Optional[_Union[_stream_pb2.StreamEnd, _Mapping]] = ...) -> None: ...
 
 class JobEvent(_message.Message):
     __slots__ = ("sequence", "time", "job", "kind")
@@ -160,16 +161,6 @@ class ProgressEvent(_message.Message):
     skipped: int
     def __init__(self, job: _Optional[str] = ..., progress: _Optional[_Union[_job_pb2.Progress, _Mapping]] = ..., skipped: _Optional[int] = ...) -> None: ...
 
-class Heartbeat(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class StreamEnd(_message.Message):
-    __slots__ = ("reason",)
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    reason: _job_pb2.StreamEndReason
-    def __init__(self, reason: _Optional[_Union[_job_pb2.StreamEndReason, str]] = ...) -> None: ...
-
 class StreamLogsRequest(_message.Message):
     __slots__ = ("name", "offset", "follow", "attempt")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -189,5 +180,5 @@ class StreamLogsResponse(_message.Message):
     END_FIELD_NUMBER: _ClassVar[int]
     lines: _containers.RepeatedScalarFieldContainer[str]
     next_offset: int
-    end: StreamEnd
-    def __init__(self, lines: _Optional[_Iterable[str]] = ..., next_offset: _Optional[int] = ..., end: _Optional[_Union[StreamEnd, _Mapping]] = ...) -> None: ...
+    end: _stream_pb2.StreamEnd
+    def __init__(self, lines: _Optional[_Iterable[str]] = ..., next_offset: _Optional[int] = ..., end: _Optional[_Union[_stream_pb2.StreamEnd, _Mapping]] = ...) -> None: ...

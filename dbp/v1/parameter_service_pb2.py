@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from dbp.v1 import job_pb2 as dbp_dot_v1_dot_job__pb2
 from dbp.v1 import parameter_pb2 as dbp_dot_v1_dot_parameter__pb2
+from dbp.v1 import stream_pb2 as dbp_dot_v1_dot_stream__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x62p/v1/parameter_service.proto\x12\x06\x64\x62p.v1\x1a\x10\x64\x62p/v1/job.proto\x1a\x16\x64\x62p/v1/parameter.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"k\n\x11ParameterSelector\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04step\x18\x04 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x05 \x01(\tH\x00\x12\x0f\n\x07tensors\x18\x03 \x03(\tB\x04\n\x02\x61t\"F\n\x17GetParameterInfoRequest\x12+\n\x08selector\x18\x01 \x01(\x0b\x32\x19.dbp.v1.ParameterSelector\"i\n\x18GetParameterInfoResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\"\n\x08manifest\x18\x02 \x01(\x0b\x32\x10.dbp.v1.Manifest\"\xc4\x01\n\x14GetParametersRequest\x12+\n\x08selector\x18\x01 \x01(\x0b\x32\x19.dbp.v1.ParameterSelector\x12\x12\n\nnewer_than\x18\x02 \x01(\x03\x12\x15\n\rif_none_match\x18\x03 \x01(\t\x12\x1a\n\x04\x63\x61st\x18\x04 \x01(\x0e\x32\x0c.dbp.v1.Cast\x12 \n\x13max_staleness_steps\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x16\n\x14_max_staleness_steps\"}\n\x15GetParametersResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x14\n\x0cnot_modified\x18\x02 \x01(\x08\x12\x13\n\x0bsafetensors\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"\x95\x02\n\x17StreamParametersRequest\x12+\n\x08selector\x18\x01 \x01(\x0b\x32\x19.dbp.v1.ParameterSelector\x12\x12\n\nnewer_than\x18\x02 \x01(\x03\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rif_none_match\x18\x04 \x01(\t\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x1a\n\x04\x63\x61st\x18\x06 \x01(\x0e\x32\x0c.dbp.v1.Cast\x12 \n\x13max_staleness_steps\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x63hunk_bytes\x18\x08 \x01(\x05\x42\x16\n\x14_max_staleness_steps\"\xd6\x01\n\x18StreamParametersResponse\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParametersHeaderH\x00\x12(\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x17.dbp.v1.ParametersChunkH\x00\x12,\n\x07trailer\x18\x03 \x01(\x0b\x32\x19.dbp.v1.ParametersTrailerH\x00\x12+\n\theartbeat\x18\x05 \x01(\x0b\x32\x16.dbp.v1.WatchHeartbeatH\x00\x42\t\n\x07payload\"\x9e\x01\n\x10ParametersHeader\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x14\n\x0cnot_modified\x18\x02 \x01(\x08\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\"\n\x08manifest\x18\x04 \x01(\x0b\x32\x10.dbp.v1.Manifest\x12\x11\n\tjob_ended\x18\x05 \x01(\x08\"?\n\x0fParametersChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"#\n\x11ParametersTrailer\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x88\x01\n\x16WatchParametersRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07tensors\x18\x02 \x03(\t\x12\x12\n\nnewer_than\x18\x03 \x01(\x03\x12\x11\n\twith_data\x18\x04 \x01(\x08\x12\x1a\n\x04\x63\x61st\x18\x05 \x01(\x0e\x32\x0c.dbp.v1.Cast\x12\r\n\x05label\x18\x06 \x01(\t\"\xa5\x02\n\x17WatchParametersResponse\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParametersHeaderH\x00\x12(\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x17.dbp.v1.ParametersChunkH\x00\x12,\n\x07trailer\x18\x03 \x01(\x0b\x32\x19.dbp.v1.ParametersTrailerH\x00\x12-\n\tpublished\x18\x04 \x01(\x0b\x32\x18.dbp.v1.VersionPublishedH\x00\x12+\n\theartbeat\x18\x05 \x01(\x0b\x32\x16.dbp.v1.WatchHeartbeatH\x00\x12\x1f\n\x03\x65nd\x18\x06 \x01(\x0b\x32\x10.dbp.v1.WatchEndH\x00\x42\t\n\x07payload\"N\n\x10VersionPublished\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x0f\n\x07skipped\x18\x02 \x01(\x03\"\x10\n\x0eWatchHeartbeat\"3\n\x08WatchEnd\x12\'\n\x06reason\x18\x01 \x01(\x0e\x32\x17.dbp.v1.StreamEndReason\"I\n\x13ListVersionsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListVersionsResponse\x12&\n\x08versions\x18\x01 \x03(\x0b\x32\x14.dbp.v1.VersionEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"x\n\x0cVersionEntry\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x0c\n\x04kept\x18\x02 \x01(\x08\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x0f\n\x07left_by\x18\x05 \x03(\t\"\x99\x01\n\x10MoveLabelRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x11\n\x07version\x18\x03 \x01(\x03H\x00\x12\x0c\n\x02\x61t\x18\x05 \x01(\tH\x00\x12\x0e\n\x04step\x18\x06 \x01(\x03H\x00\x12\x1d\n\x10\x65xpected_version\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\x04\n\x02toB\x13\n\x11_expected_version\"1\n\x11MoveLabelResponse\x12\x1c\n\x05label\x18\x01 \x01(\x0b\x32\r.dbp.v1.Label\"b\n\x10UndoLabelRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"1\n\x11UndoLabelResponse\x12\x1c\n\x05label\x18\x01 \x01(\x0b\x32\r.dbp.v1.Label\"o\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12-\n\tmove_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10previous_version\x18\x04 \x01(\x03\" \n\x11ListLabelsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"S\n\x12ListLabelsResponse\x12\x1d\n\x06labels\x18\x01 \x03(\x0b\x32\r.dbp.v1.Label\x12\x1e\n\x07history\x18\x02 \x03(\x0b\x32\r.dbp.v1.Label\"j\n\x11PinVersionRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0c\n\x02\x61t\x18\x04 \x01(\tH\x00\x12\x0e\n\x04step\x18\x05 \x01(\x03H\x00\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\x42\x07\n\x05which\";\n\x12PinVersionResponse\x12%\n\x07version\x18\x01 \x01(\x0b\x32\x14.dbp.v1.VersionEntry\"M\n\x15PublishVersionRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"C\n\x16PublishVersionResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion2\x90\x06\n\x10ParameterService\x12U\n\x10GetParameterInfo\x12\x1f.dbp.v1.GetParameterInfoRequest\x1a .dbp.v1.GetParameterInfoResponse\x12L\n\rGetParameters\x12\x1c.dbp.v1.GetParametersRequest\x1a\x1d.dbp.v1.GetParametersResponse\x12W\n\x10StreamParameters\x12\x1f.dbp.v1.StreamParametersRequest\x1a .dbp.v1.StreamParametersResponse0\x01\x12T\n\x0fWatchParameters\x12\x1e.dbp.v1.WatchParametersRequest\x1a\x1f.dbp.v1.WatchParametersResponse0\x01\x12I\n\x0cListVersions\x12\x1b.dbp.v1.ListVersionsRequest\x1a\x1c.dbp.v1.ListVersionsResponse\x12@\n\tMoveLabel\x12\x18.dbp.v1.MoveLabelRequest\x1a\x19.dbp.v1.MoveLabelResponse\x12@\n\tUndoLabel\x12\x18.dbp.v1.UndoLabelRequest\x1a\x19.dbp.v1.UndoLabelResponse\x12\x43\n\nListLabels\x12\x19.dbp.v1.ListLabelsRequest\x1a\x1a.dbp.v1.ListLabelsResponse\x12\x43\n\nPinVersion\x12\x19.dbp.v1.PinVersionRequest\x1a\x1a.dbp.v1.PinVersionResponse\x12O\n\x0ePublishVersion\x12\x1d.dbp.v1.PublishVersionRequest\x1a\x1e.dbp.v1.PublishVersionResponseB!\n\x06\x64\x62p.v1P\x01Z\x0c\x64\x62p/v1;dbpv1\xaa\x02\x06\x44\x62p.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x62p/v1/parameter_service.proto\x12\x06\x64\x62p.v1\x1a\x10\x64\x62p/v1/job.proto\x1a\x16\x64\x62p/v1/parameter.proto\x1a\x13\x64\x62p/v1/stream.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"k\n\x11ParameterSelector\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04step\x18\x04 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x05 \x01(\tH\x00\x12\x0f\n\x07tensors\x18\x03 \x03(\tB\x04\n\x02\x61t\"F\n\x17GetParameterInfoRequest\x12+\n\x08selector\x18\x01 \x01(\x0b\x32\x19.dbp.v1.ParameterSelector\"i\n\x18GetParameterInfoResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\"\n\x08manifest\x18\x02 \x01(\x0b\x32\x10.dbp.v1.Manifest\"\xc4\x01\n\x14GetParametersRequest\x12+\n\x08selector\x18\x01 \x01(\x0b\x32\x19.dbp.v1.ParameterSelector\x12\x12\n\nnewer_than\x18\x02 \x01(\x03\x12\x15\n\rif_none_match\x18\x03 \x01(\t\x12\x1a\n\x04\x63\x61st\x18\x04 \x01(\x0e\x32\x0c.dbp.v1.Cast\x12 \n\x13max_staleness_steps\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x16\n\x14_max_staleness_steps\"}\n\x15GetParametersResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x14\n\x0cnot_modified\x18\x02 \x01(\x08\x12\x13\n\x0bsafetensors\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"\x95\x02\n\x17StreamParametersRequest\x12+\n\x08selector\x18\x01 \x01(\x0b\x32\x19.dbp.v1.ParameterSelector\x12\x12\n\nnewer_than\x18\x02 \x01(\x03\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rif_none_match\x18\x04 \x01(\t\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x1a\n\x04\x63\x61st\x18\x06 \x01(\x0e\x32\x0c.dbp.v1.Cast\x12 \n\x13max_staleness_steps\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x63hunk_bytes\x18\x08 \x01(\x05\x42\x16\n\x14_max_staleness_steps\"\xd1\x01\n\x18StreamParametersResponse\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParametersHeaderH\x00\x12(\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x17.dbp.v1.ParametersChunkH\x00\x12,\n\x07trailer\x18\x03 \x01(\x0b\x32\x19.dbp.v1.ParametersTrailerH\x00\x12&\n\theartbeat\x18\x05 \x01(\x0b\x32\x11.dbp.v1.HeartbeatH\x00\x42\t\n\x07payload\"\x9e\x01\n\x10ParametersHeader\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x14\n\x0cnot_modified\x18\x02 \x01(\x08\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\"\n\x08manifest\x18\x04 \x01(\x0b\x32\x10.dbp.v1.Manifest\x12\x11\n\tjob_ended\x18\x05 \x01(\x08\"?\n\x0fParametersChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"#\n\x11ParametersTrailer\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x88\x01\n\x16WatchParametersRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07tensors\x18\x02 \x03(\t\x12\x12\n\nnewer_than\x18\x03 \x01(\x03\x12\x11\n\twith_data\x18\x04 \x01(\x08\x12\x1a\n\x04\x63\x61st\x18\x05 \x01(\x0e\x32\x0c.dbp.v1.Cast\x12\r\n\x05label\x18\x06 \x01(\t\"\xa1\x02\n\x17WatchParametersResponse\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParametersHeaderH\x00\x12(\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x17.dbp.v1.ParametersChunkH\x00\x12,\n\x07trailer\x18\x03 \x01(\x0b\x32\x19.dbp.v1.ParametersTrailerH\x00\x12-\n\tpublished\x18\x04 \x01(\x0b\x32\x18.dbp.v1.VersionPublishedH\x00\x12&\n\theartbeat\x18\x05 \x01(\x0b\x32\x11.dbp.v1.HeartbeatH\x00\x12 \n\x03\x65nd\x18\x06 \x01(\x0b\x32\x11.dbp.v1.StreamEndH\x00\x42\t\n\x07payload\"N\n\x10VersionPublished\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x0f\n\x07skipped\x18\x02 \x01(\x03\"I\n\x13ListVersionsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListVersionsResponse\x12&\n\x08versions\x18\x01 \x03(\x0b\x32\x14.dbp.v1.VersionEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"x\n\x0cVersionEntry\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion\x12\x0c\n\x04kept\x18\x02 \x01(\x08\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x0f\n\x07left_by\x18\x05 \x03(\t\"\x99\x01\n\x10MoveLabelRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x11\n\x07version\x18\x03 \x01(\x03H\x00\x12\x0c\n\x02\x61t\x18\x05 \x01(\tH\x00\x12\x0e\n\x04step\x18\x06 \x01(\x03H\x00\x12\x1d\n\x10\x65xpected_version\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\x04\n\x02toB\x13\n\x11_expected_version\"1\n\x11MoveLabelResponse\x12\x1c\n\x05label\x18\x01 \x01(\x0b\x32\r.dbp.v1.Label\"b\n\x10UndoLabelRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"1\n\x11UndoLabelResponse\x12\x1c\n\x05label\x18\x01 \x01(\x0b\x32\r.dbp.v1.Label\"o\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12-\n\tmove_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10previous_version\x18\x04 \x01(\x03\" \n\x11ListLabelsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"S\n\x12ListLabelsResponse\x12\x1d\n\x06labels\x18\x01 \x03(\x0b\x32\r.dbp.v1.Label\x12\x1e\n\x07history\x18\x02 \x03(\x0b\x32\r.dbp.v1.Label\"j\n\x11PinVersionRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0c\n\x02\x61t\x18\x04 \x01(\tH\x00\x12\x0e\n\x04step\x18\x05 \x01(\x03H\x00\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\x42\x07\n\x05which\";\n\x12PinVersionResponse\x12%\n\x07version\x18\x01 \x01(\x0b\x32\x14.dbp.v1.VersionEntry\"M\n\x15PublishVersionRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"C\n\x16PublishVersionResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion2\x90\x06\n\x10ParameterService\x12U\n\x10GetParameterInfo\x12\x1f.dbp.v1.GetParameterInfoRequest\x1a .dbp.v1.GetParameterInfoResponse\x12L\n\rGetParameters\x12\x1c.dbp.v1.GetParametersRequest\x1a\x1d.dbp.v1.GetParametersResponse\x12W\n\x10StreamParameters\x12\x1f.dbp.v1.StreamParametersRequest\x1a .dbp.v1.StreamParametersResponse0\x01\x12T\n\x0fWatchParameters\x12\x1e.dbp.v1.WatchParametersRequest\x1a\x1f.dbp.v1.WatchParametersResponse0\x01\x12I\n\x0cListVersions\x12\x1b.dbp.v1.ListVersionsRequest\x1a\x1c.dbp.v1.ListVersionsResponse\x12@\n\tMoveLabel\x12\x18.dbp.v1.MoveLabelRequest\x1a\x19.dbp.v1.MoveLabelResponse\x12@\n\tUndoLabel\x12\x18.dbp.v1.UndoLabelRequest\x1a\x19.dbp.v1.UndoLabelResponse\x12\x43\n\nListLabels\x12\x19.dbp.v1.ListLabelsRequest\x1a\x1a.dbp.v1.ListLabelsResponse\x12\x43\n\nPinVersion\x12\x19.dbp.v1.PinVersionRequest\x1a\x1a.dbp.v1.PinVersionResponse\x12O\n\x0ePublishVersion\x12\x1d.dbp.v1.PublishVersionRequest\x1a\x1e.dbp.v1.PublishVersionResponseB!\n\x06\x64\x62p.v1P\x01Z\x0c\x64\x62p/v1;dbpv1\xaa\x02\x06\x44\x62p.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,64 +37,60 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dbp.v1.parameter_service_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\006dbp.v1P\001Z\014dbp/v1;dbpv1\252\002\006Dbp.V1'
-  _globals['_PARAMETERSELECTOR']._serialized_start=149
-  _globals['_PARAMETERSELECTOR']._serialized_end=256
-  _globals['_GETPARAMETERINFOREQUEST']._serialized_start=258
-  _globals['_GETPARAMETERINFOREQUEST']._serialized_end=328
-  _globals['_GETPARAMETERINFORESPONSE']._serialized_start=330
-  _globals['_GETPARAMETERINFORESPONSE']._serialized_end=435
-  _globals['_GETPARAMETERSREQUEST']._serialized_start=438
-  _globals['_GETPARAMETERSREQUEST']._serialized_end=634
-  _globals['_GETPARAMETERSRESPONSE']._serialized_start=636
-  _globals['_GETPARAMETERSRESPONSE']._serialized_end=761
-  _globals['_STREAMPARAMETERSREQUEST']._serialized_start=764
-  _globals['_STREAMPARAMETERSREQUEST']._serialized_end=1041
-  _globals['_STREAMPARAMETERSRESPONSE']._serialized_start=1044
-  _globals['_STREAMPARAMETERSRESPONSE']._serialized_end=1258
-  _globals['_PARAMETERSHEADER']._serialized_start=1261
-  _globals['_PARAMETERSHEADER']._serialized_end=1419
-  _globals['_PARAMETERSCHUNK']._serialized_start=1421
-  _globals['_PARAMETERSCHUNK']._serialized_end=1484
-  _globals['_PARAMETERSTRAILER']._serialized_start=1486
-  _globals['_PARAMETERSTRAILER']._serialized_end=1521
-  _globals['_WATCHPARAMETERSREQUEST']._serialized_start=1524
-  _globals['_WATCHPARAMETERSREQUEST']._serialized_end=1660
-  _globals['_WATCHPARAMETERSRESPONSE']._serialized_start=1663
-  _globals['_WATCHPARAMETERSRESPONSE']._serialized_end=1956
-  _globals['_VERSIONPUBLISHED']._serialized_start=1958
-  _globals['_VERSIONPUBLISHED']._serialized_end=2036
-  _globals['_WATCHHEARTBEAT']._serialized_start=2038
-  _globals['_WATCHHEARTBEAT']._serialized_end=2054
-  _globals['_WATCHEND']._serialized_start=2056
-  _globals['_WATCHEND']._serialized_end=2107
-  _globals['_LISTVERSIONSREQUEST']._serialized_start=2109
-  _globals['_LISTVERSIONSREQUEST']._serialized_end=2182
-  _globals['_LISTVERSIONSRESPONSE']._serialized_start=2184
-  _globals['_LISTVERSIONSRESPONSE']._serialized_end=2271
-  _globals['_VERSIONENTRY']._serialized_start=2273
-  _globals['_VERSIONENTRY']._serialized_end=2393
-  _globals['_MOVELABELREQUEST']._serialized_start=2396
-  _globals['_MOVELABELREQUEST']._serialized_end=2549
-  _globals['_MOVELABELRESPONSE']._serialized_start=2551
-  _globals['_MOVELABELRESPONSE']._serialized_end=2600
-  _globals['_UNDOLABELREQUEST']._serialized_start=2602
-  _globals['_UNDOLABELREQUEST']._serialized_end=2700
-  _globals['_UNDOLABELRESPONSE']._serialized_start=2702
-  _globals['_UNDOLABELRESPONSE']._serialized_end=2751
-  _globals['_LABEL']._serialized_start=2753
-  _globals['_LABEL']._serialized_end=2864
-  _globals['_LISTLABELSREQUEST']._serialized_start=2866
-  _globals['_LISTLABELSREQUEST']._serialized_end=2898
-  _globals['_LISTLABELSRESPONSE']._serialized_start=2900
-  _globals['_LISTLABELSRESPONSE']._serialized_end=2983
-  _globals['_PINVERSIONREQUEST']._serialized_start=2985
-  _globals['_PINVERSIONREQUEST']._serialized_end=3091
-  _globals['_PINVERSIONRESPONSE']._serialized_start=3093
-  _globals['_PINVERSIONRESPONSE']._serialized_end=3152
-  _globals['_PUBLISHVERSIONREQUEST']._serialized_start=3154
-  _globals['_PUBLISHVERSIONREQUEST']._serialized_end=3231
-  _globals['_PUBLISHVERSIONRESPONSE']._serialized_start=3233
-  _globals['_PUBLISHVERSIONRESPONSE']._serialized_end=3300
-  _globals['_PARAMETERSERVICE']._serialized_start=3303
-  _globals['_PARAMETERSERVICE']._serialized_end=4087
+  _globals['_PARAMETERSELECTOR']._serialized_start=170
+  _globals['_PARAMETERSELECTOR']._serialized_end=277
+  _globals['_GETPARAMETERINFOREQUEST']._serialized_start=279
+  _globals['_GETPARAMETERINFOREQUEST']._serialized_end=349
+  _globals['_GETPARAMETERINFORESPONSE']._serialized_start=351
+  _globals['_GETPARAMETERINFORESPONSE']._serialized_end=456
+  _globals['_GETPARAMETERSREQUEST']._serialized_start=459
+  _globals['_GETPARAMETERSREQUEST']._serialized_end=655
+  _globals['_GETPARAMETERSRESPONSE']._serialized_start=657
+  _globals['_GETPARAMETERSRESPONSE']._serialized_end=782
+  _globals['_STREAMPARAMETERSREQUEST']._serialized_start=785
+  _globals['_STREAMPARAMETERSREQUEST']._serialized_end=1062
+  _globals['_STREAMPARAMETERSRESPONSE']._serialized_start=1065
+  _globals['_STREAMPARAMETERSRESPONSE']._serialized_end=1274
+  _globals['_PARAMETERSHEADER']._serialized_start=1277
+  _globals['_PARAMETERSHEADER']._serialized_end=1435
+  _globals['_PARAMETERSCHUNK']._serialized_start=1437
+  _globals['_PARAMETERSCHUNK']._serialized_end=1500
+  _globals['_PARAMETERSTRAILER']._serialized_start=1502
+  _globals['_PARAMETERSTRAILER']._serialized_end=1537
+  _globals['_WATCHPARAMETERSREQUEST']._serialized_start=1540
+  _globals['_WATCHPARAMETERSREQUEST']._serialized_end=1676
+  _globals['_WATCHPARAMETERSRESPONSE']._serialized_start=1679
+  _globals['_WATCHPARAMETERSRESPONSE']._serialized_end=1968
+  _globals['_VERSIONPUBLISHED']._serialized_start=1970
+  _globals['_VERSIONPUBLISHED']._serialized_end=2048
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=2050
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=2123
+  _globals['_LISTVERSIONSRESPONSE']._serialized_start=2125
+  _globals['_LISTVERSIONSRESPONSE']._serialized_end=2212
+  _globals['_VERSIONENTRY']._serialized_start=2214
+  _globals['_VERSIONENTRY']._serialized_end=2334
+  _globals['_MOVELABELREQUEST']._serialized_start=2337
+  _globals['_MOVELABELREQUEST']._serialized_end=2490
+  _globals['_MOVELABELRESPONSE']._serialized_start=2492
+  _globals['_MOVELABELRESPONSE']._serialized_end=2541
+  _globals['_UNDOLABELREQUEST']._serialized_start=2543
+  _globals['_UNDOLABELREQUEST']._serialized_end=2641
+  _globals['_UNDOLABELRESPONSE']._serialized_start=2643
+  _globals['_UNDOLABELRESPONSE']._serialized_end=2692
+  _globals['_LABEL']._serialized_start=2694
+  _globals['_LABEL']._serialized_end=2805
+  _globals['_LISTLABELSREQUEST']._serialized_start=2807
+  _globals['_LISTLABELSREQUEST']._serialized_end=2839
+  _globals['_LISTLABELSRESPONSE']._serialized_start=2841
+  _globals['_LISTLABELSRESPONSE']._serialized_end=2924
+  _globals['_PINVERSIONREQUEST']._serialized_start=2926
+  _globals['_PINVERSIONREQUEST']._serialized_end=3032
+  _globals['_PINVERSIONRESPONSE']._serialized_start=3034
+  _globals['_PINVERSIONRESPONSE']._serialized_end=3093
+  _globals['_PUBLISHVERSIONREQUEST']._serialized_start=3095
+  _globals['_PUBLISHVERSIONREQUEST']._serialized_end=3172
+  _globals['_PUBLISHVERSIONRESPONSE']._serialized_start=3174
+  _globals['_PUBLISHVERSIONRESPONSE']._serialized_end=3241
+  _globals['_PARAMETERSERVICE']._serialized_start=3244
+  _globals['_PARAMETERSERVICE']._serialized_end=4028
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,6 @@
 from dbp.v1 import job_pb2 as _job_pb2
 from dbp.v1 import parameter_pb2 as _parameter_pb2
+from dbp.v1 import stream_pb2 as _stream_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -93,8 +94,8 @@ class StreamParametersResponse(_message.Message):
     header: ParametersHeader
     chunk: ParametersChunk
     trailer: ParametersTrailer
-    heartbeat: WatchHeartbeat
-    def __init__(self, header: _Optional[_Union[ParametersHeader, _Mapping]] = ..., chunk: _Optional[_Union[ParametersChunk, _Mapping]] = ..., trailer: _Optional[_Union[ParametersTrailer, _Mapping]] = ..., heartbeat: _Optional[_Union[WatchHeartbeat, _Mapping]] = ...) -> None: ...
+    heartbeat: _stream_pb2.Heartbeat
+    def __init__(self, header: _Optional[_Union[ParametersHeader, _Mapping]] = ..., chunk: _Optional[_Union[ParametersChunk, _Mapping]] = ..., trailer: _Optional[_Union[ParametersTrailer, _Mapping]] = ..., heartbeat: _Optional[_Union[_stream_pb2.Heartbeat, _Mapping]] = ...) -> None: ...
 
 class ParametersHeader(_message.Message):
     __slots__ = ("version", "not_modified", "size_bytes", "manifest", "job_ended")
@@ -154,9 +155,9 @@ class WatchParametersResponse(_message.Message):
     chunk: ParametersChunk
     trailer: ParametersTrailer
     published: VersionPublished
-    heartbeat: WatchHeartbeat
-    end: WatchEnd
-    def __init__(self, header: _Optional[_Union[ParametersHeader, _Mapping]] = ..., chunk: _Optional[_Union[ParametersChunk, _Mapping]] = ..., trailer: _Optional[_Union[ParametersTrailer, _Mapping]] = ..., published: _Optional[_Union[VersionPublished, _Mapping]] = ..., heartbeat: _Optional[_Union[WatchHeartbeat, _Mapping]] = ..., end: _Optional[_Union[WatchEnd, _Mapping]] = ...) -> None: ...
+    heartbeat: _stream_pb2.Heartbeat
+    end: _stream_pb2.StreamEnd
+    def __init__(self, header: _Optional[_Union[ParametersHeader, _Mapping]] = ..., chunk: _Optional[_Union[ParametersChunk, _Mapping]] = ..., trailer: _Optional[_Union[ParametersTrailer, _Mapping]] = ..., published: _Optional[_Union[VersionPublished, _Mapping]] = ..., heartbeat: _Optional[_Union[_stream_pb2.Heartbeat, _Mapping]] = ..., end: _Optional[_Union[_stream_pb2.StreamEnd, _Mapping]] = ...) -> None: ...
 
 class VersionPublished(_message.Message):
     __slots__ = ("version", "skipped")
@@ -165,16 +166,6 @@ class VersionPublished(_message.Message):
     version: _job_pb2.ParameterVersion
     skipped: int
     def __init__(self, version: _Optional[_Union[_job_pb2.ParameterVersion, _Mapping]] = ..., skipped: _Optional[int] = ...) -> None: ...
-
-class WatchHeartbeat(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class WatchEnd(_message.Message):
-    __slots__ = ("reason",)
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    reason: _job_pb2.StreamEndReason
-    def __init__(self, reason: _Optional[_Union[_job_pb2.StreamEndReason, str]] = ...) -> None: ...
 
 class ListVersionsRequest(_message.Message):
     __slots__ = ("job", "page_size", "page_token")

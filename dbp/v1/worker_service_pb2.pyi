@@ -1,5 +1,6 @@
 from dbp.v1 import job_pb2 as _job_pb2
 from dbp.v1 import parameter_pb2 as _parameter_pb2
+from dbp.v1 import stream_pb2 as _stream_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -51,8 +52,8 @@ class AttachRequest(_message.Message):
     hello: AttachHello
     progress: _job_pb2.Progress
     outcome: RunOutcome
-    heartbeat: WorkerHeartbeat
-    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[AttachHello, _Mapping]] = ..., progress: _Optional[_Union[_job_pb2.Progress, _Mapping]] = ..., outcome: _Optional[_Union[RunOutcome, _Mapping]] = ..., heartbeat: _Optional[_Union[WorkerHeartbeat, _Mapping]] = ...) -> None: ...
+    heartbeat: _stream_pb2.Heartbeat
+    def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[AttachHello, _Mapping]] = ..., progress: _Optional[_Union[_job_pb2.Progress, _Mapping]] = ..., outcome: _Optional[_Union[RunOutcome, _Mapping]] = ..., heartbeat: _Optional[_Union[_stream_pb2.Heartbeat, _Mapping]] = ...) -> None: ...
 
 class AttachHello(_message.Message):
     __slots__ = ("job", "attempt", "world_size", "host", "total_steps")
@@ -94,10 +95,6 @@ class RunOutcome(_message.Message):
     best: _job_pb2.BestEpoch
     best_restored: bool
     def __init__(self, status: _Optional[_Union[RunStatus, str]] = ..., end_reason: _Optional[_Union[_job_pb2.RunEndReason, str]] = ..., failure_reason: _Optional[_Union[_job_pb2.FailureReason, str]] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[_Union[_job_pb2.BestEpoch, _Mapping]] = ..., best_restored: bool = ...) -> None: ...
-
-class WorkerHeartbeat(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
 
 class AttachResponse(_message.Message):
     __slots__ = ("acknowledged", "stop", "publish")

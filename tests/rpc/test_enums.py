@@ -12,7 +12,7 @@ from dbp.errors import InvalidInput
 from dbp.job.state import EventKind, FailureReason, State, StreamEndReason
 from dbp.rpc import enums
 from dbp.service.wire_cast import DTYPES
-from dbp.v1 import job_pb2, job_service_pb2, parameter_pb2
+from dbp.v1 import job_pb2, job_service_pb2, parameter_pb2, stream_pb2
 
 NUMERICS = job_pb2.Numerics.DESCRIPTOR
 
@@ -22,7 +22,7 @@ NUMERICS = job_pb2.Numerics.DESCRIPTOR
     [
         (State, job_pb2.JobState.DESCRIPTOR),
         (FailureReason, job_pb2.FailureReason.DESCRIPTOR),
-        (StreamEndReason, job_pb2.StreamEndReason.DESCRIPTOR),
+        (StreamEndReason, stream_pb2.StreamEndReason.DESCRIPTOR),
         (EventKind, job_service_pb2.JobEventKind.DESCRIPTOR),
     ],
 )

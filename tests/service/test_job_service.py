@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2
 
 from dbp.rpc.enums import event_kind_of
 from dbp.rpc.spec_convert import spec_from_proto, spec_to_proto
-from dbp.v1 import job_pb2
+from dbp.v1 import job_pb2, stream_pb2
 from dbp.v1 import job_service_pb2 as pb
 from tests.deadline import DEADLINE
 from tests.service.setups import (
@@ -43,7 +43,7 @@ def create(**changes: Any) -> pb.CreateJobRequest:
 
 
 def end_of(message: pb.WatchJobsResponse | pb.StreamLogsResponse) -> str:
-    name = job_pb2.StreamEndReason.Name(message.end.reason)
+    name = stream_pb2.StreamEndReason.Name(message.end.reason)
     return name.removeprefix("STREAM_END_REASON_").lower()
 
 

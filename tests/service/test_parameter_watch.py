@@ -15,8 +15,8 @@ import safetensors.numpy
 
 from dbp.rpc.channel import connect
 from dbp.service import reader_limits
-from dbp.v1 import job_pb2
 from dbp.v1 import parameter_service_pb2 as pb
+from dbp.v1 import stream_pb2
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
 from tests.deadline import DEADLINE
 from tests.service.setups import Run, Service, read_all, refused, serving, tensors
@@ -61,7 +61,7 @@ async def test_each_version_is_told_until_the_job_has_ended(service: Service, ru
 
     messages = await read_all(stream)
 
-    assert messages[-1].end.reason == job_pb2.STREAM_END_REASON_JOB_ENDED
+    assert messages[-1].end.reason == stream_pb2.STREAM_END_REASON_JOB_ENDED
     kinds = {message.WhichOneof("payload") for message in messages[:-1]}
     assert kinds <= {"heartbeat"}
 
@@ -101,7 +101,7 @@ async def test_a_watch_ends_with_a_word_when_the_service_leaves(
 
     await service.stop()
 
-    assert (await read_all(stream))[-1].end.reason == job_pb2.STREAM_END_REASON_DRAINING
+    assert (await read_all(stream))[-1].end.reason == stream_pb2.STREAM_END_REASON_DRAINING
 
 
 async def test_data_come_with_the_word(service: Service, run: Run) -> None:

@@ -15,7 +15,7 @@ import pytest
 from dbp.rpc.convert import job_name
 from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.rpc.spec_convert import spec_to_proto
-from dbp.v1 import job_pb2
+from dbp.v1 import job_pb2, stream_pb2
 from dbp.v1 import parameter_service_pb2 as parameters_pb
 from dbp.v1 import worker_service_pb2 as pb
 from tests.deadline import DEADLINE
@@ -268,7 +268,7 @@ async def test_reports_are_acknowledged_in_order_and_heartbeats_are_not(
     service: Service,
 ) -> None:
     job_id, secret = await launched(service)
-    beat = pb.AttachRequest(heartbeat=pb.WorkerHeartbeat())
+    beat = pb.AttachRequest(heartbeat=stream_pb2.Heartbeat())
 
     answers = await attach(service, secret, hello(job_id), at_step(1, 3), beat, at_step(2, 4))
 
