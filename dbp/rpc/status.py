@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeVar
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -25,6 +26,9 @@ DOMAIN: Final = "dbp"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 INTERNAL: Final = "INTERNAL"
 SILENCE_CAUSE: Final = "its process is stopped (kill -CONT PID continues it) or overloaded"
+
+# gRPC's text where no address answers: "...: ipv4:127.0.0.1:5327: ...: Connection refused".
+_CONNECT: Final = re.compile(r"ipv[46]:(?P<address>\S+:\d+): .*?(?P<reason>[^: ][^:]*)$")
 
 # A subclass without a row of its own has its base's code; every class comes back as itself.
 CODES: Final[Mapping[type[DbpError], grpc.StatusCode]] = {
@@ -159,8 +163,8 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
         return found
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return Unavailable(
-            f"the service cannot be reached ({text}); start it with `dbp serve`, or name "
-            "another with " + either("--service HOST:PORT", 'address="HOST:PORT"')
+            f"the service cannot be reached {_reached(text)}; start it with `dbp serve`, or "
+            "name another with " + either("--service HOST:PORT", 'address="HOST:PORT"')
         )
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceeded(f"the service did not answer in time: {SILENCE_CAUSE}")
@@ -169,6 +173,14 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
             f"the server at this address is no dbp service, or an older one: {text}"
         )
     return _BY_CODE.get(error.code(), DbpError)(text)
+
+
+def _reached(text: str) -> str:
+    """Return address and reason from gRPC's text on a failed connection, or that text."""
+    found = _CONNECT.search(text)
+    if found is None:
+        return f"({text})"
+    return f"at {unquote(found['address'])} ({found['reason'].lower()})"
 
 
 def is_transient(error: grpc.aio.AioRpcError) -> bool:

@@ -248,3 +248,22 @@ def test_metadata_may_have_any_name(kind: type[DbpError]) -> None:
 
     assert type(error) is kind
     assert error.metadata == names
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [("ipv4:127.0.0.1:5327", "127.0.0.1:5327"), ("ipv6:%5B::1%5D:9", "[::1]:9")],
+)
+def test_an_address_without_a_service_is_named_with_the_reason(
+    address: str, shown: str
+) -> None:
+    text = (
+        f"failed to connect to all addresses; last error: UNKNOWN: {address}: "
+        "Failed to connect to remote host: Connection refused"
+    )
+
+    error = error_from_rpc(rpc_error(grpc.StatusCode.UNAVAILABLE, text))
+
+    assert str(error).startswith(
+        f"the service cannot be reached at {shown} (connection refused); start it with "
+    )
