@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dbp.cli.job_argument import LABEL, SOURCE
-from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option, writing
 from dbp.cli.source import METAVAR, source_of
 from dbp.cli.version_argument import HELP, VERSION, VersionName, version_name
@@ -16,7 +15,6 @@ from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
     from dbp.train.export import Format
-    from dbp.train.saved import SavedModel
 
 FORMATS: Final[tuple[Format, ...]] = ("onnx", "npz", "safetensors")
 
@@ -56,39 +54,21 @@ def export(
       dbp export weights.safetensors --format npz -o weights.npz
       dbp export digits-7k2m9q --label best -o best.onnx
     """
+    from dbp.cli.trained import load_trained
     from dbp.train.export import exported
-    from dbp.train.saved import SavedModel
     from dbp.whole_file import write_whole
 
     form = form or _format_of(file)
-    trained = source_of(source)
-    trained.refuse(version=version, label=label)
-    parameters = trained.file
-    if parameters is None:
-        with trained.asking():
-            model = _of_job(source, service, version_name(version, label))
-    else:
-        model = SavedModel.load(parameters)
-    content = exported(model, form)
-    with writing(file, *([parameters] if parameters else [])):
+    named = source_of(source)
+    named.refuse(version=version, label=label)
+    trained = load_trained(named, service, version_name(version, label))
+    content = exported(trained.model, form)
+    with writing(file, *([trained.file] if trained.file else [])):
         write_whole(file, [content])
     if output == "json":
         echo_json({"file": str(file), "format": form, "bytes": len(content)})
     else:
         click.echo(f"written to {file} ({len(content):,} bytes)")
-
-
-def _of_job(job: str, service: str, chosen: VersionName) -> SavedModel:
-    """Return the model of a version of a job."""
-    from dbp.cli.connection import connect
-    from dbp.train.saved import SavedModel
-
-    with connect(service) as client:
-        handle = find_job(client, job)
-        found = handle.parameters(**chosen.reading())
-        if found is None:  # not without newer_than
-            raise click.ClickException("the service sent no parameters")
-        return SavedModel.from_bytes(bytes(found.content), handle.id)
 
 
 def _format_of(file: Path) -> Format:

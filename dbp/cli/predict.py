@@ -13,7 +13,7 @@ from dbp.cli.job_argument import LABEL, SOURCE
 from dbp.cli.job_lookup import find_job
 from dbp.cli.output import echo_json, output_option, service_option, writing
 from dbp.cli.source import METAVAR, source_of
-from dbp.cli.version_argument import VERSION, VersionName, version_name
+from dbp.cli.version_argument import HELP, VERSION, VersionName, version_name
 from dbp.errors import InvalidInput
 from dbp.quantities import count_text
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from dbp.cli.prediction import Array
     from dbp.cli.tables import Header
     from dbp.job.spec import JobSpec
-    from dbp.train.saved import SavedModel
 
 SHOWN_ROWS: Final = 10
 
@@ -143,9 +142,19 @@ def predict(
     "--spec", "spec_file", type=click.Path(path_type=Path),
     help="Spec that names the data.  [default: the run's or the job's own]",
 )  # fmt: skip
+@click.option("--version", type=VERSION, help=f"Of a job: {HELP}.  [default: latest]")
+@click.option("--label", type=LABEL, default="", help="Of a job: the version with this label.")
 @service_option
 @output_option
-def evaluate(source: str, part: str, spec_file: Path | None, service: str, output: str) -> None:
+def evaluate(
+    source: str,
+    part: str,
+    spec_file: Path | None,
+    version: VersionName | None,
+    label: str,
+    service: str,
+    output: str,
+) -> None:
     """Measure trained parameters on a data set of their spec; every sample once.
 
     RUN_FILE_OR_JOB is a run folder, a parameter file, or a job of the service.
@@ -154,24 +163,22 @@ def evaluate(source: str, part: str, spec_file: Path | None, service: str, outpu
     Examples:
       dbp evaluate runs/digits
       dbp evaluate runs/digits --on validation
-      dbp evaluate digits-7k2m9q
+      dbp evaluate digits-7k2m9q --label best
     """
     from dbp.cli.prediction import data_set
+    from dbp.cli.trained import load_trained
     from dbp.column_names import MODEL
     from dbp.train.data_notes import unnamed_notes
     from dbp.train.inspection import naming
-    from dbp.train.saved import SavedModel
     from dbp.train.undefined import undefined_figures
 
-    trained = source_of(source)
-    parameters = trained.file
-    if parameters is None:
-        with trained.asking():
-            model, document = _job_model(source, service)
-        spec = _spec(spec_file, document)
-    else:
-        model = SavedModel.load(parameters)
-        spec = _spec(spec_file or _spec_beside(parameters), {})
+    named = source_of(source)
+    named.refuse(version=version, label=label)
+    trained = load_trained(named, service, version_name(version, label))
+    model = trained.model
+    if spec_file is None and trained.file is not None:
+        spec_file = _spec_beside(trained.file)
+    spec = _spec(spec_file, trained.spec)
     data = data_set(spec, part)
     for note in (*data.info.notes, *unnamed_notes(model.columns.inputs, data.info, MODEL)):
         click.echo(f"note: data.{part}: {note}", err=True)
@@ -232,19 +239,6 @@ def _of_job(
 def _show_note(path: Path, text: str) -> None:
     """Print a reader's note on a file of inputs."""
     click.echo(f"note: {path}: {text}", err=True)
-
-
-def _job_model(job_id: str, service: str) -> tuple[SavedModel, Mapping[str, Any]]:
-    """Return the newest model of a job, and the job's spec."""
-    from dbp.cli.connection import connect
-    from dbp.train.saved import SavedModel
-
-    with connect(service) as client:
-        job = find_job(client, job_id)
-        found = job.parameters()
-        if found is None:  # not without newer_than
-            raise click.ClickException("the service sent no parameters")
-        return SavedModel.from_bytes(bytes(found.content), job.id), job.get().spec
 
 
 def _spec(file: Path | None, document: Mapping[str, Any]) -> JobSpec:

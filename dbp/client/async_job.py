@@ -194,7 +194,8 @@ class AsyncJobHandle:
 
         Args:
             label: Yield each version that this label moves to, an earlier one too, instead of
-                each new one. Where users move the label, the job's end does not end this.
+                each new one. A label that is at no version is waited for. Where users move the
+                label, the job's end does not end this.
             newer_than: The version that the caller has: begin after it.
             timeout: Seconds without a sign of life; see AsyncClient.watch.
         """

@@ -24,7 +24,7 @@ from dbp.errors import (
     NotPublishedYet,
     Unavailable,
 )
-from dbp.job.labels import is_news, outlives_job
+from dbp.job.labels import is_news, moves_back, outlives_job
 from dbp.rpc.forking import check_not_forked, client_forked, is_forked
 
 log = logging.getLogger("dbp.client")
@@ -104,8 +104,8 @@ class AsyncParameterMirror:
     async def wait(self, newer_than: int = 0, timeout: float | None = None) -> ParameterSet:
         """Return the newest version once it is newer than this; TimeoutError.
 
-        A mirror of a label returns the version that the label is at once that is another one
-        than ``newer_than``: labels move to earlier versions, too.
+        The mirror of a label returns the label's version once it is another one than
+        ``newer_than``: a label may move to an earlier version.
 
         Raises ``error`` where the mirror has given up, ClientClosed where it was closed, and
         InvalidInput where no newer version will come, for the job has ended.
@@ -121,7 +121,8 @@ class AsyncParameterMirror:
         except TimeoutError:
             why = f"; {self._error}" if self._error is not None else ""
             raise TimeoutError(
-                f"mirror: no version above {newer_than} came within {timeout:g} s{why}"
+                f"mirror: no version {self._other_than(newer_than)} came within "
+                f"{timeout:g} s{why}"
             ) from None
 
     async def _newer(self, newer_than: int) -> ParameterSet:
@@ -137,7 +138,8 @@ class AsyncParameterMirror:
         if self.ended:
             where = f"at version {self.version}" if self.version else "without a version"
             return InvalidInput(
-                f"newer_than: the job has ended {where}, none above {newer_than} will come"
+                f"newer_than: the job has ended {where}, none {self._other_than(newer_than)} "
+                "will come"
             )
         return self._error or ClientClosed("the mirror has been closed")
 
@@ -201,6 +203,9 @@ class AsyncParameterMirror:
         with contextlib.suppress(DbpError):
             if await self._parameters.has_ended():
                 self.ended, self._error = True, None
+
+    def _other_than(self, known: int) -> str:
+        return f"{'other than' if moves_back(self._wanted.label) else 'above'} {known}"
 
     def _is_news(self, found: ParameterSet, known: int) -> bool:
         return is_news(found.version.version, known, self._wanted.label)

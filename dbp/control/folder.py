@@ -94,7 +94,7 @@ def _check_private(path: Path) -> None:
 
 
 def _is_own(path: Path, mode: int) -> bool:
-    """Return whether the folder is a service's, or an empty one that nobody shares."""
+    """Return whether the folder is a service's, or an empty one without a sticky bit."""
     names = {entry.name for entry in path.iterdir()}
     return not mode & stat.S_ISVTX and (not names or DATABASE in names)
 

@@ -217,6 +217,29 @@ def test_parameters_from_before_the_run_was_continued_are_noted(
     assert "the run has been continued since and has not ended" in done.stderr
 
 
+def test_verify_takes_the_folder_of_a_run_and_no_file_of_it(trained: Path) -> None:
+    file = trained / "parameters.safetensors"
+    done = run("verify", str(file))
+    absent = run("verify", str(trained / "absent"))
+
+    assert output("verify", str(trained)).endswith("the same bits\n")
+    assert (done.returncode, absent.returncode) == (2, 2)
+    assert f"{file}: is a file; name the run's folder" in done.stderr
+    assert "no such file or folder" in absent.stderr
+
+
+def test_any_version_of_a_job_is_evaluated(service: str, ended: str) -> None:
+    newest = output("evaluate", ended, service=service)
+
+    for version in ("latest", "step:300"):
+        assert output("evaluate", ended, "--version", version, service=service) == newest
+    best = output("evaluate", ended, "--label", "best", service=service)
+    assert best == output("evaluate", ended, "--version", "best", service=service)
+    both = run("evaluate", ended, "--version", "1", "--label", "best", service=service)
+    assert both.returncode == 2
+    assert "name only one of them" in both.stderr
+
+
 def test_a_misspelt_name_may_be_a_path_or_a_job(service: str, tmp_path: Path) -> None:
     asked = run("evaluate", "smal-x", service=service)
     alone = run("evaluate", "smal-x", service=NOBODY)

@@ -89,6 +89,8 @@ async def test_a_mirror_follows_a_label_backwards_and_beyond_the_end_of_its_job(
 
         assert (await mirror.wait(2, timeout=DEADLINE)).version.version == 1
         assert (mirror.ended, mirror.error, mirror.skipped) == (False, None, 0)
+        with pytest.raises(TimeoutError, match=r"no version other than 1 came within 0\.1 s"):
+            await mirror.wait(1, timeout=0.1)
 
 
 async def test_a_mirror_reports_a_label_that_is_not_there_and_waits_for_it(
@@ -111,7 +113,7 @@ async def test_a_mirror_of_the_best_ends_with_the_job(client: AsyncClient, run: 
         assert (await mirror.wait(timeout=DEADLINE)).version.version == 4
         await run.end()
 
-        with pytest.raises(InvalidInput, match="the job has ended at version 4"):
+        with pytest.raises(InvalidInput, match="ended at version 4, none other than 4"):
             await mirror.wait(4, timeout=DEADLINE)
         assert mirror.ended
 
