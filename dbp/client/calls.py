@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 import grpc
 
+from dbp.client.watchdog import Watchdog
 from dbp.errors import ClientClosed, DeadlineExceeded
 from dbp.rpc.forking import check_not_forked
 from dbp.rpc.status import error_from_rpc
@@ -54,17 +55,24 @@ async def listen(
     Raises ClientForked in a process forked since.
     """
     items = aiter(messages)
-    while True:
-        check_not_forked()
-        seconds = limit()
-        try:
-            async with asyncio.timeout(seconds):
-                message = await anext(items)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise late(seconds) from None
-        yield message
+    watchdog = Watchdog()
+    try:
+        while True:
+            check_not_forked()
+            seconds = limit()
+            try:
+                async with asyncio.timeout(None) as scope:
+                    watchdog.watch(scope, seconds)
+                    message = await anext(items)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise late(seconds) from None
+            finally:
+                watchdog.rest()
+            yield message
+    finally:
+        watchdog.stop()
 
 
 def _closed() -> ClientClosed:

@@ -137,6 +137,31 @@ def test_commands_that_ask_once_note_that_they_wait_and_get_their_answer(
         assert job in running["GetJob"].out
 
 
+def test_a_command_that_was_paused_itself_does_not_blame_the_service(
+    service: ServiceProcess, tmp_path: Path
+) -> None:
+    service.tell("publish 1")
+    with commands() as running:
+        for name, words in {
+            "watch": ["watch", service.job_id],
+            "params": ["params", service.job_id, "--watch"],
+        }.items():
+            running[name] = Command(tmp_path, HASTY, service.address, *words)
+        until(lambda: "RUNNING" in running["watch"].out)
+        until(lambda: "version 1," in running["params"].out)
+        for command in running.values():
+            command.process.send_signal(signal.SIGSTOP)
+        time.sleep(4)  # longer than the limit of a second, and than a timer may be late
+        for command in running.values():
+            command.process.send_signal(signal.SIGCONT)
+        service.tell("publish 2")
+        until(lambda: "version 2," in running["params"].out)
+        service.tell("end")
+
+        assert [command.ended() for command in running.values()] == [0, 0]
+        assert [command.err for command in running.values()] == ["", ""]
+
+
 @pytest.mark.full
 def test_a_frozen_service_is_noticed_within_15_seconds(tmp_path: Path) -> None:
     """The real intervals, `dbp serve`, and a job that trains."""
