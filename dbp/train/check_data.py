@@ -75,7 +75,7 @@ def _look_at(
         except InvalidData as error:
             yield Finding("data", "failed", f"{path}: {error}")
             return
-        bad = _not_finite(own, x, target, weights)
+        bad = _not_finite(own, x, target, weights) or _no_id(own, x, setup)
         if bad:
             yield Finding("data", "failed", f"{path}: {bad}")
             return
@@ -111,6 +111,23 @@ def _not_finite(own: Indices, x: Array, target: Array, weights: Array | None) ->
             rows = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
             return f"sample {own[int(np.argmin(rows))]}: {what} is not finite"
     return ""
+
+
+def _no_id(own: Indices, x: Array, setup: Setup) -> str:
+    """Describe the first input that the first layer, one that takes ids, does not know."""
+    ids = setup.model.layers[0].ids()
+    if not ids:
+        return ""
+    rows = x.reshape(len(x), -1)
+    known = (rows >= 0) & (rows < ids) & (rows == np.floor(rows))
+    if known.all():
+        return ""
+    row = int(np.argmin(known.all(axis=1)))
+    value = rows[row][~known[row]][0]
+    return (
+        f"sample {own[row]}: input {value:.7g} is not a whole number from 0 to {ids - 1}, as "
+        "the first layer needs it"
+    )
 
 
 def _classes(path: str, dataset: Dataset, setup: Setup) -> Iterator[Finding]:

@@ -59,9 +59,16 @@ class Diagnosis:
             where = f"on {where}"
         else:
             where = "in the sum over the samples"
+        ids = self._setup.model.layers[0].ids()
+        remedy = "A lower learning rate, train.clip_norm or data.scale may help"
+        if ids:
+            remedy = (
+                f"Are all inputs whole numbers from 0 to {ids - 1}, as the first layer needs "
+                f"them? `dbp check` looks. {remedy}"
+            )
         return (
             f"step {step}: the loss or its gradient is not finite {where}; the step was not "
-            "applied. A lower learning rate, train.clip_norm or data.scale may help"
+            f"applied. {remedy}"
         )
 
     def refuse(self, unreadable: Unreadable | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
@@ -16,6 +17,7 @@ from dbp.data.dataset import Dataset
 from dbp.data.sampler import order
 from dbp.nn.dense import Dense
 from dbp.nn.elementwise import Elementwise
+from dbp.nn.embedding import Embedding
 from dbp.nn.layer import Array, Backward, Layer, Views, Workspace
 from dbp.nn.loss import Loss
 from dbp.nn.model import Model
@@ -350,6 +352,29 @@ def test_inputs_that_are_not_finite_are_named() -> None:
     found = failed(check_data(setup_of(data=Unchecked(x, rng.integers(0, 3, 60)))))
 
     assert found == ["data.train: sample 17: an input is not finite"]
+
+
+def test_inputs_that_an_embedding_does_not_know_are_named() -> None:
+    ids = np.tile(np.array([[0.0, 3.0], [2.0, 1.0], [4.0, 0.0]]), (4, 1))
+    data = arrays(ids, np.arange(12) % 3)
+    setup = setup_of(data=data)
+    model = Model(
+        [Embedding(count=4, dimension=3), *setup.model.layers], (2,), dtype="float32",
+        loss=setup.model.loss, metrics=[],
+    )  # fmt: skip
+    setup = dataclasses.replace(setup, model=model)
+
+    in_data, in_gradient, in_lanes = failed(check_job(setup))
+
+    assert re.fullmatch(
+        r"data\.train: sample (2|5|8|11): input 4 is not a whole number from 0 to 3, as the "
+        "first layer needs it",
+        in_data,
+    )
+    for text in (in_gradient, in_lanes):
+        assert (
+            "Are all inputs whole numbers from 0 to 3, as the first layer needs them?" in text
+        )
 
 
 def test_constant_inputs_and_classes_that_never_occur_are_warned_of() -> None:
