@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from dbp.cli.source import Source, source_of
 from dbp.errors import InvalidInput
 from dbp.launching import set_thread_counts
 from dbp.quantities import count_text
+
+if TYPE_CHECKING:
+    from dbp.cli.chain import Chain
 
 
 @click.command()
@@ -86,9 +90,17 @@ def _verify_job(source: Source, service: str, output: str) -> None:
             click.echo(f"WRONG  {problem}")
         for note in chain.notes:
             click.echo(f"NOTE   {note}")
-        click.echo(
-            f"{chain.job}: versions {chain.oldest} to {chain.newest}, a chain of {chain.links} "
-            f"digests, {chain.read} of them read: "
-            + ("sound" if not chain.problems else count_text(len(chain.problems), "problem"))
-        )
+        click.echo(f"{chain.job}: {_chain_text(chain)}")
     sys.exit(1 if chain.problems else 0)
+
+
+def _chain_text(chain: Chain) -> str:
+    if chain.problems:
+        found = count_text(len(chain.problems), "problem")
+        return f"{found} in versions {chain.oldest:,} to {chain.newest:,}"
+    form = "forms" if chain.links == 1 else "form"
+    stored = "1 still stored was" if chain.read == 1 else f"{chain.read:,} still stored were"
+    return (
+        f"ok, {count_text(chain.links, 'version')} {form} one chain; "
+        f"the {stored} verified byte by byte"
+    )

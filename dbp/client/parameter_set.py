@@ -66,7 +66,9 @@ class ParameterSet(Mapping[str, Array]):
 
     def __repr__(self) -> str:
         number, step = self.version.version, self.version.step
-        return f"<ParameterSet: version {number}, step {step}, {len(self)} tensors>"
+        return (
+            f"<ParameterSet: version {number}, step {step}, {count_text(len(self), 'tensor')}>"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_bytes, (self.version, bytes(self.content))

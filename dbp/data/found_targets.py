@@ -9,6 +9,7 @@ import numpy as np
 from dbp.data import labels
 from dbp.data.dataset import Array, Dataset
 from dbp.data.labels import Labels
+from dbp.quantities import count_text
 
 _ROWS = 65_536
 
@@ -38,7 +39,7 @@ def _of_rows(targets: Array, name: str) -> tuple[str, str]:
     width = targets.shape[1]
     if ((targets == 0) | (targets == 1)).all():
         if (targets.sum(axis=1) == 1).all():
-            return f"one-hot rows of {width} numbers", labels.one_hot(name)
+            return f"one-hot rows of {count_text(width, 'number')}", labels.one_hot(name)
         return (
             f"rows of {width} zeros and ones",
             "for several labels a sample take sigmoid_cross_entropy",
@@ -46,6 +47,6 @@ def _of_rows(targets: Array, name: str) -> tuple[str, str]:
     if (targets >= 0).all() and np.allclose(targets.sum(axis=1), 1, atol=1e-3):
         return f"rows of {width} probabilities", labels.one_hot(name)
     return (
-        f"rows of {width} numbers",
+        f"rows of {count_text(width, 'number')}",
         "for numbers to predict take a loss of values, such as mean_squared_error",
     )

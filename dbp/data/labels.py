@@ -12,6 +12,7 @@ import numpy as np
 
 from dbp.data.dataset import Array
 from dbp.data.text_encoding import beside
+from dbp.quantities import count_text
 
 LARGEST_CLASS: Final = 2**31 - 1
 
@@ -87,13 +88,18 @@ def too_many(labels: Labels, classes: int, name: str) -> str:
     """Return the labels and the remedy where some are beyond the classes of the model."""
     if labels.low == 1 and labels.is_whole:
         units = (
-            "" if labels.high <= classes else f", and give the last layer {labels.high:g} units"
+            ""
+            if labels.high <= classes
+            else f", and give the last layer {count_text(int(labels.high), 'unit')}"
         )
         return (
             f"the labels are {labels}; if they are counted from 1, count from 0; "
             f"{rewritten('{y} - 1', name)}{units}"
         )
-    return f"the labels are {labels}: give the last layer {labels.high + 1:g} units"
+    return (
+        f"the labels are {labels}: give the last layer "
+        f"{count_text(int(labels.high) + 1, 'unit')}"
+    )
 
 
 def one_hot(name: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from dbp.data.dataset import Array, Dataset, Indices
 from dbp.data.sampler import ROUNDS, Permutation
 from dbp.errors import InvalidData
+from dbp.quantities import count_text
 from dbp.random import derive_key
 
 
@@ -83,7 +84,8 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Rest, Subset
     count = int(samples * fraction + 0.5)
     if not 0 < count < samples:
         raise InvalidData(
-            f"data.validation: a fraction of {fraction} of {samples} training samples leaves "
+            f"data.validation: a fraction of {fraction} of "
+            f"{count_text(samples, 'training sample')} leaves "
             f"{count} for validation and {samples - count} for training; both need at least 1"
         )
     chosen = Permutation(samples, derive_key(seed, "hold out", size=8 * ROUNDS))

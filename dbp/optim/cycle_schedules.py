@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 from dbp.optim.schedule import LengthProblem, Schedule
+from dbp.quantities import count_text
 from dbp.registry import option
 
 
@@ -47,8 +48,8 @@ class CosineRestarts(Schedule):
         if self.period > total_steps:
             last = self.value(total_steps, total_steps)
             message = (
-                f"the run has {total_steps:,} steps and ends in the first period, of "
-                f"{self.period:,} steps, at a rate of {last:.3g}"
+                f"the run has {count_text(total_steps, 'step')} and ends in the first "
+                f"period, of {count_text(self.period, 'step')}, at a rate of {last:.3g}"
             )
             yield LengthProblem("period", message)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 from dbp.optim.schedule import LengthProblem, Schedule, warmup_problems
+from dbp.quantities import count_text
 from dbp.registry import option
 
 
@@ -29,8 +30,8 @@ class StepDecay(Schedule):
     def length_problems(self, total_steps: int, epochs: float) -> Iterator[LengthProblem]:
         if self.every >= total_steps:
             message = (
-                f"the rate never falls: the run has {total_steps:,} steps, every is "
-                f"{self.every:,}"
+                f"the rate never falls: the run has {count_text(total_steps, 'step')}, every "
+                f"is {self.every:,}"
             )
             yield LengthProblem("every", message)
 
@@ -63,8 +64,8 @@ class MultiStepDecay(Schedule):
         beyond = [f"{m:,}" for m in self.milestones if m >= total_steps]
         if beyond:
             message = (
-                f"the rate does not fall after {', '.join(beyond)} steps: the run has "
-                f"{total_steps:,}"
+                f"the rate does not fall after step {', '.join(beyond)}: the run has "
+                f"{count_text(total_steps, 'step')}"
             )
             yield LengthProblem("milestones", message)
 
@@ -108,12 +109,14 @@ class PolynomialDecay(Schedule):
             last = self.value(total_steps, total_steps)
             message = (
                 f"the rate is {last:.3g} at the end and does not reach the floor, "
-                f"{self.floor:.3g}: the run has {total_steps:,} steps, steps is {self.steps:,}"
+                f"{self.floor:.3g}: the run has {count_text(total_steps, 'step')}, steps is "
+                f"{self.steps:,}"
             )
             yield LengthProblem("steps", message)
         elif self.steps is not None and self.steps < total_steps and self.floor == 0:
             message = (
-                f"the rate is 0 after {self.steps:,} steps, and the run has {total_steps:,}: "
+                f"the rate is 0 after {count_text(self.steps, 'step')}, and the run has "
+                f"{total_steps:,}: "
                 "the others train nothing; set floor, or leave steps out"
             )
             yield LengthProblem("steps", message)

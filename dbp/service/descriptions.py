@@ -10,6 +10,7 @@ from typing import Final, TypeAlias, final
 from dbp.errors import ResourceExhausted
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Version
+from dbp.quantities import count_text
 from dbp.rpc.channel import MAX_ANSWER_BYTES
 from dbp.rpc.convert import version_to_proto
 from dbp.rpc.manifest_convert import manifest_to_proto
@@ -79,8 +80,8 @@ def _describe(version: Version, stored: Manifest, patterns: Sequence[str]) -> by
     ).SerializeToString()
     if len(answer) > MAX_ANSWER_BYTES:
         raise ResourceExhausted(
-            f"parameters: what describes {len(manifest.tensors)} tensors takes {len(answer)} "
-            f"bytes, at most {MAX_ANSWER_BYTES} fit into one message; select tensors, or use "
-            "StreamParameters: the header of its file says the same"
+            f"parameters: what describes {count_text(len(manifest.tensors), 'tensor')} takes "
+            f"{len(answer):,} bytes, at most {MAX_ANSWER_BYTES} fit into one message; select "
+            "tensors, or use StreamParameters: the header of its file says the same"
         )
     return answer

@@ -140,7 +140,8 @@ def _classes(path: str, dataset: Dataset, setup: Setup) -> Iterator[Finding]:
         "data",
         "ok",
         f"{path}: all classes lie in 0 to {outputs - 1}; {len(present)} occur, each "
-        f"{present.min():,} to {present.max():,} times",
+        + (f"{present.min():,} to " if present.min() < present.max() else "")
+        + count_text(int(present.max()), "time"),
     )
     missing = np.flatnonzero(counts == 0)
     if missing.size:

@@ -172,7 +172,7 @@ def _set_differences(written: Identity, found: Identity) -> list[str]:
     other = [f"{new[0]:,} to {new[1] - 1:,}" for new, old in blocks if new[2] != old[2]]
     if not other:
         return []
-    more = f" and {len(other) - 3} more blocks" if len(other) > 3 else ""
+    more = f" and {count_text(len(other) - 3, 'more block')}" if len(other) > 3 else ""
     return [f"same shape, other values among rows {', '.join(other[:3])}{more} (from 0)"]
 
 

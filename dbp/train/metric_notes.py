@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from dbp.errors import Violation
 from dbp.job.validate import ResolvedSpec
+from dbp.quantities import count_text
 from dbp.train.plan import make_plan
 
 
@@ -30,7 +31,8 @@ def metric_notes(resolved: ResolvedSpec, samples: int) -> Iterator[Violation]:
         late = every * plan.steps_per_epoch > plan.total_steps
         if name is not None and name.startswith("validation_") and late:
             message = (
-                f"{name} is measured at the end only: the run takes {plan.total_steps:,} "
-                f"steps, evaluate_every_epochs = {every} are {every * plan.steps_per_epoch:,}"
+                f"{name} is measured at the end only: the run takes "
+                f"{count_text(plan.total_steps, 'step')}, evaluate_every_epochs = {every} "
+                f"are {every * plan.steps_per_epoch:,}"
             )
             yield Violation(path, message)

@@ -272,7 +272,7 @@ def test_watching_ends_with_the_job(service: str, ended: str) -> None:
 def test_the_chain_of_versions_is_followed(service: str, ended: str, running: str) -> None:
     for job in (ended, running):
         text = output("verify", job, service=service)
-        assert text.rstrip().endswith("sound")
+        assert text.rstrip().endswith("still stored were verified byte by byte")
     chain = json_of("verify", ended, service=service)
 
     assert chain["oldest"] == 1

@@ -66,7 +66,7 @@ def test_the_split_is_spread_over_the_whole_source() -> None:
 
 @pytest.mark.parametrize(("samples", "fraction"), [(1, 0.5), (3, 0.1), (3, 0.9)])
 def test_an_empty_part_is_refused(samples: int, fraction: float) -> None:
-    with pytest.raises(InvalidData, match=rf"data\.validation: .*{samples} training samples"):
+    with pytest.raises(InvalidData, match=rf"data\.validation: .*{samples} training sample"):
         hold_out(numbered(samples), fraction, seed=0)
 
 

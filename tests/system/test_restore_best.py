@@ -90,7 +90,7 @@ def test_the_final_version_is_the_newest_and_of_the_best_epoch(
     content = json.loads(output("show", job.id, "--output", "json", service=server.address))
     assert content["best"]["step"] == job.best.step
     assert content["best_restored"] is True
-    assert "sound" in output("verify", job.id, service=server.address)
+    assert "form one chain" in output("verify", job.id, service=server.address)
 
 
 def test_a_run_launched_by_hand_ends_alike(server: Server, spec: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_run_launched_by_hand_ends_alike(server: Server, spec: Path, tmp_path:
         check_end(client, job, folder)
 
     assert json.loads(shown)["best"]["step"] == json.loads(shown)["best"]["epoch"] * 26
-    assert "sound" in output("verify", job.id, service=server.address)
+    assert "form one chain" in output("verify", job.id, service=server.address)
 
 
 def test_what_came_to_its_end_without_the_service_ends_alike(
@@ -121,7 +121,7 @@ def test_what_came_to_its_end_without_the_service_ends_alike(
 
     with Client(server.address) as client:
         check_end(client, client.job(job.id).wait(), folder)
-    assert "sound" in output("verify", job.id, service=server.address)
+    assert "form one chain" in output("verify", job.id, service=server.address)
 
 
 def test_the_screen_names_the_best_epoch(spec: Path, tmp_path: Path) -> None:
