@@ -23,7 +23,7 @@ from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.train.build import build, check
 from dbp.train.parameter_metadata import manifest_at, metadata_at, metadata_of
 from dbp.train.run_folder import RunFolder
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 from dbp.train.trainer import Trainer
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import worker_service_pb2
@@ -134,7 +134,7 @@ def test_the_examples_are_the_metadata_of_one_file_that_is_read() -> None:
     shapes = {"0.weight": (3, 2), "0.bias": (3,), "2.weight": (2, 3), "2.bias": (2,)}
     zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
 
-    found = SavedModel.from_bytes(save(zeros, EXAMPLES), "the example")
+    found = TrainedModel.from_bytes(save(zeros, EXAMPLES), "the example")
 
     assert dict(found.model.tensor_shapes) == shapes, "an activation takes a position"
     assert isinstance(found.model.layers[1], ReLU)
@@ -158,7 +158,7 @@ def test_the_examples_are_what_the_code_writes(trained: Path) -> None:
         example, real = EXAMPLES[key], written[key]
         same = example == real if key == "format" else json.loads(example) == json.loads(real)
         assert same, f"{key}: {real}"
-    scaling = SavedModel.load(trained).scaling
+    scaling = TrainedModel.load(trained).scaling
     assert json.loads(EXAMPLES["dbp.scaling"]).keys() == json.loads(scaling.to_json()).keys()
     assert json.loads(EXAMPLES["dbp.metrics"]).keys() <= {
         "training_loss", "training_accuracy", "validation_accuracy", "learning_rate",

@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from dbp.train.inspection import check
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 from tests.deadline import DEADLINE, until
 from tests.train.setups import document
 
@@ -100,7 +100,7 @@ def test_an_attempt_leaves_its_files_and_its_verdict(tmp_path: Path, workers: in
     assert (run / "spec.json").read_text() == json.dumps(
         json.loads((folder / "spec.json").read_text()), indent=2
     ) + "\n"
-    assert SavedModel.load(run / "parameters.safetensors").metadata["dbp.step"] == "90"
+    assert TrainedModel.load(run / "parameters.safetensors").metadata["dbp.step"] == "90"
     assert " epochs, 90 steps in " in done.stdout
 
 

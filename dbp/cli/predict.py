@@ -199,9 +199,9 @@ def _of_file(
 ) -> Array:
     from dbp.cli.input_rows import read_rows
     from dbp.cli.prediction import answers
-    from dbp.train.saved import SavedModel
+    from dbp.train.trained_model import TrainedModel
 
-    model = SavedModel.load(source)
+    model = TrainedModel.load(source)
     rows = read_rows(files, model.columns, options, _show_note)
     return answers(model, rows.shaped(model.model.input_shape), proba=proba)
 

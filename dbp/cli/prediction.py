@@ -22,7 +22,7 @@ from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import resolve
 from dbp.train.finite import check_outputs
 from dbp.train.inspection import naming
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 from dbp.whole_file import write_whole
 
 Array = npt.NDArray[Any]
@@ -32,7 +32,7 @@ WRITTEN: Final = (".npy", ".csv", ".tsv")  # suffixes of files of answers
 _NO_CLASSES: Final = "--proba: the model gives values, no classes"
 
 
-def answers(model: SavedModel, inputs: InputRows, *, proba: bool) -> Array:
+def answers(model: TrainedModel, inputs: InputRows, *, proba: bool) -> Array:
     """Return classes (by name if they have names), values for regression, or probabilities.
 
     Raises InvalidData for inputs and outputs that are not finite.

@@ -13,7 +13,7 @@ from rich.live import Live
 
 from dbp.cli.status_line import Status, StatusLine
 from dbp.train.lines import plan_text, resumed_text
-from dbp.train.sink import Outcome, Progress, Snapshot, Started
+from dbp.train.sink import Outcome, ParameterSnapshot, Progress, Started
 
 LEAST_SECONDS: Final = 0.1  # between drawings
 
@@ -66,7 +66,7 @@ class ProgressBar:
         self._status = replace(self._status, step=step, seconds_to_go=None)
         self._draw()
 
-    def snapshot(self, snapshot: Snapshot) -> bool:
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         """Nothing to draw."""
         return True
 

@@ -13,14 +13,14 @@ from dbp.cli.connection import connect
 from dbp.cli.job_lookup import find_job
 from dbp.cli.source import Source
 from dbp.cli.version_argument import VersionName
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)
 class Trained:
     """A model, and where it is from: its parameter file, or the spec of its job."""
 
-    model: SavedModel
+    model: TrainedModel
     file: Path | None
     spec: Mapping[str, Any]
 
@@ -28,11 +28,11 @@ class Trained:
 def load_trained(source: Source, service: str, chosen: VersionName) -> Trained:
     """Return the model of a source; ``chosen`` names the version of a job."""
     if (file := source.file) is not None:
-        return Trained(SavedModel.load(file), file, {})
+        return Trained(TrainedModel.load(file), file, {})
     with source.asking(), connect(service) as client:
         job = find_job(client, source.text)
         found = job.parameters(**chosen.reading())
         if found is None:  # not without newer_than
             raise click.ClickException("the service sent no parameters")
-        model = SavedModel.from_bytes(bytes(found.content), job.id)
+        model = TrainedModel.from_bytes(bytes(found.content), job.id)
         return Trained(model, None, job.get().spec)

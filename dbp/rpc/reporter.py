@@ -27,7 +27,7 @@ from typing import IO, Any, Final, Self, cast, final
 
 from dbp.errors import DbpError, InvalidInput, Unavailable
 from dbp.job.state import RunOutcome
-from dbp.train.sink import Command, Outcome, Progress, Snapshot, Started
+from dbp.train.sink import Command, Outcome, ParameterSnapshot, Progress, Started
 
 SLOTS: Final = 2
 # Bytes that wait while the link hangs: plain progress is dropped first, then epochs' ends.
@@ -134,7 +134,7 @@ class Reporter:
     def rolled_back(self, step: int) -> None:
         """Nothing to send: later reports replace those of the undone steps."""
 
-    def snapshot(self, snapshot: Snapshot) -> bool:
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         """Copy the parameters into a free slot; False if there is none."""
         self._receive()
         if snapshot.last:

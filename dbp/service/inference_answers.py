@@ -25,7 +25,7 @@ from dbp.service.inference_signature import (
     TensorSpec,
 )
 from dbp.service.tensor_codec import decoded
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 
 Array = npt.NDArray[Any]
 
@@ -88,7 +88,7 @@ def refuse_parameters(name: str, parameters: Iterable[str]) -> None:
 
 
 def answer(
-    request: pb.ModelInferRequest, saved: SavedModel, signature: Signature, heads: AnswerHeads
+    request: pb.ModelInferRequest, saved: TrainedModel, signature: Signature, heads: AnswerHeads
 ) -> tuple[bytes, Times]:
     """Return a serialized ModelInferResponse and the time it took.
 
@@ -129,7 +129,7 @@ def _wanted(
 class _Outputs:
     """All outputs that a model's scores can give; classes are computed once."""
 
-    def __init__(self, saved: SavedModel, signature: Signature, scores: Array) -> None:
+    def __init__(self, saved: TrainedModel, signature: Signature, scores: Array) -> None:
         self._saved = saved
         self._signature = signature
         self._scores = scores

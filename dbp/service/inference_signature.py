@@ -10,7 +10,7 @@ from typing import Final
 from dbp.errors import InvalidInput, nearest
 from dbp.rpc.channel import MAX_REQUEST_BYTES
 from dbp.service.tensor_codec import encoded_texts, shape_text
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
@@ -65,7 +65,7 @@ class Signature:
         return tuple(found.values()) or self.outputs
 
 
-def signature_of(saved: SavedModel) -> Signature:
+def signature_of(saved: TrainedModel) -> Signature:
     """Return the signature of a model."""
     model = saved.model
     datatype = "FP64" if model.dtype.itemsize == _WIDEST else "FP32"

@@ -19,7 +19,7 @@ from dbp.nn.model import Model
 from dbp.service.answer_bytes import AnswerHeads
 from dbp.service.inference_signature import Signature, signature_of
 from dbp.train.evaluate import BLOCK_ROWS
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 
 _MEASURED_ROWS: Final = 32
 _QUICK_SECONDS: Final = 0.001
@@ -48,8 +48,8 @@ class LoadedModel:
 
     job_id: str
     version: Version
-    saved: SavedModel
-    apart: SavedModel
+    saved: TrainedModel
+    apart: TrainedModel
     turn: asyncio.Lock
     signature: Signature
     heads: AnswerHeads
@@ -65,7 +65,7 @@ def load(opened: OpenVersion) -> LoadedModel:
     """
     name = f"job {opened.job_id}: version {opened.version.version}"
     try:
-        return _made(opened, SavedModel.from_bytes(_verified(opened, name), name))
+        return _made(opened, TrainedModel.from_bytes(_verified(opened, name), name))
     except InvalidFile as error:
         raise WrongState(f"{error}; it cannot be inferred from") from error
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
@@ -90,7 +90,7 @@ def _verified(opened: OpenVersion, name: str) -> memoryview:
     return content
 
 
-def _made(opened: OpenVersion, saved: SavedModel) -> LoadedModel:
+def _made(opened: OpenVersion, saved: TrainedModel) -> LoadedModel:
     return LoadedModel(
         job_id=opened.job_id,
         version=opened.version,
@@ -104,10 +104,10 @@ def _made(opened: OpenVersion, saved: SavedModel) -> LoadedModel:
     )
 
 
-def _beside(saved: SavedModel) -> SavedModel:
+def _beside(saved: TrainedModel) -> TrainedModel:
     """Return a model over the same parameters with its own planned buffers."""
     model = saved.model
-    return SavedModel(
+    return TrainedModel(
         Model(model.layers, model.input_shape, dtype=model.dtype, loss=model.loss),
         saved.parameters,
         saved.scaling,
@@ -118,7 +118,7 @@ def _beside(saved: SavedModel) -> SavedModel:
     )
 
 
-def _cost(saved: SavedModel) -> Cost:
+def _cost(saved: TrainedModel) -> Cost:
     """Measure after planning, in at most about a tenth of a second."""
     one = _seconds(saved, 1)
     if one > _QUICK_SECONDS:
@@ -127,7 +127,7 @@ def _cost(saved: SavedModel) -> Cost:
     return Cost(one, max(0.0, many - one) / (_MEASURED_ROWS - 1))
 
 
-def _seconds(saved: SavedModel, rows: int) -> float:
+def _seconds(saved: TrainedModel, rows: int) -> float:
     inputs = np.zeros((rows, *saved.model.input_shape), saved.model.dtype)
     times = []
     with np.errstate(all="ignore"):

@@ -21,7 +21,7 @@ from dbp.train.not_written import not_written
 from dbp.train.parameter_metadata import manifest_at, metadata_at, metadata_of
 from dbp.train.publish_schedule import PublishSchedule
 from dbp.train.run_state import RunState
-from dbp.train.sink import Outcome, Progress, Sink, Snapshot, Started
+from dbp.train.sink import Outcome, ParameterSnapshot, Progress, Sink, Started
 from dbp.train.step_result import StepResult
 
 
@@ -49,7 +49,7 @@ class Announcer:
         self._best: tuple[int, npt.NDArray[Any]] | None = None  # not published yet
         self._measured: dict[int, Mapping[str, float]] = {}  # by step
         self._asked = False
-        self._handed_out = False
+        self._final_sent = False
         self._unwritten: OSError | None = None  # error of writing the final parameters
         self._no_checkpoint: OSError | None = None
         self._rollbacks = self._rolled_back_to = 0
@@ -138,7 +138,7 @@ class Announcer:
         self.meter.undo(undone - step)
         self._sink.rolled_back(step)
 
-    def ask(self) -> None:
+    def request_version(self) -> None:
         """Publish at the next step; if the sink is full, at a later one."""
         self._asked = True
 
@@ -151,15 +151,15 @@ class Announcer:
         if self._best is not None and (due or self._schedule.best_due()):
             if self._best[0] == step:
                 due = True
-            elif not self._hand_out_best():
+            elif not self._publish_best():
                 return
         if due:
             best = self._best is not None and self._best[0] == step
-            if self._hand_out(step, served.vector, best=best):
+            if self._send_parameters(step, served.vector, best=best):
                 self._asked = False
                 self._best = None if best else self._best
 
-    def hand_out(
+    def publish_final(
         self,
         step: int,
         served: Parameters,
@@ -173,9 +173,9 @@ class Announcer:
         is the error of writing the checkpoint of ``step``.
         """
         self._no_checkpoint = no_checkpoint
-        if self._handed_out:
+        if self._final_sent:
             return
-        self._handed_out = True
+        self._final_sent = True
         best = False
         if restored is not None:
             step, best = restored.step, self._setup.resolved.spec.publish.best
@@ -184,9 +184,9 @@ class Announcer:
             if self._best[0] == step:
                 best = True
             elif not best:
-                self._hand_out_best(last=True)
+                self._publish_best(last=True)
         try:
-            self._hand_out(step, served.vector, final_=True, best=best, last=True)
+            self._send_parameters(step, served.vector, final_=True, best=best, last=True)
         except OSError as error:
             self._unwritten = error
 
@@ -217,15 +217,15 @@ class Announcer:
             return not_written(outcome, error)
         return outcome
 
-    def _hand_out_best(self, *, last: bool = False) -> bool:
+    def _publish_best(self, *, last: bool = False) -> bool:
         if self._best is None:
             return False
-        if not self._hand_out(*self._best, best=True, last=last):
+        if not self._send_parameters(*self._best, best=True, last=last):
             return False
         self._best = None
         return True
 
-    def _hand_out(
+    def _send_parameters(
         self,
         step: int,
         vector: npt.NDArray[Any],
@@ -236,7 +236,7 @@ class Announcer:
     ) -> bool:
         """Publish the parameters; return False if the sink is full."""
         taken = self._sink.snapshot(
-            Snapshot(
+            ParameterSnapshot(
                 step=step,
                 epoch=self._setup.plan.epoch_of(max(step, 1)),
                 vector=vector,

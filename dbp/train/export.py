@@ -11,7 +11,7 @@ import numpy as np
 from dbp.errors import MissingDependency
 from dbp.job.snapshot import encode_header, manifest_of
 from dbp.train.parameter_metadata import SAFETENSORS_DTYPES
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 
 Format = Literal["onnx", "npz", "safetensors"]
 
@@ -19,7 +19,7 @@ Format = Literal["onnx", "npz", "safetensors"]
 METADATA: Final = "__metadata__"
 
 
-def exported(saved: SavedModel, form: Format) -> bytes:
+def exported(saved: TrainedModel, form: Format) -> bytes:
     """Return the bytes of a file in this format.
 
     ``safetensors`` contains the parameters by name, as PyTorch reads them, and dbp's metadata;
@@ -32,14 +32,14 @@ def exported(saved: SavedModel, form: Format) -> bytes:
     return _npz(saved) if form == "npz" else _safetensors(saved)
 
 
-def _safetensors(saved: SavedModel) -> bytes:
+def _safetensors(saved: TrainedModel) -> bytes:
     parameters = saved.parameters
     dtype = SAFETENSORS_DTYPES[parameters.vector.dtype]
     header = encode_header(manifest_of(parameters.shapes, dtype, saved.metadata))
     return header + parameters.vector.tobytes()
 
 
-def _npz(saved: SavedModel) -> bytes:
+def _npz(saved: TrainedModel) -> bytes:
     text = json.dumps(dict(saved.metadata), ensure_ascii=False)
     named: dict[str, Any] = {**saved.parameters.views, METADATA: np.array(text)}
     file = io.BytesIO()
@@ -47,7 +47,7 @@ def _npz(saved: SavedModel) -> bytes:
     return file.getvalue()
 
 
-def _onnx(saved: SavedModel) -> bytes:
+def _onnx(saved: TrainedModel) -> bytes:
     try:
         from dbp.train.onnx.export import onnx_model
     except ModuleNotFoundError as error:

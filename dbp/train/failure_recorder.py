@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import final
 
 from dbp.train.run_files import RESULT, write_verdict
-from dbp.train.sink import Outcome, Progress, Sink, Snapshot, Started
+from dbp.train.sink import Outcome, ParameterSnapshot, Progress, Sink, Started
 
 
 @final
@@ -27,7 +27,7 @@ class FailureRecorder(Sink):
     def rolled_back(self, step: int) -> None:
         pass
 
-    def snapshot(self, snapshot: Snapshot) -> bool:
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         return True
 
     def finished(self, outcome: Outcome) -> None:

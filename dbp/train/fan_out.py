@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar, final
 
-from dbp.train.sink import Command, Control, Outcome, Progress, Sink, Snapshot, Started
+from dbp.train.sink import Command, Control, Outcome, ParameterSnapshot, Progress, Sink, Started
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class FanOut(Sink):
     def rolled_back(self, step: int) -> None:
         self._call_all(lambda sink: sink.rolled_back(step))
 
-    def snapshot(self, snapshot: Snapshot) -> bool:
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         return all(self._call_all(lambda sink: sink.snapshot(snapshot)))
 
     def finished(self, outcome: Outcome) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final, TextIO, final
 
 from dbp.job.ending_text import best_line, ending_text
 from dbp.quantities import count_text, duration_text, time_to_go_text
-from dbp.train.sink import Outcome, Progress, Sink, Snapshot, Started
+from dbp.train.sink import Outcome, ParameterSnapshot, Progress, Sink, Started
 
 LEAST_SECONDS: Final = 1.0
 MOST_SECONDS: Final = 10.0
@@ -55,7 +55,7 @@ class Lines(Sink):
     def rolled_back(self, step: int) -> None:
         pass  # the loop logs a warning
 
-    def snapshot(self, snapshot: Snapshot) -> bool:
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         return True
 
     def finished(self, outcome: Outcome) -> None:

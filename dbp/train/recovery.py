@@ -44,7 +44,7 @@ logger = logging.getLogger("dbp")
 
 
 @dataclass(frozen=True)
-class Saved:
+class CheckpointState:
     """The state of a run that a resume restores, the same on every rank."""
 
     step: int
@@ -159,7 +159,7 @@ class Recovery:
         if self._store is not None:
             self._store.discard_after(step)
 
-    def load(self) -> Saved | None:
+    def load(self) -> CheckpointState | None:
         """Load the newest sound checkpoint on every rank; None if there is none. Collective.
 
         Raises InvalidInput on every rank if it belongs to another spec, other data or more
@@ -186,7 +186,7 @@ class Recovery:
                 vector[:] = found.vectors[name]
             self._communicator.broadcast(vector)
             vectors[name] = vector
-        return Saved(int(step), position, vectors)
+        return CheckpointState(int(step), position, vectors)
 
     def _newest(self) -> Checkpoint | None:
         """Read and check the newest checkpoint on rank 0."""
@@ -233,6 +233,6 @@ class Recovery:
         return out
 
 
-def parameters_of(saved: Saved) -> Vector:
+def parameters_of(saved: CheckpointState) -> Vector:
     """Return the parameter vector of a state."""
     return saved.vectors[PARAMETERS]

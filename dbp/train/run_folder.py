@@ -45,7 +45,7 @@ from dbp.train.run_files import (
     write_verdict,
 )
 from dbp.train.run_lock import RunLock
-from dbp.train.sink import Outcome, Progress, Sink, Snapshot, Started
+from dbp.train.sink import Outcome, ParameterSnapshot, Progress, Sink, Started
 from dbp.whole_file import make_folder, write_whole
 
 __all__ = [
@@ -215,7 +215,7 @@ class RunFolder(Sink):
         }
         self._line(fields)
 
-    def snapshot(self, snapshot: Snapshot) -> bool:
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         if snapshot.final and not self._earlier:
             data = snapshot.vector.data.cast("B")
             header = encode_header(snapshot.manifest)

@@ -20,7 +20,7 @@ from dbp.train.average import Average
 from dbp.train.best import Best, best_from_json, best_to_json
 from dbp.train.checkpoint import PARAMETERS
 from dbp.train.figures import Figures
-from dbp.train.recovery import Saved
+from dbp.train.recovery import CheckpointState
 from dbp.train.stopping import Stopping, epochs_between
 
 SLOT = "slot."
@@ -157,11 +157,11 @@ class RunState:
         self.rollbacks, self.rate_factor, self.seconds = rollbacks, rate_factor, seconds
         self.rolled_back_to = self.step
 
-    def saved(self) -> Saved:
+    def saved(self) -> CheckpointState:
         """Return the state for ``restore``; its vectors are live. Collective."""
-        return Saved(self.step, self.position(self.seconds), self.vectors())
+        return CheckpointState(self.step, self.position(self.seconds), self.vectors())
 
-    def restore(self, saved: Saved) -> None:
+    def restore(self, saved: CheckpointState) -> None:
         """Restore the state of a checkpoint, bit for bit."""
         position: Mapping[str, Any] = saved.position
         self.step = saved.step

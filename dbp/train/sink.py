@@ -84,7 +84,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class ParameterSnapshot:
     """The parameters after ``step``; ``vector`` is live, ``manifest`` describes its tensors.
 
     ``best`` marks the best of all evaluated so far. ``last`` marks parameters that are
@@ -145,7 +145,7 @@ class Sink(Protocol):
     def rolled_back(self, step: int) -> None:
         """Handle a roll-back: the steps after this one (0: all) will be done again."""
 
-    def snapshot(self, snapshot: Snapshot) -> bool:
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         """Copy the parameters before returning; return False if the sink is full."""
 
     def finished(self, outcome: Outcome) -> None:

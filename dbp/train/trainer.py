@@ -1,7 +1,6 @@
 """The training loop: steps, epochs, evaluations, checkpoints, roll-backs and the end.
 
-Every rank runs this code and decides from values with the same bits on all ranks; only rank 0
-writes files and sends events. A single step is in ``dbp.train.step``.
+Every rank runs it and decides from the same bits; only rank 0 writes files and sends events.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from dbp.train.ending import Ending
 from dbp.train.evaluate import make_evaluator
 from dbp.train.fan_out import AnyOf, FanOut
 from dbp.train.figures import Figures
-from dbp.train.followed import Followed
 from dbp.train.non_finite import NOTHING_APPLIED, NonFinitePolicy, Reaction, why_failed
-from dbp.train.recovery import Recovery, Saved
+from dbp.train.recovery import CheckpointState, Recovery
 from dbp.train.run_state import RunState
 from dbp.train.sink import Command, Control, Outcome, Sink
 from dbp.train.step import Step
 from dbp.train.step_result import StepResult
 from dbp.train.stopping import make_stopping
+from dbp.train.watched_metrics import WatchedMetrics
 
 logger = logging.getLogger("dbp")
 
@@ -56,7 +55,7 @@ class Trainer:
         clock: Callable[[], float] = time.monotonic,
         checkpoints: Path | None = None,
         resume: bool | Terms = False,
-        start: Saved | None = None,
+        start: CheckpointState | None = None,
         max_seconds: float | None = None,
         detach: bool = False,
     ) -> None:
@@ -65,8 +64,7 @@ class Trainer:
         Rank 0 sends events to ``sink``; every rank polls ``control`` once a step. Rank 0 writes
         checkpoints to ``checkpoints``, with ``detach`` in a process that outlives it. With
         ``resume`` the run continues from the newest, otherwise from ``start`` or step 0. Raises
-        InvalidInput on every rank if ranks were started differently, or if the checkpoints
-        belong to another run. ``max_seconds``: see ``Ending``.
+        InvalidInput on every rank if ranks or checkpoints differ. ``max_seconds``: see Ending.
         """
         self.setup = setup
         self._train = setup.resolved.spec.train
@@ -96,7 +94,7 @@ class Trainer:
         )
         self._resume = resume
         self._origin = None if resume else start
-        self._followed = Followed(setup, self._stopping, self.state)
+        self._watched = WatchedMetrics(setup, self._stopping, self.state)
         self._non_finite = NonFinitePolicy(self._train.non_finite, self.state)
         self._ending = Ending(setup.plan, self._train, max_seconds)
         self._begin(self._recovery.load() if resume else start)
@@ -123,7 +121,7 @@ class Trainer:
         if not self._resume:
             self._recovery.discard()
 
-    def _begin(self, saved: Saved | None) -> None:
+    def _begin(self, saved: CheckpointState | None) -> None:
         """Set the state from a checkpoint, or to step 0 with initial parameters."""
         if saved is not None:
             self.state.restore(saved)
@@ -218,7 +216,7 @@ class Trainer:
         """Return what this rank requests of all: commands of the control, and what is due."""
         command = self._control.poll() | self._recovery.asks(step)
         if Command.PUBLISH in command:
-            self._announcer.ask()  # remembered, though the step may not be applied
+            self._announcer.request_version()  # remembered, though the step may not be applied
         before, since = self.state.seconds, self._announcer.meter.seconds
         if self.communicator.rank == 0 and self._ending.time_is_up(before, since):
             command |= Command.FINISH
@@ -257,8 +255,8 @@ class Trainer:
             measured |= {f"validation_{name}": value for name, value in found.items()}
         self._announcer.report(step, result, epoch_end=True, skipped=self.state.skipped)
         self._announcer.meter.restart()
-        self._warn(*self._followed.warnings(measured))
-        watched = self._followed.of_epoch(measured, idle=self._figures.idle)
+        self._warn(*self._watched.warnings(measured))
+        watched = self._watched.of_epoch(measured, idle=self._figures.idle)
         measured["learning_rate"] = result.learning_rate
         self._announcer.measured(step, measured)
         self.state.note(epoch, watched)
@@ -282,17 +280,19 @@ class Trainer:
         best = self.state.restore_best() if status == "succeeded" else None
         if status == "succeeded" and (failure := why_failed(self.state)):
             return self._failed(failure[0], step, failure[1])
-        self._announcer.hand_out(step, served, best, no_checkpoint=self._recovery.unwritten)
+        self._announcer.publish_final(
+            step, served, best, no_checkpoint=self._recovery.unwritten
+        )
         if status == "succeeded" and self._test is not None:
             self._figures.put(self._test.run(served), "test_")
         figures = self._figures.newest()
-        self._warn(*self._followed.warnings(figures))
-        text = self._followed.verdict(figures)
+        self._warn(*self._watched.warnings(figures))
+        text = self._watched.verdict(figures)
         return self._announcer.finish(status, reason, step, text, self.state)
 
     def _failed(self, reason: str, step: int, failure: str) -> Outcome:
         """End as failed, with the parameters after ``step``, the last that was applied."""
-        self._announcer.hand_out(step, self.state.served)
+        self._announcer.publish_final(step, self.state.served)
         skipped = skipped_text(self.state.skipped, self.state.step)
         if reason != NOTHING_APPLIED and skipped:
             failure = f"{failure}. {skipped}"

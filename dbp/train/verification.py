@@ -22,9 +22,9 @@ from dbp.train.checkpoint import CheckpointStore, glance
 from dbp.train.continuation import DATA, NEW_DATA_AT, Terms, check_spec
 from dbp.train.data_identity import differences, identity_of
 from dbp.train.inspection import check
-from dbp.train.recovery import Saved
+from dbp.train.recovery import CheckpointState
 from dbp.train.run_folder import CHECKPOINTS, METRICS, SPEC
-from dbp.train.sink import Command, Control, Outcome, Progress, Sink, Snapshot, Started
+from dbp.train.sink import Command, Control, Outcome, ParameterSnapshot, Progress, Sink, Started
 from dbp.train.trainer import Trainer
 
 
@@ -118,7 +118,9 @@ def _record(folder: Path, epoch: int | None) -> Mapping[str, Any]:
     return records[wanted]
 
 
-def _start(store: CheckpointStore, record: Mapping[str, Any], setup: Setup) -> Saved | None:
+def _start(
+    store: CheckpointStore, record: Mapping[str, Any], setup: Setup
+) -> CheckpointState | None:
     """Return the newest sound checkpoint that leads to the recorded epoch; None: the seed.
 
     It is a checkpoint after as many roll-backs as the epoch, or the one that the last of them
@@ -137,7 +139,7 @@ def _start(store: CheckpointStore, record: Mapping[str, Any], setup: Setup) -> S
         except InvalidFile:  # an older checkpoint, or the seed, will do
             continue
         if step == origin or found.position["rollbacks"] == rollbacks:
-            return Saved(step, {**found.position, **halved}, found.vectors)
+            return CheckpointState(step, {**found.position, **halved}, found.vectors)
     if not rollbacks:
         return None
     if origin:
@@ -147,7 +149,7 @@ def _start(store: CheckpointStore, record: Mapping[str, Any], setup: Setup) -> S
             "cannot be computed again"
         )
     seed = Trainer(setup, SoloCommunicator()).state.saved()
-    return Saved(0, {**seed.position, **halved}, seed.vectors)
+    return CheckpointState(0, {**seed.position, **halved}, seed.vectors)
 
 
 @final
@@ -172,7 +174,7 @@ class _Recomputation(Sink, Control):
     def rolled_back(self, step: int) -> None:
         pass
 
-    def snapshot(self, snapshot: Snapshot) -> bool:
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         return True
 
     def finished(self, outcome: Outcome) -> None:

@@ -39,7 +39,7 @@ from dbp.parallel.mpi import connect
 from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.rpc.reporter import Reporter
 from dbp.rpc.spec_convert import spec_to_proto
-from dbp.train.sink import Command, Outcome, Snapshot, Started
+from dbp.train.sink import Command, Outcome, ParameterSnapshot, Started
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.benchmarks.exact_cost import make_step
@@ -147,7 +147,7 @@ def rank_main(address: str, name: str, ranks: int, rounds: int, interval: float)
 def _through(reporter: Reporter) -> Publish:
     def publish(step: int, vector: npt.NDArray[Any], manifest: Manifest) -> None:
         reporter.poll()
-        reporter.snapshot(Snapshot(step, 1, vector, manifest))
+        reporter.snapshot(ParameterSnapshot(step, 1, vector, manifest))
 
     return publish
 

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from safetensors.numpy import load_file
 
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 from tests.cli.setups import output, run
 from tests.closeness import assert_close
 from tests.deadline import DEADLINE
@@ -45,7 +45,7 @@ def test_an_onnx_file_predicts_like_dbp(folder: Path, tmp_path: Path) -> None:
     said = output("export", str(folder), "--format", "onnx", "-o", str(file))
 
     assert said.startswith(f"written to {file} (")
-    saved = SavedModel.load(folder / "parameters.safetensors")
+    saved = TrainedModel.load(folder / "parameters.safetensors")
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     inputs = np.random.default_rng(1).uniform(0, 16, size=(5, 8, 8)).astype(np.float32)
     (found,) = session.run(None, {"input": inputs})
@@ -126,7 +126,7 @@ def test_a_version_of_a_job_predicts_like_the_job(
         service=service,
     )  # fmt: skip
 
-    saved = SavedModel.load(weights)
+    saved = TrainedModel.load(weights)
     session = onnxruntime.InferenceSession(
         tmp_path / "m.onnx", providers=["CPUExecutionProvider"]
     )

@@ -19,7 +19,7 @@ from dbp.client.inference import Prediction
 from dbp.errors import InvalidData
 from dbp.job.decode import decode
 from dbp.job.snapshot import encode_header, manifest_of
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 from tests.train.setups import document
 
 
@@ -35,7 +35,7 @@ def saved_model(
     scaling: str = '{"kind": "none"}',
     weight: float = 1.0,
     classes: str = '["cat", "dog"]',
-) -> SavedModel:
+) -> TrainedModel:
     """A dense layer whose outputs are its inputs, times the weight; ``more`` layers."""
     layers = f'[{{"kind": "dense", "units": 4}}{more}]'
     strings = {
@@ -46,7 +46,7 @@ def saved_model(
     }
     header = encode_header(manifest_of({"0.weight": (4, 4), "0.bias": (4,)}, "F32", strings))
     data = np.diag([weight] * 4).astype(np.float32).tobytes() + bytes(16)
-    return SavedModel.from_bytes(header + data, "here")
+    return TrainedModel.from_bytes(header + data, "here")
 
 
 def test_a_class_that_has_no_name_is_told_by_its_number() -> None:

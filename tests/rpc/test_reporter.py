@@ -25,7 +25,7 @@ from dbp.errors import InvalidInput, Unavailable
 from dbp.job.snapshot import manifest_of
 from dbp.rpc.link import LINGER_SECONDS
 from dbp.rpc.reporter import BY_HAND_PATIENCE_SECONDS, MAX_EPOCHS_BACKLOG_BYTES, Reporter
-from dbp.train.sink import Command, Outcome, Progress, Snapshot, Started
+from dbp.train.sink import Command, Outcome, ParameterSnapshot, Progress, Started
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
 from tests.deadline import DEADLINE
@@ -51,9 +51,9 @@ def vector(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(650, np.float32)
 
 
-def snapshot(step: int, *, final: bool = False) -> Snapshot:
+def snapshot(step: int, *, final: bool = False) -> ParameterSnapshot:
     manifest = manifest_of(SHAPES, "F32", {"dbp.step": str(step)})
-    return Snapshot(step, 1, vector(step), manifest, final=final, last=final)
+    return ParameterSnapshot(step, 1, vector(step), manifest, final=final, last=final)
 
 
 def progress(step: int, *, epoch_end: bool = False) -> Progress:

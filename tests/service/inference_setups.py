@@ -11,7 +11,7 @@ import numpy as np
 from dbp.job.snapshot import encode_header, manifest_of
 from dbp.rpc.convert import job_name
 from dbp.rpc.manifest_convert import manifest_to_proto
-from dbp.train.saved import SavedModel, _Metadata
+from dbp.train.trained_model import TrainedModel, _Metadata
 from dbp.v1 import job_pb2, worker_service_pb2
 from tests.service.setups import Run, Service
 
@@ -85,10 +85,10 @@ def content(tensors: Tensors, strings: Mapping[str, str]) -> tuple[Any, bytes]:
     return manifest_of(shapes, {4: "F32", 8: "F64"}[dtype.itemsize], strings), data
 
 
-def saved(tensors: Tensors, strings: Mapping[str, str]) -> SavedModel:
+def saved(tensors: Tensors, strings: Mapping[str, str]) -> TrainedModel:
     """The same model here."""
     manifest, data = content(tensors, strings)
-    return SavedModel.from_bytes(encode_header(manifest) + data, "here")
+    return TrainedModel.from_bytes(encode_header(manifest) + data, "here")
 
 
 async def publish(

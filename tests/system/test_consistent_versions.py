@@ -20,7 +20,7 @@ from dbp.job.load import decode
 from dbp.job.snapshot import manifest_of
 from dbp.job.validate import resolve
 from dbp.rpc.reporter import Reporter
-from dbp.train.sink import Outcome, Snapshot, Started
+from dbp.train.sink import Outcome, ParameterSnapshot, Started
 from tests.cli.setups import Server
 from tests.deadline import DEADLINE
 from tests.service.setups import document
@@ -88,7 +88,9 @@ def test_no_version_is_ever_a_mixture_of_steps(server: Server, publications: int
         reporter.poll()
         write(vector, step)
         metadata = {"dbp.step": str(step)}
-        if reporter.snapshot(Snapshot(step, 1, vector, manifest_of(manifest, "F32", metadata))):
+        if reporter.snapshot(
+            ParameterSnapshot(step, 1, vector, manifest_of(manifest, "F32", metadata))
+        ):
             taken += 1
         else:
             time.sleep(0.0005)

@@ -15,7 +15,7 @@ from dbp.client.client import Client
 from dbp.client.job import JobHandle
 from dbp.errors import VersionEvicted
 from dbp.job.state import State
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 from tests.cli.setups import ENDLESS, Server, until, write_spec
 
 CLIENTS = 3
@@ -34,14 +34,14 @@ def infer(client: triton.InferenceServerClient, job: str, x: np.ndarray) -> trit
     return client.infer(job, [tensor])
 
 
-def model_of(job: JobHandle, version: int) -> SavedModel | None:
+def model_of(job: JobHandle, version: int) -> TrainedModel | None:
     """The version's model here, if the service still keeps it."""
     try:
         found = job.parameters(version=version)
     except VersionEvicted:
         return None
     assert found is not None
-    return SavedModel.from_bytes(bytes(found.content), "here")
+    return TrainedModel.from_bytes(bytes(found.content), "here")
 
 
 def test_a_job_answers_while_it_trains_and_when_it_has_ended(

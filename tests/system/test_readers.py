@@ -25,7 +25,7 @@ from dbp.job.load import decode
 from dbp.job.snapshot import manifest_of
 from dbp.job.validate import resolve
 from dbp.rpc.reporter import Reporter
-from dbp.train.sink import Outcome, Snapshot, Started
+from dbp.train.sink import Outcome, ParameterSnapshot, Started
 from tests.cli.setups import Server, until, write_spec
 from tests.deadline import DEADLINE
 from tests.service.setups import document
@@ -174,7 +174,7 @@ def test_a_stopped_reader_holds_up_nobody(server: Server, reporter: Reporter) ->
 
     def publish(step: int) -> float:
         began = time.monotonic()
-        while not reporter.snapshot(Snapshot(step, 1, vector, manifest)):
+        while not reporter.snapshot(ParameterSnapshot(step, 1, vector, manifest)):
             reporter.poll()
             time.sleep(0.005)
         return time.monotonic() - began

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 from tests.closeness import assert_close
 from tests.deadline import DEADLINE
 
@@ -107,7 +107,7 @@ def test_pytorch_loads_a_runs_file_unchanged(name: str, tmp_path: Path) -> None:
 
     network.load_state_dict(load_file(path), strict=True)
 
-    saved = SavedModel.load(path)
+    saved = TrainedModel.load(path)
     found = saved.predict(samples(case)[0])
     assert_close(found, outputs(network, case), case.tolerance)
     assert np.ptp(found, axis=0).min() > 0.1  # the samples are told apart

@@ -11,7 +11,7 @@ from dbp.data.dataset import Dataset, Indices
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
 from dbp.train.fan_out import FanOut
-from dbp.train.recovery import Saved
+from dbp.train.recovery import CheckpointState
 from dbp.train.run_folder import RunFolder
 from dbp.train.sink import Command
 from dbp.train.trainer import Trainer
@@ -89,7 +89,7 @@ def train(
     *,
     ranks: int = 1,
     poison: Callable[[], Poison] = Poison,
-    start: Saved | None = None,
+    start: CheckpointState | None = None,
     checkpoints: bool = True,
 ) -> tuple[Recorder, Array]:
     """Train on the same samples; every rank has the poison at the same step."""

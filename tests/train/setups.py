@@ -19,7 +19,7 @@ from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
 from dbp.train.build import Setup
 from dbp.train.plan import make_plan
-from dbp.train.sink import Command, Control, Outcome, Progress, Sink, Snapshot, Started
+from dbp.train.sink import Command, Control, Outcome, ParameterSnapshot, Progress, Sink, Started
 from dbp.train.trainer import Trainer
 
 Array = npt.NDArray[Any]
@@ -112,7 +112,7 @@ class Recorder:
     def __init__(self) -> None:
         self.starts: list[Started] = []
         self.reports: list[Progress] = []
-        self.snapshots: list[tuple[Snapshot, Array]] = []
+        self.snapshots: list[tuple[ParameterSnapshot, Array]] = []
         self.outcomes: list[Outcome] = []
         self.rollbacks: list[int] = []
 
@@ -130,7 +130,7 @@ class Recorder:
     def rolled_back(self, step: int) -> None:
         self.rollbacks.append(step)
 
-    def snapshot(self, snapshot: Snapshot) -> bool:
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         self.snapshots.append((snapshot, snapshot.vector.copy()))
         return True
 

@@ -11,7 +11,7 @@ from dbp.nn.parameters import Parameters
 from dbp.train.announcer import Announcer
 from dbp.train.figures import Figures
 from dbp.train.publish_schedule import BEST_SECONDS
-from dbp.train.sink import Command, Snapshot
+from dbp.train.sink import Command, ParameterSnapshot
 from dbp.train.step_result import StepResult
 from tests.train.setups import AskAt, Recorder, document, make_setup, run_ranks, samples
 
@@ -23,7 +23,7 @@ class Rooms(Recorder):
         super().__init__()
         self.rooms = rooms
 
-    def snapshot(self, snapshot: Snapshot) -> bool:
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         if not self.rooms:
             return False
         self.rooms -= 1
@@ -54,7 +54,7 @@ class Stage:
         if best:
             self.announcer.note_best(step, self.parameters)
         if asked:
-            self.announcer.ask()
+            self.announcer.request_version()
         self.announcer.publish(step, self.parameters)
 
 
@@ -149,8 +149,8 @@ def test_a_best_that_waits_at_the_end_is_not_lost(
     for step in range(best_step, 10):
         stage.step(step, best=step == best_step)
 
-    stage.announcer.hand_out(9, stage.parameters)
-    stage.announcer.hand_out(9, stage.parameters)
+    stage.announcer.publish_final(9, stage.parameters)
+    stage.announcer.publish_final(9, stage.parameters)
 
     assert sink.told == told
 
@@ -161,7 +161,7 @@ def test_at_the_end_the_best_and_the_final_ones_may_wait_for_room() -> None:
     stage.step(1, best=True)
     stage.step(8, best=True)
 
-    stage.announcer.hand_out(9, stage.parameters)
+    stage.announcer.publish_final(9, stage.parameters)
 
     assert [(s.step, s.last) for s, _ in sink.snapshots] == [(1, False), (8, True), (9, True)]
 

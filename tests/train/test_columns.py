@@ -21,7 +21,7 @@ from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build, check, prepare
 from dbp.train.export import exported
 from dbp.train.run_folder import RunFolder
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 from dbp.train.trainer import Trainer
 from tests.train.setups import document
 
@@ -80,7 +80,7 @@ def test_the_test_set_is_matched_by_name_while_training(
 ) -> None:
     plain = CSV(path=str(write(tmp_path / "t.csv", "a", "b", "y")), target="y").open()
 
-    expected = SavedModel.load(trained[0]).evaluate(plain)
+    expected = TrainedModel.load(trained[0]).evaluate(plain)
 
     assert trained[1]["test_loss"] == expected["loss"]
     assert expected["mean_absolute_error"] < 2
@@ -92,7 +92,7 @@ def test_evaluation_matches_columns_by_name(
 ) -> None:
     other = CSV(path=str(write(tmp_path / "t.csv", *order)), target="y").open()
 
-    assert SavedModel.load(trained[0]).evaluate(other)["loss"] == trained[1]["test_loss"]
+    assert TrainedModel.load(trained[0]).evaluate(other)["loss"] == trained[1]["test_loss"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_evaluation_refuses_other_columns_by_name(
     other = CSV(path=str(write(tmp_path / "t.csv", *names, "y")), target="y").open()
 
     with pytest.raises(InvalidData) as caught:
-        SavedModel.load(trained[0]).evaluate(other)
+        TrainedModel.load(trained[0]).evaluate(other)
 
     assert message in str(caught.value)
 
@@ -117,16 +117,18 @@ def test_evaluation_refuses_other_columns_by_name(
 def test_sets_without_names_are_evaluated_by_position(
     trained: tuple[Path, dict[str, float]],
 ) -> None:
-    assert SavedModel.load(trained[0]).evaluate(arrays(X, Y))["loss"] == trained[1]["test_loss"]
+    assert (
+        TrainedModel.load(trained[0]).evaluate(arrays(X, Y))["loss"] == trained[1]["test_loss"]
+    )
 
 
 def test_a_file_without_names_is_evaluated_by_position(
     trained: tuple[Path, dict[str, float]], tmp_path: Path
 ) -> None:
-    saved = SavedModel.load(trained[0])
+    saved = TrainedModel.load(trained[0])
     strings = {k: v for k, v in saved.metadata.items() if k not in (INPUT_NAMES, OTHER_COLUMNS)}
     saved.metadata = strings
-    old = SavedModel.from_bytes(exported(saved, "safetensors"), "old")
+    old = TrainedModel.from_bytes(exported(saved, "safetensors"), "old")
     path = write(tmp_path / "t.csv", "a", "b", "y")
     path.write_text(path.read_text().replace("a,b,y", "p,q,y"))
 
@@ -157,11 +159,11 @@ def test_spec_check_refuses_other_columns_by_name(
 def test_columns_are_kept_with_the_model_and_its_exports(
     trained: tuple[Path, dict[str, float]],
 ) -> None:
-    saved = SavedModel.load(trained[0])
+    saved = TrainedModel.load(trained[0])
     (step,) = (trained[0].parent / "checkpoints").glob("step-*")
     files = {
-        "checkpoint": SavedModel.load(step / "parameters.safetensors"),
-        "safetensors": SavedModel.from_bytes(exported(saved, "safetensors"), "exported"),
+        "checkpoint": TrainedModel.load(step / "parameters.safetensors"),
+        "safetensors": TrainedModel.from_bytes(exported(saved, "safetensors"), "exported"),
     }
 
     npz = np.load(io.BytesIO(exported(saved, "npz")))

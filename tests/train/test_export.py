@@ -15,7 +15,7 @@ from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build, check
 from dbp.train.export import METADATA, exported
 from dbp.train.run_folder import RunFolder
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 from dbp.train.trainer import Trainer
 from tests.train.setups import document
 
@@ -23,17 +23,17 @@ from tests.train.setups import document
 @pytest.fixture(scope="module", params=["float32", "float64"])
 def saved(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> SavedModel:
+) -> TrainedModel:
     """What a short run on the digits gave."""
     spec = document(hidden=4, classes=10, dtype=request.param, batch_size=500)
     spec["data"] |= {"scale": "standard"}
     resolved = check(decode(spec))
     folder = RunFolder.prepare(tmp_path_factory.mktemp("run"), resolved.document)
     Trainer(build(resolved), SoloCommunicator(), sink=folder).run()
-    return SavedModel.load(folder.path / "parameters.safetensors")
+    return TrainedModel.load(folder.path / "parameters.safetensors")
 
 
-def test_npz_holds_the_parameters_and_the_metadata_without_pickle(saved: SavedModel) -> None:
+def test_npz_holds_the_parameters_and_the_metadata_without_pickle(saved: TrainedModel) -> None:
     content = exported(saved, "npz")
 
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
@@ -45,21 +45,21 @@ def test_npz_holds_the_parameters_and_the_metadata_without_pickle(saved: SavedMo
     assert exported(saved, "npz") == content
 
 
-def test_safetensors_is_what_the_run_wrote(saved: SavedModel, tmp_path: Path) -> None:
+def test_safetensors_is_what_the_run_wrote(saved: TrainedModel, tmp_path: Path) -> None:
     content = exported(saved, "safetensors")
 
     tensors = load(content)
     assert tensors.keys() == saved.parameters.views.keys()
     for name, view in saved.parameters.views.items():
         np.testing.assert_array_equal(tensors[name], view)
-    again = SavedModel.from_bytes(content, "again")
+    again = TrainedModel.from_bytes(content, "again")
     assert again.metadata == saved.metadata
     inputs = np.random.default_rng(1).uniform(0, 16, size=(5, 8, 8))
     np.testing.assert_array_equal(again.predict(inputs), saved.predict(inputs))
 
 
 def test_without_the_package_onnx_the_extra_is_named(
-    saved: SavedModel, monkeypatch: pytest.MonkeyPatch
+    saved: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "dbp.train.onnx.export", raising=False)
     monkeypatch.setitem(sys.modules, "onnx", None)

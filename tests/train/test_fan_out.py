@@ -5,21 +5,21 @@ import pytest
 
 from dbp.job.snapshot import Manifest
 from dbp.train.fan_out import AnyOf, FanOut
-from dbp.train.sink import Command, Outcome, Progress, Snapshot
+from dbp.train.sink import Command, Outcome, ParameterSnapshot, Progress
 from tests.train.setups import AskAt, Recorder
 
 OUTCOME = Outcome("succeeded", "epochs", 1, 1)
 
 
 PROGRESS = Progress(1, 1, 9, 0.5, {}, 1.0, None)
-SNAPSHOT = Snapshot(1, 1, np.zeros(2), Manifest(()))
+SNAPSHOT = ParameterSnapshot(1, 1, np.zeros(2), Manifest(()))
 
 
 class Failing(Recorder):
     def progress(self, progress: Progress) -> None:
         raise OSError("the disk is full")
 
-    def snapshot(self, snapshot: Snapshot) -> bool:
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         raise OSError("the disk is full")
 
     def finished(self, outcome: Outcome) -> None:

@@ -17,7 +17,7 @@ from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.checkpoint import CheckpointStore
 from dbp.train.fan_out import AnyOf
 from dbp.train.lines import outcome_text
-from dbp.train.recovery import Saved
+from dbp.train.recovery import CheckpointState
 from dbp.train.sink import Command, Outcome
 from dbp.train.trainer import Trainer
 from tests.train.poison import (
@@ -290,7 +290,9 @@ def test_checkpoint_without_a_count_of_updates_resumes_with_its_step(tmp_path: P
     figures_ = position["figures"]
     position["figures"] = {n: v for n, v in figures_.items() if n not in ("applied", "skipped")}
 
-    trainer = Trainer(setup, SoloCommunicator(), start=Saved(7, position, saved.vectors))
+    trainer = Trainer(
+        setup, SoloCommunicator(), start=CheckpointState(7, position, saved.vectors)
+    )
     outcome = trainer.run()
 
     assert trainer.parameters.vector.tobytes() == vector.tobytes()

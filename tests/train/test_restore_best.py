@@ -16,8 +16,8 @@ from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.checkpoint import CheckpointStore
 from dbp.train.fan_out import FanOut
 from dbp.train.run_folder import RunFolder
-from dbp.train.saved import SavedModel
 from dbp.train.sink import Command, Outcome
+from dbp.train.trained_model import TrainedModel
 from dbp.train.trainer import Trainer
 from tests.train.setups import AskAt, Recorder, document, make_setup, run_ranks
 
@@ -52,7 +52,7 @@ class Ended:
         [(self.outcome, self.vector)] = run_ranks(
             1, lambda: setup_of(spec), sink=sink, control=lambda rank: control
         )
-        self.file = SavedModel.load(path / "parameters.safetensors")
+        self.file = TrainedModel.load(path / "parameters.safetensors")
         self.result = json.loads((path / "result.json").read_text())
         lines = (path / "metrics.jsonl").read_text().splitlines()
         *self.epochs, self.last = [json.loads(line) for line in lines]

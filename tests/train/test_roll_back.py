@@ -12,7 +12,7 @@ import pytest
 
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.checkpoint import CheckpointStore
-from dbp.train.recovery import Saved
+from dbp.train.recovery import CheckpointState
 from dbp.train.sink import Command
 from dbp.train.trainer import Trainer
 from tests.train.poison import (
@@ -57,7 +57,7 @@ def test_rollback_to_the_start_equals_a_run_at_half_the_rate(
     assert lines(tmp_path / "run") == lines(tmp_path / "half")
 
 
-def state_after(spec: Mapping[str, Any], folder: Path, step: int) -> Saved:
+def state_after(spec: Mapping[str, Any], folder: Path, step: int) -> CheckpointState:
     """The checkpoint of this step, with the learning rate halved by hand."""
     train(spec, folder, poison=lambda: Poison(step + 3))
     setup = make_setup(spec, samples(40))
@@ -67,7 +67,7 @@ def state_after(spec: Mapping[str, Any], folder: Path, step: int) -> Saved:
     saved = store.read(step)
     rolled_back = {"rate_factor": 0.5, "rollbacks": 1, "rolled_back_to": step}
     position = {**saved.position, **rolled_back}
-    return Saved(saved.step, position, saved.vectors)
+    return CheckpointState(saved.step, position, saved.vectors)
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
@@ -183,8 +183,8 @@ def test_rollback_before_the_first_checkpoint_returns_to_the_state_the_run_began
     trainer = Trainer(make_setup(spec, samples(40)), SoloCommunicator())
     trainer.run()
     saved = trainer.state.saved()
-    start = Saved(5, {**saved.position, "applied_steps": 5}, saved.vectors)
-    half = Saved(5, {**start.position, "rate_factor": 0.5}, saved.vectors)
+    start = CheckpointState(5, {**saved.position, "applied_steps": 5}, saved.vectors)
+    half = CheckpointState(5, {**start.position, "rate_factor": 0.5}, saved.vectors)
 
     expected, expected_vector = train(spec, None, start=half)
     found, vector = train(spec, None, start=start, poison=lambda: Poison(3))

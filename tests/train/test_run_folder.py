@@ -14,7 +14,7 @@ from dbp.errors import Conflict, InvalidInput
 from dbp.job.snapshot import manifest_of
 from dbp.train.failure_recorder import FailureRecorder
 from dbp.train.run_folder import RunFolder
-from dbp.train.sink import Outcome, Progress, Snapshot, Started
+from dbp.train.sink import Outcome, ParameterSnapshot, Progress, Started
 from tests.train.setups import document, make_setup, run_ranks, samples
 
 STARTED = Started(
@@ -28,9 +28,9 @@ STARTED = Started(
 SUCCESS = Outcome("succeeded", "epochs", 7, 1, {"test_loss": 0.5})
 
 
-def snapshot(vector: np.ndarray, *, final: bool = True) -> Snapshot:
+def snapshot(vector: np.ndarray, *, final: bool = True) -> ParameterSnapshot:
     manifest = manifest_of({"0.weight": (2, 2), "0.bias": (2,)}, "F32", {"dbp.step": "7"})
-    return Snapshot(step=7, epoch=1, vector=vector, manifest=manifest, final=final)
+    return ParameterSnapshot(step=7, epoch=1, vector=vector, manifest=manifest, final=final)
 
 
 def progress(*, epoch_end: bool = True, loss: float = 0.5) -> Progress:

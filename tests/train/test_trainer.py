@@ -12,8 +12,8 @@ from dbp.errors import InvalidData, InvalidInput
 from dbp.job.snapshot import encode_header
 from dbp.nn.parameters import Parameters
 from dbp.train.build import Setup
-from dbp.train.saved import SavedModel
 from dbp.train.sink import Command, Control
+from dbp.train.trained_model import TrainedModel
 from tests.closeness import assert_close
 from tests.train.setups import (
     Array,
@@ -99,7 +99,7 @@ def test_versions_come_every_so_many_steps_and_can_be_loaded() -> None:
     assert [s.step for s, _ in recorder.snapshots] == [3, 6, 7]
     snapshot, vector = recorder.snapshots[1]
     content = encode_header(snapshot.manifest) + vector.tobytes()
-    saved = SavedModel.from_bytes(content, "version")
+    saved = TrainedModel.from_bytes(content, "version")
     np.testing.assert_array_equal(saved.parameters.vector, vector)
     assert saved.metadata["dbp.step"] == "6"
 

@@ -14,7 +14,7 @@ from dbp.errors import InvalidInput
 from dbp.nn.layer import within
 from dbp.train.onnx.graph import INPUT, Graph
 from dbp.train.onnx.translate import Place, translate
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 
 # An ONNX file is one protobuf message of less than 2**31 bytes, including the nodes.
 MAX_BYTES: Final = 2_000_000_000
@@ -23,7 +23,7 @@ MAX_BYTES: Final = 2_000_000_000
 _LEFT_OUT: Final = frozenset({"dbp.scaling"})
 
 
-def onnx_model(saved: SavedModel) -> onnx.ModelProto:
+def onnx_model(saved: TrainedModel) -> onnx.ModelProto:
     """Return an ONNX model that maps unscaled ``input`` to ``output``, like ``predict``.
 
     ``input`` is (batch, *input_shape), ``output`` (batch, *output_shape), both of the model's

@@ -25,7 +25,7 @@ from dbp.registry import component_class, kinds
 from dbp.train.onnx.export import onnx_model
 from dbp.train.onnx.graph import Graph
 from dbp.train.onnx.translate import Place, translate
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 from tests.closeness import assert_close
 
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
@@ -147,7 +147,7 @@ def saved_of(
     dtype: str,
     scaling: Scaling | None = None,
     metadata: dict[str, str] | None = None,
-) -> SavedModel:
+) -> TrainedModel:
     """A model with random parameters; running variances are positive."""
     model = Model(layers, shape, dtype=dtype, loss=MeanSquaredError())
     rng = np.random.default_rng(3)
@@ -156,7 +156,7 @@ def saved_of(
         view[...] = rng.normal(size=view.shape) / math.sqrt(math.prod(view.shape[1:]))
         if name.endswith("running_var"):
             view[...] = np.abs(view)
-    return SavedModel(
+    return TrainedModel(
         model, parameters, scaling or Scaling(), metric_kinds=(), metadata=metadata or {}
     )
 
@@ -169,7 +169,7 @@ def run_onnxruntime(model: onnx.ModelProto, x: Array) -> Array:
     return np.asarray(output)
 
 
-def check(saved: SavedModel, inputs: Array) -> None:
+def check(saved: TrainedModel, inputs: Array) -> None:
     """Both compute the same, for batches of several sizes, and the model is sound."""
     model = onnx_model(saved)
     onnx.checker.check_model(model, full_check=True)

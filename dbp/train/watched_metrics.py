@@ -16,7 +16,7 @@ PARTS: Final = ("training", "validation", "test")
 
 
 @final
-class Followed:
+class WatchedMetrics:
     """Warns once of each metric that is not a number, and reports metrics that never were."""
 
     def __init__(self, setup: Setup, stopping: Stopping, state: RunState) -> None:

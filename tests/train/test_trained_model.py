@@ -18,7 +18,7 @@ from dbp.job.load import decode
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build, check
 from dbp.train.run_folder import RunFolder
-from dbp.train.saved import SavedModel
+from dbp.train.trained_model import TrainedModel
 from dbp.train.trainer import Trainer
 from tests.closeness import assert_close
 from tests.train.setups import document
@@ -56,7 +56,7 @@ def test_a_file_alone_gives_the_figures_of_the_run(
 ) -> None:
     path, figures = trained
 
-    found = SavedModel.load(path).evaluate(digits())
+    found = TrainedModel.load(path).evaluate(digits())
 
     assert found["loss"] == figures["test_loss"]
     assert found["accuracy"] == figures["test_accuracy"] > 0.5
@@ -66,7 +66,7 @@ def test_predictions_are_those_of_pytorch_on_the_same_file(
     trained: tuple[Path, dict[str, float]],
 ) -> None:
     path, _ = trained
-    saved = SavedModel.load(path)
+    saved = TrainedModel.load(path)
     network = torch.nn.Sequential(
         torch.nn.Linear(64, 16), torch.nn.Tanh(), torch.nn.Linear(16, 10)
     )
@@ -86,10 +86,10 @@ def test_a_file_saved_again_by_others_is_read_by_its_names(
     trained: tuple[Path, dict[str, float]],
 ) -> None:
     path, _ = trained
-    saved = SavedModel.load(path)
+    saved = TrainedModel.load(path)
     tensors = dict(reversed(load(path.read_bytes()).items()))
 
-    again = SavedModel.from_bytes(save(tensors, dict(saved.metadata)), "again")
+    again = TrainedModel.from_bytes(save(tensors, dict(saved.metadata)), "again")
 
     np.testing.assert_array_equal(again.parameters.vector, saved.parameters.vector)
 
@@ -98,12 +98,12 @@ def test_a_file_saved_again_by_others_is_read_by_its_names(
 def test_a_file_of_half_the_size_is_read_as_float32(
     trained: tuple[Path, dict[str, float]], type_: Any
 ) -> None:
-    saved = SavedModel.load(trained[0])
+    saved = TrainedModel.load(trained[0])
     halves = {
         name: array.astype(type_) for name, array in load(trained[0].read_bytes()).items()
     }
 
-    found = SavedModel.from_bytes(save(halves, dict(saved.metadata)), "half")
+    found = TrainedModel.from_bytes(save(halves, dict(saved.metadata)), "half")
 
     assert found.parameters.vector.dtype == found.model.dtype == np.float32
     for name, array in halves.items():
@@ -112,14 +112,14 @@ def test_a_file_of_half_the_size_is_read_as_float32(
 
 
 def test_a_file_of_other_types_is_refused(trained: tuple[Path, dict[str, float]]) -> None:
-    saved = SavedModel.load(trained[0])
+    saved = TrainedModel.load(trained[0])
     tensors = load(trained[0].read_bytes())
     whole = {name: array.astype(np.int8) for name, array in tensors.items()}
     mixed = tensors | {"0.bias": tensors["0.bias"].astype(np.float16)}
 
     for given, told in ((whole, r"\['I8'\]"), (mixed, r"\['F16', 'F32'\]")):
         with pytest.raises(InvalidFile, match=rf"{told}; expected one of F64, F32, F16, BF16"):
-            SavedModel.from_bytes(save(given, dict(saved.metadata)), "other")
+            TrainedModel.from_bytes(save(given, dict(saved.metadata)), "other")
 
 
 @pytest.mark.parametrize(
@@ -155,12 +155,12 @@ def test_damaged_metadata_is_told_with_the_file_and_the_key(
     trained: tuple[Path, dict[str, float]], change: dict[str, str | None], pattern: str
 ) -> None:
     path, _ = trained
-    metadata = {**SavedModel.load(path).metadata, **change}
+    metadata = {**TrainedModel.load(path).metadata, **change}
     kept = {name: text for name, text in metadata.items() if text is not None}
     content = save(load(path.read_bytes()), kept)
 
     with pytest.raises(InvalidFile, match=pattern) as caught:
-        SavedModel.from_bytes(content, "the-file")
+        TrainedModel.from_bytes(content, "the-file")
 
     assert str(caught.value).startswith("the-file: ")
 
@@ -170,16 +170,16 @@ def test_a_file_cut_off_anywhere_is_refused(trained: tuple[Path, dict[str, float
 
     for length in (0, 7, 8, 100, len(content) - 1):
         with pytest.raises(InvalidFile, match="the-file"):
-            SavedModel.from_bytes(content[:length], "the-file")
+            TrainedModel.from_bytes(content[:length], "the-file")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match=r"absent\.safetensors: No such file"):
-        SavedModel.load(tmp_path / "absent.safetensors")
+        TrainedModel.load(tmp_path / "absent.safetensors")
 
 
 def test_inputs_of_another_shape_are_refused(trained: tuple[Path, dict[str, float]]) -> None:
-    saved = SavedModel.load(trained[0])
+    saved = TrainedModel.load(trained[0])
 
     with pytest.raises(InvalidData, match=r"shape \(2, 64\); the model takes \(n, 8, 8\)"):
         saved.predict(np.zeros((2, 64)))
@@ -190,7 +190,7 @@ def test_inputs_of_another_shape_are_refused(trained: tuple[Path, dict[str, floa
 def test_targets_the_model_cannot_give_are_refused(
     trained: tuple[Path, dict[str, float]],
 ) -> None:
-    saved = SavedModel.load(trained[0])
+    saved = TrainedModel.load(trained[0])
 
     with pytest.raises(InvalidData, match=r"class 10, .*allowed 0 to 9"):
         saved.evaluate(arrays(np.zeros((3, 8, 8)), np.array([0, 10, 1])))
@@ -204,13 +204,13 @@ def test_samples_without_weight_are_not_evaluated(
     data = arrays(np.zeros((3, 8, 8)), np.array([0, 1, 2]), weights=np.zeros(3))
 
     with pytest.raises(InvalidData, match="the weight of all 3 samples is 0"):
-        SavedModel.load(trained[0]).evaluate(data)
+        TrainedModel.load(trained[0]).evaluate(data)
 
 
 def test_a_sample_whose_outputs_are_not_finite_has_no_class(
     trained: tuple[Path, dict[str, float]],
 ) -> None:
-    saved = SavedModel.load(trained[0])
+    saved = TrainedModel.load(trained[0])
     inputs = raw_inputs()
     inputs[:7] = 0.0
     saved.scaling = Scaling()
@@ -224,4 +224,4 @@ def test_a_sample_whose_outputs_are_not_finite_has_no_class(
 
 
 def test_an_empty_batch_gives_an_empty_answer(trained: tuple[Path, dict[str, float]]) -> None:
-    assert SavedModel.load(trained[0]).predict(np.zeros((0, 8, 8))).shape == (0, 10)
+    assert TrainedModel.load(trained[0]).predict(np.zeros((0, 8, 8))).shape == (0, 10)

@@ -17,7 +17,7 @@ from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.checkpoint import CheckpointStore
 from dbp.train.fan_out import FanOut
 from dbp.train.lines import outcome_text
-from dbp.train.recovery import Saved
+from dbp.train.recovery import CheckpointState
 from dbp.train.run_folder import RunFolder
 from dbp.train.sink import Command, Outcome
 from dbp.train.trainer import Trainer
@@ -179,7 +179,9 @@ def test_checkpoint_whose_history_has_no_epochs_resumes_to_the_same_bits(
     assert saved.position["history_epochs"] == [2, 4, 6]
     position = {n: v for n, v in saved.position.items() if n != "history_epochs"}
 
-    resumed = Trainer(setup(), SoloCommunicator(), start=Saved(32, position, saved.vectors))
+    resumed = Trainer(
+        setup(), SoloCommunicator(), start=CheckpointState(32, position, saved.vectors)
+    )
 
     assert metrics_dropped(resumed.run()) == metrics_dropped(expected)
     assert resumed.parameters.vector.tobytes() == whole.parameters.vector.tobytes()

@@ -42,7 +42,7 @@ DTYPES: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f4", "BF16": "<f4"}
 
 
 @final
-class SavedModel:
+class TrainedModel:
     """A trained model: layers, parameters, scaling and class names from a parameter file."""
 
     def __init__(
