@@ -55,18 +55,31 @@ class _Lines:
 
 def _numbered(path: str, rows: Iterator[list[str]], lines: _Lines) -> Iterator[NumberedRow]:
     """Yield the rows that are not blank, each with its line; errors name file and line."""
+    first = 1
     try:
         for row in rows:
             if len(row) > 1 or (row and row[0].strip()):
                 yield lines.number, row
+            first = lines.number + 1
     except csv.Error as error:
-        raise InvalidData(f"{path}:{lines.number}: {_explained(path, str(error))}") from error
+        problem = _explained(path, str(error), first)
+        raise InvalidData(f"{path}:{lines.number}: {problem}") from error
 
 
-def _explained(path: str, problem: str) -> str:
-    """Return a message of Python's csv parser as its reader understands it."""
+def _explained(path: str, problem: str, first: int) -> str:
+    """Return a message of Python's csv parser in plain words; ``first``: of the row's lines."""
     if " expected after " in problem:
-        return f"{problem}; is the delimiter another one?"
+        return (
+            'another character than the delimiter stands after a closing quote ("); write a '
+            'quote in a cell twice (""), or is the delimiter another one?'
+        )
+    if problem == "unexpected end of data":
+        return f'the file ends in a quoted cell; a quote (") of line {first} is never closed'
+    if problem.startswith("field larger than field limit"):
+        return (
+            f"a cell of more than {csv.field_size_limit():,} characters; is a quote in line "
+            f"{first} never closed, or the delimiter another one?"
+        )
     if "new-line character seen in unquoted field" in problem:
         remedy = text_encoding.line_ends_remedy(path)
         return f"CR without LF in the line, the line end of old Macintosh files; {remedy}"

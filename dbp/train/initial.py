@@ -20,6 +20,7 @@ from dbp.nn.layer import Array, Shape
 from dbp.nn.parameters import Parameters
 from dbp.quantities import count_text
 from dbp.train.columns import input_difference
+from dbp.train.parameter_content import check_parameter_content
 
 FIELD: Final = "train.initial_parameters"
 
@@ -66,6 +67,11 @@ def load_initial(
 def _opened(path: str) -> BinaryIO:
     try:
         return Path(path).open("rb")
+    except IsADirectoryError as error:
+        raise InvalidFile(
+            f"{FIELD}: {path}: is a folder; name the file in it: "
+            f"{Path(path) / 'parameters.safetensors'}"
+        ) from error
     except OSError as error:
         raise InvalidFile(f"{FIELD}: {path}: {error.strerror}") from error
 
@@ -75,6 +81,7 @@ def _read_header(
 ) -> Manifest:
     """Read the header of a file; check its tensors and inputs against the model."""
     source = f"{FIELD}: {path}"
+    check_parameter_content(path, source)
     length = header_length(file.read(8), source)
     text = file.read(length)
     manifest = decode_header(text, source)

@@ -10,7 +10,6 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final, Self, final
 
 import numpy as np
@@ -32,6 +31,7 @@ from dbp.quantities import count_text
 from dbp.registry import Group
 from dbp.train.evaluate import BLOCK_ROWS, Evaluator
 from dbp.train.finite import check_inputs, check_outputs, check_samples
+from dbp.train.parameter_content import read_parameter_file
 from dbp.train.rows import RowReader
 from dbp.train.sample_weights import check_weights
 
@@ -78,11 +78,7 @@ class TrainedModel:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a parameter file; raise InvalidFile with its path if it is not valid."""
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise InvalidFile(f"{os.fspath(path)}: {error.strerror}") from error
-        return cls.from_bytes(content, os.fspath(path))
+        return cls.from_bytes(read_parameter_file(path), os.fspath(path))
 
     @classmethod
     def from_bytes(cls, content: bytes | memoryview, source: str) -> Self:

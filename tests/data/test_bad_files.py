@@ -361,8 +361,18 @@ CASES: dict[str, tuple[Make, list[str]]] = {
     ),
     "csv UTF-16": (csv("a,b\n1,0\n".encode("utf-16")), ["data.csv", "UTF-16", "iconv"]),
     "csv gzip": (csv(gzip.compress(b"a,b\n1,0\n")), ["data.csv", "gzip", "unpack"]),
-    "csv open quote": (csv('a,b\n"1,0\n1,0\n'), ["data.csv:3", "unexpected end of data"]),
-    "csv endless cell": (csv("a,b\n" + "1" * 200_000 + ",0\n"), ["data.csv:2", "field larger"]),
+    "csv open quote": (
+        csv('a,b\n"1,0\n1,0\n'),
+        ["data.csv:3", 'quote (") of line 2 is never closed'],
+    ),
+    "csv quote in a cell": (
+        csv('a,b\n"1"5,0\n'),
+        ["data.csv:2", "after a closing quote", "delimiter another one"],
+    ),
+    "csv endless cell": (
+        csv("a,b\n" + "1" * 200_000 + ",0\n"),
+        ["data.csv:2", "131,072 characters", "never closed"],
+    ),
     "csv endless line": (csv("1," * (9 * 2**20)), ["data.csv:1", "a line of more than"]),
     "csv zero byte": (csv("a,b\n1,0\n1\0,0\n"), ["data.csv:3", "column 'a'", "not a number"]),
     "csv negative class": (

@@ -19,6 +19,7 @@ from dbp.parallel.threads import run_threads
 from dbp.train.build import Setup, build, check
 from dbp.train.initial import load_initial
 from dbp.train.run_folder import RunFolder
+from dbp.train.trained_model import TrainedModel
 from dbp.train.trainer import Trainer
 from tests.train.setups import document
 
@@ -131,11 +132,12 @@ def test_whole_numbers_are_no_parameters(tmp_path: Path) -> None:
     [
         (None, "no such file"),
         (b"", "shorter than 8 bytes"),
-        (b"PK\x03\x04 and so on, as an archive", "not a safetensors file: header of"),
+        (b"PK\x03\x04 and so on, as an archive", "it looks like a damaged zip archive"),
+        (b"\xff" * 8 + bytes(8), "not a safetensors file: header of"),
         (b"\x08" + bytes(7) + b"{}      12", "cut off or too long: 2 bytes"),
         (b"\xff" + bytes(7) + b"{}", "cut off or too long"),
     ],
-    ids=["absent", "empty", "archive", "too long", "header cut off"],
+    ids=["absent", "empty", "archive", "random", "too long", "header cut off"],
 )
 def test_a_file_that_is_none_is_told(
     tmp_path: Path, content: bytes | None, pattern: str
@@ -214,3 +216,15 @@ def _trained(setup: Setup, communicator: Any) -> Any:
     trainer = Trainer(setup, communicator)
     trainer.run()
     return trainer.parameters.vector.copy()
+
+
+def test_a_file_of_pytorch_and_a_folder_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(network().state_dict(), path)
+
+    with pytest.raises(InvalidFile, match=r"a PyTorch file; .*safetensors\.torch\.save_file"):
+        check(decode(spec_from(str(path))))
+    with pytest.raises(InvalidFile, match=rf"is a folder; .*: {tmp_path}/parameters\.safet"):
+        check(decode(spec_from(str(tmp_path))))
+    with pytest.raises(InvalidFile, match=r"model\.pt: not a safetensors file: .*PyTorch"):
+        TrainedModel.load(path)
