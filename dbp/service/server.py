@@ -39,7 +39,7 @@ from dbp.service.parameter_service import ParameterService
 from dbp.service.reflection import add_reflection
 from dbp.service.unknown_methods import UnknownMethods
 from dbp.service.worker_service import WorkerService
-from dbp.v1 import job_service_pb2, parameter_service_pb2
+from dbp.v1 import job_service_pb2, parameter_service_pb2, worker_service_pb2
 from dbp.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from dbp.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 
@@ -199,8 +199,9 @@ def _add_services(
 
 
 def _methods() -> dict[str, list[str]]:
-    """Return the methods of each public service by its full name."""
-    services = [s for file in PUBLIC_FILES for s in file.services_by_name.values()]
+    """Return the methods of each service by its full name."""
+    files = (*PUBLIC_FILES, worker_service_pb2.DESCRIPTOR)
+    services = [s for file in files for s in file.services_by_name.values()]
     return {s.full_name: [method.name for method in s.methods] for s in services}
 
 

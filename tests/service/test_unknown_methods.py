@@ -87,6 +87,7 @@ async def test_a_stream_of_requests_is_refused_as_well(service: Service) -> None
             "/tensorflow.serving.PredictionService/Predict",
             ["use inference.GRPCInferenceService/ModelInfer"],
         ),
+        ("/dbp.v1.WorkerService/Detach", ["no method 'Detach', did you mean 'Attach'?"]),
         ("/ListJobs", ["no service '' here"]),
         ("/dbp.v1.JobService/" + "x" * 5_000, ["has no method 'xxx"]),
     ],
