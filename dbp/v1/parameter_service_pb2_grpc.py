@@ -38,7 +38,7 @@ class ParameterServiceStub(object):
     STALE_PARAMETERS, USE_STREAM, WRONG_STATE. OUT_OF_RANGE: VERSION_EVICTED (no longer kept).
     ABORTED: CONFLICT. DATA_LOSS: CORRUPT_PARAMETERS (never served). RESOURCE_EXHAUSTED:
     TOO_MANY_READERS, RESOURCE_EXHAUSTED (a limit, the disk, ...). UNAVAILABLE: DRAINING,
-    UNAVAILABLE. Errors that waiting may help carry a google.rpc.RetryInfo.
+    UNAVAILABLE. Where a later try may succeed, the error carries a google.rpc.RetryInfo.
     """
 
     def __init__(self, channel):
@@ -112,7 +112,7 @@ class ParameterServiceServicer(object):
     STALE_PARAMETERS, USE_STREAM, WRONG_STATE. OUT_OF_RANGE: VERSION_EVICTED (no longer kept).
     ABORTED: CONFLICT. DATA_LOSS: CORRUPT_PARAMETERS (never served). RESOURCE_EXHAUSTED:
     TOO_MANY_READERS, RESOURCE_EXHAUSTED (a limit, the disk, ...). UNAVAILABLE: DRAINING,
-    UNAVAILABLE. Errors that waiting may help carry a google.rpc.RetryInfo.
+    UNAVAILABLE. Where a later try may succeed, the error carries a google.rpc.RetryInfo.
     """
 
     def GetParameterInfo(self, request, context):
@@ -153,11 +153,11 @@ class ParameterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def MoveLabel(self, request, context):
-        """Moves a label to a version, or removes it; stored before it is answered. A version that has
-        a label is kept, and so is the version that a label left last, until the label's next move.
-        A job has at most 1,000 labels. Errors: INVALID_ARGUMENT; NOT_FOUND; OUT_OF_RANGE where the
-        version is no longer kept; ABORTED where the label is not at expected_version;
-        RESOURCE_EXHAUSTED for one label too many.
+        """Moves a label to a version, or removes it; the change is stored before the answer. A
+        version that has a label is kept, and so is the version that a label left last, until the
+        label's next move. A job has at most 1,000 labels. Errors: INVALID_ARGUMENT; NOT_FOUND;
+        OUT_OF_RANGE where the version is no longer kept; ABORTED where the label is not at
+        expected_version; RESOURCE_EXHAUSTED for one label too many.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,7 +180,7 @@ class ParameterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PinVersion(self, request, context):
-        """Keeps a version until it is unpinned, or unpins it; stored before it is answered.
+        """Keeps a version until it is unpinned, or unpins it; the change is stored before the answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -269,7 +269,7 @@ class ParameterService(object):
     STALE_PARAMETERS, USE_STREAM, WRONG_STATE. OUT_OF_RANGE: VERSION_EVICTED (no longer kept).
     ABORTED: CONFLICT. DATA_LOSS: CORRUPT_PARAMETERS (never served). RESOURCE_EXHAUSTED:
     TOO_MANY_READERS, RESOURCE_EXHAUSTED (a limit, the disk, ...). UNAVAILABLE: DRAINING,
-    UNAVAILABLE. Errors that waiting may help carry a google.rpc.RetryInfo.
+    UNAVAILABLE. Where a later try may succeed, the error carries a google.rpc.RetryInfo.
     """
 
     @staticmethod
