@@ -460,7 +460,7 @@ async def test_too_many_rows_are_refused_with_the_limit(
         stub.ModelInfer(request(run.id, x)), grpc.StatusCode.RESOURCE_EXHAUSTED
     )
 
-    assert f"at most {inference_signature.MAX_ROWS} rows" in text
+    assert f"at most {inference_signature.MAX_ROWS:,} rows" in text
 
 
 async def test_a_request_of_many_megabytes(
