@@ -11,6 +11,11 @@ def speak_of_flags() -> None:
     _in_command = True
 
 
+def speaks_of_flags() -> bool:
+    """Return whether options are named as flags, for a process started by this one."""
+    return _in_command
+
+
 def either(command: str, program: str) -> str:
     """Return the text for users of the command, or the one for users of the library."""
     return command if _in_command else program

@@ -64,7 +64,7 @@ def test_the_same_errors_in_a_program_and_in_the_command(tmp_path: Path) -> None
     program = run("-c", PROGRAM)
     show = run("-m", "dbp", "show", "x", "--service", "127.0.0.1:1")
     spec = PACKAGE / "cli" / "digits.toml"
-    train = run("-m", "dbp", "train", str(spec), "--run", "run", "--epochs", "1")
+    train = run("-m", "dbp", "train", str(spec), "--run", "run")
 
     assert program.returncode == 0, program.stderr
     assert 'name another with address="HOST:PORT"' in program.stdout
@@ -77,20 +77,31 @@ def test_the_same_errors_in_a_program_and_in_the_command(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("package", ["client", "train", "rpc"])
 def test_no_flag_stands_in_a_text_of_the_library_itself(package: str) -> None:
-    """Flags in texts belong into ``either``, or come from ``option``."""
+    """Flags come from ``option`` or ``either``, unless they follow a whole command."""
     for path in sorted((PACKAGE / package).rglob("*.py")):
-        tree = ast.parse(path.read_text())
-        chosen = {
-            id(part)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "either"
-            for part in ast.walk(node)
-        }
-        texts = [
-            node.value
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-            if id(node) not in chosen
-        ]
-        for told in texts:
-            assert not re.search(r"(?<!dbp train )(?<!``)--[a-z]{2}", told), f"{path}: {told}"
+        for told in _texts(ast.parse(path.read_text())):
+            assert not re.search(r"^(?!.*\bdbp [a-z]).*--[a-z]{2}", told), f"{path}: {told}"
+
+
+def _texts(tree: ast.Module) -> list[str]:
+    """Texts of a module, but for docstrings and those of ``either``; {} for values in them."""
+    skipped: set[int] = set()
+    found = []
+    for node in ast.walk(tree):  # outer nodes come first
+        if _is_docstring(node) or _is_either(node):
+            skipped.update(id(part) for part in ast.walk(node))
+        elif id(node) not in skipped and isinstance(node, ast.JoinedStr):
+            skipped.update(id(part) for part in ast.walk(node))
+            parts = (p.value if isinstance(p, ast.Constant) else "{}" for p in node.values)
+            found.append("".join(map(str, parts)))
+        elif id(node) not in skipped and isinstance(node, ast.Constant):
+            found.append(str(node.value))
+    return found
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_either(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == "either"

@@ -27,6 +27,7 @@ from dbp.errors import DbpError, Unavailable
 from dbp.job.best import BestEpoch
 from dbp.job.state import RunOutcome
 from dbp.lossy_output import make_output_lossy
+from dbp.option_names import speak_of_flags
 from dbp.rpc.channel import connect
 from dbp.rpc.convert import job_name
 from dbp.rpc.outbox import Outbox
@@ -259,6 +260,8 @@ async def _main(memory_fd: int) -> int:
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     config = json.loads(await reader.readline())
+    if config["flags"]:
+        speak_of_flags()
     return await Link(config, memory_fd).run(reader)
 
 

@@ -27,6 +27,7 @@ from typing import IO, Any, Final, Self, cast, final
 
 from dbp.errors import DbpError, InvalidInput, Unavailable
 from dbp.job.state import RunOutcome
+from dbp.option_names import speaks_of_flags
 from dbp.train.sink import Command, Outcome, ParameterSnapshot, Progress, Started
 
 SLOTS: Final = 2
@@ -47,7 +48,7 @@ class Reporter:
     """Sink and Control of rank 0 under a service; communicates with the link only."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """Start the link with this configuration (see ``dbp.rpc.link.Config``)."""
+        """Start the link with this configuration (see ``start`` and ``join``)."""
         self.job: str = config.get("job", "")
         self._memory_fd = _anonymous_file()
         self._memory: mmap.mmap | None = None
@@ -73,7 +74,7 @@ class Reporter:
         self._down = cast("IO[bytes]", self._link.stdout).fileno()
         os.set_blocking(self._up, False)
         os.set_blocking(self._down, False)
-        self._send(dict(config))
+        self._send({**config, "flags": speaks_of_flags()})
 
     @classmethod
     def start(cls, attempt_dir: Path) -> Self:

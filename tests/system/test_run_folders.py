@@ -98,6 +98,7 @@ def test_a_service_that_is_not_there_ends_both_ranks_with_exit_code_3(
     assert done.returncode == 3, done.stderr
     assert done.stderr.count("the service cannot be reached") == 1
     assert "127.0.0.1:1" in done.stderr
+    assert "name another with --service HOST:PORT" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
