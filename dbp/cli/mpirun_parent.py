@@ -42,13 +42,22 @@ def train_on_ranks(workers: int, arguments: Sequence[str], *, quiet: bool) -> in
 
     Raises MissingDependency where there is no mpirun.
     """
-    command = worker_command(workers, [sys.executable, "-P", "-m", "dbp", *arguments])
+    command = worker_command(workers, [*_python(), "-m", "dbp", *arguments])
     environment = {**os.environ, **launch_environment(workers), **terminal_environment()}
     mpirun = Path(command[0])
     open_mpi = is_open_mpi(mpirun)
     if open_mpi and (mpirun.resolve().parent / "prterun").exists():
         command[1:1] = ["--output", ":raw"]  # else Open MPI 5 keeps a line until it is complete
     return MpirunParent(command, open_mpi=open_mpi, quiet=quiet).run(environment)
+
+
+def _python() -> list[str]:
+    """Return the command of a Python that finds the same modules as this one.
+
+    ``python -m dbp`` looks in the present folder, ``dbp`` does not.
+    """
+    looks_here = Path(sys.path[0] or ".").absolute() == Path.cwd()
+    return [sys.executable] if looks_here else [sys.executable, "-P"]
 
 
 @final

@@ -150,6 +150,28 @@ def test_a_job_of_these_kinds_trains_on_one_and_on_two_ranks_to_the_same_bits(
     assert len(files) == 1
 
 
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_ranks_find_kinds_where_their_command_does(
+    installed: Path, tmp_path: Path, ranks: str
+) -> None:
+    """``python -m dbp`` looks in the present folder, ``dbp`` does not."""
+    arguments = ["train", str(EXAMPLE / "job.toml"), "-n", ranks, "--quiet", "--run"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    codes: dict[int, tuple[int, bool]] = {}
+    for command in (
+        [sys.executable, "-m", "dbp"],
+        [str(Path(sys.executable).with_name("dbp"))],
+    ):
+        done = subprocess.run(
+            [*command, *arguments, str(tmp_path / str(len(codes)))], cwd=installed,
+            env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=DEADLINE,
+        )  # fmt: skip
+        codes[len(codes)] = done.returncode, "unknown 'softsign_gain'" in done.stderr
+
+    assert codes == {0: (0, False), 1: (2, True)}
+
+
 def test_a_service_refuses_kinds_that_its_workers_lack(installed: Path, tmp_path: Path) -> None:
     with Server(tmp_path / "state", variables={"PYTHONPATH": str(installed)}) as server:
         done = run(
