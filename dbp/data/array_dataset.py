@@ -41,7 +41,7 @@ class ArrayDataset(Dataset):
         other_columns: OtherColumns = NO_OTHERS,
         notes: tuple[str, ...] = (),
     ) -> None:
-        """Check that the rows fit; raises InvalidData. ``places``: the line of each sample."""
+        """Check that the rows fit; raises InvalidData. ``places``: the line of each row."""
         self.info = combine(
             inputs.info, targets.info, target_kind, class_names=class_names,
             input_maximum=input_maximum, weights=None if weights is None else weights.info,

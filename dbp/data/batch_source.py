@@ -40,7 +40,7 @@ class BatchSource:
         self._scratch = np.empty(0, info.input_dtype)
 
     def allocate(self, rows: int) -> tuple[Array, Array]:
-        """Buffers for ``fill``: inputs (rows, *input_shape), targets (rows, *target_shape)."""
+        """Return buffers for ``fill``: inputs (rows, *input_shape), (rows, *target_shape)."""
         inputs = np.empty((rows, *self.info.input_shape), self.dtype)
         return inputs, np.empty((rows, *self.info.target_shape), self.target_dtype)
 

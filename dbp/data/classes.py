@@ -36,7 +36,7 @@ def check_targets(dataset: Dataset, classes: int) -> None:
 
 
 def _remedy(dataset: Dataset, classes: int) -> str:
-    """Which labels there are, and what to write."""
+    """Return the labels that occur, and the remedy."""
     found = Labels.of(targets for _, targets in _targets(dataset))
     return too_many(found, classes, dataset.info.targets_name)
 
@@ -85,7 +85,7 @@ def align_classes(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
 
 
 def _are_numbers(names: tuple[str, ...]) -> bool:
-    """Whether there are no names, or each is its class's number."""
+    """Return whether there are no names, or each is its class's number."""
     return names == tuple(str(number) for number in range(len(names)))
 
 

@@ -13,14 +13,14 @@ import numpy.typing as npt
 LISTED: Final = 20
 _CHOSEN: Final = 50
 
-# What programs write for a missing value and hardly anybody calls a class, in small letters.
+# Texts that programs write for a missing value, rarely names of a class; in lower case.
 _MISSING: Final = frozenset(("?", "na", "n/a", "#n/a", "<na>", "null"))
 
 # Above it float64 does not hold every whole number; identifiers have at most 64 bits.
 _EXACT: Final = 2.0**53
 _IDENTIFIERS: Final = 2.0**64
 
-# Fewer rows count from 0 or 1 by chance.
+# With fewer rows, a column can count them by chance.
 LEAST_ROWS: Final = 3
 
 
@@ -34,7 +34,7 @@ def inputs_option(columns: Sequence[str | int]) -> str:
 
 
 def nameless_index_note(column: str) -> str:
-    """Note that a nameless column that counts the rows is left out."""
+    """Return a note that a nameless column that counts the rows is ignored."""
     return (
         f"{column} has no name of its own and counts the rows from 0, as a pandas index does: "
         "it is not an input"
@@ -42,7 +42,7 @@ def nameless_index_note(column: str) -> str:
 
 
 def counting_note(column: str, base: int, others: Sequence[str | int]) -> str:
-    """Note on a first input that counts the rows, where there are others."""
+    """Return a note on a first input that counts the rows, if there are other inputs."""
     return (
         f"{column} counts the rows from {base}; if it is an index and no input: "
         f"{inputs_option(others)}"
@@ -65,7 +65,7 @@ def rounded_note(column: str) -> str:
 
 
 def missing_class_notes(names: Sequence[str]) -> tuple[str, ...]:
-    """Note on classes whose names stand for a missing value."""
+    """Return notes on classes whose names look like a missing value."""
     return tuple(
         f"the target's class {name!r} looks like a missing value; if it is one, leave its rows "
         "out of the file"

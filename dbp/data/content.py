@@ -91,12 +91,12 @@ def _readable_kind(file: DataFile, head: bytes) -> str:
 
 
 def _is_binary(file: DataFile, head: bytes) -> bool:
-    """Whether the file is not text; a header may begin with a signature's letters."""
+    """Return whether the file is not text; a header may begin with a signature's letters."""
     return not text_encoding.is_text(head) or file.read(file.size - 4, 4) == head[:4]
 
 
 def _gzip(file: DataFile) -> Content:
-    """Compressed data; of damaged ones the reader that reads gzip names the place."""
+    """Return the format of gzip data; for damaged data a reader names the place."""
     try:
         with gunzip(file) as content:
             head = content.read(4)

@@ -1,4 +1,4 @@
-"""The ``csv`` reader: one sample per line, the target in some columns.
+"""The ``csv`` reader: one sample a line, with inputs, targets and weight in columns.
 
 Inputs are float64 numbers. Targets are whole numbers, other numbers, or names of classes, which
 are numbered in alphabetical order. ``csv_table`` parses the file.

@@ -1,4 +1,4 @@
-"""Assign roles to the columns of a text file by its first line: inputs, apart, left out."""
+"""Assign roles to the columns of a text file by its first line: input, text, ignored."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def _check_roles(place: str, choice: ColumnChoice, positions: list[int]) -> None
 
 
 def _verdict(place: str, cells: list[str], inputs: list[int], choice: ColumnChoice) -> Verdict:
-    """Whether line 1 is a header; raises InvalidData where its cells do not decide it."""
+    """Return whether line 1 is a header; raises InvalidData if its cells do not decide."""
     if not choice.is_guessed:
         return "sample" if choice.header == "no" else "header"
     verdict = judge(cells, inputs) if inputs else "header"

@@ -17,7 +17,7 @@ _UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?(_level_\d+)?")
 
 
 def is_nameless(name: str) -> bool:
-    """Whether a column has no name of its own."""
+    """Return whether a column has no name of its own."""
     return not name or _UNNAMED.fullmatch(name) is not None
 
 
@@ -40,12 +40,12 @@ def judge(cells: Sequence[str], inputs: Collection[int]) -> Verdict | None:
 
 
 def counts(names: Sequence[str]) -> bool:
-    """Whether names are just numbers counted from 0 or from 1."""
+    """Return whether names are just numbers counted from 0 or from 1."""
     return any(list(names) == [str(n + base) for n in range(len(names))] for base in (0, 1))
 
 
 def _counts(cells: Sequence[str], inputs: Collection[int]) -> bool:
-    """Whether the cells number the columns from 0 or from 1; other columns may have names.
+    """Return whether the cells number the columns from 0 or 1; others may have names.
 
     Counted are all columns but a nameless first one, or the inputs alone.
     """

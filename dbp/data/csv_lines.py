@@ -21,7 +21,7 @@ NumberedRow = tuple[int, list[str]]
 
 @contextmanager
 def open_rows(path: str, delimiter: str) -> Iterator[Iterator[NumberedRow]]:
-    """The rows of a file that are not blank, each with its line; raises InvalidData."""
+    """Return the rows of a file that are not blank, each with its line; raises InvalidData."""
     file = DataFile(path)
     check_content(file, "csv")
     with file.stream() as stream:

@@ -54,7 +54,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def place(self, row: int, column: int = 0) -> str:
-        """File, line and column of a cell in one of the columns that stand apart."""
+        """Return file, line and column of a cell in one of the columns kept as text."""
         return f"{self.name}:{self.lines[row]}: {self.columns[column]}"
 
 
@@ -127,7 +127,7 @@ def _first(path: str, rows: Iterator[NumberedRow]) -> NumberedRow:
 
 @final
 class _Builder:
-    """Builds a table from rows of text; the first row settles the columns."""
+    """Builds a table from rows of text; the first row determines the columns."""
 
     def __init__(self, path: str, choice: ColumnChoice) -> None:
         self._path = path
@@ -162,10 +162,10 @@ class _Builder:
         )  # fmt: skip
 
     def _judge_first(self) -> None:
-        """Settle by all lines whether line 1 is a header; raises InvalidData.
+        """Decide by all lines whether line 1 is a header; raises InvalidData.
 
-        A text that stands in line 1 and again in its column is a value, a class, so line 1 is
-        a sample. One that stands in line 1 alone may be a class or the column's name.
+        A text in line 1 that occurs again in its column is a value (a class), so line 1 is a
+        sample. A text that occurs in line 1 only may be a class or the column's name.
         """
         columns, choice = self._columns, self._choice
         if columns.verdict == "header" or not choice.is_guessed:
@@ -202,7 +202,7 @@ class _Builder:
         yield from map(rounded_note, map(self._input_column, rounded_columns(inputs)))
 
     def _counting_note(self, inputs: npt.NDArray[np.float64]) -> Iterator[str]:
-        """Note a first column that counts the rows, where the options chose no inputs."""
+        """Yield a note on a first column that counts the rows, if no option chose inputs."""
         rows, count = inputs.shape
         base = inputs[0, 0]
         if self._columns.inputs[0] != 0 or rows < LEAST_ROWS or count < 2 or base not in (0, 1):
@@ -290,6 +290,6 @@ class _Builder:
 
 
 def _occurs_again(cells: list[str]) -> bool:
-    """Whether the first cell occurs in another line, too."""
+    """Return whether the first cell occurs in another line, too."""
     first = cells[0].strip()
     return any(cell.strip() == first for cell in islice(cells, 1, None))

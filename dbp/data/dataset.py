@@ -50,7 +50,7 @@ class DataInfo:
 
 
 class Dataset(ABC):
-    """Samples by index. Safe to read from several threads at once."""
+    """Samples that are read by index; several threads may read at once."""
 
     info: DataInfo
 

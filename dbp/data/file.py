@@ -28,8 +28,8 @@ from dbp.data import signatures
 from dbp.errors import InvalidData, nearest
 from dbp.quantities import count_text
 
-# Real samples compress 2 to 50 times. A file far above that is a bomb or all zeros; small
-# ones are let through whatever their ratio.
+# Real samples compress 2 to 50 times. A file far above that is a bomb or all zeros; small files
+# are accepted at any ratio.
 MAX_RATIO = 200
 ALWAYS_ALLOWED_BYTES = 64 * 2**20
 
@@ -41,7 +41,7 @@ _ENTRIES = 1_000
 
 @final
 class DataFile:
-    """An open regular file; the same bytes even if its name is given to another file."""
+    """An open regular file; renaming or replacing its path does not affect it."""
 
     def __init__(self, path: str) -> None:
         """Open the file; raises InvalidData if it is missing, unreadable or not regular."""
@@ -94,7 +94,7 @@ class DataFile:
             )
 
     def is_gzip(self) -> bool:
-        """Whether the content (not the name) is gzip."""
+        """Return whether the content (not the name) is gzip."""
         return self.read(0, 2) == signatures.GZIP
 
     @contextmanager
@@ -111,7 +111,7 @@ class DataFile:
 
 @final
 class Gunzip:
-    """The uncompressed bytes of a gzip file, read forward; the caller limits their number."""
+    """The uncompressed bytes of a gzip file, read forward; the caller limits the amount."""
 
     def __init__(self, file: DataFile, stream: BinaryIO) -> None:
         self._file = file
@@ -130,7 +130,7 @@ class Gunzip:
         return b"".join(parts)
 
     def read_into(self, out: npt.NDArray[Any], *, expected: int) -> None:
-        """Fill a C-contiguous array with all that is left; ``expected`` is the whole length."""
+        """Fill a C-contiguous array with the rest; ``expected`` is the length of all bytes."""
         view = out.reshape(-1).view(np.uint8).data
         while view:
             part = self._guarded_read(min(len(view), _READ_BYTES))
@@ -173,7 +173,7 @@ def gunzip(file: DataFile) -> Iterator[Gunzip]:
 
 
 def check_ratio(name: str, *, stored: int, announced: int) -> None:
-    """Refuse compressed data that would grow beyond reason; raises InvalidData."""
+    """Raise InvalidData for compressed data that would grow more than MAX_RATIO times."""
     if announced > max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * stored):
         raise InvalidData(
             f"{name}: {stored:,} compressed bytes announce {announced:,}; at most {MAX_RATIO} "
@@ -218,7 +218,7 @@ def missing_text(name: str) -> str:
 
 
 def _allowed(path: str) -> str:
-    """The remedy where a file may not be read."""
+    """Return the remedy where a file may not be read."""
     try:
         status = Path(path).stat()
     except OSError:
@@ -229,7 +229,7 @@ def _allowed(path: str) -> str:
 
 
 def _instead(path: str, mode: int) -> str:
-    """The name to give instead of a folder or a pipe."""
+    """Return the name to give instead of a folder or a pipe."""
     if not stat.S_ISDIR(mode):
         return "; write its content to a file first" if not stat.S_ISBLK(mode) else ""
     suffixes: Counter[str] = Counter()

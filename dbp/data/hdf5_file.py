@@ -27,7 +27,7 @@ MAX_CHUNK_BYTES: Final = 256 * 2**20
 
 _LISTED: Final = 20
 
-# What h5py was seen to raise on damaged files.
+# Exceptions of h5py on damaged files, found by tests.
 _ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, OverflowError)
 
 
@@ -47,7 +47,7 @@ class HDF5File:
         self.file: Final = DataFile(path)
         self._h5py: Any = h5py
         with self.guarded():
-            # Read only, so that a file system without locks works as well.
+            # Read only, so that it works on file systems without locks.
             self._root: Any = h5py.File(path, "r", locking=False)
 
     def dataset(self, name: str) -> Any:
@@ -79,7 +79,7 @@ class HDF5File:
         return RowsInfo(f"{self.name}[{name}]", found.shape, native(found.dtype))
 
     def is_from_matlab(self, name: str) -> bool:
-        """Whether MATLAB wrote a data set: then its axes are stored in reverse."""
+        """Return whether MATLAB wrote a data set: then its axes are stored in reverse."""
         found = self.dataset(name)
         with self.guarded():
             return "MATLAB_class" in found.attrs
@@ -95,7 +95,7 @@ class HDF5File:
             ) from error
 
     def _find(self, name: str) -> Any:
-        """Follow hard links alone, part by part of the name."""
+        """Follow only hard links, part by part of the name."""
         found = self._root
         for part in filter(None, name.split("/")):
             is_group = isinstance(found, self._h5py.Group)
@@ -146,7 +146,7 @@ class HDF5Rows(Rows):
                 f"{self.info.name}: chunks of {chunks} of {self.info.dtype}; at most "
                 f"{MAX_CHUNK_BYTES:,} bytes in a chunk are accepted"
             )
-        # Rows that are unpacked together; None: each row stands alone in the file.
+        # Rows that are unpacked at once; None: rows are stored one by one.
         self._together = None if chunks is None else chunks[0]
         row_bytes = math.prod(self.info.shape[1:]) * item
         self._most = max(1, MAX_CHUNK_BYTES // max(1, row_bytes))

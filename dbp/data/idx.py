@@ -50,7 +50,7 @@ class IDX(Reader):
         return pair_info(self, inspect_rows(self.inputs), inspect_rows(self.targets))
 
     def _open(self, limit: int) -> Dataset:
-        # Headers first: exchanged or unequal files are refused before long reads.
+        # Headers first, to find swapped or unequal files before long reads.
         self._inspect()
         return open_pair(
             self,

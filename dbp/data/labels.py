@@ -27,7 +27,7 @@ _VALUES: Final = "for numbers to predict take a loss of values, such as mean_squ
 @final
 @dataclass(frozen=True)
 class Labels:
-    """The different targets of samples, one number each, in ascending order; at most 1,000."""
+    """The distinct targets of samples, one number each, in ascending order; at most 1,000."""
 
     distinct: Array
     low: float

@@ -121,7 +121,7 @@ class _ArrangedRows(Rows):
         np.copyto(out, self._axes.arrange(buffer), casting="unsafe")
 
     def block(self, start: int, stop: int) -> Array:
-        """Return a view of a fresh array."""
+        """Return a view of a newly read array."""
         return self._axes.arrange(self._rows.block(start, stop))
 
 
@@ -136,7 +136,7 @@ def _whole(rows: Rows) -> Array:
 
 
 def looks_channels_last(shape: Shape) -> bool:
-    """Whether a sample of this shape seems to be an image with its channels last."""
+    """Return whether a sample of this shape seems to be an image with its channels last."""
     if len(shape) != 3:
         return False
     height, width, channels = shape

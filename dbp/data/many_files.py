@@ -110,7 +110,7 @@ def matching(path: str) -> list[str]:
 
 
 def _unmatched(pattern: str) -> str:
-    """The part of a pattern that matches nothing, and the nearest name, or those there are."""
+    """Return the part of a pattern that matches nothing, with the nearest or all names."""
     folder = Path(pattern).parent
     folders = matching_files(str(folder))
     if not folders:
@@ -125,7 +125,7 @@ def _unmatched(pattern: str) -> str:
 
 
 def _entries(folder: str) -> Iterator[Path]:
-    """The entries of a folder; none if it is a file or cannot be read."""
+    """Return the entries of a folder; none if it is a file or cannot be read."""
     with contextlib.suppress(OSError):
         yield from Path(folder).iterdir()
 

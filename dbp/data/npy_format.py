@@ -23,7 +23,7 @@ from dbp.errors import InvalidData
 MAX_HEADER_BYTES = 65_536
 MAX_DIMENSIONS = 32
 
-# Enough to know the length of the header in every version.
+# Enough bytes to read the length of the header in every version.
 PREFIX_BYTES = 12
 
 TYPES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})

@@ -1,7 +1,7 @@
 """The ``npz`` reader: inputs and targets as two arrays of one numpy archive.
 
 The archive is read into memory; for larger data use ``npy``. Nothing is unpacked to disk, and
-every limit is checked while bytes arrive, not by the sizes that the archive claims.
+every limit is checked while reading, not by the sizes that the archive claims.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _READ_BYTES = 4 * 2**20
 _ENCRYPTED = 0x1
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
-# What zipfile raises on damaged archives, found by feeding it such archives.
+# Exceptions of zipfile on damaged archives, found by tests.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -146,7 +146,7 @@ class Archive:
         """Read one array into memory."""
         with self._stream(array) as (place, member, stream):
             header = self._header(place, member, stream)
-            # What the archive says of a member's size may be more than it holds in all.
+            # The announced size of a member may exceed the size of the archive.
             stored = min(member.compress_size, self._size)
             check_ratio(place, stored=stored, announced=header.total)
             flat = np.empty(

@@ -8,15 +8,15 @@ import unicodedata
 from collections.abc import Callable
 from typing import Final
 
-# What messages show of a cell: a line without the delimiter is one cell.
+# Characters of a cell in messages: a line without the delimiter is one long cell.
 SHOWN: Final = 40
 
-# What programs write for a missing value, in small letters; "nan" is a number to float().
+# Texts for a missing value, in lower case; float() accepts "nan" as a number.
 MISSING: Final = frozenset(
     ("", "?", "-", "--", ".", "*", "na", "n/a", "#n/a", "#na", "<na>", "nat", "null", "none")
 )
 
-# Signs inside or beside the digits of a number that float() does not read.
+# Characters in numbers that float() does not accept.
 _SIGNS: Final = str.maketrans("", "", " \u00a0\u202f'$€£¥%")
 _INVISIBLE: Final = ("Cf", "Cc")  # Unicode's categories of format and control characters
 _MINUS: Final = str.maketrans("\u2212\u2013", "--")

@@ -21,13 +21,13 @@ from dbp.data.parquet_columns import DECIMAL, InputColumns, Schema
 from dbp.data.rows import MemoryRows, Rows, RowsInfo, check_finite
 from dbp.errors import InvalidData, MissingDependency
 
-# Names of classes beyond this number are no classes: the column holds keys or texts.
+# More different names than this are not classes: the column contains keys or texts.
 MAX_NAMES: Final = 1_000_000
 
 # A row group is decoded as a whole, so its numbers must fit into memory several times.
 MAX_GROUP_BYTES: Final = 4 * 2**30
 
-# Beside pyarrow's own, what it was seen to raise on damaged files; ArrowInvalid is a
+# Exceptions of pyarrow on damaged files, found by tests; ArrowInvalid is a
 # ValueError, ArrowNotImplementedError a RuntimeError, ArrowKeyError a KeyError.
 _ERRORS = (OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, OverflowError)
 
@@ -100,7 +100,7 @@ class ParquetTable:
             if hasattr(array, "dictionary_decode"):
                 array = array.dictionary_decode()
             if str(array.type).startswith(DECIMAL):
-                # By way of text: Arrow's own conversion is off by an ulp at times.
+                # Through text: Arrow's own conversion is sometimes off by one ulp.
                 array = array.cast("string").cast("float64")
         if len(array) != rows:
             raise InvalidData(
@@ -145,7 +145,7 @@ class ParquetTable:
         return empty
 
     def _counting_note(self, names: Sequence[str]) -> Iterator[str]:
-        """Note a first input that counts the rows, where there are others."""
+        """Yield a note on a first input that counts the rows, if there are other inputs."""
         if len(names) < 2 or self.samples < LEAST_ROWS:
             return
         if np.dtype(self._schema.number_type(names[0])).kind in "iu":
@@ -154,7 +154,7 @@ class ParquetTable:
                     yield counting_note(f"column {names[0]!r}", base, names[1:])
 
     def _counts(self, column: str, base: int) -> bool:
-        """Whether a column counts the rows from ``base``."""
+        """Return whether a column counts the rows from ``base``."""
         for group, start in enumerate(self.starts[:-1].tolist()):
             found = self.read(group, column).to_pylist()
             if found != list(range(base + start, base + start + len(found))):

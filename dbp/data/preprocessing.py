@@ -21,7 +21,7 @@ from dbp.errors import InvalidData, InvalidFile
 
 ScalingKind = Literal["none", "unit", "standard", "min_max"]
 
-# Part of the result's definition: another number would change the last bits of a mean.
+# Part of the definition: another block size would change the last bits of a mean.
 _FIT_ROWS: Final = 256
 
 # A feature whose lowest and highest value differ by less, relative to the larger of their
@@ -41,8 +41,9 @@ _BLOCKS_AT_ONCE: Final = 4
 class Share:
     """One rank's part of a fit.
 
-    ``gather``: collective; calls the function that reads this rank's part, which may raise
-    InvalidData, and stacks all ranks' results, shape s -> (ranks, *s), or raises on every rank.
+    ``gather`` is collective: it calls the function that reads this rank's part, and stacks the
+    results of all ranks, shape s -> (ranks, *s). If the function raises InvalidData on one
+    rank, ``gather`` raises on all.
     """
 
     rank: int
@@ -245,7 +246,7 @@ def _merge(dataset: Dataset, share: Share) -> _Statistics:
 
 
 def _describe(block: Array, out: Array) -> None:
-    """Write mean, squares, lowest and highest of a block, which is used up, into ``out``."""
+    """Write mean, squares, lowest and highest of a block to ``out``; overwrites the block."""
     out[2] = block.min(axis=0)
     out[3] = block.max(axis=0)
     out[0] = block.mean(axis=0)

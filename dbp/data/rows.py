@@ -14,8 +14,8 @@ from dbp.data.dataset import Array, Indices, Shape
 from dbp.data.file import DataFile
 from dbp.errors import InvalidData
 
-# A larger array is read by position, row by row as asked for: every rank holds its own copy
-# of what lies in memory. Files that are read as one share it.
+# A larger array is read row by row on demand, since every rank has its own copy of arrays in
+# memory. Files that are read as one data set share this limit.
 IN_MEMORY_BYTES = 256 * 2**20
 
 _BLOCK_BYTES = 4 * 2**20
@@ -55,7 +55,7 @@ class Rows(ABC):
 
 @final
 class MemoryRows(Rows):
-    """Rows of an array in memory; numbers that are not finite are refused once, here."""
+    """Rows of an array in memory; the constructor refuses numbers that are not finite."""
 
     def __init__(self, name: str, array: Array) -> None:
         """``array``: (samples, *row), native byte order."""
@@ -67,7 +67,7 @@ class MemoryRows(Rows):
     def take(self, indices: Indices, out: Array) -> None:
         """Copy the rows; allocates nothing if the dtypes agree."""
         if out.dtype == self._array.dtype and out.flags.c_contiguous:
-            # mode="raise" would fill a hidden copy of `out` first; the order of an epoch
+            # mode="raise" would fill a temporary copy of `out` first; the order of an epoch
             # never leaves the range.
             np.take(self._array, indices, axis=0, out=out, mode="clip")
         else:

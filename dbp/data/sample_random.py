@@ -48,7 +48,7 @@ class SampleRandom:
         starts = np.flatnonzero(np.diff(indices, prepend=-2) != 1).tolist()
         for first, end in pairwise([*starts, len(indices)]):
             start = int(indices[first]) * self._counts
-            # The counter goes round, so that a step back is a long step forward.
+            # The counter wraps around, so a step back is a long step forward.
             philox.advance((start - position) % _COUNTERS)
             words[first:end] = philox.random_raw((end - first) * per_row).reshape(-1, per_row)
             position = start + (end - first) * self._counts

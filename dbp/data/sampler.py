@@ -19,8 +19,7 @@ from dbp.random import derive_key
 
 ROUNDS: Final = 8
 
-# Positions computed at once and kept: a mini-batch of 128 alone would cost nearly as much as
-# all of these.
+# Positions computed and cached at once: those of a mini-batch of 128 would cost nearly as much.
 WINDOW: Final = 16_384
 
 # Below this many bits in each half the round function has too few values to mix well.
@@ -74,7 +73,7 @@ class Permutation:
         return words.astype(np.int64)
 
     def _encrypt(self, words: Words) -> Words:
-        """One pass of the Feistel network: a permutation of all words of 2 * half bits."""
+        """Apply the Feistel network once: a permutation of all numbers of 2 * half bits."""
         left, right = words >> self._half, words & self._mask
         mixed = np.empty_like(right)
         shifted = np.empty_like(right)
@@ -91,7 +90,7 @@ class Permutation:
 
 
 def order(seed: int, epoch: int, samples: int) -> Permutation:
-    """Return the order of one epoch: which sample stands at which position."""
+    """Return the order of one epoch: the index of the sample at each position."""
     return Permutation(samples, derive_key(seed, "order", epoch, size=8 * ROUNDS))
 
 

@@ -50,7 +50,7 @@ class Rest(Dataset):
         """``left_out``: ascending, each once."""
         self.info = replace(dataset.info, samples=len(dataset) - len(left_out))
         self._dataset = dataset
-        # How many samples stay before each one left out: ascending as well.
+        # Number of remaining samples before each one left out, ascending.
         self._before = left_out - np.arange(len(left_out))
 
     def take_inputs(self, indices: Indices, out: Array) -> None:
@@ -77,8 +77,8 @@ class Rest(Dataset):
 def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Rest, Subset]:
     """Split into (training, validation); ``fraction`` of the samples, chosen by the seed.
 
-    Disjoint, together the whole, each in the source's order (so that a pass over one reads
-    the file forwards). Raises InvalidData where one of them would be empty.
+    Every sample is in one of them, each in the order of the source (so that a pass reads the
+    file forwards). Raises InvalidData if one of them would be empty.
     """
     samples = len(dataset)
     count = int(samples * fraction + 0.5)

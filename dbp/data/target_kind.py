@@ -1,4 +1,4 @@
-"""Read the targets of several files or data sets as one kind. It opens nothing."""
+"""Choose one kind of targets for several files or data sets."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ INPUT_BITS: Final = 15
 _WEIGHT_BITS: Final = 12
 _CLIP: Final = 2.0**16
 
-# Numbers computed at once; more rows are done in pieces.
+# Numbers computed at once; more rows are computed in blocks.
 _PIECE: Final = 2**17
 
 Numbers = npt.NDArray[np.float64]
@@ -127,7 +127,7 @@ class _Samples(Dataset):
             rows[piece] = outputs.argmax(axis=1) if self.info.classes else outputs
 
     def locate_target(self, index: int) -> str:
-        """Return the index, and that it is the teacher's."""
+        """Return the index of the sample, with the name of the reader."""
         return f"teacher: sample {index}"
 
     def _pieces(self, rows: int) -> Iterator[slice]:
@@ -160,12 +160,12 @@ class _Network:
 
 
 def _half_bits(terms: int) -> int:
-    """By how many bits a sum of that many independent terms spreads more than one."""
+    """Return the bits by which a sum of independent terms spreads more than one term."""
     return (terms.bit_length() - 1) // 2
 
 
 def _weights(seed: int, purpose: str, rows: int, columns: int) -> Numbers:
-    """Uniform whole numbers of 12 bits, around 0, shape (rows, columns)."""
+    """Return uniform whole numbers of 12 bits, around 0, shape (rows, columns)."""
     words = SampleRandom(seed, purpose, columns).words(np.arange(rows))
     numbers = (words >> np.uint64(64 - _WEIGHT_BITS)).astype(np.float64)
     return numbers - 2.0 ** (_WEIGHT_BITS - 1)

@@ -8,13 +8,13 @@ import shlex
 from pathlib import PurePath
 from typing import Final
 
-# Control characters that no text holds.
+# Control characters that do not occur in text.
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 # Share of the high bytes that are 0 in text of mostly Latin letters.
 _MOST: Final = 0.9
 
-# The longer marks first: that of UTF-32-LE begins with that of UTF-16-LE.
+# Longer marks first: the mark of UTF-32-LE begins with that of UTF-16-LE.
 _MARKS: Final = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),

@@ -1,4 +1,4 @@
-"""The ``tsv`` reader: a text with a tab between columns. All else is the ``csv`` reader's."""
+"""The ``tsv`` reader: text with tabs between columns, otherwise like the ``csv`` reader."""
 
 from __future__ import annotations
 
