@@ -22,16 +22,19 @@ def count_text(count: int, noun: str, plural: str = "") -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration in its two largest units.
+    """Return a duration in its two largest units, one below a minute.
 
-    >>> [duration_text(seconds) for seconds in (2.84, 47.6, 725, 7500, 100_000)]
-    ['2.8 s', '48 s', '12 min 05 s', '2 h 05 min', '1 d 04 h']
+    >>> [duration_text(seconds) for seconds in (0.034, 2.84, 47.6, 725, 7500, 100_000)]
+    ['34 ms', '2.8 s', '48 s', '12 min 05 s', '2 h 05 min', '1 d 04 h']
     """
     if not math.isfinite(seconds):
         return "an unknown time"
+    milliseconds = max(round(1000 * seconds), 0)
+    if milliseconds < 1000:
+        return f"{milliseconds} ms" if milliseconds else "0 s"
     tenths = f"{seconds:.1f}".removesuffix(".0")
     if float(tenths) < 10:
-        return f"{tenths if float(tenths) > 0 else '0'} s"
+        return f"{tenths} s"
     whole = math.floor(seconds + 0.5)
     if whole < MINUTE:
         return f"{whole} s"

@@ -113,7 +113,7 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
     elif not found:
         click.echo("no jobs")
     else:
-        heading = ("JOB", "STATE", "WORKERS", "STEP", "VERSION", "CREATED (UTC)")
+        heading = ("JOB", "STATE", "WORKERS", "STEP", "VERSION", "CREATED (UTC)", "NOTE")
         click.echo(table([heading, *map(_row, found)]))
     if more:
         note_more(len(found), "job", filters="" if states else ", --state STATE")
@@ -241,10 +241,13 @@ def _follow(job: JobHandle, output: str) -> int:
 
 
 def _row(job: Job) -> tuple[str, ...]:
+    from dbp.job.ending_text import job_ending_word
+
     step = f"{job.progress.step:,}/{job.progress.total_steps:,}" if job.progress else "-"
     version = str(job.latest_parameters.version) if job.latest_parameters else "-"
     created = time_text(job.create_time)
-    return (job.id, job.state.value, str(job.workers), step, version, created)
+    note = job.waiting_reason or job_ending_word(job)
+    return (job.id, job.state.value, str(job.workers), step, version, created, note)
 
 
 def _details(job: Job) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from dbp.cli.output import echo_json, version_content, writing
 from dbp.errors import alternatives
 from dbp.job.labels import ALWAYS_NEWEST
+from dbp.quantities import duration_text
 from dbp.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def watch(
         click.echo(
             f"version {version.version}, step {version.step:,}"
             + (" (final)" if version.final else "")
-            + f", sha256 {version.digest[:16]}, {late * 1e3:.0f} ms old{moved}{missed}"
+            + f", sha256 {version.digest[:16]}, {duration_text(late)} old{moved}{missed}"
             + (", verified" if proof else "")
         )
 

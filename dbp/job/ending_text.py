@@ -71,6 +71,13 @@ def ending_text(
     return f"{ending_word(reason)}: {why}\n{extent}"
 
 
+def job_ending_word(job: Job) -> str:
+    """Return how a job ended in a few words; "" before the end."""
+    if job.failure is not None:
+        return ending_word(job.failure.reason)
+    return ending_word(job.end_reason) if job.end_reason else ""
+
+
 def job_ending_lines(job: Job) -> list[str]:
     """Return how a job ended, its left-out mini-batches and best epoch; [] before the end."""
     if not job.state.terminal:

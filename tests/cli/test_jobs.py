@@ -192,6 +192,7 @@ def test_jobs_are_listed_newest_first(service: str, ended: str, spec: Path) -> N
         run("jobs", "--limit", "1", "--output", "json", service=service).stdout
     )
     table = output("jobs", "--state", "succeeded", service=service)
+    assert all(line.endswith("  finished") for line in table.splitlines()[1:])
 
     ids = [job["id"] for job in jobs]
     assert ids.index(newest) < ids.index(ended)

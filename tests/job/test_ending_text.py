@@ -8,7 +8,13 @@ import pytest
 
 import dbp.job.ending_text
 from dbp.job.best import BestEpoch
-from dbp.job.ending_text import best_line, ending_text, ending_word, job_ending_lines
+from dbp.job.ending_text import (
+    best_line,
+    ending_text,
+    ending_word,
+    job_ending_lines,
+    job_ending_word,
+)
 from dbp.job.state import Failure, FailureReason, Job, ProgressReport, State
 
 BEST = BestEpoch(15, 390, {"validation_loss": 0.084, "validation_accuracy": 0.9722})
@@ -111,6 +117,14 @@ def test_a_failed_job_says_so_in_plain_words_with_the_end_of_its_log() -> None:
 
     assert head == "a worker was killed: SIGKILL ended a worker"
     assert [line.strip(" |") for line in log] == list("cdefghijkl")
+
+
+def test_a_list_of_jobs_says_in_a_few_words_how_they_ended() -> None:
+    failure = Failure(FailureReason.LOST_CONTACT, "the run sent nothing for 1 min 00 s")
+
+    assert job_ending_word(JOB) == "stopped early"
+    assert job_ending_word(dataclasses.replace(JOB, end_reason="")) == ""
+    assert job_ending_word(dataclasses.replace(JOB, failure=failure)) == "lost contact"
 
 
 def test_a_job_cancelled_in_the_queue_was_stopped_before_its_first_step() -> None:
