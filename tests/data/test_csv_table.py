@@ -361,7 +361,7 @@ def test_an_empty_target_among_numbers_is_refused(tmp_path: Path) -> None:
 def test_a_quoted_header_with_another_delimiter_is_refused_with_the_reason(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(InvalidData, match=r":1: .*; is the delimiter another one"):
+    with pytest.raises(InvalidData, match=r":1: .*, or is the delimiter another one"):
         table(tmp_path, '"a";"y"\n1;2\n')
 
 
