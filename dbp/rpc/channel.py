@@ -25,6 +25,7 @@ MAX_REQUEST_BYTES: Final = 32 << 20
 # of the client: its kernel acknowledges bytes, and a closed connection would not help.
 KEEPALIVE_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
+CONNECT_MS: Final = 120_000
 
 # Calls without side effects, or made safe by their request id, are tried again while a
 # service restarts; in all for less than a second, so that a missing one is soon named.
@@ -85,6 +86,9 @@ CLIENT_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
     # A service that comes back is found within a second, not after minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
+    # Despite its name the limit of one attempt: at a frozen service, whose kernel accepts the
+    # connection, calls shall end by their own deadlines, and continue when it does.
+    ("grpc.min_reconnect_backoff_ms", CONNECT_MS),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
     # A service listens on loopback; a proxy that the environment names cannot reach it.

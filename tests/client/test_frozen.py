@@ -307,6 +307,18 @@ def test_streams_of_a_service_that_stays_frozen_are_given_up_after_the_patience(
             late(partial(next, items), TIMEOUT)
 
 
+@pytest.mark.full
+def test_a_new_connection_to_a_frozen_service_waits_until_the_deadline(
+    service: ServiceProcess,
+) -> None:
+    """gRPC itself would give up after 20 s and say that the service cannot be reached."""
+    service.freeze()
+    with dbp.Client(service.address) as client:
+        late(lambda: client.job(service.job_id, timeout=25), 25)
+        threading.Timer(25, service.thaw).start()
+        assert client.job(service.job_id, timeout=DEADLINE).id == service.job_id
+
+
 def test_waiting_for_a_job_ends_at_its_timeout(
     service: ServiceProcess, client: dbp.Client
 ) -> None:
