@@ -169,7 +169,7 @@ def _check_targets(dataset: Dataset, model: Model) -> None:
 
 
 def _open(reader: Reader, path: str) -> Dataset:
-    with naming(path):
+    with naming(path, reader):
         return reader.open()
 
 
@@ -177,7 +177,7 @@ def _open_like(reader: Reader | None, train: DataInfo, path: str) -> Dataset | N
     """Open a data set; put its classes and columns in the order of the training set."""
     if reader is None:
         return None
-    with naming(path):
+    with naming(path, reader):
         opened = reader_of_kind(reader, train.target_kind).open()
         dataset = align_classes(opened, train.class_names)
         return align_columns(dataset, train.input_names, train.other_columns, "data.train")

@@ -12,13 +12,14 @@ from dbp.data.dataset import DataInfo, Reader
 from dbp.data.file import missing_text
 from dbp.data.found_targets import describe_values
 from dbp.data.target_kind import reader_of_kind
-from dbp.errors import InvalidData, InvalidSpec, Violation
+from dbp.errors import DbpError, InvalidData, InvalidSpec, Violation
 from dbp.file_pattern import is_pattern
 from dbp.job.files import file_options
 from dbp.job.shapes import DataShape, ModelShapes, check_data
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import ResolvedSpec, resolve
 from dbp.nn.model import Model
+from dbp.plugin_faults import fault_text, is_plugin
 from dbp.quantities import count_text
 from dbp.train.data_notes import channels_note
 from dbp.train.initial import check_initial
@@ -79,14 +80,14 @@ def examine(spec: JobSpec, workers: int = 1) -> Examined:
 def inspect(resolved: ResolvedSpec) -> DataFacts:
     """Read the headers of all data sets and compare them; raises InvalidData."""
     _check_files(resolved)
-    with naming("data.train"):
+    with naming("data.train", resolved.train_reader):
         train = resolved.train_reader.inspect()
     validation = test = None
     if resolved.validation_reader is not None:
-        with naming("data.validation"):
+        with naming("data.validation", resolved.validation_reader):
             validation = _inspect_like(resolved.validation_reader, train)
     if resolved.test_reader is not None:
-        with naming("data.test"):
+        with naming("data.test", resolved.test_reader):
             test = _inspect_like(resolved.test_reader, train)
     return DataFacts(train, train.samples - _held_out(resolved, train), validation, test)
 
@@ -126,8 +127,11 @@ def check_workers(resolved: ResolvedSpec, training_samples: int, workers: int) -
 
 
 @contextlib.contextmanager
-def naming(path: str) -> Iterator[None]:
-    """Prefix an InvalidData raised in the block with the path of the field."""
+def naming(path: str, reader: Reader | None = None) -> Iterator[None]:
+    """Prefix an InvalidData raised in the block with the path of the field.
+
+    With ``reader``, a plug-in's other exceptions become InvalidData, too.
+    """
     try:
         yield
     except InvalidData as error:
@@ -135,6 +139,11 @@ def naming(path: str) -> Iterator[None]:
         if text.startswith("data."):
             raise
         raise InvalidData(f"{path}: {text}") from error
+    except Exception as error:
+        if isinstance(error, DbpError) or reader is None or not is_plugin(type(reader)):
+            raise
+        name = type(reader).__name__
+        raise InvalidData(f"{path}: the plug-in {name} raises {fault_text(error)}") from error
 
 
 def _held_out(resolved: ResolvedSpec, train: DataInfo) -> int:
@@ -149,7 +158,7 @@ def _shape_of(resolved: ResolvedSpec, facts: DataFacts) -> DataShape:
     info = facts.train
 
     def describe() -> tuple[str, str]:
-        with naming("data.train"):
+        with naming("data.train", resolved.train_reader):
             return describe_values(resolved.train_reader.open(), info.targets_name)
 
     return DataShape(

@@ -119,6 +119,49 @@ def test_plug_in_that_raises_while_the_spec_is_checked_is_named(
     assert "wrong_layers.py:" in done.stderr
 
 
+WRONG_READER = """
+from dataclasses import dataclass
+
+from dbp.data.digits import Digits
+from dbp.plugin import Reader
+
+
+@dataclass(frozen=True)
+class Torn(Reader):
+    def inspect(self):
+        {inspect}
+        return Digits().inspect()
+
+    def open(self):
+        return {{}}["rows"]
+"""
+
+
+@pytest.mark.parametrize("inspect", ["pass", "assert self is None"])
+def test_reader_plug_in_that_raises_is_named_with_its_field(
+    tmp_path: Path, wrong: Path, inspect: str
+) -> None:
+    (wrong / "torn.py").write_text(WRONG_READER.format(inspect=inspect))
+    points = next(wrong.glob("*/entry_points.txt"))
+    points.write_text("[dbp.readers]\ntorn = torn:Torn\n")
+    spec = write_spec(tmp_path / "job.toml")
+    spec.write_text(
+        spec.read_text().replace('kind = "digits", part = "train"', 'kind = "torn"')
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-m", "dbp", "check", str(spec)],
+        env=environment(PYTHONPATH=str(wrong)), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+
+    raised = (
+        "KeyError: 'rows'" if inspect == "pass" else "AssertionError: `assert self is None`"
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"data.train: the plug-in Torn raises {raised} ({wrong}/torn.py:" in done.stderr
+
+
 def test_programs_read_the_same_findings(tmp_path: Path) -> None:
     spec = write_spec(tmp_path / "job.toml")
 
