@@ -460,7 +460,7 @@ def test_braces_are_explained(tmp_path: Path) -> None:
         open_path(tmp_path / "{a,b}.csv")
 
 
-def test_a_pipe_nobody_writes_to_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_a_pipe_without_a_writer_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.csv")
 
     with pytest.raises(

@@ -73,7 +73,7 @@ def test_names_are_numbered_as_in_the_training_set(tmp_path: Path) -> None:
     assert inputs[:, 0].tolist() == [0, 1, 2]
 
 
-def test_a_name_that_the_training_set_lacks_is_told(tmp_path: Path) -> None:
+def test_a_class_name_that_the_training_set_lacks_is_refused(tmp_path: Path) -> None:
     training = named(tmp_path, "train.csv", ["cat", "dog"])
     test = named(tmp_path, "test.csv", ["dog", "cats"])
 
@@ -81,7 +81,7 @@ def test_a_name_that_the_training_set_lacks_is_told(tmp_path: Path) -> None:
         align_classes(test, training.info.class_names)
 
 
-def test_names_against_numbers_are_told(tmp_path: Path) -> None:
+def test_class_names_against_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidData, match=r"test\.csv:2: classes have names here \(cat\)"):
         align_classes(named(tmp_path, "test.csv", ["cat"]), ())
 
@@ -93,7 +93,7 @@ def test_numbers_against_names_are_refused(tmp_path: Path) -> None:
         align_classes(numbers, ("cat", "dog"))
 
 
-def test_data_sets_that_agree_are_left_alone(tmp_path: Path) -> None:
+def test_data_sets_that_agree_are_returned_unchanged(tmp_path: Path) -> None:
     digits = Digits().open()
     numbers = arrays(np.zeros((4, 1)), np.arange(4))
 

@@ -149,7 +149,7 @@ def test_without_names_on_either_side_inputs_stay_where_they_are(tmp_path: Path)
     assert aligned(plain, named.info) is plain
 
 
-def test_a_target_that_stands_elsewhere_is_named_with_the_option(tmp_path: Path) -> None:
+def test_a_target_in_another_column_is_named_with_the_option(tmp_path: Path) -> None:
     train = CSV(path=str(write(tmp_path, "csv", ("a", "b", "y"), "train"))).open()
     other = CSV(path=str(write(tmp_path, "csv", ("y", "a", "b")))).open()
 

@@ -48,7 +48,7 @@ def test_first_lines_whose_last_column_is_the_target(line: str, verdict: str | N
 @pytest.mark.parametrize("target", [0, 2, 4])
 @pytest.mark.parametrize("base", [0, 1])
 @pytest.mark.parametrize("count_target", [False, True])
-def test_numbered_columns_are_found_wherever_the_target_stands(
+def test_numbered_columns_are_found_for_any_position_of_the_target(
     target: int, base: int, count_target: bool
 ) -> None:
     if count_target:

@@ -92,7 +92,7 @@ def test_a_class_of_other_lines_makes_a_numbered_line_a_sample(tmp_path: Path) -
         ("label,450,460\ncat,5,3\ndog,2,2\n", {"target": 0}),
     ],
 )
-def test_a_target_of_line_1_alone_is_refused_with_the_remedy(
+def test_a_target_that_occurs_only_in_line_1_is_refused_with_the_remedy(
     tmp_path: Path, text: str, options: Any
 ) -> None:
     path = write(tmp_path, text)
@@ -104,7 +104,7 @@ def test_a_target_of_line_1_alone_is_refused_with_the_remedy(
     assert len(CSV(path=path, header="yes", **options).open()) == 2
 
 
-def test_a_class_of_line_1_alone_is_taken_where_the_user_says_there_is_no_header(
+def test_a_class_that_occurs_only_in_line_1_is_accepted_with_header_no(
     tmp_path: Path,
 ) -> None:
     found = CSV(path=write(tmp_path, "450,460,elk\n5,3,cat\n2,2,cat\n"), header="no").open()
@@ -112,7 +112,7 @@ def test_a_class_of_line_1_alone_is_taken_where_the_user_says_there_is_no_header
     assert found.info.class_names == ("cat", "elk")
 
 
-def test_a_line_alone_is_a_sample(tmp_path: Path) -> None:
+def test_a_single_line_is_a_sample(tmp_path: Path) -> None:
     assert inputs_of(CSV(path=write(tmp_path, "450,460,elk\n")).open()) == [[450, 460]]
     assert inputs_of(CSV(path=write(tmp_path, "1,2,3\n")).open()) == [[1, 2]]
 
@@ -306,7 +306,7 @@ def test_columns_left_out_may_be_there_or_not(tmp_path: Path) -> None:
     assert found.inputs.tolist() == [[1, 2], [3, 4]]
 
 
-def test_names_are_read_from_line_1_alone(tmp_path: Path) -> None:
+def test_names_are_read_from_line_1_only(tmp_path: Path) -> None:
     path = write(tmp_path, ",a,b,city,y\n7,1,2,Rome,cat\n")
 
     assert read_names(path, delimiter=",") == ("a", "b", "city", "y")

@@ -53,7 +53,7 @@ def test_the_parts_are_disjoint_and_fixed() -> None:
 
 
 @pytest.mark.parametrize(("part", "samples"), [("train", 1437), ("test", 360), ("all", 1797)])
-def test_inspect_says_what_open_gives(part: str, samples: int) -> None:
+def test_inspect_returns_the_info_of_the_open_data_set(part: str, samples: int) -> None:
     info = Digits(part=part).inspect()  # type: ignore[arg-type]
 
     assert info.samples == samples

@@ -126,7 +126,7 @@ def test_several_threads_may_read_at_once(
     assert wrong == []
 
 
-def test_without_h5py_the_remedy_is_told(
+def test_without_h5py_the_error_names_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path)

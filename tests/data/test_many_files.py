@@ -141,7 +141,7 @@ def test_weights_are_read_from_their_parts(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, weights[chosen])
 
 
-def test_what_parts_hold_in_memory_is_bounded_together(
+def test_the_memory_of_all_parts_has_one_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", X.nbytes)
@@ -306,7 +306,7 @@ def test_a_folder_that_cannot_be_read_is_named(
         NPZ(path=str(tmp_path / "*.npz")).open()
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidData, match=r"\*\.npz: there is no folder .*nowhere$"):
         NPZ(path=str(tmp_path / "nowhere" / "*.npz")).inspect()
 

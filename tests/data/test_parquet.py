@@ -81,7 +81,7 @@ def test_every_type_keeps_its_type(tmp_path: Path, dtype: str, compression: str)
     np.testing.assert_array_equal(read(dataset)[0][:, 0], column)
 
 
-def test_a_large_file_is_read_by_row_groups_alone(
+def test_a_large_file_is_read_one_row_group_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", 0)
@@ -124,7 +124,7 @@ def test_several_threads_may_read_at_once(
     assert wrong == []
 
 
-def test_without_pyarrow_the_remedy_is_told(
+def test_without_pyarrow_the_error_names_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, a=A, y=A)

@@ -30,7 +30,7 @@ def random_inputs(samples: int = 1000) -> np.ndarray:
     return rng.normal(size=(samples, 3, 2)) * [1.0, 100.0] + [5.0, -1e6]
 
 
-def test_none_leaves_the_inputs_alone() -> None:
+def test_none_returns_the_inputs_unchanged() -> None:
     x = random_inputs()
     y = x.copy()
 
@@ -142,7 +142,7 @@ def test_wide_inputs_are_scaled_before_they_are_rounded() -> None:
 
 @pytest.mark.parametrize("kind", ["none", "unit", "standard", "min_max"])
 @pytest.mark.parametrize("dtype", ["u1", "<f4", "<f8"])
-def test_a_row_is_scaled_to_the_same_bits_alone_and_in_a_batch(kind: str, dtype: str) -> None:
+def test_a_row_is_scaled_to_the_same_bits_in_any_batch(kind: str, dtype: str) -> None:
     x = (np.abs(random_inputs(100)) % 200).astype(dtype)
     scaling = fit(kind, dataset(x))  # type: ignore[arg-type]
     whole = np.empty(x.shape, np.float32)

@@ -331,7 +331,7 @@ def test_csv_refuses_targets_that_contradict_other_options(options: Any) -> None
         CSV(path="x", **options)
 
 
-def test_csv_text_among_the_inputs_is_told(tmp_path: Path) -> None:
+def test_csv_text_among_the_inputs_is_refused(tmp_path: Path) -> None:
     path = csv_file(tmp_path, "a,color,label\n1,red,0\n")
 
     with pytest.raises(

@@ -15,7 +15,7 @@ SIZES = [1, 2, 3, 4, 5, 7, 10, 63, 64, 65, 100, 255, 256, 257, 1797, 4096, 4097,
 
 
 @pytest.mark.parametrize("samples", SIZES)
-def test_every_sample_stands_once_in_an_epoch(samples: int) -> None:
+def test_every_sample_occurs_once_in_an_epoch(samples: int) -> None:
     taken = order(3, 1, samples).take(0, samples)
 
     assert taken.dtype == np.int64
@@ -64,7 +64,7 @@ def test_any_piece_of_the_order_is_the_same_as_in_the_whole() -> None:
     np.testing.assert_array_equal(permutation.take(samples - 4, samples), whole[-4:])
 
 
-def test_what_was_taken_cannot_be_changed_by_the_taker() -> None:
+def test_indices_of_the_order_are_read_only() -> None:
     taken = order(0, 0, 10).take(0, 10)
 
     with pytest.raises(ValueError, match="read-only"):

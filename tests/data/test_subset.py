@@ -49,7 +49,7 @@ def test_the_parts_are_disjoint_and_make_up_the_whole(samples: int, fraction: fl
     assert sorted(contents(training) + contents(validation)) == list(range(samples))
 
 
-def test_the_split_depends_on_the_seed_alone() -> None:
+def test_the_split_depends_only_on_the_seed() -> None:
     first = contents(hold_out(numbered(100), 0.2, seed=1)[1])
 
     assert contents(hold_out(numbered(100), 0.2, seed=1)[1]) == first

@@ -27,7 +27,7 @@ def read(dataset: Dataset, chosen: np.ndarray, dtype: Any = np.float32) -> tuple
 @pytest.mark.parametrize("kind", ["class", "values"])
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 @pytest.mark.parametrize("features", [1, 37, 1000])
-def test_samples_are_the_same_in_whatever_pieces(
+def test_samples_do_not_depend_on_the_blocks_requested(
     kind: Any, noise: float, features: int
 ) -> None:
     dataset = Teacher(
@@ -140,7 +140,7 @@ def test_values_are_of_about_unit_size_and_noise_is_added_to_them() -> None:
     assert abs((noisy - plain).mean()) < 0.01
 
 
-def test_inspect_tells_what_open_gives() -> None:
+def test_inspect_returns_the_info_of_the_open_data_set() -> None:
     reader = Teacher(samples=10**12, inputs=3, outputs=7)
 
     assert reader.inspect() == reader.open().info

@@ -174,7 +174,7 @@ def halves(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_from_the_same_start_the_parameters_are_those_of_sklearn(
+def test_training_from_the_same_start_gives_the_parameters_of_sklearn(
     name: str, tmp_path: Path
 ) -> None:
     # 899 samples are 29 mini-batches of 31, so five epochs in a row are as many mini-batches;

@@ -8,11 +8,11 @@ from dbp.parallel.threads import run_threads
 from dbp.train.agreement import all_or_none, check_agreement
 
 
-def test_equal_facts_pass() -> None:
+def test_ranks_with_equal_facts_agree() -> None:
     run_threads(4, lambda c: check_agreement({"spec": "a", "samples": 3}, c))
 
 
-def test_every_rank_hears_of_every_difference() -> None:
+def test_every_rank_raises_with_all_differences() -> None:
     heard: dict[int, str] = {}
 
     def main(communicator: Communicator) -> None:

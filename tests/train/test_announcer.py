@@ -58,7 +58,7 @@ class Stage:
         self.announcer.publish(step, self.parameters)
 
 
-def test_the_best_is_published_at_once_where_nothing_was_for_a_while() -> None:
+def test_best_is_published_immediately_if_nothing_was_published_recently() -> None:
     sink = Rooms()
     stage = Stage(sink, every_steps=100)
 
@@ -67,7 +67,7 @@ def test_the_best_is_published_at_once_where_nothing_was_for_a_while() -> None:
     assert sink.told == [(7, 7.0, "best")]
 
 
-def test_one_that_is_due_and_the_best_is_one_version() -> None:
+def test_due_parameters_that_are_the_best_give_one_version() -> None:
     sink = Rooms()
     stage = Stage(sink, every_steps=5)
 
@@ -77,7 +77,7 @@ def test_one_that_is_due_and_the_best_is_one_version() -> None:
     assert sink.told == [(5, 5.0, "best")]
 
 
-def test_best_ones_behind_each_other_wait_and_the_last_is_published() -> None:
+def test_of_several_best_in_quick_succession_the_last_is_published() -> None:
     sink = Rooms()
     stage = Stage(sink, every_steps=1_000)
     for step in range(1, 10):
@@ -89,7 +89,7 @@ def test_best_ones_behind_each_other_wait_and_the_last_is_published() -> None:
     assert sink.told == [(1, 1.0, "best"), (9, 9.0, "best")]
 
 
-def test_a_waiting_best_goes_before_what_is_newer() -> None:
+def test_pending_best_is_published_before_newer_parameters() -> None:
     sink = Rooms()
     stage = Stage(sink, every_steps=10)
     stage.step(1, best=True)
@@ -99,7 +99,7 @@ def test_a_waiting_best_goes_before_what_is_newer() -> None:
     assert sink.told == [(1, 1.0, "best"), (8, 8.0, "best"), (10, 10.0, "")]
 
 
-def test_without_room_the_best_waits_and_nothing_newer_passes_it() -> None:
+def test_while_the_sink_is_full_the_best_waits_and_nothing_newer_is_published() -> None:
     sink = Rooms(0)
     stage = Stage(sink, every_steps=10)
     stage.step(8, best=True)
@@ -111,7 +111,7 @@ def test_without_room_the_best_waits_and_nothing_newer_passes_it() -> None:
     assert sink.told == [(8, 8.0, "best")]
 
 
-def test_what_is_asked_for_without_room_is_published_later() -> None:
+def test_requested_version_is_published_later_if_the_sink_is_full() -> None:
     sink = Rooms(0)
     stage = Stage(sink, every_steps=1_000)
     stage.step(3, asked=True)
@@ -122,7 +122,7 @@ def test_what_is_asked_for_without_room_is_published_later() -> None:
     assert sink.told == [(4, 4.0, "")]
 
 
-def test_what_is_due_by_time_without_room_is_published_later() -> None:
+def test_version_due_by_time_is_published_later_if_the_sink_is_full() -> None:
     sink = Rooms(0)
     stage = Stage(sink, every_seconds=2.0)
     stage.step(1)
@@ -140,7 +140,7 @@ def test_what_is_due_by_time_without_room_is_published_later() -> None:
         (8, [(1, 1.0, "best"), (8, 8.0, "best"), (9, 9.0, "final")]),
     ],
 )
-def test_a_best_that_waits_at_the_end_is_not_lost(
+def test_pending_best_is_published_at_the_end(
     best_step: int, told: list[tuple[int, float, str]]
 ) -> None:
     sink = Rooms()
@@ -155,7 +155,7 @@ def test_a_best_that_waits_at_the_end_is_not_lost(
     assert sink.told == told
 
 
-def test_at_the_end_the_best_and_the_final_ones_may_wait_for_room() -> None:
+def test_at_the_end_the_best_and_the_final_version_wait_for_a_full_sink() -> None:
     sink = Rooms()
     stage = Stage(sink, every_steps=1_000)
     stage.step(1, best=True)
@@ -166,7 +166,7 @@ def test_at_the_end_the_best_and_the_final_ones_may_wait_for_room() -> None:
     assert [(s.step, s.last) for s, _ in sink.snapshots] == [(1, False), (8, True), (9, True)]
 
 
-def test_of_a_run_that_goes_back_the_best_that_is_undone_is_not_published() -> None:
+def test_rollback_drops_a_pending_best_that_is_undone() -> None:
     sink = Rooms()
     stage = Stage(sink, every_steps=1_000)
     stage.step(1, best=True)
@@ -185,7 +185,7 @@ def test_of_a_run_that_goes_back_the_best_that_is_undone_is_not_published() -> N
     assert sink.told == [(1, 1.0, "best"), (9, 9.0, "best")]
 
 
-def test_versions_of_steps_taken_again_say_so() -> None:
+def test_versions_of_repeated_steps_have_the_number_of_rollbacks() -> None:
     sink = Rooms()
     stage = Stage(sink, every_steps=1)
     stage.step(1)
@@ -196,7 +196,7 @@ def test_versions_of_steps_taken_again_say_so() -> None:
     assert found == [None, "1"]
 
 
-def test_the_remaining_time_counts_undone_steps_as_taken() -> None:
+def test_remaining_time_counts_undone_steps_as_work() -> None:
     """2 of 7 steps after 4 undone ones took 12 s: 2 s a step, and 5 are left."""
     sink = Rooms()
     stage = Stage(sink)

@@ -21,13 +21,13 @@ def tell(**environment: str) -> str:
     return done.stdout
 
 
-def test_it_names_what_the_last_bits_depend_on() -> None:
+def test_arithmetic_names_numpy_blas_and_kernels() -> None:
     text = arithmetic()
 
     assert f"numpy {np.__version__} (" in text
     assert "thread" in text
 
 
-def test_another_number_of_threads_is_another_arithmetic() -> None:
+def test_arithmetic_differs_with_the_number_of_threads() -> None:
     assert tell(OPENBLAS_NUM_THREADS="1") == tell(OPENBLAS_NUM_THREADS="1")
     assert tell(OPENBLAS_NUM_THREADS="1") != tell(OPENBLAS_NUM_THREADS="2")

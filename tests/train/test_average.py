@@ -15,7 +15,7 @@ from dbp.train.trainer import Trainer
 from tests.train.setups import Array, AskAt, Recorder, document, make_setup, samples
 
 
-def test_it_follows_the_formula() -> None:
+def test_average_follows_the_formula() -> None:
     parameters = Parameters.zeros({"w": (3,)}, np.float64)
     parameters.vector[:] = 1, 2, 3
     average = Average(0.9, parameters)
@@ -50,7 +50,7 @@ def train(
     return recorder, run_threads(size, main)[0]
 
 
-def test_what_is_served_is_the_mean_and_survives_a_resume(tmp_path: Path) -> None:
+def test_running_mean_is_served_and_survives_a_resume(tmp_path: Path) -> None:
     whole, trained = train(1, None)
     final = whole.snapshots[-1][1]
     assert whole.snapshots[-1][0].final

@@ -106,7 +106,7 @@ def test_dropping_the_last_mini_batch_equals_torch_without_it() -> None:
 
 
 @pytest.mark.parametrize("exchange", ["sharded", "allreduce", "overlapped"])
-def test_parts_without_rows_count_for_nothing(exchange: str) -> None:
+def test_parts_without_rows_do_not_change_the_statistics(exchange: str) -> None:
     x, y = data()
     spec = document(batch_size=16, epochs=EPOCHS, lanes=4, accumulate=8, exchange=exchange)
     plain = document(batch_size=16, epochs=EPOCHS, lanes=4, exchange=exchange)

@@ -34,7 +34,7 @@ def train(tmp_path: Path) -> dict[str, str]:
     return npz(tmp_path / "train.npz", x, np.arange(20) % 3)
 
 
-def test_the_scaling_is_fitted_on_the_training_samples_alone(tmp_path: Path) -> None:
+def test_scaling_is_fitted_only_on_training_samples(tmp_path: Path) -> None:
     x = np.zeros((10, 1))
     x[3] = 1000.0
     spec = spec_over(
@@ -71,7 +71,7 @@ def test_held_out_samples_are_no_longer_training_samples(train: dict[str, str]) 
     ],
     ids=["labels", "loss", "lanes"],
 )  # fmt: skip
-def test_what_does_not_fit_is_told_with_its_field(
+def test_data_that_do_not_fit_are_refused_with_the_field(
     train: dict[str, str], changes: dict[str, Any], error: type[DbpError], pattern: str
 ) -> None:
     with pytest.raises(error, match=pattern):

@@ -143,7 +143,7 @@ def texts(findings: Iterator[Finding], verdict: str) -> str:
     return "\n".join(finding.text for finding in findings if finding.verdict == verdict)
 
 
-def test_a_sound_job_is_proved_and_its_work_is_told() -> None:
+def test_a_sound_job_passes_and_reports_its_progress() -> None:
     calls: list[tuple[str, int, int]] = []
 
     findings = list(
@@ -194,7 +194,7 @@ LAYERS: dict[str, list[dict[str, Any]]] = {
     ],
 )
 @pytest.mark.parametrize("name", list(LAYERS))
-def test_built_in_layers_are_proved(name: str, numerics: str, exchange: str) -> None:
+def test_built_in_layers_pass(name: str, numerics: str, exchange: str) -> None:
     rng = np.random.default_rng(2)
     shape = (64, 1, 6, 6) if name == "images" else (64, 5)
     data = arrays(rng.normal(size=shape), rng.integers(0, 3, 64))
@@ -293,7 +293,7 @@ def test_gradient_of_zeros_is_warned_of() -> None:
     assert "every element of the gradient is 0, so that training changes nothing" in found
 
 
-def test_training_that_fails_within_the_steps_is_told() -> None:
+def test_training_that_fails_within_the_steps_is_a_finding() -> None:
     setup = setup_of(optimizer={"kind": "sgd", "learning_rate": 1e38})
 
     found = failed(check_lanes(setup, steps=4))
@@ -319,7 +319,7 @@ def test_at_a_kink_the_gradient_must_lie_between_the_one_sided_slopes() -> None:
         assert (verdict.right, verdict.at_kink) == (right, right), slope
 
 
-def test_a_kink_beside_the_point_is_no_fault_and_a_wrong_slope_no_kink() -> None:
+def test_a_kink_near_the_point_passes_and_a_wrong_slope_is_not_a_kink() -> None:
     beside = line(lambda t: abs(t - 3e-6))
 
     assert judge(-1.0, beside, (0, 1.0), 1e-6).right

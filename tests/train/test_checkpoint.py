@@ -54,7 +54,7 @@ def no_warning(text: str) -> None:
     raise AssertionError(text)
 
 
-def test_what_was_written_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_back_bit_for_bit(tmp_path: Path) -> None:
     store = make_store(tmp_path / "checkpoints")
     store.write(make_checkpoint(3), {"dbp.step": "3"})
     store.write(make_checkpoint(12), {})
@@ -64,7 +64,7 @@ def test_what_was_written_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert store.steps() == [3, 12]
 
 
-def test_the_parameters_are_a_file_that_others_read(tmp_path: Path) -> None:
+def test_the_parameter_file_of_a_checkpoint_is_read_by_safetensors(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(1)
     path = make_store(tmp_path).write(checkpoint, {"dbp.job": "x"})
 
@@ -74,7 +74,7 @@ def test_the_parameters_are_a_file_that_others_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(flat, checkpoint.vectors["parameters"])
 
 
-def test_only_the_newest_are_kept_and_foreign_files_are_left_alone(tmp_path: Path) -> None:
+def test_only_the_newest_are_kept_and_foreign_files_are_not_touched(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     store = make_store(tmp_path, keep=2)
     for step in (1, 2, 3, 10):
@@ -229,7 +229,7 @@ def test_a_damaged_checkpoint_of_the_same_state_is_written_again(tmp_path: Path)
     assert_same(store.newest(no_warning), make_checkpoint(5))
 
 
-def test_a_damaged_later_checkpoint_does_not_push_a_new_one_out(tmp_path: Path) -> None:
+def test_a_damaged_later_checkpoint_does_not_cause_removal_of_a_new_one(tmp_path: Path) -> None:
     store = make_store(tmp_path, keep=1)
     (store.write(make_checkpoint(20), {}) / MANIFEST).write_text("{}")
 
@@ -254,7 +254,7 @@ def test_the_run_folder_is_synced_when_the_first_checkpoint_makes_its_folder(
     assert {str(tmp_path), str(tmp_path / "run")} <= set(synced)
 
 
-def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+def test_newest_is_none_without_checkpoints(tmp_path: Path) -> None:
     assert make_store(tmp_path / "nowhere").newest(no_warning) is None
 
 

@@ -51,7 +51,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_writing_goes_on_when_the_process_and_its_group_are_killed(tmp_path: Path) -> None:
+def test_writing_continues_when_the_process_and_its_group_are_killed(tmp_path: Path) -> None:
     process = start(tmp_path)
 
     try:

@@ -202,7 +202,7 @@ def test_a_run_is_not_cut_below_or_at_the_step_it_has_reached(
     assert (tmp_path / "run" / "result.json").exists()
 
 
-def test_a_rollback_after_a_resume_returns_to_behind_the_evaluation_of_an_open_epoch(
+def test_rollback_after_a_resume_returns_to_the_state_after_the_open_epochs_evaluation(
     tmp_path: Path,
 ) -> None:
     """As one to a checkpoint that was written after the evaluation of the same epoch."""

@@ -74,7 +74,7 @@ def test_figures_are_the_same_bits_for_any_number_of_ranks() -> None:
     assert len({figures["loss"] for run in runs for figures in run}) == 1
 
 
-def test_a_second_evaluation_begins_from_zero() -> None:
+def test_a_second_evaluation_does_not_include_the_first() -> None:
     data = samples(20)
     setup = make_setup(document(), data)
     parameters = Parameters.zeros(setup.model.parameter_shapes, np.float64)

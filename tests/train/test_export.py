@@ -58,7 +58,7 @@ def test_safetensors_is_what_the_run_wrote(saved: TrainedModel, tmp_path: Path) 
     np.testing.assert_array_equal(again.predict(inputs), saved.predict(inputs))
 
 
-def test_without_the_package_onnx_the_extra_is_named(
+def test_without_the_package_onnx_the_error_names_the_extra(
     saved: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "dbp.train.onnx.export", raising=False)

@@ -67,7 +67,7 @@ def lengthen(
     return run(folder, spec, resume=True, new_data=new_data, extended=longer.length)
 
 
-def test_a_longer_run_with_a_constant_rate_is_the_long_run_down_to_its_spec(
+def test_an_extended_run_with_a_constant_rate_equals_one_long_run(
     tmp_path: Path,
 ) -> None:
     run(tmp_path / "run", decode(spec_of(0.1, epochs=3)))
@@ -88,7 +88,7 @@ def test_a_longer_run_with_a_constant_rate_is_the_long_run_down_to_its_spec(
         {"kind": "warmup", "steps": 5, "then": COSINE},
     ],
 )
-def test_a_rate_that_depends_on_the_length_asks_how_to_go_on(
+def test_extending_needs_schedule_if_the_rate_depends_on_the_length(
     tmp_path: Path, rate: dict[str, Any]
 ) -> None:
     run(tmp_path / "run", decode(spec_of(rate, epochs=3)))
@@ -111,7 +111,7 @@ def test_a_rate_that_depends_on_the_length_asks_how_to_go_on(
         {"kind": "warmup", "steps": 5, "then": 0.1},
     ],
 )
-def test_a_rate_that_does_not_depend_on_the_length_refuses_the_question(
+def test_schedule_is_refused_if_the_rate_does_not_depend_on_the_length(
     tmp_path: Path, rate: Any
 ) -> None:
     run(tmp_path / "run", decode(spec_of(rate, epochs=2)))
@@ -122,7 +122,7 @@ def test_a_rate_that_does_not_depend_on_the_length_refuses_the_question(
     assert found[1:] == run(tmp_path / "long", decode(spec_of(rate, epochs=4)))[1:]
 
 
-def test_keep_goes_on_at_the_last_rate_and_a_later_resume_repeats_it(tmp_path: Path) -> None:
+def test_keep_continues_at_the_last_rate_and_a_later_resume_repeats_it(tmp_path: Path) -> None:
     run(tmp_path / "run", decode(spec_of(COSINE, epochs=3)))
     short = run(tmp_path / "short", decode(spec_of(COSINE, epochs=3)))[2]
 
@@ -189,7 +189,7 @@ def test_an_extension_that_dies_is_resumed_with_the_same_options_or_none(
         assert load_file(folder / "spec.json").train.schedule_steps == (30, 30)
 
 
-def test_a_run_ended_by_time_goes_on_to_its_planned_end(tmp_path: Path) -> None:
+def test_a_run_ended_by_time_continues_to_its_planned_end(tmp_path: Path) -> None:
     spec = spec_of(COSINE, epochs=6)
     whole = run(tmp_path / "long", decode({**spec, "train": {**spec["train"]}}))
     limited = decode({**spec, "train": {**spec["train"], "max_seconds": 1e-9}})
@@ -226,7 +226,7 @@ def test_a_run_that_stopped_early_is_not_extended(
         check_resumable(tmp_path, Longer(**asked))
 
 
-def test_a_run_that_ended_asks_for_a_length_and_one_without_checkpoint_is_refused(
+def test_extending_an_ended_run_needs_a_length_and_a_checkpoint(
     tmp_path: Path,
 ) -> None:
     run(tmp_path, decode(spec_of(0.1, epochs=2)))
@@ -259,7 +259,7 @@ def test_schedule_needs_another_length(tmp_path: Path) -> None:
         lengthen(tmp_path, max_seconds=3.0, schedule="keep")
 
 
-def test_a_kept_rate_of_zero_is_said(tmp_path: Path) -> None:
+def test_a_kept_rate_of_zero_gives_a_warning(tmp_path: Path) -> None:
     rate = {"kind": "cosine", "peak": 0.1}
     longer = build(check(decode(spec_of(rate, epochs=6, schedule_steps=[30]))))
     whole = build(check(decode(spec_of(rate, epochs=6))))

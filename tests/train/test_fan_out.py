@@ -26,7 +26,7 @@ class Failing(Recorder):
         raise OSError("the disk is full")
 
 
-def test_every_sink_is_told_even_if_one_fails() -> None:
+def test_every_sink_is_called_even_if_one_fails() -> None:
     recorder = Recorder()
     sinks = FanOut(Failing(), recorder)
 
@@ -42,7 +42,7 @@ def test_every_sink_is_told_even_if_one_fails() -> None:
     assert recorder.outcomes == [OUTCOME]
 
 
-def test_whatever_any_control_asks_for_is_asked() -> None:
+def test_commands_of_all_controls_are_combined() -> None:
     control = AnyOf(AskAt(1, Command.STOP), AskAt(1, Command.PUBLISH))
 
     assert control.poll() == Command.STOP | Command.PUBLISH

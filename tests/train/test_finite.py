@@ -25,7 +25,7 @@ def test_large_numbers_whose_sum_overflows_are_finite(dtype: str) -> None:
     assert all_finite(np.full((3, 3), np.finfo(dtype).max, dtype))
 
 
-def test_no_rows_are_finite() -> None:
+def test_an_array_without_rows_is_finite() -> None:
     assert all_finite(np.empty((0, 4)))
     check_outputs(np.empty((0, 4)), 0)
 

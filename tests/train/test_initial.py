@@ -98,7 +98,7 @@ def test_pytorchs_count_of_mini_batches_is_ignored(tmp_path: Path) -> None:
         load_initial(saved(tmp_path / "b.safetensors", named), SHAPES, "float64")
 
 
-def test_all_that_differs_is_told_at_once_before_anything_starts(tmp_path: Path) -> None:
+def test_all_differences_are_reported_at_once_before_anything_starts(tmp_path: Path) -> None:
     named = network().state_dict()
     named["2.weigth"] = named.pop("2.weight")
     named["0.bias"] = torch.zeros(8)
@@ -139,7 +139,7 @@ def test_whole_numbers_are_no_parameters(tmp_path: Path) -> None:
     ],
     ids=["absent", "empty", "archive", "random", "too long", "header cut off"],
 )
-def test_a_file_that_is_none_is_told(
+def test_a_file_that_is_not_safetensors_is_refused(
     tmp_path: Path, content: bytes | None, pattern: str
 ) -> None:
     path = tmp_path / "a.safetensors"
@@ -200,7 +200,7 @@ def test_ranks_with_different_files_do_not_begin(tmp_path: Path) -> None:
         run_threads(2, lambda communicator: _trained(setups[communicator.rank], communicator))
 
 
-def test_the_end_of_one_run_is_the_start_of_the_next(tmp_path: Path) -> None:
+def test_a_run_can_start_from_the_final_parameters_of_another(tmp_path: Path) -> None:
     first = check(decode(document(classes=10, batch_size=600, epochs=2)))
     folder = RunFolder.prepare(tmp_path / "first", first.document)
     trainer = Trainer(build(first), SoloCommunicator(), sink=folder)

@@ -23,7 +23,7 @@ def report(step: int, *, epoch_end: bool) -> Progress:
     return Progress(step, 1, 100, 0.5, metrics, 1234.5, 10.0, epoch_end)
 
 
-def test_a_line_comes_at_most_each_second_at_least_each_ten_and_at_the_end() -> None:
+def test_lines_are_1_to_10_seconds_apart_and_one_is_written_at_the_end() -> None:
     stream, clock = io.StringIO(), Clock()
     lines = Lines(stream, clock)
     lines.started(Started(2, 100, 4.0, 25, 50, 1000))

@@ -49,7 +49,7 @@ def test_the_time_left_counts_evaluations_too() -> None:
     assert meter.seconds == 50.0
 
 
-def test_the_time_left_counts_steps_that_are_taken_again() -> None:
+def test_the_time_left_counts_steps_that_are_repeated() -> None:
     clock = Clock()
     meter = Meter(100, clock)
 

@@ -18,7 +18,7 @@ def notes(**data: Any) -> list[str]:
     return [f"{note.path}: {note.message}" for note in metric_notes(resolve(decode(spec)), 100)]
 
 
-def test_metric_of_evaluations_alone_is_noted_where_there_is_no_evaluation() -> None:
+def test_score_metric_is_noted_if_there_is_no_evaluation() -> None:
     [note] = notes()
 
     assert note == (
@@ -29,7 +29,7 @@ def test_metric_of_evaluations_alone_is_noted_where_there_is_no_evaluation() -> 
     assert notes(test={"kind": "digits"}) == []
 
 
-def test_followed_metric_that_is_measured_at_the_end_only_is_noted() -> None:
+def test_watched_metric_that_is_measured_at_the_end_only_is_noted() -> None:
     stop = {"metric": "validation_loss", "patience": 1}
     train = {"epochs": 9, "steps": 25, "evaluate_every_epochs": 3, "stop": stop}
 

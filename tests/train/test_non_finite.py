@@ -74,7 +74,7 @@ def test_run_without_an_applied_step_fails_and_keeps_the_first_parameters(
         {"metric": "validation_loss", "target": 1e9},
     ],
 )
-def test_epochs_without_an_applied_step_stop_nothing(stop: dict[str, Any]) -> None:
+def test_epochs_without_an_applied_step_do_not_stop_the_run(stop: dict[str, Any]) -> None:
     found, _ = skipping(*range(1, 16), stop=stop)
 
     assert found.outcomes[0].reason == "NOTHING_APPLIED"

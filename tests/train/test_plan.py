@@ -9,7 +9,7 @@ from dbp.train.plan import make_plan
 @pytest.mark.parametrize(
     ("epochs", "steps", "total"), [(3, None, 12), (None, 7, 7), (3, 7, 7), (1, 99, 4)]
 )
-def test_the_shorter_of_epochs_and_steps_counts(
+def test_the_fewer_of_epochs_and_steps_end_a_run(
     epochs: int | None, steps: int | None, total: int
 ) -> None:
     plan = make_plan(TrainSpec(batch_size=8, epochs=epochs, steps=steps), 29)

@@ -64,7 +64,7 @@ class Ended:
         return line
 
 
-def test_every_file_of_a_run_says_which_epoch_its_parameters_are_of(tmp_path: Path) -> None:
+def test_every_file_of_a_run_names_the_epoch_of_its_parameters(tmp_path: Path) -> None:
     ended = Ended(tmp_path, spec_of())
     best, result = ended.best, ended.result
 
@@ -96,7 +96,9 @@ def test_the_test_metrics_are_those_of_the_restored_parameters(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("stop", [{}, {"patience": 3}, {"target": 0.0}])
-def test_neither_patience_nor_target_is_needed(tmp_path: Path, stop: dict[str, Any]) -> None:
+def test_restore_best_needs_neither_patience_nor_target(
+    tmp_path: Path, stop: dict[str, Any]
+) -> None:
     ended = Ended(tmp_path, spec_of(**stop))
 
     assert ended.result["reason"] == ("converged" if stop == {"patience": 3} else "epochs")

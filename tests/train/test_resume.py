@@ -104,7 +104,7 @@ def test_killed_and_resumed_on_other_ranks_gives_the_same_bits(
 
 
 @pytest.mark.parametrize("step", [1, 5, 7, 29])
-def test_a_run_that_is_stopped_goes_on_at_that_very_step(
+def test_a_stopped_run_resumes_at_the_same_step(
     tmp_path: Path, undisturbed: tuple[Outcome, Array], step: int
 ) -> None:
     stopped, _ = train(2, tmp_path, control=AskAt(step, Command.STOP))
@@ -117,7 +117,7 @@ def test_a_run_that_is_stopped_goes_on_at_that_very_step(
     assert metrics_dropped(outcome) == metrics_dropped(undisturbed[0])
 
 
-def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(
     tmp_path: Path, undisturbed: tuple[Outcome, Array], caplog: pytest.LogCaptureFixture
 ) -> None:
     train(1, tmp_path, control=AskAt(10, Command.STOP))
@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     assert vector.tobytes() == undisturbed[1].tobytes()
 
 
-def test_a_run_without_a_sound_checkpoint_is_not_begun_again_in_silence(
+def test_resume_is_refused_if_all_checkpoints_are_damaged(
     tmp_path: Path,
 ) -> None:
     train(1, tmp_path, control=AskAt(10, Command.STOP))
@@ -148,7 +148,7 @@ def test_a_run_without_a_sound_checkpoint_is_not_begun_again_in_silence(
     assert list(tmp_path.glob("step-*"))
 
 
-def test_without_a_checkpoint_a_resumed_run_begins_anew(
+def test_without_a_checkpoint_a_resumed_run_starts_at_step_0(
     tmp_path: Path, undisturbed: tuple[Outcome, Array]
 ) -> None:
     _, vector = train(2, tmp_path, resume=True)
@@ -156,7 +156,7 @@ def test_without_a_checkpoint_a_resumed_run_begins_anew(
     assert vector.tobytes() == undisturbed[1].tobytes()
 
 
-def test_a_run_that_begins_anew_forgets_older_checkpoints(tmp_path: Path) -> None:
+def test_a_run_from_step_0_removes_older_checkpoints(tmp_path: Path) -> None:
     train(1, tmp_path, control=AskAt(9, Command.STOP))
     with pytest.raises(KilledError):
         train(1, tmp_path, control=KillAt(5))
@@ -164,7 +164,7 @@ def test_a_run_that_begins_anew_forgets_older_checkpoints(tmp_path: Path) -> Non
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-000000000004"]
 
 
-def test_a_step_is_written_once_however_many_reasons_there_are(
+def test_a_checkpoint_due_for_several_reasons_is_written_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []
@@ -273,7 +273,7 @@ def test_a_run_rolls_back_a_few_times_and_then_fails(
     assert np.isfinite(vector).all()
 
 
-def test_what_is_published_after_a_rollback_says_after_how_many(tmp_path: Path) -> None:
+def test_versions_after_a_rollback_have_the_number_of_rollbacks(tmp_path: Path) -> None:
     recorder = Recorder()
 
     _, vector = train_poisoned("rollback", tmp_path, 2, recorder)
@@ -290,7 +290,7 @@ def test_what_is_published_after_a_rollback_says_after_how_many(tmp_path: Path) 
     assert published.tobytes() == vector.tobytes()
 
 
-def test_a_checkpoint_of_shards_goes_on_with_other_shards(tmp_path: Path) -> None:
+def test_a_checkpoint_of_shards_resumes_on_another_number_of_ranks(tmp_path: Path) -> None:
     """Every rank keeps a third of Adam's moments; two ranks go on with a half each."""
     rng = np.random.default_rng(3)
     samples = arrays(rng.normal(size=(64, 330)), rng.integers(0, 3, 64))

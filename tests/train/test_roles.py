@@ -119,7 +119,7 @@ def groups(named: dict[str, Any], decay: float) -> list[dict[str, Any]]:
     ],
     ids=["adamw", "momentum", "l1", "adamw, all decay"],
 )
-def test_scales_of_several_dimensions_decay_no_more_than_torchs_groups_say(
+def test_scales_of_several_dimensions_do_not_decay_as_in_torch(
     optimizer: dict[str, Any], peer: Any, l1: float
 ) -> None:
     x, y = data()

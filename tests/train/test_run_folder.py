@@ -91,7 +91,7 @@ def test_numbers_that_json_does_not_know_become_null(tmp_path: Path) -> None:
     }
 
 
-def test_a_full_disk_costs_a_line_of_figures_and_no_run(
+def test_a_full_disk_loses_a_line_of_metrics_but_does_not_end_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = RunFolder.prepare(tmp_path / "run", {})
@@ -245,7 +245,7 @@ def test_folders_of_the_same_name_get_numbers(tmp_path: Path) -> None:
         folder.close()
 
 
-def test_what_a_killed_writer_left_is_no_foreign_file(tmp_path: Path) -> None:
+def test_files_of_a_killed_writer_are_not_foreign(tmp_path: Path) -> None:
     (tmp_path / ".spec.json.0a1b2c3d").write_text("{")
     (tmp_path / ".lock").write_text("")
 
@@ -287,7 +287,7 @@ def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path: Path, name: str) ->
         RunFolder.prepare(tmp_path / name, {})
 
 
-def test_the_last_word_is_only_spoken_when_there_is_none(tmp_path: Path) -> None:
+def test_failure_recorder_writes_a_result_only_if_there_is_none(tmp_path: Path) -> None:
     failure = Outcome("failed", "RANK_EXCEPTION", 0, 0, message="rank 1: no")
 
     FailureRecorder(tmp_path).finished(failure)
@@ -298,7 +298,7 @@ def test_the_last_word_is_only_spoken_when_there_is_none(tmp_path: Path) -> None
     assert names(tmp_path) == ["result.json"]
 
 
-def test_a_run_that_will_not_begin_leaves_no_folder_behind(tmp_path: Path) -> None:
+def test_a_run_that_does_not_start_leaves_no_folder(tmp_path: Path) -> None:
     folder = RunFolder.prepare(tmp_path / "run", {"name": "x"})
 
     folder.discard()

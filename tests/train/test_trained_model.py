@@ -51,7 +51,7 @@ def raw_inputs() -> np.ndarray:
     return inputs
 
 
-def test_a_file_alone_gives_the_figures_of_the_run(
+def test_the_parameter_file_is_enough_to_reproduce_the_metrics_of_the_run(
     trained: tuple[Path, dict[str, float]],
 ) -> None:
     path, figures = trained
@@ -151,7 +151,7 @@ def test_a_file_of_other_types_is_refused(trained: tuple[Path, dict[str, float]]
         "layers", "no layers", "metrics", "metric", "fractions", "truth", "scaling's shape",
     ],
 )  # fmt: skip
-def test_damaged_metadata_is_told_with_the_file_and_the_key(
+def test_damaged_metadata_is_refused_with_the_file_and_the_key(
     trained: tuple[Path, dict[str, float]], change: dict[str, str | None], pattern: str
 ) -> None:
     path, _ = trained

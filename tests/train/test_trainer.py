@@ -66,7 +66,7 @@ def test_a_stop_that_any_rank_asks_for_takes_effect_on_all_at_the_same_step(
     assert [outcome.status for outcome in recorder.outcomes] == ["stopped"]
 
 
-def test_a_stop_asked_for_at_the_last_step_comes_too_late() -> None:
+def test_a_stop_requested_at_the_last_step_has_no_effect() -> None:
     control = AskAt(7, Command.STOP)
 
     [(outcome, _)] = run_ranks(
@@ -76,7 +76,7 @@ def test_a_stop_asked_for_at_the_last_step_comes_too_late() -> None:
     assert (outcome.status, outcome.reason, outcome.step) == ("succeeded", "epochs", 7)
 
 
-def test_a_version_asked_for_is_published_after_that_very_step() -> None:
+def test_a_requested_version_is_published_after_the_same_step() -> None:
     recorder = Recorder()
     spec = document(epochs=1) | {"publish": {"every_steps": 1000}}
 

@@ -138,7 +138,7 @@ def test_metric_that_is_never_a_number_does_not_lower_the_rate() -> None:
     )
 
 
-def test_plateau_and_stop_count_epochs_alike_however_seldom_the_evaluation() -> None:
+def test_plateau_and_stop_count_epochs_alike_for_any_interval_of_evaluations() -> None:
     """A tolerance that nothing meets: the first evaluation stays the best."""
     plateau = {
         "kind": "plateau", "rate": 0.1, "patience": 4, "tolerance": 100.0, "factor": 0.5,
@@ -187,7 +187,7 @@ def test_checkpoint_whose_history_has_no_epochs_resumes_to_the_same_bits(
     assert resumed.parameters.vector.tobytes() == whole.parameters.vector.tobytes()
 
 
-def test_epochs_of_the_followed_metric_survive_a_checkpoint() -> None:
+def test_epochs_of_the_watched_metric_survive_a_checkpoint() -> None:
     """The metric was missing in epoch 2, for instance for want of weight."""
     plateau = {"kind": "plateau", "rate": 0.1, "patience": 2, "watched": "training_loss"}
     spec = spec_of("", rate=plateau)

@@ -224,7 +224,7 @@ def test_a_whole_network_computes_the_same(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", sorted(TOLERANCE))
-def test_unscaled_inputs_go_in(dtype: str) -> None:
+def test_the_graph_scales_its_inputs(dtype: str) -> None:
     layers = [built({"kind": "dense", "units": 3})]
     inputs = np.random.default_rng(6).uniform(0, 255, size=(9, 5))
     whole, zero = Scaling("unit", scale=255.0), np.zeros(5)
@@ -241,7 +241,7 @@ def test_no_input_is_too_large(kind: str, dtype: str) -> None:
     check(saved, np.array([[-800.0, -90.0, 0.0, 90.0, 800.0]]))
 
 
-def test_metadata_goes_along() -> None:
+def test_the_metadata_are_exported() -> None:
     metadata = {
         "format": "pt",
         "dbp.job": "digits",
@@ -285,7 +285,7 @@ def test_a_plug_in_can_bring_its_own_translation() -> None:
     check(saved_of([Doubled(), Doubled()], ROW, "float32"), np.ones((2, 5)))
 
 
-def test_what_is_too_large_for_the_format_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_too_large_for_onnx_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dbp.train.onnx.export.MAX_BYTES", 23)
     saved = saved_of([built({"kind": "dense", "units": 1})], ROW, "float32")
 
