@@ -22,39 +22,6 @@ MODULES = sorted(
 )
 NAMES = [str(path.relative_to(PACKAGE)) for path in MODULES]
 
-# Packages and modules that follow all the rules; the others follow the rule for overrides.
-# The list grows until it is all of dbp/.
-DONE = (
-    "__",
-    "column_names",
-    "control/",
-    "cores",
-    "data/",
-    "errors",
-    "exit_codes",
-    "file_pattern",
-    "job/",
-    "launching",
-    "lossy_output",
-    "nn/",
-    "optim/",
-    "option_names",
-    "parallel/",
-    "plugin",
-    "prctl",
-    "quantities",
-    "random",
-    "registry",
-    "rpc/",
-    "service/",
-    "testing/",
-    "train/",
-    "whole_file",
-    "worker",
-)
-DONE_MODULES = [path for path in MODULES if str(path.relative_to(PACKAGE)).startswith(DONE)]
-DONE_NAMES = [str(path.relative_to(PACKAGE)) for path in DONE_MODULES]
-
 MIN_WORDS = 4
 BAD_START = re.compile(r"(What|Whoever|Whatever|Who|That which|How|Whose)\b")
 
@@ -225,7 +192,7 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string
 
 
-@pytest.mark.parametrize("path", DONE_MODULES, ids=DONE_NAMES)
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
 def test_docstrings_say_something_and_name_their_subject(path: Path) -> None:
     for line, text in docstrings(path):
         where = f"{path.relative_to(ROOT)}:{line}"
@@ -233,7 +200,7 @@ def test_docstrings_say_something_and_name_their_subject(path: Path) -> None:
         assert not BAD_START.match(text), f"{where}: begin with a verb or a noun: {text[:60]!r}"
 
 
-@pytest.mark.parametrize("path", DONE_MODULES, ids=DONE_NAMES)
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
 def test_prose_uses_plain_words(path: Path) -> None:
     module = str(path.relative_to(PACKAGE))
     allowed = [text for name, text in ALLOWED if name == module]

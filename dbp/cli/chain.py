@@ -97,7 +97,7 @@ def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
             yield f"{name}: names {after.previous_digest} as before it, not {before.digest}"
         if _place(after) < _place(before) and not _goes_back_to_best(job, after, before):
             yield (
-                f"{name}: step {after.step} behind step {before.step} of version "
+                f"{name}: step {after.step} is lower than step {before.step} of version "
                 f"{before.version}"
             )
     oldest = versions[-1]

@@ -37,7 +37,7 @@ TRAINING_SECONDS: Final = 8.0
 ENOUGH_ACCURACY: Final = 0.98
 GRACE_SECONDS: Final = 30.0  # for the step under way and the last version, on a busy machine
 STOP_SECONDS: Final = 15.0
-PATIENCE_SECONDS: Final = 3.0  # nobody starts the demo's service again
+PATIENCE_SECONDS: Final = 3.0  # no one restarts the demo's service
 # Fraction of the run, or seconds, until there is something to see.
 ASK_AFTER_STEPS: Final = 0.1
 ASK_AFTER_SECONDS: Final = 5.0
@@ -143,7 +143,7 @@ class Demo:
             )
 
     def _dbp(self, *arguments: str) -> str:
-        """What another dbp process prints."""
+        """Return the output of another dbp process."""
         command = [sys.executable, "-m", "dbp", *arguments, "--service", self._address]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False

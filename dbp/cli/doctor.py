@@ -30,7 +30,7 @@ from dbp.quantities import count_text
 SHOWN: Final = ("numpy", "mpi4py", "grpcio", "protobuf")  # each in a line of its own
 LEAST_SHM_BYTES: Final = 64 << 20
 
-# Run in processes of their own: a broken MPI may end whoever loads it.
+# Run in processes of their own: a broken MPI may end the process that loads it.
 LIBRARY_PROBE: Final = (
     "from mpi4py import MPI; print(MPI.Get_library_version().split(',')[0].splitlines()[0])"
 )
@@ -195,7 +195,9 @@ def _shared_memory() -> Finding:
 
 def _user() -> Finding:
     home = os.environ.get("HOME")
-    name = "root (mpirun is told that this is meant)" if os.geteuid() == 0 else "not root"
+    name = (
+        "root (dbp sets OMPI_ALLOW_RUN_AS_ROOT for mpirun)" if os.geteuid() == 0 else "not root"
+    )
     if home and Path(home).is_dir():
         return Finding("user", "ok", f"{name}, HOME {home}")
     return Finding("user", "warning", f"{name}, no HOME", "set HOME: mpirun needs it")

@@ -1,4 +1,4 @@
-"""A job of a service, followed to its end: a bar on a terminal, lines or JSON elsewhere."""
+"""Follow a job of a service to its end: a bar on a terminal, lines or JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ LINE_SECONDS: Final = 1.0
 
 
 class View(Protocol):
-    """Shows updates of one job."""
+    """Interface of displays for one job."""
 
     def show(self, update: JobUpdate) -> None:
-        """Show what is new."""
+        """Show an update of the job."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """End the display; no update follows."""
 
 
 def follow(job: JobHandle, output: str) -> Job:
-    """Show the job until it has ended; returns it."""
+    """Show the job until it has ended; return the job."""
     view: View
     if output == "json":
         view = JsonView()
@@ -84,7 +84,7 @@ def ended_text(job: Job) -> str:
 
 
 class LineView:
-    """Plain lines: each change of state, an epoch's end, at most one a second."""
+    """Lines: each change of state, and ends of epochs, at most one a second."""
 
     def __init__(self) -> None:
         self._told = 0.0
@@ -101,14 +101,14 @@ class LineView:
             click.echo(f"{update.job.id} {update.job.state}{waits}")
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no display is open."""
 
 
 class JsonView:
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def show(self, update: JobUpdate) -> None:
-        """Print everything."""
+        """Print each update in full."""
         content: dict[str, Any] = {"job": update.job_id, "kind": update.kind}
         if update.job is not None:
             content["state"] = job_content(update.job)
@@ -117,7 +117,7 @@ class JsonView:
         echo_json(content)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no display is open."""
 
 
 class BarView:
@@ -133,7 +133,7 @@ class BarView:
         self._live.start()
 
     def show(self, update: JobUpdate) -> None:
-        """Redraw."""
+        """Draw the bar with the update."""
         from dbp.cli.status_line import StatusLine
 
         if update.job is not None:

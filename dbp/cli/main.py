@@ -110,7 +110,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever read our output has enough
+        except BrokenPipeError:  # the reader of our output has closed it
             _drop_output()
             ctx.exit(0)
 
@@ -148,7 +148,7 @@ def _check_text(arguments: list[str]) -> None:
             argument.encode()
         except UnicodeEncodeError:
             raise InvalidInput(
-                f"{os.fsencode(argument)!r}, behind {before!r} on the command line: is not "
+                f"{os.fsencode(argument)!r}, after {before!r} on the command line: is not "
                 "UTF-8; names and files are given in UTF-8"
             ) from None
 

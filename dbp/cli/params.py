@@ -1,4 +1,4 @@
-"""`dbp params`: the parameters of a running or ended job, and all about their versions."""
+"""`dbp params`: show, fetch and watch the parameters of a job, and manage their versions."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def show(
 
 
 def _prover(handle: JobHandle) -> Callable[[ParameterSet], list[str]]:
-    """What proves a version of this job, before anything is made of it."""
+    """Return a function that verifies a version of this job before it is used."""
     from dbp.cli.params_proof import proof_of
 
     return partial(proof_of, handle.get())
@@ -211,7 +211,7 @@ def _show(
 
 
 class _bytes_bar:  # noqa: N801 (used like a function)
-    """A progress bar for what takes long enough to need one, for people at a terminal."""
+    """A progress bar for long downloads, on a terminal."""
 
     LARGE = 32 << 20
 

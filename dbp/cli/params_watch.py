@@ -1,4 +1,4 @@
-"""`dbp params JOB --watch`: a line for each new version, and how far it has moved."""
+"""`dbp params JOB --watch`: print a line for each new version, with the distance moved."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def watch(
     output: str,
     prove: Callable[[ParameterSet], list[str]] | None,
 ) -> None:
-    """Follow the newest version, or the label's; replace the file, if there is one, each time.
+    """Follow the newest version, or the label's; with ``file``, replace it at each version.
 
-    ``prove``, if given, is asked of each version before anything is made of it.
+    ``prove``, if given, verifies each version before it is used.
     """
     before: ParameterSet | None = None
     if label:
@@ -80,7 +80,7 @@ def _note_missing(job: JobHandle, label: str) -> None:
 
 
 def _distance(before: ParameterSet, after: ParameterSet) -> float:
-    """Return the Euclidean norm of the change of all tensors together."""
+    """Return the Euclidean norm of the change of all tensors."""
     squares = 0.0
     for name, array in after.tensors.items():
         change = array.astype(np.float64) - before[name].astype(np.float64)

@@ -1,4 +1,4 @@
-"""A run as a progress bar on a terminal. It draws when it is called and has no thread."""
+"""Progress bar of `dbp train` on a terminal; draws only when a report arrives, no thread."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ProgressBar:
         self._draw()
 
     def snapshot(self, snapshot: ParameterSnapshot) -> bool:
-        """Nothing to draw."""
+        """Accept the snapshot; it is not shown."""
         return True
 
     def finished(self, outcome: Outcome) -> None:

@@ -24,6 +24,6 @@ class _Seconds(click.FloatRange):
 
 
 COUNT: Final = click.IntRange(1, INT64_MAX)  # a version, how many
-COUNT_OR_NONE: Final = click.IntRange(0, INT64_MAX)  # a step, how many steps behind
+COUNT_OR_NONE: Final = click.IntRange(0, INT64_MAX)  # a step, a number of steps
 SMALL_COUNT: Final = click.IntRange(1, INT32_MAX)  # workers, an attempt
 SECONDS: Final = _Seconds(0, YEAR_SECONDS)

@@ -23,7 +23,7 @@ _VARIABLES: Final = {1: "DBP_STDOUT_TERMINAL", 2: "DBP_STDERR_TERMINAL"}
 
 
 def terminal_environment() -> dict[str, str]:
-    """Return the variables that tell the ranks about this process and its terminal."""
+    """Return the variables that describe this process and its terminal to the ranks."""
     environment = {STARTED_BY_DBP: str(os.getpid())}
     for descriptor, variable in _VARIABLES.items():
         with contextlib.suppress(OSError):

@@ -118,13 +118,13 @@ def next_command(outcome: Outcome, folder: Path) -> str:
 
     resume = f"dbp train --resume {shlex.quote(str(folder))}"
     if outcome.reason == "NOT_WRITTEN":
-        return f"free some space on the disk, then go on with:  {resume}"
+        return f"free some space on the disk, then continue with:  {resume}"
     if outcome.status == "stopped":
-        return f"go on with:  {resume}"
+        return f"continue with:  {resume}"
     if outcome.status != "succeeded":
         return ""
     if outcome.reason == "time":
-        return f"go on with:  {resume} --max-seconds SECONDS"
+        return f"continue with:  {resume} --max-seconds SECONDS"
     if outcome.reason in ("epochs", "steps") and any(folder.glob(f"{CHECKPOINTS}/step-*")):
         return f"train longer: {resume} --{outcome.reason} N"
     return ""

@@ -1,4 +1,4 @@
-"""``dbp spec check``, ``dbp spec resolve`` and ``dbp components``. They start nothing."""
+"""``dbp spec check``, ``dbp spec resolve`` and ``dbp components``. They start no run."""
 
 from __future__ import annotations
 
@@ -175,9 +175,9 @@ def _complete_name(
     help="List the components that are installed with this service.",
 )
 def components(name: str | None, output: str, service: str | None) -> None:
-    """List the installed kinds with their options: all, of one group, or one by NAME.
+    """List the installed components with their options: all, of one group, or one by NAME.
 
-    A kind by its name is shown in full: formula, source, options, an example.
+    With NAME, show the component in full: formula, source, options, an example.
     """
     import shutil
 

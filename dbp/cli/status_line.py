@@ -98,7 +98,7 @@ def layout(status: Status, width: int) -> tuple[str, int, str]:
 
 
 def _forms(status: Status) -> dict[str, list[str]]:
-    """Each part in all of its forms, the longest first."""
+    """Return each part in all of its forms, the longest first."""
     forms: dict[str, list[str]] = {}
     if status.state:
         forms["state"] = [status.state]
@@ -110,7 +110,7 @@ def _forms(status: Status) -> dict[str, list[str]]:
     if status.total_steps:
         forms["bar"] = [" " * LEAST_BAR, ""]
         steps = f"{status.step:,}/{status.total_steps:,}"
-        # Where the epoch does not tell the share of the run that is done.
+        # Show the share of the run where the epoch does not imply it.
         share = f"{math.floor(100 * status.step / status.total_steps)} %"
         short = [share] if status.epochs <= 1 else []
         forms["step"] = [f"step {steps}", steps, *short, ""]
@@ -132,7 +132,9 @@ def _forms(status: Status) -> dict[str, list[str]]:
 
 
 def _figures(metrics: Mapping[str, float]) -> Iterator[tuple[str, str, float]]:
-    """The training loss and the main validation metric, the validation loss where it is all."""
+    """Yield the training loss and the main validation metric, the validation loss where it is
+    all.
+    """
     if "training_loss" in metrics:
         yield "figure", "training_loss", metrics["training_loss"]
     names = [name for name in metrics if name.startswith("validation_")]

@@ -1,4 +1,4 @@
-"""Inputs of `dbp predict` from tables: columns are matched to the model's inputs by name."""
+"""Read inputs of `dbp predict` from tables; match columns to the model's inputs by name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REMEDIES: Final = ("--header yes", "--header no")
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How a text is read: whether line 1 names the columns, and what separates them.
+    """Options for text files: whether line 1 is a header, and the delimiter.
 
     ``delimiter``: "" for a comma in .csv and a tab in .tsv.
     """
@@ -52,7 +52,7 @@ AUTO: Final = TextOptions()
 
 @dataclass(frozen=True)
 class TableRows:
-    """Inputs of a table, shape (rows, columns); ``lines``: of a text, one for each row."""
+    """Inputs of a table, shape (rows, columns); ``lines``: of a text file, one for each row."""
 
     inputs: Array
     lines: Sequence[int] | None = None
@@ -61,9 +61,9 @@ class TableRows:
 def read_columns(file: InputFile, columns: Columns, text: TextOptions, note: Note) -> TableRows:
     """Return the inputs in a table, in the model's order; raises InvalidData.
 
-    Without names, in the file or of the model, they stay where they are. Columns that were
-    targets or weight in training are ignored, and all others where the training spec chose
-    its inputs. ``note`` receives the reader's notes on the file.
+    If the file or the model has no names, columns keep their order. Columns that were targets
+    or weight in training are ignored, and all others if the training spec chose its inputs.
+    ``note`` receives the reader's notes on the file.
     """
     path = file.path
     if not file.is_text:
@@ -95,9 +95,9 @@ def read_columns(file: InputFile, columns: Columns, text: TextOptions, note: Not
 
 
 def _names_inputs(path: str, delimiter: str, columns: Columns) -> bool:
-    """Whether line 1 holds the names of all inputs: then it is a header, whatever they are.
+    """Whether line 1 holds the names of all inputs; then it is a header.
 
-    Raises InvalidData where all are numbers, as years are, and line 1 holds some of them.
+    Raises InvalidData if all of them are numbers, such as years, and line 1 holds some of them.
     """
     if not columns.inputs:
         return False

@@ -1,4 +1,4 @@
-"""The client for asyncio; ``dbp.client.client`` is its plain face, not a second writing."""
+"""Client for asyncio; ``dbp.client.client`` wraps it for synchronous code."""
 
 from __future__ import annotations
 
@@ -175,15 +175,15 @@ class AsyncClient:
         return AsyncJobHandle(self, job.id)
 
     async def get(self, job_id: str, *, timeout: float | None = None) -> Job:
-        """Return the job as it stands; NotFound."""
+        """Return the job as it is now; NotFound."""
         request = jobs_pb.GetJobRequest(name=job_name(text("job_id", job_id)))
         answer = await self._connection.call(self._jobs.GetJob, request, timeout)
         return job_from_proto(answer.job)
 
     def jobs(self, *states: State, timeout: float | None = None) -> AsyncGenerator[Job, None]:
-        """Jobs, newest first; only those in the given states, if any are given.
+        """Yield jobs, newest first; only those in the given states, if any are given.
 
-        ``timeout`` is that of each page.
+        ``timeout`` applies to each page.
         """
         wanted = [state_to_proto(checked_state(state)) for state in states]
         request = jobs_pb.ListJobsRequest(states=wanted, page_size=PAGE_SIZE)
@@ -208,7 +208,7 @@ class AsyncClient:
         grace_seconds: float | None = None,
         timeout: float | None = None,
     ) -> Job:
-        """Ask a job to stop; returns it as it stands then."""
+        """Ask a job to stop; return the job."""
         request = jobs_pb.CancelJobRequest(
             name=job_name(text("job_id", job_id)), force=switch("force", force)
         )
@@ -221,10 +221,10 @@ class AsyncClient:
     def watch(
         self, job_id: str = "", *, timeout: float | None = None
     ) -> AsyncGenerator[JobUpdate, None]:
-        """Updates of one job until it has ended, or of all jobs for ever.
+        """Yield updates of one job until it has ended, or of all jobs forever.
 
-        ``timeout``: seconds without a sign of life after which the stream is opened again; 15
-        by default. The service sends one every 5 seconds.
+        ``timeout``: seconds of silence after which the stream is opened again; 15 by default.
+        The service sends a heartbeat every 5 seconds.
         """
         name = job_name(text("job_id", job_id)) if job_id != "" else ""
         return watch(self._connection, self._jobs, name, self._connection.silence(timeout))
@@ -237,9 +237,9 @@ class AsyncClient:
         attempt: int = 0,
         timeout: float | None = None,
     ) -> AsyncGenerator[str, None]:
-        """Return lines of an attempt's log (0: the newest), as they come if ``follow``.
+        """Yield lines of an attempt's log (0: the newest); with ``follow``, as they arrive.
 
-        ``timeout`` as for ``watch``.
+        ``timeout`` as in ``watch``.
         """
         whole_number("attempt", attempt, maximum=INT32_MAX)
         request = jobs_pb.StreamLogsRequest(
@@ -261,7 +261,7 @@ class AsyncClient:
             request.page_token = page.next_page_token
 
     def _parameters_of(self, job_id: str) -> AsyncParameters:
-        """Return the parameter side of a job; nothing is sent yet."""
+        """Return the parameter calls of a job; sends nothing."""
         return AsyncParameters(self._connection, job_id)
 
     async def predict(
@@ -273,16 +273,16 @@ class AsyncClient:
         label: str = "",
         timeout: float | None = None,
     ) -> Prediction:
-        """Outputs of a version (0: the newest) for inputs (n, *input_shape).
+        """Return the outputs of a version (0: the newest) for inputs (n, *input_shape).
 
-        Columns of a table with names (a DataFrame of pandas or polars, a Table of pyarrow)
-        are matched by name to those that the model was trained on; its target and weight
-        may be among them. Arrays are matched by position.
+        Columns of a table with names (a DataFrame of pandas or polars, a Table of pyarrow) are
+        matched by name to those that the model was trained on; its target and weight may be
+        among them. Arrays are matched by position.
 
-        The model, its scaling and its class names come with the parameters. All rows are
-        answered by one version. ``timeout`` is that of each batch; six times the client's by
-        default, since the service may have to load the model first. InvalidInput, NotFound,
-        OutOfRange; WrongState: nothing is published yet.
+        The model, its scaling and its class names come with the parameters. One version answers
+        all rows. ``timeout`` applies to each batch; the default is six times the client's,
+        since the service may have to load the model first. InvalidInput, NotFound, OutOfRange;
+        WrongState: nothing is published yet.
         """
         if names := column_names(inputs):
             metadata = await self._parameters_of(job_id).metadata(version, label, timeout)

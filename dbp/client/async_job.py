@@ -1,4 +1,4 @@
-"""One job of a service, for asyncio; ``dbp.client.job`` is its plain face."""
+"""A job of a service, for asyncio; ``dbp.client.job`` wraps it for synchronous code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @final
 class AsyncJobHandle:
-    """One job of a service."""
+    """One job of a service: its state, log, parameters and predictions."""
 
     def __init__(self, client: AsyncClient, job_id: str, notes: tuple[str, ...] = ()) -> None:
         """``notes``: those of a job that was submitted or validated by this call."""
@@ -40,7 +40,7 @@ class AsyncJobHandle:
         raise not_picklable(self)
 
     async def get(self, *, timeout: float | None = None) -> Job:
-        """Return the job as it stands."""
+        """Return the job as it is now."""
         return await self._client.get(self.id, timeout=timeout)
 
     async def wait(self, *, timeout: float | None = None) -> Job:
@@ -66,16 +66,16 @@ class AsyncJobHandle:
         return job if job is not None and job.state.terminal else await self.get()
 
     def watch(self, *, timeout: float | None = None) -> AsyncGenerator[JobUpdate, None]:
-        """Return every change and the newest progress, until the job has ended.
+        """Yield every change and the newest progress, until the job has ended.
 
-        ``timeout``: seconds without a sign of life; see AsyncClient.watch.
+        ``timeout``: seconds of silence; see AsyncClient.watch.
         """
         return self._client.watch(self.id, timeout=timeout)
 
     def logs(
         self, *, follow: bool = False, attempt: int = 0, timeout: float | None = None
     ) -> AsyncGenerator[str, None]:
-        """Return lines of its log; ``timeout`` as for ``watch``."""
+        """Yield lines of the job's log; ``timeout`` as in ``watch``."""
         return self._client.logs(self.id, follow=follow, attempt=attempt, timeout=timeout)
 
     async def cancel(
@@ -85,7 +85,7 @@ class AsyncJobHandle:
         grace_seconds: float | None = None,
         timeout: float | None = None,
     ) -> Job:
-        """Ask it to stop."""
+        """Ask the job to stop; return the job."""
         return await self._client.cancel(
             self.id, force=force, grace_seconds=grace_seconds, timeout=timeout
         )
@@ -116,7 +116,7 @@ class AsyncJobHandle:
                 any version but this one is newer then.
             wait: Seconds to wait for what is asked for.
             cast: F16 or BF16, for floating-point tensors.
-            max_staleness_steps: How far behind the run the version may be.
+            max_staleness_steps: Most steps that the version may be older than the run.
             on_bytes: Called with (bytes received, bytes in all).
             timeout: Seconds to the first byte, beyond ``wait``, and between bytes; the
                 client's by default.
@@ -156,7 +156,7 @@ class AsyncJobHandle:
         label: str = "",
         timeout: float | None = None,
     ) -> Prediction:
-        """Outputs of its model for inputs (n, *input_shape); see AsyncClient.predict."""
+        """Return the model's outputs for inputs (n, *input_shape); see AsyncClient.predict."""
         return await self._client.predict(
             self.id, inputs, version=version, label=label, timeout=timeout
         )
@@ -172,9 +172,9 @@ class AsyncJobHandle:
         on_bytes: OnBytes | None = None,
         timeout: float | None = None,
     ) -> ParameterSet:
-        """Write its parameters as a safetensors file; the file appears whole.
+        """Write the parameters as a safetensors file, atomically.
 
-        ``on_bytes`` is told (bytes received, bytes in all). OSError: cannot be written.
+        ``on_bytes`` is called with (bytes received, bytes in all). OSError: cannot be written.
         """
         wanted = Wanted(patterns=patterns, version=version, step=step, label=label, cast=cast)
         return await self._parameters.save(path, wanted, timeout, on_bytes)
@@ -221,13 +221,13 @@ class AsyncJobHandle:
         return AsyncParameterMirror(self._parameters, wanted, timeout)
 
     def versions(self, *, timeout: float | None = None) -> AsyncGenerator[VersionEntry, None]:
-        """Return its versions, newest first, those too whose bytes are no longer kept."""
+        """Return the versions, newest first, including those whose bytes are deleted."""
         return self._parameters.versions(timeout)
 
     async def labels(
         self, *, timeout: float | None = None
     ) -> tuple[list[LabelMove], list[LabelMove]]:
-        """Where its labels are, by name, and their moves, oldest first."""
+        """Return each label's version, by name, and the labels' moves, oldest first."""
         return await self._parameters.labels(timeout)
 
     async def move_label(

@@ -1,4 +1,4 @@
-"""A local copy of a job's parameters that keeps itself fresh. For asyncio."""
+"""A local copy of a job's newest parameters, updated in the background. For asyncio."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from dbp.rpc.forking import check_not_forked, client_forked, is_forked
 log = logging.getLogger("dbp.client")
 
 POLL_SECONDS: Final = 60.0
-PATIENCE_SECONDS: Final = 5.0  # for the rest of a version; then it is asked for anew
+PATIENCE_SECONDS: Final = 5.0  # for the rest of a version; then it is requested again
 FIRST_PAUSE_SECONDS: Final = 0.05
 LAST_PAUSE_SECONDS: Final = 2.0
 
 
 @final
 class AsyncParameterMirror:
-    """The newest parameters, at hand: ``get`` never waits and takes no lock.
+    """The newest parameters of a job; ``get`` never waits and takes no lock.
 
-    A version that has been handed out is never changed; a newer one has arrays of its own.
-    While the service is away or frozen the last one stays, and ``error`` says what is wrong:
-    15 seconds after the last sign of life at the latest, until the mirror is fresh again. So it
-    is while a label that the mirror follows is at no version.
+    A version that was returned is never changed; a newer one has arrays of its own. While the
+    service is gone or frozen, the last version stays and ``error`` is set: at most 15 seconds
+    after the service's last message, until the mirror is up to date again. ``error`` is set,
+    too, while a label that the mirror follows is at no version.
     """
 
     def __init__(
         self, parameters: AsyncParameters, wanted: Wanted, timeout: float | None = None
     ) -> None:
-        """``timeout``: see AsyncJobHandle.mirror."""
+        """Prepare a mirror; see AsyncJobHandle.mirror for ``timeout``."""
         self._parameters = parameters
         self._timeout = None if timeout is None else seconds("timeout", timeout)
         self._wanted = wanted
@@ -70,14 +70,14 @@ class AsyncParameterMirror:
         raise not_picklable(self)
 
     def start(self) -> None:
-        """Begin to follow the job; again: does nothing. Raises WrongEventLoop."""
+        """Start following the job; does nothing if started. Raises WrongEventLoop."""
         check_not_forked()
         self._parameters.check_loop()
         if self._task is None:
             self._task = asyncio.create_task(self._follow())
 
     async def close(self) -> None:
-        """Follow no longer; what was got stays."""
+        """Stop following the job; the last parameters stay available."""
         if self._task is not None and not is_forked():
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -92,12 +92,12 @@ class AsyncParameterMirror:
 
     @property
     def error(self) -> DbpError | None:
-        """The error that keeps the mirror from being fresh; None while there is none."""
+        """The present fault; None while the mirror is up to date."""
         return client_forked() if is_forked() else self._error
 
     @property
     def version(self) -> int:
-        """The number of the newest version here; 0 before the first."""
+        """Number of the newest version here; 0 before the first."""
         newest = self._newest
         return newest.version.version if newest is not None else 0
 
@@ -162,7 +162,7 @@ class AsyncParameterMirror:
                 elif self._waits() and time.monotonic() - asked < LAST_PAUSE_SECONDS:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LAST_PAUSE_SECONDS)
-        except Exception as error:  # nobody awaits this task: whoever asks is told
+        except Exception as error:  # no caller awaits this task; ``error`` reports it
             self._error = DbpError(f"the mirror has failed: {type(error).__name__}: {error}")
             log.exception("a mirror has failed")
         finally:
@@ -172,7 +172,7 @@ class AsyncParameterMirror:
         return not self.ended
 
     async def _next(self) -> bool:
-        """Take the next version; False where none comes for a while."""
+        """Receive the next version; False if none comes for a while."""
         told = self.version
         # The first request for a label does not wait: a misspelt one is soon reported.
         first = bool(self._wanted.label) and not told and self._error is None
@@ -192,12 +192,12 @@ class AsyncParameterMirror:
         return True
 
     def _note(self, error: Unavailable | None) -> None:
-        """Take over the error of a break at once; a message from the service clears it."""
+        """Store the error of a break at once; a message from the service clears it."""
         if error is not None or isinstance(self._error, Unavailable):
             self._error = error
 
     async def _note_end(self, error: DbpError) -> None:
-        """Look whether the job has ended without a version, or without one that is best."""
+        """Check whether the job ended without a version, or without a best one."""
         if isinstance(error, LabelNotFound) and outlives_job(self._wanted.label):
             return
         with contextlib.suppress(DbpError):
@@ -212,7 +212,7 @@ class AsyncParameterMirror:
 
 
 def _is_for_good(error: DbpError) -> bool:
-    """Whether it will never be otherwise; a damaged version may be followed by a sound one."""
+    """Whether the error is permanent; after a damaged version a good one may follow."""
     if isinstance(error, InvalidFile):
         return False
     return isinstance(error, InvalidInput | NotFound | ClientClosed)

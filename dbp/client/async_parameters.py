@@ -1,4 +1,4 @@
-"""The parameters of one job, for asyncio: read, watch, label, ask for more."""
+"""The parameters of one job, for asyncio: read, watch, label, publish."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ParameterUpdate:
 
 @final
 class AsyncParameters:
-    """The parameter side of a job handle."""
+    """Parameter calls of a job handle."""
 
     def __init__(self, connection: Connection, job_id: str) -> None:
         channel = connection.channel
@@ -73,7 +73,7 @@ class AsyncParameters:
         patience: float | None = None,
         report: Report | None = None,
     ) -> Receiver:
-        """What is wanted, verified; see ``download``."""
+        """Return the verified download; see ``download``."""
         callback("on_bytes", on_bytes)
         given = self._connection.patience if patience is None else patience
         return await download(
@@ -88,7 +88,7 @@ class AsyncParameters:
     async def get(
         self, wanted: Wanted, timeout: float | None, on_bytes: OnBytes | None = None
     ) -> ParameterSet | None:
-        """What is wanted as arrays; None if there is nothing newer, or nothing else."""
+        """Return the requested arrays; None if nothing is newer, or nothing else."""
         found = await self.receive(wanted, timeout, on_bytes)
         if found.content is None or found.version is None:
             return None
@@ -110,7 +110,7 @@ class AsyncParameters:
         timeout: float | None,
         on_bytes: OnBytes | None = None,
     ) -> ParameterSet:
-        """Write what is wanted as a safetensors file, which appears whole; OSError."""
+        """Write the requested parameters as a safetensors file, atomically; OSError."""
         checked_path("path", path)
         found = await self.get(wanted, timeout, on_bytes)
         if found is None:  # a service says so only where it was asked for something newer
@@ -153,13 +153,13 @@ class AsyncParameters:
             await waiting.again(stream.cut)
 
     async def has_ended(self) -> bool:
-        """Whether the job has; it publishes nothing more then."""
+        """Whether the job has ended; it publishes nothing more then."""
         request = jobs_pb.GetJobRequest(name=self._job)
         answer = await self._connection.call(self._jobs.GetJob, request, None)
         return job_from_proto(answer.job).state.terminal
 
     async def versions(self, timeout: float | None) -> AsyncGenerator[VersionEntry, None]:
-        """Yield the job's versions, newest first, those too whose bytes are no longer kept."""
+        """Yield the versions, newest first, including those whose bytes are deleted."""
         request = pb.ListVersionsRequest(job=self._job)
         while True:
             page = await self._unary(self._stub.ListVersions, request, timeout)
@@ -170,7 +170,7 @@ class AsyncParameters:
             request.page_token = page.next_page_token
 
     async def labels(self, timeout: float | None) -> tuple[list[LabelMove], list[LabelMove]]:
-        """Where the labels are, by name, and their moves, oldest first."""
+        """Return each label's version, by name, and the labels' moves, oldest first."""
         request = pb.ListLabelsRequest(job=self._job)
         answer = await self._unary(self._stub.ListLabels, request, timeout)
         now = [label_from_proto(label) for label in answer.labels]
@@ -202,14 +202,14 @@ class AsyncParameters:
         return label_from_proto(answer.label)
 
     async def pin(self, at: At, timeout: float | None, *, pinned: bool) -> VersionEntry:
-        """Keep a version for good, or no longer; the service looks it up."""
+        """Pin a version, so that it is always kept, or unpin it."""
         request = pb.PinVersionRequest(job=self._job, pinned=switch("pinned", pinned))
         at.put_into(request)
         answer = await self._unary(self._stub.PinVersion, request, timeout)
         return version_entry_from_proto(answer.version)
 
     async def publish(self, wait: float, timeout: float | None) -> Version:
-        """Ask the run for a version now, and wait so long for it."""
+        """Ask the run for a version now, and wait up to ``wait`` seconds for it."""
         seconds("wait", wait)
         request = pb.PublishVersionRequest(job=self._job)
         request.wait.FromMilliseconds(round(wait * 1000))

@@ -1,4 +1,4 @@
-"""The client for plain Python: the async core on a thread of its own."""
+"""Synchronous client: the async core on a thread of its own."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from dbp.rpc.forking import check_not_forked
 class Client:
     """A connection to one service; ``with`` closes it.
 
-    See ``AsyncClient`` for what the methods do; errors are those of ``dbp.errors``. Closing
-    it ends what other threads still wait for: Unavailable.
+    ``AsyncClient`` describes the methods; errors are those of ``dbp.errors``. Closing the
+    client raises ClientClosed in other threads that wait for it.
 
-    Any number of threads may use a client, its job handles and its mirrors; an iterator
-    belongs to one thread at a time. They cannot be pickled. gRPC does not survive a fork: in a
-    process forked after a client was made, every client raises ClientForked. Start processes
-    by spawn or forkserver, or fork before the first client is made. A program that imports grpc
-    before dbp should set GRPC_ENABLE_FORK_SUPPORT=0: gRPC's fork handlers crash some children.
+    Any number of threads may use a client, its job handles and its mirrors; an iterator belongs
+    to one thread at a time. They cannot be pickled. gRPC does not survive a fork: in a process
+    forked after a client was made, every client raises ClientForked. Start processes by spawn
+    or forkserver, or fork before the first client is made. A program that imports grpc before
+    dbp should set GRPC_ENABLE_FORK_SUPPORT=0: gRPC's fork handlers crash some children.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Client:
         return self._client.address
 
     def close(self) -> None:
-        """Let go of the connection; may be repeated."""
+        """Close the connection; may be repeated."""
         self._loop.close(self._client.close())
 
     @overload
@@ -133,7 +133,7 @@ class Client:
         return JobHandle(self._loop, self._loop.run(self._client.job(job_id, timeout=timeout)))
 
     def jobs(self, *states: State, timeout: float | None = None) -> Iterator[Job]:
-        """Jobs, newest first; only those in the given states, if any are given."""
+        """Yield jobs, newest first; only those in the given states, if any are given."""
         return self._loop.iterate(self._client.jobs(*states, timeout=timeout))
 
     def components(self, *, timeout: float | None = None) -> list[ComponentInfo]:
@@ -141,5 +141,5 @@ class Client:
         return self._loop.run(self._client.components(timeout=timeout))
 
     def watch(self, *, timeout: float | None = None) -> Iterator[JobUpdate]:
-        """Updates of all jobs, for ever; ``timeout`` as of AsyncClient.watch."""
+        """Yield updates of all jobs, forever; ``timeout`` as in AsyncClient.watch."""
         return self._loop.iterate(self._client.watch(timeout=timeout))

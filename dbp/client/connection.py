@@ -1,4 +1,4 @@
-"""A client's connection: the channel, and how long the service may be silent on it."""
+"""A client's channel, with deadlines for calls and limits of silence for streams."""
 
 from __future__ import annotations
 

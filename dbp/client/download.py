@@ -1,4 +1,4 @@
-"""Download parameters over as many streams as it takes.
+"""Download parameters, resuming after each broken stream.
 
 A download that breaks off continues where it stopped: the same version, from the next byte.
 """
@@ -81,7 +81,7 @@ async def download(
 
 @final
 class _Limits:
-    """When the next message of a download is late."""
+    """Deadlines of the messages of a download."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ async def _take(
     limits: _Limits,
     patience: Patience,
 ) -> None:
-    """Receive from one stream, which is closed then; errors of ``dbp.errors``."""
+    """Receive from one stream and close it; errors of ``dbp.errors``."""
     with translated():
         call = ask(request)
         try:
@@ -154,7 +154,7 @@ async def _noting(messages: AsyncGenerator[M, None], patience: Patience) -> Asyn
 def _remaining(
     request: pb.StreamParametersRequest, receiver: Receiver, limits: _Limits
 ) -> pb.StreamParametersRequest:
-    """Return the request for what has not come yet."""
+    """Return the request for the bytes that have not arrived."""
     rest = pb.StreamParametersRequest()
     if not receiver.begun or receiver.version is None:
         rest.CopyFrom(request)

@@ -1,4 +1,4 @@
-"""One job of a service, for plain Python."""
+"""A job of a service, for synchronous code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dbp.job.state import Job, LabelMove, Version, VersionEntry
 
 @final
 class JobHandle:
-    """One job of a service; see ``AsyncJobHandle`` for what the methods do."""
+    """One job of a service; ``AsyncJobHandle`` describes the methods."""
 
     def __init__(self, loop: LoopThread, handle: AsyncJobHandle) -> None:
         self._loop = loop
@@ -34,7 +34,7 @@ class JobHandle:
         raise not_picklable(self)
 
     def get(self, *, timeout: float | None = None) -> Job:
-        """Return the job as it stands."""
+        """Return the job as it is now."""
         return self._loop.run(self._handle.get(timeout=timeout))
 
     def wait(self, *, timeout: float | None = None) -> Job:
@@ -42,13 +42,13 @@ class JobHandle:
         return self._loop.run(self._handle.wait(timeout=timeout))
 
     def watch(self, *, timeout: float | None = None) -> Iterator[JobUpdate]:
-        """Return every change and the newest progress, until the job has ended."""
+        """Yield every change and the newest progress, until the job has ended."""
         return self._loop.iterate(self._handle.watch(timeout=timeout))
 
     def logs(
         self, *, follow: bool = False, attempt: int = 0, timeout: float | None = None
     ) -> Iterator[str]:
-        """Return lines of its log."""
+        """Yield lines of the job's log."""
         work = self._handle.logs(follow=follow, attempt=attempt, timeout=timeout)
         return self._loop.iterate(work)
 
@@ -59,7 +59,7 @@ class JobHandle:
         grace_seconds: float | None = None,
         timeout: float | None = None,
     ) -> Job:
-        """Ask it to stop."""
+        """Ask the job to stop; return the job."""
         work = self._handle.cancel(force=force, grace_seconds=grace_seconds, timeout=timeout)
         return self._loop.run(work)
 
@@ -111,7 +111,7 @@ class JobHandle:
         label: str = "",
         timeout: float | None = None,
     ) -> Prediction:
-        """Outputs of its model for inputs (n, *input_shape), all by one version."""
+        """Return the model's outputs for inputs (n, *input_shape), all by one version."""
         work = self._handle.predict(inputs, version=version, label=label, timeout=timeout)
         return self._loop.run(work)
 
@@ -126,7 +126,7 @@ class JobHandle:
         on_bytes: OnBytes | None = None,
         timeout: float | None = None,
     ) -> ParameterSet:
-        """Write its parameters as a safetensors file; the file appears whole."""
+        """Write the parameters as a safetensors file, atomically."""
         work = self._handle.download(
             path, *patterns, version=version, step=step, label=label, cast=cast,
             on_bytes=on_bytes, timeout=timeout,
@@ -164,7 +164,7 @@ class JobHandle:
         cast: str | None = None,
         timeout: float | None = None,
     ) -> ParameterMirror:
-        """Return a local copy of the newest or a label's version, fresh within ``with``."""
+        """Return a local copy of the newest or a label's version, updated within ``with``."""
 
         async def made() -> ParameterMirror:  # on the loop, whose events it has
             mirror = self._handle.mirror(*patterns, label=label, cast=cast, timeout=timeout)
@@ -173,13 +173,13 @@ class JobHandle:
         return self._loop.run(made())
 
     def versions(self, *, timeout: float | None = None) -> Iterator[VersionEntry]:
-        """Return its versions, newest first, those too whose bytes are no longer kept."""
+        """Return the versions, newest first, including those whose bytes are deleted."""
         return self._loop.iterate(self._handle.versions(timeout=timeout))
 
     def labels(
         self, *, timeout: float | None = None
     ) -> tuple[list[LabelMove], list[LabelMove]]:
-        """Where its labels are, by name, and their moves, oldest first."""
+        """Return each label's version, by name, and the labels' moves, oldest first."""
         return self._loop.run(self._handle.labels(timeout=timeout))
 
     def move_label(
@@ -229,5 +229,5 @@ class JobHandle:
         return self._loop.run(work)
 
     def publish(self, *, wait: float = 30.0, timeout: float | None = None) -> Version:
-        """Ask the run for a version now; returns the first one that came after that."""
+        """Ask the run for a version now; return the first one published after that."""
         return self._loop.run(self._handle.publish(wait=wait, timeout=timeout))

@@ -38,16 +38,16 @@ class LoopChannel:
             )
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the gRPC channel; further calls fail."""
         self.check_loop()
         await self._channel.close()
 
     def unary_unary(self, *method: Any, **options: Any) -> Any:
-        """See grpc.aio.Channel."""
+        """Call a method; interface of ``grpc.aio.Channel``."""
         return self._checked(self._channel.unary_unary(*method, **options))
 
     def unary_stream(self, *method: Any, **options: Any) -> Any:
-        """See grpc.aio.Channel."""
+        """Call a method; interface of ``grpc.aio.Channel``."""
         return self._checked(self._channel.unary_stream(*method, **options))
 
     def _checked(self, call: Callable[..., Any]) -> Callable[..., Any]:

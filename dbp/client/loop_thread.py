@@ -73,7 +73,7 @@ class LoopThread:
             while (item := self.run(following())) is not done:
                 yield item
         finally:
-            # Nobody waits for this: a forgotten iterator may be collected on any thread,
+            # This must not block: a forgotten iterator may be collected on any thread,
             # the loop's own among them. The source is closed already where the client is, and
             # in a forked process the source is the parent's.
             with contextlib.suppress(ClientClosed, ClientForked):

@@ -1,4 +1,4 @@
-"""How long a broken stream is opened again, and how an outage is reported meanwhile."""
+"""Delays and time limit for reopening a broken stream; logs of outages."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ Report: TypeAlias = Callable[[Unavailable | None], None]
 
 @final
 class Patience:
-    """Waits between tries: they double, and start from the first after a message."""
+    """Delays between tries: they double, and start over after a message."""
 
     def __init__(self, seconds: float, report: Report | None = None) -> None:
-        """``report``: by default a break is logged that lasts, and its end."""
+        """``report``: receives the error of a break and its end; by default they are logged."""
         self._seconds = seconds
         self._report = report or _LoggedOutage(seconds)
         self._wait = FIRST_WAIT_SECONDS
         self._since: float | None = None
 
     def heard(self) -> None:
-        """Note a message that brings nothing new: the service lives."""
+        """Note a message without news: the service is alive."""
         self._report(None)
 
     def alive(self) -> None:
@@ -42,7 +42,7 @@ class Patience:
         self._report(None)
 
     async def again(self, error: Unavailable) -> None:
-        """Wait before the next try; raises ``error`` when the time is up."""
+        """Wait before the next try; raise ``error`` when the time is up."""
         now = asyncio.get_running_loop().time()
         self._since = now if self._since is None else self._since
         if now - self._since + self._wait > self._seconds:

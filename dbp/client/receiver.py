@@ -32,16 +32,16 @@ HASHED_AT_A_TIME: Final = 4 << 20
 
 @final
 class Receiver:
-    """One download, over as many streams as it takes.
+    """One download, over as many streams as necessary.
 
-    The bytes are hashed on a thread while others come in. ``version`` is what the newest
-    header said, ``content`` the verified file once ``done``, or None where nothing is newer.
+    A thread hashes the bytes while others arrive. ``version`` is that of the newest header,
+    ``content`` the verified file once ``done``, or None if nothing is newer.
     """
 
     def __init__(
         self, request: pb.StreamParametersRequest, *, on_bytes: OnBytes | None = None
     ) -> None:
-        """``request``: what was asked for, and so must come."""
+        """Refuse other versions than the one of this request."""
         self._request = request
         # Nothing is left out or cast: the bytes must be the version's own.
         self._whole = not request.selector.tensors and not request.cast
@@ -53,14 +53,14 @@ class Receiver:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: what has come so far belongs to a version that is gone."""
+        """Start over: the bytes so far belong to a version that is gone."""
         self._buffer: memoryview | None = None
         self.received = 0
         self._hashing = _Hashing()
 
     @property
     def begun(self) -> bool:
-        """Whether bytes are there that a next stream can go on behind."""
+        """Whether bytes have arrived, after which the next stream can continue."""
         return self._buffer is not None
 
     async def take(self, messages: AsyncIterable[bytes]) -> None:
@@ -102,7 +102,7 @@ class Receiver:
         self.version = version
 
     def _check_wanted(self, version: Version) -> None:
-        """Raise CorruptParameters where another version comes than was asked for."""
+        """Raise CorruptParameters if another version arrives than was requested."""
         asked = self._request.selector
         at = asked.WhichOneof("at")
         if (
@@ -154,7 +154,7 @@ class Receiver:
 
 @final
 class _Hashing:
-    """The SHA-256 of a buffer that is being filled, one step behind, on a thread."""
+    """SHA-256 of a buffer while it is being filled, on a thread."""
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
@@ -162,7 +162,7 @@ class _Hashing:
         self._step: asyncio.Task[None] | None = None
 
     def note(self, buffer: memoryview, filled: int) -> None:
-        """So much of the buffer is filled."""
+        """Note that the buffer is filled up to here."""
         busy = self._step is not None and not self._step.done()
         if not busy and filled - self._hashed >= HASHED_AT_A_TIME:
             start, self._hashed = self._hashed, filled
@@ -171,7 +171,7 @@ class _Hashing:
             )
 
     async def digest(self, buffer: memoryview) -> str:
-        """Of the whole buffer, in hexadecimal."""
+        """Return the digest of the whole buffer, in hexadecimal."""
         if self._step is not None:
             await self._step
         rest = buffer[self._hashed :]

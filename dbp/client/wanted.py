@@ -1,4 +1,4 @@
-"""Which parameters a caller asks for, and which version it changes, as fields of requests."""
+"""Requests for parameters, and the version that a request changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dbp.v1 import parameter_service_pb2 as pb
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to ask for; the same words as the proto's ``StreamParametersRequest``."""
+    """A request for parameters; fields as in the proto's ``StreamParametersRequest``."""
 
     patterns: tuple[str, ...] = ()
     version: int = 0
@@ -41,7 +41,7 @@ class Wanted:
             seconds("wait", self.wait)
 
     def request(self, job_id: str) -> pb.StreamParametersRequest:
-        """As a request; InvalidArgument where more than one version is named."""
+        """Return the request as proto; InvalidArgument if it names more than one version."""
         if sum((bool(self.version), self.step is not None, bool(self.label))) > 1:
             raise InvalidArgument("version, step, label: name only one of them")
         selector = pb.ParameterSelector(job=job_name(job_id), tensors=self.patterns)

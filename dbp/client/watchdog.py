@@ -1,4 +1,4 @@
-"""Ends the wait for a message that is late; one timer serves all messages of a stream."""
+"""End the wait for a late message; one timer serves all messages of a stream."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, scope: asyncio.Timeout, seconds: float) -> None:
-        """Expire the scope after so many seconds."""
+        """Expire the scope after this many seconds."""
         self._scope, self._seconds = scope, seconds
         self._due = self._loop.time() + seconds
         if self._timer is not None and self._timer.when() > self._due:
@@ -34,11 +34,11 @@ class Watchdog:
             self._arm()
 
     def rest(self) -> None:
-        """Expire nothing until the next ``watch``; the timer is kept."""
+        """Expire nothing until the next ``watch``; keep the timer."""
         self._scope = None
 
     def stop(self) -> None:
-        """Cancel the timer."""
+        """Cancel the timer for good."""
         self._scope = None
         if self._timer is not None:
             self._timer.cancel()

@@ -212,7 +212,7 @@ def is_stopped_well(run: Run) -> None:
     result = json.loads((run.folder / "result.json").read_text())
     assert result["status"] == "stopped"
     assert steps_of_checkpoints(run.folder)[-1] == result["step"]
-    assert f"go on with:  dbp train --resume {run.folder}" in run.output
+    assert f"continue with:  dbp train --resume {run.folder}" in run.output
     for noise in ("non-zero status", "MPI_ABORT", "BAD TERMINATION", "PMIX ERROR", "-----"):
         assert noise not in run.output
     run.leaves_nothing()

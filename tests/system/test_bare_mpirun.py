@@ -82,7 +82,7 @@ def test_sigusr1_to_a_bare_mpirun_stops_after_the_step(start: Start, library: st
     run.process.send_signal(signal.SIGUSR1)
 
     assert run.end() == 75, run.output
-    assert f"go on with:  dbp train --resume {run.folder}" in run.output
+    assert f"continue with:  dbp train --resume {run.folder}" in run.output
     result = json.loads((run.folder / "result.json").read_text())
     assert steps_of_checkpoints(run.folder)[-1] == result["step"]
     run.leaves_nothing()

@@ -54,7 +54,7 @@ def test_a_run_that_cannot_write_its_parameters_says_how_to_go_on(
     parameters = folder / "parameters.safetensors"
     assert f"error: {parameters} could not be written: No space left on device" in done.stderr
     assert "the run finished at step 60" in done.stderr
-    assert f"free some space on the disk, then go on with:  dbp train --resume {folder}" in (
+    assert f"free some space on the disk, then continue with:  dbp train --resume {folder}" in (
         done.stdout
     )
     if (folder / "result.json").exists():

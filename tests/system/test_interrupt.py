@@ -159,7 +159,7 @@ def test_ctrl_z_and_fg_in_a_shell_stop_and_continue_the_ranks(
     run.type("fg\r")
     run.wait_for_epochs(2)
     run.type("\x03")
-    run.wait_for("go on with:")
+    run.wait_for("continue with:")
     run.type("echo code=$?\r")
     run.wait_for("code=75")
     run.type("exit\r")

@@ -140,7 +140,7 @@ def test_a_signal_writes_a_checkpoint_and_ends_with_75(
     result = json.loads((folder / "result.json").read_text())
     newest = max(folder.glob("checkpoints/step-*"))
     assert newest.name == f"step-{result['step']:012d}"
-    assert f"go on with:  dbp train --resume {folder}" in out
+    assert f"continue with:  dbp train --resume {folder}" in out
     done = run(DBP, "train", "--resume", str(folder), "-n", "2", "-q")
     assert done.returncode == 0, done.stderr
     assert digest(folder) == expected
