@@ -99,7 +99,7 @@ def columns_of(
 
 
 def _normalized(names: Sequence[str]) -> tuple[str, ...]:
-    """Stored names in the form of comparison; as they are if two of them would be the same."""
+    """Return stored names normalized for comparison, or unchanged if two would be equal."""
     found = tuple(map(normalized_name, names))
     return found if len(set(found)) == len(found) else tuple(names)
 
@@ -146,7 +146,7 @@ def _similar(name: str, found: Sequence[str]) -> str:
 
 
 def _look_alike(name: str, other: str) -> str:
-    """The first letter of another alphabet, where names differ in such letters alone."""
+    """Return the first letter of another alphabet if names differ only in such letters."""
     if len(name) != len(other):
         return ""
     pairs = [(a, b) for a, b in zip(name, other, strict=True) if a != b]

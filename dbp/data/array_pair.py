@@ -76,7 +76,7 @@ def _open_weights(options: PairOptions, open_rows: Callable[[], Rows]) -> Rows:
 
 
 def _weights_layout(options: PairOptions, shape: Shape) -> TargetsLayout | None:
-    """Return the layout of weights: with two axes, that of the targets."""
+    """Return the layout of the targets if weights have two axes; else None."""
     return options.targets_layout if len(shape) == 2 else None
 
 

@@ -173,7 +173,7 @@ def _columns(option: Column | tuple[Column, ...] | None) -> tuple[Column, ...]:
 
 
 def _numbers(table: Table, column: int) -> Array:
-    """Return a column that stands apart, as finite numbers; raises InvalidData."""
+    """Return a column that was kept as text, as finite numbers; raises InvalidData."""
     cells = table.apart[column]
     values = [number(cell) for cell in cells]
     for row, value in enumerate(values):
@@ -186,7 +186,7 @@ def _numbers(table: Table, column: int) -> Array:
 
 
 def _weights(table: Table) -> Array:
-    """Return the last column that stands apart, as numbers of at least 0."""
+    """Return the last column that was kept as text, as numbers of at least 0."""
     column = len(table.apart) - 1
     weights = _numbers(table, column)
     if (weights < 0).any():

@@ -39,8 +39,8 @@ from dbp.quantities import count_text
 class Table:
     """``inputs``: (rows, columns of inputs); ``lines``: one for each row.
 
-    ``apart``: the cells of each column that was asked for, one for each row, and
-    ``columns``, how messages name these columns. ``input_names`` and ``apart_names``: in
+    ``apart``: the cells of each requested column, one for each row, and ``columns``, the names
+    of these columns in messages. ``input_names`` and ``apart_names``: in
     the same order, empty without a header. ``notes``: decisions that the user should know of.
     """
 
@@ -95,7 +95,7 @@ def read_names(
     leave_out: Sequence[str] = (),
     remedies: tuple[str, str] | None = None,
 ) -> tuple[str, ...]:
-    """Return the names of the columns that have one, by line 1 alone; empty without a header.
+    """Return the names of the columns that have one, from line 1 only; empty without a header.
 
     Arguments and errors as in ``read_table``; columns named in ``leave_out`` are left out.
     """

@@ -201,7 +201,7 @@ def _open(path: str) -> int:
 
 
 def missing_text(name: str) -> str:
-    """Return what is missing, the file or its folder, and the nearest existing name."""
+    """Return whether the file or its folder is missing, and the nearest existing name."""
     path = Path(name)
     folder = path.parent
     try:

@@ -187,8 +187,8 @@ class HDF5Rows(Rows):
 
 
 def open_rows(file: HDF5File, name: str, limit: int) -> Rows:
-    """Return rows of a data set: in memory up to ``limit`` bytes, else read as they are asked
-    for.
+    """Return rows of a data set: in memory up to ``limit`` bytes, larger ones read on
+    demand.
     """
     rows = HDF5Rows(file, name)
     info = rows.info

@@ -72,7 +72,7 @@ class _Header:
 
 
 def inspect_rows(path: str) -> RowsInfo:
-    """Read the header alone; raises InvalidData."""
+    """Read only the header; raises InvalidData."""
     file = DataFile(path)
     if file.is_gzip():
         with gunzip(file) as content:

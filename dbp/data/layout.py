@@ -126,7 +126,7 @@ class _ArrangedRows(Rows):
 
 
 def _whole(rows: Rows) -> Array:
-    """Return all of an array, in memory, as it is stored."""
+    """Read a whole array into memory, in its stored order."""
     if isinstance(rows, MemoryRows):
         return rows.block(0, rows.info.shape[0])
     whole = np.empty(rows.info.shape, rows.info.dtype)

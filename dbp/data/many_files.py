@@ -1,4 +1,4 @@
-"""Open a reader whose file options hold wildcards: one reader per file, joined."""
+"""Open a reader whose file options contain wildcards: one reader per file, joined."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _check_pairs(pattern: str, files: list[str], other_pattern: str, others: lis
 
 
 def matching(path: str) -> list[str]:
-    """Return the files that a name or a pattern stands for; InvalidData where none matches."""
+    """Return the files that a name or pattern matches; raises InvalidData if none matches."""
     try:
         files = matching_files(path)
         if not files:

@@ -99,7 +99,7 @@ class Schema:
         return found
 
     def names_beside(self, apart: Sequence[str], wanted: Sequence[str]) -> list[str]:
-        """Return all columns that are wanted, and those that are neither apart nor an index.
+        """Return the wanted columns, and those that are neither in ``apart`` nor an index.
 
         A nameless first column counts as an index.
         """

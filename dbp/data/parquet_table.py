@@ -69,7 +69,7 @@ class ParquetTable:
         return self._schema.type_of(column)
 
     def names_beside(self, apart: Sequence[str], wanted: Sequence[str]) -> list[str]:
-        """Return all columns that are wanted, and those that are neither apart nor an index."""
+        """Return the wanted columns, and those that are neither in ``apart`` nor an index."""
         return self._schema.names_beside(apart, wanted)
 
     def inputs_beside(self, apart: Sequence[str]) -> InputColumns:
@@ -258,8 +258,8 @@ class ParquetRows(Rows):
 def open_rows(
     table: ParquetTable, columns: Sequence[str], shape: Shape, names: Sequence[str], limit: int
 ) -> Rows:
-    """Return rows of these columns: in memory up to ``limit`` bytes, else read as they are
-    asked for.
+    """Return rows of these columns: in memory up to ``limit`` bytes, larger ones read on
+    demand.
 
     ``shape``: of a row; ``names``: of the classes, if the one column holds names.
     """

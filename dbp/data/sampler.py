@@ -61,7 +61,7 @@ class Permutation:
         return window[start - first : stop - first]
 
     def at(self, positions: Indices) -> Indices:
-        """Return the sample indices at any positions, which must lie in ``range(samples)``."""
+        """Return the sample indices at any positions, which must be in ``range(samples)``."""
         words = self._encrypt(positions.astype(np.uint64))
         limit = np.uint64(self.samples)
         # Outside 0 .. n-1 the walk continues; a cycle that starts inside leads back inside.

@@ -1,4 +1,4 @@
-"""Check that target values lie in the range that the loss allows."""
+"""Check that target values are in the range that the loss allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recognize text that is not UTF-8, or has line ends of its own, and how to convert it."""
+"""Recognize text that is not UTF-8 or has CR line ends, and say how to convert it."""
 
 from __future__ import annotations
 

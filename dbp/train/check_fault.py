@@ -43,7 +43,7 @@ def _components(setup: Setup) -> Iterator[tuple[str, object]]:
 
 
 def _find(components: dict[str, object], error: BaseException) -> tuple[str, object] | None:
-    """Return the component in whose code the innermost frame lies, as far as it is known.
+    """Return the component whose code contains the innermost frame, if known.
 
     A frame is a component's if its ``self`` is that component, or if its function was defined
     in the component's class, as a backward pass is.

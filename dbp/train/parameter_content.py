@@ -1,4 +1,4 @@
-"""Refuse files that are no safetensors by what they look like. It decodes no tensor."""
+"""Recognize files that are not safetensors by their content, and name the remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trained parameters of a run folder, or the reason why it has none and the remedy."""
+"""Find the trained parameters of a run folder, or explain why it has none, with a remedy."""
 
 from __future__ import annotations
 

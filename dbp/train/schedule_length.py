@@ -1,4 +1,4 @@
-"""Whether the learning rate's schedule fits the length of the run."""
+"""Check that the learning-rate schedule fits the length of the run."""
 
 from __future__ import annotations
 
