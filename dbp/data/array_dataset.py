@@ -174,6 +174,7 @@ def combine(
         target_shape=() if kind == "class" else targets.shape[1:],
         target_kind=kind,
         targets_name=targets.name,
+        target_dtype=targets.dtype,
         class_names=class_names,
         input_maximum=input_maximum,
         weighted=weights is not None,

@@ -102,6 +102,7 @@ def concatenated_info(infos: Sequence[DataInfo], names: Sequence[str]) -> DataIn
                     f"{name}: {what}: {_word(got)}, but {names[0]} has {_word(wanted)}; files "
                     "that are read as one must be alike"
                 )
+    dtypes = [info.target_dtype for info in infos if info.target_dtype is not None]
     maxima = {info.input_maximum for info in infos}
     return replace(
         first,
@@ -110,6 +111,7 @@ def concatenated_info(infos: Sequence[DataInfo], names: Sequence[str]) -> DataIn
         class_names=tuple(sorted({name for info in infos for name in info.class_names})),
         input_maximum=first.input_maximum if len(maxima) == 1 else None,
         targets_name="",
+        target_dtype=np.result_type(*dtypes) if dtypes else None,
     )
 
 

@@ -30,7 +30,8 @@ class DataInfo:
     which need not occur. ``weighted``: each sample has a weight. ``classes``: if the source
     guarantees that every target is in 0 .. classes-1. ``input_names``: of the features in their
     order, if the source has columns with names; ``other_columns``: of targets and weight,
-    likewise. ``targets_name``: the file of the targets, or the array in one, for messages.
+    likewise. ``targets_name``: the file of the targets, or the array in one, for messages;
+    ``target_dtype``: of the targets as stored, None if they are computed.
     ``notes``: decisions of the reader that the user should know, each a sentence.
     """
 
@@ -47,6 +48,7 @@ class DataInfo:
     other_columns: OtherColumns = NO_OTHERS
     notes: tuple[str, ...] = ()
     targets_name: str = field(default="", compare=False)
+    target_dtype: np.dtype[Any] | None = field(default=None, compare=False)
 
 
 class Dataset(ABC):

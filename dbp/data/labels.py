@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ LARGEST_CLASS: Final = 2**31 - 1
 _SHOWN: Final = 6
 _EXACT: Final = 2.0**63  # larger ones are shown in short
 _KEPT: Final = 1_000
+_BLOCKS: Final = 256  # of targets that are read
 
 _NUMBERED: Final = "np.unique({y}, return_inverse=True)[1]"
 _VALUES: Final = "for numbers to predict take a loss of values, such as mean_squared_error"
@@ -38,7 +40,7 @@ class Labels:
         """Return the labels in blocks of targets."""
         distinct = np.empty(0)
         low, high = np.inf, -np.inf
-        for block in blocks:
+        for block in itertools.islice(blocks, _BLOCKS):
             found = np.unique(block)
             low, high = min(low, float(found[0])), max(high, float(found[-1]))
             distinct = np.unique(np.concatenate([distinct, found[:_KEPT]]))[:_KEPT]

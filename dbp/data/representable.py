@@ -13,7 +13,6 @@ from dbp.data.dataset import Array, Dataset, Indices
 from dbp.data.rows import IN_MEMORY_BYTES
 from dbp.errors import InvalidData
 
-_ROWS: Final = 65_536
 _BLOCK_BYTES: Final = 16 * 2**20
 
 _REMEDY: Final = 'train in float64 (train.dtype = "float64")'
@@ -23,34 +22,43 @@ def check_representable(dataset: Dataset, dtype: npt.DTypeLike, *, inputs: bool)
     """Raise InvalidData naming the first target, weight or input that overflows in ``dtype``.
 
     Args:
-        dataset: Its targets and weights are read, and its inputs up to 256 MiB; larger ones are
-            checked in each mini-batch.
+        dataset: Its inputs, targets and weights of up to 256 MiB each are read; larger inputs
+            are checked in each mini-batch.
         dtype: Of the model.
         inputs: Whether inputs are taken as they are, not scaled.
     """
     narrow = np.dtype(dtype)
     if narrow.itemsize >= np.dtype(np.float64).itemsize:
         return
-    info = dataset.info
-    if info.target_kind == "values":
-        for indices in _blocks(len(dataset), _ROWS):
+    info, samples = dataset.info, len(dataset)
+    numbers = math.prod(info.target_shape)
+    if info.target_kind == "values" and _overflows(
+        info.target_dtype, samples * numbers, narrow
+    ):
+        for indices in _blocks(samples, _BLOCK_BYTES // 8 // numbers):
             targets = np.empty((len(indices), *info.target_shape))
             dataset.take_targets(indices, targets)
             _check_targets(dataset, indices, targets, narrow)
-    if info.weighted:
-        for indices in _blocks(len(dataset), _ROWS):
+    if info.weighted and _overflows(np.dtype(np.float64), samples, narrow):
+        for indices in _blocks(samples, _BLOCK_BYTES // 8):
             weights = np.empty(len(indices))
             dataset.take_weights(indices, weights)
             _check_weights(dataset, indices, weights, narrow)
-    row = math.prod(info.input_shape) * info.input_dtype.itemsize
-    is_wider = info.input_dtype.kind == "f" and info.input_dtype.itemsize > narrow.itemsize
-    if inputs and is_wider and row * len(dataset) <= IN_MEMORY_BYTES:
-        for indices in _blocks(len(dataset), max(1, _BLOCK_BYTES // row)):
+    numbers = math.prod(info.input_shape)
+    if inputs and _overflows(info.input_dtype, samples * numbers, narrow):
+        for indices in _blocks(samples, _BLOCK_BYTES // 8 // numbers):
             found = np.empty((len(indices), *info.input_shape), info.input_dtype)
             dataset.take_inputs(indices, found)
             place = first_overflow(found, narrow)
             if place is not None:
                 raise too_large(dataset, indices, place, float(found[place]), narrow)
+
+
+def _overflows(stored: np.dtype[Any] | None, count: int, dtype: np.dtype[Any]) -> bool:
+    """Whether numbers of a stored type can overflow, and are few enough to be read first."""
+    if stored is None or stored.kind != "f" or stored.itemsize <= dtype.itemsize:
+        return False
+    return count * stored.itemsize <= IN_MEMORY_BYTES
 
 
 def first_overflow(array: Array, dtype: np.dtype[Any]) -> tuple[int, ...] | None:
@@ -106,5 +114,6 @@ def _overflow(
     )
 
 
-def _blocks(samples: int, rows: int) -> Iterator[Indices]:
+def _blocks(samples: int, most: int) -> Iterator[Indices]:
+    rows = max(1, most)
     return (np.arange(start, min(start + rows, samples)) for start in range(0, samples, rows))

@@ -14,8 +14,11 @@ from dbp.data import representable
 from dbp.data.array_dataset import arrays
 from dbp.data.batch_source import BatchSource
 from dbp.data.csv import CSV
+from dbp.data.dataset import Array, DataInfo, Dataset, Indices
+from dbp.data.npz import NPZ
 from dbp.data.preprocessing import Scaling
 from dbp.data.representable import check_representable
+from dbp.data.teacher import Teacher
 from dbp.errors import InvalidData
 from dbp.job.decode import decode
 from dbp.train.build import build
@@ -155,3 +158,31 @@ def test_whole_numbers_that_float64_rounds_are_noted(tmp_path: Path) -> None:
         "column 'id' holds whole numbers above 2**53, which are rounded; if it is an "
         "identifier and no input, leave it out"
     )
+
+
+def test_computed_and_very_many_targets_are_not_read_first() -> None:
+    class Unreadable(Dataset):
+        def __init__(self, dtype: str | None, samples: int) -> None:
+            self.info = DataInfo(
+                samples, (2,), np.dtype("f8"), (), "values", weighted=True,
+                target_dtype=None if dtype is None else np.dtype(dtype),
+            )  # fmt: skip
+
+        def take_inputs(self, indices: Indices, out: Array) -> None:
+            raise AssertionError
+
+        take_targets = take_inputs
+
+    check_representable(Unreadable("f8", 10**12), np.float32, inputs=True)
+    computed = Teacher(samples=10**9, target_kind="values").open()
+    assert computed.info.target_dtype is None
+    check_representable(computed, np.float32, inputs=True)
+
+
+def test_parts_of_which_one_holds_float64_are_read_first(tmp_path: Path) -> None:
+    for number, targets in enumerate((np.arange(3), np.array([0.5, 1e39, 2]))):
+        np.savez(tmp_path / f"{number}.npz", x=X[:3], y=targets)
+    dataset = NPZ(path=f"{tmp_path}/*.npz").open()
+
+    with pytest.raises(InvalidData, match=r"1\.npz\[y\]: sample 1: target 1e\+39"):
+        check_representable(dataset, np.float32, inputs=True)
