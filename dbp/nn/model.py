@@ -13,6 +13,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from dbp.nn.input_gradient import checked_gradient
 from dbp.nn.layer import (
     Array,
     Backward,
@@ -97,6 +98,7 @@ class Model:
         self.state_shapes: dict[str, Shape] = {}
         self._names: list[tuple[str, ...]] = []
         self._state_names: list[tuple[str, ...]] = []
+        self._shapes: list[Shape] = []  # of the outputs
         shape = input_shape
         for position, layer in enumerate(self.layers):
             try:
@@ -106,6 +108,7 @@ class Model:
             except ValueError as error:
                 kind = type(layer).__name__.lower()
                 raise ValueError(f"layers[{position}] ({kind}): {error}") from error
+            self._shapes.append(shape)
             self.parameter_shapes |= {f"{position}.{name}": own[name] for name in own}
             self.parameter_roles |= {f"{position}.{name}": roles[name] for name in own}
             self.state_shapes |= {f"{position}.{name}": state[name] for name in state}
@@ -231,8 +234,7 @@ class Model:
     ) -> LaneGenerator[None]:
         views = self._gradient_views(gradients)
         for position in range(len(self.layers) - 1, self._first - 1, -1):
-            if dy is None:
-                raise AssertionError(f"layers[{position + 1}] returned no input gradient")
+            dy = checked_gradient(dy, self._shapes[position], self.layers, position, self.loss)
             dy = yield from backward_of(backwards[position], dy, views[position])
             if on_gradients_ready is not None and self._names[position]:
                 name = f"{position}.{self._names[position][0]}"

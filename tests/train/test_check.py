@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 import pytest
@@ -30,6 +30,7 @@ from dbp.train.check_lanes import check_lanes
 from tests.train.setups import document, make_setup, samples
 
 _calls = itertools.count(1)
+GRADIENTS: dict[str, Any] = {"no gradient": None, "gradient of another shape": np.zeros(3)}
 
 
 @final
@@ -59,6 +60,8 @@ class Faulty(Elementwise):
                 raise AssertionError
             if self.fault == "mean":
                 dy = dy - (dy.mean(axis=0) if len(dy) else 0)
+            if self.fault in GRADIENTS:
+                return cast("Array", GRADIENTS[self.fault])
             return dy * (x * 1.001 if self.fault == "slope" else x)
 
         return y, backward
@@ -67,7 +70,9 @@ class Faulty(Elementwise):
 @final
 @dataclass(frozen=True)
 class Flat(Loss):
-    """The same loss for every output."""
+    """The same loss for every output, with at most one fault."""
+
+    fault: str = ""
 
     def target_kind(self) -> str:
         return "class"
@@ -86,7 +91,7 @@ class Flat(Loss):
         *,
         with_gradient: bool = True,
     ) -> tuple[float, Array | None]:
-        return float(len(target)), np.zeros_like(prediction)
+        return float(len(target)), GRADIENTS.get(self.fault, np.zeros_like(prediction))
 
     def activate(self, prediction: Array) -> Array:
         return prediction
@@ -268,6 +273,24 @@ def test_failed_assertion_of_a_layer_names_the_layer_and_the_line(fault: str) ->
         )
         assert f"({__file__}:" in text
         assert text.endswith("dbp.testing.check_layer checks such a component alone")
+
+
+@pytest.mark.parametrize(
+    ("fault", "got"), [("no gradient", "None"), ("gradient of another shape", "shape (3,)")]
+)
+def test_layer_or_loss_without_a_proper_gradient_is_named(fault: str, got: str) -> None:
+    setup = setup_of()
+    model = Model(setup.model.layers, (5,), dtype="float32", loss=Flat(fault), metrics=[])
+    by_loss = failed(check_job(dataclasses.replace(setup, model=model)))
+    by_layer = failed(check_job(setup_of(Faulty(fault))))
+
+    assert len(by_loss) == len(by_layer) == 2
+    for text in by_loss:
+        assert "model.loss (Flat): evaluate must return the gradient, of shape (s" in text
+        assert f"samples, 3), got {got}" in text
+    for text in by_layer:
+        assert "model.layers[1] (Faulty): backward must return the gradient of its inp" in text
+        assert f"samples, 7), got {got}" in text
 
 
 def test_gradient_is_checked_where_the_first_samples_have_no_weight() -> None:
