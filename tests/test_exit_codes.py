@@ -14,5 +14,5 @@ from dbp.exit_codes import exit_text
         (-99, "killed by signal 99"),
     ],
 )
-def test_an_exit_is_told_without_a_negative_number(returncode: int, text: str) -> None:
+def test_an_exit_is_named_without_a_negative_number(returncode: int, text: str) -> None:
     assert exit_text(returncode) == text

@@ -34,7 +34,8 @@ _FAILURES: Final = {
     "NO_VERDICT": "ended without a result",
     "UNSPECIFIED": "failed",
 }
-_WHOLE_EPOCHS: Final = ("epochs", "converged", "target")  # after these the last one is complete
+_CAUSES: Final = {"converged": "patience", "target": "target"}  # fields of train.stop
+_WHOLE_EPOCHS: Final = ("epochs", *_CAUSES)  # after these the last one is complete
 
 
 def ending_word(reason: str) -> str:
@@ -43,6 +44,11 @@ def ending_word(reason: str) -> str:
     A reason that a newer version has added is returned as it is.
     """
     return _ENDINGS.get(reason) or _FAILURES.get(reason) or reason
+
+
+def cause_text(reason: str) -> str:
+    """Return the field that stopped a run early: `` (train.stop.target)``; "" for no field."""
+    return f" (train.stop.{_CAUSES[reason]})" if reason in _CAUSES else ""
 
 
 def ending_text(
@@ -65,7 +71,7 @@ def ending_text(
     if epoch:
         whole = reason in _WHOLE_EPOCHS
         extent = f"{count_text(epoch, 'epoch') if whole else f'epoch {epoch:,}'}, {extent}"
-    if best is None or reason not in ("converged", "target"):
+    if best is None or reason not in _CAUSES:
         return f"{ending_word(reason)}: {extent}"
     why = _why_early(reason, epoch, document, best)
     return f"{ending_word(reason)}: {why}\n{extent}"
@@ -104,7 +110,7 @@ def best_line(
     reason: str, best: BestEpoch | None, document: Mapping[str, Any], *, restored: bool
 ) -> str:
     """Return the line on the best epoch; "" where there is none or the ending names it."""
-    if best is None or (reason in ("converged", "target") and not restored):
+    if best is None or (reason in _CAUSES and not restored):
         return ""
     return best_text(best, document, restored=restored)
 

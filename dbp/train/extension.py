@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from dbp.errors import InvalidInput
+from dbp.job.ending_text import cause_text, ending_word
 from dbp.job.spec import JobSpec
 from dbp.job.validate import resolve
 from dbp.option_names import either, option
@@ -72,9 +73,9 @@ def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
     resume = either(f"dbp train --resume {shlex.quote(str(folder))} ", "")
     if reason not in CONTINUABLE:
         raise InvalidInput(
-            f"{folder}: this run has ended: {_early(reason)} at step {verdict.get('step')}. "
-            "Such a run cannot be resumed; to train its parameters further, start a new run "
-            "with train.initial_parameters"
+            f"{folder}: this run {ending_word(reason)} at step {verdict.get('step')}"
+            f"{cause_text(reason)} and cannot be resumed; to train its parameters further, "
+            "start a new run with train.initial_parameters"
         )
     if reason != TIME and not longer.length:
         raise InvalidInput(
@@ -179,9 +180,3 @@ def _verdict(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, TypeError) as error:
         raise InvalidInput(f"{path}: unreadable: {error}") from error
     return dict(verdict)
-
-
-def _early(reason: str) -> str:
-    if reason == "converged":
-        return "it converged (train.stop.patience)"
-    return "it reached its target (train.stop.target)" if reason == "target" else reason

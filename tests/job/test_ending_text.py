@@ -10,6 +10,7 @@ import dbp.job.ending_text
 from dbp.job.best import BestEpoch
 from dbp.job.ending_text import (
     best_line,
+    cause_text,
     ending_text,
     ending_word,
     job_ending_lines,
@@ -117,6 +118,12 @@ def test_a_failed_job_says_so_in_plain_words_with_the_end_of_its_log() -> None:
 
     assert head == "a worker was killed: SIGKILL ended a worker"
     assert [line.strip(" |") for line in log] == list("cdefghijkl")
+
+
+def test_the_field_that_stopped_a_run_early_is_named() -> None:
+    assert cause_text("converged") == " (train.stop.patience)"
+    assert cause_text("target") == " (train.stop.target)"
+    assert cause_text("epochs") == ""
 
 
 def test_a_list_of_jobs_says_in_a_few_words_how_they_ended() -> None:

@@ -141,7 +141,7 @@ def test_a_converged_run_is_not_extended(tmp_path: Path) -> None:
     for asked in ([], ["--epochs", "50"], ["--max-seconds", "5"]):
         done = run(DBP, "train", "--resume", str(folder), *asked)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "it reached its target (train.stop.target) at step 26" in done.stderr
+        assert "stopped early at step 26 (train.stop.target) and cannot" in done.stderr
 
 
 def test_schedule_is_for_resume(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_resumed_run_says_where_it_continues(start: Start) -> None:
     assert "finished: 3 epochs, 78 steps, the last 26 in " in again.output
 
 
-def test_an_early_stop_is_told_in_plain_words(start: Start) -> None:
+def test_an_early_stop_is_shown_in_plain_words(start: Start) -> None:
     stop = (
         'epochs = 100000\nstop = { metric = "validation_loss", patience = 1, tolerance = 9.0 }'
     )

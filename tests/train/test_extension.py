@@ -212,8 +212,14 @@ def test_a_run_ended_by_time_continues_to_its_planned_end(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("stop", "words"),
     [
-        ({"metric": "training_loss", "target": 9.0}, "reached its target"),
-        ({"metric": "training_loss", "patience": 1, "tolerance": 9.0}, "converged"),
+        (
+            {"metric": "training_loss", "target": 9.0},
+            r"early .*\(train\.stop\.target\)",
+        ),
+        (
+            {"metric": "training_loss", "patience": 1, "tolerance": 9.0},
+            r"early .*stop\.patience\)",
+        ),
     ],
 )
 @pytest.mark.parametrize("asked", [{}, {"epochs": 90}, {"max_seconds": 5.0}])
