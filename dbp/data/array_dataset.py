@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, final
 
@@ -103,12 +104,13 @@ class ArrayDataset(Dataset):
                 row = int(np.argmax(bad.reshape(len(block))))
                 raise InvalidData(
                     f"{self.locate_target(start + row)}: class {block[row].item()}, expected "
-                    f"a whole number from 0 to {LARGEST_CLASS}; {self._remedy()}"
+                    f"a whole number from 0 to {LARGEST_CLASS}; {self._remedy(block)}"
                 )
 
-    def _remedy(self) -> str:
-        """Return the targets that are no classes, and what to write instead."""
-        found = Labels.of(block for _, block in self._targets.blocks())
+    def _remedy(self, bad: Array) -> str:
+        """Return the targets, those of the block ``bad`` too, and what to write instead."""
+        blocks = (block for _, block in self._targets.blocks())
+        found = Labels.of(itertools.chain([bad], blocks))
         return not_classes(found, self._targets.info.name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import final
@@ -31,13 +32,14 @@ def check_targets(dataset: Dataset, classes: int) -> None:
             raise InvalidData(
                 f"{dataset.locate_target(start + first)}: class {targets[first]}, but "
                 f"the model has outputs for {count_text(classes, 'class', 'classes')}: "
-                f"allowed 0 to {classes - 1}; {_remedy(dataset, classes)}"
+                f"allowed 0 to {classes - 1}; {_remedy(dataset, classes, targets)}"
             )
 
 
-def _remedy(dataset: Dataset, classes: int) -> str:
-    """Return the labels that occur, and the remedy."""
-    found = Labels.of(targets for _, targets in _targets(dataset))
+def _remedy(dataset: Dataset, classes: int, bad: Indices) -> str:
+    """Return the labels that occur, among them those of the block ``bad``, and the remedy."""
+    blocks = (targets for _, targets in _targets(dataset))
+    found = Labels.of(itertools.chain([bad], blocks))
     return too_many(found, classes, dataset.info.targets_name)
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dbp.data.array_dataset import TargetKind
+from dbp.data import classes, labels
+from dbp.data.array_dataset import TargetKind, arrays
 from dbp.data.labels import Labels
 from dbp.data.npy import NPY
-from dbp.errors import InvalidInput
+from dbp.errors import InvalidData, InvalidInput
 from dbp.job.decode import decode
 from dbp.train.build import build
 from dbp.train.inspection import check
@@ -129,3 +130,12 @@ def test_a_reader_of_a_pattern_has_no_single_file_to_rewrite(tmp_path: Path) -> 
     reader = NPY(inputs=f"{tmp_path}/x-*.npy", targets=f"{tmp_path}/y-*.npy")
 
     assert reader.inspect().targets_name == ""
+
+
+def test_a_label_far_behind_is_among_those_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "_BLOCKS", 1)
+    monkeypatch.setattr(classes, "_ROWS", 4)
+    dataset = arrays(np.ones((12, 2)), np.array([0, 1, 2, 0] * 2 + [0, 1, 7, 0]))
+
+    with pytest.raises(InvalidData, match=r"class 7, .*: give the last layer 8 units"):
+        classes.check_targets(dataset, 3)
