@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -267,5 +268,5 @@ def _summarize(
         click.echo(command)
     parameters = folder / PARAMETERS
     if outcome.step and parameters.exists():  # else they are an earlier part's
-        click.echo(f"parameters: {parameters} (figures and verdict beside it)")
-        click.echo(f"use them:   dbp predict {parameters} INPUTS")
+        click.echo(f"parameters: {parameters}")
+        click.echo(f"use them:   dbp predict {shlex.quote(str(folder))} INPUTS")

@@ -109,9 +109,11 @@ def job_ending_lines(job: Job) -> list[str]:
 def best_line(
     reason: str, best: BestEpoch | None, document: Mapping[str, Any], *, restored: bool
 ) -> str:
-    """Return the line on the best epoch; "" where there is none or the ending names it."""
-    if best is None or (reason in _CAUSES and not restored):
+    """Return the line on the best epoch; "" if there is none or the ending says enough."""
+    if best is None:
         return ""
+    if reason in _CAUSES:  # the ending names the best epoch
+        return f"kept: the parameters of epoch {best.epoch:,}" if restored else ""
     return best_text(best, document, restored=restored)
 
 

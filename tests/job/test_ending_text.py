@@ -95,7 +95,9 @@ def test_the_reason_of_a_newer_version_is_shown_as_it_is() -> None:
 def test_the_best_epoch_has_a_line_unless_the_ending_names_it() -> None:
     line = "best: epoch 15, validation_loss 0.0840"
     assert best_line("epochs", BEST, EARLY, restored=False) == line
-    assert best_line("converged", BEST, EARLY, restored=True) == f"{line} (restored)"
+    assert best_line("epochs", BEST, EARLY, restored=True) == f"{line} (restored)"
+    kept = "kept: the parameters of epoch 15"
+    assert best_line("converged", BEST, EARLY, restored=True) == kept
     assert best_line("converged", BEST, EARLY, restored=False) == ""
     assert best_line("epochs", None, EARLY, restored=False) == ""
 
