@@ -97,7 +97,7 @@ class Columns:
         return f"column {position} (counted from 0)"
 
 
-def settle(place: str, first: list[str], choice: ColumnChoice) -> Columns:
+def assign_columns(place: str, first: list[str], choice: ColumnChoice) -> Columns:
     """Return the roles of the columns by the file's first line, at ``place``; raises
     InvalidData.
     """

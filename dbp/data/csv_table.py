@@ -25,9 +25,9 @@ from dbp.data.csv_columns import (
     Column,
     ColumnChoice,
     Columns,
+    assign_columns,
     delimiter_hint,
     inputs_remedy,
-    settle,
 )
 from dbp.data.csv_lines import NumberedRow, open_rows
 from dbp.data.number_text import SHOWN, not_finite, number, number_hint
@@ -102,7 +102,7 @@ def read_names(
     choice = _choice(delimiter, header, (), None, leave_out, remedies)
     with open_rows(path, delimiter) as rows:
         line, first = _first(path, rows)
-        columns = settle(f"{path}:{line}", first, choice)
+        columns = assign_columns(f"{path}:{line}", first, choice)
     return columns.input_names
 
 
@@ -141,7 +141,9 @@ class _Builder:
     def read(self, rows: Iterator[NumberedRow]) -> Table:
         """Read all rows into a table."""
         first_line, first = _first(self._path, rows)
-        columns = self._columns = settle(f"{self._path}:{first_line}", first, self._choice)
+        columns = self._columns = assign_columns(
+            f"{self._path}:{first_line}", first, self._choice
+        )
         self._in_order = columns.inputs == list(range(columns.count))
         if columns.verdict != "header":
             self._add(first_line, first)

@@ -44,7 +44,7 @@ class Rows(ABC):
         """Return rows start .. stop-1; may be a view that must not be written to."""
 
     def blocks(self) -> Iterator[tuple[int, Array]]:
-        """Yield all rows in order, in pieces of a few MiB, each with the index of its first
+        """Yield all rows in order, in blocks of a few MiB, each with the index of its first
         row.
         """
         samples, row = self.info.shape[0], math.prod(self.info.shape[1:])

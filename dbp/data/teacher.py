@@ -111,26 +111,26 @@ class _Samples(Dataset):
     def take_inputs(self, indices: Indices, out: Array) -> None:
         """Write the inputs of these samples into ``out``."""
         rows = out.reshape(len(indices), self._options.inputs)
-        for piece in self._pieces(len(indices)):
-            numbers = self._random.bell(indices[piece] + self._options.first)
-            np.multiply(numbers, 2.0**-INPUT_BITS, out=rows[piece], casting="unsafe")
+        for block in self._blocks(len(indices)):
+            numbers = self._random.bell(indices[block] + self._options.first)
+            np.multiply(numbers, 2.0**-INPUT_BITS, out=rows[block], casting="unsafe")
 
     def take_targets(self, indices: Indices, out: Array) -> None:
         """Write the targets of these samples into ``out``."""
         rows = out.reshape(len(indices), *self.info.target_shape)
-        for piece in self._pieces(len(indices)):
-            places = indices[piece] + self._options.first
+        for block in self._blocks(len(indices)):
+            places = indices[block] + self._options.first
             outputs = self._network.outputs(self._random.bell(places).astype(np.float64))
             if self._options.noise:
                 noise = self._noise.bell(places) * (VARIANCE**-0.5)
                 outputs += self._options.noise * noise
-            rows[piece] = outputs.argmax(axis=1) if self.info.classes else outputs
+            rows[block] = outputs.argmax(axis=1) if self.info.classes else outputs
 
     def locate_target(self, index: int) -> str:
         """Return the index of the sample, with the name of the reader."""
         return f"teacher: sample {index}"
 
-    def _pieces(self, rows: int) -> Iterator[slice]:
+    def _blocks(self, rows: int) -> Iterator[slice]:
         return (slice(start, start + self._rows) for start in range(0, rows, self._rows))
 
 

@@ -28,6 +28,9 @@ def check_loss(loss: Loss, output_shape: Shape) -> None:
     It checks the gradient by central differences with and without sample weights, sums over
     rows, the same sum without a gradient, an empty batch, and that a second run gives the same
     bits. Raises AssertionError.
+
+    >>> from dbp.nn.huber import Huber
+    >>> check_loss(Huber(delta=0.5), (2,))
     """
     loss.check_output(output_shape)
     rng = keyed_generator(0, "check_loss")
@@ -68,7 +71,7 @@ def _check_loss_sums(
     loss: Loss, prediction: Array, target: Array, weight: Array | None
 ) -> None:
     workspace, fresh = training_workspace(np.float64), training_workspace(np.float64)
-    words = "without weights" if weight is None else "with weights"
+    case = "without weights" if weight is None else "with weights"
     kept = prediction.copy()
     total, found = loss.evaluate(prediction, target, weight, workspace)
     gradient = _gradient(found, prediction.shape).copy()
@@ -78,7 +81,7 @@ def _check_loss_sums(
         return loss.evaluate(prediction, target, weight, fresh, with_gradient=False)[0]
 
     expected = central_differences(evaluate, prediction)
-    require_close(gradient, expected, f"the gradient {words}", TOLERANCE)
+    require_close(gradient, expected, f"the gradient {case}", TOLERANCE)
     bare, none = loss.evaluate(prediction, target, weight, workspace, with_gradient=False)
     require(none is None, "without with_gradient the gradient must be None")
     require(bare == total, f"without a gradient the sum must be {total!r}, got {bare!r}")
@@ -90,8 +93,8 @@ def _check_loss_sums(
         one, found = loss.evaluate(prediction[part], target[part], None, workspace)
         rows += share * one
         own = share * _gradient(found, prediction[part].shape)
-        require_close(own, gradient[part], f"row {row}'s gradient {words}", ROUNDING)
-    require_close(total, rows, f"the sum {words}, as that of its rows", ROUNDING)
+        require_close(own, gradient[part], f"row {row}'s gradient {case}", ROUNDING)
+    require_close(total, rows, f"the sum {case}, as that of its rows", ROUNDING)
 
     none_of = None if weight is None else weight[:0]
     empty, found = loss.evaluate(prediction[:0], target[:0], none_of, workspace)

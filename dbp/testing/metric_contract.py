@@ -15,6 +15,9 @@ def check_metric(metric: Metric, output_shape: Shape) -> None:
 
     A weight of 2 must count the sample twice, a weight of 0 not at all; no sample gives NaN. A
     ScoreMetric must not depend on the order of the samples. Raises AssertionError.
+
+    >>> from dbp.nn.accuracy import Accuracy
+    >>> check_metric(Accuracy(), (3,))
     """
     rng = keyed_generator(0, "check_metric")
     prediction = rng.standard_normal((BATCH, *output_shape))

@@ -18,6 +18,9 @@ def check_optimizer(optimizer: Optimizer) -> None:
 
     With the optimizer's own learning rate, 2000 steps must reduce the quadratic (curvatures
     from 0.5 to 2) to a hundredth. Raises AssertionError.
+
+    >>> from dbp.optim.adam import Adam
+    >>> check_optimizer(Adam())
     """
     _check_descent(optimizer)
     _check_slices(optimizer)

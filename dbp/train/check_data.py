@@ -84,8 +84,8 @@ def _look_at(
         spans[1].widen(target)
         weight += float(len(own) if weights is None else weights.sum())
     count = f"{count_text(len(chosen), 'sample')} looked at"
-    words = f"{path}: all inputs and targets of {count} are finite; inputs {spans[0].words()}"
-    yield Finding("data", "ok", words)
+    message = f"{path}: all inputs and targets of {count} are finite; inputs {spans[0].words()}"
+    yield Finding("data", "ok", message)
     if weight == 0:
         yield Finding("data", "failed", f"{path}: the weights of {count} are all 0")
     if dataset is setup.train:  # constant features of the training set are useless

@@ -79,8 +79,8 @@ def check_gradient(
     losses = _losses(double, parameters)
     yield from _check_loss(loss, losses, len(found))
     if not any(bits.tobytes() != gradient.tobytes() for _, _, bits in found):
-        words = f"{count_text(len(found), 'rank')} hold the same bits after the exchange"
-        yield Finding("gradient", "ok", words)
+        message = f"{count_text(len(found), 'rank')} hold the same bits after the exchange"
+        yield Finding("gradient", "ok", message)
     else:
         yield Finding("gradient", "failed", "ranks hold other parameters after the exchange")
         return
@@ -152,9 +152,9 @@ def _check_tensor(
     errors = [abs(v.slope - v.numeric) for v in verdicts if not v.at_kink]
     if 2 * kinks > len(verdicts):
         return Finding("gradient", "warning", f"{what} compared, but {kinks} lie at kinks")
-    words = what + (" and a direction" if len(places) < own.size else "")
-    words += f" agree, within {max(errors):.1e} of slopes up to {np.abs(own).max():.2g}"
-    return Finding("gradient", "ok", words + (f"; {kinks} at kinks" if kinks else ""))
+    message = what + (" and a direction" if len(places) < own.size else "")
+    message += f" agree, within {max(errors):.1e} of slopes up to {np.abs(own).max():.2g}"
+    return Finding("gradient", "ok", message + (f"; {kinks} at kinks" if kinks else ""))
 
 
 def judge(slope: float, losses: Losses, where: Direction, tolerance: float) -> Verdict:

@@ -37,8 +37,8 @@ def check_lanes(
         found = run_threads(size, functools.partial(_train, setup=short, counter=counter))
         failures = [message for message, _ in found if message]
         if failures:
-            words = f"training on {_ranks([size])} failed: {failures[0]}"
-            yield Finding("lanes", "failed", words)
+            text = f"training on {_ranks([size])} failed: {failures[0]}"
+            yield Finding("lanes", "failed", text)
             return
         digests[size] = {digest for _, digest in found}
     every = set.union(*digests.values())

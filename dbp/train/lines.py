@@ -30,9 +30,9 @@ class Lines(Sink):
     def started(self, started: Started) -> None:
         self._plan = started
         self._written = self._clock() - LEAST_SECONDS
-        self._say(plan_text(started))
+        self._write(plan_text(started))
         if started.origin is not None:
-            self._say(resumed_text(started))
+            self._write(resumed_text(started))
 
     def progress(self, progress: Progress) -> None:
         waited = self._clock() - self._written
@@ -47,7 +47,7 @@ class Lines(Sink):
         ]
         if progress.eta_seconds is not None and not last:
             parts.append(time_to_go_text(progress.eta_seconds))
-        self._say(
+        self._write(
             f"epoch {progress.epoch}, step {progress.step:,}/{progress.total_steps:,}: "
             + ", ".join(filter(None, parts))
         )
@@ -61,7 +61,7 @@ class Lines(Sink):
     def finished(self, outcome: Outcome) -> None:
         pass  # the caller prints ``outcome_text``
 
-    def _say(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         self._stream.write(text + "\n")
         self._stream.flush()
 

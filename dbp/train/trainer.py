@@ -77,8 +77,8 @@ class Trainer:
         self._validation = make_evaluator(setup, setup.validation, communicator)
         self._test = make_evaluator(setup, setup.test, communicator)
         self._stopping = make_stopping(setup.resolved)
-        heard = sink if sink is not None and communicator.rank == 0 else FanOut()
-        self._announcer = Announcer(setup, heard, self._figures, self.parameters, clock)
+        events = sink if sink is not None and communicator.rank == 0 else FanOut()
+        self._announcer = Announcer(setup, events, self._figures, self.parameters, clock)
         self._recovery = Recovery(setup, communicator, checkpoints, clock, resume)
         self._recovery.detach = detach
         seed, samples = setup.resolved.spec.seed, setup.plan.samples

@@ -1,4 +1,4 @@
-"""Batch normalization, dropout and the residual block in a model, in one piece and in many."""
+"""Batch normalization, dropout and the residual block in a model, in one lane and in many."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def make_batch(rows: int = 11) -> tuple[Array, Array]:
 def differentiate(
     model: Model, parameters: Parameters, x: Array, target: Array, cuts: list[int]
 ) -> tuple[Array, Parameters]:
-    """The summed gradients of pieces cut at these rows, and the new state."""
+    """Return the summed gradients of lanes cut at these rows, and the new state."""
     state = Parameters.zeros(model.state_shapes, "float64")
     for name, view in state.views.items():
         view[...] = parameters[name]
@@ -186,9 +186,9 @@ def drop(rows: slice, *, step: int = 1, seed: int = 7, place: str = "3") -> Arra
 def test_dropout_depends_on_the_sample_and_not_on_the_lane() -> None:
     whole = drop(slice(0, 64))
 
-    pieces = [drop(slice(a, b)) for a, b in ((0, 1), (1, 20), (20, 20), (20, 64))]
+    lanes = [drop(slice(a, b)) for a, b in ((0, 1), (1, 20), (20, 20), (20, 64))]
 
-    assert np.array_equal(np.concatenate(pieces), whole)
+    assert np.array_equal(np.concatenate(lanes), whole)
     assert set(np.unique(whole)) == {np.float32(0), np.float32(1 / 0.75)}
     assert abs(np.mean(whole == 0) - 0.25) < 0.02
 

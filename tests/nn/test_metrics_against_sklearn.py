@@ -79,7 +79,7 @@ for kind, peer in (("precision", sk.precision_score), ("recall", sk.recall_score
 
 
 def figure(metric: Metric, prediction: Array, target: Array, weight: Array | None) -> float:
-    """Over three pieces of the samples."""
+    """Return the figure summed over three parts of the samples."""
     parts = np.split(np.arange(len(prediction)), [20, 21])
     if isinstance(metric, ScoreMetric):
         scores = np.empty((len(prediction), metric.columns(prediction.shape[1:])))

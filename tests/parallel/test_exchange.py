@@ -24,7 +24,7 @@ MODES = ("allreduce", "sharded", "overlapped")
 def sums_of(
     communicator: Communicator, numerics: str, lanes: int, rows: int, mode: str = "allreduce"
 ) -> list[bytes]:
-    """Two steps' global sums, of pieces that are functions of their rows."""
+    """Return the global sums of two steps; a lane's values are functions of its rows."""
     exchange = make_exchange(
         communicator,
         GRADIENTS,

@@ -171,7 +171,7 @@ LAYERS: dict[str, list[dict[str, Any]]] = {
         {"kind": "dense", "units": 40, "activation": "leaky_relu"},
         {"kind": "dense", "units": 3},
     ],
-    "meetings and draws": [
+    "sync points and random numbers": [
         {"kind": "dense", "units": 6},
         {"kind": "batch_norm"},
         {"kind": "dropout", "rate": 0.3},

@@ -1,4 +1,4 @@
-"""Exact numerics: the same bits after every step, on any number of ranks, with every piece."""
+"""Exact numerics: the same bits after every step, on any number of ranks, in every mode."""
 
 from __future__ import annotations
 
