@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from dbp.data import text_encoding
-from dbp.data.content import check_content
 from dbp.data.file import DataFile
 from dbp.errors import InvalidData
 
@@ -23,7 +22,6 @@ NumberedRow = tuple[int, list[str]]
 def open_rows(path: str, delimiter: str) -> Iterator[Iterator[NumberedRow]]:
     """Return the rows of a file that are not blank, each with its line; raises InvalidData."""
     file = DataFile(path)
-    check_content(file, "csv")
     with file.stream() as stream:
         lines = _Lines(path, stream)
         yield _numbered(path, csv.reader(lines, delimiter=delimiter, strict=True), lines)
