@@ -20,6 +20,7 @@ import pytest
 
 import dbp
 from dbp.errors import ClientClosed, DeadlineExceeded, Unavailable
+from dbp.quantities import duration_text
 from tests.client.service_process import MANY_VALUES, ServiceProcess, service_process
 from tests.deadline import DEADLINE, until
 
@@ -92,7 +93,7 @@ def test_every_call_ends_at_its_own_deadline_with_address_and_remedy(
     for name, future in errors.items():
         text = str(future.result())
         assert f"service at {service.address}: {name}" in text
-        assert "within 0.5 s" in text
+        assert f"within {duration_text(TIMEOUT)}" in text
         assert "kill -CONT PID" in text
         assert "timeout=" in text
 
@@ -325,7 +326,9 @@ def test_waiting_for_a_job_ends_at_its_timeout(
     job = client.job(service.job_id)
     began = time.monotonic()
 
-    with pytest.raises(TimeoutError, match=f"job {job.id} has not ended within 0.3 s"):
+    with pytest.raises(
+        TimeoutError, match=f"job {job.id} has not ended within {duration_text(0.3)}"
+    ):
         job.wait(timeout=0.3)
     assert time.monotonic() - began < 10
     service.freeze()
@@ -373,9 +376,9 @@ def test_a_call_that_may_take_long_says_that_it_waits(
 
     (record,) = caplog.records
     assert record.message == (
-        f"service at {service.address}: GetJob got no answer within 0.3 s: its process is "
-        "stopped (kill -CONT PID continues it) or overloaded, or needs more time "
-        "(timeout=SECONDS); waiting for up to 2 min 30 s"
+        f"service at {service.address}: GetJob got no answer within {duration_text(0.3)}: "
+        "its process is stopped (kill -CONT PID continues it) or overloaded, or needs more "
+        "time (timeout=SECONDS); waiting for up to 2 min 30 s"
     )
 
 
