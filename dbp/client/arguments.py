@@ -91,14 +91,23 @@ def state(value: State) -> State:
     try:
         return State(value)
     except ValueError:
-        known = alternatives(str(value), [known.value for known in State], "states")
+        given: object = value
+        name = given if isinstance(given, str) else ""
+        known = alternatives(name, [known.value for known in State], "states")
         raise InvalidArgument(f"states: unknown {shown(value)}{known}") from None
 
 
 def path(name: str, value: object) -> str | os.PathLike[str]:
     """Return the path of a file: a str or a ``pathlib.Path``."""
-    if not isinstance(value, str | os.PathLike):
+    written = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(value, str | os.PathLike) or not isinstance(written, str):
         raise wrong_type(name, "a path (str or pathlib.Path)", value)
+    try:
+        usable = bool(written) and "\0" not in written and bool(os.fsencode(written))
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise InvalidArgument(f"{name}: cannot name a file: {shown(written)}")
     return value
 
 

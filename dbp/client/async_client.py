@@ -149,7 +149,8 @@ class AsyncClient:
             timeout: Seconds to the answer; the client's by default.
         """
         whole_number("workers", workers, minimum=1, maximum=INT32_MAX)
-        text("request_id", request_id or "")
+        if request_id is not None:
+            text("request_id", request_id)
         loaded = load_spec(spec)
         with errors_located(spec):
             resolve(loaded)

@@ -112,7 +112,7 @@ class AsyncParameterMirror:
         """
         check_not_forked()
         self._parameters.check_loop()
-        whole_number("newer_than", newer_than)
+        newer_than = whole_number("newer_than", newer_than)
         if timeout is not None:
             seconds("timeout", timeout)
         try:

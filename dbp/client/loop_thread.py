@@ -38,9 +38,7 @@ class LoopThread:
         Raises ClientClosed once closed, ClientForked in a process forked since, InvalidInput on
         the loop's own thread, as in a callback: it would wait for itself.
         """
-        if threading.current_thread() is self._thread:
-            work.close()
-            raise InvalidInput("a callback of this client cannot wait for the client itself")
+        self._refuse_own_thread(work)
         future = self._start(work)
         try:
             return future.result()
@@ -82,11 +80,13 @@ class LoopThread:
     def close(self, last: Coroutine[Any, Any, None]) -> None:
         """Cancel what is under way, run ``last``, end the thread. Again: does nothing.
 
-        Nor does it in a process forked since: the thread is the parent's.
+        Nor does it in a process forked since: the thread is the parent's. Raises InvalidInput
+        on the loop's own thread, as ``run`` does.
         """
         if is_forked():
             last.close()
             return
+        self._refuse_own_thread(last)
         with self._lock:
             if self._closed:
                 last.close()
@@ -99,6 +99,11 @@ class LoopThread:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+    def _refuse_own_thread(self, work: Coroutine[Any, Any, Any]) -> None:
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise InvalidInput("a callback of this client cannot wait for the client itself")
 
     def _start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         async def tracked() -> T:
@@ -141,7 +146,12 @@ def _run_loop(made: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> Non
     # Made on this thread: a Ctrl-C, which only the main thread hears, cannot leave half a loop.
     loop = asyncio.new_event_loop()
     made.set_result(loop)
-    loop.run_forever()
+    while True:
+        try:
+            loop.run_forever()
+        except SystemExit:  # of a callback: its caller receives it if the loop runs on
+            continue
+        return
 
 
 def _current_task() -> asyncio.Task[Any]:

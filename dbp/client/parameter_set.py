@@ -43,7 +43,8 @@ class ParameterSet(Mapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         if name not in self.tensors:
-            raise KeyError(f"{name}{alternatives(name, list(self.tensors), 'tensors')}")
+            known = alternatives(str(name), list(self.tensors), "tensors")
+            raise KeyError(f"{name}{known}")
         return self.tensors[name]
 
     def __contains__(self, name: object) -> bool:

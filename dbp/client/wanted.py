@@ -36,7 +36,8 @@ class Wanted:
             optional_number(name, getattr(self, name))
         for name in ("label", "if_none_match"):
             text(name, getattr(self, name))
-        text("cast", self.cast or "")
+        if self.cast is not None:
+            text("cast", self.cast)
         if self.wait is not None:
             seconds("wait", self.wait)
 

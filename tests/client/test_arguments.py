@@ -70,6 +70,9 @@ WRONG_VALUES: list[tuple[str, Call]] = [
     ("attempt: must be <= 2,147,483,647", lambda j: first(j.logs(attempt=HUGE))),
     ("newer_than: .* got 1000", lambda j: first(j.watch_parameters(newer_than=HUGE))),
     ("timeout: .* got nan", lambda j: j.mirror().wait(timeout=NAN)),
+    ("path: cannot name a file: ''", lambda j: j.download("")),
+    ("path: cannot name a file", lambda j: j.download("a\0b")),
+    ("path: cannot name a file", lambda j: j.download("\ud800")),
     ("newer_than: .* got -1", lambda j: j.mirror().wait(newer_than=-1)),
 ]  # fmt: skip
 
@@ -97,6 +100,9 @@ WRONG_TYPES: list[tuple[str, Call]] = [
     ("if_none_match: must be a str", lambda j: j.parameters(if_none_match=b"x")),
     ("on_bytes: must be a function, got int", lambda j: j.parameters(on_bytes=3)),
     ("path: must be a path .* got NoneType", lambda j: j.download(None)),
+    ("path: must be a path .* got bytes", lambda j: j.download(b"x")),
+    ("cast: must be a str, got ndarray", lambda j: j.parameters(cast=np.ones(2))),
+    ("cast: must be a str, got int 0", lambda j: j.parameters(cast=0)),
     ("attempt: .* got str '1'", lambda j: first(j.logs(attempt="1"))),
     ("timeout: .* got str", lambda j: j.mirror().wait(timeout="3")),
     ("force: must be True or False, got str 'yes'", lambda j: j.cancel(force="yes")),
@@ -143,7 +149,8 @@ async def test_streams_are_refused_when_they_are_asked_for(job: Any) -> None:
         (InvalidArgument, "workers: must be <= 2,147,483,647", {"workers": 2**31}),
         (InvalidType, "workers: must be a whole number, got str '2'", {"workers": "2"}),
         (InvalidType, "workers: .* got float 2.0", {"workers": 2.0}),
-        (InvalidType, "request_id: must be a str, got int", {"request_id": 3}),
+        (InvalidType, "request_id: must be a str, got int 3", {"request_id": 3}),
+        (InvalidType, "request_id: must be a str, got int 0", {"request_id": 0}),
         (InvalidType, "validate_only: must be True or False", {"validate_only": "no"}),
     ],
 )
@@ -185,6 +192,9 @@ async def test_jobs_are_named_by_texts_and_states_by_names(client: dbp.AsyncClie
         await client.job("\ud800")
     wrong = "RUNING"
     with pytest.raises(InvalidArgument, match="unknown 'RUNING', did you mean 'RUNNING'"):
+        client.jobs(wrong)
+    wrong = 10**5000  # Python writes no int of this length
+    with pytest.raises(InvalidArgument, match="states: unknown an int of 16610 bits; states:"):
         client.jobs(wrong)
 
 

@@ -197,6 +197,39 @@ async def test_a_callback_that_waits_for_its_own_client_is_refused(service: Serv
         await in_thread(use)
 
 
+async def test_a_callback_that_closes_its_own_client_is_refused(service: Service) -> None:
+    run = await service.start()
+    await run.publish(1, tensors(values=700_000))
+
+    def use() -> None:
+        with dbp.Client(service.address) as client:
+
+            def leave(*_: int) -> None:
+                client.close()
+
+            client.job(run.id).parameters(on_bytes=leave)
+
+    with pytest.raises(InvalidInput, match="cannot wait for the client itself"):
+        await in_thread(use)
+
+
+async def test_a_callback_that_exits_ends_the_call_and_not_the_client(
+    service: Service,
+) -> None:
+    run = await service.start()
+    await run.publish(1, tensors(values=700_000))
+
+    def use() -> int:
+        with dbp.Client(service.address) as client:
+            job = client.job(run.id)
+            with pytest.raises(SystemExit, match="3"):
+                job.parameters(on_bytes=lambda *_: sys.exit(3))
+            found = job.parameters()
+            return 0 if found is None else found.version.version
+
+    assert await in_thread(use) == 1
+
+
 CLOSED_IN_FLIGHT = """
 import sys, threading, time, dbp
 client = dbp.Client(sys.argv[1])

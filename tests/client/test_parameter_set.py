@@ -53,6 +53,14 @@ def test_a_scalar_and_an_empty_tensor_have_their_shapes() -> None:
     assert found["scalar"] == 7
 
 
+def test_a_key_that_is_no_name_is_missing_like_any_other() -> None:
+    found = given()
+
+    assert found.get(5) is None  # type: ignore[call-overload]
+    with pytest.raises(KeyError, match=r"5; tensors: 0\.weight, 0\.bias"):
+        found[5]  # type: ignore[index]
+
+
 def test_a_file_that_contradicts_its_header_is_refused() -> None:
     manifest = manifest_of({"0.bias": (2,)}, "F32", {})
 
