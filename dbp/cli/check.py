@@ -26,20 +26,21 @@ _SIGNS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--steps", type=click.IntRange(1, 10_000), default=5, show_default=True,
-    help="Steps of training on 1, 2 and 3 ranks.",
+    help="Training steps on 1, 2 and 3 ranks, for the test of the lanes.",
 )  # fmt: skip
 @output_option
 def check(file: Path, steps: int, output: str) -> None:
     """Test a job's data, gradients and exactness before a long run.
 
     \b
-    data      the first mini-batches are finite; classes fit the model; constant inputs
-    gradient  of your own model, in float64: the sum over three ranks with the real
-              exchange, against central differences of the loss
-    lanes     some steps on 1, 2 and 3 ranks with exact numerics: the same bits
+    data      the first mini-batches are finite, classes fit the model, no input is
+              constant
+    gradient  of your model, in float64: the sum over three ranks by the real exchange,
+              compared with central differences of the loss
+    lanes     some steps on 1, 2 and 3 ranks with exact numerics give the same bits
 
-    Ranks are threads here: MPI is not needed, and nothing is written. Of large tensors some
-    elements are compared. dbp spec check validates without reading samples.
+    Ranks are threads here: MPI is not needed, and nothing is written. In a large tensor
+    only some elements are compared. `dbp spec check` validates without reading samples.
 
     \b
     Example:

@@ -46,7 +46,10 @@ TERMINATED: Final = 128 + signal.SIGTERM
 
 
 @click.command()
-@click.option("--workers", "-n", type=SMALL_COUNT, default=2, show_default=True)
+@click.option(
+    "--workers", "-n", type=SMALL_COUNT, default=2, show_default=True,
+    help="Processes to train with.",
+)  # fmt: skip
 def demo(workers: int) -> None:
     """See everything work, in under a minute.
 

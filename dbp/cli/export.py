@@ -23,11 +23,11 @@ FORMATS: Final[tuple[Format, ...]] = ("onnx", "npz", "safetensors")
 @click.argument("source", type=SOURCE, metavar=METAVAR)
 @click.option(
     "--format", "form", type=click.Choice(FORMATS),
-    help="Format to write.  [default: by the suffix of FILE]",
+    help="Format to write.  [default: as the suffix of FILE says]",
 )  # fmt: skip
 @click.option(
     "-o", "--out", "file", type=click.Path(path_type=Path), required=True, metavar="FILE",
-    help="The file to write.",
+    help="File to write.",
 )  # fmt: skip
 @click.option("--version", type=VERSION, help=f"Of a job: {HELP}.  [default: latest]")
 @click.option("--label", type=LABEL, default="", help="Of a job: the version with this label.")
@@ -42,11 +42,13 @@ def export(
     service: str,
     output: str,
 ) -> None:
-    """Write the model of a run folder, a .safetensors FILE or a service's JOB for others.
+    """Write a trained model for other programs.
 
-    onnx holds the whole computation with its scaling (the outputs are those of `dbp predict`
-    before probabilities are made of them); npz and safetensors hold the parameters by their
-    PyTorch names. A job need not have ended: its newest version is taken, or the one named.
+    RUN_FILE_OR_JOB is a run folder, a parameter file, or a job of the service. onnx holds the
+    whole computation with its scaling; its outputs are those before the output function of the
+    loss, such as softmax. npz and safetensors hold the parameters by their PyTorch names. A job
+    need not have ended: the newest version is exported, or the one that --version or --label
+    names.
 
     \b
     Examples:

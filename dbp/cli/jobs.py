@@ -35,14 +35,22 @@ STATES: Final = (
 
 @click.command()
 @click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--workers", "-n", type=SMALL_COUNT, default=1, show_default=True)
+@click.option(
+    "--workers",
+    "-n",
+    type=SMALL_COUNT,
+    default=1,
+    show_default=True,
+    help="Processes to train with.",
+)
 @click.option("--watch", is_flag=True, help="Follow the job until it has ended.")
 @click.option(
     "--check", "--validate-only", is_flag=True,
     help="Validate only; the service starts nothing.",
 )  # fmt: skip
 @click.option(
-    "--request-id", help="Makes a retry safe: the same id and spec return the same job."
+    "--request-id",
+    help="Make a retry safe: the same id, spec and workers return the same job.",
 )
 @service_option
 @output_option
@@ -89,9 +97,11 @@ def submit(
     "states",
     multiple=True,
     type=click.Choice(STATES),
-    help="List only these; may be repeated.",
+    help="List only jobs in this state; may be repeated.",
 )
-@click.option("--limit", type=COUNT, default=50, show_default=True, help="List so many.")
+@click.option(
+    "--limit", type=COUNT, default=50, show_default=True, help="List at most this many jobs."
+)
 @service_option
 @output_option
 def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None:
@@ -124,9 +134,9 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
 @service_option
 @output_option
 def show(job: str, service: str, output: str) -> None:
-    """Show the state of JOB, why it waits, how it failed.
+    """Show the state of JOB, and why it waits or failed.
 
-    JOB is an id, or the beginning of one that no other job has, here and in all commands.
+    JOB is the id of a job, or a beginning of it that is unique, here and in all commands.
 
     \b
     Examples:
@@ -150,8 +160,8 @@ def show(job: str, service: str, output: str) -> None:
 def watch(job: str, service: str, output: str) -> None:
     """Follow JOB until it has ended; Ctrl-C leaves it running.
 
-    Shows epoch, step, loss, validation accuracy, samples per second and the time left.
-    The exit code is 0 if it succeeded, 1 if it failed, 75 if it was cancelled.
+    Shows epoch, step, loss, validation accuracy, samples per second and the time left. The exit
+    code is 0 if the job succeeded, 1 if it failed, 75 if it was cancelled.
 
     \b
     Examples:
@@ -167,7 +177,9 @@ def watch(job: str, service: str, output: str) -> None:
 @click.command()
 @click.argument("job", type=JOB)
 @click.option("--follow", "-f", is_flag=True, help="Print new lines until the job has ended.")
-@click.option("--attempt", type=SMALL_COUNT, help="Attempt of the job.  [default: newest]")
+@click.option(
+    "--attempt", type=SMALL_COUNT, help="Number of the launch.  [default: the newest]"
+)
 @service_option
 @output_option
 def logs(job: str, follow: bool, attempt: int | None, service: str, output: str) -> None:
@@ -190,15 +202,15 @@ def logs(job: str, follow: bool, attempt: int | None, service: str, output: str)
 
 @click.command()
 @click.argument("job", type=JOB)
-@click.option("--force", is_flag=True, help="Kill it now instead of waiting for the next step.")
+@click.option("--force", is_flag=True, help="Kill the job now, without waiting for the step.")
 @click.option(
     "--grace", type=SECONDS, metavar="SECONDS",
-    help="Time to stop by itself before it is killed.  [default: 10]",
+    help="Time that the job has to stop before it is killed.  [default: 10]",
 )  # fmt: skip
 @service_option
 @output_option
 def cancel(job: str, force: bool, grace: float | None, service: str, output: str) -> None:
-    """Ask JOB to stop at its next step; its parameters stay readable.
+    """Ask JOB to stop after the present step; its parameters stay readable.
 
     \b
     Examples:

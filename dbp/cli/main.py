@@ -75,7 +75,7 @@ Start here:
 
 \b
 Exit codes:
-  0    success                       4    not found, or not in this state
+  0    success                       4    not found, or refused in this state
   1    the run or the job failed     75   stopped on request before its end
   2    bad input; nothing started    130  interrupted (Ctrl-C)
   3    no service at the address     74   trained, but not written (full disk)

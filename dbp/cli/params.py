@@ -75,8 +75,8 @@ def params() -> None:
 
     \b
     Examples:
-      dbp params digits-7k2m9q                        the newest, each tensor's norm
-      dbp params runs/digits                          those of a run folder
+      dbp params digits-7k2m9q                        newest version: each tensor's norm
+      dbp params runs/digits                          parameters of a run folder
       dbp params digits-7k2m9q --watch                each new version as it comes
       dbp params digits-7k2m9q --label best -o best.safetensors
       dbp params diff digits-7k2m9q 3 latest          what has changed
@@ -87,7 +87,11 @@ def params() -> None:
 @click.command()
 @click.argument("job", type=SOURCE, metavar=METAVAR)
 @click.option(
-    "-o", "--out", "file", type=click.Path(path_type=Path), help="Write a safetensors file."
+    "-o",
+    "--out",
+    "file",
+    type=click.Path(path_type=Path),
+    help="File to write, in the safetensors format.",
 )
 @click.option(
     "--tensor", "patterns", multiple=True, metavar="PATTERN",
@@ -101,15 +105,16 @@ def params() -> None:
 @click.option(
     "--cast",
     type=click.Choice(["f16", "bf16"]),
-    help="Send half the bytes; values are rounded.",
+    help="Round the values to 16 bits; half the bytes are sent.",
 )
 @click.option(
     "--wait", type=SECONDS, metavar="SECONDS",
-    help="Time to wait for the version, such as the first.",
+    help="Time to wait for a version that does not exist yet.  [default: do not wait]",
 )  # fmt: skip
 @click.option(
     "--max-staleness", type=COUNT_OR_NONE, metavar="STEPS",
-    help="Most steps that the version may be older than the run.",
+    help="Refuse a version that is more than this many steps older than the run.  "
+    "[default: any age]",
 )  # fmt: skip
 @click.option("--verify", is_flag=True, help="Verify the bytes, origin and values received.")
 @click.option("--watch", is_flag=True, help="Print each new version until the job has ended.")
@@ -132,8 +137,7 @@ def show(
 ) -> None:
     """Show parameters: version, step, each tensor and its norm.
 
-    RUN_FILE_OR_JOB is a run folder or a safetensors file, or a job of the service, whose
-    newest parameters are shown.
+    RUN_FILE_OR_JOB is a run folder, a parameter file, or a job of the service.
 
     \b
     Examples:

@@ -89,10 +89,13 @@ class Sums:
 @service_option
 @output_option
 def diff(job: str, a: VersionName, b: VersionName, service: str, output: str) -> None:
-    """Compare versions A and B of JOB: each tensor, then weights, biases, statistics, all.
+    """Compare versions A and B of JOB.
 
-    A and B are version numbers, latest (the default of B), labels such as best, or step:N.
-    NORM is that of A, CHANGE the norm of B - A, COSINE that of the angle between A and B.
+    A and B are version numbers, latest (the default of B), labels such as best, or step:N. The
+    table has a row for each tensor, then for all weights, all biases, all statistics (of batch
+    normalization) and all tensors. NORM: norm of A. CHANGE: norm of B - A. RELATIVE: CHANGE /
+    NORM. COSINE: cosine of the angle between A and B. LARGEST: largest magnitude of an element
+    of B - A.
 
     \b
     Examples:

@@ -27,12 +27,19 @@ from dbp.job.state import LabelMove, VersionEntry
 @click.command()
 @click.argument("job", type=JOB)
 @click.option(
-    "--limit", type=COUNT, default=20, show_default=True, help="Most versions to list."
+    "--limit",
+    type=COUNT,
+    default=20,
+    show_default=True,
+    help="List at most this many versions.",
 )
 @service_option
 @output_option
 def versions(job: str, limit: int, service: str, output: str) -> None:
-    """List the versions of JOB, newest first, including those whose bytes are deleted."""
+    """List the versions of JOB, newest first.
+
+    Versions whose bytes are deleted are listed, too, with their digests.
+    """
     from dbp.cli.connection import connect
 
     with connect(service) as client:
@@ -70,11 +77,11 @@ def _holds(entry: VersionEntry) -> Iterator[str]:
 
 @click.command()
 @click.argument("job", type=JOB)
-@click.option("--history", is_flag=True, help="List all moves, oldest first.")
+@click.option("--history", is_flag=True, help="List all moves of the labels, oldest first.")
 @service_option
 @output_option
 def labels(job: str, history: bool, service: str, output: str) -> None:
-    """List the labels of JOB and their versions; with --history all moves."""
+    """List the labels of JOB and their versions."""
     from dbp.cli.connection import connect
 
     with connect(service) as client:
@@ -94,10 +101,12 @@ def labels(job: str, history: bool, service: str, output: str) -> None:
 @click.argument("job", type=JOB)
 @click.argument("name", type=LABEL)
 @click.argument("version", type=VERSION, required=False)
-@click.option("--undo", is_flag=True, help="Move the label back to the version that it left.")
+@click.option(
+    "--undo", is_flag=True, help="Move the label back to the version that it left last."
+)
 @click.option(
     "--remove", is_flag=True,
-    help="Remove the label; a second time also give up the version that --undo restores.",
+    help="Remove the label; run it twice to release the version kept for --undo, too.",
 )  # fmt: skip
 @service_option
 @output_option
@@ -110,11 +119,11 @@ def label(
     service: str,
     output: str,
 ) -> None:
-    """Move the label NAME to VERSION of JOB. A version with a label is kept.
+    """Move the label NAME to VERSION of JOB.
 
-    VERSION is a number, latest, another label, or step:N. The version that a label leaves is
-    kept, too, until the label's next move, so that --undo can move it back; a second --undo
-    takes back the first.
+    VERSION is a number, latest, another label, or step:N. A version with a label is kept. The
+    version that a label leaves is kept, too, until the label's next move, so that --undo can
+    move the label back; a second --undo reverses the first.
 
     \b
     Examples:
@@ -167,7 +176,9 @@ def pin(job: str, version: VersionName, service: str, output: str) -> None:
 @service_option
 @output_option
 def unpin(job: str, version: VersionName, service: str, output: str) -> None:
-    """Unpin VERSION of JOB, so that it may be deleted as newer ones come.
+    """Unpin VERSION of JOB.
+
+    Retention may then delete the version, as newer ones are published.
 
     VERSION is a number, latest, a label, or step:N.
     """

@@ -43,8 +43,8 @@ SHOWN_ROWS: Final = 10
 )  # fmt: skip
 @click.option(
     "--array", default="", metavar="NAME",
-    help="Array of the inputs in a .npz, .h5 or .safetensors file.  [default: its only one, "
-    "inputs or x]",
+    help="Array of the inputs in a .npz, .h5 or .safetensors file.  [default: the only "
+    "array, else inputs or x]",
 )  # fmt: skip
 @click.option("--proba", is_flag=True, help="Print the probabilities of all classes.")
 @click.option(
@@ -52,7 +52,7 @@ SHOWN_ROWS: Final = 10
     "--out",
     "file",
     type=click.Path(path_type=Path),
-    help="Write a .npy, .csv or .tsv file.",
+    help="File to write: .npy, .csv or .tsv.",
 )
 @click.option(
     "--version", type=VERSION, help="Of a job: a number, latest or a label.  [default: latest]"
@@ -77,16 +77,16 @@ def predict(
 
     RUN_FILE_OR_JOB is a run folder, a parameter file, or a job of the service. The model and
     its scaling come with the parameters; regression prints values. For a job the service
-    computes, by one version for all rows; a run folder or a file needs nothing else.
+    computes, with one version for all rows; a run folder or a file needs no service.
 
     INPUTS are files of any format that `dbp train` reads, or patterns ('part/*.csv'): tables
-    (.csv, .tsv, .parquet) or arrays (.npy, .npz, .h5, .safetensors, IDX). The content decides
-    where the name does not say the format. The columns of a table with names are matched to the
-    inputs of the training set by name, in any order. The target and the weight of the
-    training set may be among them and are ignored; other columns are refused. Without names
-    the inputs must be in the order of the training set. The rows of an array come first and
-    have the shape that the model takes, channels before height and width, whatever the
-    layout of the training files was; a row may also be a vector of as many numbers.
+    (.csv, .tsv, .parquet) or arrays (.npy, .npz, .h5, .safetensors, IDX). The content is
+    examined where the name does not say the format. The columns of a table with names are
+    matched to the inputs of the training set by name, in any order. The target and the weight
+    of the training set may be among them and are ignored; other columns are refused. Without
+    names the inputs must be in the order of the training set. The first axis of an array counts
+    the rows. A row has the shape that the model takes, channels before height and width,
+    whatever the layout of the training files was; a vector of as many numbers is accepted, too.
 
     \b
     Examples:

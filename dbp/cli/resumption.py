@@ -33,18 +33,20 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--max-seconds", type=click.FloatRange(0, min_open=True),
-        help="Override train.max_seconds: end after the step at which this process has trained "
-        "so long. The run can be resumed; its planned end, and so its learning rate, stay.",
+        help="Override train.max_seconds: stop, at the end of a step, when this command has "
+        "trained for this long. The run can be resumed; its planned length and learning rate "
+        "do not change.",
     ),
     click.option(
         "--schedule", type=click.Choice(["keep", "stretch"]),
-        help="With --resume and another length, for a learning rate that depends on it. keep: "
-        "as it was planned, then its last value; stretch: planned for the new length from "
-        "here on.",
+        help="With --resume and a new length, where the learning rate depends on the length. "
+        "keep: follow the old plan, then use its last value; stretch: plan the remaining steps "
+        "for the new length.",
     ),
     click.option(
         "--new-data", is_flag=True,
-        help="Accept that RUN's data have changed; held-out rows are then drawn again.",
+        help="With --resume: accept that the data of RUN have changed. Rows held out for "
+        "validation are selected again.",
     ),
 )  # fmt: skip
 

@@ -41,24 +41,24 @@ def _variable_names(
 @click.option(
     "--slots",
     type=click.IntRange(1),
-    help="Workers that may run at a time.  [default: usable cores]",
+    help="Workers of all jobs that run at a time.  [default: usable cores]",
 )
 @click.option(
     "--data-root", "data_roots", multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder below which jobs may name data files; may be repeated.  "
+    help="Jobs may read data files in this folder and below it; may be repeated.  "
     "[default: the folder where the service is started]",
 )  # fmt: skip
 @click.option(
     "--pass-env", "passed", multiple=True, metavar="NAME", callback=_variable_names,
     help="Environment variable that workers inherit from the service, such as PYTHONPATH for "
     "plug-ins that are not installed; may be repeated. By default they inherit PATH, HOME, "
-    "LD_LIBRARY_PATH, numbers of threads, and the settings of MPI.",
+    "LD_LIBRARY_PATH, thread counts such as OMP_NUM_THREADS, and the settings of MPI.",
 )  # fmt: skip
 @click.option(
     "--log-level", default="warning", show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="Least level logged to stderr.",
+    help="Lowest level that is logged, to stderr.",
 )  # fmt: skip
 @click.option(
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
@@ -76,8 +76,9 @@ def serve(
 ) -> None:
     """Run the control service until Ctrl-C or SIGTERM.
 
-    It starts jobs through mpirun, reports their progress and serves their parameters over
-    gRPC. Jobs and parameters survive its restart; training continues meanwhile.
+    The service starts jobs through mpirun, reports their progress and serves their parameters
+    over gRPC. Jobs and parameters survive a restart of the service; training continues
+    meanwhile.
 
     \b
     Examples:

@@ -28,13 +28,17 @@ def spec() -> None:
 
 @spec.command()
 @click.argument("file", type=click.Path())
-@click.option("--workers", type=click.IntRange(1, 4096), default=1, show_default=True)
-@click.option("--read", is_flag=True, help="Read all samples too, as training does.")
+@click.option(
+    "--workers", type=click.IntRange(1, 4096), default=1, show_default=True,
+    help="Processes that are to train the job.",
+)  # fmt: skip
+@click.option("--read", is_flag=True, help="Also read all samples, as training does.")
 @_OUTPUT
 def check(file: str, workers: int, read: bool, output: str) -> None:
-    """Validate FILE: fields, components, the data's headers, and whether shapes compose.
+    """Validate the job file FILE.
 
-    Print the model and the length of the run, or every violation with exit code 2.
+    Checks fields, components, the headers of the data files, and the shapes of the layers.
+    Prints the model and the length of the run, or every violation, with exit code 2.
     """
     summary = _summary(file, workers, read)
     if output == "json":
@@ -130,7 +134,10 @@ def _shape(shape: list[int]) -> str:
     help="Format of the resolved spec.",
 )
 def resolve(file: str, output: str) -> None:
-    """Print FILE with every default and derived value filled in; the data need not exist."""
+    """Print FILE with every default filled in.
+
+    Values that dbp derives are filled in, too. The data need not exist.
+    """
     from dbp.job.load import load_file, located
     from dbp.job.toml_text import toml_text
     from dbp.job.validate import resolve as resolve_spec

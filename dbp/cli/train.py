@@ -90,11 +90,16 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
 
     Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stop after the present step and write a checkpoint (exit
     code 75); a second Ctrl-C ends the run at once. --resume continues from there, or after a
-    crash from the last checkpoint, to the same parameters. For a chain of short jobs run dbp
-    train --resume RUN --max-seconds 3000 until the run has taken all of its steps.
+    crash from the last checkpoint, to the same parameters. For a chain of short jobs repeat
+    this command until the run has taken all of its steps:
 
-    A bare mpirun kills its processes 0.5 s after Ctrl-C; to stop them safely: kill -USR1
-    PID_OF_MPIRUN.
+    \b
+      dbp train --resume RUN --max-seconds 3000
+
+    A bare mpirun kills its processes 0.5 s after Ctrl-C. To stop them safely:
+
+    \b
+      kill -USR1 PID_OF_MPIRUN
     """
     make_output_lossy()
     asked |= folder_to_resume(resumed, asked)

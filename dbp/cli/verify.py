@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", type=SOURCE, metavar="RUN_OR_JOB")
 @click.option(
-    "--epoch", type=COUNT, help="Of a run: the epoch to compute.  [default: the last one]"
+    "--epoch", type=COUNT, help="Of a run: the epoch to compute again.  [default: the last one]"
 )
 @service_option
 @output_option
 def verify(run: str, epoch: int | None, service: str, output: str) -> None:
     """Verify the bits of a run, or the chain of versions of a job.
 
-    RUN, a folder: one process computes an epoch again, from the checkpoint before it or from
-    the seed, and compares the SHA-256 of the parameters with the recorded one, however many
-    workers the run had. Needs the data, and a run with exact numerics or a single worker.
+    RUN is a folder. One process computes an epoch again, from the checkpoint before the epoch
+    or from the seed, and compares the SHA-256 of the parameters with the recorded one, however
+    many workers the run had. This needs the data, and a run with exact numerics or 1 worker.
 
-    JOB of a service: every version names the digest of the one before, all come from the job's
-    spec, and the bytes that are kept are those that were published. Versions that are no longer
-    on record are named.
+    JOB is a job of the service. Checks that every version names the digest of the version
+    before it and the digest of the job's spec, and that the kept bytes have their digests.
+    Versions that cannot be verified are noted.
 
     \b
     Examples:
