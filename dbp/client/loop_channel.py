@@ -12,6 +12,7 @@ from typing import Any, final
 import grpc
 
 from dbp.errors import WrongEventLoop
+from dbp.rpc.forking import check_not_forked
 
 
 @final
@@ -19,7 +20,8 @@ class LoopChannel:
     """The part of ``grpc.aio.Channel`` that stubs use, bound to the running event loop."""
 
     def __init__(self, connect: Callable[[], grpc.aio.Channel]) -> None:
-        """Connect; raises WrongEventLoop where no event loop is running."""
+        """Connect; raises WrongEventLoop where no event loop is running, ClientForked."""
+        check_not_forked()  # before the loop: a forked child has none until it starts another
         loop = _running_loop()
         if loop is None:
             raise WrongEventLoop(

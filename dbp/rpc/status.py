@@ -168,6 +168,10 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
         )
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceeded(f"the service did not answer in time: {SILENCE_CAUSE}")
+    if error.code() is grpc.StatusCode.CANCELLED:  # gRPC's answer while a server stops
+        return Unavailable(
+            "the service is stopping and did not finish the call; ask again once it is back"
+        )
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return Unavailable(
             f"the server at this address is no dbp service, or an older one: {text}"

@@ -138,6 +138,9 @@ async def test_an_async_client_refuses_to_work_in_a_child_and_goes_on_in_the_par
     service: Service, run: Run
 ) -> None:
     program = """
+async def new_client():
+    dbp.AsyncClient(address)
+
 async def main():
     async with dbp.AsyncClient(address) as client:
         job = await client.job(job_id)
@@ -151,7 +154,7 @@ async def main():
             if pid == 0:
                 for work in (
                     job.get, job.parameters, lambda: anext(updates), lambda: mirror.wait(9),
-                    lambda: anext(job.logs()), lambda: client.submit({"name": "x"}),
+                    lambda: anext(job.logs()), new_client, lambda: client.submit({"name": "x"}),
                 ):
                     try:
                         await work()
@@ -169,7 +172,7 @@ async def main():
             await updates.aclose()
 asyncio.run(main())
 """
-    refused = ["refused"] * 5 + ["judged before a service is asked"]
+    refused = ["refused"] * 6 + ["judged before a service is asked"]
     assert await printed(service, run, program) == [*refused, "exit code 0"]
 
 

@@ -173,10 +173,10 @@ def test_a_service_that_is_not_there_says_how_to_start_it() -> None:
     [
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded, "did not answer in time"),
         (grpc.StatusCode.UNIMPLEMENTED, errors.Unavailable, "no dbp service, or an older one"),
+        (grpc.StatusCode.CANCELLED, errors.Unavailable, "is stopping and did not finish"),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.ResourceExhausted, "odd"),
         (grpc.StatusCode.NOT_FOUND, errors.NotFound, "odd"),
         (grpc.StatusCode.INTERNAL, DbpError, "odd"),
-        (grpc.StatusCode.CANCELLED, DbpError, "odd"),
         (grpc.StatusCode.PERMISSION_DENIED, DbpError, "odd"),
     ],
 )
