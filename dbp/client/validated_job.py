@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dbp.rpc.spec_convert import spec_from_proto
+from dbp.rpc.spec_convert import known_spec
 from dbp.v1 import job_pb2
 
 
@@ -29,5 +29,5 @@ class ValidatedJob:
 
 def validated_from_proto(proto: job_pb2.Job) -> ValidatedJob:
     """Return the result that an answer of CreateJob with validate_only holds."""
-    spec = spec_from_proto(proto.spec)
+    spec = known_spec(proto.spec)
     return ValidatedJob(spec, proto.spec_digest, proto.workers, tuple(proto.notes))

@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dbp.errors import InvalidInput
+from dbp.errors import InvalidInput, Unsupported
 from dbp.job.best import BestEpoch
 from dbp.job.state import (
     Failure,
@@ -19,7 +19,7 @@ from dbp.job.state import (
     VersionEntry,
 )
 from dbp.rpc.enums import failure_reason_name, failure_reason_of, name_of, value_of
-from dbp.rpc.spec_convert import spec_from_proto, spec_to_proto
+from dbp.rpc.spec_convert import known_spec, spec_to_proto
 from dbp.v1 import job_pb2, parameter_service_pb2
 
 JOB_PREFIX: Final = "jobs/"
@@ -236,14 +236,14 @@ def job_to_proto(job: Job) -> job_pb2.Job:
 
 
 def job_from_proto(proto: job_pb2.Job) -> Job:
-    """Convert a proto to a job."""
+    """Convert a proto to a job; Unsupported for a state that only a newer service knows."""
     has = proto.HasField
     return Job(
         id=id_from_name(proto.name),
-        spec=spec_from_proto(proto.spec),
+        spec=known_spec(proto.spec),
         spec_digest=proto.spec_digest,
         workers=proto.workers,
-        state=state_from_proto(proto.state),
+        state=_state_of(proto),
         create_time=time_from_proto(proto.create_time),
         attempt=proto.attempt,
         start_time=time_from_proto(proto.start_time) if has("start_time") else None,
@@ -262,3 +262,13 @@ def job_from_proto(proto: job_pb2.Job) -> Job:
         notes=tuple(proto.notes),
         end_reason=value_of(_END_REASON, proto.end_reason),
     )
+
+
+def _state_of(proto: job_pb2.Job) -> State:
+    try:
+        return state_from_proto(proto.state)
+    except InvalidInput as error:
+        raise Unsupported(
+            f"{proto.name}: its state, number {proto.state}, is known to a newer dbp only; "
+            "install the service's version of dbp here"
+        ) from error

@@ -38,6 +38,11 @@ def spec_from_proto(spec: pb.JobSpec) -> dict[str, Any]:
     return _table(spec)
 
 
+def known_spec(spec: pb.JobSpec) -> dict[str, Any]:
+    """Return the document of a job's proto, without what only a newer service knows."""
+    return _table(spec)
+
+
 def check_size(document: Mapping[str, Any]) -> None:
     """Raise ResourceExhausted for a resolved document too large for an answer."""
     _check_size(spec_to_proto(document), " with every default filled in")
@@ -157,7 +162,8 @@ def _table(message: Message) -> dict[str, Any]:
         elif isinstance(value, Message):
             table[field.name] = _table(value)
         elif field.enum_type is not None:
-            table[field.name] = value_of(field.enum_type, value)
+            if known := value_of(field.enum_type, value):
+                table[field.name] = known
         else:
             table[field.name] = value
     return table

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbp.errors import InvalidInput
+from dbp.errors import InvalidInput, Unsupported
 from dbp.job.best import BestEpoch
 from dbp.job.snapshot import Manifest, TensorInfo
 from dbp.job.state import (
@@ -128,6 +128,26 @@ def test_every_state_has_its_number(state: State) -> None:
 def test_a_number_that_is_no_state_is_refused(number: Any) -> None:
     with pytest.raises(InvalidInput, match=f"{number} is no state of a job"):
         convert.state_from_proto(number)
+
+
+def test_a_job_of_a_newer_service_is_read_without_what_it_adds() -> None:
+    proto = convert.job_to_proto(FULL)
+    proto.spec.MergeFromString(b"\xfa\x3e\x01x")  # field 1007
+    proto.spec.train.numerics = 99  # type: ignore[assignment]
+
+    found = convert.job_from_proto(job_pb2.Job.FromString(proto.SerializeToString()))
+
+    assert found.id == FULL.id
+    assert "numerics" not in found.spec["train"]
+    assert found.spec["name"] == FULL.spec["name"]
+
+
+def test_a_state_that_only_a_newer_service_knows_names_the_job_and_the_remedy() -> None:
+    proto = convert.job_to_proto(FULL)
+    proto.state = 99  # type: ignore[assignment]
+
+    with pytest.raises(Unsupported, match=f"jobs/{FULL.id}: its state, number 99, .* install"):
+        convert.job_from_proto(proto)
 
 
 def test_names_of_jobs_hold_their_ids() -> None:
