@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 
-from tests.warden import BACKING
+from tests.warden import BACKING, BACKINGS
 
 
 @contextlib.contextmanager
@@ -23,4 +23,4 @@ def scratch() -> Iterator[dict[str, str]]:
             prefix="mpi-", dir=os.environ.get(BACKING), ignore_cleanup_errors=True
         ) as memory,
     ):
-        yield {"TMPDIR": temporary, BACKING: memory}
+        yield {"TMPDIR": temporary, **dict.fromkeys(BACKINGS, memory)}

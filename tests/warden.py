@@ -29,6 +29,10 @@ import psutil
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 BACKING = "OMPI_MCA_btl_sm_backing_directory"  # where Open MPI makes shared memory
+BACKINGS = tuple(  # Open MPI 4 calls it vader, a name that version 5 takes as well
+    BACKING.replace("btl_sm", component)
+    for component in ("btl_sm", "btl_vader", "osc_sm", "osc_rdma")
+)
 WATCHED = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 TEARDOWN_SECONDS = 30.0  # for the tests' own clean-up after a signal
 KILL_SECONDS = 20.0
@@ -94,8 +98,7 @@ def _make_folders() -> tuple[Path, ...]:
     memory = os.environ.get(BACKING, "/dev/shm")
     if os.access(memory, os.W_OK):
         folders.append(Path(tempfile.mkdtemp(prefix="dbp-", dir=memory)))
-        for component in ("btl_sm", "btl_vader", "osc_sm", "osc_rdma"):
-            os.environ[BACKING.replace("btl_sm", component)] = str(folders[-1])
+        os.environ.update(dict.fromkeys(BACKINGS, str(folders[-1])))
     os.environ["TMPDIR"] = str(folders[0])
     tempfile.tempdir = None  # read TMPDIR again
     return tuple(folders)
