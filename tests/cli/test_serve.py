@@ -83,7 +83,7 @@ def jobs(address: str) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signals) -> None:
+def test_it_serves_until_a_signal_stops_it(tmp_path: Path, number: signal.Signals) -> None:
     with started(tmp_path, "--output", "json") as process:
         entry = ready(process)
         assert jobs(entry["address"]) == 0
@@ -142,7 +142,9 @@ def test_a_state_folder_in_use_names_its_holder(tmp_path: Path) -> None:
         (["job.toml"], "unexpected extra argument"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path: Path, options: list[str], text: str) -> None:
+def test_impossible_options_are_refused_without_a_traceback(
+    tmp_path: Path, options: list[str], text: str
+) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "open").mkdir(mode=0o755)
 
@@ -152,7 +154,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, options: list[str], text: str
     assert "Traceback" not in answer
 
 
-def test_a_killed_service_leaves_its_folder_to_the_next(tmp_path: Path) -> None:
+def test_a_new_service_takes_over_the_folder_of_a_killed_one(tmp_path: Path) -> None:
     with started(tmp_path, "--output", "json") as process:
         ready(process)
         process.kill()
@@ -162,7 +164,7 @@ def test_a_killed_service_leaves_its_folder_to_the_next(tmp_path: Path) -> None:
         assert jobs(ready(process)["address"]) == 0
 
 
-def test_the_help_shows_how_to_go_on(tmp_path: Path) -> None:
+def test_the_help_lists_options_and_the_next_command(tmp_path: Path) -> None:
     done = subprocess.run(
         [*SERVE, "--help"], env=environment(), capture_output=True, text=True, timeout=DEADLINE
     )
@@ -174,7 +176,7 @@ def test_the_help_shows_how_to_go_on(tmp_path: Path) -> None:
         assert option in done.stdout
 
 
-def test_variable_to_pass_on_is_named_without_a_value(tmp_path: Path) -> None:
+def test_pass_env_refuses_a_value(tmp_path: Path) -> None:
     message = refusal(tmp_path, "--pass-env", "PYTHONPATH=/opt")
 
     assert "must be the name of an environment variable, without a value" in message

@@ -83,13 +83,13 @@ def test_columns_that_are_not_numbers_are_named(
         ordered(given)
 
 
-def test_where_training_chose_its_inputs_other_columns_are_ignored() -> None:
+def test_other_columns_are_ignored_if_the_spec_lists_the_inputs() -> None:
     chosen = Columns(("a", "b"), OtherColumns(("y",), ignored=True))
 
     assert ordered(table("frame", "qbya"), chosen) == [[1, 2], [4, 5]]
 
 
-def test_arrays_and_columns_that_are_only_counted_have_no_names() -> None:
+def test_arrays_and_numbered_columns_have_no_names() -> None:
     assert column_names(np.zeros((2, 2))) == ()
     assert column_names([[1, 2]]) == ()
     assert column_names(Frame({0: [1.0], 1: [2.0]})) == ()

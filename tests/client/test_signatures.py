@@ -27,7 +27,7 @@ def methods(kind: type) -> dict[str, inspect.Signature]:
 
 
 @pytest.mark.parametrize(("plain", "core"), PAIRS, ids=lambda kind: kind.__name__)
-def test_both_have_the_same_methods_and_arguments(plain: type, core: type) -> None:
+def test_both_clients_have_the_same_methods_and_arguments(plain: type, core: type) -> None:
     own, other = methods(plain), methods(core)
 
     assert own.keys() <= other.keys()

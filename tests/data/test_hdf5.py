@@ -206,7 +206,7 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 @pytest.mark.usefixtures("limit")
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_file_is_named_with_the_fact(tmp_path: Path, case: str) -> None:
+def test_a_bad_file_is_refused_with_its_name_and_fault(tmp_path: Path, case: str) -> None:
     arrays, fragments = CASES[case]
     path = write(tmp_path, arrays)
 

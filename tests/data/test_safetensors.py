@@ -138,7 +138,7 @@ CASES: dict[str, tuple[bytes, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_file_is_named_with_the_fact(tmp_path: Path, case: str) -> None:
+def test_a_bad_file_is_refused_with_its_name_and_fault(tmp_path: Path, case: str) -> None:
     content, fragments = CASES[case]
     (tmp_path / "bad.safetensors").write_bytes(content)
 
@@ -151,7 +151,7 @@ def test_a_bad_file_is_named_with_the_fact(tmp_path: Path, case: str) -> None:
         assert fragment in str(caught.value)
 
 
-def test_the_frame_of_the_bad_files_is_right(tmp_path: Path) -> None:
+def test_the_table_that_the_bad_files_modify_is_readable(tmp_path: Path) -> None:
     (tmp_path / "good.safetensors").write_bytes(table())
 
     info = Safetensors(path=str(tmp_path / "good.safetensors")).open().info

@@ -85,7 +85,7 @@ def epochs(server: Server, job: JobHandle) -> int:
 
 
 @pytest.mark.timeout(600)  # 3,000 steps of two ranks, which wait for each other
-def test_a_job_trains_on_while_its_service_is_killed_twice(
+def test_a_job_keeps_training_while_its_service_is_killed_twice(
     server: Server, client: Client, tmp_path: Path
 ) -> None:
     spec = write_spec(tmp_path / "job.toml", steps=STEPS)
@@ -137,7 +137,7 @@ def test_a_job_trains_on_while_its_service_is_killed_twice(
     assert versions == list(range(versions[0], versions[0] + len(versions)))
 
 
-def test_a_job_that_ends_while_its_service_is_away_is_settled_afterwards(
+def test_a_restarted_service_records_a_job_that_ended_meanwhile(
     server: Server, client: Client, tmp_path: Path
 ) -> None:
     job = client.submit(write_spec(tmp_path / "job.toml", steps=1000), workers=2)
@@ -153,7 +153,7 @@ def test_a_job_that_ends_while_its_service_is_away_is_settled_afterwards(
     assert list(job.logs())
 
 
-def test_a_service_that_is_stopped_lets_its_jobs_go_on(
+def test_jobs_continue_after_their_service_is_stopped(
     server: Server, client: Client, tmp_path: Path
 ) -> None:
     job = client.submit(write_spec(tmp_path / "job.toml", steps=10**9), workers=2)
