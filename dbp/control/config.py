@@ -10,11 +10,11 @@ class ManagerConfig:
     """Limits and timeouts; all times in seconds.
 
     Args:
-        slots: MPI processes at a time.
+        slots: MPI processes that may run at the same time.
         max_queued: jobs that may wait for slots.
-        grace_seconds: from the request to stop until force is used.
+        grace_seconds: from a cancel request until the processes are killed.
         lost_contact_seconds: how long a run started by hand may be silent.
-        heartbeat_seconds: between messages on an idle stream.
+        heartbeat_seconds: interval of heartbeats on an idle stream.
     """
 
     slots: int

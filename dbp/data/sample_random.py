@@ -1,4 +1,4 @@
-"""Random whole numbers for samples, by index, for synthetic data.
+"""Draw random whole numbers for the samples of synthetic data, by index.
 
 Each number is a pure function of key, index and position in the sample: the counter of Philox
 (Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1, 2, 3, 2011) is set to the

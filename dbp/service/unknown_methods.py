@@ -1,7 +1,8 @@
-"""Answers to calls of methods that this server does not have: what to call instead.
+"""Refuse calls of unknown methods; the error names the method to call instead.
 
-gRPC itself says only "Method not found!". Methods of Triton that dbp leaves out name the
-method, or the command, that does the same here; misspelled names get the nearest.
+gRPC itself says only "Method not found!". For a method of Triton that dbp does not implement,
+the error names the method or command of dbp that does the same; for a misspelled name, the
+nearest one.
 """
 
 from __future__ import annotations

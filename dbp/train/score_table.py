@@ -1,4 +1,4 @@
-"""Collect the scores of all samples for metrics that are no sums (ScoreMetric)."""
+"""Collect all samples' scores for metrics that are not sums over samples (ScoreMetric)."""
 
 from __future__ import annotations
 
