@@ -78,5 +78,6 @@ def _format_of(file: Path) -> Format:
         if file.suffix == f".{form}":
             return form
     raise InvalidInput(
-        f"{file}: its suffix is none of .{', .'.join(FORMATS)}; say which with --format"
+        f"{file}: its suffix is none of .{', .'.join(FORMATS)}; "
+        f"add --format {'|'.join(FORMATS)}"
     )

@@ -34,7 +34,11 @@ def proof_of(job: Job, found: ParameterSet) -> list[str]:
         raise _refuted(found, f"values that are no numbers in {', '.join(bad)}")
     digest = hashlib.sha256(found.content).hexdigest()
     whole = digest == version.digest
-    origin = "the version's" if whole else "of a part or a cast of the version"
+    origin = (
+        "the version's"
+        if whole
+        else "of the tensors sent (selected or cast), not of the whole version"
+    )
     named = f"job {job.id}, version {version.version}, step {version.step}"
     return [
         f"sha256 {digest}, {len(found.content):,} bytes: {origin}",

@@ -93,7 +93,9 @@ def data_set(spec: JobSpec, part: str) -> Dataset:
     resolved = resolve(spec)
     if part == "test":
         if resolved.test_reader is None:
-            raise InvalidInput("data.test: the spec names no test set; --on validation, train")
+            raise InvalidInput(
+                "data.test: the spec names no test set; add --on validation or --on train"
+            )
         return _opened(resolved.test_reader, resolved, "data.test")
     if part == "validation" and resolved.validation_reader is not None:
         return _opened(resolved.validation_reader, resolved, "data.validation")

@@ -131,7 +131,8 @@ class Admission:
             raise WrongState(
                 f"workers: {workers} asked for, this service has "
                 f"{count_text(slots, 'slot')}; "
-                "ask for fewer or use another service"
+                f"use at most {count_text(slots, 'worker')}, or start the service with more "
+                f"slots: dbp serve --slots {workers}"
             )
         request = await self._checked(self._checks.job, document, workers, request_id)
         known = self._earlier(request)

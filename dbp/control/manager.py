@@ -202,7 +202,7 @@ class JobManager:
         job = self._ledger.get(job_id)
         newest = max(1, job.attempt)
         if not 0 <= attempt <= newest:
-            raise NotFound(f"job {job_id}: there is no attempt {attempt}, newest {newest}")
+            raise NotFound(f"job {job_id}: no attempt {attempt}; the newest is {newest}")
         return self._folder.attempt_folder(job_id, attempt or newest) / "log.txt"
 
     # Parameters

@@ -134,7 +134,9 @@ class Store:
         """Return the job after its last event; NotFound."""
         rows = self._query("SELECT sequence, spec, record FROM jobs WHERE id = ?", job_id)
         if not rows:
-            raise JobNotFound(f"job {job_id}: there is no such job", job=job_id)
+            raise JobNotFound(
+                f"job {job_id}: there is no such job; list them: dbp jobs", job=job_id
+            )
         return _job(*rows[0])
 
     def live(self) -> list[Job]:

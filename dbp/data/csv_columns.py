@@ -147,8 +147,8 @@ def _position(
         if len(found) != 1:
             hint = nearest(wanted, cells) if not found else ""
             raise InvalidData(
-                f"{place}: {len(found)} columns named {wanted!r}, expected one{hint}; the line "
-                f"holds: {_listed(cells)}"
+                f"{place}: {len(found) or 'no'} columns named {wanted!r}, expected one{hint}; "
+                f"the line holds: {_listed(cells)}"
             )
         return found[0]
     if not -len(cells) <= wanted < len(cells):

@@ -76,8 +76,8 @@ class Schema:
             hint = nearest(column, names) if not found else ""
             listed = ", ".join(names[:LISTED])
             raise InvalidData(
-                f"{self._place}: {len(found)} columns named {column!r}, expected one{hint}; "
-                f"it holds: {listed}"
+                f"{self._place}: {len(found) or 'no'} columns named {column!r}, "
+                f"expected one{hint}; it holds: {listed}"
             )
         return found[0]
 

@@ -30,7 +30,10 @@ def expand_files(
         def substitute(match: re.Match[str]) -> str:
             name = match[1]
             if name not in environment:
-                message = f"the environment variable {name!a} is not set, in {shown(value)}"
+                message = (
+                    f"the environment variable {name!a} is not set, in {shown(value)}; "
+                    f"set it: export {name}=VALUE"
+                )
                 violations.append(Violation(path, message))
             return environment.get(name, "")
 

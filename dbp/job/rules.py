@@ -54,7 +54,7 @@ def cross_field_violations(spec: JobSpec, built: Components) -> list[Violation]:
     kinds = [kind for kind, _ in built.metrics]
     for index, kind in enumerate(kinds):
         if kind in kinds[:index]:
-            violations.append(Violation(f"model.metrics[{index}]", f"{kind!r} is there twice"))
+            violations.append(Violation(f"model.metrics[{index}]", f"{kind!r} is listed twice"))
     return violations + _metric_violations(built) + _stop_violations(spec, kinds, built)
 
 

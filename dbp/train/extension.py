@@ -28,7 +28,7 @@ from dbp.train.continuation import TOTAL_STEPS, check_steps_left, schedule_remed
 from dbp.train.ending import CONTINUABLE
 from dbp.train.inspection import inspect
 from dbp.train.plan import Plan, make_plan
-from dbp.train.run_files import CHECKPOINTS, RESULT, SPEC
+from dbp.train.run_files import CHECKPOINTS, PARAMETERS, RESULT, SPEC
 
 TIME: Final = "time"
 
@@ -75,7 +75,8 @@ def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
         raise InvalidInput(
             f"{folder}: this run {ending_word(reason)} at step {verdict.get('step')}"
             f"{cause_text(reason)} and cannot be resumed; to train its parameters further, "
-            "start a new run with train.initial_parameters"
+            "start a new run with this line under [train]: initial_parameters = "
+            f"{json.dumps(str((folder / PARAMETERS).resolve()))}"
         )
     if reason != TIME and not longer.length:
         raise InvalidInput(

@@ -110,9 +110,8 @@ def check_workers(resolved: ResolvedSpec, training_samples: int, workers: int) -
     if train.numerics == "exact" and workers > train.lanes:
         message = (
             f"exact numerics share {count_text(train.lanes, 'lane')} among the workers, got "
-            f"{workers}; "
-            f"fewer workers, lanes = {workers} (which changes the result's last bits), or "
-            'numerics = "fast"'
+            f"{workers}; use at most {count_text(train.lanes, 'worker')}, or set lanes = "
+            f'{workers} (which changes the result\'s last bits) or numerics = "fast"'
         )
         violations.append(Violation("train.lanes", message))
     needed = max(workers, train.lanes if train.numerics == "exact" else 1)

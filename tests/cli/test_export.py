@@ -93,7 +93,7 @@ def test_whoever_reads_a_fifo_gets_the_file(folder: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["{folder}", "-o", "{tmp}/weights.bin"], "say which with --format"),
+        (["{folder}", "-o", "{tmp}/weights.bin"], "add --format onnx|npz|safetensors"),
         (["{tmp}", "-o", "{tmp}/w.npz"], "holds no parameters.safetensors"),
         (
             ["{tmp}/absent.safetensors", "-o", "{tmp}/w.npz"],

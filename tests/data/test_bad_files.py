@@ -351,7 +351,7 @@ CASES: dict[str, tuple[Make, list[str]]] = {
     "csv one column": (csv("1;2;0\n"), ["data.csv:1", "one column", "','", "'1;2;0'"]),
     "csv no such target": (
         csv("a,label\n1,0\n", target="lable"),
-        ["data.csv:1", "0 columns named 'lable'", "did you mean 'label'"],
+        ["data.csv:1", "no columns named 'lable'", "did you mean 'label'"],
     ),
     "csv ambiguous target": (csv("a,a\n1,0\n", target="a"), ["data.csv:1", "2 columns named"]),
     "csv target position": (csv("1,2\n", target=2), ["data.csv:1", "no column 2", "0 to 1"]),
@@ -397,7 +397,7 @@ CASES: dict[str, tuple[Make, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_file_is_named_with_the_fact(tmp_path: Path, case: str) -> None:
+def test_a_bad_file_is_refused_with_its_name_and_fault(tmp_path: Path, case: str) -> None:
     make, fragments = CASES[case]
     reader = make(tmp_path)
 

@@ -258,7 +258,7 @@ def test_inputs_by_position_need_no_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "fact"),
     [
-        ({"inputs": ("a", "c")}, "0 columns named 'c'"),
+        ({"inputs": ("a", "c")}, "no columns named 'c'"),
         ({"inputs": (0, 9)}, "no column 9 for inputs, target or weight: there are 3, 0 to 2"),
         ({"inputs": ("a", 0)}, "'a' and 0 are the same column"),
         ({"inputs": ("a", "y")}, "-1 and 'y' are the same column"),

@@ -96,7 +96,7 @@ def test_an_unset_variable_is_named_beside_all_other_violations(spec_file: Path)
     assert str(caught.value) == (
         f"{spec_file}: 2 problems\n"
         "  line 4: data.train.targets: the environment variable 'NOT_SET_ANYWHERE' is not set, "
-        "in '${NOT_SET_ANYWHERE}/y.npy'\n"
+        "in '${NOT_SET_ANYWHERE}/y.npy'; set it: export NOT_SET_ANYWHERE=VALUE\n"
         "  line 16: train.epochs: must be >= 1 and <= 1000000000, got 0"
     )
 

@@ -142,7 +142,7 @@ REFUSED: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("model", "loss"), "mse", "model.loss.kind", "unknown 'mse'; installed losses: "),
     (("model", "loss"), {"kind": "mean_squared_error", "x": 1}, "model.loss.x", "known: none"),
     (("model", "metrics"), ["acuracy"], "model.metrics[0].kind", "did you mean 'accuracy'?"),
-    (("model", "metrics"), ["accuracy"] * 2, "model.metrics[1]", "'accuracy' is there twice"),
+    (("model", "metrics"), ["accuracy"] * 2, "model.metrics[1]", "'accuracy' is listed twice"),
     (("model", "metrics"), ["mean_absolute_error"], "model.metrics[0]", "judges values (floats)"),
     (("optimizer",), "sdg", "optimizer.kind", "unknown 'sdg', did you mean 'sgd'? installed"),
     (("optimizer", "learning_rate"), 0, "optimizer.learning_rate.rate", "must be > 0, got 0"),
