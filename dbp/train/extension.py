@@ -28,7 +28,8 @@ from dbp.train.continuation import TOTAL_STEPS, check_steps_left, schedule_remed
 from dbp.train.ending import CONTINUABLE
 from dbp.train.inspection import inspect
 from dbp.train.plan import Plan, make_plan
-from dbp.train.run_files import CHECKPOINTS, PARAMETERS, RESULT, SPEC
+from dbp.train.run_contents import check_run
+from dbp.train.run_files import CHECKPOINTS, PARAMETERS, RESULT
 
 TIME: Final = "time"
 
@@ -64,8 +65,7 @@ def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
     Returns whether the run had reached its planned end.
     """
     longer = longer or Longer()
-    if not (folder / SPEC).is_file():
-        raise InvalidInput(f"{folder}: contains no run ({SPEC} is missing)")
+    check_run(folder)
     verdict = _verdict(folder)
     if verdict is None or verdict.get("status") != "succeeded":
         return False

@@ -10,7 +10,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from dbp.errors import InvalidFile
+from dbp.errors import InvalidFile, InvalidInput
+from dbp.job.load import nearest_file
 from dbp.quantities import count_text
 from dbp.train.checkpoint_folder import CheckpointFolder
 from dbp.train.run_files import CHECKPOINTS, PARAMETERS, RESULT, SPEC, holds_run
@@ -30,6 +31,21 @@ def parameters_of(folder: Path) -> Path:
         return path
     reason = _run_without(folder) if holds_run(folder) else _no_run(folder)
     raise InvalidFile(f"{folder}: holds no {PARAMETERS}: {reason}")
+
+
+def check_run(folder: Path) -> None:
+    """Raise InvalidInput, which says what is there instead, unless a folder contains a run."""
+    if (folder / SPEC).is_file():
+        return
+    if not folder.exists():
+        raise InvalidInput(f"{folder}: no such folder{nearest_file(str(folder))}")
+    if not folder.is_dir():
+        hint = f": {folder.parent}" if holds_run(folder.parent) else ""
+        raise InvalidInput(f"{folder}: is a file; name the folder of a run{hint}")
+    runs = _runs_in(folder, SPEC)
+    found = _enclosing_run(folder) or (f"it holds folders of runs: {runs}" if runs else "")
+    more = f"; {found}" if found else ""
+    raise InvalidInput(f"{folder}: contains no run ({SPEC} is missing){more}")
 
 
 def is_unfinished(folder: Path) -> bool:
@@ -92,17 +108,28 @@ def _training_process(folder: Path) -> str:
 
 def _no_run(folder: Path) -> str:
     """Return what a folder without a run holds."""
-    for parent in folder.absolute().parents[:2]:
-        if holds_run(parent) and CheckpointFolder(parent / CHECKPOINTS).newest_first():
-            return f"it belongs to the checkpoints of a run; name the run folder: {parent}"
+    if found := _enclosing_run(folder):
+        return found
     names: list[str] = []
     with contextlib.suppress(OSError):
         names = sorted(entry.name for entry in folder.glob("*.safetensors"))
     if names:
         more = ", ..." if len(names) > SHOWN_FILES else ""
         return f"it is no run folder; name a file in it: {', '.join(names[:SHOWN_FILES])}{more}"
-    runs = [entry.parent.name for entry in sorted(folder.glob(f"*/{PARAMETERS}"))]
-    if runs:
-        more = ", ..." if len(runs) > SHOWN_FILES else ""
-        return f"it is no run folder, but holds some: {', '.join(runs[:SHOWN_FILES])}{more}"
-    return "it is no run folder"
+    runs = _runs_in(folder, PARAMETERS)
+    return "it is no run folder" + (f", but holds some: {runs}" if runs else "")
+
+
+def _enclosing_run(folder: Path) -> str:
+    """Return the advice to name the run whose checkpoints a folder holds; "" if it is none."""
+    for parent in folder.absolute().parents[:2]:
+        if holds_run(parent) and CheckpointFolder(parent / CHECKPOINTS).newest_first():
+            return f"it belongs to the checkpoints of a run; name the run folder: {parent}"
+    return ""
+
+
+def _runs_in(folder: Path, file: str) -> str:
+    """Return the names of the first runs in a folder that have a file; "" if there are none."""
+    runs = [entry.parent.name for entry in sorted(folder.glob(f"*/{file}"))]
+    more = ", ..." if len(runs) > SHOWN_FILES else ""
+    return ", ".join(runs[:SHOWN_FILES]) + more

@@ -23,6 +23,7 @@ from dbp.train.continuation import DATA, NEW_DATA_AT, Terms, check_spec
 from dbp.train.data_identity import differences, identity_of
 from dbp.train.inspection import check
 from dbp.train.recovery import CheckpointState
+from dbp.train.run_contents import check_run
 from dbp.train.run_folder import CHECKPOINTS, METRICS, SPEC
 from dbp.train.sink import Command, Control, Outcome, ParameterSnapshot, Progress, Sink, Started
 from dbp.train.trainer import Trainer
@@ -56,6 +57,7 @@ def verify_run(folder: Path, epoch: int | None = None) -> EpochProof:
     Raises InvalidFile or InvalidInput if the folder has no such epoch, or if the run used fast
     numerics and several ranks, so that its bits cannot be reproduced.
     """
+    check_run(folder)
     spec = load_file(folder / SPEC)
     record = _record(folder, epoch)
     workers, step = int(record["workers"]), int(record["step"])

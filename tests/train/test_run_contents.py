@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dbp.errors import InvalidFile
-from dbp.train.run_contents import is_unfinished, parameters_of
+from dbp.errors import InvalidFile, InvalidInput
+from dbp.train.run_contents import check_run, is_unfinished, parameters_of
 
 FILE = "parameters.safetensors"
 
@@ -123,3 +123,25 @@ def test_a_folder_that_is_no_run_names_what_it_holds(tmp_path: Path) -> None:
         assert reason(folder / part).endswith(f"; name the run folder: {folder}")
     (folder / FILE).touch()
     assert reason(tmp_path) == "it is no run folder, but holds some: run"
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        check_run(folder)
+    text = str(caught.value)
+    assert text.startswith(f"{folder}: ")
+    return text.removeprefix(f"{folder}: ")
+
+
+def test_what_names_no_run_is_refused_with_what_is_there(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "digits", steps=(10,))
+    check_run(run)
+    assert refusal(tmp_path / "digit") == "no such folder, did you mean 'digits'?"
+    assert refusal(run / "spec.json") == f"is a file; name the folder of a run: {run}"
+    missing = "contains no run (spec.json is missing)"
+    assert refusal(tmp_path) == f"{missing}; it holds folders of runs: digits"
+    assert refusal(run / "checkpoints") == (
+        f"{missing}; it belongs to the checkpoints of a run; name the run folder: {run}"
+    )
+    (other := tmp_path / "other").mkdir()
+    assert refusal(other) == missing
