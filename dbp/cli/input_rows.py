@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +65,9 @@ class InputRows:
         try:
             return replace(self, rows=shaped_rows(self.rows, shape))
         except ValueError as error:
-            raise InvalidData(f"{file.path}: {error}; leave the targets out") from error
+            targets = math.prod(self.rows.shape[1:]) > math.prod(shape)
+            more = "; leave the targets out" if targets else ""
+            raise InvalidData(f"{file.path}: {error}{more}") from error
 
     def located(self, error: DbpError) -> InvalidData:
         """Return the error with the file, and the line in it or the row, that it is about."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dbp.cli.input_files import InputFile
 from dbp.column_names import Columns, check_table, normalized_name
 from dbp.data.csv import CSV
-from dbp.data.csv_columns import delimiter_option, likely_delimiter
+from dbp.data.csv_columns import COMMENT_REMEDY, delimiter_option, is_comment, likely_delimiter
 from dbp.data.csv_header import counts
 from dbp.data.csv_lines import open_rows
 from dbp.data.csv_table import read_names, read_table
@@ -120,6 +120,8 @@ def _hint(found: tuple[str, ...], header: Header, delimiter: str) -> str:
     """Return another likely reason why these names are not the inputs."""
     if header == "auto" and all(number(name) is not None for name in found):
         return "; if line 1 is a sample: --header no"
+    if is_comment(found):
+        return f"; {COMMENT_REMEDY}"
     if other := likely_delimiter(found, delimiter):
         return (
             f"; line 1 holds no {delimiter!r}: is the delimiter another one "

@@ -140,6 +140,8 @@ def shaped_rows(array: Array, row_shape: tuple[int, ...]) -> Array:
     hint = ""
     if sorted(own) == sorted(row_shape):
         hint = "; put the axes into that order (numpy.moveaxis, numpy.transpose)"
+    elif [n for n in array.shape if n != 1] == [n for n in row_shape if n != 1]:
+        hint = "; is it one row? Add the axis of rows: numpy.expand_dims(x, 0)"
     elif array.shape[-1:] != row_shape and array.shape[:-1] == row_shape:
         hint = "; are samples the last axis? They are the first: numpy.moveaxis(x, -1, 0)"
     raise ValueError(f"rows of shape {own}; the model takes {row_shape}{hint}")

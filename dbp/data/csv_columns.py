@@ -238,19 +238,45 @@ def delimiter_option(delimiter: str) -> str:
 def likely_delimiter(cells: Sequence[str], delimiter: str) -> str:
     """Return the character that divides a line of one cell, "" if none is likely."""
     cell = cells[0].strip()
-    if len(cells) > 1:
+    if len(cells) > 1 or is_comment(cells):
         return ""
     found = max(_DELIMITERS.replace(delimiter, ""), key=cell.count)
     return found if found in cell else ""
 
 
+COMMENT_REMEDY: Final = "is line 1 a comment? Remove it: comments are not skipped"
+
+
+def is_comment(cells: Sequence[str]) -> bool:
+    """Return whether a line of one cell looks like a comment, which no reader skips."""
+    return len(cells) == 1 and cells[0].lstrip().startswith("#")
+
+
 def delimiter_hint(cells: Sequence[str], choice: ColumnChoice) -> str:
-    """Return a hint for a line of one cell that another delimiter divides."""
+    """Return a hint for a line of one cell: a comment, or divided by another delimiter."""
+    if is_comment(cells):
+        return f", separated by {choice.delimiter!r}; {COMMENT_REMEDY}"
     found = likely_delimiter(cells, choice.delimiter)
     if not found:
         return ""
     remedy = choice.say_delimiter(found)
     return f", separated by {choice.delimiter!r}; is the delimiter another one ({remedy})?"
+
+
+def width_hint(row: Sequence[str], columns: Columns, *, is_first: bool) -> str:
+    """Return a hint for a sample with more cells than line 1; ``is_first``: of the samples."""
+    if not columns.names or not is_first:
+        return ""
+    if is_comment(columns.names):
+        return f"; {COMMENT_REMEDY}"
+    if len(row) != columns.count + 1:
+        return ""
+    if not row[-1].strip():
+        return "; the line ends with a delimiter, the first one does not"
+    return (
+        "; if these are R's row names, which have no name in the header: write the file with "
+        "row.names = FALSE"
+    )
 
 
 def _listed(cells: Sequence[str]) -> str:

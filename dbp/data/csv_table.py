@@ -28,6 +28,7 @@ from dbp.data.csv_columns import (
     assign_columns,
     delimiter_hint,
     inputs_remedy,
+    width_hint,
 )
 from dbp.data.csv_lines import NumberedRow, open_rows
 from dbp.data.number_text import SHOWN, not_finite, number, number_hint
@@ -216,9 +217,10 @@ class _Builder:
     def _add(self, line: int, row: list[str]) -> None:
         columns = self._columns
         if len(row) != columns.count:
+            hint = width_hint(row, columns, is_first=not self._lines)
             raise InvalidData(
                 f"{self._path}:{line}: {count_text(len(row), 'column')}, expected "
-                f"{columns.count} as in the first line{self._width_hint(row)}"
+                f"{columns.count} as in the first line{hint}"
             )
         for cells, position in zip(self._cells, columns.apart, strict=True):
             cells.append(row[position])
@@ -234,17 +236,6 @@ class _Builder:
             self._values.extend(map(float, row))
         except ValueError:
             self._complain(line, row)
-
-    def _width_hint(self, row: list[str]) -> str:
-        """Return a hint for a first sample with one cell more than the header has names."""
-        if not self._columns.names or self._lines or len(row) != self._columns.count + 1:
-            return ""
-        if not row[-1].strip():
-            return "; the line ends with a delimiter, the first one does not"
-        return (
-            "; if these are R's row names, which have no name in the header: write the file "
-            "with row.names = FALSE"
-        )
 
     def _complain_of_index(self, line: int, cell: str) -> None:
         raise InvalidData(

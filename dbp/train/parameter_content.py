@@ -8,6 +8,7 @@ from pathlib import Path
 from dbp.data.content import recognize
 from dbp.data.file import DataFile
 from dbp.errors import InvalidData, InvalidFile
+from dbp.train.run_files import PARAMETERS
 
 
 def read_parameter_file(path: str | os.PathLike[str]) -> bytes:
@@ -32,6 +33,9 @@ def check_parameter_content(path: str, source: str) -> None:
         return
     if found is not None and found.kind != "safetensors":
         remedy = "" if found.kind else f"; {found.remedy}"
+        folder = Path(path).parent
+        if (folder / PARAMETERS).is_file():  # a record of a run, such as result.json
+            remedy = f"; name the run folder: {folder}"
         raise InvalidFile(
             f"{source}: not a safetensors file: it looks like {found.name}{remedy}"
         )

@@ -54,6 +54,8 @@ def test_rows_of_a_table_are_not_taken_for_columns(tmp_path: Path) -> None:
         ("1;2\n3;4\n", r"separated by ','; is the delimiter another one \(--delimiter ';'\)\?"),
         ("1\t2\n3\t4\n", r"is the delimiter another one \(--delimiter '\\t'\)\?"),
         ("1 2\n", "a header or a sample.*separated by ','; is the delimiter another one"),
+        ("# by x\n1,2\n", "expected 1 as in the first line; is line 1 a comment"),
+        ("# by x\n", "separated by ','; is line 1 a comment"),
         ("a b\n", "a header and no samples, separated by ','; is the delimiter another one"),
         ("a,b\n1,dog\n", r"rows\.csv:2: column 'b': 'dog' is not a number"),
         ("a,b\n", "a header and no samples"),
@@ -184,7 +186,14 @@ def test_rows_whose_axes_are_in_order_take_the_model_s_shape(
         ),
         ((4, 2, 6), (6, 2), "put the axes into that order"),
         ((4, 2, 6), (3, 4), r"rows of shape \(2, 6\); the model takes \(3, 4\)"),
-        ((5, 40), (5,), "are samples the last axis"),
+        ((5, 40), (5,), r"are samples the last axis.*; leave the targets out$"),
+        ((4,), (4,), r"is it one row\? Add the axis of rows: numpy\.expand_dims\(x, 0\)$"),
+        (
+            (8, 8),
+            (1, 8, 8),
+            r"is it one row\? Add the axis of rows: numpy\.expand_dims\(x, 0\)$",
+        ),
+        ((2, 5), (4,), r"the model takes \(4,\); leave the targets out$"),
     ],
 )
 def test_rows_whose_axes_are_in_another_order_are_refused(

@@ -228,3 +228,11 @@ def test_a_file_of_pytorch_and_a_folder_are_refused_with_the_remedy(tmp_path: Pa
         check(decode(spec_from(str(tmp_path))))
     with pytest.raises(InvalidFile, match=r"model\.pt: not a safetensors file: .*PyTorch"):
         TrainedModel.load(path)
+
+
+def test_a_record_of_a_run_is_refused_with_the_name_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "parameters.safetensors").touch()
+    (tmp_path / "result.json").write_text('{"status": "succeeded"}')
+
+    with pytest.raises(InvalidFile, match=rf"like JSON; name the run folder: {tmp_path}$"):
+        TrainedModel.load(tmp_path / "result.json")
