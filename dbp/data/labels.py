@@ -88,11 +88,16 @@ def class_remedy(labels: Labels, name: str) -> str:
 
 def too_many(labels: Labels, classes: int, name: str) -> str:
     """Return the labels and the remedy where some are beyond the classes of the model."""
+    binary = (
+        " (for more than two classes replace binary_cross_entropy by softmax_cross_entropy)"
+        if classes == 2
+        else ""
+    )
     if labels.low == 1 and labels.is_whole:
         units = (
             ""
             if labels.high <= classes
-            else f", and give the last layer {count_text(int(labels.high), 'unit')}"
+            else f", and give the last layer {count_text(int(labels.high), 'unit')}{binary}"
         )
         return (
             f"the labels are {labels}; if they are counted from 1, count from 0; "
@@ -100,7 +105,7 @@ def too_many(labels: Labels, classes: int, name: str) -> str:
         )
     return (
         f"the labels are {labels}: give the last layer "
-        f"{count_text(int(labels.high) + 1, 'unit')}"
+        f"{count_text(int(labels.high) + 1, 'unit')}{binary}"
     )
 
 

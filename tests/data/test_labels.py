@@ -139,3 +139,13 @@ def test_a_label_far_behind_is_among_those_listed(monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(InvalidData, match=r"class 7, .*: give the last layer 8 units"):
         classes.check_targets(dataset, 3)
+
+
+@pytest.mark.parametrize("smallest", [0, 1])
+def test_two_classes_that_are_more_are_for_another_loss(smallest: int) -> None:
+    dataset = arrays(np.ones((4, 2)), np.array([smallest, 2, 7, 3]))
+
+    with pytest.raises(InvalidData, match=r"units \(.* replace binary_cross_entropy by"):
+        classes.check_targets(dataset, 2)
+    with pytest.raises(InvalidData, match=r"give the last layer \d units$"):
+        classes.check_targets(dataset, 3)
