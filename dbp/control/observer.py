@@ -21,7 +21,7 @@ from dbp.control.publications import Publications
 from dbp.control.record import decode_outcome
 from dbp.control.secret import new_secret
 from dbp.control.store import Store
-from dbp.control.verdict import verdict
+from dbp.control.verdict import last_progress, verdict
 from dbp.errors import DbpError, ResourceExhausted, Unavailable, WrongState
 from dbp.job.state import EventKind, Failure, Job, RunOutcome, State
 
@@ -225,6 +225,7 @@ class Observer:
                     job_id,
                     kind,
                     failure=failure,
+                    progress=last_progress(self._ledger.get(job_id), outcome),
                     best=best,
                     best_restored=restored,
                     end_reason=reason,

@@ -5,11 +5,20 @@ An exit code alone proves nothing: mpirun's is 0 in some failures.
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from typing import Final
 
 from dbp.control.launcher import Exit
-from dbp.job.state import EventKind, Failure, FailureReason, Job, RunOutcome, State
+from dbp.job.state import (
+    EventKind,
+    Failure,
+    FailureReason,
+    Job,
+    ProgressReport,
+    RunOutcome,
+    State,
+)
 from dbp.quantities import duration_text
 
 # Reasons that a run may give itself; the others are the service's to find.
@@ -54,6 +63,19 @@ def verdict(
     if asked:
         return EventKind.CANCELLED, None
     return EventKind.FAILED, _failure(job, ended, *_without_word(job, ended))
+
+
+def last_progress(job: Job, outcome: RunOutcome | None) -> ProgressReport | None:
+    """Return the newest report of the job, with the steps that its run took after it.
+
+    The report at the end of an epoch is never dropped, so later steps are of the next epoch.
+    """
+    known = job.progress
+    if known is None or outcome is None or outcome.step <= known.step:
+        return known
+    return dataclasses.replace(
+        known, step=outcome.step, epoch=known.epoch + known.epoch_end, epoch_end=False
+    )
 
 
 def lost_contact(job: Job, seconds: float) -> tuple[EventKind, Failure | None]:

@@ -81,6 +81,8 @@ def job_ending_word(job: Job) -> str:
     """Return how a job ended in a few words; "" before the end."""
     if job.failure is not None:
         return ending_word(job.failure.reason)
+    if job.state is State.CANCELLED:
+        return ending_word(job.end_reason or "stop_requested")
     return ending_word(job.end_reason) if job.end_reason else ""
 
 

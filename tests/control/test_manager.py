@@ -364,9 +364,13 @@ async def test_a_running_job_is_asked_first_and_ends_cancelled(tmp_path: Path) -
         run = plane.launcher.runs[job.id]
         assert (cancelled.state, again) == (State.CANCELLING, cancelled)
         assert (request.stop, run.stops, run.kills) == (True, 0, 0)
+        report = ProgressReport(2, 100, 1, 0.5, {}, 10.0, 9.5, 1.0)
+        await plane.manager.report_progress(job.id, 1, report)
         finish(plane, job.id, "stopped")
         done = await ended(plane, job.id)
         assert (done.state, done.failure) == (State.CANCELLED, None)
+        assert done.progress is not None
+        assert done.progress.step == 7
         await plane.clock.advance(60)
         assert run.kills == 0
 
@@ -577,7 +581,7 @@ async def test_a_newer_connection_takes_over(tmp_path: Path) -> None:
 
 
 async def test_progress_is_shown_and_kept_with_the_next_event(tmp_path: Path) -> None:
-    report = ProgressReport(5, 100, 1, 0.5, {"training_loss": 0.5}, 10.0, 9.5, 1.0)
+    report = ProgressReport(7, 100, 1, 0.5, {"training_loss": 0.5}, 10.0, 9.5, 1.0)
     async with control_plane(tmp_path / "s") as plane:
         job = await plane.manager.create(spec(), workers=1)
         await settle()

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from dbp.control.launcher import Exit
-from dbp.control.verdict import lost_contact, verdict
-from dbp.job.state import EventKind, Job, RunOutcome, State
+from dbp.control.verdict import last_progress, lost_contact, verdict
+from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
 
 RESULTS = {
     "succeeded": RunOutcome("succeeded", "epochs", "", 10),
@@ -94,3 +96,26 @@ def test_a_silent_run_fails_but_ends_cancelled_if_that_was_asked() -> None:
     assert failure is not None
     assert (failed, failure.reason) == (EventKind.FAILED, "LOST_CONTACT")
     assert lost_contact(job(State.CANCELLING), 60) == (EventKind.CANCELLED, None)
+
+
+@pytest.mark.parametrize(
+    ("reported", "epoch_end", "ended_at", "epoch", "step"),
+    [
+        (2592, True, 2593, 73, 2593),  # stopped by the step after the end of an epoch
+        (2580, False, 2583, 72, 2583),
+        (2592, True, 2592, 72, 2592),
+        (2592, True, 2500, 72, 2592),  # rolled back
+    ],
+)
+def test_the_steps_after_the_newest_report_count(
+    reported: int, epoch_end: bool, ended_at: int, epoch: int, step: int
+) -> None:
+    report = ProgressReport(reported, 9000, 72, 0.1, {}, 10.0, None, 1.0, epoch_end=epoch_end)
+    running = dataclasses.replace(job(State.CANCELLING), progress=report)
+
+    last = last_progress(running, RunOutcome("stopped", "stop_requested", "", ended_at))
+
+    assert last is not None
+    assert (last.epoch, last.step) == (epoch, step)
+    assert last_progress(running, None) == report
+    assert last_progress(job(State.CANCELLING), RESULTS["stopped"]) is None

@@ -134,6 +134,8 @@ def test_a_list_of_jobs_says_in_a_few_words_how_they_ended() -> None:
     assert job_ending_word(JOB) == "stopped early"
     assert job_ending_word(dataclasses.replace(JOB, end_reason="")) == ""
     assert job_ending_word(dataclasses.replace(JOB, failure=failure)) == "lost contact"
+    waited = dataclasses.replace(JOB, state=State.CANCELLED, end_reason="", progress=None)
+    assert job_ending_word(waited) == "stopped on request"
 
 
 def test_a_job_cancelled_in_the_queue_was_stopped_before_its_first_step() -> None:
