@@ -123,7 +123,8 @@ class ParameterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetParameters(self, request, context):
-        """Returns parameters of at most 3 MiB in one message; larger ones are USE_STREAM.
+        """Returns parameters of at most 3 MiB in one message; larger ones fail with
+        USE_STREAM: call StreamParameters.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
