@@ -76,7 +76,7 @@ def test_only_a_final_version_of_a_run_that_restores_its_best_epoch_is_of_an_ear
     chain = followed(versions, spec=spec)
 
     allowed = restores and final and attempt == 2
-    expected = () if allowed else ("version 4: step 2 behind step 3 of version 3",)
+    expected = () if allowed else ("version 4: step 2 is lower than step 3 of version 3",)
     assert chain.problems == expected
 
 
@@ -111,8 +111,8 @@ def test_what_an_older_dbp_published_is_unknown() -> None:
     [
         ({"previous_digest": "other"}, "version 3: names other as before it, not d2"),
         ({"spec_digest": "other"}, "version 3: of the spec other"),
-        ({"step": 1}, "version 3: step 1 behind step 2 of version 2"),
-        ({"step": 9, "rollbacks": -1}, "version 3: step 9 behind step 2 of version 2"),
+        ({"step": 1}, "version 3: step 1 is lower than step 2 of version 2"),
+        ({"step": 9, "rollbacks": -1}, "version 3: step 9 is lower than step 2 of version 2"),
     ],
 )
 def test_what_does_not_fit_breaks_it(change: dict[str, Any], words: str) -> None:

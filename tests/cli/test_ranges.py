@@ -103,7 +103,7 @@ def test_a_file_without_a_name_cannot_be_written(service: str, ended: str, name:
     [["show", "JOB"], ["params", "x", "--label", "JOB"], ["params", "x", "--tensor", "JOB"]],
     ids=" ".join,
 )
-def test_what_is_not_utf_8_is_named_with_the_word_before_it(arguments: list[str]) -> None:
+def test_what_is_not_utf_8_is_named_with_the_argument_before_it(arguments: list[str]) -> None:
     words = [b"\xff.x" if word == "JOB" else os.fsencode(word) for word in arguments]
     done = subprocess.run(
         [*DBP, *words, "--output", "json"], capture_output=True, text=True, timeout=DEADLINE,
@@ -112,5 +112,5 @@ def test_what_is_not_utf_8_is_named_with_the_word_before_it(arguments: list[str]
 
     assert done.returncode == 2, done
     message = json.loads(done.stderr)["error"]["message"]
-    assert f"b'\\xff.x', behind '{arguments[-2]}'" in message
+    assert f"b'\\xff.x', after '{arguments[-2]}'" in message
     assert "UTF-8" in message
