@@ -138,7 +138,9 @@ def shaped_rows(array: Array, row_shape: tuple[int, ...]) -> Array:
     if is_flat or [n for n in own if n != 1] == [n for n in row_shape if n != 1]:
         return array.reshape(len(array), *row_shape)
     hint = ""
-    if sorted(own) == sorted(row_shape):
+    if array.shape == row_shape or (array.ndim == 1 and len(array) == math.prod(row_shape)):
+        hint = "; one row alone? Rows are the first axis: x[numpy.newaxis]"
+    elif sorted(own) == sorted(row_shape):
         hint = "; put the axes into that order (numpy.moveaxis, numpy.transpose)"
     elif [n for n in array.shape if n != 1] == [n for n in row_shape if n != 1]:
         hint = "; is it one row? Add the axis of rows: numpy.expand_dims(x, 0)"

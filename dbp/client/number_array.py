@@ -17,14 +17,17 @@ Array = npt.NDArray[Any]
 def number_array(name: str, rows: npt.ArrayLike) -> Array:
     """Return rows as an array of numbers or booleans.
 
-    Raises InvalidArgument for rows of different lengths and for integers beyond 64 bits, and
-    InvalidType for anything that is not numbers: text, times, None, mappings, generators.
+    Raises InvalidArgument for rows of different lengths, masked values and integers beyond 64
+    bits; InvalidType for anything that is not numbers: text, times, None, mappings, generators.
     """
     if isinstance(rows, str | bytes):
         raise InvalidType(
             f"{name}: must be rows of numbers, got {type(rows).__name__} {shown(rows)}; "
             "read a file first, for instance with numpy.load"
         )
+    if isinstance(rows, np.ma.MaskedArray) and np.ma.is_masked(rows):
+        row = _row(tuple(np.argwhere(np.ma.getmaskarray(rows))[0]))
+        raise InvalidArgument(f"{name}: row {row} has masked values; use .filled(VALUE)")
     if isinstance(rows, Mapping | Iterator):
         raise InvalidType(
             f"{name}: must be rows of numbers, got {type(rows).__name__}; pass a list or array"

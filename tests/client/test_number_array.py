@@ -25,8 +25,9 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
         ([[1.0], [2.0], 3.0], r".*got \(1,\) in row 0, \(\) in row 2"),
         ([[[1.0]], [[2.0, 3.0]]], r".*got \(1, 1\) in row 0, \(1, 2\) in row 1"),
         ([[1], [10**30]], "row 1 has 10+, which no 64-bit integer holds; use floats"),
+        (np.ma.masked_equal([[1.0], [9.0]], 9.0), "row 1 has masked values; use .filled"),
     ],
-    ids=["ragged", "a number", "deeper", "huge"],
+    ids=["ragged", "a number", "deeper", "huge", "masked"],
 )
 def test_rows_that_make_no_array(rows: Any, message: str) -> None:
     with pytest.raises(InvalidArgument, match=f"^inputs: {message}"):
