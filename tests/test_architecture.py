@@ -152,7 +152,7 @@ def test_imports_follow_the_table(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)
-def test_rooms_are_small(path: Path) -> None:
+def test_modules_are_short(path: Path) -> None:
     text = path.read_text()
 
     assert len(text.splitlines()) <= MAX_MODULE_LINES

@@ -125,12 +125,12 @@ def test_an_option_refuses_a_mutable_default() -> None:
         (dict, "a table", False),
     ],
 )
-def test_types_are_told_in_words(annotation: Any, words: str, none: bool) -> None:
+def test_types_are_described_in_text(annotation: Any, words: str, none: bool) -> None:
     assert type_words(annotation) == words
     assert accepts_none(annotation) is none
 
 
-def test_limits_are_told_in_words() -> None:
+def test_limits_are_described_in_text() -> None:
     assert limit_words({"minimum": 0, "below": 1.0}) == ">= 0 and < 1"
     assert limit_words({"above": 1e-3}) == "> 0.001"
     assert limit_words({"choices": ("a", "b")}) == "one of a, b"

@@ -82,14 +82,14 @@ def test_rows_hold_medians_ratios_and_spread() -> None:
     assert (alone["ratio"], alone["products"]) == (None, None)
 
 
-def test_bad_arguments_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_arguments_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         training.parse(["--rounds", "0"])
 
     assert "--rounds and --steps must be at least 1" in capsys.readouterr().err
 
 
-def test_a_run_that_fails_is_told_and_leaves_no_process(
+def test_a_run_that_fails_is_reported_and_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive = [sys.executable, "-c", "import time; time.sleep(60)"]

@@ -80,7 +80,7 @@ def test_only_a_final_version_of_a_run_that_restores_its_best_epoch_is_of_an_ear
     assert chain.problems == expected
 
 
-def test_what_is_no_longer_on_record_is_told_and_breaks_nothing() -> None:
+def test_what_is_no_longer_on_record_is_reported_and_breaks_nothing() -> None:
     versions = chain_of(9)
 
     chain = followed([versions[0], versions[1], *versions[4:7], versions[8]])

@@ -91,7 +91,7 @@ def test_an_mpirun_of_another_mpi_is_named(
     assert found["both together"]["fix"]
 
 
-def test_an_mpirun_that_fails_is_told_with_its_own_words(
+def test_an_mpirun_that_fails_is_reported_with_its_own_words(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = tmp_path / "mpirun"

@@ -104,7 +104,7 @@ def test_whoever_reads_a_fifo_gets_the_file(folder: Path, tmp_path: Path) -> Non
     ],
     ids=["suffix", "no run", "no file", "no folder", "no output"],
 )
-def test_bad_input_is_told(
+def test_bad_input_is_reported(
     folder: Path, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
     filled = [text.format(folder=folder, tmp=tmp_path) for text in arguments]

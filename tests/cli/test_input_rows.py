@@ -63,7 +63,7 @@ def test_rows_of_a_table_are_not_taken_for_columns(tmp_path: Path) -> None:
         ("1,2,3\n", r"rows of shape \(3,\); the model takes \(2,\)"),
     ],
 )
-def test_a_csv_file_that_does_not_fit_is_told(tmp_path: Path, text: str, told: str) -> None:
+def test_a_csv_file_that_does_not_fit_is_reported(tmp_path: Path, text: str, told: str) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(text)
 
@@ -71,7 +71,9 @@ def test_a_csv_file_that_does_not_fit_is_told(tmp_path: Path, text: str, told: s
         read(path).shaped((2,))
 
 
-def test_the_first_line_of_a_file_of_another_delimiter_is_told_in_short(tmp_path: Path) -> None:
+def test_the_first_line_of_a_file_of_another_delimiter_is_reported_in_short(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(";".join(f"feature_{i}" for i in range(50)) + "\n" + "1;" * 49 + "1\n")
 
@@ -141,7 +143,7 @@ def test_a_safetensors_file_of_another_size_is_refused(
         read(path)
 
 
-def test_safetensors_that_hold_no_inputs_are_told(tmp_path: Path) -> None:
+def test_safetensors_that_hold_no_inputs_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "rows.safetensors"
     save_file({"input": np.zeros(2), "targets": np.zeros(2)}, path)
     with pytest.raises(InvalidData, match=r"which array holds .*: --array input$"):

@@ -222,7 +222,9 @@ def test_every_version_that_is_watched_is_proved(service: str, ended: str) -> No
     assert told["verified"][-1] == "every value is finite"
 
 
-def test_every_version_is_told_as_it_comes(service: str, running: str, tmp_path: Path) -> None:
+def test_every_version_is_reported_as_it_comes(
+    service: str, running: str, tmp_path: Path
+) -> None:
     file = tmp_path / "newest.safetensors"
     watching = start(
         "params", running, "--watch", "-o", str(file), "--output", "json", service=service

@@ -110,7 +110,7 @@ def test_parameters_of_half_the_size_predict_and_can_be_exported(
     assert np.load(tmp_path / "half.npz")["0.weight"].dtype == np.float32
 
 
-def test_inputs_too_large_for_the_model_are_told_by_a_job_and_by_a_file(
+def test_inputs_too_large_for_the_model_are_reported_by_a_job_and_by_a_file(
     service: str, ended: str, weights: Path, tmp_path: Path, digits: tuple[np.ndarray, ...]
 ) -> None:
     rows = tmp_path / "rows.npy"
@@ -153,7 +153,7 @@ def test_a_version_and_a_label_of_a_job(
     assert "name only one of them" in both.stderr
 
 
-def test_rows_that_do_not_fit_a_job_are_told_with_their_file(
+def test_rows_that_do_not_fit_a_job_are_reported_with_their_file(
     service: str, ended: str, tmp_path: Path
 ) -> None:
     rows = tmp_path / "rows.npy"

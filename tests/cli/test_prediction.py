@@ -49,7 +49,7 @@ def saved_model(
     return TrainedModel.from_bytes(header + data, "here")
 
 
-def test_a_class_that_has_no_name_is_told_by_its_number() -> None:
+def test_a_class_that_has_no_name_is_reported_by_its_number() -> None:
     model = saved_model()
 
     found = answers(model, here(np.eye(4, dtype=np.float32)), proba=False)
@@ -106,7 +106,7 @@ def test_answers_replace_what_a_link_names(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("more", ["", ', {"kind": "sigmoid"}'], ids=["plain", "saturating"])
-def test_inputs_too_large_for_the_model_are_told_without_a_warning(more: str) -> None:
+def test_inputs_too_large_for_the_model_are_reported_without_a_warning(more: str) -> None:
     model = saved_model(more=more)
     rows = np.ones((600, 4))
     rows[500, 2] = -1e300
@@ -127,7 +127,7 @@ def test_large_inputs_that_scaling_makes_fit_are_answered() -> None:
 
 
 @pytest.mark.parametrize("proba", [False, True])
-def test_an_answer_that_is_no_number_is_told_without_a_warning(proba: bool) -> None:
+def test_an_answer_that_is_no_number_is_reported_without_a_warning(proba: bool) -> None:
     rows = np.ones((3, 4), np.float32)
     rows[1] = 3e38
 
@@ -135,7 +135,7 @@ def test_an_answer_that_is_no_number_is_told_without_a_warning(proba: bool) -> N
         answers(saved_model(weight=3e38), here(rows * [[0], [1], [1]]), proba=proba)
 
 
-def test_a_service_s_answer_that_is_no_number_is_told() -> None:
+def test_a_service_s_answer_that_is_no_number_is_reported() -> None:
     outputs = np.array([[0.5, 0.5], [np.nan, np.nan]], np.float32)
     prediction = Prediction(3, 70, "d", outputs, np.array([0, 0]), None)
 

@@ -112,7 +112,7 @@ def test_names_that_are_numbers_are_a_header_where_the_model_has_them(tmp_path: 
     assert read(path, Columns(("2020", "2021")), "no") == [[2021, 2020], [5.5, 7]]
 
 
-def test_a_numbered_header_is_told_and_can_be_a_sample(tmp_path: Path) -> None:
+def test_a_numbered_header_is_reported_and_can_be_a_sample(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("0,1\n5.5,7\n")
     notes: list[str] = []

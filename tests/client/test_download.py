@@ -212,7 +212,7 @@ GONE = Unavailable("gone")
 
 @pytest.mark.parametrize("count", range(4))
 @pytest.mark.parametrize("error", [GONE, None])
-async def test_a_download_goes_on_wherever_it_was_cut(
+async def test_a_download_continues_wherever_it_was_cut(
     count: int, error: DbpError | None
 ) -> None:
     source = Source(Call(messages()[: count + 1], error), None)
@@ -227,7 +227,7 @@ async def test_a_download_goes_on_wherever_it_was_cut(
     assert again.offset == min(count * CHUNK, len(CONTENT))
 
 
-async def test_a_download_goes_on_after_many_cuts() -> None:
+async def test_a_download_continues_after_many_cuts() -> None:
     calls = [
         Call([header(), chunk_message(start, CONTENT[start : start + 100])], GONE)
         for start in range(0, len(CONTENT), 100)

@@ -134,7 +134,7 @@ ask()
     assert lines == ["refused", "refused", "refused", "exit code 0", "fine", "exit code 0"]
 
 
-async def test_an_async_client_refuses_to_work_in_a_child_and_goes_on_in_the_parent(
+async def test_an_async_client_refuses_to_work_in_a_child_and_continues_in_the_parent(
     service: Service, run: Run
 ) -> None:
     program = """

@@ -40,7 +40,7 @@ class Seen:
         await asyncio.wait_for(self._task, DEADLINE)
 
 
-async def test_a_watch_goes_on_where_it_stopped_when_the_service_comes_back(
+async def test_a_watch_continues_where_it_stopped_when_the_service_comes_back(
     tmp_path: Path,
 ) -> None:
     launcher = FakeLauncher()
@@ -63,7 +63,7 @@ async def test_a_watch_goes_on_where_it_stopped_when_the_service_comes_back(
         assert seen.states[-1] == State.SUCCEEDED
 
 
-async def test_a_log_goes_on_where_it_stopped_when_the_service_comes_back(
+async def test_a_log_continues_where_it_stopped_when_the_service_comes_back(
     tmp_path: Path,
 ) -> None:
     launcher = FakeLauncher()

@@ -168,7 +168,7 @@ async def test_a_slow_watcher_gets_every_change_and_the_newest_progress(
     assert (progress.progress.step, progress.skipped) == (1_000, 999)
 
 
-async def test_progress_before_the_end_is_told_before_the_end(stage: Stage) -> None:
+async def test_progress_before_the_end_is_reported_before_the_end(stage: Stage) -> None:
     stage.run("a")
     stream = stage.watch("a")
     await stream.next()

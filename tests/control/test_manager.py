@@ -771,7 +771,7 @@ async def test_a_watch_begun_before_the_end_and_read_after_it_ends(tmp_path: Pat
         assert isinstance(last, End)
 
 
-async def test_a_change_is_told_as_it_was_with_the_reason_for_waiting(
+async def test_a_change_is_reported_as_it_was_with_the_reason_for_waiting(
     tmp_path: Path,
 ) -> None:
     async with control_plane(tmp_path / "s", slots=1) as plane:

@@ -181,7 +181,7 @@ async def test_shared_memory_lies_where_the_users_setting_for_open_mpi_says(
     assert list(memory.iterdir()) == []
 
 
-async def test_death_by_signal_is_told(tmp_path: Path) -> None:
+async def test_death_by_signal_is_reported(tmp_path: Path) -> None:
     script = "import os; print('last words', flush=True); os.kill(os.getpid(), 9)"
 
     told = await ended(await running_script(script).start(request(tmp_path)))
@@ -189,7 +189,7 @@ async def test_death_by_signal_is_told(tmp_path: Path) -> None:
     assert (told.exit_code, told.signal, told.log_tail) == (None, 9, ("last words",))
 
 
-async def test_a_command_that_is_not_there_is_told(tmp_path: Path) -> None:
+async def test_a_command_that_is_not_there_is_reported(tmp_path: Path) -> None:
     launcher = MpirunLauncher(make_command=lambda *_: ["/nowhere/mpirun"])
 
     told = await ended(await launcher.start(request(tmp_path)))

@@ -83,7 +83,7 @@ def test_a_failure_tells_signal_exit_code_and_the_end_of_the_log() -> None:
     assert (raised.exit_code, raised.signal, raised.log_tail) == (3, 0, ("Traceback",))
 
 
-def test_what_the_launcher_could_not_do_is_told_in_its_own_words() -> None:
+def test_what_the_launcher_could_not_do_is_reported_in_its_own_words() -> None:
     _, failure = verdict(job(State.STARTING), EXITS["not started"], None)
 
     assert failure is not None

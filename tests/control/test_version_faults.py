@@ -62,7 +62,7 @@ async def test_damage_is_seen_though_the_time_of_the_file_is_set_back(shelf: She
     ("number", "kind"),
     [(errno.EIO, DataLoss), *((number, ResourceExhausted) for number in LACKING)],
 )
-async def test_a_failure_to_read_is_told_and_not_remembered(
+async def test_a_failure_to_read_is_reported_and_not_remembered(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
 ) -> None:
     await shelf.publish(1)

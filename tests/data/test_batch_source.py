@@ -98,7 +98,7 @@ def test_a_scaling_for_another_shape_is_refused() -> None:
         BatchSource(Digits().open(), scaling=scaling, dtype="float32")
 
 
-def test_an_input_beyond_float32_is_told_and_not_made_infinite() -> None:
+def test_an_input_beyond_float32_is_reported_and_not_made_infinite() -> None:
     dataset = arrays(np.array([[1.0], [1e300]]), np.zeros(2, int))
     batch = BatchSource(dataset, dtype="float32")
     inputs, targets = batch.allocate(2)

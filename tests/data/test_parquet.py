@@ -202,7 +202,7 @@ def test_a_bad_table_is_named_with_the_fact(tmp_path: Path, case: str) -> None:
         assert fragment in str(caught.value)
 
 
-def test_a_not_finite_input_is_told_in_memory_and_when_it_is_met(
+def test_a_not_finite_input_is_reported_in_memory_and_when_it_is_met(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, a=np.where(LABELS == 0, np.nan, A), b=B, y=LABELS)

@@ -66,7 +66,7 @@ class TestReaders:
         np.testing.assert_array_equal(targets, LABELS)
 
     @pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
-    def test_a_bad_weight_is_told_with_its_place(  # type: ignore[no-untyped-def]
+    def test_a_bad_weight_is_reported_with_its_place(  # type: ignore[no-untyped-def]
         self, tmp_path: Path, reader, bad: float
     ) -> None:
         weights = WEIGHTS.copy()

@@ -117,7 +117,7 @@ def test_file_names_that_mislead_are_refused(
     assert message in str(caught.value)
 
 
-def test_one_violation_is_told_with_file_and_line(spec_file: Path) -> None:
+def test_one_violation_is_reported_with_file_and_line(spec_file: Path) -> None:
     spec_file.write_text(GOOD.replace("units = 3", "units = 0"))
 
     with pytest.raises(InvalidSpec) as caught, located(spec_file):
@@ -166,7 +166,7 @@ def test_a_missing_file_proposes_its_neighbor(spec_file: Path) -> None:
         load_file(spec_file.with_name("jbo.toml"))
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match="no such file; there is no folder"):
         load_file(tmp_path / "none" / "job.toml")
 

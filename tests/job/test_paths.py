@@ -71,7 +71,7 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_nothing_outside_is_reached_and_its_existence_is_not_told(
+def test_nothing_outside_is_reached_and_its_existence_is_not_reported(
     root: Path, name: str
 ) -> None:
     with pytest.raises(

@@ -25,7 +25,7 @@ def dense(units: int, **options: Any) -> dict[str, Any]:
     return {"kind": "dense", "units": units, **options}
 
 
-def test_shapes_and_parameters_are_told_layer_by_layer(document: Document) -> None:
+def test_shapes_and_parameters_are_reported_layer_by_layer(document: Document) -> None:
     shapes = check_shapes(
         resolved(document, dense(5, activation="relu"), dense(3, bias=False)), (2, 2)
     )
@@ -51,7 +51,9 @@ def test_the_budget_is_that_of_the_whole_model(document: Document) -> None:
         check_shapes(resolved(document, dense(2**15, bias=False), dense(2)), (2**16,))
 
 
-def test_an_output_the_loss_cannot_take_is_told_at_the_last_layer(document: Document) -> None:
+def test_an_output_the_loss_cannot_take_is_reported_at_the_last_layer(
+    document: Document,
+) -> None:
     with pytest.raises(InvalidSpec, match=r"model\.layers\[0\]: output of the model: "):
         check_shapes(resolved(document, "relu"), (8, 8))
 
@@ -136,7 +138,7 @@ def test_a_pattern_that_matches_no_parameter_is_refused(document: Document) -> N
         ({"kind": "f1", "average": "binary"}, r"\.average: f1: .* needs two classes, .* has 3"),
     ],
 )
-def test_a_metric_that_cannot_judge_the_output_is_told(
+def test_a_metric_that_cannot_judge_the_output_is_reported(
     document: Document, metric: dict[str, Any], words: str
 ) -> None:
     document["model"] = {

@@ -193,7 +193,7 @@ async def test_requests_are_passed_on(capsys: pytest.CaptureFixture[str]) -> Non
     assert told(capsys) == [{"stop": False, "publish": True}]
 
 
-async def test_an_attempt_that_is_over_is_told_in_its_log_and_not_tried_again(
+async def test_an_attempt_that_is_over_is_reported_in_its_log_and_not_tried_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     service = Scripted()
@@ -259,7 +259,7 @@ async def test_a_rank_that_is_gone_holds_its_link_for_a_while_only(
     assert capsys.readouterr().err.endswith("giving up\n")
 
 
-async def test_the_end_is_told_though_nobody_reads_the_link_any_more(
+async def test_the_end_is_reported_though_nobody_reads_the_link_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Broken(io.StringIO):
@@ -348,7 +348,7 @@ async def test_a_rank_that_dies_without_a_word_ends_its_link() -> None:
     assert service.heard == ["hello 0"]
 
 
-async def test_an_ending_before_the_first_step_is_told_too() -> None:
+async def test_an_ending_before_the_first_step_is_reported_too() -> None:
     service = Scripted()
     async with linked(service) as far:
         far.say(OUTCOME)

@@ -151,7 +151,7 @@ async def test_a_run_launched_by_hand_ends_with_its_word(service: Service) -> No
     assert job.latest_parameters.final
 
 
-async def test_a_run_that_ends_before_its_first_step_is_told_at_once(
+async def test_a_run_that_ends_before_its_first_step_is_reported_at_once(
     service: Service,
 ) -> None:
     reporter = await joined(service)
@@ -212,7 +212,7 @@ async def test_the_final_parameters_wait_for_a_slot(service: Service, tmp_path: 
     assert sorted(versions(tmp_path / "state", reporter.job)) == [10, 20, 30]
 
 
-async def test_training_goes_on_without_its_link(
+async def test_training_continues_without_its_link(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     reporter = await joined(service)
@@ -330,7 +330,7 @@ def _target(number: str) -> str:
         return ""
 
 
-def test_nobody_at_the_address_is_told_soon() -> None:
+def test_an_address_without_a_service_is_reported_soon() -> None:
     began = time.monotonic()
 
     with pytest.raises(
@@ -400,7 +400,7 @@ async def test_what_waits_for_a_link_that_hangs_is_bounded(service: Service) -> 
     await closed(reporter)
 
 
-async def test_without_memory_for_versions_a_run_goes_on_and_reports(
+async def test_without_memory_for_versions_a_run_continues_and_reports(
     service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(descriptor: int, size: int) -> None:

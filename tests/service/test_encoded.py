@@ -119,7 +119,7 @@ async def test_versions_that_are_dropped_are_given_up(tmp_path: Path) -> None:
     assert cache._size == 0
 
 
-async def test_a_reader_goes_on_when_its_version_is_given_up(tmp_path: Path) -> None:
+async def test_a_reader_continues_when_its_version_is_given_up(tmp_path: Path) -> None:
     kept = {1}
     before = descriptors()
     cache = cache_of(lambda job, version: version in kept)

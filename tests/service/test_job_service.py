@@ -375,7 +375,7 @@ async def test_a_watch_tells_everything_and_says_that_it_ends(service: Service) 
     assert all(message.resume_token for message in told)
 
 
-async def test_a_cut_watch_goes_on_without_a_gap(service: Service) -> None:
+async def test_a_cut_watch_continues_without_a_gap(service: Service) -> None:
     run = await service.start()
     seen: list[str] = []
     token, watch = "", service.watch(run.id)

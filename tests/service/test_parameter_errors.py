@@ -130,7 +130,7 @@ async def test_a_pattern_matches_no_tensor(service: Service, run: Run) -> None:
         assert bad.field == "selector.tensors"
 
 
-async def test_at_most_five_near_names_are_told(service: Service) -> None:
+async def test_at_most_five_near_names_are_reported(service: Service) -> None:
     run = await service.start()
     await run.publish(1, {f"{n}.weight": tensors()["0.bias"] for n in range(9)})
 

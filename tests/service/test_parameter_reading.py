@@ -330,7 +330,7 @@ async def test_a_reader_is_told_that_nothing_more_will_come(service: Service, ru
 
 @pytest.mark.parametrize("patterns", [[], ["0.*"]])
 @pytest.mark.parametrize("cast", ["", "BF16"])
-async def test_a_broken_download_goes_on_at_any_byte(
+async def test_a_broken_download_continues_at_any_byte(
     service: Service, run: Run, patterns: list[str], cast: str
 ) -> None:
     values = tensors(40_000) | {"2.bias": tensors(3, seed=2)["0.bias"]}

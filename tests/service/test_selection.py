@@ -147,7 +147,7 @@ def test_damage_anywhere_in_a_version_never_gets_a_digest_that_fits(
         (errno.EIO, DataLoss),
     ],
 )
-def test_a_machine_that_fails_is_told_without_a_path(
+def test_a_machine_that_fails_is_reported_without_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
 ) -> None:
     def fail(**_: object) -> None:

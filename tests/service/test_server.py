@@ -59,7 +59,7 @@ def launch(config: ServerConfig) -> Any:
 
 
 @pytest.mark.parametrize("name", ["", *PUBLIC])
-async def test_health_is_told_for_each_service(service: Service, name: str) -> None:
+async def test_health_is_reported_for_each_service(service: Service, name: str) -> None:
     stub = health_pb2_grpc.HealthStub(service.channel)
 
     answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))

@@ -80,13 +80,13 @@ def test_typed_numbers_beyond_their_type_are_refused(
 
 
 @pytest.mark.parametrize("bytes_", [0, 7, 9, 16])
-def test_a_wrong_number_of_bytes_is_told(bytes_: int) -> None:
+def test_a_wrong_number_of_bytes_is_reported(bytes_: int) -> None:
     with pytest.raises(InvalidInput, match=f"takes 8 bytes of raw contents, got {bytes_}"):
         decoded(tensor("FP32", (1, 2)), bytes(bytes_), (2,))
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (1, 3), (1, 2, 1), (-1, 2), (2**40, 3)])
-def test_another_shape_is_told(shape: Any) -> None:
+def test_another_shape_is_reported(shape: Any) -> None:
     with pytest.raises(InvalidInput, match=r"shape must be \[-1, 2\], got "):
         decoded(tensor("FP32", shape), b"", (2,))
 

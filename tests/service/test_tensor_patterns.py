@@ -48,7 +48,7 @@ def test_patterns_match_as_those_of_a_shell(names: list[str], pattern: str) -> N
     assert found == expected
 
 
-def test_of_very_many_tensors_near_ones_are_told_soon() -> None:
+def test_of_very_many_tensors_near_ones_are_reported_soon() -> None:
     stored = holding(*(f"layer.{number:05d}.weight" for number in range(30_000)))
     began = time.monotonic()
 

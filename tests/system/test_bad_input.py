@@ -403,7 +403,7 @@ COMMANDS: list[tuple[str, list[str], str]] = [
 @pytest.mark.parametrize(
     ("arguments", "told"), [case[1:] for case in COMMANDS], ids=[case[0] for case in COMMANDS]
 )
-def test_a_bad_command_line_is_told(
+def test_a_bad_command_line_is_reported(
     arguments: list[str], told: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "job.toml").write_text(BASE)
@@ -412,7 +412,7 @@ def test_a_bad_command_line_is_told(
     assert listing(folder) == ["job.toml"]
 
 
-def test_all_that_is_wrong_is_told_at_once(
+def test_all_that_is_wrong_is_reported_at_once(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = BASE.replace("units = 32", "unit = 32").replace('"sgd"', '"sdg"')
@@ -431,7 +431,7 @@ def test_all_that_is_wrong_is_told_at_once(
     ]
 
 
-def test_violations_are_told_to_programs_one_by_one(
+def test_violations_are_reported_to_programs_one_by_one(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "job.toml").write_text(BASE.replace("seed = 7", "seed = -1"))

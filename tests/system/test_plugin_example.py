@@ -110,7 +110,7 @@ def test_the_kinds_keep_the_contracts(installed: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "kept\n"), done.stderr
 
 
-def test_a_bad_option_of_a_plug_in_is_told_like_one_of_dbp(
+def test_a_bad_option_of_a_plug_in_is_reported_like_one_of_dbp(
     installed: Path, tmp_path: Path
 ) -> None:
     spec = tmp_path / "job.toml"

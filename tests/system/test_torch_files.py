@@ -145,7 +145,9 @@ def _drops(layer: Any) -> bool:
     return isinstance(layer, dict) and layer["kind"] == "dropout"
 
 
-def test_a_file_that_does_not_fit_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_file_that_does_not_fit_is_reported_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
     case = CASES["perceptron"]
     save_file(nn.Linear(7, 9).double().state_dict(), tmp_path / "start.safetensors")
 

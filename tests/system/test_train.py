@@ -143,7 +143,7 @@ def test_exact_numerics_give_the_same_file_on_one_two_and_three_ranks(tmp_path: 
     assert len(files) == 1
 
 
-def test_a_bad_spec_under_mpirun_is_told_once_with_exit_code_2(
+def test_a_bad_spec_under_mpirun_is_reported_once_with_exit_code_2(
     tmp_path: Path, spec: Path
 ) -> None:
     spec.write_text(spec.read_text().replace('kind = "adam"', 'kind = "adm"'))
@@ -156,7 +156,7 @@ def test_a_bad_spec_under_mpirun_is_told_once_with_exit_code_2(
     assert not (tmp_path / "run").exists()
 
 
-def test_labels_the_model_has_no_output_for_are_told_once_with_exit_code_2(
+def test_labels_the_model_has_no_output_for_are_reported_once_with_exit_code_2(
     tmp_path: Path, spec: Path
 ) -> None:
     rng = np.random.default_rng(0)
@@ -301,7 +301,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path, spec: Path) -> Non
     assert "holds other files (small.toml)" in done.stderr
 
 
-def test_a_service_that_is_not_there_is_told_before_training(
+def test_a_service_that_is_not_there_is_reported_before_training(
     tmp_path: Path, spec: Path
 ) -> None:
     done = run(
