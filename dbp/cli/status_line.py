@@ -69,7 +69,10 @@ class StatusLine:
         before, bar, after = layout(self._status, options.max_width - 1)
         grid = Table.grid(padding=0)
         drawn = ProgressBar(
-            total=max(self._status.total_steps, 1), completed=self._status.step, width=bar
+            total=max(self._status.total_steps, 1),
+            completed=self._status.step,
+            width=bar,
+            finished_style="green",  # rich's own is the grey of an empty bar in 16 colours
         )
         cells = [before, drawn, after] if bar else [before, after]
         for cell in cells:

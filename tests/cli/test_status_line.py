@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -94,3 +95,15 @@ def test_the_validation_loss_is_shown_where_there_is_no_other_metric() -> None:
     text = line(dataclasses.replace(TRAIN, metrics={"validation_loss": 0.3}), 140)
 
     assert "validation_loss 0.3" in text
+
+
+def test_a_full_bar_does_not_look_like_an_empty_one_in_16_colours() -> None:
+    def bar(step: int) -> str:
+        screen = io.StringIO()
+        console = Console(file=screen, force_terminal=True, width=80, color_system="standard")
+        console.print(StatusLine(Status(step=step, total_steps=4, epoch=1)))
+        found = re.search(r"\x1b\[([0-9;]+)m━+", screen.getvalue())
+        assert found is not None
+        return found[1]
+
+    assert bar(0) != bar(4)
