@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dbp.errors import InvalidInput, NotFound
@@ -17,8 +18,15 @@ _RESOURCE: Final = "jobs/"
 def find_job(client: Client, given: str) -> JobHandle:
     """Return the job with this id, resource name, or unique prefix of an id.
 
-    Raises NotFound if no id begins so, and InvalidInput, which lists them, if several do.
+    Raises NotFound if no id begins so, and InvalidInput, which lists them, if several do, or
+    for a path.
     """
+    if "/" in given.removeprefix(_RESOURCE):
+        path = "is a path here" if Path(given).exists() else "is no path here either"
+        raise InvalidInput(
+            f"{given}: no id of a job, such as digits-7k2m9q, which this command needs (dbp "
+            f"jobs lists them); it {path}"
+        )
     try:
         return client.job(given)
     except NotFound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,16 @@ def test_a_prefix_of_no_id_is_no_job(service: str, twins: list[str]) -> None:
 
     assert done.returncode == 4
     assert "triplet: there is no such job" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["show", "watch", "cancel", "params versions", "params publish"]
+)
+def test_a_run_folder_is_no_job(tmp_path: Path, command: str) -> None:
+    (folder := tmp_path / "run").mkdir()
+
+    done = run(*command.split(), str(folder), service="127.0.0.1:1")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {folder}: no id of a job, such as digits-7k2m9q")
+    assert done.stderr.endswith("(dbp jobs lists them); it is a path here\n")
