@@ -250,7 +250,8 @@ class AsyncJobHandle:
             at: `latest`, or a label: the version that it is at. The service finds the version
                 and moves the label in one step, so that it cannot be deleted in between.
             step: The step after which the version was copied.
-            expected_version: Move the label only if it is at this version (0: at none).
+            expected_version: Move the label only if it is at this version (0: at none). A label
+                that is at the wanted version already is no Conflict, so a retry is safe.
             timeout: Seconds to the answer; the client's by default.
 
         Raises InvalidInput unless one version is named, Conflict where the label is not at

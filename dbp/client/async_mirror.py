@@ -30,6 +30,7 @@ from dbp.rpc.forking import check_not_forked, client_forked, is_forked
 log = logging.getLogger("dbp.client")
 
 POLL_SECONDS: Final = 60.0
+LABEL_POLL_SECONDS: Final = 5.0  # the service waits for a label that was removed
 PATIENCE_SECONDS: Final = 5.0  # for the rest of a version; then it is requested again
 FIRST_PAUSE_SECONDS: Final = 0.05
 LAST_PAUSE_SECONDS: Final = 2.0
@@ -42,7 +43,7 @@ class AsyncParameterMirror:
     A version that was returned is never changed; a newer one has arrays of its own. While the
     service is gone or frozen, the last version stays and ``error`` is set: at most 15 seconds
     after the service's last message, until the mirror is up to date again. ``error`` is set,
-    too, while a label that the mirror follows is at no version.
+    too, while a label that the mirror follows is at no version: within 5 seconds.
     """
 
     def __init__(
@@ -176,7 +177,8 @@ class AsyncParameterMirror:
         told = self.version
         # The first request for a label does not wait: a misspelt one is soon reported.
         first = bool(self._wanted.label) and not told and self._error is None
-        wait = 0.0 if first else POLL_SECONDS
+        poll = LABEL_POLL_SECONDS if self._wanted.label else POLL_SECONDS
+        wait = 0.0 if first else poll
         wanted = replace(self._wanted, newer_than=told, wait=wait)
         found = await self._parameters.receive(
             wanted, self._timeout, patience=PATIENCE_SECONDS, report=self._note

@@ -106,6 +106,22 @@ async def test_a_mirror_reports_a_label_that_is_not_there_and_waits_for_it(
         assert mirror.error is None
 
 
+async def test_a_mirror_reports_a_label_that_was_removed_until_it_is_back(
+    client: AsyncClient, run: Run
+) -> None:
+    job = await client.job(run.id)
+    await job.move_label("stable", 2)
+    async with job.mirror(label="stable") as mirror:
+        await mirror.wait(timeout=DEADLINE)
+        await job.move_label("stable", 0)
+        async with asyncio.timeout(30):  # half the time for which the newest is waited for
+            await until(lambda: isinstance(mirror.error, LabelNotFound))
+        await job.move_label("stable", 2)
+        await until(lambda: mirror.error is None)
+
+        assert mirror.version == 2
+
+
 async def test_a_mirror_of_the_best_ends_with_the_job(client: AsyncClient, run: Run) -> None:
     job = await client.job(run.id)
     async with job.mirror(label="best") as mirror:
