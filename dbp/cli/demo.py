@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
@@ -110,23 +110,23 @@ class Demo:
                 if update.progress is not None and first is None:
                     first = time.monotonic()
                 if not self._asked and _far_enough(update, first):
-                    self._ask(job)
+                    self._ask(job, view.say if isinstance(view, BarView) else click.echo)
                 if self._asked and not self._stopped and _trained_enough(update, first):
                     self._stopped = True
                     job.cancel(grace_seconds=GRACE_SECONDS)
         finally:
             view.close()
 
-    def _ask(self, job: JobHandle) -> None:
+    def _ask(self, job: JobHandle, say: Callable[[str], None]) -> None:
         """Have another process show the parameters, and be sure that the job is running."""
         shown = self._dbp("params", job.id, "--wait", str(FIRST_VERSION_SECONDS))
         state = job.get().state
         if state != "RUNNING":
             return
         self._asked = True
-        click.echo(f"   `dbp params {job.id}` in another process, the job being {state}:")
+        say(f"   `dbp params {job.id}` in another process, the job being {state}:")
         for line in shown.splitlines():
-            click.echo(f"     {line}")
+            say(f"     {line}")
 
     def _evaluate(self, job: JobHandle) -> None:
         """Have a process without MPI measure the fetched parameters."""

@@ -142,6 +142,10 @@ class BarView:
             self._status = with_progress(self._status, update.progress)
         self._live.update(StatusLine(self._status), refresh=True)
 
+    def say(self, text: str) -> None:
+        """Print lines above the bar; click writes past rich, right after the bar."""
+        self._live.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
     def close(self) -> None:
         """Leave the last state on the screen."""
         self._live.stop()

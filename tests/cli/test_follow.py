@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from dbp.cli.follow import BarView, JsonView, LineView, ended_text, progress_text
 from dbp.client.streams import JobUpdate
 from dbp.job.state import Failure, FailureReason, Job, ProgressReport, State, Version
+from tests.deadline import DEADLINE
 
 JOB = Job("digits-1", {}, "ab", 2, State.RUNNING, 1.0, start_time=2.0)
 METRICS = {"training_loss": 0.25, "validation_accuracy": 0.975, "validation_loss": 0.1}
@@ -131,3 +135,27 @@ def test_an_ending_has_the_reason_and_the_end_of_the_log() -> None:
     assert ended_text(never_started).split("\n") == [
         "digits-1 CANCELLED after 0 s", "  stopped on request, before the first step"
     ]  # fmt: skip
+
+
+_BESIDE_A_BAR = """
+from rich.text import Text
+from dbp.cli.follow import BarView
+view = BarView()
+view._live.update(Text("bar"), refresh=True)
+view.say("a line")
+view.close()
+"""
+
+
+@pytest.mark.processes
+def test_lines_beside_a_bar_stand_above_it() -> None:
+    reader, terminal = os.openpty()
+    environment = {**os.environ, "TERM": "xterm"}
+    command = [sys.executable, "-c", _BESIDE_A_BAR]
+    subprocess.run(command, stdout=terminal, env=environment, check=True, timeout=DEADLINE)
+    os.close(terminal)
+
+    screen = os.read(reader, 4096).decode()
+
+    os.close(reader)
+    assert "bar\r\x1b[2Ka line\r\nbar" in screen
