@@ -30,7 +30,7 @@
     │   └── CorruptParameters  those of a version
     ├── Unavailable            the service cannot be reached or is shutting down
     │   ├── Draining           it is shutting down
-    │   ├── DeadlineExceeded   it did not answer in time, or sent no sign of life
+    │   ├── DeadlineExceeded   it did not answer in time, or sent no heartbeat
     │   └── ClientClosed       the caller has closed the client
     ├── Unauthenticated        the caller did not prove who it is
     ├── Conflict               a folder or a port is held by another process
@@ -203,7 +203,7 @@ class Draining(Unavailable):
 
 
 class DeadlineExceeded(Unavailable):
-    """The service did not answer in time, or sent no sign of life: is its process stopped?"""
+    """The service did not answer in time, or sent no heartbeat: is its process stopped?"""
 
 
 class ClientClosed(Unavailable):

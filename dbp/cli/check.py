@@ -69,7 +69,7 @@ def check(file: Path, steps: int, output: str) -> None:
     else:
         warnings = sum(finding.verdict == "warning" for finding in findings)
         click.echo(
-            f"{file}: {len(findings) - failed - warnings} proved, "
+            f"{file}: {len(findings) - failed - warnings} passed, "
             f"{count_text(warnings, 'warning')}, {failed} failed"
         )
     sys.exit(1 if failed else 0)

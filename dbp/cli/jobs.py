@@ -210,7 +210,7 @@ def logs(job: str, follow: bool, attempt: int | None, service: str, output: str)
 @service_option
 @output_option
 def cancel(job: str, force: bool, grace: float | None, service: str, output: str) -> None:
-    """Ask JOB to stop after the present step; its parameters stay readable.
+    """Ask JOB to stop after the current step; its parameters stay readable.
 
     \b
     Examples:
@@ -280,6 +280,6 @@ def _details(job: Job) -> str:
         lines.append(f"  progress   {progress_text(job.progress, ended=job.state.terminal)}")
     if job.latest_parameters is not None:
         newest = job.latest_parameters
-        lines.append(f"  parameters version {newest.version}, step {newest.step}")
+        lines.append(f"  parameters version {newest.version}, step {newest.step:,}")
     lines += [f"  {line}" for line in job_ending_lines(job)]
     return "\n".join(lines)

@@ -168,7 +168,7 @@ class MpirunParent:
         if not self._quiet:
             start = "\n" if os.isatty(2) else ""  # below a progress bar, or after ^C
             more = "; Ctrl-C again ends the run at once" if number == signal.SIGINT else ""
-            output.say(f"{start}{number.name}: stopping after the present step{more}\n")
+            output.say(f"{start}{number.name}: stopping after the current step{more}\n")
 
     def _forward_stop(self) -> None:
         """Send SIGUSR1 through mpirun once the ranks catch it: before, it would kill them.

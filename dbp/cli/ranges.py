@@ -11,6 +11,22 @@ from dbp.rpc.limits import INT32_MAX, INT64_MAX, YEAR_SECONDS
 
 
 @final
+class _Count(click.IntRange):
+    """A whole number; help shows only its lower limit, since the upper one is technical."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        number = int(click.INT.convert(value, param, ctx))
+        if self.max is not None and number > self.max:
+            self.fail(f"{number} is too large; at most {self.max} is allowed.", param, ctx)
+        return int(super().convert(number, param, ctx))
+
+    def _describe_range(self) -> str:
+        return f"x>={self.min}"
+
+
+@final
 class _Seconds(click.FloatRange):
     """A duration; unlike click's range it refuses NaN."""
 
@@ -23,7 +39,7 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
-COUNT: Final = click.IntRange(1, INT64_MAX)  # a version, how many
-COUNT_OR_NONE: Final = click.IntRange(0, INT64_MAX)  # a step, a number of steps
-SMALL_COUNT: Final = click.IntRange(1, INT32_MAX)  # workers, an attempt
+COUNT: Final = _Count(1, INT64_MAX)  # a version, how many
+COUNT_OR_NONE: Final = _Count(0, INT64_MAX)  # a step, a number of steps
+SMALL_COUNT: Final = _Count(1, INT32_MAX)  # workers, an attempt
 SECONDS: Final = _Seconds(0, YEAR_SECONDS)

@@ -88,7 +88,7 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
       dbp train --resume RUN                   continue the run in the folder RUN
       dbp train --resume RUN --epochs 60       make an ended run longer
 
-    Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stop after the present step and write a checkpoint (exit
+    Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stop after the current step and write a checkpoint (exit
     code 75); a second Ctrl-C ends the run at once. --resume continues from there, or after a
     crash from the last checkpoint, to the same parameters. For a chain of short jobs repeat
     this command until the run has taken all of its steps:

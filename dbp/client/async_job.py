@@ -197,7 +197,7 @@ class AsyncJobHandle:
                 each new one. A label that is at no version is waited for. Where users move the
                 label, the job's end does not end this.
             newer_than: The version that the caller has: begin after it.
-            timeout: Seconds without a sign of life; see AsyncClient.watch.
+            timeout: Seconds without a message; see AsyncClient.watch.
         """
         wanted = Wanted(patterns, label=label, newer_than=newer_than, cast=cast)
         return self._parameters.watch(wanted, timeout, data=switch("data", data))
@@ -214,7 +214,7 @@ class AsyncJobHandle:
         ``label``: follow the version that it is at, also to an earlier one, instead of the
         newest; the mirror of a label that users move continues after the job has ended.
 
-        ``timeout``: seconds without a sign of life after which its ``error`` is set; 15 by
+        ``timeout``: seconds without a message after which its ``error`` is set; 15 by
         default.
         """
         wanted = Wanted(patterns, label=label, cast=cast)

@@ -113,7 +113,7 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Asks a job to stop after its present step, and ends it by force after the grace period. A
+        """Asks a job to stop after its current step, and ends it by force after the grace period. A
         queued job is cancelled immediately. A repeated call changes nothing; a job that has ended
         stays as it is. Errors: NOT_FOUND.
         """

@@ -165,7 +165,7 @@ class ParameterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UndoLabel(self, request, context):
-        """Moves a label back to the version that it left last, or removes a label that was nowhere
+        """Moves a label back to the version that it left last, or removes a label that had no version
         before. An undo is a move: a second undo takes back the first. Errors: as of MoveLabel.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -188,7 +188,7 @@ class ParameterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PublishVersion(self, request, context):
-        """Asks the run to publish after its present step, and waits for that version. Errors:
+        """Asks the run to publish after its current step, and waits for that version. Errors:
         FAILED_PRECONDITION where the job is not RUNNING; UNAVAILABLE where its run cannot be
         reached or no version came in time.
         """

@@ -41,7 +41,7 @@ def test_ctrl_c_on_two_ranks_stops_after_the_step(start: Start, library: str) ->
     run.type("\x03")
 
     assert run.end() == 75, run.output
-    assert "SIGINT: stopping after the present step" in run.output
+    assert "SIGINT: stopping after the current step" in run.output
     is_stopped_well(run)
     step = steps_of_checkpoints(run.folder)[-1]
     resume = start.command(library, "train", "--resume", str(run.folder), "-n", "2")
