@@ -186,7 +186,7 @@ def test_what_came_is_proved(service: str, ended: str) -> None:
 
     assert text.count("verified: ") == 3
     assert ": the version's" in text
-    assert "a part or a cast" in part
+    assert "of the tensors sent (selected or cast), not of the whole version" in part
     assert "bfloat16" in part
 
 
