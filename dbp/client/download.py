@@ -124,7 +124,8 @@ class _Limits:
         if self._receiver.begun:
             return self._connection.late("no bytes of the parameters came", limit)
         waited = time.monotonic() - self._began
-        return self._connection.late("no parameters came", waited)
+        allowed = self._wait + self._timeout  # the timer fires a little later
+        return self._connection.late("no parameters came", min(waited, allowed))
 
 
 async def _take(
