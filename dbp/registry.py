@@ -278,7 +278,7 @@ def _allowed(limits: Mapping[str, Any], annotation: Any) -> tuple[str, ...]:
 
 
 def _nested_words(group: Group, annotation: Any) -> str:
-    several = typing.get_origin(annotation) is tuple
+    several = any(typing.get_origin(arm) is tuple for arm in union_arms(annotation))
     return f"a list of kinds of dbp.{group}" if several else f"a kind of dbp.{group}"
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _OPTIONS: Final = (
     click.option(
         "--resume", "resumed", type=click.Path(path_type=Path), metavar="RUN",
-        help="Continue the run in this folder, with any number of workers.",
+        help="Continue the run in this folder, with the same or another number of workers.",
     ),
     click.option(
         "--epochs", type=click.IntRange(1),

@@ -128,7 +128,7 @@ def _run(request: Request, place: Launch, threads: int) -> int:
         die_with_parent()
     signals = StopSignals(early_warning=kills_ranks(place, os.environ))
     try:
-        with _told_once(place):
+        with _report_once(place):
             resolved = _check(request, place)
             if place.rank != 0:
                 return _other_rank(request, resolved, place, signals)
@@ -141,11 +141,12 @@ def _run(request: Request, place: Launch, threads: int) -> int:
 
 
 @contextlib.contextmanager
-def _told_once(place: Launch) -> Iterator[None]:
-    """Print an error that all ranks raise on rank 0 only; the others exit silently.
+def _report_once(place: Launch) -> Iterator[None]:
+    """Print an error on rank 0; other ranks wait, so that the launcher ends them first.
 
-    No rank has communicated yet. An error of another rank alone (its host lacks a file) is
-    printed after rank 0 had time to end the job. Unexpected errors are printed with traceback.
+    No rank has communicated yet. If rank 0 does not have the same error (another host lacks a
+    file), the rank prints it with its number after ``OTHER_RANKS_WAIT_SECONDS``. Unexpected
+    errors are printed with their traceback.
     """
     try:
         yield

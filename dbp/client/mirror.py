@@ -1,4 +1,4 @@
-"""A local copy of a job's newest parameters, updated in the background; synchronous."""
+"""A local copy of a job's newest (or labelled) parameters, updated in the background."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The job manager: create, show, watch and cancel jobs; receive the reports of runs.
 
-asyncio, one event loop, one thread. Every answer comes after the durable write. The caller
-makes a ``StateFolder``, a ``Store`` and a ``Launcher``, passes them in, calls ``start``, and at
-the end ``close``, then closes store and folder.
+asyncio, one event loop, one thread. Calls that create, cancel, finish or publish return after
+the durable write; progress becomes durable with the job's next event. The caller passes in a
+``StateFolder``, a ``Store`` and a ``Launcher``, calls ``start``, and at the end ``close``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State, Ver
 
 @final
 class JobManager:
-    """All jobs of one service."""
+    """Manages all jobs of one service."""
 
     def __init__(
         self,
@@ -216,7 +216,7 @@ class JobManager:
     async def register(
         self, document: Mapping[str, Any], *, workers: int, request_id: str, host: str
     ) -> tuple[Job, str]:
-        """Return a job for a run started by hand, and a new secret of its attempt."""
+        """Return the job of a run started by hand, and a new secret of its attempt."""
         self._check_open()
         job, secret, fresh = await self._admission.admit_run(
             document, workers=workers, request_id=request_id, host=host
@@ -253,7 +253,7 @@ class JobManager:
         self._ledger.note_progress(job_id, progress)
 
     async def report_outcome(self, job_id: str, attempt: int, outcome: RunOutcome) -> None:
-        """Store how the run says it ended; durable on return."""
+        """Store the outcome that the run reported; durable on return."""
         job = self._of_attempt(job_id, attempt)
         self._store.set_outcome(job_id, attempt, outcome)
         if job.attached:
@@ -270,7 +270,7 @@ class JobManager:
         final: bool = False,
         best: bool = False,
     ) -> Version:
-        """Store one version durably; the same step again returns the same version."""
+        """Store one version durably; a repeated upload returns the version stored first."""
         job = self._of_attempt(job_id, attempt)
         return await self._publications.publish(
             job, step=step, manifest=manifest, chunks=chunks, final=final, best=best

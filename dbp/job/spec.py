@@ -59,9 +59,9 @@ class ModelSpec:
     """Layers from input to output, the loss after them, and the metrics."""
 
     layers: tuple[Component, ...] = option(
-        doc='layers, input first; activation = "relu" (a kind, or a table with options) in any '
-        "of them adds that layer after it, at a position of its own, as in "
-        "torch.nn.Sequential: the tensors after it are named by the next position",
+        doc='layers, input first; activation = "relu" (a kind, or a table with options) in a '
+        "layer adds that layer after it and takes the next position, so later tensors have "
+        "higher numbers, as in torch.nn.Sequential",
         group="layers",
     )
     loss: Component = option(doc="loss, summed over samples", group="losses")
@@ -81,7 +81,7 @@ class StopSpec:
     patience: int | None = option(
         None,
         doc="stop after this many epochs without improvement; epochs in which the metric is "
-        "not a number do not count",
+        "NaN or infinite do not count",
         minimum=1,
     )
     tolerance: float = option(
@@ -90,8 +90,7 @@ class StopSpec:
     target: float | None = option(None, doc="stop once the metric has reached this value")
     restore_best: bool = option(
         False,
-        doc="whether the run ends with the parameters of the best epoch; also without "
-        "patience and target",
+        doc="end with the parameters of the best epoch; works without patience and target",
     )
 
 
@@ -107,31 +106,36 @@ class TrainSpec:
     )
     last_batch: Literal["keep", "drop"] = option(
         "keep",
-        doc="the last mini-batch of an epoch where batch_size does not divide the number of "
-        "samples: keep: train on the samples that remain; drop: leave them out, others in each "
-        "epoch",
+        doc="remainder, if batch_size does not divide the number of samples: keep: train on a "
+        "short mini-batch; drop: skip it (other samples in each epoch)",
     )
     epochs: int | None = option(
-        None, doc="passes over the training set", minimum=1, maximum=10**9
+        None,
+        doc="passes over the training set; needs epochs or steps; the smaller ends the run",
+        minimum=1,
+        maximum=10**9,
     )
-    steps: int | None = option(None, doc="synchronized updates", minimum=1, maximum=10**12)
+    steps: int | None = option(
+        None, doc="updates of the parameters (see epochs)", minimum=1, maximum=10**12
+    )
     dtype: Literal["float32", "float64"] = option("float32", doc="type of all parameters")
     numerics: Literal["fast", "exact"] = option(
         "exact",
         doc="exact: the same bits for any number of workers up to lanes; "
-        "fast: the sum's order follows the workers",
+        "fast: no lanes, and the last bits depend on the number of workers",
     )
     lanes: int = option(
         4,
-        doc="fixed slices of a mini-batch in exact numerics: the largest number of workers",
+        doc="fixed slices of a mini-batch in exact numerics: at most this many workers, and "
+        "at most batch_size",
         minimum=1,
         maximum=1024,
     )
     exchange: Literal["allreduce", "overlapped", "sharded"] = option(
         "sharded",
-        doc="allreduce: every worker gets the whole gradient; sharded: each updates a part of "
-        "the parameters, and keeps the optimizer's state of that part alone; overlapped: "
-        "parts are sent during the backward pass, for workers on several hosts",
+        doc="allreduce: every worker gets the whole gradient; sharded: each worker updates one "
+        "shard of the parameters and stores the optimizer state of that shard; overlapped: "
+        "gradients are sent during the backward pass, for workers on several hosts",
     )
     clip_norm: float | None = option(
         None, doc="largest global norm of the gradient; longer ones are scaled down", above=0.0
@@ -141,22 +145,23 @@ class TrainSpec:
     )
     average: float | None = option(
         None,
-        doc="decay of the parameters' running mean, which then is what is evaluated, "
-        "published and saved; for instance 0.999",
+        doc="decay of the running mean of the parameters, for instance 0.999; if set, the mean "
+        "is evaluated, published and saved instead of the parameters",
         above=0.0,
         below=1.0,
     )
     accumulate: int = option(
         1,
-        doc="parts in which a mini-batch is computed one after the other, to need less memory; "
-        "batch normalization then sees one part at a time",
+        doc="number of micro-batches, computed one after another to save memory; batch "
+        "normalization uses the statistics of one micro-batch",
         minimum=1,
         maximum=1_000_000,
     )
     non_finite: Literal["fail", "skip", "rollback"] = option(
         "fail",
-        doc="when a loss or gradient is not finite, which is never applied: fail; skip the "
-        "mini-batch; roll back to the newest checkpoint and continue at half the learning rate",
+        doc="reaction to a loss or gradient that is not finite (its update is never applied): "
+        "fail: end the run; skip: leave out the mini-batch; rollback: return to the newest "
+        "checkpoint and continue at half the learning rate",
     )
     initial_parameters: str | None = option(
         None,
@@ -166,15 +171,15 @@ class TrainSpec:
     )
     max_seconds: float | None = option(
         None,
-        doc="wall time of training, over all parts of a resumed run; the run then ends after "
-        "the step and can be continued",
+        doc="limit of training time in seconds, summed over the first start and all "
+        "resumes; the run stops after the current step and can be resumed",
         above=0.0,
     )
     schedule_steps: tuple[int, ...] | None = option(
         None,
-        doc="steps that the learning rate's schedule is planned for: n, or n, a, m, ... (n up "
-        "to step a, then m); the last length left out: that of the run. "
-        "dbp train --resume --schedule writes it",
+        doc="written by dbp train --resume --schedule: steps that the learning rate's "
+        "schedule is planned for: [n], or [n, a, m]: n steps up to step a, m after it; a "
+        "missing last number is the length of the run",
         minimum=1,
     )
     evaluate_every_epochs: int = option(
@@ -185,7 +190,10 @@ class TrainSpec:
 
 @dataclass(frozen=True)
 class CheckpointSpec:
-    """When checkpoints are written; a run that is stopped always writes one."""
+    """When checkpoints are written.
+
+    A run that is stopped, or ends by its length or time, also writes one after its last step.
+    """
 
     every_steps: int | None = option(None, doc="steps between checkpoints", minimum=1)
     every_seconds: float | None = option(
@@ -193,7 +201,9 @@ class CheckpointSpec:
     )
     keep: int = option(2, doc="newest checkpoints kept", minimum=1, maximum=10_000)
     keep_best: bool = option(
-        False, doc="write and keep a checkpoint of the best epoch by train.stop's metric, too"
+        False,
+        doc="also write and keep a checkpoint of the best epoch; needs train.stop, whose "
+        "metric decides",
     )
 
 
@@ -208,8 +218,8 @@ class PublishSpec:
     keep: int = option(4, doc="newest versions kept", minimum=1, maximum=10_000)
     best: bool = option(
         True,
-        doc="publish the best epoch, by train.stop's metric or else the validation loss, under "
-        "the label best, too",
+        doc="also publish the best epoch, with the label best; train.stop's metric decides, "
+        "else the validation loss",
     )
 
 
@@ -219,9 +229,13 @@ class JobSpec:
 
     name: str = option(doc="lower-case letters, digits and dashes, at most 63")
     seed: int = option(0, doc="source of every random draw", minimum=0, maximum=2**63 - 1)
-    data: DataSpec = option(doc="samples")
+    data: DataSpec = option(doc="data sets and scaling")
     model: ModelSpec = option(doc="layers and loss")
     optimizer: Component = option(doc="update rule", group="optimizers")
-    train: TrainSpec = option(TrainSpec(), doc="the loop")
-    checkpoint: CheckpointSpec = option(CheckpointSpec(), doc="what a resumed run needs")
-    publish: PublishSpec = option(PublishSpec(), doc="live parameters")
+    train: TrainSpec = option(TrainSpec(), doc="length, mini-batches, numerics")
+    checkpoint: CheckpointSpec = option(
+        CheckpointSpec(), doc="when checkpoints are written, and how many are kept"
+    )
+    publish: PublishSpec = option(
+        PublishSpec(), doc="when versions are published, and how many are kept"
+    )

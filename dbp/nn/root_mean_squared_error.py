@@ -1,4 +1,4 @@
-"""The root mean squared error as a metric."""
+"""The metric root mean squared error."""
 
 from __future__ import annotations
 

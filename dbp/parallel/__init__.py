@@ -1,1 +1,1 @@
-"""Communicators, and the exchange that sums gradients over ranks. Knows nothing of layers."""
+"""Communicators, and the exchange that sums gradients over ranks. Independent of layers."""

@@ -1,4 +1,4 @@
-"""Largest numbers and durations in requests. Imports nothing, for the command line."""
+"""Upper limits of integers and durations in requests. Light, for the command line."""
 
 from __future__ import annotations
 

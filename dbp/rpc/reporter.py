@@ -3,8 +3,8 @@
 gRPC runs in a process of its own, the link (``dbp.rpc.link``), started by exec before MPI is
 initialized: ranks have no gRPC threads or locks. Reports and requests are JSON lines in two
 pipes; parameters are in two slots of shared memory, so publishing costs the training loop one
-memory copy. Only ``close`` and the final parameters wait for the link: if the link is slow or
-gone, progress is dropped and training continues.
+memory copy. Only ``join``, ``close`` and the last versions wait for the link: if the link is
+slow, progress is dropped; if it has ended, nothing is sent and training continues.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Reporter:
         if snapshot.last:
             self._await_slot(self._patience)
         if not self._alive:
-            return True  # larger than every slot: another try cannot succeed
+            return True  # the link has ended: do not retry
         if not self._free_slots:
             return False
         size = snapshot.manifest.size_bytes

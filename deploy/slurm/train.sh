@@ -2,7 +2,7 @@
 # Train in a chain of Slurm jobs, each shorter than the partition's time limit:
 #   for i in 1 2 3; do sbatch deploy/slurm/train.sh job.toml /shared/runs/digits; done
 # Jobs of one name wait for each other (singleton). The first one starts the run, each later one
-# resumes it, and what is left of the chain ends at once when the run has taken all its steps.
+# resumes it; once the run has ended, the remaining jobs of the chain exit at once.
 #SBATCH --job-name=dbp-train
 #SBATCH --dependency=singleton
 #SBATCH --ntasks=4
@@ -14,10 +14,11 @@ seconds=${DBP_MAX_SECONDS:-3300}   # of training, in each job: leave time to sta
 
 if [ ! -e "$run/spec.json" ]; then
   set -- "$job" --run "$run"
-elif [ ! -e "$run/result.json" ] || grep -q '"reason": "time"' "$run/result.json"; then
+elif [ ! -e "$run/result.json" ] ||
+     grep -Eq '"status": "stopped"|"reason": "time"' "$run/result.json"; then
   set -- --resume "$run"
 else
-  echo "$run is complete"
+  echo "$run has ended"
   exit 0
 fi
 exec mpirun -n "${SLURM_NTASKS:-1}" dbp train "$@" --max-seconds "$seconds"

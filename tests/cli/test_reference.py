@@ -72,3 +72,12 @@ def test_names_are_completed() -> None:
     assert [item.value for item in complete.get_completions([], "soft")] == [
         "softmax", "softmax_cross_entropy", "softplus",
     ]  # fmt: skip
+
+
+def test_options_that_take_several_components_are_lists() -> None:
+    page = markdown(catalogue())
+
+    assert "| `layers` | layers, input first" in page
+    for field in ("`layers`", "`metrics`"):
+        (line, *_) = [line for line in page.splitlines() if line.startswith(f"| {field}")]
+        assert "| a list of kinds of dbp." in line

@@ -204,7 +204,7 @@ def test_the_slurm_script_trains_in_a_chain_until_the_run_is_complete(
     assert json.loads(result.read_text())["reason"] == "time"
     run_one("600")
     assert json.loads(result.read_text())["reason"] == "converged"
-    assert run_one("600") == "runs/chain is complete\n"
+    assert run_one("600") == "runs/chain has ended\n"
 
 
 def test_what_the_readme_names_is_there() -> None:
