@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from dbp.launching import launch_environment
-from tests.deadline import DEADLINE
+from tests.deadline import DEADLINE, until
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -205,6 +205,28 @@ def test_the_slurm_script_trains_in_a_chain_until_the_run_is_complete(
     run_one("600")
     assert json.loads(result.read_text())["reason"] == "converged"
     assert run_one("600") == "runs/chain has ended\n"
+
+
+def test_the_slurm_script_resumes_a_run_that_was_stopped(
+    folder: Path, environment: dict[str, str]
+) -> None:
+    run = folder / "runs" / "stopped"
+    process = subprocess.Popen(
+        ["dbp", "train", "deploy/jobs/digits.toml", "--run", str(run), "-q"],
+        cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").stat().st_size)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE) == 75
+    assert json.loads((run / "result.json").read_text())["status"] == "stopped"
+
+    shell(
+        [f"{ROOT / 'deploy/slurm/train.sh'} deploy/jobs/digits.toml {run}"],
+        folder,
+        {**environment, "SLURM_NTASKS": "2", "DBP_MAX_SECONDS": "1e-6"},
+    )
+
+    assert json.loads((run / "result.json").read_text())["reason"] == "time"
 
 
 def test_what_the_readme_names_is_there() -> None:
