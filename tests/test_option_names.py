@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbp import option_names
-from dbp.option_names import either, option, speak_of_flags
+from dbp.option_names import either, option, speak_of_flags, speaks_of_flags
 from tests.deadline import DEADLINE
 
 PACKAGE = Path(__file__).parents[1] / "dbp"
@@ -21,6 +21,12 @@ PACKAGE = Path(__file__).parents[1] / "dbp"
 def command(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that runs the command."""
     monkeypatch.setattr(option_names, "_in_command", False)
+    speak_of_flags()
+
+
+@pytest.mark.parametrize("test", [1, 2])
+def test_the_switch_of_one_test_ends_with_it(test: int) -> None:
+    assert not speaks_of_flags(), test
     speak_of_flags()
 
 

@@ -193,7 +193,7 @@ def test_the_progress_bar_follows_the_terminals_width(start: Start, library: str
 
     def narrow() -> bool:
         seen = len(run.output)
-        run.wait_for_epochs(2)
+        wait_until(lambda: run.output.count("\r", seen) >= 4, "some drawings")
         return 0 < max(widths(run.output[seen:].partition("\r")[2])) <= 50
 
     wait_until(narrow, "a narrow bar")
