@@ -12,6 +12,23 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.validate import ResolvedSpec
 
 
+def check_lanes(file: Path, workers: int) -> None:
+    """Raise InvalidInput for a spec that cannot be read or has too few lanes.
+
+    Call it before mpirun starts. A missing spec of a run folder is left to the ranks, which
+    say what the folder holds instead.
+    """
+    from dbp.errors import InvalidSpec
+    from dbp.job.load import load_file, located
+    from dbp.job.worker_limit import lanes_violations
+
+    if not file.exists():
+        return
+    with located(file):
+        if violations := lanes_violations(load_file(file).train, workers):
+            raise InvalidSpec(violations)
+
+
 def check_and_note(spec: JobSpec, file: Path, workers: int, *, quiet: bool) -> ResolvedSpec:
     """Return the resolved spec of ``file`` after printing its notes. InvalidInput."""
     from dbp.job.load import located

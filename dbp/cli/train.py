@@ -106,7 +106,9 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
     place = detect(os.environ)
     if place is None and workers is not None and workers > 1:
         from dbp.cli.mpirun_parent import train_on_ranks
+        from dbp.cli.notes import check_lanes
 
+        check_lanes(asked["spec"], workers)
         sys.exit(train_on_ranks(workers, sys.argv[1:], quiet=asked["quiet"]))
     place = place or ALONE
     if workers is not None and workers != place.size:

@@ -18,6 +18,7 @@ from dbp.job.files import file_options
 from dbp.job.shapes import DataShape, ModelShapes, check_data
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import ResolvedSpec, resolve
+from dbp.job.worker_limit import lanes_violations
 from dbp.nn.model import Model
 from dbp.plugin_faults import fault_text, is_plugin
 from dbp.quantities import count_text
@@ -106,14 +107,7 @@ def _check_shapes(resolved: ResolvedSpec, facts: DataFacts) -> ModelShapes:
 def check_workers(resolved: ResolvedSpec, training_samples: int, workers: int) -> None:
     """Raise InvalidSpec if there are too few lanes or samples for ``workers`` ranks."""
     train = resolved.spec.train
-    violations = []
-    if train.numerics == "exact" and workers > train.lanes:
-        message = (
-            f"exact numerics share {count_text(train.lanes, 'lane')} among the workers, got "
-            f"{workers}; use at most {count_text(train.lanes, 'worker')}, or set lanes = "
-            f'{workers} (which changes the result\'s last bits) or numerics = "fast"'
-        )
-        violations.append(Violation("train.lanes", message))
+    violations = lanes_violations(train, workers)
     needed = max(workers, train.lanes if train.numerics == "exact" else 1)
     if training_samples < needed:
         message = (

@@ -156,6 +156,28 @@ def test_a_bad_spec_under_mpirun_is_reported_once_with_exit_code_2(
     assert not (tmp_path / "run").exists()
 
 
+def test_more_workers_than_lanes_are_refused_before_mpirun_starts(
+    tmp_path: Path, spec: Path
+) -> None:
+    (tmp_path / "mpirun").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "mpirun").chmod(0o755)
+    code = (
+        "import sys; from pathlib import Path; import dbp.launching as launching\n"
+        f"launching.find_mpirun = lambda: Path({str(tmp_path / 'mpirun')!r})\n"
+        "from dbp.cli.main import main; main(sys.argv[1:])"
+    )
+
+    done = run(
+        sys.executable, "-c", code, "train", str(spec), "-n", "100",
+        "--run", str(tmp_path / "run"),
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert done.stderr.count("exact numerics share 4 lanes among the workers, got 100") == 1
+    assert not (tmp_path / "started").exists()
+    assert not (tmp_path / "run").exists()
+
+
 def test_labels_the_model_has_no_output_for_are_reported_once_with_exit_code_2(
     tmp_path: Path, spec: Path
 ) -> None:
