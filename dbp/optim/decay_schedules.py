@@ -64,7 +64,7 @@ class MultiStepDecay(Schedule):
         beyond = [f"{m:,}" for m in self.milestones if m >= total_steps]
         if beyond:
             message = (
-                f"the rate does not fall after step {', '.join(beyond)}: the run has "
+                f"the rate does not fall after step {' or '.join(beyond)}: the run has "
                 f"{count_text(total_steps, 'step')}"
             )
             yield LengthProblem("milestones", message)

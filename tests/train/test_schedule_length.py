@@ -59,7 +59,7 @@ def test_warmup_longer_than_the_run_is_refused(rate: dict[str, Any], option: str
         (
             {"kind": "multi_step", "milestones": [10, 50, 1000]},
             "milestones",
-            "the rate does not fall after 50, 1,000 steps: the run has 50",
+            "the rate does not fall after step 50 or 1,000: the run has 50 steps",
         ),
         (
             {"kind": "polynomial", "rate": 0.1, "steps": 100},
