@@ -23,6 +23,7 @@ BATCH_BYTES: Final = 2 << 20
 MAX_BATCH_ROWS: Final = 4_096
 
 # About what a row's class and label take.
+_ONE_ROW: Final = "; is it one row? Add the axis of rows: numpy.expand_dims(x, 0)"
 _NAME_BYTES: Final = 72
 
 _TYPES: Final = {
@@ -138,12 +139,13 @@ def shaped_rows(array: Array, row_shape: tuple[int, ...]) -> Array:
     if is_flat or [n for n in own if n != 1] == [n for n in row_shape if n != 1]:
         return array.reshape(len(array), *row_shape)
     hint = ""
-    if array.shape == row_shape or (array.ndim == 1 and len(array) == math.prod(row_shape)):
-        hint = "; one row alone? Rows are the first axis: x[numpy.newaxis]"
+    flat_row = array.ndim == 1 and len(array) == math.prod(row_shape)
+    if array.shape == row_shape or flat_row:
+        hint = _ONE_ROW
     elif sorted(own) == sorted(row_shape):
         hint = "; put the axes into that order (numpy.moveaxis, numpy.transpose)"
     elif [n for n in array.shape if n != 1] == [n for n in row_shape if n != 1]:
-        hint = "; is it one row? Add the axis of rows: numpy.expand_dims(x, 0)"
+        hint = _ONE_ROW
     elif array.shape[-1:] != row_shape and array.shape[:-1] == row_shape:
         hint = "; are samples the last axis? They are the first: numpy.moveaxis(x, -1, 0)"
     raise ValueError(f"rows of shape {own}; the model takes {row_shape}{hint}")

@@ -242,7 +242,7 @@ async def test_what_cannot_be_answered(
     await publish(service, run, 1, drawn(classifier()), classifier())
     with pytest.raises(InvalidInput, match=r"rows of shape \(65,\); the model takes \(64,\)"):
         await client.predict(run.id, rows(1, 65))
-    with pytest.raises(InvalidInput, match=r"one row alone\? .* x\[numpy.newaxis\]"):
+    with pytest.raises(InvalidInput, match=r"is it one row\? .*numpy.expand_dims\(x, 0\)"):
         await client.predict(run.id, rows(1)[0])
     with pytest.raises(InvalidInput, match="must be numbers, got str 'a' in row 0"):
         await client.predict(run.id, [["a"] * 64])
