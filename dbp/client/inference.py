@@ -23,8 +23,9 @@ BATCH_BYTES: Final = 2 << 20
 MAX_BATCH_ROWS: Final = 4_096
 
 # About what a row's class and label take.
-_ONE_ROW: Final = "; is it one row? Add the axis of rows: numpy.expand_dims(x, 0)"
 _NAME_BYTES: Final = 72
+
+_ONE_ROW: Final = "; is it one row? Add the axis of rows: numpy.expand_dims(x, 0)"
 
 _TYPES: Final = {
     "float32": "FP32", "float64": "FP64", "float16": "FP16", "bfloat16": "BF16",
