@@ -60,7 +60,7 @@ class _Params(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        # In this order: a shell drops what comes before the instruction to complete a file.
+        # In this order: a shell drops entries before the instruction to complete a file.
         return [*complete_source(ctx, incomplete), *super().shell_complete(ctx, incomplete)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

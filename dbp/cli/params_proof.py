@@ -1,4 +1,4 @@
-"""Verify parameters that came from a service, and say what was verified."""
+"""Verify parameters that came from a service, and list the verified properties."""
 
 from __future__ import annotations
 

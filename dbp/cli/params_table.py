@@ -25,7 +25,7 @@ def write_set(file: Path | None, found: ParameterSet, *sources: Path) -> None:
 def echo_set(
     title: str, found: ParameterSet, file: Path | None, proof: list[str] | None = None
 ) -> None:
-    """Print a table of tensors; then what was proved, and where the file was written."""
+    """Print a table of tensors, then the verified properties and the path of the file."""
     click.echo(title)
     rows = [
         (row["name"], " x ".join(map(str, row["shape"])), row["dtype"], f"{row['norm']:.6g}")

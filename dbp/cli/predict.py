@@ -104,8 +104,7 @@ def predict(
     options = InputOptions(TextOptions(header, delimiter), array)
     if file is not None and file.suffix.lower() not in WRITTEN:
         raise InvalidInput(
-            f"{file}: the suffix says what is written: {', '.join(WRITTEN)}; got "
-            f"{file.suffix!r}"
+            f"{file}: the suffix chooses the format: {', '.join(WRITTEN)}; got {file.suffix!r}"
         )
     trained = source_of(source)
     trained.refuse(version=version, label=label)

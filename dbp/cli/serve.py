@@ -15,7 +15,7 @@ from dbp.rpc.address import DEFAULT_HOST, DEFAULT_PORT
 def _variable_names(
     context: click.Context, parameter: click.Parameter, names: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Refuse what is no name of a variable, such as NAME=VALUE; note one that is not set."""
+    """Refuse an invalid variable name, such as NAME=VALUE; note a variable that is not set."""
     for name in names:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise click.BadParameter(
