@@ -26,10 +26,10 @@ from dbp.prctl import PR_SET_PDEATHSIG, prctl
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.validate import ResolvedSpec
+    from dbp.link.reporter import Reporter
     from dbp.parallel.communicator import Communicator
-    from dbp.rpc.reporter import Reporter
-    from dbp.train.continuation import Terms
-    from dbp.train.sink import Control, Outcome, Sink
+    from dbp.train.report.sink import Control, Outcome, Sink
+    from dbp.train.state.continuation import Terms
     from dbp.train.trainer import Trainer
 
 DELIVERY_SECONDS: Final = 30.0
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     rank = 0 if place is None else place.rank
     reporter = None
     if rank == 0:
-        from dbp.rpc.reporter import Reporter
+        from dbp.link.reporter import Reporter
 
         reporter = Reporter.start(folder)
         crowded = None if place is None else oversubscription(place.local_size)
@@ -142,7 +142,7 @@ def _train(
     """Build and train; append the trainer, which has the last step, to ``made``."""
     from dbp.train.agreement import all_or_none
     from dbp.train.build import fit_scaling, prepare
-    from dbp.train.sink import Outcome
+    from dbp.train.report.sink import Outcome
     from dbp.train.trainer import Trainer
 
     try:
@@ -176,7 +176,7 @@ def _reporting_failure(
 
     ``made`` contains the trainer, once it is built.
     """
-    from dbp.train.sink import Outcome
+    from dbp.train.report.sink import Outcome
 
     try:
         yield
@@ -200,10 +200,10 @@ def _reporting_failure(
 
 def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int:
     """Run a rank of a launched attempt; only rank 0 has a ``reporter``."""
-    from dbp.train.failure_recorder import FailureRecorder
-    from dbp.train.fan_out import AnyOf, FanOut
-    from dbp.train.lines import Lines, outcome_text
-    from dbp.train.run_folder import CHECKPOINTS, RunFolder
+    from dbp.train.report.failure_recorder import FailureRecorder
+    from dbp.train.report.fan_out import AnyOf, FanOut
+    from dbp.train.report.lines import Lines, outcome_text
+    from dbp.train.report.run_folder import CHECKPOINTS, RunFolder
     from dbp.train.stop_signals import StopSignals
 
     spec, run, workers = Path(launch["spec"]), Path(launch["run"]), int(launch["workers"])
@@ -236,8 +236,8 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
 def _examined(spec: Path, workers: int, rank: int) -> ResolvedSpec:
     """Return the valid spec; rank 0 logs its notes. Raises InvalidInput."""
     from dbp.job.load import load_file
-    from dbp.train.inspection import examine
-    from dbp.train.notes import notes
+    from dbp.train.check.inspection import examine
+    from dbp.train.check.notes import notes
 
     examined = examine(load_file(spec), workers)
     if rank == 0:

@@ -21,9 +21,9 @@ from dbp.parallel.communicator import SoloCommunicator
 from dbp.registry import GROUPS
 from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.train.build import build, check
-from dbp.train.parameter_metadata import manifest_at, metadata_at, metadata_of
-from dbp.train.run_folder import RunFolder
-from dbp.train.trained_model import TrainedModel
+from dbp.train.model.parameter_metadata import manifest_at, metadata_at, metadata_of
+from dbp.train.model.trained_model import TrainedModel
+from dbp.train.report.run_folder import RunFolder
 from dbp.train.trainer import Trainer
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import worker_service_pb2

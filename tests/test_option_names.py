@@ -47,7 +47,7 @@ def test_users_of_the_command_are_told_of_flags(command: None) -> None:
 PROGRAM = """
 import dbp
 from pathlib import Path
-from dbp.train.run_folder import RunFolder
+from dbp.train.report.run_folder import RunFolder
 try:
     dbp.Client("127.0.0.1:1").job("x")
 except dbp.errors.Unavailable as error:

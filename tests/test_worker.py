@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from dbp.train.inspection import check
-from dbp.train.trained_model import TrainedModel
+from dbp.train.check.inspection import check
+from dbp.train.model.trained_model import TrainedModel
 from tests.deadline import DEADLINE, until
 from tests.train.setups import document
 

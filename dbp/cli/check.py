@@ -17,7 +17,7 @@ from dbp.quantities import count_text
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from rich.console import Console
 
-    from dbp.train.check import Finding
+    from dbp.train.check.job_check import Finding
 
 _SIGNS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 
@@ -52,7 +52,7 @@ def check(file: Path, steps: int, output: str) -> None:
     from dbp.job.load import load_file, located
     from dbp.train.build import build
     from dbp.train.build import check as check_spec
-    from dbp.train.check import check_job
+    from dbp.train.check.job_check import check_job
 
     loaded = load_file(file)
     with located(file):

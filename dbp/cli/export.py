@@ -14,7 +14,7 @@ from dbp.cli.version_argument import HELP, VERSION, VersionName, version_name
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from dbp.train.export import Format
+    from dbp.train.model.export import Format
 
 FORMATS: Final[tuple[Format, ...]] = ("onnx", "npz", "safetensors")
 
@@ -57,8 +57,8 @@ def export(
       dbp export digits-7k2m9q --label best -o best.onnx
     """
     from dbp.cli.trained import load_trained
-    from dbp.train.export import exported
-    from dbp.whole_file import write_whole
+    from dbp.storage.whole_file import write_whole
+    from dbp.train.model.export import exported
 
     form = form or _format_of(file)
     named = source_of(source)

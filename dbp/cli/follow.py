@@ -15,7 +15,7 @@ from dbp.cli.rank_terminal import can_draw
 from dbp.job.ending_text import job_ending_lines
 from dbp.job.state import Job, ProgressReport
 from dbp.quantities import count_text, duration_text, time_to_go_text
-from dbp.train.lines import rate_text
+from dbp.train.report.lines import rate_text
 
 if TYPE_CHECKING:
     from dbp.cli.status_line import Status

@@ -15,7 +15,7 @@ from dbp.cli.input_files import InputFile
 from dbp.data.array_names import INPUTS
 from dbp.data.rows import Rows, check_finite
 from dbp.errors import InvalidData, InvalidInput, alternatives
-from dbp.train.trained_model import bfloat16_numbers
+from dbp.train.model.trained_model import bfloat16_numbers
 
 Array = npt.NDArray[Any]
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from dbp.control.supervisor import BACKING, SHARED_MEMORY
+from dbp.launch.supervisor import BACKING, SHARED_MEMORY
 
 # Of Open MPI 5 and 4, and of MPICH.
 _SEGMENTS: Final = ("sm_segment.", "vader_segment.", "mpich_shm_", "mpich_shar_")

@@ -21,8 +21,8 @@ from dbp.cli.mpi_leftovers import remove_leftovers
 from dbp.cli.rank_output import RankOutput
 from dbp.cli.rank_processes import all_can_stop, local_ranks, send
 from dbp.cli.rank_terminal import terminal_environment
-from dbp.control.process_tree import descendants, end_all
 from dbp.exit_codes import DONE, INTERRUPTED
+from dbp.launch.process_tree import descendants, end_all
 from dbp.launching import is_open_mpi, launch_environment, worker_command
 from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 

@@ -32,8 +32,8 @@ def check_lanes(file: Path, workers: int) -> None:
 def check_and_note(spec: JobSpec, file: Path, workers: int, *, quiet: bool) -> ResolvedSpec:
     """Return the resolved spec of ``file`` after printing its notes. InvalidInput."""
     from dbp.job.load import located
-    from dbp.train.inspection import examine
-    from dbp.train.notes import notes
+    from dbp.train.check.inspection import examine
+    from dbp.train.check.notes import notes
 
     with located(file):
         examined = examine(spec, workers)

@@ -55,7 +55,7 @@ def writing(path: Path, *sources: Path) -> Iterator[None]:
     ``sources``: files that the command reads; they are never overwritten, nor is a file of a
     run.
     """
-    from dbp.train.run_files import OWN_FILES, SPEC
+    from dbp.train.report.run_files import OWN_FILES, SPEC
 
     if not path.name:
         raise InvalidInput(f"{str(path)!r} names no file that can be written; name one in it")

@@ -12,9 +12,9 @@ from dbp.client.parameter_set import ParameterSet, parameter_set
 from dbp.errors import InvalidFile
 from dbp.job.snapshot import Manifest, decode_header, encode_header, header_length, step_of
 from dbp.job.state import Version
-from dbp.service.selection import selected
-from dbp.service.tensor_patterns import check_patterns
-from dbp.service.wire_cast import cast_bytes
+from dbp.versions.cast import cast_bytes
+from dbp.versions.selection import selected
+from dbp.versions.tensor_patterns import check_patterns
 
 
 def show_file(

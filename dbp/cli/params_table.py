@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def write_set(file: Path | None, found: ParameterSet, *sources: Path) -> None:
     """Write the set's safetensors file, if one is wanted; never over one of the sources."""
-    from dbp.whole_file import write_whole
+    from dbp.storage.whole_file import write_whole
 
     if file is not None:
         with writing(file, *sources):

@@ -14,7 +14,7 @@ from dbp.cli.output import echo_json, version_content, writing
 from dbp.errors import alternatives
 from dbp.job.labels import ALWAYS_NEWEST
 from dbp.quantities import duration_text
-from dbp.whole_file import write_whole
+from dbp.storage.whole_file import write_whole
 
 if TYPE_CHECKING:
     from dbp.client.job import JobHandle

@@ -167,9 +167,9 @@ def evaluate(
     from dbp.cli.prediction import data_set
     from dbp.cli.trained import load_trained
     from dbp.column_names import MODEL
-    from dbp.train.data_notes import unnamed_notes
-    from dbp.train.inspection import naming
-    from dbp.train.undefined import undefined_figures
+    from dbp.train.check.data_notes import unnamed_notes
+    from dbp.train.check.inspection import naming
+    from dbp.train.report.undefined import undefined_figures
 
     named = source_of(source)
     named.refuse(version=version, label=label)
@@ -198,7 +198,7 @@ def _of_file(
 ) -> Array:
     from dbp.cli.input_rows import read_rows
     from dbp.cli.prediction import answers
-    from dbp.train.trained_model import TrainedModel
+    from dbp.train.model.trained_model import TrainedModel
 
     model = TrainedModel.load(source)
     rows = read_rows(files, model.columns, options, _show_note)
@@ -249,7 +249,7 @@ def _spec(file: Path | None, document: Mapping[str, Any]) -> JobSpec:
 
 def _spec_beside(parameters: Path) -> Path:
     """Return the spec of the run that the parameter file belongs to."""
-    from dbp.train.run_files import SPEC
+    from dbp.train.report.run_files import SPEC
 
     path = parameters.parent / SPEC
     if not path.exists():

@@ -20,10 +20,10 @@ from dbp.errors import InvalidData, InvalidInput
 from dbp.job.resolved import ResolvedSpec
 from dbp.job.spec import Holdout, JobSpec
 from dbp.job.validate import resolve
+from dbp.storage.whole_file import write_whole
+from dbp.train.check.inspection import naming
 from dbp.train.finite import check_outputs
-from dbp.train.inspection import naming
-from dbp.train.trained_model import TrainedModel
-from dbp.whole_file import write_whole
+from dbp.train.model.trained_model import TrainedModel
 
 Array = npt.NDArray[Any]
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.live import Live
 
 from dbp.cli.status_line import Status, StatusLine
-from dbp.train.lines import plan_text, resumed_text
-from dbp.train.sink import Outcome, ParameterSnapshot, Progress, Started
+from dbp.train.report.lines import plan_text, resumed_text
+from dbp.train.report.sink import Outcome, ParameterSnapshot, Progress, Started
 
 LEAST_SECONDS: Final = 0.1  # between drawings
 

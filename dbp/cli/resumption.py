@@ -12,9 +12,9 @@ import click
 
 if TYPE_CHECKING:
     from dbp.job.spec import JobSpec
-    from dbp.train.continuation import Terms
-    from dbp.train.extension import Longer
-    from dbp.train.sink import Outcome
+    from dbp.train.report.sink import Outcome
+    from dbp.train.state.continuation import Terms
+    from dbp.train.state.extension import Longer
 
 _OPTIONS: Final = (
     click.option(
@@ -74,14 +74,14 @@ def folder_to_resume(resumed: Path | None, asked: dict[str, Any]) -> dict[str, A
         if asked[name]:
             option = "SPEC" if name == "spec" else "--run" if name == "folder" else f"--{name}"
             raise click.UsageError(f"--resume uses the settings of RUN; remove {option}")
-    from dbp.train.run_files import SPEC
+    from dbp.train.report.run_files import SPEC
 
     return {"spec": resumed / SPEC, "folder": resumed, "resume": True}
 
 
 def longer_of(asked: dict[str, Any]) -> Longer:
     """Return the length options of the command line."""
-    from dbp.train.extension import Longer
+    from dbp.train.state.extension import Longer
 
     return Longer(**{field.name: asked[field.name] for field in dataclasses.fields(Longer)})
 
@@ -94,7 +94,7 @@ def load_spec(path: Path, resumed: Path | None, longer: Longer, *, new_data: boo
     from dbp.job.load import load_file
 
     if resumed is not None:
-        from dbp.train.extension import check_resumable, extended
+        from dbp.train.state.extension import check_resumable, extended
 
         check_resumable(resumed, longer)
         return extended(load_file(path), resumed, longer, new_data=new_data)
@@ -107,8 +107,8 @@ def load_spec(path: Path, resumed: Path | None, longer: Longer, *, new_data: boo
 
 def resume_terms(folder: Path, longer: Longer, *, new_data: bool) -> Terms:
     """Return the changes that the resumed run accepts."""
-    from dbp.train.continuation import Terms
-    from dbp.train.run_files import written_spec_digest
+    from dbp.train.report.run_files import written_spec_digest
+    from dbp.train.state.continuation import Terms
 
     digest = written_spec_digest(folder)
     return Terms(new_data=new_data, spec_digest=digest, extended=longer.length)
@@ -116,7 +116,7 @@ def resume_terms(folder: Path, longer: Longer, *, new_data: bool) -> Terms:
 
 def next_command(outcome: Outcome, folder: Path) -> str:
     """Return the command that continues the run; "" if none does."""
-    from dbp.train.run_files import CHECKPOINTS
+    from dbp.train.report.run_files import CHECKPOINTS
 
     resume = f"dbp train --resume {shlex.quote(str(folder))}"
     if outcome.reason == "NOT_WRITTEN":

@@ -16,8 +16,8 @@ from dbp.errors import DbpError, InvalidInput
 
 if TYPE_CHECKING:
     from dbp.job.validate import ResolvedSpec
-    from dbp.rpc.reporter import Reporter
-    from dbp.train.run_folder import RunFolder
+    from dbp.link.reporter import Reporter
+    from dbp.train.report.run_folder import RunFolder
 
 PARENT: Final = Path("runs")
 
@@ -34,7 +34,7 @@ def prepare_folder(
 
     ``extended``: the resumed run gets another length, which is written to its spec.
     """
-    from dbp.train.run_folder import RunFolder
+    from dbp.train.report.run_folder import RunFolder
 
     if path is None:
         now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -53,7 +53,7 @@ def join_service(
     """
     if address is None:
         return None
-    from dbp.rpc.reporter import Reporter
+    from dbp.link.reporter import Reporter
 
     try:
         reporter = Reporter.join(address, resolved.document, workers)
@@ -67,7 +67,7 @@ def join_service(
 
 def refuse_on_all_ranks(workers: int, refusal: DbpError) -> None:
     """Initialize MPI, then end all ranks with the error of rank 0. Collective."""
-    from dbp.train.fan_out import AnyOf, FanOut
+    from dbp.train.report.fan_out import AnyOf, FanOut
     from dbp.worker import run_rank
 
     def refuse() -> ResolvedSpec:

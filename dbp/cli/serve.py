@@ -91,8 +91,8 @@ def serve(
 
     import platformdirs
 
-    from dbp.control.config import ManagerConfig
     from dbp.cores import usable_cores
+    from dbp.jobs.config import ManagerConfig
     from dbp.launching import oversubscription
     from dbp.service.server import ServerConfig
     from dbp.service.server import serve as run

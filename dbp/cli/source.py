@@ -36,7 +36,7 @@ class Source:
         """
         if self.path is None or not self.path.is_dir():
             return self.path
-        from dbp.train.run_contents import is_unfinished, parameters_of
+        from dbp.train.report.run_contents import is_unfinished, parameters_of
 
         found = parameters_of(self.path)
         if is_unfinished(self.path):

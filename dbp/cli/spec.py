@@ -82,8 +82,8 @@ def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
     from dbp.job.load import load_file, located
     from dbp.job.shapes import check_shapes
     from dbp.train.build import build
-    from dbp.train.inspection import examine
-    from dbp.train.notes import notes
+    from dbp.train.check.inspection import examine
+    from dbp.train.check.notes import notes
     from dbp.train.plan import make_plan
 
     loaded = load_file(file)

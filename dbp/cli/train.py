@@ -34,8 +34,8 @@ from dbp.lossy_output import make_output_lossy
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.validate import ResolvedSpec
-    from dbp.train.extension import Longer
-    from dbp.train.sink import Control, Outcome, Sink
+    from dbp.train.report.sink import Control, Outcome, Sink
+    from dbp.train.state.extension import Longer
     from dbp.train.stop_signals import StopSignals
 
 ALONE: Final = Launch("none", 0, 1, 1)
@@ -181,8 +181,8 @@ def _check(request: Request, place: Launch) -> ResolvedSpec:
 def _other_rank(
     request: Request, resolved: ResolvedSpec, place: Launch, signals: StopSignals
 ) -> int:
-    from dbp.train.failure_recorder import FailureRecorder
-    from dbp.train.fan_out import FanOut
+    from dbp.train.report.failure_recorder import FailureRecorder
+    from dbp.train.report.fan_out import FanOut
     from dbp.worker import run_rank
 
     earlier = request.resume or request.overwrite
@@ -200,8 +200,8 @@ def _other_rank(
 def _rank_0(
     request: Request, resolved: ResolvedSpec, place: Launch, signals: StopSignals
 ) -> int:
-    from dbp.train.fan_out import AnyOf, FanOut
-    from dbp.train.run_folder import CHECKPOINTS
+    from dbp.train.report.fan_out import AnyOf, FanOut
+    from dbp.train.report.run_folder import CHECKPOINTS
     from dbp.worker import run_rank
 
     try:
@@ -253,7 +253,7 @@ def _screen(request: Request, place: Launch) -> list[Sink]:
         from dbp.cli.progress_bar import ProgressBar
 
         return [ProgressBar(rank_console(stream, os.environ))]
-    from dbp.train.lines import Lines
+    from dbp.train.report.lines import Lines
 
     return [Lines(stream)]
 
@@ -262,8 +262,8 @@ def _summarize(
     request: Request, resolved: ResolvedSpec, outcome: Outcome, folder: Path
 ) -> None:
     """Print the verdict, the test figures, the files, and how to use them."""
-    from dbp.train.lines import outcome_text
-    from dbp.train.run_folder import PARAMETERS
+    from dbp.train.report.lines import outcome_text
+    from dbp.train.report.run_folder import PARAMETERS
 
     if request.output == "json":
         echo_json({**dataclasses.asdict(outcome), "run": str(folder)})

@@ -13,7 +13,7 @@ from dbp.cli.connection import connect
 from dbp.cli.job_lookup import find_job
 from dbp.cli.source import Source
 from dbp.cli.version_argument import VersionName
-from dbp.train.trained_model import TrainedModel
+from dbp.train.model.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)

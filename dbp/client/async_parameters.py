@@ -27,12 +27,12 @@ from dbp.rpc.convert import (
     version_entry_from_proto,
     version_from_proto,
 )
+from dbp.storage.whole_file import write_whole
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
 from dbp.v1.stream_pb2 import STREAM_END_REASON_JOB_ENDED
-from dbp.whole_file import write_whole
 
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["ParameterService"].full_name
 

@@ -1,6 +1,6 @@
 """States of a job as a pure state machine, ``advance(job, event) -> job``. No I/O, no clock.
 
-``dbp.control`` makes transitions durable before it announces them; terminal states never
+``dbp.jobs`` makes transitions durable before it announces them; terminal states never
 change. Lost contact is not a state: a run that cannot be reached continues.
 """
 

@@ -1,1 +1,1 @@
-"""The gRPC services over dbp.control: convert, call, answer. Decisions are made there."""
+"""The gRPC face of the service: convert, call, answer. Decides nothing itself."""

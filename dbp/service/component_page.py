@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from dbp.control.paging import page_size, unknown_token
 from dbp.errors import InvalidInput
+from dbp.jobs.paging import page_size, unknown_token
 from dbp.registry import catalogue
 from dbp.rpc.component_convert import component_to_proto, group_of
 from dbp.service.answer_page import AnswerPage

@@ -9,8 +9,9 @@ from typing import Any, Final, TypeAlias, final
 
 import grpc
 
-from dbp.control.manager import JobManager
-from dbp.control.watching import (
+from dbp.errors import InvalidInput
+from dbp.jobs.manager import JobManager
+from dbp.jobs.watch_items import (
     Change,
     End,
     Heartbeat,
@@ -19,7 +20,6 @@ from dbp.control.watching import (
     Snapshot,
     WatchItem,
 )
-from dbp.errors import InvalidInput
 from dbp.rpc.convert import (
     id_from_name,
     job_name,

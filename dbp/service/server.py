@@ -16,29 +16,29 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from dbp.control.admission import Check, Checked
-from dbp.control.config import ManagerConfig
-from dbp.control.folder import StateFolder
-from dbp.control.launcher import Launcher
-from dbp.control.manager import JobManager
-from dbp.control.mpirun import MpirunLauncher
-from dbp.control.store import Store
-from dbp.control.worker_plugins import WorkerPlugins
 from dbp.errors import Conflict, InvalidInput
 from dbp.inference import open_inference_pb2
+from dbp.jobs.admission import Check, Checked
+from dbp.jobs.config import ManagerConfig
+from dbp.jobs.manager import JobManager
+from dbp.jobs.store import Store
+from dbp.launch.launcher import Launcher
+from dbp.launch.mpirun import MpirunLauncher
+from dbp.launch.worker_plugins import WorkerPlugins
 from dbp.launching import launch_environment
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.rpc.spec_convert import check_size
-from dbp.service import parameter_service
 from dbp.service.guarded_server import GuardedServer
-from dbp.service.inference_service import SERVICE_NAME as INFERENCE
-from dbp.service.inference_service import InferenceService, add_to_server
+from dbp.service.inference.loaded_models import LoadedModels
+from dbp.service.inference.service import SERVICE_NAME as INFERENCE
+from dbp.service.inference.service import InferenceService, add_to_server
 from dbp.service.job_service import JobService
-from dbp.service.loaded_models import LoadedModels
-from dbp.service.parameter_service import ParameterService
+from dbp.service.parameters import service as parameter_service
+from dbp.service.parameters.service import ParameterService
 from dbp.service.reflection import add_reflection
 from dbp.service.unknown_methods import UnknownMethods
 from dbp.service.worker_service import WorkerService
+from dbp.storage.state_folder import StateFolder
 from dbp.v1 import job_service_pb2, parameter_service_pb2, worker_service_pb2
 from dbp.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from dbp.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
@@ -139,8 +139,8 @@ def job_check(config: ServerConfig) -> Check:
         from dbp.job.load import decode
         from dbp.job.paths import check_paths
         from dbp.job.plugins import plugins_of
-        from dbp.train.inspection import examine
-        from dbp.train.notes import notes
+        from dbp.train.check.inspection import examine
+        from dbp.train.check.notes import notes
 
         spec = decode(document)
         check_paths(spec, config.data_roots)

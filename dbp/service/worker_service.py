@@ -9,12 +9,10 @@ from typing import Any, Final, TypeAlias, TypeVar, final
 
 import grpc
 
-from dbp.control.attachment import Attachment
-from dbp.control.manager import JobManager
-from dbp.control.run_memory import opened
-from dbp.control.version_file import Chunks
 from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest
+from dbp.jobs.connection import RunConnection
+from dbp.jobs.manager import JobManager
 from dbp.rpc.convert import (
     id_from_name,
     progress_from_proto,
@@ -26,6 +24,8 @@ from dbp.rpc.spec_convert import spec_from_proto
 from dbp.service.job_answers import job_answer
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1 import worker_service_pb2_grpc
+from dbp.versions.file import Chunks
+from dbp.versions.run_memory import opened
 
 METADATA_KEY: Final = "dbp-attempt-secret"
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         hello = (await _first(request_iterator)).hello
         job_id = id_from_name(hello.job)
         await self._manager.authorize(job_id, hello.attempt, _secret(context))
-        attachment = await self._manager.attached(
+        connection = await self._manager.attached(
             job_id,
             hello.attempt,
             world_size=hello.world_size,
@@ -70,8 +70,8 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         )
         answers: Answers = asyncio.Queue()
         tasks = [
-            asyncio.create_task(self._hear(request_iterator, attachment, answers)),
-            asyncio.create_task(_ask(attachment, answers)),
+            asyncio.create_task(self._hear(request_iterator, connection, answers)),
+            asyncio.create_task(_ask(connection, answers)),
         ]
         try:
             while (answer := await answers.get()) is not None:
@@ -82,20 +82,20 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._manager.detached(attachment)
+            await self._manager.detached(connection)
 
     async def _hear(
         self,
         reports: AsyncIterator[pb.AttachRequest],
-        attachment: Attachment,
+        connection: RunConnection,
         answers: Answers,
     ) -> None:
         """Apply each report once, then acknowledge it: acknowledged reports are durable."""
-        run = (attachment.job_id, attachment.attempt)
+        run = (connection.job_id, connection.attempt)
         try:
             async for report in reports:
                 if report.sequence == 0 or report.sequence > self._applied.get(run, 0):
-                    await self._apply(report, attachment)
+                    await self._apply(report, connection)
                 if report.sequence:
                     self._applied[run] = max(report.sequence, self._applied.get(run, 0))
                     answers.put_nowait(pb.AttachResponse(acknowledged=report.sequence))
@@ -103,8 +103,8 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         except Exception as error:  # raised again by the stream's own task
             answers.put_nowait(error)
 
-    async def _apply(self, report: pb.AttachRequest, attachment: Attachment) -> None:
-        job_id, attempt = attachment.job_id, attachment.attempt
+    async def _apply(self, report: pb.AttachRequest, connection: RunConnection) -> None:
+        job_id, attempt = connection.job_id, connection.attempt
         match report.WhichOneof("report"):
             case "progress":
                 progress = progress_from_proto(report.progress)
@@ -158,9 +158,9 @@ async def _data(messages: AsyncIterator[pb.PublishParametersRequest]) -> AsyncIt
         yield message.data
 
 
-async def _ask(attachment: Attachment, answers: Answers) -> None:
-    """Send requests to the run until the attachment ends."""
-    async for request in attachment:
+async def _ask(connection: RunConnection, answers: Answers) -> None:
+    """Send requests to the run until the connection ends."""
+    async for request in connection:
         answers.put_nowait(pb.AttachResponse(stop=request.stop, publish=request.publish))
     answers.put_nowait(None)
 

@@ -25,13 +25,20 @@ from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none
 from dbp.train.arithmetic import arithmetic
+from dbp.train.check.inspection import (
+    DataFacts,
+    Examined,
+    check,
+    check_workers,
+    inspect,
+    naming,
+)
+from dbp.train.check.mini_batches import check_mini_batches
+from dbp.train.check.notes import notes
+from dbp.train.check.sample_weights import check_weights
 from dbp.train.digest import CHECKSUM, sha256_of
-from dbp.train.initial import load_initial
-from dbp.train.inspection import DataFacts, Examined, check, check_workers, inspect, naming
-from dbp.train.mini_batches import check_mini_batches
-from dbp.train.notes import notes
+from dbp.train.model.initial import load_initial
 from dbp.train.plan import Plan, make_plan
-from dbp.train.sample_weights import check_weights
 
 __all__ = ["Setup", "build", "check", "fit_scaling", "prepare"]
 

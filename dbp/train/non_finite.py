@@ -11,7 +11,7 @@ from typing import Final, final
 
 from dbp.job.state import FailureReason
 from dbp.train.finite import all_finite
-from dbp.train.run_state import RunState
+from dbp.train.state.run_state import RunState
 
 MAX_ROLLBACKS: Final = 3
 MAX_SKIPS: Final = 100  # in a row

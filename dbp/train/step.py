@@ -33,8 +33,8 @@ from dbp.train.digest import digest, odd_ranks
 from dbp.train.finite import all_finite
 from dbp.train.gather import Gather
 from dbp.train.non_finite import NON_FINITE
+from dbp.train.report.sink import Command
 from dbp.train.rows import RowReader
-from dbp.train.sink import Command
 from dbp.train.step_result import StepResult, agreed
 
 

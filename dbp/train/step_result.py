@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dbp.nn.layer import Array
 from dbp.parallel.step_buffer import StepBuffer
-from dbp.train.sink import Command
+from dbp.train.report.sink import Command
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Final, final
 
 from dbp.exit_codes import INTERRUPTED
-from dbp.train.sink import Command, Control
+from dbp.train.report.sink import Command, Control
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 

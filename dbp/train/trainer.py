@@ -22,17 +22,17 @@ from dbp.job.state import FailureReason
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none, check_agreement
-from dbp.train.announcer import Announcer
 from dbp.train.build import Setup
-from dbp.train.continuation import Terms
 from dbp.train.ending import Ending
 from dbp.train.evaluate import make_evaluator
-from dbp.train.fan_out import AnyOf, FanOut
-from dbp.train.figures import Figures
 from dbp.train.non_finite import NOTHING_APPLIED, NonFinitePolicy, Reaction, why_failed
-from dbp.train.recovery import CheckpointState, Recovery
-from dbp.train.run_state import RunState
-from dbp.train.sink import Command, Control, Outcome, Sink
+from dbp.train.report.announcer import Announcer
+from dbp.train.report.fan_out import AnyOf, FanOut
+from dbp.train.report.figures import Figures
+from dbp.train.report.sink import Command, Control, Outcome, Sink
+from dbp.train.state.continuation import Terms
+from dbp.train.state.recovery import CheckpointState, Recovery
+from dbp.train.state.run_state import RunState
 from dbp.train.step import Step
 from dbp.train.step_result import StepResult
 from dbp.train.stopping import make_stopping

@@ -18,14 +18,22 @@ from dbp.job.load import load_file
 from dbp.option_names import option
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import Setup, build
-from dbp.train.checkpoint import CheckpointStore, glance
-from dbp.train.continuation import DATA, NEW_DATA_AT, Terms, check_spec
-from dbp.train.data_identity import differences, identity_of
-from dbp.train.inspection import check
-from dbp.train.recovery import CheckpointState
-from dbp.train.run_contents import check_run
-from dbp.train.run_folder import CHECKPOINTS, METRICS, SPEC
-from dbp.train.sink import Command, Control, Outcome, ParameterSnapshot, Progress, Sink, Started
+from dbp.train.check.inspection import check
+from dbp.train.report.run_contents import check_run
+from dbp.train.report.run_folder import CHECKPOINTS, METRICS, SPEC
+from dbp.train.report.sink import (
+    Command,
+    Control,
+    Outcome,
+    ParameterSnapshot,
+    Progress,
+    Sink,
+    Started,
+)
+from dbp.train.state.checkpoint import CheckpointStore, glance
+from dbp.train.state.continuation import DATA, NEW_DATA_AT, Terms, check_spec
+from dbp.train.state.data_identity import differences, identity_of
+from dbp.train.state.recovery import CheckpointState
 from dbp.train.trainer import Trainer
 
 

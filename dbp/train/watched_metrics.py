@@ -8,9 +8,9 @@ from typing import Final, final
 
 from dbp.job.skipped import skipped_text
 from dbp.train.build import Setup
-from dbp.train.run_state import RunState
+from dbp.train.report.undefined import undefined_figures
+from dbp.train.state.run_state import RunState
 from dbp.train.stopping import Stopping
-from dbp.train.undefined import undefined_figures
 
 PARTS: Final = ("training", "validation", "test")
 

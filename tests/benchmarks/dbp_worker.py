@@ -12,9 +12,9 @@ from typing import final
 
 from dbp.job.load import load_file
 from dbp.launching import Launch, detect
-from dbp.train.fan_out import FanOut
-from dbp.train.inspection import check
-from dbp.train.sink import Command
+from dbp.train.check.inspection import check
+from dbp.train.report.fan_out import FanOut
+from dbp.train.report.sink import Command
 from dbp.worker import die_with_parent, run_rank
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from dbp.nn.layer import Array
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.digest import CHECKSUM, digest
-from dbp.train.sink import Command
+from dbp.train.report.sink import Command
 from tests.benchmarks.exact_cost import make_step
 from tests.benchmarks.workloads import WORKLOADS
 

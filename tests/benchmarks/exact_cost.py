@@ -25,7 +25,7 @@ from dbp.parallel.communicator import Communicator
 from dbp.parallel.mpi import connect
 from dbp.train.build import Setup
 from dbp.train.plan import make_plan
-from dbp.train.sink import Command
+from dbp.train.report.sink import Command
 from dbp.train.step import Step
 from tests.benchmarks.workloads import WORKLOADS, Workload
 

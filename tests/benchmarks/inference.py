@@ -42,7 +42,7 @@ def asked(job: str, rows: int) -> pb.ModelInferRequest:
 
 async def serve() -> None:
     """The service with a published model, and a bare server; ends with its standard input."""
-    from tests.service.inference_setups import drawn, metadata, publish
+    from tests.service.inference.setups import drawn, metadata, publish
     from tests.service.setups import serving
 
     strings = metadata(

@@ -34,12 +34,12 @@ from dbp.job.load import decode
 from dbp.job.snapshot import Manifest, manifest_of
 from dbp.job.validate import resolve
 from dbp.launching import launch_environment, worker_command
+from dbp.link.reporter import Reporter
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.mpi import connect
 from dbp.rpc.manifest_convert import manifest_to_proto
-from dbp.rpc.reporter import Reporter
 from dbp.rpc.spec_convert import spec_to_proto
-from dbp.train.sink import Command, Outcome, ParameterSnapshot, Started
+from dbp.train.report.sink import Command, Outcome, ParameterSnapshot, Started
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.benchmarks.exact_cost import make_step

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from safetensors.numpy import load_file
 
-from dbp.train.trained_model import TrainedModel
+from dbp.train.model.trained_model import TrainedModel
 from tests.cli.setups import output, run
 from tests.closeness import assert_close
 from tests.deadline import DEADLINE

@@ -19,7 +19,7 @@ from dbp.client.inference import Prediction
 from dbp.errors import InvalidData
 from dbp.job.decode import decode
 from dbp.job.snapshot import encode_header, manifest_of
-from dbp.train.trained_model import TrainedModel
+from dbp.train.model.trained_model import TrainedModel
 from tests.train.setups import document
 
 

@@ -7,7 +7,7 @@ import math
 from rich.console import Console
 
 from dbp.cli.progress_bar import ProgressBar
-from dbp.train.sink import Outcome, Progress, Started
+from dbp.train.report.sink import Outcome, Progress, Started
 
 
 def test_the_bar_shows_epoch_step_loss_and_the_last_measure() -> None:

@@ -15,7 +15,6 @@ from safetensors.numpy import load_file
 from dbp.client.async_client import AsyncClient
 from dbp.client.async_job import AsyncJobHandle
 from dbp.client.validated_job import ValidatedJob
-from dbp.control.admission import Checked
 from dbp.errors import (
     AlreadyExists,
     ClientClosed,
@@ -28,6 +27,7 @@ from dbp.errors import (
 )
 from dbp.job.load import decode
 from dbp.job.state import State
+from dbp.jobs.admission import Checked
 from tests.deadline import DEADLINE
 from tests.service.setups import Service, document, serving, tensors, until
 

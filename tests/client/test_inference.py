@@ -23,7 +23,7 @@ from dbp.errors import (
     VersionNotFound,
 )
 from tests.client.test_client import in_thread
-from tests.service.inference_setups import (
+from tests.service.inference.setups import (
     NAMES,
     classifier,
     constant,

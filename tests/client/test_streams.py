@@ -13,12 +13,12 @@ from dbp.client.async_client import AsyncClient
 from dbp.client.async_parameters import AsyncParameters
 from dbp.client.patience import Patience
 from dbp.client.streams import JobUpdate
-from dbp.control.launcher import Exit
 from dbp.errors import NotFound, Unavailable
 from dbp.job.state import State
+from dbp.launch.launcher import Exit
 from dbp.rpc.address import parse_address
-from tests.control.fakes import FakeLauncher
 from tests.deadline import DEADLINE
+from tests.jobs.fakes import FakeLauncher
 from tests.service.setups import document, serving, tensors, until
 
 

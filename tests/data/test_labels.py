@@ -17,7 +17,7 @@ from dbp.data.npy import NPY
 from dbp.errors import InvalidData, InvalidInput
 from dbp.job.decode import decode
 from dbp.train.build import build
-from dbp.train.inspection import check
+from dbp.train.check.inspection import check
 
 pytestmark = pytest.mark.processes
 

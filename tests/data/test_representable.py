@@ -22,7 +22,7 @@ from dbp.data.teacher import Teacher
 from dbp.errors import InvalidData
 from dbp.job.decode import decode
 from dbp.train.build import build
-from dbp.train.inspection import check
+from dbp.train.check.inspection import check
 from tests.train.setups import document
 
 X = np.arange(36.0).reshape(12, 3) + 0.5

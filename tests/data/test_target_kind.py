@@ -13,7 +13,7 @@ from dbp.data.target_kind import reader_of_kind
 from dbp.errors import InvalidData
 from dbp.job.decode import decode
 from dbp.train.build import build
-from dbp.train.inspection import check
+from dbp.train.check.inspection import check
 from tests.data.test_many_files import READERS, X, Y, write_part
 from tests.train.setups import document
 

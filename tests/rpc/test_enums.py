@@ -7,12 +7,12 @@ import enum
 import pytest
 from google.protobuf.descriptor import EnumDescriptor
 
-from dbp.control.verdict import REASONS
 from dbp.errors import InvalidInput
 from dbp.job.state import EventKind, FailureReason, State, StreamEndReason
+from dbp.jobs.verdict import REASONS
 from dbp.rpc import enums
-from dbp.service.wire_cast import DTYPES
 from dbp.v1 import job_pb2, job_service_pb2, parameter_pb2, stream_pb2
+from dbp.versions.cast import DTYPES
 
 NUMERICS = job_pb2.Numerics.DESCRIPTOR
 

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from dbp.control.admission import Check
-from dbp.control.config import ManagerConfig
-from dbp.control.launcher import Exit
 from dbp.job.snapshot import Manifest, manifest_of
+from dbp.jobs.admission import Check
+from dbp.jobs.config import ManagerConfig
+from dbp.launch.launcher import Exit
 from dbp.rpc.channel import connect
 from dbp.rpc.convert import job_name
 from dbp.rpc.manifest_convert import manifest_to_proto
@@ -33,8 +33,8 @@ from dbp.v1 import parameter_service_pb2 as parameters_pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
-from tests.control.fakes import FakeLauncher
 from tests.deadline import DEADLINE
+from tests.jobs.fakes import FakeLauncher
 
 
 def document(**changes: Any) -> dict[str, Any]:

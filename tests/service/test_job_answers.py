@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from dbp.client.async_client import AsyncClient
-from dbp.control.admission import Checked
+from dbp.jobs.admission import Checked
 from dbp.rpc import spec_convert
 from dbp.rpc.spec_convert import spec_from_proto
 from dbp.v1 import job_pb2

@@ -13,8 +13,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from dbp.control.config import ManagerConfig
 from dbp.errors import Conflict, InvalidInput
+from dbp.jobs.config import ManagerConfig
 from dbp.rpc.address import parse_address
 from dbp.rpc.enums import event_kind_of
 from dbp.rpc.spec_convert import spec_to_proto
@@ -23,7 +23,7 @@ from dbp.service.server import ServerConfig, running
 from dbp.v1 import job_pb2, worker_service_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as parameters_pb
-from tests.control.fakes import FakeLauncher, fake_check
+from tests.jobs.fakes import FakeLauncher, fake_check
 from tests.service.setups import (
     Run,
     Service,
@@ -218,7 +218,7 @@ async def test_a_failed_start_leaves_nothing_behind(
     def broken(self: object, address: str) -> None:
         raise OSError("no space")
 
-    monkeypatch.setattr("dbp.control.folder.StateFolder.announce", broken)
+    monkeypatch.setattr("dbp.storage.state_folder.StateFolder.announce", broken)
     with pytest.raises(OSError, match="no space"):
         async with launch(config(tmp_path / "state")):
             pass

@@ -18,7 +18,7 @@ from tests.system.terminal_run import (
 
 SLOW_DISK = """
 import sys, time
-from dbp.train.checkpoint import CheckpointStore
+from dbp.train.state.checkpoint import CheckpointStore
 
 write = CheckpointStore.write
 def slow(*arguments, **options):

@@ -19,8 +19,8 @@ from dbp.client.parameter_set import ParameterSet
 from dbp.job.load import decode
 from dbp.job.snapshot import manifest_of
 from dbp.job.validate import resolve
-from dbp.rpc.reporter import Reporter
-from dbp.train.sink import Outcome, ParameterSnapshot, Started
+from dbp.link.reporter import Reporter
+from dbp.train.report.sink import Outcome, ParameterSnapshot, Started
 from tests.cli.setups import Server
 from tests.deadline import DEADLINE
 from tests.service.setups import document

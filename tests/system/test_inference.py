@@ -15,7 +15,7 @@ from dbp.client.client import Client
 from dbp.client.job import JobHandle
 from dbp.errors import VersionEvicted
 from dbp.job.state import State
-from dbp.train.trained_model import TrainedModel
+from dbp.train.model.trained_model import TrainedModel
 from tests.cli.setups import ENDLESS, Server, until, write_spec
 
 CLIENTS = 3

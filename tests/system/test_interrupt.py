@@ -291,7 +291,7 @@ def test_nohup_ignores_a_lost_terminal(start: Start) -> None:
 def test_the_parent_of_mpirun_imports_neither_numpy_nor_mpi(tmp_path: Path) -> None:
     script = """
 import sys
-import dbp.cli.mpirun_parent, dbp.cli.train, dbp.train.run_folder
+import dbp.cli.mpirun_parent, dbp.cli.train, dbp.train.report.run_folder
 print([name for name in ("numpy", "mpi4py", "grpc", "rich") if name in sys.modules])
 """
     found = subprocess.run(

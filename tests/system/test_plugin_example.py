@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dbp.control.worker_plugins import WorkerPlugins
 from dbp.errors import InvalidSpec
 from dbp.job.plugins import Plugin
+from dbp.launch.worker_plugins import WorkerPlugins
 from dbp.launching import launch_environment
 from dbp.registry import GROUPS
 from tests.cli.setups import Server

@@ -24,8 +24,8 @@ from dbp.errors import InvalidInput, Unavailable
 from dbp.job.load import decode
 from dbp.job.snapshot import manifest_of
 from dbp.job.validate import resolve
-from dbp.rpc.reporter import Reporter
-from dbp.train.sink import Outcome, ParameterSnapshot, Started
+from dbp.link.reporter import Reporter
+from dbp.train.report.sink import Outcome, ParameterSnapshot, Started
 from tests.cli.setups import Server, until, write_spec
 from tests.deadline import DEADLINE
 from tests.service.setups import document

@@ -116,7 +116,7 @@ def test_what_came_to_its_end_without_the_service_ends_alike(
     server.stop(signal.SIGKILL)
     folder = run_folder(server, job.id)
     until((folder / "result.json").exists)
-    until(lambda: not [p for p in server.processes() if "dbp.rpc.link" in p.cmdline()])
+    until(lambda: not [p for p in server.processes() if "dbp.link.process" in p.cmdline()])
     server.start()
 
     with Client(server.address) as client:

@@ -110,7 +110,7 @@ def test_files_that_were_only_touched_are_the_same_data(ended: Path) -> None:
 
 
 def test_a_checkpoint_of_an_older_version_is_resumed_with_a_warning(ended: Path) -> None:
-    from dbp.train.checkpoint_files import _digest_of
+    from dbp.train.state.checkpoint_files import _digest_of
 
     for path in (ended / "checkpoints").glob("step-*/manifest.json"):
         manifest = json.loads(path.read_text())

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from dbp.train.trained_model import TrainedModel
+from dbp.train.model.trained_model import TrainedModel
 from tests.closeness import assert_close
 from tests.deadline import DEADLINE
 

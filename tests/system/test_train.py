@@ -234,7 +234,7 @@ def test_a_rank_that_raises_before_the_ranks_have_met_shows_its_traceback_once(
 ) -> None:
     code = (
         "import os, sys\n"
-        "import dbp.train.inspection as inspection\n"
+        "import dbp.train.check.inspection as inspection\n"
         "def faulty(*arguments):\n"
         "    raise RuntimeError('a fault of this rank')\n"
         "if os.environ['OMPI_COMM_WORLD_RANK'] == '1':\n"

@@ -10,10 +10,10 @@ from typing import Any
 from dbp.data.dataset import Dataset, Indices
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
-from dbp.train.fan_out import FanOut
-from dbp.train.recovery import CheckpointState
-from dbp.train.run_folder import RunFolder
-from dbp.train.sink import Command
+from dbp.train.report.fan_out import FanOut
+from dbp.train.report.run_folder import RunFolder
+from dbp.train.report.sink import Command
+from dbp.train.state.recovery import CheckpointState
 from dbp.train.trainer import Trainer
 from tests.train.setups import (
     Array,

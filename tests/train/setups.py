@@ -19,7 +19,15 @@ from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
 from dbp.train.build import Setup
 from dbp.train.plan import make_plan
-from dbp.train.sink import Command, Control, Outcome, ParameterSnapshot, Progress, Sink, Started
+from dbp.train.report.sink import (
+    Command,
+    Control,
+    Outcome,
+    ParameterSnapshot,
+    Progress,
+    Sink,
+    Started,
+)
 from dbp.train.trainer import Trainer
 
 Array = npt.NDArray[Any]

@@ -10,7 +10,7 @@ from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
 from dbp.train.average import Average
-from dbp.train.sink import Command
+from dbp.train.report.sink import Command
 from dbp.train.trainer import Trainer
 from tests.train.setups import Array, AskAt, Recorder, document, make_setup, samples
 

@@ -11,10 +11,10 @@ import pytest
 from dbp.errors import InvalidInput
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
-from dbp.train.checkpoint import glance
-from dbp.train.continuation import Terms
-from dbp.train.run_folder import RunFolder
-from dbp.train.sink import Command, Outcome
+from dbp.train.report.run_folder import RunFolder
+from dbp.train.report.sink import Command, Outcome
+from dbp.train.state.checkpoint import glance
+from dbp.train.state.continuation import Terms
 from dbp.train.trainer import Trainer
 from tests.train.poison import Poison, Poisoned
 from tests.train.setups import Array, AskAt, make_setup

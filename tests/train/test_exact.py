@@ -13,7 +13,7 @@ from dbp.data.array_dataset import arrays
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
 from dbp.registry import kinds
-from dbp.train.sink import Command
+from dbp.train.report.sink import Command
 from dbp.train.step import Step
 from dbp.train.trainer import Trainer
 from tests.closeness import assert_close

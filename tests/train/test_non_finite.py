@@ -14,11 +14,11 @@ import torch
 from dbp.data.sampler import order
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import SoloCommunicator
-from dbp.train.checkpoint import CheckpointStore
-from dbp.train.fan_out import AnyOf
-from dbp.train.lines import outcome_text
-from dbp.train.recovery import CheckpointState
-from dbp.train.sink import Command, Outcome
+from dbp.train.report.fan_out import AnyOf
+from dbp.train.report.lines import outcome_text
+from dbp.train.report.sink import Command, Outcome
+from dbp.train.state.checkpoint import CheckpointStore
+from dbp.train.state.recovery import CheckpointState
 from dbp.train.trainer import Trainer
 from tests.train.poison import (
     Poison,

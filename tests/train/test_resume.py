@@ -14,8 +14,8 @@ from dbp.data.array_dataset import arrays
 from dbp.errors import InvalidInput
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
-from dbp.train.checkpoint import Checkpoint, CheckpointStore
-from dbp.train.sink import Command, Control, Outcome
+from dbp.train.report.sink import Command, Control, Outcome
+from dbp.train.state.checkpoint import Checkpoint, CheckpointStore
 from dbp.train.trainer import Trainer
 from tests.train.setups import Array, AskAt, Recorder, document, make_setup, metrics_dropped
 

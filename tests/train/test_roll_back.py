@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from dbp.parallel.communicator import SoloCommunicator
-from dbp.train.checkpoint import CheckpointStore
-from dbp.train.recovery import CheckpointState
-from dbp.train.sink import Command
+from dbp.train.report.sink import Command
+from dbp.train.state.checkpoint import CheckpointStore
+from dbp.train.state.recovery import CheckpointState
 from dbp.train.trainer import Trainer
 from tests.train.poison import (
     FIRST_CHECKPOINT,

@@ -15,7 +15,7 @@ from dbp.data.sampler import order
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
-from dbp.train.sink import Command, Outcome
+from dbp.train.report.sink import Command, Outcome
 from dbp.train.step import Step
 from dbp.train.trainer import Trainer
 from tests.closeness import assert_close

@@ -12,7 +12,7 @@ from tests.deadline import DEADLINE
 
 SCRIPT = """
 import sys, time
-from dbp.train.sink import Command
+from dbp.train.report.sink import Command
 from dbp.train.stop_signals import StopSignals
 
 signals = StopSignals()

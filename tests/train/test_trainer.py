@@ -12,8 +12,8 @@ from dbp.errors import InvalidData, InvalidInput
 from dbp.job.snapshot import encode_header
 from dbp.nn.parameters import Parameters
 from dbp.train.build import Setup
-from dbp.train.sink import Command, Control
-from dbp.train.trained_model import TrainedModel
+from dbp.train.model.trained_model import TrainedModel
+from dbp.train.report.sink import Command, Control
 from tests.closeness import assert_close
 from tests.train.setups import (
     Array,

@@ -14,12 +14,12 @@ import pytest
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset
 from dbp.parallel.communicator import SoloCommunicator
-from dbp.train.checkpoint import CheckpointStore
-from dbp.train.fan_out import FanOut
-from dbp.train.lines import outcome_text
-from dbp.train.recovery import CheckpointState
-from dbp.train.run_folder import RunFolder
-from dbp.train.sink import Command, Outcome
+from dbp.train.report.fan_out import FanOut
+from dbp.train.report.lines import outcome_text
+from dbp.train.report.run_folder import RunFolder
+from dbp.train.report.sink import Command, Outcome
+from dbp.train.state.checkpoint import CheckpointStore
+from dbp.train.state.recovery import CheckpointState
 from dbp.train.trainer import Trainer
 from tests.train.setups import (
     AskAt,

@@ -11,7 +11,7 @@ import torch
 from dbp.data.array_dataset import arrays
 from dbp.data.sampler import order
 from dbp.nn.parameters import Parameters
-from dbp.train.figures import Figures
+from dbp.train.report.figures import Figures
 from tests.closeness import assert_close
 from tests.train.setups import Recorder, document, make_setup, run_ranks
 

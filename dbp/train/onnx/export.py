@@ -12,9 +12,9 @@ import dbp.train.onnx.windows  # noqa: F401 - importing registers the translatio
 from dbp.data.preprocessing import Scaling
 from dbp.errors import InvalidInput
 from dbp.nn.layer import within
+from dbp.train.model.trained_model import TrainedModel
 from dbp.train.onnx.graph import INPUT, Graph
 from dbp.train.onnx.translate import Place, translate
-from dbp.train.trained_model import TrainedModel
 
 # An ONNX file is one protobuf message of less than 2**31 bytes, including the nodes.
 MAX_BYTES: Final = 2_000_000_000

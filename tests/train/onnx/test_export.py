@@ -22,10 +22,10 @@ from dbp.nn.mean_squared_error import MeanSquaredError
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.registry import component_class, kinds
+from dbp.train.model.trained_model import TrainedModel
 from dbp.train.onnx.export import onnx_model
 from dbp.train.onnx.graph import Graph
 from dbp.train.onnx.translate import Place, translate
-from dbp.train.trained_model import TrainedModel
 from tests.closeness import assert_close
 
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}

@@ -1,0 +1,1 @@
+"""Running jobs: the job table, scheduling, attempts and watching. No gRPC, no numpy."""

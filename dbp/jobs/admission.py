@@ -1,0 +1,213 @@
+"""Validate a request for a job, deduplicate it by its request id, store the job."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any, Final, TypeAlias, final
+
+from dbp.errors import (
+    AlreadyExists,
+    InvalidInput,
+    InvalidSpec,
+    Unauthenticated,
+    Violation,
+    WrongState,
+)
+from dbp.job.state import Job, State
+from dbp.jobs.clock import Clock
+from dbp.jobs.job_table import JobTable
+from dbp.jobs.queue import JobQueue
+from dbp.jobs.secret import hash_secret, new_secret
+from dbp.jobs.store import Store
+from dbp.quantities import count_text
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A valid spec: the resolved document, its digest, and notes for the user."""
+
+    document: Mapping[str, Any]
+    digest: str
+    notes: tuple[str, ...] = ()
+
+
+# document, workers -> the valid spec; raises InvalidSpec
+Check: TypeAlias = Callable[[Mapping[str, Any], int], Checked]
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+# Base 32 without letters and digits that look alike.
+_ALPHABET: Final = "23456789abcdefghjkmnpqrstuvwxyz"
+
+
+def new_id(name: str) -> str:
+    """Return a short id that can be read aloud, such as ``digits-7k2m9q``."""
+    return f"{name}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Validators of specs: for jobs that the service starts, and for runs started by hand. The
+    files of a run started by hand are not checked; they may be on another machine.
+    """
+
+    job: Check
+    run: Check
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A validated request for a job."""
+
+    checked: Checked
+    workers: int
+    request_id: str
+
+    @property
+    def key(self) -> tuple[str, str] | None:
+        """Request id and the digest of everything requested with it; None without an id."""
+        if not self.request_id:
+            return None
+        return self.request_id, sha256(
+            f"{self.checked.digest} {self.workers}".encode()
+        ).hexdigest()
+
+    def job(self, now: float) -> Job:
+        """Return the QUEUED job of this request; its id is still empty."""
+        return Job(
+            id="",
+            spec=self.checked.document,
+            spec_digest=self.checked.digest,
+            workers=self.workers,
+            state=State.QUEUED,
+            create_time=now,
+            notes=self.checked.notes,
+        )
+
+
+@final
+class Admission:
+    """Accepts or refuses requests for jobs."""
+
+    def __init__(
+        self,
+        store: Store,
+        table: JobTable,
+        queue: JobQueue,
+        *,
+        checks: Checks,
+        clock: Clock,
+        new_id: Callable[[str], str],
+    ) -> None:
+        """Store the collaborators. The checks run in threads: they load components and open
+        files.
+        """
+        self._store = store
+        self._table = table
+        self._queue = queue
+        self._checks = checks
+        self._clock = clock
+        self._new_id = new_id
+
+    async def admit(
+        self,
+        document: Mapping[str, Any],
+        *,
+        workers: int,
+        request_id: str,
+        validate_only: bool,
+    ) -> tuple[Job, bool]:
+        """Return a QUEUED job, and whether it is new. Raises as ``JobManager.create``.
+
+        ``validate_only``: the job is not stored and has no id.
+        """
+        slots = self._queue.slots
+        if workers > slots:
+            raise WrongState(
+                f"workers: {workers} asked for, this service has "
+                f"{count_text(slots, 'slot')}; "
+                f"use at most {count_text(slots, 'worker')}, or start the service with more "
+                f"slots: dbp serve --slots {workers}"
+            )
+        request = await self._checked(self._checks.job, document, workers, request_id)
+        known = self._earlier(request)
+        if known is None:
+            self._queue.check_room()
+        job = request.job(self._clock.time())
+        if validate_only:
+            return job, False
+        return (known, False) if known is not None else (self._insert(job, request), True)
+
+    async def admit_run(
+        self, document: Mapping[str, Any], *, workers: int, request_id: str, host: str
+    ) -> tuple[Job, str, bool]:
+        """Return the job of a run started by hand, its new secret, and whether it is new."""
+        request = await self._checked(self._checks.run, document, workers, request_id)
+        secret, secret_hash = new_secret()
+        known = self._earlier(request)
+        if known is not None:
+            if not known.attached:
+                raise AlreadyExists(f"request_id {request_id!r} belongs to job {known.id}")
+            self._store.set_secret(known.id, known.attempt, secret_hash)
+            return known, secret, False
+        job = request.job(self._clock.time())
+        job = replace(
+            job,
+            state=State.STARTING,
+            start_time=job.create_time,
+            attempt=1,
+            attached=True,
+            host=host,
+        )
+        return self._insert(job, request, secret_hash), secret, True
+
+    def authorize(self, job_id: str, attempt: int, secret: str) -> None:
+        """Raise Unauthenticated unless this is the secret of the attempt."""
+        known = self._store.secret_hash(job_id, attempt)
+        given = hash_secret(secret)
+        if not hmac.compare_digest(known or bytes(len(given)), given):
+            raise Unauthenticated(f"job {job_id}: wrong secret for attempt {attempt}")
+
+    async def _checked(
+        self, check: Check, document: Mapping[str, Any], workers: int, request_id: str
+    ) -> _Request:
+        if workers < 1:
+            raise InvalidInput(f"workers: must be >= 1, got {workers}")
+        checked = await asyncio.to_thread(check, document, workers)
+        # The name becomes part of the id, the id part of a path: not left to others to check.
+        if not _NAME.fullmatch(str(checked.document.get("name", ""))):
+            rule = "must be lower-case letters, digits and dashes, at most 63"
+            raise InvalidSpec([Violation("name", rule)])
+        return _Request(checked, workers, request_id)
+
+    def _earlier(self, request: _Request) -> Job | None:
+        """Return the job of an earlier request with this id; None if there was none. Raises
+        AlreadyExists if that request asked for something else.
+        """
+        if request.key is None:
+            return None
+        known = self._store.request(request.request_id)
+        if known is None:
+            return None
+        if known[1] != request.key[1]:
+            raise AlreadyExists(
+                f"request_id {request.request_id!r} made job {known[0]} from another spec or "
+                "number of workers; use a new request_id"
+            )
+        return self._table.get(known[0])
+
+    def _insert(self, job: Job, request: _Request, secret_hash: bytes | None = None) -> Job:
+        while True:
+            try:
+                return self._table.create(
+                    replace(job, id=self._new_id(request.checked.document["name"])),
+                    request=request.key,
+                    secret_hash=secret_hash,
+                )
+            except AlreadyExists:
+                continue  # the random part of the id was used before

@@ -1,0 +1,241 @@
+"""Launches attempts and watches each to its end: stop, settle, adopt after a restart.
+
+One task per attempt. ``verdict`` decides how a job ended; this module notices that it did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, final
+
+from dbp.errors import DbpError, ResourceExhausted, Unavailable, WrongState
+from dbp.job.state import EventKind, Failure, Job, RunOutcome, State
+from dbp.jobs.clock import Clock
+from dbp.jobs.connections import RunConnections
+from dbp.jobs.job_json import decode_outcome
+from dbp.jobs.job_table import JobTable
+from dbp.jobs.secret import new_secret
+from dbp.jobs.store import Store
+from dbp.jobs.verdict import last_progress, verdict
+from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
+from dbp.storage.durable import read_json
+from dbp.storage.state_folder import StateFolder
+from dbp.versions.upload import VersionUploads
+
+SETTLE_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 1.0
+
+log = logging.getLogger("dbp.jobs")
+
+
+@final
+class AttemptRunner:
+    """Runs attempts; calls ``released`` when one has ended and its slots are free."""
+
+    def __init__(
+        self,
+        folder: StateFolder,
+        store: Store,
+        table: JobTable,
+        *,
+        launcher: Launcher,
+        connections: RunConnections,
+        uploads: VersionUploads,
+        clock: Clock,
+        released: Callable[[str], None],
+    ) -> None:
+        """Store the collaborators; starts nothing."""
+        self._folder = folder
+        self._store = store
+        self._table = table
+        self._launcher = launcher
+        self._connections = connections
+        self._uploads = uploads
+        self._clock = clock
+        self._released = released
+        self._running: dict[str, Running] = {}
+        self._forced: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def launch(self, job: Job, secret: str) -> None:
+        """Start the processes of a job that has just become STARTING."""
+        self._spawn(self._launch(job, secret))
+
+    def adopt(self, job: Job, grace: float) -> None:
+        """Find the processes of a job that an earlier service started."""
+        self._spawn(self._adopt(job, grace))
+
+    def stop(self, job: Job, grace: float) -> None:
+        """Stop the run of a CANCELLING job; a run started by hand can only be asked."""
+        asked = self._connections.ask(job.id, stop=True)
+        if job.attached:
+            return
+        running = self._running.get(job.id)
+        if not asked and running is not None:
+            running.request_stop()  # by signal: it is not connected (yet)
+        self._spawn(self._force_after(job.id, grace))
+
+    def settle(self, job_id: str, ended: Exit | None) -> None:
+        """End a job whose run has ended."""
+        self._spawn(self._settle(job_id, ended))
+
+    def end(self, job_id: str, kind: EventKind, failure: Failure | None) -> None:
+        """End a job with this event."""
+        self._spawn(self._end(job_id, kind, failure))
+
+    def later(self, seconds: float, work: Callable[[], None]) -> None:
+        """Call ``work`` after some seconds."""
+        self._spawn(self._later(seconds, work))
+
+    async def close(self) -> None:
+        """Stop watching; the processes continue."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("observing a job failed", exc_info=task.exception())
+
+    def _attempt_folder(self, job: Job) -> Path:
+        return self._folder.attempt_folder(job.id, job.attempt)
+
+    async def _launch(self, job: Job, secret: str) -> None:
+        request = LaunchRequest(
+            job_id=job.id,
+            attempt=job.attempt,
+            workers=job.workers,
+            document=job.spec,
+            secret=secret,
+            folder=self._attempt_folder(job),
+            service_file=self._folder.service_file,
+        )
+        try:
+            running = await self._launcher.start(request)
+        except (DbpError, OSError) as error:
+            await self._settle(job.id, Exit(error=str(error)))
+        else:
+            await self._observe(job.id, running)
+
+    async def _adopt(self, job: Job, grace: float) -> None:
+        running = await self._launcher.adopt(self._attempt_folder(job))
+        job = self._table.get(job.id)
+        cancelling = job.state is State.CANCELLING
+        if running is not None:
+            if cancelling:
+                self._spawn(self._force_after(job.id, grace))
+            await self._observe(job.id, running)
+        elif cancelling:
+            await self._settle(job.id, Exit())
+        else:
+            # The last service died between its promise to start and the start.
+            await self._relaunch(job)
+
+    async def _relaunch(self, job: Job) -> None:
+        secret, secret_hash = new_secret()
+        try:
+            self._store.set_secret(job.id, job.attempt, secret_hash)
+        except DbpError as error:
+            await self._settle(job.id, Exit(error=str(error)))
+        else:
+            await self._launch(job, secret)
+
+    async def _observe(self, job_id: str, running: Running) -> None:
+        self._running[job_id] = running
+        try:
+            if job_id in self._forced:
+                await running.kill()
+            elif self._table.get(job_id).state is State.CANCELLING:
+                running.request_stop()
+            ended = await running.wait()
+        finally:
+            del self._running[job_id]
+        await self._settle(job_id, ended)
+
+    async def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        await self._clock.sleep(seconds)
+        work()
+
+    async def _force_after(self, job_id: str, grace: float) -> None:
+        if grace > 0:
+            await self._clock.sleep(grace)
+        if self._table.get(job_id).state.terminal:
+            return
+        self._forced.add(job_id)
+        running = self._running.get(job_id)
+        if running is not None:
+            await running.kill()
+
+    async def _settle(self, job_id: str, ended: Exit | None) -> None:
+        await self._uploads.settled(job_id, SETTLE_SECONDS)
+        job = self._table.get(job_id)
+        if job.state.terminal:
+            return
+        outcome = self._outcome(job)
+        if outcome is not None:
+            job = await self._with_final_parameters(job, outcome)
+        kind, failure = verdict(job, ended, outcome)
+        await self._end(job_id, kind, failure, outcome)
+
+    def _outcome(self, job: Job) -> RunOutcome | None:
+        """Return the outcome from the run's result file, else as it reported it."""
+        try:
+            fields = read_json(self._attempt_folder(job) / "run" / "result.json")
+            if fields is not None:
+                return decode_outcome(fields)
+        except (DbpError, OSError, KeyError, ValueError, TypeError):
+            log.warning("job %s: the result file of its run is damaged", job.id)
+        return self._store.outcome(job.id, job.attempt)
+
+    async def _with_final_parameters(self, job: Job, outcome: RunOutcome) -> Job:
+        """Publish from the run's folder parameters that did not arrive through the link."""
+        latest = job.latest_parameters
+        path = self._attempt_folder(job) / "run" / "parameters.safetensors"
+        if (latest is None or not latest.final) and path.exists():
+            try:
+                await self._uploads.publish_left_behind(job, path, outcome)
+            except (DbpError, OSError) as error:
+                log.warning("job %s: its final parameters: %s", job.id, error)
+        return self._table.get(job.id)
+
+    async def _end(
+        self,
+        job_id: str,
+        kind: EventKind,
+        failure: Failure | None,
+        outcome: RunOutcome | None = None,
+    ) -> None:
+        """Make the end durable, retrying while the disk is full, then free the slots."""
+        best = None if outcome is None else outcome.best
+        restored = outcome is not None and outcome.best_restored
+        reason = outcome.reason if outcome is not None and failure is None else ""
+        while True:
+            try:
+                self._table.record(
+                    job_id,
+                    kind,
+                    failure=failure,
+                    progress=last_progress(self._table.get(job_id), outcome),
+                    best=best,
+                    best_restored=restored,
+                    end_reason=reason,
+                )
+                break
+            except WrongState:
+                return  # it has ended already
+            except (ResourceExhausted, Unavailable) as error:
+                log.warning("job %s: its end cannot be stored yet: %s", job_id, error)
+                await self._clock.sleep(RETRY_SECONDS)
+        self._forced.discard(job_id)
+        self._connections.forget(job_id)
+        self._released(job_id)

@@ -1,0 +1,94 @@
+"""Connections of running attempts; gives up runs started by hand that stay silent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import final
+
+from dbp.errors import WrongState
+from dbp.job.state import EventKind, Job, State
+from dbp.jobs.clock import Clock
+from dbp.jobs.connection import RunConnection
+from dbp.jobs.job_table import JobTable
+from dbp.quantities import count_text
+
+log = logging.getLogger("dbp.jobs")
+
+
+@final
+class RunConnections:
+    """The newest connection of each run. A lost connection is a condition, never a kill."""
+
+    def __init__(
+        self, table: JobTable, clock: Clock, *, patience: float, give_up: Callable[[str], None]
+    ) -> None:
+        """Call ``give_up`` with the job id of a run started by hand after ``patience`` seconds
+        of silence.
+        """
+        self._table = table
+        self._clock = clock
+        self._patience = patience
+        self._give_up = give_up
+        self._by_job: dict[str, RunConnection] = {}
+        self._timers: dict[str, asyncio.Task[None]] = {}
+
+    def attach(
+        self, job: Job, *, world_size: int, host: str, total_steps: int
+    ) -> RunConnection:
+        """Return a new connection of the job's run; it replaces an older one."""
+        if world_size != job.workers:
+            raise WrongState(
+                f"job {job.id}: the run counts {count_text(world_size, 'rank')}, the job has "
+                f"{count_text(job.workers, 'worker')}; is mpirun of another MPI than mpi4py's?"
+            )
+        log.info("job %s: attempt %d on %s, %d steps", job.id, job.attempt, host, total_steps)
+        if job.state is State.STARTING:
+            job = self._table.record(job.id, EventKind.RUNNING, host=host)
+        self.forget(job.id)
+        connection = RunConnection(job.id, job.attempt)
+        if not job.state.terminal:
+            self._by_job[job.id] = connection
+        if job.state in (State.CANCELLING, State.CANCELLED):
+            connection.ask(stop=True)
+        return connection
+
+    def detach(self, connection: RunConnection) -> None:
+        """Drop a connection that broke; does nothing if a newer one replaced it."""
+        connection.close()
+        if self._by_job.get(connection.job_id) is connection:
+            del self._by_job[connection.job_id]
+            job = self._table.get(connection.job_id)
+            if job.attached and not job.state.terminal:
+                self.expect(job.id)
+
+    def ask(self, job_id: str, *, stop: bool = False, publish: bool = False) -> bool:
+        """Send a request to a run; returns False if the run is not connected."""
+        connection = self._by_job.get(job_id)
+        if connection is not None:
+            connection.ask(stop=stop, publish=publish)
+        return connection is not None
+
+    def expect(self, job_id: str) -> None:
+        """Give up a run started by hand unless it connects within the patience."""
+        self._timers[job_id] = asyncio.create_task(self._wait(job_id))
+
+    def forget(self, job_id: str) -> None:
+        """Close the run's connection and stop its timer."""
+        timer = self._timers.pop(job_id, None)
+        if timer is not None:
+            timer.cancel()
+        connection = self._by_job.pop(job_id, None)
+        if connection is not None:
+            connection.close()
+
+    def close(self) -> None:
+        """Close all connections and timers; gives up no run."""
+        for job_id in [*self._by_job, *self._timers]:
+            self.forget(job_id)
+
+    async def _wait(self, job_id: str) -> None:
+        await self._clock.sleep(self._patience)
+        del self._timers[job_id]
+        self._give_up(job_id)

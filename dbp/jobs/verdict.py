@@ -1,0 +1,148 @@
+"""Decide how a job ended, from its processes' exit and its run's outcome. Pure functions.
+
+An exit code alone proves nothing: mpirun's is 0 in some failures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from typing import Final
+
+from dbp.job.state import (
+    EventKind,
+    Failure,
+    FailureReason,
+    Job,
+    ProgressReport,
+    RunOutcome,
+    State,
+)
+from dbp.launch.launcher import Exit
+from dbp.quantities import duration_text
+
+# Reasons that a run may give itself; the others are the service's to find.
+REASONS: Final = frozenset(
+    {
+        FailureReason.LAUNCH_FAILED,
+        FailureReason.RANK_EXCEPTION,
+        FailureReason.RANK_SIGNAL,
+        FailureReason.NON_FINITE,
+        FailureReason.NOTHING_APPLIED,
+        FailureReason.DIVERGED,
+        FailureReason.INVALID_DATA,
+        FailureReason.NOT_WRITTEN,
+    }
+)
+FORCED_TEXT: Final = (
+    "the processes were killed, since `dbp cancel --force` asked for it or the run had not "
+    "stopped within the time that `dbp cancel --grace` allows"
+)
+
+
+def verdict(
+    job: Job, ended: Exit | None, outcome: RunOutcome | None
+) -> tuple[EventKind, Failure | None]:
+    """Return how the job ends: event kind and failure.
+
+    ``ended`` is None for a run whose processes are not the service's.
+    """
+    if outcome is not None and outcome.status == "succeeded":
+        return EventKind.SUCCEEDED, None
+    asked = job.state is State.CANCELLING
+    forced = ended is not None and ended.stopped
+    if asked and forced:
+        return EventKind.CANCELLED, _failure(job, ended, FailureReason.FORCED, FORCED_TEXT)
+    if outcome is not None and outcome.status == "stopped":
+        return EventKind.CANCELLED, None
+    if outcome is not None:
+        known = outcome.reason in REASONS
+        reason = FailureReason(outcome.reason) if known else FailureReason.RANK_EXCEPTION
+        message = outcome.message or f"the run failed: {outcome.reason}"
+        return EventKind.FAILED, _failure(job, ended, reason, message, outcome.step)
+    if asked:
+        return EventKind.CANCELLED, None
+    return EventKind.FAILED, _failure(job, ended, *_without_word(job, ended))
+
+
+def last_progress(job: Job, outcome: RunOutcome | None) -> ProgressReport | None:
+    """Return the newest report of the job, with the steps that its run took after it.
+
+    The report at the end of an epoch is never dropped, so later steps are of the next epoch.
+    """
+    known = job.progress
+    if known is None or outcome is None or outcome.step <= known.step:
+        return known
+    return dataclasses.replace(
+        known, step=outcome.step, epoch=known.epoch + known.epoch_end, epoch_end=False
+    )
+
+
+def lost_contact(job: Job, seconds: float) -> tuple[EventKind, Failure | None]:
+    """Return how a job ends whose run, started by hand, was silent for ``seconds``."""
+    if job.state is State.CANCELLING:
+        return EventKind.CANCELLED, None
+    message = (
+        f"the run sent nothing for {duration_text(seconds)}; the service did not start its "
+        "processes and cannot end them: look for them on the run's host"
+    )
+    return EventKind.FAILED, _failure(job, None, FailureReason.LOST_CONTACT, message)
+
+
+def _without_word(job: Job, ended: Exit | None) -> tuple[FailureReason, str]:
+    """Return reason and message for a run that left no result."""
+    if ended is None or ended.lost:
+        return FailureReason.LOST_SUPERVISOR, (
+            "the process that watched the run was killed, so the run was ended; submit again"
+        )
+    if ended.error:
+        return FailureReason.LAUNCH_FAILED, ended.error
+    if ended.stopped:
+        return FailureReason.FORCED, (
+            "the run's supervisor got SIGTERM from outside, not from a cancel request (was the "
+            "service's whole process group stopped?); submit the job again"
+        )
+    number = _signal_of(ended)
+    if number:
+        name = signal.Signals(number).name if number in list(signal.Signals) else str(number)
+        memory = "; Linux sends it when memory runs out" if number == signal.SIGKILL else ""
+        return FailureReason.RANK_SIGNAL, (
+            f"{name} ended a worker before the run could finish{memory}"
+        )
+    if ended.exit_code and job.state is State.STARTING:
+        return FailureReason.LAUNCH_FAILED, (
+            f"the run ended with exit code {ended.exit_code} before training began; see the log"
+        )
+    if ended.exit_code:
+        return FailureReason.RANK_EXCEPTION, (
+            f"the run ended with exit code {ended.exit_code} and left no result; see the log"
+        )
+    return FailureReason.NO_VERDICT, "the processes ended without an error but left no result"
+
+
+def _signal_of(ended: Exit) -> int:
+    """Return the signal that ended mpirun or a rank (exit code 128 + number)."""
+    if ended.signal:
+        return ended.signal
+    code = ended.exit_code or 0
+    return code - 128 if 128 < code < 128 + signal.NSIG else 0
+
+
+def _failure(
+    job: Job,
+    ended: Exit | None,
+    reason: FailureReason,
+    message: str,
+    step: int | None = None,
+) -> Failure:
+    ended = ended or Exit()
+    if step is None:
+        step = job.progress.step if job.progress else 0
+    return Failure(
+        reason=reason,
+        message=message,
+        exit_code=ended.exit_code,
+        signal=_signal_of(ended),
+        log_tail=ended.log_tail,
+        step=step,
+    )

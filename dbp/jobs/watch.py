@@ -1,0 +1,201 @@
+"""Events of jobs for any number of watchers, in bounded memory.
+
+A watcher has no queue. It has a position among the durable events, which are read from the
+store if the watcher is slow, and the newest progress of each job. So no change of state is lost
+or reordered, progress reports are thinned (their number is sent), and no slow watcher delays
+another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Final, TypeAlias, final
+
+from dbp.errors import OutOfRange
+from dbp.job.state import EventKind, Job, ProgressReport, State, StreamEndReason
+from dbp.jobs.store import Store
+from dbp.jobs.watch_items import (
+    Change,
+    End,
+    Heartbeat,
+    ProgressItem,
+    Snapshot,
+    WatchItem,
+)
+from dbp.versions.changes import VersionChanges
+
+RECENT_CHANGES: Final = 1_024
+_PAGE: Final = 200
+
+# The job as people should see it now: with its newest progress and why it waits.
+View: TypeAlias = Callable[[Job], Job]
+
+
+@final
+class _Watcher:
+    """The position of one watcher, and the progress it has not been sent."""
+
+    def __init__(self, job_id: str | None, cursor: int) -> None:
+        self.job_id = job_id
+        self.cursor = cursor
+        self.progress: dict[str, ProgressItem] = {}
+        self.seen: dict[str, int] = {}
+        self.woken = asyncio.Event()
+
+    def wants(self, job_id: str) -> bool:
+        return self.job_id is None or self.job_id == job_id
+
+    def note(self, job_id: str, progress: ProgressReport, position: int) -> None:
+        """Store the newest progress and count the reports that it replaces."""
+        before = self.progress.get(job_id)
+        skipped = before.skipped + 1 if before else 0
+        self.progress[job_id] = ProgressItem(job_id, progress, skipped, position)
+        self.woken.set()
+
+    def progress_before(self, change: Change) -> Iterator[ProgressItem]:
+        """Yield the progress that was reported before the change, to be sent first."""
+        item = self.progress.get(change.job.id)
+        if item is not None and (item.resume < change.sequence or change.job.state.terminal):
+            del self.progress[change.job.id]
+            yield replace(item, resume=self.cursor)
+
+
+@final
+class EventBroadcaster:
+    """Distributes events to watchers; ``versions`` wakes readers that wait for parameters."""
+
+    def __init__(self, store: Store, *, heartbeat_seconds: float, view: View) -> None:
+        """Store the collaborators.
+
+        Args:
+            view: adds to a stored job what is not stored.
+            heartbeat_seconds: silence after which a heartbeat is sent.
+        """
+        self._store = store
+        self._heartbeat_seconds = heartbeat_seconds
+        self._view = view
+        self._recent: deque[Change] = deque(maxlen=RECENT_CHANGES)
+        self._newest = store.sequence_range()[1]
+        self._watchers: set[_Watcher] = set()
+        self._closed = False
+        self.versions = VersionChanges()
+
+    def announce(self, change: Change) -> None:
+        """Send a durable change to all watchers."""
+        self._recent.append(change)
+        self._newest = change.sequence
+        for watcher in self._watchers:
+            if watcher.wants(change.job.id):
+                watcher.woken.set()
+        if change.kind is EventKind.PARAMETERS_PUBLISHED or change.job.state.terminal:
+            self.versions.wake(change.job.id)
+
+    def progress(self, job_id: str, progress: ProgressReport) -> None:
+        """Send progress to all watchers; it is not stored."""
+        for watcher in self._watchers:
+            if watcher.wants(job_id):
+                watcher.note(job_id, progress, self._newest)
+
+    def close(self) -> None:
+        """End all streams after the events that are still to be sent."""
+        self._closed = True
+        self.versions.close()
+        for watcher in self._watchers:
+            watcher.woken.set()
+
+    async def watch(
+        self, job: Job | None, after_sequence: int | None
+    ) -> AsyncIterator[WatchItem]:
+        """Yield the items of one job, or of all; see ``JobManager.watch``."""
+        cursor = after_sequence or self._newest
+        if after_sequence:
+            self._check_kept(after_sequence)
+        job = self._view(job) if job else None  # it may have changed since the call
+        watcher = _Watcher(job.id if job else None, cursor)
+        self._watchers.add(watcher)
+        try:
+            if not after_sequence:
+                for snapshot in self._snapshots(watcher, job):
+                    yield snapshot
+            if job is not None and job.state.terminal and job.sequence <= cursor:
+                yield End(StreamEndReason.JOB_ENDED, cursor)
+                return
+            async for item in self._follow(watcher):
+                yield item
+        finally:
+            self._watchers.discard(watcher)
+
+    def _check_kept(self, sequence: int) -> None:
+        oldest, newest = self._store.sequence_range()
+        if not oldest <= sequence <= newest:
+            raise OutOfRange(
+                f"resume token {sequence}: events {oldest} to {newest} are kept; "
+                "watch again without a token"
+            )
+
+    def _snapshots(self, watcher: _Watcher, job: Job | None) -> Iterator[Snapshot]:
+        """Yield the watched jobs; a watch can be resumed only from the last snapshot on."""
+        if job is not None:
+            watcher.seen[job.id] = job.sequence
+            yield Snapshot(self._view(job), watcher.cursor)
+            return
+        held: Job | None = None
+        before: int | None = None
+        while page := list(self._store.page(limit=_PAGE, before=before)):
+            before = page[-1][0]
+            for _, listed in page:
+                if held is not None:
+                    yield Snapshot(held, 0)
+                held = self._view(listed)
+                if held.sequence > watcher.cursor:
+                    watcher.seen[held.id] = held.sequence
+        if held is not None:
+            yield Snapshot(held, watcher.cursor)
+
+    async def _follow(self, watcher: _Watcher) -> AsyncIterator[WatchItem]:
+        while True:
+            watcher.woken.clear()
+            changes = self._changes(watcher)
+            for change in changes:
+                for item in self._tell(watcher, change):
+                    yield item
+                if watcher.job_id is not None and change.job.state.terminal:
+                    yield End(StreamEndReason.JOB_ENDED, watcher.cursor)
+                    return
+            for job_id in list(watcher.progress):
+                yield replace(watcher.progress.pop(job_id), resume=watcher.cursor)
+            if changes or watcher.woken.is_set():
+                continue
+            if self._closed:
+                yield End(StreamEndReason.DRAINING, watcher.cursor)
+                return
+            try:
+                async with asyncio.timeout(self._heartbeat_seconds):
+                    await watcher.woken.wait()
+            except TimeoutError:
+                yield Heartbeat(watcher.cursor)
+
+    def _tell(self, watcher: _Watcher, change: Change) -> Iterator[WatchItem]:
+        yield from watcher.progress_before(change)
+        watcher.cursor = change.sequence
+        if change.sequence <= watcher.seen.get(change.job.id, 0):
+            return
+        if change.job.state is State.QUEUED:
+            # Of the view only the reason: the job may have changed since.
+            reason = self._view(change.job).waiting_reason
+            change = replace(change, job=replace(change.job, waiting_reason=reason))
+        yield change
+
+    def _changes(self, watcher: _Watcher) -> list[Change]:
+        """Return the next durable changes that the watcher wants."""
+        if watcher.cursor >= self._newest:
+            return []
+        if not self._recent or self._recent[0].sequence > watcher.cursor + 1:
+            return self._store.events_after(watcher.cursor, job_id=watcher.job_id, limit=_PAGE)
+        start = watcher.cursor + 1 - self._recent[0].sequence
+        recent = islice(self._recent, start, None)
+        return [change for change in recent if watcher.wants(change.job.id)]

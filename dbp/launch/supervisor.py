@@ -1,0 +1,228 @@
+"""``python -m dbp.launch.supervisor FOLDER``: run and supervise one attempt's processes.
+
+It runs in a session of its own and outlives the service. It runs the command in the attempt's
+``launch.json``, writes the output to ``log.txt``, kills every process that is left, and writes
+to ``exit.json`` how the attempt ended. SIGUSR1 is forwarded (graceful stop); SIGTERM, SIGINT
+and SIGHUP end everything. Few imports, so that it starts fast; no code for jobs or MPI.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final, final
+
+import psutil
+
+from dbp.launch.attempt_log import CappedLog
+from dbp.launch.process_tree import MARK, descendants, end_all, marked
+from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
+from dbp.storage.durable import read_json, write_json
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STRAY_GRACE_SECONDS: Final = 1.0
+_LOCK_SECONDS: Final = 1.0
+_EXIT_FILE_SECONDS: Final = 10.0
+_PIPE_BYTES: Final = 1 << 16
+# Where Open MPI keeps shared memory, and the variables of versions 5 and 4 for that folder.
+SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 (a private folder is made in it)
+BACKING: Final = ("OMPI_MCA_btl_sm_backing_directory", "OMPI_MCA_btl_vader_backing_directory")
+
+
+@final
+class Supervisor:
+    """Runs one attempt, from its command to ``exit.json``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._log = CappedLog(folder / "log.txt")
+        self._start_time = time.time()
+        self._child: int | None = None
+        self._status: int | None = None
+        self._stopped = False
+        self._scratch: list[Path] = []
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> None:
+        """Run the command to its end, then write ``exit.json``."""
+        error = ""
+        try:
+            self._listen()
+            self._make_scratch()
+            self._announce()
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
+            self._attend(self._spawn())
+        except Exception as failure:  # noqa: BLE001, RUF100 (reported in exit.json)
+            error = f"the attempt could not be run: {type(failure).__name__}: {failure}"
+        self._end_strays(0.0 if self._stopped else STRAY_GRACE_SECONDS)
+        for path in self._scratch:
+            shutil.rmtree(path, ignore_errors=True)
+        self._log.close()
+        self._write_exit(error)
+
+    def _listen(self) -> None:
+        """Turn signals into bytes of a pipe, so that the loop reads them in order."""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer)
+        for number in (*STOP_SIGNALS, signal.SIGUSR1, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        self._selector.register(reader, selectors.EVENT_READ, "signals")
+
+    def _make_scratch(self) -> None:
+        """Make folders for temporary files and shared memory, and remove them at the end.
+
+        They are not in the attempt's folder: MPI puts sockets there, whose paths must be short.
+        """
+        memory = next(filter(None, map(os.environ.get, BACKING)), SHARED_MEMORY)
+        for parent in (Path(tempfile.gettempdir()), Path(memory)):
+            if parent.is_dir() and os.access(parent, os.W_OK):
+                self._scratch.append(Path(tempfile.mkdtemp(prefix="dbp-", dir=parent)))
+
+    def _announce(self) -> None:
+        identity = {
+            "pid": os.getpid(),
+            "create_time": psutil.Process().create_time(),
+            "scratch": [str(path) for path in self._scratch],
+        }
+        write_json(self._folder / "supervisor.json", identity)
+
+    def _spawn(self) -> int:
+        launch = read_json(self._folder / "launch.json") or {}
+        environment = os.environ | {
+            MARK: str(self._folder),
+            "TMPDIR": str(self._scratch[0]),
+            **dict.fromkeys(BACKING, str(self._scratch[-1])),
+        }
+        supervisor = os.getpid()
+
+        def tie() -> None:
+            # The kernel ends the child if the supervisor is killed. Safe before exec: this
+            # process has one thread.
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != supervisor:
+                os._exit(1)
+
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        try:
+            child = subprocess.Popen(
+                [str(argument) for argument in launch["command"]],
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=writer,
+                cwd=self._folder,
+                env=environment,
+                preexec_fn=tie,  # noqa: PLW1509 (see tie)
+            )
+        finally:
+            os.close(writer)
+        self._child = child.pid
+        child.returncode = 0  # reaped by _reap, which must see every child
+        self._selector.register(reader, selectors.EVENT_READ, "output")
+        return reader
+
+    def _attend(self, output: int) -> None:
+        """Copy output to the log and obey signals until the command has ended."""
+        while self._status is None:
+            for key, _ in self._selector.select():
+                if key.data == "output":
+                    self._copy(output)
+                else:
+                    self._obey(os.read(key.fd, 1024))
+            self._reap()
+        # Strays may hold the pipe open: end them before reading what is left in it.
+        self._end_strays(0.0 if self._stopped else STRAY_GRACE_SECONDS)
+        while self._copy(output):
+            pass
+
+    def _obey(self, signals: bytes) -> None:
+        for number in signals:
+            if number in STOP_SIGNALS:
+                self._stopped = True
+                self._end_strays(STRAY_GRACE_SECONDS)
+            elif number == signal.SIGUSR1 and self._child and self._status is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._child, signal.SIGUSR1)
+
+    def _copy(self, output: int) -> bool:
+        """Copy some output to the log; False when there is none."""
+        try:
+            data = os.read(output, _PIPE_BYTES)
+        except BlockingIOError:
+            return False
+        if data:
+            self._log.write(data)
+        elif output in self._selector.get_map():
+            self._selector.unregister(output)
+        return bool(data)
+
+    def _reap(self) -> None:
+        """Reap ended children, and orphans that this process inherited as subreaper."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid == self._child:
+                    self._status = status
+
+    def _end_strays(self, grace: float) -> None:
+        for find in (descendants, lambda: marked(self._folder)):
+            end_all(find, grace=grace, between=self._reap)
+
+    def _write_exit(self, error: str) -> None:
+        code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
+        content: dict[str, Any] = {
+            "exit_code": code if code is None or code >= 0 else None,
+            "signal": -code if code is not None and code < 0 else 0,
+            "start_time": self._start_time,
+            "end_time": time.time(),
+            "log_tail": self._log.tail(),
+            "stopped": self._stopped,
+            "error": error,
+        }
+        deadline = time.monotonic() + _EXIT_FILE_SECONDS
+        while True:
+            try:
+                write_json(self._folder / "exit.json", content)
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock the attempt; None if another supervisor holds it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    descriptor = os.open(folder / "supervisor.lock", flags, 0o600)
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        time.sleep(0.05)
+    return None
+
+
+def main(folder: Path) -> int:
+    """Supervise the attempt, unless another supervisor does or it has ended."""
+    if _lock(folder) is None or (folder / "exit.json").exists():
+        return 1
+    Supervisor(folder).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,1 @@
+"""The parameter service: read, watch, label and publish versions over gRPC."""

@@ -1,0 +1,91 @@
+"""Send new versions to one reader. Keeps the number of the version sent last, no queue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import TypeAlias
+
+from dbp.errors import Draining, LabelNotFound, NotPublishedYet, VersionEvicted
+from dbp.job.labels import is_news, moves_back, outlives_job
+from dbp.job.state import StreamEndReason, Version
+from dbp.rpc.convert import version_to_proto
+from dbp.rpc.enums import stream_end_name
+from dbp.v1 import parameter_service_pb2 as pb
+from dbp.v1 import stream_pb2
+from dbp.versions.file import OpenVersion
+from dbp.versions.index import At
+from dbp.versions.live_parameters import LiveParameters
+
+Send: TypeAlias = Callable[[OpenVersion], AsyncIterator[bytes]]
+
+
+async def watch(
+    parameters: LiveParameters,
+    job_id: str,
+    label: str,
+    newer_than: int,
+    send: Send | None,
+    heartbeat_seconds: float,
+) -> AsyncIterator[bytes]:
+    """Yield serialized messages, until the job has ended or the service drains.
+
+    The next message is made when the last one has been taken: a slow reader gets the newest
+    version then, and the number of those it missed; or the version that the label is at then.
+    A watch of a label that users move continues after the job has ended.
+    """
+    sent, stays = newer_than, outlives_job(label)
+
+    def news() -> Version | None:
+        found = _present(parameters, job_id, label)
+        return found if found is not None and is_news(found.version, sent, label) else None
+
+    while True:
+        try:
+            await parameters.wait(
+                job_id, lambda _: news() is not None, heartbeat_seconds, after_end=stays
+            )
+        except Draining:
+            yield _end(StreamEndReason.DRAINING)
+            return
+        found = news()
+        if found is not None:
+            published = pb.VersionPublished(
+                version=version_to_proto(found), skipped=_skipped(found, sent, label)
+            )
+            if send is None:
+                yield pb.WatchParametersResponse(published=published).SerializeToString()
+                sent = found.version
+                continue
+            try:
+                opened = await parameters.open(job_id, At(found.version))
+            except VersionEvicted:
+                continue  # a newer one has taken its place meanwhile
+            with opened:
+                yield pb.WatchParametersResponse(published=published).SerializeToString()
+                async for message in send(opened):
+                    yield message
+            sent = found.version
+        elif parameters.job(job_id).state.terminal and not stays:
+            yield _end(StreamEndReason.JOB_ENDED)
+            return
+        else:
+            heartbeat = stream_pb2.Heartbeat()
+            yield pb.WatchParametersResponse(heartbeat=heartbeat).SerializeToString()
+
+
+def _present(parameters: LiveParameters, job_id: str, label: str) -> Version | None:
+    """Return the newest version, or the one that the label is at; None where there is none."""
+    try:
+        return parameters.find(job_id, At(label=label))
+    except (NotPublishedYet, LabelNotFound):
+        return None
+
+
+def _skipped(found: Version, sent: int, label: str) -> int:
+    """Return the number of versions since the last one sent; 0 where a label is watched."""
+    return 0 if moves_back(label) or not sent else found.version - sent - 1
+
+
+def _end(reason: StreamEndReason) -> bytes:
+    end = stream_pb2.StreamEnd(reason=stream_end_name(reason))
+    return pb.WatchParametersResponse(end=end).SerializeToString()

@@ -1,0 +1,1 @@
+"""Bytes that last: atomic files, the state folder, SQLite and its schema. Knows no jobs."""

@@ -1,0 +1,187 @@
+"""Tables of the store, and opening its SQLite file. Queries are in ``dbp.jobs.store``."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from dbp.errors import Conflict, DataLoss
+
+SCHEMA_VERSION: Final = 5
+
+_TABLES: Final = """
+CREATE TABLE jobs (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  state TEXT NOT NULL,
+  sequence INTEGER NOT NULL,
+  spec TEXT NOT NULL,
+  record TEXT NOT NULL
+);
+CREATE INDEX jobs_by_state ON jobs (state, number);
+CREATE TABLE events (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  job TEXT NOT NULL REFERENCES jobs (id),
+  time REAL NOT NULL,
+  kind TEXT NOT NULL,
+  record TEXT NOT NULL
+);
+CREATE INDEX events_by_job ON events (job, sequence);
+CREATE TABLE requests (
+  id TEXT PRIMARY KEY,
+  job TEXT NOT NULL REFERENCES jobs (id),
+  digest TEXT NOT NULL
+);
+CREATE TABLE attempts (
+  job TEXT NOT NULL REFERENCES jobs (id),
+  attempt INTEGER NOT NULL,
+  secret_hash BLOB NOT NULL,
+  outcome TEXT,
+  PRIMARY KEY (job, attempt)
+);
+CREATE TABLE versions (
+  job TEXT NOT NULL REFERENCES jobs (id),
+  version INTEGER NOT NULL,
+  step INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  publish_time REAL NOT NULL,
+  final INTEGER NOT NULL,
+  PRIMARY KEY (job, version),
+  UNIQUE (job, attempt, step)
+);
+"""
+
+# What came with each later schema, by the version it leads to.
+_CHANGES: Final = {
+    2: """
+ALTER TABLE versions ADD COLUMN previous_digest TEXT NOT NULL DEFAULT '';
+ALTER TABLE versions ADD COLUMN spec_digest TEXT NOT NULL DEFAULT '';
+ALTER TABLE versions ADD COLUMN kept INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE versions ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX versions_kept ON versions (job, version) WHERE kept;
+CREATE TABLE label_moves (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  job TEXT NOT NULL REFERENCES jobs (id),
+  label TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  time REAL NOT NULL
+);
+CREATE INDEX label_moves_by_job ON label_moves (job, label, sequence);
+CREATE INDEX label_moves_by_label ON label_moves (label, job, sequence);
+""",
+    3: """
+CREATE TABLE versions_3 (
+  job TEXT NOT NULL REFERENCES jobs (id),
+  version INTEGER NOT NULL,
+  step INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  publish_time REAL NOT NULL,
+  final INTEGER NOT NULL,
+  previous_digest TEXT NOT NULL,
+  spec_digest TEXT NOT NULL,
+  rollbacks INTEGER NOT NULL,
+  kept INTEGER NOT NULL DEFAULT 1,
+  pinned INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (job, version),
+  UNIQUE (job, attempt, rollbacks, step)
+);
+INSERT INTO versions_3 SELECT job, version, step, attempt, digest, size_bytes, publish_time,
+  final, previous_digest, spec_digest, 0, kept, pinned FROM versions;
+DROP TABLE versions;
+ALTER TABLE versions_3 RENAME TO versions;
+CREATE INDEX versions_kept ON versions (job, version) WHERE kept;
+""",
+    # A step can be published twice: as the best so far, and again as the final version.
+    4: """
+CREATE TABLE versions_4 (
+  job TEXT NOT NULL REFERENCES jobs (id),
+  version INTEGER NOT NULL,
+  step INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  publish_time REAL NOT NULL,
+  final INTEGER NOT NULL,
+  previous_digest TEXT NOT NULL,
+  spec_digest TEXT NOT NULL,
+  rollbacks INTEGER NOT NULL,
+  kept INTEGER NOT NULL DEFAULT 1,
+  pinned INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (job, version),
+  UNIQUE (job, attempt, rollbacks, step, final)
+);
+INSERT INTO versions_4 SELECT job, version, step, attempt, digest, size_bytes, publish_time,
+  final, previous_digest, spec_digest, rollbacks, kept, pinned FROM versions;
+DROP TABLE versions;
+ALTER TABLE versions_4 RENAME TO versions;
+CREATE INDEX versions_kept ON versions (job, version) WHERE kept;
+""",
+    # The version that a label left with a move; the moves before it may have been pruned.
+    5: """
+ALTER TABLE label_moves ADD COLUMN previous INTEGER NOT NULL DEFAULT 0;
+UPDATE label_moves SET previous = coalesce((
+  SELECT earlier.version FROM label_moves AS earlier
+  WHERE earlier.job = label_moves.job AND earlier.label = label_moves.label
+    AND earlier.sequence < label_moves.sequence
+  ORDER BY earlier.sequence DESC LIMIT 1
+), 0);
+""",
+}
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Return the only connection to the store's file, made if absent.
+
+    One connection in exclusive mode avoids the WAL-reset bug of SQLite before 3.51.3 (it needs
+    two) and shared memory. Raises DataLoss for a damaged file, Conflict for one that another
+    process has open.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+    try:
+        _prepare(connection, path)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise Conflict(f"{path}: another process has it open") from error
+        raise DataLoss(f"{path}: cannot be opened: {error}") from error
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise DataLoss(f"{path}: damaged: {error}; restore it from a backup") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    for pragma in (
+        "locking_mode = EXCLUSIVE",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "journal_size_limit = 67108864",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    (report,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if report != "ok":
+        raise DataLoss(f"{path}: damaged: {report}; restore it from a backup")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise Conflict(
+            f"{path}: written by a newer dbp (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}); upgrade dbp or choose another state folder"
+        )
+    if version == 0:
+        connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = 1; COMMIT;")
+        version = 1
+    for number in range(version + 1, SCHEMA_VERSION + 1):
+        connection.executescript(
+            f"BEGIN; {_CHANGES[number]} PRAGMA user_version = {number}; COMMIT;"
+        )

@@ -1,0 +1,121 @@
+"""The state folder of a service: private (0700), locked by one process at a time.
+
+Layout: ``lock`` (its holder), ``service.json`` (the service's address), ``dbp.sqlite``,
+``jobs/<id>/attempt-<n>/`` (one launch) and ``jobs/<id>/parameters/`` (versions). The lock is a
+flock: the kernel releases it when the process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+import stat
+from pathlib import Path
+from typing import Final, Self, final
+
+from dbp.errors import Conflict, InvalidInput
+from dbp.storage.durable import make_private, write_json
+
+DATABASE: Final = "dbp.sqlite"
+
+
+@final
+class StateFolder:
+    """A locked state folder; ``close`` releases it."""
+
+    def __init__(self, path: Path) -> None:
+        """Create the folder if absent; lock it. InvalidInput: not private; Conflict: locked."""
+        self.path = path.absolute()
+        _check_private(make_private(self.path))
+        self._lock = _take(self.path / "lock")
+        self._note_holder("")
+
+    @property
+    def service_file(self) -> Path:
+        """File in which runs look up the service's address."""
+        return self.path / "service.json"
+
+    @property
+    def database_file(self) -> Path:
+        """File of the store: jobs, events, versions."""
+        return self.path / DATABASE
+
+    def attempt_folder(self, job_id: str, attempt: int) -> Path:
+        """Return the folder of one launch of a job."""
+        return self.path / "jobs" / job_id / f"attempt-{attempt}"
+
+    def parameters_folder(self, job_id: str) -> Path:
+        """Return the folder of a job's parameter versions."""
+        return self.path / "jobs" / job_id / "parameters"
+
+    def announce(self, address: str) -> None:
+        """Write the service's address, for runs and for processes that find the lock held."""
+        self._note_holder(address)
+        write_json(self.service_file, {"address": address, "pid": os.getpid()})
+
+    def close(self) -> None:
+        """Release the lock for another service."""
+        if self._lock >= 0:
+            self.service_file.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _note_holder(self, address: str) -> None:
+        text = json.dumps({"pid": os.getpid(), "address": address}).encode()
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, text, 0)
+
+
+def _check_private(path: Path) -> None:
+    status = path.stat()
+    if status.st_uid != os.geteuid():
+        raise InvalidInput(
+            f"{path}: the state folder must belong to the user running the service "
+            f"(uid {os.geteuid()}), it belongs to uid {status.st_uid}; choose another folder"
+        )
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        remedy = f"chmod 700 {shlex.quote(str(path))}"
+        if not _is_own(path, mode):  # closing it would take it away from others
+            remedy = f"choose a folder for it alone, such as {path / 'dbp-state'}"
+        raise InvalidInput(
+            f"{path}: the state folder must be private (mode 0700), got mode {mode:04o}; "
+            f"{remedy}"
+        )
+
+
+def _is_own(path: Path, mode: int) -> bool:
+    """Return whether the folder is a service's, or an empty one without a sticky bit."""
+    names = {entry.name for entry in path.iterdir()}
+    return not mode & stat.S_ISVTX and (not names or DATABASE in names)
+
+
+def _take(lock: Path) -> int:
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 4096, 0)
+        os.close(descriptor)
+        raise Conflict(
+            f"{lock.parent}: in use by another service{_describe(holder)}; "
+            "stop that one or choose another folder"
+        ) from None
+    return descriptor
+
+
+def _describe(holder: bytes) -> str:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        entry = json.loads(holder)
+        place = f" at {entry['address']}" if entry["address"] else ""
+        return f" (pid {entry['pid']}{place})"
+    return ""

@@ -1,0 +1,207 @@
+"""Validate a spec against the headers of its data files, before any samples are loaded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbp.data.column_order import check_columns
+from dbp.data.dataset import DataInfo, Reader
+from dbp.data.file import missing_text
+from dbp.data.found_targets import describe_values
+from dbp.data.target_kind import reader_of_kind
+from dbp.errors import DbpError, InvalidData, InvalidSpec, Violation
+from dbp.file_pattern import is_pattern
+from dbp.job.files import file_options
+from dbp.job.shapes import DataShape, ModelShapes, check_data
+from dbp.job.spec import Holdout, JobSpec
+from dbp.job.validate import ResolvedSpec, resolve
+from dbp.job.worker_limit import lanes_violations
+from dbp.nn.model import Model
+from dbp.plugin_faults import fault_text, is_plugin
+from dbp.quantities import count_text
+from dbp.train.check.data_notes import channels_note
+from dbp.train.check.mini_batches import check_mini_batches
+from dbp.train.check.schedule_length import check_schedule
+from dbp.train.model.initial import check_initial
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The headers of a spec's data sets; ``training_samples`` excludes held-out samples."""
+
+    train: DataInfo
+    training_samples: int
+    validation: DataInfo | None
+    test: DataInfo | None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A valid spec, and the headers of its data."""
+
+    resolved: ResolvedSpec
+    facts: DataFacts
+
+
+def check(spec: JobSpec, workers: int = 1) -> ResolvedSpec:
+    """Validate a spec and return it resolved; raises the errors of ``examine``."""
+    return examine(spec, workers).resolved
+
+
+def examine(spec: JobSpec, workers: int = 1) -> Examined:
+    """Do all validation that reads no samples; raises InvalidSpec or InvalidData.
+
+    It covers fields, components, files, headers, shapes and mini-batches, and that ``workers``
+    ranks have enough lanes and samples. It starts nothing and allocates nothing large.
+    """
+    resolved = resolve(spec)
+    facts = inspect(resolved)
+    shapes = _check_shapes(resolved, facts)
+    if shapes.parameter_count == 0:
+        raise InvalidSpec([Violation("model.layers", "no layer has a parameter to train")])
+    check_workers(resolved, facts.training_samples, workers)
+    check_mini_batches(resolved, facts.train.input_shape, facts.training_samples)
+    check_schedule(resolved, facts.training_samples)
+    if spec.train.initial_parameters is not None:
+        model = Model(
+            resolved.layers,
+            facts.train.input_shape,
+            dtype=spec.train.dtype,
+            loss=resolved.loss,
+        )
+        check_initial(
+            spec.train.initial_parameters, model.tensor_shapes, facts.train.input_names
+        )
+    return Examined(resolved, facts)
+
+
+def inspect(resolved: ResolvedSpec) -> DataFacts:
+    """Read the headers of all data sets and compare them; raises InvalidData."""
+    _check_files(resolved)
+    with naming("data.train", resolved.train_reader):
+        train = resolved.train_reader.inspect()
+    validation = test = None
+    if resolved.validation_reader is not None:
+        with naming("data.validation", resolved.validation_reader):
+            validation = _inspect_like(resolved.validation_reader, train)
+    if resolved.test_reader is not None:
+        with naming("data.test", resolved.test_reader):
+            test = _inspect_like(resolved.test_reader, train)
+    return DataFacts(train, train.samples - _held_out(resolved, train), validation, test)
+
+
+def _check_shapes(resolved: ResolvedSpec, facts: DataFacts) -> ModelShapes:
+    """Return the shapes through the model; an error mentions channels-last images."""
+    try:
+        return check_data(resolved, _shape_of(resolved, facts))
+    except InvalidSpec as error:
+        note = channels_note(resolved, facts.train)
+        if note is None or not str(error.violations[0].path).startswith("model.layers"):
+            raise
+        raise InvalidSpec([*error.violations, Violation("data.train", note)]) from error
+
+
+def check_workers(resolved: ResolvedSpec, training_samples: int, workers: int) -> None:
+    """Raise InvalidSpec if there are too few lanes or samples for ``workers`` ranks."""
+    train = resolved.spec.train
+    violations = lanes_violations(train, workers)
+    needed = max(workers, train.lanes if train.numerics == "exact" else 1)
+    if training_samples < needed:
+        message = (
+            f"holds {count_text(training_samples, 'training sample')}, but {needed} are "
+            "needed: one for each " + ("worker" if needed == workers else "lane (train.lanes)")
+        )
+        violations.append(Violation("data.train", message))
+    if violations:
+        raise InvalidSpec(violations)
+
+
+@contextlib.contextmanager
+def naming(path: str, reader: Reader | None = None) -> Iterator[None]:
+    """Prefix an InvalidData raised in the block with the path of the field.
+
+    With ``reader``, a plug-in's other exceptions become InvalidData, too.
+    """
+    try:
+        yield
+    except InvalidData as error:
+        text = str(error)
+        if text.startswith("data."):
+            raise
+        raise InvalidData(f"{path}: {text}") from error
+    except Exception as error:
+        if isinstance(error, DbpError) or reader is None or not is_plugin(type(reader)):
+            raise
+        name = type(reader).__name__
+        raise InvalidData(f"{path}: the plug-in {name} raises {fault_text(error)}") from error
+
+
+def _held_out(resolved: ResolvedSpec, train: DataInfo) -> int:
+    """Return how many samples ``dbp.data.subset.hold_out`` will hold out."""
+    validation = resolved.spec.data.validation
+    if not isinstance(validation, Holdout):
+        return 0
+    return int(train.samples * validation.fraction + 0.5)
+
+
+def _shape_of(resolved: ResolvedSpec, facts: DataFacts) -> DataShape:
+    info = facts.train
+
+    def describe() -> tuple[str, str]:
+        with naming("data.train", resolved.train_reader):
+            return describe_values(resolved.train_reader.open(), info.targets_name)
+
+    return DataShape(
+        input_shape=info.input_shape,
+        target_shape=info.target_shape,
+        target_kind=info.target_kind,
+        samples=facts.training_samples,
+        classes=info.classes or len(info.class_names) or None,
+        class_names=info.class_names,
+        describe=describe,
+    )
+
+
+def _check_files(resolved: ResolvedSpec) -> None:
+    """Raise InvalidData with all missing files at once."""
+    missing = [
+        f"{path}: {table[name]}: {missing_text(table[name])}"
+        for table, name, path in file_options(dict(resolved.document))
+        if _is_missing(table[name]) and not is_pattern(table[name])
+    ]
+    if len(missing) == 1:
+        raise InvalidData(missing[0])
+    if missing:
+        raise InvalidData(f"{len(missing)} files are missing\n  " + "\n  ".join(missing))
+
+
+def _is_missing(path: str) -> bool:
+    """Whether there is no such file; one that may not be looked at is opened to say why."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def _inspect_like(reader: Reader, train: DataInfo) -> DataInfo:
+    """The headers of a set beside the training set, which it must be like."""
+    info = reader_of_kind(reader, train.target_kind).inspect()
+    _check_like(train, info)
+    return info
+
+
+def _check_like(train: DataInfo, other: DataInfo) -> None:
+    check_columns(other, train.input_names, train.other_columns, "data.train")
+    for what, wanted, got in (
+        ("inputs of shape", train.input_shape, other.input_shape),
+        ("targets of shape", train.target_shape, other.target_shape),
+        ("targets of kind", train.target_kind, other.target_kind),
+    ):
+        if wanted != got:
+            raise InvalidData(f"{what} {got}, but those of data.train have {wanted}")

@@ -1,0 +1,1 @@
+"""Trained models and their parameter files: load, compare, describe and export."""

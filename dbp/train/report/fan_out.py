@@ -1,0 +1,69 @@
+"""Send run events to several sinks, and merge the commands of several controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, final
+
+from dbp.train.report.sink import (
+    Command,
+    Control,
+    Outcome,
+    ParameterSnapshot,
+    Progress,
+    Sink,
+    Started,
+)
+
+T = TypeVar("T")
+
+
+@final
+class FanOut(Sink):
+    """Sends every event to all sinks in turn; there may be none (ranks other than 0)."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = sinks
+
+    def started(self, started: Started) -> None:
+        for sink in self._sinks:
+            sink.started(started)
+
+    def progress(self, progress: Progress) -> None:
+        self._call_all(lambda sink: sink.progress(progress))
+
+    def rolled_back(self, step: int) -> None:
+        self._call_all(lambda sink: sink.rolled_back(step))
+
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
+        return all(self._call_all(lambda sink: sink.snapshot(snapshot)))
+
+    def finished(self, outcome: Outcome) -> None:
+        self._call_all(lambda sink: sink.finished(outcome))
+
+    def _call_all(self, call: Callable[[Sink], T]) -> list[T]:
+        """Call all sinks, even if one fails; return the results, or raise the first error."""
+        answers: list[T] = []
+        failures: list[Exception] = []
+        for sink in self._sinks:
+            try:
+                answers.append(call(sink))
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        return answers
+
+
+@final
+class AnyOf(Control):
+    """A control that requests what any of its controls requests."""
+
+    def __init__(self, *controls: Control) -> None:
+        self._controls = controls
+
+    def poll(self) -> Command:
+        command = Command.NONE
+        for control in self._controls:
+            command |= control.poll()
+        return command

@@ -1,0 +1,135 @@
+"""Find the trained parameters of a run folder, or explain why it has none, with a remedy."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import socket
+from pathlib import Path
+from typing import Any
+
+from dbp.errors import InvalidFile, InvalidInput
+from dbp.job.load import nearest_file
+from dbp.quantities import count_text
+from dbp.train.report.run_files import CHECKPOINTS, PARAMETERS, RESULT, SPEC, holds_run
+from dbp.train.report.run_lock import LOCK
+from dbp.train.state.checkpoint_folder import CheckpointFolder
+
+SHOWN_FILES = 5
+
+
+def parameters_of(folder: Path) -> Path:
+    """Return the parameter file of a run folder.
+
+    Raises InvalidFile where there is none: it says what the folder holds instead, such as a
+    checkpoint, and the command that continues the run.
+    """
+    path = folder / PARAMETERS
+    if path.is_file():
+        return path
+    reason = _run_without(folder) if holds_run(folder) else _no_run(folder)
+    raise InvalidFile(f"{folder}: holds no {PARAMETERS}: {reason}")
+
+
+def check_run(folder: Path) -> None:
+    """Raise InvalidInput, which says what is there instead, unless a folder contains a run."""
+    if (folder / SPEC).is_file():
+        return
+    if not folder.exists():
+        raise InvalidInput(f"{folder}: no such folder{nearest_file(str(folder))}")
+    if not folder.is_dir():
+        hint = f": {folder.parent}" if holds_run(folder.parent) else ""
+        raise InvalidInput(f"{folder}: is a file; name the folder of a run{hint}")
+    runs = _runs_in(folder, SPEC)
+    found = _enclosing_run(folder) or (f"it holds folders of runs: {runs}" if runs else "")
+    more = f"; {found}" if found else ""
+    raise InvalidInput(f"{folder}: contains no run ({SPEC} is missing){more}")
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Return whether a run folder shows no end: its run continues, or was cut off."""
+    return (folder / SPEC).is_file() and not (folder / RESULT).is_file()
+
+
+def _run_without(folder: Path) -> str:
+    """Return why a run has no parameters, and what to do."""
+    quoted = shlex.quote(str(folder))
+    if holder := _training_process(folder):
+        return f"the run is training now ({holder}); wait for its end"
+    state, steps = _state(folder), [s for _, s in _checkpoints(folder).newest_first()]
+    if steps:
+        return (
+            f"{state}; its newest checkpoint is of step {steps[0]:,}; continue the run, which "
+            f"writes them at its end: dbp train --resume {quoted}"
+        )
+    if (folder / SPEC).is_file():
+        spec = shlex.quote(str(folder / SPEC))
+        return f"{state}, and has no checkpoint; train again: dbp train {spec} --run NEW_FOLDER"
+    return f"{state}, and has no checkpoint"
+
+
+def _state(folder: Path) -> str:
+    """Return how a run without parameters ended, from its verdict."""
+    try:
+        verdict = json.loads((folder / RESULT).read_text())
+        status, step, message = verdict["status"], int(verdict["step"]), verdict["message"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "the run has not ended"
+    done = f"after {count_text(step, 'step')}"
+    if status == "failed":
+        return f"the run failed {done} ({_first_line(message)})"
+    return f"the run was stopped {done}" if status == "stopped" else f"the run ended {done}"
+
+
+def _first_line(message: Any) -> str:
+    return next(iter(str(message).splitlines()), "").rstrip(".") or "no reason is on record"
+
+
+def _checkpoints(folder: Path) -> CheckpointFolder:
+    return CheckpointFolder(folder / CHECKPOINTS)
+
+
+def _training_process(folder: Path) -> str:
+    """Return the process that the lock names, "" if there is none or it has died here."""
+    try:
+        text = (folder / LOCK).read_text(errors="replace").strip()
+        _, pid, _, host = text.split(maxsplit=3)
+        number = int(pid)
+        if host == socket.gethostname():
+            os.kill(number, 0)
+    except PermissionError:  # another user's process, or lock
+        return "by another user"
+    except (OSError, ValueError, OverflowError):
+        return ""
+    return text
+
+
+def _no_run(folder: Path) -> str:
+    """Return what a folder without a run holds."""
+    if found := _enclosing_run(folder):
+        return found
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = sorted(entry.name for entry in folder.glob("*.safetensors"))
+    if names:
+        more = ", ..." if len(names) > SHOWN_FILES else ""
+        return f"it is no run folder; name a file in it: {', '.join(names[:SHOWN_FILES])}{more}"
+    runs = _runs_in(folder, PARAMETERS)
+    return "it is no run folder" + (f", but holds some: {runs}" if runs else "")
+
+
+def _enclosing_run(folder: Path) -> str:
+    """Return the advice to name the run whose checkpoints a folder holds; "" if it is none."""
+    for parent in folder.absolute().parents[:2]:
+        if holds_run(parent) and CheckpointFolder(parent / CHECKPOINTS).newest_first():
+            return f"it belongs to the checkpoints of a run; name the run folder: {parent}"
+    return ""
+
+
+def _runs_in(folder: Path, file: str) -> str:
+    """Return the names of the first runs in a folder that have a file; "" if there are none."""
+    runs = [entry.parent.name for entry in sorted(folder.glob(f"*/{file}"))]
+    more = ", ..." if len(runs) > SHOWN_FILES else ""
+    return ", ".join(runs[:SHOWN_FILES]) + more

@@ -1,0 +1,119 @@
+"""Names of the files in a run folder, and the state of the run that they show.
+
+``dbp.train.report.run_folder`` writes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from dbp.errors import Conflict
+from dbp.job.resolved import digest_of
+from dbp.option_names import either, option
+from dbp.storage.whole_file import make_folder, sync_folder, write_whole
+from dbp.train.report.run_lock import LOCK
+from dbp.train.report.sink import Outcome, Progress
+
+SPEC: Final = "spec.json"
+METRICS: Final = "metrics.jsonl"
+PARAMETERS: Final = "parameters.safetensors"
+RESULT: Final = "result.json"
+CHECKPOINTS: Final = "checkpoints"
+OWN_FILES: Final = (RESULT, PARAMETERS, METRICS, SPEC)
+
+
+def make_new(path: Path) -> Path:
+    """Make a new folder of this name; if it exists, append the first free number."""
+    for number in itertools.count(1):
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            make_folder(candidate.parent)
+            candidate.mkdir()
+            sync_folder(candidate.parent)
+            return candidate
+    raise AssertionError("unreachable")
+
+
+def holds_run(path: Path) -> bool:
+    """Return whether the folder contains a run, finished or not."""
+    return any(os.path.lexists(path / name) for name in (*OWN_FILES, CHECKPOINTS))
+
+
+def check_free(path: Path, *, earlier: bool) -> None:
+    """Raise Conflict unless the folder is empty, except for its lock."""
+    names = {entry.name for entry in path.iterdir()}
+    foreign = sorted(name for name in names if not _is_own(name))
+    if foreign:
+        raise Conflict(
+            f"{path}: holds other files ({', '.join(foreign[:3])}); choose an empty folder"
+        )
+    if earlier:
+        state = "a run that has ended" if RESULT in names else "a run that has not ended"
+        replace = f"add {option('overwrite')} to replace it"
+        resume = f", or continue it with: dbp train --resume {shlex.quote(str(path))}"
+        remedy = either(f"{replace}{resume}", f"or {replace}")
+        raise Conflict(f"{path}: holds {state}; choose another folder, {remedy}")
+
+
+def _is_own(name: str) -> bool:
+    """Return whether a run writes files of this name, or temporary files for them."""
+    temporary = any(name.startswith(f".{own}.") for own in OWN_FILES)
+    return name in (*OWN_FILES, CHECKPOINTS, LOCK) or temporary
+
+
+def written_spec_digest(path: Path) -> str:
+    """Return the digest of the spec file in a run folder; "" if it is unreadable."""
+    try:
+        return digest_of(json.loads((path / SPEC).read_text()))
+    except (OSError, ValueError):
+        return ""
+
+
+def write_verdict(folder: Path, outcome: Outcome) -> None:
+    """Write ``result.json``; any rank may do so."""
+    fields = dataclasses.asdict(outcome)
+    write_whole(folder / RESULT, [json_text(without_nan(fields))])
+
+
+def json_text(document: Mapping[str, Any]) -> bytes:
+    """Return a document as the bytes of a JSON file."""
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def without_nan(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace NaN and infinities, which JSON does not have, by None (null)."""
+    return {name: _without_nan(value) for name, value in fields.items()}
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, Mapping):
+        return without_nan(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def ended_by(line: bytes, step: int) -> bool:
+    """Return whether a line of metrics.jsonl belongs to an epoch that ended by ``step``."""
+    try:
+        figures = json.loads(line)
+        return "status" not in figures and int(figures["step"]) <= step
+    except (ValueError, KeyError, TypeError):  # incomplete: the process was killed
+        return False
+
+
+def disturbances(progress: Progress) -> dict[str, int]:
+    """Return the numbers of skipped mini-batches and roll-backs, without zeros."""
+    found = {
+        "skipped": progress.skipped,
+        "rollbacks": progress.rollbacks,
+        "rolled_back_to": progress.rolled_back_to,
+    }
+    return {name: count for name, count in found.items() if count}

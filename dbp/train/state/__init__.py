@@ -1,0 +1,1 @@
+"""Checkpoints: what a run needs to continue, how it is written, read and compared."""

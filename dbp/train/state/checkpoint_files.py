@@ -1,0 +1,139 @@
+"""Write the files of one checkpoint folder with fsync; verify every byte when reading.
+
+::
+
+    parameters.safetensors  the parameters, as in a published version
+    state.safetensors       vectors such as the optimizer's slots, by name
+    position.json           step, metrics and state of decisions
+    manifest.json           size and SHA-256 of each file above
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.errors import InvalidFile
+from dbp.job.snapshot import decode_header, header_length
+from dbp.quantities import count_text
+from dbp.storage.whole_file import sync_folder
+
+FORMAT: Final = 1
+FILES: Final = ("parameters.safetensors", "state.safetensors", "position.json")
+POSITION: Final = FILES[2]
+MANIFEST: Final = "manifest.json"
+MAX_JSON_BYTES: Final = 64 << 20
+
+_TYPES: Final = {"F32": "<f4", "F64": "<f8"}
+
+Vector = npt.NDArray[Any]
+Part = bytes | memoryview
+
+
+def write_files(folder: Path, contents: Iterable[list[Part]], facts: Mapping[str, Any]) -> None:
+    """Write the files, then the manifest with ``facts``; fsync each file and the folder.
+
+    ``contents`` holds the parts of each file, in the order of FILES.
+    """
+    files = {}
+    for name, parts in zip(FILES, contents, strict=True):
+        files[name] = {"bytes": sum(map(len, parts)), "sha256": sha256_of_parts(parts)}
+        _write(folder / name, parts)
+    manifest: dict[str, Any] = {"format": FORMAT, **facts, "files": files}
+    manifest["sha256"] = _digest_of(manifest)
+    _write(folder / MANIFEST, [json.dumps(manifest, indent=1).encode()])
+    sync_folder(folder)
+
+
+def read_manifest(folder: Path, step: int) -> dict[str, Any]:
+    """Read and verify the manifest of a checkpoint of this step; raises InvalidFile."""
+    path = folder / MANIFEST
+    manifest = _json(path, _read(path))
+    if manifest.pop("sha256", None) != _digest_of(manifest):
+        raise InvalidFile(f"{path}: damaged: its SHA-256 does not match")
+    if manifest.get("format") != FORMAT or manifest.get("step") != step:
+        raise InvalidFile(f"{folder}: not a checkpoint of step {step} in format {FORMAT}")
+    return manifest
+
+
+def read_file(path: Path, manifest: Mapping[str, Any]) -> bytes:
+    """Read a file and verify it against the manifest; raises InvalidFile."""
+    entry = manifest["files"][path.name]
+    content = _read(path)
+    if len(content) != entry["bytes"]:
+        raise InvalidFile(
+            f"{path}: damaged: {count_text(len(content), 'byte')}, the manifest says "
+            f"{entry['bytes']:,}"
+        )
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise InvalidFile(f"{path}: damaged: its SHA-256 is not that of the manifest")
+    return content
+
+
+def read_position(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Read and verify the JSON object in position.json; raises InvalidFile."""
+    return _json(folder / POSITION, read_file(folder / POSITION, manifest))
+
+
+def tensors_in(path: Path, content: bytes) -> dict[str, Vector]:
+    """Return the tensors of a safetensors file, by name; raises InvalidFile."""
+    length = header_length(content[:8], str(path))
+    manifest = decode_header(content[8 : 8 + length], str(path))
+    data = memoryview(content)[8 + length :]
+    if len(data) != manifest.size_bytes or any(t.dtype not in _TYPES for t in manifest.tensors):
+        raise InvalidFile(f"{path}: damaged: header and data do not belong together")
+    return {
+        tensor.name: np.frombuffer(
+            data[tensor.offset : tensor.offset + tensor.size_bytes], _TYPES[tensor.dtype]
+        ).reshape(tensor.shape)
+        for tensor in manifest.tensors
+    }
+
+
+def sha256_of_parts(parts: Iterable[Part]) -> str:
+    """Return the SHA-256 of the concatenated parts, in hexadecimal."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def bytes_of(vector: Vector) -> Part:
+    """Return the bytes of a vector, without a copy if its memory is contiguous."""
+    return np.ascontiguousarray(vector).data.cast("B") if vector.size else memoryview(b"")
+
+
+def _digest_of(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _write(path: Path, parts: list[Part]) -> None:
+    with path.open("wb") as file:
+        for part in parts:
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidFile(f"{path}: {error.strerror}") from error
+
+
+def _json(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        table = json.loads(content[: MAX_JSON_BYTES + 1].decode())
+        if not isinstance(table, dict):
+            raise ValueError("no JSON object")
+    except (ValueError, RecursionError) as error:
+        raise InvalidFile(f"{path}: damaged: {error}") from error
+    return table

@@ -1,0 +1,147 @@
+"""Add, replace and remove checkpoint folders so that a sound checkpoint exists at any moment.
+
+::
+
+    step-000000001234/        the checkpoint of a step
+    step-000000001234.newer/  its replacement, until it has the name above
+    best                      a link to the checkpoint of the best epoch
+    .writing-PID...           temporary; removed by the next process
+
+A new state of the same step replaces the existing checkpoint in three renames: the new folder
+becomes ``step-N.newer``, the old one gets a temporary name, the new one becomes ``step-N``. To
+remove a folder, rename it first, then delete its files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, final
+
+from dbp.errors import InvalidFile
+from dbp.storage.whole_file import make_folder, sync_folder
+from dbp.train.state.checkpoint_files import FILES, read_file, read_manifest
+
+BEST: Final = "best"
+
+_NEWER: Final = ".newer"
+_NAME = re.compile(r"step-(\d{12,})(?:\.newer)?")
+_TEMPORARY: Final = ".writing-"
+
+
+@final
+class CheckpointFolder:
+    """Adds, replaces and removes whole checkpoint folders atomically."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._numbers = itertools.count()
+
+    def of(self, step: int) -> Path:
+        """Return the path of a step's checkpoint, which may not exist."""
+        return self.path / f"step-{step:012d}"
+
+    def newest_first(self) -> list[tuple[Path, int]]:
+        """Return folder and step of all checkpoints, newest first, sound or damaged.
+
+        A replacement comes before the checkpoint that it replaces.
+        """
+        if not self.path.is_dir():
+            return []
+        found = [(entry, _NAME.fullmatch(entry.name)) for entry in self.path.iterdir()]
+        named = [(int(match[1]), entry.name) for entry, match in found if match]
+        return [(self.path / name, step) for step, name in sorted(named, reverse=True)]
+
+    def add(self, step: int, fill: Callable[[Path], None]) -> None:
+        """Let ``fill`` write a temporary folder, then rename it; raises errors of ``fill``."""
+        make_folder(self.path)
+        self.clear_leftovers()
+        temporary, path = self._temporary(), self.of(step)
+        try:
+            temporary.mkdir()
+            fill(temporary)
+            temporary.rename(_newer(path) if path.exists() else path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(self.path)
+        self._finish_replacements()
+
+    def remove(self, step: int) -> None:
+        """Remove the checkpoints of a step; raises OSError."""
+        for path in (self.of(step), _newer(self.of(step))):
+            if path.exists():
+                self._remove(path)
+
+    def best(self) -> int | None:
+        """Return the step of the checkpoint that the link ``best`` points to, if any."""
+        with contextlib.suppress(OSError):
+            match = _NAME.fullmatch((self.path / BEST).readlink().name)
+            return int(match[1]) if match else None
+        return None
+
+    def point_at(self, step: int | None) -> None:
+        """Replace the link ``best`` atomically; None removes it. Raises OSError."""
+        if step is None:
+            (self.path / BEST).unlink(missing_ok=True)
+            return
+        link = self._temporary()
+        link.symlink_to(self.of(step).name)
+        link.replace(self.path / BEST)
+        sync_folder(self.path)
+
+    def clear_leftovers(self) -> None:
+        """Remove temporary folders of an interrupted process; finish its replacements."""
+        if not self.path.is_dir():
+            return
+        for entry in self.path.iterdir():
+            if entry.name.startswith(_TEMPORARY):
+                if entry.is_symlink():
+                    entry.unlink(missing_ok=True)
+                else:
+                    shutil.rmtree(entry, ignore_errors=True)
+        self._finish_replacements()
+
+    def _finish_replacements(self) -> None:
+        """Rename each sound ``step-N.newer`` to ``step-N``; remove it if it is damaged."""
+        for path, step in self.newest_first():
+            if path.suffix != _NEWER:
+                continue
+            if not self.of(step).exists():
+                path.rename(self.of(step))
+            elif is_sound(path, step):
+                old = self._temporary()
+                self.of(step).rename(old)
+                path.rename(self.of(step))
+                sync_folder(self.path)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        trash = self._temporary()
+        path.rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
+
+    def _temporary(self) -> Path:
+        return self.path / f"{_TEMPORARY}{os.getpid()}.{next(self._numbers)}"
+
+
+def is_sound(path: Path, step: int) -> bool:
+    """Return whether all files of a checkpoint match its manifest."""
+    try:
+        manifest = read_manifest(path, step)
+        for name in FILES:
+            read_file(path / name, manifest)
+    except InvalidFile:
+        return False
+    return True
+
+
+def _newer(path: Path) -> Path:
+    return path.with_name(path.name + _NEWER)

@@ -1,0 +1,238 @@
+"""Write checkpoints when they are due, and load the newest one on a resume or roll-back.
+
+Only rank 0 reads and writes files; it broadcasts what it has read to all ranks, whose number
+may differ from that of the run that wrote the checkpoint.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.errors import InvalidFile
+from dbp.option_names import either, option
+from dbp.parallel.communicator import Communicator
+from dbp.train.agreement import all_or_none
+from dbp.train.arithmetic import arithmetic
+from dbp.train.build import Setup
+from dbp.train.finite import all_finite
+from dbp.train.report.sink import Command
+from dbp.train.state.checkpoint import PARAMETERS, Checkpoint, CheckpointStore
+from dbp.train.state.continuation import (
+    Terms,
+    check_data,
+    check_length,
+    check_spec,
+    facts_of,
+    zero_rate_note,
+)
+from dbp.train.state.data_identity import identity_of
+from dbp.train.state.detached import run_detached
+
+Vector = npt.NDArray[Any]
+
+logger = logging.getLogger("dbp")
+
+
+@dataclass(frozen=True)
+class CheckpointState:
+    """The state of a run that a resume restores, the same on every rank."""
+
+    step: int
+    position: Mapping[str, Any]
+    vectors: Mapping[str, Vector]
+
+
+@final
+class Recovery:
+    """Writes and loads the checkpoints of a run, and decides when they are due."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        communicator: Communicator,
+        folder: Path | None,
+        clock: Callable[[], float],
+        resume: bool | Terms = False,
+    ) -> None:
+        """Identify the data of the run. Collective.
+
+        ``folder`` is the folder for checkpoints on rank 0; None writes none. ``resume`` lists
+        the changes that a resumed run accepts. Raises InvalidInput on every rank if rank 0
+        cannot read the data.
+        """
+        spec = setup.resolved.spec.checkpoint
+        self._steps, self._seconds = spec.every_steps, spec.every_seconds
+        self._setup = setup
+        self._communicator = communicator
+        self._clock = clock
+        self._last = clock()
+        self._written: int | None = None  # step of the newest checkpoint of this process
+        self.unwritten: OSError | None = None  # why the newest checkpoint could not be written
+        self.detach = False  # a process that outlives this one writes the checkpoints
+        self._store: CheckpointStore | None = None
+        if folder is not None and communicator.rank == 0:
+            model = setup.model
+            self._store = CheckpointStore(
+                folder, model.tensor_shapes, model.dtype, keep=spec.keep
+            )
+        self._resumes = bool(resume)
+        self.origin: str | None = None  # of a resumed run, on rank 0: see ``Started``
+        self._terms = resume if isinstance(resume, Terms) else Terms()
+        self._data = all_or_none(
+            communicator, lambda: {} if self._store is None else identity_of(setup)
+        )
+        self._new_data_at: list[int] = []
+
+    def asks(self, step: int) -> Command:
+        """Return CHECKPOINT on rank 0 if a checkpoint is due after this step."""
+        if self._store is None:
+            return Command.NONE
+        by_steps = self._steps is not None and step % self._steps == 0
+        by_time = self._seconds is not None and self._clock() - self._last >= self._seconds
+        return Command.CHECKPOINT if by_steps or by_time else Command.NONE
+
+    def has(self, step: int, *, best: bool = False) -> bool:
+        """Return whether this process has written this step's checkpoint; alike on all ranks.
+
+        With ``best`` also point the link ``best`` to it.
+        """
+        if self._written != step:
+            return False
+        if best and self._store is not None:
+            try:
+                self._store.mark_best(step)
+            except OSError as error:
+                logger.warning("step %d: cannot be marked as the best: %s", step, error)
+        return True
+
+    def save(
+        self,
+        step: int,
+        position: Mapping[str, Any],
+        vectors: Mapping[str, Vector],
+        metadata: Mapping[str, str],
+        *,
+        best: bool = False,
+    ) -> None:
+        """Write a checkpoint on rank 0; warn if the disk is full, and let training continue."""
+        self._written = step
+        if self._store is None:
+            return
+        if not all_finite(vectors[PARAMETERS]):
+            logger.warning("step %d: no checkpoint: the parameters are not finite", step)
+            return
+        digest = self._setup.resolved.digest
+        facts = facts_of(self._setup, self._data, self._new_data_at)
+        checkpoint = Checkpoint(step, position, vectors, digest, arithmetic(), facts)
+        write = functools.partial(self._store.write, checkpoint, metadata, best=best)
+        self.unwritten = None
+        try:
+            if not (self.detach and run_detached(write)):
+                write()
+        except OSError as error:
+            self.unwritten = OSError(error.errno, error.strerror, str(self._store.folder))
+            logger.warning(
+                "step %d: no checkpoint could be written in %s: %s; the older ones stay",
+                step,
+                self._store.folder,
+                error.strerror or error,
+            )
+        self._last = self._clock()
+
+    def discard(self) -> None:
+        """Remove all checkpoints on rank 0, since the run starts at step 0."""
+        if self._store is not None:
+            self._store.discard()
+
+    def discard_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps on rank 0, after a roll-back."""
+        if self._store is not None:
+            self._store.discard_after(step)
+
+    def load(self) -> CheckpointState | None:
+        """Load the newest sound checkpoint on every rank; None if there is none. Collective.
+
+        Raises InvalidInput on every rank if it belongs to another spec, other data or more
+        steps (see ``dbp.train.state.continuation``), or if a run is resumed and all of its
+        checkpoints are damaged.
+        """
+        self._written = None
+        found = all_or_none(self._communicator, self._newest)
+        if self._resumes and self._store is not None:
+            self.origin = str(self._store.path_of(found.step)) if found is not None else ""
+        self._resumes = False  # later calls are roll-backs, which may return to the start
+        text = b"null"
+        if found is not None:
+            sizes = {name: vector.size for name, vector in found.vectors.items()}
+            text = json.dumps([found.step, found.position, sizes]).encode()
+        plan = json.loads(self._broadcast(np.frombuffer(text, np.uint8)).tobytes())
+        if plan is None:
+            return None
+        step, position, sizes = plan
+        vectors = {}
+        for name, size in sizes.items():
+            vector = np.empty(size, self._setup.model.dtype)
+            if found is not None:
+                vector[:] = found.vectors[name]
+            self._communicator.broadcast(vector)
+            vectors[name] = vector
+        return CheckpointState(int(step), position, vectors)
+
+    def _newest(self) -> Checkpoint | None:
+        """Read and check the newest checkpoint on rank 0."""
+        if self._store is None:
+            return None
+        folder = self._store.folder
+        found = self._store.newest(logger.warning)
+        if found is None:
+            if self._resumes and self._store.steps():
+                run = shlex.quote(str(folder.parent))
+                spec = shlex.quote(str(folder.parent / "spec.json"))
+                raise InvalidFile(
+                    f"{folder}: all checkpoints are damaged; restore them, or start over"
+                    + either(
+                        f": dbp train {spec} --run {run} --overwrite",
+                        f" with {option('overwrite')}",
+                    )
+                )
+            return None
+        check_spec(folder, found, self._setup, self._terms)
+        self._new_data_at = check_data(folder, found, self._setup, self._data, self._terms)
+        self._store.check_model(found)
+        check_length(found, self._setup, self._terms)
+        if note := zero_rate_note(self._setup):
+            logger.warning("%s", note)
+        if found.arithmetic != arithmetic():
+            logger.warning(
+                "the checkpoint of step %d was written with %s; this is %s: the last bits may "
+                "differ from those of a run that was not interrupted",
+                found.step,
+                found.arithmetic or "an unknown arithmetic",
+                arithmetic(),
+            )
+        return found
+
+    def _broadcast(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the bytes of rank 0 on every rank."""
+        length = np.array([data.size], np.int64)
+        self._communicator.broadcast(length)
+        out = np.zeros(int(length[0]), np.uint8)
+        if self._communicator.rank == 0:
+            out[:] = data
+        self._communicator.broadcast(out)
+        return out
+
+
+def parameters_of(saved: CheckpointState) -> Vector:
+    """Return the parameter vector of a state."""
+    return saved.vectors[PARAMETERS]

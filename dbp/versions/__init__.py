@@ -1,0 +1,1 @@
+"""Live parameters: the stored versions of each job, with labels. Never imports dbp.jobs."""

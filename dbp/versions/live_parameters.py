@@ -1,0 +1,287 @@
+"""Read access to the parameter versions of jobs: find, wait, open, label, pin, request.
+
+Reading changes nothing and does not disturb the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, final
+
+from dbp.errors import (
+    Conflict,
+    Draining,
+    ResourceExhausted,
+    Unavailable,
+    WrongState,
+)
+from dbp.job.labels import check_movable
+from dbp.job.snapshot import Manifest
+from dbp.job.state import Job, LabelMove, State, Version, VersionEntry
+from dbp.jobs.clock import Clock
+from dbp.jobs.connections import RunConnections
+from dbp.jobs.job_table import JobTable
+from dbp.jobs.paging import number_of, page_size
+from dbp.jobs.store import Store
+from dbp.quantities import duration_text
+from dbp.versions.changes import VersionChanges
+from dbp.versions.file import OpenVersion
+from dbp.versions.index import NEWEST, At, VersionIndex
+from dbp.versions.store import VersionStore
+from dbp.versions.tables import MOVES_KEPT
+from dbp.versions.upload import kept_by
+
+PAGE_SIZE: Final = 100
+# Labels of one job at a time: an answer with all of them stays far below 4 MiB.
+MAX_LABELS: Final = 1_000
+ASK_SECONDS: Final = 1.0
+
+
+@final
+class LiveParameters:
+    """The parameter versions of all jobs of one service."""
+
+    def __init__(
+        self,
+        versions: VersionStore,
+        store: Store,
+        table: JobTable,
+        changes: VersionChanges,
+        connections: RunConnections,
+        clock: Clock,
+    ) -> None:
+        self._versions = versions
+        self._store = store
+        self._table = table
+        self._changes = changes
+        self._connections = connections
+        self._clock = clock
+        # Runs asked within the last second, and whether somebody has asked again since.
+        self._asked: dict[str, bool] = {}
+
+    def job(self, job_id: str) -> Job:
+        """Return the job; JobNotFound."""
+        return self._table.get(job_id)
+
+    def find(self, job_id: str, at: At = NEWEST) -> Version:
+        """Return the version at ``at``; JobNotFound and the errors of ``VersionIndex.find``."""
+        index = self._versions.index(job_id)
+        if not index.kept:  # else the job exists; an ended one would be read from the disk
+            self._table.get(job_id)
+        return index.find(at)
+
+    async def open(self, job_id: str, at: At = NEWEST) -> OpenVersion:
+        """Return a verified version, open until it is closed; CorruptParameters."""
+        self._table.get(job_id)
+        return await self._versions.open(job_id, at)
+
+    async def describe(self, job_id: str, at: At = NEWEST) -> tuple[Version, Manifest]:
+        """Return a verified version and its manifest, without its bytes."""
+        self._table.get(job_id)
+        return await self._versions.describe(job_id, at)
+
+    def is_kept(self, job_id: str, version: int) -> bool:
+        """Whether a version's bytes are still stored."""
+        return any(kept.version == version for kept in self._versions.index(job_id).kept)
+
+    def kept(self, job_id: str) -> list[int]:
+        """Return the numbers of versions whose bytes are stored, oldest first; JobNotFound."""
+        self._table.get(job_id)
+        return [version.version for version in self._versions.index(job_id).kept]
+
+    def newest_jobs(self, limit: int) -> list[str]:
+        """Return the ids of at most ``limit`` jobs, newest first."""
+        return self._store.newest_ids(limit)
+
+    def jobs_labelled(self, label: str) -> list[str]:
+        """Return the ids of the jobs that have this label, at most a few."""
+        return self._store.jobs_labelled(label)
+
+    async def wait(
+        self,
+        job_id: str,
+        wanted: Callable[[Version | None], bool],
+        seconds: float,
+        *,
+        after_end: bool = False,
+    ) -> None:
+        """Return once it is there, the job has ended or the time is up; ``wanted`` sees the
+        newest version at each change. Draining: the service shuts down.
+
+        ``after_end``: wait on when the job has ended, as for a label, which can still move.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    job = self._table.get(job_id)
+                    if wanted(job.latest_parameters) or (job.state.terminal and not after_end):
+                        return
+                    if self._changes.closed:
+                        raise Draining("the service is shutting down; try again later")
+                    # Last: only what may change has an event.
+                    await self._changes.next_change(job_id).wait()
+        except TimeoutError:
+            return
+
+    def staleness(self, job_id: str, version: Version) -> int:
+        """Return how many steps the run is ahead of a version, by its newest report.
+
+        None once the run has ended: a final version may hold the parameters of an earlier step.
+        """
+        job = self._table.get(job_id)
+        if job.state.terminal or version.final or job.progress is None:
+            return 0
+        return max(0, job.progress.step - version.step)
+
+    def ask(self, job_id: str) -> bool:
+        """Ask the run to publish at its next step; False if it is not connected.
+
+        A run is asked at most once a second, however many readers ask, so that readers cannot
+        slow it down.
+        """
+        if job_id in self._asked:
+            self._asked[job_id] = True
+            return True
+        reached = self._connections.ask(job_id, publish=True)
+        if reached:
+            self._asked[job_id] = False
+            asyncio.get_running_loop().call_later(ASK_SECONDS, self._ask_again, job_id)
+        return reached
+
+    def _ask_again(self, job_id: str) -> None:
+        if self._asked.pop(job_id) and not self._changes.closed:
+            self.ask(job_id)
+
+    async def publish(self, job_id: str, seconds: float) -> Version:
+        """Ask the run for a version and return the first one published after that.
+
+        WrongState: the job is not training; Unavailable: its run is not connected, or no
+        version came in time.
+        """
+        job = self._table.get(job_id)
+        if job.state is not State.RUNNING:
+            raise WrongState(
+                f"job {job_id} is {job.state}: only a RUNNING job publishes on request"
+            )
+        before = job.latest_parameters.version if job.latest_parameters else 0
+        if not self.ask(job_id):
+            raise Unavailable(f"job {job_id}: its run is not connected just now; try again")
+        await self.wait(job_id, lambda new: new is not None and new.version > before, seconds)
+        latest = self._table.get(job_id).latest_parameters
+        if latest is None or latest.version <= before:
+            raise Unavailable(
+                f"job {job_id}: no new version came within {duration_text(seconds)}"
+            )
+        return latest
+
+    def history(self, job_id: str, size: int, token: str) -> tuple[list[VersionEntry], str]:
+        """Return versions, newest first, stored or not, and the next page's token;
+        InvalidInput.
+        """
+        size, before = page_size(size, PAGE_SIZE), number_of(token)
+        self._table.get(job_id)
+        before = 2**62 if before is None else before
+        rows = self._store.lineage(job_id, limit=size + 1, before=before)
+        entries = [self._entry(job_id, version, kept=kept) for version, kept in rows[:size]]
+        more = len(rows) > size
+        return entries, str(entries[-1].version.version) if more else ""
+
+    def labels(self, job_id: str) -> tuple[list[LabelMove], list[LabelMove]]:
+        """Where the labels are, by name, and their last moves, oldest first."""
+        self._table.get(job_id)
+        moves = self._store.label_moves(job_id, limit=MOVES_KEPT)
+        index = self._versions.index(job_id)
+        return [_move_of(index, label) for label in index.labels], moves
+
+    def move_label(
+        self, job_id: str, label: str, to: At | None, expected: int | None = None
+    ) -> LabelMove:
+        """Move a label to the version that ``to`` names, or remove it (None).
+
+        Finding the version and moving the label are one step of the event loop, so that no
+        upload's retention comes in between. Durable on return. Removing a label that is
+        nowhere also lets the version go that it left last.
+
+        InvalidInput: the label's name is not allowed; ResourceExhausted: the job has too many;
+        Conflict: the label is not at version ``expected`` (0: nowhere); else the errors of
+        ``find``.
+        """
+        job = self._table.get(job_id)
+        check_movable(label)
+        index = self._versions.index(job_id)
+        version = 0 if to is None else index.find(to).version
+        now = index.labels.get(label, 0)
+        if now != version:  # the same request again is no conflict
+            _check_expected(index, label, expected)
+        elif label not in index.moved:  # nothing to remove
+            return LabelMove(label, 0, self._clock.time())
+        elif version or not index.left.get(label):
+            return _move_of(index, label)
+        return self._move(job, label, version)
+
+    def undo_label(self, job_id: str, label: str, expected: int | None = None) -> LabelMove:
+        """Move a label back to the version that it left last; 0: remove it.
+
+        Durable on return. LabelNotFound: the label is at no version and left none; else the
+        errors of ``move_label``.
+        """
+        job = self._table.get(job_id)
+        check_movable(label)
+        index = self._versions.index(job_id)
+        _check_expected(index, label, expected)
+        back = index.left.get(label, 0)
+        if back:
+            index.find(At(back))
+        elif label not in index.labels:
+            index.find(At(label=label))  # raises: there is no such label
+        return self._move(job, label, back)
+
+    def _move(self, job: Job, label: str, version: int) -> LabelMove:
+        index = self._versions.index(job.id)
+        names = index.names()
+        if label not in names and len(names) >= MAX_LABELS:
+            raise ResourceExhausted(
+                f"job {job.id}: it has {len(names)} labels, at most {MAX_LABELS} are allowed; "
+                "remove one first (dbp params label JOB LABEL --remove), twice where an undo "
+                "could still restore it"
+            )
+        self._versions.move_label(
+            job.id, label, version, time=self._clock.time(), keep=kept_by(job)
+        )
+        self._changes.wake(job.id)
+        return _move_of(self._versions.index(job.id), label)
+
+    def pin(self, job_id: str, at: At, *, pinned: bool) -> VersionEntry:
+        """Keep a version for good, or no longer; durable on return. Errors of ``find``.
+
+        Finding and pinning it are one step, as in ``move_label``.
+        """
+        job = self._table.get(job_id)
+        found = self._versions.index(job_id).find(at)
+        number = found.version
+        self._versions.pin(job_id, number, pinned=pinned, keep=kept_by(job))
+        return self._entry(job_id, found, kept=self.is_kept(job_id, number))
+
+    def _entry(self, job_id: str, version: Version, *, kept: bool) -> VersionEntry:
+        index = self._versions.index(job_id)
+        number = version.version
+        pinned, labels = number in index.pinned, index.labels_of(number)
+        return VersionEntry(version, kept, pinned, labels, index.left_by(number))
+
+
+def _move_of(index: VersionIndex, label: str) -> LabelMove:
+    """Return where a label is, since when, and the version that it left last."""
+    return LabelMove(
+        label, index.labels.get(label, 0), index.moved[label], index.left.get(label, 0)
+    )
+
+
+def _check_expected(index: VersionIndex, label: str, expected: int | None) -> None:
+    """Raise Conflict unless the label is where the caller expects it (0: nowhere)."""
+    now = index.labels.get(label, 0)
+    if expected is not None and now != expected:
+        raise Conflict(
+            f"job {index.job_id}: label {label!r} is at version {now}, not at {expected}; "
+            "nothing was changed"
+        )

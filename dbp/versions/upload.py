@@ -1,0 +1,112 @@
+"""Store the versions that runs publish, and record them in their jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, final
+
+from dbp.errors import WrongState
+from dbp.job.labels import BEST
+from dbp.job.snapshot import Manifest
+from dbp.job.spec import PublishSpec
+from dbp.job.state import EventKind, Job, RunOutcome, Version
+from dbp.jobs.clock import Clock
+from dbp.jobs.job_table import JobTable
+from dbp.versions.file import Chunks
+from dbp.versions.store import VersionStore, VersionUpload
+
+_NO_MANIFEST: Final = Manifest(())
+
+
+@final
+class VersionUploads:
+    """Publishes versions of live jobs; counts the uploads under way."""
+
+    def __init__(self, versions: VersionStore, table: JobTable, clock: Clock) -> None:
+        """Publish through this store and table; reads nothing yet."""
+        self._versions = versions
+        self._table = table
+        self._clock = clock
+        self._under_way: Counter[str] = Counter()
+        self._quiet = asyncio.Condition()
+
+    async def publish(
+        self,
+        job: Job,
+        *,
+        step: int,
+        manifest: Manifest,
+        chunks: Chunks,
+        final: bool,
+        best: bool = False,
+    ) -> Version:
+        """Store one version and return it; WrongState for a job that has ended."""
+        upload = self._upload(job, step=step, manifest=manifest, final=final, best=best)
+        known = self._versions.known(upload)
+        if job.state.terminal and known is None:
+            raise WrongState(f"job {job.id} is {job.state}: it publishes nothing more")
+        self._under_way[job.id] += 1
+        try:
+            return await self._versions.publish(
+                upload, chunks, record=partial(self._note, job.id, BEST if best else "")
+            )
+        finally:
+            self._under_way[job.id] -= 1
+            async with self._quiet:
+                self._quiet.notify_all()
+
+    async def publish_left_behind(self, job: Job, path: Path, outcome: RunOutcome) -> None:
+        """Publish the final parameters from the run's folder, unless they have arrived."""
+        wanted = bool(job.spec.get("publish", {}).get("best", PublishSpec().best))
+        best = outcome.best_restored and wanted
+        upload = self._upload(
+            job, step=outcome.step, manifest=_NO_MANIFEST, final=True, best=best
+        )
+        await self._versions.publish_file(
+            upload, path, record=partial(self._note, job.id, BEST if best else "")
+        )
+
+    async def settled(self, job_id: str, limit: float) -> None:
+        """Wait until no upload of the job is under way, at most ``limit`` seconds."""
+        try:
+            async with asyncio.timeout(limit), self._quiet:
+                await self._quiet.wait_for(lambda: not self._under_way[job_id])
+        except TimeoutError:
+            return
+
+    def _upload(
+        self, job: Job, *, step: int, manifest: Manifest, final: bool, best: bool = False
+    ) -> VersionUpload:
+        return VersionUpload(
+            job_id=job.id,
+            attempt=job.attempt,
+            step=step,
+            manifest=manifest,
+            final=final,
+            keep=kept_by(job),
+            time=self._clock.time,
+            spec_digest=job.spec_digest,
+            best=best,
+        )
+
+    def _note(self, job_id: str, label: str, version: Version, dropped: Sequence[int]) -> None:
+        """Record a version in its job, durably."""
+        latest = self._table.get(job_id).latest_parameters
+        newest = version if latest is None or version.version >= latest.version else latest
+        self._table.record(
+            job_id,
+            EventKind.PARAMETERS_PUBLISHED,
+            version=version,
+            dropped=dropped,
+            label=label,
+            latest_parameters=newest,
+        )
+
+
+def kept_by(job: Job) -> int:
+    """Return how many of its newest versions a job keeps."""
+    return int(job.spec.get("publish", {}).get("keep", PublishSpec().keep))

@@ -1,0 +1,183 @@
+"""Fakes for the control plane: a launcher without processes, a clock that is set by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dbp.errors import InvalidSpec, Violation
+from dbp.job.snapshot import Manifest, manifest_of
+from dbp.jobs.admission import Checked
+from dbp.jobs.config import ManagerConfig
+from dbp.jobs.manager import JobManager
+from dbp.jobs.store import Store
+from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
+from dbp.storage.state_folder import StateFolder
+from tests.deadline import DEADLINE
+
+
+class FakeClock:
+    """Time stands still until ``advance``."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self._sleepers: list[tuple[float, asyncio.Event]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        event = asyncio.Event()
+        self._sleepers.append((self.now + seconds, event))
+        await event.wait()
+
+    async def advance(self, seconds: float) -> None:
+        await settle()
+        self.now += seconds
+        for due, event in self._sleepers:
+            if due <= self.now:
+                event.set()
+        self._sleepers = [entry for entry in self._sleepers if entry[0] > self.now]
+        await settle()
+
+
+class FakeRunning(Running):
+    """An attempt that ends when the test says so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stops = 0
+        self.kills = 0
+        self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> Exit:
+        return await asyncio.shield(self._exit)
+
+    def request_stop(self) -> None:
+        self.stops += 1
+
+    async def kill(self) -> None:
+        self.kills += 1
+        self.end(Exit(signal=15, stopped=True))
+
+    def end(self, ended: Exit) -> None:
+        if not self._exit.done():
+            self._exit.set_result(ended)
+
+    def write_result(self, status: str, reason: str = "epochs", **more: Any) -> None:
+        """What rank 0 leaves in its run folder."""
+        run = self.folder / "run"
+        run.mkdir(parents=True, exist_ok=True)
+        result = {"status": status, "reason": reason, "step": 7, "epoch": 1, "message": ""}
+        (run / "result.json").write_text(json.dumps(result | more))
+
+
+@dataclass
+class FakeLauncher(Launcher):
+    """Starts nothing; ``runs`` by job id, ``requests`` in order."""
+
+    runs: dict[str, FakeRunning] = field(default_factory=dict)
+    requests: list[LaunchRequest] = field(default_factory=list)
+    adopted: list[Path] = field(default_factory=list)
+    error: Exception | None = None
+    found: Callable[[Path], Running | None] = FakeRunning
+
+    async def start(self, request: LaunchRequest) -> Running:
+        self.requests.append(request)
+        if self.error is not None:
+            raise self.error
+        self.runs[request.job_id] = FakeRunning(request.folder)
+        return self.runs[request.job_id]
+
+    async def adopt(self, folder: Path) -> Running | None:
+        self.adopted.append(folder)
+        running = self.found(folder)
+        if isinstance(running, FakeRunning):
+            self.runs[folder.parent.name] = running
+        return running
+
+
+def fake_check(document: Mapping[str, Any], workers: int) -> Checked:
+    """Fills in a default, and refuses a document that says it is bad."""
+    if document.get("bad"):
+        raise InvalidSpec([Violation("bad", "must not be")])
+    resolved = {"seed": 0, **document}
+    digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()
+    return Checked(resolved, digest)
+
+
+@dataclass
+class Plane:
+    """A control plane with its fakes."""
+
+    folder: StateFolder
+    store: Store
+    launcher: FakeLauncher
+    clock: FakeClock
+    manager: JobManager
+
+    @property
+    def started(self) -> list[str]:
+        """Ids of the launched jobs, in order."""
+        return [request.job_id for request in self.launcher.requests]
+
+
+@asynccontextmanager
+async def control_plane(
+    path: Path, launcher: FakeLauncher | None = None, **config: Any
+) -> AsyncIterator[Plane]:
+    """One life of a service, without the service."""
+    folder = StateFolder(path)
+    store = Store(folder.path / "dbp.sqlite")
+    launcher, clock = launcher or FakeLauncher(), FakeClock()
+    manager = JobManager(
+        folder,
+        store,
+        launcher=launcher,
+        check=fake_check,
+        config=ManagerConfig(**{"slots": 4, **config}),
+        clock=clock,
+    )
+    try:
+        await manager.start()
+        await settle()
+        yield Plane(folder, store, launcher, clock, manager)
+    finally:
+        await manager.close()
+        store.close()
+        folder.close()
+
+
+async def settle() -> None:
+    """Let all tasks run until they wait for something from outside."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for a condition that threads or processes bring about."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def spec(name: str = "digits", **more: Any) -> dict[str, Any]:
+    """A document."""
+    return {"name": name, **more}
+
+
+def manifest(values: int = 4, **metadata: str) -> Manifest:
+    """A manifest of one float32 vector."""
+    return manifest_of({"0.weight": (values,)}, "F32", metadata)
+
+
+def data(values: int = 4, fill: int = 0) -> list[bytes]:
+    """Bytes that fit the manifest, in two chunks."""
+    block = bytes([fill % 256]) * (4 * values)
+    return [block[:3], block[3:]]

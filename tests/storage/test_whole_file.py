@@ -1,0 +1,135 @@
+"""Files that users name: whole or untouched, and never put where something else stood."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dbp.storage.whole_file import Buffer, write_whole
+from tests.deadline import DEADLINE
+
+PARTS: list[Buffer] = [b"first ", memoryview(b"second")]
+CONTENT = b"first second"
+
+
+def broken() -> Iterator[bytes]:
+    yield b"half"
+    raise OSError("the disk is full")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+
+    write_whole(path, PARTS)
+    write_whole(path, [memoryview(b"again")])
+
+    assert path.read_bytes() == b"again"
+    assert names(tmp_path) == ["weights.safetensors"]
+
+
+@pytest.mark.parametrize("before", [None, b"old"], ids=["new", "old"])
+def test_a_file_that_cannot_be_finished_leaves_what_was_there(
+    tmp_path: Path, before: bytes | None
+) -> None:
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_bytes(before)
+
+    with pytest.raises(OSError, match="disk is full"):
+        write_whole(path, broken())
+
+    assert names(tmp_path) == ([] if before is None else ["file"])
+    assert before is None or path.read_bytes() == before
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        write_whole(tmp_path / "missing" / "file", PARTS)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_whole(tmp_path / "folder", PARTS)
+
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_file_keeps_its_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"private")
+    path.chmod(0o600)
+
+    write_whole(path, PARTS)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["to a file", "to none yet"])
+def test_a_link_stays_and_what_it_names_is_written(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "far").mkdir()
+    target = tmp_path / "far" / "target"
+    if there:
+        target.write_bytes(b"old")
+    link, second = tmp_path / "link", tmp_path / "second"
+    link.symlink_to(Path("far") / "target")
+    second.symlink_to(link)
+
+    write_whole(second, PARTS)
+
+    assert target.read_bytes() == CONTENT
+    assert (link.is_symlink(), second.is_symlink()) == (True, True)
+    assert names(tmp_path) == ["far", "link", "second"]
+    assert names(tmp_path / "far") == ["target"]
+
+
+def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+
+    with pytest.raises(OSError, match="symbolic links"):
+        write_whole(tmp_path / "a", PARTS)
+
+    assert names(tmp_path) == ["a", "b"]
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "by a link"])
+def test_whoever_reads_a_fifo_gets_the_bytes_and_the_fifo_stays(
+    tmp_path: Path, linked: bool
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    path = tmp_path / "link" if linked else fifo
+    if linked:
+        path.symlink_to(fifo)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+
+    write_whole(path, PARTS)
+
+    reader.join(DEADLINE)
+    assert received == [CONTENT]
+    assert fifo.is_fifo()
+    assert names(tmp_path) == (["fifo", "link"] if linked else ["fifo"])
+
+
+def test_what_takes_no_bytes_is_an_error_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+
+        with pytest.raises(OSError, match="socket"):
+            write_whole(Path("socket"), PARTS)
+
+        assert Path("socket").is_socket()
+    assert names(tmp_path) == ["socket"]

@@ -1,0 +1,31 @@
+"""Waiting for versions: what it costs the service."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbp.errors import JobNotFound
+from dbp.job.state import Job, State
+from dbp.versions.changes import VersionChanges
+from dbp.versions.live_parameters import LiveParameters
+
+
+class JobTable:
+    """Knows one job, which has ended."""
+
+    def get(self, job_id: str) -> Job:
+        if job_id != "ended":
+            raise JobNotFound(job_id)
+        return Job("ended", {}, "", 1, State.SUCCEEDED, 0.0)
+
+
+async def test_waiting_for_what_never_comes_leaves_nothing() -> None:
+    feed = VersionChanges()
+    nothing: object = None
+    parameters = LiveParameters(nothing, nothing, JobTable(), feed, nothing, nothing)  # type: ignore[arg-type]
+
+    await parameters.wait("ended", lambda newest: False, 60)
+    with pytest.raises(JobNotFound):
+        await parameters.wait("ghost", lambda newest: False, 60)
+
+    assert not feed._changed
