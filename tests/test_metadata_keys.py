@@ -19,7 +19,7 @@ from dbp.job.validate import resolve
 from dbp.nn.relu import ReLU
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.registry import GROUPS
-from dbp.rpc.manifest_convert import manifest_to_proto
+from dbp.rpc.version_convert import manifest_to_proto
 from dbp.train.build import build, check
 from dbp.train.model.parameter_metadata import manifest_at, metadata_at, metadata_of
 from dbp.train.model.trained_model import TrainedModel

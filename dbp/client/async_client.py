@@ -29,9 +29,10 @@ from dbp.job.validate import resolve
 from dbp.registry import ComponentInfo
 from dbp.rpc.address import service_address
 from dbp.rpc.component_convert import component_from_proto
-from dbp.rpc.convert import JOB_PREFIX, job_from_proto, job_name, state_to_proto
 from dbp.rpc.forking import is_forked
+from dbp.rpc.job_convert import job_from_proto, state_to_proto
 from dbp.rpc.limits import INT32_MAX
+from dbp.rpc.scalar_convert import JOB_PREFIX, job_name
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub

@@ -20,9 +20,9 @@ from dbp.client.streams import Stream
 from dbp.client.wanted import At, Wanted
 from dbp.errors import LabelNotFound, Unavailable
 from dbp.job.state import LabelMove, Version, VersionEntry
-from dbp.rpc.convert import (
-    job_from_proto,
-    job_name,
+from dbp.rpc.job_convert import job_from_proto
+from dbp.rpc.scalar_convert import job_name
+from dbp.rpc.version_convert import (
     label_from_proto,
     version_entry_from_proto,
     version_from_proto,

@@ -21,7 +21,7 @@ from dbp.errors import (
 from dbp.job.labels import is_news
 from dbp.job.state import Version
 from dbp.quantities import count_text
-from dbp.rpc.convert import version_from_proto
+from dbp.rpc.version_convert import version_from_proto
 from dbp.v1 import parameter_service_pb2 as pb
 
 # bytes received so far, bytes in all

@@ -14,9 +14,10 @@ from dbp.client.connection import Connection
 from dbp.client.patience import Patience
 from dbp.errors import ClientClosed, DeadlineExceeded, Unavailable
 from dbp.job.state import Job, ProgressReport
-from dbp.rpc.convert import id_from_name, job_from_proto, progress_from_proto
-from dbp.rpc.enums import event_kind_of
+from dbp.rpc.enums import event_kind_from_proto
 from dbp.rpc.forking import is_forked
+from dbp.rpc.job_convert import job_from_proto, progress_from_proto
+from dbp.rpc.scalar_convert import id_from_name
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.stream_pb2 import STREAM_END_REASON_DRAINING, STREAM_END_REASON_JOB_ENDED
@@ -129,7 +130,7 @@ def _update(message: pb.WatchJobsResponse) -> JobUpdate | None:
             return JobUpdate(job.id, "snapshot", job=job, progress=job.progress)
         case "change":
             job = job_from_proto(message.change.job)
-            kind = event_kind_of(message.change.kind)
+            kind = event_kind_from_proto(message.change.kind)
             return JobUpdate(job.id, kind, job=job, progress=job.progress)
         case "progress":
             event = message.progress

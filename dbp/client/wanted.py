@@ -9,8 +9,8 @@ from dbp.client.arguments import patterns as checked_patterns
 from dbp.errors import InvalidArgument
 from dbp.job.labels import moves_back
 from dbp.job.state import Version
-from dbp.rpc.convert import job_name
-from dbp.rpc.enums import cast_name
+from dbp.rpc.enums import cast_to_proto
+from dbp.rpc.scalar_convert import job_name
 from dbp.v1 import parameter_service_pb2 as pb
 
 
@@ -56,7 +56,7 @@ class Wanted:
             selector=selector,
             newer_than=self.newer_than,
             if_none_match=self.if_none_match,
-            cast=cast_name(self.cast),
+            cast=cast_to_proto(self.cast),
             max_staleness_steps=self.max_staleness_steps,
         )
         if self.wait is not None:

@@ -31,8 +31,8 @@ from dbp.link.upload import Publisher, say
 from dbp.lossy_output import make_output_lossy
 from dbp.option_names import speak_of_flags
 from dbp.rpc.channel import connect
-from dbp.rpc.convert import job_name
-from dbp.rpc.outcome_convert import outcome_to_proto
+from dbp.rpc.job_convert import outcome_to_proto
+from dbp.rpc.scalar_convert import job_name
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.status import error_from_rpc, is_transient
 from dbp.v1 import stream_pb2

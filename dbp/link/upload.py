@@ -16,9 +16,9 @@ import grpc
 
 from dbp.job.snapshot import manifest_of
 from dbp.rpc.channel import connect
-from dbp.rpc.convert import job_name
-from dbp.rpc.manifest_convert import manifest_to_proto
+from dbp.rpc.scalar_convert import job_name
 from dbp.rpc.status import is_transient
+from dbp.rpc.version_convert import manifest_to_proto
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 

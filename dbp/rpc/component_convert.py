@@ -12,12 +12,12 @@ from dbp.v1 import component_pb2 as pb
 _GROUP: Final = pb.ComponentGroup.DESCRIPTOR
 
 
-def group_name(group: str) -> str:
+def group_to_proto(group: str) -> str:
     """Return the enum's name of a group, UNSPECIFIED for ""."""
     return name_of(_GROUP, group)
 
 
-def group_of(number: int) -> str:
+def group_from_proto(number: int) -> str:
     """Return a group such as ``layers``; "" for 0 and for one that only a newer peer knows."""
     return value_of(_GROUP, number)
 
@@ -25,7 +25,7 @@ def group_of(number: int) -> str:
 def component_to_proto(info: ComponentInfo) -> pb.ComponentKind:
     """Return a kind and its options as proto."""
     return pb.ComponentKind(
-        group=group_name(info.group),
+        group=group_to_proto(info.group),
         kind=info.kind,
         description=info.text,
         options=map(_option_to_proto, info.options),
@@ -36,7 +36,7 @@ def component_to_proto(info: ComponentInfo) -> pb.ComponentKind:
 def component_from_proto(proto: pb.ComponentKind) -> ComponentInfo:
     """Return a kind and its options from proto."""
     return ComponentInfo(
-        group=group_of(proto.group),
+        group=group_from_proto(proto.group),
         kind=proto.kind,
         doc=proto.description.partition("\n")[0],
         options=tuple(map(_option_from_proto, proto.options)),
@@ -52,7 +52,7 @@ def _option_to_proto(option: OptionInfo) -> pb.ComponentOption:
         required=option.required,
         allowed_values=option.allowed,
         limits=option.limits,
-        group=group_name(option.group),
+        group=group_to_proto(option.group),
         description=option.doc,
     )
     if option.default is not None:
@@ -69,5 +69,5 @@ def _option_from_proto(proto: pb.ComponentOption) -> OptionInfo:
         limits=proto.limits,
         doc=proto.description,
         allowed=tuple(proto.allowed_values),
-        group=group_of(proto.group),
+        group=group_from_proto(proto.group),
     )

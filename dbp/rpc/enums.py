@@ -45,32 +45,32 @@ def value_of(enum: EnumDescriptor, number: int) -> str:
     return "" if known is None else known.name.removeprefix(prefix_of(enum)).lower()
 
 
-def failure_reason_name(reason: str) -> str:
+def failure_reason_to_proto(reason: str) -> str:
     """Return the enum's name of a failure's reason."""
     return name_of(_FAILURE_REASON, reason)
 
 
-def failure_reason_of(number: int) -> FailureReason:
+def failure_reason_from_proto(number: int) -> FailureReason:
     """Return a failure's reason; UNSPECIFIED for one that only a newer service knows."""
     return FailureReason(value_of(_FAILURE_REASON, number).upper() or "UNSPECIFIED")
 
 
-def stream_end_name(reason: StreamEndReason) -> str:
+def stream_end_to_proto(reason: StreamEndReason) -> str:
     """Return the enum's name of the reason why a stream ends."""
     return name_of(_STREAM_END_REASON, reason)
 
 
-def event_kind_name(kind: EventKind) -> str:
+def event_kind_to_proto(kind: EventKind) -> str:
     """Return the enum's name of what happened to a job."""
     return name_of(_EVENT_KIND, kind)
 
 
-def event_kind_of(number: int) -> str:
+def event_kind_from_proto(number: int) -> str:
     """Return what happened to a job; "" for what only a newer service knows."""
     return value_of(_EVENT_KIND, number)
 
 
-def cast_name(dtype: str | None) -> str:
+def cast_to_proto(dtype: str | None) -> str:
     """Return the enum's name of a dtype to cast to; InvalidInput."""
     name = name_of(_CAST, dtype or "")
     known = [value.upper() for value in values_of(_CAST)]
@@ -82,7 +82,7 @@ def cast_name(dtype: str | None) -> str:
     return name
 
 
-def cast_of(number: int) -> str:
+def cast_from_proto(number: int) -> str:
     """Return the safetensors dtype to cast to, "" for none; InvalidInput."""
     value = value_of(_CAST, number).upper()
     if number and not value:

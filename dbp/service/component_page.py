@@ -7,7 +7,7 @@ from typing import Final
 from dbp.errors import InvalidInput
 from dbp.jobs.paging import page_size, unknown_token
 from dbp.registry import catalogue
-from dbp.rpc.component_convert import component_to_proto, group_of
+from dbp.rpc.component_convert import component_to_proto, group_from_proto
 from dbp.service.answer_page import AnswerPage
 from dbp.v1 import component_pb2
 from dbp.v1 import job_service_pb2 as pb
@@ -22,7 +22,7 @@ def component_page(request: pb.ListComponentsRequest) -> pb.ListComponentsRespon
     read.
     """
     size = page_size(request.page_size, PAGE_SIZE)
-    wanted = group_of(request.group)
+    wanted = group_from_proto(request.group)
     if request.group and not wanted:
         known = ", ".join(component_pb2.ComponentGroup.keys())
         raise InvalidInput(f"group: must be one of {known}, got the number {request.group}")

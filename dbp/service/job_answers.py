@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dbp.job.state import Job
 from dbp.rpc.channel import MAX_ANSWER_BYTES
-from dbp.rpc.convert import job_to_proto
+from dbp.rpc.job_convert import job_to_proto
 from dbp.service.answer_page import FRAME_BYTES
 from dbp.v1 import job_pb2
 

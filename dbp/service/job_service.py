@@ -20,14 +20,9 @@ from dbp.jobs.watch_items import (
     Snapshot,
     WatchItem,
 )
-from dbp.rpc.convert import (
-    id_from_name,
-    job_name,
-    progress_to_proto,
-    state_from_proto,
-    time_to_proto,
-)
-from dbp.rpc.enums import event_kind_name, stream_end_name
+from dbp.rpc.enums import event_kind_to_proto, stream_end_to_proto
+from dbp.rpc.job_convert import progress_to_proto, state_from_proto
+from dbp.rpc.scalar_convert import id_from_name, job_name, time_to_proto
 from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto
 from dbp.service.answer_page import AnswerPage
 from dbp.service.component_page import component_page
@@ -115,7 +110,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             elif isinstance(item, Heartbeat):
                 yield pb.StreamLogsResponse(next_offset=offset)
             else:
-                end = stream_pb2.StreamEnd(reason=stream_end_name(item.reason))
+                end = stream_pb2.StreamEnd(reason=stream_end_to_proto(item.reason))
                 yield pb.StreamLogsResponse(next_offset=offset, end=end)
 
     async def ListComponents(
@@ -137,7 +132,7 @@ def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:
                 sequence=item.sequence,
                 time=time_to_proto(item.time),
                 job=job_answer(item.job),
-                kind=event_kind_name(item.kind),
+                kind=event_kind_to_proto(item.kind),
             )
             response.change.CopyFrom(change)
         case ProgressItem():
@@ -147,7 +142,7 @@ def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:
         case Heartbeat():
             response.heartbeat.SetInParent()
         case End():
-            response.end.CopyFrom(stream_pb2.StreamEnd(reason=stream_end_name(item.reason)))
+            response.end.CopyFrom(stream_pb2.StreamEnd(reason=stream_end_to_proto(item.reason)))
     return response
 
 

@@ -13,14 +13,10 @@ from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest
 from dbp.jobs.connection import RunConnection
 from dbp.jobs.manager import JobManager
-from dbp.rpc.convert import (
-    id_from_name,
-    progress_from_proto,
-    version_to_proto,
-)
-from dbp.rpc.manifest_convert import manifest_from_proto
-from dbp.rpc.outcome_convert import outcome_from_proto
+from dbp.rpc.job_convert import outcome_from_proto, progress_from_proto
+from dbp.rpc.scalar_convert import id_from_name
 from dbp.rpc.spec_convert import spec_from_proto
+from dbp.rpc.version_convert import manifest_from_proto, version_to_proto
 from dbp.service.job_answers import job_answer
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1 import worker_service_pb2_grpc

@@ -37,8 +37,8 @@ from dbp.launching import launch_environment, worker_command
 from dbp.link.reporter import Reporter
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.mpi import connect
-from dbp.rpc.manifest_convert import manifest_to_proto
 from dbp.rpc.spec_convert import spec_to_proto
+from dbp.rpc.version_convert import manifest_to_proto
 from dbp.train.report.sink import Command, Outcome, ParameterSnapshot, Started
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub

@@ -23,7 +23,27 @@ from dbp.job.state import (
     Version,
     VersionEntry,
 )
-from dbp.rpc import convert, manifest_convert, outcome_convert
+from dbp.rpc.job_convert import (
+    failure_from_proto,
+    failure_to_proto,
+    job_from_proto,
+    job_to_proto,
+    outcome_from_proto,
+    outcome_to_proto,
+    progress_from_proto,
+    progress_to_proto,
+    state_from_proto,
+    state_to_proto,
+)
+from dbp.rpc.scalar_convert import id_from_name, job_name, time_from_proto, time_to_proto
+from dbp.rpc.version_convert import (
+    manifest_from_proto,
+    manifest_to_proto,
+    version_entry_from_proto,
+    version_entry_to_proto,
+    version_from_proto,
+    version_to_proto,
+)
 from dbp.v1 import job_pb2, parameter_pb2, parameter_service_pb2, worker_service_pb2
 
 VERSION = Version(
@@ -53,21 +73,19 @@ FULL = Job(
 )  # fmt: skip
 
 PAIRS: list[tuple[Any, Any, Callable[..., Any], Callable[..., Any]]] = [
-    (VERSION, job_pb2.ParameterVersion, convert.version_to_proto, convert.version_from_proto),
+    (VERSION, job_pb2.ParameterVersion, version_to_proto, version_from_proto),
     (
         VersionEntry(VERSION, True, True, ("best", "stable"), ("trial",)),
         parameter_service_pb2.VersionEntry,
-        convert.version_entry_to_proto,
-        convert.version_entry_from_proto,
+        version_entry_to_proto,
+        version_entry_from_proto,
     ),
-    (PROGRESS, job_pb2.Progress, convert.progress_to_proto, convert.progress_from_proto),
-    (FAILURE, job_pb2.JobFailure, convert.failure_to_proto, convert.failure_from_proto),
-    (OUTCOME, worker_service_pb2.RunOutcome, outcome_convert.outcome_to_proto,
-     outcome_convert.outcome_from_proto),
-    (MANIFEST, parameter_pb2.Manifest, manifest_convert.manifest_to_proto,
-     manifest_convert.manifest_from_proto),
-    (FULL, job_pb2.Job, convert.job_to_proto, convert.job_from_proto),
-    (BARE, job_pb2.Job, convert.job_to_proto, convert.job_from_proto),
+    (PROGRESS, job_pb2.Progress, progress_to_proto, progress_from_proto),
+    (FAILURE, job_pb2.JobFailure, failure_to_proto, failure_from_proto),
+    (OUTCOME, worker_service_pb2.RunOutcome, outcome_to_proto, outcome_from_proto),
+    (MANIFEST, parameter_pb2.Manifest, manifest_to_proto, manifest_from_proto),
+    (FULL, job_pb2.Job, job_to_proto, job_from_proto),
+    (BARE, job_pb2.Job, job_to_proto, job_from_proto),
 ]  # fmt: skip
 NAMES = [
     "version",
@@ -104,38 +122,38 @@ def test_zero_and_unknown_are_told_apart(eta: float | None, code: int | None) ->
     progress = dataclasses.replace(PROGRESS, eta_seconds=eta)
     failure = dataclasses.replace(FAILURE, exit_code=code)
 
-    assert convert.progress_from_proto(convert.progress_to_proto(progress)) == progress
-    assert convert.failure_from_proto(convert.failure_to_proto(failure)) == failure
+    assert progress_from_proto(progress_to_proto(progress)) == progress
+    assert failure_from_proto(failure_to_proto(failure)) == failure
 
 
 @given(st.integers(1_500_000_000 * 2**22, 2_000_000_000 * 2**22))
 def test_times_of_our_days_come_back_to_the_bit(ticks: int) -> None:
     seconds = ticks / 2**22  # what a float can hold of a time between 2017 and 2033
 
-    assert convert.time_from_proto(convert.time_to_proto(seconds)) == seconds
+    assert time_from_proto(time_to_proto(seconds)) == seconds
 
 
 @pytest.mark.parametrize("state", list(State))
 def test_every_state_has_its_number(state: State) -> None:
-    number = convert.state_to_proto(state)
+    number = state_to_proto(state)
 
     assert number != job_pb2.JOB_STATE_UNSPECIFIED
-    assert convert.state_from_proto(number) is state
+    assert state_from_proto(number) is state
     assert len(job_pb2.JobState.values()) == len(State) + 1
 
 
 @pytest.mark.parametrize("number", [0, 99])
 def test_a_number_that_is_no_state_is_refused(number: Any) -> None:
     with pytest.raises(InvalidInput, match=f"{number} is no state of a job"):
-        convert.state_from_proto(number)
+        state_from_proto(number)
 
 
 def test_a_job_of_a_newer_service_is_read_without_what_it_adds() -> None:
-    proto = convert.job_to_proto(FULL)
+    proto = job_to_proto(FULL)
     proto.spec.MergeFromString(b"\xfa\x3e\x01x")  # field 1007
     proto.spec.train.numerics = 99  # type: ignore[assignment]
 
-    found = convert.job_from_proto(job_pb2.Job.FromString(proto.SerializeToString()))
+    found = job_from_proto(job_pb2.Job.FromString(proto.SerializeToString()))
 
     assert found.id == FULL.id
     assert "numerics" not in found.spec["train"]
@@ -143,29 +161,29 @@ def test_a_job_of_a_newer_service_is_read_without_what_it_adds() -> None:
 
 
 def test_a_state_that_only_a_newer_service_knows_names_the_job_and_the_remedy() -> None:
-    proto = convert.job_to_proto(FULL)
+    proto = job_to_proto(FULL)
     proto.state = 99  # type: ignore[assignment]
 
     with pytest.raises(Unsupported, match=f"jobs/{FULL.id}: its state, number 99, .* install"):
-        convert.job_from_proto(proto)
+        job_from_proto(proto)
 
 
 def test_names_of_jobs_hold_their_ids() -> None:
-    assert convert.job_name("digits-7k2m9q") == "jobs/digits-7k2m9q"
-    assert convert.id_from_name("jobs/digits-7k2m9q") == "digits-7k2m9q"
+    assert job_name("digits-7k2m9q") == "jobs/digits-7k2m9q"
+    assert id_from_name("jobs/digits-7k2m9q") == "digits-7k2m9q"
 
 
 @pytest.mark.parametrize("name", ["", "jobs/", "digits", "job/x", "jobs/a/b", "xjobs/a"])
 def test_what_is_no_name_of_a_job_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="a job is named jobs/ID"):
-        convert.id_from_name(name)
+        id_from_name(name)
 
 
 def test_bytes_that_are_no_text_do_not_hide_why_a_job_failed() -> None:
     reason = FailureReason.RANK_EXCEPTION
     failure = Failure(reason, "no file caf\udce9.csv", log_tail=("\udcff",))
 
-    proto = convert.failure_to_proto(failure)
+    proto = failure_to_proto(failure)
 
     assert proto.message == r"no file caf\udce9.csv"
     assert list(proto.log_tail) == [r"\udcff"]

@@ -39,18 +39,18 @@ def test_each_value_has_a_number_of_its_own(
 
 def test_every_failure_reason_comes_back() -> None:
     for reason in FailureReason:
-        number = job_pb2.FailureReason.Value(enums.failure_reason_name(reason))
-        assert enums.failure_reason_of(number) is reason
+        number = job_pb2.FailureReason.Value(enums.failure_reason_to_proto(reason))
+        assert enums.failure_reason_from_proto(number) is reason
 
 
 def test_every_reason_of_a_failed_run_has_a_number() -> None:
     for reason in REASONS:
-        assert not enums.failure_reason_name(reason).endswith("_UNSPECIFIED")
+        assert not enums.failure_reason_to_proto(reason).endswith("_UNSPECIFIED")
 
 
 def test_what_a_newer_peer_sends_is_no_error() -> None:
-    assert enums.failure_reason_of(99) is FailureReason.UNSPECIFIED
-    assert enums.event_kind_of(99) == ""
+    assert enums.failure_reason_from_proto(99) is FailureReason.UNSPECIFIED
+    assert enums.event_kind_from_proto(99) == ""
     assert enums.value_of(NUMERICS, 99) == ""
 
 
@@ -65,16 +65,16 @@ def test_every_cast_is_a_dtype_that_can_be_written() -> None:
 
     assert set(casts) < set(DTYPES)
     for dtype in casts:
-        number = parameter_pb2.Cast.Value(enums.cast_name(dtype))
-        assert enums.cast_of(number) == dtype
-    assert (enums.cast_name(None), enums.cast_of(0)) == ("CAST_UNSPECIFIED", "")
+        number = parameter_pb2.Cast.Value(enums.cast_to_proto(dtype))
+        assert enums.cast_from_proto(number) == dtype
+    assert (enums.cast_to_proto(None), enums.cast_from_proto(0)) == ("CAST_UNSPECIFIED", "")
 
 
 def test_a_cast_that_is_none_names_those_there_are() -> None:
     with pytest.raises(InvalidInput, match="cast: must be F16 or BF16, got 'bf16', did you"):
-        enums.cast_name("bf16")
+        enums.cast_to_proto("bf16")
     with pytest.raises(InvalidInput, match="CAST_F16, CAST_BF16, got the number 7"):
-        enums.cast_of(7)
+        enums.cast_from_proto(7)
 
 
 def test_runs_end_for_the_reasons_that_are_numbered() -> None:

@@ -22,10 +22,10 @@ from dbp.jobs.admission import Check
 from dbp.jobs.config import ManagerConfig
 from dbp.launch.launcher import Exit
 from dbp.rpc.channel import connect
-from dbp.rpc.convert import job_name
-from dbp.rpc.manifest_convert import manifest_to_proto
+from dbp.rpc.scalar_convert import job_name
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.status import DETAILS_KEY
+from dbp.rpc.version_convert import manifest_to_proto
 from dbp.service.server import ServerConfig, job_check, run_check, running
 from dbp.v1 import job_pb2, worker_service_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb

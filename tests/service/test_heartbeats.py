@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from dbp.rpc.convert import job_name
+from dbp.rpc.scalar_convert import job_name
 from dbp.service.heartbeats import silences
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as pb

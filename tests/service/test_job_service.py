@@ -13,7 +13,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
-from dbp.rpc.enums import event_kind_of
+from dbp.rpc.enums import event_kind_from_proto
 from dbp.rpc.spec_convert import spec_from_proto, spec_to_proto
 from dbp.v1 import job_pb2, stream_pb2
 from dbp.v1 import job_service_pb2 as pb
@@ -55,7 +55,7 @@ def events(messages: list[pb.WatchJobsResponse]) -> list[str]:
             case "snapshot":
                 told.append(f"snapshot {job_pb2.JobState.Name(message.snapshot.state)}")
             case "change":
-                told.append(event_kind_of(message.change.kind))
+                told.append(event_kind_from_proto(message.change.kind))
             case "end":
                 told.append(f"end {end_of(message)}")
     return told

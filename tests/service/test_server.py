@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from dbp.errors import Conflict, InvalidInput
 from dbp.jobs.config import ManagerConfig
 from dbp.rpc.address import parse_address
-from dbp.rpc.enums import event_kind_of
+from dbp.rpc.enums import event_kind_from_proto
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.service import server
 from dbp.service.server import ServerConfig, running
@@ -204,7 +204,9 @@ async def test_a_restart_loses_no_job_no_version_and_no_event(tmp_path: Path) ->
         await again.end()
         told = await read_all(resumed)
         changes = [
-            event_kind_of(m.change.kind) for m in told if m.WhichOneof("event") == "change"
+            event_kind_from_proto(m.change.kind)
+            for m in told
+            if m.WhichOneof("event") == "change"
         ]
         assert changes == ["parameters_published", "succeeded"]
 

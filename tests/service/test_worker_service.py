@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 import pytest
 
-from dbp.rpc.convert import job_name
-from dbp.rpc.manifest_convert import manifest_to_proto
+from dbp.rpc.scalar_convert import job_name
 from dbp.rpc.spec_convert import spec_to_proto
+from dbp.rpc.version_convert import manifest_to_proto
 from dbp.v1 import job_pb2, stream_pb2
 from dbp.v1 import parameter_service_pb2 as parameters_pb
 from dbp.v1 import worker_service_pb2 as pb

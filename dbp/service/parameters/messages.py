@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from dbp.errors import InvalidInput
 from dbp.rpc.channel import MAX_ANSWER_BYTES
-from dbp.rpc.manifest_convert import manifest_to_proto
+from dbp.rpc.version_convert import manifest_to_proto
 from dbp.service.heartbeats import silences
 from dbp.service.parameters.encoded import Encoded
 from dbp.v1 import parameter_service_pb2 as pb

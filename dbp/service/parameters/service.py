@@ -12,13 +12,9 @@ from google.protobuf.message import Message
 from dbp.errors import InvalidInput, UseStream
 from dbp.job.labels import check_name
 from dbp.job.state import Version
-from dbp.rpc.convert import (
-    id_from_name,
-    label_to_proto,
-    version_entry_to_proto,
-    version_to_proto,
-)
-from dbp.rpc.enums import cast_of
+from dbp.rpc.enums import cast_from_proto
+from dbp.rpc.scalar_convert import id_from_name
+from dbp.rpc.version_convert import label_to_proto, version_entry_to_proto, version_to_proto
 from dbp.service.guarded_server import GuardedServer
 from dbp.service.parameters.descriptions import INLINE_NAMES, Descriptions
 from dbp.service.parameters.encoded import Encoded
@@ -147,7 +143,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         self, request: pb.WatchParametersRequest, context: Context
     ) -> AsyncIterator[bytes]:
         """Yield the serialized messages of the answer."""
-        cast = cast_of(request.cast)
+        cast = cast_from_proto(request.cast)
         check_patterns(request.tensors)
         if request.newer_than < 0:
             raise InvalidInput(f"newer_than: must be >= 0, got {request.newer_than}")

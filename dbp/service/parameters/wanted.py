@@ -15,8 +15,8 @@ from dbp.errors import (
 from dbp.job.labels import is_news, outlives_job
 from dbp.job.state import Version
 from dbp.quantities import count_text
-from dbp.rpc.convert import id_from_name
-from dbp.rpc.enums import cast_of
+from dbp.rpc.enums import cast_from_proto
+from dbp.rpc.scalar_convert import id_from_name
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.versions.index import At
 from dbp.versions.live_parameters import LiveParameters
@@ -101,7 +101,7 @@ class Wanted:
             request.newer_than,
             request.if_none_match,
             stale,
-            cast_of(request.cast),
+            cast_from_proto(request.cast),
         )
 
     def unchanged(self, version: Version) -> bool:

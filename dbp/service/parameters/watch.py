@@ -8,8 +8,8 @@ from typing import TypeAlias
 from dbp.errors import Draining, LabelNotFound, NotPublishedYet, VersionEvicted
 from dbp.job.labels import is_news, moves_back, outlives_job
 from dbp.job.state import StreamEndReason, Version
-from dbp.rpc.convert import version_to_proto
-from dbp.rpc.enums import stream_end_name
+from dbp.rpc.enums import stream_end_to_proto
+from dbp.rpc.version_convert import version_to_proto
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import stream_pb2
 from dbp.versions.file import OpenVersion
@@ -87,5 +87,5 @@ def _skipped(found: Version, sent: int, label: str) -> int:
 
 
 def _end(reason: StreamEndReason) -> bytes:
-    end = stream_pb2.StreamEnd(reason=stream_end_name(reason))
+    end = stream_pb2.StreamEnd(reason=stream_end_to_proto(reason))
     return pb.WatchParametersResponse(end=end).SerializeToString()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dbp.job.snapshot import encode_header, manifest_of
-from dbp.rpc.convert import job_name
-from dbp.rpc.manifest_convert import manifest_to_proto
+from dbp.rpc.scalar_convert import job_name
+from dbp.rpc.version_convert import manifest_to_proto
 from dbp.train.model.trained_model import TrainedModel, _Metadata
 from dbp.v1 import job_pb2, worker_service_pb2
 from tests.service.setups import Run, Service

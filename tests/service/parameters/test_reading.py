@@ -20,7 +20,7 @@ import safetensors.numpy
 from google.rpc import error_details_pb2
 
 from dbp.job.snapshot import decode_header
-from dbp.rpc.enums import cast_name
+from dbp.rpc.enums import cast_to_proto
 from dbp.v1 import parameter_service_pb2 as pb
 from tests.deadline import DEADLINE
 from tests.service.setups import (
@@ -53,7 +53,7 @@ def ask(run: Run, *patterns: str, **fields: Any) -> pb.StreamParametersRequest:
     at = {name: fields.pop(name) for name in ("version", "step", "label") if name in fields}
     chosen = pb.ParameterSelector(job=f"jobs/{run.id}", tensors=patterns, **at)
     wait = fields.pop("wait", None)
-    fields["cast"] = cast_name(fields.get("cast"))
+    fields["cast"] = cast_to_proto(fields.get("cast"))
     request = pb.StreamParametersRequest(selector=chosen, **fields)
     if wait is not None:
         request.wait.FromMilliseconds(round(wait * 1000))
@@ -361,7 +361,7 @@ async def test_half_the_size_on_the_wire(
     await run.publish(1, values)
 
     header, content, _ = await read(service, ask(run, cast=cast))
-    unary = pb.GetParametersRequest(selector=selector(run.id), cast=cast_name(cast))
+    unary = pb.GetParametersRequest(selector=selector(run.id), cast=cast_to_proto(cast))
 
     (length,) = struct.unpack("<Q", content[:8])
     manifest = decode_header(content[8 : 8 + length], "content")

@@ -1,60 +1,29 @@
-"""Convert values to protos and back, in pairs. Specs and manifests have their own modules."""
+"""Convert jobs, their progress, outcomes and failures to protos and back."""
 
 from __future__ import annotations
 
-import math
 from typing import Final, cast
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from dbp.errors import InvalidInput, Unsupported
 from dbp.job.best import BestEpoch
-from dbp.job.state import (
-    Failure,
-    Job,
-    LabelMove,
-    ProgressReport,
-    State,
-    Version,
-    VersionEntry,
+from dbp.job.state import Failure, Job, ProgressReport, RunOutcome, State
+from dbp.rpc.enums import failure_reason_from_proto, failure_reason_to_proto, name_of, value_of
+from dbp.rpc.scalar_convert import (
+    id_from_name,
+    job_name,
+    sendable,
+    time_from_proto,
+    time_to_proto,
 )
-from dbp.rpc.enums import failure_reason_name, failure_reason_of, name_of, value_of
 from dbp.rpc.spec_convert import known_spec, spec_to_proto
-from dbp.v1 import job_pb2, parameter_service_pb2
+from dbp.rpc.version_convert import version_from_proto, version_to_proto
+from dbp.v1 import job_pb2
+from dbp.v1 import worker_service_pb2 as pb
 
-JOB_PREFIX: Final = "jobs/"
+_STATUS: Final = pb.RunStatus.DESCRIPTOR
 _END_REASON: Final = job_pb2.RunEndReason.DESCRIPTOR
-
-
-def job_name(job_id: str) -> str:
-    """Return the resource name of a job."""
-    return JOB_PREFIX + job_id
-
-
-def id_from_name(name: str) -> str:
-    """Return the id in a resource name; raises InvalidInput."""
-    job_id = name.removeprefix(JOB_PREFIX)
-    if not name.startswith(JOB_PREFIX) or not job_id or "/" in job_id:
-        raise InvalidInput(f"name: a job is named jobs/ID, got {name!r}")
-    return job_id
-
-
-def time_to_proto(seconds: float) -> Timestamp:
-    """Return Unix seconds as a Timestamp; today's times convert back to the same float."""
-    whole = math.floor(seconds)
-    stamp = Timestamp()
-    stamp.FromNanoseconds(whole * 10**9 + round((seconds - whole) * 1e9))
-    return stamp
-
-
-def time_from_proto(stamp: Timestamp) -> float:
-    """Return a Timestamp as Unix seconds."""
-    return stamp.seconds + stamp.nanos / 1e9
-
-
-def sendable(text: str) -> str:
-    """Return the text with bytes that are not UTF-8 replaced; logs may contain some."""
-    return text.encode("utf-8", "backslashreplace").decode()
+_FAILURE_REASON: Final = job_pb2.FailureReason.DESCRIPTOR
+_FAILED: Final = "failed"
 
 
 def state_to_proto(state: State) -> job_pb2.JobState:
@@ -69,72 +38,6 @@ def state_from_proto(state: job_pb2.JobState) -> State:
     except ValueError:
         known = ", ".join(job_pb2.JobState.keys())
         raise InvalidInput(f"states: {state} is no state of a job; states: {known}") from None
-
-
-def version_to_proto(version: Version) -> job_pb2.ParameterVersion:
-    """Convert a parameter version to its proto."""
-    return job_pb2.ParameterVersion(
-        version=version.version,
-        step=version.step,
-        attempt=version.attempt,
-        digest=version.digest,
-        size_bytes=version.size_bytes,
-        publish_time=time_to_proto(version.publish_time),
-        final=version.final,
-        previous_digest=version.previous_digest,
-        spec_digest=version.spec_digest,
-        rollbacks=version.rollbacks,
-    )
-
-
-def version_from_proto(proto: job_pb2.ParameterVersion) -> Version:
-    """Convert a proto to a parameter version."""
-    return Version(
-        version=proto.version,
-        step=proto.step,
-        attempt=proto.attempt,
-        digest=proto.digest,
-        size_bytes=proto.size_bytes,
-        publish_time=time_from_proto(proto.publish_time),
-        final=proto.final,
-        previous_digest=proto.previous_digest,
-        spec_digest=proto.spec_digest,
-        rollbacks=proto.rollbacks,
-    )
-
-
-def version_entry_to_proto(entry: VersionEntry) -> parameter_service_pb2.VersionEntry:
-    """Convert an entry of a job's version history to its proto."""
-    return parameter_service_pb2.VersionEntry(
-        version=version_to_proto(entry.version),
-        kept=entry.kept,
-        pinned=entry.pinned,
-        labels=entry.labels,
-        left_by=entry.left_by,
-    )
-
-
-def version_entry_from_proto(proto: parameter_service_pb2.VersionEntry) -> VersionEntry:
-    """Convert a proto to an entry of a job's version history."""
-    version = version_from_proto(proto.version)
-    labels, left_by = tuple(proto.labels), tuple(proto.left_by)
-    return VersionEntry(version, proto.kept, proto.pinned, labels, left_by)
-
-
-def label_to_proto(move: LabelMove) -> parameter_service_pb2.Label:
-    """Convert a label with its last move to its proto."""
-    return parameter_service_pb2.Label(
-        name=move.label,
-        version=move.version,
-        move_time=time_to_proto(move.time),
-        previous_version=move.previous,
-    )
-
-
-def label_from_proto(proto: parameter_service_pb2.Label) -> LabelMove:
-    """Convert a proto to a label with its last move."""
-    time = time_from_proto(proto.move_time)
-    return LabelMove(proto.name, proto.version, time, proto.previous_version)
 
 
 def progress_to_proto(progress: ProgressReport) -> job_pb2.Progress:
@@ -172,7 +75,7 @@ def progress_from_proto(proto: job_pb2.Progress) -> ProgressReport:
 def failure_to_proto(failure: Failure) -> job_pb2.JobFailure:
     """Convert a failure to its proto."""
     return job_pb2.JobFailure(
-        reason=failure_reason_name(failure.reason),
+        reason=failure_reason_to_proto(failure.reason),
         message=sendable(failure.message),
         exit_code=failure.exit_code,
         signal=failure.signal,
@@ -184,7 +87,7 @@ def failure_to_proto(failure: Failure) -> job_pb2.JobFailure:
 def failure_from_proto(proto: job_pb2.JobFailure) -> Failure:
     """Convert a proto to a failure."""
     return Failure(
-        reason=failure_reason_of(proto.reason),
+        reason=failure_reason_from_proto(proto.reason),
         message=proto.message,
         exit_code=proto.exit_code if proto.HasField("exit_code") else None,
         signal=proto.signal,
@@ -201,6 +104,39 @@ def best_to_proto(best: BestEpoch) -> job_pb2.BestEpoch:
 def best_from_proto(proto: job_pb2.BestEpoch) -> BestEpoch:
     """Convert a proto to the best epoch."""
     return BestEpoch(proto.epoch, proto.step, dict(proto.metrics))
+
+
+def outcome_to_proto(outcome: RunOutcome) -> pb.RunOutcome:
+    """Convert a run's outcome to its proto."""
+    failed = outcome.status == _FAILED
+    return pb.RunOutcome(
+        status=name_of(_STATUS, outcome.status),
+        end_reason=name_of(_END_REASON, "" if failed else outcome.reason),
+        failure_reason=failure_reason_to_proto(outcome.reason if failed else ""),
+        message=sendable(outcome.message),
+        step=outcome.step,
+        metrics=dict(outcome.metrics),
+        best=None if outcome.best is None else best_to_proto(outcome.best),
+        best_restored=outcome.best_restored,
+    )
+
+
+def outcome_from_proto(proto: pb.RunOutcome) -> RunOutcome:
+    """Convert a proto to a run's outcome; a status of a newer dbp counts as failed."""
+    status = value_of(_STATUS, proto.status) or _FAILED
+    if status == _FAILED:
+        reason = value_of(_FAILURE_REASON, proto.failure_reason).upper()
+    else:
+        reason = value_of(_END_REASON, proto.end_reason)
+    return RunOutcome(
+        status=status,
+        reason=reason,
+        message=proto.message,
+        step=proto.step,
+        metrics=dict(proto.metrics),
+        best=best_from_proto(proto.best) if proto.HasField("best") else None,
+        best_restored=proto.best_restored,
+    )
 
 
 def job_to_proto(job: Job) -> job_pb2.Job:
