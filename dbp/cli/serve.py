@@ -93,6 +93,7 @@ def serve(
 
     from dbp.cores import usable_cores
     from dbp.jobs.config import ManagerConfig
+    from dbp.launch.mpirun import MpirunLauncher
     from dbp.launching import oversubscription
     from dbp.service.server import ServerConfig
     from dbp.service.server import serve as run
@@ -108,9 +109,8 @@ def serve(
         host=host,
         port=port,
         state=folder,
-        manager=ManagerConfig(slots=slots or usable_cores()),
+        manager=ManagerConfig(),
         data_roots=tuple(root.resolve() for root in data_roots) or (Path.cwd(),),
-        passed_variables=passed,
     )
 
     def ready(address: str) -> None:
@@ -119,4 +119,5 @@ def serve(
         else:
             click.echo(f"dbp serves at {address} (state in {folder}; Ctrl-C stops it)")
 
-    asyncio.run(run(config, ready=ready))
+    launcher = MpirunLauncher(slots or usable_cores(), passed)
+    asyncio.run(run(config, launcher, ready=ready))

@@ -15,13 +15,11 @@ from dbp.errors import DbpError, ResourceExhausted, Unavailable, WrongState
 from dbp.job.state import EventKind, Failure, Job, RunOutcome, State
 from dbp.jobs.clock import Clock
 from dbp.jobs.connections import RunConnections
-from dbp.jobs.job_json import decode_outcome
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.secret import new_secret
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import last_progress, verdict
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
-from dbp.storage.durable import read_json
 from dbp.storage.state_folder import StateFolder
 from dbp.versions.upload import VersionUploads
 
@@ -181,31 +179,32 @@ class AttemptRunner:
         job = self._table.get(job_id)
         if job.state.terminal:
             return
-        outcome = self._outcome(job)
+        outcome = await self._outcome(job)
         if outcome is not None:
             job = await self._with_final_parameters(job, outcome)
         kind, failure = verdict(job, ended, outcome)
         await self._end(job_id, kind, failure, outcome)
 
-    def _outcome(self, job: Job) -> RunOutcome | None:
-        """Return the outcome from the run's result file, else as it reported it."""
+    async def _outcome(self, job: Job) -> RunOutcome | None:
+        """Return the outcome that the run left, else the one that it reported."""
         try:
-            fields = read_json(self._attempt_folder(job) / "run" / "result.json")
-            if fields is not None:
-                return decode_outcome(fields)
-        except (DbpError, OSError, KeyError, ValueError, TypeError):
+            outcome = await self._launcher.fetch_outcome(self._attempt_folder(job))
+            if outcome is not None:
+                return outcome
+        except (DbpError, OSError):
             log.warning("job %s: the result file of its run is damaged", job.id)
         return self._store.outcome(job.id, job.attempt)
 
     async def _with_final_parameters(self, job: Job, outcome: RunOutcome) -> Job:
-        """Publish from the run's folder parameters that did not arrive through the link."""
-        latest = job.latest_parameters
-        path = self._attempt_folder(job) / "run" / "parameters.safetensors"
-        if (latest is None or not latest.final) and path.exists():
-            try:
+        """Publish the final parameters that the run left, if they did not arrive."""
+        if job.latest_parameters is not None and job.latest_parameters.final:
+            return job
+        try:
+            path = await self._launcher.fetch_parameters(self._attempt_folder(job))
+            if path is not None:
                 await self._uploads.publish_left_behind(job, path, outcome)
-            except (DbpError, OSError) as error:
-                log.warning("job %s: its final parameters: %s", job.id, error)
+        except (DbpError, OSError) as error:
+            log.warning("job %s: its final parameters: %s", job.id, error)
         return self._table.get(job.id)
 
     async def _end(

@@ -10,14 +10,12 @@ class ManagerConfig:
     """Limits and timeouts; all times in seconds.
 
     Args:
-        slots: MPI processes that may run at the same time.
         max_queued: jobs that may wait for slots.
         grace_seconds: from a cancel request until the processes are killed.
         lost_contact_seconds: how long a run started by hand may be silent.
         heartbeat_seconds: interval of heartbeats on an idle stream.
     """
 
-    slots: int
     max_queued: int = 10_000
     grace_seconds: float = 10.0
     lost_contact_seconds: float = 60.0

@@ -58,9 +58,9 @@ class JobManager:
         """``check`` resolves a document or raises InvalidSpec, in a thread; ``check_run`` does
         so for runs started by hand (default: ``check``)."""
         clock = clock or SystemClock()
-        self._folder, self._store, self._config = folder, store, config
-        self._closed = False
-        self._queue = JobQueue(config.slots, config.max_queued)
+        self._folder, self._store, self._launcher = folder, store, launcher
+        self._config, self._closed = config, False
+        self._queue = JobQueue(launcher.capacity, config.max_queued)
         self._events = EventBroadcaster(
             store, heartbeat_seconds=config.heartbeat_seconds, view=self._view
         )
@@ -205,7 +205,7 @@ class JobManager:
         newest = max(1, job.attempt)
         if not 0 <= attempt <= newest:
             raise NotFound(f"job {job_id}: no attempt {attempt}; the newest is {newest}")
-        return self._folder.attempt_folder(job_id, attempt or newest) / "log.txt"
+        return self._launcher.log_file(self._folder.attempt_folder(job_id, attempt or newest))
 
     async def open_version(self, job_id: str, version: int = 0) -> OpenVersion:
         """Return a verified version (0: the newest), open until it is closed."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from dbp.errors import AlreadyExists, DataLoss, JobNotFound, ResourceExhausted, Unavailable
+from dbp.job.job_json import decode_job, decode_outcome, encode_job, encode_outcome
 from dbp.job.state import Event, EventKind, Job, LabelMove, RunOutcome, State, Version, advance
-from dbp.jobs.job_json import decode_job, decode_outcome, encode_job, encode_outcome
 from dbp.jobs.watch_items import Change
 from dbp.storage.schema import open_database
 from dbp.versions.index import VersionIndex

@@ -1,12 +1,15 @@
-"""Interface of launchers, which start and end the processes of an attempt."""
+"""The contract of launchers: capacity, plug-ins, start, adopt, stop, and what a run left."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from dbp.job.plugins import Plugin
+from dbp.job.state import RunOutcome
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,22 @@ class Running(ABC):
 
 
 class Launcher(ABC):
-    """Starts attempts, and finds those that an earlier service started."""
+    """Starts attempts, finds those that an earlier service started, fetches what they left.
+
+    An attempt is named by its folder, as in its ``LaunchRequest``.
+    """
+
+    @property
+    @abstractmethod
+    def capacity(self) -> int:
+        """Number of processes that may run at the same time."""
+
+    @abstractmethod
+    def check_plugins(self, plugins: Iterable[Plugin]) -> None:
+        """Raise InvalidSpec, naming the fields, unless workers can load these plug-ins.
+
+        Blocks: it may start a process.
+        """
 
     @abstractmethod
     async def start(self, request: LaunchRequest) -> Running:
@@ -70,3 +88,15 @@ class Launcher(ABC):
         """Return the attempt that was started in the folder, running or ended; None without
         one.
         """
+
+    @abstractmethod
+    async def fetch_outcome(self, folder: Path) -> RunOutcome | None:
+        """Return the outcome that rank 0 wrote; None if it wrote none. Raises DataLoss."""
+
+    @abstractmethod
+    async def fetch_parameters(self, folder: Path) -> Path | None:
+        """Return a local file with the final parameters that rank 0 wrote; None without."""
+
+    @abstractmethod
+    def log_file(self, folder: Path) -> Path:
+        """Return the local file with the attempt's log, which may not exist yet."""

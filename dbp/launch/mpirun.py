@@ -1,8 +1,7 @@
 """Launcher for one machine: one supervisor process per attempt, which runs mpirun.
 
 The supervisor and its children outlive the service. The attempt's folder holds all that is
-known of it: ``launch.json`` and ``spec.json`` (written here), ``supervisor.json``, ``log.txt``
-and ``exit.json`` (by the supervisor), ``run/`` (by rank 0).
+known of it (``AttemptFiles``).
 """
 
 from __future__ import annotations
@@ -13,15 +12,20 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
 import psutil
 
 from dbp.errors import DataLoss
+from dbp.job.job_json import decode_outcome
+from dbp.job.plugins import Plugin
+from dbp.job.state import RunOutcome
+from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
 from dbp.launch.process_tree import end_all, identified, marked
+from dbp.launch.worker_plugins import WorkerPlugins
 from dbp.launching import launch_environment, worker_command
 from dbp.storage.durable import make_private, read_json, write_json
 
@@ -31,7 +35,6 @@ KILL_SECONDS: Final = 5.0
 
 # workers, the worker's own command -> the whole command
 MakeCommand: TypeAlias = Callable[[int, Sequence[str]], list[str]]
-MakeEnvironment: TypeAlias = Callable[[int], Mapping[str, str]]
 
 
 @final
@@ -40,66 +43,95 @@ class MpirunLauncher(Launcher):
 
     def __init__(
         self,
+        slots: int,
+        passed_variables: Sequence[str] = (),
         *,
         make_command: MakeCommand = worker_command,
-        make_environment: MakeEnvironment = launch_environment,
     ) -> None:
-        """Tests pass other programs than mpirun and the worker."""
+        """Launch on this machine.
+
+        Args:
+            slots: processes that may run at the same time.
+            passed_variables: environment variables that workers inherit in addition.
+            make_command: tests pass other programs than mpirun and the worker.
+        """
+        self._slots = slots
+        self._passed_variables = passed_variables
         self._make_command = make_command
-        self._make_environment = make_environment
+        self._plugins = WorkerPlugins(self._environment(workers=1))
+
+    @property
+    def capacity(self) -> int:
+        return self._slots
+
+    def check_plugins(self, plugins: Iterable[Plugin]) -> None:
+        self._plugins.check(plugins)
 
     async def start(self, request: LaunchRequest) -> Running:
         return await asyncio.to_thread(self._start, request)
 
     async def adopt(self, folder: Path) -> Running | None:
-        if not (folder / "launch.json").exists():
+        files = AttemptFiles(folder)
+        if not files.launch.exists():
             return None
         # The service may have died just after starting the supervisor: give it time to write.
         for _ in range(round(ADOPT_SECONDS / POLL_SECONDS)):
-            if (folder / "supervisor.json").exists() or (folder / "exit.json").exists():
-                return SupervisedRun(folder)
+            if files.supervisor.exists() or files.exit.exists():
+                return SupervisedRun(files)
             await asyncio.sleep(POLL_SECONDS)
         return None
 
+    async def fetch_outcome(self, folder: Path) -> RunOutcome | None:
+        return await asyncio.to_thread(_outcome, AttemptFiles(folder).result)
+
+    async def fetch_parameters(self, folder: Path) -> Path | None:
+        path = AttemptFiles(folder).parameters
+        return path if path.exists() else None
+
+    def log_file(self, folder: Path) -> Path:
+        return AttemptFiles(folder).log
+
+    def _environment(self, workers: int) -> dict[str, str]:
+        return launch_environment(workers, self._passed_variables)
+
     def _start(self, request: LaunchRequest) -> Running:
-        folder = make_private(request.folder)
-        make_private(folder / "run")
-        worker = [sys.executable, "-m", "dbp.worker", str(folder)]
-        write_json(folder / "spec.json", request.document)
+        files = AttemptFiles(make_private(request.folder))
+        make_private(files.run)
+        write_json(files.spec, request.document)
+        worker = [sys.executable, "-m", "dbp.worker", str(files.folder)]
         launch = {
             "job": request.job_id,
             "attempt": request.attempt,
             "workers": request.workers,
             "secret": request.secret,
-            "spec": str(folder / "spec.json"),
-            "run": str(folder / "run"),
+            "spec": str(files.spec),
+            "run": str(files.run),
             "service_file": str(request.service_file),
             "command": self._make_command(request.workers, worker),
         }
-        write_json(folder / "launch.json", launch)
-        environment = {**self._make_environment(request.workers), "PYTHONSAFEPATH": "1"}
-        with (folder / "supervisor.log").open("ab") as errors:
+        write_json(files.launch, launch)
+        with files.supervisor_log.open("ab") as errors:
             supervisor = subprocess.Popen(
-                [sys.executable, "-m", "dbp.launch.supervisor", str(folder)],
+                [sys.executable, "-m", "dbp.launch.supervisor", str(files.folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
-                cwd=folder,
-                env=environment,
+                cwd=files.folder,
+                env={**self._environment(request.workers), "PYTHONSAFEPATH": "1"},
                 start_new_session=True,
             )
         # It is meant to outlive this process: SupervisedRun reaps it, Popen need not warn.
         supervisor.returncode = 0
-        return SupervisedRun(folder, supervisor.pid)
+        return SupervisedRun(files, supervisor.pid)
 
 
 @final
 class SupervisedRun(Running):
     """An attempt under a supervisor, which may be a child of this process or not."""
 
-    def __init__(self, folder: Path, child: int | None = None) -> None:
+    def __init__(self, files: AttemptFiles, child: int | None = None) -> None:
         """``child``: the supervisor's pid, if this process started it."""
-        self._folder = folder
+        self._files = files
         self._child = child
 
     async def wait(self) -> Exit:
@@ -134,7 +166,7 @@ class SupervisedRun(Running):
         """Return the living supervisor, never another process with its pid."""
         if self._child is not None:
             return psutil.Process(self._child)  # not reaped: the pid cannot be another's
-        known = _read(self._folder / "supervisor.json")
+        known = _read(self._files.supervisor)
         return identified(known["pid"], known["create_time"]) if known else None
 
     def _signal(self, number: int) -> None:
@@ -146,7 +178,7 @@ class SupervisedRun(Running):
             return  # gone meanwhile
 
     def _recorded_exit(self) -> Exit | None:
-        content = _read(self._folder / "exit.json")
+        content = _read(self._files.exit)
         if content is None:
             return None
         content["log_tail"] = tuple(content["log_tail"])
@@ -154,8 +186,8 @@ class SupervisedRun(Running):
 
     def _clean_up(self) -> None:
         """Do the cleaning that the supervisor would have done."""
-        end_all(lambda: marked(self._folder), grace=0.0)
-        known = _read(self._folder / "supervisor.json") or {}
+        end_all(lambda: marked(self._files.folder), grace=0.0)
+        known = _read(self._files.supervisor) or {}
         for path in map(Path, known.get("scratch", [])):
             if path.name.startswith("dbp-"):
                 shutil.rmtree(path, ignore_errors=True)
@@ -167,6 +199,16 @@ def _reaped(child: int) -> bool:
         return os.waitpid(child, os.WNOHANG)[0] != 0
     except ChildProcessError:
         return True
+
+
+def _outcome(path: Path) -> RunOutcome | None:
+    fields = read_json(path)
+    if fields is None:
+        return None
+    try:
+        return decode_outcome(fields)
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataLoss(f"{path}: damaged: {error!r}") from error
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from typing import Any, Final, final
 
 import psutil
 
+from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.attempt_log import CappedLog
 from dbp.launch.process_tree import MARK, descendants, end_all, marked
 from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
@@ -42,9 +43,9 @@ BACKING: Final = ("OMPI_MCA_btl_sm_backing_directory", "OMPI_MCA_btl_vader_backi
 class Supervisor:
     """Runs one attempt, from its command to ``exit.json``."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._log = CappedLog(folder / "log.txt")
+    def __init__(self, files: AttemptFiles) -> None:
+        self._files = files
+        self._log = CappedLog(files.log)
         self._start_time = time.time()
         self._child: int | None = None
         self._status: int | None = None
@@ -95,12 +96,12 @@ class Supervisor:
             "create_time": psutil.Process().create_time(),
             "scratch": [str(path) for path in self._scratch],
         }
-        write_json(self._folder / "supervisor.json", identity)
+        write_json(self._files.supervisor, identity)
 
     def _spawn(self) -> int:
-        launch = read_json(self._folder / "launch.json") or {}
+        launch = read_json(self._files.launch) or {}
         environment = os.environ | {
-            MARK: str(self._folder),
+            MARK: str(self._files.folder),
             "TMPDIR": str(self._scratch[0]),
             **dict.fromkeys(BACKING, str(self._scratch[-1])),
         }
@@ -121,7 +122,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=writer,
                 stderr=writer,
-                cwd=self._folder,
+                cwd=self._files.folder,
                 env=environment,
                 preexec_fn=tie,  # noqa: PLW1509 (see tie)
             )
@@ -178,7 +179,7 @@ class Supervisor:
                     self._status = status
 
     def _end_strays(self, grace: float) -> None:
-        for find in (descendants, lambda: marked(self._folder)):
+        for find in (descendants, lambda: marked(self._files.folder)):
             end_all(find, grace=grace, between=self._reap)
 
     def _write_exit(self, error: str) -> None:
@@ -195,7 +196,7 @@ class Supervisor:
         deadline = time.monotonic() + _EXIT_FILE_SECONDS
         while True:
             try:
-                write_json(self._folder / "exit.json", content)
+                write_json(self._files.exit, content)
                 return
             except OSError:
                 if time.monotonic() > deadline:
@@ -203,10 +204,10 @@ class Supervisor:
                 time.sleep(0.5)
 
 
-def _lock(folder: Path) -> int | None:
+def _lock(path: Path) -> int | None:
     """Lock the attempt; None if another supervisor holds it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    descriptor = os.open(folder / "supervisor.lock", flags, 0o600)
+    descriptor = os.open(path, flags, 0o600)
     deadline = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(BlockingIOError):
@@ -218,9 +219,10 @@ def _lock(folder: Path) -> int | None:
 
 def main(folder: Path) -> int:
     """Supervise the attempt, unless another supervisor does or it has ended."""
-    if _lock(folder) is None or (folder / "exit.json").exists():
+    files = AttemptFiles(folder)
+    if _lock(files.supervisor_lock) is None or files.exit.exists():
         return 1
-    Supervisor(folder).run()
+    Supervisor(files).run()
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, final
 
 from dbp.errors import InvalidSpec, Violation
@@ -36,8 +36,8 @@ print(json.dumps(problems))
 class WorkerPlugins:
     """Loads plug-ins in a process with the workers' environment; remembers those that load."""
 
-    def __init__(self, environment: Callable[[], Mapping[str, str]]) -> None:
-        """``environment`` returns the variables of a launched worker."""
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """``environment``: the variables of a launched worker."""
         self._environment = environment
         self._known: set[tuple[str, str]] = set()
 
@@ -62,7 +62,7 @@ class WorkerPlugins:
         try:
             done = subprocess.run(
                 [sys.executable, "-P", "-c", PROBE, *names],
-                env=dict(self._environment()),
+                env=dict(self._environment),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -8,7 +8,7 @@ import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,9 +23,6 @@ from dbp.jobs.config import ManagerConfig
 from dbp.jobs.manager import JobManager
 from dbp.jobs.store import Store
 from dbp.launch.launcher import Launcher
-from dbp.launch.mpirun import MpirunLauncher
-from dbp.launch.worker_plugins import WorkerPlugins
-from dbp.launching import launch_environment
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.rpc.spec_convert import check_size
 from dbp.service.guarded_server import GuardedServer
@@ -62,10 +59,10 @@ log = logging.getLogger("dbp.service")
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Address, state folder, slots and data folders of a service.
+    """Address, state folder, limits and data folders of a service.
 
     ``port`` 0: the system chooses; ``data_roots``: folders below which jobs may name data
-    files; ``passed_variables``: environment variables that workers inherit in addition.
+    files.
     """
 
     host: str
@@ -73,20 +70,15 @@ class ServerConfig:
     state: Path
     manager: ManagerConfig
     data_roots: tuple[Path, ...]
-    passed_variables: tuple[str, ...] = ()
-
-    def worker_environment(self, workers: int = 1) -> dict[str, str]:
-        """Return the environment variables of launched workers."""
-        return launch_environment(workers, self.passed_variables)
 
 
 @contextlib.asynccontextmanager
 async def running(
     config: ServerConfig,
     *,
+    launcher: Launcher,
     check: Check,
     check_run: Check | None = None,
-    launcher: Launcher | None = None,
 ) -> AsyncIterator[str]:
     """A service while the context lasts; yields its address.
 
@@ -100,7 +92,7 @@ async def running(
         manager = JobManager(
             folder,
             store,
-            launcher=launcher or MpirunLauncher(make_environment=config.worker_environment),
+            launcher=launcher,
             check=check,
             check_run=check_run,
             config=config.manager,
@@ -131,9 +123,8 @@ async def running(
         yield address
 
 
-def job_check(config: ServerConfig) -> Check:
+def job_check(data_roots: Sequence[Path], launcher: Launcher) -> Check:
     """Return the check of a job before it is acknowledged: spec, paths, files, plug-ins."""
-    workers_plugins = WorkerPlugins(config.worker_environment)
 
     def check(document: Mapping[str, Any], workers: int) -> Checked:
         from dbp.job.load import decode
@@ -143,10 +134,10 @@ def job_check(config: ServerConfig) -> Check:
         from dbp.train.check.notes import notes
 
         spec = decode(document)
-        check_paths(spec, config.data_roots)
+        check_paths(spec, data_roots)
         examined = examine(spec, workers)
         resolved = examined.resolved
-        workers_plugins.check(plugins_of(resolved))
+        launcher.check_plugins(plugins_of(resolved))
         check_size(resolved.document)
         return Checked(resolved.document, resolved.digest, notes(examined))
 
@@ -163,14 +154,16 @@ def run_check(document: Mapping[str, Any], workers: int) -> Checked:
     return Checked(resolved.document, resolved.digest)
 
 
-async def serve(config: ServerConfig, *, ready: Callable[[str], None]) -> None:
+async def serve(
+    config: ServerConfig, launcher: Launcher, *, ready: Callable[[str], None]
+) -> None:
     """Run a service until SIGTERM or SIGINT; running jobs continue training."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    check = job_check(config)
-    async with running(config, check=check, check_run=run_check) as address:
+    check = job_check(config.data_roots, launcher)
+    async with running(config, launcher=launcher, check=check, check_run=run_check) as address:
         ready(address)
         await stop.wait()
         log.info("shutting down; training continues")

@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dbp.errors import InvalidSpec, Violation
+from dbp.job.plugins import Plugin
 from dbp.job.snapshot import Manifest, manifest_of
+from dbp.job.state import RunOutcome
 from dbp.jobs.admission import Checked
 from dbp.jobs.config import ManagerConfig
 from dbp.jobs.manager import JobManager
 from dbp.jobs.store import Store
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
+from dbp.launch.mpirun import MpirunLauncher
 from dbp.storage.state_folder import StateFolder
 from tests.deadline import DEADLINE
+
+LOCAL = MpirunLauncher(slots=1)  # starts nothing here: it reads what a run left
 
 
 class FakeClock:
@@ -87,6 +92,7 @@ class FakeLauncher(Launcher):
     adopted: list[Path] = field(default_factory=list)
     error: Exception | None = None
     found: Callable[[Path], Running | None] = FakeRunning
+    capacity: int = 4
 
     async def start(self, request: LaunchRequest) -> Running:
         self.requests.append(request)
@@ -94,6 +100,18 @@ class FakeLauncher(Launcher):
             raise self.error
         self.runs[request.job_id] = FakeRunning(request.folder)
         return self.runs[request.job_id]
+
+    def check_plugins(self, plugins: Iterable[Plugin]) -> None:
+        pass
+
+    async def fetch_outcome(self, folder: Path) -> RunOutcome | None:
+        return await LOCAL.fetch_outcome(folder)
+
+    async def fetch_parameters(self, folder: Path) -> Path | None:
+        return await LOCAL.fetch_parameters(folder)
+
+    def log_file(self, folder: Path) -> Path:
+        return LOCAL.log_file(folder)
 
     async def adopt(self, folder: Path) -> Running | None:
         self.adopted.append(folder)
@@ -130,18 +148,19 @@ class Plane:
 
 @asynccontextmanager
 async def control_plane(
-    path: Path, launcher: FakeLauncher | None = None, **config: Any
+    path: Path, launcher: FakeLauncher | None = None, *, slots: int = 4, **config: Any
 ) -> AsyncIterator[Plane]:
     """One life of a service, without the service."""
     folder = StateFolder(path)
     store = Store(folder.path / "dbp.sqlite")
     launcher, clock = launcher or FakeLauncher(), FakeClock()
+    launcher.capacity = slots
     manager = JobManager(
         folder,
         store,
         launcher=launcher,
         check=fake_check,
-        config=ManagerConfig(**{"slots": 4, **config}),
+        config=ManagerConfig(**config),
         clock=clock,
     )
     try:

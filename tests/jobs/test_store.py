@@ -20,6 +20,7 @@ from dbp.errors import (
     WrongState,
 )
 from dbp.job.best import BestEpoch
+from dbp.job.job_json import encode_job
 from dbp.job.state import (
     Event,
     EventKind,
@@ -31,7 +32,6 @@ from dbp.job.state import (
     State,
     Version,
 )
-from dbp.jobs.job_json import encode_job
 from dbp.jobs.store import Store
 from dbp.storage import schema as store_schema
 from dbp.storage.schema import SCHEMA_VERSION

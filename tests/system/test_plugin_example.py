@@ -221,7 +221,7 @@ def test_a_kind_that_workers_cannot_load_is_refused_with_the_reason(tmp_path: Pa
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text("[dbp.layers]\nhalf = half:Half\n")
     plugin = Plugin("layers", "half", "half", "model.layers[0]")
-    workers = WorkerPlugins(lambda: launch_environment(1) | {"PYTHONPATH": str(site)})
+    workers = WorkerPlugins(launch_environment(1) | {"PYTHONPATH": str(site)})
 
     with pytest.raises(InvalidSpec) as raised:
         workers.check([plugin])
@@ -231,4 +231,4 @@ def test_a_kind_that_workers_cannot_load_is_refused_with_the_reason(tmp_path: Pa
     assert "workers cannot load 'half' of package half: " in violation.message
     assert "No module named 'half_there'" in violation.message
     both = f"{site}{os.pathsep}{extra}"
-    WorkerPlugins(lambda: launch_environment(1) | {"PYTHONPATH": both}).check([plugin])
+    WorkerPlugins(launch_environment(1) | {"PYTHONPATH": both}).check([plugin])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dbp.job.job_json import encode_job
 from dbp.job.state import Job, LabelMove, State
-from dbp.jobs.job_json import encode_job
 from dbp.jobs.store import Store
 from dbp.storage import schema as store_schema
 from tests.versions.shelf import Shelf

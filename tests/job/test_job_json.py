@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-from dbp.jobs.job_json import decode_outcome, encode_outcome
+from dbp.job.job_json import decode_outcome, encode_outcome
 
 
 def test_figure_that_is_not_a_number_is_read_from_a_verdict_and_kept() -> None:

@@ -1,0 +1,65 @@
+"""Names of the files in the folder of an attempt, and who writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+
+@final
+@dataclass(frozen=True)
+class AttemptFiles:
+    """The files of one attempt; ``folder`` is private to the user of the service."""
+
+    folder: Path
+
+    @property
+    def launch(self) -> Path:
+        """Command, secret and paths, for supervisor and ranks; written by the launcher."""
+        return self.folder / "launch.json"
+
+    @property
+    def spec(self) -> Path:
+        """The resolved spec; written by the launcher."""
+        return self.folder / "spec.json"
+
+    @property
+    def supervisor(self) -> Path:
+        """The identity of the supervisor, and the folders to remove; written by it."""
+        return self.folder / "supervisor.json"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        """Locked by the supervisor as long as it lives."""
+        return self.folder / "supervisor.lock"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """Errors of the supervisor itself."""
+        return self.folder / "supervisor.log"
+
+    @property
+    def log(self) -> Path:
+        """Output of the ranks; written by the supervisor."""
+        return self.folder / "log.txt"
+
+    @property
+    def exit(self) -> Path:
+        """The end of the processes; written by the supervisor."""
+        return self.folder / "exit.json"
+
+    @property
+    def run(self) -> Path:
+        """The run folder; written by rank 0."""
+        return self.folder / "run"
+
+    @property
+    def result(self) -> Path:
+        """The outcome of the run; written by rank 0."""
+        return self.run / "result.json"
+
+    @property
+    def parameters(self) -> Path:
+        """The parameters at the end of the run; written by rank 0."""
+        return self.run / "parameters.safetensors"
