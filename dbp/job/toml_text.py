@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+
+from dbp.json_value import JsonObject, JsonValue
 
 WIDTH = 88
 
 
-def toml_text(document: Mapping[str, Any]) -> str:
+def toml_text(document: JsonObject) -> str:
     """Return the document, one section per table; deeper tables are inline."""
     values = {name: item for name, item in document.items() if not isinstance(item, Mapping)}
     sections = [_lines(values)] if values else []
@@ -19,7 +20,7 @@ def toml_text(document: Mapping[str, Any]) -> str:
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
 
 
-def _lines(table: Mapping[str, Any]) -> list[str]:
+def _lines(table: JsonObject) -> list[str]:
     width = max((len(_key(name)) for name in table), default=0)
     lines: list[str] = []
     for name, item in table.items():
@@ -31,7 +32,7 @@ def _lines(table: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _inline(value: Any) -> str:
+def _inline(value: JsonValue) -> str:
     if isinstance(value, Mapping):
         pairs = ", ".join(f"{_key(name)} = {_inline(item)}" for name, item in value.items())
         return f"{{ {pairs} }}" if pairs else "{}"
