@@ -1,4 +1,4 @@
-"""Tables of the store, and opening its SQLite file. Queries are in ``dbp.jobs.store``."""
+"""Tables of the service's SQLite file, and opening it. ``Database`` runs what uses them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 import sqlite3
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
-from dbp.errors import Conflict, DataLoss
+from dbp.errors import Conflict, DataLoss, Unavailable
 
 SCHEMA_VERSION: Final = 5
 
@@ -136,14 +137,14 @@ UPDATE label_moves SET previous = coalesce((
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """Return the only connection to the store's file, made if absent.
+    """Return the connection that writes the store's file, made if absent.
 
-    One connection in exclusive mode avoids the WAL-reset bug of SQLite before 3.51.3 (it needs
-    two) and shared memory. Raises DataLoss for a damaged file, Conflict for one that another
-    process has open.
+    Only this one writes and checkpoints, which avoids the WAL-reset bug of SQLite before 3.51.3
+    (https://sqlite.org/wal.html). Raises DataLoss for a damaged file, Conflict for one that
+    another process has open.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-    connection = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+    connection = _connect(path)
     try:
         _prepare(connection, path)
     except sqlite3.OperationalError as error:
@@ -160,10 +161,34 @@ def open_database(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Return a connection that only reads, beside the one of ``open_database``."""
+    connection = _connect(path)
+    for pragma in ("query_only = ON", "wal_autocheckpoint = 0"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Return a connection to the file, which is locked against other processes.
+
+    SQLite's ``unix-excl`` file layer allows several connections of one process and keeps the
+    index of the log in its memory, not in a shared file.
+    """
+    address = f"file:{quote(str(path))}?vfs=unix-excl"
+    return sqlite3.connect(
+        address, uri=True, isolation_level=None, timeout=1.0, check_same_thread=False
+    )
+
+
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise Unavailable(
+            f"{path}: SQLite can keep no write-ahead log here (journal_mode is {mode}); choose "
+            "another state folder"
+        )
     for pragma in (
-        "locking_mode = EXCLUSIVE",
-        "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
         "journal_size_limit = 67108864",

@@ -198,15 +198,6 @@ def test_a_damaged_file_is_refused_not_read(tmp_path: Path, damage: bytes | None
         Store(path)
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
-    first = Store(tmp_path / "dbp.sqlite")
-
-    with pytest.raises(Conflict, match="another process"):
-        Store(tmp_path / "dbp.sqlite")
-
-    first.close()
-
-
 CREATE_AND_SAY = """
 import sys
 from pathlib import Path

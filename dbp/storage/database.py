@@ -1,0 +1,91 @@
+"""The service's SQLite file on threads of its own, so that a slow disk delays no caller.
+
+One thread writes and one reads, each with its own connection: with a write-ahead log, a COMMIT
+that takes long delays no read, and a read that begins after a write has returned sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar, final
+
+from dbp.errors import DataLoss, ResourceExhausted, Unavailable
+from dbp.storage.schema import open_database, open_reader
+from dbp.storage.threads import in_thread
+
+T = TypeVar("T")
+
+
+@final
+class Database:
+    """An open SQLite file; all methods but ``close`` belong to one event loop."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file at ``path``, made if absent. Raises DataLoss or Conflict."""
+        self.path = path
+        self._writer = open_database(path)
+        self._reader = open_reader(path)
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="database-write")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="database-read")
+        self._closed = False
+
+    async def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``change`` in a transaction; return its result when it is durable.
+
+        Rolled back if ``change`` raises. A caller that is cancelled first waits for the end of
+        the transaction. ResourceExhausted: the disk is full; Unavailable: it cannot be written.
+        """
+        return await self._run(self._writing, partial(self._transaction, change))
+
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Return the result of ``query``, which sees one state of the file; DataLoss."""
+        return await self._run(self._reading, partial(self._query, query))
+
+    def close(self) -> None:
+        """Finish what was begun and close the file; later calls raise Unavailable."""
+        self._closed = True
+        self._writing.shutdown()
+        self._reading.shutdown()
+        self._reader.close()  # first, so that the writer's close empties the log
+        self._writer.close()
+
+    async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise Unavailable("the service is shutting down; try again later")
+        return await in_thread(work, threads)
+
+    def _transaction(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Commit after ``change``; roll back if it raises."""
+        connection = self._writer
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            result = change(connection)
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise self._explained(error) from error
+            raise
+        return result
+
+    def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            self._reader.execute("BEGIN")
+            try:
+                return query(self._reader)
+            finally:
+                self._reader.execute("ROLLBACK")
+        except sqlite3.DatabaseError as error:
+            raise DataLoss(f"{self.path}: cannot be read: {error}") from error
+
+    def _explained(self, error: sqlite3.OperationalError) -> ResourceExhausted | Unavailable:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+            return ResourceExhausted(f"{self.path}: the disk is full; nothing was changed")
+        return Unavailable(f"{self.path}: cannot be written: {error}; nothing was changed")
