@@ -92,8 +92,12 @@ def _read_text(source: str) -> str:
 
 
 def nearest_file(source: str) -> str:
-    """Return a hint for a file that does not exist: a similar name, or a folder that lacks."""
+    """Return a hint for a file that does not exist: a broken link, a similar name, or a folder
+    that lacks.
+    """
     path = Path(source)
+    if path.is_symlink():
+        return f": it is a symbolic link to {path.readlink()}, which does not exist"
     try:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:

@@ -166,6 +166,18 @@ def test_a_missing_file_proposes_its_neighbor(spec_file: Path) -> None:
         load_file(spec_file.with_name("jbo.toml"))
 
 
+def test_a_broken_link_is_reported_with_its_target(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.symlink_to("gone.toml")
+
+    with pytest.raises(InvalidFile) as caught:
+        load_file(path)
+
+    assert str(caught.value) == (
+        f"{path}: no such file: it is a symbolic link to gone.toml, which does not exist"
+    )
+
+
 def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match="no such file; there is no folder"):
         load_file(tmp_path / "none" / "job.toml")
