@@ -11,7 +11,8 @@ TARGETS: Final = "y"
 def name_hint(name: str, names: list[str]) -> str:
     """Return the option that names an array, after "; ", where a default name is missing."""
     option = {INPUTS: "inputs", TARGETS: "targets"}.get(name)
-    if option is None or not names:
+    others = [other for other in names if other not in (INPUTS, TARGETS)]
+    if option is None or not others:
         return ""
-    other = names[0] if option == "inputs" else names[-1]
+    other = others[0] if option == "inputs" else others[-1]
     return f'; name it in the spec, as in {option} = "{other}"'

@@ -207,7 +207,8 @@ def missing_text(name: str) -> str:
     try:
         names = [entry.name for entry in folder.iterdir()]
     except NotADirectoryError:
-        return f"no such file: {folder} is a file, not a folder"
+        file = next(parent for parent in path.parents if parent.exists())
+        return f"no such file: {file} is a file, not a folder"
     except OSError:
         return f"no such file: there is no folder {folder}"
     if path.name in names:

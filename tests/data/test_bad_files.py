@@ -280,6 +280,10 @@ CASES: dict[str, tuple[Make, list[str]]] = {
         npz(zip_bytes(x=X_NPY, labels=Y_NPY), targets="label"),
         ["all.npz", "no array 'label'", "did you mean 'labels'", "x, labels"],
     ),
+    "npz lacks the inputs": (
+        npz(zip_bytes(y=Y_NPY, images=X_NPY)),
+        ["all.npz", "no array 'x'", "y, images", 'inputs = "images"'],
+    ),
     "npz two of one name": (npz(twice_the_same_name()), ["all.npz", "same name"]),
     "npz encrypted": (
         npz(encrypted_flag(zip_bytes(x=X_NPY, y=Y_NPY))),
@@ -453,6 +457,8 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidData, match=r"a\.csv is a file, not a folder"):
         open_path(tmp_path / "a.csv" / "b.csv")
+    with pytest.raises(InvalidData, match=r"/a\.csv is a file, not a folder"):
+        open_path(tmp_path / "a.csv" / "day" / "b.csv")
 
 
 def test_braces_are_explained(tmp_path: Path) -> None:

@@ -187,6 +187,10 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
             'inputs = "images"',
         ],
     ),
+    "other targets beside x": (
+        {"x": X, "labels": Y},
+        ["no data set 'y'", "labels, x", 'targets = "labels"'],
+    ),
     "a misspelt one": ({"xs": X, "y": Y}, ["no data set 'x'", "it holds: xs, y"]),
     "a group": ({"x/inner": X, "y": Y}, ["[x]: is no data set", "it holds: x/inner, y"]),
     "texts": ({"x": np.array([b"a"] * 40), "y": Y}, ["[x]: type |S1", "accepted"]),
