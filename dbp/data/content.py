@@ -53,7 +53,7 @@ class Content:
 
 
 def check_content(file: DataFile, kind: str) -> None:
-    """Raise InvalidData where a file's content is known and not what reader ``kind`` reads."""
+    """Raise InvalidData if the content is known and is not the format of reader ``kind``."""
     found = recognize(file)
     if found is None or found.kind == kind or {found.kind, kind} <= set(TEXT_KINDS):
         return
@@ -115,7 +115,7 @@ def _zip(file: DataFile) -> Content:
             members = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError):
         return Content("a damaged zip archive", "npz", _CUT, is_sound=False)
-    if members and all(name.endswith(".npy") for name in members):
+    if any(name.endswith(".npy") for name in members):
         return _readable("npz")
     if any(name.startswith("xl/") for name in members):
         return Content("an Excel workbook (.xlsx)", remedy=_remedy(path, "excel"))
@@ -128,8 +128,8 @@ def _zip(file: DataFile) -> Content:
     return Content(f"a zip archive{held}", remedy=f"unpack it: unzip {shlex.quote(path)}")
 
 
-# First bytes of formats that dbp does not read, and what to do with them; {path} is the file,
-# {csv} a name for the converted one, both as literals of Python.
+# First bytes of formats that dbp does not read, their names, and the remedy: a sentence, or the
+# function of pandas that reads the format ("excel": read_excel).
 _BINARY: Final = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook (.xls)", "excel"),
     (b"ARROW1", "a Feather (Arrow) file", "read_feather"),

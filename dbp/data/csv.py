@@ -82,7 +82,8 @@ class CSV(Reader):
         return self.open().info
 
     def open(self) -> Dataset:
-        return open_files(self, lambda part, _: part._open(), kind="csv")
+        kind = "tsv" if self.delimiter == "\t" else "csv"
+        return open_files(self, lambda part, _: part._open(), kind=kind)
 
     def _open(self) -> Dataset:
         table = read_table(

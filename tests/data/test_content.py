@@ -25,7 +25,9 @@ from dbp.data.csv import CSV
 from dbp.data.file import DataFile
 from dbp.data.idx import IDX
 from dbp.data.npy import NPY
+from dbp.data.npz import NPZ
 from dbp.data.parquet import Parquet
+from dbp.data.tsv import TSV
 from dbp.errors import InvalidData
 
 pytestmark = pytest.mark.processes
@@ -131,6 +133,14 @@ def test_a_file_of_another_reader_is_refused_with_the_name_of_that_reader(
                 check_content(file, other)
 
 
+def test_a_reader_of_tabs_names_its_own_format(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_bytes(FOREIGN["xlsx"][0])
+
+    with pytest.raises(InvalidData, match=r"rows\.tsv: not tab-separated text: it looks"):
+        TSV(path=str(path)).open()
+
+
 @pytest.mark.parametrize("name", ["PAR1", "ORC", "ARROW1", "BZh", "FEA1", "SQLite format 3"])
 def test_a_header_may_begin_with_the_letters_of_a_signature(tmp_path: Path, name: str) -> None:
     path = tmp_path / "rows.csv"
@@ -157,6 +167,15 @@ def test_a_character_that_is_cut_at_the_end_of_the_first_bytes_is_text(tmp_path:
 
     assert found is not None
     assert (found.kind, found.name) == ("csv", "text")
+
+
+def test_an_archive_of_arrays_may_hold_other_files(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez(path, x=X, y=np.arange(4))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("README.txt", "four samples")
+
+    assert NPZ(path=str(path)).open().info.samples == 4
 
 
 @pytest.mark.parametrize("reader", ["npy", "idx", "parquet"])
