@@ -89,7 +89,7 @@ def class_remedy(labels: Labels, name: str) -> str:
 def too_many(labels: Labels, classes: int, name: str) -> str:
     """Return the labels and the remedy where some are beyond the classes of the model."""
     binary = (
-        " (for more than two classes replace binary_cross_entropy by softmax_cross_entropy)"
+        " (if the loss is binary_cross_entropy, replace it by softmax_cross_entropy)"
         if classes == 2
         else ""
     )

@@ -76,7 +76,7 @@ def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
             f"{folder}: this run {ending_word(reason)} at step {verdict.get('step')}"
             f"{cause_text(reason)} and cannot be resumed; to train its parameters further, "
             "start a new run with this line under [train]: initial_parameters = "
-            f"{json.dumps(str((folder / PARAMETERS).resolve()))}"
+            f"{json.dumps(str((folder / PARAMETERS).resolve()), ensure_ascii=False)}"
         )
     if reason != TIME and not longer.length:
         raise InvalidInput(

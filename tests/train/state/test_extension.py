@@ -1,9 +1,10 @@
-"""Another length for a run that is resumed: what is asked, allowed and recorded."""
+"""Change the length of a resumed run: options, refusals and records."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -226,10 +227,14 @@ def test_a_run_ended_by_time_continues_to_its_planned_end(tmp_path: Path) -> Non
 def test_a_run_that_stopped_early_is_not_extended(
     tmp_path: Path, stop: dict[str, Any], words: str, asked: dict[str, Any]
 ) -> None:
-    run(tmp_path, decode(spec_of(0.1, epochs=30, stop=stop)))
+    folder = tmp_path / "gr\u00f6\u00dfe \U0001f600"
+    run(folder, decode(spec_of(0.1, epochs=30, stop=stop)))
 
-    with pytest.raises(InvalidInput, match=words):
-        check_resumable(tmp_path, Longer(**asked))
+    with pytest.raises(InvalidInput, match=words) as raised:
+        check_resumable(folder, Longer(**asked))
+
+    line = str(raised.value).rpartition("under [train]: ")[2]
+    assert tomllib.loads(line) == {"initial_parameters": f"{folder}/parameters.safetensors"}
 
 
 def test_extending_an_ended_run_needs_a_length_and_a_checkpoint(
