@@ -108,7 +108,7 @@ class ArrayDataset(Dataset):
                 )
 
     def _remedy(self, bad: Array) -> str:
-        """Return the targets, those of the block ``bad`` too, and what to write instead."""
+        """Return the targets, those of the block ``bad`` too, and the remedy."""
         blocks = (block for _, block in self._targets.blocks())
         found = Labels.of(itertools.chain([bad], blocks))
         return not_classes(found, self._targets.info.name)

@@ -57,7 +57,7 @@ def rounded_columns(inputs: npt.NDArray[np.float64]) -> list[int]:
 
 
 def rounded_note(column: str) -> str:
-    """Note that whole numbers of a column are rounded."""
+    """Return a note that whole numbers of a column are rounded."""
     return (
         f"{column} holds whole numbers above 2**53, which are rounded; if it is an identifier "
         "and no input, leave it out"

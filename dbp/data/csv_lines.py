@@ -20,7 +20,7 @@ NumberedRow = tuple[int, list[str]]
 
 @contextmanager
 def open_rows(path: str, delimiter: str) -> Iterator[Iterator[NumberedRow]]:
-    """Return the rows of a file that are not blank, each with its line; raises InvalidData."""
+    """Yield an iterator of the non-blank rows, with their lines; raises InvalidData."""
     file = DataFile(path)
     with file.stream() as stream:
         lines = _Lines(path, stream)

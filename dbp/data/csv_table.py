@@ -189,7 +189,7 @@ class _Builder:
             )
 
     def _notes(self, line: int, inputs: npt.NDArray[np.float64]) -> Iterator[str]:
-        """Return notes on the columns; ``line``: the first of the file."""
+        """Yield notes on the columns; ``line``: the first of the file."""
         columns, choice = self._columns, self._choice
         numbers = [name for name in columns.input_names if number(name) is not None]
         if numbers and choice.is_guessed:

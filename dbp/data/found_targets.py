@@ -15,7 +15,7 @@ _ROWS = 65_536
 
 
 def describe_values(dataset: Dataset, name: str) -> tuple[str, str]:
-    """Return the targets of a data set of values, and what to do for a loss of classes.
+    """Describe the targets of a data set of values; return it with the remedy for class losses.
 
     Reads the first 65,536 targets. ``name``: of the targets, a file or an array in one.
     """

@@ -57,7 +57,7 @@ def inspect_files(
 
 
 def _each_file(reader: _Reader, kind: str) -> list[_Reader]:
-    """Yield a reader for each file, in the order of names, after checking its content."""
+    """Return a reader for each file, in the order of names, after checking the contents."""
     paths = _file_options(reader)
     found = {name: matching(path) for name, path in paths.items()}
     for file in itertools.chain.from_iterable(found.values()):
@@ -125,7 +125,7 @@ def _unmatched(pattern: str) -> str:
 
 
 def _entries(folder: str) -> Iterator[Path]:
-    """Return the entries of a folder; none if it is a file or cannot be read."""
+    """Yield the entries of a folder; none if it is a file or cannot be read."""
     with contextlib.suppress(OSError):
         yield from Path(folder).iterdir()
 

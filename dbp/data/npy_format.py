@@ -147,7 +147,7 @@ def inspect_rows(path: str) -> RowsInfo:
 
 
 def open_rows(path: str, limit: int = IN_MEMORY_BYTES) -> Rows:
-    """Return the rows of a .npy file; beyond ``limit`` bytes, in C order, read as asked for."""
+    """Return the rows of a .npy file; arrays in C order beyond ``limit`` bytes stay on disk."""
     file = DataFile(path)
     header = read_header(file)
     if not header.fortran:

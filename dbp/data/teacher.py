@@ -55,7 +55,7 @@ class Teacher(Reader):
         "class", doc="class: the teacher's largest output; values: its outputs, of about 1"
     )
     noise: float = option(
-        0.0, doc="standard deviation of what is added to the teacher's outputs", minimum=0
+        0.0, doc="standard deviation of the noise added to the teacher's outputs", minimum=0
     )
     seed: int = option(
         0,

@@ -67,7 +67,7 @@ def eight_bit_remedy(path: str) -> str:
 
 
 def line_ends_remedy(path: str) -> str:
-    r"""Return the command that ends lines by \n which end by \r alone."""
+    r"""Return the command that replaces the line ends \r by \n."""
     source, target = shlex.quote(path), shlex.quote(beside(path, "lf"))
     return rf"convert it: tr '\r' '\n' < {source} > {target}"
 

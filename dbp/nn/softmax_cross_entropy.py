@@ -71,7 +71,7 @@ class SoftmaxCrossEntropy(Loss):
         return "softmax"
 
     def needed_range(self, output_shape: Shape) -> Range:
-        """Any number: the loss depends on differences of logits."""
+        """From 0 without limit: the loss depends on differences of logits, which must grow."""
         return 0.0, math.inf
 
     def default_metrics(self) -> tuple[str, ...]:

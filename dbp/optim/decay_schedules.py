@@ -116,8 +116,7 @@ class PolynomialDecay(Schedule):
         elif self.steps is not None and self.steps < total_steps and self.floor == 0:
             message = (
                 f"the rate is 0 after {count_text(self.steps, 'step')}, and the run has "
-                f"{total_steps:,}: "
-                "the others train nothing; set floor, or leave steps out"
+                f"{total_steps:,}: later steps change nothing; set floor, or leave out steps"
             )
             yield LengthProblem("steps", message)
 

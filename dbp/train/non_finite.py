@@ -1,4 +1,4 @@
-"""Decide what a run does after a loss or gradient that is not finite.
+"""React to a loss or gradient that is not finite: fail, skip, or roll back.
 
 Such a gradient is never applied. ``train.non_finite`` says whether the run fails, skips the
 mini-batch, or rolls back to a checkpoint.
@@ -55,17 +55,15 @@ class NonFinitePolicy:
 def why_failed(state: RunState) -> tuple[str, str] | None:
     """Return reason and message if a run at its end has not succeeded; else None."""
     if not state.applied:
-        every = (
-            "the only mini-batch was"
+        left_out = (
+            "the only mini-batch was left out, since its"
             if state.step == 1
-            else (f"all {state.step:,} mini-batches were")
+            else f"all {state.step:,} mini-batches were left out, since their"
         )
         return NOTHING_APPLIED, (
-            f"nothing was learned: {every} left out, since "
-            f"{'its' if state.step == 1 else 'their'} loss or gradient was not finite; the "
-            "parameters are those of the start. A lower "
-            "optimizer.learning_rate, train.clip_norm or data.scale may help; `dbp check SPEC` "
-            "looks for bad samples"
+            f"nothing was learned: {left_out} loss or gradient was not finite; the parameters "
+            "are those of the start. A lower optimizer.learning_rate, train.clip_norm or "
+            "data.scale may help; `dbp check SPEC` looks for bad samples"
         )
     if not all_finite(state.served.vector):
         return NON_FINITE, (

@@ -213,7 +213,7 @@ class Trainer:
         return reason
 
     def _command(self, step: int) -> Command:
-        """Return what this rank requests of all: commands of the control, and what is due."""
+        """Return the commands of the control, and of a checkpoint or an end that is due."""
         command = self._control.poll() | self._recovery.asks(step)
         if Command.PUBLISH in command:
             self._announcer.request_version()  # remembered, though the step may not be applied

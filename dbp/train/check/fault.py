@@ -12,7 +12,7 @@ from dbp.nn.metric import Metric
 from dbp.plugin_faults import fault_text
 from dbp.train.build import Setup
 
-# What a plug-in's author runs next, by the contract of the component.
+# The function of dbp.testing that tests a component, by the component's base class.
 _CONTRACTS: Final = ((Layer, "check_layer"), (Loss, "check_loss"), (Metric, "check_metric"))
 
 

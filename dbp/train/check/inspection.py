@@ -179,7 +179,7 @@ def _check_files(resolved: ResolvedSpec) -> None:
 
 
 def _is_missing(path: str) -> bool:
-    """Whether there is no such file; one that may not be looked at is opened to say why."""
+    """Return whether there is no such file; False without permission: the reader reports it."""
     try:
         Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -190,7 +190,7 @@ def _is_missing(path: str) -> bool:
 
 
 def _inspect_like(reader: Reader, train: DataInfo) -> DataInfo:
-    """The headers of a set beside the training set, which it must be like."""
+    """Read the headers of a data set; raise InvalidData unless they fit the training set."""
     info = reader_of_kind(reader, train.target_kind).inspect()
     _check_like(train, info)
     return info

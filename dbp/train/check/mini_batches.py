@@ -45,8 +45,7 @@ def check_mini_batches(resolved: ResolvedSpec, input_shape: Shape, samples: int)
             message = (
                 f"{kind}: a mini-batch{_parts(train.accumulate)} has "
                 f"{count_text(largest * values, 'value')} of each channel, of which there is "
-                "no "
-                f"variance; {_least(train, samples)}"
+                f"no variance; {_least(train, samples)}"
             )
             violations.append(Violation(path, message))
     if violations:

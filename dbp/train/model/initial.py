@@ -152,8 +152,7 @@ def _write(values: Array, tensor: TensorInfo, out: Array) -> str:
     if changed:
         return (
             f"has {count_text(changed, 'value')} in {tensor.name!r} that {out.dtype} cannot "
-            "hold "
-            f'exactly; set train.dtype = "float64", or save the file in {out.dtype}'
+            f'hold exactly; set train.dtype = "float64", or save the file in {out.dtype}'
         )
     return ""
 

@@ -23,7 +23,7 @@ SHOWN_FILES = 5
 def parameters_of(folder: Path) -> Path:
     """Return the parameter file of a run folder.
 
-    Raises InvalidFile where there is none: it says what the folder holds instead, such as a
+    Raises InvalidFile if there is none. The error names the content of the folder, such as a
     checkpoint, and the command that continues the run.
     """
     path = folder / PARAMETERS
@@ -34,7 +34,7 @@ def parameters_of(folder: Path) -> Path:
 
 
 def check_run(folder: Path) -> None:
-    """Raise InvalidInput, which says what is there instead, unless a folder contains a run."""
+    """Raise InvalidInput, with the content of the folder, unless it contains a run."""
     if (folder / SPEC).is_file():
         return
     if not folder.exists():
@@ -54,7 +54,7 @@ def is_unfinished(folder: Path) -> bool:
 
 
 def _run_without(folder: Path) -> str:
-    """Return why a run has no parameters, and what to do."""
+    """Return why a run has no parameters, and the remedy."""
     quoted = shlex.quote(str(folder))
     if holder := _training_process(folder):
         return f"the run is training now ({holder}); wait for its end"
@@ -107,7 +107,7 @@ def _training_process(folder: Path) -> str:
 
 
 def _no_run(folder: Path) -> str:
-    """Return what a folder without a run holds."""
+    """Describe the content of a folder without a run."""
     if found := _enclosing_run(folder):
         return found
     names: list[str] = []

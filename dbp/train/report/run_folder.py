@@ -4,7 +4,7 @@
 
     spec.json               the resolved spec
     metrics.jsonl           one line at the end of each epoch, one at the end of the run
-    checkpoints/            what a resumed run needs; see dbp.train.state.checkpoint
+    checkpoints/            the state for a resume; see dbp.train.state.checkpoint
     parameters.safetensors  the parameters at the end
     result.json             status and reason at the end; a run without it is unfinished
 

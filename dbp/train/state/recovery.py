@@ -1,7 +1,7 @@
 """Write checkpoints when they are due, and load the newest one on a resume or roll-back.
 
-Only rank 0 reads and writes files; it broadcasts what it has read to all ranks, whose number
-may differ from that of the run that wrote the checkpoint.
+Only rank 0 reads and writes files; it broadcasts the state to all ranks, whose number may
+differ from that of the run that wrote the checkpoint.
 """
 
 from __future__ import annotations
