@@ -19,7 +19,7 @@ def assert_close(
         found, expected: arrays of one shape, or numbers; NaN and inf must be at equal places.
         relative: the allowed error, as a fraction of the largest finite expected magnitude.
         scale: magnitude of the summed terms, where the expected values are far smaller.
-        name: what is compared, for the message.
+        name: of the compared values, for the message.
     """
     expected = np.asarray(expected)
     assert np.shape(found) == expected.shape, f"{name}: {np.shape(found)}, {expected.shape}"

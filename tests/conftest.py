@@ -1,4 +1,4 @@
-"""For all tests: what they start and write ends with them; messages are those of a program."""
+"""For all tests: end their processes, remove their files, name options as arguments."""
 
 import pytest
 
@@ -9,5 +9,5 @@ pytest_plugins = ["tests.leftovers"]
 
 @pytest.fixture(autouse=True)
 def options_are_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo what a test that ran the command in this process has switched."""
+    """Reset the names of options after a test that runs the command in this process."""
     monkeypatch.setattr(option_names, "_in_command", False)

@@ -124,7 +124,7 @@ class Leftovers:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, object, object]:
-        """What a fixture starts for more than one test may stay as long as the fixture."""
+        """Keep the processes of a fixture for more than one test as long as the fixture."""
         if fixturedef.scope == "function":
             return (yield)
         processes, entries = set(self._processes()), set(self._guarded.entries())
@@ -190,7 +190,7 @@ class Leftovers:
         return self._guarded.processes() if self._starts or self._of_fixtures else []
 
     def _left_processes(self) -> list[psutil.Process]:
-        """All but those of wider fixtures, and what those have started."""
+        """Return all but those of wider fixtures, and their descendants."""
         kept = {process for processes, _ in self._of_fixtures.values() for process in processes}
         return [
             process

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dbp"
 
-# Package (or module) -> what it may import, from dbp and from outside; function-level imports
+# Package (or module) -> its allowed imports, from dbp and from outside; function-level imports
 # included. The most specific row counts. "*" marks the composition roots, which alone know
 # several worlds.
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {

@@ -1,4 +1,4 @@
-"""The names that `import dbp` hands out, and what it costs."""
+"""The names that `import dbp` provides, and the cost of the import."""
 
 from __future__ import annotations
 

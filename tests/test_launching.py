@@ -104,7 +104,7 @@ def test_the_launcher_is_known_from_its_environment(
     assert detect(environ) == expected
 
 
-def test_one_blas_thread_unless_told_otherwise() -> None:
+def test_one_blas_thread_unless_the_environment_sets_another_number() -> None:
     environ = {"OMP_NUM_THREADS": "3"}
 
     set_thread_counts(environ)

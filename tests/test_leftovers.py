@@ -91,7 +91,7 @@ def test_nothing(kept):
     pass
 """
 
-# The second test sees what the process of a test inherits.
+# The second test checks the state that the process of a test inherits.
 IGNORING = """
 import signal, subprocess, sys
 from pathlib import Path

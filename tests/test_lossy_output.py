@@ -43,7 +43,7 @@ def test_what_a_reader_takes_arrives_whole(tmp_path: Path) -> None:
         (">&- 2>&- <&-", None),
     ],
 )
-def test_output_that_nobody_takes_ends_nothing(
+def test_output_without_a_reader_does_not_end_the_process(
     tmp_path: Path, redirection: str, stderr: str | None
 ) -> None:
     script = f'"$0" -c "$1" "$2" {redirection}; exit ${{PIPESTATUS[0]}}'

@@ -30,14 +30,14 @@ def test_the_switch_of_one_test_ends_with_it(test: int) -> None:
     speak_of_flags()
 
 
-def test_programs_are_told_of_arguments() -> None:
+def test_messages_for_programs_name_arguments() -> None:
     assert option("new_data") == "new_data=True"
     assert option("max_seconds", "SECONDS") == "max_seconds=SECONDS"
     assert option("schedule", "keep") == "schedule='keep'"
     assert either("--service", "address") == "address"
 
 
-def test_users_of_the_command_are_told_of_flags(command: None) -> None:
+def test_messages_for_users_of_the_command_name_flags(command: None) -> None:
     assert option("new_data") == "--new-data"
     assert option("max_seconds", "SECONDS") == "--max-seconds SECONDS"
     assert option("schedule", "keep") == "--schedule keep"
@@ -85,8 +85,8 @@ def test_the_same_errors_in_a_program_and_in_the_command(tmp_path: Path) -> None
 def test_no_flag_stands_in_a_text_of_the_library_itself(package: str) -> None:
     """Flags come from ``option`` or ``either``, unless they follow a whole command."""
     for path in sorted((PACKAGE / package).rglob("*.py")):
-        for told in _texts(ast.parse(path.read_text())):
-            assert not re.search(r"^(?!.*\bdbp [a-z]).*--[a-z]{2}", told), f"{path}: {told}"
+        for text in _texts(ast.parse(path.read_text())):
+            assert not re.search(r"^(?!.*\bdbp [a-z]).*--[a-z]{2}", text), f"{path}: {text}"
 
 
 def _texts(tree: ast.Module) -> list[str]:

@@ -52,7 +52,7 @@ def copied(tmp_path: Path) -> Path:
 
 
 def broken(protos: Path) -> str:
-    """What `buf breaking` says of the protos in a folder."""
+    """Return the output of `buf breaking` for the protos in a folder."""
     assert BUF is not None
     done = subprocess.run(
         [BUF, "breaking", "--against", str(IMAGE)],
@@ -95,7 +95,7 @@ def test_a_change_that_breaks_clients_is_found(
 
 
 @NEEDS_BUF
-def test_an_addition_breaks_nobody(copied: Path) -> None:
+def test_an_addition_breaks_no_client(copied: Path) -> None:
     path = copied / "dbp" / "v1" / "job.proto"
     added = "  // A new field.\n  string added = 999;\n"
     path.write_text(

@@ -1,4 +1,4 @@
-"""What is installed is found, described, and listed; built-ins and plug-ins alike."""
+"""Installed components are found, described and listed, built-ins and plug-ins alike."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The parent process of the tests; ends and removes whatever they leave.
 
-`guard` forks. The child goes on and runs the tests. The parent, the warden, waits for the
+`guard` forks. The child runs the tests. The parent, the warden, waits for the
 child, passes signals on to it, and afterwards kills every process that descends from it and
 removes the folders below, however the child ended: by itself, by a signal, by `kill -9`.
 
@@ -43,7 +43,7 @@ SI_USER_AND_BELOW = 0  # a signal's code: sent by a process; above: by the kerne
 
 @dataclass(frozen=True)
 class Guarded:
-    """What the warden kills and removes."""
+    """The processes that the warden kills, and the folders that it removes."""
 
     root: int  # the process whose descendants, but for this one, are the tests' doing
     folders: tuple[Path, ...]  # of the tests' own, for temporary files and for shared memory
@@ -56,7 +56,7 @@ class Guarded:
         return list({*living_descendants(os.getpid()), *_with_temporary_files(self.folders[0])})
 
     def entries(self) -> list[Path]:
-        """What lies in the folders."""
+        """Return the entries of the folders."""
         return [path for folder in self.folders for path in sorted(folder.glob("*"))]
 
 
@@ -90,7 +90,7 @@ def guard() -> Guarded:
 def _make_folders() -> tuple[Path, ...]:
     """Make the folders and name them in the environment, for this process and its children.
 
-    In them what a test leaves can be told from what other programs of this machine leave.
+    They separate leftovers of tests from files of other programs on this machine.
     """
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # kept for a look
     # A short name, for Unix sockets are made in it.
@@ -188,7 +188,7 @@ def described(process: psutil.Process) -> str:
 
 
 def kill(find: Find, *, reap: Callable[[], object] = lambda: None) -> list[str]:
-    """SIGKILL until none is found, since processes may start others; returns what they were."""
+    """Send SIGKILL until none is found, as processes may start others; return their names."""
     killed: dict[psutil.Process, str] = {}
     memory: set[Path] = set()
     deadline = time.monotonic() + KILL_SECONDS

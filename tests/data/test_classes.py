@@ -1,4 +1,4 @@
-"""Classes that do not fit a model or the training set are told with file and place."""
+"""Classes that do not fit a model or the training set are refused with file and place."""
 
 from __future__ import annotations
 

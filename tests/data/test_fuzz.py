@@ -111,7 +111,7 @@ def mutate(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def attempt(reader: Reader) -> tuple[Dataset | None, str]:
-    """The data set, or what was said against it."""
+    """Return the data set, or None and the error message."""
     try:
         return reader.open(), ""
     except InvalidData as error:

@@ -1,4 +1,4 @@
-"""Every reader gives back what was written, whatever the type, order and compression."""
+"""Every reader returns the arrays that were written, for any type, order and compression."""
 
 from __future__ import annotations
 

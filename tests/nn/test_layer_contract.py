@@ -11,7 +11,7 @@ from dbp.nn.tanh import Tanh
 from dbp.registry import component_class, kinds
 from dbp.testing import check_layer
 
-# What a kind cannot be built without.
+# Options without a default.
 REQUIRED: dict[str, dict[str, Any]] = {
     "dense": {"units": 4},
     "conv2d": {"filters": 3},
@@ -20,7 +20,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
 }
 
 
-# What a kind takes, where it does not take everything.
+# Input shapes of kinds that do not accept every shape.
 IMAGES: list[tuple[int, ...]] = [(2, 5, 4), (1, 3, 3)]
 SHAPES: dict[str, list[tuple[int, ...]]] = {
     "average_pool2d": IMAGES,

@@ -1,4 +1,4 @@
-"""The model: names, shapes, buffers, and what initialization depends on."""
+"""The model: names, shapes, buffers and initialization."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_one_layer_instance_may_stand_in_two_places() -> None:
 @final
 @dataclass(frozen=True)
 class Watched(Layer):
-    """The identity with a log of what it is asked for."""
+    """The identity with a log of its calls."""
 
     log: list[Any]
     name: str
@@ -148,7 +148,7 @@ def test_backward_stops_at_the_first_layer_with_parameters() -> None:
 
     assert [entry for entry in log if entry[1] == "backward"] == [
         ("after", "backward", True),
-        ("parameters", "backward", False),  # its input's gradient is nobody's
+        ("parameters", "backward", False),  # no layer needs its input gradient
     ]
     # softmax of zeros is 1/3 thrice; classes 0 and 1 take 1 from theirs.
     np.testing.assert_allclose(gradients["1.shift"], [-1 / 3, -1 / 3, 2 / 3])
@@ -166,7 +166,7 @@ def test_layers_know_whether_the_pass_is_training() -> None:
 
 
 def test_initial_parameters_depend_only_on_seed_and_position() -> None:
-    # What stands before and behind the dense layer of position 2 does not matter.
+    # The layers before and after the dense layer of position 2 do not matter.
     one = make_model([Dense(units=4), ReLU(), Dense(units=3)], 6)
     other = make_model([Dense(units=4, bias=False), Tanh(), Dense(units=3), Dense(units=2)], 9)
     first, second = initialized(one, seed=5), initialized(other, seed=5)

@@ -101,7 +101,7 @@ def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["itself", "by a link"])
-def test_whoever_reads_a_fifo_gets_the_bytes_and_the_fifo_stays(
+def test_the_reader_of_a_fifo_gets_the_bytes_and_the_fifo_stays(
     tmp_path: Path, linked: bool
 ) -> None:
     fifo = tmp_path / "fifo"

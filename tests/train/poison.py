@@ -113,7 +113,7 @@ def train(
 
 
 def figures(sink: Recorder, *, after: int = 0) -> list[Any]:
-    """What was reported at the ends of epochs after a step."""
+    """Return the reports at the ends of epochs after a step."""
     return [
         (report.step, report.loss, report.metrics, report.parameters_sha256)
         for report in sink.reports

@@ -43,7 +43,7 @@ SEEDS = range(9)
 
 @dataclass(frozen=True)
 class Training:
-    """What both implementations are told."""
+    """Settings of a training run, for both implementations."""
 
     hidden: Sequence[int]
     activation: str
@@ -133,7 +133,7 @@ def judge_of(training: Training, seed: int, **more: Any) -> MLPClassifier:
 
 
 def fit(judge: MLPClassifier, x: Array, y: Array) -> None:
-    with warnings.catch_warnings():  # it would rather go on
+    with warnings.catch_warnings():  # it warns when it stops at max_iter
         warnings.simplefilter("ignore", ConvergenceWarning)
         judge.fit(x, y)
 

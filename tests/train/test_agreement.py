@@ -52,5 +52,5 @@ def test_a_failure_on_any_rank_is_raised_on_all(failing: set[int]) -> None:
     run_threads(3, main)
 
     first = min(failing)
-    told = "größe 0" if first == 0 else f"on rank {first}: größe {first}"
-    assert heard == dict.fromkeys(range(3), told)
+    message = "größe 0" if first == 0 else f"on rank {first}: größe {first}"
+    assert heard == dict.fromkeys(range(3), message)

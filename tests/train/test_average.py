@@ -1,4 +1,4 @@
-"""The running mean of the parameters: by the formula, over a resume, in what is served."""
+"""The running mean of the parameters: its formula, after a resume, and when it is served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checksum that ranks compare in every step: what it must not miss."""
+"""The checksum that ranks compare in every step detects every small change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that are cut off and go on: the same bits as a run that never was, on other ranks."""
+"""Killed and resumed runs have the bits of an undisturbed run, on any number of ranks."""
 
 from __future__ import annotations
 
@@ -278,20 +278,22 @@ def test_versions_after_a_rollback_have_the_number_of_rollbacks(tmp_path: Path) 
 
     _, vector = train_poisoned("rollback", tmp_path, 2, recorder)
 
-    told = [
+    versions = [
         (int(snapshot.manifest.metadata.get("dbp.rollbacks", "0")), snapshot.step)
         for snapshot, _ in recorder.snapshots
     ]
-    assert len(set(told)) == len(told) - 1, "the final one alone may be out already"
-    assert [rollbacks for rollbacks, _ in told] == sorted(rollbacks for rollbacks, _ in told)
-    assert {rollbacks for rollbacks, _ in told} >= {0, 3}
+    assert len(set(versions)) == len(versions) - 1, "the final one alone may be out already"
+    assert [rollbacks for rollbacks, _ in versions] == sorted(
+        rollbacks for rollbacks, _ in versions
+    )
+    assert {rollbacks for rollbacks, _ in versions} >= {0, 3}
     final, published = recorder.snapshots[-1]
     assert final.final
     assert published.tobytes() == vector.tobytes()
 
 
 def test_a_checkpoint_of_shards_resumes_on_another_number_of_ranks(tmp_path: Path) -> None:
-    """Every rank keeps a third of Adam's moments; two ranks go on with a half each."""
+    """Every rank keeps a third of Adam's moments; two ranks continue with a half each."""
     rng = np.random.default_rng(3)
     samples = arrays(rng.normal(size=(64, 330)), rng.integers(0, 3, 64))
     spec = spec_of(exchange="sharded", epochs=4)

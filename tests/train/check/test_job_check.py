@@ -1,4 +1,4 @@
-"""What ``check_job`` proves, and the faults that it finds in data and layers."""
+"""Findings of ``check_job``: a sound job passes; faults of data and layers are found."""
 
 from __future__ import annotations
 
@@ -353,7 +353,7 @@ def test_a_kink_near_the_point_passes_and_a_wrong_slope_is_not_a_kink() -> None:
 
 @final
 class Unchecked(Dataset):
-    """What a plug-in may hand out: rows that nobody has looked at."""
+    """A data set whose rows were never checked, as a plug-in may return it."""
 
     def __init__(self, inputs: Array, targets: Array) -> None:
         self.info = arrays(np.zeros_like(inputs), targets).info

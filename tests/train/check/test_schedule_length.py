@@ -69,7 +69,7 @@ def test_warmup_longer_than_the_run_is_refused(rate: dict[str, Any], option: str
         (
             {"kind": "polynomial", "steps": 20},
             "steps",
-            "the rate is 0 after 20 steps, and the run has 50: the others train nothing",
+            "the rate is 0 after 20 steps, and the run has 50: later steps change nothing",
         ),
         (
             {"kind": "cosine_restarts", "peak": 0.1, "period": 51},

@@ -24,7 +24,7 @@ from tests.train.setups import document
 def saved(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> TrainedModel:
-    """What a short run on the digits gave."""
+    """Return the trained model of a short run on the digits."""
     spec = document(hidden=4, classes=10, dtype=request.param, batch_size=500)
     spec["data"] |= {"scale": "standard"}
     resolved = check(decode(spec))

@@ -117,8 +117,8 @@ def test_a_file_of_other_types_is_refused(trained: tuple[Path, dict[str, float]]
     whole = {name: array.astype(np.int8) for name, array in tensors.items()}
     mixed = tensors | {"0.bias": tensors["0.bias"].astype(np.float16)}
 
-    for given, told in ((whole, r"\['I8'\]"), (mixed, r"\['F16', 'F32'\]")):
-        with pytest.raises(InvalidFile, match=rf"{told}; expected one of F64, F32, F16, BF16"):
+    for given, types in ((whole, r"\['I8'\]"), (mixed, r"\['F16', 'F32'\]")):
+        with pytest.raises(InvalidFile, match=rf"{types}; expected one of F64, F32, F16, BF16"):
             TrainedModel.from_bytes(save(given, dict(saved.metadata)), "other")
 
 

@@ -1,4 +1,4 @@
-"""Which parameters are handed out when: what is due, what is asked for, the best."""
+"""Publish parameters: those that are due, those that are requested, and the best."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from dbp.train.step_result import StepResult
 from tests.train.setups import AskAt, Recorder, document, make_setup, run_ranks, samples
 
 
-class Rooms(Recorder):
-    """A sink with room for so many snapshots."""
+class LimitedSink(Recorder):
+    """A sink that accepts ``free`` snapshots, then is full."""
 
-    def __init__(self, rooms: int = 1_000) -> None:
+    def __init__(self, free: int = 1_000) -> None:
         super().__init__()
-        self.rooms = rooms
+        self.free = free
 
     def snapshot(self, snapshot: ParameterSnapshot) -> bool:
-        if not self.rooms:
+        if not self.free:
             return False
-        self.rooms -= 1
+        self.free -= 1
         return super().snapshot(snapshot)
 
     @property
-    def told(self) -> list[tuple[int, float, str]]:
-        """Step, first value and what is special of each snapshot."""
+    def sent(self) -> list[tuple[int, float, str]]:
+        """Step, first value and marks (best, final) of each snapshot."""
         return [
             (s.step, float(vector[0]), "best" * s.best + "final" * s.final)
             for s, vector in self.snapshots
@@ -41,7 +41,7 @@ class Rooms(Recorder):
 class Stage:
     """An announcer whose parameters hold the step, and a clock."""
 
-    def __init__(self, sink: Rooms, **publish: Any) -> None:
+    def __init__(self, sink: LimitedSink, **publish: Any) -> None:
         spec = document() | {"publish": publish}
         setup = make_setup(spec, samples(50))
         self.now = 0.0
@@ -59,26 +59,26 @@ class Stage:
 
 
 def test_best_is_published_immediately_if_nothing_was_published_recently() -> None:
-    sink = Rooms()
+    sink = LimitedSink()
     stage = Stage(sink, every_steps=100)
 
     stage.step(7, best=True)
 
-    assert sink.told == [(7, 7.0, "best")]
+    assert sink.sent == [(7, 7.0, "best")]
 
 
 def test_due_parameters_that_are_the_best_give_one_version() -> None:
-    sink = Rooms()
+    sink = LimitedSink()
     stage = Stage(sink, every_steps=5)
 
     stage.step(5, best=True)
     stage.step(6)
 
-    assert sink.told == [(5, 5.0, "best")]
+    assert sink.sent == [(5, 5.0, "best")]
 
 
 def test_of_several_best_in_quick_succession_the_last_is_published() -> None:
-    sink = Rooms()
+    sink = LimitedSink()
     stage = Stage(sink, every_steps=1_000)
     for step in range(1, 10):
         stage.step(step, best=True)
@@ -86,64 +86,64 @@ def test_of_several_best_in_quick_succession_the_last_is_published() -> None:
 
     stage.step(12)
 
-    assert sink.told == [(1, 1.0, "best"), (9, 9.0, "best")]
+    assert sink.sent == [(1, 1.0, "best"), (9, 9.0, "best")]
 
 
 def test_pending_best_is_published_before_newer_parameters() -> None:
-    sink = Rooms()
+    sink = LimitedSink()
     stage = Stage(sink, every_steps=10)
     stage.step(1, best=True)
     stage.step(8, best=True)
     stage.step(10)
 
-    assert sink.told == [(1, 1.0, "best"), (8, 8.0, "best"), (10, 10.0, "")]
+    assert sink.sent == [(1, 1.0, "best"), (8, 8.0, "best"), (10, 10.0, "")]
 
 
 def test_while_the_sink_is_full_the_best_waits_and_nothing_newer_is_published() -> None:
-    sink = Rooms(0)
+    sink = LimitedSink(0)
     stage = Stage(sink, every_steps=10)
     stage.step(8, best=True)
     stage.step(10)
-    sink.rooms = 5
+    sink.free = 5
     stage.now += BEST_SECONDS
     stage.step(11)
 
-    assert sink.told == [(8, 8.0, "best")]
+    assert sink.sent == [(8, 8.0, "best")]
 
 
 def test_requested_version_is_published_later_if_the_sink_is_full() -> None:
-    sink = Rooms(0)
+    sink = LimitedSink(0)
     stage = Stage(sink, every_steps=1_000)
     stage.step(3, asked=True)
-    sink.rooms = 5
+    sink.free = 5
     stage.step(4)
     stage.step(5)
 
-    assert sink.told == [(4, 4.0, "")]
+    assert sink.sent == [(4, 4.0, "")]
 
 
 def test_version_due_by_time_is_published_later_if_the_sink_is_full() -> None:
-    sink = Rooms(0)
+    sink = LimitedSink(0)
     stage = Stage(sink, every_seconds=2.0)
     stage.step(1)
-    sink.rooms = 5
+    sink.free = 5
     stage.step(2)
     stage.step(3)
 
-    assert sink.told == [(2, 2.0, "")]
+    assert sink.sent == [(2, 2.0, "")]
 
 
 @pytest.mark.parametrize(
-    ("best_step", "told"),
+    ("best_step", "sent"),
     [
         (9, [(1, 1.0, "best"), (9, 9.0, "bestfinal")]),
         (8, [(1, 1.0, "best"), (8, 8.0, "best"), (9, 9.0, "final")]),
     ],
 )
 def test_pending_best_is_published_at_the_end(
-    best_step: int, told: list[tuple[int, float, str]]
+    best_step: int, sent: list[tuple[int, float, str]]
 ) -> None:
-    sink = Rooms()
+    sink = LimitedSink()
     stage = Stage(sink, every_steps=1_000)
     stage.step(1, best=True)
     for step in range(best_step, 10):
@@ -152,11 +152,11 @@ def test_pending_best_is_published_at_the_end(
     stage.announcer.publish_final(9, stage.parameters)
     stage.announcer.publish_final(9, stage.parameters)
 
-    assert sink.told == told
+    assert sink.sent == sent
 
 
 def test_at_the_end_the_best_and_the_final_version_wait_for_a_full_sink() -> None:
-    sink = Rooms()
+    sink = LimitedSink()
     stage = Stage(sink, every_steps=1_000)
     stage.step(1, best=True)
     stage.step(8, best=True)
@@ -167,7 +167,7 @@ def test_at_the_end_the_best_and_the_final_version_wait_for_a_full_sink() -> Non
 
 
 def test_rollback_drops_a_pending_best_that_is_undone() -> None:
-    sink = Rooms()
+    sink = LimitedSink()
     stage = Stage(sink, every_steps=1_000)
     stage.step(1, best=True)
     stage.step(8, best=True)
@@ -175,18 +175,18 @@ def test_rollback_drops_a_pending_best_that_is_undone() -> None:
     stage.announcer.roll_back(7, 8, rollbacks=1)
     stage.now += BEST_SECONDS
     stage.step(8)
-    assert sink.told == [(1, 1.0, "best")]
+    assert sink.sent == [(1, 1.0, "best")]
 
     stage.step(9, best=True)
     stage.now += BEST_SECONDS
     stage.announcer.roll_back(9, 9, rollbacks=2)
     stage.step(10)
 
-    assert sink.told == [(1, 1.0, "best"), (9, 9.0, "best")]
+    assert sink.sent == [(1, 1.0, "best"), (9, 9.0, "best")]
 
 
 def test_versions_of_repeated_steps_have_the_number_of_rollbacks() -> None:
-    sink = Rooms()
+    sink = LimitedSink()
     stage = Stage(sink, every_steps=1)
     stage.step(1)
     stage.announcer.roll_back(0, 5, rollbacks=1)
@@ -198,7 +198,7 @@ def test_versions_of_repeated_steps_have_the_number_of_rollbacks() -> None:
 
 def test_remaining_time_counts_undone_steps_as_work() -> None:
     """2 of 7 steps after 4 undone ones took 12 s: 2 s a step, and 5 are left."""
-    sink = Rooms()
+    sink = LimitedSink()
     stage = Stage(sink)
     stage.announcer.start(1, 0)
 

@@ -37,12 +37,12 @@ def test_lines_are_1_to_10_seconds_apart_and_one_is_written_at_the_end() -> None
     lines.progress(report(4, epoch_end=False))
     lines.progress(report(100, epoch_end=True))
 
-    told = stream.getvalue().splitlines()
-    assert told[0] == "1,000 parameters, 50 training samples, 100 steps (4 epochs) on 2 workers"
-    assert [line.partition(",")[2].partition(":")[0] for line in told[1:]] == [
+    first, *others = stream.getvalue().splitlines()
+    assert first == "1,000 parameters, 50 training samples, 100 steps (4 epochs) on 2 workers"
+    assert [line.partition(",")[2].partition(":")[0] for line in others] == [
         " step 1/100", " step 4/100", " step 100/100"
     ]  # fmt: skip
-    assert told[1].endswith(
+    assert others[0].endswith(
         ": training_loss 0.5, training_accuracy 0.75, 1,234 samples/s, 10 s to go"
     )
 

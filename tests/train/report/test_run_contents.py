@@ -1,4 +1,4 @@
-"""What a run folder without parameters holds, and how its run is continued."""
+"""Messages on run folders without parameters, with the command that continues the run."""
 
 from __future__ import annotations
 
@@ -137,6 +137,10 @@ def test_what_names_no_run_is_refused_with_what_is_there(tmp_path: Path) -> None
     run = run_folder(tmp_path / "digits", steps=(10,))
     check_run(run)
     assert refusal(tmp_path / "digit") == "no such folder, did you mean 'digits'?"
+    (tmp_path / "latest").symlink_to("gone")
+    assert refusal(tmp_path / "latest") == (
+        "no such folder: it is a symbolic link to gone, which does not exist"
+    )
     assert refusal(run / "spec.json") == f"is a file; name the folder of a run: {run}"
     missing = "contains no run (spec.json is missing)"
     assert refusal(tmp_path) == f"{missing}; it holds folders of runs: digits"

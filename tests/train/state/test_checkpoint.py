@@ -324,8 +324,8 @@ def test_a_writer_that_is_killed_leaves_the_newest_it_had_finished(tmp_path: Pat
             process.stdout.readline()
             time.sleep(float(rng.uniform(0, 0.05)))
             process.send_signal(signal.SIGKILL)
-            told = process.stdout.read().split()
-        finished = int(told[-1]) if told else 1
+            steps = process.stdout.read().split()
+        finished = int(steps[-1]) if steps else 1
 
         found = make_store(folder).newest(no_warning)
 
@@ -354,12 +354,12 @@ def test_a_full_disk_is_an_error_and_the_older_one_stays(tmp_path: Path) -> None
     store = make_store(tmp_path, keep=1)
     store.write(make_checkpoint(1), {})
 
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
 
-    assert told.stdout.strip() == "File too large"
+    assert done.stdout.strip() == "File too large"
     assert_same(store.newest(no_warning), make_checkpoint(1))
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-000000000001"]
     shutil.rmtree(tmp_path)
