@@ -21,7 +21,8 @@ from dbp.cli.mpi_leftovers import remove_leftovers
 from dbp.cli.rank_output import RankOutput
 from dbp.cli.rank_processes import all_can_stop, local_ranks, send
 from dbp.cli.rank_terminal import terminal_environment
-from dbp.exit_codes import DONE, INTERRUPTED
+from dbp.cli.rank_watch import CHECK_SECONDS, RankWatch
+from dbp.exit_codes import DONE, FAILED, INTERRUPTED
 from dbp.launch.process_tree import descendants, end_all
 from dbp.launching import is_open_mpi, launch_environment, worker_command
 from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
@@ -79,11 +80,12 @@ class MpirunParent:
         """Start mpirun, wait for its end, return the exit code of the command."""
         signals = self._listen()
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        output = self._start(environment)
-        while self._status is None:
+        output, watch = self._start(environment), RankWatch()
+        while self._status is None and not watch.is_stuck(blocked=output.is_blocked()):
             self._attend(signals, output)
+        status = self._status
         end_all(descendants, grace=STRAY_GRACE_SECONDS, between=self._reap)
-        code = os.waitstatus_to_exitcode(self._status)
+        code = FAILED if status is None else os.waitstatus_to_exitcode(status)
         if code != DONE:  # after an orderly end nothing is left
             self._clean_up()
         while not output.is_finished():
@@ -93,6 +95,11 @@ class MpirunParent:
             name = signal.strsignal(-code)
             output.say(f"error: mpirun was ended by signal {-code} ({name})\n")
             code = 128 - code
+        elif status is None:
+            output.say(
+                "error: all ranks have ended, but mpirun did not, so that it was killed; the "
+                "ranks' messages, if any, name the cause; `dbp doctor` checks MPI\n"
+            )
         output.show_cursor()
         while not output.is_finished():
             self._attend(signals, output)
@@ -101,7 +108,7 @@ class MpirunParent:
     def _attend(self, signals: int, output: RankOutput) -> None:
         """Copy output and obey signals, as either comes."""
         waits = self._asked_at is not None and not self._forwarded and self._status is None
-        if output.copy(signals, POLL_SECONDS if waits else None):
+        if output.copy(signals, POLL_SECONDS if waits else CHECK_SECONDS):
             for number in os.read(signals, 1024):
                 self._obey(signal.Signals(number), output)
         self._forward_stop()

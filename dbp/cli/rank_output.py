@@ -83,6 +83,10 @@ class RankOutput:
         """Whether both streams have ended and all is written."""
         return all(one.source is None and not one.buffer for one in self._streams)
 
+    def is_blocked(self) -> bool:
+        """Return whether output waits for its reader."""
+        return any(one.buffer for one in self._streams)
+
     def copy(self, other: int, seconds: float | None) -> bool:
         """Wait until there is something to copy, or to read from ``other``; then copy.
 

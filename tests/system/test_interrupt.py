@@ -23,6 +23,15 @@ from tests.system.terminal_run import (
 )
 from tests.system.test_train import DBP
 
+# dbp that grants mpirun one second to end after its ranks.
+HASTY = """
+import sys
+import dbp.cli.rank_watch
+dbp.cli.rank_watch.END_SECONDS = 1.0
+from dbp.cli.main import main
+main(sys.argv[1:])
+"""
+
 # dbp that waits for ranks of other hosts for no time at all.
 IMPATIENT = """
 import sys
@@ -125,6 +134,23 @@ def test_ranks_end_with_a_killed_mpirun(start: Start, library: str) -> None:
 
     assert run.end() == 137, run.output
     assert "error: mpirun was ended by signal 9 (Killed)" in run.output
+    run.leaves_nothing()
+
+
+def test_an_mpirun_that_does_not_end_after_its_ranks_is_killed(start: Start) -> None:
+    hasty = start.folder / "hasty.py"
+    hasty.write_text(HASTY)
+    folder = start.folder / "run"
+    words = ["train", str(start.spec), "-n", "2", "--run", str(folder)]
+    run = start.run(folder, "openmpi", [sys.executable, str(hasty), *words])
+    run.wait_for_epochs()
+    run.children()[0].suspend()  # as if it waited for a lock
+
+    for rank in run.ranks():
+        rank.kill()
+
+    assert run.end() == 1, run.output
+    assert "error: all ranks have ended, but mpirun did not" in run.output
     run.leaves_nothing()
 
 
