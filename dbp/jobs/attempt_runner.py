@@ -55,7 +55,7 @@ class AttemptRunner:
         self._clock = clock
         self._released = released
         self._running: dict[str, Running] = {}
-        self._forced: set[str] = set()
+        self._forced: dict[str, float] = {}  # killed jobs, and the grace that they had
         self._tasks: set[asyncio.Task[None]] = set()
 
     def launch(self, job: Job, secret: str) -> None:
@@ -169,7 +169,7 @@ class AttemptRunner:
             await self._clock.sleep(grace)
         if self._table.get(job_id).state.terminal:
             return
-        self._forced.add(job_id)
+        self._forced.setdefault(job_id, grace)
         running = self._running.get(job_id)
         if running is not None:
             await running.kill()
@@ -182,7 +182,7 @@ class AttemptRunner:
         outcome = await self._outcome(job)
         if outcome is not None:
             job = await self._with_final_parameters(job, outcome)
-        kind, failure = verdict(job, ended, outcome)
+        kind, failure = verdict(job, ended, outcome, self._forced.get(job_id))
         await self._end(job_id, kind, failure, outcome)
 
     async def _outcome(self, job: Job) -> RunOutcome | None:
@@ -235,6 +235,6 @@ class AttemptRunner:
             except (ResourceExhausted, Unavailable) as error:
                 log.warning("job %s: its end cannot be stored yet: %s", job_id, error)
                 await self._clock.sleep(RETRY_SECONDS)
-        self._forced.discard(job_id)
+        self._forced.pop(job_id, None)
         self._connections.forget(job_id)
         self._released(job_id)

