@@ -29,6 +29,12 @@ SILENCE_CAUSE: Final = "its process is stopped (kill -CONT PID continues it) or 
 
 # gRPC's text where no address answers: "...: ipv4:127.0.0.1:5327: ...: Connection refused".
 _CONNECT: Final = re.compile(r"ipv[46]:(?P<address>\S+:\d+): .*?(?P<reason>[^: ][^:]*)$")
+# For a host without an address: "errors resolving HOST:PORT: [...: Domain name not found]", or
+# "DNS resolution failed for HOST:PORT: ...: Domain name not found".
+_RESOLVE: Final = re.compile(
+    r"(errors resolving|DNS resolution failed for) (?P<host>\S+):\d+: "
+    r".*: (?P<reason>[^:\]]+)\]?$"
+)
 
 # A subclass without a row of its own has its base's code; every class comes back as itself.
 CODES: Final[Mapping[type[DbpError], grpc.StatusCode]] = {
@@ -69,7 +75,7 @@ RETRY_SECONDS: Final[Mapping[type[DbpError], float]] = {
     errors.Draining: 1.0,
 }
 
-# The service is away, restarting, or out of disk: what was asked may be asked again.
+# The service is away, restarting, or out of disk: the call may be made again.
 TRANSIENT: Final = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -162,10 +168,7 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
     if found is not None:
         return found
     if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return Unavailable(
-            f"the service cannot be reached {_reached(text)}; start it with `dbp serve`, or "
-            "name another with " + either("--service HOST:PORT", 'address="HOST:PORT"')
-        )
+        return Unavailable(_unreached_text(text))
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceeded(f"the service did not answer in time: {SILENCE_CAUSE}")
     if error.code() is grpc.StatusCode.CANCELLED:  # gRPC's answer while a server stops
@@ -179,12 +182,21 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
     return _BY_CODE.get(error.code(), DbpError)(text)
 
 
-def _reached(text: str) -> str:
-    """Return address and reason from gRPC's text on a failed connection, or that text."""
-    found = _CONNECT.search(text)
-    if found is None:
-        return f"({text})"
-    return f"at {unquote(found['address'])} ({found['reason'].lower()})"
+def _unreached_text(text: str) -> str:
+    """Return address, reason and remedy from gRPC's text on a failed connection."""
+    option = either("--service HOST:PORT", 'address="HOST:PORT"')
+    if found := _RESOLVE.search(text):
+        return (
+            f"the service cannot be reached: no address was found for host {found['host']!r} "
+            f"({found['reason'].lower()}); name the service with {option}"
+        )
+    where = f"({text})"
+    if found := _CONNECT.search(text):
+        where = f"at {unquote(found['address'])} ({found['reason'].lower()})"
+    return (
+        f"the service cannot be reached {where}; start it with `dbp serve`, or name another "
+        f"with {option}"
+    )
 
 
 def is_transient(error: grpc.aio.AioRpcError) -> bool:

@@ -379,3 +379,14 @@ async def test_whoever_is_cancelled_is_cancelled(service: Service, client: Async
 
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_host_name_that_cannot_be_resolved_is_named() -> None:
+    host = "x" * 70 + ".invalid"  # too long a label: refused without a look-up
+    async with AsyncClient(f"{host}:5327") as client:
+        with pytest.raises(
+            Unavailable, match=f"no address was found for host '{host}' "
+        ) as caught:
+            await client.get("digits-7k2m9q")
+
+    assert "resolving" not in str(caught.value), "gRPC's own text"

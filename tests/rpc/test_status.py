@@ -1,4 +1,4 @@
-"""Errors to gRPC status and back: what is raised here is what is raised there."""
+"""Errors to gRPC status and back: the client raises the error that the service raised."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = [
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, DbpError)
 ]
-# What a client accepts by default; grpc counts each entry with 32 bytes on top.
+# Limit of clients by default; grpc counts 32 bytes more for each entry.
 HEADER_LIMIT = 8 * 1024
 
 
@@ -166,6 +166,23 @@ def test_a_service_that_is_not_there_says_how_to_start_it() -> None:
     assert type(error) is errors.Unavailable
     assert "connection refused" in str(error)
     assert "dbp serve" in str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "errors resolving nohost:5327: [field:hostname lookup error: Domain name not found]",
+        "DNS resolution failed for nohost:5327: C-ares status: Domain name not found",
+    ],
+)
+def test_a_host_without_an_address_is_named_with_the_reason(text: str) -> None:
+    error = error_from_rpc(rpc_error(grpc.StatusCode.UNAVAILABLE, text))
+
+    assert type(error) is errors.Unavailable
+    assert str(error) == (
+        "the service cannot be reached: no address was found for host 'nohost' (domain name "
+        'not found); name the service with address="HOST:PORT"'
+    )
 
 
 @pytest.mark.parametrize(
