@@ -42,6 +42,8 @@ def read_array(file: InputFile, name: str = "") -> Array:
         rows = _only(file)
     if not rows.shape:
         raise InvalidData(f"{file.path}: holds one number, no rows")
+    if not len(rows):
+        raise InvalidData(f"{file.path}: shape {rows.shape}: there are no rows in it")
     return rows
 
 

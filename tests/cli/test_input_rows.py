@@ -158,6 +158,21 @@ def test_safetensors_that_hold_no_inputs_are_reported(tmp_path: Path) -> None:
         read(path)
 
 
+def test_arrays_without_rows_are_refused_in_every_format(tmp_path: Path) -> None:
+    empty = np.zeros((0, 3), np.float32)
+    np.save(tmp_path / "x.npy", empty)
+    np.savez(tmp_path / "x.npz", x=empty)
+    save_file({"x": empty}, tmp_path / "x.safetensors")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = empty
+    (tmp_path / "x.idx").write_bytes(b"\0\0\x08\x02" + b"\0" * 7 + b"\x03")
+    np.save(tmp_path / "full.npy", np.zeros((2, 3)))
+
+    for name in ("x.npy", "x.npz", "x.safetensors", "x.h5", "x.idx"):
+        with pytest.raises(InvalidData, match=rf"{name}.*: there are no rows in it"):
+            read(tmp_path / "full.npy", tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("stored", "shape"),
     [
