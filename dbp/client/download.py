@@ -47,7 +47,7 @@ async def download(
     Args:
         connection: Says how long the service may be silent.
         ask: Opens a stream.
-        request: What to ask for, and how long the service may wait for it.
+        request: Names the version, and how long the service may wait for it.
         timeout: Seconds to the first byte, beyond that wait, and between bytes. None means
             the client's.
         patience: For the rest of a file; its first byte is only waited for as requested.
@@ -70,6 +70,7 @@ async def download(
             if not receiver.begun:
                 raise
             receiver.forget()
+            limits.restart()
             await asyncio.sleep(FIRST_WAIT_SECONDS)
             continue
         if not receiver.begun and limits.over(cut):
@@ -98,9 +99,13 @@ class _Limits:
         self._wait = request.wait.ToMilliseconds() / 1000
         self._began = time.monotonic()
 
+    def restart(self) -> None:
+        """Allow as much time to the first byte of another version as to that of the first."""
+        self._wait, self._began = self.wait_left, time.monotonic()
+
     @property
     def wait_left(self) -> float:
-        """Seconds for which the service may still wait for what is asked for."""
+        """Seconds for which the service may still wait for the requested version."""
         return max(0.0, self._began + self._wait - time.monotonic())
 
     def over(self, cut: Unavailable) -> bool:

@@ -41,7 +41,7 @@ class Receiver:
     def __init__(
         self, request: pb.StreamParametersRequest, *, on_bytes: OnBytes | None = None
     ) -> None:
-        """Refuse other versions than the one of this request."""
+        """Refuse versions other than the one that this request names."""
         self._request = request
         # Nothing is left out or cast: the bytes must be the version's own.
         self._whole = not request.selector.tensors and not request.cast
@@ -64,7 +64,7 @@ class Receiver:
         return self._buffer is not None
 
     async def take(self, messages: AsyncIterable[bytes]) -> None:
-        """Receive until the trailer; CorruptParameters: a byte is not what was sent."""
+        """Receive until the trailer; CorruptParameters: a byte differs from the sent one."""
         async for message in messages:
             chunk = chunk_of(message)
             if chunk is not None:
@@ -92,13 +92,13 @@ class Receiver:
             return
         self._check_wanted(version)
         if self._buffer is None:
-            self._buffer = self._room(header.size_bytes)
+            self._buffer = self._allocated(header.size_bytes)
         elif before is None or (version.version, version.digest, header.size_bytes) != (
             before.version,
             before.digest,
             len(self._buffer),
         ):
-            raise self._corrupt("has become another one in the middle of a download")
+            raise self._corrupt("has changed during the download")
         self.version = version
 
     def _check_wanted(self, version: Version) -> None:
@@ -111,12 +111,12 @@ class Receiver:
             or not is_news(version.version, self._request.newer_than, asked.label)
         ):
             raise CorruptParameters(
-                f"version {version.version}, of step {version.step}, came, which was not asked "
-                "for",
+                f"version {version.version}, of step {version.step}, came, which was not "
+                "requested",
                 version=version.version,
             )
 
-    def _room(self, size: int) -> memoryview:
+    def _allocated(self, size: int) -> memoryview:
         try:
             return np.empty(size, np.uint8).data
         except (MemoryError, ValueError) as error:

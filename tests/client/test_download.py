@@ -1,4 +1,4 @@
-"""Parameters on their way: what arrives is what was sent, or an error."""
+"""Downloads of parameters: the received bytes equal the sent ones, or an error is raised."""
 
 from __future__ import annotations
 
@@ -166,14 +166,19 @@ def test_other_messages_are_left_to_protobuf() -> None:
 class Call:
     """A call that gives some messages and breaks off."""
 
-    def __init__(self, parts: list[bytes], error: DbpError | None = None) -> None:
+    def __init__(
+        self, parts: list[bytes], error: DbpError | None = None, *, pause: float = 0
+    ) -> None:
+        """``pause``: seconds before each message, and before the error."""
         self._parts = parts
         self._error = error
+        self._pause = pause
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for part in self._parts:
-            await asyncio.sleep(0)
+            await asyncio.sleep(self._pause)
             yield part
+        await asyncio.sleep(self._pause)
         if self._error is not None:
             code = code_of(self._error)
             metadata = grpc.aio.Metadata(*details_of(self._error))
@@ -242,7 +247,7 @@ async def test_a_download_continues_after_many_cuts() -> None:
     assert offsets == [*range(0, 2600, 100), len(CONTENT)]
 
 
-async def test_a_version_that_is_gone_is_begun_anew() -> None:
+async def test_a_version_that_is_gone_is_replaced_by_the_newest() -> None:
     newer = CONTENT[::-1]
     source = Source(
         Call(messages()[:2], GONE), Call([], VersionEvicted("gone")), Call(messages(newer))
@@ -255,11 +260,31 @@ async def test_a_version_that_is_gone_is_begun_anew() -> None:
     assert source.requests[2] == REQUEST
 
 
-async def test_a_version_that_has_become_another_is_refused() -> None:
+@pytest.mark.parametrize("wait", [None, 60])
+async def test_the_time_to_the_first_byte_starts_again_with_a_version_that_replaces_another(
+    wait: int | None,
+) -> None:
+    """The first download had taken longer than a first byte may."""
+    newer = CONTENT[::-1]
+    request = pb.StreamParametersRequest.FromString(REQUEST.SerializeToString())
+    if wait is not None:
+        request.wait.FromSeconds(wait)
+    slow, late = Call(messages()[:2], GONE, pause=0.8), Call(messages(newer), pause=0.1)
+    source = Source(slow, Call([], VersionEvicted("gone")), late)
+
+    found = await downloaded(source, request, patience=5.0, timeout=2)
+
+    assert found.content is not None
+    assert bytes(found.content) == newer
+    if wait is not None:
+        assert 0 < source.requests[2].wait.ToMilliseconds() < 1000 * wait
+
+
+async def test_a_version_that_changes_during_the_download_is_refused() -> None:
     changed = [header(digest="00" * 32), *messages(offset=CHUNK)[1:]]
     source = Source(Call(messages()[:2], GONE), Call(changed))
 
-    with pytest.raises(CorruptParameters, match="has become another one"):
+    with pytest.raises(CorruptParameters, match="has changed during the download"):
         await downloaded(source, REQUEST, patience=5.0)
 
 
