@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import grpc
 import pytest
 
 from dbp.rpc.scalar_convert import job_name
 from dbp.service.heartbeats import silences
+from dbp.service.parameters import service as parameter_service
+from dbp.service.parameters.service import ParameterService
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as pb
+from dbp.versions.live_parameters import LiveParameters
 from tests.deadline import DEADLINE
 from tests.service.setups import Run, Service, read_all, selector, serving, tensors
 
@@ -60,15 +65,49 @@ async def test_a_stream_that_ends_without_a_version_sends_heartbeats_and_its_err
 
 
 async def test_a_reader_that_leaves_while_it_waits_frees_its_place(
-    service: Service, run: Run
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = pb.StreamParametersRequest(selector=selector(run.id))
+    monkeypatch.setattr(parameter_service, "STREAMS_PER_CLIENT", 3)
+    async with serving(tmp_path / "state", heartbeat_seconds=0.05) as service:
+        run = await service.start()
+        request = pb.StreamParametersRequest(selector=selector(run.id))
+        request.wait.FromSeconds(round(DEADLINE))
+        for _ in range(10):  # more than a reader may have at a time
+            stream = service.parameters.StreamParameters(request)
+            async with asyncio.timeout(DEADLINE):
+                assert (await stream.read()).WhichOneof("payload") == "heartbeat"
+            stream.cancel()
+
+
+class Waited:
+    """Parameters that never come; ``ended``: a wait for them has ended."""
+
+    ended = False
+
+    def is_kept(self, job_id: str, version: int) -> bool:
+        return False
+
+    async def wait(self, *_: object, **__: object) -> None:
+        try:
+            await asyncio.sleep(DEADLINE)
+        finally:
+            self.ended = True
+
+
+async def test_an_answer_that_is_closed_at_a_heartbeat_has_ended_its_wait() -> None:
+    """Else the wait could open a file after the answer has closed its files."""
+    waited = Waited()
+    service = ParameterService(cast("LiveParameters", waited), heartbeat_seconds=0.01)
+    request = pb.StreamParametersRequest(selector=selector("a"))
     request.wait.FromSeconds(round(DEADLINE))
-    for _ in range(40):  # more than a reader may have at a time
-        stream = service.parameters.StreamParameters(request)
-        async with asyncio.timeout(DEADLINE):
-            assert (await stream.read()).WhichOneof("payload") == "heartbeat"
-        stream.cancel()
+    context: Any = SimpleNamespace(peer=lambda: "one")
+    answer = service.StreamParameters(request, context)
+    await anext(answer)
+
+    await cast("AsyncGenerator[bytes, None]", answer).aclose()
+
+    assert waited.ended
+    service.close()
 
 
 async def test_a_followed_log_without_new_lines_sends_heartbeats(

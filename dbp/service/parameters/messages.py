@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, Final, TypeAlias
 
@@ -28,7 +28,7 @@ Opening: TypeAlias = Coroutine[Any, Any, tuple[pb.ParametersHeader, Encoded | No
 
 async def stream_messages(
     opening: Opening, heartbeat_seconds: float, offset: int, chunk_bytes: int
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Yield heartbeats until ``opening`` is done, then the parameters from ``offset`` on.
 
     Raises InvalidInput for an offset outside of the file, and the errors of ``opening``.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, Final, TypeAlias, final
 
 import grpc
@@ -111,16 +111,20 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         wanted, chunk_bytes = Wanted.of(request), chunk_bytes_of(request)
         with self._streams.taken(context.peer()):
             async with AsyncExitStack() as stack:
-                opening = self._opened(wanted, request, stack)
-                async for message in stream_messages(
-                    opening, self._heartbeat_seconds, request.offset, chunk_bytes
-                ):
-                    yield message
+                messages = stream_messages(
+                    self._opened(wanted, request, stack),
+                    self._heartbeat_seconds,
+                    request.offset,
+                    chunk_bytes,
+                )
+                async with aclosing(messages):  # the opening ends before the stack's exit
+                    async for message in messages:
+                        yield message
 
     async def _opened(
         self, wanted: Wanted, request: pb.StreamParametersRequest, stack: AsyncExitStack
     ) -> tuple[pb.ParametersHeader, Encoded | None]:
-        """Wait for what is wanted and open it; None where nothing is newer or different."""
+        """Wait for the wanted version and open it; None where none is newer or different."""
         if request.HasField("wait"):
             await wanted.wait(self._parameters, request.wait.ToMilliseconds() / 1000)
         opened = stack.enter_context(await self._parameters.open(wanted.job_id, wanted.at))
@@ -157,24 +161,27 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
             encoded = await self._encoded(opened, request.tensors, cast, stack)
             return self._header(job_id, opened.version), encoded
 
-        async def send(opened: OpenVersion) -> AsyncIterator[bytes]:
+        async def send(opened: OpenVersion) -> AsyncGenerator[bytes, None]:
             async with AsyncExitStack() as stack:
-                opening = opened_for(opened, stack)
-                async for message in stream_messages(
-                    opening, self._heartbeat_seconds, 0, DEFAULT_CHUNK_BYTES
-                ):
-                    yield message
+                messages = stream_messages(
+                    opened_for(opened, stack), self._heartbeat_seconds, 0, DEFAULT_CHUNK_BYTES
+                )
+                async with aclosing(messages):
+                    async for message in messages:
+                        yield message
 
         with self._watches.taken(context.peer()):
-            async for message in watch(
+            messages = watch(
                 self._parameters,
                 job_id,
                 request.label,
                 request.newer_than,
                 send if request.with_data else None,
                 self._heartbeat_seconds,
-            ):
-                yield message
+            )
+            async with aclosing(messages):
+                async for message in messages:
+                    yield message
 
     async def ListVersions(
         self, request: pb.ListVersionsRequest, context: Context

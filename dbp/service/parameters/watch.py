@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import TypeAlias
 
 from dbp.errors import Draining, LabelNotFound, NotPublishedYet, VersionEvicted
@@ -16,7 +17,7 @@ from dbp.versions.file import OpenVersion
 from dbp.versions.index import At
 from dbp.versions.live_parameters import LiveParameters
 
-Send: TypeAlias = Callable[[OpenVersion], AsyncIterator[bytes]]
+Send: TypeAlias = Callable[[OpenVersion], AsyncGenerator[bytes, None]]
 
 
 async def watch(
@@ -26,7 +27,7 @@ async def watch(
     newer_than: int,
     send: Send | None,
     heartbeat_seconds: float,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Yield serialized messages, until the job has ended or the service drains.
 
     The next message is made when the last one has been taken: a slow reader gets the newest
@@ -62,8 +63,9 @@ async def watch(
                 continue  # a newer one has taken its place meanwhile
             with opened:
                 yield pb.WatchParametersResponse(published=published).SerializeToString()
-                async for message in send(opened):
-                    yield message
+                async with aclosing(send(opened)) as messages:
+                    async for message in messages:
+                        yield message
             sent = found.version
         elif parameters.job(job_id).state.terminal and not stays:
             yield _end(StreamEndReason.JOB_ENDED)

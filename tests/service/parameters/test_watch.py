@@ -41,7 +41,7 @@ def watch(service: Service, run: Run, **fields: Any) -> Any:
 
 
 async def told(stream: Any) -> pb.VersionPublished:
-    """The next version that a watch tells of."""
+    """The next version that a watch sends."""
     async with asyncio.timeout(DEADLINE):
         while True:
             message = await stream.read()
@@ -51,7 +51,7 @@ async def told(stream: Any) -> pb.VersionPublished:
                 return found
 
 
-async def test_each_version_is_told_until_the_job_has_ended(service: Service, run: Run) -> None:
+async def test_each_version_is_sent_until_the_job_has_ended(service: Service, run: Run) -> None:
     stream = watch(service, run)
     for step in (1, 2, 3):
         version = await run.publish(step, tensors(seed=step))
@@ -134,7 +134,7 @@ async def test_a_slow_reader_gets_the_newest_and_the_number_it_missed(
     assert (found.version.version, found.skipped) == (7, 5)
 
 
-async def test_a_thousand_watchers_are_all_told(service: Service, run: Run) -> None:
+async def test_a_thousand_watchers_all_receive_a_version(service: Service, run: Run) -> None:
     channels = [connect(service.address) for _ in range(4)]
     try:
         stubs = [ParameterServiceStub(channel) for channel in channels]
