@@ -109,7 +109,8 @@ class AsyncParameterMirror:
         ``newer_than``: a label may move to an earlier version.
 
         Raises ``error`` where the mirror has given up, ClientClosed where it was closed, and
-        InvalidInput where no newer version will come, for the job has ended.
+        InvalidInput where it was not started, or no newer version will come because the job
+        has ended.
         """
         check_not_forked()
         self._parameters.check_loop()
@@ -127,11 +128,15 @@ class AsyncParameterMirror:
             ) from None
 
     async def _newer(self, newer_than: int) -> ParameterSet:
+        if self._task is None:
+            raise InvalidInput(
+                "the mirror has not been started: use it in a `with` block, or call start()"
+            )
         while True:
             changed, newest = self._changed, self._newest
             if newest is not None and self._is_news(newest, newer_than):
                 return newest
-            if self._task is not None and self._task.done():
+            if self._task.done():
                 raise self._why_no_more(newer_than)
             await changed.wait()
 
@@ -174,12 +179,12 @@ class AsyncParameterMirror:
 
     async def _next(self) -> bool:
         """Receive the next version; False if none comes for a while."""
-        told = self.version
+        known = self.version
         # The first request for a label does not wait: a misspelt one is soon reported.
-        first = bool(self._wanted.label) and not told and self._error is None
+        first = bool(self._wanted.label) and not known and self._error is None
         poll = LABEL_POLL_SECONDS if self._wanted.label else POLL_SECONDS
         wait = 0.0 if first else poll
-        wanted = replace(self._wanted, newer_than=told, wait=wait)
+        wanted = replace(self._wanted, newer_than=known, wait=wait)
         found = await self._parameters.receive(
             wanted, self._timeout, patience=PATIENCE_SECONDS, report=self._note
         )

@@ -54,7 +54,7 @@ async def test_a_mirror_follows_the_run(client: AsyncClient, run: Run) -> None:
             held.append(found)
         assert [found["0.bias"].tolist() for found in held] == [
             tensors(seed=step)["0.bias"].tolist() for step in range(1, 6)
-        ], "what was handed out is never changed"
+        ], "sets that were returned never change"
         assert not held[0]["0.bias"].flags.writeable
         assert (mirror.skipped, mirror.ended, mirror.error) == (0, False, None)
         await run.end()
@@ -86,6 +86,16 @@ async def test_a_mirror_of_nothing_says_so(client: AsyncClient, run: Run) -> Non
     async with job.mirror(cast="F99") as mirror:
         with pytest.raises(InvalidInput, match="F16 or BF16"):
             await mirror.wait(timeout=DEADLINE)
+
+
+async def test_waiting_for_a_mirror_that_was_not_started_is_refused(
+    client: AsyncClient, run: Run
+) -> None:
+    mirror = (await client.job(run.id)).mirror()
+
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(InvalidInput, match=r"not been started: .* or call start"):
+            await mirror.wait()
 
 
 async def test_a_mirror_outlives_the_service(tmp_path: Path) -> None:
@@ -190,7 +200,7 @@ async def test_a_mirror_that_is_closed_says_so_and_not_that_the_job_has_ended(
     await second.close()
 
 
-async def test_what_nobody_foresaw_ends_a_mirror_with_a_word(
+async def test_an_unexpected_error_ends_a_mirror_and_is_reported(
     client: AsyncClient, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await run.publish(1, tensors())
