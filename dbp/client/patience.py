@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
@@ -72,4 +73,7 @@ class _LoggedOutage:
         lasts = isinstance(error, DeadlineExceeded) or now - self._since >= QUIET_SECONDS
         if lasts and not self._logged:
             self._logged = True
-            log.warning("%s; trying again for up to %s", error, duration_text(self._patience))
+            limit = f"for up to {duration_text(self._patience)}"
+            if math.isinf(self._patience):
+                limit = "until it answers"
+            log.warning("%s; trying again %s", error, limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from dbp.client.async_client import AsyncClient
 from dbp.client.async_parameters import AsyncParameters
 from dbp.client.patience import Patience
 from dbp.client.streams import JobUpdate
-from dbp.errors import NotFound, Unavailable
+from dbp.errors import DeadlineExceeded, NotFound, Unavailable
 from dbp.job.state import State
 from dbp.launch.launcher import Exit
 from dbp.rpc.address import parse_address
@@ -23,7 +24,7 @@ from tests.service.setups import document, serving, tensors, until
 
 
 class Seen:
-    """What a watch has told, in order."""
+    """The updates of a watch, in order."""
 
     def __init__(self, updates: AsyncIterator[JobUpdate]) -> None:
         self.kinds: list[str] = []
@@ -127,7 +128,7 @@ async def test_leaving_a_watch_frees_the_service_of_it(tmp_path: Path) -> None:
         assert (await job.get()).id == job.id
 
 
-async def test_patience_doubles_its_waits_and_starts_anew_with_a_sign_of_life(
+async def test_patience_doubles_its_waits_and_starts_over_after_a_sign_of_life(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []
@@ -143,6 +144,18 @@ async def test_patience_doubles_its_waits_and_starts_anew_with_a_sign_of_life(
     assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 0.1]
     with pytest.raises(Unavailable, match="cut"):
         await Patience(0.05).again(cut)
+
+
+async def test_patience_without_a_limit_is_logged_as_such(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await Patience(math.inf).again(DeadlineExceeded("silent"))
+    await Patience(90).again(DeadlineExceeded("silent"))
+
+    assert [record.message for record in caplog.records] == [
+        "silent; trying again until it answers",
+        "silent; trying again for up to 1 min 30 s",
+    ]
 
 
 def record(waits: list[float]) -> Callable[[float], Awaitable[None]]:
