@@ -29,13 +29,11 @@ def service_address(given: str | None = None) -> str:
     Raises InvalidInput for a malformed address; it names the variable if the address is its.
     """
     if given is not None:
-        parse_address(given)
-        return given
+        return _joined(parse_address(given))
     found = os.environ.get(SERVICE_VARIABLE, "")
     if not found:
         return DEFAULT_ADDRESS
-    parse_address(found, f"${SERVICE_VARIABLE}")
-    return found
+    return _joined(parse_address(found, f"${SERVICE_VARIABLE}"))
 
 
 def parse_address(address: str, source: str = "service address") -> tuple[str, int]:
@@ -49,3 +47,8 @@ def parse_address(address: str, source: str = "service address") -> tuple[str, i
     if not 1 <= port <= 65535:
         raise InvalidInput(f"{source}: the port must be 1 to 65535, got {address!r}")
     return match["host"], port
+
+
+def _joined(parsed: tuple[str, int]) -> str:
+    host, port = parsed
+    return f"{host}:{port}"

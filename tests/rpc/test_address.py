@@ -47,6 +47,7 @@ def test_the_argument_counts_before_the_variable_and_that_before_the_default(
 ) -> None:
     monkeypatch.setenv("DBP_SERVICE", "node-1:80")
     assert service_address("node-2:81") == "node-2:81"
+    assert service_address(" [::1]:082\n") == "[::1]:82", "without spaces and zeros"
     assert service_address() == "node-1:80"
     monkeypatch.setenv("DBP_SERVICE", "")
     assert service_address() == DEFAULT_ADDRESS
