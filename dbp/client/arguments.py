@@ -1,7 +1,7 @@
 """Check arguments of the client before anything is sent: types, limits, text.
 
 Each function returns the checked value. It raises InvalidType (a TypeError) or InvalidArgument
-(a ValueError), which name the argument, its value and what is allowed.
+(a ValueError), which name the argument, its value and the allowed values.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class AsyncClient:
         relative to the spec file's folder, or else to the current one.
 
         Args:
-            spec: What to train.
+            spec: Model, data and training, as in a job file.
             workers: MPI processes.
             request_id: Makes a retry safe: the same id and spec give the same job. A new one,
                 if none is given.
@@ -210,7 +210,11 @@ class AsyncClient:
         grace_seconds: float | None = None,
         timeout: float | None = None,
     ) -> Job:
-        """Ask a job to stop; return the job."""
+        """Ask a job to stop after its current step; return the job.
+
+        Its processes are killed at once with ``force``, else if it has not stopped
+        ``grace_seconds`` (10 by default) after the call.
+        """
         request = jobs_pb.CancelJobRequest(
             name=job_name(text("job_id", job_id)), force=switch("force", force)
         )

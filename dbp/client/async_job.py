@@ -30,7 +30,7 @@ class AsyncJobHandle:
     """One job of a service: its state, log, parameters and predictions."""
 
     def __init__(self, client: AsyncClient, job_id: str, notes: tuple[str, ...] = ()) -> None:
-        """``notes``: those of a job that was submitted or validated by this call."""
+        """``notes``: sentences on the spec and the data, from ``submit``."""
         self._client = client
         self._parameters = client._parameters_of(job_id)
         self.id: str = job_id
@@ -85,7 +85,7 @@ class AsyncJobHandle:
         grace_seconds: float | None = None,
         timeout: float | None = None,
     ) -> Job:
-        """Ask the job to stop; return the job."""
+        """Ask the job to stop; return the job. See AsyncClient.cancel."""
         return await self._client.cancel(
             self.id, force=force, grace_seconds=grace_seconds, timeout=timeout
         )
@@ -114,7 +114,7 @@ class AsyncJobHandle:
             version, step, label: Name another version than the newest.
             newer_than: A version that the caller has. A label may move to an earlier version:
                 any version but this one is newer then.
-            wait: Seconds to wait for what is asked for.
+            wait: Seconds to wait for the requested version, at most an hour.
             cast: F16 or BF16, for floating-point tensors.
             max_staleness_steps: Most steps that the version may be older than the run.
             on_bytes: Called with (bytes received, bytes in all).
@@ -290,9 +290,10 @@ class AsyncJobHandle:
         return await self._parameters.pin(At(version, at, step), timeout, pinned=pinned)
 
     async def publish(self, *, wait: float = 30.0, timeout: float | None = None) -> Version:
-        """Ask the run for a version now; returns the first one that came after that.
+        """Ask the run for a version now; return the first one published after that.
 
-        WrongState: the job does not train now; Unavailable: none came within ``wait`` seconds;
-        DeadlineExceeded: the service did not answer ``timeout`` seconds after that.
+        WrongState: the job does not train now; Unavailable: none came within ``wait`` seconds
+        (at most an hour); DeadlineExceeded: the service did not answer ``timeout`` seconds
+        after that.
         """
         return await self._parameters.publish(wait, timeout)

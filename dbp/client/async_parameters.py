@@ -122,10 +122,10 @@ class AsyncParameters:
         self, wanted: Wanted, timeout: float | None, *, data: bool
     ) -> AsyncGenerator[ParameterUpdate, None]:
         """Yield each new version until the job has ended; survives a restart of the service."""
-        told, waiting = wanted.newer_than, Patience(self._connection.patience)
+        known, waiting = wanted.newer_than, Patience(self._connection.patience)
         while True:
             request = pb.WatchParametersRequest(
-                job=self._job, label=wanted.label, newer_than=told
+                job=self._job, label=wanted.label, newer_than=known
             )
             stream = Stream(self._connection, self._stub.WatchParameters, request, timeout)
             with stream as messages:
@@ -139,16 +139,16 @@ class AsyncParameters:
                         waiting.alive()
                         continue
                     try:
-                        newer = replace(wanted, newer_than=told)
+                        newer = replace(wanted, newer_than=known)
                         update = await self._update(message.published, newer, data=data)
-                    except Unavailable as error:  # cut between the word and the data
+                    except Unavailable as error:  # cut between the notice and the data
                         stream.cut = error
                         break
                     except LabelNotFound:  # removed meanwhile; it may come again
                         continue
                     waiting.alive()
                     if update is not None:
-                        told = update.version.version
+                        known = update.version.version
                         yield update
             await waiting.again(stream.cut)
 

@@ -16,7 +16,7 @@ from dbp.rpc.status import error_from_rpc
 
 T = TypeVar("T")
 
-# What a call may end with.
+# Exceptions with which a call may end.
 FAILURES: Final = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError)
 
 

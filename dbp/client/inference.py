@@ -153,7 +153,7 @@ def shaped_rows(array: Array, row_shape: tuple[int, ...]) -> Array:
 
 
 def _batches(array: Array, metadata: pb.ModelMetadataResponse) -> Iterator[Array]:
-    """Yield parts of the rows, in order; one, if there are none."""
+    """Yield parts of the rows, in order; one empty part if there are no rows."""
     answer = sum(8 * math.prod(output.shape[1:]) for output in metadata.outputs) + _NAME_BYTES
     row = max(math.prod(array.shape[1:]) * array.dtype.itemsize, answer)
     count = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // row))

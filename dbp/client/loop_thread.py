@@ -78,10 +78,10 @@ class LoopThread:
                 self._start(leaving())
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Cancel what is under way, run ``last``, end the thread. Again: does nothing.
+        """Cancel all calls, run ``last``, end the thread.
 
-        Nor does it in a process forked since: the thread is the parent's. Raises InvalidInput
-        on the loop's own thread, as ``run`` does.
+        Does nothing if closed before, and in a process forked since: the thread is the
+        parent's. Raises InvalidInput on the loop's own thread, as ``run`` does.
         """
         if is_forked():
             last.close()
@@ -130,8 +130,8 @@ class LoopThread:
         if tasks:
             await asyncio.wait(tasks)
         await last
-        # Tasks of gRPC's own, which end by themselves now that the channel is closed: one
-        # that the loop's end overtakes would be complained of on standard error.
+        # gRPC's own tasks end by themselves now that the channel is closed. asyncio would
+        # report one that is pending at the loop's end on standard error.
         rest = asyncio.all_tasks() - {_current_task()}
         if rest:
             _, late = await asyncio.wait(rest, timeout=ENDING_SECONDS)
@@ -139,11 +139,11 @@ class LoopThread:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        await self._loop.shutdown_asyncgens()  # none of them runs any more
+        await self._loop.shutdown_asyncgens()
 
 
 def _run_loop(made: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:
-    # Made on this thread: a Ctrl-C, which only the main thread hears, cannot leave half a loop.
+    # Made on this thread: only the main thread receives Ctrl-C, so no loop is left half made.
     loop = asyncio.new_event_loop()
     made.set_result(loop)
     while True:

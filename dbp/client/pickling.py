@@ -1,4 +1,4 @@
-"""Refuse to pickle or copy what belongs to a connection, and name what to send instead."""
+"""Refuse to pickle or copy a client and its objects; the error names a substitute."""
 
 from __future__ import annotations
 

@@ -64,9 +64,9 @@ class Wanted:
         return request
 
     def skipped(self, found: Version) -> int:
-        """Return the number of versions between the one that is there and a newer one.
+        """Return the number of versions between ``newer_than`` and a newer one.
 
-        0 for the first version, and for a label, which may move anywhere.
+        0 for the first version, and for a label, which may move to any version.
         """
         if not self.newer_than or moves_back(self.label):
             return 0

@@ -28,7 +28,7 @@ async def read_log(
     """Yield the lines from ``offset`` on; with ``follow``, until ``ended`` and all is read."""
     last = time.monotonic()  # when the reader was sent something
     while True:
-        complete = ended()  # asked before reading: what was printed before it is read below
+        complete = ended()  # asked before reading, so that no line printed before it is missed
         block = _read(path, offset)
         chunk = _whole_lines(block, offset, at_end=complete)
         if chunk is not None:

@@ -279,7 +279,7 @@ class JobManager:
     # Inside
 
     def _view(self, job: Job) -> Job:
-        """Return the job with what is not stored: its newest progress, and why it waits."""
+        """Return the job with its newest progress and the reason why it waits: not stored."""
         if job.state.terminal:
             return job
         job = self._table.get(job.id)

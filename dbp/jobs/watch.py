@@ -72,7 +72,7 @@ class EventBroadcaster:
         """Store the collaborators.
 
         Args:
-            view: adds to a stored job what is not stored.
+            view: adds the newest progress and the reason for waiting to a stored job.
             heartbeat_seconds: silence after which a heartbeat is sent.
         """
         self._store = store

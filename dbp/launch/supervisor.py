@@ -142,7 +142,7 @@ class Supervisor:
                 else:
                     self._obey(os.read(key.fd, 1024))
             self._reap()
-        # Strays may hold the pipe open: end them before reading what is left in it.
+        # Strays may hold the pipe open: end them before reading the rest of the output.
         self._end_strays(0.0 if self._stopped else STRAY_GRACE_SECONDS)
         while self._copy(output):
             pass

@@ -2,10 +2,9 @@
 
 ``dbp.link.reporter`` starts it with one argument, the number of the inherited file that holds
 the parameter slots. JSON lines arrive on standard input, the configuration first, and leave on
-standard output. While the service is down the link keeps what must not be lost (the outcome,
-the last report of each epoch, waiting versions) and the newest progress, and reconnects; the
-ranks never wait for it. It ends when rank 0 closes the pipe or dies, after some time to deliver
-what it still has.
+standard output. While the service is down the link keeps the outcome, the last report of each
+epoch, waiting versions and the newest progress, and reconnects; the ranks never wait for it. It
+ends when rank 0 closes the pipe or dies, after some time to deliver the rest.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ _RETRY: Final[dict[str, Any]] = {
     ]
 }
 
-# What may be on its way to a client that reads slowly, in its memory. gRPC would measure the
-# line and let it grow to a third of a large download; this much fills 3 Gbit/s at 20 ms.
+# Unread bytes that a slow client may hold in memory. gRPC would measure the bandwidth and let
+# them grow to a third of a large download; this many fill 3 Gbit/s at 20 ms.
 WINDOW_BYTES: Final = 8 << 20
 
 CLIENT_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
@@ -102,7 +102,7 @@ SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 3),
     # A client on a busy machine measures its bandwidth by pings; none is cut off for that.
     ("grpc.http2.max_ping_strikes", 0),
-    ("grpc.so_reuseport", 0),  # or two services would share a port without a word
+    ("grpc.so_reuseport", 0),  # else two services could share a port without an error
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
 )

@@ -68,7 +68,7 @@ class _Guarded(grpc.GenericRpcHandler):
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """The method's handler; None: not one of these."""
+        """Return the method's handler; None: not one of these."""
         handler = self._handler.service(handler_call_details)
         if handler is None:
             return None

@@ -80,7 +80,7 @@ async def running(
     check: Check,
     check_run: Check | None = None,
 ) -> AsyncIterator[str]:
-    """A service while the context lasts; yields its address.
+    """Run a service while the context lasts; yield its address.
 
     InvalidInput for a host beyond this machine or a folder that is not private; Conflict
     for a folder or a port in use. Nothing is left started then.

@@ -29,7 +29,7 @@ _IN_MESSAGE: Final = (
     "send tensors in ModelInferRequest.raw_input_contents; shared memory is not supported"
 )
 
-# What to use in place of a method of Triton.
+# Replacements for methods of Triton.
 INSTEAD: Final[Mapping[str, str]] = {
     "ModelStreamInfer": "call ModelInfer once a request; many may be open on one connection",
     "RepositoryModelLoad": _LABELS,
@@ -72,7 +72,7 @@ class UnknownMethods(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(refuse)
 
     def text(self, path: str) -> str:
-        """Return what to call instead of ``/SERVICE/METHOD``."""
+        """Return the text that names the method to call instead of ``/SERVICE/METHOD``."""
         service, _, method = path[:400].removeprefix("/").rpartition("/")
         here = f"this is dbp {version('dbp')}"
         if service == INFERENCE and method in INSTEAD:

@@ -57,7 +57,7 @@ class LiveParameters:
         self._changes = changes
         self._connections = connections
         self._clock = clock
-        # Runs asked within the last second, and whether somebody has asked again since.
+        # Runs asked within the last second, and whether a reader has asked again since.
         self._asked: dict[str, bool] = {}
 
     def job(self, job_id: str) -> Job:
@@ -119,7 +119,7 @@ class LiveParameters:
                         return
                     if self._changes.closed:
                         raise Draining("the service is shutting down; try again later")
-                    # Last: only what may change has an event.
+                    # Last: a job that cannot change gets no event.
                     await self._changes.next_change(job_id).wait()
         except TimeoutError:
             return
@@ -127,7 +127,7 @@ class LiveParameters:
     def staleness(self, job_id: str, version: Version) -> int:
         """Return how many steps the run is ahead of a version, by its newest report.
 
-        None once the run has ended: a final version may hold the parameters of an earlier step.
+        0 once the run has ended: a final version may hold the parameters of an earlier step.
         """
         job = self._table.get(job_id)
         if job.state.terminal or version.final or job.progress is None:
@@ -188,7 +188,7 @@ class LiveParameters:
         return entries, str(entries[-1].version.version) if more else ""
 
     def labels(self, job_id: str) -> tuple[list[LabelMove], list[LabelMove]]:
-        """Where the labels are, by name, and their last moves, oldest first."""
+        """Return each label's version, by name, and the labels' last moves, oldest first."""
         self._table.get(job_id)
         moves = self._store.label_moves(job_id, limit=MOVES_KEPT)
         index = self._versions.index(job_id)
@@ -201,10 +201,10 @@ class LiveParameters:
 
         Finding the version and moving the label are one step of the event loop, so that no
         upload's retention comes in between. Durable on return. Removing a label that is
-        nowhere also lets the version go that it left last.
+        at no version also releases the version that it left last.
 
         InvalidInput: the label's name is not allowed; ResourceExhausted: the job has too many;
-        Conflict: the label is not at version ``expected`` (0: nowhere); else the errors of
+        Conflict: the label is not at version ``expected`` (0: none); else the errors of
         ``find``.
         """
         job = self._table.get(job_id)
@@ -253,9 +253,10 @@ class LiveParameters:
         return _move_of(self._versions.index(job.id), label)
 
     def pin(self, job_id: str, at: At, *, pinned: bool) -> VersionEntry:
-        """Keep a version for good, or no longer; durable on return. Errors of ``find``.
+        """Pin a version, so that it is always kept, or unpin it; durable on return.
 
-        Finding and pinning it are one step, as in ``move_label``.
+        Finding and pinning it are one step, as in ``move_label``. Raises the errors of
+        ``find``.
         """
         job = self._table.get(job_id)
         found = self._versions.index(job_id).find(at)
@@ -278,7 +279,7 @@ def _move_of(index: VersionIndex, label: str) -> LabelMove:
 
 
 def _check_expected(index: VersionIndex, label: str, expected: int | None) -> None:
-    """Raise Conflict unless the label is where the caller expects it (0: nowhere)."""
+    """Raise Conflict unless the label is at the expected version (0: at none)."""
     now = index.labels.get(label, 0)
     if expected is not None and now != expected:
         raise Conflict(

@@ -39,18 +39,13 @@ class ServiceProcess:
     def freeze(self) -> None:
         """Stop the process, as Ctrl-Z would."""
         self._process.send_signal(signal.SIGSTOP)
-        # The parent is told when all threads stand still.
+        # The kernel reports the stop to the parent when all threads are stopped.
         _, status = os.waitpid(self._process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
 
     def thaw(self) -> None:
         """Continue the process."""
         self._process.send_signal(signal.SIGCONT)
-
-    def end(self) -> None:
-        """End the process, however it is."""
-        self._process.kill()
-        self._process.communicate()
 
     def _line(self) -> str:
         line = cast("IO[str]", self._process.stdout).readline()
@@ -65,10 +60,8 @@ def service_process(state: Path, *, heartbeat_seconds: float = 0.1) -> Iterator[
         [sys.executable, "-m", "tests.client.service_process", state, str(heartbeat_seconds)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    service = None
     try:
-        service = ServiceProcess(process)
-        yield service
+        yield ServiceProcess(process)
     finally:
         process.kill()
         process.communicate()

@@ -177,7 +177,7 @@ async def test_jobs_whose_page_would_be_no_message_are_listed_too(tmp_path: Path
     assert [f"jobs/{job_id}" for job_id in listed] == names[::-1]
 
 
-async def test_a_watch_tells_states_progress_and_versions_and_ends_by_itself(
+async def test_a_watch_sends_states_progress_and_versions_and_ends_by_itself(
     service: Service, client: AsyncClient
 ) -> None:
     run = await service.start()
@@ -335,7 +335,7 @@ async def test_a_service_that_is_not_there_is_named_soon() -> None:
             await asyncio.wait_for(AsyncJobHandle(client, "x").parameters(), DEADLINE)
 
 
-async def test_a_closed_client_says_so_to_whoever_calls_or_still_waits(
+async def test_a_closed_client_refuses_new_calls_and_ends_waiting_ones(
     service: Service,
 ) -> None:
     client = AsyncClient(service.address)
@@ -370,7 +370,7 @@ async def _last(items: AsyncIterator[Any]) -> Any:
     return found
 
 
-async def test_whoever_is_cancelled_is_cancelled(service: Service, client: AsyncClient) -> None:
+async def test_a_cancelled_caller_is_cancelled(service: Service, client: AsyncClient) -> None:
     run = await service.start()
     task = asyncio.create_task((await client.job(run.id)).parameters(wait=DEADLINE))
     await asyncio.sleep(0.1)

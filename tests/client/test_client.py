@@ -32,7 +32,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run plain code as a user would, while the service goes on here.
+    """Run plain code as a user would, while the service continues here.
 
     The loop's own threads are the service's: users that wait must not take them all.
     """
@@ -133,7 +133,7 @@ async def test_closing_ends_what_other_threads_wait_for(service: Service) -> Non
     assert client_threads() == []
 
 
-async def test_iterators_left_early_end_without_a_word(service: Service) -> None:
+async def test_iterators_left_early_end_silently(service: Service) -> None:
     run = await service.start()
 
     def leave() -> None:

@@ -73,7 +73,7 @@ async def run(service: Service) -> Run:
 
 
 async def printed(service: Service, run: Run, program: str) -> list[str]:
-    """What a program of a user prints; the service answers meanwhile."""
+    """Run a user's program and return its output; the service answers meanwhile."""
     command = [sys.executable, "-c", START + program, service.address, run.id]
 
     def start() -> subprocess.CompletedProcess[str]:

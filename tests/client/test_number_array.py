@@ -1,4 +1,4 @@
-"""Inputs of ``predict`` that are no rows of numbers: what is wrong, and in which row."""
+"""Inputs of ``predict`` that are no rows of numbers: the error names the fault and the row."""
 
 from __future__ import annotations
 

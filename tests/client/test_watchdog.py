@@ -84,7 +84,7 @@ async def test_the_limit_starts_again_after_a_pause() -> None:
     assert loop.time() - began >= 2.3
 
 
-async def test_whoever_is_cancelled_meanwhile_is_cancelled() -> None:
+async def test_a_reader_that_is_cancelled_meanwhile_is_cancelled() -> None:
     async def source() -> AsyncIterator[int]:
         await asyncio.sleep(DEADLINE)
         yield 1

@@ -102,7 +102,7 @@ async def test_an_ended_job_is_a_snapshot_and_an_end(stage: Stage) -> None:
     assert kinds(again) == ["End"]
 
 
-async def test_resuming_anywhere_tells_every_change_once(stage: Stage) -> None:
+async def test_resuming_anywhere_sends_every_change_once(stage: Stage) -> None:
     for name in ("a", "b", "c"):
         stage.run(name)
         stage.table.record(name, EventKind.SUCCEEDED)
@@ -199,7 +199,7 @@ async def test_silence_is_filled_with_heartbeats(tmp_path: Path) -> None:
     stage.store.close()
 
 
-async def test_draining_tells_what_is_left_and_ends(stage: Stage) -> None:
+async def test_draining_sends_the_remaining_events_and_ends(stage: Stage) -> None:
     stage.create("a")
     stream = stage.watch("a")
     await stream.next()

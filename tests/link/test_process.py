@@ -36,7 +36,7 @@ INTERNAL = grpc.StatusCode.INTERNAL
 
 
 class Scripted(WorkerServiceServicer):
-    """Answers as told; notes what came, in order."""
+    """Answers as configured; records the requests, in order."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -259,7 +259,7 @@ async def test_a_rank_that_is_gone_holds_its_link_for_a_while_only(
     assert capsys.readouterr().err.endswith("giving up\n")
 
 
-async def test_the_end_is_reported_though_nobody_reads_the_link_any_more(
+async def test_the_end_is_reported_though_rank_0_has_stopped_reading_the_link(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Broken(io.StringIO):
@@ -337,7 +337,7 @@ async def test_a_version_that_the_service_cannot_take_holds_up_no_other(
     assert "step 3 was not published" in capsys.readouterr().err
 
 
-async def test_a_rank_that_dies_without_a_word_ends_its_link() -> None:
+async def test_a_rank_that_dies_silently_ends_its_link() -> None:
     service = Scripted()
     async with linked(service) as far:
         far.say(STARTED)

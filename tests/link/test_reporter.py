@@ -165,7 +165,7 @@ async def test_a_run_that_ends_before_its_first_step_is_reported_at_once(
     assert job.failure.message == "no such file"
 
 
-async def test_a_stopped_link_delays_nobody_and_loses_nothing_that_counts(
+async def test_a_stopped_link_delays_no_rank_and_loses_no_outcome(
     service: Service, tmp_path: Path
 ) -> None:
     reporter = await joined(service)

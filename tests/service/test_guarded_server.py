@@ -139,7 +139,7 @@ async def test_an_error_of_ours_keeps_its_code_and_text(
 
 
 @EVERY_KIND
-async def test_what_nobody_foresaw_is_in_the_log_and_not_in_the_answer(
+async def test_an_unexpected_error_is_in_the_log_and_not_in_the_answer(
     channel: grpc.aio.Channel, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -48,7 +48,7 @@ def end_of(message: pb.WatchJobsResponse | pb.StreamLogsResponse) -> str:
 
 
 def events(messages: list[pb.WatchJobsResponse]) -> list[str]:
-    """What a watch told, in words; progress is left out, there may be any number of it."""
+    """The messages of a watch as text; without progress, of which there may be any number."""
     told = []
     for message in messages:
         match message.WhichOneof("event"):
@@ -346,7 +346,7 @@ async def test_cancelling_what_is_not_there_is_an_error(service: Service) -> Non
 # Watching
 
 
-async def test_a_watch_tells_everything_and_says_that_it_ends(service: Service) -> None:
+async def test_a_watch_sends_everything_and_an_end(service: Service) -> None:
     job = await service.create()
     job_id = job.name.removeprefix("jobs/")
     await until(lambda: job_id in service.launcher.runs)

@@ -55,7 +55,7 @@ def launch(config: ServerConfig) -> Any:
     return running(config, check=fake_check, launcher=FakeLauncher())
 
 
-# What it says about itself
+# Health
 
 
 @pytest.mark.parametrize("name", ["", *PUBLIC])
@@ -67,7 +67,7 @@ async def test_health_is_reported_for_each_service(service: Service, name: str) 
     assert answer.status == SERVING
 
 
-async def test_whoever_watches_its_health_sees_it_leave(
+async def test_a_health_watch_reports_the_shutdown(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub = health_pb2_grpc.HealthStub(service.channel)
@@ -129,7 +129,7 @@ async def test_two_services_never_share_a_state_folder(
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "::", "192.168.1.5", "example.com", "", "127.0.0.1.example.com"]
 )
-async def test_nobody_listens_beyond_this_machine(tmp_path: Path, host: str) -> None:
+async def test_a_host_beyond_this_machine_is_refused(tmp_path: Path, host: str) -> None:
     with pytest.raises(InvalidInput, match=r"TLS and tokens; allowed: a loopback address"):
         async with launch(config(tmp_path / "state", host=host)):
             pass

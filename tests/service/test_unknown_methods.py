@@ -1,4 +1,4 @@
-"""A call of a method that is not there says what to call instead."""
+"""A call of an unknown method is refused with the method to call instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WorkerService over sockets: who may report, and what is made of odd reports."""
+"""WorkerService over sockets: authorization of reports, and odd reports."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def at_step(sequence: int, step: int) -> pb.AttachRequest:
 async def attach(
     service: Service, secret: str | None, *reports: pb.AttachRequest
 ) -> list[pb.AttachResponse]:
-    """What a stream of these reports is answered."""
+    """The answers to a stream of these reports."""
 
     async def requests() -> AsyncIterator[pb.AttachRequest]:
         for report in reports:
@@ -121,7 +121,7 @@ DATA = as_manifest(tensors(), {})[1]
 
 
 @pytest.mark.parametrize("secret", [None, "", "wrong"])
-async def test_without_its_secret_nobody_speaks_for_a_run(
+async def test_reports_of_a_run_without_its_secret_are_refused(
     service: Service, secret: str | None
 ) -> None:
     job_id, _ = await launched(service)

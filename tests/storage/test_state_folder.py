@@ -23,7 +23,7 @@ time.sleep(600)
 """
 
 
-def test_a_second_service_is_told_who_holds_the_folder(tmp_path: Path) -> None:
+def test_a_second_service_is_refused_with_the_holder_of_the_folder(tmp_path: Path) -> None:
     path = tmp_path / "state"
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""What the versions of a job come through: damage, a machine that lacks something, rivals."""
+"""Faults around the versions of a job: damage, a machine that lacks something, rivals."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_failure_to_read_is_reported_and_not_remembered(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
 ) -> None:
     await shelf.publish(1)
-    os.utime(shelf.place / "1.safetensors")  # to be verified anew
+    os.utime(shelf.place / "1.safetensors")  # to be verified again
     with monkeypatch.context() as patch:
         patch.setattr(version_verifier, "verified_header", failing(number))
         with pytest.raises(kind, match=os.strerror(number)) as told:
@@ -127,7 +127,7 @@ async def test_a_version_that_is_recorded_keeps_its_file_whatever_comes_after(
 ) -> None:
     def record(*arguments: Any) -> None:
         shelf.record(*arguments)
-        raise RuntimeError("nobody could be told")
+        raise RuntimeError("the change could not be announced")
 
     with pytest.raises(RuntimeError):
         await shelf.versions.publish(upload(1), data(), record=record)

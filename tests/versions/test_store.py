@@ -298,7 +298,7 @@ async def test_the_best_pinned_and_labelled_are_kept_too(shelf: Shelf) -> None:
     assert shelf.versions.index("a").labels == {"best": 2, "stable": 3}
     assert shelf.versions.index("a").find(At(label="best")).step == 2
     await shelf.publish(9, best=True, keep=2)
-    assert shelf.kept() == [1, 3, 8, 9], "what was best before has gone"
+    assert shelf.kept() == [1, 3, 8, 9], "the version that was best before has gone"
     shelf.versions.move_label("a", "stable", 8, time=2.0, keep=2)
     assert shelf.kept() == [1, 3, 8, 9], "3 is the version that an undo needs"
     shelf.versions.move_label("a", "stable", 0, time=3.0, keep=2)
@@ -362,7 +362,7 @@ async def test_of_many_moves_the_last_ones_stay_and_those_that_say_where_labels_
     index = shelf.versions.index("a")
     moves = shelf.store.label_moves("a", limit=1_000)
     assert index.labels == {"stable": 1, "live": 2}
-    assert index.left == {"live": 1, "removed": 1}, "what can be undone stays"
+    assert index.left == {"live": 1, "removed": 1}, "moves that can be undone stay"
     assert index.moved == {"stable": 1.0, "removed": 3.0, "live": 109.0}
     assert 10 <= len(moves) <= 22
     assert [move.label for move in moves[:3]] == ["stable", "removed", "live"]
@@ -435,7 +435,7 @@ async def test_a_final_version_that_cannot_be_recorded_leaves_no_file(shelf: She
     assert shelf.kept() == [1, 2]
 
 
-async def test_steps_that_are_not_kept_are_told_apart_from_steps_to_come(shelf: Shelf) -> None:
+async def test_steps_that_are_not_kept_differ_from_steps_to_come(shelf: Shelf) -> None:
     for step in (3, 5, 9):
         await shelf.publish(step, keep=2)
     await shelf.publish(5, final=True, keep=2)  # kept: steps 9 and 5

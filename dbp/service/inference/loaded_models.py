@@ -28,7 +28,7 @@ MAX_LOADED_BYTES: Final = 1 << 30
 _TRIES: Final = 3
 _MAX_FAILED: Final = 1_000
 
-# What could not be read is tried again after this; what is no model is none for good.
+# A version that could not be read is tried again after this time; a file without a model never.
 RETRY_SECONDS: Final = 5.0
 
 _Key: TypeAlias = tuple[str, int]  # job and version
@@ -75,7 +75,7 @@ class LoadedModels:
         self._bytes = 0
         self._loaded: OrderedDict[_Key, LoadedModel] = OrderedDict()
         self._loading: dict[_Key, asyncio.Task[LoadedModel]] = {}
-        # By job and label ("": none): what answers now, and what is to follow it.
+        # The model serving each (job, label; "": none), and its pending replacement.
         self._current: dict[tuple[str, str], _Key] = {}
         self._following: dict[tuple[str, str], asyncio.Task[LoadedModel]] = {}
         self._failed: dict[_Key, _Failure] = {}
@@ -210,7 +210,7 @@ class LoadedModels:
 
 
 def _failure(error: BaseException, now: float) -> _Failure:
-    """Return what is remembered of an error, without its frames and their objects."""
+    """Return an error to remember, without its frames and their objects."""
     if isinstance(error, WrongState):
         return _Failure(_copy(error), math.inf)
     damaged = _copy(error) if isinstance(error, DataLoss) else None

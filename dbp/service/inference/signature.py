@@ -18,7 +18,7 @@ CLASS: Final = "class"
 LABEL: Final = "label"
 SCORES: Final = "scores"
 
-# A message holds at most this much; a little is left for what is not contents.
+# Largest message; a little of it is left for fields other than contents.
 MAX_MESSAGE_BYTES: Final = MAX_REQUEST_BYTES
 MAX_CONTENT_BYTES: Final = MAX_MESSAGE_BYTES - (1 << 20)
 MAX_ROWS: Final = 1 << 16

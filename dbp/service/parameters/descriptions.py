@@ -79,8 +79,8 @@ def _describe(version: Version, stored: Manifest, patterns: Sequence[str]) -> by
     ).SerializeToString()
     if len(answer) > MAX_ANSWER_BYTES:
         raise ResourceExhausted(
-            f"parameters: what describes {count_text(len(manifest.tensors), 'tensor')} takes "
-            f"{len(answer):,} bytes, at most {MAX_ANSWER_BYTES} fit into one message; select "
-            "tensors, or use StreamParameters: the header of its file says the same"
+            f"parameters: the manifest of {count_text(len(manifest.tensors), 'tensor')} takes "
+            f"{len(answer):,} bytes, at most {MAX_ANSWER_BYTES:,} fit into one message; select "
+            "tensors, or use StreamParameters: the header of its file has the manifest, too"
         )
     return answer

@@ -26,7 +26,7 @@ DISK_BYTES: Final = 4 << 30
 MAX_ENTRIES: Final = 256
 MAX_MAKING: Final = 64
 
-# What the bytes follow from: job and version, tensors (none: all of them, as they are), cast.
+# Determines the bytes: job and version, tensors (none: all of them, unchanged), cast.
 _Key: TypeAlias = tuple[str, int, tuple[str, ...], str]
 _WHOLE: Final[tuple[tuple[str, ...], str]] = ((), "")
 

@@ -1,4 +1,4 @@
-"""Read and validate requests for parameters, and compare them with what is stored."""
+"""Read and validate requests for parameters; compare them with the stored versions."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def metadata(
     classes: tuple[str, ...] = (),
     scaling: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """What a parameter file says of its model."""
+    """Metadata of a parameter file about its model."""
     strings = {
         "dbp.model": json.dumps({"layers": list(layers), "loss": {"kind": loss}}),
         "dbp.input_shape": json.dumps(list(inputs)),

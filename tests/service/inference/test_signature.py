@@ -1,4 +1,4 @@
-"""What a model takes and gives, and how many rows at once."""
+"""Inputs and outputs of a model, and its largest number of rows."""
 
 from __future__ import annotations
 

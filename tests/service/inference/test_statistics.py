@@ -1,4 +1,4 @@
-"""Sums of what was inferred, by version."""
+"""Counts and times of inference, by version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What versions hold is told from memory, of which it takes no more than allowed."""
+"""Descriptions of versions come from a cache with a limit of memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_what_is_remembered_stays_below_the_limit(threads: ReaderThreads) 
     assert (told._size, len(told._answers)) == (0, 0)
 
 
-async def test_many_readers_of_very_many_tensors_are_told_from_one_answer(
+async def test_many_readers_of_very_many_tensors_share_one_answer(
     threads: ReaderThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(descriptions, "INLINE_NAMES", 10)

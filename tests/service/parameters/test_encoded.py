@@ -161,7 +161,7 @@ async def test_derived_files_fill_no_more_of_the_disk_than_allowed(tmp_path: Pat
             with pytest.raises(TooManyReaders, match="at most 12,000 are allowed together"):
                 await content_of(cache, version, cast="BF16")
             assert await content_of(cache, version, "0.bias")
-            assert await content_of(cache, version), "its own file takes no more room"
+            assert await content_of(cache, version), "its own file takes no more space"
         assert cache._disk > 10_000
         assert await content_of(cache, version, cast="BF16")
         assert cache._disk < 12_000
@@ -183,7 +183,7 @@ async def test_all_parts_of_a_version_may_be_read_however_large_it_is(tmp_path: 
     cache.close()
 
 
-async def test_a_file_that_could_not_be_derived_takes_no_room(tmp_path: Path) -> None:
+async def test_a_file_that_could_not_be_derived_takes_no_space(tmp_path: Path) -> None:
     cache = cache_of()
     with opened(tmp_path, 1) as version:
         os.truncate(version.path, 1_000)
@@ -255,7 +255,7 @@ async def test_readers_that_leave_at_any_moment_leave_nothing(tmp_path: Path) ->
     assert descriptors() == before
 
 
-async def test_a_selection_that_cannot_be_made_is_told_to_all(
+async def test_a_selection_that_cannot_be_made_fails_for_all_its_readers(
     cache: EncodedCache, tmp_path: Path
 ) -> None:
     before = descriptors()
@@ -269,7 +269,7 @@ async def test_a_selection_that_cannot_be_made_is_told_to_all(
     assert descriptors() == before
 
 
-async def test_whoever_waited_gets_the_file_though_others_need_its_room(
+async def test_a_waiting_reader_gets_the_file_though_others_need_its_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = 0

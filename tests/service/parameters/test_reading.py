@@ -1,4 +1,4 @@
-"""What a reader may ask of parameters: which version, what part, in which form, from where."""
+"""Reading parameters: by version, in part, in another type, from any byte on."""
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ async def test_a_numbered_version_that_the_reader_has_is_not_waited_for(
         assert header.not_modified
 
 
-async def test_a_reader_is_told_that_nothing_more_will_come(service: Service, run: Run) -> None:
+async def test_a_reader_learns_that_nothing_more_will_come(service: Service, run: Run) -> None:
     await run.publish(1, tensors(), final=True)
     assert not (await read(service, ask(run)))[0].job_ended
     await run.end()

@@ -375,7 +375,7 @@ async def test_a_numbered_version_can_be_waited_for(service: Service, run: Run) 
     assert (await reader).version.version == 2
 
 
-async def test_waiting_readers_are_told_when_the_service_leaves(
+async def test_waiting_readers_get_an_error_when_the_service_shuts_down(
     service: Service, run: Run
 ) -> None:
     reader = asyncio.create_task(
