@@ -25,10 +25,11 @@ from dbp.lossy_output import make_output_lossy
 from dbp.prctl import PR_SET_PDEATHSIG, prctl
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
+    from dbp.job.state import RunOutcome
     from dbp.job.validate import ResolvedSpec
     from dbp.link.reporter import Reporter
     from dbp.parallel.communicator import Communicator
-    from dbp.train.report.sink import Control, Outcome, Sink
+    from dbp.train.report.sink import Control, Sink
     from dbp.train.state.continuation import Terms
     from dbp.train.trainer import Trainer
 
@@ -85,7 +86,7 @@ def run_rank(
     resume: bool | Terms = False,
     max_seconds: float | None = None,
     detach: bool = False,
-) -> Outcome:
+) -> RunOutcome:
     """Join the other ranks, check the spec, build and train; return the outcome.
 
     The outcome is the same on every rank; errors in the spec or the data are an outcome, too.
@@ -138,11 +139,11 @@ def _train(
     max_seconds: float | None,
     detach: bool,
     made: list[Trainer],
-) -> Outcome:
+) -> RunOutcome:
     """Build and train; append the trainer, which has the last step, to ``made``."""
+    from dbp.job.state import RunOutcome
     from dbp.train.agreement import all_or_none
     from dbp.train.build import fit_scaling, prepare
-    from dbp.train.report.sink import Outcome
     from dbp.train.trainer import Trainer
 
     try:
@@ -160,7 +161,7 @@ def _train(
             detach=detach,
         )
     except InvalidInput as error:  # raised alike on every rank
-        outcome = Outcome("failed", FailureReason.INVALID_DATA, 0, 0, message=str(error))
+        outcome = RunOutcome("failed", FailureReason.INVALID_DATA, 0, 0, message=str(error))
         if communicator.rank == 0:
             sink.finished(outcome)
         return outcome
@@ -176,7 +177,7 @@ def _reporting_failure(
 
     ``made`` contains the trainer, once it is built.
     """
-    from dbp.train.report.sink import Outcome
+    from dbp.job.state import RunOutcome
 
     try:
         yield
@@ -192,7 +193,7 @@ def _reporting_failure(
             step = made[0].state.step if made else 0
             epoch = made[0].setup.plan.epoch_of(step) if step else 0
             message = f"rank {rank}: {text}"
-            sink.finished(Outcome(status, reason, step, epoch, message=message))
+            sink.finished(RunOutcome(status, reason, step, epoch, message=message))
         if reporter is not None:
             reporter.close(FAILURE_DELIVERY_SECONDS)
         raise

@@ -80,6 +80,8 @@ def time_text(seconds: float | None) -> str:
 
 def job_content(job: Job) -> dict[str, Any]:
     """Return a job as JSON values."""
+    from dbp.job.job_json import record_to_json
+
     return {
         "id": job.id,
         "state": job.state.value,
@@ -96,23 +98,8 @@ def job_content(job: Job) -> dict[str, Any]:
         "latest_parameters": None
         if job.latest_parameters is None
         else version_content(job.latest_parameters),
-        "failure": None
-        if job.failure is None
-        else {
-            "reason": job.failure.reason,
-            "message": job.failure.message,
-            "exit_code": job.failure.exit_code,
-            "signal": job.failure.signal,
-            "log_tail": list(job.failure.log_tail),
-            "step": job.failure.step,
-        },
-        "best": None
-        if job.best is None
-        else {
-            "epoch": job.best.epoch,
-            "step": job.best.step,
-            "metrics": dict(job.best.metrics),
-        },
+        "failure": None if job.failure is None else record_to_json(job.failure),
+        "best": None if job.best is None else record_to_json(job.best),
         "best_restored": job.best_restored,
         "end_reason": job.end_reason,
         "notes": list(job.notes),
@@ -121,16 +108,9 @@ def job_content(job: Job) -> dict[str, Any]:
 
 def progress_content(progress: ProgressReport) -> dict[str, Any]:
     """Return progress as JSON values."""
-    return {
-        "step": progress.step,
-        "total_steps": progress.total_steps,
-        "epoch": progress.epoch,
-        "loss": progress.loss,
-        "metrics": dict(progress.metrics),
-        "samples_per_second": progress.samples_per_second,
-        "eta_seconds": progress.eta_seconds,
-        "skipped": progress.skipped,
-    }
+    from dbp.job.job_json import record_to_json
+
+    return record_to_json(progress, leave_out={"observe_time", "epoch_end"})
 
 
 def version_content(version: Version) -> dict[str, Any]:

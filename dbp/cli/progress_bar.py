@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.live import Live
 
 from dbp.cli.status_line import Status, StatusLine
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.train.report.lines import plan_text, resumed_text
-from dbp.train.report.sink import Outcome, ParameterSnapshot, Progress, Started
+from dbp.train.report.sink import ParameterSnapshot, Started
 
 LEAST_SECONDS: Final = 0.1  # between drawings
 
@@ -46,14 +47,14 @@ class ProgressBar:
         self._live.start()
         self._draw()
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: ProgressReport) -> None:
         """Draw the newest state, at most ten times a second."""
         self._status = replace(
             self._status,
             step=progress.step,
             epoch=progress.epoch,
             metrics=progress.metrics,
-            skipped=progress.skipped,
+            skipped=progress.skipped_in_epoch,
             samples_per_second=progress.samples_per_second,
             seconds_to_go=progress.eta_seconds,
         )
@@ -70,7 +71,7 @@ class ProgressBar:
         """Accept the snapshot; it is not shown."""
         return True
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: RunOutcome) -> None:
         """Leave the last state on the screen."""
         if self._live.is_started:
             self._live.update(StatusLine(replace(self._status, ended=True)))

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from dbp.job.spec import JobSpec
-    from dbp.train.report.sink import Outcome
+    from dbp.job.state import RunOutcome
     from dbp.train.state.continuation import Terms
     from dbp.train.state.extension import Longer
 
@@ -114,7 +114,7 @@ def resume_terms(folder: Path, longer: Longer, *, new_data: bool) -> Terms:
     return Terms(new_data=new_data, spec_digest=digest, extended=longer.length)
 
 
-def next_command(outcome: Outcome, folder: Path) -> str:
+def next_command(outcome: RunOutcome, folder: Path) -> str:
     """Return the command that continues the run; "" if none does."""
     from dbp.train.report.run_files import CHECKPOINTS
 

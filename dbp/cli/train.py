@@ -33,8 +33,9 @@ from dbp.launching import Launch, detect, oversubscription, set_thread_counts
 from dbp.lossy_output import make_output_lossy
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
+    from dbp.job.state import RunOutcome
     from dbp.job.validate import ResolvedSpec
-    from dbp.train.report.sink import Control, Outcome, Sink
+    from dbp.train.report.sink import Control, Sink
     from dbp.train.state.extension import Longer
     from dbp.train.stop_signals import StopSignals
 
@@ -259,7 +260,7 @@ def _screen(request: Request, place: Launch) -> list[Sink]:
 
 
 def _summarize(
-    request: Request, resolved: ResolvedSpec, outcome: Outcome, folder: Path
+    request: Request, resolved: ResolvedSpec, outcome: RunOutcome, folder: Path
 ) -> None:
     """Print the verdict, the test figures, the files, and how to use them."""
     from dbp.train.report.lines import outcome_text

@@ -1,92 +1,148 @@
-"""Convert a job to JSON for the store, and back. Its spec is stored separately."""
+"""Convert jobs, outcomes and other records to JSON and back, checked by types of fields."""
 
 from __future__ import annotations
 
-import dataclasses
+import enum
+import functools
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+import types
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from dbp.job.best import BestEpoch
-from dbp.job.state import (
-    Failure,
-    FailureReason,
-    Job,
-    ProgressReport,
-    RunOutcome,
-    State,
-    Version,
-)
+from dbp.job.state import Job, RunOutcome
+from dbp.json_value import JsonObject, JsonValue
+
+T = TypeVar("T", bound="Record")
+
+
+class Record(Protocol):
+    """A dataclass whose fields hold plain values, mappings, tuples and other records."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+# Stored beside the JSON of a job, or not at all.
+_NOT_IN_JOB = frozenset({"spec", "sequence", "waiting_reason"})
 
 
 def encode_job(job: Job) -> str:
     """Return a job as JSON, without its spec and sequence."""
-    fields = {
-        field.name: getattr(job, field.name)
-        for field in dataclasses.fields(job)
-        if field.name not in {"spec", "sequence", "waiting_reason"}
-    }
-    for name in ("failure", "latest_parameters", "progress", "best"):
-        if fields[name] is not None:
-            fields[name] = _plain(fields[name])
-    return json.dumps(fields, separators=(",", ":"))
+    return json.dumps(record_to_json(job, leave_out=_NOT_IN_JOB), separators=(",", ":"))
 
 
-def decode_job(text: str, *, spec: Mapping[str, Any], sequence: int) -> Job:
+def decode_job(text: str, *, spec: JsonObject, sequence: int) -> Job:
     """Return the job from the JSON of ``encode_job``."""
-    fields: dict[str, Any] = json.loads(text)
-    fields["state"] = State(fields["state"])
-    if fields["failure"] is not None:
-        failure = fields["failure"]
-        log_tail = tuple(failure.pop("log_tail"))
-        reason = FailureReason(failure.pop("reason"))
-        fields["failure"] = Failure(reason, **failure, log_tail=log_tail)
-    if fields["latest_parameters"] is not None:
-        fields["latest_parameters"] = Version(**fields["latest_parameters"])
-    if fields["progress"] is not None:
-        fields["progress"] = ProgressReport(**fields["progress"])
-    fields["best"] = _best(fields.get("best"))
-    fields["notes"] = tuple(fields.get("notes", ()))
-    return Job(spec=spec, sequence=sequence, **fields)
+    return record_from_json(Job, {**json.loads(text), "spec": spec, "sequence": sequence})
 
 
 def encode_outcome(outcome: RunOutcome) -> str:
     """Return a run's outcome as JSON."""
-    fields = _plain(outcome)
-    fields["best"] = None if outcome.best is None else _plain(outcome.best)
-    return json.dumps(fields)
+    return json.dumps(record_to_json(outcome))
 
 
-def decode_outcome(fields: Mapping[str, Any]) -> RunOutcome:
-    """Return an outcome from JSON, or from a run's ``result.json``, which has more fields."""
-    return RunOutcome(
-        status=str(fields["status"]),
-        reason=str(fields["reason"]),
-        message=str(fields.get("message", "")),
-        step=int(fields.get("step", 0)),
-        metrics=_numbers(fields.get("metrics", {})),
-        best=_best(fields.get("best")),
-        best_restored=bool(fields.get("best_restored", False)),
-    )
+def decode_outcome(document: JsonObject) -> RunOutcome:
+    """Return an outcome from JSON, or from a run's ``result.json``; ValueError.
+
+    Fields of another version of dbp are ignored; null in metrics stands for NaN.
+    """
+    known = {name: document[name] for name in _fields(RunOutcome) if name in document}
+    known["metrics"] = _numbers(known.get("metrics", {}))
+    if isinstance(best := known.get("best"), Mapping):
+        known["best"] = {**best, "metrics": _numbers(best.get("metrics", {}))}
+    return record_from_json(RunOutcome, known)
 
 
-def _best(fields: Mapping[str, Any] | None) -> BestEpoch | None:
-    if fields is None:
-        return None
-    return BestEpoch(int(fields["epoch"]), int(fields["step"]), _numbers(fields["metrics"]))
+def record_to_json(
+    record: Record, *, local: bool = False, leave_out: Collection[str] = ()
+) -> dict[str, JsonValue]:
+    """Return the fields of a dataclass as JSON values, in order.
+
+    Args:
+        record: The dataclass.
+        local: Include the fields that never leave the run's process and folder.
+        leave_out: Names of fields to leave out.
+    """
+    return {
+        field.name: _plain(getattr(record, field.name))
+        for field in fields(record)
+        if field.name not in leave_out and (local or not field.metadata.get("local"))
+    }
 
 
-def _numbers(figures: Mapping[str, float | None]) -> dict[str, float]:
-    """Return the figures of ``result.json``; its null stands for NaN."""
+def record_from_json(cls: type[T], value: JsonValue, where: str = "") -> T:
+    """Return a dataclass from the JSON of its fields; those with a default may be missing.
+
+    Raises ValueError for unknown and missing fields and for values of another type; ``where``
+    precedes the names of fields in its message.
+    """
+    where = where or cls.__name__
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: must be an object, got {_shown(value)}")
+    known = _fields(cls)
+    if unknown := sorted(value.keys() - known.keys()):
+        raise ValueError(f"{where}.{unknown[0]}: no such field; known: {', '.join(known)}")
+    values = {}
+    for name, (field, annotation) in known.items():
+        if name in value:
+            values[name] = _read(annotation, value[name], f"{where}.{name}")
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise ValueError(f"{where}.{name}: missing")
+    make: Callable[..., T] = cls
+    return make(**values)
+
+
+@functools.cache
+def _fields(cls: type[Record]) -> dict[str, tuple[Field[object], object]]:
+    """Return the fields of a dataclass by name, with their types; ``object`` for any JSON."""
+    opaque = {"JsonObject": Mapping[str, object], "JsonValue": object}
+    hints = get_type_hints(cls, localns=opaque)
+    return {field.name: (field, hints[field.name]) for field in fields(cls)}
+
+
+def _plain(value: object) -> JsonValue:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return record_to_json(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _read(annotation: object, value: JsonValue, where: str) -> object:
+    """Return a value of the annotated type; raises ValueError."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation in (object, Any):
+        return value
+    if origin in (Union, types.UnionType):
+        (arm,) = set(arguments) - {types.NoneType}
+        return None if value is None else _read(arm, value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Mapping and isinstance(value, Mapping):
+        return {n: _read(arguments[1], item, f"{where}.{n}") for n, item in value.items()}
+    if is_dataclass(annotation) and isinstance(annotation, type):
+        return record_from_json(annotation, value, where)
+    if annotation is float and type(value) is int:
+        return float(value)
+    if annotation in (bool, int, float, str) and type(value) is annotation:
+        return value
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return annotation(value)
+    name = getattr(annotation, "__name__", str(annotation))
+    raise ValueError(f"{where}: must be of type {name}, got {_shown(value)}")
+
+
+def _numbers(figures: JsonValue) -> JsonValue:
+    """Return figures with NaN for null."""
+    if not isinstance(figures, Mapping):
+        return figures
     return {name: math.nan if value is None else value for name, value in figures.items()}
 
 
-def _plain(
-    value: Failure | Version | ProgressReport | RunOutcome | BestEpoch,
-) -> dict[str, Any]:
-    """Return the fields of a flat dataclass, mappings as dicts."""
-    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return {
-        name: dict(item) if isinstance(item, Mapping) else item for name, item in fields.items()
-    }
+def _shown(value: JsonValue) -> str:
+    return repr(value)[:60]

@@ -10,10 +10,14 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from dbp.errors import WrongState
 from dbp.job.best import BestEpoch
+
+# Metadata of fields of a report that stay in the run: they are never sent to the service.
+LOCAL: Final = MappingProxyType({"local": True})
 
 
 class State(enum.StrEnum):
@@ -130,7 +134,26 @@ class LabelMove:
 
 @dataclass(frozen=True)
 class ProgressReport:
-    """Newest report of a run; fields as in the proto's ``Progress``. ``observe_time``: Unix."""
+    """The progress of a run after a step.
+
+    The last four fields stay in the run's own process: the service has their defaults.
+
+    Attributes:
+        step: Number of the step, from 1.
+        total_steps: Planned number of steps.
+        epoch: Number of the epoch, from 1.
+        loss: Mean loss of the step's mini-batch; NaN if it was skipped.
+        metrics: Newest values, such as training_loss, validation_accuracy, learning_rate.
+        samples_per_second: Training speed.
+        eta_seconds: Estimated remaining time; None while unknown.
+        observe_time: Unix time of the report.
+        epoch_end: Marks the report at the end of an epoch, which is never dropped.
+        skipped: Number of mini-batches skipped since the start of the run.
+        skipped_in_epoch: The same in this epoch.
+        parameters_sha256: Digest of the parameters at the end of an epoch, else "".
+        rollbacks: Number of roll-backs so far.
+        rolled_back_to: Step that the last roll-back returned to.
+    """
 
     step: int
     total_steps: int
@@ -142,19 +165,46 @@ class ProgressReport:
     observe_time: float
     epoch_end: bool = False
     skipped: int = 0
+    skipped_in_epoch: int = field(default=0, metadata=LOCAL)
+    parameters_sha256: str = field(default="", metadata=LOCAL)
+    rollbacks: int = field(default=0, metadata=LOCAL)
+    rolled_back_to: int = field(default=0, metadata=LOCAL)
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """The end of a run as it reported it: ``status`` is succeeded, stopped or failed."""
+    """The end of a run: ``succeeded``, ``stopped`` (on request) or ``failed``.
+
+    ``epoch``, ``seconds``, ``skipped`` and ``resumed_from`` stay in the run and its folder: a
+    report to the service has their defaults.
+
+    Attributes:
+        status: One of the three above.
+        reason: One of ``epochs``, ``steps``, ``converged``, ``target``, ``time``,
+            ``stop_requested``, ``NON_FINITE``, ``NOTHING_APPLIED``, ...
+        step: Last step.
+        epoch: Epoch of the last step.
+        metrics: Metrics of the published parameters, which are those of the epoch ``best`` if
+            ``best_restored``, otherwise those after ``step``.
+        message: Text for the user.
+        seconds: Time of this process.
+        skipped: Number of mini-batches skipped because of a non-finite loss or gradient.
+        best: The best epoch, if any.
+        best_restored: Whether the run ended with the parameters of ``best``.
+        resumed_from: Number of steps of earlier processes.
+    """
 
     status: str
     reason: str
-    message: str
-    step: int
+    step: int = 0
+    epoch: int = field(default=0, metadata=LOCAL)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    message: str = ""
+    seconds: float = field(default=0.0, metadata=LOCAL)
+    skipped: int = field(default=0, metadata=LOCAL)
     best: BestEpoch | None = None
     best_restored: bool = False
+    resumed_from: int = field(default=0, metadata=LOCAL)
 
 
 @dataclass(frozen=True)

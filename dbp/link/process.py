@@ -23,14 +23,14 @@ from typing import Any, Final, final
 import grpc
 
 from dbp.errors import DbpError, Unavailable
-from dbp.job.best import BestEpoch
-from dbp.job.state import RunOutcome
+from dbp.job.job_json import record_from_json
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.link.outbox import Outbox
 from dbp.link.upload import Publisher, say
 from dbp.lossy_output import make_output_lossy
 from dbp.option_names import speak_of_flags
 from dbp.rpc.channel import connect
-from dbp.rpc.job_convert import outcome_to_proto
+from dbp.rpc.job_convert import outcome_to_proto, progress_to_proto
 from dbp.rpc.scalar_convert import job_name
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.status import error_from_rpc, is_transient
@@ -209,26 +209,14 @@ class Link:
         """Queue the outcome after all versions have been delivered."""
         if not self._started.done():  # it ended before its first step
             self._started.set_result({"world_size": self._config["workers"], "total_steps": 0})
-        fields = dict(outcome)
-        best = fields.pop("best", None)
-        ended = RunOutcome(**fields, best=None if best is None else BestEpoch(**best))
+        ended = record_from_json(RunOutcome, outcome)
         report = pb.AttachRequest(outcome=outcome_to_proto(ended))
         self._outbox.add(report, droppable=False)
 
 
 def _progress(report: Mapping[str, Any]) -> pb.AttachRequest:
-    fields = dict(report)
-    observed = fields.pop("observe_time")
-    request = pb.AttachRequest()
-    eta = fields.pop("eta_seconds")
-    metrics = fields.pop("metrics")
-    for name, value in fields.items():
-        setattr(request.progress, name, value)
-    if eta is not None:
-        request.progress.eta_seconds = eta
-    request.progress.metrics.update(metrics)
-    request.progress.observe_time.FromNanoseconds(int(observed * 1e9))
-    return request
+    progress = record_from_json(ProgressReport, report)
+    return pb.AttachRequest(progress=progress_to_proto(progress))
 
 
 def _tell(**message: Any) -> None:

@@ -9,7 +9,6 @@ slow, progress is dropped; if it has ended, nothing is sent and training continu
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import mmap
@@ -26,9 +25,10 @@ from pathlib import Path
 from typing import IO, Any, Final, Self, cast, final
 
 from dbp.errors import DbpError, InvalidInput, Unavailable
-from dbp.job.state import RunOutcome
+from dbp.job.job_json import record_to_json
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.option_names import speaks_of_flags
-from dbp.train.report.sink import Command, Outcome, ParameterSnapshot, Progress, Started
+from dbp.train.report.sink import Command, ParameterSnapshot, Started
 
 SLOTS: Final = 2
 # Bytes that wait while the link hangs: plain progress is dropped first, then epochs' ends.
@@ -115,22 +115,10 @@ class Reporter:
             },
         )
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: ProgressReport) -> None:
         """Send the newest progress; it is dropped while the link is slow."""
-        report = {
-            "step": progress.step,
-            "epoch": progress.epoch,
-            "total_steps": progress.total_steps,
-            "loss": progress.loss,
-            "metrics": dict(progress.metrics),
-            "samples_per_second": progress.samples_per_second,
-            "eta_seconds": progress.eta_seconds,
-            "epoch_end": progress.epoch_end,
-            "skipped": progress.skipped_total,
-            "observe_time": time.time(),
-        }
         limit = MAX_EPOCHS_BACKLOG_BYTES if progress.epoch_end else MAX_BACKLOG_BYTES
-        self._send({"progress": report}, limit)
+        self._send({"progress": record_to_json(progress)}, limit)
 
     def rolled_back(self, step: int) -> None:
         """Nothing to send: later reports replace those of the undone steps."""
@@ -176,11 +164,9 @@ class Reporter:
                 log.warning("no parameters are published: %d bytes: %s", size, error.strerror)
         return self._memory
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: RunOutcome) -> None:
         """Send the outcome of the run."""
-        fields = dataclasses.asdict(outcome)
-        report = {field.name: fields[field.name] for field in dataclasses.fields(RunOutcome)}
-        self._send({"outcome": report})
+        self._send({"outcome": record_to_json(outcome)})
 
     def poll(self) -> Command:
         """Return the service's requests so far; costs one system call."""

@@ -18,7 +18,7 @@ from dbp.data.sampler import order
 from dbp.errors import InvalidInput
 from dbp.job.best import BestEpoch
 from dbp.job.skipped import skipped_text
-from dbp.job.state import FailureReason
+from dbp.job.state import FailureReason, RunOutcome
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.agreement import all_or_none, check_agreement
@@ -29,7 +29,7 @@ from dbp.train.non_finite import NOTHING_APPLIED, NonFinitePolicy, Reaction, why
 from dbp.train.report.announcer import Announcer
 from dbp.train.report.fan_out import AnyOf, FanOut
 from dbp.train.report.figures import Figures
-from dbp.train.report.sink import Command, Control, Outcome, Sink
+from dbp.train.report.sink import Command, Control, Sink
 from dbp.train.state.continuation import Terms
 from dbp.train.state.recovery import CheckpointState, Recovery
 from dbp.train.state.run_state import RunState
@@ -99,7 +99,7 @@ class Trainer:
         self._ending = Ending(setup.plan, self._train, max_seconds)
         self._begin(self._recovery.load() if resume else start)
 
-    def run(self) -> Outcome:
+    def run(self) -> RunOutcome:
         """Train to the end; return the outcome, the same on every rank except for times."""
         try:
             all_or_none(self.communicator, self._start)
@@ -142,7 +142,7 @@ class Trainer:
     def _seconds(self) -> float:
         return self.state.seconds + self._announcer.meter.seconds  # before and in this process
 
-    def _loop(self) -> Outcome:
+    def _loop(self) -> RunOutcome:
         plan = self.setup.plan
         while (reason := self._close_epoch()) is None:
             if self.state.step >= plan.total_steps:
@@ -168,7 +168,7 @@ class Trainer:
                 return outcome
         return self._end("succeeded", reason, self.state.step)
 
-    def _after(self, step: int, result: StepResult, *, samples: int) -> Outcome | None:
+    def _after(self, step: int, result: StepResult, *, samples: int) -> RunOutcome | None:
         """Update metrics after a step; evaluate, save, end or report if due."""
         self.state.step = step
         if result.failure:
@@ -274,7 +274,7 @@ class Trainer:
             return "time"
         return self._ending.planned(step) if reason is None and last else reason
 
-    def _end(self, status: str, reason: str, step: int) -> Outcome:
+    def _end(self, status: str, reason: str, step: int) -> RunOutcome:
         """Publish the final parameters, then test: an evaluation can be long, or be killed."""
         served = self.state.served
         best = self.state.restore_best() if status == "succeeded" else None
@@ -290,7 +290,7 @@ class Trainer:
         text = self._watched.verdict(figures)
         return self._announcer.finish(status, reason, step, text, self.state)
 
-    def _failed(self, reason: str, step: int, failure: str) -> Outcome:
+    def _failed(self, reason: str, step: int, failure: str) -> RunOutcome:
         """End as failed, with the parameters after ``step``, the last that was applied."""
         self._announcer.publish_final(step, self.state.served)
         skipped = skipped_text(self.state.skipped, self.state.step)

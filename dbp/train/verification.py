@@ -15,21 +15,14 @@ from typing import Any, final
 
 from dbp.errors import InvalidFile, InvalidInput
 from dbp.job.load import load_file
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.option_names import option
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import Setup, build
 from dbp.train.check.inspection import check
 from dbp.train.report.run_contents import check_run
 from dbp.train.report.run_folder import CHECKPOINTS, METRICS, SPEC
-from dbp.train.report.sink import (
-    Command,
-    Control,
-    Outcome,
-    ParameterSnapshot,
-    Progress,
-    Sink,
-    Started,
-)
+from dbp.train.report.sink import Command, Control, ParameterSnapshot, Sink, Started
 from dbp.train.state.checkpoint import CheckpointStore, glance
 from dbp.train.state.continuation import DATA, NEW_DATA_AT, Terms, check_spec
 from dbp.train.state.data_identity import differences, identity_of
@@ -175,7 +168,7 @@ class _Recomputation(Sink, Control):
     def started(self, started: Started) -> None:
         pass
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: ProgressReport) -> None:
         undone = progress.rollbacks != self._rollbacks
         if progress.epoch_end and progress.step == self._step and not undone:
             self.digest = progress.parameters_sha256
@@ -187,7 +180,7 @@ class _Recomputation(Sink, Control):
     def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         return True
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: RunOutcome) -> None:
         pass
 
     def poll(self) -> Command:

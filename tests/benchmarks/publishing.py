@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from dbp.job.load import decode
 from dbp.job.snapshot import Manifest, manifest_of
+from dbp.job.state import RunOutcome
 from dbp.job.validate import resolve
 from dbp.launching import launch_environment, worker_command
 from dbp.link.reporter import Reporter
@@ -39,7 +40,7 @@ from dbp.parallel.communicator import Communicator
 from dbp.parallel.mpi import connect
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.version_convert import manifest_to_proto
-from dbp.train.report.sink import Command, Outcome, ParameterSnapshot, Started
+from dbp.train.report.sink import Command, ParameterSnapshot, Started
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.benchmarks.exact_cost import make_step
@@ -139,7 +140,7 @@ def rank_main(address: str, name: str, ranks: int, rounds: int, interval: float)
     times = _blocks(world, train, modes, hand_out, rounds, interval)
     if reporter is not None and thread is not None:
         thread.close()
-        reporter.finished(Outcome("succeeded", "steps", 1, 1))
+        reporter.finished(RunOutcome("succeeded", "steps", 1, 1))
         reporter.close()
         _print(name, vector.nbytes, times)
 

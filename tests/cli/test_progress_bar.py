@@ -7,7 +7,8 @@ import math
 from rich.console import Console
 
 from dbp.cli.progress_bar import ProgressBar
-from dbp.train.report.sink import Outcome, Progress, Started
+from dbp.job.state import ProgressReport, RunOutcome
+from dbp.train.report.sink import Started
 
 
 def test_the_bar_shows_epoch_step_loss_and_the_last_measure() -> None:
@@ -16,8 +17,8 @@ def test_the_bar_shows_epoch_step_loss_and_the_last_measure() -> None:
     metrics = {"training_loss": 0.25, "validation_loss": 0.5, "validation_accuracy": 0.875}
 
     bar.started(Started(2, 400, 4.0, 100, 5000, 1000))
-    bar.progress(Progress(150, 2, 400, 0.3, metrics, 1234.0, 5.0))
-    bar.finished(Outcome("succeeded", "epochs", 400, 4))
+    bar.progress(ProgressReport(150, 400, 2, 0.3, metrics, 1234.0, 5.0, 1.0))
+    bar.finished(RunOutcome("succeeded", "epochs", 400, 4))
 
     shown = screen.getvalue()
     for part in ("epoch 2", "150/400", "training_loss 0.25", "validation_accuracy 0.875"):
@@ -30,7 +31,7 @@ def test_a_run_that_ends_before_it_begins_leaves_the_screen_alone() -> None:
     screen = io.StringIO()
 
     ProgressBar(Console(file=screen, force_terminal=True)).finished(
-        Outcome("failed", "INVALID_DATA", 0, 0)
+        RunOutcome("failed", "INVALID_DATA", 0, 0)
     )
 
     assert screen.getvalue() == ""
@@ -43,10 +44,15 @@ def test_bar_shows_how_many_mini_batches_of_the_epoch_were_left_out() -> None:
     bar = ProgressBar(Console(file=screen, force_terminal=True, width=120), clock)
 
     bar.started(Started(1, 400, 4.0, 100, 5000, 1000))
-    bar.progress(Progress(3, 1, 400, math.nan, {"learning_rate": 0.1}, 9.0, 5.0, skipped=3))
-    bar.progress(Progress(9, 1, 400, 0.3, {"training_loss": 0.25}, 9.0, 5.0, skipped=1))
+    bar.progress(
+        ProgressReport(
+            3, 400, 1, math.nan, {"learning_rate": 0.1}, 9.0, 5.0, 1.0, skipped_in_epoch=3
+        )
+    )
+    metrics = {"training_loss": 0.25}
+    bar.progress(ProgressReport(9, 400, 1, 0.3, metrics, 9.0, 5.0, 1.0, skipped_in_epoch=1))
     bar.rolled_back(0)
-    bar.finished(Outcome("succeeded", "epochs", 400, 4))
+    bar.finished(RunOutcome("succeeded", "epochs", 400, 4))
 
     shown = screen.getvalue()
     assert "step 3/400  3 mini-batches left out" in shown
@@ -61,10 +67,10 @@ def test_the_bar_is_drawn_at_most_ten_times_a_second_and_at_the_end() -> None:
     bar.started(Started(1, 400, 4.0, 100, 5000, 1000))
     for step in range(1, 41):
         now[0] += 0.05
-        bar.progress(Progress(step, 1, 400, 0.3, {}, 9.0, 5.0, epoch_end=True))
+        bar.progress(ProgressReport(step, 400, 1, 0.3, {}, 9.0, 5.0, 1.0, epoch_end=True))
     assert screen.getvalue().count("\x1b[2K") <= 21
-    bar.progress(Progress(400, 4, 400, 0.3, {}, 9.0, 0.0, epoch_end=True))
-    bar.finished(Outcome("succeeded", "epochs", 400, 4))
+    bar.progress(ProgressReport(400, 400, 4, 0.3, {}, 9.0, 0.0, 1.0, epoch_end=True))
+    bar.finished(RunOutcome("succeeded", "epochs", 400, 4))
 
     last = screen.getvalue().rstrip("\n").rpartition("\x1b[2K")[2]
     assert "step 400/400" in last
@@ -77,7 +83,7 @@ def test_the_first_bar_has_no_rate_and_a_resumed_one_says_where_it_continues() -
 
     origin = "runs/digits-20260101-120000/checkpoints/step-000000000150"
     bar.started(Started(1, 400, 4.0, 100, 5000, 1000, steps_done=150, origin=origin))
-    bar.finished(Outcome("stopped", "stop_requested", 150, 2))
+    bar.finished(RunOutcome("stopped", "stop_requested", 150, 2))
 
     lines = screen.getvalue().splitlines()
     assert lines[1] == f"resuming from {origin}: 150 of 400 steps done, in epoch 2"

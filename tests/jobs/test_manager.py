@@ -35,7 +35,7 @@ from tests.jobs.fakes import (
     until,
 )
 
-SUCCEEDED = RunOutcome("succeeded", "epochs", "", 7)
+SUCCEEDED = RunOutcome("succeeded", "epochs", 7)
 
 
 async def ended(plane: Plane, job_id: str) -> Job:
@@ -718,7 +718,7 @@ async def test_cancelling_a_run_launched_by_hand_only_asks(tmp_path: Path) -> No
 
         assert (await anext(connection)).stop
         assert (await plane.manager.get(job.id)).state is State.CANCELLING
-        outcome = RunOutcome("stopped", "stop_requested", "", 3)
+        outcome = RunOutcome("stopped", "stop_requested", 3)
         await plane.manager.report_outcome(job.id, 1, outcome)
         assert (await ended(plane, job.id)).state is State.CANCELLED
 

@@ -126,7 +126,9 @@ def test_secrets_and_outcomes_belong_to_an_attempt(store: Store) -> None:
     stored = store.create(job("a")).job
     store.append(stored, Event(EventKind.STARTED, 2.0), secret_hash=b"one")
     best = BestEpoch(2, 2, {"validation_loss": 0.5})
-    outcome = RunOutcome("succeeded", "epochs", "", 3, {"training_loss": 0.1}, best, True)
+    outcome = RunOutcome(
+        "succeeded", "epochs", 3, metrics={"training_loss": 0.1}, best=best, best_restored=True
+    )
 
     store.set_secret("a", 1, b"two")
     store.set_outcome("a", 1, outcome)

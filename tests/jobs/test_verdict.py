@@ -10,11 +10,13 @@ from dbp.jobs.verdict import last_progress, lost_contact, verdict
 from dbp.launch.launcher import Exit
 
 RESULTS = {
-    "succeeded": RunOutcome("succeeded", "epochs", "", 10),
-    "stopped": RunOutcome("stopped", "stop_requested", "", 5),
-    "non-finite": RunOutcome("failed", "NON_FINITE", "the loss became nan", 5),
-    "nothing applied": RunOutcome("failed", "NOTHING_APPLIED", "nothing was learned", 5),
-    "exception": RunOutcome("failed", "EXCEPTION", "rank 1: KeyError", 5),
+    "succeeded": RunOutcome("succeeded", "epochs", 10),
+    "stopped": RunOutcome("stopped", "stop_requested", 5),
+    "non-finite": RunOutcome("failed", "NON_FINITE", 5, message="the loss became nan"),
+    "nothing applied": RunOutcome(
+        "failed", "NOTHING_APPLIED", 5, message="nothing was learned"
+    ),
+    "exception": RunOutcome("failed", "EXCEPTION", 5, message="rank 1: KeyError"),
     "none": None,
 }
 EXITS = {
@@ -131,7 +133,7 @@ def test_the_steps_after_the_newest_report_count(
     report = ProgressReport(reported, 9000, 72, 0.1, {}, 10.0, None, 1.0, epoch_end=epoch_end)
     running = dataclasses.replace(job(State.CANCELLING), progress=report)
 
-    last = last_progress(running, RunOutcome("stopped", "stop_requested", "", ended_at))
+    last = last_progress(running, RunOutcome("stopped", "stop_requested", ended_at))
 
     assert last is not None
     assert (last.epoch, last.step) == (epoch, step)

@@ -22,10 +22,11 @@ from safetensors.numpy import load_file
 
 from dbp.errors import InvalidInput, Unavailable
 from dbp.job.snapshot import manifest_of
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.launch.launcher import Exit
 from dbp.link.process import LINGER_SECONDS
 from dbp.link.reporter import BY_HAND_PATIENCE_SECONDS, MAX_EPOCHS_BACKLOG_BYTES, Reporter
-from dbp.train.report.sink import Command, Outcome, ParameterSnapshot, Progress, Started
+from dbp.train.report.sink import Command, ParameterSnapshot, Started
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
 from tests.deadline import DEADLINE
@@ -38,7 +39,7 @@ STARTED = Started(
     world_size=1, total_steps=100, total_epochs=2.0, steps_per_epoch=50, training_samples=500,
     parameter_count=650,
 )  # fmt: skip
-SUCCEEDED = Outcome("succeeded", "steps", 100, 2, metrics={"validation_accuracy": 0.97})
+SUCCEEDED = RunOutcome("succeeded", "steps", 100, 2, metrics={"validation_accuracy": 0.97})
 
 
 @pytest.fixture
@@ -56,9 +57,9 @@ def snapshot(step: int, *, final: bool = False) -> ParameterSnapshot:
     return ParameterSnapshot(step, 1, vector(step), manifest, final=final, last=final)
 
 
-def progress(step: int, *, epoch_end: bool = False) -> Progress:
+def progress(step: int, *, epoch_end: bool = False) -> ProgressReport:
     figures = {"training_loss": 1 / step}
-    return Progress(step, 1, 100, 1 / step, figures, 1e4, None, epoch_end=epoch_end)
+    return ProgressReport(step, 100, 1, 1 / step, figures, 1e4, None, time.time(), epoch_end)
 
 
 async def launched(service: Service, state: Path) -> Reporter:
@@ -155,7 +156,7 @@ async def test_a_run_that_ends_before_its_first_step_is_reported_at_once(
     service: Service,
 ) -> None:
     reporter = await joined(service)
-    reporter.finished(Outcome("failed", "INVALID_DATA", 0, 0, message="no such file"))
+    reporter.finished(RunOutcome("failed", "INVALID_DATA", 0, 0, message="no such file"))
 
     assert await closed(reporter) < DEADLINE
 
@@ -296,7 +297,7 @@ async def test_a_request_to_stop_comes_down(service: Service) -> None:
 
     await until(lambda: reporter.poll() is Command.STOP)
     assert reporter.poll() is Command.STOP  # it stays asked
-    reporter.finished(Outcome("stopped", "stop_requested", 3, 1))
+    reporter.finished(RunOutcome("stopped", "stop_requested", 3, 1))
     await closed(reporter)
     assert (await service.ended(reporter.job)).state == job_pb2.JOB_STATE_CANCELLED
 
@@ -379,7 +380,7 @@ async def test_a_signal_to_all_processes_of_a_run_leaves_it_a_link(
 
     process.send_signal(number)
     reporter.snapshot(snapshot(10, final=True))
-    reporter.finished(Outcome("stopped", "stop_requested", 10, 1))
+    reporter.finished(RunOutcome("stopped", "stop_requested", 10, 1))
     await closed(reporter)
 
     job = await service.ended(reporter.job)

@@ -18,9 +18,10 @@ from dbp.client.client import Client
 from dbp.client.parameter_set import ParameterSet
 from dbp.job.load import decode
 from dbp.job.snapshot import manifest_of
+from dbp.job.state import RunOutcome
 from dbp.job.validate import resolve
 from dbp.link.reporter import Reporter
-from dbp.train.report.sink import Outcome, ParameterSnapshot, Started
+from dbp.train.report.sink import ParameterSnapshot, Started
 from tests.cli.setups import Server
 from tests.deadline import DEADLINE
 from tests.service.setups import document
@@ -98,7 +99,7 @@ def test_no_version_is_ever_a_mixture_of_steps(server: Server, publications: int
     ended.set()
     for reader in readers:
         reader.join()
-    reporter.finished(Outcome("succeeded", "steps", step, 1))
+    reporter.finished(RunOutcome("succeeded", "steps", step, 1))
     reporter.close(DEADLINE)
 
     assert not failures, failures

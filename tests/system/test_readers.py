@@ -23,9 +23,10 @@ from dbp.client.parameter_set import ParameterSet
 from dbp.errors import InvalidInput, Unavailable
 from dbp.job.load import decode
 from dbp.job.snapshot import manifest_of
+from dbp.job.state import RunOutcome
 from dbp.job.validate import resolve
 from dbp.link.reporter import Reporter
-from dbp.train.report.sink import Outcome, ParameterSnapshot, Started
+from dbp.train.report.sink import ParameterSnapshot, Started
 from tests.cli.setups import Server, until, write_spec
 from tests.deadline import DEADLINE
 from tests.service.setups import document
@@ -40,7 +41,7 @@ def reporter(server: Server) -> Iterator[Reporter]:
     reporter = Reporter.join(server.address, resolve(decode(spec)).document, 1)
     reporter.started(Started(1, 10**9, 1.0, 1, 1, 1))
     yield reporter
-    reporter.finished(Outcome("succeeded", "steps", 13, 1))
+    reporter.finished(RunOutcome("succeeded", "steps", 13, 1))
     reporter.close(DEADLINE)
 
 

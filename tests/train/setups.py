@@ -13,21 +13,14 @@ from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset
 from dbp.data.preprocessing import Scaling
 from dbp.job.load import decode
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.job.validate import resolve
 from dbp.nn.model import Model
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
 from dbp.train.build import Setup
 from dbp.train.plan import make_plan
-from dbp.train.report.sink import (
-    Command,
-    Control,
-    Outcome,
-    ParameterSnapshot,
-    Progress,
-    Sink,
-    Started,
-)
+from dbp.train.report.sink import Command, Control, ParameterSnapshot, Sink, Started
 from dbp.train.trainer import Trainer
 
 Array = npt.NDArray[Any]
@@ -94,10 +87,10 @@ def run_ranks(
     control: Callable[[int], Control | None] = lambda rank: None,
     sink: Sink | None = None,
     shares_memory: bool = True,
-) -> list[tuple[Outcome, Array]]:
+) -> list[tuple[RunOutcome, Array]]:
     """Train on so many ranks, each beginning from other memory; outcome and parameters."""
 
-    def main(communicator: Communicator) -> tuple[Outcome, Array]:
+    def main(communicator: Communicator) -> tuple[RunOutcome, Array]:
         setup = _other_seed(make(), communicator.rank)
         trainer = Trainer(setup, communicator, sink=sink, control=control(communicator.rank))
         return trainer.run(), trainer.parameters.vector.copy()
@@ -119,20 +112,20 @@ class Recorder:
 
     def __init__(self) -> None:
         self.starts: list[Started] = []
-        self.reports: list[Progress] = []
+        self.reports: list[ProgressReport] = []
         self.snapshots: list[tuple[ParameterSnapshot, Array]] = []
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[RunOutcome] = []
         self.rollbacks: list[int] = []
 
     @property
-    def epoch_ends(self) -> list[Progress]:
+    def epoch_ends(self) -> list[ProgressReport]:
         """Reports of ends of epochs; the others come by the clock."""
         return [report for report in self.reports if report.epoch_end]
 
     def started(self, started: Started) -> None:
         self.starts.append(started)
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: ProgressReport) -> None:
         self.reports.append(progress)
 
     def rolled_back(self, step: int) -> None:
@@ -142,7 +135,7 @@ class Recorder:
         self.snapshots.append((snapshot, snapshot.vector.copy()))
         return True
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: RunOutcome) -> None:
         self.outcomes.append(outcome)
 
 
@@ -159,6 +152,6 @@ class AskAt:
         return self._command if self._polls == self._step else Command.NONE
 
 
-def metrics_dropped(outcome: Outcome) -> Outcome:
+def metrics_dropped(outcome: RunOutcome) -> RunOutcome:
     """Return an outcome without timing and start of this process, for comparison."""
     return dataclasses.replace(outcome, seconds=0.0, resumed_from=0)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidInput
+from dbp.job.state import RunOutcome
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
 from dbp.train.report.run_folder import RunFolder
-from dbp.train.report.sink import Command, Outcome
+from dbp.train.report.sink import Command
 from dbp.train.state.checkpoint import glance
 from dbp.train.state.continuation import Terms
 from dbp.train.trainer import Trainer
@@ -56,10 +57,10 @@ def part(
     *,
     finish_at: int = 0,
     resume: bool | Terms = False,
-) -> tuple[Outcome, Array]:
+) -> tuple[RunOutcome, Array]:
     """A part of a run in a run folder; ``finish_at``: its time is up after so many steps."""
 
-    def main(communicator: Communicator) -> tuple[Outcome, Array]:
+    def main(communicator: Communicator) -> tuple[RunOutcome, Array]:
         setup = make_setup(spec, data(), validation=data(20))
         sink = None
         if communicator.rank == 0:
@@ -93,7 +94,7 @@ def assert_continues_from(folder: Path, step: int) -> None:
 
 
 def assert_one_long_run(
-    tmp_path: Path, name: str, found: tuple[Outcome, Array], length: dict[str, Any]
+    tmp_path: Path, name: str, found: tuple[RunOutcome, Array], length: dict[str, Any]
 ) -> None:
     expected = part(1, tmp_path / "long", variant(name, **length))
     assert found[1].tobytes() == expected[1].tobytes()

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from dbp.data.sampler import order
+from dbp.job.state import RunOutcome
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.report.fan_out import AnyOf
 from dbp.train.report.lines import outcome_text
-from dbp.train.report.sink import Command, Outcome
+from dbp.train.report.sink import Command
 from dbp.train.state.checkpoint import CheckpointStore
 from dbp.train.state.recovery import CheckpointState
 from dbp.train.trainer import Trainer
@@ -93,7 +94,7 @@ def test_epoch_without_an_applied_step_shows_no_training_loss_but_how_many_were_
     assert "validation_loss" in second
     assert "training_loss" in third
     assert "training_loss" in last
-    assert [report.skipped_total for report in found.reports if report.epoch_end] == [1, 6, 6]
+    assert [report.skipped for report in found.reports if report.epoch_end] == [1, 6, 6]
     [outcome] = found.outcomes
     assert (outcome.status, outcome.reason, outcome.skipped) == ("succeeded", "epochs", 6)
     assert outcome.message == (
@@ -145,7 +146,7 @@ def test_mini_batches_left_out_in_a_row_are_counted_across_a_resume(tmp_path: Pa
     spec = document(epochs=30, non_finite="skip")
     spec["model"]["layers"][0]["activation"] = "relu"
 
-    def run(poison: Poison, *, resume: bool = False, stop: int = 0) -> Outcome:
+    def run(poison: Poison, *, resume: bool = False, stop: int = 0) -> RunOutcome:
         control = AnyOf(poison, AskAt(stop, Command.STOP))
         trainer = Trainer(
             make_setup(spec, Poisoned(samples(40), poison)), SoloCommunicator(),
@@ -199,7 +200,8 @@ def test_run_that_is_stopped_at_a_skipped_step_resumes_to_the_same_bits(
     assert (stopped.status, stopped.step, stopped.skipped) == ("stopped", step, 1)
     assert trainer.parameters.vector.tobytes() == vector.tobytes()
     assert metrics_dropped(resumed) == metrics_dropped(whole.outcomes[0])
-    counts = {report.step: report.skipped for report in sink.reports if report.epoch_end}
+    ends = [report for report in sink.reports if report.epoch_end]
+    counts = {report.step: report.skipped_in_epoch for report in ends}
     assert (counts[10], counts[15]) == (4, 0)
     assert figures(sink)[-2:] == figures(whole)[-2:]
 

@@ -12,11 +12,12 @@ import pytest
 
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset
+from dbp.job.state import RunOutcome
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.model.trained_model import TrainedModel
 from dbp.train.report.fan_out import FanOut
 from dbp.train.report.run_folder import RunFolder
-from dbp.train.report.sink import Command, Outcome
+from dbp.train.report.sink import Command
 from dbp.train.state.checkpoint import CheckpointStore
 from dbp.train.trainer import Trainer
 from tests.train.setups import AskAt, Recorder, document, make_setup, run_ranks
@@ -154,7 +155,7 @@ def test_an_epoch_without_an_evaluation_has_no_old_metrics(tmp_path: Path) -> No
         assert ("validation_loss" in metrics) == evaluated, step
 
 
-def resumed_at(step: int, folder: Path, spec: dict[str, Any], sink: Any = None) -> Outcome:
+def resumed_at(step: int, folder: Path, spec: dict[str, Any], sink: Any = None) -> RunOutcome:
     """Stop a run after this step, resume it to its end."""
     control = AskAt(step, Command.STOP)
     first = Trainer(

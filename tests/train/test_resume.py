@@ -12,9 +12,10 @@ import pytest
 
 from dbp.data.array_dataset import arrays
 from dbp.errors import InvalidInput
+from dbp.job.state import RunOutcome
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
-from dbp.train.report.sink import Command, Control, Outcome
+from dbp.train.report.sink import Command, Control
 from dbp.train.state.checkpoint import Checkpoint, CheckpointStore
 from dbp.train.trainer import Trainer
 from tests.train.setups import Array, AskAt, Recorder, document, make_setup, metrics_dropped
@@ -69,10 +70,10 @@ def train(
     resume: bool = False,
     control: Control | None = None,
     sink: Recorder | None = None,
-) -> tuple[Outcome, Array]:
+) -> tuple[RunOutcome, Array]:
     """One process's life; ``control`` is that of the last rank."""
 
-    def main(communicator: Communicator) -> tuple[Outcome, Array]:
+    def main(communicator: Communicator) -> tuple[RunOutcome, Array]:
         setup = make_setup(spec or spec_of(), data(), validation=data(20))
         trainer = Trainer(
             setup, communicator, checkpoints=folder, resume=resume, sink=sink,
@@ -84,13 +85,13 @@ def train(
 
 
 @pytest.fixture(scope="module")
-def undisturbed() -> tuple[Outcome, Array]:
+def undisturbed() -> tuple[RunOutcome, Array]:
     return train(1, None)
 
 
 @pytest.mark.parametrize("lives", [(3, 11), (2, 3, 3, 7), (1, 4, 13, 2, 9)])
 def test_killed_and_resumed_on_other_ranks_gives_the_same_bits(
-    tmp_path: Path, undisturbed: tuple[Outcome, Array], lives: tuple[int, ...]
+    tmp_path: Path, undisturbed: tuple[RunOutcome, Array], lives: tuple[int, ...]
 ) -> None:
     sizes = (2, 3, 1, 5, 8)
     for life, polls in enumerate(lives):
@@ -105,7 +106,7 @@ def test_killed_and_resumed_on_other_ranks_gives_the_same_bits(
 
 @pytest.mark.parametrize("step", [1, 5, 7, 29])
 def test_a_stopped_run_resumes_at_the_same_step(
-    tmp_path: Path, undisturbed: tuple[Outcome, Array], step: int
+    tmp_path: Path, undisturbed: tuple[RunOutcome, Array], step: int
 ) -> None:
     stopped, _ = train(2, tmp_path, control=AskAt(step, Command.STOP))
     recorder = Recorder()
@@ -118,7 +119,7 @@ def test_a_stopped_run_resumes_at_the_same_step(
 
 
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(
-    tmp_path: Path, undisturbed: tuple[Outcome, Array], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, undisturbed: tuple[RunOutcome, Array], caplog: pytest.LogCaptureFixture
 ) -> None:
     train(1, tmp_path, control=AskAt(10, Command.STOP))
     newest = max(tmp_path.iterdir())
@@ -149,7 +150,7 @@ def test_resume_is_refused_if_all_checkpoints_are_damaged(
 
 
 def test_without_a_checkpoint_a_resumed_run_starts_at_step_0(
-    tmp_path: Path, undisturbed: tuple[Outcome, Array]
+    tmp_path: Path, undisturbed: tuple[RunOutcome, Array]
 ) -> None:
     _, vector = train(2, tmp_path, resume=True)
 
@@ -235,14 +236,14 @@ def poisoned(bad: int) -> Any:
 
 def train_poisoned(
     policy: str, folder: Path | None, ranks: int, sink: Recorder | None = None
-) -> tuple[Outcome, Array]:
+) -> tuple[RunOutcome, Array]:
     spec = document(dtype="float32", numerics="exact", batch_size=16, epochs=3)
     spec["model"]["layers"] = [{"kind": "dense", "units": 3}]
     spec["train"]["non_finite"] = policy
     spec["checkpoint"] = {"every_steps": 2}
     spec["publish"] = {"every_steps": 1}
 
-    def main(communicator: Communicator) -> tuple[Outcome, Array]:
+    def main(communicator: Communicator) -> tuple[RunOutcome, Array]:
         setup = make_setup(spec, poisoned(42))
         trainer = Trainer(setup, communicator, checkpoints=folder, sink=sink)
         return trainer.run(), trainer.parameters.vector.copy()

@@ -12,10 +12,11 @@ import torch
 
 from dbp.data.array_dataset import arrays
 from dbp.data.sampler import order
+from dbp.job.state import RunOutcome
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
-from dbp.train.report.sink import Command, Outcome
+from dbp.train.report.sink import Command
 from dbp.train.step import Step
 from dbp.train.trainer import Trainer
 from tests.closeness import assert_close
@@ -221,7 +222,7 @@ def test_running_statistics_that_overflow_are_never_applied(ranks: int) -> None:
     x = 1e25 * np.random.default_rng(2).normal(size=(24, 5))
     y = np.arange(24) % 3
 
-    def run(policy: str) -> list[tuple[Outcome, Array]]:
+    def run(policy: str) -> list[tuple[RunOutcome, Array]]:
         spec["train"]["non_finite"] = policy
         return run_ranks(ranks, lambda: make_setup(spec, arrays(x.astype(np.float32), y)))
 

@@ -13,11 +13,12 @@ import pytest
 
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset
+from dbp.job.state import RunOutcome
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.report.fan_out import FanOut
 from dbp.train.report.lines import outcome_text
 from dbp.train.report.run_folder import RunFolder
-from dbp.train.report.sink import Command, Outcome
+from dbp.train.report.sink import Command
 from dbp.train.state.checkpoint import CheckpointStore
 from dbp.train.state.recovery import CheckpointState
 from dbp.train.trainer import Trainer
@@ -54,7 +55,7 @@ def run(
     ranks: int = 1,
     test: Dataset | None = None,
     folder: Path | None = None,
-) -> tuple[Outcome, Recorder]:
+) -> tuple[RunOutcome, Recorder]:
     recorder = Recorder()
     sink = FanOut(recorder, *([RunFolder.prepare(folder, {})] if folder else []))
 

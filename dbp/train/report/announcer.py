@@ -6,12 +6,14 @@ Only rank 0 has a sink that does something; the other ranks send to an empty one
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import numpy.typing as npt
 
 from dbp.job.best import BestEpoch
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.nn.parameters import Parameters
 from dbp.train.build import Setup
 from dbp.train.digest import sha256_of
@@ -20,7 +22,7 @@ from dbp.train.report.figures import Figures
 from dbp.train.report.meter import Meter
 from dbp.train.report.not_written import not_written
 from dbp.train.report.publish_schedule import PublishSchedule
-from dbp.train.report.sink import Outcome, ParameterSnapshot, Progress, Sink, Started
+from dbp.train.report.sink import ParameterSnapshot, Sink, Started
 from dbp.train.state.run_state import RunState
 from dbp.train.step_result import StepResult
 
@@ -95,18 +97,19 @@ class Announcer:
         self._figures.put({"learning_rate": result.learning_rate})
         plan = self._setup.plan
         self._sink.progress(
-            Progress(
+            ProgressReport(
                 step=step,
-                epoch=plan.epoch_of(step),
                 total_steps=plan.total_steps,
+                epoch=plan.epoch_of(step),
                 loss=_mean_loss(result),
                 metrics=self._figures.newest(),
                 samples_per_second=self.meter.samples_per_second,
                 eta_seconds=self.meter.eta_seconds(step),
+                observe_time=time.time(),
                 epoch_end=epoch_end,
+                skipped=skipped,
+                skipped_in_epoch=self._figures.skipped,
                 parameters_sha256=sha256_of(self._parameters.vector) if epoch_end else "",
-                skipped=self._figures.skipped,
-                skipped_total=skipped,
                 rollbacks=self._rollbacks,
                 rolled_back_to=self._rolled_back_to,
             )
@@ -192,9 +195,9 @@ class Announcer:
 
     def finish(
         self, status: str, reason: str, step: int, message: str, state: RunState
-    ) -> Outcome:
+    ) -> RunOutcome:
         """Send the outcome of the run, and return it."""
-        outcome = Outcome(
+        outcome = RunOutcome(
             status=status,
             reason=reason,
             step=step,

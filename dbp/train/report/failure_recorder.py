@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import final
 
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.train.report.run_files import RESULT, write_verdict
-from dbp.train.report.sink import Outcome, ParameterSnapshot, Progress, Sink, Started
+from dbp.train.report.sink import ParameterSnapshot, Sink, Started
 
 
 @final
@@ -21,7 +22,7 @@ class FailureRecorder(Sink):
     def started(self, started: Started) -> None:
         pass
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: ProgressReport) -> None:
         pass
 
     def rolled_back(self, step: int) -> None:
@@ -30,7 +31,7 @@ class FailureRecorder(Sink):
     def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         return True
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: RunOutcome) -> None:
         """Write result.json, unless it exists or the folder is not on this host."""
         replaces = self._earlier and outcome.step == 0
         if self._path.is_dir() and not replaces and not (self._path / RESULT).exists():

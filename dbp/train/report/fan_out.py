@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar, final
 
-from dbp.train.report.sink import (
-    Command,
-    Control,
-    Outcome,
-    ParameterSnapshot,
-    Progress,
-    Sink,
-    Started,
-)
+from dbp.job.state import ProgressReport, RunOutcome
+from dbp.train.report.sink import Command, Control, ParameterSnapshot, Sink, Started
 
 T = TypeVar("T")
 
@@ -29,7 +22,7 @@ class FanOut(Sink):
         for sink in self._sinks:
             sink.started(started)
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: ProgressReport) -> None:
         self._call_all(lambda sink: sink.progress(progress))
 
     def rolled_back(self, step: int) -> None:
@@ -38,7 +31,7 @@ class FanOut(Sink):
     def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         return all(self._call_all(lambda sink: sink.snapshot(snapshot)))
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: RunOutcome) -> None:
         self._call_all(lambda sink: sink.finished(outcome))
 
     def _call_all(self, call: Callable[[Sink], T]) -> list[T]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TextIO, final
 
 from dbp.job.ending_text import best_line, ending_text
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.quantities import count_text, duration_text, time_to_go_text
-from dbp.train.report.sink import Outcome, ParameterSnapshot, Progress, Sink, Started
+from dbp.train.report.sink import ParameterSnapshot, Sink, Started
 
 LEAST_SECONDS: Final = 1.0
 MOST_SECONDS: Final = 10.0
@@ -34,7 +35,7 @@ class Lines(Sink):
         if started.origin is not None:
             self._write(resumed_text(started))
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: ProgressReport) -> None:
         waited = self._clock() - self._written
         last = progress.step == progress.total_steps
         if waited < (LEAST_SECONDS if progress.epoch_end else MOST_SECONDS) and not last:
@@ -42,7 +43,7 @@ class Lines(Sink):
         self._written = self._clock()
         parts = [
             figures_text(progress.metrics),
-            left_out_text(progress.skipped),
+            left_out_text(progress.skipped_in_epoch),
             rate_text(progress.samples_per_second),
         ]
         if progress.eta_seconds is not None and not last:
@@ -58,7 +59,7 @@ class Lines(Sink):
     def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         return True
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: RunOutcome) -> None:
         pass  # the caller prints ``outcome_text``
 
     def _write(self, text: str) -> None:
@@ -110,7 +111,7 @@ def left_out_text(count: int) -> str:
     return f"{count:,} mini-batch{'' if count == 1 else 'es'} left out"
 
 
-def outcome_text(outcome: Outcome, document: Mapping[str, Any]) -> str:
+def outcome_text(outcome: RunOutcome, document: Mapping[str, Any]) -> str:
     """Return how a run of this spec ended, its notes, test figures and best epoch."""
     steps = count_text(outcome.step, "step")
     if 0 < outcome.resumed_from < outcome.step:

@@ -6,13 +6,12 @@ import dataclasses
 from typing import Final
 
 from dbp.job.ending_text import ending_word
-from dbp.job.state import FailureReason
-from dbp.train.report.sink import Outcome
+from dbp.job.state import FailureReason, RunOutcome
 
 NOT_WRITTEN: Final = FailureReason.NOT_WRITTEN
 
 
-def not_written(outcome: Outcome, error: OSError) -> Outcome:
+def not_written(outcome: RunOutcome, error: OSError) -> RunOutcome:
     """Return the outcome with the write error; a failed run keeps its own reason."""
     name = error.filename or "its files"
     text = f"{name} could not be written: {error.strerror or error}"

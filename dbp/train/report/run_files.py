@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import json
 import math
@@ -17,11 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from dbp.errors import Conflict
+from dbp.job.job_json import record_to_json
 from dbp.job.resolved import digest_of
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.option_names import either, option
 from dbp.storage.whole_file import make_folder, sync_folder, write_whole
 from dbp.train.report.run_lock import LOCK
-from dbp.train.report.sink import Outcome, Progress
 
 SPEC: Final = "spec.json"
 METRICS: Final = "metrics.jsonl"
@@ -78,9 +78,9 @@ def written_spec_digest(path: Path) -> str:
         return ""
 
 
-def write_verdict(folder: Path, outcome: Outcome) -> None:
+def write_verdict(folder: Path, outcome: RunOutcome) -> None:
     """Write ``result.json``; any rank may do so."""
-    fields = dataclasses.asdict(outcome)
+    fields = record_to_json(outcome, local=True)
     write_whole(folder / RESULT, [json_text(without_nan(fields))])
 
 
@@ -109,10 +109,10 @@ def ended_by(line: bytes, step: int) -> bool:
         return False
 
 
-def disturbances(progress: Progress) -> dict[str, int]:
+def disturbances(progress: ProgressReport) -> dict[str, int]:
     """Return the numbers of skipped mini-batches and roll-backs, without zeros."""
     found = {
-        "skipped": progress.skipped,
+        "skipped": progress.skipped_in_epoch,
         "rollbacks": progress.rollbacks,
         "rolled_back_to": progress.rolled_back_to,
     }

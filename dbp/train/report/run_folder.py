@@ -15,7 +15,6 @@ folder.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import io
 import json
@@ -27,7 +26,9 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from dbp.errors import Conflict, InvalidInput
+from dbp.job.job_json import record_to_json
 from dbp.job.snapshot import encode_header
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.storage.whole_file import make_folder, write_whole
 from dbp.train.report.run_files import (
     CHECKPOINTS,
@@ -46,7 +47,7 @@ from dbp.train.report.run_files import (
     write_verdict,
 )
 from dbp.train.report.run_lock import RunLock
-from dbp.train.report.sink import Outcome, ParameterSnapshot, Progress, Sink, Started
+from dbp.train.report.sink import ParameterSnapshot, Sink, Started
 
 __all__ = [
     "CHECKPOINTS",
@@ -200,7 +201,7 @@ class RunFolder(Sink):
             raise AssertionError(f"{self.path}: the run has not started")
         return self._metrics
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: ProgressReport) -> None:
         """Write a line at the end of each epoch; a full disk does not end the run."""
         if not progress.epoch_end:
             return
@@ -222,7 +223,7 @@ class RunFolder(Sink):
             write_whole(self.path / PARAMETERS, [header, data])
         return True
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: RunOutcome) -> None:
         """Write the last line of metrics.jsonl, then result.json.
 
         A run that ends before it starts does not change an earlier run's files.
@@ -231,7 +232,7 @@ class RunFolder(Sink):
             self.close()
             return
         fields = {"step": outcome.step, "epoch": outcome.epoch, "status": outcome.status}
-        best = None if outcome.best is None else dataclasses.asdict(outcome.best)
+        best = None if outcome.best is None else record_to_json(outcome.best)
         self._line(
             {**fields, **outcome.metrics, "best": best, "best_restored": outcome.best_restored}
         )

@@ -4,25 +4,26 @@ import numpy as np
 import pytest
 
 from dbp.job.snapshot import Manifest
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.train.report.fan_out import AnyOf, FanOut
-from dbp.train.report.sink import Command, Outcome, ParameterSnapshot, Progress
+from dbp.train.report.sink import Command, ParameterSnapshot
 from tests.train.setups import AskAt, Recorder
 
-OUTCOME = Outcome("succeeded", "epochs", 1, 1)
+OUTCOME = RunOutcome("succeeded", "epochs", 1, 1)
 
 
-PROGRESS = Progress(1, 1, 9, 0.5, {}, 1.0, None)
+PROGRESS = ProgressReport(1, 9, 1, 0.5, {}, 1.0, None, 1.0)
 SNAPSHOT = ParameterSnapshot(1, 1, np.zeros(2), Manifest(()))
 
 
 class Failing(Recorder):
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: ProgressReport) -> None:
         raise OSError("the disk is full")
 
     def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         raise OSError("the disk is full")
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: RunOutcome) -> None:
         raise OSError("the disk is full")
 
 

@@ -7,8 +7,9 @@ import math
 import pytest
 
 from dbp.job.best import BestEpoch
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.train.report.lines import Lines, outcome_text
-from dbp.train.report.sink import Outcome, Progress, Started
+from dbp.train.report.sink import Started
 
 
 class Clock:
@@ -18,9 +19,9 @@ class Clock:
         return self.now
 
 
-def report(step: int, *, epoch_end: bool) -> Progress:
+def report(step: int, *, epoch_end: bool) -> ProgressReport:
     metrics = {"training_loss": 0.5, "training_accuracy": 0.75, "learning_rate": 0.1}
-    return Progress(step, 1, 100, 0.5, metrics, 1234.5, 10.0, epoch_end)
+    return ProgressReport(step, 100, 1, 0.5, metrics, 1234.5, 10.0, 1.0, epoch_end)
 
 
 def test_lines_are_1_to_10_seconds_apart_and_one_is_written_at_the_end() -> None:
@@ -52,7 +53,9 @@ def test_the_first_line_counts_in_the_singular_and_has_no_rate_yet() -> None:
     lines = Lines(stream, Clock())
 
     lines.started(Started(1, 1, 1.0, 1, 1, 1))
-    lines.progress(Progress(1, 1, 1, 0.5, {"training_loss": 0.5}, 0.0, 0.0, epoch_end=True))
+    lines.progress(
+        ProgressReport(1, 1, 1, 0.5, {"training_loss": 0.5}, 0.0, 0.0, 1.0, epoch_end=True)
+    )
 
     assert stream.getvalue().splitlines() == [
         "1 parameter, 1 training sample, 1 step (1 epoch) on 1 worker",
@@ -89,16 +92,22 @@ def test_line_says_how_many_mini_batches_of_the_epoch_were_left_out() -> None:
     lines = Lines(stream, Clock())
     lines.started(Started(1, 25, 1.0, 25, 50, 1000))
 
-    lines.progress(Progress(25, 1, 25, math.nan, {"learning_rate": 0.1}, 9.0, 1.0, skipped=25))
+    lines.progress(
+        ProgressReport(
+            25, 25, 1, math.nan, {"learning_rate": 0.1}, 9.0, 1.0, 1.0, skipped_in_epoch=25
+        )
+    )
 
     last = stream.getvalue().splitlines()[-1]
     assert last == "epoch 1, step 25/25: 25 mini-batches left out, 9 samples/s"
 
 
 def test_the_last_lines_name_the_ending_the_message_and_the_test_figures() -> None:
-    ended = Outcome("succeeded", "epochs", 1200, 3, {"test_loss": 0.25, "x": 1.0}, seconds=2.0)
+    ended = RunOutcome(
+        "succeeded", "epochs", 1200, 3, {"test_loss": 0.25, "x": 1.0}, seconds=2.0
+    )
     noted = dataclasses.replace(ended, message="3 mini-batches were left out")
-    failed = Outcome("failed", "NON_FINITE", 1, 1, message="step 2: why")
+    failed = RunOutcome("failed", "NON_FINITE", 1, 1, message="step 2: why")
 
     assert outcome_text(ended, {}) == "finished: 3 epochs, 1,200 steps in 2 s\ntest_loss 0.25"
     assert outcome_text(noted, {}).split("\n")[1:] == [
@@ -108,7 +117,7 @@ def test_the_last_lines_name_the_ending_the_message_and_the_test_figures() -> No
 
 
 def test_the_time_of_a_resumed_run_is_that_of_its_own_steps() -> None:
-    ended = Outcome("succeeded", "steps", 1200, 3, seconds=2.0, resumed_from=300)
+    ended = RunOutcome("succeeded", "steps", 1200, 3, seconds=2.0, resumed_from=300)
 
     assert outcome_text(ended, {}) == "finished: epoch 3, 1,200 steps, the last 900 in 2 s"
 
@@ -128,14 +137,14 @@ def test_the_best_epoch_has_a_line_unless_the_verdict_names_it(
     reason: str, restored: bool, text: str
 ) -> None:
     best = BestEpoch(15, 480, {"validation_accuracy": 0.9401})
-    ended = Outcome("succeeded", reason, 960, 30, best=best, best_restored=restored)
+    ended = RunOutcome("succeeded", reason, 960, 30, best=best, best_restored=restored)
 
     assert outcome_text(ended, STOP).endswith(f"30 epochs, 960 steps in 0 s{text}")
 
 
 def test_a_run_without_a_best_epoch_has_no_line_of_it() -> None:
-    ended = Outcome("succeeded", "epochs", 960, 30)
-    failed = Outcome("failed", "NON_FINITE", 3, 1)
+    ended = RunOutcome("succeeded", "epochs", 960, 30)
+    failed = RunOutcome("failed", "NON_FINITE", 3, 1)
 
     assert "best" not in outcome_text(ended, {"train": {}})
     assert "best" not in outcome_text(failed, STOP)

@@ -11,10 +11,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from dbp.errors import Conflict, InvalidInput
+from dbp.job.best import BestEpoch
 from dbp.job.snapshot import manifest_of
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.train.report.failure_recorder import FailureRecorder
 from dbp.train.report.run_folder import RunFolder
-from dbp.train.report.sink import Outcome, ParameterSnapshot, Progress, Started
+from dbp.train.report.sink import ParameterSnapshot, Started
 from tests.train.setups import document, make_setup, run_ranks, samples
 
 STARTED = Started(
@@ -25,7 +27,7 @@ STARTED = Started(
     training_samples=50,
     parameter_count=6,
 )
-SUCCESS = Outcome("succeeded", "epochs", 7, 1, {"test_loss": 0.5})
+SUCCESS = RunOutcome("succeeded", "epochs", 7, 1, {"test_loss": 0.5})
 
 
 def snapshot(vector: np.ndarray, *, final: bool = True) -> ParameterSnapshot:
@@ -33,8 +35,8 @@ def snapshot(vector: np.ndarray, *, final: bool = True) -> ParameterSnapshot:
     return ParameterSnapshot(step=7, epoch=1, vector=vector, manifest=manifest, final=final)
 
 
-def progress(*, epoch_end: bool = True, loss: float = 0.5) -> Progress:
-    return Progress(7, 1, 7, loss, {"training_loss": loss}, 100.0, None, epoch_end)
+def progress(*, epoch_end: bool = True, loss: float = 0.5) -> ProgressReport:
+    return ProgressReport(7, 7, 1, loss, {"training_loss": loss}, 100.0, None, 1.0, epoch_end)
 
 
 def names(folder: Path) -> list[str]:
@@ -80,7 +82,7 @@ def test_numbers_that_json_does_not_know_become_null(tmp_path: Path) -> None:
     nan = float("nan")
 
     folder.progress(progress(loss=nan))
-    folder.finished(Outcome("failed", "NON_FINITE", 3, 1, {"training_loss": nan, "x": 1.0}))
+    folder.finished(RunOutcome("failed", "NON_FINITE", 3, 1, {"training_loss": nan, "x": 1.0}))
 
     lines = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(lines.splitlines()[0])["training_loss"] is None
@@ -89,6 +91,20 @@ def test_numbers_that_json_does_not_know_become_null(tmp_path: Path) -> None:
         "training_loss": None,
         "x": 1.0,
     }
+
+
+def test_result_has_every_field_of_the_outcome(tmp_path: Path) -> None:
+    folder = RunFolder.prepare(tmp_path, {})
+    best = BestEpoch(1, 5, {"test_loss": 0.25})
+
+    folder.finished(dataclasses.replace(SUCCESS, best=best, seconds=1.5, resumed_from=3))
+
+    assert list(json.loads((tmp_path / "result.json").read_text()).items()) == [
+        ("status", "succeeded"), ("reason", "epochs"), ("step", 7), ("epoch", 1),
+        ("metrics", {"test_loss": 0.5}), ("message", ""), ("seconds", 1.5), ("skipped", 0),
+        ("best", {"epoch": 1, "step": 5, "metrics": {"test_loss": 0.25}}),
+        ("best_restored", False), ("resumed_from", 3),
+    ]  # fmt: skip
 
 
 def test_a_full_disk_loses_a_line_of_metrics_but_does_not_end_the_run(
@@ -178,7 +194,7 @@ def test_a_run_that_fails_before_it_starts_changes_nothing(
     tmp_path: Path, resumes: bool
 ) -> None:
     before = finished_run(tmp_path)
-    failure = Outcome("failed", "INVALID_DATA", 0, 0, message="no such file")
+    failure = RunOutcome("failed", "INVALID_DATA", 0, 0, message="no such file")
     spec = {"name": "second"}
 
     for end in ("finished", "discarded"):
@@ -288,7 +304,7 @@ def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path: Path, name: str) ->
 
 
 def test_failure_recorder_writes_a_result_only_if_there_is_none(tmp_path: Path) -> None:
-    failure = Outcome("failed", "RANK_EXCEPTION", 0, 0, message="rank 1: no")
+    failure = RunOutcome("failed", "RANK_EXCEPTION", 0, 0, message="rank 1: no")
 
     FailureRecorder(tmp_path).finished(failure)
     FailureRecorder(tmp_path).finished(SUCCESS)

@@ -14,11 +14,11 @@ from dbp.errors import InvalidInput
 from dbp.job.decode import decode
 from dbp.job.load import load_file
 from dbp.job.spec import JobSpec
+from dbp.job.state import RunOutcome
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build
 from dbp.train.check.inspection import check
 from dbp.train.report.run_folder import RunFolder
-from dbp.train.report.sink import Outcome
 from dbp.train.state.checkpoint import glance
 from dbp.train.state.continuation import Terms, zero_rate_note
 from dbp.train.state.extension import Longer, check_resumable, extended
@@ -41,7 +41,7 @@ def spec_of(rate: Any, **train: Any) -> dict[str, Any]:
 
 def run(
     folder: Path, spec: JobSpec, *, resume: bool = False, **terms: Any
-) -> tuple[Outcome, bytes, list[float]]:
+) -> tuple[RunOutcome, bytes, list[float]]:
     """A run or its continuation; outcome, parameters and the learning rates of the epochs."""
     setup = build(check(spec))
     document = dict(setup.resolved.document)
@@ -61,7 +61,7 @@ def run(
 
 def lengthen(
     folder: Path, *, new_data: bool = False, **asked: Any
-) -> tuple[Outcome, bytes, list[float]]:
+) -> tuple[RunOutcome, bytes, list[float]]:
     """What `dbp train --resume` does with its options."""
     longer = Longer(**asked)
     spec = extended(load_file(folder / "spec.json"), folder, longer, new_data=new_data)
