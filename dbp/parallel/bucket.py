@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.parallel.communicator import Buffer, Communicator, Pending
-from dbp.parallel.lane_sums import LaneSums, complete
+from dbp.parallel.lane_tree import LaneTree, complete
 
 
 @final
@@ -21,7 +21,7 @@ class Bucket:
 
     def __init__(
         self,
-        sums: LaneSums,
+        tree: LaneTree,
         rank: int,
         slices: Sequence[slice],
         tail: slice,
@@ -29,20 +29,20 @@ class Bucket:
         dtype: npt.DTypeLike,
     ) -> None:
         self.span = slice(slices[0].start, slices[-1].stop)
-        self._lanes = sums.lanes
+        self._lanes = tree.lanes
         self._slices = slices
         self._tail = tail
         self._own = slices[rank]
         self._counts = [part.stop - part.start for part in slices]
         tail_size = tail.stop - (tail.start or 0)
         lengths = [count + tail_size for count in self._counts]
-        mine = len(sums.own_subtrees)
+        mine = len(tree.own_subtrees)
         self._send_counts = [mine * length for length in lengths]
-        self._receive_counts = [len(nodes) * lengths[rank] for nodes in sums.subtrees]
+        self._receive_counts = [len(nodes) * lengths[rank] for nodes in tree.subtrees]
         self._send = np.zeros(sum(self._send_counts), dtype)
         self._received = np.zeros(sum(self._receive_counts), dtype)
         self._result = np.zeros(lengths[rank], dtype)
-        nodes = [node for nodes in sums.subtrees for node in nodes]
+        nodes = [node for nodes in tree.subtrees for node in nodes]
         rows = self._received.reshape(len(nodes), lengths[rank])
         self._rows = dict(zip(nodes, rows, strict=True))
         self._pending: Pending | None = None
@@ -58,6 +58,11 @@ class Bucket:
         self._pending = communicator.start_alltoall(
             self._send, self._send_counts, self._received, self._receive_counts
         )
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a started call has not been waited for."""
+        return self._pending is not None
 
     def advance(self) -> None:
         """Give MPI time to move the data of a started call; it does so only inside calls."""

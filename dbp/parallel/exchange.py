@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange_contract import Exchange
-from dbp.parallel.lanes import part
+from dbp.parallel.lane_tree import LaneTree
 from dbp.parallel.message_exchange import MessageExchange
 from dbp.parallel.shared_exchange import SharedExchange, shared_bytes
 from dbp.parallel.step_buffer import StepBuffer
@@ -36,23 +36,20 @@ class FastExchange(Exchange):
         *,
         dtype: npt.DTypeLike,
     ) -> None:
+        tree = LaneTree(communicator.size, communicator.rank, communicator.size)
+        super().__init__(tree, gradient_size)
         self.own = slice(0, gradient_size)
         self._communicator = communicator
-        self._buffer = StepBuffer.allocate(
-            gradient_size, metric_size, dtype=dtype, ranks=communicator.size
-        )
 
-    def lane_rows(self, rows: int) -> list[tuple[int, int]]:
-        return [part(rows, self._communicator.rank, self._communicator.size)]
+        def allocate() -> StepBuffer:
+            return StepBuffer.allocate(
+                gradient_size, metric_size, dtype=dtype, ranks=communicator.size
+            )
 
-    def take(self) -> StepBuffer:
-        self._buffer.clear_sums()
-        return self._buffer
+        self._buffer = allocate()
+        tree.set_buffers([self._buffer], allocate)
 
-    def add(self, buffer: StepBuffer) -> None:
-        pass
-
-    def reduce(self) -> StepBuffer:
+    def _reduce(self) -> StepBuffer:
         self._communicator.allreduce(self._buffer.vector)
         return self._buffer
 

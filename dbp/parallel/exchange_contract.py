@@ -1,15 +1,15 @@
-"""The interface of an exchange, which sums the gradients of all lanes once a step.
-
-The step takes a buffer for each of the rank's lanes, fills it and adds it, and calls ``reduce``
-once; then it updates its ``own`` shard of the parameters and calls ``gather_parameters``.
-"""
+"""The interface of an exchange, which sums the gradients of all lanes once a step."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from dbp.parallel.communicator import Buffer
+from dbp.parallel.exchange_step import ExchangeStep
+from dbp.parallel.lane_tree import LaneTree
 from dbp.parallel.lanes import part
 from dbp.parallel.step_buffer import StepBuffer
 
@@ -19,45 +19,70 @@ OWN_BLOCK: Final = 32_768
 
 
 class Exchange(ABC):
-    """Sums the gradients of all lanes of all ranks, once a step."""
+    """Sums the gradients of all lanes of all ranks, once a step.
+
+    ::
+
+        with exchange.step() as step:
+            for lane in step.lanes():
+                ...  # write the lane's gradients, loss, weight, metrics
+            total = step.sums()
+        ...  # update the shard total.gradients[exchange.own] of the parameters
+        exchange.gather_parameters(parameters)
+    """
 
     sharded: bool = False
     """Whether each rank updates only its shard; a shard may be the whole vector, or empty."""
     own: slice
     """The slice of the vector that this rank updates; starts at a multiple of OWN_BLOCK."""
 
-    @abstractmethod
+    def __init__(self, tree: LaneTree, gradient_size: int) -> None:
+        self._tree = tree
+        self._size = gradient_size
+        self._under_way = self._abandoned = False
+
     def lane_rows(self, rows: int) -> list[tuple[int, int]]:
         """Return [start, stop) of each of this rank's lanes, in a part of ``rows`` rows.
 
         The number of lanes is the same at every call; a lane may be empty.
         """
+        return self._tree.rows(rows)
 
-    @abstractmethod
-    def take(self) -> StepBuffer:
-        """Return a cleared buffer for the next lane; several may be taken before ``add``."""
+    @contextmanager
+    def step(self) -> Iterator[ExchangeStep]:
+        """Give one step to the block, which takes its sums. Collective.
 
-    @abstractmethod
-    def add(self, buffer: StepBuffer) -> None:
-        """Add a lane's buffer, in the order of ``take``; do not use the buffer afterwards."""
-
-    def on_gradients_ready(self, start: int) -> None:  # noqa: B027 - optional
-        """Accept that the newest lane's gradients from element ``start`` on are final.
-
-        The backward pass may call it after each layer, with falling ``start``, so that the
-        exchange can add or send them early.
+        An exception before the sums abandons the step; if it is raised on all ranks, the
+        exchange is ready for the next step. Raises RuntimeError inside another step, and at
+        the end of a block that has not taken the sums.
         """
-
-    @abstractmethod
-    def reduce(self) -> StepBuffer:
-        """Return the sum over all lanes of all ranks, with the same bits on all. Collective.
-
-        Every rank gets the sums after the gradients (loss, weight, metrics, flags), and of the
-        gradients at least its ``own`` slice. The caller may change the buffer until ``take``.
-        """
+        if self._under_way:
+            raise RuntimeError("a step of this exchange is under way")
+        if self._abandoned:
+            self._drain()
+        step = ExchangeStep(self._tree, self._size, self._gradients_ready, self._reduce)
+        self._under_way = True
+        try:
+            yield step
+            step.finish()
+        finally:
+            self._abandoned = not step.close()
+            self._under_way = False
 
     def gather_parameters(self, vector: Buffer) -> None:  # noqa: B027 - only if sharded
         """All-gather a flat vector of which every rank has updated its shard. Collective."""
+
+    def _gradients_ready(  # noqa: B027 - optional
+        self, step: ExchangeStep, start: int
+    ) -> None:
+        """Add or send early what ``ExchangeStep.gradients_ready`` allows."""
+
+    def _drain(self) -> None:  # noqa: B027 - only if messages are sent early
+        """End what an abandoned step has begun to send. Collective."""
+
+    @abstractmethod
+    def _reduce(self) -> StepBuffer:
+        """Sum the subtree sums of all ranks; see ``ExchangeStep.sums``. Collective."""
 
 
 def own_parts(size: int, ranks: int) -> list[slice]:

@@ -26,16 +26,6 @@ class Node:
         return self.index << self.level
 
     @property
-    def sibling(self) -> Node:
-        """The other child of the same parent."""
-        return Node(self.level, self.index ^ 1)
-
-    @property
-    def parent(self) -> Node:
-        """The node one level above."""
-        return Node(self.level + 1, self.index >> 1)
-
-    @property
     def children(self) -> tuple[Node, Node]:
         """The two nodes one level below."""
         return Node(self.level - 1, 2 * self.index), Node(self.level - 1, 2 * self.index + 1)

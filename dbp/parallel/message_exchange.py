@@ -17,7 +17,8 @@ import numpy.typing as npt
 from dbp.parallel.bucket import Bucket
 from dbp.parallel.communicator import Buffer, Communicator
 from dbp.parallel.exchange_contract import Exchange, own_parts
-from dbp.parallel.lane_sums import LaneSums
+from dbp.parallel.exchange_step import ExchangeStep
+from dbp.parallel.lane_tree import LaneTree
 from dbp.parallel.lanes import part
 from dbp.parallel.step_buffer import StepBuffer
 
@@ -46,8 +47,9 @@ class MessageExchange(Exchange):
     ) -> None:
         """Raises ValueError for more ranks than lanes."""
         rank, ranks = communicator.rank, communicator.size
+        tree = LaneTree(lanes, rank, ranks)
+        super().__init__(tree, gradient_size)
         self._communicator = communicator
-        self._sums = LaneSums(lanes, rank, ranks)
         self._overlaps, self.sharded = mode == "overlapped", mode == "sharded"
         self._parts = own_parts(gradient_size, ranks)
         self.own = self._parts[rank] if self.sharded else slice(0, gradient_size)
@@ -56,8 +58,8 @@ class MessageExchange(Exchange):
             return StepBuffer.allocate(gradient_size, metric_size, dtype=dtype, ranks=ranks)
 
         self._total = allocate()
-        self._places = [allocate() for _ in self._sums.own_subtrees]
-        self._sums.set_buffers(self._places, allocate)
+        self._places = [allocate() for _ in tree.own_subtrees]
+        tree.set_buffers(self._places, allocate)
         tail = slice(gradient_size, self._total.vector.size)
         length = max(1, bucket_bytes // np.dtype(dtype).itemsize)
         if self.sharded:
@@ -65,44 +67,37 @@ class MessageExchange(Exchange):
         else:
             spans = _spans(gradient_size, length, ranks)
         self._buckets = [
-            Bucket(self._sums, rank, span, tail if last else slice(0), dtype=dtype)
+            Bucket(tree, rank, span, tail if last else slice(0), dtype=dtype)
             for span, last in zip(spans, [False] * (len(spans) - 1) + [True], strict=True)
         ]
-        self._sent = 0
 
-    def lane_rows(self, rows: int) -> list[tuple[int, int]]:
-        return self._sums.lane_rows(rows)
-
-    def take(self) -> StepBuffer:
-        return self._sums.take()
-
-    def on_gradients_ready(self, start: int) -> None:
-        """Start sending every complete bucket but the last."""
-        if not self._overlaps:
+    def _gradients_ready(self, step: ExchangeStep, start: int) -> None:
+        """Start sending every bucket that the last lane has completed, but the last bucket."""
+        if not (self._overlaps and step.in_last_lane):
             return
-        for bucket in self._buckets[self._sent : -1]:
+        for bucket in self._buckets[:-1]:
             if bucket.span.start < start:
                 break
-            self._sums.reduce_early(bucket.span)
-            self._send(bucket)
-        for bucket in self._buckets[: self._sent]:
+            if not bucket.under_way:
+                step.add_early(bucket.span.start)
+                self._send(bucket)
+        for bucket in self._buckets:
             bucket.advance()
 
-    def add(self, buffer: StepBuffer) -> None:
-        self._sums.add(buffer)
-
-    def reduce(self) -> StepBuffer:
-        self._sums.finish()
-        for bucket in self._buckets[self._sent :]:
-            self._send(bucket)
+    def _reduce(self) -> StepBuffer:
+        self._send_rest()
         for bucket in self._buckets:
             bucket.complete(self._total.vector)
             if not self.sharded:
                 bucket.start_gather(self._communicator, self._total.vector)
         for bucket in self._buckets:
             bucket.wait()
-        self._sent = 0
         return self._total
+
+    def _drain(self) -> None:
+        self._send_rest()  # another rank may have sent more buckets; then all have sent all
+        for bucket in self._buckets:
+            bucket.wait()
 
     def gather_parameters(self, vector: Buffer) -> None:
         if self.sharded:
@@ -110,9 +105,13 @@ class MessageExchange(Exchange):
             own = vector[self.own].copy()
             self._communicator.start_allgather(own, vector, counts).wait()
 
+    def _send_rest(self) -> None:
+        for bucket in self._buckets:
+            if not bucket.under_way:
+                self._send(bucket)
+
     def _send(self, bucket: Bucket) -> None:
         bucket.start_send(self._communicator, [place.vector for place in self._places])
-        self._sent += 1
 
 
 def _spans(size: int, length: int, ranks: int) -> list[list[slice]]:

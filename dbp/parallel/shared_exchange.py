@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from dbp.parallel.communicator import Buffer, Communicator
 from dbp.parallel.exchange_contract import Exchange, own_parts
-from dbp.parallel.lane_sums import LaneSums, complete
+from dbp.parallel.exchange_step import ExchangeStep
+from dbp.parallel.lane_tree import LaneTree, complete
 from dbp.parallel.step_buffer import StepBuffer
 
 
@@ -33,22 +34,22 @@ class SharedExchange(Exchange):
     ) -> None:
         """Collective. Raises ValueError for more ranks than lanes."""
         rank, ranks = communicator.rank, communicator.size
-        self._sums = LaneSums(lanes, rank, ranks)
+        tree = LaneTree(lanes, rank, ranks)
+        super().__init__(tree, gradient_size)
         self._communicator = communicator
         self.sharded = sharded
-        self._size = self._unreduced = gradient_size
         self._parts = own_parts(gradient_size, ranks)
         self._part = self._parts[rank]
         self.own = self._part if sharded else slice(0, gradient_size)
         self._total = StepBuffer.allocate(gradient_size, metric_size, dtype=dtype, ranks=ranks)
         length = self._total.vector.size
-        count = len(self._sums.own_subtrees)
+        count = len(tree.own_subtrees)
         regions = communicator.share((count + 1) * length, dtype)
         # After the subtree sums of a rank: its slice of the total, for the others to copy.
         self._given = [region[-length:] for region in regions]
         subtree_sums = {
             node: region[place * length : (place + 1) * length]
-            for nodes, region in zip(self._sums.subtrees, regions, strict=True)
+            for nodes, region in zip(tree.subtrees, regions, strict=True)
             for place, node in enumerate(nodes)
         }
         self._gradients = {node: vector[self._part] for node, vector in subtree_sums.items()}
@@ -56,32 +57,19 @@ class SharedExchange(Exchange):
         self._tail_copies = {node: tail.copy() for node, tail in self._tails.items()}
         places = [
             StepBuffer(subtree_sums[node], gradient_size, metric_size, ranks)
-            for node in self._sums.own_subtrees
+            for node in tree.own_subtrees
         ]
-        self._sums.set_buffers(
+        tree.set_buffers(
             places,
             lambda: StepBuffer.allocate(gradient_size, metric_size, dtype=dtype, ranks=ranks),
         )
 
-    def lane_rows(self, rows: int) -> list[tuple[int, int]]:
-        return self._sums.lane_rows(rows)
+    def _gradients_ready(self, step: ExchangeStep, start: int) -> None:
+        step.add_early(start)
 
-    def take(self) -> StepBuffer:
-        return self._sums.take()
-
-    def add(self, buffer: StepBuffer) -> None:
-        self._sums.add(buffer)
-        self._unreduced = self._size
-
-    def on_gradients_ready(self, start: int) -> None:
-        """Add the slice while it is in the cache of the processor."""
-        self._sums.reduce_early(slice(start, self._unreduced))
-        self._unreduced = start
-
-    def reduce(self) -> StepBuffer:
-        self._sums.finish()
+    def _reduce(self) -> StepBuffer:
         self._communicator.barrier()  # all subtree sums are complete
-        lanes, total = self._sums.lanes, self._total.vector
+        lanes, total = self._tree.lanes, self._total.vector
         for node, tail in self._tails.items():
             np.copyto(self._tail_copies[node], tail)  # other ranks read the original
         complete(lanes, self._tail_copies, total[self._size :])
@@ -119,6 +107,6 @@ def shared_bytes(
 
     Raises ValueError for more ranks than lanes.
     """
-    subtrees = LaneSums(lanes, communicator.rank, communicator.size).own_subtrees
+    subtrees = LaneTree(lanes, communicator.rank, communicator.size).own_subtrees
     length = StepBuffer.aligned_size(gradient_size, metric_size, communicator.size)
     return (len(subtrees) + 1) * length * np.dtype(dtype).itemsize

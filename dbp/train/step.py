@@ -25,6 +25,7 @@ from dbp.optim.apply import Updater
 from dbp.optim.shard import Shard
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange import make_exchange
+from dbp.parallel.exchange_step import ExchangeStep
 from dbp.parallel.lanes import part
 from dbp.parallel.step_buffer import StepBuffer
 from dbp.train.build import Setup
@@ -99,8 +100,9 @@ class Step:
         """
         self._unreadable = None
         self._new_state.vector[:] = self._parameters.vector[self._size :]
-        self._compute(step, indices, command)
-        total = self._exchange.reduce()
+        with self._exchange.step() as exchange:
+            self._compute(exchange, step, indices, command)
+            total = exchange.sums()
         sums = (total.loss, total.weight, total.metrics)
         odd = odd_ranks(total.digests)
         if odd:
@@ -160,29 +162,30 @@ class Step:
         self._add_up(odd)
         return not odd[0]
 
-    def _compute(self, step: int, indices: Indices, command: Command) -> None:
+    def _compute(
+        self, exchange: ExchangeStep, step: int, indices: Indices, command: Command
+    ) -> None:
         """Run forward, loss and backward on this rank's lanes; add them to the exchange."""
         parts = self._parts(len(indices))
         lanes = list(zip(*parts, strict=True))  # for each lane its rows in every part
         if not self._model.has_sync_points:
-            for number, lane in enumerate(lanes):
-                buffer = self._take(number, command)
+            ready = exchange.gradients_ready if len(parts) == 1 else None
+            for number, (buffer, lane) in enumerate(zip(exchange.lanes(), lanes, strict=True)):
+                self._set_flags(buffer, number, command)
                 for turn, rows in enumerate(lane):
-                    ready = self._exchange.on_gradients_ready if len(parts) == 1 else None
                     run_in_lockstep(
                         [self._lane(step, indices, rows, buffer, 0, turn == 0, ready)]
                     )
-                self._exchange.add(buffer)
             return
-        buffers = [self._take(number, command) for number in range(len(lanes))]
+        buffers = exchange.all_lanes()
+        for number, buffer in enumerate(buffers):
+            self._set_flags(buffer, number, command)
         for turn, rows_of_lanes in enumerate(parts):
             batches = [
                 self._lane(step, indices, rows, buffers[number], number, turn == 0)
                 for number, rows in enumerate(rows_of_lanes)
             ]
             run_in_lockstep(batches, self._gather)
-        for buffer in buffers:
-            self._exchange.add(buffer)
 
     def _parts(self, rows: int) -> list[list[tuple[int, int]]]:
         """Return this rank's rows [start, stop): for each part that has rows, for each lane."""
@@ -194,15 +197,13 @@ class Step:
             if start < stop
         ]
 
-    def _take(self, number: int, command: Command) -> StepBuffer:
-        """Take a buffer for a lane; the first also carries this rank's flags and digest."""
-        buffer = self._exchange.take()
+    def _set_flags(self, buffer: StepBuffer, number: int, command: Command) -> None:
+        """Write this rank's flags and digest to the buffer of its first lane."""
         if number == 0:
             buffer.stop = float(Command.STOP in command)
             buffer.checkpoint = float(Command.CHECKPOINT in command)
             buffer.finish = float(Command.FINISH in command)
             buffer.set_digest(self._communicator.rank, digest(self._parameters.vector))
-        return buffer
 
     def _lane(
         self,

@@ -61,11 +61,10 @@ def tree(exchange: Exchange, lanes: list[Buffer]) -> Callable[[], Buffer]:
     """A sum by dbp's exchange; lanes are copied in, as a backward pass would write them."""
 
     def run() -> Buffer:
-        for lane in lanes:
-            buffer = exchange.take()
-            np.copyto(buffer.gradients, lane)
-            exchange.add(buffer)
-        return exchange.reduce().gradients
+        with exchange.step() as step:
+            for buffer, lane in zip(step.lanes(), lanes, strict=True):
+                np.copyto(buffer.gradients, lane)
+            return step.sums().gradients
 
     return run
 

@@ -3,13 +3,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from dbp.parallel.communicator import Communicator, SoloCommunicator
+from dbp.parallel.communicator import Buffer, Communicator, SoloCommunicator
 from dbp.parallel.exchange import Exchange, make_exchange
 from dbp.parallel.exchange_contract import OWN_BLOCK
+from dbp.parallel.exchange_step import ExchangeStep
 from dbp.parallel.message_exchange import MessageExchange
 from dbp.parallel.threads import run_threads
 from tests.closeness import assert_close
@@ -39,14 +41,14 @@ def sums_of(
 
 def one_step(exchange: Exchange, rows: int, step: int) -> bytes:
     data = np.random.default_rng(step).normal(size=(rows, GRADIENTS)).astype(np.float32)
-    for start, stop in exchange.lane_rows(rows):
-        shard, buffer = data[start:stop], exchange.take()
-        np.sum(shard, axis=0, out=buffer.gradients)
-        buffer.weight = len(shard)
-        buffer.loss = float(shard.sum())
-        buffer.metrics[:] = len(shard), 1
-        exchange.add(buffer)
-    total = exchange.reduce()
+    with exchange.step() as lanes:
+        for buffer, (start, stop) in zip(lanes.lanes(), exchange.lane_rows(rows), strict=True):
+            shard = data[start:stop]
+            np.sum(shard, axis=0, out=buffer.gradients)
+            buffer.weight = len(shard)
+            buffer.loss = float(shard.sum())
+            buffer.metrics[:] = len(shard), 1
+        total = lanes.sums()
     assert total.weight == rows
     exchange.gather_parameters(total.gradients)
     assert_close(total.gradients, data.sum(axis=0), 1e-5)
@@ -74,16 +76,15 @@ def test_buckets_sent_during_the_backward_pass_give_the_same_bits(size: int) -> 
     data = np.random.default_rng(1).normal(size=(rows, gradients)).astype(np.float32)
 
     def step(exchange: Exchange) -> bytes:
-        shares = exchange.lane_rows(rows)
-        for number, (start, stop) in enumerate(shares):
-            buffer = exchange.take()
-            for layer in (90, 55, 54, 10, 0):  # backward, from the last layer to the first
-                np.sum(data[start:stop, layer:], axis=0, out=buffer.gradients[layer:])
-                if number == len(shares) - 1:
-                    exchange.on_gradients_ready(layer)
-            buffer.weight = stop - start
-            exchange.add(buffer)
-        return exchange.reduce().vector.tobytes()
+        with exchange.step() as step:
+            for buffer, (start, stop) in zip(
+                step.lanes(), exchange.lane_rows(rows), strict=True
+            ):
+                for layer in (90, 55, 54, 10, 0):  # backward, from the last layer to the first
+                    np.sum(data[start:stop, layer:], axis=0, out=buffer.gradients[layer:])
+                    step.gradients_ready(layer)
+                buffer.weight = stop - start
+            return step.sums().vector.tobytes()
 
     def main(communicator: Communicator, mode: str, bucket_bytes: int) -> set[bytes]:
         exchange = MessageExchange(
@@ -112,11 +113,11 @@ def test_a_shard_holds_the_sum_of_its_own_blocks(shares_memory: bool) -> None:
         exchange = make_exchange(
             communicator, size, 1, dtype="float64", numerics="fast", lanes=1, mode="sharded"
         )
-        buffer = exchange.take()
-        buffer.gradients[:] = np.arange(size) * (communicator.rank + 1)
-        buffer.metrics[:] = 1
-        exchange.add(buffer)
-        total = exchange.reduce()
+        with exchange.step() as step:
+            for buffer in step.lanes():
+                buffer.gradients[:] = np.arange(size) * (communicator.rank + 1)
+                buffer.metrics[:] = 1
+            total = step.sums()
         own = exchange.own
         np.testing.assert_array_equal(total.gradients[own], (np.arange(size) * 6)[own])
         assert total.metrics[0] == 3
@@ -158,16 +159,157 @@ def test_no_large_array_is_allocated_after_the_first_step() -> None:
             SoloCommunicator(), 500_000, 0, dtype="float32", numerics=numerics, lanes=6
         )
 
-        def step(exchange: Exchange = exchange) -> None:
-            for start, _ in exchange.lane_rows(100):
-                buffer = exchange.take()
-                buffer.gradients[:] = start
-                exchange.add(buffer)
-            exchange.reduce()
+        def run(exchange: Exchange = exchange) -> None:
+            with exchange.step() as step:
+                for number, buffer in enumerate(step.lanes()):
+                    buffer.gradients[:] = number
+                step.sums()
 
-        step()
+        run()
         tracemalloc.start()
-        step()
+        run()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 50_000, numerics
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shares_memory", [True, False])
+def test_lanes_handed_out_at_once_give_the_same_bits(mode: str, shares_memory: bool) -> None:
+    data = np.random.default_rng(2).normal(size=(7, GRADIENTS)).astype(np.float32)
+
+    def main(communicator: Communicator) -> list[bytes]:
+        exchange = make_exchange(
+            communicator, GRADIENTS, 0, dtype="float32", numerics="exact", lanes=7, mode=mode
+        )
+        return [
+            step_over(exchange, data, one_by_one=one_by_one) for one_by_one in (True, False)
+        ]
+
+    for one_by_one, at_once in run_threads(3, main, shares_memory=shares_memory):
+        assert one_by_one == at_once
+
+
+def step_over(exchange: Exchange, data: Buffer, *, one_by_one: bool = True) -> bytes:
+    """Return this rank's part of the sum of the rows, each of which is a lane's gradients."""
+    with exchange.step() as step:
+        buffers = step.lanes() if one_by_one else step.all_lanes()
+        for buffer, (row, _) in zip(buffers, exchange.lane_rows(len(data)), strict=True):
+            buffer.gradients[:] = data[row]
+        return step.sums().gradients[exchange.own].tobytes()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shares_memory", [True, False])
+def test_an_exchange_is_usable_after_an_exception_in_a_step(
+    mode: str, shares_memory: bool
+) -> None:
+    """With buckets of one element, ranks have sent different numbers of them."""
+    data = np.random.default_rng(2).normal(size=(7, GRADIENTS)).astype(np.float32)
+
+    def make(communicator: Communicator) -> Exchange:
+        if shares_memory and mode != "overlapped":
+            return make_exchange(
+                communicator,
+                GRADIENTS,
+                0,
+                dtype="float32",
+                numerics="exact",
+                lanes=7,
+                mode=mode,
+            )
+        return MessageExchange(
+            communicator, GRADIENTS, 0, dtype="float32", lanes=7, mode=mode, bucket_bytes=4
+        )
+
+    def fail(exchange: Exchange, ready_from: int) -> None:
+        last = len(exchange.lane_rows(0)) - 1
+        with exchange.step() as step:
+            for number, buffer in enumerate(step.lanes()):
+                buffer.vector[:] = np.nan
+                if number == last:
+                    step.gradients_ready(ready_from)
+                    raise ZeroDivisionError
+
+    def main(communicator: Communicator) -> tuple[bytes, bytes]:
+        exchange, other = make(communicator), make(communicator)
+        for attempt in range(3):
+            with pytest.raises(ZeroDivisionError):
+                fail(exchange, 10 * communicator.rank + attempt)
+        return step_over(exchange, data), step_over(other, data)
+
+    for after_exceptions, expected in run_threads(3, main, shares_memory=shares_memory):
+        assert after_exceptions == expected
+
+
+def break_the_loop(step: ExchangeStep) -> None:
+    next(step.lanes())
+    step.sums()
+
+
+def iterate_twice(step: ExchangeStep) -> None:
+    list(step.lanes())
+    list(step.lanes())
+
+
+def report_after_the_loop(step: ExchangeStep) -> None:
+    list(step.lanes())
+    step.gradients_ready(0)
+
+
+def report_without_the_loop(step: ExchangeStep) -> None:
+    step.all_lanes()
+    step.gradients_ready(0)
+
+
+def sum_twice(step: ExchangeStep) -> None:
+    step.all_lanes()
+    step.sums()
+    step.sums()
+
+
+def leave_without_sums(step: ExchangeStep) -> None:
+    step.all_lanes()
+
+
+@pytest.mark.parametrize(
+    ("use", "problem"),
+    [
+        (ExchangeStep.sums, "no lane was handed out"),
+        (break_the_loop, "the loop over the lanes has not ended"),
+        (iterate_twice, "all lanes were handed out"),
+        (report_after_the_loop, "all lanes were handed out"),
+        (report_without_the_loop, "all lanes were handed out"),
+        (sum_twice, "the sums were already taken"),
+        (leave_without_sums, "all lanes were handed out"),
+    ],
+)
+def test_the_wrong_order_of_use_raises(
+    use: Callable[[ExchangeStep], None], problem: str
+) -> None:
+    exchange = make_exchange(
+        SoloCommunicator(), 5, 0, dtype="float32", numerics="exact", lanes=3
+    )
+
+    def run() -> None:
+        with exchange.step() as step:
+            use(step)
+
+    with pytest.raises(RuntimeError, match=problem):
+        run()
+    assert step_over(exchange, np.ones((3, 5))) == np.full(5, 3, np.float32).tobytes()
+
+
+def test_a_step_ends_with_its_block_and_excludes_another() -> None:
+    exchange = make_exchange(
+        SoloCommunicator(), 5, 0, dtype="float32", numerics="exact", lanes=3
+    )
+
+    with exchange.step() as step:
+        with pytest.raises(RuntimeError, match="under way"), exchange.step():
+            pass
+        step.all_lanes()
+        step.sums()
+
+    with pytest.raises(RuntimeError, match="the step has ended"):
+        step.sums()

@@ -24,7 +24,7 @@ def test_a_cover_is_exact_aligned_and_minimal() -> None:
 
             lanes = [n.first + i for n in nodes for i in range(1 << n.level)]
             assert lanes == list(range(start, stop))
-            assert not any(node.sibling in nodes for node in nodes)
+            assert not any(Node(node.level, node.index ^ 1) in nodes for node in nodes)
 
 
 def test_the_root_covers_all_lanes() -> None:

@@ -165,6 +165,22 @@ def test_exact_numerics_give_the_same_bits_on_any_number_of_ranks(
     assert len({run[0][0].metrics["training_loss"] for run in runs}) == 1
 
 
+def test_every_exchange_gives_the_same_bits_where_a_vector_is_sent_in_buckets() -> None:
+    """A bucket holds 4 MiB, the gradients 9; both ranks have two lanes."""
+
+    def parameters(mode: str) -> set[bytes]:
+        spec = document(
+            hidden=130_000, batch_size=8, epochs=1, numerics="exact", lanes=4, exchange=mode
+        )
+        runs = run_ranks(2, lambda: make_setup(spec, samples(8)), shares_memory=False)
+        return {vector.tobytes() for _, vector in runs}
+
+    expected = parameters("allreduce")
+    assert len(expected) == 1
+    assert parameters("sharded") == expected
+    assert parameters("overlapped") == expected
+
+
 @pytest.mark.parametrize("numerics", ["fast", "exact"])
 @pytest.mark.parametrize("culprit", [0, 1, 2])
 def test_a_gradient_that_is_not_finite_is_never_applied(culprit: int, numerics: str) -> None:

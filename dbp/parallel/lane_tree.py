@@ -24,11 +24,12 @@ from dbp.parallel.step_buffer import StepBuffer
 
 
 @final
-class LaneSums:
-    """The lanes of one rank, and their subtree sums.
+class LaneTree:
+    """The tree over all lanes, seen from one rank, and the buffers of the rank's lanes.
 
     Attributes:
         lanes: Number of lanes of the mini-batch, over all ranks.
+        own: Numbers of this rank's lanes.
         subtrees: For each rank, the largest nodes of the tree inside its lanes, in order.
         own_subtrees: The same for this rank.
     """
@@ -38,13 +39,10 @@ class LaneSums:
         if ranks > lanes:
             raise ValueError(f"{ranks} ranks cannot share {lanes} lanes")
         self.lanes = lanes
+        self.own = range(*part(lanes, rank, ranks))
         self.subtrees = [cover(*part(lanes, index, ranks)) for index in range(ranks)]
         self.own_subtrees = self.subtrees[rank]
-        self._first, self._last = part(lanes, rank, ranks)
-        self._taken = self._added = 0
-        self._reduced: slice | None = None
-        self._sums: list[tuple[Node, StepBuffer]] = []
-        self._free: list[StepBuffer] = []
+        self.spare: list[StepBuffer] = []
 
     def set_buffers(
         self, places: Sequence[StepBuffer], allocate: Callable[[], StepBuffer]
@@ -58,62 +56,27 @@ class LaneSums:
         self._places = dict(zip(firsts, places, strict=True))
         self._allocate = allocate
 
-    def lane_rows(self, rows: int) -> list[tuple[int, int]]:
+    def rows(self, rows: int) -> list[tuple[int, int]]:
         """Return [start, stop) of each of this rank's lanes, in a part of ``rows`` rows."""
-        return [part(rows, lane, self.lanes) for lane in range(self._first, self._last)]
+        return [part(rows, lane, self.lanes) for lane in self.own]
 
-    def take(self) -> StepBuffer:
-        """Return a cleared buffer for the next lane."""
-        lane = self._first + self._taken
-        self._taken += 1
+    def buffer(self, lane: int, free: list[StepBuffer]) -> StepBuffer:
+        """Return the lane's buffer, cleared: its place, one of ``free``, or a new spare."""
         buffer = self._places.get(lane)
+        if buffer is None and free:
+            buffer = free.pop()
         if buffer is None:
-            buffer = self._free.pop() if self._free else self._allocate()
+            buffer = self._allocate()
+            self.spare.append(buffer)
         buffer.clear_sums()
-        self._latest = buffer
         return buffer
 
-    def reduce_early(self, part_: slice) -> None:
-        """Add this slice early, while it is in cache; slices arrive from the vector's end."""
-        right = self._latest
-        for left in self._lefts()[1]:
-            left.vector[part_] += right.vector[part_]
-            right = left
-        end = part_.stop if self._reduced is None else self._reduced.stop
-        self._reduced = slice(part_.start, end)
-
-    def add(self, buffer: StepBuffer) -> None:
-        """Add the next lane, and every node of the tree that it completes."""
-        node, lefts = self._lefts()
-        done = self._reduced
-        rest = [slice(None)] if done is None else [slice(done.start), slice(done.stop, None)]
-        for left in lefts:
-            for part_ in rest:
-                left.vector[part_] += buffer.vector[part_]
-            self._sums.pop()
-            self._free.append(buffer)
-            buffer = left
-        self._sums.append((node, buffer))
-        self._added += 1
-        self._reduced = None
-
-    def finish(self) -> None:
-        """End the step: subtree sums are complete. Raises RuntimeError if a lane is missing."""
-        if self._added != self._last - self._first:
-            raise RuntimeError(f"{self._added} lanes of {self._last - self._first} were added")
-        self._sums.clear()
-        self._taken = self._added = 0
-
-    def _lefts(self) -> tuple[Node, list[StepBuffer]]:
-        """Return the node that the next lane completes, and the sums to add it to, in order."""
-        node = Node(0, self._first + self._added)
-        lefts = []
-        for other, sums in reversed(self._sums):
-            if node.index % 2 == 0 or other != node.sibling:
-                break
-            lefts.append(sums)
-            node = node.parent
-        return node, lefts
+    def merges(self, lane: int) -> int:
+        """Return how many sums on its left, from the nearest on, the lane is added to."""
+        count = 0
+        while not (lane + 1) % (2 << count) and lane + 1 - (2 << count) >= self.own.start:
+            count += 1
+        return count
 
 
 def complete(lanes: int, subtree_sums: Mapping[Node, Buffer], out: Buffer) -> None:
