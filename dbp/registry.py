@@ -20,11 +20,10 @@ from typing import Any, Literal
 
 from dbp.errors import InvalidSpec, Violation, alternatives
 
-GROUPS = ("layers", "losses", "metrics", "initializers", "optimizers", "schedules", "readers")
-
 Group = Literal[
     "layers", "losses", "metrics", "initializers", "optimizers", "schedules", "readers"
 ]
+GROUPS: tuple[Group, ...] = typing.get_args(Group)
 
 
 def option(
@@ -49,7 +48,7 @@ def option(
         maximum: Largest allowed number.
         above: The number must be larger than this.
         below: The number must be smaller than this.
-        choices: The allowed texts.
+        choices: The allowed strings.
         group: The value is itself a component of this group: its kind (``"he_normal"``), or a
             table with ``kind``.
         shorthand: Kind for which a bare number is its first field (``learning_rate = 0.1`` is
@@ -167,11 +166,11 @@ def union_arms(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_WORDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
 def type_words(annotation: Any) -> str:
-    """Describe the values of a type, for instance "a whole number or a text"."""
+    """Describe the values of a type, for instance "an integer or a string"."""
     return " or ".join(_arm_words(arm) for arm in union_arms(annotation))
 
 
@@ -186,8 +185,8 @@ def _arm_words(arm: Any) -> str:
 
 
 def _plural(kind: Any) -> str:
-    words = _WORDS.get(kind, str(kind)).removeprefix("a ")
-    return words if words == "true or false" else f"{words}s"
+    words = _WORDS.get(kind, str(kind))
+    return words if kind is bool else f"{words.removeprefix('an ').removeprefix('a ')}s"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +194,7 @@ class OptionInfo:
     """One option of a component or section, for display.
 
     ``default`` is None if the option is required or may be left out. ``allowed`` lists the
-    values of a text; empty allows any. ``group`` is set if the value is a component.
+    values of a string; empty allows any. ``group`` is set if the value is a component.
     """
 
     name: str
@@ -226,11 +225,7 @@ class ComponentInfo:
 
 def catalogue() -> list[ComponentInfo]:
     """Return every installed kind with its options, or with its problem if it is damaged."""
-    return [
-        _component_info(group, kind)
-        for group in typing.get_args(Group)
-        for kind in kinds(group)
-    ]
+    return [_component_info(group, kind) for group in GROUPS for kind in kinds(group)]
 
 
 def _component_info(group: Group, kind: str) -> ComponentInfo:

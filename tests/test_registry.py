@@ -53,7 +53,7 @@ def test_every_kind_is_a_frozen_dataclass_whose_options_are_documented(
         assert field.name not in ("kind", "activation")
 
 
-SAMPLES: dict[str, Any] = {"whole": 3, "number": 0.5, "text": "a"}
+SAMPLES: dict[str, Any] = {"integer": 3, "number": 0.5, "string": "a"}
 
 
 def required_options(cls: type[Any]) -> dict[str, Any]:
@@ -113,15 +113,15 @@ def test_an_option_refuses_a_mutable_default() -> None:
 @pytest.mark.parametrize(
     ("annotation", "words", "none"),
     [
-        (int, "a whole number", False),
+        (int, "an integer", False),
         (float | None, "a number", True),
-        (int | str, "a whole number or a text", False),
+        (int | str, "an integer or a string", False),
         (bool, "true or false", False),
         (Literal["a", "b"], "one of a, b", False),
-        (tuple[int, ...], "a list of whole numbers", False),
-        (tuple[str | int, ...], "a list of texts or whole numbers", False),
-        (tuple[int, int] | None, "2 whole numbers", True),
-        (typing.Optional[str], "a text", True),  # noqa: UP045 - plug-ins may write it so
+        (tuple[int, ...], "a list of integers", False),
+        (tuple[str | int, ...], "a list of strings or integers", False),
+        (tuple[int, int] | None, "2 integers", True),
+        (typing.Optional[str], "a string", True),  # noqa: UP045 - plug-ins may write it so
         (dict, "a table", False),
     ],
 )
@@ -143,7 +143,7 @@ def test_the_catalogue_lists_every_kind_once_with_its_options() -> None:
     assert sorted(found) == sorted(EVERY)
     dense = found["layers", "dense"]
     units = next(o for o in dense.options if o.name == "units")
-    assert (units.type, units.required, units.limits) == ("a whole number", True, ">= 1")
+    assert (units.type, units.required, units.limits) == ("an integer", True, ">= 1")
     rate = next(o for o in found["optimizers", "sgd"].options if o.name == "learning_rate")
     assert rate.default == {"kind": "constant", "rate": 0.01}
     assert all(info.doc and not info.problem for info in found.values())

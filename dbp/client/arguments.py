@@ -23,14 +23,14 @@ from dbp.rpc.limits import INT64_MAX, YEAR_SECONDS
 def whole_number(
     name: str, value: object, *, minimum: int = 0, maximum: int = INT64_MAX
 ) -> int:
-    """Return a whole number within the limits, both inclusive; numpy's integers are taken."""
+    """Return an integer within the limits, both inclusive; numpy's integers are taken."""
     given: Any = value
     try:
         number = operator.index(given)
     except TypeError:
-        raise wrong_type(name, "a whole number", value) from None
+        raise wrong_type(name, "an integer", value) from None
     if isinstance(value, bool):
-        raise wrong_type(name, "a whole number", value)
+        raise wrong_type(name, "an integer", value)
     if number < minimum:
         raise InvalidArgument(f"{name}: must be >= {minimum}, got {shown(number)}")
     if number > maximum:
@@ -39,7 +39,7 @@ def whole_number(
 
 
 def optional_number(name: str, value: object) -> None:
-    """Check that a value is None or a whole number of at least 0."""
+    """Check that a value is None or an integer of at least 0."""
     if value is not None:
         whole_number(name, value)
 

@@ -21,7 +21,7 @@ MAX_INTEGER: Final = 2**63 - 1
 MAX_DEPTH: Final = 16
 MAX_UNKNOWN: Final = 20
 
-# What a check answers after it has noted a violation.
+# Result of a check that has added a violation.
 INVALID: Final = object()
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -39,11 +39,11 @@ def shown(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case int() if abs(value) > 10**30:
-            return f"a whole number of {value.bit_length()} bits"
+            return f"an integer of {value.bit_length()} bits"
         case int() | float():
             return repr(value)
         case str():
-            return ascii(value) if len(value) <= 60 else f"{value[:60]!a}... (a text)"
+            return ascii(value) if len(value) <= 60 else f"{value[:60]!a}... (a string)"
         case None:
             return "null"
         case dict():
@@ -101,7 +101,9 @@ def _note_unknown(
     unknown: list[object] = [name for name in table if name not in known]
     for name in unknown[:MAX_UNKNOWN]:
         if not isinstance(name, str):  # a document from Python, not from a file
-            violations.append(Violation(path, f"a field's name is a text, got {shown(name)}"))
+            violations.append(
+                Violation(path, f"a field's name must be a string, got {shown(name)}")
+            )
             continue
         message = f"unknown field{alternatives(name, known, 'known')}"
         violations.append(Violation(at(path, name), message))
@@ -119,7 +121,7 @@ def read_value(
 ) -> Any:
     """Return the value in the annotation's type and within its limits, or INVALID.
 
-    Strict: true is not a number, "3" is not 3; a whole number is accepted as any number.
+    Strict: true is not a number, "3" is not 3; an integer is accepted as any number.
     INVALID stays INVALID: its violation has been added before.
     """
     if value is INVALID:
@@ -212,9 +214,9 @@ def plain_problem(value: Any) -> str | None:
             if len(value) > MAX_TEXT:
                 return f"must have at most {MAX_TEXT} characters, got {len(value)}"
             if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
-                return f"must be text without NUL and lone surrogates, got {shown(value)}"
+                return f"must be a string without NUL and lone surrogates, got {shown(value)}"
         case _:
-            return f"must be a number, a text, a list or a table, got {shown(value)}"
+            return f"must be a number, a string, a list or a table, got {shown(value)}"
     return None
 
 

@@ -39,7 +39,7 @@ def expand_files(
 
         expanded = _VARIABLE.sub(substitute, value)
         if not expanded:
-            violations.append(Violation(path, "must name a file, got an empty text"))
+            violations.append(Violation(path, "must name a file, got an empty string"))
         if expanded.startswith("~"):
             message = f"~ is not expanded; write ${{HOME}} instead, got {shown(value)}"
             violations.append(Violation(path, message))

@@ -80,5 +80,5 @@ def pair(name: str, value: int | tuple[int, ...], least: int) -> Pair:
     """
     values = (value, value) if isinstance(value, int) else tuple(value)
     if len(values) != 2 or min(values) < least:
-        raise ValueError(f"{name}: must be one or two whole numbers >= {least}, got {value}")
+        raise ValueError(f"{name}: must be one or two integers >= {least}, got {value}")
     return values[0], values[1]

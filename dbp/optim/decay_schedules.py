@@ -51,7 +51,7 @@ class MultiStepDecay(Schedule):
         rising = all(a < b for a, b in zip(self.milestones, self.milestones[1:], strict=False))
         if not self.milestones or self.milestones[0] < 1 or not rising:
             raise ValueError(
-                f"milestones: must be whole numbers >= 1, ascending, got {self.milestones}"
+                f"milestones: must be integers >= 1, ascending, got {self.milestones}"
             )
 
     def value(self, step: int, total_steps: int) -> float:

@@ -44,17 +44,17 @@ def test_a_fitting_value_takes_the_type_of_its_field(
 
 
 REFUSED = [
-    (True, int, "must be a whole number, got true"),
+    (True, int, "must be an integer, got true"),
     (False, float, "must be a number, got false"),
     (1, bool, "must be true or false, got 1"),
-    ("3", int, "must be a whole number, got '3'"),
-    (3.0, int, "must be a whole number, got 3.0"),
-    (3, str, "must be a text, got 3"),
-    (None, int, "must be a whole number, got null"),
+    ("3", int, "must be an integer, got '3'"),
+    (3.0, int, "must be an integer, got 3.0"),
+    (3, str, "must be a string, got 3"),
+    (None, int, "must be an integer, got null"),
     ({}, float, "must be a number, got a table"),
     ([1], float, "must be a number, got a list of 1"),
     (2**63, int, "must be smaller than 2**63 in size, got 9223372036854775808"),
-    (-(10**40), int, "must be smaller than 2**63 in size, got a whole number of 133 bits"),
+    (-(10**40), int, "must be smaller than 2**63 in size, got an integer of 133 bits"),
     (2**63, float, "must be smaller than 2**63 in size, got 9223372036854775808"),
     (math.nan, float, "must be finite, got nan"),
     (math.inf, float, "must be finite, got inf"),
@@ -65,11 +65,11 @@ REFUSED = [
         "unknown 'unti', did you mean 'unit'? allowed: none, unit",
     ),
     ("xyz", Literal["none", "unit"], "unknown 'xyz'; allowed: none, unit"),
-    ("a\0b", str, "must be text without NUL and lone surrogates, got 'a\\x00b'"),
-    ("\ud800", str, "must be text without NUL and lone surrogates, got '\\ud800'"),
+    ("a\0b", str, "must be a string without NUL and lone surrogates, got 'a\\x00b'"),
+    ("\ud800", str, "must be a string without NUL and lone surrogates, got '\\ud800'"),
     ("x" * (MAX_TEXT + 1), str, "must have at most 4096 characters, got 4097"),
-    ([1, 2, 3], tuple[int, int], "must be 2 whole numbers, got 3"),
-    (1.5, int | str, "must be a whole number or a text, got 1.5"),
+    ([1, 2, 3], tuple[int, int], "must be 2 integers, got 3"),
+    (1.5, int | str, "must be an integer or a string, got 1.5"),
 ]
 
 

@@ -125,7 +125,7 @@ REFUSED: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("model", "layers", 0), "dense", "model.layers[0].units", "is required (number of outputs)"),
     (("model", "layers", 0, "unit"), 3, "model.layers[0].unit", "did you mean 'units'? known: "),
     (("model", "layers", 0, "units"), 0, "model.layers[0].units", "must be >= 1, got 0"),
-    (("model", "layers", 0, "units"), "8", "model.layers[0].units", "whole number, got '8'"),
+    (("model", "layers", 0, "units"), "8", "model.layers[0].units", "integer, got '8'"),
     (("model", "layers", 0, "bias"), 1, "model.layers[0].bias", "must be true or false, got 1"),
     (
         ("model", "layers", 0, "activation"), "rellu",

@@ -102,9 +102,9 @@ def test_a_window_that_does_not_fit_is_refused(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kernel": (0, 1)}, "kernel: must be one or two whole numbers >= 1"),
+        ({"kernel": (0, 1)}, "kernel: must be one or two integers >= 1"),
         ({"stride": (1, 2, 3)}, "stride: must be one or two"),
-        ({"padding": (-1, 0)}, "padding: must be one or two whole numbers >= 0"),
+        ({"padding": (-1, 0)}, "padding: must be one or two integers >= 0"),
     ],
 )
 def test_options_of_a_window_are_checked(options: dict[str, Any], words: str) -> None:

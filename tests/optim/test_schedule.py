@@ -178,7 +178,7 @@ def test_plateau_ignores_values_that_are_not_numbers(value: float) -> None:
 
 @pytest.mark.parametrize("milestones", [(), (0,), (3, 3), (5, 2)])
 def test_milestones_must_rise(milestones: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="milestones: must be whole numbers >= 1, ascending"):
+    with pytest.raises(ValueError, match="milestones: must be integers >= 1, ascending"):
         MultiStepDecay(milestones=milestones)
 
 

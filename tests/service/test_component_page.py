@@ -86,7 +86,7 @@ async def test_an_option_says_its_type_default_limits_and_allowed_values(
     found = {(kind.kind, option.name): option for kind in answer for option in kind.options}
 
     units = found["dense", "units"]
-    assert (units.type, units.required, units.limits) == ("a whole number", True, ">= 1")
+    assert (units.type, units.required, units.limits) == ("an integer", True, ">= 1")
     assert not units.HasField("default_value")
     bias = found["dense", "bias"]
     assert (bias.required, bias.default_value.bool_value) == (False, True)

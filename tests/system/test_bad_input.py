@@ -50,7 +50,7 @@ epochs = 2
 
 @dataclass(frozen=True)
 class Case:
-    """What stands in job.toml (``old`` replaced by ``new``), and what must be told."""
+    """Content of job.toml (``old`` replaced by ``new``), and the expected message."""
 
     name: str
     old: str
@@ -80,19 +80,19 @@ FIELDS = [
     Case("an unknown initializer", "units = 10 ", 'units = 10, weight_initializer = "he" ', "model.layers[1].weight_initializer.kind: unknown 'he'", 9),
     Case("an unknown word", "[train]", '[train]\nnumerics = "exakt"', "train.numerics: unknown 'exakt', did you mean 'exact'? allowed: fast, exact", 16),
     Case("a module path as a kind", '"sgd"', '"os:system"', "optimizer.kind: unknown 'os:system'; installed optimizers:", 13),
-    Case("a text for a number", "epochs = 2", 'epochs = "2"', "train.epochs: must be a whole number, got '2'", 17),
-    Case("a fraction for a whole number", "batch_size = 32", "batch_size = 32.0", "train.batch_size: must be a whole number, got 32.0", 16),
-    Case("true for a number", "epochs = 2", "epochs = true", "train.epochs: must be a whole number, got true", 17),
+    Case("a text for a number", "epochs = 2", 'epochs = "2"', "train.epochs: must be an integer, got '2'", 17),
+    Case("a fraction for a whole number", "batch_size = 32", "batch_size = 32.0", "train.batch_size: must be an integer, got 32.0", 16),
+    Case("true for a number", "epochs = 2", "epochs = true", "train.epochs: must be an integer, got true", 17),
     Case("a number for true", "units = 10 ", "units = 10, bias = 1 ", "model.layers[1].bias: must be true or false, got 1", 9),
-    Case("a number for a text", '"digits"\nseed', "3\nseed", "name: must be a text, got 3", 1),
-    Case("a list for a number", "epochs = 2", "epochs = [2]", "train.epochs: must be a whole number, got a list of 1", 17),
-    Case("a table for a number", "seed = 7", "seed = { a = 1 }", "seed: must be a whole number, got a table", 2),
-    Case("a date for a number", "seed = 7", "seed = 2024-05-01", "seed: must be a whole number, got a date", 2),
+    Case("a number for a text", '"digits"\nseed', "3\nseed", "name: must be a string, got 3", 1),
+    Case("a list for a number", "epochs = 2", "epochs = [2]", "train.epochs: must be an integer, got a list of 1", 17),
+    Case("a table for a number", "seed = 7", "seed = { a = 1 }", "seed: must be an integer, got a table", 2),
+    Case("a date for a number", "seed = 7", "seed = 2024-05-01", "seed: must be an integer, got a date", 2),
     Case("a number for a table", BASE[BASE.index("[train]") :], "[publish]\nkeep = 1\n[[train]]\nepochs = 1\n", "train: must be a table, got a list of 1", 17),
     Case("zero", "batch_size = 32", "batch_size = 0", "train.batch_size: must be >= 1 and <= 2147483647, got 0", 16),
     Case("a negative number", "epochs = 2", "epochs = -1", "train.epochs: must be >= 1 and <= 1000000000, got -1", 17),
     Case("2**63", "seed = 7", f"seed = {2**63}", "seed: must be smaller than 2**63 in size, got 9223372036854775808", 2),
-    Case("a thousand digits", "seed = 7", f"seed = {'9' * 1000}", "seed: must be smaller than 2**63 in size, got a whole number of 3322 bits", 2),
+    Case("a thousand digits", "seed = 7", f"seed = {'9' * 1000}", "seed: must be smaller than 2**63 in size, got an integer of 3322 bits", 2),
     Case("NaN", "= 0.1\n", "= nan\n", "optimizer.learning_rate: must be finite, got nan", 14),
     Case("infinity", "= 0.1\n", "= inf\n", "optimizer.learning_rate: must be finite, got inf", 14),
     Case("1e400", "= 0.1\n", "= 1e400\n", "optimizer.learning_rate: must be finite, got inf", 14),
@@ -117,7 +117,7 @@ FIELDS = [
     Case("a name that climbs", '"digits"\nseed', '"../../etc"\nseed', "name: must be 1 to 63 lower-case letters", 1, "got '../../etc'"),
     Case("a name with an escape", '"digits"\nseed', '"\\u001b[31m"\nseed', "name: must be 1 to 63", 1, "got '\\x1b[31m'"),
     Case("a name of 64 KiB", '"digits"\nseed', f'"{"a" * 65_000}"\nseed', "name: must have at most 4096 characters, got 65000", 1),
-    Case("NUL in a text", '"digits"\nseed', '"a\\u0000"\nseed', "name: must be text without NUL", 1),
+    Case("NUL in a text", '"digits"\nseed', '"a\\u0000"\nseed', "name: must be a string without NUL", 1),
     Case("a huge model", "units = 32", "units = 1_000_000_000", "model.layers[0]: dense: the model has 65,000,000,000 parameters up to here; at most 2,147,483,648 allowed", 8),
     Case("a model beyond all numbers", "units = 32", "units = 9223372036854775807", "model.layers[0]: dense: the model has 599,519,182,395,560,427,455 parameters", 8),
     Case("fewer outputs than classes", "units = 10 ", "units = 9 ", "model.layers[1]: the model has outputs for 9 classes, but the training set has 10 classes", 9),
@@ -140,7 +140,7 @@ def text_of(case: Case) -> str:
 
 
 def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command said on stderr; it must have ended with 2 and said nothing else."""
+    """Return stderr of a command that must exit with 2 and print nothing else."""
     with pytest.raises(SystemExit) as end:
         main(list(arguments))
     out, err = capsys.readouterr()
@@ -251,7 +251,7 @@ def test_a_bad_spec_file_is_named_with_the_place(
     assert listing(folder) == [file]
 
 
-# Data files: what makes them, the table that names them, and what must be told.
+# Data files: their content, the table that names them, and the expected message.
 
 
 def idx(array: np.ndarray[Any, Any], code: int = 0x08) -> bytes:
@@ -289,7 +289,7 @@ CSV = '{ kind = "csv", path = "d.csv" }'
 
 @dataclass(frozen=True)
 class DataCase:
-    """Files, the reader that is to read them, and what must be told of which file."""
+    """Files, the reader of them, and the expected message with the file that it names."""
 
     name: str
     reader: str
