@@ -28,6 +28,22 @@ _DUPLICATE = re.compile(
     r"Cannot (overwrite a value|declare .* twice|mutate immutable namespace)|Duplicate "
 )
 _INLINE = re.compile(r"Invalid initial character for a key part|Unclosed inline table")
+_TOKEN = re.compile(r"[^\s,\]}#]+|[^\s#]")
+
+# Messages of the parser, and what is allowed at the place of the error.
+_ALLOWED: Final = {
+    "Invalid value": (
+        'a string in quotes ("adam"), a number, true, false, a list [...] or a table {...}'
+    ),
+    "Invalid statement": "a key, or the name of a table in brackets",
+    "Invalid initial character for a key part": (
+        "a key of letters, digits, - and _, or a string in quotes"
+    ),
+    "Unclosed array": "a comma or ]",
+    "Unclosed inline table": "a comma or }",
+}
+_TOO_LONG: Final = "holds a number of thousands of digits; allowed: below 2**63 in size"
+_LEFT_OPEN: Final = "Illegal character '\\n'"
 
 
 def load_file(path: str | os.PathLike[str]) -> JobSpec:
@@ -92,9 +108,7 @@ def _read_text(source: str) -> str:
 
 
 def nearest_file(source: str) -> str:
-    """Return a hint for a file that does not exist: a broken link, a similar name, or a folder
-    that lacks.
-    """
+    """Return a hint for a path that does not exist: a broken link, similar name, no folder."""
     path = Path(source)
     if path.is_symlink():
         return f": it is a symbolic link to {path.readlink()}, which does not exist"
@@ -112,14 +126,12 @@ def _parse_toml(text: str, source: str) -> Any:
         raise InvalidFile(f"{source}:{_toml_message(text, str(error))}") from error
     except RecursionError as error:
         raise InvalidFile(f"{source}: tables and lists are nested too deep") from error
-    except ValueError as error:  # a number of thousands of digits, a date that is none
-        raise InvalidFile(f"{source}: {error}") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise InvalidFile(f"{source}: {_TOO_LONG}") from error
 
 
 def _toml_message(text: str, error: str) -> str:
-    """Return ``line:column: what is wrong``, clearer than the parser's text where that is
-    obscure.
-    """
+    """Return ``line:column: message, got ...; allowed: ...`` for an error of the parser."""
     place = _TOML_PLACE.search(error)
     message = error[: place.start()] if place else error
     if _DUPLICATE.match(message):
@@ -130,7 +142,19 @@ def _toml_message(text: str, error: str) -> str:
     rest = text.split("\n")[line - 1][column - 1 :].lstrip()
     if _INLINE.match(message) and (not rest or rest.startswith("#")):
         message = "an inline table { ... } must stand on one line"
+    elif message == _LEFT_OPEN:
+        message = "a string must end on its line, with the quote that it begins with"
+    elif message in _ALLOWED:
+        message = f"{message}, got {_token(rest)}; allowed: {_ALLOWED[message]}"
+    elif message.startswith("Expected "):
+        message = f"{message}, got {_token(rest)}"
     return f"{line}:{column}: {message}"
+
+
+def _token(rest: str, end: str = "the end of the line") -> str:
+    """Return the first token of a text for a message, or ``end`` if there is none."""
+    match = _TOKEN.match(rest.lstrip())
+    return shown(match[0]) if match else end
 
 
 def _parse_json(text: str, source: str) -> Any:
@@ -145,8 +169,12 @@ def _parse_json(text: str, source: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise InvalidFile(f"{source}:{error.lineno}:{error.colno}: {error.msg}") from error
+        message = error.msg
+        if message.startswith("Expecting"):
+            message += f", got {_token(text[error.pos :], 'the end of the file')}"
+        place = f"{source}:{error.lineno}:{error.colno}"
+        raise InvalidFile(f"{place}: {message}") from error
     except RecursionError as error:
         raise InvalidFile(f"{source}: tables and lists are nested too deep") from error
     except ValueError as error:
-        raise InvalidFile(f"{source}: {error}") from error
+        raise InvalidFile(f"{source}: {_TOO_LONG}") from error
