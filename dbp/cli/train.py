@@ -31,6 +31,7 @@ from dbp.errors import DbpError, InvalidInput
 from dbp.exit_codes import BAD_INPUT, DONE, FAILED, exit_code_of
 from dbp.launching import Launch, detect, oversubscription, set_thread_counts
 from dbp.lossy_output import make_output_lossy
+from dbp.quantities import count_text
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.state import RunOutcome
@@ -113,8 +114,9 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
         sys.exit(train_on_ranks(workers, sys.argv[1:], quiet=asked["quiet"]))
     place = place or ALONE
     if workers is not None and workers != place.size:
+        started = count_text(place.size, "process", "processes")
         raise click.UsageError(
-            f"--workers {workers}, but {place.launcher} started {place.size}"
+            f"--workers {workers}, but {place.launcher} started {started}; remove --workers"
         )
     set_thread_counts(os.environ, threads)
     own = {field.name for field in dataclasses.fields(Request)}
@@ -264,6 +266,7 @@ def _summarize(
 ) -> None:
     """Print the verdict, the test figures, the files, and how to use them."""
     from dbp.train.report.lines import outcome_text
+    from dbp.train.report.run_contents import stored_step
     from dbp.train.report.run_folder import PARAMETERS
 
     if request.output == "json":
@@ -276,6 +279,11 @@ def _summarize(
     if command := next_command(outcome, folder):
         click.echo(command)
     parameters = folder / PARAMETERS
-    if outcome.step and parameters.exists():  # else they are an earlier part's
-        click.echo(f"parameters: {parameters}")
-        click.echo(f"use them:   dbp predict {shlex.quote(str(folder))} INPUTS")
+    if not outcome.step or not parameters.exists():  # else they are an earlier part's
+        return
+    if outcome.status == "failed":
+        with contextlib.suppress(InvalidInput, OSError):  # damaged: of an earlier part
+            click.echo(f"parameters after step {stored_step(parameters):,}: {parameters}")
+        return
+    click.echo(f"parameters: {parameters}")
+    click.echo(f"use them:   dbp predict {shlex.quote(str(folder))} INPUTS")

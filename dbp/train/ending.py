@@ -8,7 +8,8 @@ from typing import Final, final
 from dbp.job.spec import TrainSpec
 from dbp.train.plan import Plan
 
-CONTINUABLE: Final = ("epochs", "steps", "time")  # reasons after which a run can be longer
+TIME: Final = "time"
+CONTINUABLE: Final = ("epochs", "steps", TIME)  # reasons after which a run can be longer
 
 
 @final

@@ -205,6 +205,19 @@ def test_the_command_in_the_error_makes_the_parameters(unfinished: Path, trained
         assert output("evaluate", str(folder)) == output("evaluate", str(trained))
 
 
+def test_the_command_for_an_ended_run_makes_its_parameters_again(
+    trained: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
+    (folder / "parameters.safetensors").unlink()
+
+    error = run("params", str(folder)).stderr
+    command = error.rstrip().rpartition(": dbp ")[2].replace("NEW_FOLDER", f"{tmp_path}/new")
+
+    assert run(*command.split(), "-q").returncode == 0
+    assert output("evaluate", f"{tmp_path}/new") == output("evaluate", str(trained))
+
+
 def test_parameters_from_before_the_run_was_continued_are_noted(
     trained: Path, tmp_path: Path
 ) -> None:

@@ -95,6 +95,18 @@ def test_verdict_counts_what_was_left_out_and_names_the_metric_that_never_was_a_
     assert "data.validation: roc_auc is not a number: it needs samples of two" in shown.stderr
 
 
+def test_a_failed_run_names_the_step_of_its_parameters_and_gives_no_advice_to_use_them(
+    tmp_path: Path,
+) -> None:
+    done = dbp(tmp_path, "train", job(tmp_path, large=(7,), policy="fail"), "--run", "run")
+
+    assert done.returncode == 1, done.stderr
+    step = json.loads((tmp_path / "run/result.json").read_text())["step"]
+    assert step > 0
+    assert f"parameters after step {step}: run/parameters.safetensors\n" in done.stdout
+    assert "use them" not in done.stdout
+
+
 def test_command_refuses_a_stop_metric_that_training_does_not_measure(tmp_path: Path) -> None:
     spec = Path(job(tmp_path))
     spec.write_text(spec.read_text().replace("validation_roc_auc", "training_roc_auc"))

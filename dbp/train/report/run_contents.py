@@ -7,12 +7,15 @@ import json
 import os
 import shlex
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dbp.errors import InvalidFile, InvalidInput
 from dbp.job.load import nearest_file
+from dbp.job.snapshot import decode_header, header_length, step_of
 from dbp.quantities import count_text
+from dbp.train.ending import TIME
 from dbp.train.report.run_files import CHECKPOINTS, PARAMETERS, RESULT, SPEC, holds_run
 from dbp.train.report.run_lock import LOCK
 from dbp.train.state.checkpoint_folder import CheckpointFolder
@@ -53,29 +56,48 @@ def is_unfinished(folder: Path) -> bool:
     return (folder / SPEC).is_file() and not (folder / RESULT).is_file()
 
 
+def stored_step(path: Path) -> int:
+    """Return the step in the metadata of a run's parameter file; raises InvalidFile."""
+    with path.open("rb") as file:
+        length = header_length(file.read(8), str(path))
+        return step_of(decode_header(file.read(length), str(path)), 0)
+
+
 def _run_without(folder: Path) -> str:
     """Return why a run has no parameters, and the remedy."""
     quoted = shlex.quote(str(folder))
     if holder := _training_process(folder):
         return f"the run is training now ({holder}); wait for its end"
-    state, steps = _state(folder), [s for _, s in _checkpoints(folder).newest_first()]
-    if steps:
+    verdict = _verdict(folder)
+    state, steps = _state(verdict), [s for _, s in _checkpoints(folder).newest_first()]
+    succeeded = verdict.get("status") == "succeeded"
+    if steps and (not succeeded or verdict.get("reason") == TIME):
+        more = " --max-seconds SECONDS" if succeeded else ""
         return (
             f"{state}; its newest checkpoint is of step {steps[0]:,}; continue the run, which "
-            f"writes them at its end: dbp train --resume {quoted}"
+            f"writes them at its end: dbp train --resume {quoted}{more}"
         )
+    # A run that has taken all of its steps can only be made longer.
+    state += "" if steps else ", and has no checkpoint"
     if (folder / SPEC).is_file():
         spec = shlex.quote(str(folder / SPEC))
-        return f"{state}, and has no checkpoint; train again: dbp train {spec} --run NEW_FOLDER"
-    return f"{state}, and has no checkpoint"
+        return f"{state}; train again: dbp train {spec} --run NEW_FOLDER"
+    return state
 
 
-def _state(folder: Path) -> str:
+def _verdict(folder: Path) -> dict[str, Any]:
+    """Return the contents of result.json; {} if it is absent or unreadable."""
+    try:
+        return dict(json.loads((folder / RESULT).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _state(verdict: Mapping[str, Any]) -> str:
     """Return how a run without parameters ended, from its verdict."""
     try:
-        verdict = json.loads((folder / RESULT).read_text())
         status, step, message = verdict["status"], int(verdict["step"]), verdict["message"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return "the run has not ended"
     done = f"after {count_text(step, 'step')}"
     if status == "failed":

@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from dbp.errors import InvalidInput
 from dbp.job.ending_text import cause_text, ending_word
@@ -24,14 +24,12 @@ from dbp.job.validate import resolve
 from dbp.option_names import either, option
 from dbp.quantities import duration_text
 from dbp.train.check.inspection import inspect
-from dbp.train.ending import CONTINUABLE
+from dbp.train.ending import CONTINUABLE, TIME
 from dbp.train.plan import Plan, make_plan
 from dbp.train.report.run_contents import check_run
 from dbp.train.report.run_files import CHECKPOINTS, PARAMETERS, RESULT
 from dbp.train.state.checkpoint import glance
 from dbp.train.state.continuation import TOTAL_STEPS, check_steps_left, schedule_remedy
-
-TIME: Final = "time"
 
 
 @dataclass(frozen=True)

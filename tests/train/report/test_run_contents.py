@@ -71,7 +71,6 @@ def test_a_run_that_was_cut_off_is_continued_from_its_newest_checkpoint(tmp_path
             {"status": "stopped", "step": 1500, "message": ""},
             "the run was stopped after 1,500 steps; its newest checkpoint",
         ),
-        ({"status": "succeeded", "step": 7, "message": ""}, "the run ended after 7 steps; its"),
         ({"status": 3}, "the run has not ended; its newest checkpoint"),
     ],
 )
@@ -79,6 +78,27 @@ def test_the_verdict_of_the_run_is_reported(
     tmp_path: Path, verdict: dict[str, Any], text: str
 ) -> None:
     assert reason(run_folder(tmp_path / "run", steps=(1,), **verdict)).startswith(text)
+
+
+@pytest.mark.parametrize("ending", ["epochs", "steps", "converged", "target"])
+def test_a_run_that_took_all_of_its_steps_is_trained_again(tmp_path: Path, ending: str) -> None:
+    verdict = {"status": "succeeded", "reason": ending, "step": 7, "message": ""}
+
+    assert reason(run_folder(tmp_path / "run", steps=(7,), **verdict)) == (
+        f"the run ended after 7 steps; train again: dbp train {tmp_path}/run/spec.json --run "
+        "NEW_FOLDER"
+    )
+
+
+def test_a_run_that_ended_at_its_time_limit_is_continued_for_more_seconds(
+    tmp_path: Path,
+) -> None:
+    verdict = {"status": "succeeded", "reason": "time", "step": 7, "message": ""}
+
+    assert reason(run_folder(tmp_path / "run", steps=(7,), **verdict)) == (
+        "the run ended after 7 steps; its newest checkpoint is of step 7; continue the run, "
+        f"which writes them at its end: dbp train --resume {tmp_path}/run --max-seconds SECONDS"
+    )
 
 
 def test_a_run_without_a_checkpoint_is_trained_again(tmp_path: Path) -> None:
