@@ -75,7 +75,7 @@ def export(
 
 def _format_of(file: Path) -> Format:
     for form in FORMATS:
-        if file.suffix == f".{form}":
+        if file.suffix.lower() == f".{form}":
             return form
     raise InvalidInput(
         f"{file}: its suffix is none of .{', .'.join(FORMATS)}; "

@@ -221,11 +221,13 @@ def cancel(job: str, force: bool, grace: float | None, service: str, output: str
     from dbp.cli.connection import connect
 
     with connect(service) as client:
-        found = find_job(client, job).cancel(force=force, grace_seconds=grace)
+        handle = find_job(client, job)
+        had_ended = handle.get().state.terminal
+        found = handle.cancel(force=force, grace_seconds=grace)
     if output == "json":
         echo_json(job_content(found))
     else:
-        click.echo(f"{found.id} is {found.state}")
+        click.echo(f"{found.id} {'already ended:' if had_ended else 'is'} {found.state}")
 
 
 def _show_validated(file: Path, job: ValidatedJob, output: str) -> None:

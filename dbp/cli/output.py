@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +56,16 @@ def writing(path: Path, *sources: Path) -> Iterator[None]:
     ``sources``: files that the command reads; they are never overwritten, nor is a file of a
     run.
     """
+    try:
+        _check_writable(path, sources)
+        yield
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _check_writable(path: Path, sources: tuple[Path, ...]) -> None:
+    """Raise InvalidInput for a path that no output may replace, or without its folder."""
+    from dbp.job.load import nearest_file
     from dbp.train.report.run_files import OWN_FILES, SPEC
 
     if not path.name:
@@ -65,10 +76,10 @@ def writing(path: Path, *sources: Path) -> Iterator[None]:
         raise InvalidInput(
             f"{path}: belongs to the run in {path.parent}; choose another file for -o"
         )
-    try:
-        yield
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written: {error.strerror or error}") from error
+    if not path.parent.exists():
+        make = f"make it with `mkdir -p {shlex.quote(str(path.parent))}`"
+        hint = nearest_file(str(path.parent))
+        raise InvalidInput(f"{path}: cannot be written: no such folder; {make}{hint}")
 
 
 def time_text(seconds: float | None) -> str:

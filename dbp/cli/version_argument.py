@@ -10,8 +10,8 @@ from click.shell_completion import CompletionItem
 
 from dbp.cli import service_names
 from dbp.cli.ranges import COUNT, COUNT_OR_NONE
-from dbp.errors import InvalidInput
-from dbp.job.labels import check_name
+from dbp.errors import InvalidInput, nearest
+from dbp.job.labels import ALWAYS_NEWEST, BEST, check_name
 
 HELP: Final = "a number, latest, a label such as best, or step:N"
 _STEP: Final = "step:"
@@ -68,7 +68,8 @@ class _VersionType(click.ParamType):  # type: ignore[type-arg]
         try:
             check_name(text)
         except InvalidInput:
-            self.fail(f"{text!r}: expected {HELP}", param, ctx)
+            hint = nearest(text.lower(), (ALWAYS_NEWEST[0], BEST))
+            self.fail(f"{text!r}: expected {HELP}{hint}", param, ctx)
         return VersionName(label=text)
 
     def shell_complete(

@@ -105,8 +105,9 @@ class VersionIndex:
     def _labelled(self, label: str) -> int:
         if label not in self.labels:
             known = list(self.labels)
+            hint = alternatives(label, [*known, ALWAYS_NEWEST[0]], "labels")
             raise LabelNotFound(
-                f"job {self.job_id}: no label {label!r}{alternatives(label, known, 'labels')}",
+                f"job {self.job_id}: no label {label!r}{hint}",
                 job=self.job_id,
                 label=label,
                 known=", ".join(known),

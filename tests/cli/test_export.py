@@ -63,7 +63,7 @@ def test_the_suffix_says_the_format(folder: Path, tmp_path: Path) -> None:
     source = str(folder / "parameters.safetensors")
 
     text = output("export", source, "-o", str(tmp_path / "w.npz"), "--output", "json")
-    output("export", source, "-o", str(tmp_path / "w.safetensors"))
+    output("export", source, "-o", str(tmp_path / "W.SAFETENSORS"))
 
     size = (tmp_path / "w.npz").stat().st_size
     assert json.loads(text) == {
@@ -72,11 +72,11 @@ def test_the_suffix_says_the_format(folder: Path, tmp_path: Path) -> None:
     with np.load(tmp_path / "w.npz", allow_pickle=False) as archive:
         for name, tensor in tensors.items():
             np.testing.assert_array_equal(archive[name], tensor)
-    again = load_file(tmp_path / "w.safetensors")
+    again = load_file(tmp_path / "W.SAFETENSORS")
     assert again.keys() == tensors.keys()
 
 
-def test_whoever_reads_a_fifo_gets_the_file(folder: Path, tmp_path: Path) -> None:
+def test_the_reader_of_a_fifo_gets_the_file(folder: Path, tmp_path: Path) -> None:
     fifo = tmp_path / "weights.npz"
     os.mkfifo(fifo)
     received: list[bytes] = []
@@ -99,7 +99,7 @@ def test_whoever_reads_a_fifo_gets_the_file(folder: Path, tmp_path: Path) -> Non
             ["{tmp}/absent.safetensors", "-o", "{tmp}/w.npz"],
             "no such file or folder",
         ),
-        (["{folder}", "-o", "{tmp}/absent/w.npz"], "cannot be written: No such file"),
+        (["{folder}", "-o", "{tmp}/absent/w.npz"], "no such folder; make it with `mkdir -p "),
         (["{folder}"], "Missing option '-o'"),
     ],
     ids=["suffix", "no run", "no file", "no folder", "no output"],

@@ -165,6 +165,7 @@ def test_a_cancelled_job_is_exit_code_75(service: str, endless: Path) -> None:
     # What has ended stays as it is.
     again = json.loads(output("cancel", job, "--output", "json", service=service))
     assert again["state"] == "CANCELLED"
+    assert output("cancel", job, service=service) == f"{job} already ended: CANCELLED\n"
 
 
 def test_ctrl_c_leaves_the_job_running(service: str, endless: Path) -> None:
@@ -204,7 +205,7 @@ def test_jobs_are_listed_newest_first(service: str, ended: str, spec: Path) -> N
     assert run("watch", newest, service=service).returncode == 0
 
 
-def test_show_tells_where_a_job_stands(service: str, ended: str) -> None:
+def test_show_reports_the_state_of_a_job(service: str, ended: str) -> None:
     content = shown(ended, service)
 
     assert content["id"] == ended

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -53,7 +55,7 @@ def test_text_beyond_ascii_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == '{"line": "Größe"}\n'
 
 
-def test_a_table_is_as_wide_as_it_must_be_and_leaves_no_blanks_behind() -> None:
+def test_a_table_is_as_wide_as_it_must_be_without_trailing_blanks() -> None:
     rows: list[tuple[str, ...]] = [("NAME", "SHAPE"), ("0.weight", "2 x 3"), ("0.bias", "2")]
 
     assert table(rows).split("\n") == [
@@ -76,11 +78,22 @@ def test_the_figures_are_the_loss_and_the_validation_metric() -> None:
 
 
 def test_a_file_that_cannot_be_written_is_bad_input_with_the_reason(tmp_path: Path) -> None:
-    path = tmp_path / "no" / "file"
+    refused = pytest.raises(InvalidInput, match=r"file: cannot be written: No space left")
+    with refused, writing(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    refused = pytest.raises(InvalidInput, match=r"no/file: cannot be written: No such file")
-    with refused, writing(path):
+
+def test_a_missing_folder_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    (tmp_path / "my out").mkdir()
+    path = tmp_path / "my outt" / "file"
+
+    with pytest.raises(InvalidInput) as caught, writing(path):
         path.write_text("")
+
+    assert str(caught.value) == (
+        f"{path}: cannot be written: no such folder; make it with `mkdir -p '{path.parent}'`, "
+        "did you mean 'my out'?"
+    )
 
 
 def test_files_that_a_command_reads_are_not_replaced(tmp_path: Path) -> None:

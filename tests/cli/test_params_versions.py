@@ -58,6 +58,9 @@ def test_labels_and_pins_of_a_running_job(service: str, running: str) -> None:
     }
     assert labels["stable"] == first
     output("params", "label", running, "stable", "--remove", service=service)
+    typo = run("params", running, "--version", "lates", service=service)
+    assert typo.returncode == 4
+    assert "no label 'lates', did you mean 'latest'? labels: " in typo.stderr
     output("params", "unpin", running, str(second), service=service)
     history = output("params", "labels", running, "--history", service=service)
     assert history.count("stable") == 2
