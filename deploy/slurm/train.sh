@@ -17,6 +17,9 @@ if [ ! -e "$run/spec.json" ]; then
 elif [ ! -e "$run/result.json" ] ||
      grep -Eq '"status": "stopped"|"reason": "time"' "$run/result.json"; then
   set -- --resume "$run"
+elif grep -q '"status": "failed"' "$run/result.json"; then
+  echo "$run has failed, see $run/result.json; to continue it: dbp train --resume $run" >&2
+  exit 1
 else
   echo "$run has ended"
   exit 0

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 from dbp.launching import launch_environment
+from dbp.train.run_files import write_verdict
+from dbp.train.sink import Outcome
 from tests.deadline import DEADLINE, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -227,6 +229,25 @@ def test_the_slurm_script_resumes_a_run_that_was_stopped(
     )
 
     assert json.loads((run / "result.json").read_text())["reason"] == "time"
+
+
+def test_the_slurm_script_fails_for_a_run_that_has_failed(
+    folder: Path, environment: dict[str, str]
+) -> None:
+    run = folder / "failed"
+    run.mkdir()
+    (run / "spec.json").write_text("{}")
+    outcome = Outcome("failed", "RANK_SIGNAL", 3, 1, message="killed")
+    write_verdict(run, outcome)
+
+    done = subprocess.run(
+        [ROOT / "deploy/slurm/train.sh", "deploy/jobs/iris.toml", run], cwd=folder,
+        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=DEADLINE,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"dbp train --resume {run}" in done.stderr
 
 
 def test_what_the_readme_names_is_there() -> None:
