@@ -7,13 +7,13 @@ Client, AsyncClient                  connect to a service: submit, find, list, w
 JobHandle, AsyncJobHandle            one job: wait, logs, cancel, parameters, predict
 ParameterMirror,                     a local copy of the newest parameters, updated in the
   AsyncParameterMirror               background
-ParameterSet, Prediction             what a job returns: arrays by name; outputs by row
+ParameterSet, Prediction             results of a job: arrays by name; outputs by row
 Job, State, Failure, FailureReason,  a job and its progress, as the service reports them
   BestEpoch, ProgressReport, JobUpdate
 Version, VersionEntry, LabelMove,    versions of the parameters, and labels on them
   ParameterUpdate
-JobSpec, ValidatedJob                a job specification, also as a file or a dict; what the
-                                     service made of one that was only checked
+JobSpec, ValidatedJob                a job specification, also as a file or a dict; the resolved
+                                     spec of a job that was only validated
 ComponentInfo, OptionInfo            a layer, loss, optimizer, ... that the service has
 errors, DbpError                     every exception; ``help(dbp.errors)`` shows the tree
 plugin, testing                      base classes for layers, losses, optimizers, ... of your

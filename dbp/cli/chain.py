@@ -38,7 +38,7 @@ def follow_chain(handle: JobHandle) -> Chain:
     job = handle.get()
     entries = list(handle.versions())
     if not entries:
-        handle.parameters()  # says why there is none
+        handle.parameters()  # raises the reason
         entries = list(handle.versions())  # the first has come just now
     versions = [entry.version for entry in entries]
     problems = [*_of_job(job), *_of_links(job, versions)]
@@ -52,7 +52,7 @@ def follow_chain(handle: JobHandle) -> Chain:
                 proof_of(job, found)
                 read += 1
         except OutOfRange:
-            continue  # it has given way to newer ones meanwhile
+            continue  # deleted meanwhile, as newer ones were published
         except Unavailable:
             raise
         except DbpError as error:
@@ -71,7 +71,7 @@ def follow_chain(handle: JobHandle) -> Chain:
 def _of_job(job: Job) -> Iterator[str]:
     found = digest_of(job.spec)
     if found != job.spec_digest:
-        yield f"the job's spec has the digest {found}, on record is {job.spec_digest}"
+        yield f"the job's spec has the digest {found}, but {job.spec_digest} is on record"
 
 
 def _place(version: Version) -> tuple[int, int, int]:
@@ -89,12 +89,18 @@ def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
     """Return the faults between one version and the next, newest first."""
     for version in versions:
         if version.spec_digest not in ("", job.spec_digest):
-            yield f"version {version.version}: of the spec {version.spec_digest}, not the job's"
+            yield (
+                f"version {version.version}: names the spec digest {version.spec_digest}, but "
+                f"the job's is {job.spec_digest}"
+            )
     for after, before in itertools.pairwise(versions):
         name = f"version {after.version}"
         neighbours = after.version == before.version + 1
         if neighbours and after.previous_digest not in ("", before.digest):
-            yield f"{name}: names {after.previous_digest} as before it, not {before.digest}"
+            yield (
+                f"{name}: names {after.previous_digest} as the digest of the version before "
+                f"it, but that is {before.digest}"
+            )
         if _place(after) < _place(before) and not _goes_back_to_best(job, after, before):
             yield (
                 f"{name}: step {after.step} is lower than step {before.step} of version "
@@ -102,12 +108,13 @@ def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
             )
     oldest = versions[-1]
     if oldest.version == 1 and oldest.previous_digest:
-        yield f"version 1: names {oldest.previous_digest} as before it, but it is the first"
+        yield f"version 1: names a version before it ({oldest.previous_digest}), but is first"
 
 
 def _not_judged(versions: list[Version]) -> Iterator[str]:
-    """Return what cannot be verified: old versions that are off the record, and versions that
-    an older dbp published without these digests.
+    """Return the gaps: versions off the record, or published without digests by an older dbp.
+
+    Such versions cannot be verified.
     """
     for after, before in itertools.pairwise(versions):
         if after.version > before.version + 1:

@@ -1,4 +1,4 @@
-"""The commands' connection to a service: it waits for a frozen one, and prints that it does."""
+"""Connect a command to a service; while the service is frozen, wait and print a note."""
 
 from __future__ import annotations
 

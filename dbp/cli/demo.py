@@ -55,7 +55,7 @@ def demo(workers: int) -> None:
 
     Starts a control service, submits a job, trains the embedded UCI digits on several MPI
     processes, asks for the live parameters from another process meanwhile, evaluates the
-    trained model without MPI, and stops what it started.
+    trained model without MPI, and stops the service and the job.
     """
     from dbp.client.client import Client
 
@@ -84,7 +84,7 @@ class Demo:
         self._stopped = False
 
     def run(self, workers: int) -> None:
-        """Submit, watch, ask, evaluate; raises TrainingFailed where a step disappoints."""
+        """Submit, watch, ask, evaluate; raises TrainingFailed if one of these steps fails."""
         with as_file(files("dbp.cli") / "digits.toml") as spec:
             job = self._client.submit(spec, workers=workers)
         click.echo(f"2. job                {job.id}, {count_text(workers, 'worker')}")
@@ -100,9 +100,9 @@ class Demo:
         self._evaluate(job)
 
     def _follow(self, job: JobHandle) -> None:
-        from dbp.cli.follow import BarView, LineView
+        from dbp.cli.follow import BarView, text_view
 
-        view = BarView() if sys.stdout.isatty() else LineView()
+        view = text_view()
         first: float | None = None
         try:
             for update in job.watch():
@@ -118,7 +118,7 @@ class Demo:
             view.close()
 
     def _ask(self, job: JobHandle, say: Callable[[str], None]) -> None:
-        """Have another process show the parameters, and be sure that the job is running."""
+        """Show the parameters by another process; counts only if the job is still running."""
         shown = self._dbp("params", job.id, "--wait", str(FIRST_VERSION_SECONDS))
         state = job.get().state
         if state != "RUNNING":
@@ -183,7 +183,7 @@ def _service(state: Path, workers: int) -> Iterator[str]:
                 yield address
             finally:
                 for number in (signal.SIGINT, signal.SIGTERM):
-                    signal.signal(number, signal.SIG_IGN)  # nothing is cleaned up by half
+                    signal.signal(number, signal.SIG_IGN)  # finish the clean-up
                 _end_jobs(address)
         finally:
             process.send_signal(signal.SIGTERM)
@@ -197,7 +197,7 @@ def _service(state: Path, workers: int) -> Iterator[str]:
 
 
 def _end_jobs(address: str) -> None:
-    """Cancel what still runs: training outlives its service, a demo must not."""
+    """Cancel every job that still runs: jobs outlive their service, but not the demo."""
     from dbp.client.client import Client
     from dbp.errors import DbpError
 

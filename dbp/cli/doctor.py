@@ -44,7 +44,7 @@ BLAS_PROBE: Final = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ``verdict``: ok, warning or missing; ``fix`` unless ok."""
+    """Result of one check. ``verdict``: ok, warning or missing; ``fix``: remedy unless ok."""
 
     name: str
     verdict: str
@@ -140,7 +140,8 @@ def _match(mpirun: Path, library: str) -> Finding:
             "both together",
             "missing",
             f"every process is rank 0 of 1: this mpirun is not that of {library}",
-            "put that library's mpirun first on PATH, or name this mpirun's in MPI4PY_LIBMPI",
+            f"put the mpirun of {library} first on PATH, or set MPI4PY_LIBMPI to the library "
+            f"of {mpirun}",
         )
     text = _first_line(done.stderr) or "no output"
     fix = INSTALL_MPIRUN
@@ -162,7 +163,7 @@ def _cores() -> Finding:
     value = f"{cores} usable of {os.cpu_count()}"
     if cores > 1:
         return Finding("cores", "ok", f"{value}: up to {cores} workers at full speed")
-    fix = "workers share the one core; training works, without a gain from more of them"
+    fix = "all workers share this core: training works, but more workers are not faster"
     return Finding("cores", "warning", value, fix)
 
 

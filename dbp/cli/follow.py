@@ -37,13 +37,7 @@ class View(Protocol):
 
 def follow(job: JobHandle, output: str) -> Job:
     """Show the job until it has ended; return the job."""
-    view: View
-    if output == "json":
-        view = JsonView()
-    elif sys.stdout.isatty() and can_draw(os.environ):
-        view = BarView()
-    else:
-        view = LineView()
+    view: View = JsonView() if output == "json" else text_view()
     try:
         for update in job.watch():
             view.show(update)
@@ -53,6 +47,11 @@ def follow(job: JobHandle, output: str) -> Job:
     if output == "text":
         click.echo(ended_text(ended))
     return ended
+
+
+def text_view() -> BarView | LineView:
+    """Return a bar on a terminal that can move its cursor, else lines."""
+    return BarView() if sys.stdout.isatty() and can_draw(os.environ) else LineView()
 
 
 def progress_text(progress: ProgressReport, *, ended: bool = False) -> str:
@@ -84,17 +83,17 @@ def ended_text(job: Job) -> str:
 
 
 class LineView:
-    """Lines: each change of state, and ends of epochs, at most one a second."""
+    """Lines: each change of state, and progress at most once a second."""
 
     def __init__(self) -> None:
-        self._told = 0.0
+        self._shown_at = 0.0
 
     def show(self, update: JobUpdate) -> None:
-        """Print what is new."""
+        """Print a change of state, or progress if a second has passed."""
         if update.kind == "progress" and update.progress is not None:
             now = time.monotonic()
-            if now - self._told >= LINE_SECONDS:
-                self._told = now
+            if now - self._shown_at >= LINE_SECONDS:
+                self._shown_at = now
                 click.echo(progress_text(update.progress))
         elif update.job is not None and update.kind != "parameters_published":
             waits = f" ({update.job.waiting_reason})" if update.job.waiting_reason else ""

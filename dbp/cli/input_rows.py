@@ -34,7 +34,7 @@ DEFAULTS: Final = InputOptions()
 
 
 def ignored(path: Path, note: str) -> None:
-    """A note that goes nowhere."""
+    """Drop the note of a reader."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -64,7 +65,10 @@ def complete_source(ctx: click.Context, incomplete: str) -> list[CompletionItem]
     jobs = complete_job(ctx, incomplete)
     if not jobs:
         return [CompletionItem(incomplete, type="file")]
-    here = () if "/" in incomplete else sorted(entry.name for entry in Path().iterdir())
+    here: list[str] = []
+    if "/" not in incomplete:
+        with contextlib.suppress(OSError):  # a folder that may not be listed
+            here = sorted(entry.name for entry in Path().iterdir())
     return [*jobs, *service_names.completed(dict.fromkeys(here, "a path here"), incomplete)]
 
 

@@ -3,7 +3,7 @@
 mpirun runs in a session of its own, where the terminal's Ctrl-C does not reach it: it would
 kill the ranks within half a second. This process turns SIGINT, SIGTERM and SIGHUP into
 SIGUSR1, which mpirun forwards and a rank takes as a request to stop after the step. It ends
-what mpirun leaves, and the kernel ends mpirun if this process is killed.
+the processes that mpirun leaves, and the kernel ends mpirun if this process is killed.
 """
 
 from __future__ import annotations

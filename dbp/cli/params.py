@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dbp.client.job import JobHandle
     from dbp.client.parameter_set import ParameterSet
 
-# Name -> module, attribute. Whatever is no name of these is a job, which is shown.
+# Name -> module, attribute. Any other first argument names the job or run to show.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "show": ("params", "show"),
     "diff": ("params_diff", "diff"),
@@ -79,7 +79,7 @@ def params() -> None:
       dbp params runs/digits                          parameters of a run folder
       dbp params digits-7k2m9q --watch                each new version as it comes
       dbp params digits-7k2m9q --label best -o best.safetensors
-      dbp params diff digits-7k2m9q 3 latest          what has changed
+      dbp params diff digits-7k2m9q 3 latest          change of each tensor
       dbp params label digits-7k2m9q stable 12        a name that keeps a version
     """
 

@@ -28,10 +28,12 @@ def proof_of(job: Job, found: ParameterSet) -> list[str]:
         expected["dbp.spec_digest"] = metadata.get("dbp.spec_digest", "")
     wrong = {name for name, value in expected.items() if metadata.get(name, "") != value}
     if wrong:
-        raise _refuted(found, f"its own metadata differ in {', '.join(sorted(wrong))}")
+        raise _refuted(
+            found, f"its metadata differ from the version in {', '.join(sorted(wrong))}"
+        )
     bad = [name for name, array in found.tensors.items() if not _finite(array)]
     if bad:
-        raise _refuted(found, f"values that are no numbers in {', '.join(bad)}")
+        raise _refuted(found, f"values that are NaN or infinite in {', '.join(bad)}")
     digest = hashlib.sha256(found.content).hexdigest()
     whole = digest == version.digest
     origin = (

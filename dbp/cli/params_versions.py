@@ -68,7 +68,7 @@ def _show_entries(entries: Sequence[VersionEntry]) -> None:
 
 
 def _holds(entry: VersionEntry) -> Iterator[str]:
-    """Yield what keeps a version: its labels, a pin, labels that an undo moves back to it."""
+    """Yield the reasons to keep a version: labels, a pin, labels that an undo moves back."""
     yield from entry.labels
     if entry.pinned:
         yield "pinned"

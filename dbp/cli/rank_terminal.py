@@ -37,7 +37,7 @@ def can_draw(environ: Mapping[str, str]) -> bool:
 
 
 def shows_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether what a rank writes to ``stream`` appears on a terminal, as it is written.
+    """Whether a rank's output to ``stream`` appears on a terminal as soon as it is written.
 
     Not under a bare mpirun: Open MPI's keeps a line until it is complete, and the line of a
     progress bar never is.

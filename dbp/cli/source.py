@@ -58,18 +58,14 @@ class Source:
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
-        """Say in the error for an unknown job first that there is no such path here."""
+        """Begin the error for an unknown job with the note that there is no such path here."""
         try:
             yield
         except (JobNotFound, Unavailable) as error:
             if "/" in self.text:
                 raise
-            unknown = (
-                "and no job of that name"
-                if isinstance(error, JobNotFound)
-                else ("and no service to ask for a job of that name")
-            )
-            text = f"{self.text}: no file or folder here, {unknown}: {error}"
+            job = "job" if isinstance(error, JobNotFound) else "service to ask for a job"
+            text = f"{self.text}: no file or folder here, and no {job} of that name: {error}"
             raise _same_kind(error, text) from error
 
 

@@ -7,18 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dbp.cli.output import output_option
 from dbp.quantities import count_text
 
 if TYPE_CHECKING:
     from dbp.registry import ComponentInfo
-
-_OUTPUT = click.option(
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Format of the output; json is for programs.",
-)
 
 
 @click.group()
@@ -33,7 +26,7 @@ def spec() -> None:
     help="Processes that are to train the job.",
 )  # fmt: skip
 @click.option("--read", is_flag=True, help="Also read all samples, as training does.")
-@_OUTPUT
+@output_option
 def check(file: str, workers: int, read: bool, output: str) -> None:
     """Validate the job file FILE.
 

@@ -26,8 +26,8 @@ _ORDER: Final = (
     "state", "note", "epoch", "bar", "step", "figure", "measure", "left_out", "version", "rate",
     "time",
 )  # fmt: skip
-# What becomes shorter, or goes, when the line is too long: each name takes the part to its next
-# form, the last of which is none.
+# Parts to shorten, in this order, while the line is too long: each name moves its part to the
+# next form, the last of which is empty.
 _REDUCTIONS: Final = (
     "rate", "step", "figure", "measure", "version", "rate", "bar", "step", "left_out", "epoch",
     "measure", "time", "left_out", "figure", "step", "epoch", "time",
@@ -37,7 +37,7 @@ _REDUCTIONS: Final = (
 @final
 @dataclass(frozen=True)
 class Status:
-    """The state of a run; what is empty, 0 or None is not shown.
+    """The state of a run; fields that are empty, 0 or None are not shown.
 
     ``state``: of a job; ``note``: why it waits. ``epochs``: how many are planned.
     ``skipped``: mini-batches left out of the epoch. ``ended``: no time to go is shown.

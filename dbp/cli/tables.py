@@ -73,7 +73,7 @@ def read_columns(file: InputFile, columns: Columns, text: TextOptions, note: Not
     if header == "auto" and _names_inputs(name, delimiter, columns):
         header = "yes"
         if counts(columns.inputs):
-            note(f"line 1 numbers the inputs: it is the header, unless {_REMEDIES[1]} is said")
+            note(f"line 1 numbers the inputs: it is the header, unless you add {_REMEDIES[1]}")
     is_chosen = bool(columns.inputs) and columns.others.ignored and header == "yes"
     if columns.inputs and not is_chosen:
         found = read_names(
@@ -111,7 +111,7 @@ def _names_inputs(path: str, delimiter: str, columns: Columns) -> bool:
     if known and are_numbers and not counts(columns.inputs):
         raise InvalidData(
             f"{path}:{line}: {known[0]!r} is the name of an input, but not all inputs are "
-            "named here: is the line a header or a sample? Say --header yes or --header no"
+            "named here: is the line a header or a sample? Add --header yes or --header no"
         )
     return False
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-# What says which epoch is the best where a spec has no train.stop.
+# Metric that selects the best epoch of a spec without train.stop.
 DEFAULT_METRIC: Final = "validation_loss"
 
 

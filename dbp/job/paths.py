@@ -103,7 +103,7 @@ def _check_inside(real: Path, path: str, roots: Iterable[str | os.PathLike[str]]
 
 
 def _form_problem(path: str) -> str | None:
-    """Return what is wrong with the text of a path, before anything is looked up."""
+    """Return the fault in the text of a path, or None; looks nothing up."""
     if not path or len(os.fsencode(path)) > MAX_PATH:
         return f"must have 1 to {MAX_PATH} bytes"
     if any(ord(character) < 32 or ord(character) == 127 for character in path):

@@ -107,7 +107,7 @@ class Version:
 
 @dataclass(frozen=True)
 class VersionEntry:
-    """A version in a job's history: whether its bytes are kept, and what keeps them.
+    """A version in a job's history: whether its bytes are kept, and by which labels or pin.
 
     ``left_by``: labels that left it last, so that an undo moves them back to it.
     """

@@ -25,7 +25,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A job that ends only when it is told to."""
+    """A job that ends only when it is cancelled."""
     path = tmp_path_factory.mktemp("spec") / "endless.toml"
     return write_spec(path, name="endless", steps=10**9)
 

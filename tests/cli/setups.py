@@ -67,7 +67,7 @@ def run(*arguments: str, service: str = "") -> subprocess.CompletedProcess[str]:
 
 
 def output(*arguments: str, service: str = "") -> str:
-    """What a command prints, which must succeed without a word on stderr."""
+    """Return the output of a command that must succeed and leave stderr empty."""
     done = run(*arguments, service=service)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout

@@ -22,7 +22,7 @@ class Handle:
     id = "a"
 
     def __init__(self, *pages: list[Version], spec: dict[str, Any]) -> None:
-        """``pages``: what is on record at each question, the last one from then on."""
+        """``pages``: the versions on record at each request; the last page repeats."""
         self._pages = list(pages)
         self._spec = spec
 
@@ -109,8 +109,11 @@ def test_what_an_older_dbp_published_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"previous_digest": "other"}, "version 3: names other as before it, not d2"),
-        ({"spec_digest": "other"}, "version 3: of the spec other"),
+        (
+            {"previous_digest": "other"},
+            "version 3: names other as the digest of the version before it, but that is d2",
+        ),
+        ({"spec_digest": "other"}, "version 3: names the spec digest other, but the job's is "),
         ({"step": 1}, "version 3: step 1 is lower than step 2 of version 2"),
         ({"step": 9, "rollbacks": -1}, "version 3: step 9 is lower than step 2 of version 2"),
     ],

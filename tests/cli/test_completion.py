@@ -1,4 +1,4 @@
-"""Completion scripts, and what a shell gets that uses them."""
+"""Completion scripts, and the completions that a shell gets from them."""
 
 from __future__ import annotations
 

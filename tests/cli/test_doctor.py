@@ -120,7 +120,7 @@ def test_an_mpirun_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
 
-def test_a_machine_without_any_mpi_is_told_all_that_it_lacks(tmp_path: Path) -> None:
+def test_a_machine_without_any_mpi_gets_a_remedy_for_all_that_it_lacks(tmp_path: Path) -> None:
     python = venv_without_mpi(tmp_path)
 
     done = subprocess.run(

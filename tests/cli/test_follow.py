@@ -10,7 +10,14 @@ import sys
 
 import pytest
 
-from dbp.cli.follow import BarView, JsonView, LineView, ended_text, progress_text
+from dbp.cli.follow import (
+    BarView,
+    JsonView,
+    LineView,
+    ended_text,
+    progress_text,
+    text_view,
+)
 from dbp.client.streams import JobUpdate
 from dbp.job.state import Failure, FailureReason, Job, ProgressReport, State, Version
 from tests.deadline import DEADLINE
@@ -39,7 +46,7 @@ def test_progress_is_one_line_with_everything_that_matters() -> None:
     assert progress_text(early) == "epoch 3, step 1,500/24,600, loss 0.3, 51,234 samples/s"
 
 
-def test_lines_tell_states_and_at_most_one_progress_a_second(
+def test_lines_show_states_and_at_most_one_progress_a_second(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
@@ -59,6 +66,19 @@ def test_lines_tell_states_and_at_most_one_progress_a_second(
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["digits-1 QUEUED (needs 2 slots)", "digits-1 RUNNING"]
     assert [line.split(", ")[1] for line in lines[2:]] == ["step 1/24,600", "step 4/24,600"]
+
+
+@pytest.mark.parametrize(("kind", "view"), [("dumb", LineView), ("xterm", BarView)])
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    kind: str, view: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", kind)
+
+    found = text_view()
+
+    found.close()
+    assert type(found) is view
 
 
 def test_json_lines_leave_nothing_out(capsys: pytest.CaptureFixture[str]) -> None:

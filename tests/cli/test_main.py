@@ -1,4 +1,4 @@
-"""The command itself: what it loads, its exit codes, how it tells errors."""
+"""The command itself: its imports, exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_an_interrupt_while_it_loads_ends_it_in_silence() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_what_nobody_foresaw_is_one_line_unless_asked() -> None:
+def test_an_unexpected_error_is_one_line_without_dbp_debug() -> None:
     code = (
         "import dbp.cli.main as m, click\n"
         "def fail(*a, **k): raise ZeroDivisionError('of old')\n"

@@ -27,7 +27,7 @@ finally:
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """The first 50 images, as rows, and what they show."""
+    """The first 50 images, as rows, and their classes."""
     data = load_digits()
     return data.data[:50].astype(np.float32), data.target[:50]
 

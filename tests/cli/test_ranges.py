@@ -33,7 +33,7 @@ def commands() -> list[click.Command]:
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command.name)
-def test_every_number_that_a_service_is_told_has_a_greatest_value(
+def test_every_number_sent_to_a_service_has_a_greatest_value(
     command: click.Command,
 ) -> None:
     for parameter in command.params:

@@ -48,7 +48,7 @@ def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def ready(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What the service says, as JSON, when it is ready."""
+    """Return the JSON that the service prints when it is ready."""
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, process.stderr.read() if process.stderr else ""

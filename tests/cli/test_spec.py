@@ -70,7 +70,7 @@ def test_a_resolved_spec_is_a_spec_and_resolves_to_itself(file: str, tmp_path: P
     assert tomllib.loads(resolved) == json.loads(run(spec, "resolve", file, "--output", "json"))
 
 
-def test_errors_are_raised_for_the_command_line_to_tell(file: str) -> None:
+def test_errors_are_raised_for_the_command_line_to_report(file: str) -> None:
     Path(file).write_text(TEXT.replace("units = 10,", "units = 0,"))
 
     for command in ("check", "resolve"):

@@ -266,4 +266,4 @@ def test_numbered_inputs_in_line_1_are_a_header_with_a_note(tmp_path: Path) -> N
     found = read_columns(file(path), Columns(("0", "1")), AUTO, notes.append)
 
     assert found.inputs.tolist() == [[7, 5.5]]
-    assert "unless --header no is said" in notes[0]
+    assert "unless you add --header no" in notes[0]

@@ -1,4 +1,4 @@
-"""Components built from what a spec says, with a plug-in of our own."""
+"""Components built from a spec, with a plug-in of our own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which fields of a spec may change while a run goes on."""
+"""Fields of a spec that may change when a run is resumed."""
 
 from __future__ import annotations
 

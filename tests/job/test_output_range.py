@@ -78,7 +78,7 @@ def test_an_activation_inside_a_layer_is_found_where_it_is_written(document: Doc
 @pytest.mark.parametrize(
     "behind", ["flatten", "identity", "relu", {"kind": "dropout", "rate": 0.5}]
 )
-def test_layers_behind_it_that_keep_the_bounds_hide_nothing(
+def test_layers_after_it_that_keep_the_bounds_hide_nothing(
     document: Document, behind: Any
 ) -> None:
     spec = resolved(document, "softmax_cross_entropy", DENSE, "sigmoid", behind)

@@ -1,4 +1,4 @@
-"""Paths that others name: inside the roots, regular, and nothing told of the outside."""
+"""Paths from clients: regular files inside the roots; errors reveal nothing outside them."""
 
 from __future__ import annotations
 

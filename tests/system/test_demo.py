@@ -1,4 +1,4 @@
-"""`dbp demo` as a newcomer starts it: what it prints, in order, and that nothing is left."""
+"""`dbp demo` as a newcomer starts it: its output, in order, and that nothing is left."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_on_a_terminal_the_bar_is_live_and_the_parameters_are_seen(folder: Path)
 
 
 def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
-    """What a command writes to a terminal of 160 columns; it must succeed."""
+    """Return the output of a command to a terminal of 160 columns; it must succeed."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         command, env={**environment, "TERM": "xterm", "COLUMNS": "160"},
@@ -220,7 +220,7 @@ def test_an_interrupted_demo_takes_everything_with_it(
         assert not listens(port)
 
 
-def test_a_service_that_dies_leaves_no_training_behind(folder: Path) -> None:
+def test_a_service_that_dies_leaves_no_training(folder: Path) -> None:
     with started(folder) as process:
         port = port_of(lines_until(process, "epoch"))
         until(lambda: processes_of(folder, "dbp.worker"))

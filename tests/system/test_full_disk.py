@@ -1,4 +1,4 @@
-"""A disk that is full at the end of a run, on a real file system: what stays, what is said."""
+"""A disk that is full at the end of a run, on a real file system: files and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs whose output nobody takes: training goes on and ends as it would have."""
+"""Runs whose output has no reader: training continues and ends as with a reader."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ with Client(sys.argv[1]) as client:
 """
 
 
-def test_a_stopped_reader_holds_up_nobody(server: Server, reporter: Reporter) -> None:
+def test_a_stopped_reader_delays_no_other(server: Server, reporter: Reporter) -> None:
     vector = np.random.default_rng(0).standard_normal(15 * MIB, np.float32)
     manifest = manifest_of({"0.weight": (15, MIB)}, "F32", {})
     service = psutil.Process(server.pid)

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dbp.job.state import RunOutcome
 from dbp.launching import launch_environment
-from dbp.train.run_files import write_verdict
-from dbp.train.sink import Outcome
+from dbp.train.report.run_files import write_verdict
 from tests.deadline import DEADLINE, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -237,7 +237,7 @@ def test_the_slurm_script_fails_for_a_run_that_has_failed(
     run = folder / "failed"
     run.mkdir()
     (run / "spec.json").write_text("{}")
-    outcome = Outcome("failed", "RANK_SIGNAL", 3, 1, message="killed")
+    outcome = RunOutcome("failed", "RANK_SIGNAL", 3, 1, message="killed")
     write_verdict(run, outcome)
 
     done = subprocess.run(

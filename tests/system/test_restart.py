@@ -117,7 +117,7 @@ def test_a_job_keeps_training_while_its_service_is_killed_twice(
     assert waiting.wait().state is State.SUCCEEDED
     ids = [waiting.id, disturbed.id, undisturbed.id]
     assert [job.id for job in client.jobs()] == ids
-    # Whoever watched all the while saw each change once, in order.
+    # The watcher saw each change once, in order.
     watching.join(timeout=DEADLINE)
     assert not watching.is_alive()
     states = [

@@ -1,4 +1,4 @@
-"""What a terminal shows while a run is under way: under both MPI libraries, at any width."""
+"""The terminal while a run is under way: under both MPI libraries, at any width."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.system.terminal_run import LIBRARIES, SPEC, Run, Start, wait_until
 from tests.system.test_train import DBP
 
 REDRAW = "\r\x1b[2K"
-# What is shown at these widths and more.
+# Shown at these widths and more.
 PARTS = {
     40: ("epoch", "loss"),
     60: ("epoch", "loss", "to go"),

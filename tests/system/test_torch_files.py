@@ -110,7 +110,7 @@ def test_pytorch_loads_a_runs_file_unchanged(name: str, tmp_path: Path) -> None:
     saved = TrainedModel.load(path)
     found = saved.predict(samples(case)[0])
     assert_close(found, outputs(network, case), case.tolerance)
-    assert np.ptp(found, axis=0).min() > 0.1  # the samples are told apart
+    assert np.ptp(found, axis=0).min() > 0.1  # the outputs differ between samples
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
