@@ -61,7 +61,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
          "storage"},
         {"psutil"},
     ),
-    "versions": ({"errors", "job", "jobs", "json_value", "quantities", "storage"}, set()),
+    "versions": ({"errors", "job", "storage"}, set()),
     "versions.cast": ({"errors"}, {"numpy", "ml_dtypes"}),
     "jobs": (
         {"errors", "job", "json_value", "launch", "quantities", "storage", "versions"}, set(),
@@ -82,7 +82,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"grpc", "google"},
     ),
     "service.parameters.wire": (set(), {"google_crc32c"}),
-    "service.inference": ({"errors", "inference", "job", "quantities", "versions"}, set()),
+    "service.inference": (
+        {"errors", "inference", "job", "jobs.live_parameters", "quantities", "versions"}, set(),
+    ),
     "service.inference.service": (
         {"errors", "inference", "jobs", "quantities", "rpc.channel", "versions"}, {"grpc"},
     ),

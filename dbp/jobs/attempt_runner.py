@@ -19,9 +19,9 @@ from dbp.jobs.job_table import JobTable
 from dbp.jobs.secret import new_secret
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import last_progress, verdict
+from dbp.jobs.version_uploads import VersionUploads
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
 from dbp.storage.state_folder import StateFolder
-from dbp.versions.upload import VersionUploads
 
 SETTLE_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 1.0

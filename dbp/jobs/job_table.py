@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeAlias, final
 
-from dbp.job.state import Event, EventKind, Job, ProgressReport, State, Version
+from dbp.job.state import Event, EventKind, Job, ProgressReport, State
 from dbp.jobs.clock import Clock
 from dbp.jobs.paging import number_of, page_size
 from dbp.jobs.store import Store
 from dbp.jobs.watch import EventBroadcaster, View
 from dbp.jobs.watch_items import Change
+from dbp.versions.index import VersionChange
 
 PAGE_SIZE: Final = 50
 
@@ -79,23 +80,21 @@ class JobTable:
         kind: EventKind,
         *,
         secret_hash: bytes | None = None,
-        version: Version | None = None,
-        dropped: Iterable[int] = (),
-        label: str = "",
         **change: Any,
     ) -> Job:
         """Apply an event to a job; return the job. WrongState: the event is not allowed."""
         event = Event(kind, self._clock.time(), change)
-        return self._noted(
-            self._store.append(
-                self.get(job_id),
-                event,
-                secret_hash=secret_hash,
-                version=version,
-                dropped=dropped,
-                label=label,
-            )
-        )
+        return self._noted(self._store.append(self.get(job_id), event, secret_hash=secret_hash))
+
+    def change_versions(self, job_id: str, change: VersionChange) -> None:
+        """Make a change of a job's versions durable. WrongState: the job has ended."""
+        if change.published is None:
+            self._store.change_versions(job_id, change)
+            self._events.versions.wake(job_id)
+            return
+        newest = {"latest_parameters": change.after.newest}
+        event = Event(EventKind.PARAMETERS_PUBLISHED, change.time, newest)
+        self._noted(self._store.append(self.get(job_id), event, versions=change))
 
     def note_progress(self, job_id: str, progress: ProgressReport) -> None:
         """Store the newest progress in memory; the job's next event makes it durable."""

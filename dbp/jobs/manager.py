@@ -23,20 +23,20 @@ from dbp.jobs.config import ManagerConfig
 from dbp.jobs.connection import RunConnection
 from dbp.jobs.connections import RunConnections
 from dbp.jobs.job_table import Fits, JobTable
+from dbp.jobs.live_parameters import LiveParameters
 from dbp.jobs.logs import read_log
 from dbp.jobs.queue import JobQueue
 from dbp.jobs.scheduler import Scheduler
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import lost_contact
+from dbp.jobs.version_uploads import VersionUploads
 from dbp.jobs.watch import EventBroadcaster
 from dbp.jobs.watch_items import LogItem, WatchItem
 from dbp.launch.launcher import Launcher
 from dbp.storage.state_folder import StateFolder
 from dbp.versions.file import Chunks, OpenVersion
 from dbp.versions.index import At
-from dbp.versions.live_parameters import LiveParameters
 from dbp.versions.store import VersionStore
-from dbp.versions.upload import VersionUploads
 
 
 @final
@@ -65,8 +65,8 @@ class JobManager:
             store, heartbeat_seconds=config.heartbeat_seconds, view=self._view
         )
         self._table = JobTable(store, self._events, clock)
-        self._versions = VersionStore(folder, store)
-        self._uploads = VersionUploads(self._versions, self._table, clock)
+        self._versions = VersionStore(folder, store, self._table.change_versions, clock.time)
+        self._uploads = VersionUploads(self._versions)
         checks = Checks(check, check_run or check)
         self._admission = Admission(
             store, self._table, self._queue, checks=checks, clock=clock, new_id=new_id

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -19,7 +19,7 @@ from dbp.job.job_json import decode_job, decode_outcome, encode_job, encode_outc
 from dbp.job.state import Event, EventKind, Job, LabelMove, RunOutcome, State, Version, advance
 from dbp.jobs.watch_items import Change
 from dbp.storage.schema import open_database
-from dbp.versions.index import VersionIndex
+from dbp.versions.index import VersionChange, VersionIndex
 from dbp.versions.tables import VersionTables
 
 EVENTS_KEPT: Final = 50_000
@@ -78,42 +78,25 @@ class Store:
         event: Event,
         *,
         secret_hash: bytes | None = None,
-        version: Version | None = None,
-        dropped: Iterable[int] = (),
-        label: str = "",
+        versions: VersionChange | None = None,
     ) -> Change:
         """Apply an event and return the change; WrongState if the event is not allowed.
 
-        Stored with it: the new attempt's ``secret_hash``; the published ``version``, the
-        versions ``dropped`` for it and the ``label`` that moves to it.
+        Stored with it: the new attempt's ``secret_hash``; the change of the job's versions.
         """
         after = advance(job, event)
         with self._transaction():
             change = self._insert_event(after, event.kind, event.time)
             if secret_hash is not None:
                 self._set_secret(after.id, after.attempt, secret_hash)
-            if version is not None:
-                self._versions.put(after.id, version)
-                self._versions.drop(after.id, dropped)
-                if label:
-                    self._versions.move(after.id, label, version.version, event.time)
+            if versions is not None:
+                self._versions.apply(after.id, versions)
         return change
 
-    def move_label(
-        self, job_id: str, label: str, version: int, time: float, *, dropped: Iterable[int]
-    ) -> None:
-        """Put a label to a version (0: nowhere), and drop what nothing keeps any more."""
+    def change_versions(self, job_id: str, change: VersionChange) -> None:
+        """Store a change of a job's labels or pins."""
         with self._transaction():
-            self._versions.move(job_id, label, version, time)
-            self._versions.drop(job_id, dropped)
-
-    def pin(
-        self, job_id: str, version: int, *, pinned: bool, dropped: Iterable[int] = ()
-    ) -> None:
-        """Note that a version is pinned, or no longer, and drop what nothing keeps."""
-        with self._transaction():
-            self._versions.pin(job_id, version, pinned=pinned)
-            self._versions.drop(job_id, dropped)
+            self._versions.apply(job_id, change)
 
     def set_secret(self, job_id: str, attempt: int, secret_hash: bytes) -> None:
         """Replace the secret of an attempt."""

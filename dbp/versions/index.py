@@ -14,7 +14,7 @@ from dbp.errors import (
     alternatives,
 )
 from dbp.job.labels import ALWAYS_NEWEST, BEST
-from dbp.job.state import Version
+from dbp.job.state import LabelMove, Version
 
 _SHOWN: Final = 10
 
@@ -37,11 +37,35 @@ NEWEST: Final = At()
 
 
 @dataclass(frozen=True)
+class VersionChange:
+    """A change of one job's versions that becomes durable in one transaction.
+
+    Attributes:
+        after: The index after the change.
+        time: Unix seconds.
+        version: Number of the version that is published, labelled or pinned; 0 where a label
+            is removed.
+        published: The version if it is new, or final from now on.
+        label: The label that moves to the version; "" if none does.
+        pinned: Whether the version is pinned from now on; None if that does not change.
+        evicted: Versions that retention deletes.
+    """
+
+    after: VersionIndex
+    time: float
+    version: int
+    published: Version | None = None
+    label: str = ""
+    pinned: bool | None = None
+    evicted: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class VersionIndex:
     """The versions of one job whose bytes are kept, oldest first, with labels and pins.
 
     ``left``: the version that each label left with its last move, if it was at one.
-    ``moved``: when each label moved last. Both include removed labels.
+    ``moved``: when each label moved last. Both include removed labels that left a version.
     """
 
     job_id: str
@@ -50,6 +74,11 @@ class VersionIndex:
     labels: Mapping[str, int] = field(default_factory=dict)
     left: Mapping[str, int] = field(default_factory=dict)
     moved: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> Version | None:
+        """The newest version, which is always kept; None before the first one."""
+        return self.kept[-1] if self.kept else None
 
     def find(self, at: At) -> Version:
         """Return the version at ``at``.
@@ -74,6 +103,10 @@ class VersionIndex:
             return self._of_step(at.step)
         return self._numbered(at.version) if at.version else self.kept[-1]
 
+    def keeps(self, number: int) -> bool:
+        """Return whether the bytes of a version are kept."""
+        return any(version.version == number for version in self.kept)
+
     def names(self) -> set[str]:
         """Return the labels that keep a version: the one they are at, or the one they left."""
         return {*self.labels, *(label for label, number in self.left.items() if number)}
@@ -87,16 +120,57 @@ class VersionIndex:
         movable = ((label, n) for label, n in self.left.items() if label != BEST)
         return tuple(label for label, number in movable if number == version)
 
-    def moved_to(self, label: str, version: int) -> VersionIndex:
-        """Return the index after a label's move to a version (0: to none)."""
-        labels, left = dict(self.labels), dict(self.left)
-        left[label] = labels.pop(label, 0)
-        if version:
-            labels[label] = version
-        return replace(self, labels=labels, left=left)
+    def move_of(self, label: str) -> LabelMove | None:
+        """Return the last move of a label; None if no undo needs it and it is at no version."""
+        if label not in self.moved:
+            return None
+        version, previous = self.labels.get(label, 0), self.left.get(label, 0)
+        return LabelMove(label, version, self.moved[label], previous)
 
-    def outlived(self, keep: int) -> list[int]:
-        """Return the versions that retention may delete, if the newest ``keep`` stay."""
+    def publish(self, version: Version, *, best: bool, keep: int, time: float) -> VersionChange:
+        """Return the publication of a version, new or changed, with the label of the best."""
+        kept = {known.version: known for known in self.kept} | {version.version: version}
+        after = replace(self, kept=tuple(kept.values()))
+        if best:
+            after = after._labelled_at(BEST, version.version, time)
+        label = BEST if best else ""
+        return after._retain(VersionChange(after, time, version.version, version, label), keep)
+
+    def move(self, label: str, version: int, *, keep: int, time: float) -> VersionChange:
+        """Return the move of a label to a kept version (0: to none). Errors of ``find``."""
+        if version:
+            self._numbered(version)
+        after = self._labelled_at(label, version, time)
+        return after._retain(VersionChange(after, time, version, label=label), keep)
+
+    def pin(self, version: int, *, pinned: bool, keep: int, time: float) -> VersionChange:
+        """Return the change that pins a kept version, or unpins it. Errors of ``find``."""
+        self._numbered(version)
+        numbers = self.pinned | {version} if pinned else self.pinned - {version}
+        after = replace(self, pinned=numbers)
+        return after._retain(VersionChange(after, time, version, pinned=pinned), keep)
+
+    def _labelled_at(self, label: str, version: int, time: float) -> VersionIndex:
+        """Return the index after a label's move to a version (0: to none)."""
+        before = self.labels.get(label, 0)
+        moved = {**self.moved, label: time}
+        if not version and not before:
+            del moved[label]
+        return replace(
+            self,
+            labels=_with(self.labels, label, version),
+            left=_with(self.left, label, before),
+            moved=moved,
+        )
+
+    def _retain(self, change: VersionChange, keep: int) -> VersionChange:
+        """Add to a change that leads to this index the versions that retention deletes."""
+        evicted = self._evicted(keep)
+        kept = tuple(version for version in self.kept if version.version not in evicted)
+        return replace(change, after=replace(self, kept=kept), evicted=tuple(evicted))
+
+    def _evicted(self, keep: int) -> list[int]:
+        """Return the versions that retention deletes if the newest ``keep`` stay."""
         left = (number for label, number in self.left.items() if label != BEST)
         named = {*self.pinned, *self.labels.values(), *left}
         old = self.kept[: max(0, len(self.kept) - keep)]
@@ -147,3 +221,9 @@ class VersionIndex:
             oldest = min(version.step for version in self.kept)
             raise VersionEvicted(text, job=self.job_id, step=step, oldest=oldest, newest=newest)
         raise VersionNotFound(text, job=self.job_id, step=step, newest=newest)
+
+
+def _with(numbers: Mapping[str, int], label: str, number: int) -> dict[str, int]:
+    """Return the numbers by label, in order of the labels, with this one (0: without)."""
+    changed = {**numbers, label: number}
+    return {name: changed[name] for name in sorted(changed) if changed[name]}

@@ -11,17 +11,17 @@ import contextlib
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias, final
+from typing import Final, Protocol, TypeAlias, final
+from weakref import WeakValueDictionary
 
 from dbp.errors import InvalidInput
 from dbp.job.labels import BEST
 from dbp.job.snapshot import ROLLBACKS, Manifest, step_of
 from dbp.job.state import Version
-from dbp.jobs.store import Store
 from dbp.storage.durable import make_private
 from dbp.storage.state_folder import StateFolder
 from dbp.versions.faults import unreadable, unwritable
@@ -35,18 +35,37 @@ from dbp.versions.file import (
     rename,
     write,
 )
-from dbp.versions.index import NEWEST, At, VersionIndex
+from dbp.versions.index import NEWEST, At, VersionChange, VersionIndex
 from dbp.versions.verifier import VersionVerifier
 
 _INDEXES_KEPT: Final = 4096
 
-# Makes a version durable together with the versions dropped for it, and announces it.
-Record: TypeAlias = Callable[[Version, Sequence[int]], object]
+# Makes a change of a job's versions durable, and announces it.
+Commit: TypeAlias = Callable[[str, VersionChange], None]
+# The change of a job's versions that follows from their index; None if nothing changes.
+Decide: TypeAlias = Callable[[VersionIndex], VersionChange | None]
+
+
+class VersionRows(Protocol):
+    """Reads the stored rows of versions."""
+
+    def versions(self, job_id: str) -> VersionIndex:
+        """Return the versions that are kept, with their labels."""
+        ...
+
+    def version_of(
+        self, job_id: str, attempt: int, step: int, rollbacks: int
+    ) -> Version | None:
+        """Return the version that an attempt published after a step, kept or not."""
+        ...
 
 
 @dataclass(frozen=True)
 class VersionUpload:
-    """An upload of one version; attempt, step and roll-backs before the step identify it."""
+    """An upload of one version; attempt, step and roll-backs before the step identify it.
+
+    ``keep``: how many of its newest versions the job keeps.
+    """
 
     job_id: str
     attempt: int
@@ -54,7 +73,6 @@ class VersionUpload:
     manifest: Manifest
     final: bool
     keep: int
-    time: Callable[[], float]
     spec_digest: str = ""
     best: bool = False
 
@@ -71,11 +89,21 @@ class VersionUpload:
 class VersionStore:
     """The versions of all jobs of one state folder."""
 
-    def __init__(self, folder: StateFolder, store: Store) -> None:
-        """Use the folder's files and the store's rows; reads neither yet."""
+    def __init__(
+        self, folder: StateFolder, rows: VersionRows, commit: Commit, time: Callable[[], float]
+    ) -> None:
+        """Use the folder's files and the stored rows; reads neither yet.
+
+        Args:
+            time: returns Unix seconds.
+        """
         self._folder = folder
-        self._store = store
-        self._publishing: dict[str, asyncio.Lock] = {}
+        self._rows = rows
+        self._commit = commit
+        self._time = time
+        # Locks by job; an entry goes when nothing holds it or waits for it.
+        self._publishing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._indexes: OrderedDict[str, VersionIndex] = OrderedDict()
         self._verifier = VersionVerifier()
 
@@ -89,9 +117,7 @@ class VersionStore:
             if path.name not in kept:
                 path.unlink(missing_ok=True)
 
-    async def publish(
-        self, upload: VersionUpload, chunks: Chunks, *, record: Record
-    ) -> Version:
+    async def publish(self, upload: VersionUpload, chunks: Chunks) -> Version:
         """Store a version durably; the same step again returns the same version.
 
         A final version is always the newest, even if the run restored a step that was published
@@ -108,16 +134,14 @@ class VersionStore:
             if (known := self._done(upload)) is not None:  # meanwhile
                 return known
             try:
-                return await self._store_one(upload, chunks, record)
+                return await self._store_one(upload, chunks)
             except OSError as error:
                 lacking = unwritable(upload.job_id, error)
                 if lacking is None:
                     raise
                 raise lacking from error
 
-    async def publish_file(
-        self, upload: VersionUpload, path: Path, *, record: Record
-    ) -> Version:
+    async def publish_file(self, upload: VersionUpload, path: Path) -> Version:
         """Store a safetensors file of a run; its header is the manifest."""
         with path.open("rb") as file:
             manifest, data_offset = await asyncio.to_thread(read_header, file, str(path))
@@ -125,8 +149,7 @@ class VersionStore:
             upload = replace(upload, manifest=manifest, step=step)
             if os.fstat(file.fileno()).st_size != data_offset + manifest.size_bytes:
                 raise InvalidInput(f"{path}: not as long as its header says")
-            held = ByteRange(file.fileno(), data_offset)
-            return await self.publish(upload, held, record=record)
+            return await self.publish(upload, ByteRange(file.fileno(), data_offset))
 
     async def open(self, job_id: str, at: At = NEWEST) -> OpenVersion:
         """Return a version whose digest was verified. The caller closes it.
@@ -160,41 +183,36 @@ class VersionStore:
     def index(self, job_id: str) -> VersionIndex:
         """Return the versions of a job that are kept."""
         if job_id not in self._indexes:
-            self._indexes[job_id] = self._store.versions(job_id)
+            self._indexes[job_id] = self._rows.versions(job_id)
             if len(self._indexes) > _INDEXES_KEPT:
                 self._indexes.popitem(last=False)
         return self._indexes[job_id]
 
     def known(self, upload: VersionUpload) -> Version | None:
         """Return the version that this upload has become already, kept or not. InvalidInput."""
-        wanted = upload
-        found = self._store.version_of(
-            wanted.job_id, wanted.attempt, wanted.step, wanted.rollbacks
-        )
-        if found is None or found.final or not wanted.final:
+        job_id = upload.job_id
+        found = self._rows.version_of(job_id, upload.attempt, upload.step, upload.rollbacks)
+        if found is None or found.final or not upload.final:
             return found
-        latest = self._store.get(wanted.job_id).latest_parameters
-        return found if latest is not None and latest.version == found.version else None
+        newest = self.index(job_id).newest
+        return found if newest is not None and newest.version == found.version else None
 
-    def move_label(
-        self, job_id: str, label: str, version: int, *, time: float, keep: int
-    ) -> None:
-        """Move a label to a kept version (0: remove it), durably. Errors of ``find``."""
-        index = self.index(job_id)
-        if version:
-            index.find(At(version))
-        dropped = index.moved_to(label, version).outlived(keep)
-        self._store.move_label(job_id, label, version, time, dropped=dropped)
-        self._changed(job_id, dropped)
+    async def change(self, job_id: str, decide: Decide) -> VersionIndex:
+        """Make a change of a job's versions durable; return the index after it.
 
-    def pin(self, job_id: str, version: int, *, pinned: bool, keep: int) -> None:
-        """Pin a version, so that it is always kept, or unpin it. Errors of ``find``."""
-        index = self.index(job_id)
-        index.find(At(version))
-        numbers = index.pinned | {version} if pinned else index.pinned - {version}
-        dropped = replace(index, pinned=numbers).outlived(keep)
-        self._store.pin(job_id, version, pinned=pinned, dropped=dropped)
-        self._changed(job_id, dropped)
+        Changes of one job come one after the other, so that none comes between a decision and
+        its commit. Evicted files are deleted.
+        """
+        async with self._changing.setdefault(job_id, asyncio.Lock()):
+            change = decide(self.index(job_id))
+            if change is None:
+                return self.index(job_id)
+            self._indexes.pop(job_id, None)  # if the commit fails, the rows are the truth
+            self._commit(job_id, change)
+            self._indexes[job_id] = change.after
+        for number in change.evicted:
+            self._path(job_id, number).unlink(missing_ok=True)
+        return change.after
 
     def _done(self, upload: VersionUpload) -> Version | None:
         """Return the version, if the step is published and nothing about it is new."""
@@ -203,27 +221,23 @@ class VersionStore:
         if known is None or known.final < upload.final:
             return None
         index = self.index(job_id)
-        gone = all(version.version != known.version for version in index.kept)
         labelled = index.labels.get(BEST) == known.version
-        return known if gone or labelled or not upload.best else None
+        same = labelled or not upload.best or not index.keeps(known.version)
+        return known if same else None
 
-    async def _store_one(
-        self, upload: VersionUpload, chunks: Chunks, record: Record
-    ) -> Version:
+    async def _store_one(self, upload: VersionUpload, chunks: Chunks) -> Version:
         """Store a version; the caller holds the job's lock."""
         job_id = upload.job_id
         known = self.known(upload)
         if known is not None:
             known = replace(known, final=known.final or upload.final)
-            kept = self.index(job_id).kept
-            kept = tuple(known if v.version == known.version else v for v in kept)
-            self._record(upload, known, kept, record)
+            await self._record(upload, known)
             return known
         folder = make_private(self._folder.parameters_folder(job_id))
         incoming = folder / f".incoming-{secrets.token_hex(8)}"
         try:
             version = await self._write(upload, incoming, chunks)
-            await self._take_in(upload, version, incoming, record)
+            await self._take_in(upload, version, incoming)
         finally:
             incoming.unlink(missing_ok=True)
         return version
@@ -231,8 +245,8 @@ class VersionStore:
     async def _write(self, upload: VersionUpload, incoming: Path, chunks: Chunks) -> Version:
         """Write the next version durably under a temporary name."""
         job_id = upload.job_id
-        latest = self._store.get(job_id).latest_parameters
-        number, previous = (latest.version + 1, latest.digest) if latest else (1, "")
+        newest = self.index(job_id).newest
+        number, previous = (newest.version + 1, newest.digest) if newest else (1, "")
         stamped = {
             **upload.manifest.metadata,
             "dbp.job": job_id,
@@ -248,51 +262,36 @@ class VersionStore:
             attempt=upload.attempt,
             digest=digest,
             size_bytes=size,
-            publish_time=upload.time(),
+            publish_time=self._time(),
             final=upload.final,
             previous_digest=previous,
             spec_digest=upload.spec_digest,
             rollbacks=upload.rollbacks,
         )
 
-    async def _take_in(
-        self, upload: VersionUpload, version: Version, incoming: Path, record: Record
-    ) -> None:
+    async def _take_in(self, upload: VersionUpload, version: Version, incoming: Path) -> None:
         """Rename the file and record the version; undo the rename if recording fails."""
         job_id = upload.job_id
         path = self._path(job_id, version.version)
         try:
             await in_thread(partial(rename, incoming, path))
             self._verifier.trust(job_id, version, path)
-            kept = (*self.index(job_id).kept, version)
-            self._record(upload, version, kept, record)
+            await self._record(upload, version)
         except BaseException:
             known = self.known(upload)
             if known is None or known.version != version.version:
                 path.unlink(missing_ok=True)
             raise
 
-    def _record(
-        self,
-        upload: VersionUpload,
-        version: Version,
-        kept: Sequence[Version],
-        record: Record,
-    ) -> None:
-        """Record a version durably, and delete the versions that retention drops."""
-        index = self.index(upload.job_id)
-        index = replace(index, kept=tuple(kept))
-        if upload.best:
-            index = index.moved_to(BEST, version.version)
-        dropped = index.outlived(upload.keep)
-        record(version, dropped)
-        self._changed(upload.job_id, dropped)
+    async def _record(self, upload: VersionUpload, version: Version) -> None:
+        def published(index: VersionIndex) -> VersionChange | None:
+            newest = index.newest
+            known = newest is not None and version.version <= newest.version
+            if known and not index.keeps(version.version):
+                return None  # retention has deleted it meanwhile
+            return index.publish(version, best=upload.best, keep=upload.keep, time=self._time())
 
-    def _changed(self, job_id: str, dropped: Sequence[int]) -> None:
-        """After the commit: drop the cached index, delete evicted files."""
-        self._indexes.pop(job_id, None)
-        for number in dropped:
-            self._path(job_id, number).unlink(missing_ok=True)
+        await self.change(upload.job_id, published)
 
     def _path(self, job_id: str, version: int) -> Path:
         return self._folder.parameters_folder(job_id) / f"{version}.safetensors"

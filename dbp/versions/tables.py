@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 from typing import Any, Final, final
 
 from dbp.job.state import LabelMove, Version
-from dbp.versions.index import VersionIndex
+from dbp.versions.index import VersionChange, VersionIndex
 
 # Entries of a job's chain that stay when the bytes are gone; the oldest go first.
 LINEAGE_KEPT: Final = 10_000
@@ -28,7 +27,23 @@ class VersionTables:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def put(self, job_id: str, version: Version) -> None:
+    def apply(self, job_id: str, change: VersionChange) -> None:
+        """Write a change, inside the caller's transaction."""
+        if change.published is not None:
+            self._put(job_id, change.published)
+        if change.label:
+            self._move(job_id, change.label, change.version, change.time)
+        if change.pinned is not None:
+            self._connection.execute(
+                "UPDATE versions SET pinned = ? WHERE job = ? AND version = ?",
+                (change.pinned, job_id, change.version),
+            )
+        self._connection.executemany(
+            "UPDATE versions SET kept = 0, pinned = 0 WHERE job = ? AND version = ?",
+            [(job_id, number) for number in change.evicted],
+        )
+
+    def _put(self, job_id: str, version: Version) -> None:
         """Insert a version, or update a known one."""
         self._connection.execute(
             f"INSERT INTO versions (job, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?) "  # noqa: S608 (fixed words)
@@ -45,21 +60,7 @@ class VersionTables:
                 (job_id, version.version - LINEAGE_KEPT),
             )
 
-    def drop(self, job_id: str, versions: Iterable[int]) -> None:
-        """Mark versions as deleted."""
-        self._connection.executemany(
-            "UPDATE versions SET kept = 0, pinned = 0 WHERE job = ? AND version = ?",
-            [(job_id, number) for number in versions],
-        )
-
-    def pin(self, job_id: str, version: int, *, pinned: bool) -> None:
-        """Set or clear the pin of a version."""
-        self._connection.execute(
-            "UPDATE versions SET pinned = ? WHERE job = ? AND version = ?",
-            (pinned, job_id, version),
-        )
-
-    def move(self, job_id: str, label: str, version: int, time: float) -> None:
+    def _move(self, job_id: str, label: str, version: int, time: float) -> None:
         """Insert a move of a label."""
         self._connection.execute(
             "INSERT INTO label_moves (job, label, version, previous, time) VALUES (?1, ?2, ?3, "
@@ -103,7 +104,7 @@ class VersionTables:
             pinned=frozenset(row[0] for row in rows if row[-1]),
             labels={label: version for label, version, *_ in labels if version},
             left={label: previous for label, _, previous, *_ in labels if previous},
-            moved={label: time for label, _, _, time, _ in labels},
+            moved={label: time for label, version, left, time, _ in labels if version or left},
         )
 
     def of_step(

@@ -35,6 +35,7 @@ from dbp.job.state import (
 from dbp.jobs.store import Store
 from dbp.storage import schema as store_schema
 from dbp.storage.schema import SCHEMA_VERSION
+from dbp.versions.index import VersionChange, VersionIndex
 
 
 @pytest.fixture
@@ -59,7 +60,8 @@ def test_a_job_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     stored = store.append(stored, Event(EventKind.RUNNING, 3.0, {"host": "h"})).job
     change = {"latest_parameters": version, "progress": progress}
     published = Event(EventKind.PARAMETERS_PUBLISHED, 5.0, change)
-    stored = store.append(stored, published, version=version).job
+    versions = store.versions("a").publish(version, best=False, keep=3, time=5.0)
+    stored = store.append(stored, published, versions=versions).job
     stored = store.append(stored, Event(EventKind.FAILED, 6.0, {"failure": failure})).job
     store.close()
 
@@ -260,14 +262,19 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> Non
             store.close()
 
 
+def move(store: Store, job_id: str, label: str, version: int) -> None:
+    change = VersionChange(VersionIndex(job_id), 0.0, version, label=label)
+    store.change_versions(job_id, change)
+
+
 def test_jobs_are_found_by_a_label_that_they_have_now(store: Store) -> None:
     for name in ("a", "b", "c", "d"):
         store.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
     moves = [("a", 1), ("b", 1), ("c", 2), ("a", 3), ("b", 0), ("a", 2), ("d", 0), ("d", 4)]
     for job, version in moves:
-        store.move_label(job, "live", version, 0.0, dropped=())
-        store.move_label(job, "other", 1, 0.0, dropped=())
-    store.move_label("d", "live", 0, 0.0, dropped=())
+        move(store, job, "live", version)
+        move(store, job, "other", 1)
+    move(store, "d", "live", 0)
 
     assert store.jobs_labelled("live") == ["a", "c"], "the one that moved last comes first"
     assert store.jobs_labelled("nowhere") == []
@@ -289,11 +296,11 @@ def test_what_a_label_costs_does_not_grow_with_its_moves(store: Store) -> None:
         return counted[0]
 
     store.create(Job("a", {}, "", 1, State.QUEUED, 0.0))
-    store.move_label("a", "best", 1, 0.0, dropped=())
+    move(store, "a", "best", 1)
     before = steps()
     with store._transaction():
         for version in range(2, 1_000):
-            store._versions.move("a", "best", version, 0.0)
+            store._versions._move("a", "best", version, 0.0)
 
     assert steps() == before
 

@@ -13,13 +13,13 @@ import pytest
 from dbp.inference import open_inference_pb2 as inference_pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.snapshot import decode_header
+from dbp.jobs import live_parameters
 from dbp.jobs.paging import MAX_PAGE_SIZE
 from dbp.rpc.channel import MAX_ANSWER_BYTES
 from dbp.service.inference import service as inference_service
 from dbp.service.parameters import messages as parameter_messages
 from dbp.v1 import job_pb2
 from dbp.v1 import parameter_service_pb2 as pb
-from dbp.versions import live_parameters
 from dbp.versions.tables import MOVES_KEPT
 from tests.service.setups import Run, Service, read_all, refused, selector, serving, tensors
 
@@ -68,7 +68,7 @@ async def test_a_manifest_that_fits_is_in_the_header(
 async def test_a_job_has_a_limited_number_of_labels(
     service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dbp.versions.live_parameters.MAX_LABELS", 3)
+    monkeypatch.setattr("dbp.jobs.live_parameters.MAX_LABELS", 3)
     await run.publish(1, tensors())
 
     def move(label: str, version: int) -> Awaitable[Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from dbp.job.state import Event, EventKind, Job, State, Version
+from dbp.jobs.job_table import JobTable
 from dbp.jobs.store import Store
+from dbp.jobs.watch import EventBroadcaster
 from dbp.storage.state_folder import StateFolder
 from dbp.versions.store import VersionStore, VersionUpload
-from tests.jobs.fakes import data, manifest
+from tests.jobs.fakes import FakeClock, data, manifest
 
 
 class Shelf:
@@ -20,17 +20,19 @@ class Shelf:
     def __init__(self, path: Path) -> None:
         self.folder = StateFolder(path)
         self.store = Store(self.folder.path / "dbp.sqlite")
-        self.versions = VersionStore(self.folder, self.store)
+        events = EventBroadcaster(self.store, heartbeat_seconds=60.0, view=lambda job: job)
+        self.commit = JobTable(self.store, events, FakeClock()).change_versions
+        self.versions = VersionStore(
+            self.folder,
+            self.store,
+            lambda job_id, change: self.commit(job_id, change),  # noqa: PLW0108 (tests replace it)
+            lambda: 9.0,
+        )
         self.place = self.folder.parameters_folder("a")
         if not self.store.live():
             job = self.store.create(Job("a", {}, "", 1, State.QUEUED, 0.0)).job
             job = self.store.append(job, Event(EventKind.STARTED, 0.0)).job
             self.store.append(job, Event(EventKind.RUNNING, 0.0))
-
-    def record(self, version: Version, dropped: Sequence[int], label: str = "") -> None:
-        event = Event(EventKind.PARAMETERS_PUBLISHED, 0.0, {"latest_parameters": version})
-        job = self.store.get("a")
-        self.store.append(job, event, version=version, dropped=dropped, label=label)
 
     async def publish(
         self,
@@ -45,11 +47,18 @@ class Shelf:
         described = manifest(values)
         if rollbacks:
             described = dataclasses.replace(described, metadata={"dbp.rollbacks": rollbacks})
-        upload = VersionUpload("a", 1, step, described, final, keep, lambda: 9.0, "feed", best)
-        return await self.versions.publish(
-            upload,
-            data(values, fill=step + 100 * int(rollbacks or 0)),
-            record=partial(self.record, label="best" if best else ""),
+        upload = VersionUpload("a", 1, step, described, final, keep, "feed", best)
+        chunks = data(values, fill=step + 100 * int(rollbacks or 0))
+        return await self.versions.publish(upload, chunks)
+
+    async def move(self, label: str, version: int, *, keep: int = 3, time: float = 0.0) -> None:
+        await self.versions.change(
+            "a", lambda index: index.move(label, version, keep=keep, time=time)
+        )
+
+    async def pin(self, version: int, *, pinned: bool, keep: int = 3) -> None:
+        await self.versions.change(
+            "a", lambda index: index.pin(version, pinned=pinned, keep=keep, time=0.0)
         )
 
     def kept(self) -> list[int]:

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from dbp.errors import CorruptParameters, DataLoss, LabelNotFound, ResourceExhau
 from dbp.versions import file as version_file
 from dbp.versions import store as versions
 from dbp.versions import verifier as version_verifier
-from dbp.versions.index import At
+from dbp.versions.index import At, VersionChange
 from dbp.versions.store import VersionUpload
 from tests.jobs.fakes import data, manifest
 from tests.versions.shelf import Shelf
@@ -41,7 +40,7 @@ def failing(number: int) -> Callable[..., Any]:
 
 
 def upload(step: int, *, keep: int = 3, best: bool = False) -> VersionUpload:
-    return VersionUpload("a", 1, step, manifest(), False, keep, lambda: 0.0, best=best)
+    return VersionUpload("a", 1, step, manifest(), False, keep, best=best)
 
 
 async def test_damage_is_seen_though_the_time_of_the_file_is_set_back(shelf: Shelf) -> None:
@@ -113,11 +112,12 @@ async def test_a_version_that_cannot_be_written_now_says_what_is_lacking(
 async def test_a_version_that_cannot_be_recorded_leaves_no_file(shelf: Shelf) -> None:
     await shelf.publish(1)
 
-    def ended(*_: object) -> None:
+    def ended(job_id: str, change: VersionChange) -> None:
         raise WrongState("the job has ended meanwhile")
 
+    shelf.commit = ended
     with pytest.raises(WrongState):
-        await shelf.versions.publish(upload(2), data(), record=ended)
+        await shelf.versions.publish(upload(2), data())
 
     assert shelf.kept() == [1]
 
@@ -125,12 +125,15 @@ async def test_a_version_that_cannot_be_recorded_leaves_no_file(shelf: Shelf) ->
 async def test_a_version_that_is_recorded_keeps_its_file_whatever_comes_after(
     shelf: Shelf,
 ) -> None:
-    def record(*arguments: Any) -> None:
-        shelf.record(*arguments)
+    commit = shelf.commit
+
+    def fail_after_commit(job_id: str, change: VersionChange) -> None:
+        commit(job_id, change)
         raise RuntimeError("the change could not be announced")
 
+    shelf.commit = fail_after_commit
     with pytest.raises(RuntimeError):
-        await shelf.versions.publish(upload(1), data(), record=record)
+        await shelf.versions.publish(upload(1), data())
 
     assert [path.name for path in shelf.place.iterdir()] == ["1.safetensors"]
     assert shelf.store.version_of("a", 1, 1) is not None
@@ -177,17 +180,9 @@ async def test_a_label_is_not_put_to_what_went_while_it_waited(shelf: Shelf) -> 
         for chunk in data():
             yield chunk
 
-    newer = asyncio.create_task(
-        shelf.versions.publish(upload(2, keep=1), slow(), record=shelf.record)
-    )
+    newer = asyncio.create_task(shelf.versions.publish(upload(2, keep=1), slow()))
     await asyncio.sleep(0)
-    best = asyncio.create_task(
-        shelf.versions.publish(
-            upload(1, keep=1, best=True),
-            data(),
-            record=partial(shelf.record, label="best"),
-        )
-    )
+    best = asyncio.create_task(shelf.versions.publish(upload(1, keep=1, best=True), data()))
     await asyncio.sleep(0.01)
     rest.set()
     await newer

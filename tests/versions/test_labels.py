@@ -23,20 +23,20 @@ def shelf(tmp_path: Path) -> Iterator[Shelf]:
     opened.close()
 
 
-def move(shelf: Shelf, label: str, version: int) -> None:
-    shelf.versions.move_label("a", label, version, time=float(version), keep=1)
+async def move(shelf: Shelf, label: str, version: int) -> None:
+    await shelf.move(label, version, time=float(version), keep=1)
 
 
 async def test_the_version_that_a_label_left_is_kept_until_its_next_move(shelf: Shelf) -> None:
     for step in range(1, 4):
         await shelf.publish(step, keep=1)
-        move(shelf, "stable", step)
+        await move(shelf, "stable", step)
     await shelf.publish(4, keep=1)
 
     assert shelf.kept() == [2, 3, 4], "version 1 went with the move from 2 to 3"
     assert shelf.versions.index("a").left == {"stable": 2}
     assert shelf.versions.index("a").left_by(2) == ("stable",)
-    move(shelf, "stable", 4)
+    await move(shelf, "stable", 4)
     assert shelf.kept() == [3, 4]
 
 
@@ -44,12 +44,12 @@ async def test_a_removed_label_keeps_its_version_until_it_is_removed_again(
     shelf: Shelf,
 ) -> None:
     await shelf.publish(1, keep=1)
-    move(shelf, "stable", 1)
+    await move(shelf, "stable", 1)
     await shelf.publish(2, keep=1)
 
-    move(shelf, "stable", 0)
+    await move(shelf, "stable", 0)
     assert shelf.kept() == [1, 2]
-    move(shelf, "stable", 0)
+    await move(shelf, "stable", 0)
     assert shelf.kept() == [2]
 
 
@@ -67,7 +67,7 @@ async def test_what_labels_left_survives_a_restart(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "state")
     for step in (1, 2):
         await shelf.publish(step, keep=1)
-        move(shelf, "stable", step)
+        await move(shelf, "stable", step)
     await shelf.publish(3, keep=1)
     before = shelf.versions.index("a")
     shelf.close()

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from dbp.errors import (
 from dbp.job.snapshot import Manifest, TensorInfo, encode_header
 from dbp.job.state import Version
 from dbp.versions import tables as store_versions
-from dbp.versions.index import At
+from dbp.versions.index import At, VersionChange
 from dbp.versions.store import VersionUpload
 from tests.jobs.fakes import data, manifest
 from tests.versions.shelf import Shelf
@@ -66,8 +66,8 @@ async def test_chunks_may_come_from_a_stream_of_any_sizes(shelf: Shelf) -> None:
         for size in (1, 3_000_000, 0, 999_999):
             yield b"x" * size
 
-    upload = VersionUpload("a", 1, 1, manifest(1_000_000), False, 3, lambda: 0.0)
-    version = await shelf.versions.publish(upload, stream(), record=shelf.record)
+    upload = VersionUpload("a", 1, 1, manifest(1_000_000), False, 3)
+    version = await shelf.versions.publish(upload, stream())
 
     with await shelf.versions.open("a") as found:
         assert hashlib.sha256(found.path.read_bytes()).hexdigest() == version.digest
@@ -89,6 +89,32 @@ async def test_a_step_published_again_as_the_final_one_becomes_final(shelf: Shel
     assert final == dataclasses.replace(first, final=True)
     assert await shelf.publish(5) == final
     assert shelf.store.versions("a").kept == (final,)
+
+
+async def test_publications_and_label_moves_leave_no_locks(shelf: Shelf) -> None:
+    for step in range(1, 4):
+        await asyncio.gather(shelf.publish(step), shelf.publish(step))
+        await shelf.move("stable", step)
+
+    assert not shelf.versions._publishing
+    assert not shelf.versions._changing
+
+
+async def test_index_after_changes_is_the_index_of_the_stored_rows(shelf: Shelf) -> None:
+    for step in range(1, 6):
+        await shelf.publish(step, best=step in (2, 4), keep=2)
+        await shelf.move(f"label-{step % 2}", step, keep=2, time=float(step))
+        assert shelf.versions.index("a") == shelf.store.versions("a")
+    await shelf.publish(5, final=True, keep=2)
+    await shelf.pin(5, pinned=True, keep=2)
+    for label, version in (("label-1", 0), ("label-1", 0), ("best", 2), ("label-0", 5)):
+        await shelf.move(label, version, keep=1, time=9.0)
+        assert shelf.versions.index("a") == shelf.store.versions("a")
+    await shelf.pin(5, pinned=False, keep=1)
+    await shelf.publish(6, keep=1)
+
+    assert shelf.versions.index("a") == shelf.store.versions("a")
+    assert shelf.kept() == [2, 4, 5, 6]
 
 
 async def test_one_step_published_twice_at_once_is_one_version(shelf: Shelf) -> None:
@@ -138,10 +164,10 @@ async def test_before_the_first_version_the_state_is_wrong(shelf: Shelf) -> None
 async def test_short_and_long_data_leave_nothing(
     shelf: Shelf, chunks: list[bytes], message: str
 ) -> None:
-    upload = VersionUpload("a", 1, 1, manifest(), False, 3, lambda: 0.0)
+    upload = VersionUpload("a", 1, 1, manifest(), False, 3)
 
     with pytest.raises(InvalidInput, match=message):
-        await shelf.versions.publish(upload, chunks, record=shelf.record)
+        await shelf.versions.publish(upload, chunks)
 
     assert list(shelf.place.iterdir()) == []
     assert shelf.kept() == []
@@ -159,10 +185,10 @@ async def test_short_and_long_data_leave_nothing(
 async def test_a_manifest_that_makes_no_sense_is_refused(
     shelf: Shelf, tensors: tuple[TensorInfo, ...]
 ) -> None:
-    upload = VersionUpload("a", 1, 1, Manifest(tensors), False, 3, lambda: 0.0)
+    upload = VersionUpload("a", 1, 1, Manifest(tensors), False, 3)
 
     with pytest.raises((InvalidInput, InvalidFile)):
-        await shelf.versions.publish(upload, [b"x" * 8], record=shelf.record)
+        await shelf.versions.publish(upload, [b"x" * 8])
 
 
 @pytest.mark.parametrize("place", [0, 20, -1])
@@ -231,7 +257,7 @@ shelf = Shelf(Path(sys.argv[1]))
 if sys.argv[2] == "rename":
     versions.rename = die
 elif sys.argv[2] == "row":
-    shelf.record = die
+    shelf.commit = die
 asyncio.run(shelf.publish(2, values=1_000_000))
 """
 
@@ -263,9 +289,9 @@ async def test_a_kill_during_publication_leaves_no_visible_version(
 async def test_a_run_s_own_file_can_be_published(shelf: Shelf, tmp_path: Path) -> None:
     path = tmp_path / "parameters.safetensors"
     path.write_bytes(encode_header(manifest(kind="test")) + b"z" * 16)
-    empty = VersionUpload("a", 1, 9, Manifest(()), True, 3, lambda: 0.0)
+    empty = VersionUpload("a", 1, 9, Manifest(()), True, 3)
 
-    version = await shelf.versions.publish_file(empty, path, record=shelf.record)
+    version = await shelf.versions.publish_file(empty, path)
 
     with await shelf.versions.open("a") as found:
         assert found.read(found.data_offset, 1_000) == b"z" * 16
@@ -289,8 +315,8 @@ async def test_versions_are_a_chain_of_digests(shelf: Shelf) -> None:
 async def test_the_best_pinned_and_labelled_are_kept_too(shelf: Shelf) -> None:
     for step in range(1, 4):
         await shelf.publish(step, best=step == 2, keep=3)
-    shelf.versions.pin("a", 1, pinned=True, keep=3)
-    shelf.versions.move_label("a", "stable", 3, time=1.0, keep=3)
+    await shelf.pin(1, pinned=True, keep=3)
+    await shelf.move("stable", 3, time=1.0, keep=3)
     for step in range(4, 9):
         await shelf.publish(step, keep=2)
 
@@ -299,10 +325,10 @@ async def test_the_best_pinned_and_labelled_are_kept_too(shelf: Shelf) -> None:
     assert shelf.versions.index("a").find(At(label="best")).step == 2
     await shelf.publish(9, best=True, keep=2)
     assert shelf.kept() == [1, 3, 8, 9], "the version that was best before has gone"
-    shelf.versions.move_label("a", "stable", 8, time=2.0, keep=2)
+    await shelf.move("stable", 8, time=2.0, keep=2)
     assert shelf.kept() == [1, 3, 8, 9], "3 is the version that an undo needs"
-    shelf.versions.move_label("a", "stable", 0, time=3.0, keep=2)
-    shelf.versions.pin("a", 1, pinned=False, keep=2)
+    await shelf.move("stable", 0, time=3.0, keep=2)
+    await shelf.pin(1, pinned=False, keep=2)
     assert shelf.kept() == [8, 9]
     moves = shelf.store.label_moves("a", limit=10)
     assert [(move.label, move.version) for move in moves] == [
@@ -322,7 +348,7 @@ async def test_labels_and_pins_survive_a_restart(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "state")
     await shelf.publish(1, best=True)
     await shelf.publish(2)
-    shelf.versions.pin("a", 2, pinned=True, keep=3)
+    await shelf.pin(2, pinned=True, keep=3)
     before = shelf.versions.index("a")
     shelf.close()
 
@@ -348,16 +374,16 @@ async def test_of_many_moves_the_last_ones_stay_and_those_that_say_where_labels_
     monkeypatch.setattr(store_versions, "MOVES_KEPT", 10)
     for step in (1, 2):
         await shelf.publish(step)
-    move = partial(shelf.versions.move_label, "a", keep=3)
-    move("stable", 1, time=1.0)
-    move("removed", 1, time=2.0)
-    move("removed", 0, time=3.0)
-    move("gone", 1, time=4.0)
-    move("gone", 0, time=5.0)
-    move("gone", 0, time=6.0)
+    move = partial(shelf.move, keep=3)
+    await move("stable", 1, time=1.0)
+    await move("removed", 1, time=2.0)
+    await move("removed", 0, time=3.0)
+    await move("gone", 1, time=4.0)
+    await move("gone", 0, time=5.0)
+    await move("gone", 0, time=6.0)
 
     for number in range(100):
-        move("live", 1 + number % 2, time=10.0 + number)
+        await move("live", 1 + number % 2, time=10.0 + number)
 
     index = shelf.versions.index("a")
     moves = shelf.store.label_moves("a", limit=1_000)
@@ -425,12 +451,13 @@ async def test_a_final_version_that_cannot_be_recorded_leaves_no_file(shelf: She
     await shelf.publish(5, best=True)
     await shelf.publish(9)
 
-    def refuse(version: Version, dropped: Sequence[int]) -> None:
+    def refuse(job_id: str, change: VersionChange) -> None:
         raise WrongState("no")
 
-    upload = VersionUpload("a", 1, 5, manifest(), True, 3, lambda: 9.0, "feed")
+    upload = VersionUpload("a", 1, 5, manifest(), True, 3, "feed")
+    shelf.commit = refuse
     with pytest.raises(WrongState):
-        await shelf.versions.publish(upload, data(4), record=refuse)
+        await shelf.versions.publish(upload, data(4))
 
     assert shelf.kept() == [1, 2]
 
@@ -450,8 +477,8 @@ async def test_steps_that_are_not_kept_differ_from_steps_to_come(shelf: Shelf) -
 
 async def test_a_count_of_rollbacks_is_a_number(shelf: Shelf) -> None:
     upload = VersionUpload(
-        "a", 1, 5, Manifest(manifest().tensors, {"dbp.rollbacks": "-1"}), False, 3, lambda: 9.0
+        "a", 1, 5, Manifest(manifest().tensors, {"dbp.rollbacks": "-1"}), False, 3
     )
 
     with pytest.raises(InvalidInput, match=r"dbp\.rollbacks: must be a number, got '-1'"):
-        await shelf.versions.publish(upload, data(4), record=shelf.record)
+        await shelf.versions.publish(upload, data(4))

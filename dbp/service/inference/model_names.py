@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final, final
 
 from dbp.errors import InvalidInput, JobNotFound, ModelNotFound, nearest
+from dbp.jobs.live_parameters import LiveParameters
 from dbp.versions.index import At
-from dbp.versions.live_parameters import LiveParameters
 
 _SEARCHED: Final = 300
 _MAX_REMEMBERED: Final = 10_000

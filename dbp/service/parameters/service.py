@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from dbp.errors import InvalidInput, UseStream
 from dbp.job.labels import check_name
 from dbp.job.state import Version
+from dbp.jobs.live_parameters import LiveParameters
 from dbp.rpc.enums import cast_from_proto
 from dbp.rpc.scalar_convert import id_from_name
 from dbp.rpc.version_convert import label_to_proto, version_entry_to_proto, version_to_proto
@@ -42,7 +43,6 @@ from dbp.service.parameters.watch import watch
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import parameter_service_pb2_grpc
 from dbp.versions.file import OpenVersion
-from dbp.versions.live_parameters import LiveParameters
 from dbp.versions.selection import Selection, selected, selecting_work
 from dbp.versions.tensor_patterns import check_patterns
 
@@ -196,7 +196,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def MoveLabel(
         self, request: pb.MoveLabelRequest, context: Context
     ) -> pb.MoveLabelResponse:
-        move = self._parameters.move_label(
+        move = await self._parameters.move_label(
             id_from_name(request.job),
             request.label,
             destination_of(request),
@@ -207,7 +207,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def UndoLabel(
         self, request: pb.UndoLabelRequest, context: Context
     ) -> pb.UndoLabelResponse:
-        move = self._parameters.undo_label(
+        move = await self._parameters.undo_label(
             id_from_name(request.job),
             request.label,
             request.expected_version if request.HasField("expected_version") else None,
@@ -225,7 +225,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def PinVersion(
         self, request: pb.PinVersionRequest, context: Context
     ) -> pb.PinVersionResponse:
-        entry = self._parameters.pin(
+        entry = await self._parameters.pin(
             id_from_name(request.job), pinned_of(request), pinned=request.pinned
         )
         return pb.PinVersionResponse(version=version_entry_to_proto(entry))

@@ -14,12 +14,12 @@ from dbp.errors import (
 )
 from dbp.job.labels import is_news, outlives_job
 from dbp.job.state import Version
+from dbp.jobs.live_parameters import LiveParameters
 from dbp.quantities import count_text
 from dbp.rpc.enums import cast_from_proto
 from dbp.rpc.scalar_convert import id_from_name
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.versions.index import At
-from dbp.versions.live_parameters import LiveParameters
 from dbp.versions.tensor_patterns import check_patterns
 
 DEFAULT_CHUNK_BYTES: Final = 1 << 20

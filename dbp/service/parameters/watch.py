@@ -9,13 +9,13 @@ from typing import TypeAlias
 from dbp.errors import Draining, LabelNotFound, NotPublishedYet, VersionEvicted
 from dbp.job.labels import is_news, moves_back, outlives_job
 from dbp.job.state import StreamEndReason, Version
+from dbp.jobs.live_parameters import LiveParameters
 from dbp.rpc.enums import stream_end_to_proto
 from dbp.rpc.version_convert import version_to_proto
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import stream_pb2
 from dbp.versions.file import OpenVersion
 from dbp.versions.index import At
-from dbp.versions.live_parameters import LiveParameters
 
 Send: TypeAlias = Callable[[OpenVersion], AsyncGenerator[bytes, None]]
 

@@ -1,21 +1,16 @@
-"""Store the versions that runs publish, and record them in their jobs."""
+"""Uploads of versions by runs: only live jobs publish; the end of a job waits for them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final, final
 
 from dbp.errors import WrongState
-from dbp.job.labels import BEST
 from dbp.job.snapshot import Manifest
 from dbp.job.spec import PublishSpec
-from dbp.job.state import EventKind, Job, RunOutcome, Version
-from dbp.jobs.clock import Clock
-from dbp.jobs.job_table import JobTable
+from dbp.job.state import Job, RunOutcome, Version
 from dbp.versions.file import Chunks
 from dbp.versions.store import VersionStore, VersionUpload
 
@@ -26,11 +21,9 @@ _NO_MANIFEST: Final = Manifest(())
 class VersionUploads:
     """Publishes versions of live jobs; counts the uploads under way."""
 
-    def __init__(self, versions: VersionStore, table: JobTable, clock: Clock) -> None:
-        """Publish through this store and table; reads nothing yet."""
+    def __init__(self, versions: VersionStore) -> None:
+        """Publish through this store."""
         self._versions = versions
-        self._table = table
-        self._clock = clock
         self._under_way: Counter[str] = Counter()
         self._quiet = asyncio.Condition()
 
@@ -51,11 +44,11 @@ class VersionUploads:
             raise WrongState(f"job {job.id} is {job.state}: it publishes nothing more")
         self._under_way[job.id] += 1
         try:
-            return await self._versions.publish(
-                upload, chunks, record=partial(self._note, job.id, BEST if best else "")
-            )
+            return await self._versions.publish(upload, chunks)
         finally:
             self._under_way[job.id] -= 1
+            if not self._under_way[job.id]:
+                del self._under_way[job.id]
             async with self._quiet:
                 self._quiet.notify_all()
 
@@ -66,9 +59,7 @@ class VersionUploads:
         upload = self._upload(
             job, step=outcome.step, manifest=_NO_MANIFEST, final=True, best=best
         )
-        await self._versions.publish_file(
-            upload, path, record=partial(self._note, job.id, BEST if best else "")
-        )
+        await self._versions.publish_file(upload, path)
 
     async def settled(self, job_id: str, limit: float) -> None:
         """Wait until no upload of the job is under way, at most ``limit`` seconds."""
@@ -88,22 +79,8 @@ class VersionUploads:
             manifest=manifest,
             final=final,
             keep=kept_by(job),
-            time=self._clock.time,
             spec_digest=job.spec_digest,
             best=best,
-        )
-
-    def _note(self, job_id: str, label: str, version: Version, dropped: Sequence[int]) -> None:
-        """Record a version in its job, durably."""
-        latest = self._table.get(job_id).latest_parameters
-        newest = version if latest is None or version.version >= latest.version else latest
-        self._table.record(
-            job_id,
-            EventKind.PARAMETERS_PUBLISHED,
-            version=version,
-            dropped=dropped,
-            label=label,
-            latest_parameters=newest,
         )
 
 

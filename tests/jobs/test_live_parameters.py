@@ -6,8 +6,8 @@ import pytest
 
 from dbp.errors import JobNotFound
 from dbp.job.state import Job, State
+from dbp.jobs.live_parameters import LiveParameters
 from dbp.versions.changes import VersionChanges
-from dbp.versions.live_parameters import LiveParameters
 
 
 class JobTable:

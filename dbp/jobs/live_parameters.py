@@ -24,13 +24,13 @@ from dbp.jobs.connections import RunConnections
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.paging import number_of, page_size
 from dbp.jobs.store import Store
+from dbp.jobs.version_uploads import kept_by
 from dbp.quantities import duration_text
 from dbp.versions.changes import VersionChanges
 from dbp.versions.file import OpenVersion
-from dbp.versions.index import NEWEST, At, VersionIndex
-from dbp.versions.store import VersionStore
+from dbp.versions.index import NEWEST, At, VersionChange, VersionIndex
+from dbp.versions.store import Decide, VersionStore
 from dbp.versions.tables import MOVES_KEPT
-from dbp.versions.upload import kept_by
 
 PAGE_SIZE: Final = 100
 # Labels of one job at a time: an answer with all of them stays far below 4 MiB.
@@ -83,7 +83,7 @@ class LiveParameters:
 
     def is_kept(self, job_id: str, version: int) -> bool:
         """Whether a version's bytes are still stored."""
-        return any(kept.version == version for kept in self._versions.index(job_id).kept)
+        return self._versions.index(job_id).keeps(version)
 
     def kept(self, job_id: str) -> list[int]:
         """Return the numbers of versions whose bytes are stored, oldest first; JobNotFound."""
@@ -188,20 +188,20 @@ class LiveParameters:
         return entries, str(entries[-1].version.version) if more else ""
 
     def labels(self, job_id: str) -> tuple[list[LabelMove], list[LabelMove]]:
-        """Return each label's version, by name, and the labels' last moves, oldest first."""
+        """Return the last move of each label, by name, and the last moves, oldest first."""
         self._table.get(job_id)
         moves = self._store.label_moves(job_id, limit=MOVES_KEPT)
         index = self._versions.index(job_id)
-        return [_move_of(index, label) for label in index.labels], moves
+        return [move for label in index.labels if (move := index.move_of(label))], moves
 
-    def move_label(
+    async def move_label(
         self, job_id: str, label: str, to: At | None, expected: int | None = None
     ) -> LabelMove:
         """Move a label to the version that ``to`` names, or remove it (None).
 
-        Finding the version and moving the label are one step of the event loop, so that no
-        upload's retention comes in between. Durable on return. Removing a label that is
-        at no version also releases the version that it left last.
+        No upload's retention comes between finding the version and moving the label. Durable
+        on return. Removing a label that is at no version also releases the version that it
+        left last.
 
         InvalidInput: the label's name is not allowed; ResourceExhausted: the job has too many;
         Conflict: the label is not at version ``expected`` (0: none); else the errors of
@@ -209,18 +209,21 @@ class LiveParameters:
         """
         job = self._table.get(job_id)
         check_movable(label)
-        index = self._versions.index(job_id)
-        version = 0 if to is None else index.find(to).version
-        now = index.labels.get(label, 0)
-        if now != version:  # the same request again is no conflict
-            _check_expected(index, label, expected)
-        elif label not in index.moved:  # nothing to remove
-            return LabelMove(label, 0, self._clock.time())
-        elif version or not index.left.get(label):
-            return _move_of(index, label)
-        return self._move(job, label, version)
 
-    def undo_label(self, job_id: str, label: str, expected: int | None = None) -> LabelMove:
+        def decide(index: VersionIndex) -> VersionChange | None:
+            version = 0 if to is None else index.find(to).version
+            now = index.labels.get(label, 0)
+            if now != version:  # the same request again is no conflict
+                _check_expected(index, label, expected)
+            elif version or not index.left.get(label):
+                return None
+            return self._move(job, index, label, version)
+
+        return await self._moved(job_id, label, decide)
+
+    async def undo_label(
+        self, job_id: str, label: str, expected: int | None = None
+    ) -> LabelMove:
         """Move a label back to the version that it left last; 0: remove it.
 
         Durable on return. LabelNotFound: the label is at no version and left none; else the
@@ -228,17 +231,23 @@ class LiveParameters:
         """
         job = self._table.get(job_id)
         check_movable(label)
-        index = self._versions.index(job_id)
-        _check_expected(index, label, expected)
-        back = index.left.get(label, 0)
-        if back:
-            index.find(At(back))
-        elif label not in index.labels:
-            index.find(At(label=label))  # raises: there is no such label
-        return self._move(job, label, back)
 
-    def _move(self, job: Job, label: str, version: int) -> LabelMove:
-        index = self._versions.index(job.id)
+        def decide(index: VersionIndex) -> VersionChange:
+            _check_expected(index, label, expected)
+            back = index.left.get(label, 0)
+            if back:
+                index.find(At(back))
+            elif label not in index.labels:
+                index.find(At(label=label))  # raises: there is no such label
+            return self._move(job, index, label, back)
+
+        return await self._moved(job_id, label, decide)
+
+    async def _moved(self, job_id: str, label: str, decide: Decide) -> LabelMove:
+        index = await self._versions.change(job_id, decide)
+        return index.move_of(label) or LabelMove(label, 0, self._clock.time())
+
+    def _move(self, job: Job, index: VersionIndex, label: str, version: int) -> VersionChange:
         names = index.names()
         if label not in names and len(names) >= MAX_LABELS:
             raise ResourceExhausted(
@@ -246,36 +255,30 @@ class LiveParameters:
                 "remove one first (dbp params label JOB LABEL --remove), twice where an undo "
                 "could still restore it"
             )
-        self._versions.move_label(
-            job.id, label, version, time=self._clock.time(), keep=kept_by(job)
-        )
-        self._changes.wake(job.id)
-        return _move_of(self._versions.index(job.id), label)
+        return index.move(label, version, keep=kept_by(job), time=self._clock.time())
 
-    def pin(self, job_id: str, at: At, *, pinned: bool) -> VersionEntry:
+    async def pin(self, job_id: str, at: At, *, pinned: bool) -> VersionEntry:
         """Pin a version, so that it is always kept, or unpin it; durable on return.
 
         Finding and pinning it are one step, as in ``move_label``. Raises the errors of
         ``find``.
         """
         job = self._table.get(job_id)
-        found = self._versions.index(job_id).find(at)
-        number = found.version
-        self._versions.pin(job_id, number, pinned=pinned, keep=kept_by(job))
-        return self._entry(job_id, found, kept=self.is_kept(job_id, number))
+        found: list[Version] = []
+
+        def decide(index: VersionIndex) -> VersionChange:
+            found.append(index.find(at))
+            number, time = found[0].version, self._clock.time()
+            return index.pin(number, pinned=pinned, keep=kept_by(job), time=time)
+
+        await self._versions.change(job_id, decide)
+        return self._entry(job_id, found[0], kept=self.is_kept(job_id, found[0].version))
 
     def _entry(self, job_id: str, version: Version, *, kept: bool) -> VersionEntry:
         index = self._versions.index(job_id)
         number = version.version
         pinned, labels = number in index.pinned, index.labels_of(number)
         return VersionEntry(version, kept, pinned, labels, index.left_by(number))
-
-
-def _move_of(index: VersionIndex, label: str) -> LabelMove:
-    """Return where a label is, since when, and the version that it left last."""
-    return LabelMove(
-        label, index.labels.get(label, 0), index.moved[label], index.left.get(label, 0)
-    )
 
 
 def _check_expected(index: VersionIndex, label: str, expected: int | None) -> None:
