@@ -70,11 +70,13 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"errors", "job", "json_value", "lossy_output", "option_names", "registry", "v1"},
         {"grpc", "google"},
     ),
-    # The reporter implements the loop's Sink and Control, so it may see their definition.
-    "link": (
-        {"errors", "job", "json_value", "lossy_output", "option_names", "rpc",
-         "train.report.sink", "v1"},
-        {"grpc", "google"},
+    "link": ({"errors", "job", "lossy_output", "option_names", "rpc", "v1"}, {"grpc"}),
+    "link.messages": ({"job", "json_value"}, set()),
+    # Lives in rank 0: no gRPC. It implements the loop's Sink and Control, so it may see their
+    # definition.
+    "link.reporter": (
+        {"errors", "job", "json_value", "link.messages", "option_names", "train.report.sink"},
+        set(),
     ),
     "service": (
         {"errors", "job", "jobs", "json_value", "quantities", "registry", "rpc", "v1",

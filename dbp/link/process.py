@@ -16,15 +16,29 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final, final
 
 import grpc
 
 from dbp.errors import DbpError, Unavailable
-from dbp.job.job_json import record_from_json
 from dbp.job.state import ProgressReport, RunOutcome
+from dbp.link.messages import (
+    TO_LINK,
+    Configuration,
+    FilledSlot,
+    FreedSlot,
+    LaunchedRun,
+    NewRun,
+    Refused,
+    Registered,
+    RunRequest,
+    ToRank,
+    TrainingStarted,
+    decode,
+    encode,
+)
 from dbp.link.outbox import Outbox
 from dbp.link.upload import Publisher, say
 from dbp.lossy_output import make_output_lossy
@@ -52,21 +66,22 @@ NICENESS: Final = 10
 class Link:
     """The connection of one run to its service, from configuration to acknowledged outcome."""
 
-    def __init__(self, config: Mapping[str, Any], memory_fd: int) -> None:
+    def __init__(self, config: Configuration, memory_fd: int) -> None:
         self._config = config
         self._memory_fd = memory_fd
-        self._job: str = config.get("job", "")
-        self._attempt: int = config.get("attempt", 1)
-        self._secret: str = config.get("secret", "")
+        if isinstance(config, LaunchedRun):
+            self._job, self._attempt, self._secret = config.job, config.attempt, config.secret
+        else:  # the service names the job
+            self._job, self._attempt, self._secret = "", 1, ""
         self._outbox = Outbox()
         # Snapshots in the order of their steps, then the outcome.
-        self._deliveries: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._started: asyncio.Future[dict[str, Any]] = asyncio.Future()
+        self._deliveries: asyncio.Queue[FilledSlot | RunOutcome] = asyncio.Queue()
+        self._started: asyncio.Future[TrainingStarted] = asyncio.Future()
         self._outcome_given = False
 
     async def run(self, lines: asyncio.StreamReader) -> int:
         """Run until the outcome is acknowledged or rank 0 is gone; return the exit code."""
-        if "register" in self._config and not await self._register():
+        if isinstance(self._config, NewRun) and not await self._register(self._config):
             return 1
         publisher = Publisher(
             self._address,
@@ -100,41 +115,45 @@ class Link:
     async def _read(self, lines: asyncio.StreamReader) -> None:
         """Read rank 0's messages until it closes the pipe."""
         while line := await lines.readline():
-            message = json.loads(line)
-            if "started" in message and not self._started.done():
-                self._started.set_result(message["started"])
-            elif "progress" in message:
-                report = message["progress"]
-                self._outbox.add(_progress(report), droppable=not report["epoch_end"])
-            elif "snapshot" in message or "outcome" in message:
-                self._outcome_given |= "outcome" in message
-                self._deliveries.put_nowait(message)
+            match message := decode(line, TO_LINK):
+                case TrainingStarted():
+                    if not self._started.done():
+                        self._started.set_result(message)
+                case ProgressReport():
+                    report = pb.AttachRequest(progress=progress_to_proto(message))
+                    self._outbox.add(report, droppable=not message.epoch_end)
+                case FilledSlot():
+                    self._deliveries.put_nowait(message)
+                case RunOutcome():
+                    self._outcome_given = True
+                    self._deliveries.put_nowait(message)
+                case LaunchedRun() | NewRun():
+                    raise ValueError(f"{type(message).__name__}: the link is configured")
 
-    async def _register(self) -> bool:
-        register = self._config["register"]
+    async def _register(self, run: NewRun) -> bool:
         try:
             request = pb.RegisterRunRequest(
-                spec=spec_to_proto(register["document"]),
-                workers=register["workers"],
-                request_id=register["request_id"],
+                spec=spec_to_proto(run.document),
+                workers=run.workers,
+                request_id=run.request_id,
                 host=socket.gethostname(),
             )
             async with connect(self._address()) as channel:
                 answer = await WorkerServiceStub(channel).RegisterRun(request, timeout=10.0)
         except (grpc.aio.AioRpcError, DbpError) as error:
             reported = error if isinstance(error, DbpError) else error_from_rpc(error)
-            _tell(error=str(reported), unavailable=isinstance(reported, Unavailable))
+            _send(Refused(str(reported), isinstance(reported, Unavailable)))
             return False
         self._job = answer.job.name.removeprefix("jobs/")
         self._secret = answer.secret
-        _tell(registered=self._job)
+        _send(Registered(self._job))
         return True
 
     def _address(self) -> str:
         """Return the address of the service now; a restarted service may have another port."""
-        if "address" in self._config:
-            return str(self._config["address"])
-        service = json.loads(Path(self._config["service_file"]).read_text())
+        if isinstance(self._config, NewRun):
+            return self._config.address
+        service = json.loads(Path(self._config.service_file).read_text())
         return str(service["address"])
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
@@ -168,7 +187,7 @@ class Link:
             async for answer in call:
                 self._outbox.acknowledge(answer.acknowledged)
                 if answer.stop or answer.publish:
-                    _tell(stop=answer.stop, publish=answer.publish)
+                    _send(RunRequest(answer.stop, answer.publish))
 
     async def _reports(self) -> AsyncIterator[pb.AttachRequest]:
         started = await self._started
@@ -176,8 +195,8 @@ class Link:
             job=job_name(self._job),
             attempt=self._attempt,
             host=socket.gethostname(),
-            world_size=started["world_size"],
-            total_steps=started["total_steps"],
+            world_size=started.world_size,
+            total_steps=started.total_steps,
         )
         yield pb.AttachRequest(sequence=0, hello=hello)
         sent = 0
@@ -192,37 +211,31 @@ class Link:
     async def _deliver_forever(self, publisher: Publisher) -> None:
         while True:
             message = await self._deliveries.get()
-            if "outcome" in message:
-                self._end_with(message["outcome"])
+            if isinstance(message, RunOutcome):
+                self._end_with(message)
             else:
-                await self._deliver(message["snapshot"], publisher)
+                await self._deliver(message, publisher)
             self._deliveries.task_done()
 
-    async def _deliver(self, snapshot: Mapping[str, Any], publisher: Publisher) -> None:
+    async def _deliver(self, filled: FilledSlot, publisher: Publisher) -> None:
         delay = FIRST_RETRY_SECONDS
-        while not await publisher.publish(snapshot):
+        while not await publisher.publish(filled):
             await asyncio.sleep(delay)
             delay = min(2 * delay, LAST_RETRY_SECONDS)
-        _tell(free=snapshot["slot"])
+        _send(FreedSlot(filled.slot))
 
-    def _end_with(self, outcome: Mapping[str, Any]) -> None:
+    def _end_with(self, outcome: RunOutcome) -> None:
         """Queue the outcome after all versions have been delivered."""
         if not self._started.done():  # it ended before its first step
-            self._started.set_result({"world_size": self._config["workers"], "total_steps": 0})
-        ended = record_from_json(RunOutcome, outcome)
-        report = pb.AttachRequest(outcome=outcome_to_proto(ended))
+            self._started.set_result(TrainingStarted(self._config.workers, total_steps=0))
+        report = pb.AttachRequest(outcome=outcome_to_proto(outcome))
         self._outbox.add(report, droppable=False)
 
 
-def _progress(report: Mapping[str, Any]) -> pb.AttachRequest:
-    progress = record_from_json(ProgressReport, report)
-    return pb.AttachRequest(progress=progress_to_proto(progress))
-
-
-def _tell(**message: Any) -> None:
-    """Write one line to rank 0, which reads at every step; does nothing if rank 0 has ended."""
+def _send(message: ToRank) -> None:
+    """Write a message to rank 0, which reads at every step; ignored if rank 0 has ended."""
     with contextlib.suppress(BrokenPipeError):
-        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.write(encode(message).decode())
         sys.stdout.flush()
 
 
@@ -246,8 +259,10 @@ async def _main(memory_fd: int) -> int:
     reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    config = json.loads(await reader.readline())
-    if config["flags"]:
+    config = decode(await reader.readline(), TO_LINK)
+    if not isinstance(config, LaunchedRun | NewRun):
+        raise TypeError(f"{type(config).__name__}: the link is not configured")
+    if config.speaks_of_flags:
         speak_of_flags()
     return await Link(config, memory_fd).run(reader)
 

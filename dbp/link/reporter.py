@@ -20,13 +20,28 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Final, Self, cast, final
+from typing import IO, Final, Self, cast, final
 
-from dbp.errors import DbpError, InvalidInput, Unavailable
-from dbp.job.job_json import record_to_json
+from dbp.errors import InvalidInput, Unavailable
 from dbp.job.state import ProgressReport, RunOutcome
+from dbp.json_value import JsonObject
+from dbp.link.messages import (
+    TO_RANK,
+    Configuration,
+    FilledSlot,
+    FreedSlot,
+    LaunchedRun,
+    NewRun,
+    Refused,
+    Registered,
+    RunRequest,
+    ToLink,
+    ToRank,
+    TrainingStarted,
+    decode,
+    encode,
+)
 from dbp.option_names import speaks_of_flags
 from dbp.train.report.sink import Command, ParameterSnapshot, Started
 
@@ -47,9 +62,10 @@ log = logging.getLogger("dbp.rpc")
 class Reporter:
     """Sink and Control of rank 0 under a service; communicates with the link only."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Configuration) -> None:
         """Start the link with this configuration (see ``start`` and ``join``)."""
-        self.job: str = config.get("job", "")
+        launched = isinstance(config, LaunchedRun)
+        self.job = config.job if isinstance(config, LaunchedRun) else ""
         self._memory_fd = _anonymous_file()
         self._memory: mmap.mmap | None = None
         self._without_memory = False
@@ -59,7 +75,6 @@ class Reporter:
         self._stop = False
         self._publish = False
         self._alive = True
-        launched = "service_file" in config
         self._patience = LAUNCHED_PATIENCE_SECONDS if launched else BY_HAND_PATIENCE_SECONDS
         self._link = subprocess.Popen(
             # -P: nothing in the user's own folder takes the place of a library.
@@ -74,7 +89,7 @@ class Reporter:
         self._down = cast("IO[bytes]", self._link.stdout).fileno()
         os.set_blocking(self._up, False)
         os.set_blocking(self._down, False)
-        self._send({**config, "flags": speaks_of_flags()})
+        self._send(config)
 
     @classmethod
     def start(cls, attempt_dir: Path) -> Self:
@@ -83,20 +98,21 @@ class Reporter:
         """
         launch = json.loads((attempt_dir / "launch.json").read_text())
         return cls(
-            {
-                "service_file": launch["service_file"],
-                "job": launch["job"],
-                "attempt": launch["attempt"],
-                "workers": launch["workers"],
-                "secret": launch["secret"],
-            }
+            LaunchedRun(
+                service_file=launch["service_file"],
+                job=launch["job"],
+                attempt=launch["attempt"],
+                workers=launch["workers"],
+                secret=launch["secret"],
+                speaks_of_flags=speaks_of_flags(),
+            )
         )
 
     @classmethod
-    def join(cls, address: str, document: Mapping[str, Any], workers: int) -> Self:
+    def join(cls, address: str, document: JsonObject, workers: int) -> Self:
         """Register a run started by hand as a job; raises the errors of service and network."""
-        register = {"document": document, "workers": workers, "request_id": str(uuid.uuid4())}
-        reporter = cls({"address": address, "workers": workers, "register": register})
+        request_id = str(uuid.uuid4())
+        reporter = cls(NewRun(address, document, workers, request_id, speaks_of_flags()))
         try:
             reporter.job = reporter._await_registration(address)
         except BaseException:
@@ -106,19 +122,12 @@ class Reporter:
 
     def started(self, started: Started) -> None:
         """Send the start of training and its length."""
-        self._send(
-            {
-                "started": {
-                    "world_size": started.world_size,
-                    "total_steps": started.total_steps,
-                }
-            },
-        )
+        self._send(TrainingStarted(started.world_size, started.total_steps))
 
     def progress(self, progress: ProgressReport) -> None:
         """Send the newest progress; it is dropped while the link is slow."""
         limit = MAX_EPOCHS_BACKLOG_BYTES if progress.epoch_end else MAX_BACKLOG_BYTES
-        self._send({"progress": record_to_json(progress)}, limit)
+        self._send(progress, limit)
 
     def rolled_back(self, step: int) -> None:
         """Nothing to send: later reports replace those of the undone steps."""
@@ -138,17 +147,9 @@ class Reporter:
             return True  # nor here
         slot = self._free_slots.pop()
         memory[slot * size : (slot + 1) * size] = snapshot.vector.data.cast("B")
-        tensors = [[t.name, t.dtype, list(t.shape)] for t in snapshot.manifest.tensors]
-        message = {
-            "slot": slot,
-            "step": snapshot.step,
-            "final": snapshot.final,
-            "best": snapshot.best,
-            "size": size,
-            "tensors": tensors,
-            "metadata": dict(snapshot.manifest.metadata),
-        }
-        self._send({"snapshot": message})
+        self._send(
+            FilledSlot(slot, snapshot.step, snapshot.manifest, snapshot.final, snapshot.best)
+        )
         return True
 
     def _reserved(self, size: int) -> mmap.mmap | None:
@@ -166,7 +167,7 @@ class Reporter:
 
     def finished(self, outcome: RunOutcome) -> None:
         """Send the outcome of the run."""
-        self._send({"outcome": record_to_json(outcome)})
+        self._send(outcome)
 
     def poll(self) -> Command:
         """Return the service's requests so far; costs one system call."""
@@ -197,11 +198,11 @@ class Reporter:
             self._memory.close()
         os.close(self._memory_fd)
 
-    def _send(self, message: dict[str, Any], limit: int | None = None) -> None:
+    def _send(self, message: ToLink, limit: int | None = None) -> None:
         """Write a message; drop it if more than ``limit`` bytes would wait."""
         if not self._alive or (limit is not None and len(self._backlog) > limit):
             return
-        self._backlog += json.dumps(message).encode() + b"\n"
+        self._backlog += encode(message)
         self._flush()
 
     def _flush(self) -> None:
@@ -226,20 +227,28 @@ class Reporter:
             self._lost()
             return
         self._inbox += data
-        *lines, rest = self._inbox.split(b"\n")
+        *lines, rest = bytes(self._inbox).split(b"\n")
         self._inbox = bytearray(rest)
-        for line in lines:
-            self._obey(json.loads(line))
+        try:
+            messages = [decode(line, TO_RANK) for line in lines]
+        except ValueError as error:
+            log.warning("the link sent a line that is no message: %s", error)
+            self._lost()
+            return
+        for message in messages:
+            self._obey(message)
 
-    def _obey(self, message: Mapping[str, Any]) -> None:
-        self._stop = self._stop or bool(message.get("stop"))
-        self._publish = self._publish or bool(message.get("publish"))
-        if "free" in message:
-            self._free_slots.add(message["free"])
-        if "registered" in message:
-            self.job = message["registered"]
-        if "error" in message:
-            raise _refusal(message)
+    def _obey(self, message: ToRank) -> None:
+        match message:
+            case RunRequest():
+                self._stop |= message.stop
+                self._publish |= message.publish
+            case FreedSlot():
+                self._free_slots.add(message.slot)
+            case Registered():
+                self.job = message.job
+            case Refused():
+                raise (Unavailable if message.unavailable else InvalidInput)(message.message)
 
     def _lost(self) -> None:
         self._alive = False
@@ -270,11 +279,6 @@ class Reporter:
                 f"{address}: no answer from the service; start it with `dbp serve`"
             )
         return self.job
-
-
-def _refusal(message: Mapping[str, Any]) -> DbpError:
-    text = str(message["error"])
-    return Unavailable(text) if message.get("unavailable") else InvalidInput(text)
 
 
 def _anonymous_file() -> int:

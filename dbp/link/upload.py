@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final, final
 
 import grpc
 
-from dbp.job.snapshot import manifest_of
+from dbp.link.messages import FilledSlot
 from dbp.rpc.channel import connect
 from dbp.rpc.scalar_convert import job_name
 from dbp.rpc.status import is_transient
@@ -54,11 +54,11 @@ class Publisher:
         self._channel: tuple[str, grpc.aio.Channel] | None = None  # and where it leads
         self._failures = 0  # with this version
 
-    async def publish(self, snapshot: Mapping[str, Any]) -> bool:
+    async def publish(self, filled: FilledSlot) -> bool:
         """Upload one version; True when it is durable, or was refused for good."""
         try:
             try:
-                await self._send(snapshot)
+                await self._send(filled)
             except grpc.aio.AioRpcError as error:
                 if (
                     not self._memory_name
@@ -66,33 +66,33 @@ class Publisher:
                 ):
                     raise
                 self._memory_name = ""  # the service cannot see it
-                await self._send(snapshot)
+                await self._send(filled)
         except (OSError, ValueError):
             return False
         except grpc.aio.AioRpcError as error:
-            if is_transient(error) or self._is_worth_more(snapshot, error):
+            if is_transient(error) or self._is_worth_more(filled, error):
                 await self.close()
                 return False
-            say(f"step {snapshot['step']} was not published: {error.details()}")
+            say(f"step {filled.step} was not published: {error.details()}")
         self._failures = 0
         return True
 
-    def _is_worth_more(self, snapshot: Mapping[str, Any], error: grpc.aio.AioRpcError) -> bool:
+    def _is_worth_more(self, filled: FilledSlot, error: grpc.aio.AioRpcError) -> bool:
         """Whether to retry INTERNAL errors: for final and best versions only, a bounded number
         of times, so that one bad version cannot block the queue.
         """
         if error.code() is not grpc.StatusCode.INTERNAL:
             return False
         self._failures += 1
-        return (snapshot["final"] or snapshot["best"]) and self._failures <= MAX_FAILURES
+        return (filled.final or filled.best) and self._failures <= MAX_FAILURES
 
-    async def _send(self, snapshot: Mapping[str, Any]) -> None:
+    async def _send(self, filled: FilledSlot) -> None:
         address = self._address()
         if self._channel is None or self._channel[0] != address:
             await self.close()
             self._channel = address, connect(address)
         await WorkerServiceStub(self._channel[1]).PublishParameters(
-            self._parts(snapshot), metadata=self._metadata, timeout=PUBLISH_SECONDS
+            self._parts(filled), metadata=self._metadata, timeout=PUBLISH_SECONDS
         )
 
     async def close(self) -> None:
@@ -102,20 +102,17 @@ class Publisher:
             self._channel = None
             await channel.close()
 
-    async def _parts(
-        self, snapshot: Mapping[str, Any]
-    ) -> AsyncIterator[pb.PublishParametersRequest]:
-        shapes = {name: shape for name, _, shape in snapshot["tensors"]}
-        dtype = snapshot["tensors"][0][1]
+    async def _parts(self, filled: FilledSlot) -> AsyncIterator[pb.PublishParametersRequest]:
         header = pb.PublishHeader(
             job=job_name(self._job),
             attempt=self._attempt,
-            step=snapshot["step"],
-            manifest=manifest_to_proto(manifest_of(shapes, dtype, snapshot["metadata"])),
-            final=snapshot["final"],
-            best=snapshot["best"],
+            step=filled.step,
+            manifest=manifest_to_proto(filled.manifest),
+            final=filled.final,
+            best=filled.best,
         )
-        size, start = snapshot["size"], snapshot["slot"] * snapshot["size"]
+        size = filled.manifest.size_bytes
+        start = filled.slot * size
         if self._memory_name:
             header.memory.pid, header.memory.descriptor = os.getpid(), self._memory_fd
             header.memory.name, header.memory.offset = self._memory_name, start

@@ -7,13 +7,29 @@ import io
 import json
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from dbp.job.snapshot import manifest_of
+from dbp.job.state import RunOutcome
+from dbp.link.messages import (
+    TO_RANK,
+    FilledSlot,
+    FreedSlot,
+    LaunchedRun,
+    RunRequest,
+    ToLink,
+    ToRank,
+    TrainingStarted,
+    decode,
+    encode,
+)
 from dbp.link.process import Link
 from dbp.rpc.status import internal_details
 from dbp.v1 import worker_service_pb2 as pb
@@ -25,12 +41,8 @@ from dbp.versions.run_memory import opened
 from tests.deadline import DEADLINE
 from tests.service.setups import until
 
-STARTED = {"started": {"world_size": 1, "total_steps": 9}}
-OUTCOME = {
-    "outcome": {
-        "status": "succeeded", "reason": "steps", "message": "", "step": 9, "metrics": {},
-    }
-}  # fmt: skip
+STARTED = TrainingStarted(world_size=1, total_steps=9)
+OUTCOME = RunOutcome("succeeded", "steps", 9)
 DATA = bytes(range(8))
 INTERNAL = grpc.StatusCode.INTERNAL
 
@@ -94,9 +106,12 @@ class Far:
         self._lines = asyncio.StreamReader()
         self.ended = asyncio.create_task(link.run(self._lines))
 
-    def say(self, *messages: dict[str, Any]) -> None:
+    def write(self, line: bytes) -> None:
+        self._lines.feed_data(line)
+
+    def say(self, *messages: ToLink) -> None:
         for message in messages:
-            self._lines.feed_data(json.dumps(message).encode() + b"\n")
+            self.write(encode(message))
 
     async def close(self) -> int:
         """The link's exit code after the pipe is closed."""
@@ -113,27 +128,27 @@ async def linked(service: Scripted) -> AsyncIterator[Far]:
     await server.start()
     memory = os.memfd_create("slots")
     os.write(memory, bytes(len(DATA)) + DATA)  # the second slot holds the parameters
-    config = {
-        "address": f"127.0.0.1:{port}", "job": "digits-1", "attempt": 1, "workers": 1,
-        "secret": "s",
-    }  # fmt: skip
+    folder = tempfile.TemporaryDirectory()
+    service_file = Path(folder.name) / "service.json"
+    service_file.write_text(json.dumps({"address": f"127.0.0.1:{port}"}))
+    config = LaunchedRun(
+        str(service_file), "digits-1", attempt=1, workers=1, secret="s", speaks_of_flags=True
+    )
     try:
         yield Far(Link(config, memory))
     finally:
         os.close(memory)
         await server.stop(None)
+        folder.cleanup()
 
 
-def snapshot(step: int) -> dict[str, Any]:
-    content = {
-        "slot": 1, "step": step, "final": False, "best": False, "size": len(DATA),
-        "tensors": [["0.bias", "F32", [2]]], "metadata": {},
-    }  # fmt: skip
-    return {"snapshot": content}
+def filled(step: int, *, final: bool = False, best: bool = False) -> FilledSlot:
+    return FilledSlot(1, step, manifest_of({"0.bias": (2,)}, "F32", {}), final, best)
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+def told(capsys: pytest.CaptureFixture[str]) -> list[ToRank]:
+    lines = capsys.readouterr().out.splitlines()
+    return [decode(line.encode(), TO_RANK) for line in lines]
 
 
 @pytest.mark.parametrize("sees_memory", [False, True])
@@ -145,14 +160,14 @@ async def test_parameters_come_before_the_word_that_the_run_has_ended(
     service.sees_memory = sees_memory
     service.publish_codes = [code]  # INTERNAL without details: gRPC's word for a cut stream
     async with linked(service) as far:
-        far.say(STARTED, snapshot(9), OUTCOME)
+        far.say(STARTED, filled(9), OUTCOME)
 
         assert await far.close() == 0
 
     assert service.heard[-2:] == ["publish 9", "outcome 1"]
     assert service.heard.count("publish 9") == 2  # once while the service was away
     assert service.data == DATA
-    assert told(capsys) == [{"free": 1}]
+    assert told(capsys) == [FreedSlot(1)]
 
 
 async def test_a_service_that_cannot_see_the_memory_is_sent_the_bytes_and_not_asked_again() -> (
@@ -160,7 +175,7 @@ async def test_a_service_that_cannot_see_the_memory_is_sent_the_bytes_and_not_as
 ):
     service = Scripted()
     async with linked(service) as far:
-        far.say(STARTED, snapshot(3), snapshot(6), OUTCOME)
+        far.say(STARTED, filled(3), filled(6), OUTCOME)
 
         assert await far.close() == 0
 
@@ -190,7 +205,7 @@ async def test_requests_are_passed_on(capsys: pytest.CaptureFixture[str]) -> Non
 
         assert await far.close() == 0
 
-    assert told(capsys) == [{"stop": False, "publish": True}]
+    assert told(capsys) == [RunRequest(stop=False, publish=True)]
 
 
 async def test_an_attempt_that_is_over_is_reported_in_its_log_and_not_tried_again(
@@ -251,7 +266,7 @@ async def test_a_rank_that_is_gone_holds_its_link_for_a_while_only(
     service = Scripted()
     service.publish_codes = [grpc.StatusCode.UNAVAILABLE] * 1_000
     async with linked(service) as far:
-        far.say(STARTED, snapshot(9), OUTCOME)
+        far.say(STARTED, filled(9), OUTCOME)
 
         assert await far.close() == 1
 
@@ -269,7 +284,7 @@ async def test_the_end_is_reported_though_rank_0_has_stopped_reading_the_link(
     service = Scripted()
     async with linked(service) as far:
         monkeypatch.setattr(sys, "stdout", Broken())
-        far.say(STARTED, snapshot(9), OUTCOME)
+        far.say(STARTED, filled(9), OUTCOME)
 
         assert await far.close() == 0
 
@@ -293,9 +308,8 @@ async def test_a_version_is_handed_over_again_where_that_may_help(
     service.publish_codes = [code]
     service.publish_details = internal_details("not now", "1") if code is INTERNAL else ()
     async with linked(service) as far:
-        message = snapshot(3)
-        message["snapshot"] |= {special: True} if special else {}
-        far.say(STARTED, message, OUTCOME)
+        version = filled(3, final=special == "final", best=special == "best")
+        far.say(STARTED, version, OUTCOME)
 
         assert await far.close() == 0
 
@@ -308,13 +322,13 @@ async def test_parameters_that_are_refused_free_their_slot(
     service = Scripted()
     service.publish_codes = [grpc.StatusCode.INVALID_ARGUMENT]
     async with linked(service) as far:
-        far.say(STARTED, snapshot(3), OUTCOME)
+        far.say(STARTED, filled(3), OUTCOME)
 
         assert await far.close() == 0
 
     captured = capsys.readouterr()
     assert service.heard.count("publish 3") == 1
-    assert json.loads(captured.out) == {"free": 1}
+    assert decode(captured.out.encode(), TO_RANK) == FreedSlot(1)
     assert captured.err == "dbp link: step 3 was not published: not now\n"
 
 
@@ -326,9 +340,7 @@ async def test_a_version_that_the_service_cannot_take_holds_up_no_other(
     service.publish_codes = [INTERNAL] * 3
     service.publish_details = internal_details("not now", "1")
     async with linked(service) as far:
-        message = snapshot(3)
-        message["snapshot"]["best"] = True
-        far.say(STARTED, message, snapshot(6), OUTCOME)
+        far.say(STARTED, filled(3, best=True), filled(6), OUTCOME)
 
         assert await far.close() == 0
 
@@ -356,3 +368,23 @@ async def test_an_ending_before_the_first_step_is_reported_too() -> None:
         assert await far.close() == 0
 
     assert service.heard == ["hello 0", "outcome 1"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"no JSON\n", b'{"Snapshot": {}}\n', b'{"TrainingStarted": {"world_size": "1"}}\n'],
+)
+async def test_a_line_that_is_no_message_ends_the_link_with_an_error(line: bytes) -> None:
+    async with linked(Scripted()) as far:
+        far.write(line)
+
+        with pytest.raises(ValueError, match=r"Expecting value|no such message|of type int"):
+            await far.close()
+
+
+async def test_a_second_configuration_is_an_error() -> None:
+    async with linked(Scripted()) as far:
+        far.say(LaunchedRun("service.json", "digits-2", 1, 1, "s", speaks_of_flags=False))
+
+        with pytest.raises(ValueError, match="LaunchedRun: the link is configured"):
+            await far.close()

@@ -422,3 +422,28 @@ async def test_without_memory_for_versions_a_run_continues_and_reports(
     assert [r.getMessage() for r in caplog.records if r.name == "dbp.rpc"] == [
         "no parameters are published: 5200 bytes: File too large"
     ]
+
+
+@pytest.mark.parametrize("line", [b"hello\n", b'{"FreedSlot": {"slot": "one"}}\n'])
+async def test_a_link_that_sends_no_message_does_not_end_the_run(
+    service: Service, caplog: pytest.LogCaptureFixture, line: bytes
+) -> None:
+    reporter = await joined(service)
+    process = link()
+    own, (reader, writer) = reporter._down, os.pipe()
+    os.write(writer, line)
+
+    reporter._down = reader
+    with caplog.at_level(logging.WARNING, "dbp.rpc"):
+        assert reporter.poll() is Command.NONE
+
+    assert [r.getMessage().partition(":")[0] for r in caplog.records] == [
+        "the link sent a line that is no message",
+        "the link to the service ended early; training continues without it",
+    ]
+    assert reporter.snapshot(snapshot(1))
+    reporter._down = own
+    os.close(reader)
+    os.close(writer)
+    process.send_signal(signal.SIGKILL)
+    await closed(reporter)
