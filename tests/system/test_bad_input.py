@@ -359,7 +359,7 @@ DATA = [
     csv_case("CSV: a delimiter of two", GOOD_CSV, "job.toml:4: data.train.delimiter: must be one character", "got ';;'", change=('"d.csv"', '"d.csv", delimiter = ";;"')),
     DataCase("a variable that is not set", '{ kind = "csv", path = "${DBP_TEST_NOT_SET}/d.csv" }', {}, ("job.toml:4: data.train.path: the environment variable 'DBP_TEST_NOT_SET' is not set, in '${DBP_TEST_NOT_SET}/d.csv'",)),
     DataCase("a home that is not expanded", '{ kind = "csv", path = "~/d.csv" }', {}, ("job.toml:4: data.train.path: ~ is not expanded; write ${HOME} instead, got '~/d.csv'",)),
-    DataCase("an empty file name", '{ kind = "csv", path = "" }', {}, ("job.toml:4: data.train.path: must name a file, got an empty text",)),
+    DataCase("an empty file name", '{ kind = "csv", path = "" }', {}, ("job.toml:4: data.train.path: must name a file, got an empty string",)),
     DataCase("a folder for a file", '{ kind = "csv", path = "." }', {}, ("data.train", "is a folder, not a file of samples")),
     DataCase("no validation file", '"digits"\ntest = { kind = "csv", path = "t.csv" }', {}, ("data.test.path", "t.csv: no such file")),
     DataCase("a test set of another shape", '"digits"\ntest = { kind = "csv", path = "d.csv" }', {"d.csv": GOOD_CSV.encode()}, ("data.test", "(2,)", "(8, 8)")),
