@@ -11,7 +11,7 @@ from dbp.parallel.step_buffer import StepBuffer
 
 
 class _Stage(enum.Enum):
-    """How far a step is; its value says so in errors."""
+    """Phases of a step, in order; the values stand in error messages."""
 
     BEGUN = "no lane was handed out"
     LANES = "the loop over the lanes has not ended"
