@@ -204,7 +204,8 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
     from dbp.train.report.failure_recorder import FailureRecorder
     from dbp.train.report.fan_out import AnyOf, FanOut
     from dbp.train.report.lines import Lines, outcome_text
-    from dbp.train.report.run_folder import CHECKPOINTS, RunFolder
+    from dbp.train.report.run_files import CHECKPOINTS
+    from dbp.train.report.run_folder import RunFolder
     from dbp.train.stop_signals import StopSignals
 
     spec, run, workers = Path(launch["spec"]), Path(launch["run"]), int(launch["workers"])

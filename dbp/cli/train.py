@@ -204,7 +204,7 @@ def _rank_0(
     request: Request, resolved: ResolvedSpec, place: Launch, signals: StopSignals
 ) -> int:
     from dbp.train.report.fan_out import AnyOf, FanOut
-    from dbp.train.report.run_folder import CHECKPOINTS
+    from dbp.train.report.run_files import CHECKPOINTS
     from dbp.worker import run_rank
 
     try:
@@ -267,7 +267,7 @@ def _summarize(
     """Print the verdict, the test figures, the files, and how to use them."""
     from dbp.train.report.lines import outcome_text
     from dbp.train.report.run_contents import stored_step
-    from dbp.train.report.run_folder import PARAMETERS
+    from dbp.train.report.run_files import PARAMETERS
 
     if request.output == "json":
         echo_json({**dataclasses.asdict(outcome), "run": str(folder)})

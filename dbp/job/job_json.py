@@ -42,16 +42,18 @@ def encode_outcome(outcome: RunOutcome) -> str:
     return json.dumps(record_to_json(outcome))
 
 
-def decode_outcome(document: JsonObject) -> RunOutcome:
+def decode_outcome(document: JsonValue) -> RunOutcome:
     """Return an outcome from JSON, or from a run's ``result.json``; ValueError.
 
     Fields of another version of dbp are ignored; null in metrics stands for NaN.
     """
+    if not isinstance(document, Mapping):
+        raise ValueError(f"an outcome must be an object, got {_shown(document)}")
     known = {name: document[name] for name in _fields(RunOutcome) if name in document}
     known["metrics"] = _numbers(known.get("metrics", {}))
     if isinstance(best := known.get("best"), Mapping):
         known["best"] = {**best, "metrics": _numbers(best.get("metrics", {}))}
-    return record_from_json(RunOutcome, known)
+    return record_from_json(RunOutcome, known, "outcome")
 
 
 def record_to_json(

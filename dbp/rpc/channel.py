@@ -7,10 +7,11 @@ everything else that may be larger is a stream.
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
+from dbp.json_value import JsonObject
 from dbp.rpc.address import parse_address
 from dbp.rpc.forking import start_grpc
 
@@ -30,7 +31,7 @@ CONNECT_MS: Final = 120_000
 # Calls without side effects, or made safe by their request id, are tried again while a
 # service restarts; in all for less than a second, so that a missing one is soon named.
 # The readers of streams open them again, at the position where they stopped.
-_RETRY: Final[dict[str, Any]] = {
+_RETRY: Final[JsonObject] = {
     "methodConfig": [
         {
             "name": [
@@ -76,7 +77,7 @@ _RETRY: Final[dict[str, Any]] = {
 # them grow to a third of a large download; this many fill 3 Gbit/s at 20 ms.
 WINDOW_BYTES: Final = 8 << 20
 
-CLIENT_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
+CLIENT_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -95,7 +96,7 @@ CLIENT_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.enable_http_proxy", 0),
 )
 
-SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
+SERVER_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),

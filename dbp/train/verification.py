@@ -21,7 +21,7 @@ from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import Setup, build
 from dbp.train.check.inspection import check
 from dbp.train.report.run_contents import check_run
-from dbp.train.report.run_folder import CHECKPOINTS, METRICS, SPEC
+from dbp.train.report.run_files import CHECKPOINTS, METRICS, SPEC
 from dbp.train.report.sink import Command, Control, ParameterSnapshot, Sink, Started
 from dbp.train.state.checkpoint import CheckpointStore, glance
 from dbp.train.state.continuation import DATA, NEW_DATA_AT, Terms, check_spec

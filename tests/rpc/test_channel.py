@@ -30,7 +30,7 @@ def test_the_server_allows_the_pings_that_clients_send() -> None:
     client, server = dict(CLIENT_OPTIONS), dict(SERVER_OPTIONS)
 
     allowed = server["grpc.http2.min_recv_ping_interval_without_data_ms"]
-    assert allowed < client["grpc.keepalive_time_ms"]
+    assert int(allowed) < int(client["grpc.keepalive_time_ms"])
     assert server["grpc.keepalive_permit_without_calls"] == 1
 
 
@@ -45,7 +45,7 @@ def test_only_the_service_takes_messages_above_the_usual_limit() -> None:
 
 
 def test_exactly_the_unary_methods_are_tried_again() -> None:
-    config = json.loads(dict(CLIENT_OPTIONS)["grpc.service_config"])
+    config = json.loads(str(dict(CLIENT_OPTIONS)["grpc.service_config"]))
     named = {
         (entry["service"], entry["method"])
         for method in config["methodConfig"]

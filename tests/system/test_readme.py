@@ -18,7 +18,7 @@ import pytest
 
 from dbp.job.state import RunOutcome
 from dbp.launching import launch_environment
-from dbp.train.report.run_files import write_verdict
+from dbp.train.report.run_files import write_outcome
 from tests.deadline import DEADLINE, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -238,7 +238,7 @@ def test_the_slurm_script_fails_for_a_run_that_has_failed(
     run.mkdir()
     (run / "spec.json").write_text("{}")
     outcome = RunOutcome("failed", "RANK_SIGNAL", 3, 1, message="killed")
-    write_verdict(run, outcome)
+    write_outcome(run, outcome)
 
     done = subprocess.run(
         [ROOT / "deploy/slurm/train.sh", "deploy/jobs/iris.toml", run], cwd=folder,

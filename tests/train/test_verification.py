@@ -13,7 +13,8 @@ from dbp.job.load import load_file
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build
 from dbp.train.check.inspection import check
-from dbp.train.report.run_folder import CHECKPOINTS, RunFolder
+from dbp.train.report.run_files import CHECKPOINTS
+from dbp.train.report.run_folder import RunFolder
 from dbp.train.trainer import Trainer
 from dbp.train.verification import verify_run
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, final
-
-import numpy.typing as npt
+from typing import final
 
 from dbp.job.best import BestEpoch
 from dbp.job.state import ProgressReport, RunOutcome
+from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.train.build import Setup
 from dbp.train.digest import sha256_of
@@ -48,7 +47,7 @@ class Announcer:
         self._parameters = parameters
         self._clock = clock
         self._schedule = PublishSchedule(setup.resolved.spec.publish, clock)
-        self._best: tuple[int, npt.NDArray[Any]] | None = None  # not published yet
+        self._best: tuple[int, Array] | None = None  # not published yet
         self._measured: dict[int, Mapping[str, float]] = {}  # by step
         self._asked = False
         self._final_sent = False
@@ -231,7 +230,7 @@ class Announcer:
     def _send_parameters(
         self,
         step: int,
-        vector: npt.NDArray[Any],
+        vector: Array,
         *,
         final_: bool = False,
         best: bool = False,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import final
 
 from dbp.job.state import ProgressReport, RunOutcome
-from dbp.train.report.run_files import RESULT, write_verdict
+from dbp.train.report.run_files import RESULT, write_outcome
 from dbp.train.report.sink import ParameterSnapshot, Sink, Started
 
 
@@ -35,4 +35,4 @@ class FailureRecorder(Sink):
         """Write result.json, unless it exists or the folder is not on this host."""
         replaces = self._earlier and outcome.step == 0
         if self._path.is_dir() and not replaces and not (self._path / RESULT).exists():
-            write_verdict(self._path, outcome)
+            write_outcome(self._path, outcome)

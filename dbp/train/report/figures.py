@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final, final
+from typing import Final, NotRequired, TypedDict, final
 
 import numpy as np
 
@@ -12,6 +12,20 @@ from dbp.nn.layer import Array
 from dbp.nn.model import Model
 
 TRAINING: Final = "training_"
+
+
+class FiguresState(TypedDict):
+    """Figures as stored in a checkpoint; ``values`` that are not finite are texts.
+
+    Earlier versions of dbp did not store ``applied`` and ``skipped``.
+    """
+
+    sums: list[float]
+    loss_sum: float
+    weight: float
+    applied: NotRequired[int]
+    skipped: NotRequired[int]
+    values: Mapping[str, float | str]
 
 
 @final
@@ -38,7 +52,7 @@ class Figures:
         """Whether the samples of this epoch so far have no weight, so that no mean exists."""
         return self._applied > 0 and not self._weight
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> FiguresState:
         """Return the state for ``restore``, as a JSON object."""
         return {
             "sums": self._sums.tolist(),
@@ -49,7 +63,7 @@ class Figures:
             "values": {n: v if math.isfinite(v) else repr(v) for n, v in self._values.items()},
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: FiguresState) -> None:
         """Restore a state, bit for bit."""
         sums = state["sums"]
         # An older version may have stored other sums; they cannot be used.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TextIO, final
+from typing import Final, TextIO, final
 
 from dbp.job.ending_text import best_line, ending_text
 from dbp.job.state import ProgressReport, RunOutcome
+from dbp.json_value import JsonObject
 from dbp.quantities import count_text, duration_text, time_to_go_text
 from dbp.train.report.sink import ParameterSnapshot, Sink, Started
 
@@ -111,7 +112,7 @@ def left_out_text(count: int) -> str:
     return f"{count:,} mini-batch{'' if count == 1 else 'es'} left out"
 
 
-def outcome_text(outcome: RunOutcome, document: Mapping[str, Any]) -> str:
+def outcome_text(outcome: RunOutcome, document: JsonObject) -> str:
     """Return how a run of this spec ended, its notes, test figures and best epoch."""
     steps = count_text(outcome.step, "step")
     if 0 < outcome.resumed_from < outcome.step:

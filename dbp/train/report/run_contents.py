@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import socket
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from dbp.errors import InvalidFile, InvalidInput
 from dbp.job.load import nearest_file
 from dbp.job.snapshot import decode_header, header_length, step_of
+from dbp.job.state import RunOutcome
 from dbp.quantities import count_text
 from dbp.train.ending import TIME
-from dbp.train.report.run_files import CHECKPOINTS, PARAMETERS, RESULT, SPEC, holds_run
+from dbp.train.report.run_files import (
+    CHECKPOINTS,
+    PARAMETERS,
+    RESULT,
+    SPEC,
+    holds_run,
+    read_outcome,
+)
 from dbp.train.report.run_lock import LOCK
 from dbp.train.state.checkpoint_folder import CheckpointFolder
 
@@ -68,10 +73,10 @@ def _run_without(folder: Path) -> str:
     quoted = shlex.quote(str(folder))
     if holder := _training_process(folder):
         return f"the run is training now ({holder}); wait for its end"
-    verdict = _verdict(folder)
-    state, steps = _state(verdict), [s for _, s in _checkpoints(folder).newest_first()]
-    succeeded = verdict.get("status") == "succeeded"
-    if steps and (not succeeded or verdict.get("reason") == TIME):
+    outcome = _outcome(folder)
+    state, steps = _state(outcome), [s for _, s in _checkpoints(folder).newest_first()]
+    succeeded = outcome is not None and outcome.status == "succeeded"
+    if steps and (not succeeded or (outcome is not None and outcome.reason == TIME)):
         more = " --max-seconds SECONDS" if succeeded else ""
         return (
             f"{state}; its newest checkpoint is of step {steps[0]:,}; continue the run, which "
@@ -85,28 +90,30 @@ def _run_without(folder: Path) -> str:
     return state
 
 
-def _verdict(folder: Path) -> dict[str, Any]:
-    """Return the contents of result.json; {} if it is absent or unreadable."""
+def _outcome(folder: Path) -> RunOutcome | None:
+    """Return the outcome of a run; None if result.json is absent or unreadable."""
     try:
-        return dict(json.loads((folder / RESULT).read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+        return read_outcome(folder)
+    except InvalidFile:
+        return None
 
 
-def _state(verdict: Mapping[str, Any]) -> str:
-    """Return how a run without parameters ended, from its verdict."""
-    try:
-        status, step, message = verdict["status"], int(verdict["step"]), verdict["message"]
-    except (ValueError, KeyError, TypeError):
+def _state(outcome: RunOutcome | None) -> str:
+    """Return how a run without parameters ended."""
+    if outcome is None:
         return "the run has not ended"
-    done = f"after {count_text(step, 'step')}"
-    if status == "failed":
-        return f"the run failed {done} ({_first_line(message)})"
-    return f"the run was stopped {done}" if status == "stopped" else f"the run ended {done}"
+    done = f"after {count_text(outcome.step, 'step')}"
+    match outcome.status:
+        case "failed":
+            return f"the run failed {done} ({_first_line(outcome.message)})"
+        case "stopped":
+            return f"the run was stopped {done}"
+        case _:
+            return f"the run ended {done}"
 
 
-def _first_line(message: Any) -> str:
-    return next(iter(str(message).splitlines()), "").rstrip(".") or "no reason is on record"
+def _first_line(message: str) -> str:
+    return next(iter(message.splitlines()), "").rstrip(".") or "no reason is on record"
 
 
 def _checkpoints(folder: Path) -> CheckpointFolder:

@@ -13,12 +13,13 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from dbp.errors import Conflict
-from dbp.job.job_json import record_to_json
+from dbp.errors import Conflict, InvalidFile
+from dbp.job.job_json import decode_outcome, record_to_json
 from dbp.job.resolved import digest_of
 from dbp.job.state import ProgressReport, RunOutcome
+from dbp.json_value import JsonObject, JsonValue
 from dbp.option_names import either, option
 from dbp.storage.whole_file import make_folder, sync_folder, write_whole
 from dbp.train.report.run_lock import LOCK
@@ -78,23 +79,34 @@ def written_spec_digest(path: Path) -> str:
         return ""
 
 
-def write_verdict(folder: Path, outcome: RunOutcome) -> None:
+def read_outcome(folder: Path) -> RunOutcome | None:
+    """Read ``result.json``; None if the run is unfinished, InvalidFile if it is unreadable."""
+    path = folder / RESULT
+    try:
+        return decode_outcome(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InvalidFile(f"{path}: unreadable: {error}") from error
+
+
+def write_outcome(folder: Path, outcome: RunOutcome) -> None:
     """Write ``result.json``; any rank may do so."""
     fields = record_to_json(outcome, local=True)
     write_whole(folder / RESULT, [json_text(without_nan(fields))])
 
 
-def json_text(document: Mapping[str, Any]) -> bytes:
+def json_text(document: JsonObject) -> bytes:
     """Return a document as the bytes of a JSON file."""
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def without_nan(fields: Mapping[str, Any]) -> dict[str, Any]:
+def without_nan(fields: JsonObject) -> dict[str, JsonValue]:
     """Replace NaN and infinities, which JSON does not have, by None (null)."""
     return {name: _without_nan(value) for name, value in fields.items()}
 
 
-def _without_nan(value: object) -> object:
+def _without_nan(value: JsonValue) -> JsonValue:
     if isinstance(value, Mapping):
         return without_nan(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

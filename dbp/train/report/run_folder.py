@@ -21,17 +21,17 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Self, final
 
 from dbp.errors import Conflict, InvalidInput
 from dbp.job.job_json import record_to_json
 from dbp.job.snapshot import encode_header
 from dbp.job.state import ProgressReport, RunOutcome
+from dbp.json_value import JsonObject, JsonValue
 from dbp.storage.whole_file import make_folder, write_whole
 from dbp.train.report.run_files import (
-    CHECKPOINTS,
     METRICS,
     OWN_FILES,
     PARAMETERS,
@@ -44,21 +44,10 @@ from dbp.train.report.run_files import (
     json_text,
     make_new,
     without_nan,
-    write_verdict,
+    write_outcome,
 )
 from dbp.train.report.run_lock import RunLock
 from dbp.train.report.sink import ParameterSnapshot, Sink, Started
-
-__all__ = [
-    "CHECKPOINTS",
-    "METRICS",
-    "OWN_FILES",
-    "PARAMETERS",
-    "RESULT",
-    "SPEC",
-    "RunFolder",
-    "write_verdict",
-]
 
 logger = logging.getLogger("dbp")
 
@@ -72,7 +61,7 @@ class RunFolder(Sink):
         path: Path,
         lock: RunLock,
         *,
-        document: Mapping[str, Any] | None = None,
+        document: JsonObject | None = None,
         earlier: bool = False,
         resumes: bool = False,
     ) -> None:
@@ -96,7 +85,7 @@ class RunFolder(Sink):
             self._begin()
 
     @classmethod
-    def create(cls, parent: Path, name: str, document: Mapping[str, Any]) -> Self:
+    def create(cls, parent: Path, name: str, document: JsonObject) -> Self:
         """Make the folder ``parent/name``, or ``name-2``, ``name-3``, ... if that exists.
 
         Processes that use the same name at the same time get different folders. Raises
@@ -107,9 +96,7 @@ class RunFolder(Sink):
         return cls.prepare(path, document)
 
     @classmethod
-    def prepare(
-        cls, path: Path, document: Mapping[str, Any], *, overwrite: bool = False
-    ) -> Self:
+    def prepare(cls, path: Path, document: JsonObject, *, overwrite: bool = False) -> Self:
         """Make and lock the folder, and write the spec.
 
         Raises Conflict if the folder contains a run, finished or not, or other files; with
@@ -132,7 +119,7 @@ class RunFolder(Sink):
                 raise
 
     @classmethod
-    def resume(cls, path: Path, document: Mapping[str, Any] | None = None) -> Self:
+    def resume(cls, path: Path, document: JsonObject | None = None) -> Self:
         """Lock the folder of a run that is resumed; result.json stays until this run starts.
 
         ``document`` replaces the spec if the run gets another length. Raises Conflict if the
@@ -205,7 +192,7 @@ class RunFolder(Sink):
         """Write a line at the end of each epoch; a full disk does not end the run."""
         if not progress.epoch_end:
             return
-        fields = {
+        fields: dict[str, JsonValue] = {
             "step": progress.step,
             "epoch": progress.epoch,
             "workers": self._workers,
@@ -231,15 +218,21 @@ class RunFolder(Sink):
         if self._earlier:
             self.close()
             return
-        fields = {"step": outcome.step, "epoch": outcome.epoch, "status": outcome.status}
         best = None if outcome.best is None else record_to_json(outcome.best)
         self._line(
-            {**fields, **outcome.metrics, "best": best, "best_restored": outcome.best_restored}
+            {
+                "step": outcome.step,
+                "epoch": outcome.epoch,
+                "status": outcome.status,
+                **outcome.metrics,
+                "best": best,
+                "best_restored": outcome.best_restored,
+            }
         )
         with contextlib.suppress(OSError):  # a failed write has been logged
             os.fsync(self._file.fileno())
         try:
-            write_verdict(self.path, outcome)
+            write_outcome(self.path, outcome)
         finally:
             self.close()
 
@@ -249,7 +242,7 @@ class RunFolder(Sink):
             self._metrics.close()
         self._lock.release()
 
-    def _line(self, fields: Mapping[str, Any]) -> None:
+    def _line(self, fields: JsonObject) -> None:
         """Write a line whole or not at all; a full disk does not end the run."""
         line = (
             json.dumps({"time": round(time.time(), 3), **without_nan(fields)}).encode() + b"\n"

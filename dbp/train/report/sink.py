@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dbp.job.snapshot import Manifest
 from dbp.job.state import ProgressReport, RunOutcome
 
 if TYPE_CHECKING:  # the parent of mpirun imports this module and must not load numpy
-    import numpy.typing as npt
+    from dbp.nn.layer import Array
 
 
 class Command(enum.IntFlag):
@@ -57,7 +57,7 @@ class ParameterSnapshot:
 
     step: int
     epoch: int
-    vector: npt.NDArray[Any]
+    vector: Array
     manifest: Manifest
     final: bool = False
     best: bool = False

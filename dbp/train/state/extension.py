@@ -27,7 +27,7 @@ from dbp.train.check.inspection import inspect
 from dbp.train.ending import CONTINUABLE, TIME
 from dbp.train.plan import Plan, make_plan
 from dbp.train.report.run_contents import check_run
-from dbp.train.report.run_files import CHECKPOINTS, PARAMETERS, RESULT
+from dbp.train.report.run_files import CHECKPOINTS, PARAMETERS, read_outcome
 from dbp.train.state.checkpoint import glance
 from dbp.train.state.continuation import TOTAL_STEPS, check_steps_left, schedule_remedy
 
@@ -64,14 +64,14 @@ def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
     """
     longer = longer or Longer()
     check_run(folder)
-    verdict = _verdict(folder)
-    if verdict is None or verdict.get("status") != "succeeded":
+    outcome = read_outcome(folder)
+    if outcome is None or outcome.status != "succeeded":
         return False
-    reason = str(verdict.get("reason"))
+    reason = outcome.reason
     resume = either(f"dbp train --resume {shlex.quote(str(folder))} ", "")
     if reason not in CONTINUABLE:
         raise InvalidInput(
-            f"{folder}: this run {ending_word(reason)} at step {verdict.get('step')}"
+            f"{folder}: this run {ending_word(reason)} at step {outcome.step}"
             f"{cause_text(reason)} and cannot be resumed; to train its parameters further, "
             "start a new run with this line under [train]: initial_parameters = "
             f"{json.dumps(str((folder / PARAMETERS).resolve()), ensure_ascii=False)}"
@@ -79,7 +79,7 @@ def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
     if reason != TIME and not longer.length:
         raise InvalidInput(
             f"{folder}: this run has ended: all of its {reason} are done (step "
-            f"{verdict.get('step')}). To train longer: {resume}{option('epochs', 'N')} "
+            f"{outcome.step}). To train longer: {resume}{option('epochs', 'N')} "
             f"(or {option('steps', 'N')})"
         )
     return True
@@ -165,17 +165,3 @@ def _progress(found: tuple[int, dict[str, Any], dict[str, Any]]) -> tuple[int, f
 def _plan(spec: JobSpec) -> Plan:
     resolved = resolve(spec)
     return make_plan(resolved.spec.train, inspect(resolved).training_samples)
-
-
-def _verdict(folder: Path) -> dict[str, Any] | None:
-    """Return the contents of result.json; None if the run is unfinished."""
-    path = folder / RESULT
-    try:
-        verdict = json.loads(path.read_text())
-        if "status" not in verdict:
-            raise ValueError("has no status")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise InvalidInput(f"{path}: unreadable: {error}") from error
-    return dict(verdict)

@@ -8,6 +8,7 @@ import pytest
 
 from dbp.job.best import BestEpoch
 from dbp.job.state import ProgressReport, RunOutcome
+from dbp.json_value import JsonObject
 from dbp.train.report.lines import Lines, outcome_text
 from dbp.train.report.sink import Started
 
@@ -122,7 +123,7 @@ def test_the_time_of_a_resumed_run_is_that_of_its_own_steps() -> None:
     assert outcome_text(ended, {}) == "finished: epoch 3, 1,200 steps, the last 900 in 2 s"
 
 
-STOP = {"train": {"stop": {"metric": "validation_accuracy", "restore_best": True}}}
+STOP: JsonObject = {"train": {"stop": {"metric": "validation_accuracy", "restore_best": True}}}
 
 
 @pytest.mark.parametrize(

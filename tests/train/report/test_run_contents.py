@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidFile, InvalidInput
+from dbp.job.state import RunOutcome
 from dbp.train.report.run_contents import check_run, is_unfinished, parameters_of
+from dbp.train.report.run_files import read_outcome, write_outcome
 
 FILE = "parameters.safetensors"
 
@@ -24,7 +26,7 @@ def run_folder(path: Path, *, steps: tuple[int, ...] = (), **verdict: Any) -> Pa
     for step in steps:
         (path / "checkpoints" / f"step-{step:012d}").mkdir(parents=True)
     if verdict:
-        (path / "result.json").write_text(json.dumps(verdict))
+        (path / "result.json").write_text(json.dumps({"reason": "epochs"} | verdict))
     return path
 
 
@@ -169,3 +171,24 @@ def test_what_names_no_run_is_refused_with_what_is_there(tmp_path: Path) -> None
     )
     (other := tmp_path / "other").mkdir()
     assert refusal(other) == missing
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "Expecting property name"), ("[]", "an object"), ("{}", "outcome.status: missing")],
+)
+def test_unreadable_result_is_an_error_that_names_the_file(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "result.json").write_text(text)
+
+    with pytest.raises(InvalidFile, match=rf"{tmp_path}/result.json: unreadable: .*{message}"):
+        read_outcome(tmp_path)
+
+
+def test_result_of_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    outcome = RunOutcome("failed", "DIVERGED", 7, 2, {"x": 0.5}, "why", 1.5, 3, None, False, 4)
+    write_outcome(tmp_path, outcome)
+
+    assert read_outcome(tmp_path) == outcome
+    assert read_outcome(tmp_path / "other") is None
