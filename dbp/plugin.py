@@ -15,15 +15,13 @@ from __future__ import annotations
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import DataInfo, Dataset, Indices, Reader
 from dbp.errors import InvalidData
+from dbp.nn.batch_layer import BatchLayer, LaneBackward, LaneGenerator
 from dbp.nn.elementwise import Elementwise
 from dbp.nn.initializer import Initializer
 from dbp.nn.layer import (
     UNLIMITED,
     Array,
     Backward,
-    BatchLayer,
-    LaneBackward,
-    LaneGenerator,
     Layer,
     Range,
     Shape,

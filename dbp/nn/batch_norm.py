@@ -8,7 +8,8 @@ from typing import Final, final
 
 import numpy as np
 
-from dbp.nn.layer import Array, BatchLayer, LaneBackward, LaneGenerator, Shape, Views, Workspace
+from dbp.nn.batch_layer import BatchLayer, LaneBackward, LaneGenerator
+from dbp.nn.layer import Array, Shape, Views, Workspace
 from dbp.nn.role import Role
 from dbp.registry import option
 

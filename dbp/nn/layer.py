@@ -5,17 +5,16 @@ model's flat vector, saved activations live in the closure that ``forward`` retu
 every large array comes from the workspace, which keeps it from step to step: a fresh numpy
 array of this size would cost page faults at each step.
 
-Each mini-batch is cut into lanes; a lane's samples in a step are a *lane batch*. Most layers
-treat every sample independently. A BatchLayer, such as batch normalization, needs statistics
-of the whole mini-batch: its lanes exchange them at *sync points*.
+Each mini-batch is cut into lanes; a lane's samples in a step are a *lane batch*. Layers treat
+every sample independently; those that do not, such as batch normalization, are BatchLayers.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,17 +22,11 @@ import numpy.typing as npt
 from dbp.nn.role import Role, role_by_shape
 from dbp.nn.row_random import RowRandom
 
-T = TypeVar("T")
 Shape = tuple[int, ...]
 Range = tuple[float, float]  # lowest and highest value
 Array = npt.NDArray[Any]
 Views = Mapping[str, Array]
 Backward = Callable[[Array, Views], Array | None]
-
-# A computation of one lane batch. At every sync point it yields the lane's statistics, 1-D
-# float64, and is sent those of all lanes, shape (lanes, size), in one fixed order.
-LaneGenerator = Generator[Array, Array, T]
-LaneBackward = Callable[[Array, Views], LaneGenerator[Array | None]]
 
 UNLIMITED: Final[Range] = (-math.inf, math.inf)
 
@@ -148,6 +141,11 @@ class Layer(ABC):
         """
         return {}
 
+    @property
+    def has_sync_points(self) -> bool:
+        """Whether lanes must run in lockstep, to exchange statistics (see BatchLayer)."""
+        return False
+
     def values_per_channel(self, input_shape: Shape) -> int:
         """Return how many values one sample adds to each mini-batch statistic.
 
@@ -168,82 +166,6 @@ class Layer(ABC):
         ``backward(dy, gradients)`` writes (does not add) the gradient of the *sum* over
         samples into each view of ``gradients`` and returns dx. It may overwrite dy.
         """
-
-
-class BatchLayer(Layer, ABC):
-    """A layer that needs statistics of the whole mini-batch, such as batch normalization."""
-
-    @abstractmethod
-    def forward_lane(
-        self, parameters: Views, x: Array, workspace: Workspace
-    ) -> LaneGenerator[tuple[Array, LaneBackward]]:
-        """Run ``forward`` on one lane batch; yield at sync points, as does the backward pass.
-
-        Every lane batch, even an empty one, has the same sync points. Evaluation has none.
-        """
-
-    def forward(
-        self, parameters: Views, x: Array, workspace: Workspace
-    ) -> tuple[Array, Backward]:
-        """Run the layer on the whole mini-batch ``x``, as a single lane batch."""
-        y, backward_lane = run_single(self.forward_lane(parameters, x, workspace))
-
-        def backward(dy: Array, gradients: Views) -> Array | None:
-            return run_single(backward_lane(dy, gradients))
-
-        return y, backward
-
-
-def forward_of(
-    layer: Layer, parameters: Views, x: Array, workspace: Workspace
-) -> LaneGenerator[tuple[Array, Backward | LaneBackward]]:
-    """Run a layer's forward pass on one lane batch, with sync points if it has any."""
-    if isinstance(layer, BatchLayer):
-        return (yield from layer.forward_lane(parameters, x, workspace))
-    return layer.forward(parameters, x, workspace)
-
-
-def backward_of(
-    backward: Backward | LaneBackward, dy: Array, gradients: Views
-) -> LaneGenerator[Array | None]:
-    """Run a layer's backward pass on one lane batch, with sync points if it has any."""
-    result = backward(dy, gradients)
-    return (yield from result) if isinstance(result, Generator) else result
-
-
-def run_in_lockstep(
-    lanes: Sequence[LaneGenerator[T]], gather: Callable[[Array], Array] = np.copy
-) -> list[T]:
-    """Run the lanes' generators in lockstep; all-gather their statistics at every yield.
-
-    Args:
-        lanes: The generators of this rank's lanes.
-        gather: Returns the statistics of the lanes of all ranks, (all lanes, size), from those
-            of this rank, (lanes, size). If it is collective, so is this function.
-
-    Returns the generators' results, in the order of ``lanes``.
-    """
-    results: list[T] = []
-    statistics = []
-    for lane in lanes:
-        try:
-            statistics.append(next(lane))
-        except StopIteration as end:
-            results.append(end.value)
-    while statistics:
-        gathered = gather(np.stack(statistics))
-        statistics = []
-        for lane in lanes:
-            try:
-                statistics.append(lane.send(gathered))
-            except StopIteration as end:
-                results.append(end.value)
-    return results
-
-
-def run_single(lane: LaneGenerator[T]) -> T:
-    """Run one generator whose lane batch is the whole mini-batch; return its result."""
-    return run_in_lockstep([lane])[0]
 
 
 def within(views: Views, name: str) -> Views:

@@ -6,33 +6,19 @@ vector holds the parameters first, then the layers' state (running statistics).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Protocol, final
 
 import numpy as np
 import numpy.typing as npt
 
 from dbp.nn.input_gradient import checked_gradient
-from dbp.nn.layer import (
-    Array,
-    Backward,
-    BatchLayer,
-    LaneBackward,
-    LaneGenerator,
-    Layer,
-    Shape,
-    Views,
-    Workspace,
-    backward_of,
-    forward_of,
-    names_within,
-    run_single,
-)
+from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace, names_within
 from dbp.nn.loss import Loss
 from dbp.nn.metric import Metric
 from dbp.nn.parameters import Parameters
-from dbp.nn.role import Role
+from dbp.nn.role import Role, frozen_state
 from dbp.nn.row_random import RowRandom
 from dbp.random import keyed_generator
 
@@ -48,7 +34,6 @@ class LaneBatch:
         number: Index of the buffers to use; differs for lane batches under way at once.
         random: Random numbers for these rows (dropout).
         new_state: Running statistics to update in place; given to one lane batch only.
-        on_gradients_ready: Called with the first element from which the gradients are final.
     """
 
     x: Array
@@ -57,16 +42,21 @@ class LaneBatch:
     number: int = 0
     random: RowRandom = field(default_factory=RowRandom)
     new_state: Parameters | None = None
-    on_gradients_ready: Callable[[int], None] | None = None
 
 
-@dataclass(frozen=True)
-class BatchSums:
-    """Sums over the samples of a lane batch, and its outputs, in reused memory."""
+class ModelBackward(Protocol):
+    """The backward pass of a lane batch, through all layers."""
 
-    loss: float
-    weight: float
-    prediction: Array
+    def __call__(
+        self,
+        dy: Array | None,
+        gradients: Parameters,
+        on_ready: Callable[[int], None] | None = None,
+    ) -> None:
+        """Write the gradient of the *sum* over the samples into ``gradients``.
+
+        ``on_ready`` is called with the first element from which the gradients are final.
+        """
 
 
 @final
@@ -118,7 +108,7 @@ class Model:
         self.tensor_shapes = self.parameter_shapes | self.state_shapes
         self.freezes = freezes
         self.frozen_state = frozen_state(self.parameter_shapes, self.state_shapes, freezes)
-        self.has_sync_points = any(isinstance(layer, BatchLayer) for layer in self.layers)
+        self.has_sync_points = any(layer.has_sync_points for layer in self.layers)
         self.output_shape = shape
         loss.check_output(shape)
         self.metric_sizes = tuple(metric.size(shape) for metric in self.metrics)
@@ -156,26 +146,73 @@ class Model:
         target: Array,
         weight: Array | None = None,
     ) -> float:
-        """Run ``train`` on a whole mini-batch; return the sum of the loss over its samples."""
-        return run_single(self.train(parameters, gradients, LaneBatch(x, target, weight))).loss
+        """Differentiate the loss of a whole mini-batch; return its sum over the samples.
 
-    def train(
-        self, parameters: Parameters, gradients: Parameters, batch: LaneBatch
-    ) -> LaneGenerator[BatchSums]:
-        """Write the gradient of the loss's *sum* over a lane batch into ``gradients``.
-
-        Yields at sync points, which only BatchLayers have. The outputs stay in ``prediction``,
-        for metrics.
+        Writes the gradient of that sum; the outputs stay in ``prediction``.
         """
-        prediction, backwards = yield from self._forward(parameters, batch)
+        batch = LaneBatch(x, target, weight)
+        self.prediction, backward = self.forward_training(parameters, batch)
+        loss, _, dy = self.loss_gradient(self.prediction, batch)
+        backward(dy, gradients)
+        return loss
+
+    def forward_training(
+        self, parameters: Parameters, batch: LaneBatch
+    ) -> tuple[Array, ModelBackward]:
+        """Return the outputs in training mode, and the backward pass.
+
+        ``batch`` is the whole mini-batch if a layer has sync points. The next call with the
+        same ``batch.number`` reuses the memory of the outputs.
+        """
+        x = batch.x
+        backwards: list[Backward] = []
+        for layer, own, workspace in self.prepared(parameters, batch):
+            x, backward_layer = layer.forward(own, x, workspace)
+            backwards.append(backward_layer)
+
+        def backward(
+            dy: Array | None,
+            gradients: Parameters,
+            on_ready: Callable[[int], None] | None = None,
+        ) -> None:
+            for position, own in self.backward_order(gradients):
+                dy = backwards[position](self.checked(dy, position), own)
+                if on_ready is not None and own:
+                    name = f"{position}.{self._names[position][0]}"
+                    on_ready(gradients.slices[name].start)
+
+        return x, backward
+
+    def loss_gradient(
+        self, prediction: Array, batch: LaneBatch
+    ) -> tuple[float, float, Array | None]:
+        """Return sums over the samples: the loss and the weight; and the loss's gradient."""
         weight = self.loss.sample_weights(batch.target, batch.weight)
         loss, dy = self.loss.evaluate(
             prediction, batch.target, weight, self._loss_workspaces[batch.number]
         )
-        yield from self._backward(dy, backwards, gradients, batch.on_gradients_ready)
-        self.prediction = prediction
-        total = self.weight_sum(batch.target, batch.weight)
-        return BatchSums(loss, total, prediction)
+        return loss, float(len(batch.target)) if weight is None else float(weight.sum()), dy
+
+    def prepared(
+        self, parameters: Parameters, batch: LaneBatch
+    ) -> Iterator[tuple[Layer, Views, Workspace]]:
+        """Yield each layer with its parameters and its workspace, set for this pass."""
+        views = self._layer_views(parameters)
+        state = None if batch.new_state is None else self._state_views(batch.new_state)
+        for position, workspace in enumerate(self._planned(batch.number)):
+            workspace.training, workspace.random = True, batch.random
+            workspace.update_state(None if state is None else state[position])
+            yield self.layers[position], views[position], workspace
+
+    def backward_order(self, gradients: Parameters) -> Iterator[tuple[int, Views]]:
+        """Yield the position and the gradients of each layer to pass, from the last on."""
+        views = self._gradient_views(gradients)
+        for position in range(len(self.layers) - 1, self._first - 1, -1):
+            yield position, views[position]
+
+    def checked(self, dy: Array | None, position: int) -> Array:
+        """Return the gradient of this layer's outputs; raise ValueError if it has none."""
+        return checked_gradient(dy, self._shapes[position], self.layers, position, self.loss)
 
     def loss_sum(self, target: Array, weight: Array | None = None) -> float:
         """Return the sum of the loss for the outputs in ``prediction``."""
@@ -209,36 +246,6 @@ class Model:
             values.append(metric.values(sums[start : start + size]))
             start += size
         return values
-
-    def _forward(
-        self, parameters: Parameters, batch: LaneBatch
-    ) -> LaneGenerator[tuple[Array, list[Backward | LaneBackward]]]:
-        x = batch.x
-        backwards: list[Backward | LaneBackward] = []
-        views = self._layer_views(parameters)
-        state = None if batch.new_state is None else self._state_views(batch.new_state)
-        for position, workspace in enumerate(self._planned(batch.number)):
-            layer, own = self.layers[position], views[position]
-            workspace.training, workspace.random = True, batch.random
-            workspace.update_state(None if state is None else state[position])
-            x, backward = yield from forward_of(layer, own, x, workspace)
-            backwards.append(backward)
-        return x, backwards
-
-    def _backward(
-        self,
-        dy: Array | None,
-        backwards: Sequence[Backward | LaneBackward],
-        gradients: Parameters,
-        on_gradients_ready: Callable[[int], None] | None,
-    ) -> LaneGenerator[None]:
-        views = self._gradient_views(gradients)
-        for position in range(len(self.layers) - 1, self._first - 1, -1):
-            dy = checked_gradient(dy, self._shapes[position], self.layers, position, self.loss)
-            dy = yield from backward_of(backwards[position], dy, views[position])
-            if on_gradients_ready is not None and self._names[position]:
-                name = f"{position}.{self._names[position][0]}"
-                on_gradients_ready(gradients.slices[name].start)
 
     def _planned(self, number: int) -> list[Workspace]:
         """Return the workspaces of all layers for the lane batch with this number."""
@@ -278,22 +285,3 @@ class Model:
         ]
         self._views[id(parameters)] = (parameters.views, views)
         return views
-
-
-def frozen_state(
-    parameters: Iterable[str], state: Iterable[str], freezes: Callable[[str], bool]
-) -> frozenset[str]:
-    """Return the names of the running statistics that training leaves unchanged.
-
-    Those are all of a layer if ``freezes`` matches one of them, or all the layer's parameters.
-    """
-    parameters, state = tuple(parameters), tuple(state)
-    frozen = {_owner(name) for name in state if freezes(name)}
-    trained = {_owner(name) for name in parameters if not freezes(name)}
-    frozen |= {_owner(name) for name in parameters} - trained
-    return frozenset(name for name in state if _owner(name) in frozen)
-
-
-def _owner(name: str) -> str:
-    """Return the name of the layer that a parameter belongs to."""
-    return name.rpartition(".")[0]

@@ -7,21 +7,14 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.layer import (
-    Array,
-    Backward,
+from dbp.nn.batch_layer import (
     BatchLayer,
     LaneBackward,
     LaneGenerator,
-    Layer,
-    Range,
-    Shape,
-    Views,
-    Workspace,
     backward_of,
     forward_of,
-    within,
 )
+from dbp.nn.layer import Array, Backward, Layer, Range, Shape, Views, Workspace, within
 from dbp.nn.role import Role
 from dbp.registry import option
 
@@ -42,6 +35,10 @@ class Residual(BatchLayer):
     def __post_init__(self) -> None:
         if not self.layers:
             raise ValueError("layers: must hold at least one layer, got none")
+
+    @property
+    def has_sync_points(self) -> bool:
+        return any(layer.has_sync_points for layer in self.layers)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         *_, shape = self._shapes(input_shape)

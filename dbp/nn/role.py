@@ -1,7 +1,8 @@
-"""Roles of parameters: weight, bias or scale; decay and rate factors depend on them."""
+"""Roles of parameters: weight, bias or scale, and which running statistics are frozen."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 Role = Literal["weight", "bias", "scale"]
@@ -17,3 +18,22 @@ def role_by_shape(name: str, shape: tuple[int, ...]) -> Role:
     if is_bias(name):
         return "bias"
     return "scale" if len(shape) < 2 else "weight"
+
+
+def frozen_state(
+    parameters: Iterable[str], state: Iterable[str], freezes: Callable[[str], bool]
+) -> frozenset[str]:
+    """Return the names of the running statistics that training leaves unchanged.
+
+    Those are all of a layer if ``freezes`` matches one of them, or all the layer's parameters.
+    """
+    parameters, state = tuple(parameters), tuple(state)
+    frozen = {_owner(name) for name in state if freezes(name)}
+    trained = {_owner(name) for name in parameters if not freezes(name)}
+    frozen |= {_owner(name) for name in parameters} - trained
+    return frozenset(name for name in state if _owner(name) in frozen)
+
+
+def _owner(name: str) -> str:
+    """Return the name of the layer that a parameter belongs to."""
+    return name.rpartition(".")[0]

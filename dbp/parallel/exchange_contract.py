@@ -48,6 +48,10 @@ class Exchange(ABC):
         """
         return self._tree.rows(rows)
 
+    def largest_lane(self, rows: int) -> int:
+        """Return the most rows that a lane of any rank has in a part of ``rows`` rows."""
+        return -(-rows // self._tree.lanes)
+
     @contextmanager
     def step(self) -> Iterator[ExchangeStep]:
         """Give one step to the block, which takes its sums. Collective.

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from dbp.nn.layer import (
-    Array,
+from dbp.nn.batch_layer import (
     BatchLayer,
     LaneGenerator,
-    Layer,
-    Shape,
-    Workspace,
     backward_of,
     forward_of,
     run_in_lockstep,
 )
+from dbp.nn.layer import Array, Layer, Shape, Workspace
 from dbp.nn.parameters import Parameters
 from dbp.nn.row_random import RowRandom
 from dbp.random import keyed_generator

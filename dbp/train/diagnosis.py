@@ -1,4 +1,4 @@
-"""Find the ranks and samples that caused a failed step, for its error message.
+"""Decide whether a step has failed; find the ranks and samples that caused it.
 
 It computes the step's samples again, one by one, so that a regular step need not check every
 rank's own gradient.
@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
 
 from dbp.data.dataset import Indices
-from dbp.errors import InvalidInput
+from dbp.job.state import FailureReason
+from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
+from dbp.optim.shard import Shard
 from dbp.parallel.communicator import Communicator
+from dbp.parallel.step_buffer import StepBuffer
 from dbp.train.agreement import all_or_none
 from dbp.train.build import Setup
+from dbp.train.digest import odd_ranks
+from dbp.train.finite import all_finite
+from dbp.train.lane_batches import LaneBatches, MiniBatch, Unreadable
 from dbp.train.rows import RowReader
 
 SHOWN_SAMPLES: Final = 8
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """The samples of a lane that could not be read, and the error."""
-
-    indices: Indices
-    error: InvalidInput
 
 
 @final
@@ -37,19 +34,48 @@ class Diagnosis:
     """Finds samples that cannot be read, or whose loss or gradient is not finite."""
 
     def __init__(
-        self, setup: Setup, parameters: Parameters, communicator: Communicator
+        self,
+        setup: Setup,
+        parameters: Parameters,
+        communicator: Communicator,
+        shard: Shard,
     ) -> None:
+        """``shard`` is the part of the gradients that this rank's sums hold."""
         self._setup = setup
         self._parameters = parameters
         self._communicator = communicator
+        self._shard = shard
 
-    def explain(self, step: int, shares: Sequence[Indices]) -> str:
+    def failure(
+        self, total: StepBuffer, batch: MiniBatch, lanes: LaneBatches
+    ) -> tuple[str, str] | None:
+        """Return why the step with these sums must not be applied: reason and message.
+
+        Returns None for a sound step. Raises InvalidInput on every rank if one rank could not
+        read its samples. Collective.
+        """
+        odd = odd_ranks(total.digests)
+        if odd:
+            message = divergence_message(odd, batch.step, self._communicator.size)
+            return FailureReason.DIVERGED, message
+        if total.unreadable:
+            self._refuse(lanes.unreadable)
+        if total.non_finite or not self._is_finite(total.gradients):
+            return FailureReason.NON_FINITE, self._explain(batch.step, lanes.own_indices(batch))
+        return None
+
+    def _is_finite(self, gradients: Array) -> bool:
+        """Return whether the gradients of all ranks' shards are finite. Collective."""
+        odd = np.array([float(not all_finite(gradients[self._shard.own]))])
+        self._shard.allreduce(odd)
+        return not odd[0]
+
+    def _explain(self, step: int, own: Indices) -> str:
         """Return the message for a non-finite loss or gradient, the same on every rank.
 
-        ``shares`` holds the indices of this rank's samples, by lane. Raises InvalidInput on
-        every rank if one rank cannot read its samples. Collective.
+        ``own`` are the indices of this rank's samples. Raises InvalidInput on every rank if
+        one rank cannot read its samples. Collective.
         """
-        own = np.concatenate(shares) if shares else np.empty(0, np.int64)
         found = all_or_none(self._communicator, lambda: self._bad_samples(own))
         every = np.empty((self._communicator.size, 1 + SHOWN_SAMPLES), np.int64)
         self._communicator.allgather(found, every.reshape(-1))
@@ -71,7 +97,7 @@ class Diagnosis:
             f"applied. {remedy}"
         )
 
-    def refuse(self, unreadable: Unreadable | None) -> None:
+    def _refuse(self, unreadable: Unreadable | None) -> None:
         """Raise InvalidInput on every rank if one rank could not read its samples.
 
         ``unreadable`` holds this rank's samples; None if it has read all of them. Collective.

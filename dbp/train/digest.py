@@ -41,10 +41,10 @@ def sha256_of(vector: Array) -> str:
 
 def odd_ranks(digests: npt.NDArray[np.uint64]) -> list[int]:
     """Return the ranks whose digest differs from most ranks'; all ranks if it is a tie."""
-    counts = Counter(digests.tolist()).most_common(2)
-    if len(counts) == 1:
+    values = digests.tolist()
+    if values.count(values[0]) == len(values):  # in nearly every step
         return []
-    (first, votes), (_, others) = counts
+    (first, votes), (_, others) = Counter(values).most_common(2)
     if votes == others:
-        return list(range(len(digests)))
-    return [rank for rank, value in enumerate(digests.tolist()) if value != first]
+        return list(range(len(values)))
+    return [rank for rank, value in enumerate(values) if value != first]

@@ -34,7 +34,7 @@ from dbp.train.state.continuation import Terms
 from dbp.train.state.recovery import CheckpointState, Recovery
 from dbp.train.state.run_state import RunState
 from dbp.train.step import Step
-from dbp.train.step_result import StepResult
+from dbp.train.step_facts import StepResult
 from dbp.train.stopping import make_stopping
 from dbp.train.watched_metrics import WatchedMetrics
 

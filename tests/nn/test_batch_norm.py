@@ -11,13 +11,14 @@ import torch
 from dbp.nn.batch_norm import BatchNorm
 from dbp.nn.dense import Dense
 from dbp.nn.dropout import Dropout
-from dbp.nn.layer import Array, Workspace, run_in_lockstep
+from dbp.nn.layer import Array, Workspace
 from dbp.nn.model import LaneBatch, Model
 from dbp.nn.parameters import Parameters
 from dbp.nn.relu import ReLU
 from dbp.nn.residual import Residual
 from dbp.nn.row_random import RowRandom
 from dbp.nn.softmax_cross_entropy import SoftmaxCrossEntropy
+from dbp.train.lockstep import train_lanes
 from tests.closeness import assert_close
 
 TOLERANCE = 1e-10
@@ -65,22 +66,17 @@ def differentiate(
         view[...] = parameters[name]
     bounds = list(zip([0, *cuts], [*cuts, len(x)], strict=True))
     gradients = [Parameters.zeros(model.parameter_shapes, "float64") for _ in bounds]
-    run_in_lockstep(
-        [
-            model.train(
-                parameters,
-                gradients[number],
-                LaneBatch(
-                    x[start:stop],
-                    target[start:stop],
-                    number=number,
-                    random=RowRandom(1, 2, start),
-                    new_state=None if number else state,
-                ),
-            )
-            for number, (start, stop) in enumerate(bounds)
-        ]
-    )
+    batches = [
+        LaneBatch(
+            x[start:stop],
+            target[start:stop],
+            number=number,
+            random=RowRandom(1, 2, start),
+            new_state=None if number else state,
+        )
+        for number, (start, stop) in enumerate(bounds)
+    ]
+    train_lanes(model, parameters, batches, gradients)
     return sum((g.vector for g in gradients), np.zeros(len(gradients[0]))), state
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from dbp.data.sampler import order
 from dbp.errors import InvalidData
-from dbp.nn.layer import Array, run_single
+from dbp.nn.layer import Array
 from dbp.nn.model import LaneBatch, Model
 from dbp.nn.parameters import Parameters
 from dbp.nn.row_random import RowRandom
@@ -199,7 +199,6 @@ def _losses(setup: Setup, start: Parameters) -> Losses:
     model = _copy(setup.model)
     x, target, weight = _read(setup, model, _chosen(setup))
     parameters = start.like(start.vector.copy())
-    gradients = Parameters.zeros(model.parameter_shapes, model.dtype)
     state = Parameters.zeros(model.state_shapes, model.dtype)
     total = model.weight_sum(target, weight)
     random = RowRandom(setup.resolved.spec.seed, 1, 0)
@@ -208,12 +207,13 @@ def _losses(setup: Setup, start: Parameters) -> Losses:
         place, direction = where
         kept = np.copy(parameters.vector[place])
         parameters.vector[place] = kept + length * direction
-        state.vector[:] = parameters.vector[len(gradients) :]
+        state.vector[:] = parameters.vector[len(parameters) - len(state) :]
         batch = LaneBatch(x.copy(), target, weight, random=random, new_state=state)
         with np.errstate(all="ignore"):
-            sums = run_single(model.train(parameters, gradients, batch))
+            prediction, _ = model.forward_training(parameters, batch)
+            loss, _, _ = model.loss_gradient(prediction, batch)
         parameters.vector[place] = kept
-        return sums.loss / total
+        return loss / total
 
     return mean_loss
 

@@ -11,7 +11,7 @@ from dbp.job.spec import TrainSpec
 from dbp.job.validate import ResolvedSpec
 from dbp.nn.batch_norm import LEAST_VALUES
 from dbp.nn.layer import Shape
-from dbp.nn.model import frozen_state
+from dbp.nn.role import frozen_state
 from dbp.quantities import count_text
 from dbp.train.plan import make_plan
 

@@ -23,7 +23,7 @@ from dbp.train.report.not_written import not_written
 from dbp.train.report.publish_schedule import PublishSchedule
 from dbp.train.report.sink import ParameterSnapshot, Sink, Started
 from dbp.train.state.run_state import RunState
-from dbp.train.step_result import StepResult
+from dbp.train.step_facts import StepResult
 
 
 @final

@@ -12,7 +12,7 @@ from dbp.train.report.announcer import Announcer
 from dbp.train.report.figures import Figures
 from dbp.train.report.publish_schedule import BEST_SECONDS
 from dbp.train.report.sink import Command, ParameterSnapshot
-from dbp.train.step_result import StepResult
+from dbp.train.step_facts import StepResult
 from tests.train.setups import AskAt, Recorder, document, make_setup, run_ranks, samples
 
 

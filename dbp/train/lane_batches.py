@@ -1,0 +1,194 @@
+"""Read the samples of a step into the batches of this rank's lanes, and collect their sums.
+
+A mini-batch is computed in ``train.accumulate`` parts, and each part is cut into lanes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from dbp.data.dataset import Indices
+from dbp.errors import InvalidInput
+from dbp.nn.layer import Array
+from dbp.nn.model import LaneBatch, Model
+from dbp.nn.parameters import Parameters
+from dbp.nn.row_random import RowRandom
+from dbp.parallel.exchange import Exchange
+from dbp.parallel.exchange_step import ExchangeStep
+from dbp.parallel.lanes import part
+from dbp.parallel.step_buffer import StepBuffer
+from dbp.train.build import Setup
+from dbp.train.finite import all_finite
+from dbp.train.rows import RowReader
+from dbp.train.step_facts import RankFacts
+
+Rows = tuple[int, int]  # [start, stop) in the mini-batch
+
+
+@dataclass(frozen=True)
+class MiniBatch:
+    """The samples of one step, the same on every rank; steps count from 1."""
+
+    step: int
+    indices: Indices
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """The samples of a lane that could not be read, and the error."""
+
+    indices: Indices
+    error: InvalidInput
+
+
+@final
+@dataclass(slots=True)
+class Lane:
+    """A lane batch to compute, and the memory for its gradients and sums.
+
+    Attributes:
+        batch: The samples.
+        gradients: Takes the gradient of the sum over the samples.
+        buffer: The lane's buffer of the exchange.
+        on_ready: See ``ModelBackward``.
+    """
+
+    batch: LaneBatch
+    gradients: Parameters
+    buffer: StepBuffer
+    on_ready: Callable[[int], None] | None = None
+
+    def add(self, model: Model, outputs: Array, loss: float, weight: float) -> None:
+        """Add the results to the buffer: the sums, and the gradients of later parts."""
+        batch, buffer = self.batch, self.buffer
+        if self.gradients.vector is not buffer.gradients:
+            buffer.gradients += self.gradients.vector
+        buffer.loss += loss
+        buffer.weight += weight
+        state = batch.new_state
+        if not (math.isfinite(loss) and (state is None or all_finite(state.vector))):
+            buffer.non_finite = 1.0
+        model.metric_sums(outputs, batch.target, batch.weight, buffer.metrics)
+
+
+@final
+class LaneBatches:
+    """Gives the lane batches of each step, in memory that it allocates once.
+
+    Attributes:
+        new_state: Running statistics, which lane batches update.
+        unreadable: The first samples of the newest step that could not be read.
+    """
+
+    def __init__(self, setup: Setup, exchange: Exchange) -> None:
+        train = setup.resolved.spec.train
+        self._setup = setup
+        self._model = setup.model
+        self._exchange = exchange
+        self._accumulate = train.accumulate
+        self._capacity = exchange.largest_lane(-(-train.batch_size // train.accumulate))
+        self._readers: list[RowReader] = []
+        self._in_buffers: dict[StepBuffer, Parameters] = {}
+        self._of_later_parts: list[Parameters] = []
+        self.new_state = Parameters.zeros(setup.model.state_shapes, setup.model.dtype)
+        self.unreadable: Unreadable | None = None
+
+    def in_turn(
+        self, exchange: ExchangeStep, batch: MiniBatch, facts: RankFacts
+    ) -> Iterator[Lane]:
+        """Yield one lane batch after the other, but none without samples."""
+        self.unreadable = None
+        parts = self._parts(len(batch.indices))
+        on_ready = exchange.gradients_ready if len(parts) == 1 else None
+        lanes = zip(exchange.lanes(), zip(*parts, strict=True), strict=True)
+        for number, (buffer, rows_of_parts) in enumerate(lanes):
+            if number == 0:
+                facts.write(buffer)
+            for turn, rows in enumerate(rows_of_parts):
+                gradients = self._gradients(buffer, 0, turn)
+                lane_batch = self._read(batch, rows, buffer, 0)
+                if len(lane_batch.x):
+                    yield Lane(lane_batch, gradients, buffer, on_ready)
+                else:
+                    gradients.vector.fill(0.0)
+
+    def in_lockstep(
+        self, exchange: ExchangeStep, batch: MiniBatch, facts: RankFacts
+    ) -> Iterator[list[Lane]]:
+        """Yield the lane batches of all lanes at once, for one part after the other."""
+        self.unreadable = None
+        buffers = exchange.all_lanes()
+        facts.write(buffers[0])
+        for turn, rows_of_lanes in enumerate(self._parts(len(batch.indices))):
+            yield [
+                Lane(
+                    self._read(batch, rows, buffer, number),
+                    self._gradients(buffer, number, turn),
+                    buffer,
+                )
+                for number, (buffer, rows) in enumerate(
+                    zip(buffers, rows_of_lanes, strict=True)
+                )
+            ]
+
+    def own_indices(self, batch: MiniBatch) -> Indices:
+        """Return the indices of all samples of this rank, by part and lane."""
+        shares = [rows for part_ in self._parts(len(batch.indices)) for rows in part_]
+        return np.concatenate([batch.indices[start:stop] for start, stop in shares])
+
+    def _parts(self, rows: int) -> list[list[Rows]]:
+        """Return this rank's rows, for each part that has rows, for each lane."""
+        bounds = [part(rows, index, self._accumulate) for index in range(self._accumulate)]
+        return [
+            [(start + a, start + b) for a, b in self._exchange.lane_rows(stop - start)]
+            for start, stop in bounds
+            if start < stop
+        ]
+
+    def _read(self, batch: MiniBatch, rows: Rows, buffer: StepBuffer, number: int) -> LaneBatch:
+        """Read these rows; if that fails, flag them in the buffer and read none.
+
+        All ranks raise the error together, after the exchange.
+        """
+        own, reader = batch.indices[rows[0] : rows[1]], self._reader(number)
+        try:
+            x, target = reader.read(own)
+            weight = reader.weights(own)
+        except InvalidInput as error:
+            buffer.unreadable = 1.0
+            self.unreadable = self.unreadable or Unreadable(own, error)
+            x, target = reader.read(own[:0])
+            weight = None
+        has_state = number == 0 and len(self.new_state) > 0
+        return LaneBatch(
+            x,
+            target,
+            weight,
+            number=number,
+            random=RowRandom(self._setup.resolved.spec.seed, batch.step, rows[0]),
+            new_state=self.new_state if has_state else None,
+        )
+
+    def _reader(self, number: int) -> RowReader:
+        """Return the reader for the lane batch with this number; each has its own memory."""
+        while len(self._readers) <= number:
+            setup = self._setup
+            reader = RowReader(setup.train, setup.model, setup.scaling, capacity=self._capacity)
+            self._readers.append(reader)
+        return self._readers[number]
+
+    def _gradients(self, buffer: StepBuffer, number: int, turn: int) -> Parameters:
+        """Return the buffer's named gradients; for later parts other memory, to be added."""
+        shapes = self._model.parameter_shapes
+        if turn == 0:
+            if buffer not in self._in_buffers:
+                self._in_buffers[buffer] = Parameters(shapes, buffer.gradients)
+            return self._in_buffers[buffer]
+        while len(self._of_later_parts) <= number:
+            self._of_later_parts.append(Parameters.zeros(shapes, self._model.dtype))
+        return self._of_later_parts[number]
