@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, TypeAlias, final
@@ -121,8 +121,10 @@ class Admission:
         workers: int,
         request_id: str,
         validate_only: bool,
-    ) -> tuple[Job, bool]:
-        """Return a QUEUED job, and whether it is new. Raises as ``JobManager.create``.
+        enqueue: Callable[[Job], Awaitable[None]],
+    ) -> Job:
+        """Return the request's job, after ``enqueue`` if it is new. Raises as
+        ``JobManager.create``.
 
         ``validate_only``: the job is not stored and has no id.
         """
@@ -135,40 +137,61 @@ class Admission:
                 f"slots: dbp serve --slots {workers}"
             )
         request = await self._checked(self._checks.job, document, workers, request_id)
-        known = self._earlier(request)
-        if known is None:
-            self._queue.check_room()
-        job = request.job(self._clock.time())
-        if validate_only:
-            return job, False
-        return (known, False) if known is not None else (self._insert(job, request), True)
+
+        async def admit() -> Job:
+            known = await self._earlier(request)
+            if known is None:
+                self._queue.check_room()
+            if validate_only:
+                return request.job(self._clock.time())
+            if known is not None:
+                return known
+            job = await self._insert(request.job(self._clock.time()), request)
+            await enqueue(job)
+            return job
+
+        return await self._table.alone(admit)
 
     async def admit_run(
-        self, document: Mapping[str, Any], *, workers: int, request_id: str, host: str
-    ) -> tuple[Job, str, bool]:
-        """Return the job of a run started by hand, its new secret, and whether it is new."""
+        self,
+        document: Mapping[str, Any],
+        *,
+        workers: int,
+        request_id: str,
+        host: str,
+        expect: Callable[[str], None],
+    ) -> tuple[Job, str]:
+        """Return the job of a run started by hand, after ``expect`` if it is new, and its new
+        secret.
+        """
         request = await self._checked(self._checks.run, document, workers, request_id)
         secret, secret_hash = new_secret()
-        known = self._earlier(request)
-        if known is not None:
-            if not known.attached:
-                raise AlreadyExists(f"request_id {request_id!r} belongs to job {known.id}")
-            self._store.set_secret(known.id, known.attempt, secret_hash)
-            return known, secret, False
-        job = request.job(self._clock.time())
-        job = replace(
-            job,
-            state=State.STARTING,
-            start_time=job.create_time,
-            attempt=1,
-            attached=True,
-            host=host,
-        )
-        return self._insert(job, request, secret_hash), secret, True
 
-    def authorize(self, job_id: str, attempt: int, secret: str) -> None:
+        async def admit() -> Job:
+            known = await self._earlier(request)
+            if known is not None:
+                if not known.attached:
+                    raise AlreadyExists(f"request_id {request_id!r} belongs to job {known.id}")
+                await self._store.set_secret(known.id, known.attempt, secret_hash)
+                return known
+            now = self._clock.time()
+            job = replace(
+                request.job(now),
+                state=State.STARTING,
+                start_time=now,
+                attempt=1,
+                attached=True,
+                host=host,
+            )
+            job = await self._insert(job, request, secret_hash)
+            expect(job.id)
+            return job
+
+        return await self._table.alone(admit), secret
+
+    async def authorize(self, job_id: str, attempt: int, secret: str) -> None:
         """Raise Unauthenticated unless this is the secret of the attempt."""
-        known = self._store.secret_hash(job_id, attempt)
+        known = await self._store.secret_hash(job_id, attempt)
         given = hash_secret(secret)
         if not hmac.compare_digest(known or bytes(len(given)), given):
             raise Unauthenticated(f"job {job_id}: wrong secret for attempt {attempt}")
@@ -185,13 +208,13 @@ class Admission:
             raise InvalidSpec([Violation("name", rule)])
         return _Request(checked, workers, request_id)
 
-    def _earlier(self, request: _Request) -> Job | None:
+    async def _earlier(self, request: _Request) -> Job | None:
         """Return the job of an earlier request with this id; None if there was none. Raises
         AlreadyExists if that request asked for something else.
         """
         if request.key is None:
             return None
-        known = self._store.request(request.request_id)
+        known = await self._store.request(request.request_id)
         if known is None:
             return None
         if known[1] != request.key[1]:
@@ -199,12 +222,14 @@ class Admission:
                 f"request_id {request.request_id!r} made job {known[0]} from another spec or "
                 "number of workers; use a new request_id"
             )
-        return self._table.get(known[0])
+        return await self._table.get(known[0])
 
-    def _insert(self, job: Job, request: _Request, secret_hash: bytes | None = None) -> Job:
+    async def _insert(
+        self, job: Job, request: _Request, secret_hash: bytes | None = None
+    ) -> Job:
         while True:
             try:
-                return self._table.create(
+                return await self._table.create(
                     replace(job, id=self._new_id(request.checked.document["name"])),
                     request=request.key,
                     secret_hash=secret_hash,

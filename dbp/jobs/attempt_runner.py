@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 from dbp.errors import DbpError, ResourceExhausted, Unavailable, WrongState
 from dbp.job.state import EventKind, Failure, Job, RunOutcome, State
@@ -22,6 +22,9 @@ from dbp.jobs.verdict import last_progress, verdict
 from dbp.jobs.version_uploads import VersionUploads
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
 from dbp.storage.state_folder import StateFolder
+
+# How a job ends: event and failure. Decided when no other change can come in between.
+Decide: TypeAlias = Callable[[Job], tuple[EventKind, Failure | None]]
 
 SETTLE_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 1.0
@@ -43,7 +46,7 @@ class AttemptRunner:
         connections: RunConnections,
         uploads: VersionUploads,
         clock: Clock,
-        released: Callable[[str], None],
+        released: Callable[[str], Awaitable[None]],
     ) -> None:
         """Store the collaborators; starts nothing."""
         self._folder = folder
@@ -80,11 +83,11 @@ class AttemptRunner:
         """End a job whose run has ended."""
         self._spawn(self._settle(job_id, ended))
 
-    def end(self, job_id: str, kind: EventKind, failure: Failure | None) -> None:
-        """End a job with this event."""
-        self._spawn(self._end(job_id, kind, failure))
+    def end(self, job_id: str, decide: Decide) -> None:
+        """End a job as ``decide`` says."""
+        self._spawn(self._end(job_id, decide))
 
-    def later(self, seconds: float, work: Callable[[], None]) -> None:
+    def later(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         """Call ``work`` after some seconds."""
         self._spawn(self._later(seconds, work))
 
@@ -127,7 +130,7 @@ class AttemptRunner:
 
     async def _adopt(self, job: Job, grace: float) -> None:
         running = await self._launcher.adopt(self._attempt_folder(job))
-        job = self._table.get(job.id)
+        job = await self._table.get(job.id)
         cancelling = job.state is State.CANCELLING
         if running is not None:
             if cancelling:
@@ -142,7 +145,7 @@ class AttemptRunner:
     async def _relaunch(self, job: Job) -> None:
         secret, secret_hash = new_secret()
         try:
-            self._store.set_secret(job.id, job.attempt, secret_hash)
+            await self._store.set_secret(job.id, job.attempt, secret_hash)
         except DbpError as error:
             await self._settle(job.id, Exit(error=str(error)))
         else:
@@ -153,21 +156,21 @@ class AttemptRunner:
         try:
             if job_id in self._forced:
                 await running.kill()
-            elif self._table.get(job_id).state is State.CANCELLING:
+            elif (job := self._table.live(job_id)) and job.state is State.CANCELLING:
                 running.request_stop()
             ended = await running.wait()
         finally:
             del self._running[job_id]
         await self._settle(job_id, ended)
 
-    async def _later(self, seconds: float, work: Callable[[], None]) -> None:
+    async def _later(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         await self._clock.sleep(seconds)
-        work()
+        await work()
 
     async def _force_after(self, job_id: str, grace: float) -> None:
         if grace > 0:
             await self._clock.sleep(grace)
-        if self._table.get(job_id).state.terminal:
+        if self._table.live(job_id) is None:
             return
         self._forced.setdefault(job_id, grace)
         running = self._running.get(job_id)
@@ -176,14 +179,17 @@ class AttemptRunner:
 
     async def _settle(self, job_id: str, ended: Exit | None) -> None:
         await self._uploads.settled(job_id, SETTLE_SECONDS)
-        job = self._table.get(job_id)
-        if job.state.terminal:
+        job = self._table.live(job_id)
+        if job is None:
             return
         outcome = await self._outcome(job)
         if outcome is not None:
-            job = await self._with_final_parameters(job, outcome)
-        kind, failure = verdict(job, ended, outcome, self._forced.get(job_id))
-        await self._end(job_id, kind, failure, outcome)
+            await self._publish_final(job, outcome)
+        await self._end(
+            job_id,
+            lambda job: verdict(job, ended, outcome, self._forced.get(job_id)),
+            outcome,
+        )
 
     async def _outcome(self, job: Job) -> RunOutcome | None:
         """Return the outcome that the run left, else the one that it reported."""
@@ -193,48 +199,46 @@ class AttemptRunner:
                 return outcome
         except (DbpError, OSError):
             log.warning("job %s: the result file of its run is damaged", job.id)
-        return self._store.outcome(job.id, job.attempt)
+        return await self._store.outcome(job.id, job.attempt)
 
-    async def _with_final_parameters(self, job: Job, outcome: RunOutcome) -> Job:
+    async def _publish_final(self, job: Job, outcome: RunOutcome) -> None:
         """Publish the final parameters that the run left, if they did not arrive."""
         if job.latest_parameters is not None and job.latest_parameters.final:
-            return job
+            return
         try:
             path = await self._launcher.fetch_parameters(self._attempt_folder(job))
             if path is not None:
                 await self._uploads.publish_left_behind(job, path, outcome)
         except (DbpError, OSError) as error:
             log.warning("job %s: its final parameters: %s", job.id, error)
-        return self._table.get(job.id)
 
     async def _end(
-        self,
-        job_id: str,
-        kind: EventKind,
-        failure: Failure | None,
-        outcome: RunOutcome | None = None,
+        self, job_id: str, decide: Decide, outcome: RunOutcome | None = None
     ) -> None:
         """Make the end durable, retrying while the disk is full, then free the slots."""
-        best = None if outcome is None else outcome.best
-        restored = outcome is not None and outcome.best_restored
-        reason = outcome.reason if outcome is not None and failure is None else ""
         while True:
             try:
-                self._table.record(
-                    job_id,
-                    kind,
-                    failure=failure,
-                    progress=last_progress(self._table.get(job_id), outcome),
-                    best=best,
-                    best_restored=restored,
-                    end_reason=reason,
-                )
-                break
+                await self._table.alone(lambda: self._ended(job_id, decide, outcome))
             except WrongState:
                 return  # it has ended already
             except (ResourceExhausted, Unavailable) as error:
                 log.warning("job %s: its end cannot be stored yet: %s", job_id, error)
                 await self._clock.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def _ended(self, job_id: str, decide: Decide, outcome: RunOutcome | None) -> None:
+        job = await self._table.get(job_id)
+        kind, failure = decide(job)
+        await self._table.record(
+            job_id,
+            kind,
+            failure=failure,
+            progress=last_progress(job, outcome),
+            best=None if outcome is None else outcome.best,
+            best_restored=outcome is not None and outcome.best_restored,
+            end_reason=outcome.reason if outcome is not None and failure is None else "",
+        )
         self._forced.pop(job_id, None)
         self._connections.forget(job_id)
-        self._released(job_id)
+        await self._released(job_id)

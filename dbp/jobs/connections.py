@@ -34,7 +34,7 @@ class RunConnections:
         self._by_job: dict[str, RunConnection] = {}
         self._timers: dict[str, asyncio.Task[None]] = {}
 
-    def attach(
+    async def attach(
         self, job: Job, *, world_size: int, host: str, total_steps: int
     ) -> RunConnection:
         """Return a new connection of the job's run; it replaces an older one."""
@@ -44,8 +44,10 @@ class RunConnections:
                 f"{count_text(job.workers, 'worker')}; is mpirun of another MPI than mpi4py's?"
             )
         log.info("job %s: attempt %d on %s, %d steps", job.id, job.attempt, host, total_steps)
-        if job.state is State.STARTING:
-            job = self._table.record(job.id, EventKind.RUNNING, host=host)
+        await self._table.alone(lambda: self._note_running(job.id, host))
+        # From here to the end nothing is awaited for a live job: a cancel request either has
+        # changed its state already, or finds the connection.
+        job = await self._table.get(job.id)
         self.forget(job.id)
         connection = RunConnection(job.id, job.attempt)
         if not job.state.terminal:
@@ -54,13 +56,17 @@ class RunConnections:
             connection.ask(stop=True)
         return connection
 
+    async def _note_running(self, job_id: str, host: str) -> None:
+        if (await self._table.get(job_id)).state is State.STARTING:
+            await self._table.record(job_id, EventKind.RUNNING, host=host)
+
     def detach(self, connection: RunConnection) -> None:
         """Drop a connection that broke; does nothing if a newer one replaced it."""
         connection.close()
         if self._by_job.get(connection.job_id) is connection:
             del self._by_job[connection.job_id]
-            job = self._table.get(connection.job_id)
-            if job.attached and not job.state.terminal:
+            job = self._table.live(connection.job_id)
+            if job is not None and job.attached:
                 self.expect(job.id)
 
     def ask(self, job_id: str, *, stop: bool = False, publish: bool = False) -> bool:

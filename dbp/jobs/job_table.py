@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from typing import Any, Final, TypeAlias, final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeAlias, TypeVar, final
 
+from dbp.errors import WrongState
 from dbp.job.state import Event, EventKind, Job, ProgressReport, State
 from dbp.jobs.clock import Clock
 from dbp.jobs.paging import number_of, page_size
 from dbp.jobs.store import Store
 from dbp.jobs.watch import EventBroadcaster, View
 from dbp.jobs.watch_items import Change
+from dbp.storage.threads import to_its_end
 from dbp.versions.index import VersionChange
 
 PAGE_SIZE: Final = 50
+
+T = TypeVar("T")
 
 # Whether a page takes one more job: called once for each, in order; must accept the first.
 Fits: TypeAlias = Callable[[Job], bool]
@@ -23,7 +27,11 @@ Fits: TypeAlias = Callable[[Job], bool]
 
 @final
 class JobTable:
-    """The one place where jobs change."""
+    """The one place where jobs change, one change after the other.
+
+    A change is committed, then noted in memory, then announced. A caller that is cancelled
+    meanwhile waits for all three.
+    """
 
     def __init__(self, store: Store, events: EventBroadcaster, clock: Clock) -> None:
         """Store the collaborators; ``load`` reads the jobs."""
@@ -31,18 +39,33 @@ class JobTable:
         self._events = events
         self._clock = clock
         self._live: dict[str, Job] = {}
+        self._turn = asyncio.Lock()
+        self._holder: asyncio.Task[Any] | None = None
 
-    def load(self) -> list[Job]:
+    async def load(self) -> list[Job]:
         """Load the live jobs from the store; return them, oldest first."""
-        jobs = self._store.live()
+        jobs = await self._store.live()
         self._live = {job.id: job for job in jobs}
+        await self._events.load()
         return jobs
 
-    def get(self, job_id: str) -> Job:
-        """Return the job with its newest progress; NotFound."""
-        return self._live.get(job_id) or self._store.get(job_id)
+    def live(self, job_id: str) -> Job | None:
+        """Return a live job with its newest progress; None if it has ended or is unknown."""
+        return self._live.get(job_id)
 
-    def page(
+    async def get(self, job_id: str, attempt: int | None = None) -> Job:
+        """Return the job with its newest progress; a live one without waiting.
+
+        Raises:
+            JobNotFound: there is no such job.
+            WrongState: it is at another attempt than ``attempt``, if one is given.
+        """
+        job = self._live.get(job_id) or await self._store.get(job_id)
+        if attempt not in (None, job.attempt):
+            raise WrongState(f"job {job_id} is at attempt {job.attempt}, not {attempt}")
+        return job
+
+    async def page(
         self,
         states: Sequence[State],
         size: int,
@@ -56,15 +79,32 @@ class JobTable:
         """
         size, before = page_size(size, PAGE_SIZE), number_of(token)
         jobs: list[Job] = []
-        with closing(self._store.page(states, limit=size + 1, before=before)) as stored:
-            for number, job in ((number, view(job)) for number, job in stored):
-                if len(jobs) == size or not fits(job):
+        while stored := await self._store.page(
+            states, limit=size + 1 - len(jobs), before=before
+        ):
+            for number, job in stored:
+                shown = view(job)
+                if len(jobs) == size or not fits(shown):
                     return jobs, str(before)
-                jobs.append(job)
+                jobs.append(shown)
                 before = number
         return jobs, ""
 
-    def create(
+    async def alone(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run ``work`` with no other change of a job in between, and to its end.
+
+        For a check and the change that depends on it. ``work`` waits for nothing but the store.
+        """
+        if self._holder is not None and self._holder is asyncio.current_task():
+            return await work()
+        async with self._turn:
+            self._holder = task = asyncio.create_task(work())
+            try:
+                return await to_its_end(task)
+            finally:
+                self._holder = None
+
+    async def create(
         self,
         job: Job,
         *,
@@ -72,9 +112,15 @@ class JobTable:
         secret_hash: bytes | None = None,
     ) -> Job:
         """Add a new job; AlreadyExists if its id is taken."""
-        return self._noted(self._store.create(job, request=request, secret_hash=secret_hash))
 
-    def record(
+        async def insert() -> Job:
+            return self._noted(
+                await self._store.create(job, request=request, secret_hash=secret_hash)
+            )
+
+        return await self.alone(insert)
+
+    async def record(
         self,
         job_id: str,
         kind: EventKind,
@@ -83,18 +129,38 @@ class JobTable:
         **change: Any,
     ) -> Job:
         """Apply an event to a job; return the job. WrongState: the event is not allowed."""
-        event = Event(kind, self._clock.time(), change)
-        return self._noted(self._store.append(self.get(job_id), event, secret_hash=secret_hash))
 
-    def change_versions(self, job_id: str, change: VersionChange) -> None:
-        """Make a change of a job's versions durable. WrongState: the job has ended."""
-        if change.published is None:
-            self._store.change_versions(job_id, change)
-            self._events.versions.wake(job_id)
-            return
-        newest = {"latest_parameters": change.after.newest}
-        event = Event(EventKind.PARAMETERS_PUBLISHED, change.time, newest)
-        self._noted(self._store.append(self.get(job_id), event, versions=change))
+        async def append() -> Job:
+            job = await self.get(job_id)
+            event = Event(kind, self._clock.time(), change)
+            return self._noted(
+                await self._store.append(job, event, secret_hash=secret_hash), job
+            )
+
+        return await self.alone(append)
+
+    async def change_versions(
+        self, job_id: str, change: VersionChange, committed: Callable[[], None]
+    ) -> None:
+        """Make a change of a job's versions durable. WrongState: the job has ended.
+
+        Calls ``committed`` when it is durable, before readers are woken.
+        """
+
+        async def store() -> None:
+            if change.published is None:
+                await self._store.change_versions(job_id, change)
+                committed()
+                self._events.versions.wake(job_id)
+                return
+            job = await self.get(job_id)
+            newest = {"latest_parameters": change.after.newest}
+            event = Event(EventKind.PARAMETERS_PUBLISHED, change.time, newest)
+            stored = await self._store.append(job, event, versions=change)
+            committed()
+            self._noted(stored, job)
+
+        await self.alone(store)
 
     def note_progress(self, job_id: str, progress: ProgressReport) -> None:
         """Store the newest progress in memory; the job's next event makes it durable."""
@@ -103,11 +169,17 @@ class JobTable:
             self._live[job_id] = dataclasses.replace(job, progress=progress)
             self._events.progress(job_id, progress)
 
-    def _noted(self, change: Change) -> Job:
+    def _noted(self, change: Change, before: Job | None = None) -> Job:
+        """Note a committed change of the job ``before``, and announce it."""
         job = change.job
         if job.state.terminal:
             self._live.pop(job.id, None)
         else:
+            present = self._live.get(job.id, before)
+            if present is not None and before is not None:
+                # Progress may have been reported during the commit.
+                newer = present.progress is not before.progress
+                job = dataclasses.replace(job, progress=present.progress) if newer else job
             self._live[job.id] = job
         self._events.announce(change)
         return job

@@ -6,16 +6,10 @@ Reading changes nothing and does not disturb the run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, final
 
-from dbp.errors import (
-    Conflict,
-    Draining,
-    ResourceExhausted,
-    Unavailable,
-    WrongState,
-)
+from dbp.errors import Conflict, Draining, ResourceExhausted, Unavailable, WrongState
 from dbp.job.labels import check_movable
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Job, LabelMove, State, Version, VersionEntry
@@ -60,48 +54,44 @@ class LiveParameters:
         # Runs asked within the last second, and whether a reader has asked again since.
         self._asked: dict[str, bool] = {}
 
-    def job(self, job_id: str) -> Job:
+    async def job(self, job_id: str) -> Job:
         """Return the job; JobNotFound."""
-        return self._table.get(job_id)
+        return await self._table.get(job_id)
 
-    def find(self, job_id: str, at: At = NEWEST) -> Version:
+    async def find(self, job_id: str, at: At = NEWEST) -> Version:
         """Return the version at ``at``; JobNotFound and the errors of ``VersionIndex.find``."""
-        index = self._versions.index(job_id)
-        if not index.kept:  # else the job exists; an ended one would be read from the disk
-            self._table.get(job_id)
-        return index.find(at)
+        return (await self._index(job_id)).find(at)
 
     async def open(self, job_id: str, at: At = NEWEST) -> OpenVersion:
         """Return a verified version, open until it is closed; CorruptParameters."""
-        self._table.get(job_id)
+        await self._index(job_id)
         return await self._versions.open(job_id, at)
 
     async def describe(self, job_id: str, at: At = NEWEST) -> tuple[Version, Manifest]:
         """Return a verified version and its manifest, without its bytes."""
-        self._table.get(job_id)
+        await self._index(job_id)
         return await self._versions.describe(job_id, at)
 
-    def is_kept(self, job_id: str, version: int) -> bool:
-        """Whether a version's bytes are still stored."""
-        return self._versions.index(job_id).keeps(version)
+    def seems_kept(self, job_id: str, version: int) -> bool:
+        """Return whether a version's bytes are stored, as far as is known without reading."""
+        return self._versions.seems_kept(job_id, version)
 
-    def kept(self, job_id: str) -> list[int]:
+    async def kept(self, job_id: str) -> list[int]:
         """Return the numbers of versions whose bytes are stored, oldest first; JobNotFound."""
-        self._table.get(job_id)
-        return [version.version for version in self._versions.index(job_id).kept]
+        return [version.version for version in (await self._index(job_id)).kept]
 
-    def newest_jobs(self, limit: int) -> list[str]:
+    async def newest_jobs(self, limit: int) -> list[str]:
         """Return the ids of at most ``limit`` jobs, newest first."""
-        return self._store.newest_ids(limit)
+        return await self._store.newest_ids(limit)
 
-    def jobs_labelled(self, label: str) -> list[str]:
+    async def jobs_labelled(self, label: str) -> list[str]:
         """Return the ids of the jobs that have this label, at most a few."""
-        return self._store.jobs_labelled(label)
+        return await self._store.jobs_labelled(label)
 
     async def wait(
         self,
         job_id: str,
-        wanted: Callable[[Version | None], bool],
+        wanted: Callable[[Version | None], Awaitable[bool]],
         seconds: float,
         *,
         after_end: bool = False,
@@ -112,15 +102,18 @@ class LiveParameters:
         ``after_end``: wait on when the job has ended, as for a label, which can still move.
         """
         try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    job = self._table.get(job_id)
-                    if wanted(job.latest_parameters) or (job.state.terminal and not after_end):
-                        return
-                    if self._changes.closed:
-                        raise Draining("the service is shutting down; try again later")
-                    # Last: a job that cannot change gets no event.
-                    await self._changes.next_change(job_id).wait()
+            with self._changes.waiting(job_id) as changed:
+                async with asyncio.timeout(seconds):
+                    while True:
+                        changed.clear()
+                        job = await self._table.get(job_id)
+                        if await wanted(job.latest_parameters):
+                            return
+                        if job.state.terminal and not after_end:
+                            return
+                        if self._changes.closed:
+                            raise Draining("the service is shutting down; try again later")
+                        await changed.wait()
         except TimeoutError:
             return
 
@@ -129,8 +122,8 @@ class LiveParameters:
 
         0 once the run has ended: a final version may hold the parameters of an earlier step.
         """
-        job = self._table.get(job_id)
-        if job.state.terminal or version.final or job.progress is None:
+        job = self._table.live(job_id)
+        if job is None or version.final or job.progress is None:
             return 0
         return max(0, job.progress.step - version.step)
 
@@ -159,7 +152,7 @@ class LiveParameters:
         WrongState: the job is not training; Unavailable: its run is not connected, or no
         version came in time.
         """
-        job = self._table.get(job_id)
+        job = await self._table.get(job_id)
         if job.state is not State.RUNNING:
             raise WrongState(
                 f"job {job_id} is {job.state}: only a RUNNING job publishes on request"
@@ -167,31 +160,36 @@ class LiveParameters:
         before = job.latest_parameters.version if job.latest_parameters else 0
         if not self.ask(job_id):
             raise Unavailable(f"job {job_id}: its run is not connected just now; try again")
-        await self.wait(job_id, lambda new: new is not None and new.version > before, seconds)
-        latest = self._table.get(job_id).latest_parameters
+
+        async def newer(newest: Version | None) -> bool:
+            return newest is not None and newest.version > before
+
+        await self.wait(job_id, newer, seconds)
+        latest = (await self._table.get(job_id)).latest_parameters
         if latest is None or latest.version <= before:
             raise Unavailable(
                 f"job {job_id}: no new version came within {duration_text(seconds)}"
             )
         return latest
 
-    def history(self, job_id: str, size: int, token: str) -> tuple[list[VersionEntry], str]:
+    async def history(
+        self, job_id: str, size: int, token: str
+    ) -> tuple[list[VersionEntry], str]:
         """Return versions, newest first, stored or not, and the next page's token;
         InvalidInput.
         """
         size, before = page_size(size, PAGE_SIZE), number_of(token)
-        self._table.get(job_id)
         before = 2**62 if before is None else before
-        rows = self._store.lineage(job_id, limit=size + 1, before=before)
-        entries = [self._entry(job_id, version, kept=kept) for version, kept in rows[:size]]
+        rows = await self._store.lineage(job_id, limit=size + 1, before=before)
+        index = await self._index(job_id)
+        entries = [_entry(index, version) for version, _ in rows[:size]]
         more = len(rows) > size
         return entries, str(entries[-1].version.version) if more else ""
 
-    def labels(self, job_id: str) -> tuple[list[LabelMove], list[LabelMove]]:
+    async def labels(self, job_id: str) -> tuple[list[LabelMove], list[LabelMove]]:
         """Return the last move of each label, by name, and the last moves, oldest first."""
-        self._table.get(job_id)
-        moves = self._store.label_moves(job_id, limit=MOVES_KEPT)
-        index = self._versions.index(job_id)
+        moves = await self._store.label_moves(job_id, limit=MOVES_KEPT)
+        index = await self._index(job_id)
         return [move for label in index.labels if (move := index.move_of(label))], moves
 
     async def move_label(
@@ -207,7 +205,7 @@ class LiveParameters:
         Conflict: the label is not at version ``expected`` (0: none); else the errors of
         ``find``.
         """
-        job = self._table.get(job_id)
+        job = await self._table.get(job_id)
         check_movable(label)
 
         def decide(index: VersionIndex) -> VersionChange | None:
@@ -229,7 +227,7 @@ class LiveParameters:
         Durable on return. LabelNotFound: the label is at no version and left none; else the
         errors of ``move_label``.
         """
-        job = self._table.get(job_id)
+        job = await self._table.get(job_id)
         check_movable(label)
 
         def decide(index: VersionIndex) -> VersionChange:
@@ -263,7 +261,7 @@ class LiveParameters:
         Finding and pinning it are one step, as in ``move_label``. Raises the errors of
         ``find``.
         """
-        job = self._table.get(job_id)
+        job = await self._table.get(job_id)
         found: list[Version] = []
 
         def decide(index: VersionIndex) -> VersionChange:
@@ -271,14 +269,20 @@ class LiveParameters:
             number, time = found[0].version, self._clock.time()
             return index.pin(number, pinned=pinned, keep=kept_by(job), time=time)
 
-        await self._versions.change(job_id, decide)
-        return self._entry(job_id, found[0], kept=self.is_kept(job_id, found[0].version))
+        return _entry(await self._versions.change(job_id, decide), found[0])
 
-    def _entry(self, job_id: str, version: Version, *, kept: bool) -> VersionEntry:
-        index = self._versions.index(job_id)
-        number = version.version
-        pinned, labels = number in index.pinned, index.labels_of(number)
-        return VersionEntry(version, kept, pinned, labels, index.left_by(number))
+    async def _index(self, job_id: str) -> VersionIndex:
+        """Return the versions of a job; JobNotFound."""
+        index = await self._versions.index(job_id)
+        if not index.kept:
+            await self._table.get(job_id)
+        return index
+
+
+def _entry(index: VersionIndex, version: Version) -> VersionEntry:
+    number = version.version
+    kept, pinned = index.keeps(number), number in index.pinned
+    return VersionEntry(version, kept, pinned, index.labels_of(number), index.left_by(number))
 
 
 def _check_expected(index: VersionIndex, label: str, expected: int | None) -> None:

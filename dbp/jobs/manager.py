@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from dbp.errors import InvalidInput, NotFound, Unavailable, WrongState
+from dbp.errors import InvalidInput, NotFound, Unavailable
 from dbp.job.snapshot import Manifest
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State, Version
 from dbp.jobs.admission import Admission, Check, Checks, new_id
@@ -34,8 +35,8 @@ from dbp.jobs.watch import EventBroadcaster
 from dbp.jobs.watch_items import LogItem, WatchItem
 from dbp.launch.launcher import Launcher
 from dbp.storage.state_folder import StateFolder
-from dbp.versions.file import Chunks, OpenVersion
-from dbp.versions.index import At
+from dbp.versions.file import Chunks
+from dbp.versions.publisher import VersionPublisher
 from dbp.versions.store import VersionStore
 
 
@@ -65,8 +66,8 @@ class JobManager:
             store, heartbeat_seconds=config.heartbeat_seconds, view=self._view
         )
         self._table = JobTable(store, self._events, clock)
-        self._versions = VersionStore(folder, store, self._table.change_versions, clock.time)
-        self._uploads = VersionUploads(self._versions)
+        self._versions = VersionStore(folder, store, self._table.change_versions)
+        self._uploads = VersionUploads(VersionPublisher(self._versions, store, clock.time))
         checks = Checks(check, check_run or check)
         self._admission = Admission(
             store, self._table, self._queue, checks=checks, clock=clock, new_id=new_id
@@ -91,22 +92,20 @@ class JobManager:
 
     async def start(self) -> None:
         """Load the jobs and adopt running attempts; call once, before serving."""
-        jobs = self._table.load()
+        jobs = await self._table.load()
         for job in jobs:
-            self._versions.sweep(job.id)
-            if job.state is State.QUEUED:
-                continue
+            await self._versions.sweep(job.id)
+        for job in (job for job in jobs if job.state is not State.QUEUED):
             if not job.attached:
                 self._queue.hold(job.id, job.workers)
                 self._runner.adopt(job, self._config.grace_seconds)
-            elif self._store.outcome(job.id, job.attempt) is not None:
+            elif await self._store.outcome(job.id, job.attempt) is not None:
                 self._runner.settle(job.id, None)
             else:
                 self._connections.expect(job.id)
         # Last, when it is known how many slots are held.
-        for job in jobs:
-            if job.state is State.QUEUED:
-                self._scheduler.enqueue(job)
+        for job in (job for job in jobs if job.state is State.QUEUED):
+            await self._table.alone(partial(self._scheduler.enqueue, job))
 
     async def close(self) -> None:
         """End all streams (``draining``) and stop watching attempts; training continues."""
@@ -132,16 +131,18 @@ class JobManager:
         for something else; ResourceExhausted: the queue or the disk is full.
         """
         self._check_open()
-        job, fresh = await self._admission.admit(
-            document, workers=workers, request_id=request_id, validate_only=validate_only
+        job = await self._admission.admit(
+            document,
+            workers=workers,
+            request_id=request_id,
+            validate_only=validate_only,
+            enqueue=self._scheduler.enqueue,
         )
-        if fresh:
-            self._scheduler.enqueue(job)
         return job if validate_only else await self.get(job.id)
 
     async def get(self, job_id: str) -> Job:
         """Return the job; NotFound."""
-        return self._view(self._table.get(job_id))
+        return self._view(await self._table.get(job_id))
 
     async def list(
         self,
@@ -151,22 +152,26 @@ class JobManager:
         fits: Fits = lambda _: True,
     ) -> tuple[list[Job], str]:
         """Return jobs, newest first, and the next page's token ("" on the last page)."""
-        return self._table.page(states, page_size, page_token, self._view, fits)
+        return await self._table.page(states, page_size, page_token, self._view, fits)
 
     async def cancel(
         self, job_id: str, *, grace_seconds: float | None = None, force: bool = False
     ) -> Job:
         """Ask a job to stop and return it; an ended job is returned unchanged. NotFound."""
-        job = self._table.get(job_id)
         grace = self._config.grace_seconds if grace_seconds is None else grace_seconds
         grace = 0.0 if force else max(0.0, grace)
-        if job.state is State.QUEUED:
-            self._table.record(job_id, EventKind.CANCELLED)
-            self._scheduler.release(job_id)
-        elif job.state in (State.STARTING, State.RUNNING):
-            self._runner.stop(self._table.record(job_id, EventKind.CANCELLING), grace)
-        elif job.state is State.CANCELLING and force:
-            self._runner.stop(job, grace)
+
+        async def stop() -> None:
+            job = await self._table.get(job_id)
+            if job.state is State.QUEUED:
+                await self._table.record(job_id, EventKind.CANCELLED)
+                await self._scheduler.release(job_id)
+            elif job.state in (State.STARTING, State.RUNNING):
+                self._runner.stop(await self._table.record(job_id, EventKind.CANCELLING), grace)
+            elif job.state is State.CANCELLING and force:
+                self._runner.stop(job, grace)
+
+        await self._table.alone(stop)
         return await self.get(job_id)
 
     def watch(
@@ -175,10 +180,9 @@ class JobManager:
         """Yield the events of one job or of all, until an End.
 
         A Snapshot of each job first, unless ``after_sequence`` (an item's ``resume``, not 0)
-        says after which event to start. Raises NotFound at once, OutOfRange at the first item.
+        says after which event to start. Raises NotFound or OutOfRange at the first item.
         """
-        job = self._table.get(job_id) if job_id is not None else None
-        return self._events.watch(job, after_sequence)
+        return self._events.watch(job_id, after_sequence)
 
     async def logs(
         self, job_id: str, *, attempt: int = 0, offset: int = 0, follow: bool = False
@@ -187,29 +191,25 @@ class JobManager:
         if offset < 0:
             raise InvalidInput(f"offset: must be >= 0, got {offset}")
         path = await self.log_path(job_id, attempt)
-        items = read_log(
+        reading = read_log(
             path,
             offset,
             follow=follow,
-            ended=lambda: self._table.get(job_id).state.terminal,
+            ended=lambda: self._table.live(job_id) is None,
             draining=lambda: self._closed,
             heartbeat_seconds=self._config.heartbeat_seconds,
         )
-        async with aclosing(items):
+        async with aclosing(reading) as items:
             async for item in items:
                 yield item
 
     async def log_path(self, job_id: str, attempt: int = 0) -> Path:
         """Return the path of an attempt's log, which may not exist yet; NotFound."""
-        job = self._table.get(job_id)
+        job = await self._table.get(job_id)
         newest = max(1, job.attempt)
         if not 0 <= attempt <= newest:
             raise NotFound(f"job {job_id}: no attempt {attempt}; the newest is {newest}")
         return self._launcher.log_file(self._folder.attempt_folder(job_id, attempt or newest))
-
-    async def open_version(self, job_id: str, version: int = 0) -> OpenVersion:
-        """Return a verified version (0: the newest), open until it is closed."""
-        return await self.parameters.open(job_id, At(version))
 
     # Runs
 
@@ -218,23 +218,24 @@ class JobManager:
     ) -> tuple[Job, str]:
         """Return the job of a run started by hand, and a new secret of its attempt."""
         self._check_open()
-        job, secret, fresh = await self._admission.admit_run(
-            document, workers=workers, request_id=request_id, host=host
+        return await self._admission.admit_run(
+            document,
+            workers=workers,
+            request_id=request_id,
+            host=host,
+            expect=self._connections.expect,
         )
-        if fresh:
-            self._connections.expect(job.id)
-        return job, secret
 
     async def authorize(self, job_id: str, attempt: int, secret: str) -> None:
         """Raise Unauthenticated unless this is the secret of the attempt."""
-        self._admission.authorize(job_id, attempt, secret)
+        await self._admission.authorize(job_id, attempt, secret)
 
     async def attached(
         self, job_id: str, attempt: int, *, world_size: int, host: str, total_steps: int
     ) -> RunConnection:
         """Connect the run's rank 0; iterate the result for the requests to the run."""
-        job = self._of_attempt(job_id, attempt)
-        connection = self._connections.attach(
+        job = await self._table.get(job_id, attempt)
+        connection = await self._connections.attach(
             job, world_size=world_size, host=host, total_steps=total_steps
         )
         self._events.versions.wake(job_id)  # who waits for fresher parameters can ask for them
@@ -249,15 +250,19 @@ class JobManager:
         self, job_id: str, attempt: int, progress: ProgressReport
     ) -> None:
         """Store the newest progress; the job's next event makes it durable."""
-        self._of_attempt(job_id, attempt)
+        await self._table.get(job_id, attempt)
         self._table.note_progress(job_id, progress)
 
     async def report_outcome(self, job_id: str, attempt: int, outcome: RunOutcome) -> None:
         """Store the outcome that the run reported; durable on return."""
-        job = self._of_attempt(job_id, attempt)
-        self._store.set_outcome(job_id, attempt, outcome)
-        if job.attached:
-            self._runner.settle(job_id, None)
+
+        async def store() -> None:
+            job = await self._table.get(job_id, attempt)
+            await self._store.set_outcome(job_id, attempt, outcome)
+            if job.attached:
+                self._runner.settle(job_id, None)
+
+        await self._table.alone(store)
 
     async def publish(
         self,
@@ -271,7 +276,7 @@ class JobManager:
         best: bool = False,
     ) -> Version:
         """Store one version durably; a repeated upload returns the version stored first."""
-        job = self._of_attempt(job_id, attempt)
+        job = await self._table.get(job_id, attempt)
         return await self._uploads.publish(
             job, step=step, manifest=manifest, chunks=chunks, final=final, best=best
         )
@@ -280,21 +285,16 @@ class JobManager:
 
     def _view(self, job: Job) -> Job:
         """Return the job with its newest progress and the reason why it waits: not stored."""
+        job = self._table.live(job.id) or job
         if job.state.terminal:
             return job
-        job = self._table.get(job.id)
         return replace(job, waiting_reason=self._queue.waiting_reason(job.id))
 
     def _check_open(self) -> None:
         if self._closed:
             raise Unavailable("the service is shutting down; try again later")
 
-    def _of_attempt(self, job_id: str, attempt: int) -> Job:
-        job = self._table.get(job_id)
-        if job.attempt != attempt:
-            raise WrongState(f"job {job_id} is at attempt {job.attempt}, not {attempt}")
-        return job
-
     def _give_up(self, job_id: str) -> None:
-        job = self._table.get(job_id)
-        self._runner.end(job_id, *lost_contact(job, self._config.lost_contact_seconds))
+        self._runner.end(
+            job_id, partial(lost_contact, seconds=self._config.lost_contact_seconds)
+        )

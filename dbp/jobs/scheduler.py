@@ -25,28 +25,37 @@ class Scheduler:
         self._runner = runner
         self._closed = False
 
-    def enqueue(self, job: Job) -> None:
-        """Add a queued job, and start what fits."""
-        self._queue.push(job.id, job.workers)
-        self._start_what_fits()
+    async def enqueue(self, job: Job) -> None:
+        """Add a queued job, and start what fits.
 
-    def release(self, job_id: str) -> None:
+        Call it, like ``release``, alone in the table, together with the change of the job.
+        """
+        self._queue.push(job.id, job.workers)
+        await self._start()
+
+    async def release(self, job_id: str) -> None:
         """Remove an ended job, and start what fits now."""
         self._queue.remove(job_id)
-        self._start_what_fits()
+        await self._start()
 
     def close(self) -> None:
         """Start no more jobs."""
         self._closed = True
 
-    def _start_what_fits(self) -> None:
+    async def _start_what_fits(self) -> None:
+        await self._table.alone(self._start)
+
+    async def _start(self) -> None:
         while not self._closed and (job_id := self._queue.take()) is not None:
             secret, secret_hash = new_secret()
             try:
-                job = self._table.record(job_id, EventKind.STARTED, secret_hash=secret_hash)
+                job = await self._table.record(
+                    job_id, EventKind.STARTED, secret_hash=secret_hash
+                )
             except (ResourceExhausted, Unavailable):
                 # Launch only after the record is durable; the disk may have space again soon.
                 self._queue.put_back(job_id)
                 self._runner.later(RETRY_SECONDS, self._start_what_fits)
                 return
-            self._runner.launch(job, secret)
+            if not self._closed:  # else the next service finds it not launched, and does so
+                self._runner.launch(job, secret)

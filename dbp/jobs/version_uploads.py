@@ -12,7 +12,7 @@ from dbp.job.snapshot import Manifest
 from dbp.job.spec import PublishSpec
 from dbp.job.state import Job, RunOutcome, Version
 from dbp.versions.file import Chunks
-from dbp.versions.store import VersionStore, VersionUpload
+from dbp.versions.publisher import VersionPublisher, VersionUpload
 
 _NO_MANIFEST: Final = Manifest(())
 
@@ -21,9 +21,9 @@ _NO_MANIFEST: Final = Manifest(())
 class VersionUploads:
     """Publishes versions of live jobs; counts the uploads under way."""
 
-    def __init__(self, versions: VersionStore) -> None:
-        """Publish through this store."""
-        self._versions = versions
+    def __init__(self, publisher: VersionPublisher) -> None:
+        """Publish through this publisher."""
+        self._publisher = publisher
         self._under_way: Counter[str] = Counter()
         self._quiet = asyncio.Condition()
 
@@ -39,12 +39,11 @@ class VersionUploads:
     ) -> Version:
         """Store one version and return it; WrongState for a job that has ended."""
         upload = self._upload(job, step=step, manifest=manifest, final=final, best=best)
-        known = self._versions.known(upload)
-        if job.state.terminal and known is None:
-            raise WrongState(f"job {job.id} is {job.state}: it publishes nothing more")
-        self._under_way[job.id] += 1
+        self._under_way[job.id] += 1  # before anything is awaited: the job's end waits for it
         try:
-            return await self._versions.publish(upload, chunks)
+            if job.state.terminal and await self._publisher.known(upload) is None:
+                raise WrongState(f"job {job.id} is {job.state}: it publishes nothing more")
+            return await self._publisher.publish(upload, chunks)
         finally:
             self._under_way[job.id] -= 1
             if not self._under_way[job.id]:
@@ -59,7 +58,7 @@ class VersionUploads:
         upload = self._upload(
             job, step=outcome.step, manifest=_NO_MANIFEST, final=True, best=best
         )
-        await self._versions.publish_file(upload, path)
+        await self._publisher.publish_file(upload, path)
 
     async def settled(self, job_id: str, limit: float) -> None:
         """Wait until no upload of the job is under way, at most ``limit`` seconds."""

@@ -79,10 +79,14 @@ class EventBroadcaster:
         self._heartbeat_seconds = heartbeat_seconds
         self._view = view
         self._recent: deque[Change] = deque(maxlen=RECENT_CHANGES)
-        self._newest = store.sequence_range()[1]
+        self._newest = 0
         self._watchers: set[_Watcher] = set()
         self._closed = False
         self.versions = VersionChanges()
+
+    async def load(self) -> None:
+        """Read the number of the newest event; call once, before the first change."""
+        self._newest = (await self._store.sequence_range())[1]
 
     def announce(self, change: Change) -> None:
         """Send a durable change to all watchers."""
@@ -108,18 +112,19 @@ class EventBroadcaster:
             watcher.woken.set()
 
     async def watch(
-        self, job: Job | None, after_sequence: int | None
+        self, job_id: str | None, after_sequence: int | None
     ) -> AsyncIterator[WatchItem]:
         """Yield the items of one job, or of all; see ``JobManager.watch``."""
-        cursor = after_sequence or self._newest
         if after_sequence:
-            self._check_kept(after_sequence)
-        job = self._view(job) if job else None  # it may have changed since the call
-        watcher = _Watcher(job.id if job else None, cursor)
+            await self._check_kept(after_sequence)
+        cursor = after_sequence or self._newest
+        watcher = _Watcher(job_id, cursor)
         self._watchers.add(watcher)
         try:
+            # Read after the watcher was added, so that no change is missed in between.
+            job = None if job_id is None else self._view(await self._store.get(job_id))
             if not after_sequence:
-                for snapshot in self._snapshots(watcher, job):
+                async for snapshot in self._snapshots(watcher, job):
                     yield snapshot
             if job is not None and job.state.terminal and job.sequence <= cursor:
                 yield End(StreamEndReason.JOB_ENDED, cursor)
@@ -129,15 +134,15 @@ class EventBroadcaster:
         finally:
             self._watchers.discard(watcher)
 
-    def _check_kept(self, sequence: int) -> None:
-        oldest, newest = self._store.sequence_range()
+    async def _check_kept(self, sequence: int) -> None:
+        oldest, newest = await self._store.sequence_range()
         if not oldest <= sequence <= newest:
             raise OutOfRange(
                 f"resume token {sequence}: events {oldest} to {newest} are kept; "
                 "watch again without a token"
             )
 
-    def _snapshots(self, watcher: _Watcher, job: Job | None) -> Iterator[Snapshot]:
+    async def _snapshots(self, watcher: _Watcher, job: Job | None) -> AsyncIterator[Snapshot]:
         """Yield the watched jobs; a watch can be resumed only from the last snapshot on."""
         if job is not None:
             watcher.seen[job.id] = job.sequence
@@ -145,7 +150,7 @@ class EventBroadcaster:
             return
         held: Job | None = None
         before: int | None = None
-        while page := list(self._store.page(limit=_PAGE, before=before)):
+        while page := await self._store.page(limit=_PAGE, before=before):
             before = page[-1][0]
             for _, listed in page:
                 if held is not None:
@@ -159,7 +164,7 @@ class EventBroadcaster:
     async def _follow(self, watcher: _Watcher) -> AsyncIterator[WatchItem]:
         while True:
             watcher.woken.clear()
-            changes = self._changes(watcher)
+            changes = await self._changes(watcher)
             for change in changes:
                 for item in self._tell(watcher, change):
                     yield item
@@ -190,12 +195,15 @@ class EventBroadcaster:
             change = replace(change, job=replace(change.job, waiting_reason=reason))
         yield change
 
-    def _changes(self, watcher: _Watcher) -> list[Change]:
-        """Return the next durable changes that the watcher wants."""
+    async def _changes(self, watcher: _Watcher) -> list[Change]:
+        """Return the next announced changes that the watcher wants."""
         if watcher.cursor >= self._newest:
             return []
         if not self._recent or self._recent[0].sequence > watcher.cursor + 1:
-            return self._store.events_after(watcher.cursor, job_id=watcher.job_id, limit=_PAGE)
+            stored = await self._store.events_after(
+                watcher.cursor, job_id=watcher.job_id, limit=_PAGE
+            )
+            return [change for change in stored if change.sequence <= self._newest]
         start = watcher.cursor + 1 - self._recent[0].sequence
         recent = islice(self._recent, start, None)
         return [change for change in recent if watcher.wants(change.job.id)]

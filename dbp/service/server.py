@@ -35,6 +35,7 @@ from dbp.service.parameters.service import ParameterService
 from dbp.service.reflection import add_reflection
 from dbp.service.unknown_methods import UnknownMethods
 from dbp.service.worker_service import WorkerService
+from dbp.storage.database import Database
 from dbp.storage.state_folder import StateFolder
 from dbp.v1 import job_service_pb2, parameter_service_pb2, worker_service_pb2
 from dbp.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
@@ -88,10 +89,10 @@ async def running(
     _check_loopback(config.host)
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(_state_folder(config.state))
-        store = stack.enter_context(contextlib.closing(Store(folder.database_file)))
+        database = stack.enter_context(contextlib.closing(Database(folder.database_file)))
         manager = JobManager(
             folder,
-            store,
+            Store(database),
             launcher=launcher,
             check=check,
             check_run=check_run,

@@ -1,30 +1,26 @@
 """Read, write and verify the file of one parameter version.
 
-Long operations run in threads, off the event loop. A thread cannot be stopped: a cancelled
-caller waits for it before closing what the thread uses.
+Long operations run in threads, off the event loop.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, Self, TypeAlias, TypeVar, final
+from typing import BinaryIO, Final, Self, TypeAlias, final
 
 from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest, decode_header, encode_header, header_length
 from dbp.job.state import Version
 from dbp.storage.durable import fsync_folder
+from dbp.storage.threads import in_thread
 
 BLOCK_BYTES: Final = 1 << 20
 COPIED_AT_A_TIME: Final = 1 << 18  # stays in a core's own cache from reading to writing
-
-T = TypeVar("T")
 
 
 @final
@@ -135,18 +131,6 @@ class _Writer:
             view = memoryview(block)
             while view:
                 view = view[self._file.write(view) :]
-
-
-async def in_thread(function: Callable[[], T]) -> T:
-    """Run in a thread and return the result; a cancelled caller waits for the thread."""
-    working = asyncio.ensure_future(asyncio.to_thread(function))
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        while not working.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([working])
-        raise
 
 
 async def _exactly(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from dbp.jobs.manager import JobManager
 from dbp.jobs.store import Store
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
 from dbp.launch.mpirun import MpirunLauncher
+from dbp.storage.database import Database
 from dbp.storage.state_folder import StateFolder
 from tests.deadline import DEADLINE
 
@@ -135,6 +137,7 @@ class Plane:
     """A control plane with its fakes."""
 
     folder: StateFolder
+    database: Database
     store: Store
     launcher: FakeLauncher
     clock: FakeClock
@@ -152,7 +155,8 @@ async def control_plane(
 ) -> AsyncIterator[Plane]:
     """One life of a service, without the service."""
     folder = StateFolder(path)
-    store = Store(folder.path / "dbp.sqlite")
+    database = Database(folder.database_file)
+    store = Store(database)
     launcher, clock = launcher or FakeLauncher(), FakeClock()
     launcher.capacity = slots
     manager = JobManager(
@@ -163,26 +167,52 @@ async def control_plane(
         config=ManagerConfig(**config),
         clock=clock,
     )
+    _work_in_threads()
     try:
         await manager.start()
         await settle()
-        yield Plane(folder, store, launcher, clock, manager)
+        yield Plane(folder, database, store, launcher, clock, manager)
     finally:
         await manager.close()
-        store.close()
+        database.close()
         folder.close()
 
 
 async def settle() -> None:
-    """Let all tasks run until they wait for something from outside."""
-    for _ in range(20):
-        await asyncio.sleep(0)
+    """Let all tasks and threads run until they wait for something from outside."""
+    quiet = 0
+    async with asyncio.timeout(DEADLINE):
+        while quiet < 20:
+            working = _work_in_threads()
+            await asyncio.sleep(0.001 if working else 0)
+            quiet = 0 if working else quiet + 1
+
+
+def _work_in_threads() -> set[asyncio.Future[Any]]:
+    """Return what the running loop's threads have not finished yet; counted from now on."""
+    loop = asyncio.get_running_loop()
+    working: set[asyncio.Future[Any]] | None = getattr(loop, "working", None)
+    if working is None:
+        working = set()
+        run = loop.run_in_executor
+
+        def counted(executor: Any, function: Callable[..., Any], *args: Any) -> Any:
+            future = run(executor, function, *args)
+            working.add(future)
+            future.add_done_callback(working.discard)
+            return future
+
+        loop.run_in_executor, loop.working = counted, working  # type: ignore[assignment,attr-defined,method-assign]
+    return working
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Wait for a condition that threads or processes bring about."""
+    """Wait for a condition, plain or async, that threads or processes bring about."""
     async with asyncio.timeout(DEADLINE):
-        while not condition():
+        while True:
+            found = condition()
+            if await found if inspect.isawaitable(found) else found:
+                return
             await asyncio.sleep(0.01)
 
 

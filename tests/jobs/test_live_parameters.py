@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbp.errors import JobNotFound
-from dbp.job.state import Job, State
+from dbp.job.state import Job, State, Version
 from dbp.jobs.live_parameters import LiveParameters
 from dbp.versions.changes import VersionChanges
 
@@ -13,7 +13,7 @@ from dbp.versions.changes import VersionChanges
 class JobTable:
     """Knows one job, which has ended."""
 
-    def get(self, job_id: str) -> Job:
+    async def get(self, job_id: str) -> Job:
         if job_id != "ended":
             raise JobNotFound(job_id)
         return Job("ended", {}, "", 1, State.SUCCEEDED, 0.0)
@@ -24,8 +24,11 @@ async def test_waiting_for_what_never_comes_leaves_nothing() -> None:
     nothing: object = None
     parameters = LiveParameters(nothing, nothing, JobTable(), feed, nothing, nothing)  # type: ignore[arg-type]
 
-    await parameters.wait("ended", lambda newest: False, 60)
-    with pytest.raises(JobNotFound):
-        await parameters.wait("ghost", lambda newest: False, 60)
+    async def never(newest: Version | None) -> bool:
+        return False
 
-    assert not feed._changed
+    await parameters.wait("ended", never, 60)
+    with pytest.raises(JobNotFound):
+        await parameters.wait("ghost", never, 60)
+
+    assert not feed._waiting

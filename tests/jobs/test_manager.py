@@ -40,7 +40,12 @@ SUCCEEDED = RunOutcome("succeeded", "epochs", 7)
 
 async def ended(plane: Plane, job_id: str) -> Job:
     """The job when it has ended."""
-    await until(lambda: plane.store.get(job_id).state.terminal)
+
+    async def has_ended() -> bool:
+        return (await plane.manager.get(job_id)).state.terminal
+
+    await until(has_ended)
+    await settle()
     return await plane.manager.get(job_id)
 
 
@@ -76,7 +81,7 @@ async def test_a_job_runs_from_queued_to_succeeded(tmp_path: Path) -> None:
         assert done.host == "node1"
         assert done.failure is None
         assert done.latest_parameters is not None
-        assert [change.kind for change in plane.store.events_after(0)] == [
+        assert [change.kind for change in await plane.store.events_after(0)] == [
             "created", "started", "running", "parameters_published", "succeeded",
         ]  # fmt: skip
         (request,) = plane.launcher.requests
@@ -107,7 +112,7 @@ async def test_what_cannot_run_is_refused_and_nothing_is_stored(tmp_path: Path) 
             with pytest.raises(InvalidSpec, match="name"):
                 await plane.manager.create(spec(name), workers=1)
 
-        assert plane.store.events_after(0) == []
+        assert await plane.store.events_after(0) == []
 
 
 async def test_only_validating_stores_nothing(tmp_path: Path) -> None:
@@ -115,7 +120,7 @@ async def test_only_validating_stores_nothing(tmp_path: Path) -> None:
         job = await plane.manager.create(spec(), workers=1, validate_only=True)
 
         assert job.spec == {"seed": 0, "name": "digits"}
-        assert plane.store.live() == []
+        assert await plane.store.live() == []
         assert plane.started == []
 
 
@@ -126,7 +131,7 @@ async def test_the_same_request_makes_one_job_and_another_is_refused(tmp_path: P
         )
 
         assert len({job.id for job in jobs}) == 1
-        assert len(plane.store.live()) == 1
+        assert len(await plane.store.live()) == 1
         for document, workers in ((spec(seed=1), 1), (spec(), 2)):
             with pytest.raises(AlreadyExists, match=jobs[0].id):
                 await plane.manager.create(document, workers=workers, request_id="r")
@@ -260,7 +265,7 @@ async def test_final_parameters_that_never_came_are_taken_from_the_run(
         done = await ended(plane, job.id)
         assert done.latest_parameters is not None
         assert (done.latest_parameters.step, done.latest_parameters.final) == (7, True)
-        with await plane.manager.open_version(job.id) as found:
+        with await plane.manager.parameters.open(job.id) as found:
             assert found.read(found.data_offset, 10_000) == b"p" * 16
             assert found.manifest.tensors == manifest().tensors
 
@@ -285,7 +290,7 @@ async def test_the_end_is_announced_after_the_version_that_is_on_its_way(
         )
         finish(plane, job.id)
         await settle()
-        assert not plane.store.get(job.id).state.terminal
+        assert not (await plane.store.get(job.id)).state.terminal
         gate.set()
 
         version = await publishing
@@ -309,7 +314,7 @@ async def test_an_end_that_cannot_be_stored_is_stored_later(
             finish(plane, job.id)
             await settle()
             await plane.clock.advance(RETRY_SECONDS)
-            assert plane.store.get(job.id).state is State.STARTING
+            assert (await plane.store.get(job.id)).state is State.STARTING
             assert plane.started == [job.id]
 
         await plane.clock.advance(RETRY_SECONDS)
@@ -594,10 +599,10 @@ async def test_progress_is_shown_and_kept_with_the_next_event(tmp_path: Path) ->
         await plane.manager.report_progress(job.id, 1, report)
 
         assert (await plane.manager.get(job.id)).progress == report
-        assert plane.store.get(job.id).progress is None
+        assert (await plane.store.get(job.id)).progress is None
         finish(plane, job.id)
         await ended(plane, job.id)
-        assert plane.store.get(job.id).progress == report
+        assert (await plane.store.get(job.id)).progress == report
         await plane.manager.report_progress(job.id, 1, dataclasses.replace(report, step=9))
         assert (await plane.manager.get(job.id)).progress == report
 
@@ -635,9 +640,9 @@ async def test_retention_follows_the_spec(tmp_path: Path) -> None:
                 job.id, 1, step=step, manifest=manifest(), chunks=data()
             )
 
-        assert [v.version for v in plane.store.versions(job.id).kept] == [4, 5]
+        assert [v.version for v in (await plane.store.versions(job.id)).kept] == [4, 5]
         with pytest.raises(NotFound):
-            await plane.manager.open_version("ghost")
+            await plane.manager.parameters.open("ghost")
 
 
 # Runs launched by hand
@@ -728,7 +733,7 @@ async def test_an_outcome_heard_just_before_a_crash_is_settled_after_it(
 ) -> None:
     async with control_plane(tmp_path / "s") as plane:
         job, _ = await register(plane)
-        plane.store.set_outcome(job.id, 1, SUCCEEDED)
+        await plane.store.set_outcome(job.id, 1, SUCCEEDED)
     async with control_plane(tmp_path / "s") as plane:
         assert (await ended(plane, job.id)).state is State.SUCCEEDED
 
@@ -753,7 +758,7 @@ async def test_watching_and_logs_through_the_manager(tmp_path: Path) -> None:
         assert isinstance(last[0], Change)
         assert last == [last[0], End(StreamEndReason.JOB_ENDED, last[0].sequence)]
         with pytest.raises(NotFound):
-            plane.manager.watch("ghost")
+            await anext(plane.manager.watch("ghost"))
         with pytest.raises(NotFound, match="no attempt 2"):
             await plane.manager.log_path(job.id, 2)
         with pytest.raises(InvalidInput, match="offset"):

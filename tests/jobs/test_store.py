@@ -34,164 +34,179 @@ from dbp.job.state import (
 )
 from dbp.jobs.store import Store
 from dbp.storage import schema as store_schema
+from dbp.storage.database import Database
 from dbp.storage.schema import SCHEMA_VERSION
 from dbp.versions.index import VersionChange, VersionIndex
+from dbp.versions.tables import VersionTables
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "dbp.sqlite")
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(tmp_path / "dbp.sqlite")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    return Store(database)
 
 
 def job(name: str, time: float = 1.0) -> Job:
     return Job(name, {"name": name, "layers": [1, 2.5]}, "d1", 2, State.QUEUED, time)
 
 
-def test_a_job_comes_back_as_it_was_stored(tmp_path: Path) -> None:
+async def test_a_job_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     path = tmp_path / "dbp.sqlite"
-    store = Store(path)
+    database = Database(path)
+    store = Store(database)
     version = Version(1, 10, 1, "abc", 100, 5.0)
     progress = ProgressReport(10, 20, 1, 0.5, {"training_loss": 0.5}, 9.0, None, 4.0)
     failure = Failure(FailureReason.RANK_SIGNAL, "gone", 137, 9, ("line",), 10)
-    stored = store.create(job("a")).job
-    stored = store.append(stored, Event(EventKind.STARTED, 2.0)).job
-    stored = store.append(stored, Event(EventKind.RUNNING, 3.0, {"host": "h"})).job
+    stored = (await store.create(job("a"))).job
+    stored = (await store.append(stored, Event(EventKind.STARTED, 2.0))).job
+    stored = (await store.append(stored, Event(EventKind.RUNNING, 3.0, {"host": "h"}))).job
     change = {"latest_parameters": version, "progress": progress}
     published = Event(EventKind.PARAMETERS_PUBLISHED, 5.0, change)
-    versions = store.versions("a").publish(version, best=False, keep=3, time=5.0)
-    stored = store.append(stored, published, versions=versions).job
-    stored = store.append(stored, Event(EventKind.FAILED, 6.0, {"failure": failure})).job
-    store.close()
+    versions = (await store.versions("a")).publish(version, best=False, keep=3, time=5.0)
+    stored = (await store.append(stored, published, versions=versions)).job
+    stored = (
+        await store.append(stored, Event(EventKind.FAILED, 6.0, {"failure": failure}))
+    ).job
+    database.close()
 
-    again = Store(path)
+    database = Database(path)
+    again = Store(database)
 
-    assert again.get("a") == stored
+    assert await again.get("a") == stored
     assert stored.state is State.FAILED
     assert (stored.progress, stored.failure) == (progress, failure)
-    assert again.versions("a").kept == (version,)
-    assert [change.kind for change in again.events_after(0)] == [
+    assert (await again.versions("a")).kept == (version,)
+    assert [change.kind for change in await again.events_after(0)] == [
         "created", "started", "running", "parameters_published", "failed",
     ]  # fmt: skip
-    assert [change.job.state for change in again.events_after(2)] == [
+    assert [change.job.state for change in await again.events_after(2)] == [
         "RUNNING", "RUNNING", "FAILED",
     ]  # fmt: skip
-    again.close()
+    database.close()
 
 
-def test_an_event_that_may_not_happen_changes_nothing(store: Store) -> None:
-    stored = store.create(job("a")).job
+async def test_an_event_that_may_not_happen_changes_nothing(store: Store) -> None:
+    stored = (await store.create(job("a"))).job
 
     with pytest.raises(WrongState):
-        store.append(stored, Event(EventKind.RUNNING, 2.0))
+        await store.append(stored, Event(EventKind.RUNNING, 2.0))
 
-    assert store.get("a") == stored
-    assert len(store.events_after(0)) == 1
+    assert await store.get("a") == stored
+    assert len(await store.events_after(0)) == 1
 
 
-def test_an_id_is_used_once_and_its_refusal_leaves_no_trace(store: Store) -> None:
-    store.create(job("a"))
+async def test_an_id_is_used_once_and_its_refusal_leaves_no_trace(store: Store) -> None:
+    await store.create(job("a"))
 
     with pytest.raises(AlreadyExists):
-        store.create(job("a"), request=("r", "digest"))
+        await store.create(job("a"), request=("r", "digest"))
 
-    assert store.request("r") is None
-    assert len(store.events_after(0)) == 1
+    assert await store.request("r") is None
+    assert len(await store.events_after(0)) == 1
 
 
-def test_a_change_that_fails_midway_leaves_no_trace(store: Store) -> None:
-    store.create(job("a"), request=("r", "digest"))
+async def test_a_change_that_fails_midway_leaves_no_trace(store: Store) -> None:
+    await store.create(job("a"), request=("r", "digest"))
 
     with pytest.raises(sqlite3.IntegrityError):
-        store.create(job("b"), request=("r", "other"))
+        await store.create(job("b"), request=("r", "other"))
 
-    assert [item.id for item in store.live()] == ["a"]
-    assert len(store.events_after(0)) == 1
-    assert store.create(job("c")).sequence == 2, "no number is lost either"
+    assert [item.id for item in await store.live()] == ["a"]
+    assert len(await store.events_after(0)) == 1
+    assert (await store.create(job("c"))).sequence == 2, "no number is lost either"
 
 
-def test_pages_are_newest_first_and_filtered(store: Store) -> None:
+async def test_pages_are_newest_first_and_filtered(store: Store) -> None:
     for name in "abcde":
-        store.create(job(name))
-    store.append(store.get("c"), Event(EventKind.CANCELLED, 2.0))
+        await store.create(job(name))
+    await store.append(await store.get("c"), Event(EventKind.CANCELLED, 2.0))
 
-    page = list(store.page(limit=2))
-    rest = list(store.page([State.QUEUED], limit=9, before=page[-1][0]))
+    page = await store.page(limit=2)
+    rest = await store.page([State.QUEUED], limit=9, before=page[-1][0])
 
     assert [item.id for _, item in page] == ["e", "d"]
     assert [item.id for _, item in rest] == ["b", "a"]
-    assert [item.id for item in store.live()] == ["a", "b", "d", "e"]
+    assert [item.id for item in await store.live()] == ["a", "b", "d", "e"]
 
 
-def test_secrets_and_outcomes_belong_to_an_attempt(store: Store) -> None:
-    stored = store.create(job("a")).job
-    store.append(stored, Event(EventKind.STARTED, 2.0), secret_hash=b"one")
+async def test_secrets_and_outcomes_belong_to_an_attempt(store: Store) -> None:
+    stored = (await store.create(job("a"))).job
+    await store.append(stored, Event(EventKind.STARTED, 2.0), secret_hash=b"one")
     best = BestEpoch(2, 2, {"validation_loss": 0.5})
     outcome = RunOutcome(
         "succeeded", "epochs", 3, metrics={"training_loss": 0.1}, best=best, best_restored=True
     )
 
-    store.set_secret("a", 1, b"two")
-    store.set_outcome("a", 1, outcome)
+    await store.set_secret("a", 1, b"two")
+    await store.set_outcome("a", 1, outcome)
 
-    assert store.secret_hash("a", 1) == b"two"
-    assert store.secret_hash("a", 2) is None
-    assert store.outcome("a", 1) == outcome
+    assert await store.secret_hash("a", 1) == b"two"
+    assert await store.secret_hash("a", 2) is None
+    assert await store.outcome("a", 1) == outcome
 
 
-def test_old_events_are_dropped_and_the_range_says_so(tmp_path: Path) -> None:
-    store = Store(tmp_path / "dbp.sqlite", events_kept=100)
+async def test_old_events_are_dropped_and_the_range_says_so(tmp_path: Path) -> None:
+    database = Database(tmp_path / "dbp.sqlite")
+    store = Store(database, events_kept=100)
 
     for number in range(1_000):
-        store.create(job(f"job{number}"))
+        await store.create(job(f"job{number}"))
 
-    assert store.sequence_range() == (900, 1_000)
-    assert store.events_after(0, limit=1)[0].sequence == 901
-    store.close()
+    assert await store.sequence_range() == (900, 1_000)
+    assert (await store.events_after(0, limit=1))[0].sequence == 901
+    database.close()
 
 
-def test_a_full_disk_refuses_and_changes_nothing(store: Store) -> None:
-    store.create(job("a"))
-    store._connection.execute("PRAGMA max_page_count = 20")
+async def test_a_full_disk_refuses_and_changes_nothing(
+    database: Database, store: Store
+) -> None:
+    await store.create(job("a"))
+    database._writer.execute("PRAGMA max_page_count = 20")
 
-    def fill() -> None:
+    async def fill() -> None:
         for number in range(2_000):
-            store.create(job(f"job{number}"))
+            await store.create(job(f"job{number}"))
 
     with pytest.raises(ResourceExhausted, match="disk is full"):
-        fill()
-    kept = len(store.live())
+        await fill()
+    kept = len(await store.live())
 
-    assert kept == len(store.events_after(0, limit=9_999))
-    store._connection.execute("PRAGMA max_page_count = 100000")
-    store.create(job("later"))
-    assert store.get("later").sequence == kept + 1
+    assert kept == len(await store.events_after(0, limit=9_999))
+    database._writer.execute("PRAGMA max_page_count = 100000")
+    await store.create(job("later"))
+    assert (await store.get("later")).sequence == kept + 1
 
 
-def test_nothing_is_found_where_nothing_is(store: Store) -> None:
+async def test_nothing_is_found_where_nothing_is(store: Store) -> None:
     with pytest.raises(NotFound, match="ghost"):
-        store.get("ghost")
+        await store.get("ghost")
 
 
 def test_a_newer_schema_is_refused_with_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "dbp.sqlite"
-    Store(path).close()
+    Database(path).close()
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
 
     with pytest.raises(Conflict, match="newer dbp"):
-        Store(path)
+        Database(path)
 
 
 @pytest.mark.parametrize("damage", [b"garbage" * 1000, None])
-def test_a_damaged_file_is_refused_not_read(tmp_path: Path, damage: bytes | None) -> None:
+async def test_a_damaged_file_is_refused_not_read(tmp_path: Path, damage: bytes | None) -> None:
     path = tmp_path / "dbp.sqlite"
-    store = Store(path)
+    database = Database(path)
+    store = Store(database)
     for number in range(200):
-        store.create(job(f"job{number}"))
-    store.close()
+        await store.create(job(f"job{number}"))
+    database.close()
     content = bytearray(path.read_bytes())
     if damage is None:
         middle = slice(4096, len(content) // 2)
@@ -199,22 +214,25 @@ def test_a_damaged_file_is_refused_not_read(tmp_path: Path, damage: bytes | None
     path.write_bytes(damage or content)
 
     with pytest.raises(DataLoss, match="restore it from a backup"):
-        Store(path)
+        Database(path)
 
 
 CREATE_AND_SAY = """
-import sys
+import asyncio, sys
 from pathlib import Path
 from dbp.jobs.store import Store
 from dbp.job.state import Job, State
-store = Store(Path(sys.argv[1]))
-for number in range(int(sys.argv[2]), 10**9):
-    store.create(Job(f"job{number}", {}, "", 1, State.QUEUED, 0.0))
-    print(number, flush=True)
+from dbp.storage.database import Database
+async def create():
+    store = Store(Database(Path(sys.argv[1])))
+    for number in range(int(sys.argv[2]), 10**9):
+        await store.create(Job(f"job{number}", {}, "", 1, State.QUEUED, 0.0))
+        print(number, flush=True)
+asyncio.run(create())
 """
 
 
-def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "dbp.sqlite"
     acknowledged = -1
     for round_ in range(5):
@@ -232,18 +250,19 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         process.wait()
         acknowledged = int(rest[-1]) if rest else acknowledged
 
-        store = Store(path)
-        names = {item.id for item in store.live()}
+        database = Database(path)
+        store = Store(database)
+        names = {item.id for item in await store.live()}
         newest = max(int(name.removeprefix("job")) for name in names)
-        events = store.events_after(0, limit=10_000)
-        store.close()
+        events = await store.events_after(0, limit=10_000)
+        database.close()
 
         assert f"job{acknowledged}" in names
         assert newest <= acknowledged + 1
         assert len(events) == len(names)
 
 
-def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+async def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "dbp.sqlite"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
         old.executescript(f"BEGIN; {store_schema._TABLES} PRAGMA user_version = 1; COMMIT;")
@@ -254,59 +273,68 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> Non
         )
         old.execute("INSERT INTO versions VALUES ('a', 1, 10, 1, 'ab', 5, 2.0, 0)")
     for _ in range(2):  # once to change it, once as it is then
-        store = Store(path)
+        database = Database(path)
+        store = Store(database)
         try:
-            assert store.versions("a").kept == (Version(1, 10, 1, "ab", 5, 2.0),)
-            assert store.versions("a").labels == {}
+            assert (await store.versions("a")).kept == (Version(1, 10, 1, "ab", 5, 2.0),)
+            assert (await store.versions("a")).labels == {}
         finally:
-            store.close()
+            database.close()
 
 
-def move(store: Store, job_id: str, label: str, version: int) -> None:
+async def move(store: Store, job_id: str, label: str, version: int) -> None:
     change = VersionChange(VersionIndex(job_id), 0.0, version, label=label)
-    store.change_versions(job_id, change)
+    await store.change_versions(job_id, change)
 
 
-def test_jobs_are_found_by_a_label_that_they_have_now(store: Store) -> None:
+async def test_jobs_are_found_by_a_label_that_they_have_now(store: Store) -> None:
     for name in ("a", "b", "c", "d"):
-        store.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
+        await store.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
     moves = [("a", 1), ("b", 1), ("c", 2), ("a", 3), ("b", 0), ("a", 2), ("d", 0), ("d", 4)]
     for job, version in moves:
-        move(store, job, "live", version)
-        move(store, job, "other", 1)
-    move(store, "d", "live", 0)
+        await move(store, job, "live", version)
+        await move(store, job, "other", 1)
+    await move(store, "d", "live", 0)
 
-    assert store.jobs_labelled("live") == ["a", "c"], "the one that moved last comes first"
-    assert store.jobs_labelled("nowhere") == []
+    assert await store.jobs_labelled("live") == ["a", "c"], (
+        "the one that moved last comes first"
+    )
+    assert await store.jobs_labelled("nowhere") == []
 
 
-def test_what_a_label_costs_does_not_grow_with_its_moves(store: Store) -> None:
+async def test_what_a_label_costs_does_not_grow_with_its_moves(
+    database: Database, store: Store
+) -> None:
     """Counted in steps of SQLite's machine."""
 
-    def steps() -> int:
+    async def steps() -> int:
         counted = [0]
 
         def count() -> int:
             counted[0] += 1
             return 0
 
-        store._connection.set_progress_handler(count, 1)
-        store.jobs_labelled("best")
-        store._connection.set_progress_handler(None, 1)
+        database._reader.set_progress_handler(count, 1)
+        await store.jobs_labelled("best")
+        database._reader.set_progress_handler(None, 1)
         return counted[0]
 
-    store.create(Job("a", {}, "", 1, State.QUEUED, 0.0))
-    move(store, "a", "best", 1)
-    before = steps()
-    with store._transaction():
+    await store.create(Job("a", {}, "", 1, State.QUEUED, 0.0))
+    await move(store, "a", "best", 1)
+    await steps()  # the first one reads the schema
+    before = await steps()
+
+    def move_often(connection: sqlite3.Connection) -> None:
         for version in range(2, 1_000):
-            store._versions._move("a", "best", version, 0.0)
+            VersionTables(connection)._move("a", "best", version, 0.0)
 
-    assert steps() == before
+    await database.write(move_often)
+
+    assert await steps() == before
 
 
-def test_the_newest_ids_come_first(store: Store) -> None:
+async def test_the_newest_ids_come_first(store: Store) -> None:
     for name in ("a", "b", "c"):
-        store.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
+        await store.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
 
-    assert store.newest_ids(2) == ["c", "b"]
+    assert await store.newest_ids(2) == ["c", "b"]

@@ -13,6 +13,7 @@ from dbp.jobs.job_table import JobTable
 from dbp.jobs.store import Store
 from dbp.jobs.watch import EventBroadcaster
 from dbp.jobs.watch_items import Change, End, Heartbeat, ProgressItem, Snapshot, WatchItem
+from dbp.storage.database import Database
 from tests.deadline import DEADLINE
 from tests.jobs.fakes import FakeClock
 
@@ -21,26 +22,27 @@ class Stage:
     """A broadcaster and its announcements."""
 
     def __init__(self, path: Path, heartbeat_seconds: float = 60.0) -> None:
-        self.store = Store(path)
+        self.database = Database(path)
+        self.store = Store(self.database)
         self.events = EventBroadcaster(
             self.store, heartbeat_seconds=heartbeat_seconds, view=lambda job: job
         )
         self.table = JobTable(self.store, self.events, FakeClock())
 
-    def create(self, name: str) -> Job:
-        return self.table.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
+    async def create(self, name: str) -> Job:
+        return await self.table.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
 
-    def run(self, name: str) -> None:
-        self.create(name)
-        self.table.record(name, EventKind.STARTED)
-        self.table.record(name, EventKind.RUNNING)
+    async def run(self, name: str) -> None:
+        await self.create(name)
+        await self.table.record(name, EventKind.STARTED)
+        await self.table.record(name, EventKind.RUNNING)
 
     def progress(self, name: str, step: int) -> None:
         report = ProgressReport(step, 100, 1, 0.5, {}, 1.0, None, 0.0)
         self.table.note_progress(name, report)
 
     def watch(self, name: str | None = None, after: int | None = None) -> Stream:
-        return Stream(self.events.watch(self.table.get(name) if name else None, after))
+        return Stream(self.events.watch(name, after))
 
 
 class Stream:
@@ -65,7 +67,7 @@ class Stream:
 def stage(tmp_path: Path) -> Iterator[Stage]:
     opened = Stage(tmp_path / "dbp.sqlite")
     yield opened
-    opened.store.close()
+    opened.database.close()
 
 
 def kinds(items: list[WatchItem]) -> list[str]:
@@ -75,13 +77,13 @@ def kinds(items: list[WatchItem]) -> list[str]:
 
 
 async def test_one_job_from_snapshot_to_end(stage: Stage) -> None:
-    stage.create("a")
+    await stage.create("a")
     stream = stage.watch("a")
     first = await stream.next()
-    stage.create("other")
-    stage.table.record("a", EventKind.STARTED)
-    stage.table.record("a", EventKind.RUNNING)
-    stage.table.record("a", EventKind.SUCCEEDED)
+    await stage.create("other")
+    await stage.table.record("a", EventKind.STARTED)
+    await stage.table.record("a", EventKind.RUNNING)
+    await stage.table.record("a", EventKind.SUCCEEDED)
 
     rest = await stream.rest()
 
@@ -92,8 +94,8 @@ async def test_one_job_from_snapshot_to_end(stage: Stage) -> None:
 
 
 async def test_an_ended_job_is_a_snapshot_and_an_end(stage: Stage) -> None:
-    stage.create("a")
-    stage.table.record("a", EventKind.CANCELLED)
+    await stage.create("a")
+    await stage.table.record("a", EventKind.CANCELLED)
 
     items = await stage.watch("a").rest()
     again = await stage.watch("a", items[-1].resume).rest()
@@ -104,9 +106,9 @@ async def test_an_ended_job_is_a_snapshot_and_an_end(stage: Stage) -> None:
 
 async def test_resuming_anywhere_sends_every_change_once(stage: Stage) -> None:
     for name in ("a", "b", "c"):
-        stage.run(name)
-        stage.table.record(name, EventKind.SUCCEEDED)
-    everything = [change.sequence for change in stage.store.events_after(0)]
+        await stage.run(name)
+        await stage.table.record(name, EventKind.SUCCEEDED)
+    everything = [change.sequence for change in await stage.store.events_after(0)]
 
     for after in everything:
         stage.events.close()
@@ -118,11 +120,11 @@ async def test_resuming_anywhere_sends_every_change_once(stage: Stage) -> None:
 
 async def test_all_jobs_begin_with_a_snapshot_of_each(stage: Stage) -> None:
     for name in ("a", "b", "c"):
-        stage.create(name)
+        await stage.create(name)
     stream = stage.watch()
 
     items = await stream.take(2)
-    stage.table.record("a", EventKind.STARTED)  # while its snapshot is still to come
+    await stage.table.record("a", EventKind.STARTED)  # while its snapshot is still to come
     items += await stream.take(2)
 
     assert [item.job.id for item in items if isinstance(item, Snapshot)] == ["c", "b", "a"]
@@ -136,12 +138,12 @@ async def test_a_snapshot_that_has_a_change_is_not_followed_by_it(
 ) -> None:
     monkeypatch.setattr(feed_module, "_PAGE", 1)
     for name in ("a", "b", "c"):
-        stage.create(name)
+        await stage.create(name)
     stream = stage.watch()
 
     items = [await stream.next()]
-    stage.table.record("a", EventKind.STARTED)
-    stage.table.record("a", EventKind.RUNNING)
+    await stage.table.record("a", EventKind.STARTED)
+    await stage.table.record("a", EventKind.RUNNING)
     stage.events.close()
     items += await stream.rest()
 
@@ -153,14 +155,14 @@ async def test_a_snapshot_that_has_a_change_is_not_followed_by_it(
 async def test_a_slow_watcher_gets_every_change_and_the_newest_progress(
     stage: Stage,
 ) -> None:
-    stage.run("a")
-    stage.run("b")
+    await stage.run("a")
+    await stage.run("b")
     stream = stage.watch()
     await stream.take(2)
     for step in range(1, 1_001):
         stage.progress("a", step)
     for number in range(feed_module.RECENT_CHANGES + 500):
-        stage.create(f"job{number}")
+        await stage.create(f"job{number}")
 
     items = await stream.take(feed_module.RECENT_CHANGES + 501)
 
@@ -171,12 +173,12 @@ async def test_a_slow_watcher_gets_every_change_and_the_newest_progress(
 
 
 async def test_progress_before_the_end_is_reported_before_the_end(stage: Stage) -> None:
-    stage.run("a")
+    await stage.run("a")
     stream = stage.watch("a")
     await stream.next()
     stage.progress("a", 1)
     stage.progress("a", 2)
-    stage.table.record("a", EventKind.SUCCEEDED)
+    await stage.table.record("a", EventKind.SUCCEEDED)
 
     items = await stream.rest()
 
@@ -187,24 +189,24 @@ async def test_progress_before_the_end_is_reported_before_the_end(stage: Stage) 
 
 async def test_silence_is_filled_with_heartbeats(tmp_path: Path) -> None:
     stage = Stage(tmp_path / "dbp.sqlite", heartbeat_seconds=0.02)
-    stage.create("a")
+    await stage.create("a")
     stream = stage.watch("a")
 
     items = await stream.take(3)
-    stage.table.record("a", EventKind.CANCELLED)
+    await stage.table.record("a", EventKind.CANCELLED)
 
     assert kinds(items) == ["Snapshot", "Heartbeat", "Heartbeat"]
     assert isinstance(items[1], Heartbeat)
     assert "cancelled" in kinds(await stream.rest())
-    stage.store.close()
+    stage.database.close()
 
 
 async def test_draining_sends_the_remaining_events_and_ends(stage: Stage) -> None:
-    stage.create("a")
+    await stage.create("a")
     stream = stage.watch("a")
     await stream.next()
 
-    stage.table.record("a", EventKind.STARTED)
+    await stage.table.record("a", EventKind.STARTED)
     stage.events.close()
 
     items = await stream.rest()
@@ -214,23 +216,24 @@ async def test_draining_sends_the_remaining_events_and_ends(stage: Stage) -> Non
 
 
 async def test_a_resume_point_out_of_range_is_refused(tmp_path: Path) -> None:
-    store = Store(tmp_path / "dbp.sqlite", events_kept=10)
+    database = Database(tmp_path / "dbp.sqlite")
+    store = Store(database, events_kept=10)
     events = EventBroadcaster(store, heartbeat_seconds=60, view=lambda job: job)
     table = JobTable(store, events, FakeClock())
     for number in range(1_000):
-        table.create(Job(f"job{number}", {}, "", 1, State.QUEUED, 0.0))
+        await table.create(Job(f"job{number}", {}, "", 1, State.QUEUED, 0.0))
 
     for after in (989, 1_001):
         with pytest.raises(OutOfRange, match="events 990 to 1000 are kept"):
             await anext(events.watch(None, after))
     events.close()
     assert len([item async for item in events.watch(None, 990)]) == 11
-    store.close()
+    database.close()
 
 
 async def test_an_abandoned_watcher_leaves_nothing_behind(stage: Stage) -> None:
-    stage.create("a")
-    items = stage.events.watch(stage.table.get("a"), None)
+    await stage.create("a")
+    items = stage.events.watch("a", None)
     await anext(items)
 
     await items.aclose()  # type: ignore[attr-defined]

@@ -24,6 +24,7 @@ from dbp.launch.launcher import Exit, LaunchRequest, Running
 from dbp.launch.mpirun import MpirunLauncher, SupervisedRun
 from dbp.launch.process_tree import marked
 from dbp.launching import worker_command
+from dbp.storage.database import Database
 from dbp.storage.durable import write_json
 from dbp.storage.state_folder import StateFolder
 from tests.deadline import DEADLINE
@@ -472,10 +473,10 @@ result = {"status": "succeeded", "reason": "epochs", "step": 3, "epoch": 1}
 
 async def test_the_manager_runs_and_ends_real_processes(tmp_path: Path) -> None:
     with StateFolder(tmp_path / "state") as folder:
-        store = Store(folder.path / "dbp.sqlite")
+        database = Database(folder.database_file)
         manager = JobManager(
             folder,
-            store,
+            Store(database),
             launcher=running_script(TRAIN),
             check=fake_check,
             config=ManagerConfig(),
@@ -488,7 +489,11 @@ async def test_the_manager_runs_and_ends_real_processes(tmp_path: Path) -> None:
 
         await manager.cancel(long.id, grace_seconds=0.1)
 
-        await until(lambda: not store.live())
+        async def ended() -> bool:
+            jobs, _ = await manager.list()
+            return all(job.state.terminal for job in jobs)
+
+        await until(ended)
         assert (await manager.get(short.id)).state is State.SUCCEEDED
         cancelled = await manager.get(long.id)
         assert cancelled.state is State.CANCELLED
@@ -496,4 +501,4 @@ async def test_the_manager_runs_and_ends_real_processes(tmp_path: Path) -> None:
         assert cancelled.failure.log_tail == ("ready",)
         assert marked(place) == []
         await manager.close()
-        store.close()
+        database.close()

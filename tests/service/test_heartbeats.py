@@ -84,7 +84,7 @@ class Waited:
 
     ended = False
 
-    def is_kept(self, job_id: str, version: int) -> bool:
+    def seems_kept(self, job_id: str, version: int) -> bool:
         return False
 
     async def wait(self, *_: object, **__: object) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Self
 
 from dbp.job.state import Event, EventKind, Job, State, Version
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.store import Store
 from dbp.jobs.watch import EventBroadcaster
+from dbp.storage.database import Database
 from dbp.storage.state_folder import StateFolder
-from dbp.versions.store import VersionStore, VersionUpload
+from dbp.versions.publisher import VersionPublisher, VersionUpload
+from dbp.versions.store import Commit, VersionStore
 from tests.jobs.fakes import FakeClock, data, manifest
 
 
@@ -19,20 +22,27 @@ class Shelf:
 
     def __init__(self, path: Path) -> None:
         self.folder = StateFolder(path)
-        self.store = Store(self.folder.path / "dbp.sqlite")
+        self.database = Database(self.folder.database_file)
+        self.store = Store(self.database)
         events = EventBroadcaster(self.store, heartbeat_seconds=60.0, view=lambda job: job)
-        self.commit = JobTable(self.store, events, FakeClock()).change_versions
+        self.commit: Commit = JobTable(self.store, events, FakeClock()).change_versions
         self.versions = VersionStore(
             self.folder,
             self.store,
-            lambda job_id, change: self.commit(job_id, change),  # noqa: PLW0108 (tests replace it)
-            lambda: 9.0,
+            lambda *change: self.commit(*change),  # noqa: PLW0108 (tests replace it)
         )
+        self.publisher = VersionPublisher(self.versions, self.store, lambda: 9.0)
         self.place = self.folder.parameters_folder("a")
-        if not self.store.live():
-            job = self.store.create(Job("a", {}, "", 1, State.QUEUED, 0.0)).job
-            job = self.store.append(job, Event(EventKind.STARTED, 0.0)).job
-            self.store.append(job, Event(EventKind.RUNNING, 0.0))
+
+    @classmethod
+    async def opened(cls, path: Path) -> Self:
+        """Return the shelf of a folder, whose job was made here or before."""
+        shelf = cls(path)
+        if not await shelf.store.live():
+            job = (await shelf.store.create(Job("a", {}, "", 1, State.QUEUED, 0.0))).job
+            job = (await shelf.store.append(job, Event(EventKind.STARTED, 0.0))).job
+            await shelf.store.append(job, Event(EventKind.RUNNING, 0.0))
+        return shelf
 
     async def publish(
         self,
@@ -49,7 +59,7 @@ class Shelf:
             described = dataclasses.replace(described, metadata={"dbp.rollbacks": rollbacks})
         upload = VersionUpload("a", 1, step, described, final, keep, "feed", best)
         chunks = data(values, fill=step + 100 * int(rollbacks or 0))
-        return await self.versions.publish(upload, chunks)
+        return await self.publisher.publish(upload, chunks)
 
     async def move(self, label: str, version: int, *, keep: int = 3, time: float = 0.0) -> None:
         await self.versions.change(
@@ -61,14 +71,14 @@ class Shelf:
             "a", lambda index: index.pin(version, pinned=pinned, keep=keep, time=0.0)
         )
 
-    def kept(self) -> list[int]:
+    async def kept(self) -> list[int]:
         """Numbers of the versions whose bytes are there, as store and folder agree."""
-        numbers = [version.version for version in self.store.versions("a").kept]
+        numbers = [version.version for version in (await self.store.versions("a")).kept]
         assert {path.name for path in self.place.iterdir()} == {
             f"{number}.safetensors" for number in numbers
         }
         return numbers
 
     def close(self) -> None:
-        self.store.close()
+        self.database.close()
         self.folder.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import pytest
 
 from dbp.errors import CorruptParameters, DataLoss, LabelNotFound, ResourceExhausted, WrongState
 from dbp.versions import file as version_file
-from dbp.versions import store as versions
+from dbp.versions import publisher as versions
 from dbp.versions import verifier as version_verifier
 from dbp.versions.index import At, VersionChange
-from dbp.versions.store import VersionUpload
+from dbp.versions.publisher import VersionUpload
 from tests.jobs.fakes import data, manifest
 from tests.versions.shelf import Shelf
 
@@ -24,8 +24,8 @@ LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
-    opened = Shelf(tmp_path / "state")
+async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
+    opened = await Shelf.opened(tmp_path / "state")
     yield opened
     opened.close()
 
@@ -104,7 +104,7 @@ async def test_a_version_that_cannot_be_written_now_says_what_is_lacking(
         with pytest.raises(ResourceExhausted, match=os.strerror(number)) as told:
             await shelf.publish(1)
     assert "/secret" not in str(told.value)
-    assert shelf.kept() == []
+    assert await shelf.kept() == []
 
     assert (await shelf.publish(1)).version == 1
 
@@ -112,14 +112,14 @@ async def test_a_version_that_cannot_be_written_now_says_what_is_lacking(
 async def test_a_version_that_cannot_be_recorded_leaves_no_file(shelf: Shelf) -> None:
     await shelf.publish(1)
 
-    def ended(job_id: str, change: VersionChange) -> None:
+    async def ended(*_: object) -> None:
         raise WrongState("the job has ended meanwhile")
 
     shelf.commit = ended
     with pytest.raises(WrongState):
-        await shelf.versions.publish(upload(2), data())
+        await shelf.publisher.publish(upload(2), data())
 
-    assert shelf.kept() == [1]
+    assert await shelf.kept() == [1]
 
 
 async def test_a_version_that_is_recorded_keeps_its_file_whatever_comes_after(
@@ -127,16 +127,18 @@ async def test_a_version_that_is_recorded_keeps_its_file_whatever_comes_after(
 ) -> None:
     commit = shelf.commit
 
-    def fail_after_commit(job_id: str, change: VersionChange) -> None:
-        commit(job_id, change)
+    async def fail_after_commit(
+        job_id: str, change: VersionChange, committed: Callable[[], None]
+    ) -> None:
+        await commit(job_id, change, committed)
         raise RuntimeError("the change could not be announced")
 
     shelf.commit = fail_after_commit
     with pytest.raises(RuntimeError):
-        await shelf.versions.publish(upload(1), data())
+        await shelf.publisher.publish(upload(1), data())
 
     assert [path.name for path in shelf.place.iterdir()] == ["1.safetensors"]
-    assert shelf.store.version_of("a", 1, 1) is not None
+    assert await shelf.store.version_of("a", 1, 1) is not None
 
 
 async def test_who_is_cancelled_at_the_last_moment_leaves_no_file(
@@ -155,7 +157,7 @@ async def test_who_is_cancelled_at_the_last_moment_leaves_no_file(
     publishing.cancel()
     await asyncio.gather(publishing, return_exceptions=True)
 
-    assert shelf.kept() == []
+    assert await shelf.kept() == []
 
 
 async def test_the_best_moves_onto_a_known_version_and_frees_the_one_before(
@@ -163,12 +165,12 @@ async def test_the_best_moves_onto_a_known_version_and_frees_the_one_before(
 ) -> None:
     await shelf.publish(1, best=True, keep=1)
     await shelf.publish(2, keep=1)
-    assert shelf.kept() == [1, 2]
+    assert await shelf.kept() == [1, 2]
 
     await shelf.publish(2, best=True, keep=1)
 
-    assert shelf.kept() == [2]
-    assert shelf.versions.index("a").labels == {"best": 2}
+    assert await shelf.kept() == [2]
+    assert (await shelf.versions.index("a")).labels == {"best": 2}
 
 
 async def test_a_label_is_not_put_to_what_went_while_it_waited(shelf: Shelf) -> None:
@@ -180,14 +182,14 @@ async def test_a_label_is_not_put_to_what_went_while_it_waited(shelf: Shelf) -> 
         for chunk in data():
             yield chunk
 
-    newer = asyncio.create_task(shelf.versions.publish(upload(2, keep=1), slow()))
+    newer = asyncio.create_task(shelf.publisher.publish(upload(2, keep=1), slow()))
     await asyncio.sleep(0)
-    best = asyncio.create_task(shelf.versions.publish(upload(1, keep=1, best=True), data()))
+    best = asyncio.create_task(shelf.publisher.publish(upload(1, keep=1, best=True), data()))
     await asyncio.sleep(0.01)
     rest.set()
     await newer
 
     assert await best == first
-    assert shelf.kept() == [2]
+    assert await shelf.kept() == [2]
     with pytest.raises(LabelNotFound):
-        shelf.versions.index("a").find(At(label="best"))
+        (await shelf.versions.index("a")).find(At(label="best"))

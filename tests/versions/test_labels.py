@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,13 @@ from dbp.job.job_json import encode_job
 from dbp.job.state import Job, LabelMove, State
 from dbp.jobs.store import Store
 from dbp.storage import schema as store_schema
+from dbp.storage.database import Database
 from tests.versions.shelf import Shelf
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
-    opened = Shelf(tmp_path / "state")
+async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
+    opened = await Shelf.opened(tmp_path / "state")
     yield opened
     opened.close()
 
@@ -33,11 +34,11 @@ async def test_the_version_that_a_label_left_is_kept_until_its_next_move(shelf: 
         await move(shelf, "stable", step)
     await shelf.publish(4, keep=1)
 
-    assert shelf.kept() == [2, 3, 4], "version 1 went with the move from 2 to 3"
-    assert shelf.versions.index("a").left == {"stable": 2}
-    assert shelf.versions.index("a").left_by(2) == ("stable",)
+    assert await shelf.kept() == [2, 3, 4], "version 1 went with the move from 2 to 3"
+    assert (await shelf.versions.index("a")).left == {"stable": 2}
+    assert (await shelf.versions.index("a")).left_by(2) == ("stable",)
     await move(shelf, "stable", 4)
-    assert shelf.kept() == [3, 4]
+    assert await shelf.kept() == [3, 4]
 
 
 async def test_a_removed_label_keeps_its_version_until_it_is_removed_again(
@@ -48,9 +49,9 @@ async def test_a_removed_label_keeps_its_version_until_it_is_removed_again(
     await shelf.publish(2, keep=1)
 
     await move(shelf, "stable", 0)
-    assert shelf.kept() == [1, 2]
+    assert await shelf.kept() == [1, 2]
     await move(shelf, "stable", 0)
-    assert shelf.kept() == [2]
+    assert await shelf.kept() == [2]
 
 
 async def test_what_was_best_before_is_not_kept_for_the_label_best_cannot_be_undone(
@@ -59,34 +60,34 @@ async def test_what_was_best_before_is_not_kept_for_the_label_best_cannot_be_und
     for step in (1, 2):
         await shelf.publish(step, best=True, keep=1)
 
-    assert shelf.kept() == [2]
-    assert shelf.versions.index("a").left_by(1) == ()
+    assert await shelf.kept() == [2]
+    assert (await shelf.versions.index("a")).left_by(1) == ()
 
 
 async def test_what_labels_left_survives_a_restart(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "state")
+    shelf = await Shelf.opened(tmp_path / "state")
     for step in (1, 2):
         await shelf.publish(step, keep=1)
         await move(shelf, "stable", step)
     await shelf.publish(3, keep=1)
-    before = shelf.versions.index("a")
+    before = await shelf.versions.index("a")
     shelf.close()
 
-    shelf = Shelf(tmp_path / "state")
-    shelf.versions.sweep("a")
+    shelf = await Shelf.opened(tmp_path / "state")
+    await shelf.versions.sweep("a")
 
-    assert shelf.versions.index("a") == before
+    assert await shelf.versions.index("a") == before
     assert before.left == {"stable": 1}
     await shelf.publish(4, keep=1)
-    assert shelf.kept() == [1, 2, 4]
-    assert shelf.store.label_moves("a", limit=10) == [
+    assert await shelf.kept() == [1, 2, 4]
+    assert await shelf.store.label_moves("a", limit=10) == [
         LabelMove("stable", 1, 1.0, 0),
         LabelMove("stable", 2, 2.0, 1),
     ]
     shelf.close()
 
 
-def test_moves_of_an_older_store_learn_what_they_left(tmp_path: Path) -> None:
+async def test_moves_of_an_older_store_learn_what_they_left(tmp_path: Path) -> None:
     path = tmp_path / "dbp.sqlite"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
         old.executescript(store_schema._TABLES)
@@ -109,10 +110,11 @@ def test_moves_of_an_older_store_learn_what_they_left(tmp_path: Path) -> None:
                 (*row, float(time)),
             )
 
-    with contextlib.closing(Store(path)) as store:
-        index = store.versions("a")
-        moves = store.label_moves("a", limit=10)
-        assert store.versions("b").left == {}
+    with contextlib.closing(Database(path)) as database:
+        store = Store(database)
+        index = await store.versions("a")
+        moves = await store.label_moves("a", limit=10)
+        assert (await store.versions("b")).left == {}
 
     assert (index.labels, index.left) == ({"y": 6}, {"x": 2, "y": 5})
     assert [(m.label, m.version, m.previous) for m in moves] == [

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -27,15 +27,15 @@ from dbp.errors import (
 from dbp.job.snapshot import Manifest, TensorInfo, encode_header
 from dbp.job.state import Version
 from dbp.versions import tables as store_versions
-from dbp.versions.index import At, VersionChange
-from dbp.versions.store import VersionUpload
+from dbp.versions.index import At
+from dbp.versions.publisher import VersionUpload
 from tests.jobs.fakes import data, manifest
 from tests.versions.shelf import Shelf
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
-    opened = Shelf(tmp_path / "state")
+async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
+    opened = await Shelf.opened(tmp_path / "state")
     yield opened
     opened.close()
 
@@ -67,7 +67,7 @@ async def test_chunks_may_come_from_a_stream_of_any_sizes(shelf: Shelf) -> None:
             yield b"x" * size
 
     upload = VersionUpload("a", 1, 1, manifest(1_000_000), False, 3)
-    version = await shelf.versions.publish(upload, stream())
+    version = await shelf.publisher.publish(upload, stream())
 
     with await shelf.versions.open("a") as found:
         assert hashlib.sha256(found.path.read_bytes()).hexdigest() == version.digest
@@ -78,7 +78,7 @@ async def test_the_same_step_again_is_the_same_version(shelf: Shelf) -> None:
     first = await shelf.publish(5)
 
     assert await shelf.publish(5) == first
-    assert shelf.store.get("a").latest_parameters == first
+    assert (await shelf.store.get("a")).latest_parameters == first
 
 
 async def test_a_step_published_again_as_the_final_one_becomes_final(shelf: Shelf) -> None:
@@ -88,7 +88,7 @@ async def test_a_step_published_again_as_the_final_one_becomes_final(shelf: Shel
 
     assert final == dataclasses.replace(first, final=True)
     assert await shelf.publish(5) == final
-    assert shelf.store.versions("a").kept == (final,)
+    assert (await shelf.store.versions("a")).kept == (final,)
 
 
 async def test_publications_and_label_moves_leave_no_locks(shelf: Shelf) -> None:
@@ -96,7 +96,7 @@ async def test_publications_and_label_moves_leave_no_locks(shelf: Shelf) -> None
         await asyncio.gather(shelf.publish(step), shelf.publish(step))
         await shelf.move("stable", step)
 
-    assert not shelf.versions._publishing
+    assert not shelf.publisher._publishing
     assert not shelf.versions._changing
 
 
@@ -104,17 +104,17 @@ async def test_index_after_changes_is_the_index_of_the_stored_rows(shelf: Shelf)
     for step in range(1, 6):
         await shelf.publish(step, best=step in (2, 4), keep=2)
         await shelf.move(f"label-{step % 2}", step, keep=2, time=float(step))
-        assert shelf.versions.index("a") == shelf.store.versions("a")
+        assert await shelf.versions.index("a") == await shelf.store.versions("a")
     await shelf.publish(5, final=True, keep=2)
     await shelf.pin(5, pinned=True, keep=2)
     for label, version in (("label-1", 0), ("label-1", 0), ("best", 2), ("label-0", 5)):
         await shelf.move(label, version, keep=1, time=9.0)
-        assert shelf.versions.index("a") == shelf.store.versions("a")
+        assert await shelf.versions.index("a") == await shelf.store.versions("a")
     await shelf.pin(5, pinned=False, keep=1)
     await shelf.publish(6, keep=1)
 
-    assert shelf.versions.index("a") == shelf.store.versions("a")
-    assert shelf.kept() == [2, 4, 5, 6]
+    assert await shelf.versions.index("a") == await shelf.store.versions("a")
+    assert await shelf.kept() == [2, 4, 5, 6]
 
 
 async def test_one_step_published_twice_at_once_is_one_version(shelf: Shelf) -> None:
@@ -129,7 +129,7 @@ async def test_the_newest_and_the_final_are_kept(shelf: Shelf) -> None:
     for step in range(1, 6):
         await shelf.publish(step, keep=2)
 
-    assert shelf.kept() == [1, 5, 6]
+    assert await shelf.kept() == [1, 5, 6]
     with pytest.raises(OutOfRange, match="version 3 is no longer kept; kept: 1, 5, 6"):
         await shelf.versions.open("a", At(3))
     with pytest.raises(NotFound, match="the newest is 6"):
@@ -167,10 +167,10 @@ async def test_short_and_long_data_leave_nothing(
     upload = VersionUpload("a", 1, 1, manifest(), False, 3)
 
     with pytest.raises(InvalidInput, match=message):
-        await shelf.versions.publish(upload, chunks)
+        await shelf.publisher.publish(upload, chunks)
 
     assert list(shelf.place.iterdir()) == []
-    assert shelf.kept() == []
+    assert await shelf.kept() == []
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ async def test_a_manifest_that_makes_no_sense_is_refused(
     upload = VersionUpload("a", 1, 1, Manifest(tensors), False, 3)
 
     with pytest.raises((InvalidInput, InvalidFile)):
-        await shelf.versions.publish(upload, [b"x" * 8])
+        await shelf.publisher.publish(upload, [b"x" * 8])
 
 
 @pytest.mark.parametrize("place", [0, 20, -1])
@@ -247,13 +247,13 @@ PUBLISH_AND_DIE = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from dbp.versions import file as version_file
-from dbp.versions import store as versions
+from dbp.versions import publisher as versions
 from tests.versions.test_store import Shelf
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
-shelf = Shelf(Path(sys.argv[1]))
+shelf = asyncio.run(Shelf.opened(Path(sys.argv[1])))
 if sys.argv[2] == "rename":
     versions.rename = die
 elif sys.argv[2] == "row":
@@ -266,7 +266,7 @@ asyncio.run(shelf.publish(2, values=1_000_000))
 async def test_a_kill_during_publication_leaves_no_visible_version(
     tmp_path: Path, point: str
 ) -> None:
-    shelf = Shelf(tmp_path / "state")
+    shelf = await Shelf.opened(tmp_path / "state")
     first = await shelf.publish(1)
     shelf.close()
 
@@ -275,10 +275,10 @@ async def test_a_kill_during_publication_leaves_no_visible_version(
         cwd=Path(__file__).parents[2],
     )
 
-    shelf = Shelf(tmp_path / "state")
+    shelf = await Shelf.opened(tmp_path / "state")
     assert died.returncode == -signal.SIGKILL
     assert len(list(shelf.place.iterdir())) == 2, "the point was reached"
-    shelf.versions.sweep("a")
+    await shelf.versions.sweep("a")
     assert [path.name for path in shelf.place.iterdir()] == ["1.safetensors"]
     with await shelf.versions.open("a") as found:
         assert found.version == first
@@ -291,7 +291,7 @@ async def test_a_run_s_own_file_can_be_published(shelf: Shelf, tmp_path: Path) -
     path.write_bytes(encode_header(manifest(kind="test")) + b"z" * 16)
     empty = VersionUpload("a", 1, 9, Manifest(()), True, 3)
 
-    version = await shelf.versions.publish_file(empty, path)
+    version = await shelf.publisher.publish_file(empty, path)
 
     with await shelf.versions.open("a") as found:
         assert found.read(found.data_offset, 1_000) == b"z" * 16
@@ -307,7 +307,7 @@ async def test_versions_are_a_chain_of_digests(shelf: Shelf) -> None:
         assert after.previous_digest == before.digest
     with await shelf.versions.open("a") as found:
         assert found.manifest.metadata["dbp.previous_digest"] == published[3].digest
-    lineage = shelf.store.lineage("a", limit=10, before=2**62)
+    lineage = await shelf.store.lineage("a", limit=10, before=2**62)
     assert [version for version, _ in lineage] == published[::-1]
     assert [kept for _, kept in lineage] == [True, True, False, False, False]
 
@@ -320,17 +320,17 @@ async def test_the_best_pinned_and_labelled_are_kept_too(shelf: Shelf) -> None:
     for step in range(4, 9):
         await shelf.publish(step, keep=2)
 
-    assert shelf.kept() == [1, 2, 3, 7, 8]
-    assert shelf.versions.index("a").labels == {"best": 2, "stable": 3}
-    assert shelf.versions.index("a").find(At(label="best")).step == 2
+    assert await shelf.kept() == [1, 2, 3, 7, 8]
+    assert (await shelf.versions.index("a")).labels == {"best": 2, "stable": 3}
+    assert (await shelf.versions.index("a")).find(At(label="best")).step == 2
     await shelf.publish(9, best=True, keep=2)
-    assert shelf.kept() == [1, 3, 8, 9], "the version that was best before has gone"
+    assert await shelf.kept() == [1, 3, 8, 9], "the version that was best before has gone"
     await shelf.move("stable", 8, time=2.0, keep=2)
-    assert shelf.kept() == [1, 3, 8, 9], "3 is the version that an undo needs"
+    assert await shelf.kept() == [1, 3, 8, 9], "3 is the version that an undo needs"
     await shelf.move("stable", 0, time=3.0, keep=2)
     await shelf.pin(1, pinned=False, keep=2)
-    assert shelf.kept() == [8, 9]
-    moves = shelf.store.label_moves("a", limit=10)
+    assert await shelf.kept() == [8, 9]
+    moves = await shelf.store.label_moves("a", limit=10)
     assert [(move.label, move.version) for move in moves] == [
         ("best", 2), ("stable", 3), ("best", 9), ("stable", 8), ("stable", 0),
     ]  # fmt: skip
@@ -341,20 +341,20 @@ async def test_a_step_that_turns_out_to_be_the_best_is_labelled(shelf: Shelf) ->
 
     assert await shelf.publish(1, best=True) == first
 
-    assert shelf.versions.index("a").labels == {"best": 1}
+    assert (await shelf.versions.index("a")).labels == {"best": 1}
 
 
 async def test_labels_and_pins_survive_a_restart(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "state")
+    shelf = await Shelf.opened(tmp_path / "state")
     await shelf.publish(1, best=True)
     await shelf.publish(2)
     await shelf.pin(2, pinned=True, keep=3)
-    before = shelf.versions.index("a")
+    before = await shelf.versions.index("a")
     shelf.close()
 
-    shelf = Shelf(tmp_path / "state")
+    shelf = await Shelf.opened(tmp_path / "state")
 
-    assert shelf.versions.index("a") == before
+    assert await shelf.versions.index("a") == before
     assert dict(before.labels) == {"best": 1}
     assert before.pinned == frozenset({2})
     shelf.close()
@@ -365,7 +365,7 @@ async def test_latest_is_a_name_of_the_newest(shelf: Shelf) -> None:
     newest = await shelf.publish(2)
 
     for name in ("latest", "newest"):
-        assert shelf.versions.index("a").find(At(label=name)) == newest
+        assert (await shelf.versions.index("a")).find(At(label=name)) == newest
 
 
 async def test_of_many_moves_the_last_ones_stay_and_those_that_say_where_labels_are(
@@ -385,8 +385,8 @@ async def test_of_many_moves_the_last_ones_stay_and_those_that_say_where_labels_
     for number in range(100):
         await move("live", 1 + number % 2, time=10.0 + number)
 
-    index = shelf.versions.index("a")
-    moves = shelf.store.label_moves("a", limit=1_000)
+    index = await shelf.versions.index("a")
+    moves = await shelf.store.label_moves("a", limit=1_000)
     assert index.labels == {"stable": 1, "live": 2}
     assert index.left == {"live": 1, "removed": 1}, "moves that can be undone stay"
     assert index.moved == {"stable": 1.0, "removed": 3.0, "live": 109.0}
@@ -409,7 +409,7 @@ async def test_a_step_that_is_taken_again_after_a_rollback_is_another_version(
     assert (again.version, again.rollbacks, final.version) == (3, 1, 4)
     assert same == again
     assert final.previous_digest == again.digest
-    index = shelf.versions.index("a")
+    index = await shelf.versions.index("a")
     assert index.labels == {"best": 3}
     with await shelf.versions.open("a") as found:
         assert found.version == final
@@ -429,8 +429,8 @@ async def test_the_final_version_of_an_earlier_step_is_the_newest_and_of_its_bit
 
     assert (best.version, final.version, final.step, final.final) == (1, 3, 5, True)
     assert again == final
-    assert [v.final for v in shelf.store.versions("a").kept] == [False, False, True]
-    assert shelf.versions.index("a").labels == {"best": 3}
+    assert [v.final for v in (await shelf.store.versions("a")).kept] == [False, False, True]
+    assert (await shelf.versions.index("a")).labels == {"best": 3}
     with await shelf.versions.open("a") as newest, await shelf.versions.open("a", At(1)) as old:
         assert newest.version == final
         data = [f.read(f.data_offset, f.manifest.size_bytes) for f in (newest, old)]
@@ -444,29 +444,29 @@ async def test_the_newest_version_becomes_final_without_a_second_one(shelf: Shel
     final = await shelf.publish(5, final=True)
 
     assert (final.version, final.final) == (2, True)
-    assert shelf.kept() == [1, 2]
+    assert await shelf.kept() == [1, 2]
 
 
 async def test_a_final_version_that_cannot_be_recorded_leaves_no_file(shelf: Shelf) -> None:
     await shelf.publish(5, best=True)
     await shelf.publish(9)
 
-    def refuse(job_id: str, change: VersionChange) -> None:
+    async def refuse(*_: object) -> None:
         raise WrongState("no")
 
     upload = VersionUpload("a", 1, 5, manifest(), True, 3, "feed")
     shelf.commit = refuse
     with pytest.raises(WrongState):
-        await shelf.versions.publish(upload, data(4))
+        await shelf.publisher.publish(upload, data(4))
 
-    assert shelf.kept() == [1, 2]
+    assert await shelf.kept() == [1, 2]
 
 
 async def test_steps_that_are_not_kept_differ_from_steps_to_come(shelf: Shelf) -> None:
     for step in (3, 5, 9):
         await shelf.publish(step, keep=2)
     await shelf.publish(5, final=True, keep=2)  # kept: steps 9 and 5
-    index = shelf.versions.index("a")
+    index = await shelf.versions.index("a")
 
     assert index.find(At(step=5)).version == 4
     with pytest.raises(VersionEvicted, match="kept are steps 5, 9"):
@@ -481,4 +481,4 @@ async def test_a_count_of_rollbacks_is_a_number(shelf: Shelf) -> None:
     )
 
     with pytest.raises(InvalidInput, match=r"dbp\.rollbacks: must be a number, got '-1'"):
-        await shelf.versions.publish(upload, data(4))
+        await shelf.publisher.publish(upload, data(4))

@@ -37,7 +37,7 @@ _Key: TypeAlias = tuple[str, int]  # job and version
 class Versions(Protocol):
     """Source of versions; ``LiveParameters`` implements it."""
 
-    def find(self, job_id: str, at: At) -> Version:
+    async def find(self, job_id: str, at: At) -> Version:
         """Return the version at ``at``."""
 
     async def open(self, job_id: str, at: At) -> OpenVersion:
@@ -85,7 +85,7 @@ class LoadedModels:
         """Size of all loaded models in bytes."""
         return self._bytes
 
-    def ready(self, job_id: str, at: At) -> LoadedModel | None:
+    async def ready(self, job_id: str, at: At) -> LoadedModel | None:
         """Return a model that can answer now; None: nothing is loaded yet.
 
         Errors of ``find``, and of ``get`` for a label whose version cannot answer. A loaded
@@ -95,7 +95,7 @@ class LoadedModels:
         if (asked := self._loaded.get((job_id, at.version))) is not None:
             self._loaded.move_to_end((job_id, at.version))
             return asked
-        version = self._parameters.find(job_id, at)
+        version = await self._parameters.find(job_id, at)
         key = (job_id, version.version)
         found = self._loaded.get(key)
         if found is not None:
@@ -122,10 +122,10 @@ class LoadedModels:
         Errors of ``find``; CorruptParameters; WrongState: the file holds no model.
         """
         for tries_left in reversed(range(_TRIES)):
-            model = self.ready(job_id, at)
+            model = await self.ready(job_id, at)
             if model is not None:
                 return model
-            version = self._parameters.find(job_id, at)
+            version = await self._parameters.find(job_id, at)
             failure = self._recent_failure((job_id, version.version))
             if failure is not None and failure.error is not None:
                 raise _copy(failure.error)

@@ -21,7 +21,7 @@ class ModelNames:
         self._parameters = parameters
         self._jobs: set[str] = set()  # ids that were found; jobs do not go away
 
-    def find(self, name: str, version: str) -> tuple[str, At]:
+    async def find(self, name: str, version: str) -> tuple[str, At]:
         """Return the job's id and the selected version.
 
         InvalidInput: such a version cannot exist; ModelNotFound. Does not check that the
@@ -31,10 +31,10 @@ class ModelNames:
         job_id, marked, label = name.partition("@")
         if marked and not label:
             raise InvalidInput(f"model_name: expected JOB@LABEL, got {name[:200]!r}")
-        if not self._is_job(job_id):
+        if not await self._is_job(job_id):
             if marked:
-                raise self._unknown(job_id)
-            job_id, label = self._labelled(name), name
+                raise await self._unknown(job_id)
+            job_id, label = await self._labelled(name), name
         if label and number:
             raise InvalidInput(
                 f"model_version: {name[:200]!r} names a version by its label, got version "
@@ -42,11 +42,11 @@ class ModelNames:
             )
         return job_id, At(version=number, label=label)
 
-    def _is_job(self, job_id: str) -> bool:
+    async def _is_job(self, job_id: str) -> bool:
         if job_id in self._jobs:
             return True
         try:
-            self._parameters.job(job_id)
+            await self._parameters.job(job_id)
         except JobNotFound:
             return False
         if len(self._jobs) >= _MAX_REMEMBERED:
@@ -54,10 +54,10 @@ class ModelNames:
         self._jobs.add(job_id)
         return True
 
-    def _labelled(self, label: str) -> str:
-        jobs = self._parameters.jobs_labelled(label)
+    async def _labelled(self, label: str) -> str:
+        jobs = await self._parameters.jobs_labelled(label)
         if not jobs:
-            raise self._unknown(label)
+            raise await self._unknown(label)
         if len(jobs) > 1:
             shown = ", ".join(f"{job}@{label}" for job in jobs)
             raise InvalidInput(
@@ -65,8 +65,8 @@ class ModelNames:
             )
         return jobs[0]
 
-    def _unknown(self, name: str) -> ModelNotFound:
-        hint = nearest(name, self._parameters.newest_jobs(_SEARCHED))
+    async def _unknown(self, name: str) -> ModelNotFound:
+        hint = nearest(name, await self._parameters.newest_jobs(_SEARCHED))
         return ModelNotFound(
             f"model {name[:200]!r}: no such job, and no job has such a label"
             f"{hint or '; `dbp jobs` lists them'}",

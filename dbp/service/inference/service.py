@@ -105,7 +105,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: pb.ModelMetadataRequest, context: Context
     ) -> pb.ModelMetadataResponse:
         model = await self._model(request.name, request.version)
-        kept = self._manager.parameters.kept(model.job_id)
+        kept = await self._manager.parameters.kept(model.job_id)
         return metadata_of(request.name, model.signature, kept)
 
     async def ModelConfig(
@@ -119,7 +119,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> pb.ModelStatisticsResponse:
         if not request.name:
             return pb.ModelStatisticsResponse(model_stats=self._statistics.figures())
-        job_id, at = self._names.find(request.name, request.version)
+        job_id, at = await self._names.find(request.name, request.version)
         figures = self._statistics.figures(job_id, at.version, name=request.name)
         return pb.ModelStatisticsResponse(model_stats=figures)
 
@@ -149,8 +149,8 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
         """Return the serialized response."""
         begin = time.perf_counter_ns()
-        job_id, at = self._names.find(request.model_name, request.model_version)
-        model = self._models.ready(job_id, at) or await self._models.get(job_id, at)
+        job_id, at = await self._names.find(request.model_name, request.model_version)
+        model = await self._models.ready(job_id, at) or await self._models.get(job_id, at)
         number = model.version.version
         try:
             rows = rows_of(request, model.signature)
@@ -184,4 +184,4 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
             self._waiting -= 1
 
     async def _model(self, name: str, version: str) -> LoadedModel:
-        return await self._models.get(*self._names.find(name, version))
+        return await self._models.get(*await self._names.find(name, version))

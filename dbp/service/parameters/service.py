@@ -62,7 +62,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         self._heartbeat_seconds = heartbeat_seconds
         self._threads = ReaderThreads()
         self._cache = EncodedCache(
-            parameters.is_kept, self._threads, chunk_bytes=DEFAULT_CHUNK_BYTES
+            parameters.seems_kept, self._threads, chunk_bytes=DEFAULT_CHUNK_BYTES
         )
         self._descriptions = Descriptions(self._threads)
         self._reads = ReaderLimits("reads", READS_PER_CLIENT, READS)
@@ -128,7 +128,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         if request.HasField("wait"):
             await wanted.wait(self._parameters, request.wait.ToMilliseconds() / 1000)
         opened = stack.enter_context(await self._parameters.open(wanted.job_id, wanted.at))
-        header = self._header(wanted.job_id, opened.version)
+        header = await self._header(wanted.job_id, opened.version)
         if wanted.unchanged(opened.version):
             header.not_modified = True
             return header, None
@@ -159,7 +159,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
             opened: OpenVersion, stack: AsyncExitStack
         ) -> tuple[pb.ParametersHeader, Encoded | None]:
             encoded = await self._encoded(opened, request.tensors, cast, stack)
-            return self._header(job_id, opened.version), encoded
+            return await self._header(job_id, opened.version), encoded
 
         async def send(opened: OpenVersion) -> AsyncGenerator[bytes, None]:
             async with AsyncExitStack() as stack:
@@ -186,7 +186,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def ListVersions(
         self, request: pb.ListVersionsRequest, context: Context
     ) -> pb.ListVersionsResponse:
-        entries, token = self._parameters.history(
+        entries, token = await self._parameters.history(
             id_from_name(request.job), request.page_size, request.page_token
         )
         return pb.ListVersionsResponse(
@@ -217,7 +217,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def ListLabels(
         self, request: pb.ListLabelsRequest, context: Context
     ) -> pb.ListLabelsResponse:
-        now, history = self._parameters.labels(id_from_name(request.job))
+        now, history = await self._parameters.labels(id_from_name(request.job))
         return pb.ListLabelsResponse(
             labels=map(label_to_proto, now), history=map(label_to_proto, history)
         )
@@ -241,8 +241,8 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         version = await self._parameters.publish(id_from_name(request.job), seconds)
         return pb.PublishVersionResponse(version=version_to_proto(version))
 
-    def _header(self, job_id: str, version: Version) -> pb.ParametersHeader:
-        ended = self._parameters.job(job_id).state.terminal
+    async def _header(self, job_id: str, version: Version) -> pb.ParametersHeader:
+        ended = (await self._parameters.job(job_id)).state.terminal
         return pb.ParametersHeader(version=version_to_proto(version), job_ended=ended)
 
     async def _selected(

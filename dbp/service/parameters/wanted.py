@@ -130,9 +130,9 @@ class Wanted:
         Asks the run for a version if it must be fresher.
         """
 
-        def there(_: Version | None) -> bool:
+        async def there(_: Version | None) -> bool:
             try:
-                version = parameters.find(self.job_id, self.at)
+                version = await parameters.find(self.job_id, self.at)
                 if self.unchanged(version):
                     return bool(self.at.version)  # a number means the same version for ever
                 self.check_fresh(version, parameters)

@@ -36,19 +36,20 @@ async def watch(
     """
     sent, stays = newer_than, outlives_job(label)
 
-    def news() -> Version | None:
-        found = _present(parameters, job_id, label)
+    async def news() -> Version | None:
+        found = await _present(parameters, job_id, label)
         return found if found is not None and is_news(found.version, sent, label) else None
+
+    async def there(_: Version | None) -> bool:
+        return await news() is not None
 
     while True:
         try:
-            await parameters.wait(
-                job_id, lambda _: news() is not None, heartbeat_seconds, after_end=stays
-            )
+            await parameters.wait(job_id, there, heartbeat_seconds, after_end=stays)
         except Draining:
             yield _end(StreamEndReason.DRAINING)
             return
-        found = news()
+        found = await news()
         if found is not None:
             published = pb.VersionPublished(
                 version=version_to_proto(found), skipped=_skipped(found, sent, label)
@@ -67,7 +68,7 @@ async def watch(
                     async for message in messages:
                         yield message
             sent = found.version
-        elif parameters.job(job_id).state.terminal and not stays:
+        elif (await parameters.job(job_id)).state.terminal and not stays:
             yield _end(StreamEndReason.JOB_ENDED)
             return
         else:
@@ -75,10 +76,10 @@ async def watch(
             yield pb.WatchParametersResponse(heartbeat=heartbeat).SerializeToString()
 
 
-def _present(parameters: LiveParameters, job_id: str, label: str) -> Version | None:
+async def _present(parameters: LiveParameters, job_id: str, label: str) -> Version | None:
     """Return the newest version, or the one that the label is at; None where there is none."""
     try:
-        return parameters.find(job_id, At(label=label))
+        return await parameters.find(job_id, At(label=label))
     except (NotPublishedYet, LabelNotFound):
         return None
 

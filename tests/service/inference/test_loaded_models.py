@@ -51,14 +51,14 @@ class Kept:
         kept = tuple(v for v in self.index.kept if v.version != number)
         self.index = VersionIndex(JOB, kept, labels=self.index.labels)
 
-    def find(self, job_id: str, at: At) -> Version:
+    async def find(self, job_id: str, at: At) -> Version:
         assert job_id == JOB
         return self.index.find(at)
 
     async def open(self, job_id: str, at: At) -> OpenVersion:
         self.opened.append(at.version)
         await self.may_open.wait()
-        version = self.find(job_id, at)
+        version = await self.find(job_id, at)
         if (error := self.failing.get(version.version)) is not None:
             raise error
         path = self.folder / str(version.version)
@@ -86,16 +86,16 @@ async def settle() -> None:
 async def test_a_newer_version_answers_once_it_is_loaded(kept: Kept) -> None:
     kept.publish(1)
     models = LoadedModels(kept)
-    assert models.ready(JOB, NEWEST) is None
+    assert await models.ready(JOB, NEWEST) is None
     assert number(await models.get(JOB, NEWEST)) == 1
 
     kept.may_open.clear()
     kept.publish(2)
-    assert [number(models.ready(JOB, NEWEST)) for _ in range(3)] == [1, 1, 1]
+    assert [number(await models.ready(JOB, NEWEST)) for _ in range(3)] == [1, 1, 1]
     kept.may_open.set()
     await settle()
 
-    assert number(models.ready(JOB, NEWEST)) == 2
+    assert number(await models.ready(JOB, NEWEST)) == 2
     assert kept.opened == [1, 2]
 
 
@@ -128,7 +128,7 @@ async def test_an_exact_version_does_not_answer_for_the_newest(kept: Kept) -> No
     models = LoadedModels(kept)
 
     assert number(await models.get(JOB, At(1))) == 1
-    assert models.ready(JOB, NEWEST) is None
+    assert await models.ready(JOB, NEWEST) is None
     assert number(await models.get(JOB, NEWEST)) == 2
     with pytest.raises(VersionNotFound):
         await models.get(JOB, At(3))
@@ -142,10 +142,10 @@ async def test_a_label_that_moves_is_followed_in_the_background(kept: Kept) -> N
     assert number(await models.get(JOB, stable)) == 1
 
     kept.publish(3, {"stable": 2})
-    assert number(models.ready(JOB, stable)) == 1
+    assert number(await models.ready(JOB, stable)) == 1
     await settle()
 
-    assert number(models.ready(JOB, stable)) == 2
+    assert number(await models.ready(JOB, stable)) == 2
 
 
 async def test_a_damaged_version_leaves_the_one_before_answering(
@@ -158,7 +158,7 @@ async def test_a_damaged_version_leaves_the_one_before_answering(
     kept.publish(2)
     kept.failing[2] = CorruptParameters("damaged", job=JOB)
     for _ in range(3):
-        assert number(models.ready(JOB, NEWEST)) == 1
+        assert number(await models.ready(JOB, NEWEST)) == 1
         await settle()
 
     assert kept.opened == [1, 2]
@@ -169,9 +169,9 @@ async def test_a_damaged_version_leaves_the_one_before_answering(
         await models.get(JOB, At(2))
     assert caught.value.metadata == {"job": JOB}
     kept.publish(3)
-    models.ready(JOB, NEWEST)
+    await models.ready(JOB, NEWEST)
     await settle()
-    assert number(models.ready(JOB, NEWEST)) == 3
+    assert number(await models.ready(JOB, NEWEST)) == 3
 
 
 @pytest.mark.parametrize("error", [OSError("too many open files"), CorruptParameters("x")])
@@ -184,18 +184,18 @@ async def test_what_could_not_be_read_is_tried_again_later(
     await models.get(JOB, NEWEST)
     kept.publish(2)
     kept.failing[2] = error
-    assert number(models.ready(JOB, NEWEST)) == 1
+    assert number(await models.ready(JOB, NEWEST)) == 1
     await settle()
     kept.failing.clear()
-    models.ready(JOB, NEWEST)
+    await models.ready(JOB, NEWEST)
     await settle()
-    assert number(models.ready(JOB, NEWEST)) == 1, "at most once every few seconds"
+    assert number(await models.ready(JOB, NEWEST)) == 1, "at most once every few seconds"
 
     now = RETRY_SECONDS
-    models.ready(JOB, NEWEST)
+    await models.ready(JOB, NEWEST)
     await settle()
 
-    assert number(models.ready(JOB, NEWEST)) == 2
+    assert number(await models.ready(JOB, NEWEST)) == 2
 
 
 async def test_what_is_no_model_is_not_read_again(kept: Kept) -> None:
@@ -217,16 +217,16 @@ async def test_a_label_at_what_cannot_answer_is_not_answered_by_another(kept: Ke
     await models.get(JOB, live)
 
     kept.publish(3, {"live": 2})
-    assert number(models.ready(JOB, live)) == 1
+    assert number(await models.ready(JOB, live)) == 1
     await settle()
 
     with pytest.raises(WrongState, match="version 2"):
-        models.ready(JOB, live)
+        await models.ready(JOB, live)
     assert number(await models.get(JOB, NEWEST)) == 3
     kept.publish(4, {"live": 4})
-    assert number(models.ready(JOB, live)) == 1
+    assert number(await models.ready(JOB, live)) == 1
     await settle()
-    assert number(models.ready(JOB, live)) == 4
+    assert number(await models.ready(JOB, live)) == 4
 
 
 async def test_damage_that_comes_after_the_version_was_opened_is_found(kept: Kept) -> None:

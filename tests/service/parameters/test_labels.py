@@ -85,7 +85,7 @@ async def test_a_version_named_while_the_next_one_arrives_is_kept(
         arrived.set()
         proceed.wait()
 
-    monkeypatch.setattr("dbp.versions.store.rename", held_up)
+    monkeypatch.setattr("dbp.versions.publisher.rename", held_up)
     publishing = asyncio.create_task(run.publish(2, tensors(seed=2)))
     try:
         await until(arrived.is_set)

@@ -1,0 +1,198 @@
+"""Publish parameter versions: write the file, fsync, rename, then record the version.
+
+A version exists once its row is in the store; its file is durable before. Bytes are written and
+hashed off the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import final
+from weakref import WeakValueDictionary
+
+from dbp.errors import InvalidInput
+from dbp.job.labels import BEST
+from dbp.job.snapshot import ROLLBACKS, Manifest, step_of
+from dbp.job.state import Version
+from dbp.storage.durable import make_private
+from dbp.storage.threads import in_thread, to_its_end
+from dbp.versions.faults import unwritable
+from dbp.versions.file import ByteRange, Chunks, checked_header, read_header, rename, write
+from dbp.versions.index import VersionChange, VersionIndex
+from dbp.versions.store import VersionRows, VersionStore, delete
+
+
+@dataclass(frozen=True)
+class VersionUpload:
+    """An upload of one version; attempt, step and roll-backs before the step identify it.
+
+    ``keep``: how many of its newest versions the job keeps.
+    """
+
+    job_id: str
+    attempt: int
+    step: int
+    manifest: Manifest
+    final: bool
+    keep: int
+    spec_digest: str = ""
+    best: bool = False
+
+    @property
+    def rollbacks(self) -> int:
+        """Number of roll-backs of the run before this step; InvalidInput."""
+        text = self.manifest.metadata.get(ROLLBACKS, "0")
+        if not (text.isascii() and text.isdecimal() and len(text) < 10):
+            raise InvalidInput(f"manifest: {ROLLBACKS}: must be a number, got {text[:80]!r}")
+        return int(text)
+
+
+@final
+class VersionPublisher:
+    """Publishes the versions of all jobs of one state folder."""
+
+    def __init__(
+        self, versions: VersionStore, rows: VersionRows, time: Callable[[], float]
+    ) -> None:
+        """Publish into this store; ``time`` returns Unix seconds."""
+        self._versions = versions
+        self._rows = rows
+        self._time = time
+        # Locks by job; an entry goes when nothing holds it or waits for it.
+        self._publishing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def publish(self, upload: VersionUpload, chunks: Chunks) -> Version:
+        """Store a version durably; the same step again returns the same version.
+
+        A final version is always the newest, even if the run restored a step that was published
+        long before.
+
+        InvalidInput: a bad manifest or a wrong number of bytes; ResourceExhausted: a full disk
+        and the like. Nothing is visible then.
+        """
+        if (known := await self._done(upload)) is not None:
+            return known
+        checked_header(upload.manifest)
+        # One at a time: each file's metadata names the digest of the version before it.
+        async with self._publishing.setdefault(upload.job_id, asyncio.Lock()):
+            if (known := await self._done(upload)) is not None:  # meanwhile
+                return known
+            try:
+                return await self._store_one(upload, chunks)
+            except OSError as error:
+                lacking = unwritable(upload.job_id, error)
+                if lacking is None:
+                    raise
+                raise lacking from error
+
+    async def publish_file(self, upload: VersionUpload, path: Path) -> Version:
+        """Store a safetensors file of a run; its header is the manifest."""
+        with path.open("rb") as file:
+            manifest, data_offset = await asyncio.to_thread(read_header, file, str(path))
+            step = step_of(manifest, upload.step)
+            upload = replace(upload, manifest=manifest, step=step)
+            if os.fstat(file.fileno()).st_size != data_offset + manifest.size_bytes:
+                raise InvalidInput(f"{path}: not as long as its header says")
+            return await self.publish(upload, ByteRange(file.fileno(), data_offset))
+
+    async def known(self, upload: VersionUpload) -> Version | None:
+        """Return the version that this upload has become already, kept or not. InvalidInput."""
+        job_id = upload.job_id
+        found = await self._rows.version_of(
+            job_id, upload.attempt, upload.step, upload.rollbacks
+        )
+        if found is None or found.final or not upload.final:
+            return found
+        newest = (await self._versions.index(job_id)).newest
+        return found if newest is not None and newest.version == found.version else None
+
+    async def _done(self, upload: VersionUpload) -> Version | None:
+        """Return the version, if the step is published and nothing about it is new."""
+        job_id = upload.job_id
+        known = await self.known(upload)
+        if known is None or known.final < upload.final:
+            return None
+        index = await self._versions.index(job_id)
+        labelled = index.labels.get(BEST) == known.version
+        same = labelled or not upload.best or not index.keeps(known.version)
+        return known if same else None
+
+    async def _store_one(self, upload: VersionUpload, chunks: Chunks) -> Version:
+        """Store a version; the caller holds the job's lock."""
+        job_id = upload.job_id
+        known = await self.known(upload)
+        if known is not None:
+            known = replace(known, final=known.final or upload.final)
+            await self._record(upload, known)
+            return known
+        folder = self._versions.path(job_id, 0).parent
+        await in_thread(partial(make_private, folder))
+        incoming = folder / f".incoming-{secrets.token_hex(8)}"
+        try:
+            version = await self._write(upload, incoming, chunks)
+            await self._take_in(upload, version, incoming)
+        except BaseException:
+            await in_thread(partial(delete, [incoming]))
+            raise
+        return version
+
+    async def _write(self, upload: VersionUpload, incoming: Path, chunks: Chunks) -> Version:
+        """Write the next version durably under a temporary name."""
+        job_id = upload.job_id
+        newest = (await self._versions.index(job_id)).newest
+        number, previous = (newest.version + 1, newest.digest) if newest else (1, "")
+        stamped = {
+            **upload.manifest.metadata,
+            "dbp.job": job_id,
+            "dbp.version": str(number),
+            "dbp.attempt": str(upload.attempt),
+            "dbp.previous_digest": previous,
+        }
+        header = checked_header(replace(upload.manifest, metadata=stamped))
+        digest, size = await write(incoming, header, chunks, upload.manifest.size_bytes)
+        return Version(
+            version=number,
+            step=upload.step,
+            attempt=upload.attempt,
+            digest=digest,
+            size_bytes=size,
+            publish_time=self._time(),
+            final=upload.final,
+            previous_digest=previous,
+            spec_digest=upload.spec_digest,
+            rollbacks=upload.rollbacks,
+        )
+
+    async def _take_in(self, upload: VersionUpload, version: Version, incoming: Path) -> None:
+        """Rename the file and record the version; undo the rename if recording fails."""
+        job_id = upload.job_id
+        path = self._versions.path(job_id, version.version)
+        try:
+            await in_thread(partial(rename, incoming, path))
+            self._versions.trust(job_id, version)
+            await self._record(upload, version)
+        except BaseException:
+            await to_its_end(asyncio.ensure_future(self._undo(upload, version, path)))
+            raise
+
+    async def _undo(self, upload: VersionUpload, version: Version, path: Path) -> None:
+        """Delete the file of a version, unless the version was recorded."""
+        known = await self.known(upload)
+        if known is None or known.version != version.version:
+            await in_thread(partial(delete, [path]))
+
+    async def _record(self, upload: VersionUpload, version: Version) -> None:
+        def published(index: VersionIndex) -> VersionChange | None:
+            newest = index.newest
+            known = newest is not None and version.version <= newest.version
+            if known and not index.keeps(version.version):
+                return None  # retention has deleted it meanwhile
+            return index.publish(version, best=upload.best, keep=upload.keep, time=self._time())
+
+        await self._versions.change(upload.job_id, published)
