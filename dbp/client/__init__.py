@@ -1,4 +1,4 @@
-"""Python client of the service: an async core, and a synchronous client over it."""
+"""Python client of the service: an async core, a synchronous client over it. Needs no MPI."""
 
 from dbp.rpc.forking import import_grpc
 

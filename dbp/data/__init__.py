@@ -1,1 +1,1 @@
-"""Data sets: readers of file formats, order of the samples, scaling, mini-batches."""
+"""Data sets: readers of file formats, order of the samples, scaling. Knows no models."""

@@ -14,7 +14,7 @@ _LINE_CHARACTERS: Final = 2_000
 
 
 @final
-class CappedLog:
+class AttemptLog:
     """Writes a run's output up to a limit; never raises because of the disk."""
 
     def __init__(self, path: Path, limit: int = LIMIT_BYTES) -> None:
@@ -30,12 +30,12 @@ class CappedLog:
         """Write output; beyond the limit keep only the newest, for ``close``."""
         self._total += len(data)
         self._tail = (self._tail + data)[-TAIL_BYTES:]
-        room = self._limit - self._written
-        if room <= 0:
+        space = self._limit - self._written
+        if space <= 0:
             return
-        self._put(data[:room])
-        self._written += min(room, len(data))
-        if len(data) >= room:
+        self._put(data[:space])
+        self._written += min(space, len(data))
+        if len(data) >= space:
             self._put(
                 f"\n[dbp] the log has reached {self._limit} bytes; "
                 "its end follows when the run has ended\n".encode()

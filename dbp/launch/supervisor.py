@@ -24,7 +24,7 @@ from typing import Any, Final, final
 import psutil
 
 from dbp.launch.attempt_files import AttemptFiles
-from dbp.launch.attempt_log import CappedLog
+from dbp.launch.attempt_log import AttemptLog
 from dbp.launch.process_tree import MARK, descendants, end_all, marked
 from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from dbp.storage.durable import read_json, write_json
@@ -45,7 +45,7 @@ class Supervisor:
 
     def __init__(self, files: AttemptFiles) -> None:
         self._files = files
-        self._log = CappedLog(files.log)
+        self._log = AttemptLog(files.log)
         self._start_time = time.time()
         self._child: int | None = None
         self._status: int | None = None

@@ -1,1 +1,1 @@
-"""Optimizers, learning-rate schedules and gradient clipping, on flat vectors."""
+"""Update rules on flat vectors, learning-rate schedules, gradient clipping. Knows no layers."""

@@ -1,1 +1,1 @@
-"""gRPC plumbing: protos to values and back, errors, channels, rank 0's link process."""
+"""The wire: protos to values and back, errors to gRPC status, channels. Decides nothing."""

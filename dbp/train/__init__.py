@@ -1,1 +1,1 @@
-"""Training, evaluation, checkpoints and trained models, in one process or many ranks."""
+"""The training loop, evaluation, checkpoints, reports, trained models. Never speaks gRPC."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from dbp.job.state import StreamEndReason
 from dbp.jobs.logs import BLOCK_BYTES, read_log
 from dbp.jobs.watch_items import End, Heartbeat, LogChunk, LogItem
-from dbp.launch.attempt_log import TAIL_BYTES, CappedLog
+from dbp.launch.attempt_log import TAIL_BYTES, AttemptLog
 
 
 async def read(path: Path, offset: int = 0, *, ended: bool = True) -> list[LogItem]:
@@ -97,7 +97,7 @@ async def test_following_ends_when_the_service_drains(tmp_path: Path) -> None:
 
 def test_a_capped_log_keeps_beginning_and_end_and_marks_the_gap(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
-    log = CappedLog(path, limit=1_000)
+    log = AttemptLog(path, limit=1_000)
     for number in range(100_000):
         log.write(b"%d\n" % number)
     size = path.stat().st_size
@@ -115,7 +115,7 @@ def test_a_capped_log_keeps_beginning_and_end_and_marks_the_gap(tmp_path: Path) 
 
 
 def test_a_small_log_is_untouched(tmp_path: Path) -> None:
-    log = CappedLog(tmp_path / "log.txt", limit=8)
+    log = AttemptLog(tmp_path / "log.txt", limit=8)
     log.write(b"one\n")
     log.write(b"two")
     log.close()

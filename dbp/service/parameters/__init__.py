@@ -1,1 +1,1 @@
-"""The parameter service: read, watch, label and publish versions over gRPC."""
+"""Read, watch, label and publish parameter versions over gRPC. Stores none itself."""

@@ -1,1 +1,1 @@
-"""Trained models and their parameter files: load, compare, describe and export."""
+"""Trained models and their parameter files: load, compare and export. Never trains."""

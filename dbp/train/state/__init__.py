@@ -1,1 +1,1 @@
-"""Checkpoints: what a run needs to continue, how it is written, read and compared."""
+"""Checkpoints: write, read and compare what a run needs to continue. Never ends a run."""
