@@ -40,7 +40,7 @@ from dbp.link.messages import (
     encode,
 )
 from dbp.link.outbox import Outbox
-from dbp.link.upload import Publisher, say
+from dbp.link.upload import Publisher, write_log
 from dbp.lossy_output import make_output_lossy
 from dbp.option_names import speak_of_flags
 from dbp.rpc.channel import connect
@@ -104,7 +104,7 @@ class Link:
                 await self._outbox.drained()
             return 0
         except TimeoutError:
-            say("the service did not take the end of the run; giving up")
+            write_log("the service did not take the end of the run; giving up")
             return 1
         finally:
             for task in (reading, *tasks):
@@ -171,7 +171,7 @@ class Link:
             except grpc.aio.AioRpcError as error:
                 if not is_transient(error):
                     if not logged:
-                        say(f"the service refused the run's reports: {error.details()}")
+                        write_log(f"the service refused the run's reports: {error.details()}")
                         logged = True
                     if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                         self._outbox.close()  # this attempt is over, or never was one
@@ -212,7 +212,7 @@ class Link:
         while True:
             message = await self._deliveries.get()
             if isinstance(message, RunOutcome):
-                self._end_with(message)
+                self._queue_outcome(message)
             else:
                 await self._deliver(message, publisher)
             self._deliveries.task_done()
@@ -224,7 +224,7 @@ class Link:
             delay = min(2 * delay, LAST_RETRY_SECONDS)
         _send(FreedSlot(filled.slot))
 
-    def _end_with(self, outcome: RunOutcome) -> None:
+    def _queue_outcome(self, outcome: RunOutcome) -> None:
         """Queue the outcome after all versions have been delivered."""
         if not self._started.done():  # it ended before its first step
             self._started.set_result(TrainingStarted(self._config.workers, total_steps=0))
@@ -239,14 +239,14 @@ def _send(message: ToRank) -> None:
         sys.stdout.flush()
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     """Lower this process's priority below training, within the session and across sessions."""
     os.nice(NICENESS)
     with contextlib.suppress(OSError):  # where the system groups by session: sched(7)
         Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
-def _outlive_signals() -> None:
+def _ignore_signals() -> None:
     """Ignore signals to the whole process group, so that the ranks' last reports are sent."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
@@ -254,8 +254,8 @@ def _outlive_signals() -> None:
 
 async def _main(memory_fd: int) -> int:
     make_output_lossy()
-    _outlive_signals()
-    _give_way()
+    _ignore_signals()
+    _lower_priority()
     reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

@@ -213,7 +213,7 @@ class Reporter:
         except BlockingIOError:
             pass
         except BrokenPipeError:
-            self._lost()
+            self._note_loss()
 
     def _receive(self) -> None:
         self._flush()
@@ -224,7 +224,7 @@ class Reporter:
         except BlockingIOError:
             return
         if not data:
-            self._lost()
+            self._note_loss()
             return
         self._inbox += data
         *lines, rest = bytes(self._inbox).split(b"\n")
@@ -233,12 +233,12 @@ class Reporter:
             messages = [decode(line, TO_RANK) for line in lines]
         except ValueError as error:
             log.warning("the link sent a line that is no message: %s", error)
-            self._lost()
+            self._note_loss()
             return
         for message in messages:
-            self._obey(message)
+            self._handle(message)
 
-    def _obey(self, message: ToRank) -> None:
+    def _handle(self, message: ToRank) -> None:
         match message:
             case RunRequest():
                 self._stop |= message.stop
@@ -250,7 +250,7 @@ class Reporter:
             case Refused():
                 raise (Unavailable if message.unavailable else InvalidInput)(message.message)
 
-    def _lost(self) -> None:
+    def _note_loss(self) -> None:
         self._alive = False
         self._backlog.clear()
         log.warning("the link to the service ended early; training continues without it")

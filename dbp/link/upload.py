@@ -70,14 +70,14 @@ class Publisher:
         except (OSError, ValueError):
             return False
         except grpc.aio.AioRpcError as error:
-            if is_transient(error) or self._is_worth_more(filled, error):
+            if is_transient(error) or self._should_retry(filled, error):
                 await self.close()
                 return False
-            say(f"step {filled.step} was not published: {error.details()}")
+            write_log(f"step {filled.step} was not published: {error.details()}")
         self._failures = 0
         return True
 
-    def _is_worth_more(self, filled: FilledSlot, error: grpc.aio.AioRpcError) -> bool:
+    def _should_retry(self, filled: FilledSlot, error: grpc.aio.AioRpcError) -> bool:
         """Whether to retry INTERNAL errors: for final and best versions only, a bounded number
         of times, so that one bad version cannot block the queue.
         """
@@ -126,7 +126,7 @@ class Publisher:
             )
 
 
-def say(text: str) -> None:
+def write_log(text: str) -> None:
     """Write one line to the run's log."""
     sys.stderr.write(f"dbp link: {text}\n")
     sys.stderr.flush()

@@ -51,7 +51,7 @@ class Scripted(WorkerServiceServicer):
     """Answers as configured; records the requests, in order."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.received: list[str] = []
         self.data = b""
         self.ask: pb.AttachResponse | None = None
         self.cut_streams = 0
@@ -69,12 +69,12 @@ class Scripted(WorkerServiceServicer):
             await context.abort(self.refuse_attach.pop(0), "the secret is wrong")
         async for request in request_iterator:
             kind = request.WhichOneof("report")
-            self.heard.append(f"{kind} {request.sequence}")
+            self.received.append(f"{kind} {request.sequence}")
             if kind == "hello" and self.ask is not None:
                 yield self.ask
             if kind != "hello" and self.cut_streams:
                 self.cut_streams -= 1
-                return  # heard, but never acknowledged
+                return  # received, but never acknowledged
             if request.sequence:
                 yield pb.AttachResponse(acknowledged=request.sequence)
 
@@ -86,7 +86,7 @@ class Scripted(WorkerServiceServicer):
         if header.HasField("memory") and not self.sees_memory:
             self.blind += 1
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "I cannot see it")
-        self.heard.append(f"publish {header.step}")
+        self.received.append(f"publish {header.step}")
         if self.publish_codes:
             await context.abort(self.publish_codes.pop(0), "not now", self.publish_details)
         self.data = b"".join(part.data for part in parts[1:])
@@ -109,7 +109,7 @@ class Far:
     def write(self, line: bytes) -> None:
         self._lines.feed_data(line)
 
-    def say(self, *messages: ToLink) -> None:
+    def send(self, *messages: ToLink) -> None:
         for message in messages:
             self.write(encode(message))
 
@@ -146,28 +146,28 @@ def filled(step: int, *, final: bool = False, best: bool = False) -> FilledSlot:
     return FilledSlot(1, step, manifest_of({"0.bias": (2,)}, "F32", {}), final, best)
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> list[ToRank]:
+def sent_to_rank(capsys: pytest.CaptureFixture[str]) -> list[ToRank]:
     lines = capsys.readouterr().out.splitlines()
     return [decode(line.encode(), TO_RANK) for line in lines]
 
 
 @pytest.mark.parametrize("sees_memory", [False, True])
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
-async def test_parameters_come_before_the_word_that_the_run_has_ended(
+async def test_parameters_are_published_before_the_outcome_is_sent(
     capsys: pytest.CaptureFixture[str], code: grpc.StatusCode, sees_memory: bool
 ) -> None:
     service = Scripted()
     service.sees_memory = sees_memory
-    service.publish_codes = [code]  # INTERNAL without details: gRPC's word for a cut stream
+    service.publish_codes = [code]  # INTERNAL without details: how gRPC reports a cut stream
     async with linked(service) as far:
-        far.say(STARTED, filled(9), OUTCOME)
+        far.send(STARTED, filled(9), OUTCOME)
 
         assert await far.close() == 0
 
-    assert service.heard[-2:] == ["publish 9", "outcome 1"]
-    assert service.heard.count("publish 9") == 2  # once while the service was away
+    assert service.received[-2:] == ["publish 9", "outcome 1"]
+    assert service.received.count("publish 9") == 2  # once while the service was away
     assert service.data == DATA
-    assert told(capsys) == [FreedSlot(1)]
+    assert sent_to_rank(capsys) == [FreedSlot(1)]
 
 
 async def test_a_service_that_cannot_see_the_memory_is_sent_the_bytes_and_not_asked_again() -> (
@@ -175,37 +175,37 @@ async def test_a_service_that_cannot_see_the_memory_is_sent_the_bytes_and_not_as
 ):
     service = Scripted()
     async with linked(service) as far:
-        far.say(STARTED, filled(3), filled(6), OUTCOME)
+        far.send(STARTED, filled(3), filled(6), OUTCOME)
 
         assert await far.close() == 0
 
     assert service.blind == 1
     assert service.data == DATA
-    assert [heard for heard in service.heard if "publish" in heard] == [
+    assert [received for received in service.received if "publish" in received] == [
         "publish 3", "publish 6",
     ]  # fmt: skip
 
 
-async def test_what_is_not_acknowledged_is_sent_again_with_its_number() -> None:
+async def test_unacknowledged_reports_are_sent_again_with_their_numbers() -> None:
     service = Scripted()
     service.cut_streams = 2
     async with linked(service) as far:
-        far.say(STARTED, OUTCOME)
+        far.send(STARTED, OUTCOME)
 
         assert await far.close() == 0
 
-    assert service.heard == ["hello 0", "outcome 1"] * 3
+    assert service.received == ["hello 0", "outcome 1"] * 3
 
 
 async def test_requests_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
     service = Scripted()
     service.ask = pb.AttachResponse(publish=True)
     async with linked(service) as far:
-        far.say(STARTED, OUTCOME)
+        far.send(STARTED, OUTCOME)
 
         assert await far.close() == 0
 
-    assert told(capsys) == [RunRequest(stop=False, publish=True)]
+    assert sent_to_rank(capsys) == [RunRequest(stop=False, publish=True)]
 
 
 async def test_an_attempt_that_is_over_is_reported_in_its_log_and_not_tried_again(
@@ -214,11 +214,11 @@ async def test_an_attempt_that_is_over_is_reported_in_its_log_and_not_tried_agai
     service = Scripted()
     service.refuse_attach = [grpc.StatusCode.FAILED_PRECONDITION] * 1_000
     async with linked(service) as far:
-        far.say(STARTED, OUTCOME)
+        far.send(STARTED, OUTCOME)
 
         assert await far.close() == 0
 
-    assert service.heard == []
+    assert service.received == []
     errors = capsys.readouterr().err
     assert errors == "dbp link: the service refused the run's reports: the secret is wrong\n"
 
@@ -229,20 +229,20 @@ async def test_a_service_that_knows_no_such_run_is_named_once_and_asked_again(
     monkeypatch.setattr("dbp.link.process.LAST_RETRY_SECONDS", 0.05)
     service = Scripted()  # another one, at the address of the run's own
     service.refuse_attach = [grpc.StatusCode.UNAUTHENTICATED] * 1_000
-    told = ""
+    errors = ""
     async with linked(service) as far:
-        far.say(STARTED, OUTCOME)
+        far.send(STARTED, OUTCOME)
         async with asyncio.timeout(DEADLINE):
-            while "refused" not in told or len(service.refuse_attach) > 990:
+            while "refused" not in errors or len(service.refuse_attach) > 990:
                 await asyncio.sleep(0.01)
-                told += capsys.readouterr().err
+                errors += capsys.readouterr().err
         service.refuse_attach.clear()
 
         assert await far.close() == 0
 
-    assert service.heard == ["hello 0", "outcome 1"]
-    told += capsys.readouterr().err
-    assert told == "dbp link: the service refused the run's reports: the secret is wrong\n"
+    assert service.received == ["hello 0", "outcome 1"]
+    errors += capsys.readouterr().err
+    assert errors == "dbp link: the service refused the run's reports: the secret is wrong\n"
 
 
 async def test_a_service_whose_disk_is_full_is_asked_again(
@@ -251,26 +251,26 @@ async def test_a_service_whose_disk_is_full_is_asked_again(
     service = Scripted()
     service.refuse_attach = [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
     async with linked(service) as far:
-        far.say(STARTED, OUTCOME)
+        far.send(STARTED, OUTCOME)
 
         assert await far.close() == 0
 
-    assert service.heard == ["hello 0", "outcome 1"]
+    assert service.received == ["hello 0", "outcome 1"]
     assert capsys.readouterr().err == ""
 
 
-async def test_a_rank_that_is_gone_holds_its_link_for_a_while_only(
+async def test_link_of_a_rank_that_has_ended_gives_up_after_a_time(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dbp.link.process.LINGER_SECONDS", 0.3)
     service = Scripted()
     service.publish_codes = [grpc.StatusCode.UNAVAILABLE] * 1_000
     async with linked(service) as far:
-        far.say(STARTED, filled(9), OUTCOME)
+        far.send(STARTED, filled(9), OUTCOME)
 
         assert await far.close() == 1
 
-    assert "outcome 1" not in service.heard
+    assert "outcome 1" not in service.received
     assert capsys.readouterr().err.endswith("giving up\n")
 
 
@@ -284,11 +284,11 @@ async def test_the_end_is_reported_though_rank_0_has_stopped_reading_the_link(
     service = Scripted()
     async with linked(service) as far:
         monkeypatch.setattr(sys, "stdout", Broken())
-        far.say(STARTED, filled(9), OUTCOME)
+        far.send(STARTED, filled(9), OUTCOME)
 
         assert await far.close() == 0
 
-    assert service.heard[-2:] == ["publish 9", "outcome 1"]
+    assert service.received[-2:] == ["publish 9", "outcome 1"]
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ async def test_the_end_is_reported_though_rank_0_has_stopped_reading_the_link(
         (grpc.StatusCode.FAILED_PRECONDITION, "final", 1),
     ],
 )
-async def test_a_version_is_handed_over_again_where_that_may_help(
+async def test_version_is_sent_again_after_an_error_that_may_pass(
     code: grpc.StatusCode, special: str, times: int
 ) -> None:
     service = Scripted()
@@ -309,11 +309,11 @@ async def test_a_version_is_handed_over_again_where_that_may_help(
     service.publish_details = internal_details("not now", "1") if code is INTERNAL else ()
     async with linked(service) as far:
         version = filled(3, final=special == "final", best=special == "best")
-        far.say(STARTED, version, OUTCOME)
+        far.send(STARTED, version, OUTCOME)
 
         assert await far.close() == 0
 
-    assert service.heard.count("publish 3") == times
+    assert service.received.count("publish 3") == times
 
 
 async def test_parameters_that_are_refused_free_their_slot(
@@ -322,17 +322,17 @@ async def test_parameters_that_are_refused_free_their_slot(
     service = Scripted()
     service.publish_codes = [grpc.StatusCode.INVALID_ARGUMENT]
     async with linked(service) as far:
-        far.say(STARTED, filled(3), OUTCOME)
+        far.send(STARTED, filled(3), OUTCOME)
 
         assert await far.close() == 0
 
     captured = capsys.readouterr()
-    assert service.heard.count("publish 3") == 1
+    assert service.received.count("publish 3") == 1
     assert decode(captured.out.encode(), TO_RANK) == FreedSlot(1)
     assert captured.err == "dbp link: step 3 was not published: not now\n"
 
 
-async def test_a_version_that_the_service_cannot_take_holds_up_no_other(
+async def test_version_that_the_service_cannot_store_does_not_block_the_next(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dbp.link.upload.MAX_FAILURES", 2)
@@ -340,34 +340,34 @@ async def test_a_version_that_the_service_cannot_take_holds_up_no_other(
     service.publish_codes = [INTERNAL] * 3
     service.publish_details = internal_details("not now", "1")
     async with linked(service) as far:
-        far.say(STARTED, filled(3, best=True), filled(6), OUTCOME)
+        far.send(STARTED, filled(3, best=True), filled(6), OUTCOME)
 
         assert await far.close() == 0
 
-    assert service.heard.count("publish 3") == 3
-    assert service.heard[-2:] == ["publish 6", "outcome 1"]
+    assert service.received.count("publish 3") == 3
+    assert service.received[-2:] == ["publish 6", "outcome 1"]
     assert "step 3 was not published" in capsys.readouterr().err
 
 
 async def test_a_rank_that_dies_silently_ends_its_link() -> None:
     service = Scripted()
     async with linked(service) as far:
-        far.say(STARTED)
-        await until(lambda: service.heard)
+        far.send(STARTED)
+        await until(lambda: service.received)
 
         assert await far.close() == 1
 
-    assert service.heard == ["hello 0"]
+    assert service.received == ["hello 0"]
 
 
 async def test_an_ending_before_the_first_step_is_reported_too() -> None:
     service = Scripted()
     async with linked(service) as far:
-        far.say(OUTCOME)
+        far.send(OUTCOME)
 
         assert await far.close() == 0
 
-    assert service.heard == ["hello 0", "outcome 1"]
+    assert service.received == ["hello 0", "outcome 1"]
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ async def test_a_line_that_is_no_message_ends_the_link_with_an_error(line: bytes
 
 async def test_a_second_configuration_is_an_error() -> None:
     async with linked(Scripted()) as far:
-        far.say(LaunchedRun("service.json", "digits-2", 1, 1, "s", speaks_of_flags=False))
+        far.send(LaunchedRun("service.json", "digits-2", 1, 1, "s", speaks_of_flags=False))
 
         with pytest.raises(ValueError, match="LaunchedRun: the link is configured"):
             await far.close()

@@ -133,12 +133,12 @@ async def test_what_a_run_reports_arrives(service: Service, tmp_path: Path) -> N
     assert sorted(kept) == [40, 100]
     for step, content in kept.items():
         np.testing.assert_array_equal(content, vector(step))
-    # The run's word counts where its result file is missing.
+    # The reported outcome counts where its result file is missing.
     service.launcher.runs[reporter.job].end(Exit(exit_code=0))
     assert (await service.ended(reporter.job)).state == job_pb2.JOB_STATE_SUCCEEDED
 
 
-async def test_a_run_launched_by_hand_ends_with_its_word(service: Service) -> None:
+async def test_a_run_launched_by_hand_ends_with_its_outcome(service: Service) -> None:
     reporter = await joined(service)
     reporter.started(STARTED)
     reporter.snapshot(snapshot(100, final=True))
@@ -258,7 +258,7 @@ async def test_the_link_finds_a_service_that_has_moved(tmp_path: Path) -> None:
         reporter = await launched(service, state)
         reporter.started(STARTED)
         reporter.progress(progress(1))
-        await until(lambda: _told(state, old))
+        await until(lambda: _is_announced(state, old))
         async with asyncio.timeout(DEADLINE):
             while (await service.get(reporter.job)).state != job_pb2.JOB_STATE_RUNNING:
                 await asyncio.sleep(0.01)
@@ -281,7 +281,7 @@ async def test_the_link_finds_a_service_that_has_moved(tmp_path: Path) -> None:
             assert ended.state == job_pb2.JOB_STATE_SUCCEEDED
 
 
-def _told(state: Path, address: str) -> bool:
+def _is_announced(state: Path, address: str) -> bool:
     return bool(json.loads((state / "service.json").read_text())["address"] == address)
 
 
