@@ -13,12 +13,22 @@ import dataclasses
 import functools
 import importlib.metadata
 import inspect
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from dbp.errors import InvalidSpec, Violation, alternatives
+from dbp.json_value import JsonValue
+from dbp.option_types import (
+    Field,
+    Limits,
+    field_types,
+    fields_of,
+    is_required,
+    limits_of,
+    type_text,
+    union_arms,
+)
 
 Group = Literal[
     "layers", "losses", "metrics", "initializers", "optimizers", "schedules", "readers"
@@ -57,11 +67,7 @@ def option(
     """
     metadata = {
         "doc": doc,
-        "minimum": minimum,
-        "maximum": maximum,
-        "above": above,
-        "below": below,
-        "choices": choices,
+        "limits": Limits(minimum, maximum, above, below, choices or ()),
         "group": group,
         "shorthand": shorthand,
         "file": file,
@@ -129,64 +135,22 @@ def kind_of(group: Group, component: object) -> str:
     raise LookupError(f"{wanted.__name__} is not registered in dbp.{group}")
 
 
-def describe(group: Group, component: Any) -> dict[str, Any]:
+def describe(group: Group, component: object) -> dict[str, JsonValue]:
     """Return the table that builds this component, with all defaults filled in."""
-    table: dict[str, Any] = {"kind": kind_of(group, component)}
-    for field in dataclasses.fields(component):
+    table: dict[str, JsonValue] = {"kind": kind_of(group, component)}
+    for field in fields_of(component):
         value = getattr(component, field.name)
-        if value is None:
-            continue
-        nested: Group | None = field.metadata.get("group")
-        if nested is not None and isinstance(value, tuple):
-            value = [describe(nested, item) for item in value]
-        elif nested is not None:
-            value = describe(nested, value)
-        elif isinstance(value, tuple):
-            value = list(value)
-        table[field.name] = value
+        if value is not None:
+            table[field.name] = _described(field.metadata.get("group"), value)
     return table
 
 
-def field_types(component: type[Any]) -> dict[str, Any]:
-    """Return the resolved type annotations of a dataclass's fields."""
-    return typing.get_type_hints(component)
-
-
-def accepts_none(annotation: Any) -> bool:
-    """Return whether a field may be None (the option may be left out)."""
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        return type(None) in typing.get_args(annotation)
-    return annotation is type(None)
-
-
-def union_arms(annotation: Any) -> tuple[Any, ...]:
-    """Return the alternatives of a union without None; for other types, the type itself."""
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        return tuple(arm for arm in typing.get_args(annotation) if arm is not type(None))
-    return (annotation,)
-
-
-_WORDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
-
-
-def type_words(annotation: Any) -> str:
-    """Describe the values of a type, for instance "an integer or a string"."""
-    return " or ".join(_arm_words(arm) for arm in union_arms(annotation))
-
-
-def _arm_words(arm: Any) -> str:
-    arguments = typing.get_args(arm)
-    if typing.get_origin(arm) is Literal:
-        return f"one of {', '.join(map(str, arguments))}"
-    if typing.get_origin(arm) is tuple:
-        words = " or ".join(map(_plural, union_arms(arguments[0])))
-        return f"a list of {words}" if Ellipsis in arguments else f"{len(arguments)} {words}"
-    return _WORDS.get(arm, "a table")
-
-
-def _plural(kind: Any) -> str:
-    words = _WORDS.get(kind, str(kind))
-    return words if kind is bool else f"{words.removeprefix('an ').removeprefix('a ')}s"
+def _described(group: Group | None, value: Any) -> JsonValue:
+    """Return an option as JSON: a component as its table, a tuple as a list."""
+    if isinstance(value, tuple):
+        return [_described(group, item) for item in value]
+    described: JsonValue = value if group is None else describe(group, value)
+    return described
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +164,7 @@ class OptionInfo:
     name: str
     type: str
     required: bool
-    default: Any
+    default: JsonValue
     limits: str
     doc: str
     allowed: tuple[str, ...] = ()
@@ -238,57 +202,34 @@ def _component_info(group: Group, kind: str) -> ComponentInfo:
     return ComponentInfo(group, kind, doc, options_of(component), text=text)
 
 
-def options_of(component: type[Any]) -> tuple[OptionInfo, ...]:
+def options_of(component: type[object]) -> tuple[OptionInfo, ...]:
     """Return the options of a component or of a section of a spec."""
     types_ = field_types(component)
-    return tuple(
-        _option_info(f, types_[f.name]) for f in dataclasses.fields(component) if f.init
-    )
+    return tuple(_option_info(f, types_[f.name]) for f in fields_of(component) if f.init)
 
 
-def _option_info(field: dataclasses.Field[Any], annotation: Any) -> OptionInfo:
+def _option_info(field: Field, annotation: object) -> OptionInfo:
     group: Group | None = field.metadata.get("group")
-    default = None if field.default is dataclasses.MISSING else field.default
-    if group is not None and default is not None:
-        default = describe(group, default)
-    required = (
-        field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    )
+    required = is_required(field)
+    has_default = field.default is not dataclasses.MISSING and field.default is not None
     return OptionInfo(
         name=field.name,
-        type=_nested_words(group, annotation) if group else type_words(annotation),
+        type=_nested_text(group, annotation) if group else type_text(annotation),
         required=required,
-        default=list(default) if isinstance(default, tuple) else default,
-        limits=limit_words(field.metadata),
+        default=_described(group, field.default) if has_default else None,
+        limits=limits_of(field).text(),
         doc=str(field.metadata.get("doc", "")),
-        allowed=_allowed(field.metadata, annotation),
+        allowed=_allowed(limits_of(field), annotation),
         group=group or "",
     )
 
 
-def _allowed(limits: Mapping[str, Any], annotation: Any) -> tuple[str, ...]:
+def _allowed(limits: Limits, annotation: object) -> tuple[str, ...]:
     literals = (arm for arm in union_arms(annotation) if typing.get_origin(arm) is Literal)
     found = [str(value) for arm in literals for value in typing.get_args(arm)]
-    return (*found, *(limits.get("choices") or ()))
+    return (*found, *limits.choices)
 
 
-def _nested_words(group: Group, annotation: Any) -> str:
+def _nested_text(group: Group, annotation: object) -> str:
     several = any(typing.get_origin(arm) is tuple for arm in union_arms(annotation))
     return f"a list of kinds of dbp.{group}" if several else f"a kind of dbp.{group}"
-
-
-_LIMITS = (("minimum", ">="), ("above", ">"), ("maximum", "<="), ("below", "<"))
-
-
-def limit_words(limits: Mapping[str, Any]) -> str:
-    """Return the limits of an option as text, such as ">= 0 and < 1"; "" for none."""
-    words = [
-        f"{sign} {limits[key]}"
-        if isinstance(limits[key], int)
-        else f"{sign} {limits[key]:.16g}"
-        for key, sign in _LIMITS
-        if limits.get(key) is not None
-    ]
-    if limits.get("choices"):
-        words.append(f"one of {', '.join(limits['choices'])}")
-    return " and ".join(words)

@@ -26,9 +26,9 @@ from dbp.prctl import PR_SET_PDEATHSIG, prctl
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.state import RunOutcome
-    from dbp.job.validate import ResolvedSpec
     from dbp.link.reporter import Reporter
     from dbp.parallel.communicator import Communicator
+    from dbp.train.check.inspection import Inspected
     from dbp.train.report.sink import Control, Sink
     from dbp.train.state.continuation import Terms
     from dbp.train.trainer import Trainer
@@ -76,7 +76,7 @@ def connect_ranks(workers: int) -> Communicator:
 
 def run_rank(
     workers: int,
-    check: Callable[[], ResolvedSpec],
+    inspect: Callable[[], Inspected],
     sink: Sink,
     control: Control,
     *,
@@ -87,14 +87,14 @@ def run_rank(
     max_seconds: float | None = None,
     detach: bool = False,
 ) -> RunOutcome:
-    """Join the other ranks, check the spec, build and train; return the outcome.
+    """Join the other ranks, inspect the spec, build and train; return the outcome.
 
     The outcome is the same on every rank; errors in the spec or the data are an outcome, too.
     If only this rank fails, it reports to ``sink`` and aborts all ranks.
 
     Args:
         workers: Number of ranks.
-        check: Returns the resolved spec; raises InvalidInput.
+        inspect: Returns the inspected spec; raises InvalidInput.
         sink: Receives the events of the run.
         control: Polled for commands.
         rank: Number of this rank.
@@ -113,7 +113,7 @@ def run_rank(
         with _reporting_failure(sink, rank, reporter, made):
             outcome = _train(
                 communicator,
-                check,
+                inspect,
                 sink,
                 control,
                 checkpoints,
@@ -131,7 +131,7 @@ def run_rank(
 
 def _train(
     communicator: Communicator,
-    check: Callable[[], ResolvedSpec],
+    inspect: Callable[[], Inspected],
     sink: Sink,
     control: Control,
     checkpoints: Path | None,
@@ -147,8 +147,8 @@ def _train(
     from dbp.train.trainer import Trainer
 
     try:
-        resolved = all_or_none(communicator, check)
-        prepared = all_or_none(communicator, lambda: prepare(resolved, communicator.size))
+        inspected = all_or_none(communicator, inspect)
+        prepared = all_or_none(communicator, lambda: prepare(inspected, communicator.size))
         setup = fit_scaling(prepared, communicator)
         trainer = Trainer(
             setup,
@@ -218,7 +218,7 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
     try:
         outcome = run_rank(
             workers,
-            lambda: _examined(spec, workers, rank),
+            lambda: _inspected(spec, workers, rank),
             sink,
             control,
             rank=rank,
@@ -235,16 +235,16 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
     return exit_code_of(outcome.status, outcome.reason)
 
 
-def _examined(spec: Path, workers: int, rank: int) -> ResolvedSpec:
-    """Return the valid spec; rank 0 logs its notes. Raises InvalidInput."""
-    from dbp.job.load import load_file
-    from dbp.train.check.inspection import examine
+def _inspected(spec: Path, workers: int, rank: int) -> Inspected:
+    """Return the inspected spec; rank 0 logs its notes. Raises InvalidInput."""
+    from dbp.job.load import resolve_file
+    from dbp.train.check.inspection import inspect
     from dbp.train.check.notes import notes
 
-    examined = examine(load_file(spec), workers)
+    inspected = inspect(resolve_file(spec), workers)
     if rank == 0:
-        sys.stdout.write("".join(f"note: {note}\n" for note in notes(examined)))
-    return examined.resolved
+        sys.stdout.write("".join(f"note: {note}\n" for note in notes(inspected)))
+    return inspected
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -8,19 +8,20 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from dbp.job.load import decode
+from dbp.job.resolve import resolve
 from dbp.job.snapshot import ROLLBACKS, Manifest, decode_header, step_of
-from dbp.job.validate import resolve
 from dbp.nn.relu import ReLU
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.registry import GROUPS
 from dbp.rpc.version_convert import manifest_to_proto
-from dbp.train.build import build, check
+from dbp.train.build import build
+from dbp.train.check.inspection import inspect
 from dbp.train.model.parameter_metadata import manifest_at, metadata_at, metadata_of
 from dbp.train.model.trained_model import TrainedModel
 from dbp.train.report.run_folder import RunFolder
@@ -86,9 +87,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "optimizer": {"kind": "sgd", "learning_rate": 0.1},
         "train": {"batch_size": 10, "epochs": 2},
     }  # fmt: skip
-    resolved = check(decode(spec))
-    setup = build(resolved)
-    run = RunFolder.prepare(folder / "run", resolved.document)
+    inspected = inspect(resolve(spec))
+    setup = build(inspected)
+    run = RunFolder.prepare(folder / "run", inspected.resolved.document)
     Trainer(setup, SoloCommunicator(), sink=run).run()
     rolled = manifest_at(setup, metadata_at(metadata_of(setup), 4, {}), rollbacks=1)
     assert ROLLBACKS in rolled.metadata
@@ -177,9 +178,9 @@ def test_a_resolved_spec_has_the_activation_as_a_layer_of_its_own() -> None:
         "optimizer": "sgd", "train": {"epochs": 1},
     }  # fmt: skip
 
-    resolved = resolve(decode(spec))
+    document: Any = resolve(spec).document
 
-    kinds = [layer["kind"] for layer in resolved.document["model"]["layers"]]
+    kinds = [layer["kind"] for layer in document["model"]["layers"]]
     assert kinds == ["dense", "relu", "dense"]
     proto = (PROTO.parent / "job.proto").read_text()
     assert "`{kind: dense, units: 64, activation: relu}`, `{kind: dense, units: 10}`" in proto

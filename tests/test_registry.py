@@ -12,19 +12,17 @@ import pytest
 
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.component import build_component
+from dbp.option_types import Limits, type_text
 from dbp.registry import (
     GROUPS,
     Group,
-    accepts_none,
     catalogue,
     component_class,
     describe,
     entry_points,
     kind_of,
     kinds,
-    limit_words,
     option,
-    type_words,
 )
 
 PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
@@ -61,7 +59,7 @@ def required_options(cls: type[Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         if field.default is dataclasses.MISSING:
-            words = type_words(typing.get_type_hints(cls)[field.name])
+            words = type_text(typing.get_type_hints(cls)[field.name])
             if field.metadata["group"] == "layers":
                 values[field.name] = [{"kind": "identity"}]
                 continue
@@ -111,30 +109,29 @@ def test_an_option_refuses_a_mutable_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotation", "words", "none"),
+    ("annotation", "words"),
     [
-        (int, "an integer", False),
-        (float | None, "a number", True),
-        (int | str, "an integer or a string", False),
-        (bool, "true or false", False),
-        (Literal["a", "b"], "one of a, b", False),
-        (tuple[int, ...], "a list of integers", False),
-        (tuple[str | int, ...], "a list of strings or integers", False),
-        (tuple[int, int] | None, "2 integers", True),
-        (typing.Optional[str], "a string", True),  # noqa: UP045 - plug-ins may write it so
-        (dict, "a table", False),
+        (int, "an integer"),
+        (float | None, "a number"),
+        (int | str, "an integer or a string"),
+        (bool, "true or false"),
+        (Literal["a", "b"], "one of a, b"),
+        (tuple[int, ...], "a list of integers"),
+        (tuple[str | int, ...], "a list of strings or integers"),
+        (tuple[int, int] | None, "2 integers"),
+        (typing.Optional[str], "a string"),  # noqa: UP045 - plug-ins may write it so
+        (dict, "a table"),
     ],
 )
-def test_types_are_described_in_text(annotation: Any, words: str, none: bool) -> None:
-    assert type_words(annotation) == words
-    assert accepts_none(annotation) is none
+def test_types_are_described_in_text(annotation: Any, words: str) -> None:
+    assert type_text(annotation) == words
 
 
 def test_limits_are_described_in_text() -> None:
-    assert limit_words({"minimum": 0, "below": 1.0}) == ">= 0 and < 1"
-    assert limit_words({"above": 1e-3}) == "> 0.001"
-    assert limit_words({"choices": ("a", "b")}) == "one of a, b"
-    assert limit_words({}) == ""
+    assert Limits(minimum=0, below=1.0).text() == ">= 0 and < 1"
+    assert Limits(above=1e-3).text() == "> 0.001"
+    assert Limits(choices=("a", "b")).text() == "one of a, b"
+    assert Limits().text() == ""
 
 
 def test_the_catalogue_lists_every_kind_once_with_its_options() -> None:

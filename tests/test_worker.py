@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from dbp.train.check.inspection import check
+from dbp.job.resolve import resolve
+from dbp.train.check.inspection import inspect
 from dbp.train.model.trained_model import TrainedModel
 from tests.deadline import DEADLINE, until
 from tests.train.setups import document
@@ -44,16 +45,15 @@ Step.run = poisoned
 
 def attempt(folder: Path, *, workers: int, **train: Any) -> Path:
     """An attempt's folder, as a launcher writes it."""
-    from dbp.job.load import decode
 
     spec = document(classes=10, dtype="float32", batch_size=32, **train)
     if "steps" in train:
         del spec["train"]["epochs"]
     spec["data"] = {"train": {"kind": "digits"}, "test": {"kind": "digits", "part": "test"}}
-    resolved = check(decode(spec))
+    inspected = inspect(resolve(spec))
     folder.mkdir(mode=0o700)
     (folder / "run").mkdir()
-    (folder / "spec.json").write_text(json.dumps(resolved.document))
+    (folder / "spec.json").write_text(json.dumps(inspected.resolved.document))
     launch = {
         "job": "abc123", "attempt": 1, "workers": workers, "secret": "s",
         "spec": str(folder / "spec.json"), "run": str(folder / "run"),

@@ -49,14 +49,14 @@ def check(file: Path, steps: int, output: str) -> None:
     Exit code 1 if a test failed; warnings do not count.
     """
     set_thread_counts(os.environ)
-    from dbp.job.load import load_file, located
+    from dbp.job.load import located, resolve_file
     from dbp.train.build import build
-    from dbp.train.build import check as check_spec
+    from dbp.train.check.inspection import inspect
     from dbp.train.check.job_check import check_job
 
-    loaded = load_file(file)
+    resolved = resolve_file(file)
     with located(file):
-        setup = build(check_spec(loaded))
+        setup = build(inspect(resolved))
     findings = []
     with Screen() as screen:
         for finding in check_job(setup, steps=steps, on_progress=screen.on_progress):

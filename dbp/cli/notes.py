@@ -1,4 +1,4 @@
-"""Validate a spec before training and show its notes."""
+"""Inspect a spec before training and show its notes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
-    from dbp.job.spec import JobSpec
-    from dbp.job.validate import ResolvedSpec
+    from dbp.train.check.inspection import Inspected
 
 
 def check_lanes(file: Path, workers: int) -> None:
@@ -19,24 +18,27 @@ def check_lanes(file: Path, workers: int) -> None:
     say what the folder holds instead.
     """
     from dbp.errors import InvalidSpec
-    from dbp.job.load import load_file, located
-    from dbp.job.worker_limit import lanes_violations
+    from dbp.job.check import check
+    from dbp.job.load import located, parse_file
+    from dbp.job.rules import lanes_violations
 
     if not file.exists():
         return
+    document = parse_file(file)
     with located(file):
-        if violations := lanes_violations(load_file(file).train, workers):
+        if violations := lanes_violations(check(document).train, workers):
             raise InvalidSpec(violations)
 
 
-def check_and_note(spec: JobSpec, file: Path, workers: int, *, quiet: bool) -> ResolvedSpec:
-    """Return the resolved spec of ``file`` after printing its notes. InvalidInput."""
+def inspect_and_note(document: object, file: Path, workers: int, *, quiet: bool) -> Inspected:
+    """Inspect the document of ``file``, print the notes. Raises InvalidInput."""
     from dbp.job.load import located
-    from dbp.train.check.inspection import examine
+    from dbp.job.resolve import resolve
+    from dbp.train.check.inspection import inspect
     from dbp.train.check.notes import notes
 
     with located(file):
-        examined = examine(spec, workers)
-    for note in () if quiet else notes(examined):
+        inspected = inspect(resolve(document), workers)
+    for note in () if quiet else notes(inspected):
         click.echo(f"note: {note}", err=True)
-    return examined.resolved
+    return inspected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from dbp.cli.input_rows import InputOptions
     from dbp.cli.prediction import Array
     from dbp.cli.tables import Header
-    from dbp.job.spec import JobSpec
+    from dbp.job.resolve import ResolvedSpec
 
 SHOWN_ROWS: Final = 10
 
@@ -177,8 +176,7 @@ def evaluate(
     model = trained.model
     if spec_file is None and trained.file is not None:
         spec_file = _spec_beside(trained.file)
-    spec = _spec(spec_file, trained.spec)
-    data = data_set(spec, part)
+    data = data_set(_spec(spec_file, trained.spec), part)
     for note in (*data.info.notes, *unnamed_notes(model.columns.inputs, data.info, MODEL)):
         click.echo(f"note: data.{part}: {note}", err=True)
     with naming(f"data.{part}"):
@@ -240,11 +238,12 @@ def _show_note(path: Path, text: str) -> None:
     click.echo(f"note: {path}: {text}", err=True)
 
 
-def _spec(file: Path | None, document: Mapping[str, Any]) -> JobSpec:
+def _spec(file: Path | None, document: Mapping[str, Any]) -> ResolvedSpec:
     """Return the spec in a file, else that of a document."""
-    from dbp.job.load import decode, load_file
+    from dbp.job.load import resolve_file
+    from dbp.job.resolve import resolve
 
-    return load_file(file) if file is not None else decode(json.loads(json.dumps(document)))
+    return resolve_file(file) if file is not None else resolve(document)
 
 
 def _spec_beside(parameters: Path) -> Path:

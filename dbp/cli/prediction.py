@@ -17,9 +17,8 @@ from dbp.data.dataset import Dataset, Reader
 from dbp.data.subset import hold_out
 from dbp.data.target_kind import reader_of_kind
 from dbp.errors import InvalidData, InvalidInput
-from dbp.job.resolved import ResolvedSpec
-from dbp.job.spec import Holdout, JobSpec
-from dbp.job.validate import resolve
+from dbp.job.resolve import ResolvedSpec
+from dbp.job.spec import Holdout
 from dbp.storage.whole_file import write_whole
 from dbp.train.check.inspection import naming
 from dbp.train.finite import check_outputs
@@ -88,9 +87,8 @@ def _opened(reader: Reader, resolved: ResolvedSpec, path: str) -> Dataset:
         return reader_of_kind(reader, resolved.loss.target_kind()).open()
 
 
-def data_set(spec: JobSpec, part: str) -> Dataset:
+def data_set(resolved: ResolvedSpec, part: str) -> Dataset:
     """Return the train, validation or test set of a spec, as training used it."""
-    resolved = resolve(spec)
     if part == "test":
         if resolved.test_reader is None:
             raise InvalidInput(

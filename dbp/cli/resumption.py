@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
-    from dbp.job.spec import JobSpec
     from dbp.job.state import RunOutcome
     from dbp.train.state.continuation import Terms
     from dbp.train.state.extension import Longer
@@ -86,23 +85,27 @@ def longer_of(asked: dict[str, Any]) -> Longer:
     return Longer(**{field.name: asked[field.name] for field in dataclasses.fields(Longer)})
 
 
-def load_spec(path: Path, resumed: Path | None, longer: Longer, *, new_data: bool) -> JobSpec:
-    """Return the spec with the length from the command line; raises InvalidInput.
+def read_document(
+    path: Path, resumed: Path | None, longer: Longer, *, new_data: bool
+) -> object:
+    """Return the document of a spec with the length from the command line; InvalidInput.
 
     ``resumed``: the folder of the run to resume.
     """
-    from dbp.job.load import load_file
+    from dbp.job.check import check
+    from dbp.job.load import located, parse_file
 
     if resumed is not None:
         from dbp.train.state.extension import check_resumable, extended
 
         check_resumable(resumed, longer)
-        return extended(load_file(path), resumed, longer, new_data=new_data)
-    spec = load_file(path)
-    train = spec.train
-    if longer.length:
-        train = dataclasses.replace(train, epochs=longer.epochs, steps=longer.steps)
-    return dataclasses.replace(spec, train=train)
+        document = parse_file(path)
+        with located(path):
+            return extended(document, resumed, longer, new_data=new_data)
+    document = parse_file(path)
+    with located(path):
+        check(document)  # also the fields that the command line overrides
+    return longer.of(document)
 
 
 def resume_terms(folder: Path, longer: Longer, *, new_data: bool) -> Terms:

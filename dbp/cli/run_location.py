@@ -15,8 +15,9 @@ import click
 from dbp.errors import DbpError, InvalidInput
 
 if TYPE_CHECKING:
-    from dbp.job.validate import ResolvedSpec
+    from dbp.job.resolve import ResolvedSpec
     from dbp.link.reporter import Reporter
+    from dbp.train.check.inspection import Inspected
     from dbp.train.report.run_folder import RunFolder
 
 PARENT: Final = Path("runs")
@@ -70,7 +71,7 @@ def refuse_on_all_ranks(workers: int, refusal: DbpError) -> None:
     from dbp.train.report.fan_out import AnyOf, FanOut
     from dbp.worker import run_rank
 
-    def refuse() -> ResolvedSpec:
+    def refuse() -> Inspected:
         raise InvalidInput(str(refusal))
 
     run_rank(workers, refuse, FanOut(), AnyOf(), rank=0)

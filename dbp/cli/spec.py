@@ -72,19 +72,19 @@ def _echo_summary(file: str, summary: dict[str, Any]) -> None:
 
 
 def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
-    from dbp.job.load import load_file, located
+    from dbp.job.load import located, resolve_file
     from dbp.job.shapes import check_shapes
     from dbp.train.build import build
-    from dbp.train.check.inspection import examine
+    from dbp.train.check.inspection import inspect
     from dbp.train.check.notes import notes
     from dbp.train.plan import make_plan
 
-    loaded = load_file(file)
+    resolved = resolve_file(file)
     with located(file):
-        examined = examine(loaded, workers)
+        inspected = inspect(resolved, workers)
         if read:
-            build(examined.resolved)
-    resolved, facts = examined.resolved, examined.facts
+            build(inspected)
+    facts = inspected.facts
     shapes = check_shapes(resolved, facts.train.input_shape)
     plan = make_plan(resolved.spec.train, facts.training_samples)
     layers = zip(
@@ -109,7 +109,7 @@ def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
         "batch_size": resolved.spec.train.batch_size,
         "steps_per_epoch": plan.steps_per_epoch,
         "total_steps": plan.total_steps,
-        "notes": list(notes(examined)),
+        "notes": list(notes(inspected)),
     }
 
 
@@ -131,13 +131,10 @@ def resolve(file: str, output: str) -> None:
 
     Values that dbp derives are filled in, too. The data need not exist.
     """
-    from dbp.job.load import load_file, located
+    from dbp.job.load import resolve_file
     from dbp.job.toml_text import toml_text
-    from dbp.job.validate import resolve as resolve_spec
 
-    loaded = load_file(file)
-    with located(file):
-        resolved = resolve_spec(loaded)
+    resolved = resolve_file(file)
     if output == "json":
         click.echo(json.dumps(resolved.document, indent=2))
     else:

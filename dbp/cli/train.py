@@ -20,9 +20,9 @@ from dbp.cli.output import echo_json, output_option
 from dbp.cli.rank_terminal import can_draw, kills_ranks, rank_console, shows_terminal
 from dbp.cli.resumption import (
     folder_to_resume,
-    load_spec,
     longer_of,
     next_command,
+    read_document,
     resume_options,
     resume_terms,
 )
@@ -34,8 +34,9 @@ from dbp.lossy_output import make_output_lossy
 from dbp.quantities import count_text
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
+    from dbp.job.resolve import ResolvedSpec
     from dbp.job.state import RunOutcome
-    from dbp.job.validate import ResolvedSpec
+    from dbp.train.check.inspection import Inspected
     from dbp.train.report.sink import Control, Sink
     from dbp.train.state.extension import Longer
     from dbp.train.stop_signals import StopSignals
@@ -134,13 +135,13 @@ def _run(request: Request, place: Launch, threads: int) -> int:
     signals = StopSignals(early_warning=kills_ranks(place, os.environ))
     try:
         with _report_once(place):
-            resolved = _check(request, place)
+            inspected = _inspect(request, place)
             if place.rank != 0:
-                return _other_rank(request, resolved, place, signals)
+                return _other_rank(request, inspected, place, signals)
         warning = oversubscription(place.local_size, threads)
         if warning and not request.quiet:
             click.echo(f"note: {warning}", err=True)
-        return _rank_0(request, resolved, place, signals)
+        return _rank_0(request, inspected, place, signals)
     finally:
         signals.ignore()
 
@@ -172,17 +173,17 @@ def _report_once(place: Launch) -> Iterator[None]:
         raise SystemExit(FAILED) from error
 
 
-def _check(request: Request, place: Launch) -> ResolvedSpec:
-    from dbp.cli.notes import check_and_note
+def _inspect(request: Request, place: Launch) -> Inspected:
+    from dbp.cli.notes import inspect_and_note
 
     resumed = request.folder if request.resume else None
-    spec = load_spec(request.spec, resumed, request.longer, new_data=request.new_data)
+    document = read_document(request.spec, resumed, request.longer, new_data=request.new_data)
     quiet = request.quiet or place.rank != 0
-    return check_and_note(spec, request.spec, place.size, quiet=quiet)
+    return inspect_and_note(document, request.spec, place.size, quiet=quiet)
 
 
 def _other_rank(
-    request: Request, resolved: ResolvedSpec, place: Launch, signals: StopSignals
+    request: Request, inspected: Inspected, place: Launch, signals: StopSignals
 ) -> int:
     from dbp.train.report.failure_recorder import FailureRecorder
     from dbp.train.report.fan_out import FanOut
@@ -193,20 +194,19 @@ def _other_rank(
         FanOut() if request.folder is None else FailureRecorder(request.folder, earlier=earlier)
     )
     outcome = run_rank(
-        place.size, lambda: resolved, sink, signals, rank=place.rank, resume=request.resume
+        place.size, lambda: inspected, sink, signals, rank=place.rank, resume=request.resume
     )
     # Bad input is rank 0's to report: the launcher's exit code is then rank 0's.
     code = exit_code_of(outcome.status, outcome.reason)
     return DONE if code == BAD_INPUT else code
 
 
-def _rank_0(
-    request: Request, resolved: ResolvedSpec, place: Launch, signals: StopSignals
-) -> int:
+def _rank_0(request: Request, inspected: Inspected, place: Launch, signals: StopSignals) -> int:
     from dbp.train.report.fan_out import AnyOf, FanOut
     from dbp.train.report.run_files import CHECKPOINTS
     from dbp.worker import run_rank
 
+    resolved = inspected.resolved
     try:
         folder = prepare_folder(
             request.folder,
@@ -232,7 +232,7 @@ def _rank_0(
         controls.append(reporter)
     outcome = run_rank(
         place.size,
-        lambda: resolved,
+        lambda: inspected,
         FanOut(*sinks),
         AnyOf(*controls),
         rank=0,

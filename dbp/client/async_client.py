@@ -18,14 +18,13 @@ from dbp.client.connection import PATIENCE_SECONDS, TIMEOUT_SECONDS, Connection
 from dbp.client.inference import Prediction, predict
 from dbp.client.named_inputs import column_names, in_order
 from dbp.client.pickling import not_picklable
-from dbp.client.spec_argument import Spec, errors_located, load_spec
+from dbp.client.spec_argument import Spec, errors_located, read_document
 from dbp.client.streams import JobUpdate, logs, watch
 from dbp.client.validated_job import ValidatedJob, validated_from_proto
 from dbp.column_names import columns_of
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from dbp.job.load import encode
+from dbp.job.resolve import resolve
 from dbp.job.state import Job, State
-from dbp.job.validate import resolve
 from dbp.registry import ComponentInfo
 from dbp.rpc.address import service_address
 from dbp.rpc.component_convert import component_from_proto
@@ -152,11 +151,11 @@ class AsyncClient:
         whole_number("workers", workers, minimum=1, maximum=INT32_MAX)
         if request_id is not None:
             text("request_id", request_id)
-        loaded = load_spec(spec)
+        document = read_document(spec)
         with errors_located(spec):
-            resolve(loaded)
+            resolve(document)
             request = jobs_pb.CreateJobRequest(
-                spec=spec_to_proto(encode(loaded)),
+                spec=spec_to_proto(document),
                 workers=workers,
                 request_id=request_id or str(uuid.uuid4()),
                 validate_only=switch("validate_only", validate_only),

@@ -1,4 +1,4 @@
-"""Load the job spec that a caller gives as a file, a document or a JobSpec."""
+"""Return the document of the job spec that a caller gives as a file, a dict or a JobSpec."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import Any, TypeAlias
 
 from dbp.client.arguments import wrong_type
 from dbp.errors import InvalidArgument
+from dbp.job.check import check
 from dbp.job.files import expand_files
-from dbp.job.load import decode, encode, load_file, located
-from dbp.job.spec import JobSpec
+from dbp.job.load import located, parse_file
+from dbp.job.spec import JobSpec, document_of
 
 Spec: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | JobSpec
 
 
-def load_spec(spec: Spec) -> JobSpec:
-    """Return the spec; file names in a document are relative to the current folder.
+def read_document(spec: Spec) -> object:
+    """Return the document, not yet checked; its file names are made absolute.
 
-    Raises InvalidSpec, InvalidArgument, InvalidType.
+    They are relative to the folder of the file, or else to the current one. Raises InvalidSpec,
+    InvalidArgument, InvalidType.
     """
     if isinstance(spec, str) and "\n" in spec:
         raise InvalidArgument(
@@ -29,11 +31,13 @@ def load_spec(spec: Spec) -> JobSpec:
             "pass tomllib.loads(text) instead"
         )
     if isinstance(spec, str | os.PathLike):
-        return load_file(spec)
+        return parse_file(spec)
     if not isinstance(spec, Mapping | JobSpec):
         raise wrong_type("spec", "the path of a file, a mapping or a JobSpec", spec)
-    document = encode(spec) if isinstance(spec, JobSpec) else copy.deepcopy(dict(spec))
-    return decode(document, "", expand_files(document, Path.cwd(), os.environ))
+    document = document_of(spec) if isinstance(spec, JobSpec) else copy.deepcopy(dict(spec))
+    if problems := expand_files(document, Path.cwd(), os.environ):
+        check(document, problems)
+    return document
 
 
 def errors_located(spec: Spec) -> contextlib.AbstractContextManager[None]:

@@ -6,22 +6,22 @@ the same way, and its ``__post_init__`` checks rules over several options.
 
 from __future__ import annotations
 
-import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.fields import INVALID, at, plain_problem, read_fields, shown
 from dbp.job.spec import Component, DataSpec, Holdout, JobSpec, ModelSpec
+from dbp.option_types import Field, field_types, fields_of, union_arms
 from dbp.plugin_faults import fault_text, is_plugin
-from dbp.registry import Group, component_class, field_types, kinds, union_arms
+from dbp.registry import Group, component_class, kinds
 
 MAX_LAYERS = 1000
 
 
-def table_of(value: Any) -> Any:
+def table_of(value: object) -> object:
     """Return a component as the table of a document; other values are returned unchanged."""
     if isinstance(value, Component):
         return {"kind": value.kind, **value.options}
@@ -30,43 +30,14 @@ def table_of(value: Any) -> Any:
     return value
 
 
-def build_component(
-    group: Group, value: Any, path: str, violations: list[Violation]
-) -> Any | None:
-    """Return the component that a Component, a table or a bare kind describes, or None.
+def read_kind(
+    group: Group, value: object, path: str, violations: list[Violation]
+) -> tuple[str, dict[str, object]] | None:
+    """Return kind and options of a Component, a table or a bare kind; None if it has no kind.
 
-    All violations are added to ``violations``, their paths beginning with ``path``.
+    The violation is added to ``violations``, its path beginning with ``path``.
     """
-    return _build(group, table_of(value), None, path, violations)
-
-
-def _build(
-    group: Group, table: Any, shorthand: str | None, path: str, violations: list[Violation]
-) -> Any | None:
-    if table is INVALID:
-        return None
-    if shorthand is not None and isinstance(table, int | float) and not isinstance(table, bool):
-        first = dataclasses.fields(component_class(group, shorthand))[0].name
-        table = {"kind": shorthand, first: table}
-    problem = kind_problem(group, table, path)
-    if problem is not None:
-        violations.append(problem)
-        return None
-    try:
-        cls = component_class(group, table["kind"])
-    except InvalidSpec as error:
-        violations.extend(Violation(at(path, v.path), v.message) for v in error.violations)
-        return None
-    options = {name: value for name, value in table.items() if name != "kind"}
-    before = len(violations)
-    values = _read_options(cls, options, path, violations)
-    if len(violations) > before or any(name not in values for name in options):
-        return None
-    return _construct(cls, {**_float_defaults(cls), **values}, path, violations)
-
-
-def kind_problem(group: Group, table: Any, path: str) -> Violation | None:
-    """Return why a value names no kind at all, or None."""
+    table = table_of(value)
     if not isinstance(table, Mapping):
         problem = f"must be a kind or a table with a kind, got {shown(table)}"
     elif "kind" not in table:
@@ -74,26 +45,62 @@ def kind_problem(group: Group, table: Any, path: str) -> Violation | None:
     elif not isinstance(table["kind"], str) or plain_problem(table["kind"]):
         path, problem = at(path, "kind"), f"must name a kind, got {shown(table['kind'])}"
     else:
+        return table["kind"], {name: item for name, item in table.items() if name != "kind"}
+    installed = f"installed {group}: {', '.join(kinds(group)) or 'none'}"
+    violations.append(Violation(path, f"{problem}; {installed}"))
+    return None
+
+
+def build_component(
+    group: Group,
+    value: object,
+    path: str,
+    violations: list[Violation],
+    *,
+    shorthand: str | None = None,
+) -> Any | None:
+    """Return the component that a Component, a table or a bare kind describes, or None.
+
+    All violations are added to ``violations``, their paths beginning with ``path``. With
+    ``shorthand`` a bare number is the first option of that kind. The class of the component is
+    that of its entry point, hence Any.
+    """
+    if value is INVALID:
         return None
-    return Violation(path, f"{problem}; installed {group}: {', '.join(kinds(group)) or 'none'}")
+    if shorthand is not None and isinstance(value, int | float) and not isinstance(value, bool):
+        first = fields_of(component_class(group, shorthand))[0].name
+        value = {"kind": shorthand, first: value}
+    named = read_kind(group, value, path, violations)
+    if named is None:
+        return None
+    kind, options = named
+    try:
+        cls = component_class(group, kind)
+    except InvalidSpec as error:
+        violations.extend(Violation(at(path, v.path), v.message) for v in error.violations)
+        return None
+    before = len(violations)
+    values = _read_options(cls, options, path, violations)
+    if len(violations) > before or any(name not in values for name in options):
+        return None
+    return _construct(cls, {**_float_defaults(cls), **values}, path, violations)
 
 
 def _read_options(
-    cls: type[Any], options: Mapping[str, Any], path: str, violations: list[Violation]
-) -> dict[str, Any]:
-    def read_nested(
-        field: dataclasses.Field[Any], annotation: Any, value: Any, where: str
-    ) -> Any:
+    cls: type[object], options: Mapping[str, object], path: str, violations: list[Violation]
+) -> dict[str, object]:
+    def read_nested(field: Field, annotation: object, value: object, where: str) -> object:
+        group: Group = field.metadata["group"]
         if typing.get_origin(annotation) is tuple:
-            return _read_list(field.metadata["group"], value, where, violations)
+            return _read_list(group, value, where, violations)
         shorthand = field.metadata.get("shorthand")
-        nested = _build(field.metadata["group"], table_of(value), shorthand, where, violations)
+        nested = build_component(group, value, where, violations, shorthand=shorthand)
         return INVALID if nested is None else nested
 
     return read_fields(cls, options, path, violations, read_special=read_nested)
 
 
-def _read_list(group: Group, value: Any, path: str, violations: list[Violation]) -> Any:
+def _read_list(group: Group, value: object, path: str, violations: list[Violation]) -> object:
     """Build components in a row; an ``activation`` inside a layer becomes its own layer."""
     if value is INVALID:
         return INVALID
@@ -102,27 +109,41 @@ def _read_list(group: Group, value: Any, path: str, violations: list[Violation])
         return INVALID
     before = len(violations)
     built = [
-        _build(group, table, None, where, violations)
+        build_component(group, table, where, violations)
         for index, item in enumerate(value)
-        for table, where in _with_activation(table_of(item), f"{path}[{index}]")
+        for table, where in _with_activation(item, f"{path}[{index}]")
     ]
     return INVALID if len(violations) > before else tuple(built)
 
 
-def _with_activation(table: Any, path: str) -> list[tuple[Any, str]]:
-    """Return a layer's table, and that of the activation inside it, with their paths."""
-    if not (isinstance(table, Mapping) and "activation" in table and _takes_activation(table)):
-        return [(table, path)]
-    rest = {name: value for name, value in table.items() if name != "activation"}
-    return [(rest, path), (table_of(table["activation"]), at(path, "activation"))]
+def _with_activation(value: object, path: str) -> Iterator[tuple[object, str]]:
+    """Yield a layer's table, and that of the activation inside it, with their paths."""
+    table = table_of(value)
+    if isinstance(table, Mapping) and "activation" in table and _takes_activation(table):
+        yield {name: item for name, item in table.items() if name != "activation"}, path
+        yield table["activation"], at(path, "activation")
+    else:
+        yield table, path
 
 
-def _float_defaults(cls: type[Any]) -> dict[str, float]:
+def _takes_activation(table: Mapping[str, object]) -> bool:
+    """Whether ``activation`` is the shorthand and not an option of the layer itself."""
+    named = read_kind("layers", table, "", [])
+    if named is None:
+        return False
+    try:
+        cls = component_class("layers", named[0])
+    except InvalidSpec:
+        return True
+    return all(field.name != "activation" for field in fields_of(cls))
+
+
+def _float_defaults(cls: type[object]) -> dict[str, float]:
     """Return whole-number defaults of fractional options as floats, for one digest."""
     annotations = field_types(cls)
     return {
         field.name: float(field.default)
-        for field in dataclasses.fields(cls)
+        for field in fields_of(cls)
         if type(field.default) is int
         and float in (arms := union_arms(annotations[field.name]))
         and int not in arms
@@ -130,13 +151,13 @@ def _float_defaults(cls: type[Any]) -> dict[str, float]:
 
 
 def _construct(
-    cls: type[Any], values: dict[str, Any], path: str, violations: list[Violation]
+    cls: type[Any], values: Mapping[str, object], path: str, violations: list[Violation]
 ) -> Any | None:
     try:
         return cls(**values)
     except ValueError as error:
         name, colon, message = str(error).partition(": ")
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = {field.name for field in fields_of(cls)}
         if colon and name in known:
             violations.append(Violation(at(path, name), message))
         else:
@@ -175,7 +196,7 @@ class Components:
 def build_components(spec: JobSpec, violations: list[Violation]) -> Components:
     """Build every component of a spec; a field that is None (or a hold-out) is skipped."""
 
-    def build(group: Group, value: Any, path: str) -> Any | None:
+    def build(group: Group, value: object, path: str) -> Any | None:
         if value is None or isinstance(value, Holdout):
             return None
         return build_component(group, value, path, violations)
@@ -204,7 +225,7 @@ def _build_layers(
             path = f"model.layers[{index}]"
             built += [
                 _build_layer(table, where, violations)
-                for table, where in _with_activation(table_of(component), path)
+                for table, where in _with_activation(component, path)
             ]
     if len(built) > MAX_LAYERS:
         message = f"must be at most {MAX_LAYERS} layers, activations counted, got {len(built)}"
@@ -212,20 +233,10 @@ def _build_layers(
     return tuple(built)
 
 
-def _takes_activation(table: Mapping[str, Any]) -> bool:
-    """Whether ``activation`` is the shorthand and not an option of the layer itself."""
-    if kind_problem("layers", table, "") is not None:
-        return False
-    try:
-        cls = component_class("layers", table["kind"])
-    except InvalidSpec:
-        return True
-    return all(field.name != "activation" for field in dataclasses.fields(cls))
-
-
-def _build_layer(table: Any, path: str, violations: list[Violation]) -> BuiltLayer | None:
-    layer = build_component("layers", table, path, violations)
-    return None if layer is None else BuiltLayer(layer, table["kind"], path)
+def _build_layer(value: object, path: str, violations: list[Violation]) -> BuiltLayer | None:
+    layer = build_component("layers", value, path, violations)
+    named = None if layer is None else read_kind("layers", value, path, violations)
+    return None if named is None else BuiltLayer(layer, named[0], path)
 
 
 def _build_metrics(

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dbp.errors import InvalidSpec
-from dbp.job.decode import decode
 from dbp.job.fields import at, shown
-from dbp.job.validate import resolve
+from dbp.job.resolve import resolve
 
 # Fields that may change in a resume: the length, and those that do not affect the parameters.
 LENGTH: Final = ("epochs", "steps", "max_seconds", "schedule_steps")
@@ -31,7 +30,7 @@ def differences(
     as well; else ``train.data_identity`` compares their content.
     """
     with contextlib.suppress(InvalidSpec):  # of a newer dbp: compare it as it is
-        written = resolve(decode(written)).document
+        written = resolve(written).document
     before = dict(_leaves(_what_counts(written, data=data), ""))
     after = dict(_leaves(_what_counts(found, data=data), ""))
     lines = [

@@ -10,11 +10,20 @@ import dataclasses
 import math
 import re
 import typing
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal
 
 from dbp.errors import Violation, alternatives
-from dbp.registry import field_types, limit_words, type_words, union_arms
+from dbp.option_types import (
+    Field,
+    Limits,
+    field_types,
+    fields_of,
+    is_required,
+    limits_of,
+    type_text,
+    union_arms,
+)
 
 MAX_TEXT: Final = 4096
 MAX_INTEGER: Final = 2**63 - 1
@@ -33,7 +42,7 @@ def at(path: str, key: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value for a message, short, with its type where that matters."""
     match value:
         case bool():
@@ -54,26 +63,26 @@ def shown(value: Any) -> str:
 
 
 def read_fields(
-    cls: type[Any],
-    table: Mapping[str, Any],
+    cls: type[object],
+    table: Mapping[str, object],
     path: str,
     violations: list[Violation],
     *,
-    read_special: Callable[[dataclasses.Field[Any], Any, Any, str], Any],
-) -> dict[str, Any]:
+    read_special: Callable[[Field, object, object, str], object],
+) -> dict[str, object]:
     """Return the valid fields of a table for ``cls``; the others become violations.
 
     A field that is a component or a dataclass goes to ``read_special(field, annotation, value,
     path)``, which returns INVALID after adding a violation.
     """
     annotations = field_types(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    fields = {field.name: field for field in fields_of(cls) if field.init}
     _note_unknown(table, list(fields), path, violations)
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, field in fields.items():
         where = at(path, name)
         if name not in table:
-            if _required(field):
+            if is_required(field):
                 doc = field.metadata.get("doc")
                 violations.append(
                     Violation(where, f"is required ({doc})" if doc else "is required")
@@ -85,18 +94,14 @@ def read_fields(
         ):
             value = read_special(field, annotation, table[name], where)
         else:
-            value = read_value(table[name], annotation, field.metadata, where, violations)
+            value = read_value(table[name], annotation, limits_of(field), where, violations)
         if value is not INVALID:
             values[name] = value
     return values
 
 
-def _required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
 def _note_unknown(
-    table: Mapping[str, Any], known: list[str], path: str, violations: list[Violation]
+    table: Mapping[str, object], known: list[str], path: str, violations: list[Violation]
 ) -> None:
     unknown: list[object] = [name for name in table if name not in known]
     for name in unknown[:MAX_UNKNOWN]:
@@ -113,12 +118,12 @@ def _note_unknown(
 
 
 def read_value(
-    value: Any,
-    annotation: Any,
-    limits: Mapping[str, Any],
+    value: object,
+    annotation: object,
+    limits: Limits,
     path: str,
     violations: list[Violation],
-) -> Any:
+) -> object:
     """Return the value in the annotation's type and within its limits, or INVALID.
 
     Strict: true is not a number, "3" is not 3; an integer is accepted as any number.
@@ -129,26 +134,27 @@ def read_value(
     arm = _fitting_arm(value, union_arms(annotation))
     if arm is None:
         return _invalid(
-            path, f"must be {type_words(annotation)}, got {shown(value)}", violations
+            path, f"must be {type_text(annotation)}, got {shown(value)}", violations
         )
-    if typing.get_origin(arm) is tuple:
+    if isinstance(value, list | tuple):
         return _read_list(value, arm, limits, path, violations)
     problem = plain_problem(value)
-    if problem is None and typing.get_origin(arm) is Literal:
+    if problem is None and isinstance(value, str) and typing.get_origin(arm) is Literal:
         allowed = [str(word) for word in typing.get_args(arm)]
         problem = _choice_problem(value, allowed)
     elif problem is None:
         problem = _limit_problem(value, limits)
-        value = float(value) + 0.0 if arm is float else value  # + 0.0: no negative zero
+        if arm is float and isinstance(value, int | float):
+            value = float(value) + 0.0  # no negative zero
     return value if problem is None else _invalid(path, problem, violations)
 
 
-def _invalid(path: str, message: str, violations: list[Violation]) -> Any:
+def _invalid(path: str, message: str, violations: list[Violation]) -> object:
     violations.append(Violation(path, message))
     return INVALID
 
 
-def _fitting_arm(value: Any, arms: tuple[Any, ...]) -> Any:
+def _fitting_arm(value: object, arms: tuple[object, ...]) -> object | None:
     """Return the alternative that takes the value: its exact type first, then int as float."""
     for arm in arms:
         origin = typing.get_origin(arm)
@@ -160,13 +166,13 @@ def _fitting_arm(value: Any, arms: tuple[Any, ...]) -> Any:
 
 
 def _read_list(
-    value: Any, arm: Any, limits: Mapping[str, Any], path: str, violations: list[Violation]
-) -> Any:
+    value: Sequence[object], arm: object, limits: Limits, path: str, violations: list[Violation]
+) -> object:
     arguments = typing.get_args(arm)
     if Ellipsis in arguments:
         wanted = [arguments[0]] * len(value)
     elif len(value) != len(arguments):
-        return _invalid(path, f"must be {type_words(arm)}, got {len(value)}", violations)
+        return _invalid(path, f"must be {type_text(arm)}, got {len(value)}", violations)
     else:
         wanted = list(arguments)
     items = [
@@ -182,24 +188,15 @@ def _choice_problem(value: str, allowed: list[str]) -> str | None:
     return f"unknown {shown(value)}{alternatives(value, allowed, 'allowed')}"
 
 
-def _limit_problem(value: Any, limits: Mapping[str, Any]) -> str | None:
+def _limit_problem(value: object, limits: Limits) -> str | None:
     if isinstance(value, str):
-        choices = limits.get("choices")
-        return _choice_problem(value, list(choices)) if choices else None
-    if isinstance(value, bool):
+        return _choice_problem(value, list(limits.choices)) if limits.choices else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or limits.contain(value):
         return None
-    low, above = limits.get("minimum"), limits.get("above")
-    high, below = limits.get("maximum"), limits.get("below")
-    outside = (
-        (low is not None and value < low)
-        or (above is not None and value <= above)
-        or (high is not None and value > high)
-        or (below is not None and value >= below)
-    )
-    return f"must be {limit_words(limits)}, got {shown(value)}" if outside else None
+    return f"must be {limits.text()}, got {shown(value)}"
 
 
-def plain_problem(value: Any) -> str | None:
+def plain_problem(value: object) -> str | None:
     """Return why no option can have this single value, or None."""
     match value:
         case bool():
@@ -220,18 +217,25 @@ def plain_problem(value: Any) -> str | None:
     return None
 
 
-def read_plain(value: Any, path: str, violations: list[Violation], depth: int = 0) -> Any:
-    """Return a deep copy of a component's option, which its class has not checked yet.
+def read_options(
+    options: Mapping[str, object], path: str, violations: list[Violation], depth: int = 0
+) -> dict[str, object]:
+    """Return a deep copy of a component's options, which its class has not checked yet.
 
     Values that no option can have (NaN, null, ...) become violations and INVALID.
     """
+    return {
+        str(key): read_plain(item, at(path, str(key)), violations, depth + 1)
+        for key, item in options.items()
+    }
+
+
+def read_plain(value: object, path: str, violations: list[Violation], depth: int = 0) -> object:
+    """Return a deep copy of an option, as ``read_options`` does."""
     if depth > MAX_DEPTH:
         return _invalid(path, f"tables and lists nested deeper than {MAX_DEPTH}", violations)
     if isinstance(value, Mapping):
-        return {
-            str(key): read_plain(item, at(path, str(key)), violations, depth + 1)
-            for key, item in value.items()
-        }
+        return read_options(value, path, violations, depth)
     if isinstance(value, list | tuple):
         return [
             read_plain(item, f"{path}[{i}]", violations, depth + 1)

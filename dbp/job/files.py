@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.fields import at, shown
 from dbp.job.spec import JobSpec
-from dbp.registry import Group, component_class, field_types, union_arms
+from dbp.option_types import field_types, fields_of, union_arms
+from dbp.registry import Group, component_class
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 def expand_files(
-    document: Any, folder: Path, environment: Mapping[str, str]
+    document: object, folder: Path, environment: Mapping[str, str]
 ) -> list[Violation]:
     """Expand ``${VAR}`` in the file options, in place, and make them absolute.
 
@@ -45,49 +46,52 @@ def expand_files(
             violations.append(Violation(path, message))
         return str(folder / expanded)
 
-    for table, name, path in file_options(document):
-        table[name] = expand(table[name], path)
+    for option in file_options(document):
+        option.table[option.name] = expand(option.file, option.path)
     return violations
 
 
-def file_options(document: Any) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """Yield the table, key and path of each file option of known components."""
-    return _in_dataclass(JobSpec, document, "", _in_component)
+@dataclass(frozen=True)
+class FileOption:
+    """A file named in a document: its field (``path``), and the table and key that hold it."""
+
+    table: dict[str, object]
+    name: str
+    file: str
+    path: str
 
 
-_Inside = Callable[[Group, Any, str], Iterator[tuple[dict[str, Any], str, str]]]
+def file_options(document: object) -> Iterator[FileOption]:
+    """Yield the file options of a document's sections and known components."""
+    return _in_dataclass(JobSpec, document, "")
 
 
-def _in_dataclass(
-    cls: Any, table: Any, path: str, inside: _Inside
-) -> Iterator[tuple[dict[str, Any], str, str]]:
+def _in_dataclass(cls: type[object], table: object, path: str) -> Iterator[FileOption]:
     if not isinstance(table, dict):
         return
     annotations = field_types(cls)
-    for field in dataclasses.fields(cls):
+    for field in fields_of(cls):
         value, where = table.get(field.name), at(path, field.name)
         group: Group | None = field.metadata.get("group")
         if field.metadata.get("file") and isinstance(value, str):
-            yield table, field.name, where
+            yield FileOption(table, field.name, value, where)
         elif group is not None and isinstance(value, list):
             for index, item in enumerate(value):
-                yield from inside(group, item, f"{where}[{index}]")
+                yield from _in_component(group, item, f"{where}[{index}]")
         elif group is not None:
-            yield from inside(group, value, where)
+            yield from _in_component(group, value, where)
         else:
             for part in union_arms(annotations[field.name]):
-                if dataclasses.is_dataclass(part):
-                    yield from _in_dataclass(part, value, where, inside)
+                if isinstance(part, type) and dataclasses.is_dataclass(part):
+                    yield from _in_dataclass(part, value, where)
 
 
-def _in_component(
-    group: Group, value: Any, path: str
-) -> Iterator[tuple[dict[str, Any], str, str]]:
+def _in_component(group: Group, value: object, path: str) -> Iterator[FileOption]:
     kind = value.get("kind") if isinstance(value, dict) else None
     if not isinstance(kind, str):
         return
     try:
         cls = component_class(group, kind)
     except InvalidSpec:
-        return  # decode says so
-    yield from _in_dataclass(cls, value, path, _in_component)
+        return  # resolve says so
+    yield from _in_dataclass(cls, value, path)

@@ -1,4 +1,4 @@
-"""Read spec files, TOML or JSON. ``dbp.job.decode`` checks their fields."""
+"""Parse spec files, TOML or JSON, to documents. ``dbp.job.check`` checks their fields."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import stat
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from dbp.errors import InvalidFile, InvalidSpec, nearest
-from dbp.job.decode import decode, encode
+from dbp.job.check import check
 from dbp.job.fields import shown
 from dbp.job.files import expand_files
 from dbp.job.locate import with_lines
-from dbp.job.spec import JobSpec
-
-__all__ = ["decode", "encode", "load_file", "located"]
+from dbp.job.resolve import ResolvedSpec, resolve
+from dbp.json_value import JsonValue
 
 MAX_FILE_BYTES: Final = 2**20
 
@@ -46,17 +45,26 @@ _TOO_LONG: Final = "holds a number of thousands of digits; allowed: below 2**63 
 _LEFT_OPEN: Final = "Illegal character '\\n'"
 
 
-def load_file(path: str | os.PathLike[str]) -> JobSpec:
-    """Return the spec in a .toml or .json file; raises InvalidFile or InvalidSpec.
+def parse_file(path: str | os.PathLike[str]) -> JsonValue:
+    """Return the document in a .toml or .json file; raises InvalidFile.
 
     ``${VAR}`` in file options is expanded from the environment; relative paths are resolved
-    against the folder of the spec.
+    against the folder of the spec. Where that fails, InvalidSpec names all violations.
     """
     source = os.fspath(path)
     document = _parser(source)(_read_text(source), source)
-    with located(source):
-        problems = expand_files(document, Path(source).absolute().parent, os.environ)
-        return decode(document, source, problems)
+    problems = expand_files(document, Path(source).absolute().parent, os.environ)
+    if problems:
+        with located(source):
+            check(document, problems)
+    return document
+
+
+def resolve_file(path: str | os.PathLike[str]) -> ResolvedSpec:
+    """Return the resolved spec in a .toml or .json file; raises InvalidFile or InvalidSpec."""
+    document = parse_file(path)
+    with located(path):
+        return resolve(document)
 
 
 @contextlib.contextmanager
@@ -70,7 +78,7 @@ def located(path: str | os.PathLike[str]) -> Iterator[None]:
         raise InvalidSpec(with_lines(error.violations, text), source) from error
 
 
-def _parser(source: str) -> Callable[[str, str], Any]:
+def _parser(source: str) -> Callable[[str, str], JsonValue]:
     suffix = Path(source).suffix.lower()
     if suffix == ".toml":
         return _parse_toml
@@ -119,7 +127,7 @@ def nearest_file(source: str) -> str:
     return nearest(path.name, names)
 
 
-def _parse_toml(text: str, source: str) -> Any:
+def _parse_toml(text: str, source: str) -> JsonValue:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -157,9 +165,9 @@ def _token(rest: str, end: str = "the end of the line") -> str:
     return shown(match[0]) if match else end
 
 
-def _parse_json(text: str, source: str) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table: dict[str, Any] = {}
+def _parse_json(text: str, source: str) -> JsonValue:
+    def unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+        table: dict[str, JsonValue] = {}
         for name, value in pairs:
             if name in table:
                 raise InvalidFile(f"{source}: duplicate key {shown(name)}")
@@ -167,7 +175,8 @@ def _parse_json(text: str, source: str) -> Any:
         return table
 
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        document: JsonValue = json.loads(text, object_pairs_hook=unique)
+        return document
     except json.JSONDecodeError as error:
         message = error.msg
         if message.startswith("Expecting"):

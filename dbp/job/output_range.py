@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dbp.errors import Violation
-from dbp.job.resolved import ResolvedSpec
+from dbp.job.resolve import ResolvedSpec
 
 Range = tuple[float, float]
 Shape = tuple[int, ...]

@@ -15,25 +15,23 @@ from typing import Final
 
 from dbp.errors import InvalidSpec, Violation
 from dbp.file_pattern import fixed_folder, is_pattern, matching_files
-from dbp.job.decode import encode
 from dbp.job.fields import shown
 from dbp.job.files import file_options
-from dbp.job.spec import JobSpec
 
 MAX_PATH: Final = 4095
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
-def check_paths(spec: JobSpec, roots: Sequence[str | os.PathLike[str]]) -> None:
+def check_paths(document: object, roots: Sequence[str | os.PathLike[str]]) -> None:
     """Raise InvalidSpec for every file option outside the roots."""
     violations = []
-    for table, name, path in file_options(encode(spec)):
+    for option in file_options(document):
         try:
-            for file in contained_files(table[name], roots):
+            for file in contained_files(option.file, roots):
                 contained(file, roots)
         except ValueError as error:
-            violations.append(Violation(path, str(error)))
+            violations.append(Violation(option.path, str(error)))
     if violations:
         raise InvalidSpec(violations)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dbp.job.resolved import ResolvedSpec
+from dbp.job.resolve import ResolvedSpec
 from dbp.plugin_faults import is_plugin
 from dbp.registry import Group, entry_points, kind_of
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Container
 
 from dbp.errors import Violation, alternatives
 from dbp.job.component import Components
 from dbp.job.fields import shown
-from dbp.job.spec import JobSpec
+from dbp.job.spec import JobSpec, TrainSpec
+from dbp.quantities import count_text
 from dbp.registry import kinds as kinds_of
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -128,7 +128,7 @@ def _watched(
     return []
 
 
-def _unknown(metric: str, known: list[str], kinds: list[str], single: Mapping[str, Any]) -> str:
+def _unknown(metric: str, known: list[str], kinds: list[str], single: Container[str]) -> str:
     """Return why a metric of this name cannot be followed, and which metrics can."""
     part, _, rest = metric.partition("_")
     kind = rest.partition("[")[0]
@@ -148,3 +148,15 @@ def _unknown(metric: str, known: list[str], kinds: list[str], single: Mapping[st
 def target_words(kind: str) -> str:
     """Return a kind of targets as text for users."""
     return _TARGETS.get(kind, kind)
+
+
+def lanes_violations(train: TrainSpec, workers: int) -> list[Violation]:
+    """Return a violation if exact numerics have fewer lanes than ``workers``."""
+    if train.numerics != "exact" or workers <= train.lanes:
+        return []
+    message = (
+        f"exact numerics share {count_text(train.lanes, 'lane')} among the workers, got "
+        f"{workers}; use at most {count_text(train.lanes, 'worker')}, or set lanes = "
+        f'{workers} (which changes the result\'s last bits) or numerics = "fast"'
+    )
+    return [Violation("train.lanes", message)]

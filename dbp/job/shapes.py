@@ -10,7 +10,7 @@ from typing import Final
 
 from dbp.errors import DbpError, InvalidSpec, Violation
 from dbp.job.output_range import range_violation
-from dbp.job.resolved import ResolvedSpec
+from dbp.job.resolve import ResolvedSpec
 from dbp.job.rules import target_words
 from dbp.plugin_faults import fault_text, is_plugin
 from dbp.quantities import count_text

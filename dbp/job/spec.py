@@ -1,10 +1,10 @@
 """The job specification: dataclasses with every field, default and limit. No I/O.
 
 These dataclasses are the one schema. TOML, JSON and the protos use the same names;
-``dbp.job.load`` reads specs, ``dbp.job.validate`` validates them, ``dbp.rpc.spec_convert``
-converts them to protos. A component (layer, loss, optimizer, ...) is its kind and options; the
-registry finds its class. The number of workers is not part of a spec: it changes how fast a job
-runs, not what it computes.
+``dbp.job.load`` parses files to documents, ``dbp.job.check`` and ``dbp.job.resolve`` turn
+documents into specs, ``dbp.rpc.spec_convert`` converts documents to protos. A component (layer,
+loss, optimizer, ...) is its kind and options; the registry finds its class. The number of
+workers is not part of a spec: it changes how fast a job runs, not what it computes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+from dbp.json_value import JsonValue
+from dbp.option_types import fields_of
 from dbp.registry import option
 
 
@@ -23,7 +25,9 @@ class Component:
     """A component by kind, with the given options; its class has the defaults."""
 
     kind: str
-    options: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, object] = dataclasses.field(
+        default_factory=lambda: MappingProxyType({})
+    )
 
 
 @dataclass(frozen=True)
@@ -239,3 +243,39 @@ class JobSpec:
     publish: PublishSpec = option(
         PublishSpec(), doc="when versions are published, and how many are kept"
     )
+
+
+def document_of(spec: JobSpec) -> dict[str, Any]:
+    """Return the document of a spec: plain tables, lists and values, without None.
+
+    A spec that was made in Python may hold any values; ``dbp.job.check`` judges them.
+    """
+    return {f.name: _plain(getattr(spec, f.name)) for f in fields_of(spec)}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Component):
+        return {"kind": value.kind, **_without_none(value.options)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _without_none({f.name: getattr(value, f.name) for f in fields_of(value)})
+    if isinstance(value, Mapping):
+        return _without_none(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _without_none(table: Mapping[str, object]) -> dict[str, object]:
+    return {name: _plain(item) for name, item in table.items() if item is not None}
+
+
+def with_train(document: object, **fields: JsonValue) -> object:
+    """Return a document with other values in its table ``train``; None removes a field.
+
+    A document that is no table, or whose ``train`` is none, is returned as it is:
+    ``dbp.job.check`` refuses it.
+    """
+    if not isinstance(document, Mapping) or not isinstance(document.get("train", {}), Mapping):
+        return document
+    kept = {name: v for name, v in document.get("train", {}).items() if name not in fields}
+    return {**document, "train": kept | _without_none(fields)}

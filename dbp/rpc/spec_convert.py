@@ -15,13 +15,14 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from dbp.errors import InvalidSpec, ResourceExhausted, Violation, nearest
+from dbp.job.component import table_of
 from dbp.rpc.enums import name_of, value_of, values_of
 from dbp.v1 import job_pb2 as pb
 
 MAX_SPEC_BYTES: Final = 3 << 20
 
 
-def spec_to_proto(document: Mapping[str, Any]) -> pb.JobSpec:
+def spec_to_proto(document: object) -> pb.JobSpec:
     """Return the proto of a document; InvalidSpec for fields that the proto lacks."""
     spec = pb.JobSpec()
     _fill(spec, document, "")
@@ -70,7 +71,7 @@ def refuse_unknown(message: Message) -> None:
         raise InvalidSpec(unknown)
 
 
-def _fill(message: Message, document: Mapping[str, Any], path: str) -> None:
+def _fill(message: Message, document: object, path: str) -> None:
     if not isinstance(document, Mapping):
         raise TypeError("must be a table")
     fields = message.DESCRIPTOR.fields_by_name
@@ -117,15 +118,17 @@ def _enum_number(enum: EnumDescriptor, value: Any) -> int:
     return number
 
 
-def _fill_component(component: pb.Component, table: str | Mapping[str, Any]) -> None:
-    if isinstance(table, str):
-        component.kind = table
-        return
+def _fill_component(component: pb.Component, value: object) -> None:
+    table = table_of(value)
+    if not isinstance(table, Mapping):
+        raise TypeError("must be a kind or a table with a kind")
     for name, value in table.items():
-        if name == "kind":
+        if name != "kind":
+            fill_value(component.options[name], value)
+        elif isinstance(value, str):
             component.kind = value
         else:
-            fill_value(component.options[name], value)
+            raise TypeError(f"kind: must be a text, got a {type(value).__name__}")
 
 
 def fill_value(target: pb.Value, value: Any) -> None:

@@ -128,29 +128,25 @@ def job_check(data_roots: Sequence[Path], launcher: Launcher) -> Check:
     """Return the check of a job before it is acknowledged: spec, paths, files, plug-ins."""
 
     def check(document: Mapping[str, Any], workers: int) -> Checked:
-        from dbp.job.load import decode
-        from dbp.job.paths import check_paths
         from dbp.job.plugins import plugins_of
-        from dbp.train.check.inspection import examine
+        from dbp.job.resolve import resolve
+        from dbp.train.check.inspection import inspect
         from dbp.train.check.notes import notes
 
-        spec = decode(document)
-        check_paths(spec, data_roots)
-        examined = examine(spec, workers)
-        resolved = examined.resolved
+        resolved = resolve(document, data_roots=data_roots)
+        inspected = inspect(resolved, workers)
         launcher.check_plugins(plugins_of(resolved))
         check_size(resolved.document)
-        return Checked(resolved.document, resolved.digest, notes(examined))
+        return Checked(resolved.document, resolved.digest, notes(inspected))
 
     return check
 
 
 def run_check(document: Mapping[str, Any], workers: int) -> Checked:
     """Check the spec of a run started by hand; its files may be on another machine."""
-    from dbp.job.load import decode
-    from dbp.job.validate import resolve
+    from dbp.job.resolve import resolve
 
-    resolved = resolve(decode(document))
+    resolved = resolve(document)
     check_size(resolved.document)
     return Checked(resolved.document, resolved.digest)
 

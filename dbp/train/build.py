@@ -1,4 +1,4 @@
-"""Build the data sets, scaling, model and plan of a run from a resolved spec."""
+"""Build the data sets, scaling, model and plan of a run from an inspected spec."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dbp.data.subset import hold_out
 from dbp.data.target_kind import reader_of_kind
 from dbp.data.target_range import check_range
 from dbp.errors import InvalidSpec, Violation
+from dbp.job.resolve import ResolvedSpec
 from dbp.job.spec import Holdout
-from dbp.job.validate import ResolvedSpec
 from dbp.nn.layer import Array
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
@@ -27,10 +27,8 @@ from dbp.train.agreement import all_or_none
 from dbp.train.arithmetic import arithmetic
 from dbp.train.check.inspection import (
     DataFacts,
-    Examined,
-    check,
+    Inspected,
     check_workers,
-    inspect,
     naming,
 )
 from dbp.train.check.mini_batches import check_mini_batches
@@ -39,8 +37,6 @@ from dbp.train.check.sample_weights import check_weights
 from dbp.train.digest import CHECKSUM, sha256_of
 from dbp.train.model.initial import load_initial
 from dbp.train.plan import Plan, make_plan
-
-__all__ = ["Setup", "build", "check", "fit_scaling", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class Setup:
             None if self.validation is None or is_held_out else self.validation.info,
             None if self.test is None else self.test.info,
         )
-        return notes(Examined(self.resolved, facts))
+        return notes(Inspected(self.resolved, facts))
 
     def initialize(self, parameters: Parameters) -> None:
         """Write the initial parameters: those of the file, or random ones by the seed."""
@@ -99,9 +95,9 @@ class Setup:
         }
 
 
-def build(resolved: ResolvedSpec) -> Setup:
+def build(inspected: Inspected) -> Setup:
     """Build everything for a run of one process; raises the errors of ``prepare``."""
-    return fit_scaling(prepare(resolved))
+    return fit_scaling(prepare(inspected))
 
 
 def fit_scaling(setup: Setup, communicator: Communicator | None = None) -> Setup:
@@ -126,12 +122,12 @@ def fit_scaling(setup: Setup, communicator: Communicator | None = None) -> Setup
     return dataclasses.replace(setup, scaling=scaling)
 
 
-def prepare(resolved: ResolvedSpec, workers: int = 1) -> Setup:
+def prepare(inspected: Inspected, workers: int = 1) -> Setup:
     """Open the data and compose the model; ``fit_scaling`` then fits the scaling.
 
     Raises InvalidData or InvalidFile, naming field and file, or InvalidSpec.
     """
-    inspect(resolved)
+    resolved = inspected.resolved
     spec = resolved.spec
     train = _open(resolved.train_reader, "data.train")
     class_names = train.info.class_names

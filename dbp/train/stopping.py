@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any, final
 
 from dbp.job.best import DEFAULT_METRIC
+from dbp.job.resolve import ResolvedSpec
 from dbp.job.spec import StopSpec, TrainSpec
-from dbp.job.validate import ResolvedSpec
 
 
 def make_stopping(resolved: ResolvedSpec) -> Stopping:

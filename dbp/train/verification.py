@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, final
 
 from dbp.errors import InvalidFile, InvalidInput
-from dbp.job.load import load_file
+from dbp.job.load import located, parse_file
+from dbp.job.resolve import resolve
+from dbp.job.spec import with_train
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.option_names import option
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import Setup, build
-from dbp.train.check.inspection import check
+from dbp.train.check.inspection import inspect
 from dbp.train.report.run_contents import check_run
 from dbp.train.report.run_files import CHECKPOINTS, METRICS, SPEC
 from dbp.train.report.sink import Command, Control, ParameterSnapshot, Sink, Started
@@ -59,16 +61,17 @@ def verify_run(folder: Path, epoch: int | None = None) -> EpochProof:
     numerics and several ranks, so that its bits cannot be reproduced.
     """
     check_run(folder)
-    spec = load_file(folder / SPEC)
+    document = parse_file(folder / SPEC)
+    with located(folder / SPEC):
+        resolved = resolve(with_train(document, max_seconds=None))
     record = _record(folder, epoch)
     workers, step = int(record["workers"]), int(record["step"])
-    if spec.train.numerics != "exact" and workers > 1:
+    if resolved.spec.train.numerics != "exact" and workers > 1:
         raise InvalidInput(
             f"{folder}: was trained by {workers} workers with fast numerics, whose last bits "
             'depend on their number; train with numerics = "exact" to verify'
         )
-    untimed = dataclasses.replace(spec, train=dataclasses.replace(spec.train, max_seconds=None))
-    setup = build(check(untimed))
+    setup = build(inspect(resolved))
     store = CheckpointStore(
         folder / CHECKPOINTS, setup.model.tensor_shapes, setup.model.dtype, keep=1
     )

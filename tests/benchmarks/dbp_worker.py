@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import final
 
-from dbp.job.load import load_file
+from dbp.job.load import resolve_file
 from dbp.launching import Launch, detect
-from dbp.train.check.inspection import check
+from dbp.train.check.inspection import inspect
 from dbp.train.report.fan_out import FanOut
 from dbp.train.report.sink import Command
 from dbp.worker import die_with_parent, run_rank
@@ -34,8 +34,8 @@ def main(spec: str, warmup: str, result: str) -> None:
     die_with_parent()
     place = detect(os.environ) or Launch("none", 0, 1, 1)
     clock = _Clock()
-    resolved = check(load_file(spec), place.size)
-    outcome = run_rank(place.size, lambda: resolved, FanOut(), clock, rank=place.rank)
+    inspected = inspect(resolve_file(spec), place.size)
+    outcome = run_rank(place.size, lambda: inspected, FanOut(), clock, rank=place.rank)
     if outcome.status != "succeeded":
         raise SystemExit(f"{outcome.status}: {outcome.message}")
     if place.rank == 0:

@@ -17,8 +17,7 @@ import numpy as np
 
 from dbp.data.array_dataset import arrays
 from dbp.data.preprocessing import Scaling
-from dbp.job.load import decode
-from dbp.job.validate import resolve
+from dbp.job.resolve import resolve
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
@@ -42,7 +41,7 @@ def make_step(
     workload: Workload, train: dict[str, Any], communicator: Communicator
 ) -> tuple[Step, Parameters]:
     """A step of this workload over random samples, and what it trains. Collective."""
-    resolved = resolve(decode(workload.spec("", 1, train)))
+    resolved = resolve(workload.spec("", 1, train))
     rng = np.random.default_rng(0)
     samples = 2 * workload.batch_size
     x = rng.random((samples, workload.widths[0]), np.float32)

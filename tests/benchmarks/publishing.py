@@ -30,10 +30,9 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from dbp.job.load import decode
+from dbp.job.resolve import resolve
 from dbp.job.snapshot import Manifest, manifest_of
 from dbp.job.state import RunOutcome
-from dbp.job.validate import resolve
 from dbp.launching import launch_environment, worker_command
 from dbp.link.reporter import Reporter
 from dbp.parallel.communicator import Communicator
@@ -114,7 +113,7 @@ def rank_main(address: str, name: str, ranks: int, rounds: int, interval: float)
     # The link is made by exec, before MPI is.
     first = os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0"
     workload = WORKLOADS[name]
-    document = resolve(decode(workload.spec("", 1, {}))).document
+    document = resolve(workload.spec("", 1, {})).document
     reporter = Reporter.join(address, document, ranks) if first else None
     world = connect()
     step, parameters = make_step(workload, {}, world)

@@ -12,8 +12,7 @@ import psutil
 import pytest
 import torch
 
-from dbp.job.load import decode
-from dbp.job.validate import resolve
+from dbp.job.resolve import resolve
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from tests.benchmarks import training
@@ -26,7 +25,7 @@ from tests.deadline import DEADLINE
 @pytest.mark.parametrize("name", list(WORKLOADS))
 def test_dbp_and_torch_train_the_same_model(name: str) -> None:
     workload = WORKLOADS[name]
-    resolved = resolve(decode(workload.spec("/nowhere", 1, {})))
+    resolved = resolve(workload.spec("/nowhere", 1, {}))
     model = Model(resolved.layers, (784,), dtype="float32", loss=resolved.loss)
 
     other = make_model(workload)
@@ -43,7 +42,7 @@ def test_dbp_and_torch_train_the_same_model(name: str) -> None:
 
 def test_their_first_step_is_the_same() -> None:
     workload = WORKLOADS["small"]
-    resolved = resolve(decode(workload.spec("/nowhere", 1, {})))
+    resolved = resolve(workload.spec("/nowhere", 1, {}))
     model = Model(resolved.layers, (784,), dtype="float32", loss=resolved.loss)
     parameters = Parameters.zeros(model.tensor_shapes, model.dtype)
     other = make_model(workload)

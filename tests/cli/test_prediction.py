@@ -17,7 +17,7 @@ from dbp.cli.input_rows import FileRows, InputRows
 from dbp.cli.prediction import answers, data_set, given_answers, write_answers
 from dbp.client.inference import Prediction
 from dbp.errors import InvalidData
-from dbp.job.decode import decode
+from dbp.job.resolve import resolve
 from dbp.job.snapshot import encode_header, manifest_of
 from dbp.train.model.trained_model import TrainedModel
 from tests.train.setups import document
@@ -165,4 +165,4 @@ def test_a_data_set_that_cannot_be_read_is_named_by_its_field(
     (tmp_path / f"{part}.csv").write_bytes("a,b\n1,2\n".encode("utf-16"))
 
     with pytest.raises(InvalidData, match=rf"^data\.{part}: .*UTF-16"):
-        data_set(decode(spec), part)
+        data_set(resolve(spec), part)

@@ -12,8 +12,7 @@ from click.testing import CliRunner
 from dbp.cli.spec import components, spec
 from dbp.cli.train import train
 from dbp.errors import InvalidInput, InvalidSpec
-from dbp.job.decode import decode
-from dbp.job.validate import resolve
+from dbp.job.resolve import resolve
 
 TEXT = """\
 name = "digits"
@@ -57,7 +56,7 @@ def test_check_says_the_same_to_programs(file: str) -> None:
     assert [layer["parameters"] for layer in summary["layers"]] == [650, 0, 110]
     assert summary["parameters"] == 760
     assert summary["total_steps"] == 22
-    assert summary["spec_digest"] == resolve(decode(tomllib.loads(TEXT))).digest
+    assert summary["spec_digest"] == resolve(tomllib.loads(TEXT)).digest
 
 
 def test_a_resolved_spec_is_a_spec_and_resolves_to_itself(file: str, tmp_path: Path) -> None:

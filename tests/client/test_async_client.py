@@ -25,7 +25,7 @@ from dbp.errors import (
     Unavailable,
     WrongState,
 )
-from dbp.job.load import decode
+from dbp.job.check import check
 from dbp.job.state import State
 from dbp.jobs.admission import Checked
 from tests.deadline import DEADLINE
@@ -60,7 +60,7 @@ async def test_a_file_a_document_and_a_spec_are_the_same_job(
     file.write_text(SPEC.replace("UNITS", "10"))
 
     digests = set()
-    for spec in (file, str(file), document(), decode(document())):
+    for spec in (file, str(file), document(), check(document())):
         job = await (await client.submit(spec, workers=2)).get()
         digests.add(job.spec_digest)
         assert job.workers == 2

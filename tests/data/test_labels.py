@@ -15,9 +15,9 @@ from dbp.data.array_dataset import TargetKind, arrays
 from dbp.data.labels import Labels
 from dbp.data.npy import NPY
 from dbp.errors import InvalidData, InvalidInput
-from dbp.job.decode import decode
+from dbp.job.resolve import resolve
 from dbp.train.build import build
-from dbp.train.check.inspection import check
+from dbp.train.check.inspection import inspect
 
 pytestmark = pytest.mark.processes
 
@@ -31,7 +31,7 @@ def train(
     np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(24, 3)))
     np.save(folder / "y.npy", np.array(targets))
     with pytest.raises(InvalidInput) as raised:
-        build(check(decode(document(folder, "y.npy", loss, units, kind))))
+        build(inspect(resolve(document(folder, "y.npy", loss, units, kind))))
     return str(raised.value)
 
 
@@ -111,7 +111,7 @@ def test_the_command_of_a_message_makes_labels_that_train(tmp_path: Path, case: 
     subprocess.run(["bash", "-euc", command.replace("python", sys.executable, 1)], check=True)
 
     wanted = 3 if "last layer 3" in message else units
-    build(check(decode(document(tmp_path, "y.classes.npy", loss, wanted))))
+    build(inspect(resolve(document(tmp_path, "y.classes.npy", loss, wanted))))
 
 
 def test_labels_are_listed_in_short() -> None:

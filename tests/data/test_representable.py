@@ -20,9 +20,9 @@ from dbp.data.preprocessing import Scaling
 from dbp.data.representable import check_representable
 from dbp.data.teacher import Teacher
 from dbp.errors import InvalidData
-from dbp.job.decode import decode
+from dbp.job.resolve import resolve
 from dbp.train.build import build
-from dbp.train.check.inspection import check
+from dbp.train.check.inspection import inspect
 from tests.train.setups import document
 
 X = np.arange(36.0).reshape(12, 3) + 0.5
@@ -52,7 +52,7 @@ def test_an_input_of_a_text_is_named_by_file_line_and_column(tmp_path: Path, par
     with_cell(tmp_path, 7, 1, "1e39")
 
     with pytest.raises(InvalidData) as raised:
-        build(check(decode(job(tmp_path, part))))
+        build(inspect(resolve(job(tmp_path, part))))
 
     assert str(raised.value) == (
         f"data.{part}: {tmp_path}/rows.csv:7: column 'b': 1e+39 is too large for float32; "
@@ -64,7 +64,7 @@ def test_held_out_samples_keep_their_line(tmp_path: Path) -> None:
     with_cell(tmp_path, 7, 1, "1e39")
 
     with pytest.raises(InvalidData, match=r"rows\.csv:7: column 'b'"):
-        build(check(decode(job(tmp_path, validation={"fraction": 0.25}))))
+        build(inspect(resolve(job(tmp_path, validation={"fraction": 0.25}))))
 
 
 def test_a_weight_is_named_by_file_line_and_column(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_weight_is_named_by_file_line_and_column(tmp_path: Path) -> None:
     with pytest.raises(
         InvalidData, match=r"rows\.csv:4: column 'w': weight 1e\+39 is too large"
     ):
-        build(check(decode(job(tmp_path))))
+        build(inspect(resolve(job(tmp_path))))
 
 
 def test_a_target_is_named_by_file_line_and_column(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_target_is_named_by_file_line_and_column(tmp_path: Path) -> None:
     with pytest.raises(
         InvalidData, match=r"rows\.csv:4: column 'y': target 1e\+39 is too larg"
     ):
-        build(check(decode(spec)))
+        build(inspect(resolve(spec)))
 
 
 def test_columns_in_another_order_and_parts_are_located_in_their_file(tmp_path: Path) -> None:
@@ -108,17 +108,17 @@ def test_arrays_and_parquet_name_sample_and_element_or_column(tmp_path: Path) ->
     spec = document(classes=1, loss="mean_squared_error", dtype="float32")
     spec["data"] = {"train": {"kind": "parquet", "path": str(path), "target": "y"}}
     with pytest.raises(InvalidData, match=r"x\.parquet\[.*\]: sample 5: column 'c': 1e\+39"):
-        build(check(decode(spec)))
+        build(inspect(resolve(spec)))
 
 
 def test_what_fits_or_is_scaled_or_trained_in_float64_is_accepted(tmp_path: Path) -> None:
     with_cell(tmp_path, 7, 1, "3.4e38")
-    build(check(decode(job(tmp_path))))
+    build(inspect(resolve(job(tmp_path))))
     with_cell(tmp_path, 7, 1, "1e39")
-    build(check(decode(job(tmp_path, scale="unit"))))
+    build(inspect(resolve(job(tmp_path, scale="unit"))))
     wide = job(tmp_path)
     wide["train"]["dtype"] = "float64"
-    build(check(decode(wide)))
+    build(inspect(resolve(wide)))
 
 
 def test_inputs_too_large_to_be_read_first_are_located_in_their_mini_batch(

@@ -11,9 +11,9 @@ from dbp.cli.prediction import data_set
 from dbp.data.csv import CSV
 from dbp.data.target_kind import reader_of_kind
 from dbp.errors import InvalidData
-from dbp.job.decode import decode
+from dbp.job.resolve import resolve
 from dbp.train.build import build
-from dbp.train.check.inspection import check
+from dbp.train.check.inspection import inspect
 from tests.data.test_many_files import READERS, X, Y, write_part
 from tests.train.setups import document
 
@@ -77,9 +77,9 @@ def test_the_other_sets_of_a_job_are_read_as_the_training_set(
         readers[name] = {"kind": "npz", "path": str(tmp_path / f"{name}.npz")}
     units = 1 if loss == "mean_squared_error" else 4
     spec = document(classes=units, loss=loss)
-    job = decode(spec | {"data": readers})
+    job = resolve(spec | {"data": readers})
 
-    setup = build(check(job))
+    setup = build(inspect(job))
 
     kind = setup.train.info.target_kind
     found = setup.test if part == "test" else setup.validation

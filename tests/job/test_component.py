@@ -108,23 +108,20 @@ def test_the_classes_own_rules_come_with_the_path_of_their_field(
 
 
 def test_an_option_named_activation_is_no_shorthand() -> None:
-    from dbp.job.decode import decode
-    from dbp.job.validate import resolve
+    from dbp.job.resolve import resolve
 
-    spec = decode(
-        {
-            "name": "x",
-            "data": {"train": "digits"},
-            "model": {
-                "layers": [{"kind": "window", "activation": "own"}],
-                "loss": "mean_squared_error",
-            },
-            "optimizer": "sgd",
-            "train": {"steps": 1},
-        }
-    )
+    document = {
+        "name": "x",
+        "data": {"train": "digits"},
+        "model": {
+            "layers": [{"kind": "window", "activation": "own"}],
+            "loss": "mean_squared_error",
+        },
+        "optimizer": "sgd",
+        "train": {"steps": 1},
+    }
 
-    assert resolve(spec).layers == (Window(activation="own"),)
+    assert resolve(document).layers == (Window(activation="own"),)
 
 
 def test_a_plug_in_that_cannot_be_loaded_is_a_violation_and_says_why() -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from dbp.job.continuation import differences
-from dbp.job.decode import decode
-from dbp.job.validate import resolve
+from dbp.job.resolve import resolve
 
 
 def resolved(**changed: Any) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def resolved(**changed: Any) -> dict[str, Any]:
         for part in path:
             table = table.setdefault(part, {})
         table[last] = value
-    return dict(resolve(decode(document)).document)
+    return dict(resolve(document).document)
 
 
 @pytest.mark.parametrize(

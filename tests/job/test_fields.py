@@ -8,7 +8,17 @@ from typing import Any, Literal
 import pytest
 
 from dbp.errors import Violation
-from dbp.job.fields import INVALID, MAX_DEPTH, MAX_TEXT, at, read_plain, read_value, shown
+from dbp.job.fields import (
+    INVALID,
+    MAX_DEPTH,
+    MAX_TEXT,
+    at,
+    read_options,
+    read_plain,
+    read_value,
+    shown,
+)
+from dbp.option_types import NO_LIMITS, Limits
 
 ACCEPTED = [
     (3, int, 3),
@@ -35,7 +45,7 @@ def test_a_fitting_value_takes_the_type_of_its_field(
 ) -> None:
     violations: list[Violation] = []
 
-    read = read_value(value, annotation, {}, "x", violations)
+    read = read_value(value, annotation, NO_LIMITS, "x", violations)
 
     assert violations == []
     assert read == expected
@@ -79,22 +89,22 @@ def test_a_wrong_value_is_refused_with_what_was_expected_and_what_was_got(
 ) -> None:
     violations: list[Violation] = []
 
-    assert read_value(value, annotation, {}, "model.x", violations) is INVALID
+    assert read_value(value, annotation, NO_LIMITS, "model.x", violations) is INVALID
     assert violations == [Violation("model.x", message)]
 
 
 LIMITS = [
-    ({"minimum": 1}, [1, 2], [0, -1]),
-    ({"maximum": 4}, [4, -9], [5]),
-    ({"above": 0}, [0.001, 5e-324], [0, -0.0, -1]),
-    ({"below": 1}, [0.999], [1, 1.5]),
-    ({"minimum": 1, "maximum": 3}, [1, 3], [0, 4]),
+    (Limits(minimum=1), [1, 2], [0, -1]),
+    (Limits(maximum=4), [4, -9], [5]),
+    (Limits(above=0), [0.001, 5e-324], [0, -0.0, -1]),
+    (Limits(below=1), [0.999], [1, 1.5]),
+    (Limits(minimum=1, maximum=3), [1, 3], [0, 4]),
 ]
 
 
 @pytest.mark.parametrize(("limits", "inside", "outside"), LIMITS)
 def test_limits_hold_at_their_very_ends(
-    limits: dict[str, float], inside: list[float], outside: list[float]
+    limits: Limits, inside: list[float], outside: list[float]
 ) -> None:
     for value in inside:
         assert read_value(value, float, limits, "x", []) == value
@@ -107,7 +117,7 @@ def test_limits_hold_at_their_very_ends(
 def test_limits_count_for_each_element_of_a_list_by_its_position() -> None:
     violations: list[Violation] = []
 
-    read_value([3, 0, "a"], tuple[int, ...], {"minimum": 1}, "sizes", violations)
+    read_value([3, 0, "a"], tuple[int, ...], Limits(minimum=1), "sizes", violations)
 
     assert [v.path for v in violations] == ["sizes[1]", "sizes[2]"]
 
@@ -129,7 +139,7 @@ def test_options_of_any_depth_are_copied_and_judged() -> None:
     violations: list[Violation] = []
     options = {"a": [1, {"b": -0.0}], "c": math.nan, "d": {"e": None}}
 
-    copy = read_plain(options, "x", violations)
+    copy = read_options(options, "x", violations)
 
     assert copy["a"] == [1, {"b": 0.0}]
     assert copy["a"] is not options["a"]

@@ -19,7 +19,7 @@ DOCUMENT = {
 
 
 def test_every_file_option_is_found_and_nothing_else() -> None:
-    found = [(path, table[name]) for table, name, path in file_options(DOCUMENT)]
+    found = [(option.path, option.file) for option in file_options(DOCUMENT)]
 
     assert found == [
         ("data.train.inputs", "a"),

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.errors import InvalidFile, InvalidInput, InvalidSpec
-from dbp.job.load import MAX_FILE_BYTES, decode, load_file, located
-from dbp.job.validate import resolve
+from dbp.job.check import check
+from dbp.job.load import MAX_FILE_BYTES, located, parse_file, resolve_file
 
 GOOD = """\
 name = "files"
@@ -43,7 +43,7 @@ def spec_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_file_options_are_expanded_and_made_absolute(spec_file: Path) -> None:
-    spec = load_file(spec_file)
+    spec = resolve_file(spec_file).spec
 
     assert spec.data.train.options["inputs"] == str(spec_file.parent / "x.npy")
     assert spec.data.train.options["targets"] == str(spec_file.parent / "labels" / "y.npy")
@@ -56,9 +56,9 @@ def test_files_are_relative_to_the_spec_not_to_the_working_folder(
     folder.mkdir()
     monkeypatch.chdir(folder)
 
-    spec = load_file(os.path.relpath(spec_file))
+    spec = resolve_file(os.path.relpath(spec_file)).spec
 
-    inputs = spec.data.train.options["inputs"]
+    inputs = str(spec.data.train.options["inputs"])
     assert Path(inputs).is_absolute()
     assert Path(inputs).resolve() == spec_file.parent.resolve() / "x.npy"
 
@@ -68,7 +68,7 @@ def test_an_absolute_variable_replaces_the_folder(
 ) -> None:
     monkeypatch.setenv("LABELS", "/data")
 
-    assert load_file(spec_file).data.train.options["targets"] == "/data/y.npy"
+    assert resolve_file(spec_file).spec.data.train.options["targets"] == "/data/y.npy"
 
 
 def test_json_and_toml_give_the_same_spec(spec_file: Path) -> None:
@@ -77,13 +77,13 @@ def test_json_and_toml_give_the_same_spec(spec_file: Path) -> None:
     as_json = spec_file.with_suffix(".json")
     as_json.write_text(json.dumps(loads(GOOD)))
 
-    assert load_file(as_json) == load_file(spec_file)
+    assert parse_file(as_json) == parse_file(spec_file)
 
 
 def test_only_file_options_are_expanded(spec_file: Path) -> None:
     spec_file.write_text(GOOD.replace('"files"', '"${LABELS}"'))
 
-    assert load_file(spec_file).name == "${LABELS}"
+    assert check(parse_file(spec_file)).name == "${LABELS}"
 
 
 def test_an_unset_variable_is_named_beside_all_other_violations(spec_file: Path) -> None:
@@ -91,7 +91,7 @@ def test_an_unset_variable_is_named_beside_all_other_violations(spec_file: Path)
     spec_file.write_text(text)
 
     with pytest.raises(InvalidSpec) as caught:
-        load_file(spec_file)
+        parse_file(spec_file)
 
     assert str(caught.value) == (
         f"{spec_file}: 2 problems\n"
@@ -111,7 +111,7 @@ def test_file_names_that_mislead_are_refused(
     spec_file.write_text(GOOD.replace("x.npy", written))
 
     with pytest.raises(InvalidSpec) as caught:
-        load_file(spec_file)
+        parse_file(spec_file)
 
     assert str(caught.value).startswith(f"{spec_file}:4: data.train.inputs: ")
     assert message in str(caught.value)
@@ -121,7 +121,7 @@ def test_one_violation_is_reported_with_file_and_line(spec_file: Path) -> None:
     spec_file.write_text(GOOD.replace("units = 3", "units = 0"))
 
     with pytest.raises(InvalidSpec) as caught, located(spec_file):
-        resolve(load_file(spec_file))
+        resolve_file(spec_file)
 
     assert str(caught.value) == (f"{spec_file}:8: model.layers[0].units: must be >= 1, got 0")
 
@@ -163,14 +163,14 @@ def test_syntax_errors_name_the_place(
     path.write_text(text)
 
     with pytest.raises(InvalidFile) as caught:
-        load_file(path)
+        parse_file(path)
 
     assert str(caught.value).startswith(f"{path}{message}")
 
 
 def test_a_missing_file_proposes_its_neighbor(spec_file: Path) -> None:
     with pytest.raises(InvalidFile, match=r"no such file, did you mean 'job\.toml'\?"):
-        load_file(spec_file.with_name("jbo.toml"))
+        parse_file(spec_file.with_name("jbo.toml"))
 
 
 def test_a_broken_link_is_reported_with_its_target(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_broken_link_is_reported_with_its_target(tmp_path: Path) -> None:
     path.symlink_to("gone.toml")
 
     with pytest.raises(InvalidFile) as caught:
-        load_file(path)
+        parse_file(path)
 
     assert str(caught.value) == (
         f"{path}: no such file: it is a symbolic link to gone.toml, which does not exist"
@@ -187,7 +187,7 @@ def test_a_broken_link_is_reported_with_its_target(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match="no such file; there is no folder"):
-        load_file(tmp_path / "none" / "job.toml")
+        parse_file(tmp_path / "none" / "job.toml")
 
 
 def test_what_is_no_readable_text_file_is_refused(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_what_is_no_readable_text_file_is_refused(tmp_path: Path) -> None:
             path.write_bytes(content)
 
         with pytest.raises(InvalidFile) as caught:
-            load_file(path)
+            parse_file(path)
 
         assert str(caught.value).startswith(str(path))
         assert message in str(caught.value)
@@ -218,12 +218,12 @@ def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
     os.mkfifo(path)
 
     with pytest.raises(InvalidFile, match="is no regular file"):
-        load_file(path)
+        parse_file(path)
 
 
 def test_a_name_with_nul_is_refused() -> None:
     with pytest.raises(InvalidFile, match=r"a\\x00b\.toml: cannot be read"):
-        load_file("a\0b.toml")
+        parse_file("a\0b.toml")
 
 
 def test_a_file_of_exactly_the_limit_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
@@ -231,12 +231,12 @@ def test_a_file_of_exactly_the_limit_and_a_byte_order_mark_are_read(tmp_path: Pa
     text = GOOD.replace("${LABELS}/", "")
     path.write_bytes(b"\xef\xbb\xbf" + text.encode() + b"#" * (MAX_FILE_BYTES - len(text) - 3))
 
-    assert load_file(path).name == "files"
+    assert resolve_file(path).spec.name == "files"
 
 
-def test_decode_is_offered_here_too() -> None:
-    with pytest.raises(InvalidSpec, match=r"wire: .*\n  name: is required"):
-        decode({}, "wire")
+def test_violations_get_the_name_of_their_source() -> None:
+    with pytest.raises(InvalidSpec, match=r"wire: .*\n  name: is required"), located("wire"):
+        check({})
 
 
 @given(
@@ -252,6 +252,6 @@ def test_no_text_raises_anything_but_invalid_input(
 
     try:
         with located(path):
-            resolve(load_file(path))
+            resolve_file(path)
     except InvalidInput as error:
         assert str(path) in str(error)  # noqa: PT017 - one of two good ends

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.decode import decode
 from dbp.job.output_range import range_note
+from dbp.job.resolve import ResolvedSpec, resolve
 from dbp.job.shapes import DataShape, check_data
-from dbp.job.validate import ResolvedSpec, resolve
 
 Document = dict[str, Any]
 DENSE = {"kind": "dense", "units": 3}
@@ -28,7 +27,7 @@ VALUES = ("sigmoid_cross_entropy", "poisson", "mean_squared_error")
 
 def resolved(document: Document, loss: str, *layers: Any) -> ResolvedSpec:
     document["model"] = {"layers": list(layers), "loss": loss}
-    return resolve(decode(document))
+    return resolve(document)
 
 
 def check(spec: ResolvedSpec, loss: str, units: int) -> None:
@@ -237,7 +236,7 @@ def test_a_metric_of_other_outputs_is_refused(
     document["model"] = {"layers": [DENSE], "loss": loss, "metrics": [metric]}
 
     with pytest.raises(InvalidSpec) as refused:
-        resolve(decode(document))
+        resolve(document)
 
     (violation,) = refused.value.violations
     assert violation.path == "model.metrics[0]"
@@ -261,4 +260,4 @@ def test_metrics_that_fit_the_outputs_are_accepted(
 ) -> None:
     document["model"] = {"layers": [SINGLE], "loss": loss, "metrics": [metric]}
 
-    assert resolve(decode(document)).metrics[0][0] == metric
+    assert resolve(document).metrics[0][0] == metric

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.decode import decode
+from dbp.job.resolve import ResolvedSpec, resolve
 from dbp.job.shapes import DataShape, check_data, check_shapes
-from dbp.job.validate import ResolvedSpec, resolve
 
 Document = dict[str, Any]
 
@@ -18,7 +17,7 @@ def resolved(
     document: Document, *layers: Any, loss: str = "softmax_cross_entropy"
 ) -> ResolvedSpec:
     document["model"] = {"layers": list(layers), "loss": loss}
-    return resolve(decode(document))
+    return resolve(document)
 
 
 def dense(units: int, **options: Any) -> dict[str, Any]:
@@ -122,7 +121,7 @@ def test_a_pattern_that_matches_no_parameter_is_refused(document: Document) -> N
     document["optimizer"]["frozen"] = ["9.*"]
 
     with pytest.raises(InvalidSpec) as caught:
-        check_shapes(resolve(decode(document)), (64,))
+        check_shapes(resolve(document), (64,))
 
     assert caught.value.violations[0].path == "optimizer.frozen"
     assert "no parameter matches '9.*'" in caught.value.violations[0].message
@@ -146,4 +145,4 @@ def test_a_metric_that_cannot_judge_the_output_is_reported(
     }  # fmt: skip
 
     with pytest.raises(InvalidSpec, match=r"model\.metrics\[1\]" + words):
-        check_shapes(resolve(decode(document)), (4,))
+        check_shapes(resolve(document), (4,))

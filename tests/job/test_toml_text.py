@@ -8,15 +8,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbp.job.decode import decode
+from dbp.job.resolve import resolve
 from dbp.job.toml_text import toml_text
-from dbp.job.validate import resolve
 
 
 def test_a_resolved_spec_reads_back_as_itself(document: dict[str, Any]) -> None:
-    resolved = resolve(decode(document))
+    resolved = resolve(document)
 
-    again = resolve(decode(tomllib.loads(toml_text(resolved.document))))
+    again = resolve(tomllib.loads(toml_text(resolved.document)))
 
     assert again.digest == resolved.digest
 

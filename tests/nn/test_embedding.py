@@ -10,8 +10,7 @@ import torch
 
 from dbp.data.array_dataset import arrays
 from dbp.errors import InvalidSpec
-from dbp.job.load import decode
-from dbp.job.validate import resolve
+from dbp.job.resolve import resolve
 from dbp.nn.embedding import Embedding
 from dbp.nn.layer import Workspace
 from tests.closeness import assert_close
@@ -86,4 +85,4 @@ def test_ids_are_not_scaled() -> None:
     found["data"]["scale"] = "unit"
 
     with pytest.raises(InvalidSpec, match=r'data\.scale: must be "none" where the first layer'):
-        resolve(decode(found))
+        resolve(found)

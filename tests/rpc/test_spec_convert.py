@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.errors import InvalidSpec
-from dbp.job.decode import decode
+from dbp.job.resolve import resolve
 from dbp.job.spec import (
     CheckpointSpec,
     DataSpec,
@@ -21,7 +21,6 @@ from dbp.job.spec import (
     StopSpec,
     TrainSpec,
 )
-from dbp.job.validate import resolve
 from dbp.rpc.enums import values_of
 from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto, spec_to_proto
 from dbp.v1 import job_pb2 as pb
@@ -136,27 +135,25 @@ def test_the_protos_have_the_fields_of_the_spec(cls: type[Any], message: Any) ->
 
 def test_a_resolved_spec_has_the_same_digest_behind_the_wire() -> None:
     resolved = resolve(
-        decode(
-            {
-                "name": "digits",
-                "data": {"train": "digits", "validation": {"fraction": 0.1}, "test": "digits"},
-                "model": {
-                    "layers": [
-                        {"kind": "dense", "units": 3, "activation": "relu", "bias": False},
-                        {"kind": "dense", "units": 10, "weight_initializer": "he_normal"},
-                    ],
-                    "loss": "softmax_cross_entropy",
-                },
-                "optimizer": {
-                    "kind": "adamw",
-                    "learning_rate": {"kind": "cosine", "peak": 1, "warmup_steps": 5},
-                },
-                "train": {"epochs": 2, "stop": {"patience": 3, "tolerance": 0}},
-            }
-        )
+        {
+            "name": "digits",
+            "data": {"train": "digits", "validation": {"fraction": 0.1}, "test": "digits"},
+            "model": {
+                "layers": [
+                    {"kind": "dense", "units": 3, "activation": "relu", "bias": False},
+                    {"kind": "dense", "units": 10, "weight_initializer": "he_normal"},
+                ],
+                "loss": "softmax_cross_entropy",
+            },
+            "optimizer": {
+                "kind": "adamw",
+                "learning_rate": {"kind": "cosine", "peak": 1, "warmup_steps": 5},
+            },
+            "train": {"epochs": 2, "stop": {"patience": 3, "tolerance": 0}},
+        }
     )
 
-    again = resolve(decode(over_the_wire(dict(resolved.document))))
+    again = resolve(over_the_wire(dict(resolved.document)))
 
     assert again.digest == resolved.digest
     assert typed(over_the_wire(dict(resolved.document))) == typed(resolved.document)

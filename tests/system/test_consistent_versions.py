@@ -16,10 +16,9 @@ import pytest
 
 from dbp.client.client import Client
 from dbp.client.parameter_set import ParameterSet
-from dbp.job.load import decode
+from dbp.job.resolve import resolve
 from dbp.job.snapshot import manifest_of
 from dbp.job.state import RunOutcome
-from dbp.job.validate import resolve
 from dbp.link.reporter import Reporter
 from dbp.train.report.sink import ParameterSnapshot, Started
 from tests.cli.setups import Server
@@ -60,7 +59,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 )
 def test_no_version_is_ever_a_mixture_of_steps(server: Server, publications: int) -> None:
     spec = document(publish={"every_steps": 1, "keep": 8})
-    reporter = Reporter.join(server.address, resolve(decode(spec)).document, 1)
+    reporter = Reporter.join(server.address, resolve(spec).document, 1)
     reporter.started(Started(1, 10**9, 1.0, 1, 1, SIZE + 3))
     vector = np.zeros(SIZE + 3, np.float32)
     manifest = {"0.weight": (SIZE // 100, 100), "0.bias": (3,)}

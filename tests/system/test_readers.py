@@ -21,10 +21,9 @@ from dbp.client.async_client import AsyncClient
 from dbp.client.client import Client
 from dbp.client.parameter_set import ParameterSet
 from dbp.errors import InvalidInput, Unavailable
-from dbp.job.load import decode
+from dbp.job.resolve import resolve
 from dbp.job.snapshot import manifest_of
 from dbp.job.state import RunOutcome
-from dbp.job.validate import resolve
 from dbp.link.reporter import Reporter
 from dbp.train.report.sink import ParameterSnapshot, Started
 from tests.cli.setups import Server, until, write_spec
@@ -38,7 +37,7 @@ MIB = 1 << 20
 def reporter(server: Server) -> Iterator[Reporter]:
     """Rank 0 of a run that joined by hand; it ends with the test."""
     spec = document(publish={"every_steps": 1, "keep": 2})
-    reporter = Reporter.join(server.address, resolve(decode(spec)).document, 1)
+    reporter = Reporter.join(server.address, resolve(spec).document, 1)
     reporter.started(Started(1, 10**9, 1.0, 1, 1, 1))
     yield reporter
     reporter.finished(RunOutcome("succeeded", "steps", 13, 1))

@@ -238,7 +238,7 @@ def test_a_rank_that_raises_before_the_ranks_have_met_shows_its_traceback_once(
         "def faulty(*arguments):\n"
         "    raise RuntimeError('a fault of this rank')\n"
         "if os.environ['OMPI_COMM_WORLD_RANK'] == '1':\n"
-        "    inspection.examine = faulty\n"
+        "    inspection.inspect = faulty\n"
         "from dbp.cli.main import main\n"
         "main(sys.argv[1:])\n"
     )

@@ -12,9 +12,8 @@ import numpy.typing as npt
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset
 from dbp.data.preprocessing import Scaling
-from dbp.job.load import decode
+from dbp.job.resolve import resolve
 from dbp.job.state import ProgressReport, RunOutcome
-from dbp.job.validate import resolve
 from dbp.nn.model import Model
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
@@ -60,7 +59,7 @@ def make_setup(
     test: Dataset | None = None,
 ) -> Setup:
     """The setup of a spec over data sets given apart."""
-    resolved = resolve(decode(dict(spec)))
+    resolved = resolve(dict(spec))
     model = Model(
         resolved.layers,
         train.info.input_shape,

@@ -27,13 +27,13 @@ from dbp.data.batch_source import BatchSource
 from dbp.data.dataset import Dataset
 from dbp.data.digits import Digits
 from dbp.data.sampler import order
-from dbp.job.load import decode
-from dbp.job.validate import resolve
+from dbp.job.resolve import resolve
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
 from dbp.train.build import Setup, build
+from dbp.train.check.inspection import inspect
 from dbp.train.trainer import Trainer
 from tests.closeness import assert_close
 
@@ -85,14 +85,14 @@ def setup_of(
             "batch_size": training.batch_size, "epochs": training.epochs, "dtype": dtype,
         },
     }  # fmt: skip
-    return build(resolve(decode(spec)))
+    return build(inspect(resolve(spec)))
 
 
 def train(setup: Setup, ranks: int) -> tuple[float, Parameters]:
     """Train on so many ranks: held-out accuracy in points, and the parameters."""
 
     def main(communicator: Communicator) -> tuple[float, Parameters]:
-        own = dataclasses.replace(setup, model=build(setup.resolved).model)
+        own = dataclasses.replace(setup, model=build(inspect(setup.resolved)).model)
         trainer = Trainer(own, communicator)
         outcome = trainer.run()
         assert outcome.status == "succeeded"

@@ -10,10 +10,11 @@ import pytest
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset, Indices
 from dbp.errors import DbpError, InvalidData, InvalidInput, InvalidSpec
-from dbp.job.load import decode
+from dbp.job.resolve import resolve
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
-from dbp.train.build import build, check, fit_scaling, prepare
+from dbp.train.build import build, fit_scaling, prepare
+from dbp.train.check.inspection import inspect
 from tests.train.setups import Array, document
 
 
@@ -44,7 +45,7 @@ def test_scaling_is_fitted_only_on_training_samples(tmp_path: Path) -> None:
     held_out = [
         seed
         for seed in range(20)
-        if float(build(check(decode(spec | {"seed": seed}))).scaling.scale) == 1.0
+        if float(build(inspect(resolve(spec | {"seed": seed}))).scaling.scale) == 1.0
     ]
 
     # For some seeds the one large input is held out and must not be seen by the fit.
@@ -53,7 +54,9 @@ def test_scaling_is_fitted_only_on_training_samples(tmp_path: Path) -> None:
 
 def test_held_out_samples_are_no_longer_training_samples(train: dict[str, str]) -> None:
     setup = build(
-        check(decode(spec_over(train, data={"validation": {"fraction": 0.25}}, batch_size=4)))
+        inspect(
+            resolve(spec_over(train, data={"validation": {"fraction": 0.25}}, batch_size=4))
+        )
     )
 
     assert setup.validation is not None
@@ -75,7 +78,7 @@ def test_data_that_do_not_fit_are_refused_with_the_field(
     train: dict[str, str], changes: dict[str, Any], error: type[DbpError], pattern: str
 ) -> None:
     with pytest.raises(error, match=pattern):
-        build(check(decode(spec_over(train, **changes))))
+        build(inspect(resolve(spec_over(train, **changes))))
 
 
 def weighted(path: Path, weights: Any) -> dict[str, str]:
@@ -96,13 +99,13 @@ def test_a_data_set_whose_weights_are_all_zero_is_refused(
     with pytest.raises(
         InvalidData, match=rf"^data\.{part}: the weight of all 12 samples is 0, so that there"
     ):
-        build(check(decode(spec)))
+        build(inspect(resolve(spec)))
 
 
 def test_a_single_weight_is_enough(tmp_path: Path) -> None:
     train = weighted(tmp_path / "train.npz", np.eye(1, 12, 5)[0])
 
-    assert len(build(check(decode(spec_over(train)))).train) == 12
+    assert len(build(inspect(resolve(spec_over(train)))).train) == 12
 
 
 def test_samples_held_out_must_count_too(tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_samples_held_out_must_count_too(tmp_path: Path) -> None:
     spec = spec_over(train, data={"validation": {"fraction": 0.25}})
 
     with pytest.raises(InvalidData, match=r"^data\.(train|validation): the weight of all"):
-        build(check(decode(spec)))
+        build(inspect(resolve(spec)))
 
 
 def test_weights_of_classes_that_are_all_zero_in_a_data_set_are_refused(
@@ -124,7 +127,7 @@ def test_weights_of_classes_that_are_all_zero_in_a_data_set_are_refused(
     with pytest.raises(
         InvalidData, match=r"^data\.test: the weight of all 4 samples is 0.*model\.loss"
     ):
-        build(check(decode(spec)))
+        build(inspect(resolve(spec)))
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
@@ -135,23 +138,23 @@ def test_inputs_of_another_shape_are_refused(
     spec = spec_over(train, data={part: other})
 
     with pytest.raises(InvalidData, match=rf"data\.{part}: inputs of shape \(3,\), .*\(2,\)"):
-        check(decode(spec))
+        inspect(resolve(spec))
 
 
 def test_more_workers_than_samples_are_refused(train: dict[str, str]) -> None:
-    spec = decode(spec_over(train, numerics="fast"))
-    check(spec, workers=20)
+    resolved = resolve(spec_over(train, numerics="fast"))
+    inspect(resolved, workers=20)
 
     with pytest.raises(InvalidSpec, match="20 training samples, but 21 are needed"):
-        check(spec, workers=21)
+        inspect(resolved, workers=21)
 
 
 def test_more_workers_than_lanes_are_refused_in_exact_numerics(train: dict[str, str]) -> None:
-    spec = decode(spec_over(train, numerics="exact", lanes=4))
-    check(spec, workers=4)
+    resolved = resolve(spec_over(train, numerics="exact", lanes=4))
+    inspect(resolved, workers=4)
 
     with pytest.raises(InvalidSpec, match=r"train\.lanes: .* 4 lanes .* got 5"):
-        check(spec, workers=5)
+        inspect(resolved, workers=5)
 
 
 def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
@@ -163,7 +166,7 @@ def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
     }  # fmt: skip
 
     with pytest.raises(InvalidData) as caught:
-        check(decode(spec))
+        inspect(resolve(spec))
 
     text = str(caught.value)
     assert text.startswith("4 files are missing")
@@ -177,17 +180,17 @@ def test_a_model_without_parameters_is_refused(train: dict[str, str]) -> None:
     spec["model"]["layers"] = [{"kind": "relu"}]
 
     with pytest.raises(InvalidSpec, match="no layer has a parameter"):
-        check(decode(spec))
+        inspect(resolve(spec))
 
 
 def test_ranks_that_share_the_fit_find_the_same_and_fail_together(
     train: dict[str, str], tmp_path: Path
 ) -> None:
     spec = spec_over(train, data={"scale": "standard"})
-    alone = build(check(decode(spec))).scaling.to_json()
+    alone = build(inspect(resolve(spec))).scaling.to_json()
 
     def fit(communicator: Communicator, *, broken: bool) -> str:
-        setup = prepare(check(decode(spec)), communicator.size)
+        setup = prepare(inspect(resolve(spec)), communicator.size)
         if broken and communicator.rank == 0:  # which reads the only block
             setup = dataclasses.replace(setup, train=Unreadable())
         try:

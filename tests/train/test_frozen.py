@@ -14,9 +14,8 @@ from torch import nn
 from dbp.data.array_dataset import arrays
 from dbp.data.sampler import order
 from dbp.errors import InvalidSpec
-from dbp.job.load import decode
+from dbp.job.resolve import resolve
 from dbp.job.shapes import check_shapes
-from dbp.job.validate import resolve
 from dbp.nn.dense import Dense
 from dbp.nn.elementwise import Elementwise
 from dbp.nn.layer import Backward, Shape, Views, Workspace
@@ -153,7 +152,7 @@ def refusal(**options: Any) -> str:
     spec = spec_of([])
     spec["optimizer"] |= options
     with pytest.raises(InvalidSpec) as refused:
-        check_shapes(resolve(decode(spec)), (5,))
+        check_shapes(resolve(spec), (5,))
     return str(refused.value)
 
 

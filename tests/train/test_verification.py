@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidInput
-from dbp.job.load import load_file
+from dbp.job.load import resolve_file
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build
-from dbp.train.check.inspection import check
+from dbp.train.check.inspection import inspect
 from dbp.train.report.run_files import CHECKPOINTS
 from dbp.train.report.run_folder import RunFolder
 from dbp.train.trainer import Trainer
@@ -45,10 +45,13 @@ def rolled_back_run(folder: Path, checkpoint: str) -> list[dict[str, Any]]:
     (folder / "train.csv").write_text("\n".join(["x,y", *rows]) + "\n")
     spec = folder / "job.toml"
     spec.write_text(SPEC.format(folder=folder, checkpoint=checkpoint))
-    resolved = check(load_file(spec))
-    sink = RunFolder.prepare(folder / "run", resolved.document)
+    inspected = inspect(resolve_file(spec))
+    sink = RunFolder.prepare(folder / "run", inspected.resolved.document)
     trainer = Trainer(
-        build(resolved), SoloCommunicator(), sink=sink, checkpoints=folder / "run" / CHECKPOINTS
+        build(inspected),
+        SoloCommunicator(),
+        sink=sink,
+        checkpoints=folder / "run" / CHECKPOINTS,
     )
     assert trainer.run().status == "succeeded"
     lines = (folder / "run/metrics.jsonl").read_text().splitlines()

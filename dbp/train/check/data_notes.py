@@ -7,7 +7,7 @@ from typing import Final
 
 from dbp.data.dataset import DataInfo
 from dbp.data.layout import looks_channels_last
-from dbp.job.resolved import ResolvedSpec
+from dbp.job.resolve import ResolvedSpec
 from dbp.nn.average_pool2d import AveragePool2D
 from dbp.nn.batch_norm import BatchNorm
 from dbp.nn.conv2d import Conv2D

@@ -1,4 +1,4 @@
-"""Validate a spec against the headers of its data files, before any samples are loaded."""
+"""Inspect a resolved spec with the headers of its data files, before samples are loaded."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from dbp.data.target_kind import reader_of_kind
 from dbp.errors import DbpError, InvalidData, InvalidSpec, Violation
 from dbp.file_pattern import is_pattern
 from dbp.job.files import file_options
+from dbp.job.resolve import ResolvedSpec
+from dbp.job.rules import lanes_violations
 from dbp.job.shapes import DataShape, ModelShapes, check_data
-from dbp.job.spec import Holdout, JobSpec
-from dbp.job.validate import ResolvedSpec, resolve
-from dbp.job.worker_limit import lanes_violations
+from dbp.job.spec import Holdout
 from dbp.nn.model import Model
 from dbp.plugin_faults import fault_text, is_plugin
 from dbp.quantities import count_text
@@ -39,46 +39,36 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
-class Examined:
-    """A valid spec, and the headers of its data."""
+class Inspected:
+    """A resolved spec that fits its data, and the headers of the data."""
 
     resolved: ResolvedSpec
     facts: DataFacts
 
 
-def check(spec: JobSpec, workers: int = 1) -> ResolvedSpec:
-    """Validate a spec and return it resolved; raises the errors of ``examine``."""
-    return examine(spec, workers).resolved
+def inspect(resolved: ResolvedSpec, workers: int = 1) -> Inspected:
+    """Check a spec as far as that reads no samples; raises InvalidSpec or InvalidData.
 
-
-def examine(spec: JobSpec, workers: int = 1) -> Examined:
-    """Do all validation that reads no samples; raises InvalidSpec or InvalidData.
-
-    It covers fields, components, files, headers, shapes and mini-batches, and that ``workers``
-    ranks have enough lanes and samples. It starts nothing and allocates nothing large.
+    It covers files, headers, shapes and mini-batches, and that ``workers`` ranks have enough
+    lanes and samples. It starts nothing and allocates nothing large.
     """
-    resolved = resolve(spec)
-    facts = inspect(resolved)
+    facts = read_headers(resolved)
     shapes = _check_shapes(resolved, facts)
     if shapes.parameter_count == 0:
         raise InvalidSpec([Violation("model.layers", "no layer has a parameter to train")])
     check_workers(resolved, facts.training_samples, workers)
     check_mini_batches(resolved, facts.train.input_shape, facts.training_samples)
     check_schedule(resolved, facts.training_samples)
-    if spec.train.initial_parameters is not None:
+    train = resolved.spec.train
+    if train.initial_parameters is not None:
         model = Model(
-            resolved.layers,
-            facts.train.input_shape,
-            dtype=spec.train.dtype,
-            loss=resolved.loss,
+            resolved.layers, facts.train.input_shape, dtype=train.dtype, loss=resolved.loss
         )
-        check_initial(
-            spec.train.initial_parameters, model.tensor_shapes, facts.train.input_names
-        )
-    return Examined(resolved, facts)
+        check_initial(train.initial_parameters, model.tensor_shapes, facts.train.input_names)
+    return Inspected(resolved, facts)
 
 
-def inspect(resolved: ResolvedSpec) -> DataFacts:
+def read_headers(resolved: ResolvedSpec) -> DataFacts:
     """Read the headers of all data sets and compare them; raises InvalidData."""
     _check_files(resolved)
     with naming("data.train", resolved.train_reader):
@@ -168,9 +158,9 @@ def _shape_of(resolved: ResolvedSpec, facts: DataFacts) -> DataShape:
 def _check_files(resolved: ResolvedSpec) -> None:
     """Raise InvalidData with all missing files at once."""
     missing = [
-        f"{path}: {table[name]}: {missing_text(table[name])}"
-        for table, name, path in file_options(dict(resolved.document))
-        if _is_missing(table[name]) and not is_pattern(table[name])
+        f"{option.path}: {option.file}: {missing_text(option.file)}"
+        for option in file_options(resolved.document)
+        if _is_missing(option.file) and not is_pattern(option.file)
     ]
     if len(missing) == 1:
         raise InvalidData(missing[0])

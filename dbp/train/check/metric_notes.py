@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbp.errors import Violation
-from dbp.job.validate import ResolvedSpec
+from dbp.job.resolve import ResolvedSpec
 from dbp.quantities import count_text
 from dbp.train.plan import make_plan
 

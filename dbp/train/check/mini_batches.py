@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from dbp.errors import InvalidSpec, Violation
+from dbp.job.resolve import ResolvedSpec
 from dbp.job.shapes import check_shapes
 from dbp.job.spec import TrainSpec
-from dbp.job.validate import ResolvedSpec
 from dbp.nn.batch_norm import LEAST_VALUES
 from dbp.nn.layer import Shape
 from dbp.nn.role import frozen_state

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dbp.job.output_range import range_note
 from dbp.job.shapes import check_shapes
 from dbp.train.check.data_notes import data_notes
-from dbp.train.check.inspection import Examined
+from dbp.train.check.inspection import Inspected
 from dbp.train.check.metric_notes import metric_notes
 from dbp.train.check.mini_batches import mini_batch_notes
 from dbp.train.check.schedule_length import schedule_notes
 
 
-def notes(examined: Examined) -> tuple[str, ...]:
+def notes(inspected: Inspected) -> tuple[str, ...]:
     """Return the notes, one sentence each, with the path of the field."""
-    resolved, facts = examined.resolved, examined.facts
+    resolved, facts = inspected.resolved, inspected.facts
     shape = facts.train.input_shape
     output_shape = check_shapes(resolved, shape).output_shapes[-1]
     found = [range_note(resolved, output_shape)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbp.errors import InvalidSpec, Violation
-from dbp.job.validate import ResolvedSpec
+from dbp.job.resolve import ResolvedSpec
 from dbp.optim.schedule import LengthProblem
 from dbp.train.plan import make_plan
 

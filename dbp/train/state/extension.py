@@ -9,7 +9,6 @@ same rates.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shlex
 from collections.abc import Mapping
@@ -19,11 +18,11 @@ from typing import Any, Literal
 
 from dbp.errors import InvalidInput
 from dbp.job.ending_text import cause_text, ending_word
-from dbp.job.spec import JobSpec
-from dbp.job.validate import resolve
+from dbp.job.resolve import ResolvedSpec, resolve
+from dbp.job.spec import with_train
 from dbp.option_names import either, option
 from dbp.quantities import duration_text
-from dbp.train.check.inspection import inspect
+from dbp.train.check.inspection import read_headers
 from dbp.train.ending import CONTINUABLE, TIME
 from dbp.train.plan import Plan, make_plan
 from dbp.train.report.run_contents import check_run
@@ -56,6 +55,12 @@ class Longer:
         """Whether the options change the spec of the run."""
         return self.length or self.schedule is not None
 
+    def of(self, document: object) -> object:
+        """Return a spec's document with the length of the options, if they set one."""
+        if not self.length:
+            return document
+        return with_train(document, epochs=self.epochs, steps=self.steps)
+
 
 def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
     """Raise InvalidInput unless the folder contains a run that can continue to ``longer``.
@@ -85,8 +90,10 @@ def check_resumable(folder: Path, longer: Longer | None = None) -> bool:
     return True
 
 
-def extended(spec: JobSpec, folder: Path, longer: Longer, *, new_data: bool = False) -> JobSpec:
-    """Return the spec of the run in a folder with the requested length.
+def extended(
+    document: object, folder: Path, longer: Longer, *, new_data: bool = False
+) -> object:
+    """Return the document of the run in a folder, with the requested length.
 
     With ``new_data`` the data may have changed, and with them the steps of an epoch. Raises
     InvalidInput if the run cannot get this length.
@@ -99,17 +106,18 @@ def extended(spec: JobSpec, folder: Path, longer: Longer, *, new_data: bool = Fa
             "the run's parameters further, start a new run with train.initial_parameters"
         )
     step, seconds, facts = (0, 0.0, {}) if found is None else _progress(found)
-    train = spec.train
+    resolved = resolve(document)
+    train = resolved.spec.train
     if longer.max_seconds is None and (ended or longer.length):
         _check_time(folder, train.max_seconds, seconds)
     if not longer.changes_spec:
-        return spec
-    if longer.length:
-        train = dataclasses.replace(train, epochs=longer.epochs, steps=longer.steps)
-    changes = (train.epochs, train.steps) != (spec.train.epochs, spec.train.steps) or new_data
-    schedule = _schedule(spec, longer, step, facts, changes=changes)
-    train = dataclasses.replace(train, schedule_steps=schedule)
-    return dataclasses.replace(spec, train=train)
+        return document
+    wanted = longer.of(document)
+    changes = new_data or (
+        longer.length and (longer.epochs, longer.steps) != (train.epochs, train.steps)
+    )
+    schedule = _schedule(resolved, wanted, longer, step, facts, changes=changes)
+    return with_train(wanted, schedule_steps=schedule)
 
 
 def _check_time(folder: Path, limit: float | None, seconds: float) -> None:
@@ -123,11 +131,17 @@ def _check_time(folder: Path, limit: float | None, seconds: float) -> None:
 
 
 def _schedule(
-    spec: JobSpec, longer: Longer, step: int, facts: Mapping[str, Any], *, changes: bool
+    resolved: ResolvedSpec,
+    wanted: object,
+    longer: Longer,
+    step: int,
+    facts: Mapping[str, Any],
+    *,
+    changes: bool,
 ) -> tuple[int, ...] | None:
-    """Return ``train.schedule_steps`` for the new length."""
-    known = spec.train.schedule_steps
-    depends = resolve(spec).optimizer.learning_rate.uses_total_steps()
+    """Return ``train.schedule_steps`` for the new length, which the document ``wanted`` has."""
+    known = resolved.spec.train.schedule_steps
+    depends = resolved.optimizer.learning_rate.uses_total_steps()
     if longer.schedule is not None and not depends:
         raise InvalidInput(
             f"{either('--schedule', 'schedule')}: the learning rate of this run does not "
@@ -141,9 +155,8 @@ def _schedule(
     if not (changes and depends):
         return known
     if longer.schedule is None and step and longer.length:
-        train = dataclasses.replace(spec.train, epochs=longer.epochs, steps=longer.steps)
-        plan = _plan(dataclasses.replace(spec, train=train))
-        check_steps_left(plan, train, step, extended=True)
+        asked = resolve(wanted)
+        check_steps_left(_plan(asked), asked.spec.train, step, extended=True)
         raise InvalidInput(
             f"the learning rate depends on the length of the run; {schedule_remedy()}"
         )
@@ -151,7 +164,7 @@ def _schedule(
         return known
     lengths = known or ()
     if len(lengths) % 2 == 0:  # the last part is planned for the length of the run
-        lengths = (*lengths, int(facts.get(TOTAL_STEPS) or _plan(spec).total_steps))
+        lengths = (*lengths, int(facts.get(TOTAL_STEPS) or _plan(resolved).total_steps))
     if longer.schedule == "stretch":
         return (*lengths, step) if step else known
     return lengths
@@ -162,6 +175,5 @@ def _progress(found: tuple[int, dict[str, Any], dict[str, Any]]) -> tuple[int, f
     return step, float(position.get("seconds", 0.0)), facts
 
 
-def _plan(spec: JobSpec) -> Plan:
-    resolved = resolve(spec)
-    return make_plan(resolved.spec.train, inspect(resolved).training_samples)
+def _plan(resolved: ResolvedSpec) -> Plan:
+    return make_plan(resolved.spec.train, read_headers(resolved).training_samples)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.decode import decode
+from dbp.job.resolve import resolve
 from dbp.train.build import build
-from dbp.train.check.inspection import examine
+from dbp.train.check.inspection import inspect
 from dbp.train.check.notes import notes
 
 CONV: Any = {"kind": "conv2d", "filters": 2, "kernel": 3}
@@ -21,7 +21,7 @@ DENSE: Any = {"kind": "dense", "units": 3}
 def spec(folder: Path, layers: list[Any], shape: tuple[int, ...], **reader: Any) -> Any:
     path = folder / "images.npz"
     np.savez(path, x=np.ones((12, *shape)), y=np.arange(12) % 3)
-    return decode(
+    return resolve(
         {
             "name": "images",
             "data": {"train": {"kind": "npz", "path": str(path), **reader}},
@@ -44,7 +44,7 @@ def spec(folder: Path, layers: list[Any], shape: tuple[int, ...], **reader: Any)
 def test_channels_last_before_layers_that_take_them_first_are_noted(
     tmp_path: Path, layers: list[Any]
 ) -> None:
-    (note,) = notes(examine(spec(tmp_path, layers, (16, 16, 3))))
+    (note,) = notes(inspect(spec(tmp_path, layers, (16, 16, 3))))
 
     assert note.startswith("data.train: samples of shape (16, 16, 3) look like images")
     assert note.endswith('layout = "NHWC"')
@@ -56,16 +56,16 @@ def test_channels_last_that_a_window_does_not_fit_are_refused_with_the_layout(
     layers = [CONV, "flatten", DENSE]
 
     with pytest.raises(InvalidSpec, match=r'does not fit into 1.*\n.*layout = "NHWC"'):
-        examine(spec(tmp_path, layers, (28, 28, 1)))
+        inspect(spec(tmp_path, layers, (28, 28, 1)))
 
-    assert notes(examine(spec(tmp_path, layers, (28, 28, 1), layout="NHWC"))) == ()
+    assert notes(inspect(spec(tmp_path, layers, (28, 28, 1), layout="NHWC"))) == ()
 
 
 def test_the_layout_that_the_note_names_ends_the_note(tmp_path: Path) -> None:
-    examined = examine(spec(tmp_path, [CONV, "flatten", DENSE], (16, 16, 3), layout="NHWC"))
+    inspected = inspect(spec(tmp_path, [CONV, "flatten", DENSE], (16, 16, 3), layout="NHWC"))
 
-    assert examined.facts.train.input_shape == (3, 16, 16)
-    assert notes(examined) == ()
+    assert inspected.facts.train.input_shape == (3, 16, 16)
+    assert notes(inspected) == ()
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_the_layout_that_the_note_names_ends_the_note(tmp_path: Path) -> None:
 def test_other_shapes_and_layers_are_not_noted(
     tmp_path: Path, layers: list[Any], shape: tuple[int, ...]
 ) -> None:
-    assert not [n for n in notes(examine(spec(tmp_path, layers, shape))) if "data." in n]
+    assert not [n for n in notes(inspect(spec(tmp_path, layers, shape))) if "data." in n]
 
 
 def test_a_setup_has_the_same_notes(tmp_path: Path) -> None:
-    examined = examine(spec(tmp_path, [CONV, "flatten", DENSE], (16, 16, 3)))
+    inspected = inspect(spec(tmp_path, [CONV, "flatten", DENSE], (16, 16, 3)))
 
-    assert build(examined.resolved).notes == notes(examined)
+    assert build(inspected).notes == notes(inspected)
 
 
 def test_notes_of_readers_name_the_data_set(tmp_path: Path) -> None:
@@ -101,14 +101,14 @@ def test_notes_of_readers_name_the_data_set(tmp_path: Path) -> None:
         "optimizer": "sgd",
         "train": {"batch_size": 3, "epochs": 1, "lanes": 1},
     }
-    examined = examine(decode(document))
+    inspected = inspect(resolve(document))
 
-    found = notes(examined)
+    found = notes(inspected)
 
     assert [note.partition(": ")[0] for note in found] == [
         "data.train", "data.validation", "data.test"
     ]  # fmt: skip
-    assert build(examined.resolved).notes == found
+    assert build(inspected).notes == found
 
 
 def test_notes_are_not_repeated_for_held_out_samples(tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_notes_are_not_repeated_for_held_out_samples(tmp_path: Path) -> None:
         "optimizer": "sgd",
         "train": {"batch_size": 3, "epochs": 1, "lanes": 1},
     }
-    examined = examine(decode(document))
+    inspected = inspect(resolve(document))
 
-    assert len(notes(examined)) == len(build(examined.resolved).notes) == 1
+    assert len(notes(inspected)) == len(build(inspected).notes) == 1
 
 
 def test_images_without_channels_before_conv2d_are_refused_with_the_layout_to_type(
@@ -134,9 +134,9 @@ def test_images_without_channels_before_conv2d_are_refused_with_the_layout_to_ty
     layers = [CONV, "flatten", DENSE]
 
     with pytest.raises(InvalidSpec, match=r"got \(16, 16\); layout = \"NHW\" in data\.train"):
-        examine(spec(tmp_path, layers, (16, 16)))
+        inspect(spec(tmp_path, layers, (16, 16)))
 
-    found = examine(spec(tmp_path, layers, (16, 16), layout="NHW"))
+    found = inspect(spec(tmp_path, layers, (16, 16), layout="NHW"))
     assert found.facts.train.input_shape == (1, 16, 16)
 
 
@@ -165,7 +165,7 @@ def test_columns_that_only_one_data_set_names_are_noted(
         "train": {"batch_size": 4, "epochs": 1, "lanes": 1},
     }
 
-    found = notes(examine(decode(document)))
+    found = notes(inspect(resolve(document)))
 
     assert len(found) == (said is not None)
     assert all(note.startswith(f"data.test: columns have {said}") for note in found)

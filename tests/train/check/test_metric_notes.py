@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dbp.job.load import decode
-from dbp.job.validate import resolve
+from dbp.job.resolve import resolve
 from dbp.train.check.metric_notes import metric_notes
 from tests.train.setups import document
 
@@ -15,7 +14,7 @@ def notes(**data: Any) -> list[str]:
     spec = document(batch_size=10, **train)
     spec["model"]["metrics"] = ["accuracy", "roc_auc"]
     spec["data"] |= data
-    return [f"{note.path}: {note.message}" for note in metric_notes(resolve(decode(spec)), 100)]
+    return [f"{note.path}: {note.message}" for note in metric_notes(resolve(spec), 100)]
 
 
 def test_score_metric_is_noted_if_there_is_no_evaluation() -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.load import decode
-from dbp.job.validate import ResolvedSpec, resolve
+from dbp.job.resolve import ResolvedSpec, resolve
 from dbp.train.check.mini_batches import check_mini_batches, mini_batch_notes
 from tests.train.setups import document
 
@@ -19,7 +18,7 @@ NORMALIZED = [DENSE, "batch_norm", DENSE]
 def resolved(layers: list[Any], **train: Any) -> ResolvedSpec:
     spec = document(**train)
     spec["model"]["layers"] = layers
-    return resolve(decode(spec))
+    return resolve(spec)
 
 
 def notes(layers: list[Any], samples: int, shape: tuple[int, ...] = (4,), **train: Any) -> Any:

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.load import decode
-from dbp.job.validate import resolve
-from dbp.train.check.inspection import examine
+from dbp.job.resolve import resolve
+from dbp.train.check.inspection import inspect
 from dbp.train.check.notes import notes
 from tests.train.setups import document
 
@@ -24,7 +23,7 @@ def spec_with(rate: dict[str, Any], **train: Any) -> dict[str, Any]:
 
 
 def notes_on(spec: dict[str, Any]) -> list[str]:
-    return [note for note in notes(examine(decode(spec))) if note.startswith(PATH)]
+    return [note for note in notes(inspect(resolve(spec))) if note.startswith(PATH)]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +41,7 @@ def notes_on(spec: dict[str, Any]) -> list[str]:
 )  # fmt: skip
 def test_warmup_longer_than_the_run_is_refused(rate: dict[str, Any], option: str) -> None:
     with pytest.raises(InvalidSpec) as raised:
-        examine(decode(spec_with(rate)))
+        inspect(resolve(spec_with(rate)))
 
     [violation] = raised.value.violations
     assert violation.path == f"{PATH}.{option}"
@@ -123,4 +122,4 @@ def test_schedule_that_fits_the_run_is_not_noted(rate: dict[str, Any]) -> None:
 
 def test_a_spec_can_be_resolved_whatever_its_length() -> None:
     """Old runs are loaded and evaluated: their length is past."""
-    resolve(decode(spec_with({"kind": "warmup", "steps": 51})))
+    resolve(spec_with({"kind": "warmup", "steps": 51}))

@@ -15,10 +15,10 @@ from dbp.column_names import INPUT_NAMES, OTHER_COLUMNS, columns_of
 from dbp.data.array_dataset import arrays
 from dbp.data.csv import CSV
 from dbp.errors import InvalidData, InvalidFile, InvalidSpec
-from dbp.job.load import decode
-from dbp.job.validate import resolve
+from dbp.job.resolve import resolve
 from dbp.parallel.communicator import SoloCommunicator
-from dbp.train.build import build, check, prepare
+from dbp.train.build import build, prepare
+from dbp.train.check.inspection import Inspected, inspect, read_headers
 from dbp.train.model.export import exported
 from dbp.train.model.trained_model import TrainedModel
 from dbp.train.report.run_folder import RunFolder
@@ -64,10 +64,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, f
     """A parameter file of inputs a and b, and the run's figures on the same rows as b, a."""
     folder = tmp_path_factory.mktemp("columns")
     same = table(write(folder / "same.csv", "b", "y", "a"))
-    resolved = check(decode(spec(write(folder / "train.csv", "a", "b", "y"), test=same)))
-    run = RunFolder.prepare(folder / "run", resolved.document)
+    inspected = inspect(resolve(spec(write(folder / "train.csv", "a", "b", "y"), test=same)))
+    run = RunFolder.prepare(folder / "run", inspected.resolved.document)
     outcome = Trainer(
-        build(resolved),
+        build(inspected),
         SoloCommunicator(),
         sink=run,
         checkpoints=folder / "run" / "checkpoints",
@@ -153,7 +153,7 @@ def test_spec_check_refuses_other_columns_by_name(
     other = {part: table(write(tmp_path / "other.csv", *names))}
 
     with pytest.raises(InvalidData, match=message.format(part=part)):
-        check(decode(spec(train, **other)))
+        inspect(resolve(spec(train, **other)))
 
 
 def test_columns_are_kept_with_the_model_and_its_exports(
@@ -195,11 +195,12 @@ def test_a_run_does_not_start_from_parameters_of_other_inputs(
     found = spec(write(tmp_path / "train.csv", *names))
     found["train"]["initial_parameters"] = str(trained[0])
 
-    for attempt in (check, lambda spec: prepare(resolve(spec))):
-        with pytest.raises(
-            InvalidSpec, match=rf"initial_parameters: .*safetensors: .*{message}"
-        ):
-            attempt(decode(found))
+    resolved = resolve(found)
+    pattern = rf"initial_parameters: .*safetensors: .*{message}"
+    with pytest.raises(InvalidSpec, match=pattern):
+        inspect(resolved)
+    with pytest.raises(InvalidSpec, match=pattern):
+        prepare(Inspected(resolved, read_headers(resolved)))
 
 
 def test_a_run_starts_from_parameters_of_the_same_inputs_or_of_unknown_ones(
@@ -207,12 +208,12 @@ def test_a_run_starts_from_parameters_of_the_same_inputs_or_of_unknown_ones(
 ) -> None:
     found = spec(write(tmp_path / "train.csv", "y", "a", "b"))
     found["train"]["initial_parameters"] = str(trained[0])
-    check(decode(found))
+    inspect(resolve(found))
 
     (tmp_path / "plain.csv").write_text("2,1,3\n" * 40)
     found["data"]["train"] = {"kind": "csv", "path": str(tmp_path / "plain.csv")}
     found["data"]["train"]["target_kind"] = "values"
-    check(decode(found))
+    inspect(resolve(found))
 
 
 def test_names_of_any_characters_survive(tmp_path: Path) -> None:

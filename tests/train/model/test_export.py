@@ -10,9 +10,10 @@ import pytest
 from safetensors.numpy import load
 
 from dbp.errors import MissingDependency
-from dbp.job.load import decode
+from dbp.job.resolve import resolve
 from dbp.parallel.communicator import SoloCommunicator
-from dbp.train.build import build, check
+from dbp.train.build import build
+from dbp.train.check.inspection import inspect
 from dbp.train.model.export import METADATA, exported
 from dbp.train.model.trained_model import TrainedModel
 from dbp.train.report.run_folder import RunFolder
@@ -27,9 +28,9 @@ def saved(
     """Return the trained model of a short run on the digits."""
     spec = document(hidden=4, classes=10, dtype=request.param, batch_size=500)
     spec["data"] |= {"scale": "standard"}
-    resolved = check(decode(spec))
-    folder = RunFolder.prepare(tmp_path_factory.mktemp("run"), resolved.document)
-    Trainer(build(resolved), SoloCommunicator(), sink=folder).run()
+    inspected = inspect(resolve(spec))
+    folder = RunFolder.prepare(tmp_path_factory.mktemp("run"), inspected.resolved.document)
+    Trainer(build(inspected), SoloCommunicator(), sink=folder).run()
     return TrainedModel.load(folder.path / "parameters.safetensors")
 
 

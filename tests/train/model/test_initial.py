@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import save_file
 
 from dbp.errors import DbpError, InvalidFile, InvalidSpec
-from dbp.job.load import decode, load_file
+from dbp.job.load import resolve_file
+from dbp.job.resolve import resolve
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.parallel.threads import run_threads
-from dbp.train.build import Setup, build, check
+from dbp.train.build import Setup, build
+from dbp.train.check.inspection import inspect
 from dbp.train.model.initial import load_initial
 from dbp.train.model.trained_model import TrainedModel
 from dbp.train.report.run_folder import RunFolder
@@ -107,7 +109,7 @@ def test_all_differences_are_reported_at_once_before_anything_starts(tmp_path: P
     named["2.bias"] = torch.zeros(10, dtype=torch.int32)
 
     with pytest.raises(InvalidSpec) as caught:
-        check(decode(spec_from(path)))
+        inspect(resolve(spec_from(path)))
 
     assert {violation.path for violation in caught.value.violations} == {
         "train.initial_parameters"
@@ -147,7 +149,7 @@ def test_a_file_that_is_not_safetensors_is_refused(
         path.write_bytes(content)
 
     with pytest.raises(DbpError, match=pattern) as caught:
-        check(decode(spec_from(str(path))))
+        inspect(resolve(spec_from(str(path))))
 
     assert str(caught.value).startswith(f"train.initial_parameters: {path}: ")
 
@@ -171,7 +173,7 @@ def test_the_path_is_taken_from_the_folder_of_the_spec(tmp_path: Path) -> None:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAME", "first")
-        spec = load_file(tmp_path / "job.toml")
+        spec = resolve_file(tmp_path / "job.toml").spec
 
     assert spec.train.initial_parameters == str(tmp_path / "../first.safetensors")
 
@@ -182,7 +184,7 @@ def test_a_run_starts_from_the_file_on_every_rank(tmp_path: Path) -> None:
     spec = spec_from(path, steps=1) | {"optimizer": {"kind": "sgd", "learning_rate": 1e-300}}
 
     vectors = run_threads(
-        3, lambda communicator: _trained(build(check(decode(spec), 3)), communicator)
+        3, lambda communicator: _trained(build(inspect(resolve(spec), 3)), communicator)
     )
 
     expected = torch.cat([tensor.flatten() for tensor in start.values()]).numpy()
@@ -192,7 +194,7 @@ def test_a_run_starts_from_the_file_on_every_rank(tmp_path: Path) -> None:
 
 def test_ranks_with_different_files_do_not_begin(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.safetensors", network().state_dict())
-    setups = [build(check(decode(spec_from(path)))) for _ in range(2)]
+    setups = [build(inspect(resolve(spec_from(path)))) for _ in range(2)]
     assert setups[1].initial is not None
     setups[1].initial.vector[3] += 1.0
 
@@ -201,12 +203,12 @@ def test_ranks_with_different_files_do_not_begin(tmp_path: Path) -> None:
 
 
 def test_a_run_can_start_from_the_final_parameters_of_another(tmp_path: Path) -> None:
-    first = check(decode(document(classes=10, batch_size=600, epochs=2)))
-    folder = RunFolder.prepare(tmp_path / "first", first.document)
+    first = inspect(resolve(document(classes=10, batch_size=600, epochs=2)))
+    folder = RunFolder.prepare(tmp_path / "first", first.resolved.document)
     trainer = Trainer(build(first), SoloCommunicator(), sink=folder)
     trainer.run()
 
-    setup = build(check(decode(spec_from(str(folder.path / "parameters.safetensors")))))
+    setup = build(inspect(resolve(spec_from(str(folder.path / "parameters.safetensors")))))
 
     assert setup.initial is not None
     np.testing.assert_array_equal(setup.initial.vector, trainer.parameters.vector)
@@ -223,9 +225,9 @@ def test_a_file_of_pytorch_and_a_folder_are_refused_with_the_remedy(tmp_path: Pa
     torch.save(network().state_dict(), path)
 
     with pytest.raises(InvalidFile, match=r"a PyTorch file; .*safetensors\.torch\.save_file"):
-        check(decode(spec_from(str(path))))
+        inspect(resolve(spec_from(str(path))))
     with pytest.raises(InvalidFile, match=rf"is a folder; .*: {tmp_path}/parameters\.safet"):
-        check(decode(spec_from(str(tmp_path))))
+        inspect(resolve(spec_from(str(tmp_path))))
     with pytest.raises(InvalidFile, match=r"model\.pt: not a safetensors file: .*PyTorch"):
         TrainedModel.load(path)
 

@@ -14,9 +14,10 @@ from safetensors.torch import load_file as load_torch
 from dbp.data.array_dataset import arrays
 from dbp.data.preprocessing import Scaling
 from dbp.errors import InvalidData, InvalidFile
-from dbp.job.load import decode
+from dbp.job.resolve import resolve
 from dbp.parallel.communicator import SoloCommunicator
-from dbp.train.build import build, check
+from dbp.train.build import build
+from dbp.train.check.inspection import inspect
 from dbp.train.model.trained_model import TrainedModel
 from dbp.train.report.run_folder import RunFolder
 from dbp.train.trainer import Trainer
@@ -33,15 +34,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, f
         "test": {"kind": "digits", "part": "test"},
         "scale": "standard",
     }
-    resolved = check(decode(spec))
-    folder = RunFolder.prepare(tmp_path_factory.mktemp("run"), resolved.document)
-    outcome = Trainer(build(resolved), SoloCommunicator(), sink=folder).run()
+    inspected = inspect(resolve(spec))
+    folder = RunFolder.prepare(tmp_path_factory.mktemp("run"), inspected.resolved.document)
+    outcome = Trainer(build(inspected), SoloCommunicator(), sink=folder).run()
     return folder.path / "parameters.safetensors", dict(outcome.metrics)
 
 
 def digits(part: str = "test") -> Any:
-    return check(
-        decode(document(classes=10) | {"data": {"train": {"kind": "digits", "part": part}}})
+    return resolve(
+        document(classes=10) | {"data": {"train": {"kind": "digits", "part": part}}}
     ).train_reader.open()
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset
-from dbp.job.decode import decode
+from dbp.job.resolve import resolve
 from dbp.train.build import build
-from dbp.train.check.inspection import check
+from dbp.train.check.inspection import inspect
 from dbp.train.state import data_identity
 from dbp.train.state.data_identity import differences, identity_of
 from tests.train.setups import document, make_setup
@@ -154,7 +154,7 @@ def test_all_rows_count_before_some_are_held_out(tmp_path: Path) -> None:
     spec = file_spec(tmp_path, "")
     spec["data"]["validation"] = {"fraction": 0.5}
 
-    found = identity_of(build(check(decode(spec))))
+    found = identity_of(build(inspect(resolve(spec))))
 
     assert list(found) == ["data.train"]
     assert found["data.train"]["samples"] == 200
@@ -177,4 +177,4 @@ def of_files(folder: Path, suffix: str = "", *, validation: bool = False) -> Any
     spec = file_spec(folder, suffix)
     if validation:
         spec["data"]["validation"] = spec["data"]["train"]
-    return identity_of(build(check(decode(spec))))
+    return identity_of(build(inspect(resolve(spec))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tomllib
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidInput
-from dbp.job.decode import decode
-from dbp.job.load import load_file
-from dbp.job.spec import JobSpec
+from dbp.job.load import parse_file, resolve_file
+from dbp.job.resolve import resolve
+from dbp.job.spec import with_train
 from dbp.job.state import RunOutcome
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build
-from dbp.train.check.inspection import check
+from dbp.train.check.inspection import inspect
 from dbp.train.report.run_folder import RunFolder
 from dbp.train.state.checkpoint import glance
 from dbp.train.state.continuation import Terms, zero_rate_note
@@ -40,10 +39,10 @@ def spec_of(rate: Any, **train: Any) -> dict[str, Any]:
 
 
 def run(
-    folder: Path, spec: JobSpec, *, resume: bool = False, **terms: Any
+    folder: Path, spec: object, *, resume: bool = False, **terms: Any
 ) -> tuple[RunOutcome, bytes, list[float]]:
     """A run or its continuation; outcome, parameters and the learning rates of the epochs."""
-    setup = build(check(spec))
+    setup = build(inspect(resolve(spec)))
     document = dict(setup.resolved.document)
     sink = RunFolder.resume(folder, document) if resume else RunFolder.prepare(folder, document)
     try:
@@ -64,16 +63,16 @@ def lengthen(
 ) -> tuple[RunOutcome, bytes, list[float]]:
     """What `dbp train --resume` does with its options."""
     longer = Longer(**asked)
-    spec = extended(load_file(folder / "spec.json"), folder, longer, new_data=new_data)
+    spec = extended(parse_file(folder / "spec.json"), folder, longer, new_data=new_data)
     return run(folder, spec, resume=True, new_data=new_data, extended=longer.length)
 
 
 def test_an_extended_run_with_a_constant_rate_equals_one_long_run(
     tmp_path: Path,
 ) -> None:
-    run(tmp_path / "run", decode(spec_of(0.1, epochs=3)))
+    run(tmp_path / "run", spec_of(0.1, epochs=3))
     found = lengthen(tmp_path / "run", epochs=8)
-    expected = run(tmp_path / "long", decode(spec_of(0.1, epochs=8)))
+    expected = run(tmp_path / "long", spec_of(0.1, epochs=8))
 
     assert found[1:] == expected[1:]
     specs = [(tmp_path / name / "spec.json").read_text() for name in ("run", "long")]
@@ -92,7 +91,7 @@ def test_an_extended_run_with_a_constant_rate_equals_one_long_run(
 def test_extending_needs_schedule_if_the_rate_depends_on_the_length(
     tmp_path: Path, rate: dict[str, Any]
 ) -> None:
-    run(tmp_path / "run", decode(spec_of(rate, epochs=3)))
+    run(tmp_path / "run", spec_of(rate, epochs=3))
 
     with pytest.raises(InvalidInput, match=r"schedule='keep' .* or schedule='stretch'"):
         lengthen(tmp_path / "run", epochs=8)
@@ -115,24 +114,24 @@ def test_extending_needs_schedule_if_the_rate_depends_on_the_length(
 def test_schedule_is_refused_if_the_rate_does_not_depend_on_the_length(
     tmp_path: Path, rate: Any
 ) -> None:
-    run(tmp_path / "run", decode(spec_of(rate, epochs=2)))
+    run(tmp_path / "run", spec_of(rate, epochs=2))
 
     with pytest.raises(InvalidInput, match="does not depend on its length; remove"):
         lengthen(tmp_path / "run", epochs=4, schedule="keep")
     found = lengthen(tmp_path / "run", epochs=4)
-    assert found[1:] == run(tmp_path / "long", decode(spec_of(rate, epochs=4)))[1:]
+    assert found[1:] == run(tmp_path / "long", spec_of(rate, epochs=4))[1:]
 
 
 def test_keep_continues_at_the_last_rate_and_a_later_resume_repeats_it(tmp_path: Path) -> None:
-    run(tmp_path / "run", decode(spec_of(COSINE, epochs=3)))
-    short = run(tmp_path / "short", decode(spec_of(COSINE, epochs=3)))[2]
+    run(tmp_path / "run", spec_of(COSINE, epochs=3))
+    short = run(tmp_path / "short", spec_of(COSINE, epochs=3))[2]
 
     _, parameters, rates = lengthen(tmp_path / "run", epochs=5, schedule="keep")
-    spec = load_file(tmp_path / "run" / "spec.json")
+    resolved = resolve_file(tmp_path / "run" / "spec.json")
 
     assert rates == [*short, 0.001, 0.001]
-    assert spec.train.schedule_steps == (30,)
-    assert run(tmp_path / "at once", spec)[1] == parameters
+    assert resolved.spec.train.schedule_steps == (30,)
+    assert run(tmp_path / "at once", resolved.document)[1] == parameters
     assert lengthen(tmp_path / "run", epochs=6, schedule="keep")[2] == [*short, *3 * [0.001]]
 
 
@@ -147,25 +146,26 @@ def test_keep_continues_at_the_last_rate_and_a_later_resume_repeats_it(tmp_path:
 def test_a_kept_rate_stays_at_the_last_one_that_was_applied(
     tmp_path: Path, rate: dict[str, Any]
 ) -> None:
-    short = run(tmp_path, decode(spec_of(rate, epochs=3)))[2]
+    short = run(tmp_path, spec_of(rate, epochs=3))[2]
 
     assert lengthen(tmp_path, epochs=5, schedule="keep")[2] == [*short, short[-1], short[-1]]
 
 
 def test_stretch_plans_the_new_length_from_the_present_step_on(tmp_path: Path) -> None:
-    run(tmp_path / "run", decode(spec_of(COSINE, epochs=3)))
-    short = run(tmp_path / "short", decode(spec_of(COSINE, epochs=3)))[2]
-    long = run(tmp_path / "long", decode(spec_of(COSINE, epochs=6)))[2]
+    run(tmp_path / "run", spec_of(COSINE, epochs=3))
+    short = run(tmp_path / "short", spec_of(COSINE, epochs=3))[2]
+    long = run(tmp_path / "long", spec_of(COSINE, epochs=6))[2]
 
     _, parameters, rates = lengthen(tmp_path / "run", epochs=6, schedule="stretch")
-    spec = load_file(tmp_path / "run" / "spec.json")
+    resolved = resolve_file(tmp_path / "run" / "spec.json")
 
     assert rates == [*short, *long[3:]]
-    assert spec.train.schedule_steps == (30, 30)
-    assert run(tmp_path / "at once", spec)[1] == parameters
+    assert resolved.spec.train.schedule_steps == (30, 30)
+    assert run(tmp_path / "at once", resolved.document)[1] == parameters
     again = lengthen(tmp_path / "run", epochs=7, schedule="keep")[2]
     assert again == [*short, *long[3:], 0.001]
-    assert load_file(tmp_path / "run" / "spec.json").train.schedule_steps == (30, 30, 60)
+    resolved = resolve_file(tmp_path / "run" / "spec.json")
+    assert resolved.spec.train.schedule_steps == (30, 30, 60)
 
 
 def test_an_extension_that_dies_is_resumed_with_the_same_options_or_none(
@@ -175,7 +175,7 @@ def test_an_extension_that_dies_is_resumed_with_the_same_options_or_none(
     choices: tuple[dict[str, Any], ...] = ({}, {"epochs": 6, "schedule": "stretch"})
     for options in choices:
         folder = tmp_path / str(len(options))
-        run(folder, decode(spec_of(COSINE, epochs=3)))
+        run(folder, spec_of(COSINE, epochs=3))
         with monkeypatch.context() as patch:
             patch.setattr(Trainer, "_loop", lambda self: 1 / 0)
             with pytest.raises(ZeroDivisionError):
@@ -187,13 +187,13 @@ def test_an_extension_that_dies_is_resumed_with_the_same_options_or_none(
         assert found[0].step == 60
         expected = expected or found[1:]
         assert found[1:] == expected
-        assert load_file(folder / "spec.json").train.schedule_steps == (30, 30)
+        assert resolve_file(folder / "spec.json").spec.train.schedule_steps == (30, 30)
 
 
 def test_a_run_ended_by_time_continues_to_its_planned_end(tmp_path: Path) -> None:
     spec = spec_of(COSINE, epochs=6)
-    whole = run(tmp_path / "long", decode({**spec, "train": {**spec["train"]}}))
-    limited = decode({**spec, "train": {**spec["train"], "max_seconds": 1e-9}})
+    whole = run(tmp_path / "long", {**spec, "train": {**spec["train"]}})
+    limited = {**spec, "train": {**spec["train"], "max_seconds": 1e-9}}
     outcome, _, _ = run(tmp_path / "run", limited)
     assert (outcome.reason, outcome.step) == ("time", 1)
 
@@ -201,12 +201,10 @@ def test_a_run_ended_by_time_continues_to_its_planned_end(tmp_path: Path) -> Non
         lengthen(tmp_path / "run")
     with pytest.raises(InvalidInput, match="add max_seconds"):
         lengthen(tmp_path / "run", epochs=9, schedule="keep")
-    found = extended(load_file(tmp_path / "run" / "spec.json"), tmp_path / "run",
+    found = extended(parse_file(tmp_path / "run" / "spec.json"), tmp_path / "run",
                      Longer(max_seconds=5.0))  # fmt: skip
-    assert found == load_file(tmp_path / "run" / "spec.json")
-    unlimited = dataclasses.replace(
-        found, train=dataclasses.replace(found.train, max_seconds=None)
-    )
+    assert found == parse_file(tmp_path / "run" / "spec.json")
+    unlimited = with_train(found, max_seconds=None)
     assert run(tmp_path / "run", unlimited, resume=True)[1:] == whole[1:]
 
 
@@ -228,7 +226,7 @@ def test_a_run_that_stopped_early_is_not_extended(
     tmp_path: Path, stop: dict[str, Any], words: str, asked: dict[str, Any]
 ) -> None:
     folder = tmp_path / "gr\u00f6\u00dfe \U0001f600"
-    run(folder, decode(spec_of(0.1, epochs=30, stop=stop)))
+    run(folder, spec_of(0.1, epochs=30, stop=stop))
 
     with pytest.raises(InvalidInput, match=words) as raised:
         check_resumable(folder, Longer(**asked))
@@ -240,7 +238,7 @@ def test_a_run_that_stopped_early_is_not_extended(
 def test_extending_an_ended_run_needs_a_length_and_a_checkpoint(
     tmp_path: Path,
 ) -> None:
-    run(tmp_path, decode(spec_of(0.1, epochs=2)))
+    run(tmp_path, spec_of(0.1, epochs=2))
 
     with pytest.raises(InvalidInput, match=r"all of its epochs are done .*epochs=N"):
         check_resumable(tmp_path)
@@ -254,17 +252,17 @@ def test_extending_an_ended_run_needs_a_length_and_a_checkpoint(
 
 
 def test_a_spec_edited_by_hand_does_not_stretch_a_rate_in_silence(tmp_path: Path) -> None:
-    run(tmp_path / "run", decode(spec_of(COSINE, epochs=3)))
+    run(tmp_path / "run", spec_of(COSINE, epochs=3))
 
     with pytest.raises(InvalidInput, match="was planned for 30 steps, and the run has 60 now"):
-        run(tmp_path / "run", decode(spec_of(COSINE, epochs=6)), resume=True)
-    rates = run(tmp_path / "run", decode(spec_of(COSINE, epochs=6, schedule_steps=[30])),
+        run(tmp_path / "run", spec_of(COSINE, epochs=6), resume=True)
+    rates = run(tmp_path / "run", spec_of(COSINE, epochs=6, schedule_steps=[30]),
                 resume=True)[2]  # fmt: skip
     assert rates[3:] == [0.001] * 3
 
 
 def test_schedule_needs_another_length(tmp_path: Path) -> None:
-    run(tmp_path, decode(spec_of(COSINE, epochs=3, max_seconds=1e-9)))
+    run(tmp_path, spec_of(COSINE, epochs=3, max_seconds=1e-9))
 
     with pytest.raises(InvalidInput, match=r"^schedule needs another length; add epochs=N"):
         lengthen(tmp_path, max_seconds=3.0, schedule="keep")
@@ -272,8 +270,8 @@ def test_schedule_needs_another_length(tmp_path: Path) -> None:
 
 def test_a_kept_rate_of_zero_gives_a_warning(tmp_path: Path) -> None:
     rate = {"kind": "cosine", "peak": 0.1}
-    longer = build(check(decode(spec_of(rate, epochs=6, schedule_steps=[30]))))
-    whole = build(check(decode(spec_of(rate, epochs=6))))
+    longer = build(inspect(resolve(spec_of(rate, epochs=6, schedule_steps=[30]))))
+    whole = build(inspect(resolve(spec_of(rate, epochs=6))))
 
     assert "ends at step 30 with a rate of 0" in zero_rate_note(longer)
     assert zero_rate_note(whole) == ""
@@ -281,7 +279,7 @@ def test_a_kept_rate_of_zero_gives_a_warning(tmp_path: Path) -> None:
 
 def test_the_plan_of_a_short_run_needs_no_checkpoint_section(tmp_path: Path) -> None:
     recorder = Recorder()
-    setup = build(check(decode(spec_of(0.1, steps=3))))
+    setup = build(inspect(resolve(spec_of(0.1, steps=3))))
     Trainer(setup, SoloCommunicator(), sink=recorder, checkpoints=tmp_path).run()
 
     step, _, facts = glance(tmp_path) or (0, {}, {})

@@ -13,22 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.errors import InvalidSpec
-from dbp.job.decode import decode, encode
-from dbp.job.spec import Component, Holdout, PublishSpec, StopSpec, TrainSpec
+from dbp.job.check import check
+from dbp.job.spec import Component, Holdout, PublishSpec, StopSpec, TrainSpec, document_of
 
 Document = dict[str, Any]
 
 
 def violations_of(document: Any) -> dict[str, str]:
     with pytest.raises(InvalidSpec) as caught:
-        decode(document)
+        check(document)
     return {v.path: v.message for v in caught.value.violations}
 
 
 def test_a_document_becomes_a_spec_with_the_defaults_of_the_dataclasses(
     document: Document,
 ) -> None:
-    spec = decode(document)
+    spec = check(document)
 
     assert spec.name == "digits"
     assert spec.seed == 0
@@ -42,11 +42,11 @@ def test_a_document_becomes_a_spec_with_the_defaults_of_the_dataclasses(
 
 def test_encoding_leaves_none_out_and_decodes_to_the_same_spec(document: Document) -> None:
     document["train"]["stop"] = {"patience": 3}
-    spec = decode(document)
+    spec = check(document)
 
-    encoded = encode(spec)
+    encoded = document_of(spec)
 
-    assert decode(encoded) == spec
+    assert check(encoded) == spec
     assert "steps" not in encoded["train"]
     assert encoded["train"]["stop"] == {
         "metric": "training_loss", "patience": 3, "tolerance": 0.0, "restore_best": False,
@@ -55,11 +55,11 @@ def test_encoding_leaves_none_out_and_decodes_to_the_same_spec(document: Documen
 
 def test_components_inside_options_encode_as_tables(document: Document) -> None:
     rate = Component("cosine", {"peak": 0.1})
-    spec = decode(document)
+    spec = check(document)
 
     spec = dataclasses.replace(spec, optimizer=Component("sgd", {"learning_rate": rate}))
 
-    assert encode(spec)["optimizer"] == {
+    assert document_of(spec)["optimizer"] == {
         "kind": "sgd",
         "learning_rate": {"kind": "cosine", "peak": 0.1},
     }
@@ -67,10 +67,10 @@ def test_components_inside_options_encode_as_tables(document: Document) -> None:
 
 def test_a_decoded_spec_shares_nothing_with_its_document(document: Document) -> None:
     document["optimizer"]["learning_rate"] = {"kind": "constant", "rate": 0.5}
-    spec = decode(document)
+    spec = check(document)
 
     document["optimizer"]["learning_rate"]["rate"] = 7
-    encode(spec)["optimizer"]["learning_rate"]["rate"] = 8
+    document_of(spec)["optimizer"]["learning_rate"]["rate"] = 8
 
     assert spec.optimizer.options["learning_rate"] == {"kind": "constant", "rate": 0.5}
 
@@ -159,7 +159,7 @@ def test_what_only_a_plug_in_could_judge_is_left_to_the_one_who_has_it(
 ) -> None:
     document["optimizer"] = {"kind": "not_installed_here", "strength": 3}
 
-    assert decode(document).optimizer == Component("not_installed_here", {"strength": 3})
+    assert check(document).optimizer == Component("not_installed_here", {"strength": 3})
 
 
 @pytest.mark.parametrize("document_", [None, 3, "x", [], [{}]])
@@ -187,7 +187,7 @@ def test_violations_follow_the_order_of_the_document(document: Document) -> None
 def test_stop_defaults_come_from_its_dataclass(document: Document) -> None:
     document["train"]["stop"] = {"target": 1}
 
-    assert decode(document).train.stop == StopSpec(target=1.0)
+    assert check(document).train.stop == StopSpec(target=1.0)
 
 
 plain = st.recursive(
@@ -225,8 +225,8 @@ def test_no_document_raises_anything_but_invalid_spec(
     table[place[-1]] = value
 
     try:
-        spec = decode(document)
+        spec = check(document)
     except InvalidSpec as error:
         assert error.violations  # noqa: PT017 - one of two good ends
     else:
-        assert decode(encode(spec)) == spec
+        assert check(document_of(spec)) == spec

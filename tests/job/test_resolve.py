@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.decode import decode, encode
-from dbp.job.spec import Component, JobSpec
-from dbp.job.validate import DataShape, digest_of, resolve
+from dbp.job.check import check
+from dbp.job.resolve import digest_of, resolve
+from dbp.job.shapes import DataShape, check_data
+from dbp.job.spec import Component, JobSpec, document_of, with_train
 from dbp.nn.dense import Dense
 from dbp.nn.relu import ReLU
 from dbp.optim.schedule import Constant
@@ -21,12 +23,12 @@ Document = dict[str, Any]
 
 def violations_of(document: Document) -> dict[str, str]:
     with pytest.raises(InvalidSpec) as caught:
-        resolve(decode(document))
+        resolve(document)
     return {v.path: v.message for v in caught.value.violations}
 
 
 def test_every_component_is_built(document: Document) -> None:
-    resolved = resolve(decode(document))
+    resolved = resolve(document)
 
     assert [type(layer) for layer in resolved.layers] == [Dense, ReLU, Dense]
     assert resolved.layer_kinds == ("dense", "relu", "dense")
@@ -41,7 +43,7 @@ def test_every_component_is_built(document: Document) -> None:
 def test_an_activation_takes_a_position_and_keeps_the_path_it_was_written_at(
     document: Document,
 ) -> None:
-    resolved = resolve(decode(document))
+    resolved = resolve(document)
 
     assert resolved.layer_paths == (
         "model.layers[0]",
@@ -52,29 +54,30 @@ def test_an_activation_takes_a_position_and_keeps_the_path_it_was_written_at(
 
 
 def test_the_document_names_every_default(document: Document) -> None:
-    resolved = resolve(decode(document))
+    resolved = resolve(document)
 
-    dense = resolved.document["model"]["layers"][2]
+    found: Any = resolved.document
+    dense = found["model"]["layers"][2]
     assert dense["kind"] == "dense"
     assert dense["bias"] is True
     assert dense["weight_initializer"]["kind"]
-    assert resolved.document["optimizer"]["learning_rate"] == {"kind": "constant", "rate": 0.1}
+    assert found["optimizer"]["learning_rate"] == {"kind": "constant", "rate": 0.1}
     assert resolved.document["publish"] == {"every_seconds": 2.0, "keep": 4, "best": True}
-    assert resolved.document == encode(resolved.spec)
+    assert resolved.document == document_of(resolved.spec)
 
 
 def test_publishing_by_steps_is_not_by_seconds_too(document: Document) -> None:
     document["publish"] = {"every_steps": 50}
 
-    found = resolve(decode(document)).document["publish"]
+    found = resolve(document).document["publish"]
 
     assert found == {"every_steps": 50, "keep": 4, "best": True}
 
 
 def test_resolving_is_idempotent_through_json_and_the_digest_stays(document: Document) -> None:
-    once = resolve(decode(document))
+    once = resolve(document)
 
-    again = resolve(decode(json.loads(json.dumps(once.document))))
+    again = resolve(json.loads(json.dumps(once.document)))
 
     assert again.document == once.document
     assert again.digest == once.digest == digest_of(once.document)
@@ -96,11 +99,11 @@ SAME = [
 
 @pytest.mark.parametrize("spelling", SAME)
 def test_two_spellings_of_one_job_have_one_digest(document: Document, spelling: Any) -> None:
-    before = resolve(decode(document)).digest
+    before = resolve(document).digest
 
     spelling(document)
 
-    assert resolve(decode(document)).digest == before
+    assert resolve(document).digest == before
 
 
 DIFFERENT = [
@@ -114,11 +117,11 @@ DIFFERENT = [
 
 @pytest.mark.parametrize("change", DIFFERENT)
 def test_another_job_has_another_digest(document: Document, change: Any) -> None:
-    before = resolve(decode(document)).digest
+    before = resolve(document).digest
 
     change(document)
 
-    assert resolve(decode(document)).digest != before
+    assert resolve(document).digest != before
 
 
 REFUSED: list[tuple[tuple[str | int, ...], Any, str, str]] = [
@@ -189,12 +192,12 @@ def test_a_broken_rule_is_named_with_the_fact(
 def test_good_names_pass(document: Document, name: str) -> None:
     document["name"] = name
 
-    assert resolve(decode(document)).spec.name == name
+    assert resolve(document).spec.name == name
 
 
 def test_a_validation_metric_needs_a_validation_set(document: Document) -> None:
     document["train"]["stop"] = {"patience": 1, "metric": "validation_loss"}
-    resolve(decode(document))
+    resolve(document)
 
     del document["data"]["validation"]
 
@@ -204,17 +207,17 @@ def test_a_validation_metric_needs_a_validation_set(document: Document) -> None:
 def test_a_stop_metric_of_a_metric_asked_for_is_known(document: Document) -> None:
     document["train"]["stop"] = {"target": 0.9, "metric": "validation_accuracy"}
 
-    assert resolve(decode(document)).spec.train.stop is not None
+    assert resolve(document).spec.train.stop is not None
 
 
 def test_exact_numerics_take_as_many_samples_as_lanes(document: Document) -> None:
     document["train"] = {"epochs": 1, "numerics": "exact", "batch_size": 4, "lanes": 4}
 
-    assert resolve(decode(document)).spec.train.lanes == 4
+    assert resolve(document).spec.train.lanes == 4
 
 
 def test_a_spec_written_in_python_is_judged_alike(document: Document) -> None:
-    spec = decode(document)
+    spec = check(document)
     wrong = JobSpec(
         name="x",
         data=spec.data,
@@ -224,16 +227,42 @@ def test_a_spec_written_in_python_is_judged_alike(document: Document) -> None:
     )
 
     with pytest.raises(InvalidSpec) as caught:
-        resolve(wrong)
+        resolve(document_of(wrong))
 
     paths = [v.path for v in caught.value.violations]
     assert paths == ["optimizer.learning_rate.kind", "train.keep", "train.best"]
 
 
+def test_files_outside_the_roots_are_refused_before_components_are_built(
+    document: Document, tmp_path: Path
+) -> None:
+    document["data"]["train"] = {"kind": "npz", "path": "/etc/passwd"}
+    document["model"]["loss"] = "no such loss"
+
+    with pytest.raises(InvalidSpec) as caught:
+        resolve(document, data_roots=[tmp_path])
+    assert [v.path for v in caught.value.violations] == ["data.train.path"]
+
+    document["train"]["epochs"] = 0
+    with pytest.raises(InvalidSpec) as caught:
+        resolve(document, data_roots=[tmp_path])
+    assert {v.path for v in caught.value.violations} == {"model.loss.kind", "train.epochs"}
+
+
+def test_fields_of_train_are_replaced_in_a_document_or_removed(document: Document) -> None:
+    changed = with_train(document, epochs=None, steps=7)
+
+    assert resolve(changed).spec.train.steps == 7
+    assert resolve(changed).spec.train.epochs is None
+    assert "steps" not in document["train"]
+    assert with_train({**document, "train": 3}, epochs=7) == {**document, "train": 3}
+    assert with_train([], epochs=7) == []
+
+
 def test_a_thousand_layers_are_the_limit_activations_counted(document: Document) -> None:
     layer = {"kind": "dense", "units": 1, "activation": "relu"}
     document["model"]["layers"] = [layer] * 500
-    assert len(resolve(decode(document)).layers) == 1000
+    assert len(resolve(document).layers) == 1000
 
     document["model"]["layers"] = [layer] * 501
 
@@ -241,11 +270,11 @@ def test_a_thousand_layers_are_the_limit_activations_counted(document: Document)
 
 
 def test_with_the_data_known_shapes_are_checked_too(document: Document) -> None:
-    spec = decode(document)
-    resolve(spec, DataShape((8, 8), (), "class", 1797, 10))
+    resolved = resolve(document)
+    check_data(resolved, DataShape((8, 8), (), "class", 1797, 10))
 
     with pytest.raises(InvalidSpec, match=r"model\.layers\[1\].*11 classes"):
-        resolve(spec, DataShape((8, 8), (), "class", 1797, 11))
+        check_data(resolved, DataShape((8, 8), (), "class", 1797, 11))
 
 
 @pytest.mark.parametrize(
@@ -270,7 +299,7 @@ def test_a_metric_that_is_not_one_figure_of_every_epoch_cannot_stop_a_run(
     broken["train"]["stop"] = {"patience": 1, "metric": metric}
 
     with pytest.raises(InvalidSpec) as caught:
-        resolve(decode(broken))
+        resolve(broken)
 
     assert f"train.stop.metric: {metric} {words}" in str(caught.value)
     if metric == "training_roc_auc":
@@ -299,7 +328,7 @@ def test_metric_measured_at_the_end_only_cannot_be_followed(
 ) -> None:
     document["data"]["validation"] = {"fraction": 0.5}
     document["train"] |= {"epochs": 5, "evaluate_every_epochs": 6}
-    resolve(decode(document))
+    resolve(document)
     path = "train.stop.metric"
     if follower == "stop":
         document["train"]["stop"] = {"metric": "validation_loss", "patience": 1}
@@ -314,4 +343,4 @@ def test_metric_measured_at_the_end_only_cannot_be_followed(
         )
     }
     document["train"]["evaluate_every_epochs"] = 5
-    resolve(decode(document))
+    resolve(document)

@@ -1,0 +1,144 @@
+"""Resolve a document: check its fields, build its components, fill in every default.
+
+All violations are reported at once, before anything is started. It reads no data and allocates
+no arrays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from dbp.errors import InvalidSpec, Violation
+from dbp.job.check import check, in_order
+from dbp.job.component import Components, build_components
+from dbp.job.paths import check_paths
+from dbp.job.rules import cross_field_violations
+from dbp.job.spec import (
+    CheckpointSpec,
+    Component,
+    Holdout,
+    JobSpec,
+    PublishSpec,
+    document_of,
+)
+from dbp.json_value import JsonObject
+from dbp.option_types import fields_of
+from dbp.registry import Group, describe
+
+T = TypeVar("T", CheckpointSpec, PublishSpec)
+
+DEFAULT_PUBLISH_SECONDS: Final = 2.0
+DEFAULT_CHECKPOINT_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True)
+class ResolvedSpec:
+    """A valid spec with every default filled in and layers expanded, and its components.
+
+    ``digest`` is the SHA-256 of ``document`` as canonical JSON. ``layer_paths`` and
+    ``layer_kinds`` say where each layer was written and of which kind it is.
+    """
+
+    spec: JobSpec
+    document: JsonObject
+    digest: str
+    layers: tuple[Any, ...]
+    layer_kinds: tuple[str, ...]
+    layer_paths: tuple[str, ...]
+    loss: Any
+    metrics: tuple[tuple[str, Any], ...]
+    optimizer: Any
+    train_reader: Any
+    validation_reader: Any | None
+    test_reader: Any | None
+
+
+def resolve(
+    document: object, *, data_roots: Sequence[str | os.PathLike[str]] | None = None
+) -> ResolvedSpec:
+    """Return the spec of a document, with every default filled in and its components built.
+
+    Args:
+        document: Plain values, as TOML and JSON have them.
+        data_roots: Folders that file options must be in; None: any.
+
+    Raises InvalidSpec with all violations; those of components only if all fields are valid
+    and all files allowed.
+    """
+    spec = check(document)
+    if data_roots is not None:
+        check_paths(document, data_roots)
+    violations: list[Violation] = []
+    built = build_components(spec, violations)
+    violations += cross_field_violations(spec, built)
+    if violations:
+        raise InvalidSpec(in_order(violations, [field.name for field in fields_of(spec)]))
+    return _resolved(spec, built)
+
+
+def digest_of(document: JsonObject) -> str:
+    """Return the SHA-256 of a document as canonical JSON, in hexadecimal."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _resolved(spec: JobSpec, built: Components) -> ResolvedSpec:
+    """Return the resolved spec; every component has been built."""
+    layers = tuple(layer for layer in built.layers if layer is not None)
+    validation = spec.data.validation
+    if not isinstance(validation, Holdout):
+        validation = _described("readers", built.validation)
+    full = dataclasses.replace(
+        spec,
+        data=dataclasses.replace(
+            spec.data,
+            train=_described("readers", built.train),
+            validation=validation,
+            test=_described("readers", built.test),
+        ),
+        model=dataclasses.replace(
+            spec.model,
+            layers=tuple(_described("layers", layer.layer) for layer in layers),
+            loss=_described("losses", built.loss),
+            metrics=tuple(_described("metrics", metric) for _, metric in built.metrics) or None,
+        ),
+        optimizer=_described("optimizers", built.optimizer),
+        checkpoint=_timed(spec.checkpoint, DEFAULT_CHECKPOINT_SECONDS),
+        publish=_timed(spec.publish, DEFAULT_PUBLISH_SECONDS),
+    )
+    document = document_of(full)
+    return ResolvedSpec(
+        spec=full,
+        document=document,
+        digest=digest_of(document),
+        layers=tuple(layer.layer for layer in layers),
+        layer_kinds=tuple(layer.kind for layer in layers),
+        layer_paths=tuple(layer.path for layer in layers),
+        loss=built.loss,
+        metrics=built.metrics,
+        optimizer=built.optimizer,
+        train_reader=built.train,
+        validation_reader=built.validation,
+        test_reader=built.test,
+    )
+
+
+def _timed(section: T, seconds: float) -> T:
+    """Return the section with its default interval, if it names none."""
+    if section.every_steps is None and section.every_seconds is None:
+        return dataclasses.replace(section, every_seconds=seconds)
+    return section
+
+
+def _described(group: Group, component: Any) -> Any:
+    """Return the Component that would build this one again; None stays None."""
+    if component is None:
+        return None
+    table = describe(group, component)
+    return Component(str(table.pop("kind")), table)
