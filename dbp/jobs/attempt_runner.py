@@ -240,5 +240,5 @@ class AttemptRunner:
             end_reason=outcome.reason if outcome is not None and failure is None else "",
         )
         self._forced.pop(job_id, None)
-        self._connections.forget(job_id)
+        self._connections.end(job_id)
         await self._released(job_id)

@@ -16,6 +16,16 @@ class Request:
     publish: bool = False
 
 
+@dataclass
+class AppliedReports:
+    """The newest report of an attempt that was applied, by sequence; its connections share it.
+
+    A link that lost an answer sends reports again.
+    """
+
+    newest: int = 0
+
+
 @final
 class RunConnection:
     """The connection of one run's rank 0: a queue of requests, equal ones merged. Iterate it to
@@ -23,9 +33,10 @@ class RunConnection:
     shuts down.
     """
 
-    def __init__(self, job_id: str, attempt: int) -> None:
+    def __init__(self, job_id: str, attempt: int, applied: AppliedReports) -> None:
         self.job_id = job_id
         self.attempt = attempt
+        self.applied = applied
         self._stop = False
         self._publish = False
         self._closed = False

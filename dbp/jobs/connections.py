@@ -10,7 +10,7 @@ from typing import final
 from dbp.errors import WrongState
 from dbp.job.state import EventKind, Job, State
 from dbp.jobs.clock import Clock
-from dbp.jobs.connection import RunConnection
+from dbp.jobs.connection import AppliedReports, RunConnection
 from dbp.jobs.job_table import JobTable
 from dbp.quantities import count_text
 
@@ -32,6 +32,7 @@ class RunConnections:
         self._patience = patience
         self._give_up = give_up
         self._by_job: dict[str, RunConnection] = {}
+        self._applied: dict[str, tuple[int, AppliedReports]] = {}  # by job, with the attempt
         self._timers: dict[str, asyncio.Task[None]] = {}
 
     async def attach(
@@ -49,9 +50,13 @@ class RunConnections:
         # changed its state already, or finds the connection.
         job = await self._table.get(job.id)
         self.forget(job.id)
-        connection = RunConnection(job.id, job.attempt)
+        attempt, applied = self._applied.get(job.id, (0, AppliedReports()))
+        if attempt != job.attempt:
+            applied = AppliedReports()
+        connection = RunConnection(job.id, job.attempt, applied)
         if not job.state.terminal:
             self._by_job[job.id] = connection
+            self._applied[job.id] = job.attempt, applied
         if job.state in (State.CANCELLING, State.CANCELLED):
             connection.ask(stop=True)
         return connection
@@ -88,6 +93,11 @@ class RunConnections:
         connection = self._by_job.pop(job_id, None)
         if connection is not None:
             connection.close()
+
+    def end(self, job_id: str) -> None:
+        """Drop all that is known of the runs of a job that has ended."""
+        self.forget(job_id)
+        self._applied.pop(job_id, None)
 
     def close(self) -> None:
         """Close all connections and timers; gives up no run."""

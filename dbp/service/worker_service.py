@@ -36,9 +36,6 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
 
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
-        # The newest sequence applied, by job and attempt: a link that lost its answer sends
-        # again what it does not know to be taken.
-        self._applied: dict[tuple[str, int], int] = {}
 
     async def RegisterRun(
         self, request: pb.RegisterRunRequest, context: Context
@@ -87,13 +84,13 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         answers: Answers,
     ) -> None:
         """Apply each report once, then acknowledge it: acknowledged reports are durable."""
-        run = (connection.job_id, connection.attempt)
+        applied = connection.applied
         try:
             async for report in reports:
-                if report.sequence == 0 or report.sequence > self._applied.get(run, 0):
+                if report.sequence == 0 or report.sequence > applied.newest:
                     await self._apply(report, connection)
                 if report.sequence:
-                    self._applied[run] = max(report.sequence, self._applied.get(run, 0))
+                    applied.newest = max(report.sequence, applied.newest)
                     answers.put_nowait(pb.AttachResponse(acknowledged=report.sequence))
             answers.put_nowait(None)
         except Exception as error:  # raised again by the stream's own task

@@ -90,6 +90,28 @@ async def test_a_job_runs_from_queued_to_succeeded(tmp_path: Path) -> None:
         assert [item async for item in connection] == [], "the connection ends with the job"
 
 
+async def test_reports_are_remembered_over_connections_until_the_job_ends(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s", slots=10) as plane:
+        jobs = [await plane.manager.create(spec(), workers=1) for _ in range(10)]
+        await settle()
+        for job in jobs:
+            first = await attach(plane, job)
+            first.applied.newest = 3
+            await plane.manager.detached(first)
+            second = await attach(plane, job)
+            assert second.applied.newest == 3
+            await plane.manager.detached(second)
+        for job in jobs:
+            finish(plane, job.id)
+            await ended(plane, job.id)
+        await settle()
+        await attach(plane, jobs[0])  # a late report of a run
+
+        assert plane.manager._connections._applied == {}
+
+
 async def test_an_id_begins_with_the_name_and_is_never_used_twice(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "s") as plane:
         ids = iter(["digits-a", "digits-a", "digits-b"])
