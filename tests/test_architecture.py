@@ -85,7 +85,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
          "versions"},
         {"grpc", "google"},
     ),
-    "service.parameters.wire": (set(), {"google_crc32c"}),
+    "service.parameters.encoded": ({"versions"}, {"google_crc32c"}),
     "service.inference": (
         {"errors", "inference", "job", "jobs.live_parameters", "quantities", "versions"}, set(),
     ),

@@ -18,6 +18,7 @@ from dbp.job.snapshot import Manifest, decode_header, encode_header, header_leng
 from dbp.job.state import Version
 from dbp.storage.durable import fsync_folder
 from dbp.storage.threads import in_thread
+from dbp.versions.faults import corrupt, unreadable
 
 BLOCK_BYTES: Final = 1 << 20
 COPIED_AT_A_TIME: Final = 1 << 18  # stays in a core's own cache from reading to writing
@@ -38,7 +39,9 @@ Chunks: TypeAlias = AsyncIterable[bytes] | Iterable[bytes] | ByteRange
 @final
 @dataclass(frozen=True)
 class OpenVersion:
-    """An open file of a version: readable until closed, even if it is deleted."""
+    """An open file of a version, or of a selection of it: readable until closed, even if it is
+    deleted. ``version`` has the digest and the size of this file.
+    """
 
     job_id: str
     version: Version
@@ -51,9 +54,23 @@ class OpenVersion:
         """Return bytes of the safetensors file from ``offset``; safe in any thread."""
         return os.pread(self.file.fileno(), length, offset)
 
+    def read_exactly(self, offset: int, length: int) -> bytes:
+        """Return as many bytes as asked for; CorruptParameters: the file was cut short."""
+        number = self.version.version
+        try:
+            data = self.read(offset, length)
+        except OSError as error:
+            raise unreadable(self.job_id, number, error) from error
+        if len(data) < length:
+            raise corrupt(self.job_id, number, "it was cut short while it was read")
+        return data
+
     def duplicate(self) -> OpenVersion:
-        """Return the same file with a descriptor of its own; the caller closes it."""
-        file = os.fdopen(os.dup(self.file.fileno()), "rb", buffering=0)
+        """Return the same file with a descriptor of its own, which the caller closes."""
+        try:
+            file = os.fdopen(os.dup(self.file.fileno()), "rb", buffering=0)
+        except OSError as error:
+            raise unreadable(self.job_id, self.version.version, error) from error
         return replace(self, file=file)
 
     def close(self) -> None:

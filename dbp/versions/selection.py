@@ -10,11 +10,11 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from dbp.errors import CorruptParameters, InvalidInput
+from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest, TensorInfo, encode_header
 from dbp.job.state import Version
 from dbp.versions.cast import DTYPES, cast_bytes
@@ -36,18 +36,6 @@ class Selection:
     size: int
     cast: str
     whole: bool
-
-
-@dataclass(frozen=True)
-class Derived:
-    """An open safetensors file; the owner closes its descriptor."""
-
-    job_id: str
-    version: int
-    descriptor: int
-    size: int
-    digest: str
-    manifest: Manifest
 
 
 def selected(
@@ -77,42 +65,29 @@ def selecting_work(stored: Manifest, patterns: Sequence[str], cast: str = "") ->
     return work_of(stored, patterns) + (len(stored.tensors) if patterns or cast else 0)
 
 
-def whole(opened: OpenVersion) -> Derived:
-    """Return the selection of the version's own file."""
-    version = opened.version
-    try:
-        descriptor = os.dup(opened.file.fileno())
-    except OSError as error:
-        raise unreadable(opened.job_id, version.version, error) from error
-    return Derived(
-        opened.job_id,
-        version.version,
-        descriptor,
-        version.size_bytes,
-        version.digest,
-        opened.manifest,
-    )
-
-
-def derive(opened: OpenVersion, selection: Selection) -> Derived:
-    """Derive the file of a selection.
+def derive(opened: OpenVersion, selection: Selection) -> OpenVersion:
+    """Return the file of a selection, which the caller closes.
 
     CorruptParameters: the version is damaged; InvalidInput: a value cannot be cast;
     ResourceExhausted: the disk is full, and the like.
     """
-    number = opened.version.version
+    if selection.whole:
+        return opened.duplicate()
     try:
-        descriptor = _unnamed(opened.path.parent)
+        file = _unnamed(opened.path.parent)
         try:
-            with os.fdopen(os.dup(descriptor), "wb", buffering=0) as file:
-                digest = _write(file, opened, selection.manifest)
+            digest = _write(file, opened, selection.manifest)
         except BaseException:
-            os.close(descriptor)
+            file.close()
             raise
     except OSError as error:
-        raise unreadable(opened.job_id, number, error) from error
-    return Derived(
-        opened.job_id, number, descriptor, selection.size, digest, selection.manifest
+        raise unreadable(opened.job_id, opened.version.version, error) from error
+    return replace(
+        opened,
+        version=replace(opened.version, digest=digest, size_bytes=selection.size),
+        manifest=selection.manifest,
+        data_offset=selection.size - selection.manifest.size_bytes,
+        file=file,
     )
 
 
@@ -146,10 +121,7 @@ def _write(file: BinaryIO, opened: OpenVersion, manifest: Manifest) -> str:
 def _blocks(opened: OpenVersion, start: int, length: int) -> Iterator[bytes]:
     for offset in range(0, length, BLOCK_BYTES):
         size = min(BLOCK_BYTES, length - offset)
-        data = opened.read(start + offset, size)
-        if len(data) < size:
-            raise cut_short(opened.job_id, opened.version.version)
-        yield data
+        yield opened.read_exactly(start + offset, size)
 
 
 def _cast(block: bytes, source: TensorInfo, tensor: TensorInfo) -> bytes:
@@ -163,12 +135,7 @@ def _add(file: BinaryIO, digest: hashlib._Hash, block: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def cut_short(job_id: str, version: int) -> CorruptParameters:
-    """Return the error for a file that has become shorter."""
-    return corrupt(job_id, version, "it was cut short while it was read")
-
-
-def _unnamed(folder: Path) -> int:
+def _unnamed(folder: Path) -> BinaryIO:
     """Return a file that is deleted when it is closed."""
     with tempfile.TemporaryFile(dir=folder, prefix=".derived-") as file:
-        return os.dup(file.fileno())
+        return os.fdopen(os.dup(file.fileno()), "w+b", buffering=0)

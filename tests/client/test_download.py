@@ -29,7 +29,7 @@ from dbp.errors import (
 )
 from dbp.job.state import Version
 from dbp.rpc.status import code_of, details_of
-from dbp.service.parameters.wire import chunk_message
+from dbp.service.parameters.encoded import chunk_message
 from dbp.v1 import job_pb2
 from dbp.v1 import parameter_service_pb2 as pb
 

@@ -17,7 +17,7 @@ from dbp.jobs import live_parameters
 from dbp.jobs.paging import MAX_PAGE_SIZE
 from dbp.rpc.channel import MAX_ANSWER_BYTES
 from dbp.service.inference import service as inference_service
-from dbp.service.parameters import messages as parameter_messages
+from dbp.service.parameters import streams
 from dbp.v1 import job_pb2
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.versions.tables import MOVES_KEPT
@@ -58,7 +58,7 @@ async def test_a_manifest_that_fits_is_in_the_header(
     request = pb.StreamParametersRequest(selector=selector(run.id))
 
     fits = (await service.parameters.StreamParameters(request).read()).header
-    monkeypatch.setattr(parameter_messages, "MAX_ANSWER_BYTES", fits.ByteSize())
+    monkeypatch.setattr(streams, "MAX_ANSWER_BYTES", fits.ByteSize())
     too_long = (await service.parameters.StreamParameters(request).read()).header
 
     assert [tensor.name for tensor in fits.manifest.tensors] == ["0.weight", "0.bias"]

@@ -25,7 +25,7 @@ from dbp.errors import (
 from dbp.job.snapshot import decode_header
 from dbp.job.state import Version
 from dbp.versions.file import OpenVersion, read_header
-from dbp.versions.selection import derive, selected, whole
+from dbp.versions.selection import derive, selected
 
 NAMES = ["0.weight", "0.bias", "2.weight", "2.bias"]
 
@@ -51,13 +51,14 @@ def stored(sizes: list[int]) -> tuple[dict[str, np.ndarray], bytes]:
 def derived(version: OpenVersion, patterns: list[str], cast: str = "") -> bytes:
     """The bytes of a selection, whose size and digest are right."""
     selection = selected(version.version, version.manifest, patterns, cast)
-    source = whole(version) if selection.whole else derive(version, selection)
-    try:
-        content = os.pread(source.descriptor, source.size + 1, 0)
-    finally:
-        os.close(source.descriptor)
-    assert len(content) == source.size == selection.size
-    assert hashlib.sha256(content).hexdigest() == source.digest
+    with derive(version, selection) as source:
+        found = source.version
+        content = source.read(0, found.size_bytes + 1)
+        assert content[source.data_offset :] == source.read_exactly(
+            source.data_offset, source.manifest.size_bytes
+        )
+    assert len(content) == found.size_bytes == selection.size
+    assert hashlib.sha256(content).hexdigest() == found.digest
     return content
 
 

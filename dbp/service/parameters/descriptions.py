@@ -13,7 +13,7 @@ from dbp.job.state import Version
 from dbp.quantities import count_text
 from dbp.rpc.channel import MAX_ANSWER_BYTES
 from dbp.rpc.version_convert import manifest_to_proto, version_to_proto
-from dbp.service.parameters.reader_threads import ReaderThreads
+from dbp.service.parameters.readers import ReaderThreads
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.versions.selection import selected, selecting_work
 

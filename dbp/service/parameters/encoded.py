@@ -1,18 +1,27 @@
-"""Serialized chunk messages of one parameter file, made once and shared by all readers."""
+"""Serialized chunk messages of one parameter file, made once and shared by all readers.
+
+A message is written by hand, so that its data are copied only once. It is the same in
+StreamParameters and WatchParameters: field 2 of both is the chunk, whose fields are offset,
+crc32c and data. Encoding: https://protobuf.dev/programming-guides/encoding
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import final
+from typing import Final, final
 
-from dbp.job.snapshot import Manifest
-from dbp.service.parameters.reader_threads import ReaderThreads
-from dbp.service.parameters.wire import chunk_message
-from dbp.versions.faults import unreadable
-from dbp.versions.selection import Derived, cut_short
+import google_crc32c
+
+from dbp.service.parameters.readers import ReaderThreads
+from dbp.versions.file import OpenVersion
+
+_CHUNK: Final = bytes([2 << 3 | 2])
+_OFFSET: Final = bytes([1 << 3 | 0])
+_CRC32C: Final = bytes([2 << 3 | 5])
+_DATA: Final = bytes([3 << 3 | 2])
 
 
 @final
@@ -21,21 +30,19 @@ class Encoded:
 
     def __init__(
         self,
-        source: Derived,
+        source: OpenVersion,
         threads: ReaderThreads,
         *,
         chunk_bytes: int,
         keep: bool,
         closed: Callable[[], None],
     ) -> None:
-        """Take over the source's descriptor; call ``closed`` when it is closed.
+        """Take over the source; call ``closed`` when it is closed.
 
         ``keep``: messages of ``chunk_bytes`` are cached for the next reader.
         """
-        self.size = source.size
-        self.digest = source.digest
-        self.manifest: Manifest = source.manifest
-        self._source = source
+        self.source = source
+        self.size = source.version.size_bytes
         self._threads = threads
         self._chunk_bytes = chunk_bytes
         self._messages: dict[int, asyncio.Task[bytes]] | None = {} if keep else None
@@ -71,7 +78,7 @@ class Encoded:
 
     async def whole(self) -> bytes:
         """Return the bytes of the file; CorruptParameters."""
-        return await self._threads.read(self._read, 0, self.size)
+        return await self._threads.read(self.source.read_exactly, 0, self.size)
 
     def _message(self, offset: int, chunk_bytes: int) -> asyncio.Task[bytes]:
         """Return the message of the chunk that begins here."""
@@ -92,20 +99,34 @@ class Encoded:
             del kept[offset]  # the next reader may have more luck
 
     def _encode(self, offset: int, length: int) -> bytes:
-        return chunk_message(offset, self._read(offset, length))
-
-    def _read(self, offset: int, length: int) -> bytes:
-        source = self._source
-        try:
-            data = os.pread(source.descriptor, length, offset)
-        except OSError as error:
-            raise unreadable(source.job_id, source.version, error) from error
-        if len(data) < length:
-            raise cut_short(source.job_id, source.version)
-        return data
+        return chunk_message(offset, self.source.read_exactly(offset, length))
 
     def _let_go(self) -> None:
         self._users -= 1
         if not self._users:
-            os.close(self._source.descriptor)
+            self.source.close()
             self._closed()
+
+
+def chunk_message(offset: int, data: bytes) -> bytes:
+    """Return a StreamParametersResponse with one ParametersChunk, serialized."""
+    head = b"".join(
+        (
+            _OFFSET,
+            _varint(offset),
+            _CRC32C,
+            struct.pack("<I", google_crc32c.value(data)),
+            _DATA,
+            _varint(len(data)),
+        )
+    )
+    return b"".join((_CHUNK, _varint(len(head) + len(data)), head, data))
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

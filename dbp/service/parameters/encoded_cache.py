@@ -16,10 +16,9 @@ from typing import Final, TypeAlias, final
 
 from dbp.errors import TooManyReaders
 from dbp.service.parameters.encoded import Encoded
-from dbp.service.parameters.reader_threads import ReaderThreads
-from dbp.versions.faults import unreadable
+from dbp.service.parameters.readers import ReaderThreads
 from dbp.versions.file import OpenVersion
-from dbp.versions.selection import Derived, Selection, derive, whole
+from dbp.versions.selection import Selection, derive
 
 CACHE_BYTES: Final = 1 << 30
 DISK_BYTES: Final = 4 << 30
@@ -78,7 +77,7 @@ class EncodedCache:
         with self._claimed(key):
             while key not in self._entries:
                 if selection.whole:
-                    self._add(key, whole(opened), disk=0)
+                    self._add(key, opened.duplicate(), disk=0)
                     break
                 if key not in self._making:
                     await self._turns.acquire()
@@ -112,10 +111,7 @@ class EncodedCache:
             if key in self._entries or key in self._making:
                 return
             self._make_room(selection.size, max(self._disk_limit, opened.version.size_bytes))
-            try:
-                own = opened.duplicate()  # the reader that asked may leave before it is done
-            except OSError as error:
-                raise unreadable(opened.job_id, opened.version.version, error) from error
+            own = opened.duplicate()  # the reader that asked may leave before it is done
             turn.pop_all()  # ends with the task
         self._disk += selection.size
         task = asyncio.create_task(self._derive(key, own, selection))
@@ -145,8 +141,8 @@ class EncodedCache:
         if made.cancelled() or made.exception() is not None:  # the waiting callers have got it
             self._closed(size)
 
-    def _add(self, key: _Key, source: Derived, *, disk: int) -> None:
-        keep = source.size <= self._limit // 2
+    def _add(self, key: _Key, source: OpenVersion, *, disk: int) -> None:
+        keep = source.version.size_bytes <= self._limit // 2
         encoded = Encoded(
             source,
             self._threads,
@@ -157,7 +153,7 @@ class EncodedCache:
         for old in [old for old in self._entries if not self._kept(*old[:2])]:
             self._forget(old)
         self._entries[key] = encoded
-        self._size += source.size if keep else 0
+        self._size += encoded.size if keep else 0
         while self._size > self._limit or len(self._entries) > MAX_ENTRIES:
             self._forget(next(iter(self._entries)))
 

@@ -20,8 +20,7 @@ from dbp.service.guarded_server import GuardedServer
 from dbp.service.parameters.descriptions import INLINE_NAMES, Descriptions
 from dbp.service.parameters.encoded import Encoded
 from dbp.service.parameters.encoded_cache import EncodedCache
-from dbp.service.parameters.messages import stream_messages
-from dbp.service.parameters.reader_limits import (
+from dbp.service.parameters.readers import (
     READS,
     READS_PER_CLIENT,
     STREAMS,
@@ -29,8 +28,9 @@ from dbp.service.parameters.reader_limits import (
     WATCHES,
     WATCHES_PER_CLIENT,
     ReaderLimits,
+    ReaderThreads,
 )
-from dbp.service.parameters.reader_threads import ReaderThreads
+from dbp.service.parameters.streams import stream_messages, watch
 from dbp.service.parameters.wanted import (
     DEFAULT_CHUNK_BYTES,
     Wanted,
@@ -39,7 +39,6 @@ from dbp.service.parameters.wanted import (
     destination_of,
     pinned_of,
 )
-from dbp.service.parameters.watch import watch
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import parameter_service_pb2_grpc
 from dbp.versions.file import OpenVersion
@@ -101,7 +100,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
                 async with self._cache.open(opened, selection) as encoded:
                     data = await encoded.whole()
             return pb.GetParametersResponse(
-                version=version, safetensors=data, digest=encoded.digest
+                version=version, safetensors=data, digest=encoded.source.version.digest
             )
 
     async def StreamParameters(

@@ -12,7 +12,7 @@ from dbp.job.snapshot import Manifest, manifest_of
 from dbp.job.state import Version
 from dbp.service.parameters import descriptions
 from dbp.service.parameters.descriptions import Descriptions
-from dbp.service.parameters.reader_threads import ReaderThreads
+from dbp.service.parameters.readers import ReaderThreads
 from dbp.v1 import parameter_service_pb2 as pb
 
 VERSION = Version(1, 1, 1, "feed", 100, 0.0)

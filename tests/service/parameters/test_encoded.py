@@ -18,7 +18,7 @@ from dbp.job.snapshot import encode_header, manifest_of
 from dbp.job.state import Version
 from dbp.service.parameters import encoded_cache
 from dbp.service.parameters.encoded_cache import EncodedCache
-from dbp.service.parameters.reader_threads import ReaderThreads
+from dbp.service.parameters.readers import ReaderThreads
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.versions import selection
 from dbp.versions.file import OpenVersion

@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2
 from dbp.errors import TooManyReaders
 from dbp.service.parameters import encoded_cache
 from dbp.service.parameters import service as parameter_service
-from dbp.service.parameters.reader_limits import ReaderLimits
+from dbp.service.parameters.readers import ReaderLimits
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1.parameter_pb2 import CAST_BF16, CAST_F16
 from dbp.versions import selection

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 from dbp.rpc.channel import connect
-from dbp.service.parameters import reader_limits
+from dbp.service.parameters import readers
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import stream_pb2
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
@@ -157,7 +157,7 @@ async def test_a_thousand_watchers_all_receive_a_version(service: Service, run: 
 async def test_too_many_on_one_connection_are_refused(
     service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = reader_limits.STREAMS_PER_CLIENT
+    limit = readers.STREAMS_PER_CLIENT
     await run.publish(1, tensors(4_000_000))
     request = pb.StreamParametersRequest()
     request.selector.job = f"jobs/{run.id}"

@@ -1,23 +1,80 @@
-"""Send new versions to one reader. Keeps the number of the version sent last, no queue."""
+"""Streams of serialized messages: one version, or every new version of a job.
+
+A version is a header, chunks and a trailer; heartbeats come while it is waited for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
-from dbp.errors import Draining, LabelNotFound, NotPublishedYet, VersionEvicted
+from dbp.errors import Draining, InvalidInput, LabelNotFound, NotPublishedYet, VersionEvicted
 from dbp.job.labels import is_news, moves_back, outlives_job
 from dbp.job.state import StreamEndReason, Version
 from dbp.jobs.live_parameters import LiveParameters
+from dbp.rpc.channel import MAX_ANSWER_BYTES
 from dbp.rpc.enums import stream_end_to_proto
-from dbp.rpc.version_convert import version_to_proto
+from dbp.rpc.version_convert import manifest_to_proto, version_to_proto
+from dbp.service.parameters.encoded import Encoded
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import stream_pb2
 from dbp.versions.file import OpenVersion
 from dbp.versions.index import At
 
+# The same bytes in StreamParameters and in WatchParameters.
+_HEARTBEAT: Final = pb.StreamParametersResponse(
+    heartbeat=stream_pb2.Heartbeat()
+).SerializeToString()
+# Tags and lengths of a stream's header and of the manifest inside it.
+_FRAME_BYTES: Final = 12
+
+# A header and the encoded parameters; None where nothing is newer or different.
+Opening: TypeAlias = Coroutine[Any, Any, tuple[pb.ParametersHeader, Encoded | None]]
 Send: TypeAlias = Callable[[OpenVersion], AsyncGenerator[bytes, None]]
+
+
+async def stream_messages(
+    opening: Opening, heartbeat_seconds: float, offset: int, chunk_bytes: int
+) -> AsyncGenerator[bytes, None]:
+    """Yield heartbeats until ``opening`` is done, then the parameters from ``offset`` on.
+
+    Raises InvalidInput for an offset outside of the file, and the errors of ``opening``.
+    """
+    work = asyncio.create_task(opening)
+    async with aclosing(silences(work, heartbeat_seconds)) as waiting:
+        async for _ in waiting:
+            yield _HEARTBEAT
+    header, encoded = work.result()
+    if encoded is None:
+        yield pb.StreamParametersResponse(header=header).SerializeToString()
+        return
+    if not 0 <= offset <= encoded.size:
+        raise InvalidInput(f"offset: must be 0 to {encoded.size}, got {offset}")
+    header.size_bytes = encoded.size
+    manifest = manifest_to_proto(encoded.source.manifest)
+    if header.ByteSize() + manifest.ByteSize() + _FRAME_BYTES <= MAX_ANSWER_BYTES:
+        header.manifest.CopyFrom(manifest)
+    yield pb.StreamParametersResponse(header=header).SerializeToString()
+    async for message in encoded.messages(offset, chunk_bytes):
+        yield message
+    trailer = pb.ParametersTrailer(digest=encoded.source.version.digest)
+    yield pb.StreamParametersResponse(trailer=trailer).SerializeToString()
+
+
+async def silences(work: asyncio.Task[Any], seconds: float) -> AsyncGenerator[None, None]:
+    """Yield after every ``seconds`` until ``work`` is done.
+
+    Leaving early cancels the work and waits for its end.
+    """
+    try:
+        while not (await asyncio.wait((work,), timeout=seconds))[0]:
+            yield
+    finally:
+        if not work.done():
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
 
 async def watch(

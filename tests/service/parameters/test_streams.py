@@ -13,9 +13,9 @@ import pytest
 
 from dbp.jobs.live_parameters import LiveParameters
 from dbp.rpc.scalar_convert import job_name
-from dbp.service.heartbeats import silences
 from dbp.service.parameters import service as parameter_service
 from dbp.service.parameters.service import ParameterService
+from dbp.service.parameters.streams import silences
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as pb
 from tests.deadline import DEADLINE

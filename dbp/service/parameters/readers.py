@@ -1,11 +1,22 @@
-"""Thread pools for readers, separate from those in which runs publish."""
+"""Limits of concurrent readers, and their threads, apart from those in which runs publish."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar, final
+
+from dbp.errors import TooManyReaders
+
+READS_PER_CLIENT: Final = 256
+READS: Final = 1_024
+STREAMS_PER_CLIENT: Final = 64
+STREAMS: Final = 1_024
+WATCHES_PER_CLIENT: Final = 2_048
+WATCHES: Final = 16_384
 
 DERIVING: Final = 2
 MATCHING: Final = 2
@@ -13,6 +24,37 @@ READING: Final = 4
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@final
+class ReaderLimits:
+    """Counts concurrent reads; a client is one connection."""
+
+    def __init__(self, what: str, per_client: int, together: int) -> None:
+        self._what = what
+        self._per_client = per_client
+        self._together = together
+        self._open: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def taken(self, client: str) -> Iterator[None]:
+        """Count one more read in this context; TooManyReaders."""
+        if self._open[client] >= self._per_client:
+            raise TooManyReaders(
+                f"{self._open[client]} {self._what} are open on this connection, at most "
+                f"{self._per_client} are allowed; close some"
+            )
+        if self._open.total() >= self._together:
+            raise TooManyReaders(
+                f"{self._together} {self._what} are open in all, which is the limit; try later"
+            )
+        self._open[client] += 1
+        try:
+            yield
+        finally:
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]
 
 
 @final
