@@ -179,6 +179,36 @@ def test_imports_follow_the_table(path: Path) -> None:
             assert top in outside, f"{where}, but dbp.{row} may import only {sorted(outside)}"
 
 
+def package_imports() -> dict[str, set[str]]:
+    """The other packages that each package imports; ``worker`` and ``plugin`` count as such."""
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    found: dict[str, set[str]] = {name: set() for name in packages | {"worker", "plugin"}}
+    for path in MODULES:
+        importer = module_name(path).partition(".")[0]
+        for _, imported in imports(path):
+            top, _, rest = imported.partition(".")
+            other = rest.partition(".")[0]
+            if top == "dbp" and importer in found and other in packages - {importer}:
+                found[importer].add(other)
+    return found
+
+
+def test_the_readme_names_every_package_and_its_imports() -> None:
+    section = (ROOT / "README.md").read_text().partition("\n## What's where\n")[2]
+    rows = re.findall(r"^\| (`.*) \| .* \| (.*) \|$", section, re.MULTILINE)
+    actual = package_imports()
+    seen: list[str] = []
+
+    for names, imported in rows:
+        for name in (name.removesuffix(".py") for name in re.findall(r"`(\S+)`", names)):
+            named = set(re.findall(r"`(\w+)`", imported))
+            if name != "cli":  # it may import all of them
+                assert named == actual[name], f"README's row of {name}"
+                assert named <= set(seen), f"README's row of {name} is above what it imports"
+            seen.append(name)
+    assert sorted(seen) == sorted(actual)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)
 def test_modules_are_short(path: Path) -> None:
     text = path.read_text()
