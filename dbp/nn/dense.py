@@ -1,4 +1,4 @@
-"""The dense (fully connected, affine) layer."""
+"""The dense (fully connected, affine) layer, forward and backward."""
 
 from __future__ import annotations
 
