@@ -142,8 +142,8 @@ def _train(
 ) -> RunOutcome:
     """Build and train; append the trainer, which has the last step, to ``made``."""
     from dbp.job.state import RunOutcome
-    from dbp.train.agreement import all_or_none
     from dbp.train.build import fit_scaling, prepare
+    from dbp.train.faults.agreement import all_or_none
     from dbp.train.trainer import Trainer
 
     try:
@@ -201,8 +201,7 @@ def _reporting_failure(
 
 def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int:
     """Run a rank of a launched attempt; only rank 0 has a ``reporter``."""
-    from dbp.train.report.failure_recorder import FailureRecorder
-    from dbp.train.report.fan_out import AnyOf, FanOut
+    from dbp.train.report.fan_out import AnyOf, FailureRecorder, FanOut
     from dbp.train.report.lines import Lines, outcome_text
     from dbp.train.report.run_files import CHECKPOINTS
     from dbp.train.report.run_folder import RunFolder

@@ -53,9 +53,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
          "quantities", "storage"},
         {"numpy"},
     ),
-    "train.arithmetic": ({"quantities"}, {"numpy", "threadpoolctl"}),
+    "train.check.arithmetic": ({"quantities"}, {"numpy", "threadpoolctl"}),
     # A checksum of all parameters in every step: CRC32C runs at the speed of memory.
-    "train.digest": ({"nn"}, {"numpy", "google_crc32c"}),
+    "train.faults.digest": ({"nn"}, {"numpy", "google_crc32c"}),
     "train.onnx": ({"errors", "registry", "nn", "data", "train"}, {"numpy", "onnx"}),
     "storage": ({"errors", "json_value"}, set()),
     "launch": (

@@ -168,7 +168,7 @@ def evaluate(
     from dbp.column_names import MODEL
     from dbp.train.check.data_notes import unnamed_notes
     from dbp.train.check.inspection import naming
-    from dbp.train.report.undefined import undefined_figures
+    from dbp.train.report.watched_metrics import undefined_figures
 
     named = source_of(source)
     named.refuse(version=version, label=label)

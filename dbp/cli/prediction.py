@@ -21,7 +21,7 @@ from dbp.job.resolve import ResolvedSpec
 from dbp.job.spec import Holdout
 from dbp.storage.whole_file import write_whole
 from dbp.train.check.inspection import naming
-from dbp.train.finite import check_outputs
+from dbp.train.faults.finite import check_outputs
 from dbp.train.model.trained_model import TrainedModel
 
 Array = npt.NDArray[Any]

@@ -185,8 +185,7 @@ def _inspect(request: Request, place: Launch) -> Inspected:
 def _other_rank(
     request: Request, inspected: Inspected, place: Launch, signals: StopSignals
 ) -> int:
-    from dbp.train.report.failure_recorder import FailureRecorder
-    from dbp.train.report.fan_out import FanOut
+    from dbp.train.report.fan_out import FailureRecorder, FanOut
     from dbp.worker import run_rank
 
     earlier = request.resume or request.overwrite

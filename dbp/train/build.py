@@ -23,18 +23,17 @@ from dbp.nn.layer import Array
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
-from dbp.train.agreement import all_or_none
-from dbp.train.arithmetic import arithmetic
+from dbp.train.check.arithmetic import arithmetic
 from dbp.train.check.inspection import (
     DataFacts,
     Inspected,
     check_workers,
     naming,
 )
-from dbp.train.check.mini_batches import check_mini_batches
+from dbp.train.check.mini_batches import check_mini_batches, check_weights
 from dbp.train.check.notes import notes
-from dbp.train.check.sample_weights import check_weights
-from dbp.train.digest import CHECKSUM, sha256_of
+from dbp.train.faults.agreement import all_or_none
+from dbp.train.faults.digest import CHECKSUM, sha256_of
 from dbp.train.model.initial import load_initial
 from dbp.train.plan import Plan, make_plan
 

@@ -23,7 +23,7 @@ from dbp.parallel.exchange_step import ExchangeStep
 from dbp.parallel.lanes import part
 from dbp.parallel.step_buffer import StepBuffer
 from dbp.train.build import Setup
-from dbp.train.finite import all_finite
+from dbp.train.faults.finite import all_finite
 from dbp.train.rows import RowReader
 from dbp.train.step_facts import RankFacts
 

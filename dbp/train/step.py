@@ -19,8 +19,8 @@ from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange import make_exchange
 from dbp.parallel.exchange_step import ExchangeStep
 from dbp.train.build import Setup
-from dbp.train.diagnosis import Diagnosis
-from dbp.train.digest import digest
+from dbp.train.faults.diagnosis import Diagnosis
+from dbp.train.faults.digest import digest
 from dbp.train.lane_batches import LaneBatches, MiniBatch
 from dbp.train.lockstep import Gather, train_lanes
 from dbp.train.report.sink import Command

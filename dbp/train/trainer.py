@@ -21,22 +21,22 @@ from dbp.job.skipped import skipped_text
 from dbp.job.state import FailureReason, RunOutcome
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
-from dbp.train.agreement import all_or_none, check_agreement
 from dbp.train.build import Setup
-from dbp.train.ending import Ending
 from dbp.train.evaluate import make_evaluator
-from dbp.train.non_finite import NOTHING_APPLIED, NonFinitePolicy, Reaction, why_failed
+from dbp.train.faults.agreement import all_or_none, check_agreement
+from dbp.train.faults.non_finite import NOTHING_APPLIED, NonFinitePolicy, Reaction, why_failed
+from dbp.train.plan import Ending
 from dbp.train.report.announcer import Announcer
 from dbp.train.report.fan_out import AnyOf, FanOut
 from dbp.train.report.figures import Figures
 from dbp.train.report.sink import Command, Control, Sink
+from dbp.train.report.watched_metrics import WatchedMetrics
 from dbp.train.state.continuation import Terms
 from dbp.train.state.recovery import CheckpointState, Recovery
 from dbp.train.state.run_state import RunState
 from dbp.train.step import Step
 from dbp.train.step_facts import StepResult
 from dbp.train.stopping import make_stopping
-from dbp.train.watched_metrics import WatchedMetrics
 
 logger = logging.getLogger("dbp")
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from dbp.nn.layer import Array
 from dbp.parallel.communicator import SoloCommunicator
-from dbp.train.digest import CHECKSUM, digest
+from dbp.train.faults.digest import CHECKSUM, digest
 from dbp.train.report.sink import Command
 from tests.benchmarks.exact_cost import make_step
 from tests.benchmarks.workloads import WORKLOADS

@@ -55,7 +55,7 @@ exchange = "{mode}"
 WORKERS = (2, 3, 4, 5, 8)  # on two cores: oversubscribed
 MODES = ("allreduce", "overlapped", "sharded")
 
-TELL_ARITHMETIC = "from dbp.train.arithmetic import arithmetic; print(arithmetic())"
+TELL_ARITHMETIC = "from dbp.train.check.arithmetic import arithmetic; print(arithmetic())"
 
 
 def mpich_environment() -> dict[str, str]:

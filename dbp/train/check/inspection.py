@@ -24,7 +24,7 @@ from dbp.plugin_faults import fault_text, is_plugin
 from dbp.quantities import count_text
 from dbp.train.check.data_notes import channels_note
 from dbp.train.check.mini_batches import check_mini_batches
-from dbp.train.check.schedule_length import check_schedule
+from dbp.train.check.run_length import check_schedule
 from dbp.train.model.initial import check_initial
 
 

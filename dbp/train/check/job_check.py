@@ -12,8 +12,7 @@ from typing import Literal
 from dbp.errors import DbpError
 from dbp.train.build import Setup
 from dbp.train.check.data import check_data
-from dbp.train.check.fault import fault_message
-from dbp.train.check.finding import Finding, OnProgress, ignore_progress
+from dbp.train.check.finding import Finding, OnProgress, fault_message, ignore_progress
 from dbp.train.check.gradient import check_gradient
 from dbp.train.check.lanes import check_lanes
 

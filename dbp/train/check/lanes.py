@@ -13,7 +13,7 @@ from dbp.parallel.threads import run_threads
 from dbp.quantities import count_text
 from dbp.train.build import Setup
 from dbp.train.check.finding import Finding, OnProgress, ignore_progress
-from dbp.train.digest import sha256_of
+from dbp.train.faults.digest import sha256_of
 from dbp.train.plan import make_plan
 from dbp.train.report.sink import Command, Control
 from dbp.train.trainer import Trainer

@@ -1,16 +1,20 @@
-"""Check the size of mini-batches: enough values for a variance, few enough for float32."""
+"""Check that mini-batches can be averaged: enough values, few enough for float32, a weight."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from dbp.errors import InvalidSpec, Violation
+import numpy as np
+
+from dbp.data.dataset import Dataset
+from dbp.errors import InvalidData, InvalidSpec, Violation
 from dbp.job.resolve import ResolvedSpec
 from dbp.job.shapes import check_shapes
 from dbp.job.spec import TrainSpec
 from dbp.nn.batch_norm import LEAST_VALUES
 from dbp.nn.layer import Shape
+from dbp.nn.model import Model
 from dbp.nn.role import frozen_state
 from dbp.quantities import count_text
 from dbp.train.plan import make_plan
@@ -126,3 +130,35 @@ def _statistics(resolved: ResolvedSpec, input_shape: Shape) -> Iterator[tuple[st
 
 def _parts(accumulate: int) -> str:
     return "" if accumulate == 1 else f" in {accumulate} parts (train.accumulate)"
+
+
+_ROWS: Final = 65_536
+
+
+def check_weights(dataset: Dataset, model: Model) -> None:
+    """Raise InvalidData if all weights are 0, since there is no mean over such samples.
+
+    The weights are those of the data times the class weights of the loss, in the model's type,
+    in which a tiny weight is 0.
+    """
+    info = dataset.info
+    as_targets = np.int64 if info.target_kind == "class" else model.dtype
+    nothing = np.empty((0, *info.target_shape), as_targets)
+    if not info.weighted and model.loss.sample_weights(nothing, None) is None:
+        return
+    for start in range(0, len(dataset), _ROWS):
+        indices = np.arange(start, min(start + _ROWS, len(dataset)))
+        targets = np.empty((len(indices), *info.target_shape), as_targets)
+        dataset.take_targets(indices, targets)
+        weights = None
+        if info.weighted:
+            weights = np.empty(len(indices), model.dtype)
+            dataset.take_weights(indices, weights)
+        effective = model.loss.sample_weights(targets, weights)
+        if effective is None or (effective > 0).any():
+            return
+    count = f"all {len(dataset):,} samples" if len(dataset) > 1 else "the only sample"
+    message = f"the weight of {count} is 0, so that there is nothing to average"
+    if model.loss.sample_weights(nothing, None) is not None:
+        message += "; the weights of their classes (model.loss) count, too"
+    raise InvalidData(message)

@@ -6,9 +6,8 @@ from dbp.job.output_range import range_note
 from dbp.job.shapes import check_shapes
 from dbp.train.check.data_notes import data_notes
 from dbp.train.check.inspection import Inspected
-from dbp.train.check.metric_notes import metric_notes
 from dbp.train.check.mini_batches import mini_batch_notes
-from dbp.train.check.schedule_length import schedule_notes
+from dbp.train.check.run_length import metric_notes, schedule_notes
 
 
 def notes(inspected: Inspected) -> tuple[str, ...]:

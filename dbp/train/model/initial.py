@@ -6,6 +6,7 @@ mini-batches of a batch normalization (``num_batches_tracked``) is ignored.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -14,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.column_names import columns_of
-from dbp.errors import InvalidFile, InvalidSpec, Violation, nearest
+from dbp.data.content import recognize
+from dbp.data.file import DataFile
+from dbp.errors import InvalidData, InvalidFile, InvalidSpec, Violation, nearest
 from dbp.job.snapshot import Manifest, TensorInfo, decode_header, header_length
 from dbp.nn.layer import Array, Shape
 from dbp.nn.parameters import Parameters
 from dbp.quantities import count_text
 from dbp.train.model.columns import input_difference
-from dbp.train.model.parameter_content import check_parameter_content
+from dbp.train.report.run_files import PARAMETERS
 
 FIELD: Final = "train.initial_parameters"
 
@@ -161,3 +164,33 @@ def _raise(path: str, problems: Iterable[str]) -> None:
     violations = [Violation(FIELD, f"{path}: {problem}") for problem in problems]
     if violations:
         raise InvalidSpec(violations)
+
+
+def read_parameter_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a parameter file; raise InvalidFile if it is another format."""
+    name = os.fspath(path)
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidFile(f"{name}: {error.strerror}") from error
+    check_parameter_content(name, name)
+    return content
+
+
+def check_parameter_content(path: str, source: str) -> None:
+    """Raise InvalidFile if a file's content is known and not safetensors.
+
+    A file that cannot be opened here is left to its reader. ``source`` names it in the error.
+    """
+    try:
+        found = recognize(DataFile(path))
+    except InvalidData:
+        return
+    if found is not None and found.kind != "safetensors":
+        remedy = "" if found.kind else f"; {found.remedy}"
+        folder = Path(path).parent
+        if (folder / PARAMETERS).is_file():  # a record of a run, such as result.json
+            remedy = f"; name the run folder: {folder}"
+        raise InvalidFile(
+            f"{source}: not a safetensors file: it looks like {found.name}{remedy}"
+        )

@@ -29,10 +29,10 @@ from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.quantities import count_text
 from dbp.registry import Group
-from dbp.train.check.sample_weights import check_weights
+from dbp.train.check.mini_batches import check_weights
 from dbp.train.evaluate import BLOCK_ROWS, Evaluator
-from dbp.train.finite import check_inputs, check_outputs, check_samples
-from dbp.train.model.parameter_content import read_parameter_file
+from dbp.train.faults.finite import check_inputs, check_outputs, check_samples
+from dbp.train.model.initial import read_parameter_file
 from dbp.train.rows import RowReader
 
 Array = npt.NDArray[Any]

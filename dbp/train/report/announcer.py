@@ -5,23 +5,23 @@ Only rank 0 has a sink that does something; the other ranks send to an empty one
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import final
+from typing import Final, final
 
 from dbp.job.best import BestEpoch
-from dbp.job.state import ProgressReport, RunOutcome
+from dbp.job.ending_text import ending_word
+from dbp.job.state import FailureReason, ProgressReport, RunOutcome
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.train.build import Setup
-from dbp.train.digest import sha256_of
+from dbp.train.faults.digest import sha256_of
 from dbp.train.model.parameter_metadata import manifest_at, metadata_at, metadata_of
 from dbp.train.report.figures import Figures
-from dbp.train.report.meter import Meter
-from dbp.train.report.not_written import not_written
-from dbp.train.report.publish_schedule import PublishSchedule
 from dbp.train.report.sink import ParameterSnapshot, Sink, Started
+from dbp.train.report.timing import Meter, PublishSchedule
 from dbp.train.state.run_state import RunState
 from dbp.train.step_facts import StepResult
 
@@ -258,3 +258,17 @@ def _mean_loss(result: StepResult) -> float:
     if result.failure or not result.weight:
         return math.nan
     return result.loss_sum / result.weight
+
+
+NOT_WRITTEN: Final = FailureReason.NOT_WRITTEN
+
+
+def not_written(outcome: RunOutcome, error: OSError) -> RunOutcome:
+    """Return the outcome with the write error; a failed run keeps its own reason."""
+    name = error.filename or "its files"
+    text = f"{name} could not be written: {error.strerror or error}"
+    if outcome.status == "failed":
+        return dataclasses.replace(outcome, message=f"{outcome.message}. Besides, {text}")
+    how = f"the run {ending_word(outcome.reason)} at step {outcome.step:,}"
+    message = f"{text}; {how}"
+    return dataclasses.replace(outcome, status="failed", reason=NOT_WRITTEN, message=message)

@@ -13,7 +13,7 @@ from dbp.job.load import nearest_file
 from dbp.job.snapshot import decode_header, header_length, step_of
 from dbp.job.state import RunOutcome
 from dbp.quantities import count_text
-from dbp.train.ending import TIME
+from dbp.train.plan import TIME
 from dbp.train.report.run_files import (
     CHECKPOINTS,
     PARAMETERS,

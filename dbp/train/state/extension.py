@@ -23,8 +23,7 @@ from dbp.job.spec import with_train
 from dbp.option_names import either, option
 from dbp.quantities import duration_text
 from dbp.train.check.inspection import read_headers
-from dbp.train.ending import CONTINUABLE, TIME
-from dbp.train.plan import Plan, make_plan
+from dbp.train.plan import CONTINUABLE, TIME, Plan, make_plan
 from dbp.train.report.run_contents import check_run
 from dbp.train.report.run_files import CHECKPOINTS, PARAMETERS, read_outcome
 from dbp.train.state.checkpoint import glance

@@ -21,10 +21,10 @@ import numpy.typing as npt
 from dbp.errors import InvalidFile
 from dbp.option_names import either, option
 from dbp.parallel.communicator import Communicator
-from dbp.train.agreement import all_or_none
-from dbp.train.arithmetic import arithmetic
 from dbp.train.build import Setup
-from dbp.train.finite import all_finite
+from dbp.train.check.arithmetic import arithmetic
+from dbp.train.faults.agreement import all_or_none
+from dbp.train.faults.finite import all_finite
 from dbp.train.report.sink import Command
 from dbp.train.state.checkpoint import PARAMETERS, Checkpoint, CheckpointStore
 from dbp.train.state.continuation import (

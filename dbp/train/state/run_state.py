@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy.typing as npt
@@ -16,12 +17,51 @@ from dbp.job.spec import TrainSpec
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.optim.apply import Updater
-from dbp.train.average import Average
 from dbp.train.report.figures import Figures
-from dbp.train.state.best import Best, best_from_json, best_to_json
+from dbp.train.state.average import Average
 from dbp.train.state.checkpoint import PARAMETERS
 from dbp.train.state.recovery import CheckpointState
 from dbp.train.stopping import Stopping, epochs_between
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch; ``vector`` holds its parameters if the run restores them at its end."""
+
+    epoch: BestEpoch
+    vector: Array | None
+
+
+def best_to_json(best: Best) -> dict[str, Any]:
+    """Return the JSON object for ``position["best"]``, without the vector."""
+    return {
+        "epoch": best.epoch.epoch,
+        "step": best.epoch.step,
+        "metrics": {
+            name: value if math.isfinite(value) else repr(value)
+            for name, value in best.epoch.metrics.items()
+        },
+    }
+
+
+def best_from_json(
+    position: Mapping[str, Any], vector: Array | None, steps_per_epoch: int
+) -> Best | None:
+    """Return the best epoch from the position of a checkpoint; None if there is none.
+
+    A position of an older dbp contains only the epoch of the stopping rule; the step follows
+    from it.
+    """
+    table = position.get("best")
+    if table is not None:
+        metrics = {name: float(value) for name, value in table["metrics"].items()}
+        epoch = BestEpoch(int(table["epoch"]), int(table["step"]), metrics)
+        return Best(epoch, vector)
+    number = int(position["stopping"]["best_epoch"])
+    if "best" in position or not number:
+        return None
+    return Best(BestEpoch(number, number * steps_per_epoch), vector)
+
 
 SLOT = "slot."
 AVERAGE = "average"

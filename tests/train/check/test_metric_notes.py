@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dbp.job.resolve import resolve
-from dbp.train.check.metric_notes import metric_notes
+from dbp.train.check.run_length import metric_notes
 from tests.train.setups import document
 
 

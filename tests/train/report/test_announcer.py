@@ -10,8 +10,8 @@ import pytest
 from dbp.nn.parameters import Parameters
 from dbp.train.report.announcer import Announcer
 from dbp.train.report.figures import Figures
-from dbp.train.report.publish_schedule import BEST_SECONDS
 from dbp.train.report.sink import Command, ParameterSnapshot
+from dbp.train.report.timing import BEST_SECONDS
 from dbp.train.step_facts import StepResult
 from tests.train.setups import AskAt, Recorder, document, make_setup, run_ranks, samples
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dbp.job.spec import PublishSpec
-from dbp.train.report.publish_schedule import PublishSchedule
+from dbp.train.report.timing import PublishSchedule
 
 
 class Clock:

@@ -14,7 +14,7 @@ from dbp.errors import Conflict, InvalidInput
 from dbp.job.best import BestEpoch
 from dbp.job.snapshot import manifest_of
 from dbp.job.state import ProgressReport, RunOutcome
-from dbp.train.report.failure_recorder import FailureRecorder
+from dbp.train.report.fan_out import FailureRecorder
 from dbp.train.report.run_folder import RunFolder
 from dbp.train.report.sink import ParameterSnapshot, Started
 from tests.train.setups import document, make_setup, run_ranks, samples

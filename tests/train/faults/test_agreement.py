@@ -5,7 +5,7 @@ import pytest
 from dbp.errors import InvalidData, InvalidInput
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
-from dbp.train.agreement import all_or_none, check_agreement
+from dbp.train.faults.agreement import all_or_none, check_agreement
 
 
 def test_ranks_with_equal_facts_agree() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dbp.train.digest import digest, odd_ranks
+from dbp.train.faults.digest import digest, odd_ranks
 from tests.train.setups import Array
 
 SIZE = 4099  # no multiple of eight bytes, in float32

@@ -10,7 +10,7 @@ import enum
 from typing import Final, final
 
 from dbp.job.state import FailureReason
-from dbp.train.finite import all_finite
+from dbp.train.faults.finite import all_finite
 from dbp.train.state.run_state import RunState
 
 MAX_ROLLBACKS: Final = 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dbp.errors import InvalidData
-from dbp.train.finite import all_finite, check_inputs, check_outputs
+from dbp.train.faults.finite import all_finite, check_inputs, check_outputs
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

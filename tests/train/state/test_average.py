@@ -9,8 +9,8 @@ import numpy as np
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
-from dbp.train.average import Average
 from dbp.train.report.sink import Command
+from dbp.train.state.average import Average
 from dbp.train.trainer import Trainer
 from tests.train.setups import Array, AskAt, Recorder, document, make_setup, samples
 

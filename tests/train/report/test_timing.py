@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbp.train.report.meter import Meter
+from dbp.train.report.timing import Meter
 
 
 class Clock:

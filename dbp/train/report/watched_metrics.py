@@ -1,14 +1,14 @@
-"""Watch the metrics that stop a run or set its learning rate; warn of NaN metrics."""
+"""Watch the metrics that stop a run or set its learning rate; explain NaN metrics."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, final
 
 from dbp.job.skipped import skipped_text
+from dbp.nn.metric import Metric
 from dbp.train.build import Setup
-from dbp.train.report.undefined import undefined_figures
 from dbp.train.state.run_state import RunState
 from dbp.train.stopping import Stopping
 
@@ -88,3 +88,21 @@ class WatchedMetrics:
                 f"there, or {own}"
             )
         return f"Choose {own}, or other metrics in model.metrics"
+
+
+LOSS_UNDEFINED = "the loss of a sample is not finite: an output or a target is too large"
+
+
+def undefined_figures(
+    figures: Mapping[str, float], metrics: Mapping[str, Metric], prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Yield the name of each metric that is not finite, and a message with the reason.
+
+    ``metrics`` are the metrics by kind. Names that do not begin with ``prefix`` are ignored.
+    """
+    for name, value in figures.items():
+        if math.isfinite(value) or not name.startswith(prefix):
+            continue
+        metric = metrics.get(name.removeprefix(prefix).partition("[")[0])
+        why = LOSS_UNDEFINED if metric is None else metric.undefined_where()
+        yield name, f"{name} is {'not a number' if math.isnan(value) else value}: {why}"

@@ -19,10 +19,10 @@ from dbp.nn.parameters import Parameters
 from dbp.optim.shard import Shard
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.step_buffer import StepBuffer
-from dbp.train.agreement import all_or_none
 from dbp.train.build import Setup
-from dbp.train.digest import odd_ranks
-from dbp.train.finite import all_finite
+from dbp.train.faults.agreement import all_or_none
+from dbp.train.faults.digest import odd_ranks
+from dbp.train.faults.finite import all_finite
 from dbp.train.lane_batches import LaneBatches, MiniBatch, Unreadable
 from dbp.train.rows import RowReader
 

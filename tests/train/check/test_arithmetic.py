@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 
-from dbp.train.arithmetic import arithmetic
+from dbp.train.check.arithmetic import arithmetic
 from tests.deadline import DEADLINE
 
-TELL = "from dbp.train.arithmetic import arithmetic; print(arithmetic())"
+TELL = "from dbp.train.check.arithmetic import arithmetic; print(arithmetic())"
 
 
 def tell(**environment: str) -> str:

@@ -1,0 +1,1 @@
+"""Faults of a step or a rank: numbers that are not finite, samples, ranks that differ."""
