@@ -120,7 +120,7 @@ MAX_FUNCTION_LINES = 50
 # Where another process may be started: the launcher's side, the link, commands that show or
 # check other programs, and the parent of mpirun, which owns the terminal.
 MAY_START_PROCESSES = (
-    "launch/", "link/reporter.py", "cli/demo.py", "cli/mpirun_parent.py", "cli/probe.py",
+    "launch/", "link/reporter.py", "cli/demo.py", "cli/mpirun/parent.py", "cli/doctor/probe.py",
 )  # fmt: skip
 
 MAY_USE_SQLITE = ("storage/", "jobs/store.py", "versions/tables.py")

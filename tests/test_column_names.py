@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dbp.cli.input_files import find_files
-from dbp.cli.tables import AUTO, read_columns
+from dbp.cli.predict.files import find_files
+from dbp.cli.predict.tables import AUTO, read_columns
 from dbp.client.named_inputs import in_order
 from dbp.column_names import (
     INPUT_NAMES,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dbp.cli.params_proof import proof_of
+from dbp.cli.params.proof import proof_of
 from dbp.errors import DbpError, OutOfRange, Unavailable
 from dbp.job.best import restores_best
 from dbp.job.resolve import digest_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, final
 
 import click
 
-from dbp.cli.output import echo_json, output_option
+from dbp.cli.screen.output import echo_json, output_option
 from dbp.launching import set_thread_counts
 from dbp.quantities import count_text
 

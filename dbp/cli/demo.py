@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 import click
 import psutil
 
-from dbp.cli.ranges import SMALL_COUNT
+from dbp.cli.arguments.ranges import SMALL_COUNT
 from dbp.errors import TrainingFailed
 from dbp.exit_codes import exit_text
 from dbp.quantities import count_text, duration_text
@@ -100,7 +100,7 @@ class Demo:
         self._evaluate(job)
 
     def _follow(self, job: JobHandle) -> None:
-        from dbp.cli.follow import BarView, text_view
+        from dbp.cli.screen.follow import BarView, text_view
 
         view = text_view()
         first: float | None = None
@@ -233,7 +233,7 @@ def _trained_enough(update: JobUpdate, first: float | None) -> bool:
 
 
 def _failure(job: JobHandle, ended: Job) -> str:
-    from dbp.cli.follow import ended_text
+    from dbp.cli.screen.follow import ended_text
 
     text = ended_text(ended)
     if ended.failure is None or not ended.failure.log_tail:  # else it is in the text

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from dbp.cli.job_argument import LABEL, SOURCE
-from dbp.cli.output import echo_json, output_option, service_option, writing
-from dbp.cli.source import METAVAR, source_of
-from dbp.cli.version_argument import HELP, VERSION, VersionName, version_name
+from dbp.cli.arguments.job import LABEL, SOURCE
+from dbp.cli.arguments.source import METAVAR, source_of
+from dbp.cli.arguments.version import HELP, VERSION, VersionName, version_name
+from dbp.cli.screen.output import echo_json, output_option, service_option, writing
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def export(
       dbp export weights.safetensors --format npz -o weights.npz
       dbp export digits-7k2m9q --label best -o best.onnx
     """
-    from dbp.cli.trained import load_trained
+    from dbp.cli.arguments.trained import load_trained
     from dbp.storage.whole_file import write_whole
     from dbp.train.model.export import exported
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from dbp.cli.job_argument import JOB
-from dbp.cli.job_lookup import find_job
-from dbp.cli.listing import first_of, note_more
-from dbp.cli.output import (
+from dbp.cli.arguments.job import JOB
+from dbp.cli.arguments.job_lookup import find_job
+from dbp.cli.arguments.ranges import COUNT, SECONDS, SMALL_COUNT
+from dbp.cli.screen.listing import first_of, note_more
+from dbp.cli.screen.output import (
     echo_json,
     job_content,
     output_option,
@@ -19,7 +20,6 @@ from dbp.cli.output import (
     table,
     time_text,
 )
-from dbp.cli.ranges import COUNT, SECONDS, SMALL_COUNT
 from dbp.exit_codes import DONE, FAILED, STOPPED
 from dbp.quantities import count_text
 
@@ -73,7 +73,7 @@ def submit(
       JOB=$(dbp submit job.toml) && dbp watch $JOB
       dbp submit job.toml --check
     """
-    from dbp.cli.connection import connect
+    from dbp.cli.arguments.connection import connect
     from dbp.client.validated_job import ValidatedJob
 
     with connect(service) as client:
@@ -112,7 +112,7 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
       dbp jobs
       dbp jobs --state running --state queued --output json
     """
-    from dbp.cli.connection import connect
+    from dbp.cli.arguments.connection import connect
     from dbp.job.state import State
 
     wanted = [State(state.upper()) for state in states]
@@ -143,7 +143,7 @@ def show(job: str, service: str, output: str) -> None:
       dbp show digits-7k2m9q
       dbp show digits-7 --output json
     """
-    from dbp.cli.connection import connect
+    from dbp.cli.arguments.connection import connect
 
     with connect(service) as client:
         found = find_job(client, job).get()
@@ -168,7 +168,7 @@ def watch(job: str, service: str, output: str) -> None:
       dbp watch digits-7k2m9q
       dbp watch digits-7k2m9q --output json
     """
-    from dbp.cli.connection import connect
+    from dbp.cli.arguments.connection import connect
 
     with connect(service) as client:
         sys.exit(_follow(find_job(client, job), output))
@@ -190,7 +190,7 @@ def logs(job: str, follow: bool, attempt: int | None, service: str, output: str)
       dbp logs digits-7k2m9q
       dbp logs digits-7k2m9q --follow
     """
-    from dbp.cli.connection import connect
+    from dbp.cli.arguments.connection import connect
 
     with connect(service) as client:
         for line in find_job(client, job).logs(follow=follow, attempt=attempt or 0):
@@ -218,7 +218,7 @@ def cancel(job: str, force: bool, grace: float | None, service: str, output: str
       dbp cancel digits-7k2m9q --grace 60
       dbp cancel digits-7k2m9q --force
     """
-    from dbp.cli.connection import connect
+    from dbp.cli.arguments.connection import connect
 
     with connect(service) as client:
         handle = find_job(client, job)
@@ -243,7 +243,7 @@ def _show_validated(file: Path, job: ValidatedJob, output: str) -> None:
 
 def _follow(job: JobHandle, output: str) -> int:
     """Show the job until it has ended; returns the exit code."""
-    from dbp.cli.follow import follow
+    from dbp.cli.screen.follow import follow
     from dbp.job.state import State
 
     try:
@@ -265,7 +265,7 @@ def _row(job: Job) -> tuple[str, ...]:
 
 
 def _details(job: Job) -> str:
-    from dbp.cli.follow import progress_text
+    from dbp.cli.screen.follow import progress_text
     from dbp.job.ending_text import job_ending_lines
 
     lines = [

@@ -33,7 +33,7 @@ from dbp.option_names import speak_of_flags
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "demo": ("demo", "demo", "See everything work, in under a minute."),
     "check": ("check", "check", "Test a job's data, gradients and bits before a long run."),
-    "train": ("train", "train", "Train a job here, in one process or several."),
+    "train": ("train.command", "train", "Train a job here, in one process or several."),
     "serve": ("serve", "serve", "Run the control service."),
     "submit": ("jobs", "submit", "Submit a job to a service."),
     "jobs": ("jobs", "jobs", "List the jobs of a service."),
@@ -41,14 +41,14 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "watch": ("jobs", "watch", "Follow a job until it has ended."),
     "logs": ("jobs", "logs", "Print a job's log."),
     "cancel": ("jobs", "cancel", "Ask a job to stop."),
-    "params": ("params", "params", "Show or fetch a job's parameters."),
-    "predict": ("predict", "predict", "Apply trained parameters to inputs."),
-    "evaluate": ("predict", "evaluate", "Measure trained parameters on a data set."),
+    "params": ("params.command", "params", "Show or fetch a job's parameters."),
+    "predict": ("predict.command", "predict", "Apply trained parameters to inputs."),
+    "evaluate": ("predict.command", "evaluate", "Measure trained parameters on a data set."),
     "export": ("export", "export", "Write a trained model for other programs."),
     "verify": ("verify", "verify", "Verify the bits of a run, or a job's versions."),
     "spec": ("spec", "spec", "Validate a job file, or fill in its defaults."),
     "components": ("spec", "components", "List layers, losses, optimizers, readers, ..."),
-    "doctor": ("doctor", "doctor", "Check this machine for training over MPI."),
+    "doctor": ("doctor.command", "doctor", "Check this machine for training over MPI."),
     "completion": ("completion", "completion", "Print a shell's completion script."),
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dbp.cli.output import output_option
+from dbp.cli.screen.output import output_option
 from dbp.quantities import count_text
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def resolve(file: str, output: str) -> None:
 
 
 def _components_of(service: str) -> list[ComponentInfo]:
-    from dbp.cli.connection import connect
+    from dbp.cli.arguments.connection import connect
 
     with connect(service) as client:
         return client.components()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dbp.cli.job_argument import SOURCE
-from dbp.cli.job_lookup import find_job
-from dbp.cli.output import echo_json, output_option, service_option
-from dbp.cli.ranges import COUNT
-from dbp.cli.source import Source, source_of
+from dbp.cli.arguments.job import SOURCE
+from dbp.cli.arguments.job_lookup import find_job
+from dbp.cli.arguments.ranges import COUNT
+from dbp.cli.arguments.source import Source, source_of
+from dbp.cli.screen.output import echo_json, output_option, service_option
 from dbp.errors import InvalidInput
 from dbp.launching import set_thread_counts
 from dbp.quantities import count_text
@@ -78,8 +78,8 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
 
 
 def _verify_job(source: Source, service: str, output: str) -> None:
+    from dbp.cli.arguments.connection import connect
     from dbp.cli.chain import follow_chain
-    from dbp.cli.connection import connect
 
     with source.asking(), connect(service) as client:
         chain = follow_chain(find_job(client, source.text))

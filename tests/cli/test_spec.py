@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from dbp.cli.spec import components, spec
-from dbp.cli.train import train
+from dbp.cli.train.command import train
 from dbp.errors import InvalidInput, InvalidSpec
 from dbp.job.resolve import resolve
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dbp.cli.prediction import data_set
+from dbp.cli.predict.answers import data_set
 from dbp.data.csv import CSV
 from dbp.data.target_kind import reader_of_kind
 from dbp.errors import InvalidData

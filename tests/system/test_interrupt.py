@@ -26,8 +26,8 @@ from tests.system.test_train import DBP
 # dbp that grants mpirun one second to end after its ranks.
 HASTY = """
 import sys
-import dbp.cli.rank_watch
-dbp.cli.rank_watch.END_SECONDS = 1.0
+import dbp.cli.mpirun.watch
+dbp.cli.mpirun.watch.END_SECONDS = 1.0
 from dbp.cli.main import main
 main(sys.argv[1:])
 """
@@ -35,8 +35,8 @@ main(sys.argv[1:])
 # dbp that waits for ranks of other hosts for no time at all.
 IMPATIENT = """
 import sys
-import dbp.cli.mpirun_parent
-dbp.cli.mpirun_parent.READY_SECONDS = 0.0
+import dbp.cli.mpirun.parent
+dbp.cli.mpirun.parent.READY_SECONDS = 0.0
 from dbp.cli.main import main
 main(sys.argv[1:])
 """
@@ -317,7 +317,7 @@ def test_nohup_ignores_a_lost_terminal(start: Start) -> None:
 def test_the_parent_of_mpirun_imports_neither_numpy_nor_mpi(tmp_path: Path) -> None:
     script = """
 import sys
-import dbp.cli.mpirun_parent, dbp.cli.train, dbp.train.report.run_folder
+import dbp.cli.mpirun.parent, dbp.cli.train.command, dbp.train.report.run_folder
 print([name for name in ("numpy", "mpi4py", "grpc", "rich") if name in sys.modules])
 """
     found = subprocess.run(

@@ -1,0 +1,1 @@
+"""Arguments and options that several commands take, and the jobs and files that they name."""

@@ -1,0 +1,1 @@
+"""`dbp doctor`: probe MPI and the packages of this machine in processes of their own."""

@@ -1,0 +1,1 @@
+"""The parent of mpirun in `dbp train -n N`: terminal, output, signals and exit code."""

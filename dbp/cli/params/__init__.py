@@ -1,0 +1,1 @@
+"""`dbp params`: show, verify, compare and watch parameters, and manage their versions."""

@@ -1,0 +1,53 @@
+"""Print the tensors of a parameter set, with their norms, and write it as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dbp.cli.screen.output import table, writing
+
+if TYPE_CHECKING:
+    from dbp.client.parameter_set import ParameterSet
+
+
+def write_set(file: Path | None, found: ParameterSet, *sources: Path) -> None:
+    """Write the set's safetensors file, if one is wanted; never over one of the sources."""
+    from dbp.storage.whole_file import write_whole
+
+    if file is not None:
+        with writing(file, *sources):
+            write_whole(file, [found.content])
+
+
+def echo_set(
+    title: str, found: ParameterSet, file: Path | None, proof: list[str] | None = None
+) -> None:
+    """Print a table of tensors, then the verified properties and the path of the file."""
+    click.echo(title)
+    rows = [
+        (row["name"], " x ".join(map(str, row["shape"])), row["dtype"], f"{row['norm']:.6g}")
+        for row in tensor_rows(found)
+    ]
+    click.echo(table([("TENSOR", "SHAPE", "TYPE", "NORM"), *rows]))
+    for line in proof or ():
+        click.echo(f"verified: {line}")
+    if file is not None:
+        click.echo(f"written to {file} ({len(found.content):,} bytes)")
+
+
+def tensor_rows(found: ParameterSet) -> list[dict[str, Any]]:
+    """Return each tensor's name, shape, type and Euclidean norm as JSON values."""
+    import numpy as np
+
+    return [
+        {
+            "name": name,
+            "shape": list(tensor.shape),
+            "dtype": str(tensor.dtype),
+            "norm": float(np.linalg.norm(tensor.astype(np.float64).ravel())),
+        }
+        for name, tensor in found.tensors.items()
+    ]

@@ -1,0 +1,1 @@
+"""`dbp predict` and `dbp evaluate`: read the inputs, compute and write the answers."""

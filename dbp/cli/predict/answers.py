@@ -1,0 +1,107 @@
+"""Compute the answers of `dbp predict`, and open the data sets of `dbp evaluate`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.cli.predict.rows import InputRows
+from dbp.client.inference import Prediction
+from dbp.data.dataset import Dataset, Reader
+from dbp.data.subset import hold_out
+from dbp.data.target_kind import reader_of_kind
+from dbp.errors import InvalidData, InvalidInput
+from dbp.job.resolve import ResolvedSpec
+from dbp.job.spec import Holdout
+from dbp.storage.whole_file import write_whole
+from dbp.train.check.inspection import naming
+from dbp.train.faults.finite import check_outputs
+from dbp.train.model.trained_model import TrainedModel
+
+Array = npt.NDArray[Any]
+
+WRITTEN: Final = (".npy", ".csv", ".tsv")  # suffixes of files of answers
+
+_NO_CLASSES: Final = "--proba: the model gives values, no classes"
+
+
+def answers(model: TrainedModel, inputs: InputRows, *, proba: bool) -> Array:
+    """Return classes (by name if they have names), values for regression, or probabilities.
+
+    Raises InvalidData for inputs and outputs that are not finite.
+    """
+    loss = model.model.loss
+    is_class = loss.target_kind() == "class"
+    if proba and not is_class:
+        raise InvalidInput(_NO_CLASSES)
+    try:
+        scores = model.predict(inputs.rows)
+        outputs = model.activate(scores)
+    except InvalidData as error:
+        raise inputs.located(error) from error
+    if proba or not is_class:
+        return outputs
+    classes = loss.classes(scores)
+    named: Array = np.array(model.labels)[classes] if model.class_names else classes
+    return named
+
+
+def given_answers(prediction: Prediction, inputs: InputRows, *, proba: bool) -> Array:
+    """Return the answers from a service's prediction."""
+    if prediction.classes is None and proba:
+        raise InvalidInput(_NO_CLASSES)
+    try:
+        check_outputs(prediction.outputs, 0)  # a service may be older than this command
+    except InvalidData as error:
+        raise inputs.located(error) from error
+    if prediction.classes is None or proba:
+        return prediction.outputs
+    return prediction.classes if prediction.labels is None else prediction.labels
+
+
+def write_answers(path: Path, found: Array) -> None:
+    """Write a .npy, .csv or .tsv file atomically; raises OSError."""
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        file = io.BytesIO()
+        np.lib.format.write_array(file, found)  # names are fixed-width text, never objects
+        write_whole(path, [file.getbuffer()])
+    else:
+        text = io.StringIO(newline="")
+        delimiter = "\t" if suffix == ".tsv" else ","
+        rows = csv.writer(
+            text, delimiter=delimiter, lineterminator="\n"
+        )  # quotes a name that holds a comma
+        rows.writerows(found.reshape(len(found), math.prod(found.shape[1:])))
+        write_whole(path, [text.getvalue().encode()])
+
+
+def _opened(reader: Reader, resolved: ResolvedSpec, path: str) -> Dataset:
+    with naming(path):
+        return reader_of_kind(reader, resolved.loss.target_kind()).open()
+
+
+def data_set(resolved: ResolvedSpec, part: str) -> Dataset:
+    """Return the train, validation or test set of a spec, as training used it."""
+    if part == "test":
+        if resolved.test_reader is None:
+            raise InvalidInput(
+                "data.test: the spec names no test set; add --on validation or --on train"
+            )
+        return _opened(resolved.test_reader, resolved, "data.test")
+    if part == "validation" and resolved.validation_reader is not None:
+        return _opened(resolved.validation_reader, resolved, "data.validation")
+    whole = _opened(resolved.train_reader, resolved, "data.train")
+    validation = resolved.spec.data.validation
+    if not isinstance(validation, Holdout):
+        if part == "validation":
+            raise InvalidInput("data.validation: the spec names no validation set")
+        return whole
+    training, held_out = hold_out(whole, validation.fraction, resolved.spec.seed)
+    return training if part == "train" else held_out

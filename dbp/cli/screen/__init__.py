@@ -1,0 +1,1 @@
+"""Output on a terminal or as JSON: tables, listings, status line and progress bar."""
