@@ -103,7 +103,7 @@ class JobManager:
                 self._runner.settle(job.id, None)
             else:
                 self._connections.expect(job.id)
-        # Last, when it is known how many slots are held.
+        # Last, when it is known how many slots are taken.
         for job in (job for job in jobs if job.state is State.QUEUED):
             await self._table.alone(partial(self._scheduler.enqueue, job))
 

@@ -32,7 +32,7 @@ def number_of(token: str) -> int | None:
 
 
 def unknown_token(token: str) -> InvalidInput:
-    """Return the error for a token that no answer of this service held."""
+    """Return the error for a token that this service did not issue."""
     return InvalidInput(
         f"page_token: not from this service, got {token[:_SHOWN]!r}; send next_page_token of "
         "the page before, or none for the first page"
