@@ -7,11 +7,17 @@ the same way, and its ``__post_init__`` checks rules over several options.
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from dbp.errors import InvalidSpec, Violation
+from dbp.job.contracts import (
+    LayerContract,
+    LossContract,
+    MetricContract,
+    OptimizerContract,
+)
 from dbp.job.fields import INVALID, at, plain_problem, read_fields, shown
 from dbp.job.spec import Component, DataSpec, Holdout, JobSpec, ModelSpec
 from dbp.option_types import Field, field_types, fields_of, union_arms
@@ -151,10 +157,11 @@ def _float_defaults(cls: type[object]) -> dict[str, float]:
 
 
 def _construct(
-    cls: type[Any], values: Mapping[str, object], path: str, violations: list[Violation]
+    cls: type[object], values: Mapping[str, object], path: str, violations: list[Violation]
 ) -> Any | None:
+    make: Callable[..., Any] = cls
     try:
-        return cls(**values)
+        return make(**values)
     except ValueError as error:
         name, colon, message = str(error).partition(": ")
         known = {field.name for field in fields_of(cls)}
@@ -175,7 +182,7 @@ def _construct(
 class BuiltLayer:
     """A layer at its position, and the path in the spec where it was written."""
 
-    layer: Any
+    layer: LayerContract
     kind: str
     path: str
 
@@ -185,12 +192,12 @@ class Components:
     """All components of a spec; None for one that could not be built."""
 
     layers: tuple[BuiltLayer | None, ...]
-    loss: Any
-    metrics: tuple[tuple[str, Any], ...]
-    optimizer: Any
-    train: Any
-    validation: Any
-    test: Any
+    loss: LossContract | None
+    metrics: tuple[tuple[str, MetricContract], ...]
+    optimizer: OptimizerContract | None
+    train: object | None
+    validation: object | None
+    test: object | None
 
 
 def build_components(spec: JobSpec, violations: list[Violation]) -> Components:
@@ -203,7 +210,9 @@ def build_components(spec: JobSpec, violations: list[Violation]) -> Components:
 
     data = cast("DataSpec | None", spec.data)  # a draft has None where it cannot be read
     model = cast("ModelSpec | None", spec.model)
-    loss = build("losses", model.loss, "model.loss") if model else None
+    loss: LossContract | None = None
+    if model:
+        loss = build("losses", model.loss, "model.loss")
     return Components(
         layers=_build_layers(model.layers, violations) if model and model.layers else (),
         loss=loss,
@@ -235,13 +244,17 @@ def _build_layers(
 
 def _build_layer(value: object, path: str, violations: list[Violation]) -> BuiltLayer | None:
     layer = build_component("layers", value, path, violations)
-    named = None if layer is None else read_kind("layers", value, path, violations)
+    if layer is None:
+        return None
+    named = read_kind("layers", value, path, violations)
     return None if named is None else BuiltLayer(layer, named[0], path)
 
 
 def _build_metrics(
-    metrics: tuple[Component | None, ...] | None, loss: Any, violations: list[Violation]
-) -> tuple[tuple[str, Any], ...]:
+    metrics: tuple[Component | None, ...] | None,
+    loss: LossContract | None,
+    violations: list[Violation],
+) -> tuple[tuple[str, MetricContract], ...]:
     """Return the metrics as (kind, metric); if left out, those that fit the loss."""
     if metrics is None:
         names = () if loss is None else loss.default_metrics()

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from dbp.errors import Violation
+from dbp.job.contracts import Range, Shape
 from dbp.job.resolve import ResolvedSpec
-
-Range = tuple[float, float]
-Shape = tuple[int, ...]
 
 UNLIMITED: Final[Range] = (-math.inf, math.inf)
 

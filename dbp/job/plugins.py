@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from dbp.job.resolve import ResolvedSpec
+from dbp.option_types import fields_of
 from dbp.plugin_faults import is_plugin
 from dbp.registry import Group, entry_points, kind_of
 
@@ -48,12 +47,12 @@ def _components(resolved: ResolvedSpec) -> Iterator[tuple[Group, object, str]]:
 
 
 def _with_nested(
-    group: Group, component: Any, path: str
+    group: Group, component: object, path: str
 ) -> Iterator[tuple[Group, object, str]]:
     if component is None:
         return
     yield group, component, path
-    for field in dataclasses.fields(component):
+    for field in fields_of(component):
         nested: Group | None = field.metadata.get("group")
         value = getattr(component, field.name)
         if nested is None:

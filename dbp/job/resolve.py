@@ -12,11 +12,17 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.check import check, in_order
 from dbp.job.component import Components, build_components
+from dbp.job.contracts import (
+    LayerContract,
+    LossContract,
+    MetricContract,
+    OptimizerContract,
+)
 from dbp.job.paths import check_paths
 from dbp.job.rules import cross_field_violations
 from dbp.job.spec import (
@@ -48,15 +54,15 @@ class ResolvedSpec:
     spec: JobSpec
     document: JsonObject
     digest: str
-    layers: tuple[Any, ...]
+    layers: tuple[LayerContract, ...]
     layer_kinds: tuple[str, ...]
     layer_paths: tuple[str, ...]
-    loss: Any
-    metrics: tuple[tuple[str, Any], ...]
-    optimizer: Any
-    train_reader: Any
-    validation_reader: Any | None
-    test_reader: Any | None
+    loss: LossContract
+    metrics: tuple[tuple[str, MetricContract], ...]
+    optimizer: OptimizerContract
+    train_reader: object
+    validation_reader: object | None
+    test_reader: object | None
 
 
 def resolve(
@@ -90,25 +96,28 @@ def digest_of(document: JsonObject) -> str:
 
 def _resolved(spec: JobSpec, built: Components) -> ResolvedSpec:
     """Return the resolved spec; every component has been built."""
+    loss, optimizer, train = built.loss, built.optimizer, built.train
+    # Otherwise there would be violations.
+    assert loss is not None and optimizer is not None and train is not None  # noqa: S101, PT018
     layers = tuple(layer for layer in built.layers if layer is not None)
     validation = spec.data.validation
     if not isinstance(validation, Holdout):
-        validation = _described("readers", built.validation)
+        validation = _described_reader(built.validation)
     full = dataclasses.replace(
         spec,
         data=dataclasses.replace(
             spec.data,
-            train=_described("readers", built.train),
+            train=_described("readers", train),
             validation=validation,
-            test=_described("readers", built.test),
+            test=_described_reader(built.test),
         ),
         model=dataclasses.replace(
             spec.model,
             layers=tuple(_described("layers", layer.layer) for layer in layers),
-            loss=_described("losses", built.loss),
+            loss=_described("losses", loss),
             metrics=tuple(_described("metrics", metric) for _, metric in built.metrics) or None,
         ),
-        optimizer=_described("optimizers", built.optimizer),
+        optimizer=_described("optimizers", optimizer),
         checkpoint=_timed(spec.checkpoint, DEFAULT_CHECKPOINT_SECONDS),
         publish=_timed(spec.publish, DEFAULT_PUBLISH_SECONDS),
     )
@@ -120,10 +129,10 @@ def _resolved(spec: JobSpec, built: Components) -> ResolvedSpec:
         layers=tuple(layer.layer for layer in layers),
         layer_kinds=tuple(layer.kind for layer in layers),
         layer_paths=tuple(layer.path for layer in layers),
-        loss=built.loss,
+        loss=loss,
         metrics=built.metrics,
-        optimizer=built.optimizer,
-        train_reader=built.train,
+        optimizer=optimizer,
+        train_reader=train,
         validation_reader=built.validation,
         test_reader=built.test,
     )
@@ -136,9 +145,11 @@ def _timed(section: T, seconds: float) -> T:
     return section
 
 
-def _described(group: Group, component: Any) -> Any:
-    """Return the Component that would build this one again; None stays None."""
-    if component is None:
-        return None
+def _described(group: Group, component: object) -> Component:
+    """Return the Component that would build this one again."""
     table = describe(group, component)
     return Component(str(table.pop("kind")), table)
+
+
+def _described_reader(reader: object | None) -> Component | None:
+    return None if reader is None else _described("readers", reader)

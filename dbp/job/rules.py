@@ -81,7 +81,7 @@ def _metric_violations(built: Components) -> list[Violation]:
     return violations
 
 
-def _output_words(function: str) -> str:
+def _output_words(function: str | None) -> str:
     """Return the field's name for outputs to which the loss applies this function."""
     return f"numbers before the {function}" if function else "the predicted values themselves"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dbp.errors import DbpError, InvalidSpec, Violation
+from dbp.job.contracts import Shape
 from dbp.job.output_range import range_violation
 from dbp.job.resolve import ResolvedSpec
 from dbp.job.rules import target_words
@@ -17,8 +18,6 @@ from dbp.quantities import count_text
 
 MAX_PARAMETERS: Final = 2**31
 MOST_NAMES: Final = 30  # of classes, in a message
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from dbp.data.subset import hold_out
 from dbp.data.target_kind import reader_of_kind
 from dbp.data.target_range import check_range
 from dbp.errors import InvalidSpec, Violation
-from dbp.job.resolve import ResolvedSpec
 from dbp.job.spec import Holdout
 from dbp.nn.layer import Array
 from dbp.nn.model import Model
@@ -36,13 +35,14 @@ from dbp.train.faults.agreement import all_or_none
 from dbp.train.faults.digest import CHECKSUM, sha256_of
 from dbp.train.model.initial import load_initial
 from dbp.train.plan import Plan, make_plan
+from dbp.train.run_spec import RunSpec
 
 
 @dataclass(frozen=True)
 class Setup:
     """The objects of a run, the same on every rank; only the communicator is missing."""
 
-    resolved: ResolvedSpec
+    resolved: RunSpec
     model: Model
     train: Dataset
     validation: Dataset | None
@@ -191,7 +191,7 @@ def _initial(path: str | None, model: Model, inputs: tuple[str, ...]) -> Paramet
     return load_initial(path, model.tensor_shapes, model.dtype, inputs)
 
 
-def _compose(resolved: ResolvedSpec, train: Dataset) -> Model:
+def _compose(resolved: RunSpec, train: Dataset) -> Model:
     try:
         return Model(
             resolved.layers,

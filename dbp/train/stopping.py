@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any, final
 
 from dbp.job.best import DEFAULT_METRIC
-from dbp.job.resolve import ResolvedSpec
 from dbp.job.spec import StopSpec, TrainSpec
+from dbp.train.run_spec import RunSpec
 
 
-def make_stopping(resolved: ResolvedSpec) -> Stopping:
+def make_stopping(resolved: RunSpec) -> Stopping:
     """Return the stopping rule of a spec."""
     stop = resolved.spec.train.stop
     kind = stop.metric.partition("_")[2] if stop is not None else "loss"

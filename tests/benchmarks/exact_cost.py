@@ -25,6 +25,7 @@ from dbp.parallel.mpi import connect
 from dbp.train.build import Setup
 from dbp.train.plan import make_plan
 from dbp.train.report.sink import Command
+from dbp.train.run_spec import run_spec
 from dbp.train.step import Step
 from tests.benchmarks.workloads import WORKLOADS, Workload
 
@@ -41,7 +42,7 @@ def make_step(
     workload: Workload, train: dict[str, Any], communicator: Communicator
 ) -> tuple[Step, Parameters]:
     """A step of this workload over random samples, and what it trains. Collective."""
-    resolved = resolve(workload.spec("", 1, train))
+    resolved = run_spec(resolve(workload.spec("", 1, train)))
     rng = np.random.default_rng(0)
     samples = 2 * workload.batch_size
     x = rng.random((samples, workload.widths[0]), np.float32)

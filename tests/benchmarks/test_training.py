@@ -15,6 +15,7 @@ import torch
 from dbp.job.resolve import resolve
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
+from dbp.train.run_spec import run_spec
 from tests.benchmarks import training
 from tests.benchmarks.torch_worker import make_model, make_optimizer
 from tests.benchmarks.workloads import VARIANTS, WORKLOADS
@@ -25,7 +26,7 @@ from tests.deadline import DEADLINE
 @pytest.mark.parametrize("name", list(WORKLOADS))
 def test_dbp_and_torch_train_the_same_model(name: str) -> None:
     workload = WORKLOADS[name]
-    resolved = resolve(workload.spec("/nowhere", 1, {}))
+    resolved = run_spec(resolve(workload.spec("/nowhere", 1, {})))
     model = Model(resolved.layers, (784,), dtype="float32", loss=resolved.loss)
 
     other = make_model(workload)
@@ -42,7 +43,7 @@ def test_dbp_and_torch_train_the_same_model(name: str) -> None:
 
 def test_their_first_step_is_the_same() -> None:
     workload = WORKLOADS["small"]
-    resolved = resolve(workload.spec("/nowhere", 1, {}))
+    resolved = run_spec(resolve(workload.spec("/nowhere", 1, {})))
     model = Model(resolved.layers, (784,), dtype="float32", loss=resolved.loss)
     parameters = Parameters.zeros(model.tensor_shapes, model.dtype)
     other = make_model(workload)

@@ -121,7 +121,8 @@ def test_an_option_named_activation_is_no_shorthand() -> None:
         "train": {"steps": 1},
     }
 
-    assert resolve(document).layers == (Window(activation="own"),)
+    layers: tuple[object, ...] = resolve(document).layers
+    assert layers == (Window(activation="own"),)
 
 
 def test_a_plug_in_that_cannot_be_loaded_is_a_violation_and_says_why() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dbp.data.digits import Digits
 from dbp.errors import InvalidSpec
 from dbp.job.check import check
 from dbp.job.resolve import digest_of, resolve
@@ -35,7 +36,7 @@ def test_every_component_is_built(document: Document) -> None:
     assert resolved.optimizer.learning_rate == Constant(rate=0.1)
     assert resolved.loss.target_kind() == "class"
     assert [kind for kind, _ in resolved.metrics] == ["accuracy"]
-    assert resolved.train_reader.part == "train"
+    assert resolved.train_reader == Digits(part="train")
     assert resolved.validation_reader is None
     assert resolved.test_reader is None
 

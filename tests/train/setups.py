@@ -20,6 +20,7 @@ from dbp.parallel.threads import run_threads
 from dbp.train.build import Setup
 from dbp.train.plan import make_plan
 from dbp.train.report.sink import Command, Control, ParameterSnapshot, Sink, Started
+from dbp.train.run_spec import run_spec
 from dbp.train.trainer import Trainer
 
 Array = npt.NDArray[Any]
@@ -59,7 +60,7 @@ def make_setup(
     test: Dataset | None = None,
 ) -> Setup:
     """The setup of a spec over data sets given apart."""
-    resolved = resolve(dict(spec))
+    resolved = run_spec(resolve(dict(spec)))
     model = Model(
         resolved.layers,
         train.info.input_shape,

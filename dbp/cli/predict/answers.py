@@ -23,6 +23,7 @@ from dbp.storage.whole_file import write_whole
 from dbp.train.check.inspection import naming
 from dbp.train.faults.finite import check_outputs
 from dbp.train.model.trained_model import TrainedModel
+from dbp.train.run_spec import RunSpec, run_spec
 
 Array = npt.NDArray[Any]
 
@@ -82,13 +83,14 @@ def write_answers(path: Path, found: Array) -> None:
         write_whole(path, [text.getvalue().encode()])
 
 
-def _opened(reader: Reader, resolved: ResolvedSpec, path: str) -> Dataset:
+def _opened(reader: Reader, resolved: RunSpec, path: str) -> Dataset:
     with naming(path):
         return reader_of_kind(reader, resolved.loss.target_kind()).open()
 
 
-def data_set(resolved: ResolvedSpec, part: str) -> Dataset:
+def data_set(spec: ResolvedSpec, part: str) -> Dataset:
     """Return the train, validation or test set of a spec, as training used it."""
+    resolved = run_spec(spec)
     if part == "test":
         if resolved.test_reader is None:
             raise InvalidInput(

@@ -7,7 +7,6 @@ from typing import Final
 
 from dbp.data.dataset import DataInfo
 from dbp.data.layout import looks_channels_last
-from dbp.job.resolve import ResolvedSpec
 from dbp.nn.average_pool2d import AveragePool2D
 from dbp.nn.batch_norm import BatchNorm
 from dbp.nn.conv2d import Conv2D
@@ -16,13 +15,14 @@ from dbp.nn.global_average_pool2d import GlobalAveragePool2D
 from dbp.nn.layer import Layer
 from dbp.nn.max_pool2d import MaxPool2D
 from dbp.nn.residual import Residual
+from dbp.train.run_spec import RunSpec
 
 # Layers that use the first axis of a sample as its channels.
 _OF_CHANNELS: Final = (Conv2D, MaxPool2D, AveragePool2D, GlobalAveragePool2D, BatchNorm)
 
 
 def data_notes(
-    resolved: ResolvedSpec, train: DataInfo, validation: DataInfo | None, test: DataInfo | None
+    resolved: RunSpec, train: DataInfo, validation: DataInfo | None, test: DataInfo | None
 ) -> tuple[str, ...]:
     """Return the notes of each data set, with the path of its field, and on image axes.
 
@@ -47,7 +47,7 @@ def unnamed_notes(names: Sequence[str], info: DataInfo, source: str) -> tuple[st
     return (f"columns have {here} here and {there} in {source}: they are matched by position",)
 
 
-def channels_note(resolved: ResolvedSpec, train: DataInfo) -> str | None:
+def channels_note(resolved: RunSpec, train: DataInfo) -> str | None:
     """Return a note if samples look channels-last but the first image layer needs NCHW."""
     if not looks_channels_last(train.input_shape):
         return None

@@ -26,6 +26,7 @@ from dbp.train.check.data_notes import channels_note
 from dbp.train.check.mini_batches import check_mini_batches
 from dbp.train.check.run_length import check_schedule
 from dbp.train.model.initial import check_initial
+from dbp.train.run_spec import RunSpec, run_spec
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,17 @@ class DataFacts:
 class Inspected:
     """A resolved spec that fits its data, and the headers of the data."""
 
-    resolved: ResolvedSpec
+    resolved: RunSpec
     facts: DataFacts
 
 
-def inspect(resolved: ResolvedSpec, workers: int = 1) -> Inspected:
+def inspect(spec: ResolvedSpec, workers: int = 1) -> Inspected:
     """Check a spec as far as that reads no samples; raises InvalidSpec or InvalidData.
 
     It covers files, headers, shapes and mini-batches, and that ``workers`` ranks have enough
     lanes and samples. It starts nothing and allocates nothing large.
     """
+    resolved = run_spec(spec)
     facts = read_headers(resolved)
     shapes = _check_shapes(resolved, facts)
     if shapes.parameter_count == 0:
@@ -68,7 +70,7 @@ def inspect(resolved: ResolvedSpec, workers: int = 1) -> Inspected:
     return Inspected(resolved, facts)
 
 
-def read_headers(resolved: ResolvedSpec) -> DataFacts:
+def read_headers(resolved: RunSpec) -> DataFacts:
     """Read the headers of all data sets and compare them; raises InvalidData."""
     _check_files(resolved)
     with naming("data.train", resolved.train_reader):
@@ -83,7 +85,7 @@ def read_headers(resolved: ResolvedSpec) -> DataFacts:
     return DataFacts(train, train.samples - _held_out(resolved, train), validation, test)
 
 
-def _check_shapes(resolved: ResolvedSpec, facts: DataFacts) -> ModelShapes:
+def _check_shapes(resolved: RunSpec, facts: DataFacts) -> ModelShapes:
     """Return the shapes through the model; an error mentions channels-last images."""
     try:
         return check_data(resolved, _shape_of(resolved, facts))
@@ -94,7 +96,7 @@ def _check_shapes(resolved: ResolvedSpec, facts: DataFacts) -> ModelShapes:
         raise InvalidSpec([*error.violations, Violation("data.train", note)]) from error
 
 
-def check_workers(resolved: ResolvedSpec, training_samples: int, workers: int) -> None:
+def check_workers(resolved: RunSpec, training_samples: int, workers: int) -> None:
     """Raise InvalidSpec if there are too few lanes or samples for ``workers`` ranks."""
     train = resolved.spec.train
     violations = lanes_violations(train, workers)
@@ -129,7 +131,7 @@ def naming(path: str, reader: Reader | None = None) -> Iterator[None]:
         raise InvalidData(f"{path}: the plug-in {name} raises {fault_text(error)}") from error
 
 
-def _held_out(resolved: ResolvedSpec, train: DataInfo) -> int:
+def _held_out(resolved: RunSpec, train: DataInfo) -> int:
     """Return how many samples ``dbp.data.subset.hold_out`` will hold out."""
     validation = resolved.spec.data.validation
     if not isinstance(validation, Holdout):
@@ -137,7 +139,7 @@ def _held_out(resolved: ResolvedSpec, train: DataInfo) -> int:
     return int(train.samples * validation.fraction + 0.5)
 
 
-def _shape_of(resolved: ResolvedSpec, facts: DataFacts) -> DataShape:
+def _shape_of(resolved: RunSpec, facts: DataFacts) -> DataShape:
     info = facts.train
 
     def describe() -> tuple[str, str]:
@@ -155,7 +157,7 @@ def _shape_of(resolved: ResolvedSpec, facts: DataFacts) -> DataShape:
     )
 
 
-def _check_files(resolved: ResolvedSpec) -> None:
+def _check_files(resolved: RunSpec) -> None:
     """Raise InvalidData with all missing files at once."""
     missing = [
         f"{option.path}: {option.file}: {missing_text(option.file)}"

@@ -9,7 +9,6 @@ import numpy as np
 
 from dbp.data.dataset import Dataset
 from dbp.errors import InvalidData, InvalidSpec, Violation
-from dbp.job.resolve import ResolvedSpec
 from dbp.job.shapes import check_shapes
 from dbp.job.spec import TrainSpec
 from dbp.nn.batch_norm import LEAST_VALUES
@@ -18,6 +17,7 @@ from dbp.nn.model import Model
 from dbp.nn.role import frozen_state
 from dbp.quantities import count_text
 from dbp.train.plan import make_plan
+from dbp.train.run_spec import RunSpec
 
 # Largest count that is exact in float32, the type of the exchange.
 MOST_IN_FLOAT32: Final = 2**24
@@ -25,7 +25,7 @@ MOST_IN_FLOAT32: Final = 2**24
 FEW_VALUES: Final = 8  # with fewer the variance is mostly noise
 
 
-def check_mini_batches(resolved: ResolvedSpec, input_shape: Shape, samples: int) -> None:
+def check_mini_batches(resolved: RunSpec, input_shape: Shape, samples: int) -> None:
     """Raise InvalidSpec with all violations, for ``samples`` training samples."""
     train = resolved.spec.train
     violations = []
@@ -57,7 +57,7 @@ def check_mini_batches(resolved: ResolvedSpec, input_shape: Shape, samples: int)
 
 
 def mini_batch_notes(
-    resolved: ResolvedSpec, input_shape: Shape, samples: int
+    resolved: RunSpec, input_shape: Shape, samples: int
 ) -> Iterator[Violation]:
     """Yield notes on layers whose statistics use few values in some mini-batch."""
     train = resolved.spec.train
@@ -111,7 +111,7 @@ def _least(train: TrainSpec, samples: int) -> str:
     )
 
 
-def _statistics(resolved: ResolvedSpec, input_shape: Shape) -> Iterator[tuple[str, str, int]]:
+def _statistics(resolved: RunSpec, input_shape: Shape) -> Iterator[tuple[str, str, int]]:
     """Yield path, kind and values per sample of each layer with mini-batch statistics."""
     shapes = [input_shape, *check_shapes(resolved, input_shape).output_shapes]
     freezes = resolved.optimizer.freezes

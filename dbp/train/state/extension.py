@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from dbp.errors import InvalidInput
 from dbp.job.ending_text import cause_text, ending_word
-from dbp.job.resolve import ResolvedSpec, resolve
+from dbp.job.resolve import resolve
 from dbp.job.spec import with_train
 from dbp.option_names import either, option
 from dbp.quantities import duration_text
@@ -26,6 +26,7 @@ from dbp.train.check.inspection import read_headers
 from dbp.train.plan import CONTINUABLE, TIME, Plan, make_plan
 from dbp.train.report.run_contents import check_run
 from dbp.train.report.run_files import CHECKPOINTS, PARAMETERS, read_outcome
+from dbp.train.run_spec import RunSpec, run_spec
 from dbp.train.state.checkpoint import glance
 from dbp.train.state.continuation import TOTAL_STEPS, check_steps_left, schedule_remedy
 
@@ -105,7 +106,7 @@ def extended(
             "the run's parameters further, start a new run with train.initial_parameters"
         )
     step, seconds, facts = (0, 0.0, {}) if found is None else _progress(found)
-    resolved = resolve(document)
+    resolved = run_spec(resolve(document))
     train = resolved.spec.train
     if longer.max_seconds is None and (ended or longer.length):
         _check_time(folder, train.max_seconds, seconds)
@@ -130,7 +131,7 @@ def _check_time(folder: Path, limit: float | None, seconds: float) -> None:
 
 
 def _schedule(
-    resolved: ResolvedSpec,
+    resolved: RunSpec,
     wanted: object,
     longer: Longer,
     step: int,
@@ -154,7 +155,7 @@ def _schedule(
     if not (changes and depends):
         return known
     if longer.schedule is None and step and longer.length:
-        asked = resolve(wanted)
+        asked = run_spec(resolve(wanted))
         check_steps_left(_plan(asked), asked.spec.train, step, extended=True)
         raise InvalidInput(
             f"the learning rate depends on the length of the run; {schedule_remedy()}"
@@ -174,5 +175,5 @@ def _progress(found: tuple[int, dict[str, Any], dict[str, Any]]) -> tuple[int, f
     return step, float(position.get("seconds", 0.0)), facts
 
 
-def _plan(resolved: ResolvedSpec) -> Plan:
+def _plan(resolved: RunSpec) -> Plan:
     return make_plan(resolved.spec.train, read_headers(resolved).training_samples)

@@ -6,6 +6,7 @@ from typing import Any
 
 from dbp.job.resolve import resolve
 from dbp.train.check.run_length import metric_notes
+from dbp.train.run_spec import run_spec
 from tests.train.setups import document
 
 
@@ -14,7 +15,9 @@ def notes(**data: Any) -> list[str]:
     spec = document(batch_size=10, **train)
     spec["model"]["metrics"] = ["accuracy", "roc_auc"]
     spec["data"] |= data
-    return [f"{note.path}: {note.message}" for note in metric_notes(resolve(spec), 100)]
+    return [
+        f"{note.path}: {note.message}" for note in metric_notes(run_spec(resolve(spec)), 100)
+    ]
 
 
 def test_score_metric_is_noted_if_there_is_no_evaluation() -> None:

@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.resolve import ResolvedSpec, resolve
+from dbp.job.resolve import resolve
 from dbp.train.check.mini_batches import check_mini_batches, mini_batch_notes
+from dbp.train.run_spec import RunSpec, run_spec
 from tests.train.setups import document
 
 DENSE = {"kind": "dense", "units": 3}
 NORMALIZED = [DENSE, "batch_norm", DENSE]
 
 
-def resolved(layers: list[Any], **train: Any) -> ResolvedSpec:
+def resolved(layers: list[Any], **train: Any) -> RunSpec:
     spec = document(**train)
     spec["model"]["layers"] = layers
-    return resolve(spec)
+    return run_spec(resolve(spec))
 
 
 def notes(layers: list[Any], samples: int, shape: tuple[int, ...] = (4,), **train: Any) -> Any:

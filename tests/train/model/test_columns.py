@@ -22,6 +22,7 @@ from dbp.train.check.inspection import Inspected, inspect, read_headers
 from dbp.train.model.export import exported
 from dbp.train.model.trained_model import TrainedModel
 from dbp.train.report.run_folder import RunFolder
+from dbp.train.run_spec import run_spec
 from dbp.train.trainer import Trainer
 from tests.train.setups import document
 
@@ -195,7 +196,7 @@ def test_a_run_does_not_start_from_parameters_of_other_inputs(
     found = spec(write(tmp_path / "train.csv", *names))
     found["train"]["initial_parameters"] = str(trained[0])
 
-    resolved = resolve(found)
+    resolved = run_spec(resolve(found))
     pattern = rf"initial_parameters: .*safetensors: .*{message}"
     with pytest.raises(InvalidSpec, match=pattern):
         inspect(resolved)

@@ -20,6 +20,7 @@ from dbp.train.build import build
 from dbp.train.check.inspection import inspect
 from dbp.train.model.trained_model import TrainedModel
 from dbp.train.report.run_folder import RunFolder
+from dbp.train.run_spec import run_spec
 from dbp.train.trainer import Trainer
 from tests.closeness import assert_close
 from tests.train.setups import document
@@ -41,8 +42,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, f
 
 
 def digits(part: str = "test") -> Any:
-    return resolve(
-        document(classes=10) | {"data": {"train": {"kind": "digits", "part": part}}}
+    return run_spec(
+        resolve(document(classes=10) | {"data": {"train": {"kind": "digits", "part": part}}})
     ).train_reader.open()
 
 
