@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, final
+from typing import NotRequired, TypedDict, final
 
 from dbp.job.best import DEFAULT_METRIC
 from dbp.job.spec import StopSpec, TrainSpec
 from dbp.train.run_spec import RunSpec
+
+
+class StoppingState(TypedDict):
+    """The state of a stopping rule, as a JSON object; older versions wrote fewer keys."""
+
+    best: float | None
+    best_epoch: int
+    epochs_without_number: NotRequired[int]
 
 
 def make_stopping(resolved: RunSpec) -> Stopping:
@@ -61,7 +69,7 @@ class Stopping:
         """Whether the metric has ever been a number."""
         return self._best_epoch > 0
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> StoppingState:
         """Return the state for ``restore``, as a JSON object."""
         best = None if self._best == float("inf") else self._best
         return {
@@ -70,7 +78,7 @@ class Stopping:
             "epochs_without_number": self._without_number,
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: StoppingState) -> None:
         """Restore the state of a checkpoint."""
         self._best = float("inf") if state["best"] is None else float(state["best"])
         self._best_epoch = int(state["best_epoch"])

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import NotRequired, TypedDict, final
 
 from dbp.errors import InvalidFile, InvalidInput
 from dbp.job.load import located, parse_file
@@ -26,8 +26,9 @@ from dbp.train.report.run_contents import check_run
 from dbp.train.report.run_files import CHECKPOINTS, METRICS, SPEC
 from dbp.train.report.sink import Command, Control, ParameterSnapshot, Sink, Started
 from dbp.train.state.checkpoint import CheckpointStore, glance
-from dbp.train.state.continuation import DATA, NEW_DATA_AT, Terms, check_spec
+from dbp.train.state.continuation import Terms, check_spec
 from dbp.train.state.data_identity import differences, identity_of
+from dbp.train.state.position import Facts, Position
 from dbp.train.state.recovery import CheckpointState
 from dbp.train.trainer import Trainer
 
@@ -77,13 +78,13 @@ def verify_run(folder: Path, epoch: int | None = None) -> EpochProof:
     )
     epoch, recorded = int(record["epoch"]), str(record["parameters_sha256"])
     newest = glance(folder / CHECKPOINTS)
-    facts = newest[2] if newest is not None else {}
-    reasons = differences(facts[DATA], identity_of(setup)) if DATA in facts else ()
+    facts = newest[2] if newest is not None else Facts()
+    reasons = differences(facts["data"], identity_of(setup)) if "data" in facts else ()
     if reasons:
         return EpochProof(epoch, step, workers, 0, recorded, "", reasons)
     start = _start(store, record, setup)
     begun_at = start.step if start else 0
-    _check_same_data(folder, begun_at, facts.get(NEW_DATA_AT, []))
+    _check_same_data(folder, begun_at, facts.get("new_data_at", []))
     again = _Recomputation(step, int(record.get("rollbacks", 0)))
     cut = dataclasses.replace(setup, plan=setup.plan.cut_at(step), test=None)
     Trainer(cut, SoloCommunicator(), sink=again, control=again, start=start).run()
@@ -101,14 +102,25 @@ def _check_same_data(folder: Path, begun_at: int, new_data_at: Iterable[int]) ->
             )
 
 
-def _record(folder: Path, epoch: int | None) -> Mapping[str, Any]:
+class EpochRecord(TypedDict):
+    """The line of metrics.jsonl on an epoch; it has more keys."""
+
+    epoch: int
+    step: int
+    parameters_sha256: str
+    workers: int
+    rollbacks: NotRequired[int]
+    rolled_back_to: NotRequired[int]
+
+
+def _record(folder: Path, epoch: int | None) -> EpochRecord:
     """Return the record of an epoch in metrics.jsonl, by default of the last one."""
     path = folder / METRICS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise InvalidFile(f"{path}: {error.strerror}") from error
-    records: dict[int, Mapping[str, Any]] = {}
+    records: dict[int, EpochRecord] = {}
     for number, line in enumerate(lines, 1):
         try:
             figures = json.loads(line)
@@ -124,18 +136,20 @@ def _record(folder: Path, epoch: int | None) -> Mapping[str, Any]:
     return records[wanted]
 
 
-def _start(
-    store: CheckpointStore, record: Mapping[str, Any], setup: Setup
-) -> CheckpointState | None:
+def _start(store: CheckpointStore, record: EpochRecord, setup: Setup) -> CheckpointState | None:
     """Return the newest sound checkpoint that leads to the recorded epoch; None: the seed.
 
     It is a checkpoint after as many roll-backs as the epoch, or the one that the last of them
     returned to. Raises InvalidInput if there was a roll-back and no such checkpoint is left.
     """
     rollbacks, origin = int(record.get("rollbacks", 0)), int(record.get("rolled_back_to", 0))
-    halved = {
-        "rollbacks": rollbacks, "rolled_back_to": origin, "rate_factor": 0.5**rollbacks,
-    }  # fmt: skip
+
+    def after(position: Position) -> Position:
+        rate = 0.5**rollbacks
+        return {
+            **position, "rollbacks": rollbacks, "rolled_back_to": origin, "rate_factor": rate,
+        }  # fmt: skip
+
     for step in reversed(store.steps()):
         if step >= int(record["step"]):
             continue
@@ -145,7 +159,7 @@ def _start(
         except InvalidFile:  # an older checkpoint, or the seed, will do
             continue
         if step == origin or found.position["rollbacks"] == rollbacks:
-            return CheckpointState(step, {**found.position, **halved}, found.vectors)
+            return CheckpointState(step, after(found.position), found.vectors)
     if not rollbacks:
         return None
     if origin:
@@ -155,7 +169,7 @@ def _start(
             "cannot be computed again"
         )
     seed = Trainer(setup, SoloCommunicator()).state.saved()
-    return CheckpointState(0, {**seed.position, **halved}, seed.vectors)
+    return CheckpointState(0, after(seed.position), seed.vectors)
 
 
 @final

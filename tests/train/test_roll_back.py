@@ -66,7 +66,7 @@ def state_after(spec: Mapping[str, Any], folder: Path, step: int) -> CheckpointS
     )
     saved = store.read(step)
     rolled_back = {"rate_factor": 0.5, "rollbacks": 1, "rolled_back_to": step}
-    position = {**saved.position, **rolled_back}
+    position: Any = {**saved.position, **rolled_back}
     return CheckpointState(saved.step, position, saved.vectors)
 
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,9 @@ from dbp.errors import InvalidFile
 from dbp.job.snapshot import encode_header, manifest_of
 from dbp.train.state.checkpoint_files import (
     FILES,
+    FORMAT,
     MANIFEST,
+    Manifest,
     Part,
     Vector,
     bytes_of,
@@ -34,6 +36,7 @@ from dbp.train.state.checkpoint_files import (
     write_files,
 )
 from dbp.train.state.checkpoint_folder import BEST, CheckpointFolder
+from dbp.train.state.position import Facts, Position
 
 __all__ = ["BEST", "FILES", "MANIFEST", "PARAMETERS", "Checkpoint", "CheckpointStore", "glance"]
 
@@ -59,11 +62,11 @@ class Checkpoint:
     """
 
     step: int
-    position: Mapping[str, Any]
+    position: Position
     vectors: Mapping[str, Vector]
     spec_digest: str
     arithmetic: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
 
 
@@ -204,7 +207,7 @@ class CheckpointStore:
         ]
 
 
-def glance(folder: Path) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+def glance(folder: Path) -> tuple[int, Position, Facts] | None:
     """Return step, position and facts of the newest checkpoint; read no parameters.
 
     Skips checkpoints whose manifest or position is damaged. Returns None if none is left.
@@ -216,12 +219,13 @@ def glance(folder: Path) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
     return None
 
 
-def _manifest_facts(checkpoint: Checkpoint) -> dict[str, Any]:
+def _manifest_facts(checkpoint: Checkpoint) -> Manifest:
     return {
+        "format": FORMAT,
         "step": checkpoint.step,
         "spec_digest": checkpoint.spec_digest,
         "arithmetic": checkpoint.arithmetic,
-        "facts": dict(checkpoint.facts),
+        "facts": checkpoint.facts,
     }
 
 
@@ -238,11 +242,9 @@ def _holds(path: Path, checkpoint: Checkpoint, contents: list[list[Part]]) -> bo
         return False
     facts = _manifest_facts(checkpoint)
     given = json.loads(json.dumps(checkpoint.position))
-    for known in (position, given):
-        known.pop("seconds", None)
     return (
         json.loads(json.dumps(facts)) == {name: manifest.get(name) for name in facts}
-        and position == given
+        and {**position, "seconds": 0.0} == {**given, "seconds": 0.0}
         and all(
             sha256_of_parts(parts) == manifest["files"][name]["sha256"]
             for name, parts in zip(FILES[:2], contents[:2], strict=True)

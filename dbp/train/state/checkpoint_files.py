@@ -13,9 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from dbp.errors import InvalidFile
 from dbp.job.snapshot import decode_header, header_length
 from dbp.quantities import count_text
 from dbp.storage.whole_file import sync_folder
+from dbp.train.state.position import Facts, Position
 
 FORMAT: Final = 1
 FILES: Final = ("parameters.safetensors", "state.safetensors", "position.json")
@@ -37,25 +38,45 @@ Vector = npt.NDArray[Any]
 Part = bytes | memoryview
 
 
-def write_files(folder: Path, contents: Iterable[list[Part]], facts: Mapping[str, Any]) -> None:
-    """Write the files, then the manifest with ``facts``; fsync each file and the folder.
+class FileEntry(TypedDict):
+    """The entry of a file in a manifest."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(TypedDict):
+    """A manifest; ``sha256`` is the digest of the rest. Older versions wrote fewer keys."""
+
+    format: int
+    step: int
+    spec_digest: NotRequired[str]
+    arithmetic: NotRequired[str]
+    facts: NotRequired[Facts]
+    files: NotRequired[dict[str, FileEntry]]
+    sha256: NotRequired[str]
+
+
+def write_files(folder: Path, contents: Iterable[list[Part]], manifest: Manifest) -> None:
+    """Write the files, then the manifest with their sizes and digests; fsync all.
 
     ``contents`` holds the parts of each file, in the order of FILES.
     """
-    files = {}
+    files: dict[str, FileEntry] = {}
     for name, parts in zip(FILES, contents, strict=True):
         files[name] = {"bytes": sum(map(len, parts)), "sha256": sha256_of_parts(parts)}
         _write(folder / name, parts)
-    manifest: dict[str, Any] = {"format": FORMAT, **facts, "files": files}
+    manifest = manifest.copy()
+    manifest["files"] = files
     manifest["sha256"] = _digest_of(manifest)
     _write(folder / MANIFEST, [json.dumps(manifest, indent=1).encode()])
     sync_folder(folder)
 
 
-def read_manifest(folder: Path, step: int) -> dict[str, Any]:
+def read_manifest(folder: Path, step: int) -> Manifest:
     """Read and verify the manifest of a checkpoint of this step; raises InvalidFile."""
     path = folder / MANIFEST
-    manifest = _json(path, _read(path))
+    manifest: Manifest = _json(path, _read(path))
     if manifest.pop("sha256", None) != _digest_of(manifest):
         raise InvalidFile(f"{path}: damaged: its SHA-256 does not match")
     if manifest.get("format") != FORMAT or manifest.get("step") != step:
@@ -63,7 +84,7 @@ def read_manifest(folder: Path, step: int) -> dict[str, Any]:
     return manifest
 
 
-def read_file(path: Path, manifest: Mapping[str, Any]) -> bytes:
+def read_file(path: Path, manifest: Manifest) -> bytes:
     """Read a file and verify it against the manifest; raises InvalidFile."""
     entry = manifest["files"][path.name]
     content = _read(path)
@@ -77,9 +98,10 @@ def read_file(path: Path, manifest: Mapping[str, Any]) -> bytes:
     return content
 
 
-def read_position(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def read_position(folder: Path, manifest: Manifest) -> Position:
     """Read and verify the JSON object in position.json; raises InvalidFile."""
-    return _json(folder / POSITION, read_file(folder / POSITION, manifest))
+    position: Position = _json(folder / POSITION, read_file(folder / POSITION, manifest))
+    return position
 
 
 def tensors_in(path: Path, content: bytes) -> dict[str, Vector]:
@@ -110,7 +132,7 @@ def bytes_of(vector: Vector) -> Part:
     return np.ascontiguousarray(vector).data.cast("B") if vector.size else memoryview(b"")
 
 
-def _digest_of(manifest: Mapping[str, Any]) -> str:
+def _digest_of(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
@@ -129,7 +151,7 @@ def _read(path: Path) -> bytes:
         raise InvalidFile(f"{path}: {error.strerror}") from error
 
 
-def _json(path: Path, content: bytes) -> dict[str, Any]:
+def _json(path: Path, content: bytes) -> Any:
     try:
         table = json.loads(content[: MAX_JSON_BYTES + 1].decode())
         if not isinstance(table, dict):

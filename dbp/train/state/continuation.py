@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
 from dbp.errors import InvalidFile, InvalidInput
 from dbp.job.continuation import differences as spec_differences
@@ -17,16 +16,10 @@ from dbp.train.build import Setup
 from dbp.train.model.columns import input_difference
 from dbp.train.plan import Plan
 from dbp.train.state.checkpoint import Checkpoint
-from dbp.train.state.data_identity import Identity
 from dbp.train.state.data_identity import differences as data_differences
+from dbp.train.state.position import Facts, Identity
 
 logger = logging.getLogger("dbp")
-
-# Keys of a checkpoint's facts.
-SPEC: Final = "spec"
-DATA: Final = "data"
-NEW_DATA_AT: Final = "new_data_at"
-TOTAL_STEPS: Final = "total_steps"
 
 Data = Mapping[str, Identity]
 
@@ -47,24 +40,24 @@ class Terms:
     extended: bool = False
 
 
-def facts_of(setup: Setup, data: Data, new_data_at: list[int]) -> dict[str, Any]:
+def facts_of(setup: Setup, data: Data, new_data_at: list[int]) -> Facts:
     """Return the spec, data and length of a run for its checkpoints, as a JSON object.
 
     ``new_data_at`` lists the steps after which the run continued on other data.
     """
     return {
-        SPEC: setup.resolved.document,
-        DATA: data,
-        NEW_DATA_AT: new_data_at,
-        TOTAL_STEPS: setup.plan.total_steps,
+        "spec": setup.resolved.document,
+        "data": data,
+        "new_data_at": new_data_at,
+        "total_steps": setup.plan.total_steps,
     }
 
 
 def check_spec(folder: Path, found: Checkpoint, setup: Setup, terms: Terms) -> None:
     """Raise InvalidFile unless the checkpoint has this spec; its length may differ."""
     resolved = setup.resolved
-    if SPEC in found.facts:
-        other = spec_differences(found.facts[SPEC], resolved.document, data=False)
+    if "spec" in found.facts:
+        other = spec_differences(found.facts["spec"], resolved.document, data=False)
     else:
         known = found.spec_digest in (resolved.digest, terms.spec_digest)
         other = () if known else ("its digest differs",)
@@ -83,15 +76,15 @@ def check_data(
     New data must have the same inputs in the same order, if both have names.
     Returns the steps after which the run continued on other data.
     """
-    changed_at = [int(step) for step in found.facts.get(NEW_DATA_AT, [])]
-    if DATA not in found.facts:
+    changed_at = [int(step) for step in found.facts.get("new_data_at", [])]
+    if "data" not in found.facts:
         logger.warning(
             "the checkpoint of step %d does not record its data; dbp cannot check that they "
             "are the same",
             found.step,
         )
         return changed_at
-    other = data_differences(found.facts[DATA], data)
+    other = data_differences(found.facts["data"], data)
     if not other:
         return changed_at
     text = "".join(f"\n  {line}" for line in other)
@@ -100,7 +93,8 @@ def check_data(
             f"{folder}: the data are not those of the checkpoint of step {found.step:,}{text}\n"
             f"restore the data, or continue on the new ones with {option('new_data')}"
         )
-    kept = tuple(found.facts[DATA].get("data.train", {}).get("input_names", ()))
+    train = found.facts["data"].get("data.train")
+    kept = tuple(train.get("input_names", ())) if train is not None else ()
     problem = input_difference(setup.train.info.input_names, kept)
     if problem:
         spec = folder.parent / "spec.json"
@@ -143,8 +137,10 @@ def check_length(found: Checkpoint, setup: Setup, terms: Terms) -> None:
     """Raise InvalidInput if the run cannot continue for the length that is planned now."""
     plan = setup.plan
     check_steps_left(plan, setup.resolved.spec.train, found.step, extended=terms.extended)
-    planned = found.facts.get(TOTAL_STEPS, plan.total_steps)
-    known = tuple(found.facts.get(SPEC, {}).get("train", {}).get("schedule_steps", ()))
+    planned = found.facts.get("total_steps", plan.total_steps)
+    train = found.facts.get("spec", {}).get("train")
+    steps = train.get("schedule_steps") if isinstance(train, Mapping) else None
+    known = tuple(steps) if isinstance(steps, list | tuple) else ()
     rate = setup.resolved.optimizer.learning_rate
     if planned == plan.total_steps or known != plan.schedule_steps or len(known) % 2:
         return

@@ -20,7 +20,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from dbp.data.dataset import Dataset
 from dbp.quantities import count_text
 from dbp.train.build import Setup
 from dbp.train.check.inspection import naming
+from dbp.train.state.position import Identity
 
 BLOCKS: Final = 64
 DIGEST_LETTERS: Final = 32
@@ -37,17 +38,18 @@ MAX_NAMES: Final = 10
 FILE_BYTES: Final = (64 << 20, 256 << 10)
 GENERATED_BYTES: Final = (1 << 20, 16 << 10)
 
-Identity = Mapping[str, Any]
+_ShapeKey = Literal["input_shape", "input_dtype", "target_shape", "target_kind", "weighted"]
+_NamesKey = Literal["input_names", "class_names"]
 
 # Fields that must be equal, and their names in messages.
-_SHAPE: Final = {
+_SHAPE: Final[Mapping[_ShapeKey, str]] = {
     "input_shape": "inputs of shape",
     "input_dtype": "inputs of type",
     "target_shape": "targets of shape",
     "target_kind": "targets of kind",
     "weighted": "weights:",
 }
-_NAMES: Final = {"input_names": "columns", "class_names": "classes"}
+_NAMES: Final[Mapping[_NamesKey, str]] = {"input_names": "columns", "class_names": "classes"}
 
 
 def identity_of(setup: Setup) -> dict[str, Identity]:
@@ -94,7 +96,7 @@ def _identity(dataset: Dataset, reader: object) -> Identity:
         "input_names": list(info.input_names),
         "class_names": list(info.class_names),
         "blocks": [
-            [start, stop, _digest(dataset, start, stop)]
+            (start, stop, _digest(dataset, start, stop))
             for start, stop in _blocks(info.samples, _row_bytes(dataset), limits)
         ],
     }
@@ -166,9 +168,10 @@ def _set_differences(written: Identity, found: Identity) -> list[str]:
     ]
     if lines:
         return lines
-    if [block[:2] for block in found["blocks"]] != [block[:2] for block in written["blocks"]]:
+    before, after = written["blocks"], found["blocks"]
+    if [(start, stop) for start, stop, _ in before] != [(a, b) for a, b, _ in after]:
         return ["same shape, but another kind of reader: its values cannot be compared"]
-    blocks = zip(found["blocks"], written["blocks"], strict=True)
+    blocks = zip(after, before, strict=True)
     other = [f"{new[0]:,} to {new[1] - 1:,}" for new, old in blocks if new[2] != old[2]]
     if not other:
         return []

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from dbp.errors import InvalidInput
 from dbp.job.ending_text import cause_text, ending_word
@@ -28,7 +27,8 @@ from dbp.train.report.run_contents import check_run
 from dbp.train.report.run_files import CHECKPOINTS, PARAMETERS, read_outcome
 from dbp.train.run_spec import RunSpec, run_spec
 from dbp.train.state.checkpoint import glance
-from dbp.train.state.continuation import TOTAL_STEPS, check_steps_left, schedule_remedy
+from dbp.train.state.continuation import check_steps_left, schedule_remedy
+from dbp.train.state.position import Facts, Position
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def extended(
             f"{folder / CHECKPOINTS}: contains no sound checkpoint to continue from; to train "
             "the run's parameters further, start a new run with train.initial_parameters"
         )
-    step, seconds, facts = (0, 0.0, {}) if found is None else _progress(found)
+    step, seconds, facts = (0, 0.0, Facts()) if found is None else _progress(found)
     resolved = run_spec(resolve(document))
     train = resolved.spec.train
     if longer.max_seconds is None and (ended or longer.length):
@@ -135,7 +135,7 @@ def _schedule(
     wanted: object,
     longer: Longer,
     step: int,
-    facts: Mapping[str, Any],
+    facts: Facts,
     *,
     changes: bool,
 ) -> tuple[int, ...] | None:
@@ -164,13 +164,13 @@ def _schedule(
         return known
     lengths = known or ()
     if len(lengths) % 2 == 0:  # the last part is planned for the length of the run
-        lengths = (*lengths, int(facts.get(TOTAL_STEPS) or _plan(resolved).total_steps))
+        lengths = (*lengths, int(facts.get("total_steps") or _plan(resolved).total_steps))
     if longer.schedule == "stretch":
         return (*lengths, step) if step else known
     return lengths
 
 
-def _progress(found: tuple[int, dict[str, Any], dict[str, Any]]) -> tuple[int, float, Any]:
+def _progress(found: tuple[int, Position, Facts]) -> tuple[int, float, Facts]:
     step, position, facts = found
     return step, float(position.get("seconds", 0.0)), facts
 

@@ -37,6 +37,7 @@ from dbp.train.state.continuation import (
 )
 from dbp.train.state.data_identity import identity_of
 from dbp.train.state.detached import run_detached
+from dbp.train.state.position import Position
 
 Vector = npt.NDArray[Any]
 
@@ -48,7 +49,7 @@ class CheckpointState:
     """The state of a run that a resume restores, the same on every rank."""
 
     step: int
-    position: Mapping[str, Any]
+    position: Position
     vectors: Mapping[str, Vector]
 
 
@@ -118,7 +119,7 @@ class Recovery:
     def save(
         self,
         step: int,
-        position: Mapping[str, Any],
+        position: Position,
         vectors: Mapping[str, Vector],
         metadata: Mapping[str, str],
         *,

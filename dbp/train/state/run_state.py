@@ -5,9 +5,7 @@ It has the same bits on every rank and does not depend on the number of ranks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, final
 
 import numpy.typing as npt
@@ -20,48 +18,9 @@ from dbp.optim.apply import Updater
 from dbp.train.report.figures import Figures
 from dbp.train.state.average import Average
 from dbp.train.state.checkpoint import PARAMETERS
+from dbp.train.state.position import Best, Position, best_from_json, best_to_json, plain
 from dbp.train.state.recovery import CheckpointState
 from dbp.train.stopping import Stopping, epochs_between
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best epoch; ``vector`` holds its parameters if the run restores them at its end."""
-
-    epoch: BestEpoch
-    vector: Array | None
-
-
-def best_to_json(best: Best) -> dict[str, Any]:
-    """Return the JSON object for ``position["best"]``, without the vector."""
-    return {
-        "epoch": best.epoch.epoch,
-        "step": best.epoch.step,
-        "metrics": {
-            name: value if math.isfinite(value) else repr(value)
-            for name, value in best.epoch.metrics.items()
-        },
-    }
-
-
-def best_from_json(
-    position: Mapping[str, Any], vector: Array | None, steps_per_epoch: int
-) -> Best | None:
-    """Return the best epoch from the position of a checkpoint; None if there is none.
-
-    A position of an older dbp contains only the epoch of the stopping rule; the step follows
-    from it.
-    """
-    table = position.get("best")
-    if table is not None:
-        metrics = {name: float(value) for name, value in table["metrics"].items()}
-        epoch = BestEpoch(int(table["epoch"]), int(table["step"]), metrics)
-        return Best(epoch, vector)
-    number = int(position["stopping"]["best_epoch"])
-    if "best" in position or not number:
-        return None
-    return Best(BestEpoch(number, number * steps_per_epoch), vector)
-
 
 SLOT = "slot."
 AVERAGE = "average"
@@ -175,7 +134,7 @@ class RunState:
             vectors[BEST] = self.best.vector
         return vectors
 
-    def position(self, seconds: float) -> dict[str, Any]:
+    def position(self, seconds: float) -> Position:
         """Return the state other than vectors as JSON; ``seconds`` is the training time."""
         return {
             "figures": self._figures.state(),
@@ -185,10 +144,10 @@ class RunState:
             "rolled_back_to": self.rolled_back_to,
             "applied_steps": self.applied,
             "skips_in_a_row": self.skips,
-            "history": [_plain(value) for value in self.history],
+            "history": [plain(value) for value in self.history],
             "history_epochs": list(self.history_epochs),
             "seconds": seconds,
-            "open_epoch": self.open_epoch and [_plain(value) for value in self.open_epoch],
+            "open_epoch": self.open_epoch and [plain(value) for value in self.open_epoch],
             "best": None if self.best is None else best_to_json(self.best),
         }
 
@@ -203,7 +162,7 @@ class RunState:
 
     def restore(self, saved: CheckpointState) -> None:
         """Restore the state of a checkpoint, bit for bit."""
-        position: Mapping[str, Any] = saved.position
+        position = saved.position
         self.step = saved.step
         self._parameters.vector[:] = saved.vectors[PARAMETERS]
         for name, slot in self._updater.slots.items():
@@ -239,8 +198,3 @@ class RunState:
         self._updater.reset()
         self._figures.clear()
         self._stopping.reset()
-
-
-def _plain(value: float) -> float | str:
-    """Return a number as strict JSON can represent it."""
-    return value if math.isfinite(value) else repr(value)

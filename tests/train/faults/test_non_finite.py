@@ -288,7 +288,7 @@ def test_checkpoint_without_a_count_of_updates_resumes_with_its_step(tmp_path: P
     saved = CheckpointStore(tmp_path, model.tensor_shapes, np.float64, keep=1).read(7)
     assert saved.position["applied_steps"] == 7
     new = ("applied_steps", "skips_in_a_row")
-    position = {name: value for name, value in saved.position.items() if name not in new}
+    position: Any = {name: value for name, value in saved.position.items() if name not in new}
     figures_ = position["figures"]
     position["figures"] = {n: v for n, v in figures_.items() if n not in ("applied", "skipped")}
 

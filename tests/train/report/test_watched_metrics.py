@@ -178,7 +178,7 @@ def test_checkpoint_whose_history_has_no_epochs_resumes_to_the_same_bits(
     store = CheckpointStore(tmp_path, model.tensor_shapes, np.float64, keep=1)
     saved = store.read(32)
     assert saved.position["history_epochs"] == [2, 4, 6]
-    position = {n: v for n, v in saved.position.items() if n != "history_epochs"}
+    position: Any = {n: v for n, v in saved.position.items() if n != "history_epochs"}
 
     resumed = Trainer(
         setup(), SoloCommunicator(), start=CheckpointState(32, position, saved.vectors)

@@ -30,9 +30,10 @@ def make_store(folder: Path, keep: int = 3) -> CheckpointStore:
 
 def make_checkpoint(step: int) -> Checkpoint:
     rng = np.random.default_rng(step)
+    position: Any = {"figures": {"loss": 0.1 + step}, "best": None}
     return Checkpoint(
         step=step,
-        position={"figures": {"loss": 0.1 + step}, "best": None},
+        position=position,
         vectors={
             "parameters": rng.standard_normal(8).astype(np.float32),
             "slot.m": rng.standard_normal(8).astype(np.float32),

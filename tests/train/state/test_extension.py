@@ -282,5 +282,7 @@ def test_the_plan_of_a_short_run_needs_no_checkpoint_section(tmp_path: Path) -> 
     setup = build(inspect(resolve(spec_of(0.1, steps=3))))
     Trainer(setup, SoloCommunicator(), sink=recorder, checkpoints=tmp_path).run()
 
-    step, _, facts = glance(tmp_path) or (0, {}, {})
+    found = glance(tmp_path)
+    assert found is not None
+    step, _, facts = found
     assert (step, facts["total_steps"]) == (3, 3)
