@@ -317,10 +317,11 @@ async def test_nothing_is_left_when_it_is_closed(service: Service) -> None:
 
 
 def _used() -> tuple[list[Any], int, list[str]]:
-    """Links, shared memory, threads (but those of the event loop's own pool)."""
+    """Links, shared memory, and threads, except the pools of event loop and service."""
     links = [p for p in psutil.Process().children() if "dbp.link.process" in p.cmdline()]
     files = [_target(fd) for fd in os.listdir("/proc/self/fd")]  # noqa: PTH208
-    threads = [t.name for t in threading.enumerate() if not t.name.startswith("asyncio")]
+    pools = ("asyncio", "database-")
+    threads = [t.name for t in threading.enumerate() if not t.name.startswith(pools)]
     return links, sum("dbp-parameters" in file for file in files), threads
 
 
