@@ -238,11 +238,10 @@ def _inspected(spec: Path, workers: int, rank: int) -> Inspected:
     """Return the inspected spec; rank 0 logs its notes. Raises InvalidInput."""
     from dbp.job.load import resolve_file
     from dbp.train.check.inspection import inspect
-    from dbp.train.check.notes import notes
 
     inspected = inspect(resolve_file(spec), workers)
     if rank == 0:
-        sys.stdout.write("".join(f"note: {note}\n" for note in notes(inspected)))
+        sys.stdout.write("".join(f"note: {note}\n" for note in inspected.notes()))
     return inspected
 
 

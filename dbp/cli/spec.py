@@ -76,7 +76,6 @@ def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
     from dbp.job.shapes import check_shapes
     from dbp.train.build import build
     from dbp.train.check.inspection import inspect
-    from dbp.train.check.notes import notes
     from dbp.train.plan import make_plan
 
     resolved = resolve_file(file)
@@ -109,7 +108,7 @@ def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
         "batch_size": resolved.spec.train.batch_size,
         "steps_per_epoch": plan.steps_per_epoch,
         "total_steps": plan.total_steps,
-        "notes": list(notes(inspected)),
+        "notes": list(inspected.notes()),
     }
 
 

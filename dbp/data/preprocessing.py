@@ -100,7 +100,7 @@ class Scaling:
 
     def to_json(self) -> str:
         """Return the text that ``from_json`` turns into the same numbers, bit for bit."""
-        fields: dict[str, Any] = {"kind": self.kind}
+        fields: dict[str, object] = {"kind": self.kind}
         if self.kind != "none":
             fields["scale"] = self.scale.tolist()
         if self.mean is not None:

@@ -138,7 +138,7 @@ class ThreadCommunicator(Communicator):
     def abort(self, code: int) -> NoReturn:
         raise SystemExit(code)  # run_threads releases the others
 
-    def _show(self, item: Any) -> list[Any]:
+    def _show(self, item: T) -> list[T]:
         """Share ``item`` with all ranks; return the items of all, in rank order."""
         self._group.shown[self.rank] = item
         self._group.wait()

@@ -131,13 +131,12 @@ def job_check(data_roots: Sequence[Path], launcher: Launcher) -> Check:
         from dbp.job.plugins import plugins_of
         from dbp.job.resolve import resolve
         from dbp.train.check.inspection import inspect
-        from dbp.train.check.notes import notes
 
         resolved = resolve(document, data_roots=data_roots)
         inspected = inspect(resolved, workers)
         launcher.check_plugins(plugins_of(resolved))
         check_size(resolved.document)
-        return Checked(resolved.document, resolved.digest, notes(inspected))
+        return Checked(resolved.document, resolved.digest, inspected.notes())
 
     return check
 

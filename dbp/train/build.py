@@ -30,7 +30,6 @@ from dbp.train.check.inspection import (
     naming,
 )
 from dbp.train.check.mini_batches import check_mini_batches, check_weights
-from dbp.train.check.notes import notes
 from dbp.train.faults.agreement import all_or_none
 from dbp.train.faults.digest import CHECKSUM, sha256_of
 from dbp.train.model.initial import load_initial
@@ -68,7 +67,7 @@ class Setup:
             None if self.validation is None or is_held_out else self.validation.info,
             None if self.test is None else self.test.info,
         )
-        return notes(Inspected(self.resolved, facts))
+        return Inspected(self.resolved, facts).notes()
 
     def initialize(self, parameters: Parameters) -> None:
         """Write the initial parameters: those of the file, or random ones by the seed."""

@@ -35,10 +35,9 @@ def inspect_and_note(document: object, file: Path, workers: int, *, quiet: bool)
     from dbp.job.load import located
     from dbp.job.resolve import resolve
     from dbp.train.check.inspection import inspect
-    from dbp.train.check.notes import notes
 
     with located(file):
         inspected = inspect(resolve(document), workers)
-    for note in () if quiet else notes(inspected):
+    for note in () if quiet else inspected.notes():
         click.echo(f"note: {note}", err=True)
     return inspected

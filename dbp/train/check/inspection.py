@@ -15,16 +15,17 @@ from dbp.data.target_kind import reader_of_kind
 from dbp.errors import DbpError, InvalidData, InvalidSpec, Violation
 from dbp.file_pattern import is_pattern
 from dbp.job.files import file_options
+from dbp.job.output_range import range_note
 from dbp.job.resolve import ResolvedSpec
 from dbp.job.rules import lanes_violations
-from dbp.job.shapes import DataShape, ModelShapes, check_data
+from dbp.job.shapes import DataShape, ModelShapes, check_data, check_shapes
 from dbp.job.spec import Holdout
 from dbp.nn.model import Model
 from dbp.plugin_faults import fault_text, is_plugin
 from dbp.quantities import count_text
-from dbp.train.check.data_notes import channels_note
-from dbp.train.check.mini_batches import check_mini_batches
-from dbp.train.check.run_length import check_schedule
+from dbp.train.check.data_notes import channels_note, data_notes
+from dbp.train.check.mini_batches import check_mini_batches, mini_batch_notes
+from dbp.train.check.run_length import check_schedule, metric_notes, schedule_notes
 from dbp.train.model.initial import check_initial
 from dbp.train.run_spec import RunSpec, run_spec
 
@@ -45,6 +46,20 @@ class Inspected:
 
     resolved: RunSpec
     facts: DataFacts
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the notes to show before training, each with the path of its field."""
+        resolved, facts = self.resolved, self.facts
+        shape = facts.train.input_shape
+        output_shape = check_shapes(resolved, shape).output_shapes[-1]
+        found = [range_note(resolved, output_shape)]
+        found += mini_batch_notes(resolved, shape, facts.training_samples)
+        found += metric_notes(resolved, facts.training_samples)
+        found += schedule_notes(resolved, facts.training_samples)
+        data = data_notes(resolved, facts.train, facts.validation, facts.test)
+        return data + tuple(
+            f"{note.path}: {note.message}" for note in found if note is not None
+        )
 
 
 def inspect(spec: ResolvedSpec, workers: int = 1) -> Inspected:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from dbp.column_names import (
     INPUT_NAMES,
@@ -14,13 +13,14 @@ from dbp.column_names import (
 )
 from dbp.data.dataset import DataInfo
 from dbp.errors import InvalidData
+from dbp.json_value import JsonValue
 
 
 def columns_metadata(info: DataInfo) -> dict[str, str]:
     """Return the metadata that ``columns_of`` reads; empty if inputs have no names."""
     if not info.input_names:
         return {}
-    others: dict[str, Any] = {"targets": list(info.other_columns.targets)}
+    others: dict[str, JsonValue] = {"targets": list(info.other_columns.targets)}
     if info.other_columns.weight:
         others["weight"] = info.other_columns.weight
     if info.other_columns.ignored:
@@ -46,5 +46,5 @@ def input_difference(training: tuple[str, ...], kept: tuple[str, ...]) -> str:
     )
 
 
-def _json(value: Any) -> str:
+def _json(value: JsonValue) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -49,8 +49,7 @@ def metadata_at(
 def manifest_at(setup: Setup, metadata: Mapping[str, str], rollbacks: int = 0) -> Manifest:
     """Return the manifest of parameters with this metadata, after ``rollbacks`` roll-backs."""
     dtype = SAFETENSORS_DTYPES[np.dtype(setup.model.dtype)]
-    shapes: Mapping[str, Any] = setup.model.tensor_shapes
     strings = dict(metadata)
     if rollbacks:
         strings[ROLLBACKS] = str(rollbacks)
-    return manifest_of(shapes, dtype, strings)
+    return manifest_of(setup.model.tensor_shapes, dtype, strings)

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, Final, Self, final
+from typing import Any, Final, Self, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from dbp.train.model.initial import read_parameter_file
 from dbp.train.rows import RowReader
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 
 # Type in the file -> type of the model: float32 represents F16 and BF16 exactly.
 DTYPES: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f4", "BF16": "<f4"}
@@ -249,7 +250,7 @@ class _Metadata:
             raise self._error(f"has no {key}: not a parameter file written by dbp")
         return self._strings[key]
 
-    def _json(self, key: str, kind: type[Any]) -> Any:
+    def _json(self, key: str, kind: type[T]) -> T:
         try:
             value = json.loads(self._text(key))
         except (ValueError, RecursionError) as error:

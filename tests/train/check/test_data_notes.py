@@ -12,7 +12,6 @@ from dbp.errors import InvalidSpec
 from dbp.job.resolve import resolve
 from dbp.train.build import build
 from dbp.train.check.inspection import inspect
-from dbp.train.check.notes import notes
 
 CONV: Any = {"kind": "conv2d", "filters": 2, "kernel": 3}
 DENSE: Any = {"kind": "dense", "units": 3}
@@ -44,7 +43,7 @@ def spec(folder: Path, layers: list[Any], shape: tuple[int, ...], **reader: Any)
 def test_channels_last_before_layers_that_take_them_first_are_noted(
     tmp_path: Path, layers: list[Any]
 ) -> None:
-    (note,) = notes(inspect(spec(tmp_path, layers, (16, 16, 3))))
+    (note,) = inspect(spec(tmp_path, layers, (16, 16, 3))).notes()
 
     assert note.startswith("data.train: samples of shape (16, 16, 3) look like images")
     assert note.endswith('layout = "NHWC"')
@@ -58,14 +57,14 @@ def test_channels_last_that_a_window_does_not_fit_are_refused_with_the_layout(
     with pytest.raises(InvalidSpec, match=r'does not fit into 1.*\n.*layout = "NHWC"'):
         inspect(spec(tmp_path, layers, (28, 28, 1)))
 
-    assert notes(inspect(spec(tmp_path, layers, (28, 28, 1), layout="NHWC"))) == ()
+    assert inspect(spec(tmp_path, layers, (28, 28, 1), layout="NHWC")).notes() == ()
 
 
 def test_the_layout_that_the_note_names_ends_the_note(tmp_path: Path) -> None:
     inspected = inspect(spec(tmp_path, [CONV, "flatten", DENSE], (16, 16, 3), layout="NHWC"))
 
     assert inspected.facts.train.input_shape == (3, 16, 16)
-    assert notes(inspected) == ()
+    assert inspected.notes() == ()
 
 
 @pytest.mark.parametrize(
@@ -79,13 +78,13 @@ def test_the_layout_that_the_note_names_ends_the_note(tmp_path: Path) -> None:
 def test_other_shapes_and_layers_are_not_noted(
     tmp_path: Path, layers: list[Any], shape: tuple[int, ...]
 ) -> None:
-    assert not [n for n in notes(inspect(spec(tmp_path, layers, shape))) if "data." in n]
+    assert not [n for n in inspect(spec(tmp_path, layers, shape)).notes() if "data." in n]
 
 
 def test_a_setup_has_the_same_notes(tmp_path: Path) -> None:
     inspected = inspect(spec(tmp_path, [CONV, "flatten", DENSE], (16, 16, 3)))
 
-    assert build(inspected).notes == notes(inspected)
+    assert build(inspected).notes == inspected.notes()
 
 
 def test_notes_of_readers_name_the_data_set(tmp_path: Path) -> None:
@@ -103,7 +102,7 @@ def test_notes_of_readers_name_the_data_set(tmp_path: Path) -> None:
     }
     inspected = inspect(resolve(document))
 
-    found = notes(inspected)
+    found = inspected.notes()
 
     assert [note.partition(": ")[0] for note in found] == [
         "data.train", "data.validation", "data.test"
@@ -125,7 +124,7 @@ def test_notes_are_not_repeated_for_held_out_samples(tmp_path: Path) -> None:
     }
     inspected = inspect(resolve(document))
 
-    assert len(notes(inspected)) == len(build(inspected).notes) == 1
+    assert len(inspected.notes()) == len(build(inspected).notes) == 1
 
 
 def test_images_without_channels_before_conv2d_are_refused_with_the_layout_to_type(
@@ -165,7 +164,7 @@ def test_columns_that_only_one_data_set_names_are_noted(
         "train": {"batch_size": 4, "epochs": 1, "lanes": 1},
     }
 
-    found = notes(inspect(resolve(document)))
+    found = inspect(resolve(document)).notes()
 
     assert len(found) == (said is not None)
     assert all(note.startswith(f"data.test: columns have {said}") for note in found)

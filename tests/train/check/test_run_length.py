@@ -9,7 +9,6 @@ import pytest
 from dbp.errors import InvalidSpec
 from dbp.job.resolve import resolve
 from dbp.train.check.inspection import inspect
-from dbp.train.check.notes import notes
 from tests.train.setups import document
 
 PATH = "optimizer.learning_rate"
@@ -23,7 +22,7 @@ def spec_with(rate: dict[str, Any], **train: Any) -> dict[str, Any]:
 
 
 def notes_on(spec: dict[str, Any]) -> list[str]:
-    return [note for note in notes(inspect(resolve(spec))) if note.startswith(PATH)]
+    return [note for note in inspect(resolve(spec)).notes() if note.startswith(PATH)]
 
 
 @pytest.mark.parametrize(
