@@ -11,6 +11,7 @@ import grpc
 
 from dbp.errors import InvalidInput
 from dbp.jobs.manager import JobManager
+from dbp.jobs.paging import page_size, unknown_token
 from dbp.jobs.watch_items import (
     Change,
     End,
@@ -20,20 +21,21 @@ from dbp.jobs.watch_items import (
     Snapshot,
     WatchItem,
 )
+from dbp.registry import catalogue
+from dbp.rpc.component_convert import component_to_proto, group_from_proto
 from dbp.rpc.enums import event_kind_to_proto, stream_end_to_proto
 from dbp.rpc.job_convert import progress_to_proto, state_from_proto
 from dbp.rpc.scalar_convert import id_from_name, job_name, time_to_proto
 from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto
-from dbp.service.answer_page import AnswerPage
-from dbp.service.component_page import component_page
-from dbp.service.job_answers import job_answer
-from dbp.v1 import job_pb2, job_service_pb2_grpc, stream_pb2
+from dbp.service.message_limit import AnswerPage, job_answer
+from dbp.v1 import component_pb2, job_pb2, job_service_pb2_grpc, stream_pb2
 from dbp.v1 import job_service_pb2 as pb
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 RESUME_MARK: Final = "e"
 MAX_REQUEST_ID: Final = 128
+COMPONENTS_PAGE: Final = 200
 
 
 @final
@@ -116,7 +118,32 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def ListComponents(
         self, request: pb.ListComponentsRequest, context: Context
     ) -> pb.ListComponentsResponse:
-        return await asyncio.to_thread(component_page, request)
+        return await asyncio.to_thread(_component_page, request)
+
+
+def _component_page(request: pb.ListComponentsRequest) -> pb.ListComponentsResponse:
+    """Return the page that a request asks for; InvalidInput. Loads plug-ins: may block.
+
+    A token names the last kind of the page before it, so a page is the same whenever it is
+    read.
+    """
+    size = page_size(request.page_size, COMPONENTS_PAGE)
+    wanted = group_from_proto(request.group)
+    if request.group and not wanted:
+        known = ", ".join(component_pb2.ComponentGroup.keys())
+        raise InvalidInput(f"group: must be one of {known}, got the number {request.group}")
+    found = [info for info in catalogue() if wanted in ("", info.group)]
+    names = [f"{info.group}/{info.kind}" for info in found]
+    if request.page_token and request.page_token not in names:
+        raise unknown_token(request.page_token)
+    start = names.index(request.page_token) + 1 if request.page_token else 0
+    page: AnswerPage[component_pb2.ComponentKind] = AnswerPage()
+    for info in found[start : start + size]:
+        if not page.add(component_to_proto(info)):
+            break
+    end = start + len(page.messages)
+    token = names[end - 1] if end < len(names) else ""
+    return pb.ListComponentsResponse(components=page.messages, next_page_token=token)
 
 
 def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:

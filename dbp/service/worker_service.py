@@ -17,7 +17,7 @@ from dbp.rpc.job_convert import outcome_from_proto, progress_from_proto
 from dbp.rpc.scalar_convert import id_from_name
 from dbp.rpc.spec_convert import spec_from_proto
 from dbp.rpc.version_convert import manifest_from_proto, version_to_proto
-from dbp.service.job_answers import job_answer
+from dbp.service.message_limit import job_answer
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1 import worker_service_pb2_grpc
 from dbp.versions.file import Chunks

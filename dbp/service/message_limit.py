@@ -1,4 +1,4 @@
-"""A page of messages whose bytes stay below gRPC's limit on one answer."""
+"""Answers that stay below gRPC's limit on a message: pages, and jobs without their spec."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Final, Generic, TypeVar, final
 
 from google.protobuf.message import Message
 
+from dbp.job.state import Job
 from dbp.rpc.channel import MAX_ANSWER_BYTES
+from dbp.rpc.job_convert import job_to_proto
+from dbp.v1 import job_pb2
 
 T = TypeVar("T", bound=Message)
 
@@ -29,3 +32,12 @@ class AnswerPage(Generic[T]):
             return False
         self.messages.append(message)
         return True
+
+
+def job_answer(job: Job) -> job_pb2.Job:
+    """Return the job as proto, without its spec where one message could not hold both."""
+    proto = job_to_proto(job)
+    if proto.ByteSize() + FRAME_BYTES > MAX_ANSWER_BYTES:
+        proto.spec.CopyFrom(job_pb2.JobSpec(name=proto.spec.name))
+        proto.spec_omitted = True
+    return proto

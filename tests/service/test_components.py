@@ -21,8 +21,8 @@ from dbp.registry import ComponentInfo, catalogue
 from dbp.rpc.component_convert import component_from_proto, component_to_proto
 from dbp.rpc.enums import values_of
 from dbp.rpc.spec_convert import plain_value
-from dbp.service import component_page
-from dbp.service.answer_page import AnswerPage
+from dbp.service import job_service
+from dbp.service.message_limit import AnswerPage
 from dbp.v1 import component_pb2
 from dbp.v1 import job_service_pb2 as pb
 from tests.service.setups import Service, refused, serving
@@ -116,7 +116,7 @@ def test_a_kind_that_cannot_be_used_says_why() -> None:
 async def test_a_page_ends_before_a_message_would_be_too_large(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(component_page, "AnswerPage", partial(AnswerPage, 8_000))
+    monkeypatch.setattr(job_service, "AnswerPage", partial(AnswerPage, 8_000))
 
     found = await pages(service, 1_000)
 
@@ -143,4 +143,4 @@ async def test_a_request_that_cannot_be_is_refused(
 
 
 def test_default_pages_are_large_enough_for_what_dbp_has() -> None:
-    assert len(catalogue()) < component_page.PAGE_SIZE
+    assert len(catalogue()) < job_service.COMPONENTS_PAGE
