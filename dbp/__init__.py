@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from dbp.client.job import JobHandle
     from dbp.client.mirror import ParameterMirror
     from dbp.client.parameter_set import ParameterSet
-    from dbp.client.streams import JobUpdate
-    from dbp.client.validated_job import ValidatedJob
+    from dbp.client.spec import ValidatedJob
+    from dbp.client.transport.streams import JobUpdate
     from dbp.errors import DbpError
     from dbp.job.best import BestEpoch
     from dbp.job.spec import JobSpec
@@ -106,8 +106,8 @@ _NAMES = {
     "client.job": "JobHandle",
     "client.mirror": "ParameterMirror",
     "client.parameter_set": "ParameterSet",
-    "client.streams": "JobUpdate",
-    "client.validated_job": "ValidatedJob",
+    "client.spec": "ValidatedJob",
+    "client.transport.streams": "JobUpdate",
     "errors": "DbpError",
     "job.best": "BestEpoch",
     "job.spec": "JobSpec",

@@ -14,7 +14,7 @@ import pytest
 
 from dbp.cli.predict.files import find_files
 from dbp.cli.predict.tables import AUTO, read_columns
-from dbp.client.named_inputs import in_order
+from dbp.client.inputs import in_order
 from dbp.column_names import (
     INPUT_NAMES,
     OTHER_COLUMNS,

@@ -27,7 +27,7 @@ from dbp.quantities import count_text, duration_text
 if TYPE_CHECKING:
     from dbp.client.client import Client
     from dbp.client.job import JobHandle
-    from dbp.client.streams import JobUpdate
+    from dbp.client.transport.streams import JobUpdate
     from dbp.job.state import Job
 
 LEAST_ACCURACY: Final = 0.96  # of the test images

@@ -25,7 +25,7 @@ from dbp.quantities import count_text
 
 if TYPE_CHECKING:
     from dbp.client.job import JobHandle
-    from dbp.client.validated_job import ValidatedJob
+    from dbp.client.spec import ValidatedJob
     from dbp.job.state import Job
 
 STATES: Final = (
@@ -74,7 +74,7 @@ def submit(
       dbp submit job.toml --check
     """
     from dbp.cli.arguments.connection import connect
-    from dbp.client.validated_job import ValidatedJob
+    from dbp.client.spec import ValidatedJob
 
     with connect(service) as client:
         job = client.submit(spec, workers=workers, request_id=request_id, validate_only=check)

@@ -14,13 +14,12 @@ from dbp.client.arguments import seconds, switch, text, whole_number
 from dbp.client.arguments import state as checked_state
 from dbp.client.async_job import AsyncJobHandle
 from dbp.client.async_parameters import AsyncParameters
-from dbp.client.connection import PATIENCE_SECONDS, TIMEOUT_SECONDS, Connection
 from dbp.client.inference import Prediction, predict
-from dbp.client.named_inputs import column_names, in_order
-from dbp.client.pickling import not_picklable
-from dbp.client.spec_argument import Spec, errors_located, read_document
-from dbp.client.streams import JobUpdate, logs, watch
-from dbp.client.validated_job import ValidatedJob, validated_from_proto
+from dbp.client.inputs import column_names, in_order
+from dbp.client.spec import Spec, ValidatedJob, errors_located, read_document, validated_job
+from dbp.client.transport.calls import not_picklable
+from dbp.client.transport.connection import PATIENCE_SECONDS, TIMEOUT_SECONDS, Connection
+from dbp.client.transport.streams import JobUpdate, logs, watch
 from dbp.column_names import columns_of
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.resolve import resolve
@@ -162,7 +161,7 @@ class AsyncClient:
             )
             answer = await self._connection.call(self._jobs.CreateJob, request, timeout)
         if validate_only:
-            return validated_from_proto(answer.job)
+            return validated_job(answer.job)
         job = job_from_proto(answer.job)
         return AsyncJobHandle(self, job.id, job.notes)
 

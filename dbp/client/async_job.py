@@ -14,9 +14,9 @@ from dbp.client.async_mirror import AsyncParameterMirror
 from dbp.client.async_parameters import ParameterUpdate
 from dbp.client.inference import Prediction
 from dbp.client.parameter_set import ParameterSet
-from dbp.client.pickling import not_picklable
-from dbp.client.receiver import OnBytes
-from dbp.client.streams import JobUpdate
+from dbp.client.transport.calls import not_picklable
+from dbp.client.transport.receiver import OnBytes
+from dbp.client.transport.streams import JobUpdate
 from dbp.client.wanted import At, Wanted
 from dbp.job.state import Job, LabelMove, Version, VersionEntry
 from dbp.quantities import duration_text

@@ -12,7 +12,7 @@ from typing import Final, NoReturn, Self, final
 from dbp.client.arguments import seconds, whole_number
 from dbp.client.async_parameters import AsyncParameters
 from dbp.client.parameter_set import ParameterSet, parameter_set
-from dbp.client.pickling import not_picklable
+from dbp.client.transport.calls import not_picklable
 from dbp.client.wanted import Wanted
 from dbp.errors import (
     ClientClosed,

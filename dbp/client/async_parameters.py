@@ -11,12 +11,12 @@ from typing import Any, Final, final
 
 from dbp.client.arguments import callback, optional_number, seconds, switch, text
 from dbp.client.arguments import path as checked_path
-from dbp.client.connection import Connection
-from dbp.client.download import download
 from dbp.client.parameter_set import ParameterSet, parameter_set
-from dbp.client.patience import Patience, Report
-from dbp.client.receiver import OnBytes, Receiver
-from dbp.client.streams import Stream
+from dbp.client.transport.connection import Connection
+from dbp.client.transport.download import download
+from dbp.client.transport.patience import Patience, Report
+from dbp.client.transport.receiver import OnBytes, Receiver
+from dbp.client.transport.streams import Stream
 from dbp.client.wanted import At, Wanted
 from dbp.errors import LabelNotFound, Unavailable
 from dbp.job.state import LabelMove, Version, VersionEntry

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Literal, NoReturn, Self, final, overload
 
 from dbp.client.async_client import AsyncClient
-from dbp.client.connection import PATIENCE_SECONDS, TIMEOUT_SECONDS
 from dbp.client.job import JobHandle
 from dbp.client.loop_thread import LoopThread
-from dbp.client.pickling import not_picklable
-from dbp.client.spec_argument import Spec
-from dbp.client.streams import JobUpdate
-from dbp.client.validated_job import ValidatedJob
+from dbp.client.spec import Spec, ValidatedJob
+from dbp.client.transport.calls import not_picklable
+from dbp.client.transport.connection import PATIENCE_SECONDS, TIMEOUT_SECONDS
+from dbp.client.transport.streams import JobUpdate
 from dbp.job.state import Job, State
 from dbp.registry import ComponentInfo
 from dbp.rpc.forking import check_not_forked

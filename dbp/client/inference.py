@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.client.arguments import text, whole_number
-from dbp.client.number_array import number_array
+from dbp.client.inputs import number_array
 from dbp.errors import InvalidArgument, InvalidInput, InvalidType
 from dbp.inference import open_inference_pb2 as pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub

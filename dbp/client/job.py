@@ -14,9 +14,9 @@ from dbp.client.inference import Prediction
 from dbp.client.loop_thread import LoopThread
 from dbp.client.mirror import ParameterMirror
 from dbp.client.parameter_set import ParameterSet
-from dbp.client.pickling import not_picklable
-from dbp.client.receiver import OnBytes
-from dbp.client.streams import JobUpdate
+from dbp.client.transport.calls import not_picklable
+from dbp.client.transport.receiver import OnBytes
+from dbp.client.transport.streams import JobUpdate
 from dbp.job.state import Job, LabelMove, Version, VersionEntry
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn, Self, final
 from dbp.client.async_mirror import AsyncParameterMirror
 from dbp.client.loop_thread import LoopThread
 from dbp.client.parameter_set import ParameterSet
-from dbp.client.pickling import not_picklable
+from dbp.client.transport.calls import not_picklable
 from dbp.errors import ClientClosed, ClientForked, DbpError
 
 

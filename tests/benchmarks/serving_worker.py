@@ -25,7 +25,7 @@ import grpc
 import numpy as np
 
 from dbp.client.async_client import AsyncClient
-from dbp.client.receiver import HASHED_AT_A_TIME
+from dbp.client.transport.receiver import HASHED_AT_A_TIME
 from dbp.service.parameters.encoded import chunk_message
 from dbp.v1 import parameter_service_pb2 as pb
 from tests.service.setups import serving

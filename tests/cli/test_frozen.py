@@ -22,9 +22,9 @@ from tests.deadline import DEADLINE, until
 
 # The dbp command that takes a second for 10 or 15 of them.
 PROGRAM = """
-import dbp.client.connection
 from dbp.cli.main import main
-dbp.client.connection.SILENCE_SECONDS = dbp.client.connection.NOTICE_SECONDS = 1.0
+from dbp.client.transport import connection
+connection.SILENCE_SECONDS = connection.NOTICE_SECONDS = 1.0
 main()
 """
 HASTY = [sys.executable, "-c", PROGRAM]

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from dbp.client.async_client import AsyncClient
 from dbp.client.async_job import AsyncJobHandle
-from dbp.client.validated_job import ValidatedJob
+from dbp.client.spec import ValidatedJob
 from dbp.errors import (
     AlreadyExists,
     ClientClosed,

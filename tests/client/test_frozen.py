@@ -365,7 +365,7 @@ def test_a_call_that_may_take_long_says_that_it_waits(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dbp.client.connection.NOTICE_SECONDS", 0.3)
+    monkeypatch.setattr("dbp.client.transport.connection.NOTICE_SECONDS", 0.3)
     job = client.job(service.job_id)
     job.get(timeout=DEADLINE)
     assert caplog.records == []

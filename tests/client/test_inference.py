@@ -14,7 +14,7 @@ import pytest
 
 import dbp
 from dbp.client import inference
-from dbp.client.connection import Connection
+from dbp.client.transport.connection import Connection
 from dbp.errors import (
     InvalidInput,
     LabelNotFound,

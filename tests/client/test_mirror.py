@@ -14,7 +14,7 @@ import pytest
 
 from dbp.client.async_client import AsyncClient
 from dbp.client.client import Client
-from dbp.client.receiver import Receiver
+from dbp.client.transport.receiver import Receiver
 from dbp.errors import ClientClosed, DbpError, InvalidInput, NotFound, TensorNotFound
 from dbp.v1 import parameter_service_pb2 as pb
 from tests.deadline import DEADLINE

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dbp.client.named_inputs import column_names, in_order
+from dbp.client.inputs import column_names, in_order
 from dbp.column_names import POSITIONAL, Columns, OtherColumns
 from dbp.errors import InvalidInput, InvalidType
 

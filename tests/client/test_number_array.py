@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from dbp.client.number_array import number_array
+from dbp.client.inputs import number_array
 from dbp.errors import InvalidArgument, InvalidType
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -14,7 +14,7 @@ import pytest
 
 from dbp.client.client import Client
 from dbp.client.job import JobHandle
-from dbp.client.streams import JobUpdate
+from dbp.client.transport.streams import JobUpdate
 from dbp.errors import Unavailable
 from dbp.job.state import State
 from tests.cli.setups import Server, until, write_spec

@@ -20,7 +20,7 @@ from dbp.train.report.lines import rate_text
 if TYPE_CHECKING:
     from dbp.cli.screen.status_line import Status
     from dbp.client.job import JobHandle
-    from dbp.client.streams import JobUpdate
+    from dbp.client.transport.streams import JobUpdate
 
 LINE_SECONDS: Final = 1.0
 

@@ -18,7 +18,7 @@ from dbp.cli.screen.follow import (
     progress_text,
     text_view,
 )
-from dbp.client.streams import JobUpdate
+from dbp.client.transport.streams import JobUpdate
 from dbp.job.state import Failure, FailureReason, Job, ProgressReport, State, Version
 from tests.deadline import DEADLINE
 

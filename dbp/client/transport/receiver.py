@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from dbp.client.wire import chunk_of
+from dbp.client.transport.chunk_message import chunk_of
 from dbp.errors import (
     CorruptParameters,
     DataLoss,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from dbp.client.calls import listen
+from dbp.client.transport.calls import listen
 from dbp.errors import DeadlineExceeded
 from tests.deadline import DEADLINE
 

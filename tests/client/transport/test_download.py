@@ -13,11 +13,11 @@ import grpc
 import numpy as np
 import pytest
 
-from dbp.client.connection import Connection
-from dbp.client.download import download
-from dbp.client.patience import Patience
-from dbp.client.receiver import Receiver
-from dbp.client.wire import chunk_of
+from dbp.client.transport.chunk_message import chunk_of
+from dbp.client.transport.connection import Connection
+from dbp.client.transport.download import download
+from dbp.client.transport.patience import Patience
+from dbp.client.transport.receiver import Receiver
 from dbp.errors import (
     CorruptParameters,
     DataLoss,

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any, Final, final
 
 from dbp.client.arguments import seconds
-from dbp.client.calls import translated
-from dbp.client.loop_channel import LoopChannel
+from dbp.client.transport.calls import translated
+from dbp.client.transport.loop_channel import LoopChannel
 from dbp.errors import DeadlineExceeded
 from dbp.option_names import either
 from dbp.quantities import duration_text

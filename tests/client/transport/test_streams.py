@@ -12,8 +12,8 @@ import pytest
 
 from dbp.client.async_client import AsyncClient
 from dbp.client.async_parameters import AsyncParameters
-from dbp.client.patience import Patience
-from dbp.client.streams import JobUpdate
+from dbp.client.transport.patience import Patience
+from dbp.client.transport.streams import JobUpdate
 from dbp.errors import DeadlineExceeded, NotFound, Unavailable
 from dbp.job.state import State
 from dbp.launch.launcher import Exit
@@ -132,7 +132,7 @@ async def test_patience_doubles_its_waits_and_starts_over_after_a_sign_of_life(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("dbp.client.patience.asyncio.sleep", record(waits))
+    monkeypatch.setattr("dbp.client.transport.patience.asyncio.sleep", record(waits))
     cut = Unavailable("cut")
     patience = Patience(60)
 

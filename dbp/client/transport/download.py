@@ -10,10 +10,10 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, TypeAlias, TypeVar, final
 
-from dbp.client.calls import listen, translated
-from dbp.client.connection import Connection
-from dbp.client.patience import FIRST_WAIT_SECONDS, Patience
-from dbp.client.receiver import OnBytes, Receiver
+from dbp.client.transport.calls import listen, translated
+from dbp.client.transport.connection import Connection
+from dbp.client.transport.patience import FIRST_WAIT_SECONDS, Patience
+from dbp.client.transport.receiver import OnBytes, Receiver
 from dbp.errors import (
     ClientClosed,
     DeadlineExceeded,

@@ -1,4 +1,4 @@
-"""Return the document of the job spec that a caller gives as a file, a dict or a JobSpec."""
+"""Job specs: a file, document or JobSpec that a caller gives, and the validated result."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import copy
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +16,8 @@ from dbp.job.check import check
 from dbp.job.files import expand_files
 from dbp.job.load import located, parse_file
 from dbp.job.spec import JobSpec, document_of
+from dbp.rpc.spec_convert import known_spec
+from dbp.v1 import job_pb2
 
 Spec: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | JobSpec
 
@@ -45,3 +48,26 @@ def errors_located(spec: Spec) -> contextlib.AbstractContextManager[None]:
     if isinstance(spec, str | os.PathLike):
         return located(spec)
     return contextlib.nullcontext()
+
+
+@dataclass(frozen=True)
+class ValidatedJob:
+    """A job that the service would accept; it was neither stored nor started.
+
+    Attributes:
+        spec: The spec with every default filled in, as a document.
+        spec_digest: SHA-256 of the spec as canonical JSON, in hexadecimal.
+        workers: MPI processes.
+        notes: Sentences on the spec and the data, such as columns that are left out.
+    """
+
+    spec: Mapping[str, Any]
+    spec_digest: str
+    workers: int
+    notes: tuple[str, ...]
+
+
+def validated_job(proto: job_pb2.Job) -> ValidatedJob:
+    """Return the result that an answer of CreateJob with validate_only holds."""
+    spec = known_spec(proto.spec)
+    return ValidatedJob(spec, proto.spec_digest, proto.workers, tuple(proto.notes))

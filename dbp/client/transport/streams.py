@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from dbp.client.calls import FAILURES, listen, translated
-from dbp.client.connection import Connection
-from dbp.client.patience import Patience
+from dbp.client.transport.calls import FAILURES, listen, translated
+from dbp.client.transport.connection import Connection
+from dbp.client.transport.patience import Patience
 from dbp.errors import ClientClosed, DeadlineExceeded, Unavailable
 from dbp.job.state import Job, ProgressReport
 from dbp.rpc.enums import event_kind_from_proto

@@ -1,0 +1,1 @@
+"""Calls and streams of a client: channel, deadlines, retries, downloads. Knows no handles."""
