@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dbp.cli.arguments.job import JOB
-from dbp.cli.arguments.job_lookup import find_job
 from dbp.cli.arguments.ranges import COUNT, SECONDS, SMALL_COUNT
-from dbp.cli.screen.listing import first_of, note_more
+from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.screen.output import (
     echo_json,
+    first_of,
     job_content,
+    note_more,
     output_option,
     service_option,
     table,
@@ -73,7 +74,6 @@ def submit(
       JOB=$(dbp submit job.toml) && dbp watch $JOB
       dbp submit job.toml --check
     """
-    from dbp.cli.arguments.connection import connect
     from dbp.client.spec import ValidatedJob
 
     with connect(service) as client:
@@ -112,7 +112,6 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
       dbp jobs
       dbp jobs --state running --state queued --output json
     """
-    from dbp.cli.arguments.connection import connect
     from dbp.job.state import State
 
     wanted = [State(state.upper()) for state in states]
@@ -143,8 +142,6 @@ def show(job: str, service: str, output: str) -> None:
       dbp show digits-7k2m9q
       dbp show digits-7 --output json
     """
-    from dbp.cli.arguments.connection import connect
-
     with connect(service) as client:
         found = find_job(client, job).get()
     if output == "json":
@@ -168,8 +165,6 @@ def watch(job: str, service: str, output: str) -> None:
       dbp watch digits-7k2m9q
       dbp watch digits-7k2m9q --output json
     """
-    from dbp.cli.arguments.connection import connect
-
     with connect(service) as client:
         sys.exit(_follow(find_job(client, job), output))
 
@@ -190,8 +185,6 @@ def logs(job: str, follow: bool, attempt: int | None, service: str, output: str)
       dbp logs digits-7k2m9q
       dbp logs digits-7k2m9q --follow
     """
-    from dbp.cli.arguments.connection import connect
-
     with connect(service) as client:
         for line in find_job(client, job).logs(follow=follow, attempt=attempt or 0):
             if output == "json":
@@ -218,8 +211,6 @@ def cancel(job: str, force: bool, grace: float | None, service: str, output: str
       dbp cancel digits-7k2m9q --grace 60
       dbp cancel digits-7k2m9q --force
     """
-    from dbp.cli.arguments.connection import connect
-
     with connect(service) as client:
         handle = find_job(client, job)
         had_ended = handle.get().state.terminal

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dbp.cli.arguments.service import connect
 from dbp.cli.screen.output import output_option
 from dbp.quantities import count_text
 
@@ -141,8 +142,6 @@ def resolve(file: str, output: str) -> None:
 
 
 def _components_of(service: str) -> list[ComponentInfo]:
-    from dbp.cli.arguments.connection import connect
-
     with connect(service) as client:
         return client.components()
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dbp.cli.arguments.job import SOURCE
-from dbp.cli.arguments.job_lookup import find_job
 from dbp.cli.arguments.ranges import COUNT
+from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.arguments.source import Source, source_of
 from dbp.cli.screen.output import echo_json, output_option, service_option
 from dbp.errors import InvalidInput
@@ -78,7 +78,6 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
 
 
 def _verify_job(source: Source, service: str, output: str) -> None:
-    from dbp.cli.arguments.connection import connect
     from dbp.cli.chain import follow_chain
 
     with source.asking(), connect(service) as client:

@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from dbp.cli.arguments.connection import connect
-from dbp.cli.arguments.job_lookup import find_job
+from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.arguments.source import Source
 from dbp.cli.arguments.version import VersionName
 from dbp.train.model.trained_model import TrainedModel

@@ -31,11 +31,6 @@ def terminal_environment() -> dict[str, str]:
     return environment
 
 
-def can_draw(environ: Mapping[str, str]) -> bool:
-    """Return whether a terminal can move its cursor, as its type in ``$TERM`` says."""
-    return environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
-
-
 def shows_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Whether a rank's output to ``stream`` appears on a terminal as soon as it is written.
 

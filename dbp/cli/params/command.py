@@ -13,8 +13,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from dbp.cli.arguments.job import LABEL, SOURCE, complete_source
-from dbp.cli.arguments.job_lookup import find_job
 from dbp.cli.arguments.ranges import COUNT_OR_NONE, SECONDS
+from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.arguments.source import METAVAR, source_of
 from dbp.cli.arguments.version import HELP, VERSION, VersionName, version_name
 from dbp.cli.params.table import echo_set, tensor_rows, write_set
@@ -148,8 +148,6 @@ def show(
       dbp params digits-7k2m9q --watch --label stable     each version it moves to
       dbp params digits-7k2m9q -o weights.safetensors --cast bf16
     """
-    from dbp.cli.arguments.connection import connect
-
     source = source_of(job)
     source.refuse(
         version=version, label=label, step=step is not None, wait=wait is not None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from dbp.cli.arguments.job import JOB
-from dbp.cli.arguments.job_lookup import find_job
+from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.arguments.version import VERSION, VersionName
 from dbp.cli.screen.output import (
     echo_json,
@@ -108,8 +108,6 @@ def diff(job: str, a: VersionName, b: VersionName, service: str, output: str) ->
       dbp params diff digits-7k2m9q 3 latest
       dbp params diff digits-7k2m9q best step:1200
     """
-    from dbp.cli.arguments.connection import connect
-
     with connect(service) as client:
         handle = find_job(client, job)
         first, second = _version(handle, a), _version(handle, b)

@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from dbp.cli.arguments.job import JOB, LABEL
-from dbp.cli.arguments.job_lookup import find_job
 from dbp.cli.arguments.ranges import COUNT, SECONDS
+from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.arguments.version import VERSION, VersionName
-from dbp.cli.screen.listing import first_of, note_more
 from dbp.cli.screen.output import (
     echo_json,
+    first_of,
+    note_more,
     output_option,
     service_option,
     table,
@@ -40,8 +41,6 @@ def versions(job: str, limit: int, service: str, output: str) -> None:
 
     Versions whose bytes are deleted are listed, too, with their digests.
     """
-    from dbp.cli.arguments.connection import connect
-
     with connect(service) as client:
         entries, more = first_of(find_job(client, job).versions(), limit)
     if output == "json":
@@ -82,8 +81,6 @@ def _holds(entry: VersionEntry) -> Iterator[str]:
 @output_option
 def labels(job: str, history: bool, service: str, output: str) -> None:
     """List the labels of JOB and their versions."""
-    from dbp.cli.arguments.connection import connect
-
     with connect(service) as client:
         now, moves = find_job(client, job).labels()
     shown = moves if history else now
@@ -132,8 +129,6 @@ def label(
       dbp params label digits-7k2m9q stable --undo
       dbp params label digits-7k2m9q stable --remove
     """
-    from dbp.cli.arguments.connection import connect
-
     if (version is not None) + undo + remove != 1:
         raise InvalidInput("label: name a version, --undo the last move, or --remove the label")
     with connect(service) as client:
@@ -195,8 +190,6 @@ def unpin(job: str, version: VersionName, service: str, output: str) -> None:
 @output_option
 def publish(job: str, wait: float, service: str, output: str) -> None:
     """Publish a version of JOB now, and wait for it."""
-    from dbp.cli.arguments.connection import connect
-
     with connect(service) as client:
         version = find_job(client, job).publish(wait=wait)
     if output == "json":
@@ -206,8 +199,6 @@ def publish(job: str, wait: float, service: str, output: str) -> None:
 
 
 def _pin(job: str, version: VersionName, service: str, output: str, *, pinned: bool) -> None:
-    from dbp.cli.arguments.connection import connect
-
     with connect(service) as client:
         entry = find_job(client, job).pin(**version.changing(), pinned=pinned)
     if output == "json":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dbp.cli.arguments.job import LABEL, SOURCE
-from dbp.cli.arguments.job_lookup import find_job
+from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.arguments.source import METAVAR, source_of
 from dbp.cli.arguments.version import HELP, VERSION, VersionName, version_name
 from dbp.cli.screen.output import echo_json, output_option, service_option, writing
@@ -212,7 +212,6 @@ def _of_job(
     proba: bool,
     chosen: VersionName,
 ) -> Array:
-    from dbp.cli.arguments.connection import connect
     from dbp.cli.predict.answers import given_answers
     from dbp.cli.predict.rows import read_rows
     from dbp.column_names import POSITIONAL, columns_of

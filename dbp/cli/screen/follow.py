@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 
-from dbp.cli.mpirun.terminal import can_draw
-from dbp.cli.screen.output import echo_json, figures_text, job_content, progress_content
+from dbp.cli.screen.output import (
+    can_draw,
+    echo_json,
+    figures_text,
+    job_content,
+    progress_content,
+)
 from dbp.job.ending_text import job_ending_lines
 from dbp.job.state import Job, ProgressReport
 from dbp.quantities import count_text, duration_text, time_to_go_text

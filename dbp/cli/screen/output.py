@@ -1,23 +1,27 @@
-"""Options shared by commands, and output as text or JSON."""
+"""Options shared by commands, and output as text, tables, listings or JSON."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dbp.errors import InvalidInput
+from dbp.quantities import count_text
 from dbp.rpc.address import DEFAULT_ADDRESS, SERVICE_VARIABLE, service_address
 
 if TYPE_CHECKING:
     from dbp.job.state import Job, ProgressReport, Version
+
+T = TypeVar("T")
 
 service_option = click.option(
     "--service",
@@ -148,6 +152,19 @@ def table(rows: list[tuple[str, ...]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def first_of(items: Iterable[T], limit: int) -> tuple[list[T], bool]:
+    """Return at most ``limit`` items, and whether there are more."""
+    found = list(itertools.islice(items, limit + 1))
+    return found[:limit], len(found) > limit
+
+
+def note_more(shown: int, noun: str, *, filters: str = "") -> None:
+    """Print on stderr that a listing was cut, and the options that show more of it."""
+    options = f"--limit {2 * shown}{filters}"
+    cut = f"{count_text(shown, noun)} shown, newest first; there are more"
+    click.echo(f"note: {cut}: {options}", err=True)
+
+
 def figures_text(metrics: Mapping[str, float]) -> str:
     """Return the loss and the last metric of a report as text."""
     wanted = [
@@ -155,3 +172,8 @@ def figures_text(metrics: Mapping[str, float]) -> str:
         *(name for name in metrics if name.startswith("validation_") and "loss" not in name),
     ]
     return ", ".join(f"{name} {metrics[name]:.4g}" for name in wanted if name in metrics)
+
+
+def can_draw(environ: Mapping[str, str]) -> bool:
+    """Return whether a terminal can move its cursor, as its type in ``$TERM`` says."""
+    return environ.get("TERM", "dumb") not in ("dumb", "unknown", "")

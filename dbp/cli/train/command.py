@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from dbp.cli.mpirun.terminal import can_draw, kills_ranks, rank_console, shows_terminal
-from dbp.cli.screen.output import echo_json, output_option
+from dbp.cli.mpirun.terminal import kills_ranks, rank_console, shows_terminal
+from dbp.cli.screen.output import can_draw, echo_json, output_option
+from dbp.cli.train.preparation import join_service, prepare_folder, refuse_on_all_ranks
 from dbp.cli.train.resumption import (
     folder_to_resume,
     longer_of,
@@ -26,7 +27,6 @@ from dbp.cli.train.resumption import (
     resume_options,
     resume_terms,
 )
-from dbp.cli.train.run_location import join_service, prepare_folder, refuse_on_all_ranks
 from dbp.errors import DbpError, InvalidInput
 from dbp.exit_codes import BAD_INPUT, DONE, FAILED, exit_code_of
 from dbp.launching import Launch, detect, oversubscription, set_thread_counts
@@ -109,7 +109,7 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
     place = detect(os.environ)
     if place is None and workers is not None and workers > 1:
         from dbp.cli.mpirun.parent import train_on_ranks
-        from dbp.cli.train.notes import check_lanes
+        from dbp.cli.train.preparation import check_lanes
 
         check_lanes(asked["spec"], workers)
         sys.exit(train_on_ranks(workers, sys.argv[1:], quiet=asked["quiet"]))
@@ -174,7 +174,7 @@ def _report_once(place: Launch) -> Iterator[None]:
 
 
 def _inspect(request: Request, place: Launch) -> Inspected:
-    from dbp.cli.train.notes import inspect_and_note
+    from dbp.cli.train.preparation import inspect_and_note
 
     resumed = request.folder if request.resume else None
     document = read_document(request.spec, resumed, request.longer, new_data=request.new_data)

@@ -1,9 +1,12 @@
-"""Find the job that a command names by its id, or by a prefix that one job alone has."""
+"""Connect to the service of a command, and find the job that it names."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, final
+
+import click
 
 from dbp.errors import InvalidInput, NotFound
 
@@ -11,8 +14,21 @@ if TYPE_CHECKING:
     from dbp.client.client import Client
     from dbp.client.job import JobHandle
 
+# A command waits longer for a frozen service than a program does: its user sees the note.
+TIMEOUT_SECONDS: Final = 60.0
 SHOWN_IDS: Final = 5
 _RESOURCE: Final = "jobs/"
+
+
+def connect(service: str) -> Client:
+    """Return a client of the service at an address; its outages become notes on stderr."""
+    from dbp.client.client import Client
+
+    log = logging.getLogger("dbp.client")
+    if not any(isinstance(handler, _Notes) for handler in log.handlers):
+        log.addHandler(_Notes())
+        log.setLevel(logging.INFO)
+    return Client(service, timeout=TIMEOUT_SECONDS)
 
 
 def find_job(client: Client, given: str) -> JobHandle:
@@ -38,3 +54,9 @@ def find_job(client: Client, given: str) -> JobHandle:
         shown = ", ".join(found[:SHOWN_IDS]) + (", ..." * (len(found) > SHOWN_IDS))
         raise InvalidInput(f"{prefix!r} begins several jobs: {shown}")
     return client.job(found[0])
+
+
+@final
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"note: {record.getMessage()}", err=True)
