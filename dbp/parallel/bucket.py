@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.parallel.communicator import Buffer, Communicator, Pending
-from dbp.parallel.lane_tree import LaneTree, complete
+from dbp.parallel.lanes import LaneTree, complete
 
 
 @final

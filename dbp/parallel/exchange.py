@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange_contract import Exchange
-from dbp.parallel.lane_tree import LaneTree
+from dbp.parallel.lanes import LaneTree
 from dbp.parallel.message_exchange import MessageExchange
 from dbp.parallel.shared_exchange import SharedExchange, shared_bytes
 from dbp.parallel.step_buffer import StepBuffer

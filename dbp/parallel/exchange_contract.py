@@ -9,8 +9,7 @@ from typing import Final
 
 from dbp.parallel.communicator import Buffer
 from dbp.parallel.exchange_step import ExchangeStep
-from dbp.parallel.lane_tree import LaneTree
-from dbp.parallel.lanes import part
+from dbp.parallel.lanes import LaneTree, part
 from dbp.parallel.step_buffer import StepBuffer
 
 # The shards of ranks begin at multiples of this many elements, so that sums over blocks of the

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Iterator
 from typing import final
 
-from dbp.parallel.lane_tree import LaneTree
+from dbp.parallel.lanes import LaneTree
 from dbp.parallel.step_buffer import StepBuffer
 
 

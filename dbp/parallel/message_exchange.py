@@ -18,8 +18,7 @@ from dbp.parallel.bucket import Bucket
 from dbp.parallel.communicator import Buffer, Communicator
 from dbp.parallel.exchange_contract import Exchange, own_parts
 from dbp.parallel.exchange_step import ExchangeStep
-from dbp.parallel.lane_tree import LaneTree
-from dbp.parallel.lanes import part
+from dbp.parallel.lanes import LaneTree, part
 from dbp.parallel.step_buffer import StepBuffer
 
 # MPI allocates temporary memory for larger messages; with smaller ones latency dominates.

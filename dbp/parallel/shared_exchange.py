@@ -14,7 +14,7 @@ import numpy.typing as npt
 from dbp.parallel.communicator import Buffer, Communicator
 from dbp.parallel.exchange_contract import Exchange, own_parts
 from dbp.parallel.exchange_step import ExchangeStep
-from dbp.parallel.lane_tree import LaneTree, complete
+from dbp.parallel.lanes import LaneTree, complete
 from dbp.parallel.step_buffer import StepBuffer
 
 

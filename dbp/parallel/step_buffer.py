@@ -14,23 +14,50 @@ import numpy.typing as npt
 
 from dbp.parallel.communicator import Buffer
 
-# Offsets after the gradients and the metric sums.
-LOSS: Final = 0
-WEIGHT: Final = 1
-NON_FINITE: Final = 2
-STOP: Final = 3
-CHECKPOINT: Final = 4
-FINISH: Final = 5
-UNREADABLE: Final = 6
-FIXED: Final = 7
-
 ALIGNED: Final = 16  # elements: a cache line of float32
 DIGEST_WORDS: Final = 4  # of 16 bits each: exact in float32
+FIXED: Final = 7  # elements between the metric sums and the digests
+
+
+@final
+class _Element:
+    """An element after the metric sums, read and written as a float."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    def __get__(self, buffer: StepBuffer, owner: type[StepBuffer]) -> float:
+        return float(buffer.tail[self._offset])
+
+    def __set__(self, buffer: StepBuffer, value: float) -> None:
+        buffer.tail[self._offset] = value
 
 
 @final
 class StepBuffer:
-    """Named views of one vector: gradients, metric sums, loss, weight, flags and digests."""
+    """Named views of one vector: gradients, metric sums, loss, weight, flags and digests.
+
+    Attributes:
+        vector: All elements.
+        gradients: The gradients of the sum over the samples.
+        metrics: The metric sums.
+        tail: The elements below, one each.
+        loss: The weighted sum of the samples' losses.
+        weight: The sum of the samples' weights.
+        non_finite: The number of lanes whose loss or state is not finite.
+        stop: The number of ranks that request a stop.
+        checkpoint: The number of ranks that request a checkpoint.
+        finish: The number of ranks on which the time limit has passed.
+        unreadable: The number of lanes whose samples could not be read.
+    """
+
+    loss = _Element(0)
+    weight = _Element(1)
+    non_finite = _Element(2)
+    stop = _Element(3)
+    checkpoint = _Element(4)
+    finish = _Element(5)
+    unreadable = _Element(6)
 
     def __init__(
         self, vector: Buffer, gradient_size: int, metric_size: int, ranks: int
@@ -40,7 +67,7 @@ class StepBuffer:
         self.vector = vector
         self.gradients = vector[:gradient_size]
         self.metrics = vector[gradient_size:tail]
-        self._tail = vector[tail : tail + FIXED]
+        self.tail = vector[tail : tail + FIXED]
         end = tail + FIXED + ranks * DIGEST_WORDS
         self._digests = vector[tail + FIXED : end].reshape(ranks, DIGEST_WORDS)
 
@@ -66,71 +93,8 @@ class StepBuffer:
     def clear_sums(self) -> None:
         """Zero everything after the gradients; the backward pass overwrites those."""
         self.metrics[:] = 0
-        self._tail[:] = 0
+        self.tail[:] = 0
         self._digests[:] = 0
-
-    @property
-    def loss(self) -> float:
-        """The weighted sum of the samples' losses."""
-        return float(self._tail[LOSS])
-
-    @loss.setter
-    def loss(self, value: float) -> None:
-        self._tail[LOSS] = value
-
-    @property
-    def weight(self) -> float:
-        """The sum of the samples' weights."""
-        return float(self._tail[WEIGHT])
-
-    @weight.setter
-    def weight(self, value: float) -> None:
-        self._tail[WEIGHT] = value
-
-    @property
-    def non_finite(self) -> float:
-        """The number of lanes whose loss or state is not finite."""
-        return float(self._tail[NON_FINITE])
-
-    @non_finite.setter
-    def non_finite(self, value: float) -> None:
-        self._tail[NON_FINITE] = value
-
-    @property
-    def stop(self) -> float:
-        """The number of ranks that request a stop."""
-        return float(self._tail[STOP])
-
-    @stop.setter
-    def stop(self, value: float) -> None:
-        self._tail[STOP] = value
-
-    @property
-    def checkpoint(self) -> float:
-        """The number of ranks that request a checkpoint."""
-        return float(self._tail[CHECKPOINT])
-
-    @checkpoint.setter
-    def checkpoint(self, value: float) -> None:
-        self._tail[CHECKPOINT] = value
-
-    @property
-    def finish(self) -> float:
-        """The number of ranks on which the time limit has passed."""
-        return float(self._tail[FINISH])
-
-    @finish.setter
-    def finish(self, value: float) -> None:
-        self._tail[FINISH] = value
-
-    @property
-    def unreadable(self) -> float:
-        """The number of lanes whose samples could not be read."""
-        return float(self._tail[UNREADABLE])
-
-    @unreadable.setter
-    def unreadable(self, value: float) -> None:
-        self._tail[UNREADABLE] = value
 
     @property
     def digests(self) -> npt.NDArray[np.uint64]:
