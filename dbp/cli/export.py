@@ -57,7 +57,7 @@ def export(
       dbp export digits-7k2m9q --label best -o best.onnx
     """
     from dbp.cli.arguments.trained import load_trained
-    from dbp.storage.whole_file import write_whole
+    from dbp.storage.atomic_file import write_file
     from dbp.train.model.export import exported
 
     form = form or _format_of(file)
@@ -66,7 +66,7 @@ def export(
     trained = load_trained(named, service, version_name(version, label))
     content = exported(trained.model, form)
     with writing(file, *([trained.file] if trained.file else [])):
-        write_whole(file, [content])
+        write_file(file, [content])
     if output == "json":
         echo_json({"file": str(file), "format": form, "bytes": len(content)})
     else:

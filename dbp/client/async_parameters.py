@@ -27,7 +27,7 @@ from dbp.rpc.version_convert import (
     version_entry_from_proto,
     version_from_proto,
 )
-from dbp.storage.whole_file import write_whole
+from dbp.storage.atomic_file import write_file
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
@@ -115,7 +115,7 @@ class AsyncParameters:
         found = await self.get(wanted, timeout, on_bytes)
         if found is None:  # a service says so only where it was asked for something newer
             raise Unavailable(f"job {self._id}: the service sent no parameters; ask again")
-        await asyncio.to_thread(write_whole, Path(path), [found.content])
+        await asyncio.to_thread(write_file, Path(path), [found.content])
         return found
 
     async def watch(

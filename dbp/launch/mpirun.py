@@ -27,7 +27,7 @@ from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
 from dbp.launch.process_tree import end_all, identified, marked
 from dbp.launch.worker_plugins import WorkerPlugins
 from dbp.launching import launch_environment, worker_command
-from dbp.storage.durable import make_private, read_json, write_json
+from dbp.storage.atomic_file import PRIVATE, make_folder, read_json, write_json
 
 POLL_SECONDS: Final = 0.1
 ADOPT_SECONDS: Final = 2.0
@@ -95,8 +95,8 @@ class MpirunLauncher(Launcher):
         return launch_environment(workers, self._passed_variables)
 
     def _start(self, request: LaunchRequest) -> Running:
-        files = AttemptFiles(make_private(request.folder))
-        make_private(files.run)
+        files = AttemptFiles(make_folder(request.folder, PRIVATE))
+        make_folder(files.run, PRIVATE)
         write_json(files.spec, request.document)
         worker = [sys.executable, "-m", "dbp.worker", str(files.folder)]
         launch = {

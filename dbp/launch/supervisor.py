@@ -27,7 +27,7 @@ from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.attempt_log import AttemptLog
 from dbp.launch.process_tree import MARK, descendants, end_all, marked
 from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
-from dbp.storage.durable import read_json, write_json
+from dbp.storage.atomic_file import read_json, write_json
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STRAY_GRACE_SECONDS: Final = 1.0

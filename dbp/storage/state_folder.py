@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Self, final
 
 from dbp.errors import Conflict, InvalidInput
-from dbp.storage.durable import make_private, write_json
+from dbp.storage.atomic_file import PRIVATE, make_folder, write_json
 
 DATABASE: Final = "dbp.sqlite"
 
@@ -29,7 +29,7 @@ class StateFolder:
     def __init__(self, path: Path) -> None:
         """Create the folder if absent; lock it. InvalidInput: not private; Conflict: locked."""
         self.path = path.absolute()
-        _check_private(make_private(self.path))
+        _check_private(make_folder(self.path, PRIVATE))
         self._lock = _take(self.path / "lock")
         self._note_holder("")
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, Self, TypeAlias, final
 from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest, decode_header, encode_header, header_length
 from dbp.job.state import Version
-from dbp.storage.durable import fsync_folder
+from dbp.storage.atomic_file import create
 from dbp.storage.threads import in_thread
 from dbp.versions.faults import corrupt, unreadable
 
@@ -99,8 +99,7 @@ async def write(path: Path, header: bytes, data: Chunks, expected: int) -> tuple
 
     InvalidInput unless the data are exactly ``expected`` bytes; a ``ByteRange`` may be longer.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
+    with create(path, buffering=0) as file:
         writer = _Writer(file)
         if isinstance(data, ByteRange):
             await in_thread(lambda: writer.copy(header, data, expected))
@@ -175,12 +174,6 @@ async def _as_async(chunks: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncIter
 
 def _wrong_size(received: int, expected: int) -> InvalidInput:
     return InvalidInput(f"parameters: {received} of the manifest's {expected} bytes came")
-
-
-def rename(source: Path, target: Path) -> None:
-    """Rename a synced file, durably."""
-    source.replace(target)
-    fsync_folder(target.parent)
 
 
 def read_header(file: BinaryIO, source: str) -> tuple[Manifest, int]:

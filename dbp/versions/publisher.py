@@ -20,10 +20,10 @@ from dbp.errors import InvalidInput
 from dbp.job.labels import BEST
 from dbp.job.snapshot import ROLLBACKS, Manifest, step_of
 from dbp.job.state import Version
-from dbp.storage.durable import make_private
+from dbp.storage.atomic_file import PRIVATE, make_folder, rename
 from dbp.storage.threads import in_thread, to_its_end
 from dbp.versions.faults import unwritable
-from dbp.versions.file import ByteRange, Chunks, checked_header, read_header, rename, write
+from dbp.versions.file import ByteRange, Chunks, checked_header, read_header, write
 from dbp.versions.index import VersionChange, VersionIndex
 from dbp.versions.store import VersionRows, VersionStore, delete
 
@@ -132,7 +132,7 @@ class VersionPublisher:
             await self._record(upload, known)
             return known
         folder = self._versions.path(job_id, 0).parent
-        await in_thread(partial(make_private, folder))
+        await in_thread(partial(make_folder, folder, PRIVATE))
         incoming = folder / f".incoming-{secrets.token_hex(8)}"
         try:
             version = await self._write(upload, incoming, chunks)

@@ -24,8 +24,8 @@ from dbp.launch.launcher import Exit, LaunchRequest, Running
 from dbp.launch.mpirun import MpirunLauncher, SupervisedRun
 from dbp.launch.process_tree import marked
 from dbp.launching import worker_command
+from dbp.storage.atomic_file import write_json
 from dbp.storage.database import Database
-from dbp.storage.durable import write_json
 from dbp.storage.state_folder import StateFolder
 from tests.deadline import DEADLINE
 from tests.jobs.fakes import fake_check, until

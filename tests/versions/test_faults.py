@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dbp.errors import CorruptParameters, DataLoss, LabelNotFound, ResourceExhausted, WrongState
-from dbp.versions import file as version_file
+from dbp.storage import atomic_file
 from dbp.versions import publisher as versions
 from dbp.versions import verifier as version_verifier
 from dbp.versions.index import At, VersionChange
@@ -149,7 +149,7 @@ async def test_who_is_cancelled_at_the_last_moment_leaves_no_file(
 
     def slow(source: Path, target: Path) -> None:
         loop.call_soon_threadsafe(begun.set)
-        version_file.rename(source, target)
+        atomic_file.rename(source, target)
 
     monkeypatch.setattr(versions, "rename", slow)
     publishing = asyncio.create_task(shelf.publish(1))

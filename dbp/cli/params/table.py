@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 def write_set(file: Path | None, found: ParameterSet, *sources: Path) -> None:
     """Write the set's safetensors file, if one is wanted; never over one of the sources."""
-    from dbp.storage.whole_file import write_whole
+    from dbp.storage.atomic_file import write_file
 
     if file is not None:
         with writing(file, *sources):
-            write_whole(file, [found.content])
+            write_file(file, [found.content])
 
 
 def echo_set(

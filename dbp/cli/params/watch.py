@@ -14,7 +14,7 @@ from dbp.cli.screen.output import echo_json, version_content, writing
 from dbp.errors import alternatives
 from dbp.job.labels import ALWAYS_NEWEST
 from dbp.quantities import duration_text
-from dbp.storage.whole_file import write_whole
+from dbp.storage.atomic_file import write_file
 
 if TYPE_CHECKING:
     from dbp.client.job import JobHandle
@@ -44,7 +44,7 @@ def watch(
         proof = prove(found) if prove else None
         if file is not None:
             with writing(file):
-                write_whole(file, [found.content])
+                write_file(file, [found.content])
         change = None if before is None else _distance(before, found)
         late = max(0.0, time.time() - found.version.publish_time)
         before = found

@@ -19,7 +19,7 @@ from dbp.data.target_kind import reader_of_kind
 from dbp.errors import InvalidData, InvalidInput
 from dbp.job.resolve import ResolvedSpec
 from dbp.job.spec import Holdout
-from dbp.storage.whole_file import write_whole
+from dbp.storage.atomic_file import write_file
 from dbp.train.check.inspection import naming
 from dbp.train.faults.finite import check_outputs
 from dbp.train.model.trained_model import TrainedModel
@@ -72,7 +72,7 @@ def write_answers(path: Path, found: Array) -> None:
     if suffix == ".npy":
         file = io.BytesIO()
         np.lib.format.write_array(file, found)  # names are fixed-width text, never objects
-        write_whole(path, [file.getbuffer()])
+        write_file(path, [file.getbuffer()])
     else:
         text = io.StringIO(newline="")
         delimiter = "\t" if suffix == ".tsv" else ","
@@ -80,7 +80,7 @@ def write_answers(path: Path, found: Array) -> None:
             text, delimiter=delimiter, lineterminator="\n"
         )  # quotes a name that holds a comma
         rows.writerows(found.reshape(len(found), math.prod(found.shape[1:])))
-        write_whole(path, [text.getvalue().encode()])
+        write_file(path, [text.getvalue().encode()])
 
 
 def _opened(reader: Reader, resolved: RunSpec, path: str) -> Dataset:

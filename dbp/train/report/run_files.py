@@ -21,7 +21,7 @@ from dbp.job.resolve import digest_of
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject, JsonValue
 from dbp.option_names import either, option
-from dbp.storage.whole_file import make_folder, sync_folder, write_whole
+from dbp.storage.atomic_file import make_folder, sync_folder, write_file
 from dbp.train.report.run_lock import LOCK
 
 SPEC: Final = "spec.json"
@@ -93,7 +93,7 @@ def read_outcome(folder: Path) -> RunOutcome | None:
 def write_outcome(folder: Path, outcome: RunOutcome) -> None:
     """Write ``result.json``; any rank may do so."""
     fields = record_to_json(outcome, local=True)
-    write_whole(folder / RESULT, [json_text(without_nan(fields))])
+    write_file(folder / RESULT, [json_text(without_nan(fields))])
 
 
 def json_text(document: JsonObject) -> bytes:

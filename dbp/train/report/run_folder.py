@@ -30,7 +30,7 @@ from dbp.job.job_json import record_to_json
 from dbp.job.snapshot import encode_header
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject, JsonValue
-from dbp.storage.whole_file import make_folder, write_whole
+from dbp.storage.atomic_file import make_folder, write_file
 from dbp.train.report.run_files import (
     METRICS,
     OWN_FILES,
@@ -167,7 +167,7 @@ class RunFolder(Sink):
         if kept == lines[: len(kept)]:  # truncating needs no space on the disk
             self._file.truncate(len(b"".join(kept)))
             return
-        write_whole(path, kept)
+        write_file(path, kept)
         self._file.close()
         self._metrics = path.open("ab", buffering=0)
 
@@ -175,7 +175,7 @@ class RunFolder(Sink):
         """Remove result.json; for a new run remove all files and write the spec."""
         spec = self.path / f".{SPEC}.new"
         if self._document is not None:  # fails on a full disk before anything is removed
-            write_whole(spec, [json_text(self._document)])
+            write_file(spec, [json_text(self._document)])
         for name in (RESULT,) if self._resumes else OWN_FILES:  # result.json first
             (self.path / name).unlink(missing_ok=True)
         if self._document is not None:
@@ -207,7 +207,7 @@ class RunFolder(Sink):
         if snapshot.final and not self._earlier:
             data = snapshot.vector.data.cast("B")
             header = encode_header(snapshot.manifest)
-            write_whole(self.path / PARAMETERS, [header, data])
+            write_file(self.path / PARAMETERS, [header, data])
         return True
 
     def finished(self, outcome: RunOutcome) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NotRequired, TypedDict
@@ -23,7 +22,7 @@ import numpy.typing as npt
 from dbp.errors import InvalidFile
 from dbp.job.snapshot import decode_header, header_length
 from dbp.quantities import count_text
-from dbp.storage.whole_file import sync_folder
+from dbp.storage.atomic_file import sync_folder, write_new
 from dbp.train.state.position import Facts, Position
 
 FORMAT: Final = 1
@@ -65,11 +64,11 @@ def write_files(folder: Path, contents: Iterable[list[Part]], manifest: Manifest
     files: dict[str, FileEntry] = {}
     for name, parts in zip(FILES, contents, strict=True):
         files[name] = {"bytes": sum(map(len, parts)), "sha256": sha256_of_parts(parts)}
-        _write(folder / name, parts)
+        write_new(folder / name, parts)
     manifest = manifest.copy()
     manifest["files"] = files
     manifest["sha256"] = _digest_of(manifest)
-    _write(folder / MANIFEST, [json.dumps(manifest, indent=1).encode()])
+    write_new(folder / MANIFEST, [json.dumps(manifest, indent=1).encode()])
     sync_folder(folder)
 
 
@@ -134,14 +133,6 @@ def bytes_of(vector: Vector) -> Part:
 
 def _digest_of(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, parts: list[Part]) -> None:
-    with path.open("wb") as file:
-        for part in parts:
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read(path: Path) -> bytes:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final, final
 
 from dbp.errors import InvalidFile
-from dbp.storage.whole_file import make_folder, sync_folder
+from dbp.storage.atomic_file import make_folder, sync_folder
 from dbp.train.state.checkpoint_files import FILES, read_file, read_manifest
 
 BEST: Final = "best"

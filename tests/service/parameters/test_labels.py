@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 import pytest
 
+from dbp.storage import atomic_file
 from dbp.v1 import parameter_service_pb2 as pb
-from dbp.versions import file as version_file
 from tests.service.setups import Run, Service, refused, selector, serving, tensors, until
 
 Code = grpc.StatusCode
@@ -78,7 +78,7 @@ async def test_a_version_named_while_the_next_one_arrives_is_kept(
 ) -> None:
     """The upload is stopped where its file is complete and its retention is next."""
     await run.publish(1, tensors())
-    arrived, proceed, rename = threading.Event(), threading.Event(), version_file.rename
+    arrived, proceed, rename = threading.Event(), threading.Event(), atomic_file.rename
 
     def held_up(*paths: Path) -> None:
         rename(*paths)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dbp.storage.whole_file import Buffer, write_whole
+from dbp.storage.atomic_file import (
+    PRIVATE,
+    Buffer,
+    create,
+    make_folder,
+    read_json,
+    write_file,
+    write_json,
+    write_new,
+    write_private,
+)
 from tests.deadline import DEADLINE
 
 PARTS: list[Buffer] = [b"first ", memoryview(b"second")]
@@ -30,8 +41,8 @@ def names(folder: Path) -> list[str]:
 def test_a_file_appears_whole(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
 
-    write_whole(path, PARTS)
-    write_whole(path, [memoryview(b"again")])
+    write_file(path, PARTS)
+    write_file(path, [memoryview(b"again")])
 
     assert path.read_bytes() == b"again"
     assert names(tmp_path) == ["weights.safetensors"]
@@ -46,7 +57,7 @@ def test_a_file_that_cannot_be_finished_leaves_what_was_there(
         path.write_bytes(before)
 
     with pytest.raises(OSError, match="disk is full"):
-        write_whole(path, broken())
+        write_file(path, broken())
 
     assert names(tmp_path) == ([] if before is None else ["file"])
     assert before is None or path.read_bytes() == before
@@ -54,10 +65,10 @@ def test_a_file_that_cannot_be_finished_leaves_what_was_there(
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        write_whole(tmp_path / "missing" / "file", PARTS)
+        write_file(tmp_path / "missing" / "file", PARTS)
     (tmp_path / "folder").mkdir()
     with pytest.raises(IsADirectoryError):
-        write_whole(tmp_path / "folder", PARTS)
+        write_file(tmp_path / "folder", PARTS)
 
     assert names(tmp_path) == ["folder"]
 
@@ -67,7 +78,7 @@ def test_a_file_keeps_its_permissions(tmp_path: Path) -> None:
     path.write_bytes(b"private")
     path.chmod(0o600)
 
-    write_whole(path, PARTS)
+    write_file(path, PARTS)
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -82,7 +93,7 @@ def test_a_link_stays_and_what_it_names_is_written(tmp_path: Path, there: bool) 
     link.symlink_to(Path("far") / "target")
     second.symlink_to(link)
 
-    write_whole(second, PARTS)
+    write_file(second, PARTS)
 
     assert target.read_bytes() == CONTENT
     assert (link.is_symlink(), second.is_symlink()) == (True, True)
@@ -95,7 +106,7 @@ def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to(tmp_path / "a")
 
     with pytest.raises(OSError, match="symbolic links"):
-        write_whole(tmp_path / "a", PARTS)
+        write_file(tmp_path / "a", PARTS)
 
     assert names(tmp_path) == ["a", "b"]
 
@@ -113,7 +124,7 @@ def test_the_reader_of_a_fifo_gets_the_bytes_and_the_fifo_stays(
     reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()), daemon=True)
     reader.start()
 
-    write_whole(path, PARTS)
+    write_file(path, PARTS)
 
     reader.join(DEADLINE)
     assert received == [CONTENT]
@@ -129,7 +140,82 @@ def test_what_takes_no_bytes_is_an_error_and_stays(
         listening.bind("socket")
 
         with pytest.raises(OSError, match="socket"):
-            write_whole(Path("socket"), PARTS)
+            write_file(Path("socket"), PARTS)
 
         assert Path("socket").is_socket()
     assert names(tmp_path) == ["socket"]
+
+
+def test_a_private_file_replaces_what_was_there_even_a_link(tmp_path: Path) -> None:
+    path, other = tmp_path / "service.json", tmp_path / "other"
+    other.write_bytes(b"other")
+    path.symlink_to(other)
+
+    write_private(path, b"secret")
+
+    assert (path.read_bytes(), path.is_symlink()) == (b"secret", False)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert other.read_bytes() == b"other"
+    assert names(tmp_path) == ["other", "service.json"]
+
+
+def test_a_private_file_stays_if_its_successor_cannot_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "service.json"
+    write_json(path, {"address": "old"})
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"No space left on device: '.*service.json'"):
+        write_json(path, {"address": "new"})
+
+    assert read_json(path) == {"address": "old"}
+    assert names(tmp_path) == ["service.json"]
+
+
+@pytest.mark.parametrize("there", ["file", "link"])
+def test_a_new_file_is_no_existing_one_and_follows_no_link(tmp_path: Path, there: str) -> None:
+    path, target = tmp_path / "file", tmp_path / "target"
+    target.write_bytes(b"old")
+    if there == "link":
+        path.symlink_to(target)
+    else:
+        path.write_bytes(b"old")
+
+    with pytest.raises(FileExistsError):
+        create(path)
+    with pytest.raises(FileExistsError):
+        write_new(path, PARTS)
+
+    assert (path.read_bytes(), target.read_bytes()) == (b"old", b"old")
+
+
+def test_folders_are_made_with_their_parents_and_private_where_asked(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "a" / "b", PRIVATE)
+
+    assert make_folder(folder) == folder == tmp_path / "a" / "b"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("write", [write_file, write_new], ids=["replaced", "new"])
+def test_a_file_and_its_name_are_synced(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[Path, list[Buffer]], None],
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        synced.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    write(tmp_path / "file", PARTS)
+
+    assert synced == (["file", "folder"] if write is write_file else ["file"])
+    assert (tmp_path / "file").read_bytes() == CONTENT
