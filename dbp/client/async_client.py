@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import AsyncGenerator
-from functools import partial
 from typing import Final, Literal, NoReturn, Self, final, overload
 
 import numpy.typing as npt
@@ -13,15 +12,12 @@ import numpy.typing as npt
 from dbp.client.arguments import seconds, switch, text, whole_number
 from dbp.client.arguments import state as checked_state
 from dbp.client.async_job import AsyncJobHandle
-from dbp.client.async_parameters import AsyncParameters
-from dbp.client.inference import Prediction, predict
-from dbp.client.inputs import column_names, in_order
+from dbp.client.inference import Prediction
+from dbp.client.job_calls import JobCalls
 from dbp.client.spec import Spec, ValidatedJob, errors_located, read_document, validated_job
 from dbp.client.transport.calls import not_picklable
 from dbp.client.transport.connection import PATIENCE_SECONDS, TIMEOUT_SECONDS, Connection
-from dbp.client.transport.streams import JobUpdate, logs, watch
-from dbp.column_names import columns_of
-from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from dbp.client.transport.streams import JobUpdate
 from dbp.job.resolve import resolve
 from dbp.job.state import Job, State
 from dbp.registry import ComponentInfo
@@ -30,7 +26,7 @@ from dbp.rpc.component_convert import component_from_proto
 from dbp.rpc.forking import is_forked
 from dbp.rpc.job_convert import job_from_proto, state_to_proto
 from dbp.rpc.limits import INT32_MAX
-from dbp.rpc.scalar_convert import JOB_PREFIX, job_name
+from dbp.rpc.scalar_convert import JOB_PREFIX
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
@@ -75,7 +71,7 @@ class AsyncClient:
         self.patience: float = seconds("patience", patience, maximum=math.inf)
         self._connection = Connection(self.address, timeout=timeout, patience=patience)
         self._jobs = JobServiceStub(self._connection.channel)
-        self._inference = GRPCInferenceServiceStub(self._connection.channel)
+        self._calls = JobCalls(self._connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -163,7 +159,7 @@ class AsyncClient:
         if validate_only:
             return validated_job(answer.job)
         job = job_from_proto(answer.job)
-        return AsyncJobHandle(self, job.id, job.notes)
+        return AsyncJobHandle(self._calls, job.id, job.notes)
 
     async def job(self, job_id: str, *, timeout: float | None = None) -> AsyncJobHandle:
         """Return the job with this id (or resource name, ``jobs/ID``).
@@ -172,13 +168,11 @@ class AsyncClient:
         """
         wanted = text("job_id", job_id).removeprefix(JOB_PREFIX)
         job = await self.get(wanted, timeout=timeout)
-        return AsyncJobHandle(self, job.id)
+        return AsyncJobHandle(self._calls, job.id)
 
     async def get(self, job_id: str, *, timeout: float | None = None) -> Job:
         """Return the job as it is now; NotFound."""
-        request = jobs_pb.GetJobRequest(name=job_name(text("job_id", job_id)))
-        answer = await self._connection.call(self._jobs.GetJob, request, timeout)
-        return job_from_proto(answer.job)
+        return await self._calls.get(job_id, timeout=timeout)
 
     def jobs(self, *states: State, timeout: float | None = None) -> AsyncGenerator[Job, None]:
         """Yield jobs, newest first; only those in the given states, if any are given.
@@ -213,14 +207,9 @@ class AsyncClient:
         Its processes are killed at once with ``force``, else if it has not stopped
         ``grace_seconds`` (10 by default) after the call.
         """
-        request = jobs_pb.CancelJobRequest(
-            name=job_name(text("job_id", job_id)), force=switch("force", force)
+        return await self._calls.cancel(
+            job_id, force=force, grace_seconds=grace_seconds, timeout=timeout
         )
-        if grace_seconds is not None:
-            grace = seconds("grace_seconds", grace_seconds)
-            request.grace_period.FromMilliseconds(round(grace * 1000))
-        answer = await self._connection.call(self._jobs.CancelJob, request, timeout)
-        return job_from_proto(answer.job)
 
     def watch(
         self, job_id: str = "", *, timeout: float | None = None
@@ -230,8 +219,7 @@ class AsyncClient:
         ``timeout``: seconds of silence after which the stream is opened again; 15 by default.
         The service sends a heartbeat every 5 seconds.
         """
-        name = job_name(text("job_id", job_id)) if job_id != "" else ""
-        return watch(self._connection, self._jobs, name, self._connection.silence(timeout))
+        return self._calls.watch(job_id, timeout=timeout)
 
     def logs(
         self,
@@ -245,13 +233,7 @@ class AsyncClient:
 
         ``timeout`` as in ``watch``.
         """
-        whole_number("attempt", attempt, maximum=INT32_MAX)
-        request = jobs_pb.StreamLogsRequest(
-            name=job_name(text("job_id", job_id)),
-            follow=switch("follow", follow),
-            attempt=attempt,
-        )
-        return logs(self._connection, self._jobs, request, self._connection.silence(timeout))
+        return self._calls.logs(job_id, follow=follow, attempt=attempt, timeout=timeout)
 
     async def components(self, *, timeout: float | None = None) -> list[ComponentInfo]:
         """Return the kinds installed with the service, plug-ins included, and their options."""
@@ -263,10 +245,6 @@ class AsyncClient:
             if not page.next_page_token:
                 return found
             request.page_token = page.next_page_token
-
-    def _parameters_of(self, job_id: str) -> AsyncParameters:
-        """Return the parameter calls of a job; sends nothing."""
-        return AsyncParameters(self._connection, job_id)
 
     async def predict(
         self,
@@ -288,11 +266,6 @@ class AsyncClient:
         since the service may have to load the model first. InvalidInput, NotFound, OutOfRange;
         WrongState: nothing is published yet.
         """
-        if names := column_names(inputs):
-            metadata = await self._parameters_of(job_id).metadata(version, label, timeout)
-            inputs = in_order(inputs, names, columns_of(metadata, job_id))
-        limit = 6 * self._connection.timeout if timeout is None else timeout
-        call = partial(self._connection.call, timeout=limit)
-        return await predict(
-            call, self._inference, job_id, inputs, version=version, label=label
+        return await self._calls.predict(
+            job_id, inputs, version=version, label=label, timeout=timeout
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
-from typing import TYPE_CHECKING, NoReturn, final
+from typing import NoReturn, final
 
 import numpy.typing as npt
 
@@ -13,6 +13,7 @@ from dbp.client.arguments import seconds, switch
 from dbp.client.async_mirror import AsyncParameterMirror
 from dbp.client.async_parameters import ParameterUpdate
 from dbp.client.inference import Prediction
+from dbp.client.job_calls import JobCalls
 from dbp.client.parameter_set import ParameterSet
 from dbp.client.transport.calls import not_picklable
 from dbp.client.transport.receiver import OnBytes
@@ -21,18 +22,15 @@ from dbp.client.wanted import At, Wanted
 from dbp.job.state import Job, LabelMove, Version, VersionEntry
 from dbp.quantities import duration_text
 
-if TYPE_CHECKING:
-    from dbp.client.async_client import AsyncClient
-
 
 @final
 class AsyncJobHandle:
     """One job of a service: its state, log, parameters and predictions."""
 
-    def __init__(self, client: AsyncClient, job_id: str, notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, calls: JobCalls, job_id: str, notes: tuple[str, ...] = ()) -> None:
         """``notes``: sentences on the spec and the data, from ``submit``."""
-        self._client = client
-        self._parameters = client._parameters_of(job_id)
+        self._calls = calls
+        self._parameters = calls.parameters_of(job_id)
         self.id: str = job_id
         self.notes: tuple[str, ...] = notes
 
@@ -41,7 +39,7 @@ class AsyncJobHandle:
 
     async def get(self, *, timeout: float | None = None) -> Job:
         """Return the job as it is now."""
-        return await self._client.get(self.id, timeout=timeout)
+        return await self._calls.get(self.id, timeout=timeout)
 
     async def wait(self, *, timeout: float | None = None) -> Job:
         """Return the job once it has ended; TimeoutError after ``timeout`` seconds.
@@ -70,13 +68,13 @@ class AsyncJobHandle:
 
         ``timeout``: seconds of silence; see AsyncClient.watch.
         """
-        return self._client.watch(self.id, timeout=timeout)
+        return self._calls.watch(self.id, timeout=timeout)
 
     def logs(
         self, *, follow: bool = False, attempt: int = 0, timeout: float | None = None
     ) -> AsyncGenerator[str, None]:
         """Yield lines of the job's log; ``timeout`` as in ``watch``."""
-        return self._client.logs(self.id, follow=follow, attempt=attempt, timeout=timeout)
+        return self._calls.logs(self.id, follow=follow, attempt=attempt, timeout=timeout)
 
     async def cancel(
         self,
@@ -86,7 +84,7 @@ class AsyncJobHandle:
         timeout: float | None = None,
     ) -> Job:
         """Ask the job to stop; return the job. See AsyncClient.cancel."""
-        return await self._client.cancel(
+        return await self._calls.cancel(
             self.id, force=force, grace_seconds=grace_seconds, timeout=timeout
         )
 
@@ -157,7 +155,7 @@ class AsyncJobHandle:
         timeout: float | None = None,
     ) -> Prediction:
         """Return the model's outputs for inputs (n, *input_shape); see AsyncClient.predict."""
-        return await self._client.predict(
+        return await self._calls.predict(
             self.id, inputs, version=version, label=label, timeout=timeout
         )
 

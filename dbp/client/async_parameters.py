@@ -7,13 +7,13 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final, final
 
 from dbp.client.arguments import callback, optional_number, seconds, switch, text
 from dbp.client.arguments import path as checked_path
 from dbp.client.parameter_set import ParameterSet, parameter_set
 from dbp.client.transport.connection import Connection
-from dbp.client.transport.download import download
+from dbp.client.transport.download import Ask, download
 from dbp.client.transport.patience import Patience, Report
 from dbp.client.transport.receiver import OnBytes, Receiver
 from dbp.client.transport.streams import Stream
@@ -58,7 +58,7 @@ class AsyncParameters:
         self._jobs = JobServiceStub(channel)
         self._job = job_name(job_id)
         self._id = job_id
-        self._stream: Any = channel.unary_stream(
+        self._stream: Ask = channel.unary_stream(
             f"/{_SERVICE}/StreamParameters",
             request_serializer=pb.StreamParametersRequest.SerializeToString,
             response_deserializer=None,
@@ -100,7 +100,7 @@ class AsyncParameters:
         """Return the metadata of a version's parameter file, without its tensors."""
         chosen = Wanted(version=version, label=label).request(self._id).selector
         request = pb.GetParameterInfoRequest(selector=chosen)
-        answer = await self._unary(self._stub.GetParameterInfo, request, timeout)
+        answer = await self._connection.call(self._stub.GetParameterInfo, request, timeout)
         return dict(answer.manifest.metadata)
 
     async def save(
@@ -162,7 +162,7 @@ class AsyncParameters:
         """Yield the versions, newest first, including those whose bytes are deleted."""
         request = pb.ListVersionsRequest(job=self._job)
         while True:
-            page = await self._unary(self._stub.ListVersions, request, timeout)
+            page = await self._connection.call(self._stub.ListVersions, request, timeout)
             for entry in page.versions:
                 yield version_entry_from_proto(entry)
             if not page.next_page_token:
@@ -172,7 +172,7 @@ class AsyncParameters:
     async def labels(self, timeout: float | None) -> tuple[list[LabelMove], list[LabelMove]]:
         """Return each label's version, by name, and the labels' moves, oldest first."""
         request = pb.ListLabelsRequest(job=self._job)
-        answer = await self._unary(self._stub.ListLabels, request, timeout)
+        answer = await self._connection.call(self._stub.ListLabels, request, timeout)
         now = [label_from_proto(label) for label in answer.labels]
         return now, [label_from_proto(move) for move in answer.history]
 
@@ -186,7 +186,7 @@ class AsyncParameters:
             job=self._job, label=label, expected_version=expected_version
         )
         to.put_into(request)
-        answer = await self._unary(self._stub.MoveLabel, request, timeout)
+        answer = await self._connection.call(self._stub.MoveLabel, request, timeout)
         return label_from_proto(answer.label)
 
     async def undo_label(
@@ -198,14 +198,14 @@ class AsyncParameters:
         request = pb.UndoLabelRequest(
             job=self._job, label=label, expected_version=expected_version
         )
-        answer = await self._unary(self._stub.UndoLabel, request, timeout)
+        answer = await self._connection.call(self._stub.UndoLabel, request, timeout)
         return label_from_proto(answer.label)
 
     async def pin(self, at: At, timeout: float | None, *, pinned: bool) -> VersionEntry:
         """Pin a version, so that it is always kept, or unpin it."""
         request = pb.PinVersionRequest(job=self._job, pinned=switch("pinned", pinned))
         at.put_into(request)
-        answer = await self._unary(self._stub.PinVersion, request, timeout)
+        answer = await self._connection.call(self._stub.PinVersion, request, timeout)
         return version_entry_from_proto(answer.version)
 
     async def publish(self, wait: float, timeout: float | None) -> Version:
@@ -228,6 +228,3 @@ class AsyncParameters:
         if found is None:
             return None
         return ParameterUpdate(found.version, wanted.skipped(found.version), found)
-
-    async def _unary(self, method: Any, request: Any, timeout: float | None) -> Any:
-        return await self._connection.call(method, request, timeout)

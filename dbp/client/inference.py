@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import Message
 
 from dbp.client.arguments import text, whole_number
 from dbp.client.inputs import number_array
@@ -16,6 +17,7 @@ from dbp.errors import InvalidArgument, InvalidInput, InvalidType
 from dbp.inference import open_inference_pb2 as pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
+T = TypeVar("T")
 Array = npt.NDArray[Any]
 
 # Of inputs or outputs, whichever are more: answers stay below gRPC's limit of 4 MiB.
@@ -51,8 +53,12 @@ class Prediction:
     labels: Array | None
 
 
-# Makes a unary call, within a deadline.
-Call = Callable[[Any, Any], Awaitable[Any]]
+class Call(Protocol):
+    """Makes a unary call, within a deadline."""
+
+    def __call__(
+        self, method: Callable[..., Awaitable[T]], request: Message, /
+    ) -> Awaitable[T]: ...
 
 
 async def predict(

@@ -7,14 +7,19 @@ import concurrent.futures
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
-from typing import Any, Final, TypeVar, final
+from typing import Final, TypeAlias, TypeVar, final
 
 from dbp.errors import ClientClosed, ClientForked, InvalidInput
 from dbp.rpc.forking import client_forked, is_forked
 
 T = TypeVar("T")
+Work: TypeAlias = Coroutine[object, None, T]
 
 ENDING_SECONDS: Final = 1.0
+
+
+class _End:
+    """Stands for the end of the items."""
 
 
 @final
@@ -24,7 +29,7 @@ class LoopThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._closed = False
-        self._tasks: set[asyncio.Task[Any]] = set()  # touched on the loop's thread only
+        self._tasks: set[asyncio.Task[object]] = set()  # touched on the loop's thread only
         made: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
         self._thread = threading.Thread(
             target=_run_loop, args=(made,), name="dbp-client", daemon=True
@@ -32,7 +37,7 @@ class LoopThread:
         self._thread.start()
         self._loop = made.result()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Work[T]) -> T:
         """Return the result of ``work``; an interrupted wait cancels it.
 
         Raises ClientClosed once closed, ClientForked in a process forked since, InvalidInput on
@@ -50,14 +55,13 @@ class LoopThread:
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
         """Yield the items as they arrive; leaving early closes their source."""
-        done = object()
-        pending: set[asyncio.Task[Any]] = set()
+        pending: set[asyncio.Task[object]] = set()
 
-        async def following() -> Any:
+        async def following() -> T | _End:
             task = _current_task()
             pending.add(task)
             try:
-                return await anext(items, done)
+                return await anext(items, _End())
             finally:
                 pending.discard(task)
 
@@ -68,7 +72,7 @@ class LoopThread:
             await items.aclose()
 
         try:
-            while (item := self.run(following())) is not done:
+            while not isinstance(item := self.run(following()), _End):
                 yield item
         finally:
             # This must not block: a forgotten iterator may be collected on any thread,
@@ -77,7 +81,7 @@ class LoopThread:
             with contextlib.suppress(ClientClosed, ClientForked):
                 self._start(leaving())
 
-    def close(self, last: Coroutine[Any, Any, None]) -> None:
+    def close(self, last: Work[None]) -> None:
         """Cancel all calls, run ``last``, end the thread.
 
         Does nothing if closed before, and in a process forked since: the thread is the
@@ -100,12 +104,12 @@ class LoopThread:
             self._thread.join()
             self._loop.close()
 
-    def _refuse_own_thread(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _refuse_own_thread(self, work: Work[object]) -> None:
         if threading.current_thread() is self._thread:
             work.close()
             raise InvalidInput("a callback of this client cannot wait for the client itself")
 
-    def _start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    def _start(self, work: Work[T]) -> concurrent.futures.Future[T]:
         async def tracked() -> T:
             task = _current_task()
             self._tasks.add(task)
@@ -123,7 +127,7 @@ class LoopThread:
         work.close()
         raise ClientClosed("the client has been closed")
 
-    async def _end(self, last: Coroutine[Any, Any, None]) -> None:
+    async def _end(self, last: Work[None]) -> None:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -154,7 +158,7 @@ def _run_loop(made: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> Non
         return
 
 
-def _current_task() -> asyncio.Task[Any]:
+def _current_task() -> asyncio.Task[object]:
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("only a task of the loop may ask for itself")

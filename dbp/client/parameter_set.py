@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, final
@@ -18,7 +18,7 @@ from dbp.quantities import count_text
 
 Array = npt.NDArray[Any]
 
-NUMPY_DTYPES: Final[Mapping[str, Any]] = {
+NUMPY_DTYPES: Final[Mapping[str, npt.DTypeLike]] = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16,
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
@@ -71,7 +71,9 @@ class ParameterSet(Mapping[str, Array]):
             f"<ParameterSet: version {number}, step {step}, {count_text(len(self), 'tensor')}>"
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[[Version, bytes], ParameterSet], tuple[Version, bytes]]:
         return _from_bytes, (self.version, bytes(self.content))
 
     def copy(self) -> dict[str, Array]:

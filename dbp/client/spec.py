@@ -19,7 +19,7 @@ from dbp.job.spec import JobSpec, document_of
 from dbp.rpc.spec_convert import known_spec
 from dbp.v1 import job_pb2
 
-Spec: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | JobSpec
+Spec: TypeAlias = str | os.PathLike[str] | Mapping[str, object] | JobSpec
 
 
 def read_document(spec: Spec) -> object:

@@ -35,7 +35,7 @@ async def client() -> AsyncIterator[dbp.AsyncClient]:
 @pytest.fixture
 async def job(client: dbp.AsyncClient) -> Any:
     """A handle; typed as Any, for the calls below are errors to a type checker, too."""
-    return AsyncJobHandle(client, "digits-7k2m9q")
+    return AsyncJobHandle(client._calls, "digits-7k2m9q")
 
 
 async def first(items: AsyncIterator[Any]) -> Any:
@@ -236,7 +236,7 @@ async def test_a_client_made_outside_of_an_event_loop_is_refused() -> None:
 
 
 async def test_a_client_in_another_event_loop_is_refused(client: dbp.AsyncClient) -> None:
-    job = AsyncJobHandle(client, "digits-7k2m9q")
+    job = AsyncJobHandle(client._calls, "digits-7k2m9q")
     mirror = job.mirror()
 
     async def elsewhere() -> None:

@@ -332,7 +332,7 @@ async def test_a_service_that_is_not_there_is_named_soon() -> None:
         with pytest.raises(Unavailable, match="dbp serve"):
             await asyncio.wait_for(anext(client.watch("x")), DEADLINE)
         with pytest.raises(Unavailable, match="dbp serve"):
-            await asyncio.wait_for(AsyncJobHandle(client, "x").parameters(), DEADLINE)
+            await asyncio.wait_for(AsyncJobHandle(client._calls, "x").parameters(), DEADLINE)
 
 
 async def test_a_closed_client_refuses_new_calls_and_ends_waiting_ones(

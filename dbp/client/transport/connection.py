@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
-from typing import Any, Final, final
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, TypeVar, final
+
+from google.protobuf.message import Message
 
 from dbp.client.arguments import seconds
 from dbp.client.transport.calls import translated
@@ -18,6 +20,8 @@ from dbp.rpc.channel import connect
 from dbp.rpc.status import SILENCE_CAUSE
 
 log = logging.getLogger("dbp.client")
+
+T = TypeVar("T")
 
 TIMEOUT_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 60.0
@@ -45,8 +49,13 @@ class Connection:
         self.channel = LoopChannel(lambda: connect(address))
 
     async def call(
-        self, method: Any, request: Any, timeout: float | None, *, waits: float = 0.0
-    ) -> Any:
+        self,
+        method: Callable[..., Awaitable[T]],
+        request: Message,
+        timeout: float | None,
+        *,
+        waits: float = 0.0,
+    ) -> T:
         """Return the answer of a unary call; errors of ``dbp.errors``.
 
         Args:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any, TypeAlias, TypeVar, final
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from typing import Protocol, TypeAlias, TypeVar, final
 
 from dbp.client.transport.calls import listen, translated
 from dbp.client.transport.connection import Connection
@@ -26,8 +26,15 @@ from dbp.v1 import parameter_service_pb2 as pb
 
 M = TypeVar("M")
 
-# Asks for parameters; the answers are serialized messages.
-Ask: TypeAlias = Callable[[pb.StreamParametersRequest], Any]
+
+class Answer(AsyncIterable[bytes], Protocol):
+    """A stream of serialized messages that can be cancelled."""
+
+    def cancel(self) -> object:
+        """End the stream; the service stops sending."""
+
+
+Ask: TypeAlias = Callable[[pb.StreamParametersRequest], Answer]
 
 
 async def download(

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, final
+from typing import ParamSpec, TypeVar, final
 
 import grpc
 
 from dbp.errors import WrongEventLoop
 from dbp.rpc.forking import check_not_forked
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
 
 
 @final
@@ -30,6 +34,8 @@ class LoopChannel:
             )
         self._loop = loop
         self._channel = connect()
+        self.unary_unary = self._bound(self._channel.unary_unary)
+        self.unary_stream = self._bound(self._channel.unary_stream)
 
     def check_loop(self) -> None:
         """Raise WrongEventLoop unless the channel's own event loop is running."""
@@ -44,20 +50,19 @@ class LoopChannel:
         self.check_loop()
         await self._channel.close()
 
-    def unary_unary(self, *method: Any, **options: Any) -> Any:
-        """Call a method; interface of ``grpc.aio.Channel``."""
-        return self._checked(self._channel.unary_unary(*method, **options))
+    def _bound(self, make: Callable[P, Callable[Q, R]]) -> Callable[P, Callable[Q, R]]:
+        """Return a method of the channel whose calls check the event loop first."""
 
-    def unary_stream(self, *method: Any, **options: Any) -> Any:
-        """Call a method; interface of ``grpc.aio.Channel``."""
-        return self._checked(self._channel.unary_stream(*method, **options))
+        def made(*method: P.args, **options: P.kwargs) -> Callable[Q, R]:
+            call = make(*method, **options)
 
-    def _checked(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def checked(*request: Any, **options: Any) -> Any:
-            self.check_loop()
-            return call(*request, **options)
+            def checked(*request: Q.args, **options: Q.kwargs) -> R:
+                self.check_loop()
+                return call(*request, **options)
 
-        return checked
+            return checked
+
+        return made
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -5,9 +5,12 @@ A stream has ended only when its end message says so; otherwise it was cut.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
+
+import grpc
+from google.protobuf.message import Message
 
 from dbp.client.transport.calls import FAILURES, listen, translated
 from dbp.client.transport.connection import Connection
@@ -21,6 +24,8 @@ from dbp.rpc.scalar_convert import id_from_name
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.stream_pb2 import STREAM_END_REASON_DRAINING, STREAM_END_REASON_JOB_ENDED
+
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,9 @@ async def watch(
     token, waiting = "", Patience(connection.patience)
     while True:
         request = pb.WatchJobsRequest(name=name, resume_token=token)
-        stream = Stream(connection, stub.WatchJobs, request, timeout)
+        stream: Stream[pb.WatchJobsResponse] = Stream(
+            connection, stub.WatchJobs, request, timeout
+        )
         with stream as messages:
             async for message in messages:
                 waiting.alive()
@@ -69,7 +76,9 @@ async def logs(
     """Yield lines of a log until its end message; none twice, none left out."""
     waiting = Patience(connection.patience)
     while True:
-        stream = Stream(connection, stub.StreamLogs, request, timeout)
+        stream: Stream[pb.StreamLogsResponse] = Stream(
+            connection, stub.StreamLogs, request, timeout
+        )
         with stream as messages:
             async for message in messages:
                 waiting.alive()
@@ -83,30 +92,34 @@ async def logs(
         await waiting.again(stream.cut)
 
 
-class Stream:
+class Stream(Generic[M]):
     """A call that is cancelled at the end of its block."""
 
     def __init__(
-        self, connection: Connection, method: Any, request: Any, timeout: float | None
+        self,
+        connection: Connection,
+        method: Callable[[Message], grpc.aio.UnaryStreamCall[Message, M]],
+        request: Message,
+        timeout: float | None,
     ) -> None:
         self._connection = connection
         self._method = method
         self._request = request
         self._silence = connection.silence(timeout)
-        self._call: Any = None
+        self._call: grpc.aio.UnaryStreamCall[Message, M] | None = None
         self.cut: Unavailable = Unavailable("the service has closed the stream")
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> AsyncGenerator[M, None]:
         with translated():
-            self._call = self._method(self._request)
-        return listen(self._call, lambda: self._silence, self._late)
+            call = self._call = self._method(self._request)
+        return listen(call, lambda: self._silence, self._late)
 
     def _late(self, limit: float) -> DeadlineExceeded:
         name = type(self._request).__name__.removesuffix("Request")
         return self._connection.late(f"{name} got no message", limit)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if not is_forked():
+        if self._call is not None and not is_forked():
             self._call.cancel()
         if isinstance(error, DeadlineExceeded):
             self.cut = error

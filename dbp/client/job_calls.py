@@ -1,0 +1,105 @@
+"""The calls about a job that a client and its job handles share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import final
+
+import numpy.typing as npt
+
+from dbp.client.arguments import seconds, switch, text, whole_number
+from dbp.client.async_parameters import AsyncParameters
+from dbp.client.inference import Prediction, predict
+from dbp.client.inputs import column_names, in_order
+from dbp.client.transport.connection import Connection
+from dbp.client.transport.streams import JobUpdate, logs, watch
+from dbp.column_names import columns_of
+from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from dbp.job.state import Job
+from dbp.rpc.job_convert import job_from_proto
+from dbp.rpc.limits import INT32_MAX
+from dbp.rpc.scalar_convert import job_name
+from dbp.v1 import job_service_pb2 as jobs_pb
+from dbp.v1.job_service_pb2_grpc import JobServiceStub
+
+
+@final
+class JobCalls:
+    """Calls about jobs over one connection; ``AsyncClient`` describes them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._jobs = JobServiceStub(connection.channel)
+        self._inference = GRPCInferenceServiceStub(connection.channel)
+
+    async def get(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Return the job as it is now."""
+        request = jobs_pb.GetJobRequest(name=job_name(text("job_id", job_id)))
+        answer = await self._connection.call(self._jobs.GetJob, request, timeout)
+        return job_from_proto(answer.job)
+
+    async def cancel(
+        self,
+        job_id: str,
+        *,
+        force: bool = False,
+        grace_seconds: float | None = None,
+        timeout: float | None = None,
+    ) -> Job:
+        """Ask a job to stop; return the job."""
+        request = jobs_pb.CancelJobRequest(
+            name=job_name(text("job_id", job_id)), force=switch("force", force)
+        )
+        if grace_seconds is not None:
+            grace = seconds("grace_seconds", grace_seconds)
+            request.grace_period.FromMilliseconds(round(grace * 1000))
+        answer = await self._connection.call(self._jobs.CancelJob, request, timeout)
+        return job_from_proto(answer.job)
+
+    def watch(
+        self, job_id: str = "", *, timeout: float | None = None
+    ) -> AsyncGenerator[JobUpdate, None]:
+        """Yield updates of one job, or of all."""
+        name = job_name(text("job_id", job_id)) if job_id != "" else ""
+        return watch(self._connection, self._jobs, name, self._connection.silence(timeout))
+
+    def logs(
+        self,
+        job_id: str,
+        *,
+        follow: bool = False,
+        attempt: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[str, None]:
+        """Yield lines of an attempt's log."""
+        whole_number("attempt", attempt, maximum=INT32_MAX)
+        request = jobs_pb.StreamLogsRequest(
+            name=job_name(text("job_id", job_id)),
+            follow=switch("follow", follow),
+            attempt=attempt,
+        )
+        return logs(self._connection, self._jobs, request, self._connection.silence(timeout))
+
+    async def predict(
+        self,
+        job_id: str,
+        inputs: npt.ArrayLike,
+        *,
+        version: int = 0,
+        label: str = "",
+        timeout: float | None = None,
+    ) -> Prediction:
+        """Return the outputs of a version for inputs."""
+        if names := column_names(inputs):
+            metadata = await self.parameters_of(job_id).metadata(version, label, timeout)
+            inputs = in_order(inputs, names, columns_of(metadata, job_id))
+        limit = 6 * self._connection.timeout if timeout is None else timeout
+        call = partial(self._connection.call, timeout=limit)
+        return await predict(
+            call, self._inference, job_id, inputs, version=version, label=label
+        )
+
+    def parameters_of(self, job_id: str) -> AsyncParameters:
+        """Return the parameter calls of a job; sends nothing."""
+        return AsyncParameters(self._connection, job_id)
