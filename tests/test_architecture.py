@@ -114,6 +114,25 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "__main__": ({"cli", "exit_codes"}, set()),
 }  # fmt: skip
 
+# Sub-package -> its allowed imports from the rest of its own package.
+WITHIN: dict[str, set[str]] = {
+    "cli.arguments": set(),
+    "cli.doctor": {"cli.screen"},
+    "cli.mpirun": set(),
+    "cli.params": {"cli.arguments", "cli.screen"},
+    "cli.predict": {"cli.arguments", "cli.screen"},
+    "cli.screen": set(),
+    "cli.train": {"cli.mpirun", "cli.screen"},
+    "client.transport": {"client.arguments"},
+    "service.inference": {"service.guarded_server"},
+    "service.parameters": {"service.guarded_server"},
+    "train.onnx": {"train.model"},
+}
+
+# The training loop, and the packages of train that never import it.
+LOOP = ("train.trainer", "train.step", "train.lockstep")
+OUTSIDE_THE_LOOP = ("train.faults", "train.model", "train.onnx", "train.report", "train.state")
+
 MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 50
 
@@ -179,6 +198,27 @@ def test_imports_follow_the_table(path: Path) -> None:
             assert top in outside, f"{where}, but dbp.{row} may import only {sorted(outside)}"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_sub_packages_import_only_named_parts_of_their_package(path: Path) -> None:
+    name = module_name(path)
+    package, _, rest = name.partition(".")
+    sub_package = f"{package}.{rest.partition('.')[0]}"
+    allowed = WITHIN.get(sub_package)
+    for line, imported in imports(path):
+        other = imported.removeprefix("dbp.")
+        where = f"{path.relative_to(ROOT)}:{line}: imports {imported}"
+        if sub_package in OUTSIDE_THE_LOOP:
+            assert not any(is_under(other, part) for part in LOOP), where
+        if (
+            allowed is not None
+            and is_under(other, package)
+            and not is_under(other, sub_package)
+        ):
+            assert any(is_under(other, entry) for entry in allowed), (
+                f"{where}, but dbp.{sub_package} may import only {sorted(allowed)} of {package}"
+            )
+
+
 def package_imports() -> dict[str, set[str]]:
     """The other packages that each package imports; ``worker`` and ``plugin`` count as such."""
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
@@ -238,8 +278,8 @@ def test_no_module_runs_foreign_code_or_shells(path: Path) -> None:
 
 
 def test_every_package_says_what_it_is_for() -> None:
-    for init in PACKAGE.glob("*/__init__.py"):
-        if init.parent.name not in GENERATED:
+    for init in PACKAGE.rglob("*/__init__.py"):
+        if init.relative_to(PACKAGE).parts[0] not in GENERATED:
             assert ast.get_docstring(ast.parse(init.read_text())), init
 
 

@@ -1,1 +1,2 @@
-"""The `dbp` command: one module per group of commands, imported when its command runs."""
+"""The `dbp` command: a module or folder per group of commands, loaded when its command runs. No
+other package imports it."""

@@ -1,1 +1,1 @@
-"""Data sets: readers of file formats, order of the samples, scaling. Knows no models."""
+"""Data sets: readers of file formats, order of the samples, scaling. Never imports dbp.nn."""

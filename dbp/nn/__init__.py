@@ -1,1 +1,1 @@
-"""Layers, losses, metrics and the model, forward and backward. Independent of ranks."""
+"""Layers, losses, metrics and the model, forward and backward. Never imports dbp.parallel."""

@@ -1,1 +1,2 @@
-"""Update rules on flat vectors, learning-rate schedules, gradient clipping. Knows no layers."""
+"""Update rules on flat vectors, learning-rate schedules, gradient clipping. Never imports
+dbp.nn."""

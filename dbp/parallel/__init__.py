@@ -1,1 +1,1 @@
-"""Communicators, and the exchange that sums gradients over ranks. Independent of layers."""
+"""Communicators, and the exchange that sums gradients over ranks. Never imports dbp.nn."""

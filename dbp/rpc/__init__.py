@@ -1,1 +1,2 @@
-"""The wire: protos to values and back, errors to gRPC status, channels. Decides nothing."""
+"""The wire: protos to values and back, errors to gRPC status, channels. Never imports
+dbp.jobs."""

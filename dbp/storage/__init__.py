@@ -1,1 +1,2 @@
-"""Bytes that last: atomic files, the state folder, SQLite and its schema. Knows no jobs."""
+"""Bytes that last: atomic files, the state folder, SQLite and its schema. Never imports
+another package of dbp."""

@@ -1,1 +1,2 @@
-"""The parent of mpirun in `dbp train -n N`: terminal, output, signals and exit code."""
+"""The parent of mpirun in `dbp train -n N`: terminal, output, signals, exit code. Never loads
+numpy or MPI."""

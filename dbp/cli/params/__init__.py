@@ -1,1 +1,2 @@
-"""`dbp params`: show, verify, compare and watch parameters, and manage their versions."""
+"""`dbp params`: show, verify, compare and watch parameters, and manage their versions. Never
+computes with a model."""

@@ -1,1 +1,2 @@
-"""`dbp predict` and `dbp evaluate`: read the inputs, compute and write the answers."""
+"""`dbp predict` and `dbp evaluate`: read the inputs, compute and write the answers. Needs no
+MPI."""

@@ -1,1 +1,2 @@
-"""`dbp train`: the command, its resume options, and the folder of its run."""
+"""`dbp train`: the command, its resume options, and the folder of its run. Starts no processes:
+dbp.cli.mpirun does."""

@@ -1,1 +1,2 @@
-"""Calls and streams of a client: channel, deadlines, retries, downloads. Knows no handles."""
+"""Calls and streams of a client: channel, deadlines, retries, downloads. Never imports a
+client or a handle."""

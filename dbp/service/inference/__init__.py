@@ -1,1 +1,1 @@
-"""The Open Inference Protocol over gRPC, answered from parameter versions."""
+"""The Open Inference Protocol over gRPC, answered from stored versions. Never trains."""

@@ -1,1 +1,2 @@
-"""Trained models and their parameter files: load, compare and export. Never trains."""
+"""Trained models and their parameter files: load, compare and export. Never imports the
+training loop."""

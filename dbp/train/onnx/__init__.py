@@ -1,1 +1,1 @@
-"""Convert trained models to ONNX graphs; needs the optional package onnx."""
+"""Convert trained models to ONNX graphs; needs the optional package onnx. Never trains."""

@@ -1,1 +1,1 @@
-"""Reports of a run: sinks, metrics and the run folder. Decides nothing about training."""
+"""Reports of a run: sinks, metrics and the run folder. Never imports the training loop."""

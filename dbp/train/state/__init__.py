@@ -1,1 +1,2 @@
-"""Checkpoints: write, read and compare what a run needs to continue. Never ends a run."""
+"""Checkpoints: write, read and compare what a run needs to continue. Never imports the
+training loop."""
