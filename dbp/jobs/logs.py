@@ -6,11 +6,13 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from dbp.job.state import StreamEndReason
 from dbp.jobs.watch_items import End, Heartbeat, LogChunk, LogItem
+from dbp.storage.threads import in_thread
 
 BLOCK_BYTES: Final = 1 << 16
 POLL_SECONDS: Final = 0.2
@@ -29,7 +31,7 @@ async def read_log(
     last = time.monotonic()  # when the reader was sent something
     while True:
         complete = ended()  # asked before reading, so that no line printed before it is missed
-        block = _read(path, offset)
+        block = await in_thread(partial(_read, path, offset))
         chunk = _whole_lines(block, offset, at_end=complete)
         if chunk is not None:
             offset = chunk.next_offset

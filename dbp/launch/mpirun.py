@@ -138,7 +138,7 @@ class SupervisedRun(Running):
         """Wait for the supervisor's end and return its record; clean up if it left none."""
         while self._alive():
             await asyncio.sleep(POLL_SECONDS)
-        exit_ = self._recorded_exit()
+        exit_ = await asyncio.to_thread(self._recorded_exit)
         if exit_ is not None:
             return exit_
         await asyncio.to_thread(self._clean_up)

@@ -175,7 +175,7 @@ class VersionPublisher:
         path = self._versions.path(job_id, version.version)
         try:
             await in_thread(partial(rename, incoming, path))
-            self._versions.trust(job_id, version)
+            await self._versions.trust(job_id, version)
             await self._record(upload, version)
         except BaseException:
             await to_its_end(asyncio.ensure_future(self._undo(upload, version, path)))

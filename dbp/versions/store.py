@@ -151,9 +151,9 @@ class VersionStore:
         if len(self._indexes) > _INDEXES_KEPT:
             self._indexes.popitem(last=False)
 
-    def trust(self, job_id: str, version: Version) -> None:
+    async def trust(self, job_id: str, version: Version) -> None:
         """Mark the version's file as verified: it was hashed when it was written."""
-        self._verifier.trust(job_id, version, self.path(job_id, version.version))
+        await self._verifier.trust(job_id, version, self.path(job_id, version.version))
 
     def path(self, job_id: str, version: int) -> Path:
         """Return the path of a version's file."""

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final, TypeAlias, final
 
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Version
+from dbp.storage.threads import in_thread
 from dbp.versions.faults import corrupt, unreadable
 from dbp.versions.file import read_header, verified_header
 
@@ -54,12 +55,17 @@ class VersionVerifier:
             raise corrupt(job_id, version.version, "its bytes do not match their digest")
         return found
 
-    def trust(self, job_id: str, version: Version, path: Path) -> None:
+    async def trust(self, job_id: str, version: Version, path: Path) -> None:
         """Mark a file as verified: it was hashed when it was written."""
-        with path.open("rb") as file:
-            found: asyncio.Future[Header | None] = asyncio.get_running_loop().create_future()
-            found.set_result(read_header(file, str(path)))
-            self._remember(_key(job_id, version, os.fstat(file.fileno())), found)
+
+        def read() -> tuple[Header, os.stat_result]:
+            with path.open("rb") as file:
+                return read_header(file, str(path)), os.fstat(file.fileno())
+
+        header, status = await in_thread(read)
+        found: asyncio.Future[Header | None] = asyncio.get_running_loop().create_future()
+        found.set_result(header)
+        self._remember(_key(job_id, version, status), found)
 
     async def _verified(
         self, job_id: str, version: Version, file: BinaryIO, path: Path
