@@ -1,4 +1,4 @@
-"""The architecture as a checked contract: who may import whom, and how large a module may be."""
+"""The architecture as a checked contract: who may import whom, and how long a module may be."""
 
 from __future__ import annotations
 
