@@ -20,10 +20,10 @@ from dbp.errors import (
     WrongState,
 )
 from dbp.job.state import Job, State
-from dbp.jobs.clock import Clock
+from dbp.jobs.config import Clock
+from dbp.jobs.connections import hash_secret, new_secret
 from dbp.jobs.job_table import JobTable
-from dbp.jobs.queue import JobQueue
-from dbp.jobs.secret import hash_secret, new_secret
+from dbp.jobs.scheduler import JobQueue
 from dbp.jobs.store import Store
 from dbp.quantities import count_text
 

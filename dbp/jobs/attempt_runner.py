@@ -13,10 +13,9 @@ from typing import Any, Final, TypeAlias, final
 
 from dbp.errors import DbpError, ResourceExhausted, Unavailable, WrongState
 from dbp.job.state import EventKind, Failure, Job, RunOutcome, State
-from dbp.jobs.clock import Clock
-from dbp.jobs.connections import RunConnections
+from dbp.jobs.config import Clock
+from dbp.jobs.connections import RunConnections, new_secret
 from dbp.jobs.job_table import JobTable
-from dbp.jobs.secret import new_secret
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import last_progress, verdict
 from dbp.jobs.version_uploads import VersionUploads

@@ -1,8 +1,11 @@
-"""Limits and timeouts of a job manager."""
+"""Limits, timeouts and clock of a job manager."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
+from typing import Protocol, final
 
 
 @dataclass(frozen=True)
@@ -20,3 +23,28 @@ class ManagerConfig:
     grace_seconds: float = 10.0
     lost_contact_seconds: float = 60.0
     heartbeat_seconds: float = 5.0
+
+
+class Clock(Protocol):
+    """Time as the control package uses it."""
+
+    def time(self) -> float:
+        """Return Unix seconds, for records."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; steps of the wall clock have no effect."""
+        ...
+
+
+@final
+class SystemClock:
+    """The clock of the machine: wall time, and the event loop's monotonic sleep."""
+
+    def time(self) -> float:
+        """Return Unix seconds, for records."""
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait on the event loop's monotonic clock."""
+        await asyncio.sleep(seconds)

@@ -1,18 +1,100 @@
-"""Connections of running attempts; gives up runs started by hand that stay silent."""
+"""Connections of running attempts: their secrets, the requests sent to them, and silent ones.
+
+No network code. Runs started by hand that stay silent are given up.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import final
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Self, final
 
 from dbp.errors import WrongState
 from dbp.job.state import EventKind, Job, State
-from dbp.jobs.clock import Clock
-from dbp.jobs.connection import AppliedReports, RunConnection
+from dbp.jobs.config import Clock
 from dbp.jobs.job_table import JobTable
 from dbp.quantities import count_text
+
+
+def new_secret() -> tuple[str, bytes]:
+    """Return a secret of 256 random bits, and its hash."""
+    secret = secrets.token_urlsafe(32)
+    return secret, hash_secret(secret)
+
+
+def hash_secret(secret: str) -> bytes:
+    """Return the SHA-256; a random secret of 256 bits needs no slow hash."""
+    return sha256(secret.encode()).digest()
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request to a run."""
+
+    stop: bool = False
+    publish: bool = False
+
+
+@dataclass
+class AppliedReports:
+    """The newest report of an attempt that was applied, by sequence; its connections share it.
+
+    A link that lost an answer sends reports again.
+    """
+
+    newest: int = 0
+
+
+@final
+class RunConnection:
+    """The connection of one run's rank 0: a queue of requests, equal ones merged. Iterate it to
+    send them. Iteration ends when a newer connection replaces this one, or when the service
+    shuts down.
+    """
+
+    def __init__(self, job_id: str, attempt: int, applied: AppliedReports) -> None:
+        self.job_id = job_id
+        self.attempt = attempt
+        self.applied = applied
+        self._stop = False
+        self._publish = False
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    def ask(self, *, stop: bool = False, publish: bool = False) -> None:
+        """Add a request; returns immediately."""
+        self._stop |= stop
+        self._publish |= publish
+        self._changed.set()
+
+    def close(self) -> None:
+        """End the iteration; later requests are dropped."""
+        self._closed = True
+        self._changed.set()
+
+    def __aiter__(self) -> AsyncIterator[Request]:
+        return self
+
+    async def __anext__(self) -> Request:
+        while not (self._stop or self._publish):
+            if self._closed:
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        request = Request(self._stop, self._publish)
+        self._stop = self._publish = False
+        return request
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
 
 log = logging.getLogger("dbp.jobs")
 

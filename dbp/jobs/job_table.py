@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, TypeVar, final
 
 from dbp.errors import WrongState
 from dbp.job.state import Event, EventKind, Job, ProgressReport, State
-from dbp.jobs.clock import Clock
+from dbp.jobs.config import Clock
 from dbp.jobs.paging import number_of, page_size
 from dbp.jobs.store import Store
 from dbp.jobs.watch import EventBroadcaster, View

@@ -13,7 +13,7 @@ from dbp.errors import Conflict, Draining, ResourceExhausted, Unavailable, Wrong
 from dbp.job.labels import check_movable
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Job, LabelMove, State, Version, VersionEntry
-from dbp.jobs.clock import Clock
+from dbp.jobs.config import Clock
 from dbp.jobs.connections import RunConnections
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.paging import number_of, page_size

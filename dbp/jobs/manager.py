@@ -19,15 +19,12 @@ from dbp.job.snapshot import Manifest
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State, Version
 from dbp.jobs.admission import Admission, Check, Checks, new_id
 from dbp.jobs.attempt_runner import AttemptRunner
-from dbp.jobs.clock import Clock, SystemClock
-from dbp.jobs.config import ManagerConfig
-from dbp.jobs.connection import RunConnection
-from dbp.jobs.connections import RunConnections
+from dbp.jobs.config import Clock, ManagerConfig, SystemClock
+from dbp.jobs.connections import RunConnection, RunConnections
 from dbp.jobs.job_table import Fits, JobTable
 from dbp.jobs.live_parameters import LiveParameters
 from dbp.jobs.logs import read_log
-from dbp.jobs.queue import JobQueue
-from dbp.jobs.scheduler import Scheduler
+from dbp.jobs.scheduler import JobQueue, Scheduler
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import lost_contact
 from dbp.jobs.version_uploads import VersionUploads

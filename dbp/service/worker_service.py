@@ -11,7 +11,7 @@ import grpc
 
 from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest
-from dbp.jobs.connection import RunConnection
+from dbp.jobs.connections import RunConnection
 from dbp.jobs.manager import JobManager
 from dbp.rpc.job_convert import outcome_from_proto, progress_from_proto
 from dbp.rpc.scalar_convert import id_from_name

@@ -14,7 +14,7 @@ import pytest
 
 from dbp.errors import DbpError, ResourceExhausted, VersionEvicted, WrongState
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
-from dbp.jobs.connection import Request, RunConnection
+from dbp.jobs.connections import Request, RunConnection
 from dbp.jobs.watch_items import Change
 from dbp.launch.launcher import Exit
 from dbp.versions.index import At, VersionIndex

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dbp.errors import ResourceExhausted
-from dbp.jobs.queue import JobQueue
+from dbp.jobs.scheduler import JobQueue
 
 
 def test_jobs_start_in_order_as_slots_become_free() -> None:
