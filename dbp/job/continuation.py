@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
 
 from dbp.errors import InvalidSpec
 from dbp.job.fields import at, shown
 from dbp.job.resolve import resolve
+from dbp.json_value import JsonObject, JsonValue
 
 # Fields that may change in a resume: the length, and those that do not affect the parameters.
 LENGTH: Final = ("epochs", "steps", "max_seconds", "schedule_steps")
@@ -19,9 +19,7 @@ MAX_DIFFERENCES: Final = 5
 _ABSENT: Final = object()
 
 
-def differences(
-    written: Mapping[str, Any], found: Mapping[str, Any], *, data: bool
-) -> tuple[str, ...]:
+def differences(written: JsonObject, found: JsonObject, *, data: bool) -> tuple[str, ...]:
     """Return the fields that would change the training: "seed: 4; ... written with 3".
 
     ``written`` and ``found`` are documents of resolved specs; a field that ``written`` lacks
@@ -42,22 +40,31 @@ def differences(
     return (*lines[:MAX_DIFFERENCES], *([f"and {more} more"] if more > 0 else []))
 
 
-def _what_counts(document: Mapping[str, Any], *, data: bool) -> dict[str, Any]:
-    table: dict[str, Any] = copy.deepcopy(dict(document))
-    for name in FREE:
-        table.pop(name, None)
-    for name in (*LENGTH, "initial_parameters"):  # read before the first step alone
-        table.get("train", {}).pop(name, None)
-    sets = table.get("data", {})
-    sets.pop("test", None)
+def _what_counts(document: JsonObject, *, data: bool) -> JsonObject:
+    """Return the document without the fields that may differ."""
+    sets = document.get("data")
+    dropped = {"test"}
     if not data:
-        sets.pop("train", None)
-        if "kind" in sets.get("validation", {}):
-            del sets["validation"]
-    return table
+        dropped.add("train")
+        validation = sets.get("validation") if isinstance(sets, Mapping) else None
+        if isinstance(validation, Mapping) and "kind" in validation:
+            dropped.add("validation")
+    # The initial parameters are read before the first step alone.
+    left_out = {"train": {*LENGTH, "initial_parameters"}, "data": dropped}
+    return {
+        name: _without(item, left_out.get(name, set()))
+        for name, item in document.items()
+        if name not in FREE
+    }
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _without(value: JsonValue, names: Collection[str]) -> JsonValue:
+    if not isinstance(value, Mapping):
+        return value
+    return {name: item for name, item in value.items() if name not in names}
+
+
+def _leaves(value: JsonValue, path: str) -> Iterator[tuple[str, JsonValue]]:
     """Yield every single value in a document, by its path."""
     if isinstance(value, Mapping):
         for key, item in value.items():
@@ -69,6 +76,6 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, list(value) if isinstance(value, tuple) else value
 
 
-def _value(leaves: Mapping[str, Any], path: str) -> str:
+def _value(leaves: JsonObject, path: str) -> str:
     value = leaves.get(path, _ABSENT)
     return "not set" if value is _ABSENT else shown(value)

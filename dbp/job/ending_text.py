@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from dbp.job.best import BestEpoch, best_text, stop_table, watched_metric
-from dbp.job.skipped import skipped_text
 from dbp.job.state import Job, State
+from dbp.json_value import JsonObject
 from dbp.quantities import count_text
 
 # Of runs that did not fail; "{}" in the texts of an early stop is the metric's part.
@@ -52,7 +51,7 @@ def cause_text(reason: str) -> str:
 
 
 def ending_text(
-    reason: str, epoch: int, extent: str, document: Mapping[str, Any], best: BestEpoch | None
+    reason: str, epoch: int, extent: str, document: JsonObject, best: BestEpoch | None
 ) -> str:
     """Return how a run ended that did not fail, in one line or two.
 
@@ -108,8 +107,19 @@ def job_ending_lines(job: Job) -> list[str]:
     return lines + _best_lines(job)
 
 
+def skipped_text(skipped: int, steps: int) -> str:
+    """Return ``"3 of 15 mini-batches were left out: ..."``, or "" if all were applied."""
+    if not skipped:
+        return ""
+    were, their = ("was", "its") if skipped == 1 else ("were", "their")
+    return (
+        f"{skipped:,} of {count_text(steps, 'mini-batch', 'mini-batches')} {were} left out: "
+        f"{their} loss or gradient was not finite"
+    )
+
+
 def best_line(
-    reason: str, best: BestEpoch | None, document: Mapping[str, Any], *, restored: bool
+    reason: str, best: BestEpoch | None, document: JsonObject, *, restored: bool
 ) -> str:
     """Return the line on the best epoch; "" if there is none or the ending says enough."""
     if best is None:
@@ -124,14 +134,19 @@ def _best_lines(job: Job) -> list[str]:
     return [line] if line else []
 
 
-def _why_early(reason: str, epoch: int, document: Mapping[str, Any], best: BestEpoch) -> str:
+def _why_early(reason: str, epoch: int, document: JsonObject, best: BestEpoch) -> str:
     stop = stop_table(document)
     metric = watched_metric(document)
     value = f", {best.metrics[metric]:.4f}" if metric in best.metrics else ""
     found = f"best: epoch {best.epoch:,}{value}"
     if reason == "target":
-        return f"{metric} has reached its target of {stop.get('target', 0.0):g} ({found})"
-    tolerance = float(stop.get("tolerance", 0.0))
+        return f"{metric} has reached its target of {_number(stop, 'target'):g} ({found})"
+    tolerance = _number(stop, "tolerance")
     improved = f"improved by more than {tolerance:g}" if tolerance else "improved"
     waited = count_text(epoch - best.epoch, "epoch") if epoch > best.epoch else "too long"
     return f"{metric} has not {improved} for {waited} ({found})"
+
+
+def _number(table: JsonObject, name: str) -> float:
+    value = table.get(name)
+    return value if isinstance(value, int | float) else 0.0

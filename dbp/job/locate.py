@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from dbp.errors import Violation
+from dbp.json_value import JsonValue
 
 MAX_TEXT = 65_536  # longer specs get no line numbers
 MAX_PROBES = 200
@@ -32,14 +32,14 @@ def with_lines(violations: Iterable[Violation], text: str) -> list[Violation]:
     return sorted(located, key=lambda violation: violation.line or len(text) + 1)
 
 
-def _document(text: str) -> dict[str, Any] | None:
+def _document(text: str) -> dict[str, JsonValue] | None:
     try:
         return tomllib.loads(text) if text and len(text) <= MAX_TEXT else None
     except ValueError:  # the file has changed since it was read
         return None
 
 
-def _line_of(path: str, text: str, document: dict[str, Any]) -> tuple[int, int]:
+def _line_of(path: str, text: str, document: dict[str, JsonValue]) -> tuple[int, int]:
     """Return the line (0: unknown) and how often the parser ran."""
     steps = _existing(_steps(path), document)
     if not steps:
@@ -63,28 +63,37 @@ def _steps(path: str) -> _Path:
     return tuple(match[1] if match[1] is not None else int(match[2]) for match in matches)
 
 
-def _existing(steps: _Path, document: Any) -> _Path:
+def _existing(steps: _Path, document: JsonValue) -> _Path:
     """Return the part of a path that the document has: a missing field gets the line of its
     table.
     """
     for index, step in enumerate(steps):
-        found = (
-            (isinstance(document, dict) and step in document)
-            or (isinstance(document, list) and isinstance(step, int) and step < len(document))
-        )  # fmt: skip
-        if not found:
+        try:
+            document = _child(document, step)
+        except LookupError:
             return steps[:index]
-        document = document[step]
     return steps
 
 
-def _at(document: Any, steps: _Path) -> Any:
+def _child(document: JsonValue, step: str | int) -> JsonValue:
+    """Return an element of a table or a list; raises LookupError if there is none."""
+    if isinstance(document, Mapping) and isinstance(step, str):
+        return document[step]
+    if isinstance(document, list) and isinstance(step, int):
+        item: JsonValue = document[step]
+        return item
+    raise LookupError(step)
+
+
+def _at(document: JsonValue, steps: _Path) -> JsonValue:
     for step in steps:
-        document = document[step]
+        document = _child(document, step)
     return document
 
 
-def _probe(steps: _Path, pattern: str, text: str, document: dict[str, Any]) -> tuple[int, int]:
+def _probe(
+    steps: _Path, pattern: str, text: str, document: dict[str, JsonValue]
+) -> tuple[int, int]:
     """Rename each occurrence and parse: the right one renames exactly this field."""
     wanted = repr(_renamed(document, steps))  # repr, since NaN does not equal itself
     asked = 0
@@ -102,7 +111,7 @@ def _probe(steps: _Path, pattern: str, text: str, document: dict[str, Any]) -> t
     return 0, asked
 
 
-def _renamed(document: Any, steps: _Path) -> Any:
+def _renamed(document: JsonValue, steps: _Path) -> JsonValue:
     """Return a copy with the key (or the text in a list) at the end of the path renamed."""
     head, rest = steps[0], steps[1:]
     if isinstance(document, list):
@@ -110,6 +119,8 @@ def _renamed(document: Any, steps: _Path) -> Any:
             (_renamed(item, rest) if rest else _PROBE) if index == head else item
             for index, item in enumerate(document)
         ]
+    if not isinstance(document, dict):
+        return document
     if not rest:
         return {(_PROBE if key == head else key): item for key, item in document.items()}
     return {

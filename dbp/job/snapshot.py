@@ -11,9 +11,9 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from dbp.errors import InvalidFile
+from dbp.json_value import JsonValue
 
 MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 64  # as in numpy 2
@@ -75,7 +75,7 @@ def step_of(manifest: Manifest, otherwise: int) -> int:
 
 def encode_header(manifest: Manifest) -> bytes:
     """Return the bytes in front of the data section, padded with spaces to a multiple of 8."""
-    table: dict[str, Any] = {}
+    table: dict[str, JsonValue] = {}
     if manifest.metadata:
         table["__metadata__"] = dict(manifest.metadata)
     for tensor in manifest.tensors:
@@ -105,11 +105,10 @@ def header_length(prefix: bytes, source: str) -> int:
 def decode_header(text: bytes, source: str) -> Manifest:
     """Decode the JSON header (without the 8-byte length); raises InvalidFile."""
     try:
-        table = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        table: JsonValue = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
         if not isinstance(table, dict):
             raise ValueError("the header is no JSON object")
-        metadata = table.pop("__metadata__", {})
-        _check_metadata(metadata)
+        metadata = _metadata(table.pop("__metadata__", {}))
         tensors = [_tensor(name, entry) for name, entry in table.items()]
     except (ValueError, RecursionError) as error:
         raise InvalidFile(f"{source}: damaged safetensors header: {error}") from error
@@ -118,17 +117,20 @@ def decode_header(text: bytes, source: str) -> Manifest:
     return Manifest(tuple(tensors), metadata)
 
 
-def _check_metadata(metadata: Any) -> None:
-    if not isinstance(metadata, dict):
+def _metadata(table: JsonValue) -> dict[str, str]:
+    if not isinstance(table, dict):
         raise ValueError("__metadata__ is no table of strings")
-    for value in metadata.values():
+    metadata: dict[str, str] = {}
+    for name, value in table.items():
         if not isinstance(value, str):
             raise ValueError("__metadata__ holds a value that is no string")
         value.encode()  # as for names
+        metadata[name] = value
+    return metadata
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
+def _unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    table: dict[str, JsonValue] = {}
     for name, value in pairs:
         if name in table:
             raise ValueError(f"{name[:64]!a} is there twice")
@@ -137,20 +139,24 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _tensor(name: str, entry: Any) -> TensorInfo:
+def _tensor(name: str, entry: JsonValue) -> TensorInfo:
     """Decode one entry of the header; raises ValueError if it is malformed."""
     label = f"tensor {name[:64]!a}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{label} needs dtype, shape and data_offsets, and nothing else")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    dtype, shape, offsets = (
+        entry["dtype"],
+        _sizes(entry["shape"]),
+        _sizes(entry["data_offsets"]),
+    )
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise ValueError(f"{label} has a dtype other than {', '.join(ITEM_BYTES)}")
-    if not _sizes(shape) or len(shape) > MAX_DIMENSIONS:
+    if shape is None or len(shape) > MAX_DIMENSIONS:
         raise ValueError(f"{label} has a shape that is no list of sizes")
-    if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+    if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ValueError(f"{label} has data_offsets that are no range of bytes")
     begin, end = offsets
-    info = TensorInfo(name, dtype, tuple(shape), begin)
+    info = TensorInfo(name, dtype, shape, begin)
     # Of an empty one the other sizes count as well: numpy, for one, multiplies them.
     if math.prod(size or 1 for size in shape) * ITEM_BYTES[dtype] >= 2**63:
         raise ValueError(f"{label} has a shape of 2**63 bytes or more")
@@ -159,8 +165,12 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
     return info
 
 
-def _sizes(value: Any) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
+def _sizes(value: JsonValue) -> tuple[int, ...] | None:
+    """Return a list of sizes; None if it is none."""
+    if not isinstance(value, list):
+        return None
+    sizes = tuple(n for n in value if type(n) is int and 0 <= n < 2**63)
+    return sizes if len(sizes) == len(value) else None
 
 
 def _check_layout(tensors: Iterable[TensorInfo], source: str) -> None:

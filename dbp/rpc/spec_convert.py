@@ -7,7 +7,7 @@ dataclasses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from google.protobuf.descriptor import EnumDescriptor
@@ -16,6 +16,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from dbp.errors import InvalidSpec, ResourceExhausted, Violation, nearest
 from dbp.job.component import table_of
+from dbp.json_value import JsonObject, JsonValue
 from dbp.rpc.enums import name_of, value_of, values_of
 from dbp.v1 import job_pb2 as pb
 
@@ -29,7 +30,7 @@ def spec_to_proto(document: object) -> pb.JobSpec:
     return spec
 
 
-def spec_from_proto(spec: pb.JobSpec) -> dict[str, Any]:
+def spec_from_proto(spec: pb.JobSpec) -> dict[str, JsonValue]:
     """Return the document of a proto; InvalidSpec for fields unknown to this version.
 
     ResourceExhausted: it is larger than MAX_SPEC_BYTES.
@@ -39,12 +40,12 @@ def spec_from_proto(spec: pb.JobSpec) -> dict[str, Any]:
     return _table(spec)
 
 
-def known_spec(spec: pb.JobSpec) -> dict[str, Any]:
+def known_spec(spec: pb.JobSpec) -> dict[str, JsonValue]:
     """Return the document of a job's proto, without what only a newer service knows."""
     return _table(spec)
 
 
-def check_size(document: Mapping[str, Any]) -> None:
+def check_size(document: JsonObject) -> None:
     """Raise ResourceExhausted for a resolved document too large for an answer."""
     _check_size(spec_to_proto(document), " with every default filled in")
 
@@ -86,7 +87,8 @@ def _fill(message: Message, document: object, path: str) -> None:
             raise InvalidSpec([Violation(where, str(error))]) from error
 
 
-def _set(message: Message, field: Any, value: Any, path: str) -> None:
+def _set(message: Message, field: Any, value: object, path: str) -> None:
+    """Set a field by its descriptor, which is of protobuf's C or Python implementation."""
     if field.enum_type is not None:
         setattr(message, field.name, _enum_number(field.enum_type, value))
     elif field.message_type is None and field.is_repeated:
@@ -96,7 +98,7 @@ def _set(message: Message, field: Any, value: Any, path: str) -> None:
     elif field.message_type is pb.Component.DESCRIPTOR:
         target = getattr(message, field.name)
         if field.is_repeated:
-            for table in value:
+            for table in _items(value):
                 _fill_component(target.add(), table)
         else:
             target.SetInParent()
@@ -107,7 +109,13 @@ def _set(message: Message, field: Any, value: Any, path: str) -> None:
         _fill(target, value, path)
 
 
-def _enum_number(enum: EnumDescriptor, value: Any) -> int:
+def _items(value: object) -> Iterable[object]:
+    if not isinstance(value, list | tuple):
+        raise TypeError("must be a list")
+    return value
+
+
+def _enum_number(enum: EnumDescriptor, value: object) -> int:
     known = values_of(enum)
     if value not in known:
         raise ValueError(
@@ -131,7 +139,7 @@ def _fill_component(component: pb.Component, value: object) -> None:
             raise TypeError(f"kind: must be a text, got a {type(value).__name__}")
 
 
-def fill_value(target: pb.Value, value: Any) -> None:
+def fill_value(target: pb.Value, value: object) -> None:
     """Set a value of a component's option; TypeError for one that cannot be sent."""
     if isinstance(value, bool):
         target.bool_value = value
@@ -153,8 +161,8 @@ def fill_value(target: pb.Value, value: Any) -> None:
         raise TypeError(f"a {type(value).__name__} cannot be sent")
 
 
-def _table(message: Message) -> dict[str, Any]:
-    table: dict[str, Any] = {}
+def _table(message: Message) -> dict[str, JsonValue]:
+    table: dict[str, JsonValue] = {}
     for field, value in message.ListFields():
         if field.is_repeated and field.message_type is None:
             table[field.name] = list(value)
@@ -172,14 +180,14 @@ def _table(message: Message) -> dict[str, Any]:
     return table
 
 
-def _component_table(component: pb.Component) -> dict[str, Any]:
-    table: dict[str, Any] = {"kind": component.kind} if component.kind else {}
+def _component_table(component: pb.Component) -> dict[str, JsonValue]:
+    table: dict[str, JsonValue] = {"kind": component.kind} if component.kind else {}
     return table | {
         name: plain_value(component.options[name]) for name in sorted(component.options)
     }
 
 
-def plain_value(value: pb.Value) -> Any:
+def plain_value(value: pb.Value) -> JsonValue:
     """Return the value of a component's option."""
     match value.WhichOneof("kind"):
         case None:
@@ -190,7 +198,8 @@ def plain_value(value: pb.Value) -> Any:
             fields = value.table_value.fields
             return {name: plain_value(fields[name]) for name in sorted(fields)}
         case kind:
-            return getattr(value, kind)
+            scalar: JsonValue = getattr(value, kind)
+            return scalar
 
 
 def _unknown(message: Message, path: str) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ import numpy as np
 from dbp.data.sampler import order
 from dbp.errors import InvalidInput
 from dbp.job.best import BestEpoch
-from dbp.job.skipped import skipped_text
+from dbp.job.ending_text import skipped_text
 from dbp.job.state import FailureReason, RunOutcome
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator

@@ -17,10 +17,11 @@ from dbp.job.ending_text import (
     job_ending_word,
 )
 from dbp.job.state import Failure, FailureReason, Job, ProgressReport, State
+from dbp.json_value import JsonObject
 
 BEST = BestEpoch(15, 390, {"validation_loss": 0.084, "validation_accuracy": 0.9722})
 LOSS = "(best: epoch 15, 0.0840)"
-EARLY = {"train": {"stop": {"metric": "validation_loss", "patience": 10}}}
+EARLY: JsonObject = {"train": {"stop": {"metric": "validation_loss", "patience": 10}}}
 TARGET = {"train": {"stop": {"metric": "validation_accuracy", "target": 0.97}}}
 TOLERANT = {"train": {"stop": {"metric": "validation_loss", "patience": 1, "tolerance": 0.001}}}
 OF_RUNS = ("epochs", "steps", "time", "converged", "target", "stop_requested")
@@ -65,7 +66,7 @@ JOB = Job(
     ],
 )
 def test_every_ending_of_a_run_is_a_sentence(
-    reason: str, document: dict[str, object], text: str
+    reason: str, document: JsonObject, text: str
 ) -> None:
     assert ending_text(reason, 25, "650 steps in 12 s", document, BEST) == text
 

@@ -14,7 +14,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from dbp.rpc.enums import event_kind_from_proto
-from dbp.rpc.spec_convert import spec_from_proto, spec_to_proto
+from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_pb2, stream_pb2
 from dbp.v1 import job_service_pb2 as pb
 from tests.deadline import DEADLINE
@@ -72,7 +72,7 @@ async def test_a_job_is_queued_with_every_default_filled_in(service: Service) ->
     assert job.workers == 1, "the default"
     assert job.create_time.seconds > 1_700_000_000
     assert re.fullmatch("[0-9a-f]{64}", job.spec_digest)
-    assert spec_from_proto(job.spec)["train"]["batch_size"] == 128
+    assert job.spec.train.batch_size == 128
     again = (await service.jobs.GetJob(pb.GetJobRequest(name=job.name))).job
     assert again.spec == job.spec
 
@@ -161,7 +161,7 @@ async def test_validating_only_stores_nothing(service: Service) -> None:
 
     job = (await service.jobs.CreateJob(request)).job
 
-    assert spec_from_proto(job.spec)["train"]["batch_size"] == 128
+    assert job.spec.train.batch_size == 128
     assert job.name == ""
     assert not (await service.jobs.ListJobs(pb.ListJobsRequest())).jobs
     request.spec.train.epochs = 0

@@ -12,7 +12,6 @@ import pytest
 from dbp.client.async_client import AsyncClient
 from dbp.jobs.admission import Checked
 from dbp.rpc import spec_convert
-from dbp.rpc.spec_convert import spec_from_proto
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as pb
 from tests.service.setups import Service, document, refused, serving
@@ -117,4 +116,4 @@ async def test_a_small_job_keeps_its_spec(tmp_path: Path) -> None:
         job = await service.create()
 
     assert not job.spec_omitted
-    assert spec_from_proto(job.spec)["train"]["batch_size"] == 128
+    assert job.spec.train.batch_size == 128

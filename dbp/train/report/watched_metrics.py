@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Final, final
 
-from dbp.job.skipped import skipped_text
+from dbp.job.ending_text import skipped_text
 from dbp.nn.metric import Metric
 from dbp.train.build import Setup
 from dbp.train.state.run_state import RunState
