@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
-import socket
 import struct
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dbp.data import file as file_module
-from dbp.data import rows as rows_module
 from dbp.data.csv import CSV
 from dbp.data.dataset import Reader
 from dbp.data.idx import IDX
 from dbp.data.npy import NPY
-from dbp.data.npz import NPZ
 from dbp.errors import InvalidData
-
-Make = Callable[[Path], Reader]
+from tests.data.bad_files import HEADER, Y_NPY, Make, npy_bytes, npy_header, npz, zip_bytes
 
 
 def idx_bytes(shape: tuple[int, ...], body: bytes | None = None, *, code: int = 8) -> bytes:
@@ -33,30 +26,15 @@ def idx_bytes(shape: tuple[int, ...], body: bytes | None = None, *, code: int = 
     return head + (bytes(size) if body is None else body)
 
 
-def npy_bytes(array: Any) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.asarray(array), allow_pickle=True)
-    return stream.getvalue()
-
-
-def npy_header(text: str, *, body: bytes = b"", version: int = 1) -> bytes:
-    length = struct.pack("<H" if version == 1 else "<I", len(text))
-    return b"\x93NUMPY" + bytes([version, 0]) + length + text.encode() + body
-
-
-def zip_bytes(**members: bytes) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(f"{name}.npy", content)
-    return stream.getvalue()
-
-
 X_IDX = idx_bytes((3, 2, 2))
+
+
 Y_IDX = idx_bytes((3,))
+
+
 X_NPY = npy_bytes(np.ones((3, 2)))
-Y_NPY = npy_bytes(np.arange(3))
-HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 2), }\n"
+
+
 BODY = bytes(48)
 
 
@@ -74,14 +52,6 @@ def npy(inputs: bytes = X_NPY, targets: bytes = Y_NPY, **options: Any) -> Make:
         (folder / "x.npy").write_bytes(inputs)
         (folder / "y.npy").write_bytes(targets)
         return NPY(inputs=str(folder / "x.npy"), targets=str(folder / "y.npy"), **options)
-
-    return make
-
-
-def npz(content: bytes, **options: Any) -> Make:
-    def make(folder: Path) -> Reader:
-        (folder / "all.npz").write_bytes(content)
-        return NPZ(path=str(folder / "all.npz"), **options)
 
     return make
 
@@ -137,6 +107,7 @@ def damaged_member() -> bytes:
 
 
 GZ = gzip.compress(idx_bytes((3, 40, 40), np.random.default_rng(0).bytes(4800)))
+
 
 CASES: dict[str, tuple[Make, list[str]]] = {
     # idx
@@ -412,178 +383,3 @@ def test_a_bad_file_is_refused_with_its_name_and_fault(tmp_path: Path, case: str
     assert str(tmp_path) in message
     for fragment in fragments:
         assert fragment in message
-
-
-def open_path(path: Path | str) -> None:
-    CSV(path=str(path)).open()
-
-
-def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
-    (tmp_path / "train-images.gz").touch()
-
-    with pytest.raises(InvalidData, match=r"train-image: no such file, did you mean 'train-im"):
-        open_path(tmp_path / "train-image")
-
-
-def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(
-        InvalidData, match=r"x\.csv: no such file: there is no folder .*nowhere"
-    ):
-        open_path(tmp_path / "nowhere" / "x.csv")
-
-
-def test_a_broken_link_is_said_to_be_one(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").symlink_to("gone")
-
-    with pytest.raises(InvalidData, match=r"x\.csv: a symbolic link to gone, which does not"):
-        open_path(tmp_path / "x.csv")
-
-
-def test_a_folder_is_refused_with_the_pattern_of_its_files(tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match=r"is a folder, not a file.*; it holds no files$"):
-        open_path(tmp_path)
-    (tmp_path / "day").mkdir()
-    (tmp_path / "day" / "a.csv").touch()
-    with pytest.raises(InvalidData, match=rf"for all files in it: {tmp_path}/\*/\*\.csv$"):
-        open_path(tmp_path)
-    for name in ("a.tsv", "b.tsv", "notes.txt"):
-        (tmp_path / name).touch()
-    with pytest.raises(InvalidData, match=rf"for all files in it: {tmp_path}/\*\.tsv$"):
-        open_path(tmp_path)
-
-
-def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").touch()
-
-    with pytest.raises(InvalidData, match=r"a\.csv is a file, not a folder"):
-        open_path(tmp_path / "a.csv" / "b.csv")
-    with pytest.raises(InvalidData, match=r"/a\.csv is a file, not a folder"):
-        open_path(tmp_path / "a.csv" / "day" / "b.csv")
-
-
-def test_braces_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match="braces are expanded by shells alone"):
-        open_path(tmp_path / "{a,b}.csv")
-
-
-def test_a_pipe_without_a_writer_is_refused_without_waiting(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "x.csv")
-
-    with pytest.raises(
-        InvalidData, match=r"x\.csv: is a named pipe.*write its content to a file"
-    ):
-        open_path(tmp_path / "x.csv")
-
-
-def test_a_socket_is_refused(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / "s"))
-
-        with pytest.raises(InvalidData, match="/s: "):
-            open_path(tmp_path / "s")
-
-
-@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
-def test_a_device_is_refused(path: str) -> None:
-    with pytest.raises(InvalidData, match=rf"{path}: is a device"):
-        open_path(path)
-
-
-@pytest.mark.parametrize("path", ["", "a\0b", "x" * 5000])
-def test_what_cannot_be_a_file_name_is_refused(path: str) -> None:
-    with pytest.raises(InvalidData, match=r"not a file name|too long"):
-        open_path(path)
-
-
-def test_a_file_without_permission_is_refused_with_who_can_allow_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "x.csv").touch()
-
-    # Root may read everything, so the refusal of the system is played here.
-    def refuse(*_: Any) -> int:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "open", refuse)
-
-    with pytest.raises(InvalidData, match=r"x\.csv: no permission .*: chmod u\+r .*x\.csv$"):
-        open_path(tmp_path / "x.csv")
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.raises(InvalidData, match=r"no permission .*; ask its owner"):
-        open_path(tmp_path / "x.csv")
-
-
-@pytest.mark.parametrize("change", ["cut", "grown", "rewritten"])
-def test_a_large_file_that_changes_while_in_use_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
-) -> None:
-    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", 100)
-    path = tmp_path / "x.npy"
-    np.save(path, np.ones((100, 4)))
-    np.save(tmp_path / "y.npy", np.zeros(100, np.uint8))
-    dataset = NPY(inputs=str(path), targets=str(tmp_path / "y.npy")).open()
-    with path.open("r+b") as stream:
-        if change == "cut":
-            stream.truncate(500)
-        else:
-            stream.seek(0, os.SEEK_END if change == "grown" else os.SEEK_SET)
-            stream.write(b"x")
-    os.utime(path, ns=(1, 1))
-
-    with pytest.raises(InvalidData, match=r"x\.npy: changed while in use: had 3,328 bytes"):
-        dataset.take_inputs(np.arange(3), np.empty((3, 4)))
-
-
-def test_a_large_file_replaced_by_another_is_read_on_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", 100)
-    path = tmp_path / "x.npy"
-    np.save(path, np.ones((100, 4)))
-    np.save(tmp_path / "y.npy", np.zeros(100, np.uint8))
-    dataset = NPY(inputs=str(path), targets=str(tmp_path / "y.npy")).open()
-    np.save(tmp_path / "new.npy", np.zeros((100, 4)))
-    (tmp_path / "new.npy").rename(path)
-
-    out = np.empty((3, 4))
-    dataset.take_inputs(np.arange(3), out)
-
-    assert (out == 1).all()
-
-
-def test_a_large_file_tells_a_nan_when_it_is_met(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", 100)
-    inputs = np.ones((100, 4))
-    inputs[17, 2] = np.nan
-    np.save(tmp_path / "x.npy", inputs)
-    np.save(tmp_path / "y.npy", np.zeros(100, np.uint8))
-    dataset = NPY(inputs=str(tmp_path / "x.npy"), targets=str(tmp_path / "y.npy")).open()
-
-    dataset.take_inputs(np.arange(3), np.empty((3, 4)))
-    with pytest.raises(InvalidData, match=r"x\.npy: sample 17, element \[2\]: nan"):
-        dataset.take_inputs(np.array([16, 17]), np.empty((2, 4)))
-
-
-def test_an_archive_of_zeros_is_not_blown_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(file_module, "ALWAYS_ALLOWED_BYTES", 1000)
-    np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((1000, 1000)), y=np.zeros(1000, int))
-
-    with pytest.raises(
-        InvalidData, match=r"bomb\.npz\[x\]: .* announce 8,000,128; at most 200"
-    ):
-        NPZ(path=str(tmp_path / "bomb.npz")).open()
-
-
-def test_a_member_that_lies_about_its_sizes_allocates_nothing(tmp_path: Path) -> None:
-    columns = 2**32 // 24 - 100
-    header = npy_header(HEADER.replace("3, 2", f"3, {columns}").ljust(118))
-    content = bytearray(zip_bytes(x=header, y=Y_NPY))
-    entry = content.find(b"PK\x01\x02")
-    struct.pack_into("<II", content, entry + 20, 2**32 - 2, len(header) + 24 * columns)
-
-    with pytest.raises(InvalidData, match=r"all\.npz\[x\]: .*announce 4,294,965,"):
-        npz(bytes(content))(tmp_path).open()

@@ -1,0 +1,111 @@
+"""The supervisor of an attempt: it outlives the service, which adopts it again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbp.launch.attempt_files import AttemptFiles
+from dbp.launch.launcher import Exit
+from dbp.launch.mpirun import MpirunLauncher, SupervisedRun
+from dbp.storage.atomic_file import write_json
+from tests.jobs.fakes import until
+from tests.launch.attempts import OBEDIENT, ended, log, request, start, supervisor
+
+# A service that launches and dies at once.
+LAUNCH_AND_DIE = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from tests.launch.attempts import OBEDIENT, request, running_script
+async def main():
+    await running_script(OBEDIENT).start(request(Path(sys.argv[1])))
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+async def test_a_run_outlives_the_service_and_is_adopted(tmp_path: Path) -> None:
+    died = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", LAUNCH_AND_DIE, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+    )
+    folder = request(tmp_path).folder
+
+    running = await MpirunLauncher(1).adopt(folder)
+
+    assert died.returncode == -signal.SIGKILL
+    assert running is not None
+    await until(lambda: "ready" in log(folder))
+    assert os.getsid(supervisor(folder).pid) == supervisor(folder).pid
+    running.request_stop()
+    assert (await ended(running)).exit_code == 75
+    again = await MpirunLauncher(1).adopt(folder)
+    assert again is not None
+    assert (await ended(again)).exit_code == 75, "also long after its end"
+
+
+async def test_what_was_never_launched_is_not_adopted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbp.launch.mpirun.ADOPT_SECONDS", 0.2)
+    folder = request(tmp_path).folder
+
+    assert await MpirunLauncher(1).adopt(folder) is None
+    folder.mkdir(parents=True)
+    (folder / "launch.json").write_text("{}")
+    assert await MpirunLauncher(1).adopt(folder) is None
+
+
+async def test_a_stranger_with_the_old_pid_is_left_alone(tmp_path: Path) -> None:
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    write_json(
+        tmp_path / "supervisor.json",
+        {"pid": stranger.pid, "create_time": 1.0, "scratch": [str(tmp_path)]},
+    )
+    running = SupervisedRun(AttemptFiles(tmp_path))
+
+    running.request_stop()
+    await running.kill()
+
+    assert await ended(running) == Exit(lost=True)
+    assert stranger.poll() is None
+    assert tmp_path.exists(), "only folders with our own name are removed"
+    stranger.kill()
+    stranger.wait()
+
+
+async def test_a_second_supervisor_of_an_attempt_does_nothing(tmp_path: Path) -> None:
+    running, folder = await start(tmp_path, OBEDIENT)
+    first = supervisor(folder)
+
+    second = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-m", "dbp.launch.supervisor", str(folder)]
+    )
+
+    assert second.returncode == 1
+    assert supervisor(folder) == first
+    assert log(folder) == "ready\n"
+    running.request_stop()
+    await ended(running)
+    third = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-m", "dbp.launch.supervisor", str(folder)]
+    )
+    assert third.returncode == 1
+    assert log(folder).count("ready") == 1
+
+
+def test_the_supervisor_loads_neither_numpy_nor_grpc() -> None:
+    script = "import dbp.launch.supervisor, sys; print(*sys.modules)"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert not {"numpy", "grpc", "mpi4py", "sqlite3", "asyncio"} & set(loaded)
