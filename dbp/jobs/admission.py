@@ -6,10 +6,10 @@ import asyncio
 import hmac
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, Final, TypeAlias, final
+from typing import Final, TypeAlias, final
 
 from dbp.errors import (
     AlreadyExists,
@@ -25,6 +25,7 @@ from dbp.jobs.connections import hash_secret, new_secret
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.scheduler import JobQueue
 from dbp.jobs.store import Store
+from dbp.json_value import JsonObject
 from dbp.quantities import count_text
 
 
@@ -32,13 +33,13 @@ from dbp.quantities import count_text
 class Checked:
     """A valid spec: the resolved document, its digest, and notes for the user."""
 
-    document: Mapping[str, Any]
+    document: JsonObject
     digest: str
     notes: tuple[str, ...] = ()
 
 
 # document, workers -> the valid spec; raises InvalidSpec
-Check: TypeAlias = Callable[[Mapping[str, Any], int], Checked]
+Check: TypeAlias = Callable[[JsonObject, int], Checked]
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # Base 32 without letters and digits that look alike.
@@ -116,7 +117,7 @@ class Admission:
 
     async def admit(
         self,
-        document: Mapping[str, Any],
+        document: JsonObject,
         *,
         workers: int,
         request_id: str,
@@ -154,7 +155,7 @@ class Admission:
 
     async def admit_run(
         self,
-        document: Mapping[str, Any],
+        document: JsonObject,
         *,
         workers: int,
         request_id: str,
@@ -197,7 +198,7 @@ class Admission:
             raise Unauthenticated(f"job {job_id}: wrong secret for attempt {attempt}")
 
     async def _checked(
-        self, check: Check, document: Mapping[str, Any], workers: int, request_id: str
+        self, check: Check, document: JsonObject, workers: int, request_id: str
     ) -> _Request:
         if workers < 1:
             raise InvalidInput(f"workers: must be >= 1, got {workers}")
@@ -230,7 +231,7 @@ class Admission:
         while True:
             try:
                 return await self._table.create(
-                    replace(job, id=self._new_id(request.checked.document["name"])),
+                    replace(job, id=self._new_id(str(request.checked.document["name"]))),
                     request=request.key,
                     secret_hash=secret_hash,
                 )

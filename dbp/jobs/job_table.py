@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, TypeAlias, TypeVar, final
+from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack, final
 
 from dbp.errors import WrongState
-from dbp.job.state import Event, EventKind, Job, ProgressReport, State
+from dbp.job.best import BestEpoch
+from dbp.job.state import Event, EventKind, Failure, Job, ProgressReport, State
 from dbp.jobs.config import Clock
 from dbp.jobs.paging import number_of, page_size
 from dbp.jobs.store import Store
@@ -20,6 +21,18 @@ from dbp.versions.index import VersionChange
 PAGE_SIZE: Final = 50
 
 T = TypeVar("T")
+
+
+class JobChange(TypedDict, total=False):
+    """Fields of a job that an event sets, besides its state and times."""
+
+    host: str
+    failure: Failure | None
+    progress: ProgressReport | None
+    best: BestEpoch | None
+    best_restored: bool
+    end_reason: str
+
 
 # Whether a page takes one more job: called once for each, in order; must accept the first.
 Fits: TypeAlias = Callable[[Job], bool]
@@ -126,7 +139,7 @@ class JobTable:
         kind: EventKind,
         *,
         secret_hash: bytes | None = None,
-        **change: Any,
+        **change: Unpack[JobChange],
     ) -> Job:
         """Apply an event to a job; return the job. WrongState: the event is not allowed."""
 

@@ -7,12 +7,12 @@ the durable write; progress becomes durable with the job's next event. The calle
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from dbp.errors import InvalidInput, NotFound, Unavailable
 from dbp.job.snapshot import Manifest
@@ -30,6 +30,7 @@ from dbp.jobs.verdict import lost_contact
 from dbp.jobs.version_uploads import VersionUploads
 from dbp.jobs.watch import EventBroadcaster
 from dbp.jobs.watch_items import LogItem, WatchItem
+from dbp.json_value import JsonObject
 from dbp.launch.launcher import Launcher
 from dbp.storage.state_folder import StateFolder
 from dbp.versions.file import Chunks
@@ -116,7 +117,7 @@ class JobManager:
 
     async def create(
         self,
-        document: Mapping[str, Any],
+        document: JsonObject,
         *,
         workers: int,
         request_id: str = "",
@@ -211,7 +212,7 @@ class JobManager:
     # Runs
 
     async def register(
-        self, document: Mapping[str, Any], *, workers: int, request_id: str, host: str
+        self, document: JsonObject, *, workers: int, request_id: str, host: str
     ) -> tuple[Job, str]:
         """Return the job of a run started by hand, and a new secret of its attempt."""
         self._check_open()

@@ -22,6 +22,7 @@ from dbp.errors import DataLoss
 from dbp.job.job_json import decode_outcome
 from dbp.job.plugins import Plugin
 from dbp.job.state import RunOutcome
+from dbp.json_value import JsonValue
 from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
 from dbp.launch.process_tree import end_all, identified, marked
@@ -99,7 +100,7 @@ class MpirunLauncher(Launcher):
         make_folder(files.run, PRIVATE)
         write_json(files.spec, request.document)
         worker = [sys.executable, "-m", "dbp.worker", str(files.folder)]
-        launch = {
+        launch: dict[str, JsonValue] = {
             "job": request.job_id,
             "attempt": request.attempt,
             "workers": request.workers,

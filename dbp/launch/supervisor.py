@@ -23,6 +23,7 @@ from typing import Any, Final, final
 
 import psutil
 
+from dbp.json_value import JsonValue
 from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.attempt_log import AttemptLog
 from dbp.launch.process_tree import MARK, descendants, end_all, marked
@@ -91,7 +92,7 @@ class Supervisor:
                 self._scratch.append(Path(tempfile.mkdtemp(prefix="dbp-", dir=parent)))
 
     def _announce(self) -> None:
-        identity = {
+        identity: dict[str, JsonValue] = {
             "pid": os.getpid(),
             "create_time": psutil.Process().create_time(),
             "scratch": [str(path) for path in self._scratch],

@@ -7,11 +7,12 @@ import json
 import os
 import stat
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
 from dbp.errors import DataLoss
+from dbp.json_value import JsonObject
 
 Buffer: TypeAlias = bytes | memoryview
 
@@ -42,7 +43,7 @@ def write_private(path: Path, content: bytes) -> None:
     _replace(path, [content], _PRIVATE_FILE)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: JsonObject) -> None:
     """Write a JSON object with ``write_private``."""
     write_private(path, json.dumps(value).encode())
 

@@ -32,12 +32,16 @@ from dbp.job.state import (
     State,
     Version,
 )
+from dbp.jobs import store as store_module
+from dbp.jobs.job_table import JobTable
 from dbp.jobs.store import Store
+from dbp.jobs.watch import EventBroadcaster
 from dbp.storage import schema as store_schema
 from dbp.storage.database import Database
 from dbp.storage.schema import SCHEMA_VERSION
 from dbp.versions.index import VersionChange, VersionIndex
 from dbp.versions.tables import VersionTables
+from tests.jobs.fakes import FakeClock
 
 
 @pytest.fixture
@@ -135,6 +139,25 @@ async def test_pages_are_newest_first_and_filtered(store: Store) -> None:
     assert [item.id for item in await store.live()] == ["a", "b", "d", "e"]
 
 
+async def test_a_page_ends_before_its_specs_take_too_much_memory(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcde":
+        await store.create(job(name))
+    monkeypatch.setattr(store_module, "PAGE_BYTES", 1)
+    events = EventBroadcaster(store, heartbeat_seconds=60.0, view=lambda job: job)
+    table = JobTable(store, events, FakeClock())
+
+    first, token = await table.page((), 3, "", lambda job: job, lambda job: True)
+    second, end = await table.page((), 3, token, lambda job: job, lambda job: True)
+
+    assert [item.id for _, item in await store.page(limit=9)] == ["e"]
+    assert [[item.id for item in page] for page in (first, second)] == [
+        ["e", "d", "c"], ["b", "a"],
+    ]  # fmt: skip
+    assert end == ""
+
+
 async def test_secrets_and_outcomes_belong_to_an_attempt(store: Store) -> None:
     stored = (await store.create(job("a"))).job
     await store.append(stored, Event(EventKind.STARTED, 2.0), secret_hash=b"one")
@@ -220,7 +243,10 @@ async def test_a_damaged_file_is_refused_not_read(tmp_path: Path, damage: bytes 
 CREATE_AND_SAY = """
 import asyncio, sys
 from pathlib import Path
+from dbp.jobs import store as store_module
+from dbp.jobs.job_table import JobTable
 from dbp.jobs.store import Store
+from dbp.jobs.watch import EventBroadcaster
 from dbp.job.state import Job, State
 from dbp.storage.database import Database
 async def create():
