@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from dbp.job.state import Job, RunOutcome
+from dbp.job.state import Event, Job, LabelMove, RunOutcome
 from dbp.json_value import JsonObject, JsonValue
 
 T = TypeVar("T", bound="Record")
@@ -35,6 +35,20 @@ def encode_job(job: Job) -> str:
 def decode_job(text: str, *, spec: JsonObject, sequence: int) -> Job:
     """Return the job from the JSON of ``encode_job``."""
     return record_from_json(Job, {**json.loads(text), "spec": spec, "sequence": sequence})
+
+
+def encode_detail(event: Event) -> str:
+    """Return the move of a label, or the pinned version, as JSON; "" for other events."""
+    if event.label is not None:
+        return json.dumps({"label": record_to_json(event.label)})
+    return json.dumps({"version": event.version}) if event.version else ""
+
+
+def decode_detail(text: str) -> tuple[LabelMove | None, int]:
+    """Return label and version of an event from the JSON of ``encode_detail``."""
+    found = json.loads(text) if text else {}
+    label = record_from_json(LabelMove, found["label"]) if "label" in found else None
+    return label, found.get("version", 0)
 
 
 def encode_outcome(outcome: RunOutcome) -> str:

@@ -48,6 +48,9 @@ class EventKind(enum.StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     PARAMETERS_PUBLISHED = "parameters_published"
+    LABEL_MOVED = "label_moved"
+    VERSION_PINNED = "version_pinned"
+    VERSION_UNPINNED = "version_unpinned"
 
 
 class FailureReason(enum.StrEnum):
@@ -239,37 +242,33 @@ class Job:
 
 @dataclass(frozen=True)
 class Event:
-    """An event of a job at a Unix time; ``change`` holds the fields that it sets."""
+    """An event of a job at a Unix time; ``change`` holds the fields that it sets.
+
+    ``label``: the move of LABEL_MOVED. ``version``: the number that is pinned or unpinned.
+    """
 
     kind: EventKind
     time: float
     change: Mapping[str, Any] = field(default_factory=dict)
+    label: LabelMove | None = None
+    version: int = 0
 
+
+_LAUNCHED = frozenset({State.STARTING, State.RUNNING, State.CANCELLING})
 
 # From which states an event may come, and where it leads (None: the state stays).
 _ALLOWED: Mapping[EventKind, tuple[frozenset[State], State | None]] = {
     EventKind.STARTED: (frozenset({State.QUEUED}), State.STARTING),
     EventKind.RUNNING: (frozenset({State.STARTING}), State.RUNNING),
-    EventKind.CANCELLING: (
-        frozenset({State.STARTING, State.RUNNING}),
-        State.CANCELLING,
-    ),
-    EventKind.SUCCEEDED: (
-        frozenset({State.STARTING, State.RUNNING, State.CANCELLING}),
-        State.SUCCEEDED,
-    ),
-    EventKind.FAILED: (
-        frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.CANCELLING}),
-        State.FAILED,
-    ),
-    EventKind.CANCELLED: (
-        frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.CANCELLING}),
-        State.CANCELLED,
-    ),
-    EventKind.PARAMETERS_PUBLISHED: (
-        frozenset({State.STARTING, State.RUNNING, State.CANCELLING}),
-        None,
-    ),
+    EventKind.CANCELLING: (frozenset({State.STARTING, State.RUNNING}), State.CANCELLING),
+    EventKind.SUCCEEDED: (_LAUNCHED, State.SUCCEEDED),
+    EventKind.FAILED: (_LAUNCHED | {State.QUEUED}, State.FAILED),
+    EventKind.CANCELLED: (_LAUNCHED | {State.QUEUED}, State.CANCELLED),
+    EventKind.PARAMETERS_PUBLISHED: (_LAUNCHED, None),
+    # Users move labels and pin versions after the end of a job, too.
+    EventKind.LABEL_MOVED: (frozenset(State), None),
+    EventKind.VERSION_PINNED: (frozenset(State), None),
+    EventKind.VERSION_UNPINNED: (frozenset(State), None),
 }
 
 

@@ -155,23 +155,18 @@ class JobTable:
     async def change_versions(
         self, job_id: str, change: VersionChange, committed: Callable[[], None]
     ) -> None:
-        """Make a change of a job's versions durable. WrongState: the job has ended.
+        """Make a change of a job's versions durable, as events of the job.
 
-        Calls ``committed`` when it is durable, before readers are woken.
+        Calls ``committed`` when it is durable, before readers are woken. WrongState: a job that
+        has ended publishes nothing.
         """
 
         async def store() -> None:
-            if change.published is None:
-                await self._store.change_versions(job_id, change)
-                committed()
-                self._events.versions.wake(job_id)
-                return
             job = await self.get(job_id)
-            newest = {"latest_parameters": change.after.newest}
-            event = Event(EventKind.PARAMETERS_PUBLISHED, change.time, newest)
-            stored = await self._store.append(job, event, versions=change)
+            stored = await self._store.change_versions(job, change)
             committed()
-            self._noted(stored, job)
+            for event in stored:
+                self._noted(event, job)
 
         await self.alone(store)
 

@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias, final
 
 from dbp.errors import AlreadyExists, JobNotFound
-from dbp.job.job_json import decode_job, decode_outcome, encode_job, encode_outcome
+from dbp.job.job_json import (
+    decode_detail,
+    decode_job,
+    decode_outcome,
+    encode_detail,
+    encode_job,
+    encode_outcome,
+)
 from dbp.job.state import Event, EventKind, Job, LabelMove, RunOutcome, State, Version, advance
 from dbp.jobs.watch_items import Change
 from dbp.storage.database import Database
@@ -59,7 +66,8 @@ class Store:
                 )
             except sqlite3.IntegrityError as error:
                 raise AlreadyExists(f"job {job.id} exists") from error
-            change = self._insert_event(connection, job, EventKind.CREATED, job.create_time)
+            created = Event(EventKind.CREATED, job.create_time)
+            change = self._insert_event(connection, job, created)
             if request is not None:
                 connection.execute(
                     "INSERT INTO requests (id, job, digest) VALUES (?,?,?)",
@@ -77,27 +85,33 @@ class Store:
         event: Event,
         *,
         secret_hash: bytes | None = None,
-        versions: VersionChange | None = None,
     ) -> Change:
         """Apply an event and return the change; WrongState if the event is not allowed.
 
-        Stored with it: the new attempt's ``secret_hash``; the change of the job's versions.
+        Stored with it: the new attempt's ``secret_hash``.
         """
         after = advance(job, event)
 
         def insert(connection: sqlite3.Connection) -> Change:
-            change = self._insert_event(connection, after, event.kind, event.time)
+            change = self._insert_event(connection, after, event)
             if secret_hash is not None:
                 _set_secret(connection, after.id, after.attempt, secret_hash)
-            if versions is not None:
-                VersionTables(connection).apply(after.id, versions)
             return change
 
         return await self._database.write(insert)
 
-    async def change_versions(self, job_id: str, change: VersionChange) -> None:
-        """Store a change of a job's labels or pins."""
-        await self._database.write(lambda c: VersionTables(c).apply(job_id, change))
+    async def change_versions(self, job: Job, change: VersionChange) -> list[Change]:
+        """Store a change of a job's versions, and its events; WrongState as in ``append``."""
+        steps = []
+        for event in change.events():
+            job = advance(job, event)
+            steps.append((job, event))
+
+        def insert(connection: sqlite3.Connection) -> list[Change]:
+            VersionTables(connection).apply(job.id, change)
+            return [self._insert_event(connection, after, event) for after, event in steps]
+
+        return await self._database.write(insert)
 
     async def set_secret(self, job_id: str, attempt: int, secret_hash: bytes) -> None:
         """Replace the secret of an attempt."""
@@ -181,7 +195,7 @@ class Store:
         """Return the next events of one job or of all, in order."""
         condition, values = ("AND job = ?", [job_id]) if job_id else ("", [])
         sql = (
-            "SELECT events.sequence, time, kind, spec, events.record FROM events "  # noqa: S608 (fixed words only)
+            "SELECT events.sequence, time, kind, detail, spec, events.record FROM events "  # noqa: S608 (fixed words only)
             f"JOIN jobs ON jobs.id = job WHERE events.sequence > ? {condition} "
             "ORDER BY events.sequence LIMIT ?"
         )
@@ -189,8 +203,8 @@ class Store:
         def query(connection: sqlite3.Connection) -> list[Change]:
             rows = connection.execute(sql, (sequence, *values, limit))
             return [
-                Change(number, time, EventKind(kind), _job(number, spec, record))
-                for number, time, kind, spec, record in rows
+                Change(n, time, EventKind(kind), _job(n, spec, record), *decode_detail(detail))
+                for n, time, kind, detail, spec, record in rows
             ]
 
         return await self._database.read(query)
@@ -241,13 +255,12 @@ class Store:
 
     # Inside
 
-    def _insert_event(
-        self, connection: sqlite3.Connection, job: Job, kind: EventKind, time: float
-    ) -> Change:
+    def _insert_event(self, connection: sqlite3.Connection, job: Job, event: Event) -> Change:
+        """Insert an event that leads to this job."""
         record = encode_job(job)
         cursor = connection.execute(
-            "INSERT INTO events (job, time, kind, record) VALUES (?,?,?,?)",
-            (job.id, time, kind, record),
+            "INSERT INTO events (job, time, kind, detail, record) VALUES (?,?,?,?,?)",
+            (job.id, event.time, event.kind, encode_detail(event), record),
         )
         sequence = int(cursor.lastrowid or 0)
         connection.execute(
@@ -258,7 +271,8 @@ class Store:
             connection.execute(
                 "DELETE FROM events WHERE sequence <= ?", (sequence - self._events_kept,)
             )
-        return Change(sequence, time, kind, dataclasses.replace(job, sequence=sequence))
+        after = dataclasses.replace(job, sequence=sequence)
+        return Change(sequence, event.time, event.kind, after, event.label, event.version)
 
     async def _query(self, sql: str, *values: Any) -> Rows:
         return await self._database.read(lambda c: c.execute(sql, values).fetchall())

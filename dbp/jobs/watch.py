@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Final, TypeAlias, final
 
 from dbp.errors import OutOfRange
-from dbp.job.state import EventKind, Job, ProgressReport, State, StreamEndReason
+from dbp.job.state import Job, ProgressReport, State, StreamEndReason
 from dbp.jobs.store import Store
 from dbp.jobs.watch_items import (
     Change,
@@ -95,8 +95,7 @@ class EventBroadcaster:
         for watcher in self._watchers:
             if watcher.wants(change.job.id):
                 watcher.woken.set()
-        if change.kind is EventKind.PARAMETERS_PUBLISHED or change.job.state.terminal:
-            self.versions.wake(change.job.id)
+        self.versions.wake(change.job.id)
 
     def progress(self, job_id: str, progress: ProgressReport) -> None:
         """Send progress to all watchers; it is not stored."""
@@ -162,15 +161,17 @@ class EventBroadcaster:
             yield Snapshot(held, watcher.cursor)
 
     async def _follow(self, watcher: _Watcher) -> AsyncIterator[WatchItem]:
+        ended = False
         while True:
             watcher.woken.clear()
             changes = await self._changes(watcher)
             for change in changes:
                 for item in self._tell(watcher, change):
                     yield item
-                if watcher.job_id is not None and change.job.state.terminal:
-                    yield End(StreamEndReason.JOB_ENDED, watcher.cursor)
-                    return
+                ended = watcher.job_id is not None and change.job.state.terminal
+            if ended and not changes:  # labels may have moved after the end
+                yield End(StreamEndReason.JOB_ENDED, watcher.cursor)
+                return
             for job_id in list(watcher.progress):
                 yield replace(watcher.progress.pop(job_id), resume=watcher.cursor)
             if changes or watcher.woken.is_set():

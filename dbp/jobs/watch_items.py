@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from dbp.job.state import EventKind, Job, ProgressReport, StreamEndReason
+from dbp.job.state import EventKind, Job, LabelMove, ProgressReport, StreamEndReason
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,17 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Change:
-    """A durable change: its number, Unix time and kind, and the job after it."""
+    """A durable change: its number, Unix time and kind, and the job after it.
+
+    ``label`` and ``version`` as in ``Event``.
+    """
 
     sequence: int
     time: float
     kind: EventKind
     job: Job
+    label: LabelMove | None = None
+    version: int = 0
 
     @property
     def resume(self) -> int:

@@ -27,6 +27,7 @@ from dbp.rpc.enums import event_kind_to_proto, stream_end_to_proto
 from dbp.rpc.job_convert import progress_to_proto, state_from_proto
 from dbp.rpc.scalar_convert import id_from_name, job_name, time_to_proto
 from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto
+from dbp.rpc.version_convert import label_to_proto
 from dbp.service.message_limit import AnswerPage, job_answer
 from dbp.v1 import component_pb2, job_pb2, job_service_pb2_grpc, stream_pb2
 from dbp.v1 import job_service_pb2 as pb
@@ -160,6 +161,8 @@ def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:
                 time=time_to_proto(item.time),
                 job=job_answer(item.job),
                 kind=event_kind_to_proto(item.kind),
+                label=None if item.label is None else label_to_proto(item.label),
+                version=item.version,
             )
             response.change.CopyFrom(change)
         case ProgressItem():

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from dbp.errors import Conflict, DataLoss, Unavailable
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 
 _TABLES: Final = """
 CREATE TABLE jobs (
@@ -132,6 +132,10 @@ UPDATE label_moves SET previous = coalesce((
     AND earlier.sequence < label_moves.sequence
   ORDER BY earlier.sequence DESC LIMIT 1
 ), 0);
+""",
+    # JSON of the label's move or of the pinned version; empty for other events.
+    6: """
+ALTER TABLE events ADD COLUMN detail TEXT NOT NULL DEFAULT '';
 """,
 }
 

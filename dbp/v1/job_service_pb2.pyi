@@ -1,5 +1,6 @@
 from dbp.v1 import component_pb2 as _component_pb2
 from dbp.v1 import job_pb2 as _job_pb2
+from dbp.v1 import parameter_service_pb2 as _parameter_service_pb2
 from dbp.v1 import stream_pb2 as _stream_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -23,6 +24,9 @@ class JobEventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_EVENT_KIND_FAILED: _ClassVar[JobEventKind]
     JOB_EVENT_KIND_CANCELLED: _ClassVar[JobEventKind]
     JOB_EVENT_KIND_PARAMETERS_PUBLISHED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_LABEL_MOVED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_VERSION_PINNED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_VERSION_UNPINNED: _ClassVar[JobEventKind]
 JOB_EVENT_KIND_UNSPECIFIED: JobEventKind
 JOB_EVENT_KIND_CREATED: JobEventKind
 JOB_EVENT_KIND_STARTED: JobEventKind
@@ -32,6 +36,9 @@ JOB_EVENT_KIND_SUCCEEDED: JobEventKind
 JOB_EVENT_KIND_FAILED: JobEventKind
 JOB_EVENT_KIND_CANCELLED: JobEventKind
 JOB_EVENT_KIND_PARAMETERS_PUBLISHED: JobEventKind
+JOB_EVENT_KIND_LABEL_MOVED: JobEventKind
+JOB_EVENT_KIND_VERSION_PINNED: JobEventKind
+JOB_EVENT_KIND_VERSION_UNPINNED: JobEventKind
 
 class CreateJobRequest(_message.Message):
     __slots__ = ("spec", "workers", "request_id", "validate_only")
@@ -140,16 +147,20 @@ class WatchJobsResponse(_message.Message):
     def __init__(self, resume_token: _Optional[str] = ..., snapshot: _Optional[_Union[_job_pb2.Job, _Mapping]] = ..., change: _Optional[_Union[JobEvent, _Mapping]] = ..., progress: _Optional[_Union[ProgressEvent, _Mapping]] = ..., heartbeat: _Optional[_Union[_stream_pb2.Heartbeat, _Mapping]] = ..., end: _Optional[_Union[_stream_pb2.StreamEnd, _Mapping]] = ...) -> None: ...
 
 class JobEvent(_message.Message):
-    __slots__ = ("sequence", "time", "job", "kind")
+    __slots__ = ("sequence", "time", "job", "kind", "label", "version")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time: _timestamp_pb2.Timestamp
     job: _job_pb2.Job
     kind: JobEventKind
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., job: _Optional[_Union[_job_pb2.Job, _Mapping]] = ..., kind: _Optional[_Union[JobEventKind, str]] = ...) -> None: ...
+    label: _parameter_service_pb2.Label
+    version: int
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., job: _Optional[_Union[_job_pb2.Job, _Mapping]] = ..., kind: _Optional[_Union[JobEventKind, str]] = ..., label: _Optional[_Union[_parameter_service_pb2.Label, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
 
 class ProgressEvent(_message.Message):
     __slots__ = ("job", "progress", "skipped")

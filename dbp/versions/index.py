@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -14,7 +14,7 @@ from dbp.errors import (
     alternatives,
 )
 from dbp.job.labels import ALWAYS_NEWEST, BEST
-from dbp.job.state import LabelMove, Version
+from dbp.job.state import Event, EventKind, LabelMove, Version
 
 _SHOWN: Final = 10
 
@@ -58,6 +58,19 @@ class VersionChange:
     label: str = ""
     pinned: bool | None = None
     evicted: tuple[int, ...] = ()
+
+    def events(self) -> Iterator[Event]:
+        """Yield the events of the job that the change consists of, in their order."""
+        if self.published is not None:
+            newest = {"latest_parameters": self.after.newest}
+            yield Event(EventKind.PARAMETERS_PUBLISHED, self.time, newest)
+        if self.label:
+            previous = self.after.left.get(self.label, 0)
+            move = LabelMove(self.label, self.version, self.time, previous)
+            yield Event(EventKind.LABEL_MOVED, self.time, label=move)
+        if self.pinned is not None:
+            kind = EventKind.VERSION_PINNED if self.pinned else EventKind.VERSION_UNPINNED
+            yield Event(kind, self.time, version=self.version)
 
 
 @dataclass(frozen=True)
@@ -130,10 +143,9 @@ class VersionIndex:
     def publish(self, version: Version, *, best: bool, keep: int, time: float) -> VersionChange:
         """Return the publication of a version, new or changed, with the label of the best."""
         kept = {known.version: known for known in self.kept} | {version.version: version}
-        after = replace(self, kept=tuple(kept.values()))
-        if best:
-            after = after._labelled_at(BEST, version.version, time)
-        label = BEST if best else ""
+        after, label = replace(self, kept=tuple(kept.values())), ""
+        if best and self.labels.get(BEST) != version.version:
+            after, label = after._labelled_at(BEST, version.version, time), BEST
         return after._retain(VersionChange(after, time, version.version, version, label), keep)
 
     def move(self, label: str, version: int, *, keep: int, time: float) -> VersionChange:

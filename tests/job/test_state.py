@@ -39,7 +39,6 @@ MOVES: dict[State, dict[EventKind, State]] = {
     S.FAILED: {},
     S.CANCELLED: {},
 }
-PAIRS = [(state, kind) for state in State for kind in EventKind]
 
 
 def job(state: State) -> Job:
@@ -53,6 +52,21 @@ def job(state: State) -> Job:
         attempt=0 if state is S.QUEUED else 1,
         waiting_reason="needs 2 slots" if state is S.QUEUED else "",
     )
+
+
+# In every state, which stays.
+LABELS = {E.LABEL_MOVED, E.VERSION_PINNED, E.VERSION_UNPINNED}
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("kind", sorted(LABELS))
+def test_labels_and_pins_are_allowed_in_every_state_and_change_nothing_else(
+    state: State, kind: EventKind
+) -> None:
+    assert advance(job(state), Event(kind, 200.0, version=3)) == job(state)
+
+
+PAIRS = [(state, kind) for state in State for kind in EventKind if kind not in LABELS]
 
 
 @pytest.mark.parametrize(("state", "kind"), PAIRS)

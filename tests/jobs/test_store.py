@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -27,6 +28,7 @@ from dbp.job.state import (
     Failure,
     FailureReason,
     Job,
+    LabelMove,
     ProgressReport,
     RunOutcome,
     State,
@@ -70,10 +72,9 @@ async def test_a_job_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     stored = (await store.create(job("a"))).job
     stored = (await store.append(stored, Event(EventKind.STARTED, 2.0))).job
     stored = (await store.append(stored, Event(EventKind.RUNNING, 3.0, {"host": "h"}))).job
-    change = {"latest_parameters": version, "progress": progress}
-    published = Event(EventKind.PARAMETERS_PUBLISHED, 5.0, change)
+    stored = dataclasses.replace(stored, progress=progress)
     versions = (await store.versions("a")).publish(version, best=False, keep=3, time=5.0)
-    stored = (await store.append(stored, published, versions=versions)).job
+    stored = (await store.change_versions(stored, versions))[-1].job
     stored = (
         await store.append(stored, Event(EventKind.FAILED, 6.0, {"failure": failure}))
     ).job
@@ -222,6 +223,40 @@ def test_a_newer_schema_is_refused_with_the_remedy(tmp_path: Path) -> None:
         Database(path)
 
 
+async def test_events_of_an_older_file_stay_and_label_moves_follow_them(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "dbp.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
+        old.executescript(store_schema._TABLES)
+        for number in range(2, 6):
+            old.executescript(store_schema._CHANGES[number])
+        old.execute("PRAGMA user_version = 5")
+        record = encode_job(job("a"))
+        old.execute(
+            "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,?,?,?)",
+            ("a", State.QUEUED, 1, "{}", record),
+        )
+        old.execute(
+            "INSERT INTO events (job, time, kind, record) VALUES ('a', 1.0, 'created', ?)",
+            (record,),
+        )
+
+    with contextlib.closing(Database(path)) as database:
+        store = Store(database)
+        version = Version(1, 10, 1, "abc", 100, 5.0)
+        index = VersionIndex("a", kept=(version,))
+        await store.change_versions(
+            await store.get("a"), index.move("stable", 1, keep=3, time=2.0)
+        )
+        found = await store.events_after(0)
+
+    assert [(item.kind, item.label, item.version) for item in found] == [
+        ("created", None, 0),
+        ("label_moved", LabelMove("stable", 1, 2.0, 0), 0),
+    ]
+
+
 @pytest.mark.parametrize("damage", [b"garbage" * 1000, None])
 async def test_a_damaged_file_is_refused_not_read(tmp_path: Path, damage: bytes | None) -> None:
     path = tmp_path / "dbp.sqlite"
@@ -310,7 +345,7 @@ async def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) 
 
 async def move(store: Store, job_id: str, label: str, version: int) -> None:
     change = VersionChange(VersionIndex(job_id), 0.0, version, label=label)
-    await store.change_versions(job_id, change)
+    await store.change_versions(await store.get(job_id), change)
 
 
 async def test_jobs_are_found_by_a_label_that_they_have_now(store: Store) -> None:

@@ -14,6 +14,7 @@ from dbp.cli.arguments.version import VERSION, VersionName
 from dbp.cli.screen.output import (
     echo_json,
     first_of,
+    label_content,
     note_more,
     output_option,
     service_option,
@@ -22,7 +23,7 @@ from dbp.cli.screen.output import (
     version_content,
 )
 from dbp.errors import InvalidInput
-from dbp.job.state import LabelMove, VersionEntry
+from dbp.job.state import VersionEntry
 
 
 @click.command()
@@ -85,7 +86,7 @@ def labels(job: str, history: bool, service: str, output: str) -> None:
         now, moves = find_job(client, job).labels()
     shown = moves if history else now
     if output == "json":
-        echo_json([_move_content(move) for move in shown])
+        echo_json([label_content(move) for move in shown])
         return
     rows = [
         (m.label, str(m.version or "-"), str(m.previous or "-"), time_text(m.time))
@@ -140,7 +141,7 @@ def label(
         else:
             move = handle.move_label(name, **version.changing())
     if output == "json":
-        echo_json(_move_content(move))
+        echo_json(label_content(move))
         return
     now = f"version {move.version}" if move.version else "removed"
     before = f", before: version {move.previous} (kept for --undo)" if move.previous else ""
@@ -216,8 +217,3 @@ def _entry_content(entry: VersionEntry) -> dict[str, Any]:
         "labels": list(entry.labels),
         "left_by": list(entry.left_by),
     }
-
-
-def _move_content(move: LabelMove) -> dict[str, Any]:
-    now, before = move.version or None, move.previous or None
-    return {"label": move.label, "version": now, "previous": before, "time": move.time}

@@ -15,6 +15,7 @@ from dbp.cli.screen.output import (
     echo_json,
     figures_text,
     job_content,
+    label_content,
     progress_content,
 )
 from dbp.job.ending_text import job_ending_lines
@@ -87,6 +88,20 @@ def ended_text(job: Job) -> str:
     return "\n  ".join(lines)
 
 
+def versions_text(update: JobUpdate) -> str:
+    """Return the move of a label, or the pin of a version, in one line; "" for the rest."""
+    move = update.label
+    if move is not None:
+        left = f" from version {move.previous}" if move.previous else ""
+        if not move.version:
+            return f"{update.job_id}: label {move.label} removed{left}"
+        return f"{update.job_id}: label {move.label} moved{left} to version {move.version}"
+    if update.version:
+        pinned = "unpinned" if update.kind == "version_unpinned" else "pinned"
+        return f"{update.job_id}: version {update.version} {pinned}"
+    return ""
+
+
 class LineView:
     """Lines: each change of state, and progress at most once a second."""
 
@@ -100,6 +115,8 @@ class LineView:
             if now - self._shown_at >= LINE_SECONDS:
                 self._shown_at = now
                 click.echo(progress_text(update.progress))
+        elif text := versions_text(update):
+            click.echo(text)
         elif update.job is not None and update.kind != "parameters_published":
             waits = f" ({update.job.waiting_reason})" if update.job.waiting_reason else ""
             click.echo(f"{update.job.id} {update.job.state}{waits}")
@@ -118,6 +135,10 @@ class JsonView:
             content["state"] = job_content(update.job)
         if update.progress is not None:
             content["progress"] = progress_content(update.progress)
+        if update.label is not None:
+            content["label"] = label_content(update.label)
+        if update.version:
+            content["version"] = update.version
         echo_json(content)
 
     def close(self) -> None:
@@ -144,6 +165,8 @@ class BarView:
             self._status = with_job(self._status, update.job)
         if update.progress is not None:
             self._status = with_progress(self._status, update.progress)
+        if text := versions_text(update):
+            self.say(text)
         self._live.update(StatusLine(self._status), refresh=True)
 
     def say(self, text: str) -> None:

@@ -19,7 +19,7 @@ from dbp.quantities import count_text
 from dbp.rpc.address import DEFAULT_ADDRESS, SERVICE_VARIABLE, service_address
 
 if TYPE_CHECKING:
-    from dbp.job.state import Job, ProgressReport, Version
+    from dbp.job.state import Job, LabelMove, ProgressReport, Version
 
 T = TypeVar("T")
 
@@ -140,6 +140,12 @@ def version_content(version: Version) -> dict[str, Any]:
         "previous_digest": version.previous_digest,
         "final": version.final,
     }
+
+
+def label_content(move: LabelMove) -> dict[str, Any]:
+    """Return the JSON of a label's last move."""
+    now, before = move.version or None, move.previous or None
+    return {"label": move.label, "version": now, "previous": before, "time": move.time}
 
 
 def table(rows: list[tuple[str, ...]]) -> str:

@@ -16,11 +16,12 @@ from dbp.client.transport.calls import FAILURES, listen, translated
 from dbp.client.transport.connection import Connection
 from dbp.client.transport.patience import Patience
 from dbp.errors import ClientClosed, DeadlineExceeded, Unavailable
-from dbp.job.state import Job, ProgressReport
+from dbp.job.state import Job, LabelMove, ProgressReport
 from dbp.rpc.enums import event_kind_from_proto
 from dbp.rpc.forking import is_forked
 from dbp.rpc.job_convert import job_from_proto, progress_from_proto
 from dbp.rpc.scalar_convert import id_from_name
+from dbp.rpc.version_convert import label_from_proto
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.stream_pb2 import STREAM_END_REASON_DRAINING, STREAM_END_REASON_JOB_ENDED
@@ -33,7 +34,8 @@ class JobUpdate:
     """An update of a job: its state after a change, or its newest progress.
 
     ``kind``: snapshot, progress, or the change (an ``EventKind``). ``skipped``: progress
-    reports that were left out before this one.
+    reports that were left out before this one. ``label``: the move of a label. ``version``:
+    number of the version that was pinned or unpinned.
     """
 
     job_id: str
@@ -41,6 +43,8 @@ class JobUpdate:
     job: Job | None = None
     progress: ProgressReport | None = None
     skipped: int = 0
+    label: LabelMove | None = None
+    version: int = 0
 
 
 async def watch(
@@ -144,7 +148,15 @@ def _update(message: pb.WatchJobsResponse) -> JobUpdate | None:
         case "change":
             job = job_from_proto(message.change.job)
             kind = event_kind_from_proto(message.change.kind)
-            return JobUpdate(job.id, kind, job=job, progress=job.progress)
+            change = message.change
+            return JobUpdate(
+                job.id,
+                kind,
+                job=job,
+                progress=job.progress,
+                label=label_from_proto(change.label) if change.HasField("label") else None,
+                version=change.version,
+            )
         case "progress":
             event = message.progress
             progress = progress_from_proto(event.progress)

@@ -19,7 +19,7 @@ from dbp.cli.screen.follow import (
     text_view,
 )
 from dbp.client.transport.streams import JobUpdate
-from dbp.job.state import Failure, FailureReason, Job, ProgressReport, State, Version
+from dbp.job.state import Failure, FailureReason, Job, LabelMove, ProgressReport, State, Version
 from tests.deadline import DEADLINE
 
 JOB = Job("digits-1", {}, "ab", 2, State.RUNNING, 1.0, start_time=2.0)
@@ -68,6 +68,36 @@ def test_lines_show_states_and_at_most_one_progress_a_second(
     assert [line.split(", ")[1] for line in lines[2:]] == ["step 1/24,600", "step 4/24,600"]
 
 
+MOVES = [
+    (LabelMove("stable", 3, 1.0), "digits-1: label stable moved to version 3"),
+    (LabelMove("best", 4, 1.0, 3), "digits-1: label best moved from version 3 to version 4"),
+    (LabelMove("stable", 0, 1.0, 3), "digits-1: label stable removed from version 3"),
+    (LabelMove("stable", 0, 1.0), "digits-1: label stable removed"),
+]
+
+
+@pytest.mark.parametrize("view", [LineView, BarView])
+def test_label_moves_and_pins_are_one_line_each(
+    view: type[LineView] | type[BarView],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = view()
+    for move, _ in MOVES:
+        shown.show(JobUpdate("digits-1", "label_moved", job=JOB, label=move))
+    for kind in ("version_pinned", "version_unpinned"):
+        shown.show(JobUpdate("digits-1", kind, job=JOB, version=7))
+    shown.close()
+
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if line.startswith("digits-1: ")] == [
+        *(line for _, line in MOVES),
+        "digits-1: version 7 pinned",
+        "digits-1: version 7 unpinned",
+    ]
+
+
 @pytest.mark.parametrize(("kind", "view"), [("dumb", LineView), ("xterm", BarView)])
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
     kind: str, view: type, monkeypatch: pytest.MonkeyPatch
@@ -85,14 +115,19 @@ def test_json_lines_leave_nothing_out(capsys: pytest.CaptureFixture[str]) -> Non
     view = JsonView()
     view.show(JobUpdate("digits-1", "running", job=JOB))
     view.show(progress(5))
+    view.show(JobUpdate("digits-1", "label_moved", job=JOB, label=MOVES[1][0]))
+    view.show(JobUpdate("digits-1", "version_pinned", job=JOB, version=7))
     view.close()
 
-    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    first, second, third, fourth = map(json.loads, capsys.readouterr().out.splitlines())
     assert (first["job"], first["kind"], first["state"]["state"]) == (
         "digits-1", "running", "RUNNING",
     )  # fmt: skip
     assert second["progress"]["step"] == 5
     assert second["progress"]["metrics"] == METRICS
+    assert third["label"] == {"label": "best", "version": 4, "previous": 3, "time": 1.0}
+    assert (third["kind"], third["state"]) == ("label_moved", first["state"])
+    assert (fourth["kind"], fourth["version"]) == ("version_pinned", 7)
 
 
 def test_a_bar_shows_state_progress_and_the_newest_version(

@@ -41,6 +41,27 @@ class Seen:
         await asyncio.wait_for(self._task, DEADLINE)
 
 
+async def test_watch_yields_label_moves_and_pins_with_their_versions(tmp_path: Path) -> None:
+    async with serving(tmp_path / "state") as service, AsyncClient(service.address) as client:
+        run = await service.start()
+        await run.publish(1, tensors())
+        updates = client.watch(run.id)
+        assert (await anext(updates)).kind == "snapshot"
+        job = await client.job(run.id)
+        moved = await job.move_label("stable", 1)
+        await job.pin(1)
+        await job.pin(1, pinned=False)
+
+        found = [await anext(updates) for _ in range(3)]
+        await updates.aclose()
+
+    assert [(update.kind, update.label, update.version) for update in found] == [
+        ("label_moved", moved, 0),
+        ("version_pinned", None, 1),
+        ("version_unpinned", None, 1),
+    ]
+
+
 async def test_a_watch_continues_where_it_stopped_when_the_service_comes_back(
     tmp_path: Path,
 ) -> None:
