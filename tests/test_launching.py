@@ -254,7 +254,7 @@ def test_ranks_are_not_bound_and_oversubscribe_only_where_they_must() -> None:
     assert many[-1] == "w"
 
 
-def test_a_job_inherits_only_what_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_inherits_only_listed_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for poison in ("LD_PRELOAD", "PYTHONPATH", "PYTHONSTARTUP", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(poison, "/tmp/poison")
     monkeypatch.setenv("OMPI_MCA_btl", "self,tcp")

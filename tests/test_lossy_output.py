@@ -21,7 +21,7 @@ open(sys.argv[1], "w").write(f"{sys.stdout.isatty()} {sys.stdout.fileno()}")
 """
 
 
-def test_what_a_reader_takes_arrives_whole(tmp_path: Path) -> None:
+def test_output_with_a_reader_arrives_whole(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path / "done")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
 

@@ -65,7 +65,7 @@ def test_draws_are_the_same_in_another_process() -> None:
     assert outputs == {str(keyed_generator(3, "x", 4).random(3).tolist())}
 
 
-def test_keys_stay_what_they_are_from_release_to_release() -> None:
+def test_keys_stay_the_same_from_release_to_release() -> None:
     # A resumed run draws with the same keys: another value here breaks stored runs.
     assert derive_key(7, "initialize", 2).hex() == "4e5df74b053bc0c9ef6131b4016f41e3"
     assert keyed_generator(7, "initialize", 2).integers(0, 1000, 4).tolist() == [

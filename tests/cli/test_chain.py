@@ -80,7 +80,7 @@ def test_only_a_final_version_of_a_run_that_restores_its_best_epoch_is_of_an_ear
     assert chain.problems == expected
 
 
-def test_what_is_no_longer_on_record_is_reported_and_breaks_nothing() -> None:
+def test_deleted_versions_are_noted_and_do_not_break_the_chain() -> None:
     versions = chain_of(9)
 
     chain = followed([versions[0], versions[1], *versions[4:7], versions[8]])
@@ -92,7 +92,7 @@ def test_what_is_no_longer_on_record_is_reported_and_breaks_nothing() -> None:
     )
 
 
-def test_what_an_older_dbp_published_is_unknown() -> None:
+def test_versions_of_an_older_dbp_have_unknown_predecessors() -> None:
     versions = chain_of(6)
     for place in range(4):
         versions[place] = replace(versions[place], previous_digest="", spec_digest="")
@@ -118,7 +118,7 @@ def test_what_an_older_dbp_published_is_unknown() -> None:
         ({"step": 9, "rollbacks": -1}, "version 3: step 9 is lower than step 2 of version 2"),
     ],
 )
-def test_what_does_not_fit_breaks_it(change: dict[str, Any], words: str) -> None:
+def test_inconsistent_versions_break_the_chain(change: dict[str, Any], words: str) -> None:
     versions = chain_of(4)
     versions[2] = replace(versions[2], **change)
 

@@ -280,7 +280,7 @@ def test_without_a_service_it_is_exit_code_3(command: tuple[str, ...], spec: Pat
     assert "`dbp serve`" in error["message"]
 
 
-def test_without_a_service_people_are_told_how_to_start_one() -> None:
+def test_without_a_service_the_error_names_dbp_serve() -> None:
     done = run("jobs", service=NOBODY)
 
     assert (done.returncode, done.stdout) == (3, "")

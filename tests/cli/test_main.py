@@ -45,7 +45,7 @@ def loaded(arguments: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["completion", "bash"]], ids=" ".join
 )
-def test_what_needs_no_numbers_loads_none(arguments: list[str]) -> None:
+def test_commands_without_numerics_do_not_load_numpy(arguments: list[str]) -> None:
     assert loaded(arguments) == []
 
 

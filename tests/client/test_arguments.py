@@ -178,7 +178,7 @@ async def test_options_of_submit(
         (dbp.errors.InvalidSpec, "name: must be a string", {"name": date(2026, 1, 2)}),
     ],
 )
-async def test_what_is_no_spec(
+async def test_arguments_that_are_no_spec_are_refused(
     client: dbp.AsyncClient, error: type[Exception], message: str, spec: Any
 ) -> None:
     with pytest.raises(error, match=message):

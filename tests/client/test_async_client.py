@@ -68,7 +68,7 @@ async def test_a_file_a_document_and_a_spec_are_the_same_job(
     assert len(digests) == 1
 
 
-async def test_what_is_wrong_with_a_file_is_reported_with_its_line_before_a_service_is_asked(
+async def test_faults_of_a_spec_file_are_reported_with_their_line_without_a_request(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "job.toml"

@@ -107,7 +107,7 @@ async def test_several_threads_share_a_client(service: Service) -> None:
     assert all(len(set(names)) == 1 for names in found)
 
 
-async def test_closing_ends_what_other_threads_wait_for(service: Service) -> None:
+async def test_closing_ends_the_waits_of_other_threads(service: Service) -> None:
     run = await service.start()
     client = dbp.Client(service.address)
     job = await in_thread(lambda: client.job(run.id))

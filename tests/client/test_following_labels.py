@@ -189,7 +189,7 @@ async def test_a_watch_of_the_best_ends_with_the_job(client: AsyncClient, run: R
         assert [update.version.version async for update in watched] == [4]
 
 
-async def test_a_watch_of_what_is_no_label_is_refused(client: AsyncClient, run: Run) -> None:
+async def test_a_watch_of_an_invalid_label_is_refused(client: AsyncClient, run: Run) -> None:
     job = await client.job(run.id)
     with pytest.raises(InvalidInput, match="label: must be 1 to 63"):
         await anext(job.watch_parameters(label="No Label"))

@@ -232,7 +232,7 @@ async def test_versions_and_labels(service: Service, run: Run, client: dbp.Async
         await client.predict(run.id, x, version=1, label="stable")
 
 
-async def test_what_cannot_be_answered(
+async def test_predict_raises_for_unpublished_jobs_and_unknown_models(
     service: Service, run: Run, client: dbp.AsyncClient
 ) -> None:
     with pytest.raises(NotPublishedYet):

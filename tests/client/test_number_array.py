@@ -52,7 +52,7 @@ def test_rows_that_make_no_array(rows: Any, message: str) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_not_numbers(rows: Any, message: str) -> None:
+def test_inputs_that_are_not_numbers_are_refused(rows: Any, message: str) -> None:
     with pytest.raises(InvalidType, match=f"^inputs: {message}"):
         number_array("inputs", rows)
 

@@ -89,7 +89,7 @@ def test_a_device_is_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "a\0b", "x" * 5000])
-def test_what_cannot_be_a_file_name_is_refused(path: str) -> None:
+def test_impossible_file_names_are_refused(path: str) -> None:
     with pytest.raises(InvalidData, match=r"not a file name|too long"):
         open_path(path)
 

@@ -132,7 +132,7 @@ def test_a_reader_of_a_pattern_has_no_single_file_to_rewrite(tmp_path: Path) -> 
     assert reader.inspect().targets_name == ""
 
 
-def test_a_label_far_behind_is_among_those_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_in_a_late_block_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labels, "_BLOCKS", 1)
     monkeypatch.setattr(classes, "_ROWS", 4)
     dataset = arrays(np.ones((12, 2)), np.array([0, 1, 2, 0] * 2 + [0, 1, 7, 0]))

@@ -39,7 +39,7 @@ from dbp.errors import InvalidData
         ("31.1.2024", "it is a date: write a number, such as days since a date"),
     ],
 )
-def test_the_message_says_what_to_write(text: str, hint: str) -> None:
+def test_the_message_names_the_remedy(text: str, hint: str) -> None:
     assert number(text) is None
     assert number_hint(text) == f"; {hint}"
 

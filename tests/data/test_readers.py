@@ -288,7 +288,7 @@ def test_csv_equals_numpy_s_own_parser_bit_for_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n", "a", "7"])
-def test_csv_refuses_what_cannot_be_a_delimiter(delimiter: str) -> None:
+def test_csv_refuses_invalid_delimiters(delimiter: str) -> None:
     with pytest.raises(ValueError, match=r"^delimiter: "):
         CSV(path="x", delimiter=delimiter)
 

@@ -111,7 +111,7 @@ def test_arrays_and_parquet_name_sample_and_element_or_column(tmp_path: Path) ->
         build(inspect(resolve(spec)))
 
 
-def test_what_fits_or_is_scaled_or_trained_in_float64_is_accepted(tmp_path: Path) -> None:
+def test_large_values_are_accepted_if_they_fit_are_scaled_or_float64(tmp_path: Path) -> None:
     with_cell(tmp_path, 7, 1, "3.4e38")
     build(inspect(resolve(job(tmp_path))))
     with_cell(tmp_path, 7, 1, "1e39")

@@ -70,7 +70,7 @@ def test_an_empty_part_is_refused(samples: int, fraction: float) -> None:
         hold_out(numbered(samples), fraction, seed=0)
 
 
-def test_parts_of_digits_keep_what_is_known_of_it() -> None:
+def test_parts_of_digits_keep_its_class_names_and_range() -> None:
     whole = Digits().open()
 
     training, validation = hold_out(whole, 0.1, seed=0)

@@ -154,7 +154,7 @@ def test_a_wrong_field_is_named_with_the_fact(
     assert message in found[path]
 
 
-def test_what_only_a_plug_in_could_judge_is_left_to_the_one_who_has_it(
+def test_options_of_an_unknown_plug_in_are_not_checked(
     document: Document,
 ) -> None:
     document["optimizer"] = {"kind": "not_installed_here", "strength": 3}

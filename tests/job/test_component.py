@@ -133,7 +133,7 @@ def test_a_plug_in_that_cannot_be_loaded_is_a_violation_and_says_why() -> None:
     assert "No module named 'nowhere'" in violations[0].message
 
 
-def test_an_unknown_kind_lists_what_is_installed_plug_ins_too() -> None:
+def test_an_unknown_kind_lists_the_installed_ones_and_plug_ins() -> None:
     _, violations = build("windo")
 
     message = violations[0].message

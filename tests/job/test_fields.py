@@ -84,7 +84,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("value", "annotation", "message"), REFUSED)
-def test_a_wrong_value_is_refused_with_what_was_expected_and_what_was_got(
+def test_a_wrong_value_is_refused_with_expected_and_given_value(
     value: Any, annotation: Any, message: str
 ) -> None:
     violations: list[Violation] = []

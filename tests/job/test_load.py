@@ -190,7 +190,7 @@ def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
         parse_file(tmp_path / "none" / "job.toml")
 
 
-def test_what_is_no_readable_text_file_is_refused(tmp_path: Path) -> None:
+def test_unreadable_spec_files_are_refused(tmp_path: Path) -> None:
     cases: dict[str, tuple[bytes | None, str]] = {
         "folder.toml": (None, "is a folder"),
         "empty.toml": (b" \n\t\n", "is empty"),

@@ -50,7 +50,7 @@ INSIDE_BUT_REFUSED = [
 
 
 @pytest.mark.parametrize(("name", "message"), INSIDE_BUT_REFUSED)
-def test_what_is_no_regular_file_is_refused(root: Path, name: str, message: str) -> None:
+def test_only_regular_files_are_accepted(root: Path, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         contained(f"{root}/{name}", [root])
 

@@ -92,7 +92,7 @@ def test_terminal_states_are_those_no_event_leaves() -> None:
     assert {s for s in State if s.terminal} == {s for s, moves in MOVES.items() if not moves}
 
 
-def test_an_event_sets_what_it_carries() -> None:
+def test_an_event_sets_the_fields_that_it_carries() -> None:
     failure = Failure(FailureReason.RANK_SIGNAL, "rank 1 was killed", signal=9, step=7)
 
     after = advance(job(S.RUNNING), Event(E.FAILED, 5.0, {"failure": failure, "sequence": 4}))

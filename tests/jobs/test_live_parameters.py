@@ -19,7 +19,7 @@ class JobTable:
         return Job("ended", {}, "", 1, State.SUCCEEDED, 0.0)
 
 
-async def test_waiting_for_what_never_comes_leaves_nothing() -> None:
+async def test_waiting_for_a_version_that_never_comes_leaks_nothing() -> None:
     feed = VersionChanges()
     nothing: object = None
     parameters = LiveParameters(nothing, nothing, JobTable(), feed, nothing, nothing)  # type: ignore[arg-type]

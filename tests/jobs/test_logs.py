@@ -17,7 +17,7 @@ async def read(path: Path, offset: int = 0, *, ended: bool = True) -> list[LogIt
     return [item async for item in items]
 
 
-async def test_whole_lines_come_with_the_offset_behind_them(tmp_path: Path) -> None:
+async def test_whole_lines_come_with_the_offset_after_them(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_bytes("one\ntwo\r\n\nfünf\nunfinished".encode())
 

@@ -122,7 +122,7 @@ async def test_an_id_begins_with_the_name_and_is_never_used_twice(tmp_path: Path
         assert [job.id for job in created] == ["digits-a", "digits-b"]
 
 
-async def test_what_cannot_run_is_refused_and_nothing_is_stored(tmp_path: Path) -> None:
+async def test_impossible_jobs_are_refused_and_not_stored(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "s") as plane:
         with pytest.raises(WrongState, match="5 asked for, this service has 4 slots"):
             await plane.manager.create(spec(), workers=5)
@@ -474,7 +474,7 @@ async def test_a_job_that_ended_by_itself_meanwhile_keeps_its_end(
         assert await plane.manager.cancel(job.id, force=True) == done
 
 
-async def test_cancelling_what_is_not_there(tmp_path: Path) -> None:
+async def test_cancelling_an_unknown_job_raises_not_found(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "s") as plane:
         with pytest.raises(NotFound):
             await plane.manager.cancel("ghost")
@@ -510,7 +510,7 @@ async def test_a_restart_loses_nothing_and_disturbs_nothing(tmp_path: Path) -> N
         assert (await plane.manager.get(queued[2])).waiting_reason.endswith("1st in the queue")
 
 
-async def test_what_ended_while_the_service_was_away_is_settled(tmp_path: Path) -> None:
+async def test_jobs_that_ended_while_the_service_was_down_are_settled(tmp_path: Path) -> None:
     launcher = FakeLauncher()
     async with control_plane(tmp_path / "s", launcher) as plane:
         jobs = [await plane.manager.create(spec(), workers=1) for _ in range(2)]
@@ -629,7 +629,7 @@ async def test_progress_is_shown_and_kept_with_the_next_event(tmp_path: Path) ->
         assert (await plane.manager.get(job.id)).progress == report
 
 
-async def test_an_ended_job_publishes_nothing_more_but_repeats_what_it_has(
+async def test_an_ended_job_refuses_new_versions_and_acknowledges_stored_ones(
     tmp_path: Path,
 ) -> None:
     async with control_plane(tmp_path / "s") as plane:

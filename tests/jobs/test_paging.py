@@ -14,7 +14,7 @@ def test_size_0_means_the_default_and_too_much_the_most() -> None:
     assert page_size(10**9, 50) == MAX_PAGE_SIZE
 
 
-def test_a_negative_size_is_refused_with_what_is_allowed() -> None:
+def test_a_negative_size_is_refused_with_the_allowed_range() -> None:
     with pytest.raises(InvalidInput, match="got -1; 0 means 50, the most are 1,000"):
         page_size(-1, 50)
 

@@ -293,7 +293,7 @@ asyncio.run(create())
 """
 
 
-async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+async def test_acknowledged_jobs_survive_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "dbp.sqlite"
     acknowledged = -1
     for round_ in range(5):
@@ -363,7 +363,7 @@ async def test_jobs_are_found_by_a_label_that_they_have_now(store: Store) -> Non
     assert await store.jobs_labelled("nowhere") == []
 
 
-async def test_what_a_label_costs_does_not_grow_with_its_moves(
+async def test_cost_of_moving_a_label_is_independent_of_earlier_moves(
     database: Database, store: Store
 ) -> None:
     """Counted in steps of SQLite's machine."""

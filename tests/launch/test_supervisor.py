@@ -51,7 +51,7 @@ async def test_a_run_outlives_the_service_and_is_adopted(tmp_path: Path) -> None
     assert (await ended(again)).exit_code == 75, "also long after its end"
 
 
-async def test_what_was_never_launched_is_not_adopted(
+async def test_attempts_that_were_never_launched_are_not_adopted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dbp.launch.mpirun.ADOPT_SECONDS", 0.2)

@@ -31,7 +31,7 @@ async def test_plain_progress_is_coalesced_to_the_newest() -> None:
     assert await drain(outbox) == [(5, 5)]
 
 
-async def test_what_must_not_be_lost_is_sent_again_in_order_until_acknowledged() -> None:
+async def test_undroppable_messages_are_resent_in_order_until_acknowledged() -> None:
     outbox = Outbox()
     outbox.add(progress(10), droppable=False)
     outbox.add(progress(11), droppable=True)

@@ -115,7 +115,7 @@ def versions(state: Path, job_id: str) -> dict[int, np.ndarray]:
     return found
 
 
-async def test_what_a_run_reports_arrives(service: Service, tmp_path: Path) -> None:
+async def test_reports_of_a_run_arrive(service: Service, tmp_path: Path) -> None:
     reporter = await launched(service, tmp_path / "state")
     reporter.started(STARTED)
     reporter.snapshot(snapshot(40))
@@ -389,7 +389,7 @@ async def test_a_signal_to_all_processes_of_a_run_leaves_it_a_link(
     assert job.state == job_pb2.JOB_STATE_CANCELLED
 
 
-async def test_what_waits_for_a_link_that_hangs_is_bounded(service: Service) -> None:
+async def test_backlog_for_a_hanging_link_is_bounded(service: Service) -> None:
     reporter = await joined(service)
     process = link()
     process.suspend()

@@ -31,7 +31,7 @@ def test_an_address_is_a_host_and_a_port(address: str, parsed: tuple[str, int]) 
         "a:" + "9" * 5000,
     ],
 )  # fmt: skip
-def test_what_is_no_address_is_refused_with_an_example(address: str) -> None:
+def test_malformed_addresses_are_refused_with_an_example(address: str) -> None:
     with pytest.raises(InvalidInput, match=r"expected HOST:PORT, such as 127\.0\.0\.1:5327"):
         parse_address(address)
 

@@ -125,7 +125,7 @@ def test_every_field_is_sent(value: Any, message: Any, there: Any, back: Any) ->
 
 @pytest.mark.parametrize("eta", [None, 0.0, 12.5])
 @pytest.mark.parametrize("code", [None, 0, 1])
-def test_zero_and_unknown_are_told_apart(eta: float | None, code: int | None) -> None:
+def test_zero_differs_from_unknown(eta: float | None, code: int | None) -> None:
     progress = dataclasses.replace(PROGRESS, eta_seconds=eta)
     failure = dataclasses.replace(FAILURE, exit_code=code)
 
@@ -181,7 +181,7 @@ def test_names_of_jobs_hold_their_ids() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "jobs/", "digits", "job/x", "jobs/a/b", "xjobs/a"])
-def test_what_is_no_name_of_a_job_is_refused(name: str) -> None:
+def test_malformed_job_names_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="a job is named jobs/ID"):
         id_from_name(name)
 

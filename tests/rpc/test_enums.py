@@ -48,7 +48,7 @@ def test_every_reason_of_a_failed_run_has_a_number() -> None:
         assert not enums.failure_reason_to_proto(reason).endswith("_UNSPECIFIED")
 
 
-def test_what_a_newer_peer_sends_is_no_error() -> None:
+def test_unknown_enum_values_of_a_newer_peer_are_no_error() -> None:
     assert enums.failure_reason_from_proto(99) is FailureReason.UNSPECIFIED
     assert enums.event_kind_from_proto(99) == ""
     assert enums.value_of(NUMERICS, 99) == ""

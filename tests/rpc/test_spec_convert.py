@@ -133,7 +133,7 @@ def test_the_protos_have_the_fields_of_the_spec(cls: type[Any], message: Any) ->
             assert field.enum_type is None
 
 
-def test_a_resolved_spec_has_the_same_digest_behind_the_wire() -> None:
+def test_a_resolved_spec_keeps_its_digest_over_the_wire() -> None:
     resolved = resolve(
         {
             "name": "digits",
@@ -189,7 +189,7 @@ def test_a_kind_alone_is_short_for_a_component() -> None:
         ({"train": {"dtype": ["float32"]}}, "train.dtype"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_by_its_path(document: Document, path: str) -> None:
+def test_unencodable_fields_are_refused_by_path(document: Document, path: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         spec_to_proto(document)
 

@@ -197,7 +197,7 @@ def test_a_host_without_an_address_is_named_with_the_reason(text: str) -> None:
         (grpc.StatusCode.PERMISSION_DENIED, DbpError, "odd"),
     ],
 )
-def test_a_status_without_our_details_becomes_what_fits(
+def test_a_status_without_our_details_becomes_the_nearest_error(
     code: grpc.StatusCode, kind: type[DbpError], text: str
 ) -> None:
     error = error_from_rpc(rpc_error(code, "odd"))

@@ -43,7 +43,7 @@ async def pages(service: Service, page_size: int) -> list[pb.ListComponentsRespo
     return found
 
 
-async def test_the_clients_and_the_command_see_what_is_installed(service: Service) -> None:
+async def test_clients_and_command_list_the_installed_components(service: Service) -> None:
     async with AsyncClient(service.address) as client:
         assert await client.components() == catalogue()
 

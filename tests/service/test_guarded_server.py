@@ -118,7 +118,9 @@ EVERY_KIND = pytest.mark.parametrize("method", ["unary", "stream", "gather", "ec
 
 
 @EVERY_KIND
-async def test_what_works_is_left_alone(channel: grpc.aio.Channel, method: str) -> None:
+async def test_answers_without_a_failure_pass_unchanged(
+    channel: grpc.aio.Channel, method: str
+) -> None:
     before = [b"first"] if method in ("stream", "written") else []
 
     assert await call(channel, method, b"fine") == [*before, b"fine"]

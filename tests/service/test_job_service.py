@@ -121,7 +121,7 @@ async def test_force_comes_at_once_or_after_the_grace_period(
     assert job.state == job_pb2.JOB_STATE_CANCELLED
 
 
-async def test_cancelling_what_is_not_there_is_an_error(service: Service) -> None:
+async def test_cancelling_an_unknown_job_is_not_found(service: Service) -> None:
     request = pb.CancelJobRequest(name="jobs/digits-x")
 
     await refused(service.jobs.CancelJob(request), Code.NOT_FOUND)

@@ -49,9 +49,7 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("before", [None, b"old"], ids=["new", "old"])
-def test_a_file_that_cannot_be_finished_leaves_what_was_there(
-    tmp_path: Path, before: bytes | None
-) -> None:
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, before: bytes | None) -> None:
     path = tmp_path / "file"
     if before is not None:
         path.write_bytes(before)
@@ -63,7 +61,7 @@ def test_a_file_that_cannot_be_finished_leaves_what_was_there(
     assert before is None or path.read_bytes() == before
 
 
-def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_write_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         write_file(tmp_path / "missing" / "file", PARTS)
     (tmp_path / "folder").mkdir()
@@ -84,7 +82,7 @@ def test_a_file_keeps_its_permissions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["to a file", "to none yet"])
-def test_a_link_stays_and_what_it_names_is_written(tmp_path: Path, there: bool) -> None:
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path, there: bool) -> None:
     (tmp_path / "far").mkdir()
     target = tmp_path / "far" / "target"
     if there:
@@ -132,7 +130,7 @@ def test_the_reader_of_a_fifo_gets_the_bytes_and_the_fifo_stays(
     assert names(tmp_path) == (["fifo", "link"] if linked else ["fifo"])
 
 
-def test_what_takes_no_bytes_is_an_error_and_stays(
+def test_writing_to_a_socket_fails_and_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path is short
@@ -146,7 +144,7 @@ def test_what_takes_no_bytes_is_an_error_and_stays(
     assert names(tmp_path) == ["socket"]
 
 
-def test_a_private_file_replaces_what_was_there_even_a_link(tmp_path: Path) -> None:
+def test_a_private_file_replaces_any_entry_even_a_link(tmp_path: Path) -> None:
     path, other = tmp_path / "service.json", tmp_path / "other"
     other.write_bytes(b"other")
     path.symlink_to(other)

@@ -152,7 +152,7 @@ def test_as_many_cases_are_asked_twice_as_are_named() -> None:
     assert len(FIELDS) + len(FILES) + len(DATA) + len(COMMANDS) >= 130
 
 
-def test_what_only_the_samples_show_ends_a_training_with_two_as_well(folder: Path) -> None:
+def test_faults_in_samples_end_a_training_with_exit_code_2(folder: Path) -> None:
     case = next(case for case in DATA if case.name == "npy: NaN inputs")
     write_data_case(case, folder)
 

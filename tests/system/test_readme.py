@@ -114,7 +114,9 @@ def test_the_two_commands_exist() -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_what_needs_no_service(folder: Path, environment: dict[str, str]) -> None:
+def test_readme_commands_without_a_service_work(
+    folder: Path, environment: dict[str, str]
+) -> None:
     shown = commands()
     local = [c for c in shown[: shown.index("dbp serve")] if not c.startswith("make")]
     assert len(local) >= 7
@@ -128,7 +130,9 @@ def test_what_needs_no_service(folder: Path, environment: dict[str, str]) -> Non
         assert names >= {"parameters.safetensors", "metrics.jsonl", "spec.json", "result.json"}
 
 
-def test_what_needs_a_service(folder: Path, environment: dict[str, str], service: str) -> None:
+def test_readme_commands_with_a_service_work(
+    folder: Path, environment: dict[str, str], service: str
+) -> None:
     shown = commands()
     remote = shown[shown.index("dbp serve") + 1 :]
     assert len(remote) >= 9
@@ -250,7 +254,7 @@ def test_the_slurm_script_fails_for_a_run_that_has_failed(
     assert f"dbp train --resume {run}" in done.stderr
 
 
-def test_what_the_readme_names_is_there() -> None:
+def test_paths_named_in_the_readme_exist() -> None:
     for path in re.findall(r"`((?:dbp|deploy|protos|tests)/[\w/.-]+?)/?`", README):
         assert (ROOT / path).exists(), path
     for room in re.findall(

@@ -107,7 +107,7 @@ def test_a_run_launched_by_hand_ends_alike(server: Server, spec: Path, tmp_path:
     assert "form one chain" in output("verify", job.id, service=server.address)
 
 
-def test_what_came_to_its_end_without_the_service_ends_alike(
+def test_a_run_that_ended_without_the_service_restores_its_best_too(
     server: Server, spec: Path
 ) -> None:
     with Client(server.address) as client:

@@ -173,7 +173,7 @@ async def test_the_best_moves_onto_a_known_version_and_frees_the_one_before(
     assert (await shelf.versions.index("a")).labels == {"best": 2}
 
 
-async def test_a_label_is_not_put_to_what_went_while_it_waited(shelf: Shelf) -> None:
+async def test_a_label_is_not_moved_to_a_version_deleted_meanwhile(shelf: Shelf) -> None:
     first = await shelf.publish(1, keep=1)
     rest = asyncio.Event()
 

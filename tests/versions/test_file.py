@@ -25,7 +25,7 @@ def held(tmp_path: Path) -> Iterator[ByteRange]:
         yield ByteRange(file.fileno(), 5)
 
 
-async def test_what_is_held_and_what_is_sent_are_written_alike(
+async def test_byte_ranges_and_chunks_are_written_alike(
     tmp_path: Path, held: ByteRange
 ) -> None:
     ways: dict[str, Chunks] = {"held": held, "sent": [DATA[:7], b"", DATA[7:]]}

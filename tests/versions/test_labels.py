@@ -54,7 +54,7 @@ async def test_a_removed_label_keeps_its_version_until_it_is_removed_again(
     assert await shelf.kept() == [2]
 
 
-async def test_what_was_best_before_is_not_kept_for_the_label_best_cannot_be_undone(
+async def test_earlier_best_versions_are_not_kept(
     shelf: Shelf,
 ) -> None:
     for step in (1, 2):
@@ -64,7 +64,7 @@ async def test_what_was_best_before_is_not_kept_for_the_label_best_cannot_be_und
     assert (await shelf.versions.index("a")).left_by(1) == ()
 
 
-async def test_what_labels_left_survives_a_restart(tmp_path: Path) -> None:
+async def test_versions_that_labels_left_survive_a_restart(tmp_path: Path) -> None:
     shelf = await Shelf.opened(tmp_path / "state")
     for step in (1, 2):
         await shelf.publish(step, keep=1)
@@ -87,7 +87,7 @@ async def test_what_labels_left_survives_a_restart(tmp_path: Path) -> None:
     shelf.close()
 
 
-async def test_moves_of_an_older_store_learn_what_they_left(tmp_path: Path) -> None:
+async def test_migration_records_the_versions_that_moves_left(tmp_path: Path) -> None:
     path = tmp_path / "dbp.sqlite"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
         old.executescript(store_schema._TABLES)

@@ -67,7 +67,7 @@ def test_every_number_sent_to_a_service_has_a_greatest_value(
     ],
     ids=str,
 )  # fmt: skip
-def test_what_is_out_of_range_is_named_with_the_limit(
+def test_numbers_out_of_range_are_refused_with_the_limit(
     arguments: list[str], named: str, allowed: str
 ) -> None:
     done = run(*arguments)
@@ -103,7 +103,9 @@ def test_a_file_without_a_name_cannot_be_written(service: str, ended: str, name:
     [["show", "JOB"], ["params", "x", "--label", "JOB"], ["params", "x", "--tensor", "JOB"]],
     ids=" ".join,
 )
-def test_what_is_not_utf_8_is_named_with_the_argument_before_it(arguments: list[str]) -> None:
+def test_arguments_that_are_not_utf_8_are_named_with_their_predecessor(
+    arguments: list[str],
+) -> None:
     words = [b"\xff.x" if word == "JOB" else os.fsencode(word) for word in arguments]
     done = subprocess.run(
         [*DBP, *words, "--output", "json"], capture_output=True, text=True, timeout=DEADLINE,

@@ -53,7 +53,7 @@ def test_a_path_that_exists_comes_before_a_job_of_its_name(
 
 
 @pytest.mark.parametrize("text", ["w.safetensors", "runs/x", "Digits", "", "../x", "a b"])
-def test_what_is_neither_is_refused_before_a_service_is_asked(
+def test_neither_path_nor_job_id_is_refused_without_a_request(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -147,7 +147,7 @@ def json_number(path: Path) -> int:
         (["-o", "{run}/parameters.safetensors"], 2, "is an input of this command"),
     ],
 )
-def test_what_does_not_fit_a_run_is_refused(
+def test_unsuitable_options_are_refused_for_a_run(
     trained: Path, arguments: list[str], code: int, words: str
 ) -> None:
     done = run("params", str(trained), *(text.format(run=trained) for text in arguments))

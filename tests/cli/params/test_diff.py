@@ -95,7 +95,7 @@ def test_vectors_of_zeros_have_no_angle() -> None:
     assert (found.relative, found.cosine, found.largest) == (None, None, 1.0)
 
 
-def test_what_is_no_number_is_not_hidden() -> None:
+def test_nan_is_shown_in_every_column() -> None:
     bad = parameters({"0.weight": np.array([np.nan, 1], np.float32)})
 
     (found, *_) = changes_of(bad, bad)

@@ -147,7 +147,7 @@ def test_a_cut_list_of_versions_says_so(service: str, running: str) -> None:
     assert whole.stderr == ""
 
 
-def test_what_has_changed_between_two_versions(
+def test_diff_shows_the_changes_between_two_versions(
     service: str, ended: str, tmp_path: Path
 ) -> None:
     kept = [
@@ -181,7 +181,7 @@ def test_what_has_changed_between_two_versions(
     assert {row["change"] for row in same} == {0.0}
 
 
-def test_what_came_is_proved(service: str, ended: str) -> None:
+def test_verify_prints_the_verified_properties(service: str, ended: str) -> None:
     text = output("params", ended, "--verify", service=service)
     part = output(
         "params", ended, "--verify", "--tensor", "*.bias", "--cast", "bf16", service=service
@@ -194,7 +194,7 @@ def test_what_came_is_proved(service: str, ended: str) -> None:
 
 
 @pytest.mark.parametrize("more", [[], ["--watch"]], ids=["once", "watched"])
-def test_what_is_refuted_is_not_written(
+def test_refuted_parameters_are_not_written(
     service: str,
     ended: str,
     more: list[str],

@@ -94,7 +94,7 @@ def test_answers_that_cannot_be_written_whole_leave_the_old_ones(
 
 
 @pytest.mark.parametrize("form", ["npy", "csv"])
-def test_answers_replace_what_a_link_names(tmp_path: Path, form: str) -> None:
+def test_answers_replace_the_target_of_a_link(tmp_path: Path, form: str) -> None:
     path, link = tmp_path / f"out.{form}", tmp_path / f"link.{form}"
     link.symlink_to(path)
 

@@ -37,7 +37,7 @@ def test_an_answer_is_the_message_that_it_says(size: int, request_id: str) -> No
     assert pb.ModelInferResponse.FromString(finished(head, request_id, contents)) == expected
 
 
-def test_heads_are_made_once_and_told_apart() -> None:
+def test_heads_are_cached_by_name_outputs_and_shape() -> None:
     heads = AnswerHeads("job", VERSION)
     first = heads.head("job", (), OUTPUTS, 1)
 

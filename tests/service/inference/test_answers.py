@@ -135,7 +135,7 @@ async def test_a_row_whose_outputs_overflow_is_refused(
     assert "inputs: row 1 (counted from 0): the model's outputs are not finite" in text
 
 
-async def test_a_value_that_overflows_behind_the_last_layer_is_refused(
+async def test_overflow_after_the_last_layer_is_refused(
     service: Service, run: Run, stub: GRPCInferenceServiceStub
 ) -> None:
     strings = metadata({"kind": "dense", "units": 1}, inputs=(1,), loss="poisson")

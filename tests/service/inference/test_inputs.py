@@ -162,7 +162,7 @@ def _replace(**fields: Any) -> Any:
         (_typed("int_contents", *[200] * 64, datatype="INT8"), "-128 to 127"),
     ],
 )  # fmt: skip
-async def test_what_does_not_fit_is_refused_by_name(
+async def test_malformed_requests_are_refused_by_field(
     service: Service, run: Run, stub: GRPCInferenceServiceStub, change: Any, words: str
 ) -> None:
     await publish(service, run, 1, drawn(classifier()), classifier())

@@ -175,9 +175,7 @@ async def test_a_damaged_version_leaves_the_one_before_answering(
 
 
 @pytest.mark.parametrize("error", [OSError("too many open files"), CorruptParameters("x")])
-async def test_what_could_not_be_read_is_tried_again_later(
-    kept: Kept, error: Exception
-) -> None:
+async def test_failed_reads_are_retried_later(kept: Kept, error: Exception) -> None:
     now = 0.0
     kept.publish(1)
     models = LoadedModels(kept, clock=lambda: now)
@@ -198,7 +196,7 @@ async def test_what_could_not_be_read_is_tried_again_later(
     assert number(await models.ready(JOB, NEWEST)) == 2
 
 
-async def test_what_is_no_model_is_not_read_again(kept: Kept) -> None:
+async def test_parameters_without_a_model_are_read_once(kept: Kept) -> None:
     kept.publish(1, model=False)
     models = LoadedModels(kept)
 
@@ -209,7 +207,7 @@ async def test_what_is_no_model_is_not_read_again(kept: Kept) -> None:
     assert kept.opened == [1]
 
 
-async def test_a_label_at_what_cannot_answer_is_not_answered_by_another(kept: Kept) -> None:
+async def test_a_label_at_a_version_without_a_model_gets_no_other_answer(kept: Kept) -> None:
     kept.publish(1)
     kept.publish(2, {"live": 1}, model=False)
     models = LoadedModels(kept)
@@ -317,7 +315,7 @@ async def test_two_models_over_the_same_parameters_do_not_share_buffers(kept: Ke
     assert not np.shares_memory(here, there)
 
 
-async def test_what_a_model_takes_is_measured(kept: Kept) -> None:
+async def test_the_time_of_a_model_is_measured(kept: Kept) -> None:
     kept.publish(1)
 
     cost = (await LoadedModels(kept).get(JOB, NEWEST)).cost
@@ -327,7 +325,7 @@ async def test_what_a_model_takes_is_measured(kept: Kept) -> None:
     assert Cost(1.0, 0.5).seconds(4) == 3.0
 
 
-async def test_closing_ends_what_loads(kept: Kept) -> None:
+async def test_closing_cancels_loading_models(kept: Kept) -> None:
     kept.publish(1)
     kept.may_open.clear()
     models = LoadedModels(kept)

@@ -6,7 +6,7 @@ from dbp.service.inference.answers import Times
 from dbp.service.inference.statistics import MAX_KEPT, InferenceStatistics
 
 
-def test_sums_and_what_is_left_for_waiting() -> None:
+def test_statistics_sum_times_and_the_rest_is_queue_time() -> None:
     statistics = InferenceStatistics()
     statistics.succeeded("a", 1, 10, Times(1, 20, 3), 100)
     statistics.succeeded("a", 1, 5, Times(2, 10, 1), 40)

@@ -98,7 +98,7 @@ def test_no_shape_takes_memory_that_the_contents_do_not_hold() -> None:
         decoded(tensor("FP32", (2**60, 2)), None, (2,))
 
 
-def test_texts_stand_behind_their_lengths() -> None:
+def test_texts_follow_their_lengths() -> None:
     assert encoded_texts(["", "ab", "\u00e9"]) == (
         b"\0\0\0\0", b"\2\0\0\0ab", b"\2\0\0\0\xc3\xa9",
     )  # fmt: skip

@@ -29,7 +29,7 @@ def holding(count: int) -> Manifest:
     return manifest_of({f"{number}.bias": (1,) for number in range(count)}, "F32", {})
 
 
-async def test_what_is_remembered_stays_below_the_limit(threads: ReaderThreads) -> None:
+async def test_size_of_the_descriptions_stays_below_the_limit(threads: ReaderThreads) -> None:
     told = Descriptions(threads, limit=50_000)
     for number in range(100):
         await told.get(VERSION, holding(100), [f"{number}.*", "*" * 500])

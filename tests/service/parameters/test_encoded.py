@@ -92,7 +92,9 @@ async def test_many_at_once_make_it_once(cache: EncodedCache, tmp_path: Path) ->
     assert len(cache._entries) == 1
 
 
-async def test_what_is_kept_stays_below_the_limit(cache: EncodedCache, tmp_path: Path) -> None:
+async def test_size_of_the_cache_stays_below_the_limit(
+    cache: EncodedCache, tmp_path: Path
+) -> None:
     for number in range(1, 60):
         with opened(tmp_path, number) as version:
             whole = await content_of(cache, version)
@@ -139,7 +141,7 @@ async def test_a_reader_continues_when_its_version_is_given_up(tmp_path: Path) -
     assert descriptors() == before
 
 
-async def test_what_is_too_large_is_not_kept(tmp_path: Path) -> None:
+async def test_contents_above_the_limit_are_not_cached(tmp_path: Path) -> None:
     cache = cache_of(limit=10_000)
     with opened(tmp_path, 1, size=9_000) as version:
         whole = await content_of(cache, version)

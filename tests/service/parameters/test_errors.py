@@ -67,7 +67,7 @@ def readers(service: Service, **fields: Any) -> list[Callable[[], Any]]:
 
 
 @pytest.mark.parametrize("name", ["", "digits", "jobs/", "jobs/a/b"])
-async def test_what_is_no_name_of_a_job(service: Service, name: str) -> None:
+async def test_malformed_job_names_are_invalid_input(service: Service, name: str) -> None:
     for read in readers(service, job=name):
         await failing(read(), Code.INVALID_ARGUMENT, "INVALID_INPUT")
 
@@ -154,7 +154,7 @@ async def test_too_large_for_one_message(service: Service, run: Run) -> None:
     assert "StreamParameters" in link.url
 
 
-async def test_what_is_too_large_is_refused_before_it_is_derived(
+async def test_selections_too_large_for_a_message_are_refused_before_encoding(
     service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await run.publish(6, tensors(600_000))
@@ -229,7 +229,7 @@ async def test_readers_at_once_are_counted_and_runs_publish_beside_them(
             assert (await call).version.version == 3
 
 
-async def test_too_far_behind_the_run(service: Service, run: Run) -> None:
+async def test_staleness_above_the_limit_is_refused(service: Service, run: Run) -> None:
     request = pb.StreamParametersRequest(max_staleness_steps=1)
     request.selector.job = f"jobs/{run.id}"
     error = await failing(

@@ -195,7 +195,9 @@ async def test_an_undo_of_the_first_move_removes_the_label_and_of_a_removal_rest
     assert set(await kept(service, run)) == {2}, "the second removal let version 1 go"
 
 
-async def test_what_cannot_be_undone_is_refused(service: Service, run: Run) -> None:
+async def test_undo_is_refused_for_unmovable_labels_and_unexpected_versions(
+    service: Service, run: Run
+) -> None:
     await run.publish(1, tensors(), best=True)
     await move(service, run, "stable", at="latest")
 

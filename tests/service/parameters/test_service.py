@@ -63,7 +63,7 @@ def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
 # Whole
 
 
-async def test_what_was_published_is_what_is_read(service: Service, run: Run) -> None:
+async def test_read_tensors_equal_the_published_ones(service: Service, run: Run) -> None:
     values = tensors()
     published = await run.publish(7, values)
 
@@ -87,7 +87,7 @@ async def test_what_was_published_is_what_is_read(service: Service, run: Run) ->
     }
 
 
-async def test_what_it_holds_can_be_asked_alone(service: Service, run: Run) -> None:
+async def test_info_describes_tensors_without_their_values(service: Service, run: Run) -> None:
     published = await run.publish(7, tensors())
 
     info = await service.parameters.GetParameterInfo(

@@ -92,7 +92,7 @@ async def test_silence_is_broken_by_heartbeats(service: Service, run: Run) -> No
     assert first.WhichOneof("payload") == second.WhichOneof("payload") == "heartbeat"
 
 
-async def test_a_watch_ends_with_a_word_when_the_service_leaves(
+async def test_a_watch_ends_with_an_end_message_when_the_service_leaves(
     service: Service, run: Run
 ) -> None:
     stream = watch(service, run)

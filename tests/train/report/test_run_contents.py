@@ -131,7 +131,7 @@ def test_a_lock_that_a_crash_left_is_not_taken_for_a_run(tmp_path: Path, text: s
     assert "dbp train --resume" in reason(folder)
 
 
-def test_a_folder_that_is_no_run_names_what_it_holds(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused_with_its_content(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "run", steps=(5,))
     other = tmp_path / "other"
     other.mkdir()
@@ -155,7 +155,7 @@ def refusal(folder: Path) -> str:
     return text.removeprefix(f"{folder}: ")
 
 
-def test_what_names_no_run_is_refused_with_what_is_there(tmp_path: Path) -> None:
+def test_paths_without_a_run_are_refused_with_their_content(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "digits", steps=(10,))
     check_run(run)
     assert refusal(tmp_path / "digit") == "no such folder, did you mean 'digits'?"
