@@ -177,7 +177,7 @@ class JobManager:
     ) -> AsyncIterator[WatchItem]:
         """Yield the events of one job or of all, until an End.
 
-        A Snapshot of each job first, unless ``after_sequence`` (an item's ``resume``, not 0)
+        A JobStatus of each job first, unless ``after_sequence`` (an item's ``resume``, not 0)
         says after which event to start. Raises NotFound or OutOfRange at the first item.
         """
         return self._events.watch(job_id, after_sequence)

@@ -22,8 +22,8 @@ from dbp.jobs.watch_items import (
     Change,
     End,
     Heartbeat,
+    JobStatus,
     ProgressItem,
-    Snapshot,
     WatchItem,
 )
 from dbp.versions.changes import VersionChanges
@@ -123,8 +123,8 @@ class EventBroadcaster:
             # Read after the watcher was added, so that no change is missed in between.
             job = None if job_id is None else self._view(await self._store.get(job_id))
             if not after_sequence:
-                async for snapshot in self._snapshots(watcher, job):
-                    yield snapshot
+                async for status in self._statuses(watcher, job):
+                    yield status
             if job is not None and job.state.terminal and job.sequence <= cursor:
                 yield End(StreamEndReason.JOB_ENDED, cursor)
                 return
@@ -141,24 +141,24 @@ class EventBroadcaster:
                 "watch again without a token"
             )
 
-    async def _snapshots(self, watcher: _Watcher, job: Job | None) -> AsyncIterator[Snapshot]:
-        """Yield the watched jobs; a watch can be resumed only from the last snapshot on."""
+    async def _statuses(self, watcher: _Watcher, job: Job | None) -> AsyncIterator[JobStatus]:
+        """Yield the watched jobs; a watch can be resumed only from the last status on."""
         if job is not None:
             watcher.seen[job.id] = job.sequence
-            yield Snapshot(self._view(job), watcher.cursor)
+            yield JobStatus(self._view(job), watcher.cursor)
             return
-        held: Job | None = None
+        previous: Job | None = None
         before: int | None = None
         while page := await self._store.page(limit=_PAGE, before=before):
             before = page[-1][0]
             for _, listed in page:
-                if held is not None:
-                    yield Snapshot(held, 0)
-                held = self._view(listed)
-                if held.sequence > watcher.cursor:
-                    watcher.seen[held.id] = held.sequence
-        if held is not None:
-            yield Snapshot(held, watcher.cursor)
+                if previous is not None:
+                    yield JobStatus(previous, 0)
+                previous = self._view(listed)
+                if previous.sequence > watcher.cursor:
+                    watcher.seen[previous.id] = previous.sequence
+        if previous is not None:
+            yield JobStatus(previous, watcher.cursor)
 
     async def _follow(self, watcher: _Watcher) -> AsyncIterator[WatchItem]:
         ended = False
@@ -166,7 +166,7 @@ class EventBroadcaster:
             watcher.woken.clear()
             changes = await self._changes(watcher)
             for change in changes:
-                for item in self._tell(watcher, change):
+                for item in self._items_of(watcher, change):
                     yield item
                 ended = watcher.job_id is not None and change.job.state.terminal
             if ended and not changes:  # labels may have moved after the end
@@ -185,7 +185,7 @@ class EventBroadcaster:
             except TimeoutError:
                 yield Heartbeat(watcher.cursor)
 
-    def _tell(self, watcher: _Watcher, change: Change) -> Iterator[WatchItem]:
+    def _items_of(self, watcher: _Watcher, change: Change) -> Iterator[WatchItem]:
         yield from watcher.progress_before(change)
         watcher.cursor = change.sequence
         if change.sequence <= watcher.seen.get(change.job.id, 0):

@@ -9,9 +9,10 @@ from dbp.job.state import EventKind, Job, LabelMove, ProgressReport, StreamEndRe
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """A job as it is. ``resume``, here and in the others: token to continue after this item; 0
-    starts over.
+class JobStatus:
+    """A job as it is shown to a watcher.
+
+    ``resume``, here and in the others: token to continue after this item; 0 starts over.
     """
 
     job: Job
@@ -63,7 +64,7 @@ class End:
     resume: int = 0
 
 
-WatchItem: TypeAlias = Snapshot | Change | ProgressItem | Heartbeat | End
+WatchItem: TypeAlias = JobStatus | Change | ProgressItem | Heartbeat | End
 
 
 @dataclass(frozen=True)

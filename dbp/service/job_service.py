@@ -16,9 +16,9 @@ from dbp.jobs.watch_items import (
     Change,
     End,
     Heartbeat,
+    JobStatus,
     LogChunk,
     ProgressItem,
-    Snapshot,
     WatchItem,
 )
 from dbp.registry import catalogue
@@ -153,7 +153,7 @@ def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:
         resume_token=f"{RESUME_MARK}{item.resume}" if item.resume else ""
     )
     match item:
-        case Snapshot():
+        case JobStatus():
             response.snapshot.CopyFrom(job_answer(item.job))
         case Change():
             change = pb.JobEvent(

@@ -21,7 +21,7 @@ from dbp.errors import (
 from dbp.job.snapshot import encode_header
 from dbp.job.state import Job, ProgressReport, RunOutcome, State, StreamEndReason
 from dbp.jobs.attempt_runner import RETRY_SECONDS
-from dbp.jobs.watch_items import Change, End, LogChunk, Snapshot
+from dbp.jobs.watch_items import Change, End, JobStatus, LogChunk
 from dbp.launch.launcher import Exit
 from tests.jobs.fakes import (
     FakeLauncher,
@@ -797,7 +797,7 @@ async def test_a_watch_begun_before_the_end_and_read_after_it_ends(tmp_path: Pat
 
         first, last = await _all(watching)
 
-        assert isinstance(first, Snapshot)
+        assert isinstance(first, JobStatus)
         assert first.job.state is State.SUCCEEDED
         assert isinstance(last, End)
 

@@ -12,7 +12,7 @@ from dbp.jobs import watch as feed_module
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.store import Store
 from dbp.jobs.watch import EventBroadcaster
-from dbp.jobs.watch_items import Change, End, Heartbeat, ProgressItem, Snapshot, WatchItem
+from dbp.jobs.watch_items import Change, End, Heartbeat, JobStatus, ProgressItem, WatchItem
 from dbp.storage.database import Database
 from tests.deadline import DEADLINE
 from tests.jobs.fakes import FakeClock
@@ -87,7 +87,7 @@ async def test_one_job_from_snapshot_to_end(stage: Stage) -> None:
 
     rest = await stream.rest()
 
-    assert isinstance(first, Snapshot)
+    assert isinstance(first, JobStatus)
     assert first.job.state is State.QUEUED
     assert kinds(rest) == ["started", "running", "succeeded", "End"]
     assert rest[-1] == End(StreamEndReason.JOB_ENDED, rest[-2].resume)
@@ -100,7 +100,7 @@ async def test_an_ended_job_is_a_snapshot_and_an_end(stage: Stage) -> None:
     items = await stage.watch("a").rest()
     again = await stage.watch("a", items[-1].resume).rest()
 
-    assert kinds(items) == ["Snapshot", "End"]
+    assert kinds(items) == ["JobStatus", "End"]
     assert kinds(again) == ["End"]
 
 
@@ -127,10 +127,10 @@ async def test_all_jobs_begin_with_a_snapshot_of_each(stage: Stage) -> None:
     await stage.table.record("a", EventKind.STARTED)  # while its snapshot is still to come
     items += await stream.take(2)
 
-    assert [item.job.id for item in items if isinstance(item, Snapshot)] == ["c", "b", "a"]
+    assert [item.job.id for item in items if isinstance(item, JobStatus)] == ["c", "b", "a"]
     assert [item.resume for item in items[:2]] == [0, 0], "no resuming amid the snapshots"
     assert items[2].resume > 0
-    assert kinds(items) == ["Snapshot", "Snapshot", "Snapshot", "started"]
+    assert kinds(items) == ["JobStatus", "JobStatus", "JobStatus", "started"]
 
 
 async def test_a_snapshot_that_has_a_change_is_not_followed_by_it(
@@ -147,9 +147,9 @@ async def test_a_snapshot_that_has_a_change_is_not_followed_by_it(
     stage.events.close()
     items += await stream.rest()
 
-    told = [(item.job.id, item.job.state) for item in items if isinstance(item, Snapshot)]
+    told = [(item.job.id, item.job.state) for item in items if isinstance(item, JobStatus)]
     assert told == [("c", "QUEUED"), ("b", "QUEUED"), ("a", "RUNNING")]
-    assert kinds(items) == ["Snapshot", "Snapshot", "Snapshot", "End"]
+    assert kinds(items) == ["JobStatus", "JobStatus", "JobStatus", "End"]
 
 
 async def test_a_slow_watcher_gets_every_change_and_the_newest_progress(
@@ -195,7 +195,7 @@ async def test_silence_is_filled_with_heartbeats(tmp_path: Path) -> None:
     items = await stream.take(3)
     await stage.table.record("a", EventKind.CANCELLED)
 
-    assert kinds(items) == ["Snapshot", "Heartbeat", "Heartbeat"]
+    assert kinds(items) == ["JobStatus", "Heartbeat", "Heartbeat"]
     assert isinstance(items[1], Heartbeat)
     assert "cancelled" in kinds(await stream.rest())
     stage.database.close()
