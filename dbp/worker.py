@@ -13,13 +13,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
 from dbp.exit_codes import FAILED, INTERRUPTED, exit_code_of
 from dbp.job.state import FailureReason
+from dbp.json_value import JsonObject, JsonValue
 from dbp.launching import detect, oversubscription, set_thread_counts
 from dbp.lossy_output import make_output_lossy
 from dbp.prctl import PR_SET_PDEATHSIG, prctl
@@ -199,7 +200,7 @@ def _reporting_failure(
         raise
 
 
-def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int:
+def _run(launch: JsonObject, rank: int, reporter: Reporter | None) -> int:
     """Run a rank of a launched attempt; only rank 0 has a ``reporter``."""
     from dbp.train.report.fan_out import AnyOf, FailureRecorder, FanOut
     from dbp.train.report.lines import Lines, outcome_text
@@ -207,7 +208,11 @@ def _run(launch: Mapping[str, Any], rank: int, reporter: Reporter | None) -> int
     from dbp.train.report.run_folder import RunFolder
     from dbp.train.stop_signals import StopSignals
 
-    spec, run, workers = Path(launch["spec"]), Path(launch["run"]), int(launch["workers"])
+    spec, run, workers = (
+        Path(str(launch["spec"])),
+        Path(str(launch["run"])),
+        int(str(launch["workers"])),
+    )
     signals = StopSignals()
     sink, control = FanOut(FailureRecorder(run)), AnyOf(signals)
     if reporter is not None:
@@ -245,9 +250,9 @@ def _inspected(spec: Path, workers: int, rank: int) -> Inspected:
     return inspected
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, JsonValue]:
     try:
-        table: dict[str, Any] = json.loads(path.read_text())
+        table: dict[str, JsonValue] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InvalidFile(f"{path}: {error}") from error
     return table

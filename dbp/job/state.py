@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from dbp.errors import WrongState
 from dbp.job.best import BestEpoch
+from dbp.json_value import JsonObject
 
 # Metadata of fields of a report that stay in the run: they are never sent to the service.
 LOCAL: Final = MappingProxyType({"local": True})
@@ -219,7 +220,7 @@ class Job:
     """
 
     id: str
-    spec: Mapping[str, Any]
+    spec: JsonObject
     spec_digest: str
     workers: int
     state: State

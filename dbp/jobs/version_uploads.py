@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, final
 
@@ -11,6 +12,7 @@ from dbp.errors import WrongState
 from dbp.job.snapshot import Manifest
 from dbp.job.spec import PublishSpec
 from dbp.job.state import Job, RunOutcome, Version
+from dbp.json_value import JsonObject
 from dbp.versions.file import Chunks
 from dbp.versions.publisher import VersionPublisher, VersionUpload
 
@@ -53,7 +55,7 @@ class VersionUploads:
 
     async def publish_left_behind(self, job: Job, path: Path, outcome: RunOutcome) -> None:
         """Publish the final parameters from the run's folder, unless they have arrived."""
-        wanted = bool(job.spec.get("publish", {}).get("best", PublishSpec().best))
+        wanted = bool(_publish_table(job).get("best", PublishSpec().best))
         best = outcome.best_restored and wanted
         upload = self._upload(
             job, step=outcome.step, manifest=_NO_MANIFEST, final=True, best=best
@@ -85,4 +87,10 @@ class VersionUploads:
 
 def kept_by(job: Job) -> int:
     """Return how many of its newest versions a job keeps."""
-    return int(job.spec.get("publish", {}).get("keep", PublishSpec().keep))
+    keep = _publish_table(job).get("keep")
+    return keep if isinstance(keep, int) else PublishSpec().keep
+
+
+def _publish_table(job: Job) -> JsonObject:
+    table = job.spec.get("publish")
+    return table if isinstance(table, Mapping) else {}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dbp.job.plugins import Plugin
 from dbp.job.state import RunOutcome
+from dbp.json_value import JsonObject
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class LaunchRequest:
     job_id: str
     attempt: int
     workers: int
-    document: Mapping[str, Any]
+    document: JsonObject
     secret: str
     folder: Path
     service_file: Path

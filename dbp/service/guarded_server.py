@@ -14,7 +14,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Ma
 from typing import Any, NoReturn, TypeAlias, final
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from dbp.errors import DbpError, InvalidInput
 from dbp.quantities import count_text
@@ -22,7 +22,7 @@ from dbp.rpc.status import code_of, details_of, internal_details, text_of
 
 log = logging.getLogger("dbp.service")
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Decode: TypeAlias = Callable[[Any], Any]
 

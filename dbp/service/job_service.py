@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from typing import Any, Final, TypeAlias, final
+from typing import Final, TypeAlias, final
 
 import grpc
+from google.protobuf.message import Message
 
 from dbp.errors import InvalidInput
 from dbp.jobs.manager import JobManager
@@ -32,7 +33,7 @@ from dbp.service.message_limit import AnswerPage, job_answer
 from dbp.v1 import component_pb2, job_pb2, job_service_pb2_grpc, stream_pb2
 from dbp.v1 import job_service_pb2 as pb
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
 RESUME_MARK: Final = "e"
 MAX_REQUEST_ID: Final = 128

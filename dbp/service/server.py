@@ -8,10 +8,10 @@ import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -22,6 +22,7 @@ from dbp.jobs.admission import Check, Checked
 from dbp.jobs.config import ManagerConfig
 from dbp.jobs.manager import JobManager
 from dbp.jobs.store import Store
+from dbp.json_value import JsonObject
 from dbp.launch.launcher import Launcher
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.rpc.spec_convert import check_size
@@ -127,7 +128,7 @@ async def running(
 def job_check(data_roots: Sequence[Path], launcher: Launcher) -> Check:
     """Return the check of a job before it is acknowledged: spec, paths, files, plug-ins."""
 
-    def check(document: Mapping[str, Any], workers: int) -> Checked:
+    def check(document: JsonObject, workers: int) -> Checked:
         from dbp.job.plugins import plugins_of
         from dbp.job.resolve import resolve
         from dbp.train.check.inspection import inspect
@@ -141,7 +142,7 @@ def job_check(data_roots: Sequence[Path], launcher: Launcher) -> Check:
     return check
 
 
-def run_check(document: Mapping[str, Any], workers: int) -> Checked:
+def run_check(document: JsonObject, workers: int) -> Checked:
     """Check the spec of a run started by hand; its files may be on another machine."""
     from dbp.job.resolve import resolve
 

@@ -12,11 +12,12 @@ from importlib.metadata import version
 from typing import Any, Final, TypeAlias, final
 
 import grpc
+from google.protobuf.message import Message
 
 from dbp.errors import UnknownMethod, alternatives
 from dbp.rpc.status import code_of, details_of, text_of
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
 INFERENCE: Final = "inference.GRPCInferenceService"
 

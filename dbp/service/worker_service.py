@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any, Final, TypeAlias, TypeVar, final
+from typing import Final, TypeAlias, TypeVar, final
 
 import grpc
+from google.protobuf.message import Message
 
 from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest
@@ -26,7 +27,7 @@ from dbp.versions.run_memory import opened
 METADATA_KEY: Final = "dbp-attempt-secret"
 T = TypeVar("T")
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 Answers = asyncio.Queue[pb.AttachResponse | Exception | None]
 
 

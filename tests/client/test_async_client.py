@@ -88,9 +88,9 @@ async def test_files_of_a_document_are_relative_to_the_current_folder(
     monkeypatch.chdir(tmp_path)
     given = document(data={"train": {"kind": "npz", "path": "d.npz"}}, train={"epochs": 1})
 
-    job = await (await client.submit(given)).get()
+    spec: Any = (await (await client.submit(given)).get()).spec
 
-    assert job.spec["data"]["train"]["path"] == str(tmp_path / "d.npz")
+    assert spec["data"]["train"]["path"] == str(tmp_path / "d.npz")
     assert given["data"]["train"]["path"] == "d.npz"
 
 

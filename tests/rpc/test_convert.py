@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -163,7 +163,9 @@ def test_a_job_of_a_newer_service_is_read_without_what_it_adds() -> None:
     found = job_from_proto(job_pb2.Job.FromString(proto.SerializeToString()))
 
     assert found.id == FULL.id
-    assert "numerics" not in found.spec["train"]
+    train = found.spec["train"]
+    assert isinstance(train, Mapping)
+    assert "numerics" not in train
     assert found.spec["name"] == FULL.spec["name"]
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import version as package_version
 from typing import Any, Final, TypeAlias, final
 
 import grpc
+from google.protobuf.message import Message
 
 from dbp.errors import DataLoss, DbpError, NotFound, OutOfRange, ResourceExhausted, WrongState
 from dbp.inference import open_inference_pb2 as pb
@@ -27,7 +28,7 @@ from dbp.service.inference.model_loading import LoadedModel
 from dbp.service.inference.model_names import ModelNames
 from dbp.service.inference.statistics import InferenceStatistics
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVICE_NAME: Final[str] = _SERVICE.full_name

@@ -45,7 +45,7 @@ from dbp.versions.file import OpenVersion
 from dbp.versions.selection import Selection, selected, selecting_work
 from dbp.versions.tensor_patterns import check_patterns
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
 MAX_UNARY_BYTES: Final = 3 << 20
 PUBLISH_SECONDS: Final = 30.0

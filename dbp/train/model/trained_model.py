@@ -24,6 +24,7 @@ from dbp.errors import DbpError, InvalidData, InvalidFile, Violation
 from dbp.job.component import build_component
 from dbp.job.fields import shown
 from dbp.job.snapshot import Manifest, TensorInfo, decode_header, header_length
+from dbp.json_value import JsonObject, JsonValue
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import SoloCommunicator
@@ -195,7 +196,7 @@ class _Metadata:
         table = self._json("dbp.model", dict)
         violations: list[Violation] = []
 
-        def built(group: Group, value: Any, path: str) -> Any:
+        def built(group: Group, value: object, path: str) -> Any:
             return build_component(group, value, path, violations)
 
         def all_built(group: Group, name: str) -> list[Any]:
@@ -212,7 +213,8 @@ class _Metadata:
         except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise self._error(f"dbp.model: {error}") from error
         given = self._listed(table, "metrics")
-        return model, tuple(m if isinstance(m, str) else str(m["kind"]) for m in given)
+        kinds = (m["kind"] if isinstance(m, Mapping) else m for m in given)
+        return model, tuple(map(str, kinds))
 
     def scaling(self, input_shape: tuple[int, ...]) -> Scaling:
         """Return the scaling of the inputs."""
@@ -239,7 +241,7 @@ class _Metadata:
             raise self._error(f"dbp.input_shape: {shown(shape)}, expected sizes of at least 1")
         return tuple(shape)
 
-    def _listed(self, table: Mapping[str, Any], name: str) -> list[Any]:
+    def _listed(self, table: JsonObject, name: str) -> list[JsonValue]:
         value = table.get(name)
         if not isinstance(value, list | None):
             raise self._error(f"dbp.model: {name}: {shown(value)}, expected a list")
