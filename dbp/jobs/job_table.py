@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack, final
+from typing import Final, TypeAlias, TypedDict, TypeVar, Unpack, final
 
 from dbp.errors import WrongState
 from dbp.job.best import BestEpoch
@@ -53,7 +53,7 @@ class JobTable:
         self._clock = clock
         self._live: dict[str, Job] = {}
         self._turn = asyncio.Lock()
-        self._holder: asyncio.Task[Any] | None = None
+        self._holder: asyncio.Task[object] | None = None
 
     async def load(self) -> list[Job]:
         """Load the live jobs from the store; return them, oldest first."""
@@ -103,7 +103,7 @@ class JobTable:
                 before = number
         return jobs, ""
 
-    async def alone(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def alone(self, work: Callable[[], Coroutine[object, None, T]]) -> T:
         """Run ``work`` with no other change of a job in between, and to its end.
 
         For a check and the change that depends on it. ``work`` waits for nothing but the store.
