@@ -9,7 +9,7 @@ import math
 import types
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from dbp.job.state import Event, Job, LabelMove, RunOutcome
 from dbp.json_value import JsonObject, JsonValue
@@ -20,7 +20,7 @@ T = TypeVar("T", bound="Record")
 class Record(Protocol):
     """A dataclass whose fields hold plain values, mappings, tuples and other records."""
 
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
 
 
 # Stored beside the JSON of a job, or not at all.
@@ -132,7 +132,7 @@ def _plain(value: object) -> JsonValue:
 def _read(annotation: object, value: JsonValue, where: str) -> object:
     """Return a value of the annotated type; raises ValueError."""
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation in (object, Any):
+    if annotation is object:
         return value
     if origin in (Union, types.UnionType):
         (arm,) = set(arguments) - {types.NoneType}
