@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self, final
 import click
 
 from dbp.cli.screen.output import echo_json, output_option
+from dbp.json_value import JsonObject
 from dbp.launching import set_thread_counts
 from dbp.quantities import count_text
 
@@ -75,7 +76,7 @@ def check(file: Path, steps: int, output: str) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _content(file: Path, findings: list[Finding]) -> dict[str, object]:
+def _content(file: Path, findings: list[Finding]) -> JsonObject:
     """Return the findings as JSON values."""
     return {
         "spec": str(file),

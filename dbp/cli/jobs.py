@@ -22,6 +22,7 @@ from dbp.cli.screen.output import (
     time_text,
 )
 from dbp.exit_codes import DONE, FAILED, STOPPED
+from dbp.json_value import JsonObject
 from dbp.quantities import count_text
 
 if TYPE_CHECKING:
@@ -228,8 +229,15 @@ def _show_validated(file: Path, job: ValidatedJob, output: str) -> None:
             f"{file}: valid for {count_text(job.workers, 'worker')}, spec {job.spec_digest}"
         )
         return
-    content = {"workers": job.workers, "spec_digest": job.spec_digest, "resolved": job.spec}
-    echo_json({"spec": str(file), "valid": True, **content, "notes": list(job.notes)})
+    content: JsonObject = {
+        "spec": str(file),
+        "valid": True,
+        "workers": job.workers,
+        "spec_digest": job.spec_digest,
+        "resolved": job.spec,
+        "notes": job.notes,
+    }
+    echo_json(content)
 
 
 def _follow(job: JobHandle, output: str) -> int:

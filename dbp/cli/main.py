@@ -27,6 +27,7 @@ from dbp.errors import (
     WrongState,
 )
 from dbp.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, UNREACHABLE, WRONG_STATE
+from dbp.json_value import JsonValue
 from dbp.option_names import speak_of_flags
 
 # Name -> module, attribute, one line for `dbp --help`. In the order of use.
@@ -174,7 +175,7 @@ def exit_code(error: DbpError) -> int:
 
 def _tell(error: Exception, *, as_json: bool) -> int:
     """Print the error to stderr; return the exit code."""
-    content: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
+    content: dict[str, JsonValue] = {"kind": type(error).__name__, "message": str(error)}
     if isinstance(error, click.ClickException):
         content["message"], code = error.format_message(), error.exit_code
         if not as_json:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.arguments.source import Source
 from dbp.cli.arguments.version import VersionName
+from dbp.json_value import JsonValue
 from dbp.train.model.trained_model import TrainedModel
 
 
@@ -21,7 +21,7 @@ class Trained:
 
     model: TrainedModel
     file: Path | None
-    spec: Mapping[str, Any]
+    spec: Mapping[str, JsonValue]
 
 
 def load_trained(source: Source, service: str, chosen: VersionName) -> Trained:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from dbp.cli.screen.output import table, writing
+from dbp.json_value import JsonValue
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dbp.client.parameter_set import ParameterSet
 
 
@@ -28,8 +31,8 @@ def echo_set(
     """Print a table of tensors, then the verified properties and the path of the file."""
     click.echo(title)
     rows = [
-        (row["name"], " x ".join(map(str, row["shape"])), row["dtype"], f"{row['norm']:.6g}")
-        for row in tensor_rows(found)
+        (name, " x ".join(map(str, tensor.shape)), str(tensor.dtype), f"{_norm(tensor):.6g}")
+        for name, tensor in found.tensors.items()
     ]
     click.echo(table([("TENSOR", "SHAPE", "TYPE", "NORM"), *rows]))
     for line in proof or ():
@@ -38,16 +41,20 @@ def echo_set(
         click.echo(f"written to {file} ({len(found.content):,} bytes)")
 
 
-def tensor_rows(found: ParameterSet) -> list[dict[str, Any]]:
+def tensor_rows(found: ParameterSet) -> list[dict[str, JsonValue]]:
     """Return each tensor's name, shape, type and Euclidean norm as JSON values."""
-    import numpy as np
-
     return [
         {
             "name": name,
             "shape": list(tensor.shape),
             "dtype": str(tensor.dtype),
-            "norm": float(np.linalg.norm(tensor.astype(np.float64).ravel())),
+            "norm": _norm(tensor),
         }
         for name, tensor in found.tensors.items()
     ]
+
+
+def _norm(tensor: np.ndarray) -> float:
+    import numpy as np
+
+    return float(np.linalg.norm(tensor.astype(np.float64).ravel()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import click
 
@@ -24,6 +23,7 @@ from dbp.cli.screen.output import (
 )
 from dbp.errors import InvalidInput
 from dbp.job.state import VersionEntry
+from dbp.json_value import JsonValue
 
 
 @click.command()
@@ -209,7 +209,7 @@ def _pin(job: str, version: VersionName, service: str, output: str, *, pinned: b
         click.echo(f"version {entry.version.version}: {state}")
 
 
-def _entry_content(entry: VersionEntry) -> dict[str, Any]:
+def _entry_content(entry: VersionEntry) -> dict[str, JsonValue]:
     return {
         **version_content(entry.version),
         "kept": entry.kept,

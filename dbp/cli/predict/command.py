@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,6 +14,7 @@ from dbp.cli.arguments.source import METAVAR, source_of
 from dbp.cli.arguments.version import HELP, VERSION, VersionName, version_name
 from dbp.cli.screen.output import echo_json, output_option, service_option, writing
 from dbp.errors import InvalidInput
+from dbp.json_value import JsonValue
 from dbp.quantities import count_text
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def _show_note(path: Path, text: str) -> None:
     click.echo(f"note: {path}: {text}", err=True)
 
 
-def _spec(file: Path | None, document: Mapping[str, Any]) -> ResolvedSpec:
+def _spec(file: Path | None, document: Mapping[str, JsonValue]) -> ResolvedSpec:
     """Return the spec in a file, else that of a document."""
     from dbp.job.load import resolve_file
     from dbp.job.resolve import resolve

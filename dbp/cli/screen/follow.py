@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
@@ -20,6 +20,7 @@ from dbp.cli.screen.output import (
 )
 from dbp.job.ending_text import job_ending_lines
 from dbp.job.state import Job, ProgressReport
+from dbp.json_value import JsonValue
 from dbp.quantities import count_text, duration_text, time_to_go_text
 from dbp.train.report.lines import rate_text
 
@@ -130,7 +131,7 @@ class JsonView:
 
     def show(self, update: JobUpdate) -> None:
         """Print each update in full."""
-        content: dict[str, Any] = {"job": update.job_id, "kind": update.kind}
+        content: dict[str, JsonValue] = {"job": update.job_id, "kind": update.kind}
         if update.job is not None:
             content["state"] = job_content(update.job)
         if update.progress is not None:

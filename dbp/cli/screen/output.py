@@ -10,11 +10,12 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from dbp.errors import InvalidInput
+from dbp.json_value import JsonObject, JsonValue
 from dbp.quantities import count_text
 from dbp.rpc.address import DEFAULT_ADDRESS, SERVICE_VARIABLE, service_address
 
@@ -38,12 +39,12 @@ output_option = click.option(
 )
 
 
-def echo_json(content: Any) -> None:
+def echo_json(content: JsonValue) -> None:
     """Print one JSON value on a line; NaN and infinity become null."""
     click.echo(json.dumps(_finite(content), ensure_ascii=False, allow_nan=False))
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: JsonValue) -> JsonValue:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -93,7 +94,7 @@ def time_text(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def job_content(job: Job) -> dict[str, Any]:
+def job_content(job: Job) -> JsonObject:
     """Return a job as JSON values."""
     from dbp.job.job_json import record_to_json
 
@@ -121,14 +122,14 @@ def job_content(job: Job) -> dict[str, Any]:
     }
 
 
-def progress_content(progress: ProgressReport) -> dict[str, Any]:
+def progress_content(progress: ProgressReport) -> JsonObject:
     """Return progress as JSON values."""
     from dbp.job.job_json import record_to_json
 
     return record_to_json(progress, leave_out={"observe_time", "epoch_end"})
 
 
-def version_content(version: Version) -> dict[str, Any]:
+def version_content(version: Version) -> JsonObject:
     """Return a parameter version as JSON values."""
     return {
         "version": version.version,
@@ -142,7 +143,7 @@ def version_content(version: Version) -> dict[str, Any]:
     }
 
 
-def label_content(move: LabelMove) -> dict[str, Any]:
+def label_content(move: LabelMove) -> JsonObject:
     """Return the JSON of a label's last move."""
     now, before = move.version or None, move.previous or None
     return {"label": move.label, "version": now, "previous": before, "time": move.time}
