@@ -76,14 +76,18 @@ class VersionPublisher:
         InvalidInput: a bad manifest or a wrong number of bytes; ResourceExhausted: a full disk
         and the like. Nothing is visible then.
         """
-        if (known := await self._done(upload)) is not None:
+        known = await self.known(upload)
+        if known is not None and await self._done(upload, known):
             return known
         checked_header(upload.manifest)
         # One at a time: each file's metadata names the digest of the version before it.
         async with self._publishing.setdefault(upload.job_id, asyncio.Lock()):
-            if (known := await self._done(upload)) is not None:  # meanwhile
+            known = await self.known(upload)
+            if known is not None and await self._done(upload, known):  # meanwhile
                 return known
             try:
+                if known is not None:
+                    return await self._update(upload, known)
                 return await self._store_one(upload, chunks)
             except OSError as error:
                 lacking = unwritable(upload.job_id, error)
@@ -112,26 +116,23 @@ class VersionPublisher:
         newest = (await self._versions.index(job_id)).newest
         return found if newest is not None and newest.version == found.version else None
 
-    async def _done(self, upload: VersionUpload) -> Version | None:
-        """Return the version, if the step is published and nothing about it is new."""
-        job_id = upload.job_id
-        known = await self.known(upload)
-        if known is None or known.final < upload.final:
-            return None
-        index = await self._versions.index(job_id)
+    async def _done(self, upload: VersionUpload, known: Version) -> bool:
+        """Return whether the upload changes nothing about the version of its step."""
+        if known.final < upload.final:
+            return False
+        index = await self._versions.index(upload.job_id)
         labelled = index.labels.get(BEST) == known.version
-        same = labelled or not upload.best or not index.keeps(known.version)
-        return known if same else None
+        return labelled or not upload.best or not index.keeps(known.version)
+
+    async def _update(self, upload: VersionUpload, known: Version) -> Version:
+        """Record that a known version is final, or the best; the caller holds the lock."""
+        known = replace(known, final=known.final or upload.final)
+        await self._record(upload, known)
+        return known
 
     async def _store_one(self, upload: VersionUpload, chunks: Chunks) -> Version:
-        """Store a version; the caller holds the job's lock."""
-        job_id = upload.job_id
-        known = await self.known(upload)
-        if known is not None:
-            known = replace(known, final=known.final or upload.final)
-            await self._record(upload, known)
-            return known
-        folder = self._versions.path(job_id, 0).parent
+        """Store a new version; the caller holds the job's lock."""
+        folder = self._versions.path(upload.job_id, 0).parent
         await in_thread(partial(make_folder, folder, PRIVATE))
         incoming = folder / f".incoming-{secrets.token_hex(8)}"
         try:
