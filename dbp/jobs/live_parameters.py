@@ -19,8 +19,8 @@ from dbp.jobs.job_table import JobTable
 from dbp.jobs.paging import number_of, page_size
 from dbp.jobs.store import Store
 from dbp.jobs.version_uploads import kept_by
+from dbp.jobs.watch import VersionChanges
 from dbp.quantities import duration_text
-from dbp.versions.changes import VersionChanges
 from dbp.versions.file import OpenVersion
 from dbp.versions.index import NEWEST, At, VersionChange, VersionIndex
 from dbp.versions.store import Decide, VersionStore
@@ -91,13 +91,13 @@ class LiveParameters:
     async def wait(
         self,
         job_id: str,
-        wanted: Callable[[Version | None], Awaitable[bool]],
+        wanted: Callable[[], Awaitable[bool]],
         seconds: float,
         *,
         after_end: bool = False,
     ) -> None:
-        """Return once it is there, the job has ended or the time is up; ``wanted`` sees the
-        newest version at each change. Draining: the service shuts down.
+        """Return once ``wanted`` is true, the job has ended or the time is up; ``wanted`` is
+        called at each change. Draining: the service shuts down.
 
         ``after_end``: wait on when the job has ended, as for a label, which can still move.
         """
@@ -107,7 +107,7 @@ class LiveParameters:
                     while True:
                         changed.clear()
                         job = await self._table.get(job_id)
-                        if await wanted(job.latest_parameters):
+                        if await wanted():
                             return
                         if job.state.terminal and not after_end:
                             return
@@ -157,16 +157,17 @@ class LiveParameters:
             raise WrongState(
                 f"job {job_id} is {job.state}: only a RUNNING job publishes on request"
             )
-        before = job.latest_parameters.version if job.latest_parameters else 0
+        before = await self._newest(job_id)
         if not self.ask(job_id):
             raise Unavailable(f"job {job_id}: its run is not connected just now; try again")
 
-        async def newer(newest: Version | None) -> bool:
-            return newest is not None and newest.version > before
+        async def newer() -> bool:
+            newest = await self._newest(job_id)
+            return newest is not None and (before is None or newest.version > before.version)
 
         await self.wait(job_id, newer, seconds)
-        latest = (await self._table.get(job_id)).latest_parameters
-        if latest is None or latest.version <= before:
+        latest = await self._newest(job_id)
+        if latest is None or (before is not None and latest.version == before.version):
             raise Unavailable(
                 f"job {job_id}: no new version came within {duration_text(seconds)}"
             )
@@ -182,7 +183,7 @@ class LiveParameters:
         before = 2**62 if before is None else before
         rows = await self._store.lineage(job_id, limit=size + 1, before=before)
         index = await self._index(job_id)
-        entries = [_entry(index, version) for version, _ in rows[:size]]
+        entries = [_entry(index, version) for version in rows[:size]]
         more = len(rows) > size
         return entries, str(entries[-1].version.version) if more else ""
 
@@ -270,6 +271,9 @@ class LiveParameters:
             return index.pin(number, pinned=pinned, keep=kept_by(job), time=time)
 
         return _entry(await self._versions.change(job_id, decide), found[0])
+
+    async def _newest(self, job_id: str) -> Version | None:
+        return (await self._versions.index(job_id)).newest
 
     async def _index(self, job_id: str) -> VersionIndex:
         """Return the versions of a job; JobNotFound."""

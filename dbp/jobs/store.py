@@ -235,10 +235,8 @@ class Store:
             lambda c: VersionTables(c).of_step(job_id, attempt, step, rollbacks)
         )
 
-    async def lineage(
-        self, job_id: str, *, limit: int, before: int
-    ) -> list[tuple[Version, bool]]:
-        """Return versions below ``before``, newest first, and whether each is kept."""
+    async def lineage(self, job_id: str, *, limit: int, before: int) -> list[Version]:
+        """Return versions below ``before``, newest first, kept or not."""
         return await self._database.read(
             lambda c: VersionTables(c).lineage(job_id, limit=limit, before=before)
         )

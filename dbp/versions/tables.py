@@ -119,14 +119,14 @@ class VersionTables:
         ).fetchone()
         return None if row is None else _version(row)
 
-    def lineage(self, job_id: str, *, limit: int, before: int) -> list[tuple[Version, bool]]:
-        """Return versions, newest first, and whether the bytes of each are kept."""
+    def lineage(self, job_id: str, *, limit: int, before: int) -> list[Version]:
+        """Return versions, newest first, kept or not."""
         rows = self._connection.execute(
-            f"SELECT {_COLUMNS}, kept FROM versions WHERE job = ? AND version < ? "  # noqa: S608 (fixed words)
+            f"SELECT {_COLUMNS} FROM versions WHERE job = ? AND version < ? "  # noqa: S608 (fixed words)
             "ORDER BY version DESC LIMIT ?",
             (job_id, before, limit),
         )
-        return [(_version(row[:-1]), bool(row[-1])) for row in rows]
+        return [_version(row) for row in rows]
 
     def jobs_labelled(self, label: str, *, limit: int) -> list[str]:
         """Return jobs whose last move of the label was to a version, newest move first.

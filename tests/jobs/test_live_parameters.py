@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dbp.errors import JobNotFound
-from dbp.job.state import Job, State, Version
+from dbp.job.state import Job, State
 from dbp.jobs.live_parameters import LiveParameters
-from dbp.versions.changes import VersionChanges
+from dbp.jobs.watch import VersionChanges
 
 
 class JobTable:
@@ -24,7 +24,7 @@ async def test_waiting_for_a_version_that_never_comes_leaks_nothing() -> None:
     nothing: object = None
     parameters = LiveParameters(nothing, nothing, JobTable(), feed, nothing, nothing)  # type: ignore[arg-type]
 
-    async def never(newest: Version | None) -> bool:
+    async def never() -> bool:
         return False
 
     await parameters.wait("ended", never, 60)

@@ -23,6 +23,7 @@ from dbp.job.state import Job, ProgressReport, RunOutcome, State, StreamEndReaso
 from dbp.jobs.attempt_runner import RETRY_SECONDS
 from dbp.jobs.watch_items import Change, End, JobStatus, LogChunk
 from dbp.launch.launcher import Exit
+from dbp.versions.index import At
 from tests.jobs.fakes import (
     FakeLauncher,
     FakeRunning,
@@ -110,6 +111,40 @@ async def test_reports_are_remembered_over_connections_until_the_job_ends(
         await attach(plane, jobs[0])  # a late report of a run
 
         assert plane.manager._connections._applied == {}
+
+
+async def test_nothing_is_remembered_of_the_versions_of_many_ended_jobs(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s", slots=20) as plane:
+        manager = plane.manager
+        jobs = [await manager.create(spec(), workers=1) for _ in range(20)]
+        await settle()
+        reading = []
+        for job in jobs:
+            await attach(plane, job)
+
+            async def published(job_id: str = job.id) -> bool:
+                return len(await manager.parameters.kept(job_id)) == 2
+
+            reading.append(asyncio.create_task(manager.parameters.wait(job.id, published, 60)))
+            await asyncio.gather(
+                *(
+                    manager.publish(job.id, 1, step=step, manifest=manifest(), chunks=data())
+                    for step in (1, 2, 2)
+                )
+            )
+            await manager.parameters.move_label(job.id, "stable", At(1))
+        await asyncio.gather(*reading)
+        for job in jobs:
+            finish(plane, job.id)
+            await ended(plane, job.id)
+        await settle()
+
+        uploads = manager._uploads
+        assert not uploads._under_way
+        assert not uploads._publisher._publishing
+        assert not manager._versions._changing
+        assert not manager._events.versions._waiting
+        assert not manager._connections._by_job
 
 
 async def test_an_id_begins_with_the_name_and_is_never_used_twice(tmp_path: Path) -> None:

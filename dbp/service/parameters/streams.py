@@ -97,7 +97,7 @@ async def watch(
         found = await _present(parameters, job_id, label)
         return found if found is not None and is_news(found.version, sent, label) else None
 
-    async def there(_: Version | None) -> bool:
+    async def there() -> bool:
         return await news() is not None
 
     while True:

@@ -130,7 +130,7 @@ class Wanted:
         Asks the run for a version if it must be fresher.
         """
 
-        async def there(_: Version | None) -> bool:
+        async def there() -> bool:
             try:
                 version = await parameters.find(self.job_id, self.at)
                 if self.unchanged(version):
