@@ -239,7 +239,7 @@ class JobManager:
         self._events.versions.wake(job_id)  # who waits for fresher parameters can ask for them
         return connection
 
-    async def detached(self, connection: RunConnection) -> None:
+    def detached(self, connection: RunConnection) -> None:
         """Drop a connection that broke or ended."""
         if not self._closed:
             self._connections.detach(connection)

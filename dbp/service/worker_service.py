@@ -75,8 +75,9 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         finally:
             for task in tasks:
                 task.cancel()
+            # First, and without waiting: a cancel may end the wait for the tasks.
+            self._manager.detached(connection)
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._manager.detached(connection)
 
     async def _hear(
         self,

@@ -100,10 +100,10 @@ async def test_reports_are_remembered_over_connections_until_the_job_ends(
         for job in jobs:
             first = await attach(plane, job)
             first.applied.newest = 3
-            await plane.manager.detached(first)
+            plane.manager.detached(first)
             second = await attach(plane, job)
             assert second.applied.newest == 3
-            await plane.manager.detached(second)
+            plane.manager.detached(second)
         for job in jobs:
             finish(plane, job.id)
             await ended(plane, job.id)
@@ -639,7 +639,7 @@ async def test_a_newer_connection_takes_over(tmp_path: Path) -> None:
         new = await attach(plane, job)
 
         assert [item async for item in old] == []
-        await plane.manager.detached(old)
+        plane.manager.detached(old)
         await plane.manager.cancel(job.id)
         assert (await anext(new)).stop
         late = await attach(plane, job)
@@ -720,7 +720,7 @@ async def test_a_run_launched_by_hand_is_a_job_without_slots(tmp_path: Path) -> 
         await settle()
 
         await plane.manager.report_outcome(job.id, 1, SUCCEEDED)
-        await plane.manager.detached(connection)
+        plane.manager.detached(connection)
 
         assert (job.state, job.attached, job.workers) == (State.STARTING, True, 16)
         assert plane.started == [other.id]
@@ -745,13 +745,13 @@ async def test_registering_again_gives_the_same_job_and_a_working_secret(
 async def test_lost_contact_is_a_failure_only_after_long_silence(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "s", lost_contact_seconds=60) as plane:
         job, _ = await register(plane)
-        await plane.manager.detached(await attach(plane, job))
+        plane.manager.detached(await attach(plane, job))
         await plane.clock.advance(59)
         connection = await attach(plane, job)
         await plane.clock.advance(600)
         assert (await plane.manager.get(job.id)).state is State.RUNNING
 
-        await plane.manager.detached(connection)
+        plane.manager.detached(connection)
         await plane.clock.advance(61)
 
         done = await ended(plane, job.id)

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -15,10 +16,12 @@ import pytest
 from dbp.rpc.scalar_convert import job_name
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.version_convert import manifest_to_proto
+from dbp.service.worker_service import WorkerService
 from dbp.v1 import job_pb2, stream_pb2
 from dbp.v1 import parameter_service_pb2 as parameters_pb
 from dbp.v1 import worker_service_pb2 as pb
 from tests.deadline import DEADLINE
+from tests.jobs.fakes import control_plane, settle, spec
 from tests.service.setups import (
     Service,
     as_manifest,
@@ -287,6 +290,42 @@ async def test_a_report_sent_again_is_acknowledged_and_applied_once(service: Ser
 
     await attach(service, secret, hello(job_id), at_step(3, 9))
     assert (await service.get(job_id)).progress.step == 9
+
+
+async def test_a_stream_cancelled_again_while_it_ends_drops_its_connection(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await plane.manager.create(spec(), workers=1)
+        await settle()
+        secret = plane.launcher.requests[0].secret
+        context: Any = SimpleNamespace(
+            invocation_metadata=lambda: (("dbp-attempt-secret", secret),)
+        )
+        ending = asyncio.Event()
+
+        async def reports() -> AsyncIterator[pb.AttachRequest]:
+            yield hello(job.id)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await ending.wait()
+
+        async def handle() -> None:
+            async for _ in WorkerService(plane.manager).Attach(reports(), context):
+                pass
+
+        handling = asyncio.create_task(handle())
+        async with asyncio.timeout(DEADLINE):
+            while not plane.manager._connections.ask(job.id):
+                await asyncio.sleep(0.01)
+        for _ in range(2):
+            handling.cancel()
+            await settle()
+
+        assert not plane.manager._connections.ask(job.id), "the run is not connected"
+        ending.set()
+        await asyncio.gather(handling, return_exceptions=True)
 
 
 async def test_registering_twice_with_one_request_id_gives_one_job(service: Service) -> None:
