@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, TypedDict, final
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,6 +17,22 @@ HELP: Final = "a number, latest, a label such as best, or step:N"
 _STEP: Final = "step:"
 
 
+class ReadArguments(TypedDict):
+    """Arguments of ``JobHandle.parameters`` that name a version."""
+
+    version: int
+    label: str
+    step: int | None
+
+
+class ChangeArguments(TypedDict):
+    """Arguments of ``JobHandle.move_label`` and ``pin`` that name a version."""
+
+    version: int | None
+    at: str
+    step: int | None
+
+
 @dataclass(frozen=True)
 class VersionName:
     """A version named by its number, by a label or `latest`, or by its step."""
@@ -25,11 +41,11 @@ class VersionName:
     label: str = ""
     step: int | None = None
 
-    def reading(self) -> dict[str, Any]:
+    def reading(self) -> ReadArguments:
         """Return the arguments of ``JobHandle.parameters``."""
         return {"version": self.number, "label": self.label, "step": self.step}
 
-    def changing(self) -> dict[str, Any]:
+    def changing(self) -> ChangeArguments:
         """Return the arguments of ``JobHandle.move_label`` and ``pin``."""
         return {"version": self.number or None, "at": self.label, "step": self.step}
 
