@@ -142,7 +142,7 @@ class Admission:
         async def admit() -> Job:
             known = await self._earlier(request)
             if known is None:
-                self._queue.check_room()
+                self._queue.check_length()
             if validate_only:
                 return request.job(self._clock.time())
             if known is not None:

@@ -125,7 +125,7 @@ class AttemptRunner:
         except (DbpError, OSError) as error:
             await self._settle(job.id, Exit(error=str(error)))
         else:
-            await self._observe(job.id, running)
+            await self._watch(job.id, running)
 
     async def _adopt(self, job: Job, grace: float) -> None:
         running = await self._launcher.adopt(self._attempt_folder(job))
@@ -134,7 +134,7 @@ class AttemptRunner:
         if running is not None:
             if cancelling:
                 self._spawn(self._force_after(job.id, grace))
-            await self._observe(job.id, running)
+            await self._watch(job.id, running)
         elif cancelling:
             await self._settle(job.id, Exit())
         else:
@@ -150,7 +150,7 @@ class AttemptRunner:
         else:
             await self._launch(job, secret)
 
-    async def _observe(self, job_id: str, running: Running) -> None:
+    async def _watch(self, job_id: str, running: Running) -> None:
         self._running[job_id] = running
         try:
             if job_id in self._forced:

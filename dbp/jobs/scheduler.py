@@ -40,7 +40,7 @@ class JobQueue:
         """Number of slots that no job holds."""
         return self.slots - sum(self._holding.values())
 
-    def check_room(self) -> None:
+    def check_length(self) -> None:
         """Raise ResourceExhausted if the queue is full."""
         if len(self._waiting) >= self.max_queued:
             raise ResourceExhausted(

@@ -128,14 +128,14 @@ class _Writer:
                 await in_thread(partial(self._add, blocks))
         await in_thread(partial(self._add, waiting))
 
-    def copy(self, header: bytes, held: ByteRange, size: int) -> None:
+    def copy(self, header: bytes, source: ByteRange, size: int) -> None:
         """Write a byte range of a file; blocks."""
         self._add([header])
         buffer = memoryview(bytearray(COPIED_AT_A_TIME))
         done = 0
         while done < size:
             part = buffer[: min(len(buffer), size - done)]
-            count = os.preadv(held.descriptor, [part], held.offset + done)
+            count = os.preadv(source.descriptor, [part], source.offset + done)
             if not count:
                 raise _wrong_size(done, size)
             self._add([part[:count]])

@@ -141,7 +141,7 @@ class VersionIndex:
         return LabelMove(label, version, self.moved[label], previous)
 
     def publish(self, version: Version, *, best: bool, keep: int, time: float) -> VersionChange:
-        """Return the publication of a version, new or changed, with the label of the best."""
+        """Return the change that publishes a version; ``best`` moves the label to it."""
         kept = {known.version: known for known in self.kept} | {version.version: version}
         after, label = replace(self, kept=tuple(kept.values())), ""
         if best and self.labels.get(BEST) != version.version:

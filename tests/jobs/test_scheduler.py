@@ -58,4 +58,4 @@ def test_a_full_queue_refuses() -> None:
     queue.push("a", 1)
 
     with pytest.raises(ResourceExhausted, match="1 job in it"):
-        queue.check_room()
+        queue.check_length()

@@ -110,7 +110,7 @@ class EncodedCache:
             turn.callback(self._turns.release)
             if key in self._entries or key in self._making:
                 return
-            self._make_room(selection.size, max(self._disk_limit, opened.version.size_bytes))
+            self._make_space(selection.size, max(self._disk_limit, opened.version.size_bytes))
             own = opened.duplicate()  # the reader that asked may leave before it is done
             turn.pop_all()  # ends with the task
         self._disk += selection.size
@@ -118,7 +118,7 @@ class EncodedCache:
         self._making[key] = task
         task.add_done_callback(lambda made: self._made(key, selection.size, made))
 
-    def _make_room(self, size: int, limit: int) -> None:
+    def _make_space(self, size: int, limit: int) -> None:
         """Evict files without readers, oldest first, until ``size`` more bytes fit."""
         idle = [key for key in self._entries if key[2:] != _WHOLE and key not in self._claims]
         while self._disk and self._disk + size > limit:
