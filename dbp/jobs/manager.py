@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import final
 
 from dbp.errors import InvalidInput, NotFound, Unavailable
-from dbp.job.snapshot import Manifest
-from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State, Version
+from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
 from dbp.jobs.admission import Admission, Check, Checks, new_id
 from dbp.jobs.attempt_runner import AttemptRunner
 from dbp.jobs.config import Clock, ManagerConfig, SystemClock
@@ -33,7 +32,6 @@ from dbp.jobs.watch_items import LogItem, WatchItem
 from dbp.json_value import JsonObject
 from dbp.launch.launcher import Launcher
 from dbp.storage.state_folder import StateFolder
-from dbp.versions.file import Chunks
 from dbp.versions.publisher import VersionPublisher
 from dbp.versions.store import VersionStore
 
@@ -65,7 +63,8 @@ class JobManager:
         )
         self._table = JobTable(store, self._events, clock)
         self._versions = VersionStore(folder, store, self._table.change_versions)
-        self._uploads = VersionUploads(VersionPublisher(self._versions, store, clock.time))
+        publisher = VersionPublisher(self._versions, store, clock.time)
+        self.uploads = VersionUploads(publisher, self._table)
         checks = Checks(check, check_run or check)
         self._admission = Admission(
             store, self._table, self._queue, checks=checks, clock=clock, new_id=new_id
@@ -79,7 +78,7 @@ class JobManager:
             self._table,
             launcher=launcher,
             connections=self._connections,
-            uploads=self._uploads,
+            uploads=self.uploads,
             clock=clock,
             released=lambda job: self._scheduler.release(job),  # noqa: PLW0108 - made below
         )
@@ -261,23 +260,6 @@ class JobManager:
                 self._runner.settle(job_id, None)
 
         await self._table.alone(store)
-
-    async def publish(
-        self,
-        job_id: str,
-        attempt: int,
-        *,
-        step: int,
-        manifest: Manifest,
-        chunks: Chunks,
-        final: bool = False,
-        best: bool = False,
-    ) -> Version:
-        """Store one version durably; a repeated upload returns the version stored first."""
-        job = await self._table.get(job_id, attempt)
-        return await self._uploads.publish(
-            job, step=step, manifest=manifest, chunks=chunks, final=final, best=best
-        )
 
     # Inside
 

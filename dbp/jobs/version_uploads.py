@@ -12,6 +12,7 @@ from dbp.errors import WrongState
 from dbp.job.snapshot import Manifest
 from dbp.job.spec import PublishSpec
 from dbp.job.state import Job, RunOutcome, Version
+from dbp.jobs.job_table import JobTable
 from dbp.json_value import JsonObject
 from dbp.versions.file import Chunks
 from dbp.versions.publisher import VersionPublisher, VersionUpload
@@ -23,25 +24,31 @@ _NO_MANIFEST: Final = Manifest(())
 class VersionUploads:
     """Publishes versions of live jobs; counts the uploads under way."""
 
-    def __init__(self, publisher: VersionPublisher) -> None:
-        """Publish through this publisher."""
+    def __init__(self, publisher: VersionPublisher, table: JobTable) -> None:
+        """Publish through this publisher, for the jobs of this table."""
         self._publisher = publisher
+        self._table = table
         self._under_way: Counter[str] = Counter()
         self._quiet = asyncio.Condition()
 
     async def publish(
         self,
-        job: Job,
+        job_id: str,
+        attempt: int,
         *,
         step: int,
         manifest: Manifest,
         chunks: Chunks,
-        final: bool,
+        final: bool = False,
         best: bool = False,
     ) -> Version:
-        """Store one version and return it; WrongState for a job that has ended."""
+        """Store one version durably; a repeated upload returns the version stored first.
+
+        WrongState: the job has ended, or is at another attempt.
+        """
+        job = await self._table.get(job_id, attempt)
         upload = self._upload(job, step=step, manifest=manifest, final=final, best=best)
-        self._under_way[job.id] += 1  # before anything is awaited: the job's end waits for it
+        self._under_way[job.id] += 1  # at once, for a live job: its end waits for the upload
         try:
             if job.state.terminal and await self._publisher.known(upload) is None:
                 raise WrongState(f"job {job.id} is {job.state}: it publishes nothing more")

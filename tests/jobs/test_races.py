@@ -204,7 +204,7 @@ async def test_progress_that_is_reported_during_a_commit_is_not_lost(
     job = await running(plane)
     await plane.manager.report_progress(job.id, 1, report(1))
     publishing = asyncio.create_task(
-        plane.manager.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
+        plane.manager.uploads.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
     )
     await commit_begins(slow)
 
@@ -245,7 +245,9 @@ async def test_changes_are_announced_in_the_order_of_their_commits_when_they_are
     await asyncio.gather(
         *(plane.manager.create(spec(), workers=1) for _ in range(10)),
         *(
-            plane.manager.publish(job.id, 1, step=step, manifest=manifest(), chunks=data())
+            plane.manager.uploads.publish(
+                job.id, 1, step=step, manifest=manifest(), chunks=data()
+            )
             for step in range(1, 6)
         ),
     )
@@ -266,12 +268,14 @@ async def test_a_label_is_at_a_version_that_is_kept_whatever_is_published_meanwh
     job = await plane.manager.create(spec(publish={"keep": 1}), workers=1)
     await attach(plane, job)
     parameters, done = plane.manager.parameters, asyncio.Event()
-    await plane.manager.publish(job.id, 1, step=1, manifest=manifest(), chunks=data(fill=1))
+    await plane.manager.uploads.publish(
+        job.id, 1, step=1, manifest=manifest(), chunks=data(fill=1)
+    )
     moved: list[int] = []
 
     async def publish() -> None:
         for step in range(2, 30):
-            await plane.manager.publish(
+            await plane.manager.uploads.publish(
                 job.id, 1, step=step, manifest=manifest(), chunks=data(fill=step)
             )
         done.set()
@@ -306,7 +310,7 @@ async def test_a_slow_reader_does_not_make_the_versions_before_a_change_stay(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await running(plane)
-    await plane.manager.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
+    await plane.manager.uploads.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
     versions, rows = plane.manager._versions, plane.store.versions
     has_read, proceed = asyncio.Event(), asyncio.Event()
 
@@ -321,7 +325,9 @@ async def test_a_slow_reader_does_not_make_the_versions_before_a_change_stay(
     reading = asyncio.create_task(versions.index(job.id))
     await has_read.wait()
     monkeypatch.setattr(plane.store, "versions", rows)
-    await plane.manager.publish(job.id, 1, step=2, manifest=manifest(), chunks=data(fill=1))
+    await plane.manager.uploads.publish(
+        job.id, 1, step=2, manifest=manifest(), chunks=data(fill=1)
+    )
     versions._indexes.clear()
     proceed.set()
     await reading
@@ -334,7 +340,7 @@ async def test_a_publisher_that_goes_away_during_the_commit_has_published(
 ) -> None:
     job = await running(plane)
     publishing = asyncio.create_task(
-        plane.manager.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
+        plane.manager.uploads.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
     )
     await commit_begins(slow)
 
