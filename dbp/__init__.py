@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from dbp.client.transport.streams import JobUpdate
     from dbp.errors import DbpError
     from dbp.job.best import BestEpoch
-    from dbp.job.spec import JobSpec
+    from dbp.job.spec.job_spec import JobSpec
     from dbp.job.state import (
         Failure,
         FailureReason,
@@ -110,7 +110,7 @@ _NAMES = {
     "client.transport.streams": "JobUpdate",
     "errors": "DbpError",
     "job.best": "BestEpoch",
-    "job.spec": "JobSpec",
+    "job.spec.job_spec": "JobSpec",
     "job.state": "Failure FailureReason Job LabelMove ProgressReport State Version "
     "VersionEntry",
     "registry": "ComponentInfo OptionInfo",

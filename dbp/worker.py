@@ -241,7 +241,7 @@ def _run(launch: JsonObject, rank: int, reporter: Reporter | None) -> int:
 
 def _inspected(spec: Path, workers: int, rank: int) -> Inspected:
     """Return the inspected spec; rank 0 logs its notes. Raises InvalidInput."""
-    from dbp.job.load import resolve_file
+    from dbp.job.spec.load import resolve_file
     from dbp.train.check.inspection import inspect
 
     inspected = inspect(resolve_file(spec), workers)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from dbp.job.resolve import resolve
 from dbp.job.snapshot import ROLLBACKS, Manifest, decode_header, step_of
+from dbp.job.spec.resolve import resolve
 from dbp.nn.relu import ReLU
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.registry import GROUPS

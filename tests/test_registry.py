@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from dbp.errors import InvalidSpec, Violation
-from dbp.job.component import build_component
+from dbp.job.spec.component import build_component
 from dbp.option_types import Limits, type_text
 from dbp.registry import (
     GROUPS,

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.train.check.inspection import inspect
 from dbp.train.model.trained_model import TrainedModel
 from tests.deadline import DEADLINE, until

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dbp.cli.params.proof import proof_of
 from dbp.errors import DbpError, OutOfRange, Unavailable
 from dbp.job.best import restores_best
-from dbp.job.resolve import digest_of
+from dbp.job.spec.resolve import digest_of
 
 if TYPE_CHECKING:
     from dbp.client.job import JobHandle

@@ -50,7 +50,7 @@ def check(file: Path, steps: int, output: str) -> None:
     Exit code 1 if a test failed; warnings do not count.
     """
     set_thread_counts(os.environ)
-    from dbp.job.load import located, resolve_file
+    from dbp.job.spec.load import located, resolve_file
     from dbp.train.build import build
     from dbp.train.check.inspection import inspect
     from dbp.train.check.job_check import check_job

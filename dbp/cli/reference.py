@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from dbp.job.spec import (
+from dbp.job.spec.job_spec import (
     CheckpointSpec,
     DataSpec,
     JobSpec,

@@ -42,7 +42,7 @@ def check(file: str, workers: int, read: bool, output: str) -> None:
 
 
 def _echo_summary(file: str, summary: dict[str, Any]) -> None:
-    from dbp.job.shapes import named
+    from dbp.job.spec.shapes import named
 
     data, workers = summary["data"], summary["workers"]
     shape = _shape(data["input_shape"])
@@ -73,8 +73,8 @@ def _echo_summary(file: str, summary: dict[str, Any]) -> None:
 
 
 def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
-    from dbp.job.load import located, resolve_file
-    from dbp.job.shapes import check_shapes
+    from dbp.job.spec.load import located, resolve_file
+    from dbp.job.spec.shapes import check_shapes
     from dbp.train.build import build
     from dbp.train.check.inspection import inspect
     from dbp.train.plan import make_plan
@@ -131,8 +131,8 @@ def resolve(file: str, output: str) -> None:
 
     Values that dbp derives are filled in, too. The data need not exist.
     """
-    from dbp.job.load import resolve_file
-    from dbp.job.toml_text import toml_text
+    from dbp.job.spec.load import resolve_file
+    from dbp.job.spec.toml_text import toml_text
 
     resolved = resolve_file(file)
     if output == "json":

@@ -18,7 +18,7 @@ from dbp.client.spec import Spec, ValidatedJob, errors_located, read_document, v
 from dbp.client.transport.calls import not_picklable
 from dbp.client.transport.connection import PATIENCE_SECONDS, TIMEOUT_SECONDS, Connection
 from dbp.client.transport.streams import JobUpdate
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.job.state import Job, State
 from dbp.registry import ComponentInfo
 from dbp.rpc.address import service_address

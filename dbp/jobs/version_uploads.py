@@ -10,7 +10,7 @@ from typing import Final, final
 
 from dbp.errors import WrongState
 from dbp.job.snapshot import Manifest
-from dbp.job.spec import PublishSpec
+from dbp.job.spec.job_spec import PublishSpec
 from dbp.job.state import Job, RunOutcome, Version
 from dbp.jobs.job_table import JobTable
 from dbp.json_value import JsonObject

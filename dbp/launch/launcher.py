@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbp.job.plugins import Plugin
+from dbp.job.spec.plugins import Plugin
 from dbp.job.state import RunOutcome
 from dbp.json_value import JsonObject
 

@@ -20,7 +20,7 @@ import psutil
 
 from dbp.errors import DataLoss
 from dbp.job.job_json import decode_outcome
-from dbp.job.plugins import Plugin
+from dbp.job.spec.plugins import Plugin
 from dbp.job.state import RunOutcome
 from dbp.json_value import JsonValue
 from dbp.launch.attempt_files import AttemptFiles

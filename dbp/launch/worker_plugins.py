@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, final
 
 from dbp.errors import InvalidSpec, Violation
-from dbp.job.plugins import Plugin
+from dbp.job.spec.plugins import Plugin
 
 PROBE_SECONDS: Final = 60.0
 

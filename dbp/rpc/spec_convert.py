@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from dbp.errors import InvalidSpec, ResourceExhausted, Violation, nearest
-from dbp.job.component import table_of
+from dbp.job.spec.component import table_of
 from dbp.json_value import JsonObject, JsonValue
 from dbp.rpc.enums import name_of, value_of, values_of
 from dbp.v1 import job_pb2 as pb

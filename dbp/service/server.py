@@ -129,8 +129,8 @@ def job_check(data_roots: Sequence[Path], launcher: Launcher) -> Check:
     """Return the check of a job before it is acknowledged: spec, paths, files, plug-ins."""
 
     def check(document: JsonObject, workers: int) -> Checked:
-        from dbp.job.plugins import plugins_of
-        from dbp.job.resolve import resolve
+        from dbp.job.spec.plugins import plugins_of
+        from dbp.job.spec.resolve import resolve
         from dbp.train.check.inspection import inspect
 
         resolved = resolve(document, data_roots=data_roots)
@@ -144,7 +144,7 @@ def job_check(data_roots: Sequence[Path], launcher: Launcher) -> Check:
 
 def run_check(document: JsonObject, workers: int) -> Checked:
     """Check the spec of a run started by hand; its files may be on another machine."""
-    from dbp.job.resolve import resolve
+    from dbp.job.spec.resolve import resolve
 
     resolved = resolve(document)
     check_size(resolved.document)

@@ -17,7 +17,7 @@ from dbp.data.subset import hold_out
 from dbp.data.target_kind import reader_of_kind
 from dbp.data.target_range import check_range
 from dbp.errors import InvalidSpec, Violation
-from dbp.job.spec import Holdout
+from dbp.job.spec.job_spec import Holdout
 from dbp.nn.layer import Array
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from dbp.data.sampler import batch_bounds, steps_per_epoch
-from dbp.job.spec import TrainSpec
+from dbp.job.spec.job_spec import TrainSpec
 
 
 @dataclass(frozen=True)

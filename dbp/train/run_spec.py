@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from dbp.data.dataset import Reader
 from dbp.errors import InvalidSpec, Violation
-from dbp.job.resolve import ResolvedSpec
+from dbp.job.spec.resolve import ResolvedSpec
 from dbp.nn.layer import Layer
 from dbp.nn.loss import Loss
 from dbp.nn.metric import Metric

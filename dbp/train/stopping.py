@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NotRequired, TypedDict, final
 
 from dbp.job.best import DEFAULT_METRIC
-from dbp.job.spec import StopSpec, TrainSpec
+from dbp.job.spec.job_spec import StopSpec, TrainSpec
 from dbp.train.run_spec import RunSpec
 
 

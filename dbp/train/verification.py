@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NotRequired, TypedDict, final
 
 from dbp.errors import InvalidFile, InvalidInput
-from dbp.job.load import located, parse_file
-from dbp.job.resolve import resolve
-from dbp.job.spec import with_train
+from dbp.job.spec.job_spec import with_train
+from dbp.job.spec.load import located, parse_file
+from dbp.job.spec.resolve import resolve
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.option_names import option
 from dbp.parallel.communicator import SoloCommunicator

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import final
 
-from dbp.job.load import resolve_file
+from dbp.job.spec.load import resolve_file
 from dbp.launching import Launch, detect
 from dbp.train.check.inspection import inspect
 from dbp.train.report.fan_out import FanOut

@@ -17,7 +17,7 @@ import numpy as np
 
 from dbp.data.array_dataset import arrays
 from dbp.data.preprocessing import Scaling
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator

@@ -30,8 +30,8 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from dbp.job.resolve import resolve
 from dbp.job.snapshot import Manifest, manifest_of
+from dbp.job.spec.resolve import resolve
 from dbp.job.state import RunOutcome
 from dbp.launching import launch_environment, worker_command
 from dbp.link.reporter import Reporter

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.train.run_spec import run_spec

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dbp.cli.chain import Chain, follow_chain
-from dbp.job.resolve import digest_of
+from dbp.job.spec.resolve import digest_of
 from dbp.job.state import Job, State, Version, VersionEntry
 
 SPEC: dict[str, Any] = {"name": "a"}

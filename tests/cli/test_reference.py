@@ -12,7 +12,7 @@ import dbp
 from dbp.cli.reference import example, markdown, page
 from dbp.cli.spec import components
 from dbp.errors import Violation
-from dbp.job.component import build_component
+from dbp.job.spec.component import build_component
 from dbp.registry import ComponentInfo, catalogue
 
 ALL = catalogue()

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from dbp.cli.spec import components, spec
 from dbp.cli.train.command import train
 from dbp.errors import InvalidInput, InvalidSpec
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 
 TEXT = """\
 name = "digits"

@@ -25,7 +25,7 @@ from dbp.errors import (
     Unavailable,
     WrongState,
 )
-from dbp.job.check import check
+from dbp.job.spec.check import check
 from dbp.job.state import State
 from dbp.jobs.admission import Checked
 from tests.deadline import DEADLINE

@@ -15,7 +15,7 @@ from dbp.data.array_dataset import TargetKind, arrays
 from dbp.data.labels import Labels
 from dbp.data.npy import NPY
 from dbp.errors import InvalidData, InvalidInput
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.train.build import build
 from dbp.train.check.inspection import inspect
 

@@ -20,7 +20,7 @@ from dbp.data.preprocessing import Scaling
 from dbp.data.representable import check_representable
 from dbp.data.teacher import Teacher
 from dbp.errors import InvalidData
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.train.build import build
 from dbp.train.check.inspection import inspect
 from tests.train.setups import document

@@ -11,7 +11,7 @@ from dbp.cli.predict.answers import data_set
 from dbp.data.csv import CSV
 from dbp.data.target_kind import reader_of_kind
 from dbp.errors import InvalidData
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.train.build import build
 from dbp.train.check.inspection import inspect
 from tests.data.test_many_files import READERS, X, Y, write_part

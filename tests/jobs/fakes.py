@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dbp.errors import InvalidSpec, Violation
-from dbp.job.plugins import Plugin
 from dbp.job.snapshot import Manifest, manifest_of
+from dbp.job.spec.plugins import Plugin
 from dbp.job.state import RunOutcome
 from dbp.jobs.admission import Checked
 from dbp.jobs.config import ManagerConfig

@@ -10,7 +10,7 @@ import torch
 
 from dbp.data.array_dataset import arrays
 from dbp.errors import InvalidSpec
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.nn.embedding import Embedding
 from dbp.nn.layer import Workspace
 from tests.closeness import assert_close

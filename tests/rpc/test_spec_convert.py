@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.errors import InvalidSpec
-from dbp.job.resolve import resolve
-from dbp.job.spec import (
+from dbp.job.spec.job_spec import (
     CheckpointSpec,
     DataSpec,
     JobSpec,
@@ -21,6 +20,7 @@ from dbp.job.spec import (
     StopSpec,
     TrainSpec,
 )
+from dbp.job.spec.resolve import resolve
 from dbp.rpc.enums import values_of
 from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto, spec_to_proto
 from dbp.v1 import job_pb2 as pb

@@ -16,8 +16,8 @@ import pytest
 
 from dbp.client.client import Client
 from dbp.client.parameter_set import ParameterSet
-from dbp.job.resolve import resolve
 from dbp.job.snapshot import manifest_of
+from dbp.job.spec.resolve import resolve
 from dbp.job.state import RunOutcome
 from dbp.link.reporter import Reporter
 from dbp.train.report.sink import ParameterSnapshot, Started

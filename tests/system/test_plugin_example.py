@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.plugins import Plugin
+from dbp.job.spec.plugins import Plugin
 from dbp.launch.worker_plugins import WorkerPlugins
 from dbp.launching import launch_environment
 from dbp.registry import GROUPS

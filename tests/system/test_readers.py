@@ -21,8 +21,8 @@ from dbp.client.async_client import AsyncClient
 from dbp.client.client import Client
 from dbp.client.parameter_set import ParameterSet
 from dbp.errors import InvalidInput, Unavailable
-from dbp.job.resolve import resolve
 from dbp.job.snapshot import manifest_of
+from dbp.job.spec.resolve import resolve
 from dbp.job.state import RunOutcome
 from dbp.link.reporter import Reporter
 from dbp.train.report.sink import ParameterSnapshot, Started

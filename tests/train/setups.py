@@ -12,7 +12,7 @@ import numpy.typing as npt
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset
 from dbp.data.preprocessing import Scaling
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.nn.model import Model
 from dbp.parallel.communicator import Communicator

@@ -27,7 +27,7 @@ from dbp.data.batch_source import BatchSource
 from dbp.data.dataset import Dataset
 from dbp.data.digits import Digits
 from dbp.data.sampler import order
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator

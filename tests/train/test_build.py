@@ -10,7 +10,7 @@ import pytest
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset, Indices
 from dbp.errors import DbpError, InvalidData, InvalidInput, InvalidSpec
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
 from dbp.train.build import build, fit_scaling, prepare

@@ -14,8 +14,8 @@ from torch import nn
 from dbp.data.array_dataset import arrays
 from dbp.data.sampler import order
 from dbp.errors import InvalidSpec
-from dbp.job.resolve import resolve
-from dbp.job.shapes import check_shapes
+from dbp.job.spec.resolve import resolve
+from dbp.job.spec.shapes import check_shapes
 from dbp.nn.dense import Dense
 from dbp.nn.elementwise import Elementwise
 from dbp.nn.layer import Backward, Shape, Views, Workspace

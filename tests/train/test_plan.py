@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbp.job.spec import TrainSpec
+from dbp.job.spec.job_spec import TrainSpec
 from dbp.train.plan import make_plan
 
 

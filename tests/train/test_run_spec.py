@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.train.run_spec import run_spec
 from tests.train.setups import document
 

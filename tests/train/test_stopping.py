@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from dbp.job.spec import StopSpec
+from dbp.job.spec.job_spec import StopSpec
 from dbp.train.stopping import Stopping
 
 

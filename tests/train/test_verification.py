@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidInput
-from dbp.job.load import resolve_file
+from dbp.job.spec.load import resolve_file
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build
 from dbp.train.check.inspection import inspect

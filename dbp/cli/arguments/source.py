@@ -80,7 +80,7 @@ def source_of(text: str) -> Source:
         return Source(text, path)
     if _JOB.fullmatch(text):
         return Source(text, None)
-    from dbp.job.load import nearest_file
+    from dbp.job.spec.load import nearest_file
 
     raise InvalidFile(
         f"{text}: no such file or folder{nearest_file(text)} (a job is named by its id, such "

@@ -17,8 +17,8 @@ from dbp.data.dataset import Dataset, Reader
 from dbp.data.subset import hold_out
 from dbp.data.target_kind import reader_of_kind
 from dbp.errors import InvalidData, InvalidInput
-from dbp.job.resolve import ResolvedSpec
-from dbp.job.spec import Holdout
+from dbp.job.spec.job_spec import Holdout
+from dbp.job.spec.resolve import ResolvedSpec
 from dbp.storage.atomic_file import write_file
 from dbp.train.check.inspection import naming
 from dbp.train.faults.finite import check_outputs

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dbp.cli.predict.files import InputFile
     from dbp.cli.predict.rows import InputOptions
     from dbp.cli.predict.tables import Header
-    from dbp.job.resolve import ResolvedSpec
+    from dbp.job.spec.resolve import ResolvedSpec
 
 SHOWN_ROWS: Final = 10
 
@@ -240,8 +240,8 @@ def _show_note(path: Path, text: str) -> None:
 
 def _spec(file: Path | None, document: Mapping[str, JsonValue]) -> ResolvedSpec:
     """Return the spec in a file, else that of a document."""
-    from dbp.job.load import resolve_file
-    from dbp.job.resolve import resolve
+    from dbp.job.spec.load import resolve_file
+    from dbp.job.spec.resolve import resolve
 
     return resolve_file(file) if file is not None else resolve(document)
 

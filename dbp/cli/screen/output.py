@@ -70,7 +70,7 @@ def writing(path: Path, *sources: Path) -> Iterator[None]:
 
 def _check_writable(path: Path, sources: tuple[Path, ...]) -> None:
     """Raise InvalidInput for a path that no output may replace, or without its folder."""
-    from dbp.job.load import nearest_file
+    from dbp.job.spec.load import nearest_file
     from dbp.train.report.run_files import OWN_FILES, SPEC
 
     if not path.name:

@@ -34,7 +34,7 @@ from dbp.lossy_output import make_output_lossy
 from dbp.quantities import count_text
 
 if TYPE_CHECKING:  # these load numpy, whose threads must be set first
-    from dbp.job.resolve import ResolvedSpec
+    from dbp.job.spec.resolve import ResolvedSpec
     from dbp.job.state import RunOutcome
     from dbp.train.check.inspection import Inspected
     from dbp.train.report.sink import Control, Sink

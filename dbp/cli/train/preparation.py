@@ -15,7 +15,7 @@ import click
 from dbp.errors import DbpError, InvalidInput
 
 if TYPE_CHECKING:
-    from dbp.job.resolve import ResolvedSpec
+    from dbp.job.spec.resolve import ResolvedSpec
     from dbp.link.reporter import Reporter
     from dbp.train.check.inspection import Inspected
     from dbp.train.report.run_folder import RunFolder
@@ -30,9 +30,9 @@ def check_lanes(file: Path, workers: int) -> None:
     say what the folder holds instead.
     """
     from dbp.errors import InvalidSpec
-    from dbp.job.check import check
-    from dbp.job.load import located, parse_file
-    from dbp.job.rules import lanes_violations
+    from dbp.job.spec.check import check
+    from dbp.job.spec.load import located, parse_file
+    from dbp.job.spec.rules import lanes_violations
 
     if not file.exists():
         return
@@ -44,8 +44,8 @@ def check_lanes(file: Path, workers: int) -> None:
 
 def inspect_and_note(document: object, file: Path, workers: int, *, quiet: bool) -> Inspected:
     """Inspect the document of ``file``, print the notes. Raises InvalidInput."""
-    from dbp.job.load import located
-    from dbp.job.resolve import resolve
+    from dbp.job.spec.load import located
+    from dbp.job.spec.resolve import resolve
     from dbp.train.check.inspection import inspect
 
     with located(file):

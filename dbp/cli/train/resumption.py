@@ -92,8 +92,8 @@ def read_document(
 
     ``resumed``: the folder of the run to resume.
     """
-    from dbp.job.check import check
-    from dbp.job.load import located, parse_file
+    from dbp.job.spec.check import check
+    from dbp.job.spec.load import located, parse_file
 
     if resumed is not None:
         from dbp.train.state.extension import check_resumable, extended

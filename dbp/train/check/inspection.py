@@ -14,12 +14,12 @@ from dbp.data.found_targets import describe_values
 from dbp.data.target_kind import reader_of_kind
 from dbp.errors import DbpError, InvalidData, InvalidSpec, Violation
 from dbp.file_pattern import is_pattern
-from dbp.job.files import file_options
-from dbp.job.output_range import range_note
-from dbp.job.resolve import ResolvedSpec
-from dbp.job.rules import lanes_violations
-from dbp.job.shapes import DataShape, ModelShapes, check_data, check_shapes
-from dbp.job.spec import Holdout
+from dbp.job.spec.files import file_options
+from dbp.job.spec.job_spec import Holdout
+from dbp.job.spec.output_range import range_note
+from dbp.job.spec.resolve import ResolvedSpec
+from dbp.job.spec.rules import lanes_violations
+from dbp.job.spec.shapes import DataShape, ModelShapes, check_data, check_shapes
 from dbp.nn.model import Model
 from dbp.plugin_faults import fault_text, is_plugin
 from dbp.quantities import count_text

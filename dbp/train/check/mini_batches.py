@@ -9,8 +9,8 @@ import numpy as np
 
 from dbp.data.dataset import Dataset
 from dbp.errors import InvalidData, InvalidSpec, Violation
-from dbp.job.shapes import check_shapes
-from dbp.job.spec import TrainSpec
+from dbp.job.spec.job_spec import TrainSpec
+from dbp.job.spec.shapes import check_shapes
 from dbp.nn.batch_norm import LEAST_VALUES
 from dbp.nn.layer import Shape
 from dbp.nn.model import Model

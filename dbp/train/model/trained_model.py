@@ -21,9 +21,9 @@ from dbp.data.column_order import align_columns
 from dbp.data.dataset import Dataset
 from dbp.data.preprocessing import Scaling
 from dbp.errors import DbpError, InvalidData, InvalidFile, Violation
-from dbp.job.component import build_component
-from dbp.job.fields import shown
 from dbp.job.snapshot import Manifest, TensorInfo, decode_header, header_length
+from dbp.job.spec.component import build_component
+from dbp.job.spec.fields import shown
 from dbp.json_value import JsonObject, JsonValue
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters

@@ -9,8 +9,8 @@ import socket
 from pathlib import Path
 
 from dbp.errors import InvalidFile, InvalidInput
-from dbp.job.load import nearest_file
 from dbp.job.snapshot import decode_header, header_length, step_of
+from dbp.job.spec.load import nearest_file
 from dbp.job.state import RunOutcome
 from dbp.quantities import count_text
 from dbp.train.plan import TIME

@@ -17,7 +17,7 @@ from typing import Final
 
 from dbp.errors import Conflict, InvalidFile
 from dbp.job.job_json import decode_outcome, record_to_json
-from dbp.job.resolve import digest_of
+from dbp.job.spec.resolve import digest_of
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject, JsonValue
 from dbp.option_names import either, option

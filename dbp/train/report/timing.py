@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
-from dbp.job.spec import PublishSpec
+from dbp.job.spec.job_spec import PublishSpec
 
 REPORT_SECONDS: Final = 0.1
 SMOOTHING_SECONDS: Final = 2.0

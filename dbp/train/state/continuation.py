@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbp.errors import InvalidFile, InvalidInput
-from dbp.job.continuation import differences as spec_differences
-from dbp.job.spec import Holdout, TrainSpec
+from dbp.job.spec.continuation import differences as spec_differences
+from dbp.job.spec.job_spec import Holdout, TrainSpec
 from dbp.option_names import option
 from dbp.quantities import count_text
 from dbp.train.build import Setup

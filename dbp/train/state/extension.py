@@ -17,8 +17,8 @@ from typing import Literal
 
 from dbp.errors import InvalidInput
 from dbp.job.ending_text import cause_text, ending_word
-from dbp.job.resolve import resolve
-from dbp.job.spec import with_train
+from dbp.job.spec.job_spec import with_train
+from dbp.job.spec.resolve import resolve
 from dbp.option_names import either, option
 from dbp.quantities import duration_text
 from dbp.train.check.inspection import read_headers

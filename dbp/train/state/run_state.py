@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy.typing as npt
 
 from dbp.job.best import BestEpoch
-from dbp.job.spec import TrainSpec
+from dbp.job.spec.job_spec import TrainSpec
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.optim.apply import Updater

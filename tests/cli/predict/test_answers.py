@@ -17,8 +17,8 @@ from dbp.cli.predict.files import InputFile
 from dbp.cli.predict.rows import FileRows, InputRows
 from dbp.client.inference import Prediction
 from dbp.errors import InvalidData
-from dbp.job.resolve import resolve
 from dbp.job.snapshot import encode_header, manifest_of
+from dbp.job.spec.resolve import resolve
 from dbp.train.model.trained_model import TrainedModel
 from tests.train.setups import document
 

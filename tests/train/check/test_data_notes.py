@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.train.build import build
 from dbp.train.check.inspection import inspect
 

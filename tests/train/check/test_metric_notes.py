@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.train.check.run_length import metric_notes
 from dbp.train.run_spec import run_spec
 from tests.train.setups import document

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.train.check.mini_batches import check_mini_batches, mini_batch_notes
 from dbp.train.run_spec import RunSpec, run_spec
 from tests.train.setups import document

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.train.check.inspection import inspect
 from tests.train.setups import document
 

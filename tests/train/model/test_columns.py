@@ -15,7 +15,7 @@ from dbp.column_names import INPUT_NAMES, OTHER_COLUMNS, columns_of
 from dbp.data.array_dataset import arrays
 from dbp.data.csv import CSV
 from dbp.errors import InvalidData, InvalidFile, InvalidSpec
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build, prepare
 from dbp.train.check.inspection import Inspected, inspect, read_headers

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load
 
 from dbp.errors import MissingDependency
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build
 from dbp.train.check.inspection import inspect

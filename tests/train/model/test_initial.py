@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from dbp.errors import DbpError, InvalidFile, InvalidSpec
-from dbp.job.load import resolve_file
-from dbp.job.resolve import resolve
+from dbp.job.spec.load import resolve_file
+from dbp.job.spec.resolve import resolve
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.parallel.threads import run_threads
 from dbp.train.build import Setup, build

@@ -14,7 +14,7 @@ from safetensors.torch import load_file as load_torch
 from dbp.data.array_dataset import arrays
 from dbp.data.preprocessing import Scaling
 from dbp.errors import InvalidData, InvalidFile
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build
 from dbp.train.check.inspection import inspect

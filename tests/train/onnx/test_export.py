@@ -15,7 +15,7 @@ import pytest
 
 from dbp.data.preprocessing import Scaling
 from dbp.errors import InvalidInput
-from dbp.job.component import build_component
+from dbp.job.spec.component import build_component
 from dbp.nn.elementwise import Elementwise
 from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
 from dbp.nn.mean_squared_error import MeanSquaredError

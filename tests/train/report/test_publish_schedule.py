@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dbp.job.spec import PublishSpec
+from dbp.job.spec.job_spec import PublishSpec
 from dbp.train.report.timing import PublishSchedule
 
 

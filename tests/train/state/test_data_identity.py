@@ -12,7 +12,7 @@ import pytest
 
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset
-from dbp.job.resolve import resolve
+from dbp.job.spec.resolve import resolve
 from dbp.train.build import build
 from dbp.train.check.inspection import inspect
 from dbp.train.state import data_identity

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidInput
-from dbp.job.load import parse_file, resolve_file
-from dbp.job.resolve import resolve
-from dbp.job.spec import with_train
+from dbp.job.spec.job_spec import with_train
+from dbp.job.spec.load import parse_file, resolve_file
+from dbp.job.spec.resolve import resolve
 from dbp.job.state import RunOutcome
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build

@@ -11,8 +11,8 @@ import pytest
 
 from dbp import registry
 from dbp.errors import Violation
-from dbp.job.component import build_component
-from dbp.job.spec import Component
+from dbp.job.spec.component import build_component
+from dbp.job.spec.job_spec import Component
 from dbp.registry import option
 
 
@@ -108,7 +108,7 @@ def test_the_classes_own_rules_come_with_the_path_of_their_field(
 
 
 def test_an_option_named_activation_is_no_shorthand() -> None:
-    from dbp.job.resolve import resolve
+    from dbp.job.spec.resolve import resolve
 
     document = {
         "name": "x",

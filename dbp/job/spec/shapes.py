@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from dbp.errors import DbpError, InvalidSpec, Violation
-from dbp.job.contracts import Shape
-from dbp.job.output_range import range_violation
-from dbp.job.resolve import ResolvedSpec
-from dbp.job.rules import target_words
+from dbp.job.spec.contracts import Shape
+from dbp.job.spec.output_range import range_violation
+from dbp.job.spec.resolve import ResolvedSpec
+from dbp.job.spec.rules import target_words
 from dbp.plugin_faults import fault_text, is_plugin
 from dbp.quantities import count_text
 

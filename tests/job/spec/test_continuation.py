@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dbp.job.continuation import differences
-from dbp.job.resolve import resolve
+from dbp.job.spec.continuation import differences
+from dbp.job.spec.resolve import resolve
 
 
 def resolved(**changed: Any) -> dict[str, Any]:

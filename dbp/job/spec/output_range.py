@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from dbp.errors import Violation
-from dbp.job.contracts import Range, Shape
-from dbp.job.resolve import ResolvedSpec
+from dbp.job.spec.contracts import Range, Shape
+from dbp.job.spec.resolve import ResolvedSpec
 
 UNLIMITED: Final[Range] = (-math.inf, math.inf)
 

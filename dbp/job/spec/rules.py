@@ -6,9 +6,9 @@ import re
 from collections.abc import Container
 
 from dbp.errors import Violation, alternatives
-from dbp.job.component import Components
-from dbp.job.fields import shown
-from dbp.job.spec import JobSpec, TrainSpec
+from dbp.job.spec.component import Components
+from dbp.job.spec.fields import shown
+from dbp.job.spec.job_spec import JobSpec, TrainSpec
 from dbp.quantities import count_text
 from dbp.registry import kinds as kinds_of
 

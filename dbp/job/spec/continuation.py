@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from dbp.errors import InvalidSpec
-from dbp.job.fields import at, shown
-from dbp.job.resolve import resolve
+from dbp.job.spec.fields import at, shown
+from dbp.job.spec.resolve import resolve
 from dbp.json_value import JsonObject, JsonValue
 
 # Fields that may change in a resume: the length, and those that do not affect the parameters.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbp.errors import InvalidSpec, Violation
-from dbp.job.fields import at, shown
-from dbp.job.spec import JobSpec
+from dbp.job.spec.fields import at, shown
+from dbp.job.spec.job_spec import JobSpec
 from dbp.option_types import field_types, fields_of, union_arms
 from dbp.registry import Group, component_class
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbp.errors import Violation
-from dbp.job.locate import MAX_TEXT, with_lines
+from dbp.job.spec.locate import MAX_TEXT, with_lines
 
 TEXT = """\
 # units = 1, in a comment

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from dbp.errors import Violation
-from dbp.job.fields import (
+from dbp.job.spec.fields import (
     INVALID,
     MAX_DEPTH,
     MAX_TEXT,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.output_range import range_note
-from dbp.job.resolve import ResolvedSpec, resolve
-from dbp.job.shapes import DataShape, check_data
+from dbp.job.spec.output_range import range_note
+from dbp.job.spec.resolve import ResolvedSpec, resolve
+from dbp.job.spec.shapes import DataShape, check_data
 
 Document = dict[str, Any]
 DENSE = {"kind": "dense", "units": 3}

@@ -1,7 +1,7 @@
 """Check a document (the plain values of TOML and JSON): types, limits and names of its fields.
 
 All violations are reported at once. The options of components are checked by
-``dbp.job.component``. Opens no files.
+``dbp.job.spec.component``. Opens no files.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from dbp.errors import InvalidSpec, Violation
-from dbp.job.component import MAX_LAYERS, build_components, read_kind
-from dbp.job.fields import INVALID, read_fields, read_options, shown
-from dbp.job.spec import Component, Holdout, JobSpec
+from dbp.job.spec.component import MAX_LAYERS, build_components, read_kind
+from dbp.job.spec.fields import INVALID, read_fields, read_options, shown
+from dbp.job.spec.job_spec import Component, Holdout, JobSpec
 from dbp.option_types import Field, fields_of, union_arms
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ MAX_ITEMS = {"layers": MAX_LAYERS, "metrics": 20}
 def check(document: object, found: Iterable[Violation] = ()) -> JobSpec:
     """Return the spec of a document; raises InvalidSpec with every violation.
 
-    The options of components are kept as they are: ``dbp.job.resolve`` checks them. Only if the
+    The options of components are kept as they are: ``resolve`` checks them. Only if the
     document is refused anyway are their violations reported as well. ``found`` holds violations
     that the caller found before.
     """

@@ -13,8 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.errors import InvalidSpec
-from dbp.job.check import check
-from dbp.job.spec import Component, Holdout, PublishSpec, StopSpec, TrainSpec, document_of
+from dbp.job.spec.check import check
+from dbp.job.spec.job_spec import (
+    Component,
+    Holdout,
+    PublishSpec,
+    StopSpec,
+    TrainSpec,
+    document_of,
+)
 
 Document = dict[str, Any]
 

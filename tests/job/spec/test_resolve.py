@@ -11,10 +11,10 @@ import pytest
 
 from dbp.data.digits import Digits
 from dbp.errors import InvalidSpec
-from dbp.job.check import check
-from dbp.job.resolve import digest_of, resolve
-from dbp.job.shapes import DataShape, check_data
-from dbp.job.spec import Component, JobSpec, document_of, with_train
+from dbp.job.spec.check import check
+from dbp.job.spec.job_spec import Component, JobSpec, document_of, with_train
+from dbp.job.spec.resolve import digest_of, resolve
+from dbp.job.spec.shapes import DataShape, check_data
 from dbp.nn.dense import Dense
 from dbp.nn.relu import ReLU
 from dbp.optim.schedule import Constant

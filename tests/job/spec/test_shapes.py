@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.resolve import ResolvedSpec, resolve
-from dbp.job.shapes import DataShape, check_data, check_shapes
+from dbp.job.spec.resolve import ResolvedSpec, resolve
+from dbp.job.spec.shapes import DataShape, check_data, check_shapes
 
 Document = dict[str, Any]
 

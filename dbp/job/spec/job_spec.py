@@ -1,10 +1,10 @@
 """The job specification: dataclasses with every field, default and limit. No I/O.
 
-These dataclasses are the one schema. TOML, JSON and the protos use the same names;
-``dbp.job.load`` parses files to documents, ``dbp.job.check`` and ``dbp.job.resolve`` turn
-documents into specs, ``dbp.rpc.spec_convert`` converts documents to protos. A component (layer,
-loss, optimizer, ...) is its kind and options; the registry finds its class. The number of
-workers is not part of a spec: it changes how fast a job runs, not what it computes.
+These dataclasses are the one schema. TOML, JSON and the protos use the same names; ``load``
+parses files to documents, ``check`` and ``resolve`` turn documents into specs,
+``dbp.rpc.spec_convert`` converts documents to protos. A component (layer, loss, optimizer, ...)
+is its kind and options; the registry finds its class. The number of workers is not part of a
+spec: it changes how fast a job runs, not what it computes.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ class JobSpec:
 def document_of(spec: JobSpec) -> dict[str, Any]:
     """Return the document of a spec: plain tables, lists and values, without None.
 
-    A spec that was made in Python may hold any values; ``dbp.job.check`` judges them.
+    A spec that was made in Python may hold any values; ``dbp.job.spec.check`` judges them.
     """
     return {f.name: _plain(getattr(spec, f.name)) for f in fields_of(spec)}
 
@@ -273,7 +273,7 @@ def with_train(document: object, **fields: JsonValue) -> object:
     """Return a document with other values in its table ``train``; None removes a field.
 
     A document that is no table, or whose ``train`` is none, is returned as it is:
-    ``dbp.job.check`` refuses it.
+    ``dbp.job.spec.check`` refuses it.
     """
     if not isinstance(document, Mapping) or not isinstance(document.get("train", {}), Mapping):
         return document

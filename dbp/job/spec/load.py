@@ -1,4 +1,4 @@
-"""Parse spec files, TOML or JSON, to documents. ``dbp.job.check`` checks their fields."""
+"""Parse spec files, TOML or JSON, to documents. ``dbp.job.spec.check`` checks their fields."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from dbp.errors import InvalidFile, InvalidSpec, nearest
-from dbp.job.check import check
-from dbp.job.fields import shown
-from dbp.job.files import expand_files
-from dbp.job.locate import with_lines
-from dbp.job.resolve import ResolvedSpec, resolve
+from dbp.job.spec.check import check
+from dbp.job.spec.fields import shown
+from dbp.job.spec.files import expand_files
+from dbp.job.spec.locate import with_lines
+from dbp.job.spec.resolve import ResolvedSpec, resolve
 from dbp.json_value import JsonValue
 
 MAX_FILE_BYTES: Final = 2**20

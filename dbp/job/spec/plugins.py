@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dbp.job.resolve import ResolvedSpec
+from dbp.job.spec.resolve import ResolvedSpec
 from dbp.option_types import fields_of
 from dbp.plugin_faults import is_plugin
 from dbp.registry import Group, entry_points, kind_of

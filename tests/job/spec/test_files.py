@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dbp.job.files import expand_files, file_options
+from dbp.job.spec.files import expand_files, file_options
 
 DOCUMENT = {
     "data": {

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from dbp.errors import InvalidSpec, Violation
-from dbp.job.contracts import (
+from dbp.job.spec.contracts import (
     LayerContract,
     LossContract,
     MetricContract,
     OptimizerContract,
 )
-from dbp.job.fields import INVALID, at, plain_problem, read_fields, shown
-from dbp.job.spec import Component, DataSpec, Holdout, JobSpec, ModelSpec
+from dbp.job.spec.fields import INVALID, at, plain_problem, read_fields, shown
+from dbp.job.spec.job_spec import Component, DataSpec, Holdout, JobSpec, ModelSpec
 from dbp.option_types import Field, field_types, fields_of, union_arms
 from dbp.plugin_faults import fault_text, is_plugin
 from dbp.registry import Group, component_class, kinds

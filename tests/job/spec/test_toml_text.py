@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbp.job.resolve import resolve
-from dbp.job.toml_text import toml_text
+from dbp.job.spec.resolve import resolve
+from dbp.job.spec.toml_text import toml_text
 
 
 def test_a_resolved_spec_reads_back_as_itself(document: dict[str, Any]) -> None:

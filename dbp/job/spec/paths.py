@@ -15,8 +15,8 @@ from typing import Final
 
 from dbp.errors import InvalidSpec, Violation
 from dbp.file_pattern import fixed_folder, is_pattern, matching_files
-from dbp.job.fields import shown
-from dbp.job.files import file_options
+from dbp.job.spec.fields import shown
+from dbp.job.spec.files import file_options
 
 MAX_PATH: Final = 4095
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.errors import InvalidFile, InvalidInput, InvalidSpec
-from dbp.job.check import check
-from dbp.job.load import MAX_FILE_BYTES, located, parse_file, resolve_file
+from dbp.job.spec.check import check
+from dbp.job.spec.load import MAX_FILE_BYTES, located, parse_file, resolve_file
 
 GOOD = """\
 name = "files"

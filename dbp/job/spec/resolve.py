@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from dbp.errors import InvalidSpec, Violation
-from dbp.job.check import check, in_order
-from dbp.job.component import Components, build_components
-from dbp.job.contracts import (
+from dbp.job.spec.check import check, in_order
+from dbp.job.spec.component import Components, build_components
+from dbp.job.spec.contracts import (
     LayerContract,
     LossContract,
     MetricContract,
     OptimizerContract,
 )
-from dbp.job.paths import check_paths
-from dbp.job.rules import cross_field_violations
-from dbp.job.spec import (
+from dbp.job.spec.job_spec import (
     CheckpointSpec,
     Component,
     Holdout,
@@ -33,6 +31,8 @@ from dbp.job.spec import (
     PublishSpec,
     document_of,
 )
+from dbp.job.spec.paths import check_paths
+from dbp.job.spec.rules import cross_field_violations
 from dbp.json_value import JsonObject
 from dbp.option_types import fields_of
 from dbp.registry import Group, describe

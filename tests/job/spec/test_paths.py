@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidSpec
-from dbp.job.paths import check_paths, contained
+from dbp.job.spec.paths import check_paths, contained
 
 
 @pytest.fixture
