@@ -175,7 +175,7 @@ class JobTable:
         job = self._live.get(job_id)
         if job is not None:
             self._live[job_id] = dataclasses.replace(job, progress=progress)
-            self._events.progress(job_id, progress)
+            self._events.progress(job, progress)
 
     def _noted(self, change: Change, before: Job | None = None) -> Job:
         """Note a committed change of the job ``before``, and announce it."""

@@ -95,6 +95,12 @@ class _Watcher:
             del self.progress[change.job.id]
             yield replace(item, resume=self.cursor)
 
+    def progress_so_far(self) -> Iterator[ProgressItem]:
+        """Yield the progress of jobs that the watcher has been sent all earlier events of."""
+        for job_id in list(self.progress):
+            if self.progress[job_id].resume <= self.cursor:
+                yield replace(self.progress.pop(job_id), resume=self.cursor)
+
 
 @final
 class EventBroadcaster:
@@ -129,11 +135,11 @@ class EventBroadcaster:
                 watcher.woken.set()
         self.versions.wake(change.job.id)
 
-    def progress(self, job_id: str, progress: ProgressReport) -> None:
-        """Send progress to all watchers; it is not stored."""
+    def progress(self, job: Job, progress: ProgressReport) -> None:
+        """Send progress of a job to all watchers, after the events of the job; not stored."""
         for watcher in self._watchers:
-            if watcher.wants(job_id):
-                watcher.note(job_id, progress, self._newest)
+            if watcher.wants(job.id):
+                watcher.note(job.id, progress, job.sequence)
 
     def close(self) -> None:
         """End all streams after the events that are still to be sent."""
@@ -204,8 +210,8 @@ class EventBroadcaster:
             if ended and not changes:  # labels may have moved after the end
                 yield End(StreamEndReason.JOB_ENDED, watcher.cursor)
                 return
-            for job_id in list(watcher.progress):
-                yield replace(watcher.progress.pop(job_id), resume=watcher.cursor)
+            for item in watcher.progress_so_far():
+                yield item
             if changes or watcher.woken.is_set():
                 continue
             if self._closed:
@@ -230,13 +236,19 @@ class EventBroadcaster:
 
     async def _changes(self, watcher: _Watcher) -> list[Change]:
         """Return the next announced changes that the watcher wants."""
-        if watcher.cursor >= self._newest:
+        newest = self._newest
+        if watcher.cursor >= newest:
             return []
         if not self._recent or self._recent[0].sequence > watcher.cursor + 1:
             stored = await self._store.events_after(
                 watcher.cursor, job_id=watcher.job_id, limit=_PAGE
             )
-            return [change for change in stored if change.sequence <= self._newest]
-        start = watcher.cursor + 1 - self._recent[0].sequence
-        recent = islice(self._recent, start, None)
-        return [change for change in recent if watcher.wants(change.job.id)]
+            await self._check_kept(watcher.cursor)  # after reading, so that no gap is missed
+            changes = [change for change in stored if change.sequence <= self._newest]
+        else:
+            start = watcher.cursor + 1 - self._recent[0].sequence
+            recent = islice(self._recent, start, None)
+            changes = [change for change in recent if watcher.wants(change.job.id)]
+        if not changes:
+            watcher.cursor = newest  # all events up to here are of other jobs
+        return changes

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -239,3 +240,59 @@ async def test_an_abandoned_watcher_leaves_nothing_behind(stage: Stage) -> None:
     await items.aclose()  # type: ignore[attr-defined]
 
     assert not stage.events._watchers
+
+
+async def test_progress_is_sent_after_the_changes_that_came_before_it(stage: Stage) -> None:
+    await stage.create("a")
+    await stage.create("b")
+    stream = stage.watch(after=1)
+    await stream.next()  # which it is still sending while all of this happens:
+
+    await stage.run("c")
+    stage.progress("c", 5)
+
+    items = await stream.take(4)
+    assert kinds(items) == ["created", "started", "running", "ProgressItem"]
+
+
+async def test_a_watcher_that_is_too_slow_for_the_kept_events_is_refused_not_skipped(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbp.jobs.store._PRUNE_EVERY", 10)
+    stage.store._events_kept = 10
+    stage.events._recent = deque(maxlen=5)
+    await stage.create("a")
+    await stage.create("b")
+    stream = stage.watch(after=1)
+    await stream.next()
+
+    for number in range(28):
+        await stage.create(f"c{number}")
+
+    with pytest.raises(OutOfRange, match="events 20 to 30 are kept"):
+        await stream.next()
+
+
+async def test_a_job_without_news_can_be_watched_on_when_others_events_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbp.jobs.store._PRUNE_EVERY", 10)
+    stage = Stage(tmp_path / "dbp.sqlite", heartbeat_seconds=0.02)
+    stage.store._events_kept = 10
+    stage.events._recent = deque(maxlen=5)
+    await stage.create("quiet")
+    stream = stage.watch("quiet")
+    silence = await stream.next()
+    for number in range(29):
+        await stage.create(f"other{number}")
+        silence = await stream.next()
+
+    assert isinstance(silence, Heartbeat)
+    resumed = stage.watch("quiet", after=silence.resume)
+    await stage.table.record("quiet", EventKind.STARTED)
+
+    for watcher in (stream, resumed):
+        while isinstance(item := await watcher.next(), Heartbeat):
+            pass
+        assert kinds([item]) == ["started"]
+    stage.database.close()
