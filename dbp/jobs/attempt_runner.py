@@ -83,7 +83,7 @@ class AttemptRunner:
         self._spawn(self._settle(job_id, ended))
 
     def end(self, job_id: str, decide: Decide) -> None:
-        """End a job as ``decide`` says."""
+        """End a job as ``decide`` says, unless it raises WrongState."""
         self._spawn(self._end(job_id, decide))
 
     def later(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -128,14 +128,13 @@ class AttemptRunner:
             await self._watch(job.id, running)
 
     async def _adopt(self, job: Job, grace: float) -> None:
+        if job.state is State.CANCELLING:  # who cancels it from now on gives its own grace
+            self._spawn(self._force_after(job.id, grace))
         running = await self._launcher.adopt(self._attempt_folder(job))
         job = await self._table.get(job.id)
-        cancelling = job.state is State.CANCELLING
         if running is not None:
-            if cancelling:
-                self._spawn(self._force_after(job.id, grace))
             await self._watch(job.id, running)
-        elif cancelling:
+        elif job.state is State.CANCELLING:
             await self._settle(job.id, Exit())
         else:
             # The last service died between its promise to start and the start.
@@ -219,7 +218,7 @@ class AttemptRunner:
             try:
                 await self._table.alone(lambda: self._ended(job_id, decide, outcome))
             except WrongState:
-                return  # it has ended already
+                return  # it has ended already, or is not to end
             except (ResourceExhausted, Unavailable) as error:
                 log.warning("job %s: its end cannot be stored yet: %s", job_id, error)
                 await self._clock.sleep(RETRY_SECONDS)

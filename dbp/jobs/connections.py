@@ -163,6 +163,10 @@ class RunConnections:
             connection.ask(stop=stop, publish=publish)
         return connection is not None
 
+    def connected(self, job_id: str) -> bool:
+        """Return whether the job's run is connected."""
+        return job_id in self._by_job
+
     def expect(self, job_id: str) -> None:
         """Give up a run started by hand unless it connects within the patience."""
         self._timers[job_id] = asyncio.create_task(self._wait(job_id))

@@ -275,6 +275,7 @@ class JobManager:
             raise Unavailable("the service is shutting down; try again later")
 
     def _give_up(self, job_id: str) -> None:
+        seconds, connected = self._config.lost_contact_seconds, self._connections.connected
         self._runner.end(
-            job_id, partial(lost_contact, seconds=self._config.lost_contact_seconds)
+            job_id, lambda job: lost_contact(job, seconds, connected=connected(job_id))
         )

@@ -9,6 +9,7 @@ import dataclasses
 import signal
 from typing import Final
 
+from dbp.errors import WrongState
 from dbp.job.state import (
     EventKind,
     Failure,
@@ -80,8 +81,15 @@ def last_progress(job: Job, outcome: RunOutcome | None) -> ProgressReport | None
     )
 
 
-def lost_contact(job: Job, seconds: float) -> tuple[EventKind, Failure | None]:
-    """Return how a job ends whose run, started by hand, was silent for ``seconds``."""
+def lost_contact(
+    job: Job, seconds: float, *, connected: bool
+) -> tuple[EventKind, Failure | None]:
+    """Return how a job ends whose run, started by hand, was silent for ``seconds``.
+
+    WrongState: it is connected again, since other changes were stored first.
+    """
+    if connected:
+        raise WrongState(f"job {job.id}: its run is connected, so it continues")
     if job.state is State.CANCELLING:
         return EventKind.CANCELLED, None
     message = (

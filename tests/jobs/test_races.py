@@ -16,9 +16,17 @@ from dbp.errors import DbpError, ResourceExhausted, VersionEvicted, WrongState
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
 from dbp.jobs.connections import Request, RunConnection
 from dbp.jobs.watch_items import Change
-from dbp.launch.launcher import Exit
+from dbp.launch.launcher import Exit, Running
 from dbp.versions.index import At, VersionIndex
-from tests.jobs.fakes import Plane, control_plane, data, manifest, settle, spec
+from tests.jobs.fakes import (
+    FakeLauncher,
+    Plane,
+    control_plane,
+    data,
+    manifest,
+    settle,
+    spec,
+)
 from tests.jobs.fakes import until as wait_until
 from tests.storage.slow_commits import SlowCommits
 
@@ -366,3 +374,47 @@ async def test_a_full_disk_during_a_start_leaves_the_queue_in_order(
     await settle()
 
     assert plane.started == [jobs[0].id, jobs[1].id]
+
+
+async def test_a_run_that_is_connected_before_it_is_given_up_continues(
+    tmp_path: Path, slow: SlowCommits
+) -> None:
+    async with control_plane(tmp_path / "state", lost_contact_seconds=10.0) as plane:
+        job, _ = await plane.manager.register(spec(), workers=1, request_id="", host="h")
+        await settle()
+        creating = asyncio.create_task(plane.manager.create(spec(), workers=1))
+        await commit_begins(slow)
+        connecting = asyncio.create_task(attach(plane, job))  # waits for its turn
+
+        await plane.clock.advance(10.0)
+        await asyncio.gather(creating, connecting)
+        await settle()
+
+        assert (await plane.manager.get(job.id)).state is State.RUNNING
+        plane.manager._connections.detach(await connecting)
+        await plane.clock.advance(10.0)
+        assert (await plane.manager.get(job.id)).state is State.FAILED
+
+
+async def test_a_run_that_is_cancelled_while_a_new_service_looks_for_it_keeps_its_grace(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "state") as plane:
+        job = await running(plane)
+    looking = asyncio.Event()
+
+    class SlowLauncher(FakeLauncher):
+        async def adopt(self, folder: Path) -> Running | None:
+            await looking.wait()
+            return await super().adopt(folder)
+
+    launcher = SlowLauncher()
+    async with control_plane(tmp_path / "state", launcher, grace_seconds=10.0) as plane:
+        await plane.manager.cancel(job.id, grace_seconds=100.0)
+        looking.set()
+
+        await plane.clock.advance(99.0)
+        assert launcher.runs[job.id].stops == 1
+        assert launcher.runs[job.id].kills == 0
+        await plane.clock.advance(1.0)
+        assert launcher.runs[job.id].kills == 1

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from dbp.errors import WrongState
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
 from dbp.jobs.verdict import last_progress, lost_contact, verdict
 from dbp.launch.launcher import Exit
@@ -111,11 +112,17 @@ def test_a_cancelled_job_says_whether_force_or_the_grace_period_ended_it(
 
 
 def test_a_silent_run_fails_but_ends_cancelled_if_that_was_asked() -> None:
-    failed, failure = lost_contact(job(State.RUNNING), 60)
+    failed, failure = lost_contact(job(State.RUNNING), 60, connected=False)
 
     assert failure is not None
     assert (failed, failure.reason) == (EventKind.FAILED, "LOST_CONTACT")
-    assert lost_contact(job(State.CANCELLING), 60) == (EventKind.CANCELLED, None)
+    cancelled = lost_contact(job(State.CANCELLING), 60, connected=False)
+    assert cancelled == (EventKind.CANCELLED, None)
+
+
+def test_a_silent_run_that_is_connected_again_does_not_end() -> None:
+    with pytest.raises(WrongState, match="continues"):
+        lost_contact(job(State.RUNNING), 60, connected=True)
 
 
 @pytest.mark.parametrize(
