@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
@@ -29,6 +30,7 @@ from dbp.launch.process_tree import end_all, identified, marked
 from dbp.launch.worker_plugins import WorkerPlugins
 from dbp.launching import launch_environment, worker_command
 from dbp.storage.atomic_file import PRIVATE, make_folder, read_json, write_json
+from dbp.storage.threads import in_thread
 
 POLL_SECONDS: Final = 0.1
 ADOPT_SECONDS: Final = 2.0
@@ -69,7 +71,7 @@ class MpirunLauncher(Launcher):
         self._plugins.check(plugins)
 
     async def start(self, request: LaunchRequest) -> Running:
-        return await asyncio.to_thread(self._start, request)
+        return await in_thread(partial(self._start, request))
 
     async def adopt(self, folder: Path) -> Running | None:
         files = AttemptFiles(folder)

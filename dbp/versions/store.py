@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Version
 from dbp.storage.state_folder import StateFolder
-from dbp.storage.threads import in_thread
+from dbp.storage.threads import in_thread, to_its_end
 from dbp.versions.faults import unreadable
 from dbp.versions.file import (
     OpenVersion,
@@ -142,7 +142,8 @@ class VersionStore:
                     deleting.append(loop.run_in_executor(None, delete, evicted))
 
             await self._commit(job_id, change, committed)
-        await asyncio.gather(*deleting)
+        for files in deleting:
+            await to_its_end(files)
         return change.after
 
     def _cache(self, job_id: str, index: VersionIndex) -> None:

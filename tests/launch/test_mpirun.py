@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +20,9 @@ from dbp.launch.mpirun import MpirunLauncher
 from dbp.launch.process_tree import marked
 from dbp.storage.database import Database
 from dbp.storage.state_folder import StateFolder
+from tests.deadline import DEADLINE
 from tests.jobs.fakes import fake_check, until
-from tests.launch.attempts import ended, log, request, running_script
+from tests.launch.attempts import OBEDIENT, ended, log, request, running_script
 
 pytestmark = pytest.mark.processes
 
@@ -171,3 +175,32 @@ async def test_the_manager_runs_and_ends_real_processes(tmp_path: Path) -> None:
         assert marked(place) == []
         await manager.close()
         database.close()
+
+
+async def test_a_start_that_is_cancelled_has_started_the_run_when_it_returns(
+    tmp_path: Path,
+) -> None:
+    begun, proceed = threading.Event(), threading.Event()
+
+    def command(workers: int, worker: Sequence[str]) -> list[str]:
+        begun.set()
+        proceed.wait(DEADLINE)
+        return [sys.executable, "-c", OBEDIENT]
+
+    launcher, wanted = MpirunLauncher(1, make_command=command), request(tmp_path)
+    starting = asyncio.create_task(launcher.start(wanted))
+    await until(begun.is_set)
+
+    starting.cancel()
+    await asyncio.sleep(0)
+    done = starting.done()
+    proceed.set()
+    await asyncio.gather(starting, return_exceptions=True)
+
+    assert starting.cancelled()
+    assert not done, "the next service would start it a second time"
+    running = await launcher.adopt(wanted.folder)
+    assert running is not None
+    await until(lambda: "ready" in log(wanted.folder))
+    running.request_stop()
+    assert (await ended(running)).exit_code == 75

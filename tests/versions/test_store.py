@@ -8,9 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -482,3 +485,29 @@ async def test_a_count_of_rollbacks_is_a_number(shelf: Shelf) -> None:
 
     with pytest.raises(InvalidInput, match=r"dbp\.rollbacks: must be a number, got '-1'"):
         await shelf.publisher.publish(upload, data(4))
+
+
+async def test_evicted_files_are_deleted_though_the_publisher_has_gone_away(
+    shelf: Shelf,
+) -> None:
+    await shelf.publish(1, keep=1)
+    busy, loop, commit = threading.Event(), asyncio.get_running_loop(), shelf.commit
+    committed = asyncio.Event()
+
+    async def commit_while_threads_are_busy(*change: Any) -> None:
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        loop.run_in_executor(None, busy.wait)
+        await commit(*change)
+        committed.set()
+
+    shelf.commit = commit_while_threads_are_busy
+    publishing = asyncio.create_task(shelf.publish(2, keep=1))
+    await committed.wait()
+    await asyncio.sleep(0)
+
+    publishing.cancel()
+    await asyncio.sleep(0)
+    busy.set()
+    await asyncio.gather(publishing, return_exceptions=True)
+
+    assert await shelf.kept() == [2]
