@@ -1,4 +1,4 @@
-"""Read access to the parameter versions of jobs: find, wait, open, label, pin, request.
+"""Access to the parameter versions of jobs: find, wait, label, pin, request.
 
 Reading changes nothing and does not disturb the run.
 """
@@ -11,7 +11,6 @@ from typing import Final, final
 
 from dbp.errors import Conflict, Draining, ResourceExhausted, Unavailable, WrongState
 from dbp.job.labels import check_movable
-from dbp.job.snapshot import Manifest
 from dbp.job.state import Job, LabelMove, State, Version, VersionEntry
 from dbp.jobs.config import Clock
 from dbp.jobs.connections import RunConnections
@@ -21,8 +20,7 @@ from dbp.jobs.store import Store
 from dbp.jobs.version_uploads import kept_by
 from dbp.jobs.watch import VersionChanges
 from dbp.quantities import duration_text
-from dbp.versions.file import OpenVersion
-from dbp.versions.index import NEWEST, At, VersionChange, VersionIndex
+from dbp.versions.index import At, VersionChange, VersionIndex
 from dbp.versions.store import Decide, VersionStore
 from dbp.versions.tables import MOVES_KEPT
 
@@ -58,27 +56,9 @@ class LiveParameters:
         """Return the job; JobNotFound."""
         return await self._table.get(job_id)
 
-    async def find(self, job_id: str, at: At = NEWEST) -> Version:
-        """Return the version at ``at``; JobNotFound and the errors of ``VersionIndex.find``."""
-        return (await self._index(job_id)).find(at)
-
-    async def open(self, job_id: str, at: At = NEWEST) -> OpenVersion:
-        """Return a verified version, open until it is closed; CorruptParameters."""
-        await self._index(job_id)
-        return await self._versions.open(job_id, at)
-
-    async def describe(self, job_id: str, at: At = NEWEST) -> tuple[Version, Manifest]:
-        """Return a verified version and its manifest, without its bytes."""
-        await self._index(job_id)
-        return await self._versions.describe(job_id, at)
-
-    def seems_kept(self, job_id: str, version: int) -> bool:
-        """Return whether a version's bytes are stored, as far as is known without reading."""
-        return self._versions.seems_kept(job_id, version)
-
     async def kept(self, job_id: str) -> list[int]:
         """Return the numbers of versions whose bytes are stored, oldest first; JobNotFound."""
-        return [version.version for version in (await self._index(job_id)).kept]
+        return [version.version for version in (await self._versions.index(job_id)).kept]
 
     async def newest_jobs(self, limit: int) -> list[str]:
         """Return the ids of at most ``limit`` jobs, newest first."""
@@ -182,7 +162,7 @@ class LiveParameters:
         size, before = page_size(size, PAGE_SIZE), number_of(token)
         before = 2**62 if before is None else before
         rows = await self._store.lineage(job_id, limit=size + 1, before=before)
-        index = await self._index(job_id)
+        index = await self._versions.index(job_id)
         entries = [_entry(index, version) for version in rows[:size]]
         more = len(rows) > size
         return entries, str(entries[-1].version.version) if more else ""
@@ -190,7 +170,7 @@ class LiveParameters:
     async def labels(self, job_id: str) -> tuple[list[LabelMove], list[LabelMove]]:
         """Return the last move of each label, by name, and the last moves, oldest first."""
         moves = await self._store.label_moves(job_id, limit=MOVES_KEPT)
-        index = await self._index(job_id)
+        index = await self._versions.index(job_id)
         return [move for label in index.labels if (move := index.move_of(label))], moves
 
     async def move_label(
@@ -204,7 +184,7 @@ class LiveParameters:
 
         InvalidInput: the label's name is not allowed; ResourceExhausted: the job has too many;
         Conflict: the label is not at version ``expected`` (0: none); else the errors of
-        ``find``.
+        ``VersionStore.find``.
         """
         job = await self._table.get(job_id)
         check_movable(label)
@@ -260,7 +240,7 @@ class LiveParameters:
         """Pin a version, so that it is always kept, or unpin it; durable on return.
 
         Finding and pinning it are one step, as in ``move_label``. Raises the errors of
-        ``find``.
+        ``VersionStore.find``.
         """
         job = await self._table.get(job_id)
         found: list[Version] = []
@@ -274,13 +254,6 @@ class LiveParameters:
 
     async def _newest(self, job_id: str) -> Version | None:
         return (await self._versions.index(job_id)).newest
-
-    async def _index(self, job_id: str) -> VersionIndex:
-        """Return the versions of a job; JobNotFound."""
-        index = await self._versions.index(job_id)
-        if not index.kept:
-            await self._table.get(job_id)
-        return index
 
 
 def _entry(index: VersionIndex, version: Version) -> VersionEntry:

@@ -62,8 +62,8 @@ class JobManager:
             store, heartbeat_seconds=config.heartbeat_seconds, view=self._view
         )
         self._table = JobTable(store, self._events, clock)
-        self._versions = VersionStore(folder, store, self._table.change_versions)
-        publisher = VersionPublisher(self._versions, store, clock.time)
+        self.versions = VersionStore(folder, store, self._table.change_versions)
+        publisher = VersionPublisher(self.versions, store, clock.time)
         self.uploads = VersionUploads(publisher, self._table)
         checks = Checks(check, check_run or check)
         self._admission = Admission(
@@ -84,14 +84,14 @@ class JobManager:
         )
         self._scheduler = Scheduler(self._queue, self._table, self._runner)
         self.parameters = LiveParameters(
-            self._versions, store, self._table, self._events.versions, self._connections, clock
+            self.versions, store, self._table, self._events.versions, self._connections, clock
         )
 
     async def start(self) -> None:
         """Load the jobs and adopt running attempts; call once, before serving."""
         jobs = await self._table.load()
         for job in jobs:
-            await self._versions.sweep(job.id)
+            await self.versions.sweep(job.id)
         for job in (job for job in jobs if job.state is not State.QUEUED):
             if not job.attached:
                 self._queue.hold(job.id, job.workers)

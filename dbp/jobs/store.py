@@ -224,8 +224,11 @@ class Store:
         return decode_outcome(json.loads(rows[0][0])) if rows and rows[0][0] else None
 
     async def versions(self, job_id: str) -> VersionIndex:
-        """Return the versions that are kept, with their labels."""
-        return await self._database.read(lambda c: VersionTables(c).index(job_id))
+        """Return the versions that are kept, with their labels; JobNotFound."""
+        index = await self._database.read(lambda c: VersionTables(c).index(job_id))
+        if not index.kept:
+            await self.get(job_id)
+        return index
 
     async def version_of(
         self, job_id: str, attempt: int, step: int, rollbacks: int = 0

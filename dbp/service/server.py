@@ -102,10 +102,12 @@ async def running(
         server = grpc.aio.server(options=SERVER_OPTIONS)
         methods = GuardedServer(server)
         parameters = ParameterService(
-            manager.parameters, heartbeat_seconds=config.manager.heartbeat_seconds
+            manager.versions,
+            manager.parameters,
+            heartbeat_seconds=config.manager.heartbeat_seconds,
         )
         stack.callback(parameters.close)
-        inference = InferenceService(manager, LoadedModels(manager.parameters))
+        inference = InferenceService(manager, LoadedModels(manager.versions))
         stack.push_async_callback(inference.close)
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
         status = _add_services(methods, manager, parameters)

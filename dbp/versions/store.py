@@ -15,9 +15,7 @@ from dbp.job.state import Version
 from dbp.storage.state_folder import StateFolder
 from dbp.storage.threads import in_thread, to_its_end
 from dbp.versions.faults import unreadable
-from dbp.versions.file import (
-    OpenVersion,
-)
+from dbp.versions.file import OpenVersion
 from dbp.versions.index import NEWEST, At, VersionChange, VersionIndex
 from dbp.versions.verifier import VersionVerifier
 
@@ -33,7 +31,7 @@ class VersionRows(Protocol):
     """Reads the stored rows of versions."""
 
     async def versions(self, job_id: str) -> VersionIndex:
-        """Return the versions that are kept, with their labels."""
+        """Return the versions that are kept, with their labels; JobNotFound."""
         ...
 
     async def version_of(
@@ -70,10 +68,14 @@ class VersionStore:
 
         await in_thread(delete_others)
 
+    async def find(self, job_id: str, at: At = NEWEST) -> Version:
+        """Return the version at ``at``; JobNotFound and the errors of ``VersionIndex.find``."""
+        return (await self.index(job_id)).find(at)
+
     async def open(self, job_id: str, at: At = NEWEST) -> OpenVersion:
         """Return a version whose digest was verified. The caller closes it.
 
-        Errors as ``VersionIndex.find``; CorruptParameters: the file is missing or damaged;
+        Errors as ``find``; CorruptParameters: the file is missing or damaged;
         ResourceExhausted: it cannot be read at the moment.
         """
         found, path, file = await self._opened(job_id, at)
@@ -85,20 +87,20 @@ class VersionStore:
         return OpenVersion(job_id, found, manifest, data_offset, path, file)
 
     async def _opened(self, job_id: str, at: At) -> tuple[Version, Path, BinaryIO]:
-        found = (await self.index(job_id)).find(at)
+        found = await self.find(job_id, at)
         while True:
             path = self.path(job_id, found.version)
             try:
                 return found, path, path.open("rb", buffering=0)
             except OSError as error:
-                again = (await self.index(job_id)).find(at)
+                again = await self.find(job_id, at)
                 if again == found:
                     raise unreadable(job_id, found.version, error) from error
                 found = again  # retention has deleted the other one meanwhile
 
     async def describe(self, job_id: str, at: At = NEWEST) -> tuple[Version, Manifest]:
         """Return a version and its manifest; errors as ``open``, but no file stays open."""
-        found = (await self.index(job_id)).find(at)
+        found = await self.find(job_id, at)
         with contextlib.suppress(OSError):
             status = self.path(job_id, found.version).stat()
             if (known := self._verifier.known(job_id, found, status)) is not None:
@@ -107,7 +109,7 @@ class VersionStore:
             return found, opened.manifest
 
     async def index(self, job_id: str) -> VersionIndex:
-        """Return the versions of a job that are kept."""
+        """Return the versions of a job that are kept; JobNotFound."""
         if (cached := self._indexes.get(job_id)) is not None:
             return cached
         changes = self._changes

@@ -81,7 +81,7 @@ async def test_final_parameters_that_never_came_are_taken_from_the_run(
         done = await ended(plane, job.id)
         assert done.latest_parameters is not None
         assert (done.latest_parameters.step, done.latest_parameters.final) == (7, True)
-        with await plane.manager.parameters.open(job.id) as found:
+        with await plane.manager.versions.open(job.id) as found:
             assert found.read(found.data_offset, 10_000) == b"p" * 16
             assert found.manifest.tensors == manifest().tensors
 

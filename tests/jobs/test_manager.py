@@ -73,7 +73,7 @@ async def test_nothing_is_remembered_of_the_versions_of_many_ended_jobs(tmp_path
         uploads = manager.uploads
         assert not uploads._under_way
         assert not uploads._publisher._publishing
-        assert not manager._versions._changing
+        assert not manager.versions._changing
         assert not manager._events.versions._waiting
         assert not manager._connections._by_job
 

@@ -275,7 +275,8 @@ async def test_a_label_is_at_a_version_that_is_kept_whatever_is_published_meanwh
     slow.seconds = 0.002
     job = await plane.manager.create(spec(publish={"keep": 1}), workers=1)
     await attach(plane, job)
-    parameters, done = plane.manager.parameters, asyncio.Event()
+    parameters, versions = plane.manager.parameters, plane.manager.versions
+    done = asyncio.Event()
     await plane.manager.uploads.publish(
         job.id, 1, step=1, manifest=manifest(), chunks=data(fill=1)
     )
@@ -295,13 +296,13 @@ async def test_a_label_is_at_a_version_that_is_kept_whatever_is_published_meanwh
             with contextlib.suppress(VersionEvicted):  # it has gone before the label came
                 move = await parameters.move_label(job.id, name, At(newest.version))
                 moved.append(move.version)
-                with await parameters.open(job.id, At(label=name)) as opened:
+                with await versions.open(job.id, At(label=name)) as opened:
                     assert opened.version.version == move.version
             await asyncio.sleep(0)
 
     async def read() -> None:
         while not done.is_set():
-            with await parameters.open(job.id) as opened:
+            with await versions.open(job.id) as opened:
                 assert opened.read(opened.data_offset, 1) == bytes([opened.version.step])
             await asyncio.sleep(0)
 
@@ -311,7 +312,7 @@ async def test_a_label_is_at_a_version_that_is_kept_whatever_is_published_meanwh
     index = await plane.store.versions(job.id)
     files = {path.name for path in plane.folder.parameters_folder(job.id).iterdir()}
     assert files == {f"{version.version}.safetensors" for version in index.kept}
-    assert await plane.manager._versions.index(job.id) == index
+    assert await plane.manager.versions.index(job.id) == index
 
 
 async def test_a_slow_reader_does_not_make_the_versions_before_a_change_stay(
@@ -319,7 +320,7 @@ async def test_a_slow_reader_does_not_make_the_versions_before_a_change_stay(
 ) -> None:
     job = await running(plane)
     await plane.manager.uploads.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
-    versions, rows = plane.manager._versions, plane.store.versions
+    versions, rows = plane.manager.versions, plane.store.versions
     has_read, proceed = asyncio.Event(), asyncio.Event()
 
     async def slow_rows(job_id: str) -> VersionIndex:
@@ -340,7 +341,7 @@ async def test_a_slow_reader_does_not_make_the_versions_before_a_change_stay(
     proceed.set()
     await reading
 
-    assert (await plane.manager.parameters.find(job.id)).version == 2
+    assert (await plane.manager.versions.find(job.id)).version == 2
 
 
 async def test_a_publisher_that_goes_away_during_the_commit_has_published(
@@ -358,7 +359,7 @@ async def test_a_publisher_that_goes_away_during_the_commit_has_published(
 
     shown = await plane.manager.get(job.id)
     assert shown.latest_parameters is not None
-    with await plane.manager.parameters.open(job.id) as opened:
+    with await plane.manager.versions.open(job.id) as opened:
         assert opened.version == shown.latest_parameters
 
 

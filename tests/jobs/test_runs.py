@@ -135,7 +135,7 @@ async def test_retention_follows_the_spec(tmp_path: Path) -> None:
 
         assert [v.version for v in (await plane.store.versions(job.id)).kept] == [4, 5]
         with pytest.raises(NotFound):
-            await plane.manager.parameters.open("ghost")
+            await plane.manager.versions.open("ghost")
 
 
 async def register(plane: Plane, request_id: str = "r") -> tuple[Job, str]:

@@ -94,7 +94,7 @@ async def test_verifying_a_version_holds_nothing_up(
         called = slow(monkeypatch, "pread")
 
         async def read() -> None:
-            with await plane.manager.parameters.open(job.id):
+            with await plane.manager.versions.open(job.id):
                 pass
 
         assert await held_up(read()) < SLOW_SECONDS / 2
@@ -129,6 +129,6 @@ async def test_clearing_up_after_a_crash_holds_nothing_up(
         left.write_bytes(b"half")
         called = slow(monkeypatch, "unlink")
 
-        assert await held_up(plane.manager._versions.sweep(job.id)) < SLOW_SECONDS / 2
+        assert await held_up(plane.manager.versions.sweep(job.id)) < SLOW_SECONDS / 2
         assert called == ["unlink"]
         assert not left.exists()

@@ -201,7 +201,7 @@ async def check(plane: Plane, known: Acknowledged) -> None:
         assert index.pinned >= known.pins.get(job_id, set())
         assert all(index.keeps(number) for number in {*index.pinned, *index.labels.values()})
         for number in {*index.pinned, *index.labels.values()}:
-            with await plane.manager.parameters.open(job_id, At(number)) as opened:
+            with await plane.manager.versions.open(job_id, At(number)) as opened:
                 assert opened.version.version == number
     for (job_id, label), version in dict(known.labels).items():
         assert (await plane.store.versions(job_id)).labels[label] == version

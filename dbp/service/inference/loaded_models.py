@@ -35,7 +35,7 @@ _Key: TypeAlias = tuple[str, int]  # job and version
 
 
 class Versions(Protocol):
-    """Source of versions; ``LiveParameters`` implements it."""
+    """Source of versions; ``VersionStore`` implements it."""
 
     async def find(self, job_id: str, at: At) -> Version:
         """Return the version at ``at``."""
@@ -64,12 +64,12 @@ class LoadedModels:
 
     def __init__(
         self,
-        parameters: Versions,
+        versions: Versions,
         *,
         max_bytes: int = MAX_LOADED_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._parameters = parameters
+        self._versions = versions
         self._clock = clock
         self._max_bytes = max_bytes
         self._bytes = 0
@@ -95,7 +95,7 @@ class LoadedModels:
         if (asked := self._loaded.get((job_id, at.version))) is not None:
             self._loaded.move_to_end((job_id, at.version))
             return asked
-        version = await self._parameters.find(job_id, at)
+        version = await self._versions.find(job_id, at)
         key = (job_id, version.version)
         found = self._loaded.get(key)
         if found is not None:
@@ -125,7 +125,7 @@ class LoadedModels:
             model = await self.ready(job_id, at)
             if model is not None:
                 return model
-            version = await self._parameters.find(job_id, at)
+            version = await self._versions.find(job_id, at)
             failure = self._recent_failure((job_id, version.version))
             if failure is not None and failure.error is not None:
                 raise _copy(failure.error)
@@ -195,7 +195,7 @@ class LoadedModels:
         return failure if failure is not None and self._clock() < failure.again else None
 
     async def _read(self, job_id: str, version: Version) -> LoadedModel:
-        with await self._parameters.open(job_id, At(version.version)) as opened:
+        with await self._versions.open(job_id, At(version.version)) as opened:
             model = await asyncio.to_thread(load, opened)
         self._keep(model)
         return model

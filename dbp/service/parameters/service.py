@@ -43,6 +43,7 @@ from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import parameter_service_pb2_grpc
 from dbp.versions.file import OpenVersion
 from dbp.versions.selection import Selection, selected, selecting_work
+from dbp.versions.store import VersionStore
 from dbp.versions.tensor_patterns import check_patterns
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
@@ -56,12 +57,15 @@ MAX_PUBLISH_SECONDS: Final = 3600.0
 class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     """Reads published parameters; never waits for a run or disturbs one."""
 
-    def __init__(self, parameters: LiveParameters, *, heartbeat_seconds: float) -> None:
+    def __init__(
+        self, versions: VersionStore, parameters: LiveParameters, *, heartbeat_seconds: float
+    ) -> None:
+        self._versions = versions
         self._parameters = parameters
         self._heartbeat_seconds = heartbeat_seconds
         self._threads = ReaderThreads()
         self._cache = EncodedCache(
-            parameters.seems_kept, self._threads, chunk_bytes=DEFAULT_CHUNK_BYTES
+            versions.seems_kept, self._threads, chunk_bytes=DEFAULT_CHUNK_BYTES
         )
         self._descriptions = Descriptions(self._threads)
         self._reads = ReaderLimits("reads", READS_PER_CLIENT, READS)
@@ -80,7 +84,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         chosen = request.selector
         check_patterns(chosen.tensors)
         with self._reads.taken(context.peer()):
-            version, manifest = await self._parameters.describe(
+            version, manifest = await self._versions.describe(
                 id_from_name(chosen.job), at_of(chosen)
             )
             return await self._descriptions.get(version, manifest, chosen.tensors)
@@ -90,7 +94,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     ) -> pb.GetParametersResponse:
         wanted = Wanted.of(request)
         with self._reads.taken(context.peer()):
-            with await self._parameters.open(wanted.job_id, wanted.at) as opened:
+            with await self._versions.open(wanted.job_id, wanted.at) as opened:
                 version = version_to_proto(opened.version)
                 if wanted.unchanged(opened.version):
                     return pb.GetParametersResponse(version=version, not_modified=True)
@@ -125,8 +129,9 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     ) -> tuple[pb.ParametersHeader, Encoded | None]:
         """Wait for the wanted version and open it; None where none is newer or different."""
         if request.HasField("wait"):
-            await wanted.wait(self._parameters, request.wait.ToMilliseconds() / 1000)
-        opened = stack.enter_context(await self._parameters.open(wanted.job_id, wanted.at))
+            seconds = request.wait.ToMilliseconds() / 1000
+            await wanted.wait(self._versions, self._parameters, seconds)
+        opened = stack.enter_context(await self._versions.open(wanted.job_id, wanted.at))
         header = await self._header(wanted.job_id, opened.version)
         if wanted.unchanged(opened.version):
             header.not_modified = True
@@ -171,6 +176,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
 
         with self._watches.taken(context.peer()):
             messages = watch(
+                self._versions,
                 self._parameters,
                 job_id,
                 request.label,

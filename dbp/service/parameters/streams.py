@@ -22,6 +22,7 @@ from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import stream_pb2
 from dbp.versions.file import OpenVersion
 from dbp.versions.index import At
+from dbp.versions.store import VersionStore
 
 # The same bytes in StreamParameters and in WatchParameters.
 _HEARTBEAT: Final = pb.StreamParametersResponse(
@@ -78,6 +79,7 @@ async def silences(work: asyncio.Task[Any], seconds: float) -> AsyncGenerator[No
 
 
 async def watch(
+    versions: VersionStore,
     parameters: LiveParameters,
     job_id: str,
     label: str,
@@ -94,7 +96,7 @@ async def watch(
     sent, stays = newer_than, outlives_job(label)
 
     async def news() -> Version | None:
-        found = await _present(parameters, job_id, label)
+        found = await _present(versions, job_id, label)
         return found if found is not None and is_news(found.version, sent, label) else None
 
     async def there() -> bool:
@@ -116,7 +118,7 @@ async def watch(
                 sent = found.version
                 continue
             try:
-                opened = await parameters.open(job_id, At(found.version))
+                opened = await versions.open(job_id, At(found.version))
             except VersionEvicted:
                 continue  # a newer one has taken its place meanwhile
             with opened:
@@ -133,10 +135,10 @@ async def watch(
             yield pb.WatchParametersResponse(heartbeat=heartbeat).SerializeToString()
 
 
-async def _present(parameters: LiveParameters, job_id: str, label: str) -> Version | None:
+async def _present(versions: VersionStore, job_id: str, label: str) -> Version | None:
     """Return the newest version, or the one that the label is at; None where there is none."""
     try:
-        return await parameters.find(job_id, At(label=label))
+        return await versions.find(job_id, At(label=label))
     except (NotPublishedYet, LabelNotFound):
         return None
 

@@ -20,6 +20,7 @@ from dbp.rpc.enums import cast_from_proto
 from dbp.rpc.scalar_convert import id_from_name
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.versions.index import At
+from dbp.versions.store import VersionStore
 from dbp.versions.tensor_patterns import check_patterns
 
 DEFAULT_CHUNK_BYTES: Final = 1 << 20
@@ -124,7 +125,9 @@ class Wanted:
                 steps_behind=behind,
             )
 
-    async def wait(self, parameters: LiveParameters, seconds: float) -> None:
+    async def wait(
+        self, versions: VersionStore, parameters: LiveParameters, seconds: float
+    ) -> None:
         """Return when the requested version is there, none will come, or the time is up.
 
         Asks the run for a version if it must be fresher.
@@ -132,7 +135,7 @@ class Wanted:
 
         async def there() -> bool:
             try:
-                version = await parameters.find(self.job_id, self.at)
+                version = await versions.find(self.job_id, self.at)
                 if self.unchanged(version):
                     return bool(self.at.version)  # a number means the same version for ever
                 self.check_fresh(version, parameters)

@@ -18,6 +18,7 @@ from dbp.service.parameters.service import ParameterService
 from dbp.service.parameters.streams import silences
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as pb
+from dbp.versions.store import VersionStore
 from tests.deadline import DEADLINE
 from tests.service.setups import Run, Service, read_all, selector, serving, tensors
 
@@ -97,7 +98,9 @@ class Waited:
 async def test_an_answer_that_is_closed_at_a_heartbeat_has_ended_its_wait() -> None:
     """Else the wait could open a file after the answer has closed its files."""
     waited = Waited()
-    service = ParameterService(cast("LiveParameters", waited), heartbeat_seconds=0.01)
+    service = ParameterService(
+        cast("VersionStore", waited), cast("LiveParameters", waited), heartbeat_seconds=0.01
+    )
     request = pb.StreamParametersRequest(selector=selector("a"))
     request.wait.FromSeconds(round(DEADLINE))
     context: Any = SimpleNamespace(peer=lambda: "one")
