@@ -160,9 +160,10 @@ class LiveParameters:
         InvalidInput.
         """
         size, before = page_size(size, PAGE_SIZE), number_of(token)
-        before = 2**62 if before is None else before
-        rows = await self._store.lineage(job_id, limit=size + 1, before=before)
         index = await self._versions.index(job_id)
+        end = index.newest.version + 1 if index.newest else 1  # stored ones may come after it
+        before = end if before is None else min(before, end)
+        rows = await self._store.lineage(job_id, limit=size + 1, before=before)
         entries = [_entry(index, version) for version in rows[:size]]
         more = len(rows) > size
         return entries, str(entries[-1].version.version) if more else ""

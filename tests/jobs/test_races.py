@@ -17,7 +17,7 @@ from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
 from dbp.jobs.connections import Request, RunConnection
 from dbp.jobs.watch_items import Change
 from dbp.launch.launcher import Exit, Running
-from dbp.versions.index import At, VersionIndex
+from dbp.versions.index import At, VersionChange, VersionIndex
 from tests.jobs.fakes import (
     FakeLauncher,
     Plane,
@@ -419,3 +419,31 @@ async def test_a_run_that_is_cancelled_while_a_new_service_looks_for_it_keeps_it
         assert launcher.runs[job.id].kills == 0
         await plane.clock.advance(1.0)
         assert launcher.runs[job.id].kills == 1
+
+
+async def test_the_history_shows_a_version_once_it_is_announced(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await running(plane)
+    uploads, change = plane.manager.uploads, plane.store.change_versions
+    await uploads.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
+    stored, proceed = asyncio.Event(), asyncio.Event()
+
+    async def change_and_wait(job: Job, wanted: VersionChange) -> list[Change]:
+        changes = await change(job, wanted)
+        stored.set()
+        await proceed.wait()
+        return changes
+
+    monkeypatch.setattr(plane.store, "change_versions", change_and_wait)
+    publishing = asyncio.create_task(
+        uploads.publish(job.id, 1, step=2, manifest=manifest(), chunks=data())
+    )
+    await stored.wait()
+
+    entries, _ = await plane.manager.parameters.history(job.id, 0, "")
+    assert [(entry.version.version, entry.kept) for entry in entries] == [(1, True)]
+    proceed.set()
+    await publishing
+    entries, _ = await plane.manager.parameters.history(job.id, 0, "")
+    assert [(entry.version.version, entry.kept) for entry in entries] == [(2, True), (1, True)]
