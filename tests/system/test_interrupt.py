@@ -26,8 +26,18 @@ from tests.system.test_train import DBP
 # dbp that grants mpirun one second to end after its ranks.
 HASTY = """
 import sys
-import dbp.cli.mpirun.watch
-dbp.cli.mpirun.watch.END_SECONDS = 1.0
+from dbp.cli.mpirun import watch
+
+all_ranks = watch._all_ranks
+
+def reported_ranks():
+    ranks = all_ranks()
+    if ranks:
+        print("the watch knows the ranks", file=sys.stderr, flush=True)
+    return ranks
+
+watch.END_SECONDS = 1.0
+watch._all_ranks = reported_ranks
 from dbp.cli.main import main
 main(sys.argv[1:])
 """
@@ -144,6 +154,7 @@ def test_an_mpirun_that_does_not_end_after_its_ranks_is_killed(start: Start) -> 
     words = ["train", str(start.spec), "-n", "2", "--run", str(folder)]
     run = start.run(folder, "openmpi", [sys.executable, str(hasty), *words])
     run.wait_for_epochs()
+    run.wait_for("the watch knows the ranks")
     run.children()[0].suspend()  # as if it waited for a lock
 
     for rank in run.ranks():
