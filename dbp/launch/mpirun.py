@@ -163,7 +163,12 @@ class SupervisedRun(Running):
     def _alive(self) -> bool:
         if self._child is not None and _reaped(self._child):
             self._child = None
-        return self._supervisor() is not None
+        if self._supervisor() is not None:
+            return True
+        known = _read(self._files.supervisor)
+        if known is not None:
+            _reaped(known["pid"])  # of an adopted run: a child if its start was cancelled
+        return False
 
     def _supervisor(self) -> psutil.Process | None:
         """Return the living supervisor, never another process with its pid."""

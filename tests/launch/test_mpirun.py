@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dbp.errors import MissingDependency
@@ -204,3 +205,5 @@ async def test_a_start_that_is_cancelled_has_started_the_run_when_it_returns(
     await until(lambda: "ready" in log(wanted.folder))
     running.request_stop()
     assert (await ended(running)).exit_code == 75
+    pid = json.loads((wanted.folder / "supervisor.json").read_text())["pid"]
+    assert not psutil.pid_exists(pid), "the supervisor was not reaped"
