@@ -77,10 +77,12 @@ def _run_without(folder: Path) -> str:
     state, steps = _state(outcome), [s for _, s in _checkpoints(folder).newest_first()]
     succeeded = outcome is not None and outcome.status == "succeeded"
     if steps and (not succeeded or (outcome is not None and outcome.reason == TIME)):
-        more = " --max-seconds SECONDS" if succeeded else ""
+        command = f"dbp train --resume {quoted}"
+        if succeeded:  # up to its time limit
+            command = f"dbp train --resume {quoted} --max-seconds SECONDS"
         return (
             f"{state}; its newest checkpoint is of step {steps[0]:,}; continue the run, which "
-            f"writes them at its end: dbp train --resume {quoted}{more}"
+            f"writes them at its end: {command}"
         )
     # A run that has taken all of its steps can only be made longer.
     state += "" if steps else ", and has no checkpoint"
