@@ -1,4 +1,4 @@
-"""The contract of launchers: capacity, plug-ins, start, adopt, stop, and what a run left."""
+"""The contract of launchers: capacity, plug-ins, start, adopt, stop, and the files of a run."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Database:
         return await self._run(self._reading, partial(self._query, query))
 
     def close(self) -> None:
-        """Finish what was begun and close the file; later calls raise Unavailable."""
+        """Finish the running calls and close the file; later calls raise Unavailable."""
         self._closed = True
         self._writing.shutdown()
         self._reading.shutdown()

@@ -163,9 +163,9 @@ async def test_a_change_is_reported_as_it_was_with_the_reason_for_waiting(
 
         items = [await first, await anext(watching), await anext(watching)]
 
-        told = [item.job for item in items if isinstance(item, Change)]
-        assert [job.state for job in told] == ["QUEUED", "STARTING", "QUEUED"]
-        assert [bool(job.waiting_reason) for job in told] == [False, False, True]
+        received = [item.job for item in items if isinstance(item, Change)]
+        assert [job.state for job in received] == ["QUEUED", "STARTING", "QUEUED"]
+        assert [bool(job.waiting_reason) for job in received] == [False, False, True]
 
 
 async def _all(items: Any) -> list[Any]:

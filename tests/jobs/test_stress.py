@@ -1,7 +1,7 @@
 """Many clients, runs, cancellations and full disks at once, from seeds: nothing is lost.
 
-Commits are slow or fail at random; clients go away at random. What was acknowledged is durable
-after a restart, and what watchers saw is one unbroken sequence.
+Commits are slow or fail at random; clients go away at random. Every acknowledged
+change is durable after a restart, and each watcher receives one unbroken sequence of events.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEEDS: Final = range(5)
 
 @dataclass
 class Acknowledged:
-    """What callers were told; numbers of versions by job.
+    """Changes acknowledged to callers; numbers of versions by job.
 
     ``shown``: the last event that the status of a job included, by job.
     """
@@ -194,7 +194,7 @@ async def one_life(
 
 
 async def check(plane: Plane, known: Acknowledged) -> None:
-    """What was acknowledged is there."""
+    """Every acknowledged change is there."""
     for job_id in known.jobs:
         job = await plane.manager.get(job_id)
         if job.state.terminal:

@@ -113,10 +113,10 @@ async def test_resuming_anywhere_sends_every_change_once(stage: Stage) -> None:
 
     for after in everything:
         stage.events.close()
-        told = await stage.watch(None, after).rest()
-        sequences = [item.sequence for item in told if isinstance(item, Change)]
+        received = await stage.watch(None, after).rest()
+        sequences = [item.sequence for item in received if isinstance(item, Change)]
         assert sequences == [number for number in everything if number > after]
-        assert isinstance(told[-1], End)
+        assert isinstance(received[-1], End)
 
 
 async def test_all_jobs_begin_with_a_snapshot_of_each(stage: Stage) -> None:
@@ -148,8 +148,8 @@ async def test_a_snapshot_that_has_a_change_is_not_followed_by_it(
     stage.events.close()
     items += await stream.rest()
 
-    told = [(item.job.id, item.job.state) for item in items if isinstance(item, JobStatus)]
-    assert told == [("c", "QUEUED"), ("b", "QUEUED"), ("a", "RUNNING")]
+    received = [(item.job.id, item.job.state) for item in items if isinstance(item, JobStatus)]
+    assert received == [("c", "QUEUED"), ("b", "QUEUED"), ("a", "RUNNING")]
     assert kinds(items) == ["JobStatus", "JobStatus", "JobStatus", "End"]
 
 

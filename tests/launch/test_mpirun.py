@@ -40,14 +40,19 @@ async def test_an_attempt_from_start_to_exit(tmp_path: Path) -> None:
     script = "import sys; print('hello'); print('oops', file=sys.stderr); sys.exit(3)"
 
     running = await running_script(script).start(wanted)
-    told = await ended(running)
+    record = await ended(running)
 
-    assert (told.exit_code, told.signal, told.stopped, told.lost) == (3, 0, False, False)
-    assert told.error == ""
-    assert sorted(told.log_tail) == ["hello", "oops"]
-    assert told.start_time is not None
-    assert told.end_time is not None
-    assert told.end_time >= told.start_time
+    assert (record.exit_code, record.signal, record.stopped, record.lost) == (
+        3,
+        0,
+        False,
+        False,
+    )
+    assert record.error == ""
+    assert sorted(record.log_tail) == ["hello", "oops"]
+    assert record.start_time is not None
+    assert record.end_time is not None
+    assert record.end_time >= record.start_time
     launch = json.loads((wanted.folder / "launch.json").read_text())
     assert launch["secret"] == "hush"
     assert launch["workers"] == 3
@@ -99,18 +104,18 @@ async def test_shared_memory_lies_where_the_users_setting_for_open_mpi_says(
 async def test_death_by_signal_is_reported(tmp_path: Path) -> None:
     script = "import os; print('last words', flush=True); os.kill(os.getpid(), 9)"
 
-    told = await ended(await running_script(script).start(request(tmp_path)))
+    record = await ended(await running_script(script).start(request(tmp_path)))
 
-    assert (told.exit_code, told.signal, told.log_tail) == (None, 9, ("last words",))
+    assert (record.exit_code, record.signal, record.log_tail) == (None, 9, ("last words",))
 
 
 async def test_a_command_that_is_not_there_is_reported(tmp_path: Path) -> None:
     launcher = MpirunLauncher(1, make_command=lambda *_: ["/nowhere/mpirun"])
 
-    told = await ended(await launcher.start(request(tmp_path)))
+    record = await ended(await launcher.start(request(tmp_path)))
 
-    assert told.exit_code is None
-    assert "/nowhere/mpirun" in told.error
+    assert record.exit_code is None
+    assert "/nowhere/mpirun" in record.error
 
 
 async def test_without_mpirun_the_remedy_is_named(tmp_path: Path) -> None:
@@ -124,11 +129,11 @@ async def test_without_mpirun_the_remedy_is_named(tmp_path: Path) -> None:
 async def test_much_output_neither_blocks_nor_gets_lost(tmp_path: Path) -> None:
     script = "for i in range(200_000): print('x' * 50, i)"
 
-    told = await ended(await running_script(script).start(request(tmp_path)))
+    record = await ended(await running_script(script).start(request(tmp_path)))
 
     lines = log(request(tmp_path).folder).splitlines()
     assert len(lines) == 200_000
-    assert told.log_tail[-1] == lines[-1] == "x" * 50 + " 199999"
+    assert record.log_tail[-1] == lines[-1] == "x" * 50 + " 199999"
 
 
 TRAIN = """

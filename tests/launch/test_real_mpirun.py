@@ -39,9 +39,9 @@ async def test_real_mpirun_starts_ranks_and_is_ended_by_force(tmp_path: Path) ->
     await until(lambda: log(wanted.folder).count("ready") == 2)
 
     await running.kill()
-    told = await ended(running)
+    record = await ended(running)
 
-    assert told.stopped
+    assert record.stopped
     assert marked(wanted.folder) == []
 
 
@@ -52,9 +52,9 @@ async def test_real_mpirun_killed_takes_its_ranks_with_it(tmp_path: Path) -> Non
     (launcher,) = supervisor(wanted.folder).children()
 
     launcher.kill()
-    told = await ended(running)
+    record = await ended(running)
 
-    assert told.signal == signal.SIGKILL
+    assert record.signal == signal.SIGKILL
     assert marked(wanted.folder) == []
 
 
@@ -71,8 +71,8 @@ async def test_killed_mpi_ranks_leave_no_shared_memory(tmp_path: Path, killed: s
     wanted = request(tmp_path, workers=2)
     running = await MpirunLauncher(1, make_command=mpirun_of(MPI_RANK)).start(wanted)
     await until(lambda: log(wanted.folder).count("ready 3") == 2)
-    told = json.loads((wanted.folder / "supervisor.json").read_text())
-    scratch = [Path(path) for path in told["scratch"]]
+    record = json.loads((wanted.folder / "supervisor.json").read_text())
+    scratch = [Path(path) for path in record["scratch"]]
     assert list(scratch[-1].glob("*segment*")), "MPI's shared memory is in our own folder"
 
     if killed == "force":

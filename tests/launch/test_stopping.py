@@ -57,9 +57,9 @@ async def test_a_graceful_stop_reaches_the_ranks(tmp_path: Path) -> None:
     running, folder = await start(tmp_path, OBEDIENT)
 
     running.request_stop()
-    told = await ended(running)
+    record = await ended(running)
 
-    assert (told.exit_code, told.stopped) == (75, False)
+    assert (record.exit_code, record.stopped) == (75, False)
     assert "asked to stop" in log(folder)
 
 
@@ -68,18 +68,18 @@ async def test_force_leaves_nothing_of_a_stubborn_tree(tmp_path: Path) -> None:
     assert len(marked(folder)) == 2
 
     await running.kill()
-    told = await ended(running)
+    record = await ended(running)
 
-    assert told.stopped
-    assert told.signal == signal.SIGKILL
+    assert record.stopped
+    assert record.signal == signal.SIGKILL
     assert marked(folder) == []
 
 
 async def test_strays_of_a_run_that_ended_are_ended_too(tmp_path: Path) -> None:
     running = await running_script(LEAVE_A_CHILD).start(request(tmp_path))
-    told = await ended(running)
+    record = await ended(running)
 
-    assert told.exit_code == 0
+    assert record.exit_code == 0
     assert marked(request(tmp_path).folder) == []
 
 
@@ -89,9 +89,9 @@ async def test_a_killed_supervisor_takes_all_with_it(tmp_path: Path, script: str
     scratch = json.loads((folder / "supervisor.json").read_text())["scratch"]
 
     supervisor(folder).kill()
-    told = await ended(running)
+    record = await ended(running)
 
-    assert told == Exit(lost=True)
+    assert record == Exit(lost=True)
     await nothing_left(folder)
     assert not any(Path(path).exists() for path in scratch)
 
@@ -114,9 +114,9 @@ async def test_a_stray_without_mark_and_parent_is_ended(tmp_path: Path) -> None:
         "os.execve('/bin/sleep', ['sleep', '600'], {})",
     ) + "time.sleep(0.5)"  # fmt: skip
 
-    told = await ended(await running_script(script).start(request(tmp_path)))
+    record = await ended(await running_script(script).start(request(tmp_path)))
 
-    (stray,) = told.log_tail
+    (stray,) = record.log_tail
     assert not psutil.pid_exists(int(stray))
 
 

@@ -29,7 +29,7 @@ _DUPLICATE = re.compile(
 _INLINE = re.compile(r"Invalid initial character for a key part|Unclosed inline table")
 _TOKEN = re.compile(r"[^\s,\]}#]+|[^\s#]")
 
-# Messages of the parser, and what is allowed at the place of the error.
+# Messages of the parser, and the text allowed at the place of the error.
 _ALLOWED: Final = {
     "Invalid value": (
         'a string in quotes ("adam"), a number, true, false, a list [...] or a table {...}'
