@@ -16,11 +16,12 @@ from dbp.job.state import EventKind, Failure, Job, RunOutcome, State
 from dbp.jobs.config import Clock
 from dbp.jobs.connections import RunConnections, new_secret
 from dbp.jobs.job_table import JobTable
+from dbp.jobs.publish_terms import labels_best
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import last_progress, verdict
-from dbp.jobs.version_uploads import VersionUploads
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
 from dbp.storage.state_folder import StateFolder
+from dbp.versions.publisher import VersionPublisher
 
 # How a job ends: event and failure. Decided when no other change can come in between.
 Decide: TypeAlias = Callable[[Job], tuple[EventKind, Failure | None]]
@@ -43,7 +44,7 @@ class AttemptRunner:
         *,
         launcher: Launcher,
         connections: RunConnections,
-        uploads: VersionUploads,
+        publisher: VersionPublisher,
         clock: Clock,
         released: Callable[[str], Awaitable[None]],
     ) -> None:
@@ -53,7 +54,7 @@ class AttemptRunner:
         self._table = table
         self._launcher = launcher
         self._connections = connections
-        self._uploads = uploads
+        self._publisher = publisher
         self._clock = clock
         self._released = released
         self._running: dict[str, Running] = {}
@@ -176,7 +177,7 @@ class AttemptRunner:
             await running.kill()
 
     async def _settle(self, job_id: str, ended: Exit | None) -> None:
-        await self._uploads.settled(job_id, SETTLE_SECONDS)
+        await self._publisher.settled(job_id, SETTLE_SECONDS)
         job = self._table.live(job_id)
         if job is None:
             return
@@ -206,7 +207,13 @@ class AttemptRunner:
         try:
             path = await self._launcher.fetch_parameters(self._attempt_folder(job))
             if path is not None:
-                await self._uploads.publish_left_behind(job, path, outcome)
+                await self._publisher.publish_file(
+                    job.id,
+                    job.attempt,
+                    path,
+                    step=outcome.step,
+                    best=outcome.best_restored and labels_best(job),
+                )
         except (DbpError, OSError) as error:
             log.warning("job %s: its final parameters: %s", job.id, error)
 

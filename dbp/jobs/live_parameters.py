@@ -16,8 +16,8 @@ from dbp.jobs.config import Clock
 from dbp.jobs.connections import RunConnections
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.paging import number_of, page_size
+from dbp.jobs.publish_terms import kept_by
 from dbp.jobs.store import Store
-from dbp.jobs.version_uploads import kept_by
 from dbp.jobs.watch import VersionChanges
 from dbp.quantities import duration_text
 from dbp.versions.index import At, VersionChange, VersionIndex

@@ -23,10 +23,10 @@ from dbp.jobs.connections import RunConnection, RunConnections
 from dbp.jobs.job_table import Fits, JobTable
 from dbp.jobs.live_parameters import LiveParameters
 from dbp.jobs.logs import read_log
+from dbp.jobs.publish_terms import terms_of
 from dbp.jobs.scheduler import JobQueue, Scheduler
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import lost_contact
-from dbp.jobs.version_uploads import VersionUploads
 from dbp.jobs.watch import EventBroadcaster
 from dbp.jobs.watch_items import LogItem, WatchItem
 from dbp.json_value import JsonObject
@@ -63,8 +63,9 @@ class JobManager:
         )
         self._table = JobTable(store, self._events, clock)
         self.versions = VersionStore(folder, store, self._table.change_versions)
-        publisher = VersionPublisher(self.versions, store, clock.time)
-        self.uploads = VersionUploads(publisher, self._table)
+        self.publisher = VersionPublisher(
+            self.versions, store, terms_of(self._table), clock.time
+        )
         checks = Checks(check, check_run or check)
         self._admission = Admission(
             store, self._table, self._queue, checks=checks, clock=clock, new_id=new_id
@@ -78,7 +79,7 @@ class JobManager:
             self._table,
             launcher=launcher,
             connections=self._connections,
-            uploads=self.uploads,
+            publisher=self.publisher,
             clock=clock,
             released=lambda job: self._scheduler.release(job),  # noqa: PLW0108 - made below
         )

@@ -116,7 +116,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         await self._manager.authorize(job_id, header.attempt, _secret(context))
         manifest = manifest_from_proto(header.manifest)
         with _bytes(header, manifest, request_iterator) as chunks:
-            version = await self._manager.uploads.publish(
+            version = await self._manager.publisher.publish(
                 job_id,
                 header.attempt,
                 step=header.step,

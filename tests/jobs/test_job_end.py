@@ -100,7 +100,7 @@ async def test_the_end_is_announced_after_the_version_that_is_on_its_way(
                 yield chunk
 
         publishing = asyncio.create_task(
-            plane.manager.uploads.publish(
+            plane.manager.publisher.publish(
                 job.id, 1, step=7, manifest=manifest(), chunks=slow(), final=True
             )
         )

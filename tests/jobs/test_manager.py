@@ -21,7 +21,7 @@ async def test_a_job_runs_from_queued_to_succeeded(tmp_path: Path) -> None:
         job = await plane.manager.create(spec(), workers=2)
         await settle()
         connection = await attach(plane, job)
-        await plane.manager.uploads.publish(
+        await plane.manager.publisher.publish(
             job.id, 1, step=7, manifest=manifest(), chunks=data(), final=True
         )
         finish(plane, job.id)
@@ -57,7 +57,7 @@ async def test_nothing_is_remembered_of_the_versions_of_many_ended_jobs(tmp_path
             reading.append(asyncio.create_task(manager.parameters.wait(job.id, published, 60)))
             await asyncio.gather(
                 *(
-                    manager.uploads.publish(
+                    manager.publisher.publish(
                         job.id, 1, step=step, manifest=manifest(), chunks=data()
                     )
                     for step in (1, 2, 2)
@@ -70,9 +70,9 @@ async def test_nothing_is_remembered_of_the_versions_of_many_ended_jobs(tmp_path
             await ended(plane, job.id)
         await settle()
 
-        uploads = manager.uploads
-        assert not uploads._under_way
-        assert not uploads._publisher._publishing
+        publisher = manager.publisher
+        assert not publisher._under_way
+        assert not publisher._publishing
         assert not manager.versions._changing
         assert not manager._events.versions._waiting
         assert not manager._connections._by_job

@@ -212,7 +212,7 @@ async def test_progress_that_is_reported_during_a_commit_is_not_lost(
     job = await running(plane)
     await plane.manager.report_progress(job.id, 1, report(1))
     publishing = asyncio.create_task(
-        plane.manager.uploads.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
+        plane.manager.publisher.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
     )
     await commit_begins(slow)
 
@@ -253,7 +253,7 @@ async def test_changes_are_announced_in_the_order_of_their_commits_when_they_are
     await asyncio.gather(
         *(plane.manager.create(spec(), workers=1) for _ in range(10)),
         *(
-            plane.manager.uploads.publish(
+            plane.manager.publisher.publish(
                 job.id, 1, step=step, manifest=manifest(), chunks=data()
             )
             for step in range(1, 6)
@@ -277,14 +277,14 @@ async def test_a_label_is_at_a_version_that_is_kept_whatever_is_published_meanwh
     await attach(plane, job)
     parameters, versions = plane.manager.parameters, plane.manager.versions
     done = asyncio.Event()
-    await plane.manager.uploads.publish(
+    await plane.manager.publisher.publish(
         job.id, 1, step=1, manifest=manifest(), chunks=data(fill=1)
     )
     moved: list[int] = []
 
     async def publish() -> None:
         for step in range(2, 30):
-            await plane.manager.uploads.publish(
+            await plane.manager.publisher.publish(
                 job.id, 1, step=step, manifest=manifest(), chunks=data(fill=step)
             )
         done.set()
@@ -319,7 +319,7 @@ async def test_a_slow_reader_does_not_make_the_versions_before_a_change_stay(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await running(plane)
-    await plane.manager.uploads.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
+    await plane.manager.publisher.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
     versions, rows = plane.manager.versions, plane.store.versions
     has_read, proceed = asyncio.Event(), asyncio.Event()
 
@@ -334,7 +334,7 @@ async def test_a_slow_reader_does_not_make_the_versions_before_a_change_stay(
     reading = asyncio.create_task(versions.index(job.id))
     await has_read.wait()
     monkeypatch.setattr(plane.store, "versions", rows)
-    await plane.manager.uploads.publish(
+    await plane.manager.publisher.publish(
         job.id, 1, step=2, manifest=manifest(), chunks=data(fill=1)
     )
     versions._indexes.clear()
@@ -349,7 +349,7 @@ async def test_a_publisher_that_goes_away_during_the_commit_has_published(
 ) -> None:
     job = await running(plane)
     publishing = asyncio.create_task(
-        plane.manager.uploads.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
+        plane.manager.publisher.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
     )
     await commit_begins(slow)
 
@@ -425,8 +425,8 @@ async def test_the_history_shows_a_version_once_it_is_announced(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await running(plane)
-    uploads, change = plane.manager.uploads, plane.store.change_versions
-    await uploads.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
+    publisher, change = plane.manager.publisher, plane.store.change_versions
+    await publisher.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
     stored, proceed = asyncio.Event(), asyncio.Event()
 
     async def change_and_wait(job: Job, wanted: VersionChange) -> list[Change]:
@@ -437,7 +437,7 @@ async def test_the_history_shows_a_version_once_it_is_announced(
 
     monkeypatch.setattr(plane.store, "change_versions", change_and_wait)
     publishing = asyncio.create_task(
-        uploads.publish(job.id, 1, step=2, manifest=manifest(), chunks=data())
+        publisher.publish(job.id, 1, step=2, manifest=manifest(), chunks=data())
     )
     await stored.wait()
 

@@ -106,7 +106,7 @@ async def test_an_ended_job_refuses_new_versions_and_acknowledges_stored_ones(
         await settle()
 
         async def publish(step: int, final: bool = False) -> Any:
-            return await plane.manager.uploads.publish(
+            return await plane.manager.publisher.publish(
                 job.id, 1, step=step, manifest=manifest(), chunks=data(), final=final
             )
 
@@ -118,7 +118,7 @@ async def test_an_ended_job_refuses_new_versions_and_acknowledges_stored_ones(
         with pytest.raises(WrongState, match="publishes nothing more"):
             await publish(8)
         with pytest.raises(WrongState, match="attempt 1, not 2"):
-            await plane.manager.uploads.publish(
+            await plane.manager.publisher.publish(
                 job.id, 2, step=7, manifest=manifest(), chunks=data()
             )
 
@@ -129,7 +129,7 @@ async def test_retention_follows_the_spec(tmp_path: Path) -> None:
         await settle()
 
         for step in range(5):
-            await plane.manager.uploads.publish(
+            await plane.manager.publisher.publish(
                 job.id, 1, step=step, manifest=manifest(), chunks=data()
             )
 

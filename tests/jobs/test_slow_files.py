@@ -31,7 +31,7 @@ async def training(plane: Plane) -> Job:
 
 
 async def publish(plane: Plane, job: Job, step: int) -> None:
-    await plane.manager.uploads.publish(
+    await plane.manager.publisher.publish(
         job.id, 1, step=step, manifest=manifest(), chunks=data(fill=step)
     )
 

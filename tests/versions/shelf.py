@@ -6,13 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import Self
 
+from dbp.job.snapshot import Manifest
 from dbp.job.state import Event, EventKind, Job, State, Version
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.store import Store
 from dbp.jobs.watch import EventBroadcaster
 from dbp.storage.database import Database
 from dbp.storage.state_folder import StateFolder
-from dbp.versions.publisher import VersionPublisher, VersionUpload
+from dbp.versions.file import Chunks
+from dbp.versions.publisher import PublishTerms, VersionPublisher
 from dbp.versions.store import Commit, VersionStore
 from tests.jobs.fakes import FakeClock, data, manifest
 
@@ -31,7 +33,8 @@ class Shelf:
             self.store,
             lambda *change: self.commit(*change),  # noqa: PLW0108 (tests replace it)
         )
-        self.publisher = VersionPublisher(self.versions, self.store, lambda: 9.0)
+        self.publisher = VersionPublisher(self.versions, self.store, self._terms, lambda: 9.0)
+        self.keep = 3
         self.place = self.folder.parameters_folder("a")
 
     @classmethod
@@ -57,9 +60,28 @@ class Shelf:
         described = manifest(values)
         if rollbacks:
             described = dataclasses.replace(described, metadata={"dbp.rollbacks": rollbacks})
-        upload = VersionUpload("a", 1, step, described, final, keep, "feed", best)
         chunks = data(values, fill=step + 100 * int(rollbacks or 0))
-        return await self.publisher.publish(upload, chunks)
+        return await self.upload(step, described, chunks, final=final, best=best, keep=keep)
+
+    async def upload(
+        self,
+        step: int,
+        described: Manifest,
+        chunks: Chunks,
+        *,
+        final: bool = False,
+        best: bool = False,
+        keep: int = 3,
+    ) -> Version:
+        """Publish these bytes as a version of job ``a``."""
+        self.keep = keep
+        return await self.publisher.publish(
+            "a", 1, step=step, manifest=described, chunks=chunks, final=final, best=best
+        )
+
+    async def _terms(self, job_id: str, attempt: int) -> PublishTerms:
+        job = await self.store.get(job_id)
+        return PublishTerms(job.state, not job.state.terminal, self.keep, "feed")
 
     async def move(self, label: str, version: int, *, keep: int = 3, time: float = 0.0) -> None:
         await self.versions.change(

@@ -16,7 +16,6 @@ from dbp.storage import atomic_file
 from dbp.versions import publisher as versions
 from dbp.versions import verifier as version_verifier
 from dbp.versions.index import At, VersionChange
-from dbp.versions.publisher import VersionUpload
 from tests.jobs.fakes import data, manifest
 from tests.versions.shelf import Shelf
 
@@ -37,10 +36,6 @@ def failing(number: int) -> Callable[..., Any]:
         raise OSError(number, os.strerror(number), "/secret/place")
 
     return fail
-
-
-def upload(step: int, *, keep: int = 3, best: bool = False) -> VersionUpload:
-    return VersionUpload("a", 1, step, manifest(), False, keep, best=best)
 
 
 async def test_damage_is_seen_though_the_time_of_the_file_is_set_back(shelf: Shelf) -> None:
@@ -117,7 +112,7 @@ async def test_a_version_that_cannot_be_recorded_leaves_no_file(shelf: Shelf) ->
 
     shelf.commit = ended
     with pytest.raises(WrongState):
-        await shelf.publisher.publish(upload(2), data())
+        await shelf.upload(2, manifest(), data())
 
     assert await shelf.kept() == [1]
 
@@ -135,7 +130,7 @@ async def test_a_version_that_is_recorded_keeps_its_file_whatever_comes_after(
 
     shelf.commit = fail_after_commit
     with pytest.raises(RuntimeError):
-        await shelf.publisher.publish(upload(1), data())
+        await shelf.upload(1, manifest(), data())
 
     assert [path.name for path in shelf.place.iterdir()] == ["1.safetensors"]
     assert await shelf.store.version_of("a", 1, 1) is not None
@@ -182,9 +177,9 @@ async def test_a_label_is_not_moved_to_a_version_deleted_meanwhile(shelf: Shelf)
         for chunk in data():
             yield chunk
 
-    newer = asyncio.create_task(shelf.publisher.publish(upload(2, keep=1), slow()))
+    newer = asyncio.create_task(shelf.upload(2, manifest(), slow(), keep=1))
     await asyncio.sleep(0)
-    best = asyncio.create_task(shelf.publisher.publish(upload(1, keep=1, best=True), data()))
+    best = asyncio.create_task(shelf.upload(1, manifest(), data(), keep=1, best=True))
     await asyncio.sleep(0.01)
     rest.set()
     await newer

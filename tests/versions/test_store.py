@@ -31,7 +31,6 @@ from dbp.job.snapshot import Manifest, TensorInfo, encode_header
 from dbp.job.state import Version
 from dbp.versions import tables as store_versions
 from dbp.versions.index import At
-from dbp.versions.publisher import VersionUpload
 from tests.jobs.fakes import data, manifest
 from tests.versions.shelf import Shelf
 
@@ -69,8 +68,7 @@ async def test_chunks_may_come_from_a_stream_of_any_sizes(shelf: Shelf) -> None:
         for size in (1, 3_000_000, 0, 999_999):
             yield b"x" * size
 
-    upload = VersionUpload("a", 1, 1, manifest(1_000_000), False, 3)
-    version = await shelf.publisher.publish(upload, stream())
+    version = await shelf.upload(1, manifest(1_000_000), stream())
 
     with await shelf.versions.open("a") as found:
         assert hashlib.sha256(found.path.read_bytes()).hexdigest() == version.digest
@@ -167,10 +165,8 @@ async def test_before_the_first_version_the_state_is_wrong(shelf: Shelf) -> None
 async def test_short_and_long_data_leave_nothing(
     shelf: Shelf, chunks: list[bytes], message: str
 ) -> None:
-    upload = VersionUpload("a", 1, 1, manifest(), False, 3)
-
     with pytest.raises(InvalidInput, match=message):
-        await shelf.publisher.publish(upload, chunks)
+        await shelf.upload(1, manifest(), chunks)
 
     assert list(shelf.place.iterdir()) == []
     assert await shelf.kept() == []
@@ -188,10 +184,8 @@ async def test_short_and_long_data_leave_nothing(
 async def test_a_manifest_that_makes_no_sense_is_refused(
     shelf: Shelf, tensors: tuple[TensorInfo, ...]
 ) -> None:
-    upload = VersionUpload("a", 1, 1, Manifest(tensors), False, 3)
-
     with pytest.raises((InvalidInput, InvalidFile)):
-        await shelf.publisher.publish(upload, [b"x" * 8])
+        await shelf.upload(1, Manifest(tensors), [b"x" * 8])
 
 
 @pytest.mark.parametrize("place", [0, 20, -1])
@@ -292,9 +286,8 @@ async def test_a_kill_during_publication_leaves_no_visible_version(
 async def test_a_run_s_own_file_can_be_published(shelf: Shelf, tmp_path: Path) -> None:
     path = tmp_path / "parameters.safetensors"
     path.write_bytes(encode_header(manifest(kind="test")) + b"z" * 16)
-    empty = VersionUpload("a", 1, 9, Manifest(()), True, 3)
 
-    version = await shelf.publisher.publish_file(empty, path)
+    version = await shelf.publisher.publish_file("a", 1, path, step=9, best=False)
 
     with await shelf.versions.open("a") as found:
         assert found.read(found.data_offset, 1_000) == b"z" * 16
@@ -457,10 +450,9 @@ async def test_a_final_version_that_cannot_be_recorded_leaves_no_file(shelf: She
     async def refuse(*_: object) -> None:
         raise WrongState("no")
 
-    upload = VersionUpload("a", 1, 5, manifest(), True, 3, "feed")
     shelf.commit = refuse
     with pytest.raises(WrongState):
-        await shelf.publisher.publish(upload, data(4))
+        await shelf.upload(5, manifest(), data(4), final=True)
 
     assert await shelf.kept() == [1, 2]
 
@@ -479,12 +471,10 @@ async def test_steps_that_are_not_kept_differ_from_steps_to_come(shelf: Shelf) -
 
 
 async def test_a_count_of_rollbacks_is_a_number(shelf: Shelf) -> None:
-    upload = VersionUpload(
-        "a", 1, 5, Manifest(manifest().tensors, {"dbp.rollbacks": "-1"}), False, 3
-    )
+    described = Manifest(manifest().tensors, {"dbp.rollbacks": "-1"})
 
     with pytest.raises(InvalidInput, match=r"dbp\.rollbacks: must be a number, got '-1'"):
-        await shelf.publisher.publish(upload, data(4))
+        await shelf.upload(5, described, data(4))
 
 
 async def test_evicted_files_are_deleted_though_the_publisher_has_gone_away(
