@@ -84,6 +84,10 @@ class Run:
             self._reports.put_nowait(report)
         await until(lambda: self._acknowledged >= self._sequence)
 
+    def send(self, report: worker_service_pb2.AttachRequest) -> None:
+        """Send one report, without waiting for an acknowledgement."""
+        self._reports.put_nowait(report)
+
     async def publish(
         self,
         step: int,
