@@ -14,11 +14,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
 from dbp.exit_codes import FAILED, INTERRUPTED, exit_code_of
+from dbp.heartbeat import slots, stacks
+from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
 from dbp.job.state import FailureReason
 from dbp.json_value import JsonObject, JsonValue
 from dbp.launching import detect, oversubscription, set_thread_counts
@@ -48,6 +51,8 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(format="%(name)s: %(message)s")
     place = detect(os.environ)
     rank = 0 if place is None else place.rank
+    stacks.answer(stacks.stacks_file(folder, rank))
+    heartbeat = slots.own_heartbeat(os.environ, slots.FIRST_RANK + rank)
     reporter = None
     if rank == 0:
         from dbp.link.reporter import Reporter
@@ -56,7 +61,7 @@ def main(arguments: list[str]) -> int:
         crowded = None if place is None else oversubscription(place.local_size)
         if crowded:
             sys.stderr.write(f"note: {crowded}\n")
-    return _run(launch, rank, reporter)
+    return _run(launch, rank, reporter, heartbeat)
 
 
 def die_with_parent() -> None:
@@ -67,12 +72,18 @@ def die_with_parent() -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def connect_ranks(workers: int) -> Communicator:
+def connect_ranks(workers: int, heartbeat: Heartbeat) -> Communicator:
     """Return the communicator of this rank; a single worker needs no MPI."""
     from dbp.parallel.communicator import SoloCommunicator
+    from dbp.parallel.counted import CountedCommunicator
     from dbp.parallel.mpi import connect
 
-    return SoloCommunicator() if workers == 1 else connect(workers)
+    if workers == 1:
+        return SoloCommunicator()
+    heartbeat.enter(Phase.EXCHANGE)  # MPI waits until all ranks have started
+    connected = CountedCommunicator(connect(workers), heartbeat.count_collective)
+    heartbeat.enter(Phase.STARTING)
+    return connected
 
 
 def run_rank(
@@ -87,6 +98,7 @@ def run_rank(
     resume: bool | Terms = False,
     max_seconds: float | None = None,
     detach: bool = False,
+    heartbeat: Heartbeat = NO_HEARTBEAT,
 ) -> RunOutcome:
     """Join the other ranks, inspect the spec, build and train; return the outcome.
 
@@ -104,12 +116,13 @@ def run_rank(
         resume: Continue from the newest checkpoint.
         max_seconds: Time limit of this process; replaces that of the spec.
         detach: Write checkpoints in a process that the launcher does not kill.
+        heartbeat: Gets each phase of this rank.
     """
     from dbp.parallel.mpi import aborting
 
     made: list[Trainer] = []
     with _reporting_failure(sink, rank, reporter, made):
-        communicator = connect_ranks(workers)
+        communicator = connect_ranks(workers, heartbeat)
     with aborting(communicator):
         with _reporting_failure(sink, rank, reporter, made):
             outcome = _train(
@@ -122,6 +135,7 @@ def run_rank(
                 max_seconds,
                 detach,
                 made,
+                heartbeat,
             )
         if reporter is not None:
             reporter.close(DELIVERY_SECONDS)
@@ -140,6 +154,7 @@ def _train(
     max_seconds: float | None,
     detach: bool,
     made: list[Trainer],
+    heartbeat: Heartbeat,
 ) -> RunOutcome:
     """Build and train; append the trainer, which has the last step, to ``made``."""
     from dbp.job.state import RunOutcome
@@ -150,7 +165,7 @@ def _train(
     try:
         inspected = all_or_none(communicator, inspect)
         prepared = all_or_none(communicator, lambda: prepare(inspected, communicator.size))
-        setup = fit_scaling(prepared, communicator)
+        setup = fit_scaling(replace(prepared, heartbeat=heartbeat), communicator)
         trainer = Trainer(
             setup,
             communicator,
@@ -200,7 +215,7 @@ def _reporting_failure(
         raise
 
 
-def _run(launch: JsonObject, rank: int, reporter: Reporter | None) -> int:
+def _run(launch: JsonObject, rank: int, reporter: Reporter | None, heartbeat: Heartbeat) -> int:
     """Run a rank of a launched attempt; only rank 0 has a ``reporter``."""
     from dbp.train.report.fan_out import AnyOf, FailureRecorder, FanOut
     from dbp.train.report.lines import Lines, outcome_text
@@ -228,6 +243,7 @@ def _run(launch: JsonObject, rank: int, reporter: Reporter | None) -> int:
             rank=rank,
             reporter=reporter,
             checkpoints=run / CHECKPOINTS,
+            heartbeat=heartbeat,
         )
     except DbpError as error:
         if rank == 0:  # MPI is not loaded: every rank fails alike

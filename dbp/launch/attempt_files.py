@@ -26,7 +26,7 @@ class AttemptFiles:
 
     @property
     def supervisor(self) -> Path:
-        """The identity of the supervisor, and the folders to remove; written by it."""
+        """The supervisor's identity, its folders, the heartbeats' file; written by it."""
         return self.folder / "supervisor.json"
 
     @property

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from dbp.heartbeat.slots import Beat
 from dbp.job.spec.plugins import Plugin
 from dbp.job.state import RunOutcome
 from dbp.json_value import JsonObject
@@ -45,8 +47,61 @@ class Exit:
     lost: bool = False
 
 
+class Role(enum.StrEnum):
+    """Roles of the processes of an attempt; the values are for messages."""
+
+    SUPERVISOR = "supervisor"
+    COMMAND = "mpirun"
+    LINK = "link"
+    RANK = "rank"
+
+
+@dataclass(frozen=True)
+class ProcessHealth:
+    """A process of an attempt, as its heartbeat and the operating system show it.
+
+    Attributes:
+        role: Role of the process.
+        host: Host of the process.
+        rank: Number of a rank; None for other roles.
+        beat: Newest heartbeat; ``pid`` 0 if the process has not reported yet.
+        age: Seconds since that report.
+        state: Letter of the state in /proc (T: stopped, Z: zombie, ...); X: it has ended; ""
+            unknown.
+        activity: Grows with the process's CPU time and with the bytes it reads and writes.
+    """
+
+    role: Role
+    host: str
+    rank: int | None = None
+    beat: Beat = field(default_factory=Beat)
+    age: float = 0.0
+    state: str = ""
+    activity: int = 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal or a debugger has stopped the process."""
+        return self.state in ("T", "t")
+
+
 class Running(ABC):
     """The processes of one attempt."""
+
+    @abstractmethod
+    async def health(self) -> list[ProcessHealth]:
+        """Return the health of the processes that the attempt has or should have.
+
+        Empty before the supervisor has made the file of the heartbeats, and after the end.
+        """
+
+    @abstractmethod
+    async def explain(self, ranks: Sequence[int]) -> dict[int, str]:
+        """Return for each of these ranks what it does, as text of several lines.
+
+        The Python stacks of a rank that can still run code; of others, where they wait in the
+        kernel. Takes at most a few seconds.
+        """
 
     @abstractmethod
     async def wait(self) -> Exit:

@@ -25,7 +25,8 @@ from dbp.job.spec.plugins import Plugin
 from dbp.job.state import RunOutcome
 from dbp.json_value import JsonValue
 from dbp.launch.attempt_files import AttemptFiles
-from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
+from dbp.launch.health import explain, health
+from dbp.launch.launcher import Exit, Launcher, LaunchRequest, ProcessHealth, Running
 from dbp.launch.process_tree import end_all, identified, marked
 from dbp.launch.worker_plugins import WorkerPlugins
 from dbp.launching import launch_environment, worker_command
@@ -147,6 +148,14 @@ class SupervisedRun(Running):
         await asyncio.to_thread(self._clean_up)
         return Exit(lost=True)
 
+    async def health(self) -> list[ProcessHealth]:
+        return await asyncio.to_thread(self._health)
+
+    async def explain(self, ranks: Sequence[int]) -> dict[int, str]:
+        found = await self.health()
+        wanted = [process for process in found if process.rank in ranks]
+        return await asyncio.to_thread(explain, self._files.folder, wanted)
+
     def request_stop(self) -> None:
         """Send SIGUSR1, which the supervisor forwards."""
         self._signal(signal.SIGUSR1)
@@ -176,6 +185,10 @@ class SupervisedRun(Running):
             return psutil.Process(self._child)  # not reaped: the pid cannot be another's
         known = _read(self._files.supervisor)
         return identified(known["pid"], known["create_time"]) if known else None
+
+    def _health(self) -> list[ProcessHealth]:
+        known = _read(self._files.supervisor)
+        return health(Path(known["heartbeats"])) if known and "heartbeats" in known else []
 
     def _signal(self, number: int) -> None:
         try:

@@ -23,6 +23,8 @@ from typing import Any, Final, final
 
 import psutil
 
+from dbp.heartbeat import slots
+from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
 from dbp.json_value import JsonValue
 from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.attempt_log import AttemptLog
@@ -34,6 +36,7 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STRAY_GRACE_SECONDS: Final = 1.0
 _LOCK_SECONDS: Final = 1.0
 _EXIT_FILE_SECONDS: Final = 10.0
+_BEAT_SECONDS: Final = 0.5
 _PIPE_BYTES: Final = 1 << 16
 # Where Open MPI keeps shared memory, and the variables of versions 5 and 4 for that folder.
 SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 (a private folder is made in it)
@@ -53,6 +56,7 @@ class Supervisor:
         self._stopped = False
         self._scratch: list[Path] = []
         self._selector = selectors.DefaultSelector()
+        self._heartbeat: Heartbeat = NO_HEARTBEAT
 
     def run(self) -> None:
         """Run the command to its end, then write ``exit.json``."""
@@ -60,9 +64,11 @@ class Supervisor:
         try:
             self._listen()
             self._make_scratch()
-            self._announce()
+            launch = read_json(self._files.launch) or {}
+            heartbeats = self._make_heartbeats(int(launch["workers"]))
+            self._announce(heartbeats)
             prctl(PR_SET_CHILD_SUBREAPER, 1)
-            self._attend(self._spawn())
+            self._attend(self._spawn([str(part) for part in launch["command"]], heartbeats))
         except Exception as failure:  # noqa: BLE001, RUF100 (reported in exit.json)
             error = f"the attempt could not be run: {type(failure).__name__}: {failure}"
         self._end_strays(0.0 if self._stopped else STRAY_GRACE_SECONDS)
@@ -91,20 +97,30 @@ class Supervisor:
             if parent.is_dir() and os.access(parent, os.W_OK):
                 self._scratch.append(Path(tempfile.mkdtemp(prefix="dbp-", dir=parent)))
 
-    def _announce(self) -> None:
+    def _make_heartbeats(self, ranks: int) -> Path:
+        """Create the file that every process of the attempt reports to."""
+        # In memory where possible: a disk may be full, or make writers wait.
+        path = self._scratch[-1] / "heartbeats"
+        slots.create(path, ranks)
+        self._heartbeat = slots.SlotHeartbeat(path, slots.SUPERVISOR)
+        return path
+
+    def _announce(self, heartbeats: Path) -> None:
         identity: dict[str, JsonValue] = {
             "pid": os.getpid(),
             "create_time": psutil.Process().create_time(),
             "scratch": [str(path) for path in self._scratch],
+            "heartbeats": str(heartbeats),
         }
         write_json(self._files.supervisor, identity)
 
-    def _spawn(self) -> int:
-        launch = read_json(self._files.launch) or {}
+    def _spawn(self, command: list[str], heartbeats: Path) -> int:
+        """Start the command; return the pipe that holds its output."""
         environment = os.environ | {
             MARK: str(self._files.folder),
             "TMPDIR": str(self._scratch[0]),
             **dict.fromkeys(BACKING, str(self._scratch[-1])),
+            slots.VARIABLE: str(heartbeats),
         }
         supervisor = os.getpid()
 
@@ -119,7 +135,7 @@ class Supervisor:
         os.set_blocking(reader, False)
         try:
             child = subprocess.Popen(
-                [str(argument) for argument in launch["command"]],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=writer,
                 stderr=writer,
@@ -130,6 +146,7 @@ class Supervisor:
         finally:
             os.close(writer)
         self._child = child.pid
+        slots.SlotHeartbeat(heartbeats, slots.COMMAND, pid=child.pid)
         child.returncode = 0  # reaped by _reap, which must see every child
         self._selector.register(reader, selectors.EVENT_READ, "output")
         return reader
@@ -137,7 +154,8 @@ class Supervisor:
     def _attend(self, output: int) -> None:
         """Copy output to the log and obey signals until the command has ended."""
         while self._status is None:
-            for key, _ in self._selector.select():
+            self._heartbeat.enter(Phase.SERVING)
+            for key, _ in self._selector.select(_BEAT_SECONDS):
                 if key.data == "output":
                     self._copy(output)
                 else:
@@ -180,8 +198,12 @@ class Supervisor:
                     self._status = status
 
     def _end_strays(self, grace: float) -> None:
+        def between() -> None:
+            self._heartbeat.enter(Phase.ENDING)
+            self._reap()
+
         for find in (descendants, lambda: marked(self._files.folder)):
-            end_all(find, grace=grace, between=self._reap)
+            end_all(find, grace=grace, between=between)
 
     def _write_exit(self, error: str) -> None:
         code = None if self._status is None else os.waitstatus_to_exitcode(self._status)

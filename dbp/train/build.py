@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from dbp.data.subset import hold_out
 from dbp.data.target_kind import reader_of_kind
 from dbp.data.target_range import check_range
 from dbp.errors import InvalidSpec, Violation
+from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat
 from dbp.job.spec.job_spec import Holdout
 from dbp.nn.layer import Array
 from dbp.nn.model import Model
@@ -51,6 +52,7 @@ class Setup:
     class_names: tuple[str, ...]
     initial: Parameters | None = None  # initial parameters, if a file gives them
     source: Dataset | None = None  # the training set before samples are held out
+    heartbeat: Heartbeat = field(default=NO_HEARTBEAT, compare=False)  # gets each phase
 
     @property
     def metric_kinds(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Final, final
 import numpy as np
 
 from dbp.data.dataset import Dataset
+from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
 from dbp.nn.layer import Array
 from dbp.nn.metric import ScoreMetric
 from dbp.nn.model import Model
@@ -77,12 +78,14 @@ class Evaluator:
         *,
         metric_kinds: tuple[str, ...],
         block_rows: int = BLOCK_ROWS,
+        heartbeat: Heartbeat = NO_HEARTBEAT,
     ) -> None:
         """``metric_kinds`` are the kinds of the model's metrics, in order."""
         self._model = model
         self._rows = rows
         self._communicator = communicator
         self._kinds = metric_kinds
+        self._heartbeat = heartbeat
         self._block_rows = min(block_rows, rows.capacity)
         self._blocks = -(-len(rows.dataset) // self._block_rows)
         self._sums = np.empty((self._blocks, 2 + sum(model.metric_sizes)), np.float64)
@@ -95,6 +98,7 @@ class Evaluator:
         """
         self._sums.fill(0.0)
         self._scores.clear()
+        self._heartbeat.enter(Phase.EVALUATING)
         all_or_none(self._communicator, lambda: self._add_blocks(parameters))
         self._communicator.allreduce(self._sums.reshape(-1))
         self._communicator.allreduce(self._scores.table.reshape(-1))
@@ -114,6 +118,7 @@ class Evaluator:
             self._add_block(parameters, block)
 
     def _add_block(self, parameters: Parameters, block: int) -> None:
+        self._heartbeat.enter(Phase.EVALUATING)
         start = block * self._block_rows
         stop = min(start + self._block_rows, len(self._rows.dataset))
         x, target = self._rows.read(np.arange(start, stop))
@@ -133,4 +138,10 @@ def make_evaluator(
     if dataset is None:
         return None
     rows = RowReader(dataset, setup.model, setup.scaling, capacity=BLOCK_ROWS)
-    return Evaluator(setup.model, rows, communicator, metric_kinds=setup.metric_kinds)
+    return Evaluator(
+        setup.model,
+        rows,
+        communicator,
+        metric_kinds=setup.metric_kinds,
+        heartbeat=setup.heartbeat,
+    )

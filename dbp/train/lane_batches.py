@@ -14,6 +14,7 @@ import numpy as np
 
 from dbp.data.dataset import Indices
 from dbp.errors import InvalidInput
+from dbp.heartbeat.phase import Phase
 from dbp.nn.layer import Array
 from dbp.nn.model import LaneBatch, Model
 from dbp.nn.parameters import Parameters
@@ -156,6 +157,7 @@ class LaneBatches:
         All ranks raise the error together, after the exchange.
         """
         own, reader = batch.indices[rows[0] : rows[1]], self._reader(number)
+        self._setup.heartbeat.enter(Phase.READING)
         try:
             x, target = reader.read(own)
             weight = reader.weights(own)
@@ -164,6 +166,7 @@ class LaneBatches:
             self.unreadable = self.unreadable or Unreadable(own, error)
             x, target = reader.read(own[:0])
             weight = None
+        self._setup.heartbeat.enter(Phase.COMPUTING)
         has_state = number == 0 and len(self.new_state) > 0
         return LaneBatch(
             x,

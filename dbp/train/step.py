@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import final
 
 from dbp.data.dataset import Indices
+from dbp.heartbeat.phase import Phase
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.optim.apply import Updater
@@ -40,6 +41,7 @@ class Step:
         self._schedule_length = setup.plan.schedule_length
         self._all = parameters
         self._rank = communicator.rank
+        self._heartbeat = setup.heartbeat
         size = len(parameters) - sum(parameters[name].size for name in model.state_shapes)
         self._parameters, self._state = parameters.vector[:size], parameters.vector[size:]
         self._exchange = make_exchange(
@@ -85,6 +87,7 @@ class Step:
         samples.
         """
         model, train, total_steps = self._model, self._train, self._schedule_length(step)
+        self._heartbeat.begin_step(step)
         batch = MiniBatch(step, indices)
         facts = RankFacts(self._rank, command, digest(self._all.vector))
         self._lanes.new_state.vector[:] = self._state
@@ -98,7 +101,9 @@ class Step:
                     loss, weight, dy = model.loss_gradient(outputs, lane.batch)
                     backward(dy, lane.gradients, lane.on_ready)
                     lane.add(model, outputs, loss, weight)
+            self._heartbeat.enter(Phase.EXCHANGE)
             total = exchange.sums()
+            self._heartbeat.enter(Phase.UPDATE)
 
         failure = self._diagnosis.failure(total, batch, self._lanes)
         if failure is not None:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from dbp.jobs.admission import Checked
 from dbp.jobs.config import ManagerConfig
 from dbp.jobs.manager import JobManager
 from dbp.jobs.store import Store
-from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
+from dbp.launch.launcher import Exit, Launcher, LaunchRequest, ProcessHealth, Running
 from dbp.launch.mpirun import MpirunLauncher
 from dbp.storage.database import Database
 from dbp.storage.state_folder import StateFolder
@@ -61,10 +61,17 @@ class FakeRunning(Running):
         self.folder = folder
         self.stops = 0
         self.kills = 0
+        self.processes: list[ProcessHealth] = []
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> Exit:
         return await asyncio.shield(self._exit)
+
+    async def health(self) -> list[ProcessHealth]:
+        return self.processes
+
+    async def explain(self, ranks: Sequence[int]) -> dict[int, str]:
+        return {rank: f"stack of rank {rank}" for rank in ranks}
 
     def request_stop(self) -> None:
         self.stops += 1

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, final
 
+from dbp.heartbeat.phase import Phase
 from dbp.job.best import BestEpoch
 from dbp.job.ending_text import ending_word
 from dbp.job.state import FailureReason, ProgressReport, RunOutcome
@@ -93,6 +94,7 @@ class Announcer:
         self, step: int, result: StepResult, *, epoch_end: bool = False, skipped: int = 0
     ) -> None:
         """Send the newest metrics; ``skipped`` counts mini-batches skipped in the whole run."""
+        self._setup.heartbeat.enter(Phase.PUBLISHING)
         self._figures.put({"learning_rate": result.learning_rate})
         plan = self._setup.plan
         self._sink.progress(
@@ -196,6 +198,7 @@ class Announcer:
         self, status: str, reason: str, step: int, message: str, state: RunState
     ) -> RunOutcome:
         """Send the outcome of the run, and return it."""
+        self._setup.heartbeat.enter(Phase.ENDING)
         outcome = RunOutcome(
             status=status,
             reason=reason,
@@ -237,6 +240,7 @@ class Announcer:
         last: bool = False,
     ) -> bool:
         """Publish the parameters; return False if the sink is full."""
+        self._setup.heartbeat.enter(Phase.PUBLISHING)
         taken = self._sink.snapshot(
             ParameterSnapshot(
                 step=step,

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.errors import InvalidFile
+from dbp.heartbeat.phase import Phase
 from dbp.option_names import either, option
 from dbp.parallel.communicator import Communicator
 from dbp.train.build import Setup
@@ -127,6 +128,7 @@ class Recovery:
     ) -> None:
         """Write a checkpoint on rank 0; warn if the disk is full, and let training continue."""
         self._written = step
+        self._setup.heartbeat.enter(Phase.CHECKPOINT)
         if self._store is None:
             return
         if not all_finite(vectors[PARAMETERS]):
@@ -168,6 +170,7 @@ class Recovery:
         checkpoints are damaged.
         """
         self._written = None
+        self._setup.heartbeat.enter(Phase.CHECKPOINT)
         found = all_or_none(self._communicator, self._newest)
         if self._resumes and self._store is not None:
             self.origin = str(self._store.path_of(found.step)) if found is not None else ""

@@ -1,0 +1,1 @@
+"""Heartbeats: every process of an attempt reports its phase and step in shared memory."""

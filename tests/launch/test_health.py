@@ -1,0 +1,119 @@
+"""The health of an attempt's processes, and the stacks of its ranks, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from dbp.heartbeat.phase import Phase
+from dbp.launch.launcher import ProcessHealth, Role, Running
+from tests.jobs.fakes import until
+from tests.launch.attempts import start, supervisor
+
+pytestmark = pytest.mark.processes
+
+RANK = """
+import os, time
+from pathlib import Path
+from dbp.heartbeat import slots, stacks
+from dbp.heartbeat.phase import Phase
+folder = Path(os.getcwd())
+stacks.answer(stacks.stacks_file(folder, 0))
+heartbeat = slots.own_heartbeat(os.environ, slots.FIRST_RANK)
+heartbeat.begin_step(12)
+heartbeat.enter(Phase.EXCHANGE)
+print("ready", flush=True)
+def wait_for_the_others():
+    while True:
+        time.sleep(600)
+wait_for_the_others()
+"""
+
+SILENT = """
+import time
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def by_role(processes: list[ProcessHealth]) -> dict[Role, ProcessHealth]:
+    return {process.role: process for process in processes}
+
+
+async def state_of(running: Running, role: Role) -> str:
+    return by_role(await running.health())[role].state
+
+
+async def test_phase_step_and_state_of_every_process_are_known(tmp_path: Path) -> None:
+    running, folder = await start(tmp_path, RANK)
+
+    found = by_role(await running.health())
+
+    rank = found[Role.RANK]
+    assert (rank.rank, rank.beat.phase, rank.beat.step) == (0, Phase.EXCHANGE, 12)
+    assert rank.state == "S"
+    assert found[Role.SUPERVISOR].beat.pid == supervisor(folder).pid
+    assert found[Role.COMMAND].beat.pid == rank.beat.pid, "one worker needs no mpirun"
+    assert found[Role.LINK].beat.pid == 0
+
+
+async def test_a_supervisor_reports_although_nothing_happens(tmp_path: Path) -> None:
+    running, folder = await start(tmp_path, RANK)
+    first = by_role(await running.health())[Role.SUPERVISOR].beat.count
+
+    await until(lambda: _count_is_above(running, first + 1))
+    os.kill(supervisor(folder).pid, signal.SIGSTOP)
+    await until(lambda: _is(running, Role.SUPERVISOR, "T"))
+
+    assert await state_of(running, Role.RANK) == "S"
+
+
+async def _count_is_above(running: Running, count: int) -> bool:
+    return by_role(await running.health())[Role.SUPERVISOR].beat.count > count
+
+
+async def _is(running: Running, role: Role, state: str) -> bool:
+    return await state_of(running, role) == state
+
+
+async def test_a_rank_that_waits_writes_its_stack(tmp_path: Path) -> None:
+    running, folder = await start(tmp_path, RANK)
+
+    text = (await running.explain([0]))[0]
+
+    assert "in wait_for_the_others" in text
+    assert (folder / "stacks-0.txt").stat().st_mode & 0o777 == 0o600
+    again = (await running.explain([0]))[0]
+    assert again.count("in wait_for_the_others") == 1, "only the newest stack"
+
+
+async def test_a_stopped_rank_is_shown_as_the_kernel_sees_it(tmp_path: Path) -> None:
+    running, _ = await start(tmp_path, RANK)
+    pid = by_role(await running.health())[Role.RANK].beat.pid
+    os.kill(pid, signal.SIGSTOP)
+    await until(lambda: _is(running, Role.RANK, "T"))
+
+    text = (await running.explain([0]))[0]
+
+    assert text.startswith(f"process {pid} is stopped (state T)")
+
+
+async def test_ranks_that_have_not_reported_are_listed(tmp_path: Path) -> None:
+    running, _ = await start(tmp_path, SILENT)
+
+    rank = by_role(await running.health())[Role.RANK]
+
+    assert (rank.rank, rank.beat.pid, rank.state) == (0, 0, "")
+    assert await running.explain([0]) == {0: "the process has not reported yet"}
+
+
+async def test_an_ended_attempt_has_no_processes(tmp_path: Path) -> None:
+    running, _ = await start(tmp_path, RANK)
+
+    await running.kill()
+    await running.wait()
+
+    assert await running.health() == []
