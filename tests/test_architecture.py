@@ -147,7 +147,9 @@ MAY_START_PROCESSES = (
     "launch/", "link/reporter.py", "cli/demo.py", "cli/mpirun/parent.py", "cli/doctor/probe.py",
 )  # fmt: skip
 
-MAY_USE_SQLITE = ("storage/", "jobs/store.py", "versions/tables.py")
+MAY_USE_SQLITE = (
+    "storage/", "jobs/event_table.py", "jobs/store.py", "versions/tables.py",
+)  # fmt: skip
 
 GENERATED = ("inference", "v1")
 MODULES = sorted(

@@ -216,6 +216,9 @@ class AsyncClient:
     ) -> AsyncGenerator[JobUpdate, None]:
         """Yield updates of one job until it has ended, or of all jobs forever.
 
+        The service stores the newest 50,000 changes. After an outage with more, snapshots with
+        ``gap`` set follow instead of the changes that are missing.
+
         ``timeout``: seconds of silence after which the stream is opened again; 15 by default.
         The service sends a heartbeat every 5 seconds.
         """

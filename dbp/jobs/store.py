@@ -1,4 +1,6 @@
-"""Rows of jobs, events, requests, attempts and versions. All SQL is here and in VersionTables.
+"""Rows of jobs, events, requests, attempts and versions.
+
+All SQL is here, in EventTable and in VersionTables.
 
 Every method that changes something is one transaction, durable when it returns; all run on the
 threads of the ``Database``. ``dbp.job.state.advance`` decides which event may follow which.
@@ -6,22 +8,15 @@ threads of the ``Database``. ``dbp.job.state.advance`` decides which event may f
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias, final
 
 from dbp.errors import AlreadyExists, JobNotFound
-from dbp.job.job_json import (
-    decode_detail,
-    decode_job,
-    decode_outcome,
-    encode_detail,
-    encode_job,
-    encode_outcome,
-)
+from dbp.job.job_json import decode_outcome, encode_outcome
 from dbp.job.state import Event, EventKind, Job, LabelMove, RunOutcome, State, Version, advance
+from dbp.jobs.event_table import EventTable, decoded
 from dbp.jobs.watch_items import Change
 from dbp.storage.database import Database
 from dbp.versions.index import VersionChange, VersionIndex
@@ -30,7 +25,6 @@ from dbp.versions.tables import VersionTables
 EVENTS_KEPT: Final = 50_000
 # A page of jobs ends after this much JSON, so that large specs are not loaded for nothing.
 PAGE_BYTES: Final = 4 << 20
-_PRUNE_EVERY: Final = 1_000
 _LIVE: Final = tuple(state for state in State if not state.terminal)
 
 Rows: TypeAlias = list[tuple[Any, ...]]
@@ -135,7 +129,7 @@ class Store:
             raise JobNotFound(
                 f"job {job_id}: there is no such job; list them: dbp jobs", job=job_id
             )
-        return _job(*rows[0])
+        return decoded(*rows[0])
 
     async def live(self) -> list[Job]:
         """Return the jobs that have not ended, oldest first."""
@@ -143,7 +137,7 @@ class Store:
         sql = (
             f"SELECT sequence, spec, record FROM jobs WHERE state IN ({marks}) ORDER BY number"  # noqa: S608 (question marks only)
         )
-        return await self._database.read(lambda c: [_job(*r) for r in c.execute(sql, _LIVE)])
+        return await self._database.read(lambda c: [decoded(*r) for r in c.execute(sql, _LIVE)])
 
     async def page(
         self, states: Sequence[State] = (), *, limit: int, before: int | None = None
@@ -164,7 +158,7 @@ class Store:
         def query(connection: sqlite3.Connection) -> list[tuple[int, Job]]:
             jobs, size = [], 0
             for number, sequence, spec, record in connection.execute(sql, values):
-                jobs.append((number, _job(sequence, spec, record)))
+                jobs.append((number, decoded(sequence, spec, record)))
                 size += len(spec) + len(record)
                 if size > PAGE_BYTES:
                     break
@@ -182,32 +176,20 @@ class Store:
         rows = await self._query("SELECT job, digest FROM requests WHERE id = ?", request_id)
         return (rows[0][0], rows[0][1]) if rows else None
 
-    async def sequence_range(self) -> tuple[int, int]:
-        """Return the lowest sequence from which no event is missing, and the newest."""
-        ((oldest, newest),) = await self._query(
-            "SELECT min(sequence), max(sequence) FROM events"
-        )
-        return (oldest - 1, newest) if newest is not None else (0, 0)
+    async def sequence_range(self, job_id: str | None = None) -> tuple[int, int]:
+        """Return the lowest sequence after which no event is missing, and the newest event's.
+
+        ``job_id``: only events of this job count as missing.
+        """
+        return await self._database.read(lambda c: EventTable(c).sequence_range(job_id))
 
     async def events_after(
         self, sequence: int, *, job_id: str | None = None, limit: int = 200
     ) -> list[Change]:
         """Return the next events of one job or of all, in order."""
-        condition, values = ("AND job = ?", [job_id]) if job_id else ("", [])
-        sql = (
-            "SELECT events.sequence, time, kind, detail, spec, events.record FROM events "  # noqa: S608 (fixed words only)
-            f"JOIN jobs ON jobs.id = job WHERE events.sequence > ? {condition} "
-            "ORDER BY events.sequence LIMIT ?"
+        return await self._database.read(
+            lambda c: EventTable(c).after(sequence, job_id=job_id, limit=limit)
         )
-
-        def query(connection: sqlite3.Connection) -> list[Change]:
-            rows = connection.execute(sql, (sequence, *values, limit))
-            return [
-                Change(n, time, EventKind(kind), _job(n, spec, record), *decode_detail(detail))
-                for n, time, kind, detail, spec, record in rows
-            ]
-
-        return await self._database.read(query)
 
     async def secret_hash(self, job_id: str, attempt: int) -> bytes | None:
         """Return the hash of an attempt's secret."""
@@ -250,30 +232,24 @@ class Store:
             lambda c: VersionTables(c).jobs_labelled(label, limit=10)
         )
 
-    async def label_moves(self, job_id: str, *, limit: int) -> list[LabelMove]:
-        """Return the last moves of a job's labels, oldest first."""
-        return await self._database.read(lambda c: VersionTables(c).moves(job_id, limit=limit))
+    async def labels(self, job_id: str, *, moves: int) -> tuple[VersionIndex, list[LabelMove]]:
+        """Return a job's labels and their last ``moves`` of the same moment, oldest first."""
+
+        def query(connection: sqlite3.Connection) -> tuple[VersionIndex, list[LabelMove]]:
+            tables = VersionTables(connection)
+            return tables.index(job_id), tables.moves(job_id, limit=moves)
+
+        return await self._database.read(query)
+
+    async def kept_versions(self) -> dict[str, list[int]]:
+        """Return the numbers of the versions that are kept, ascending, by job."""
+        return await self._database.read(lambda c: VersionTables(c).kept())
 
     # Inside
 
     def _insert_event(self, connection: sqlite3.Connection, job: Job, event: Event) -> Change:
         """Insert an event that leads to this job."""
-        record = encode_job(job)
-        cursor = connection.execute(
-            "INSERT INTO events (job, time, kind, detail, record) VALUES (?,?,?,?,?)",
-            (job.id, event.time, event.kind, encode_detail(event), record),
-        )
-        sequence = int(cursor.lastrowid or 0)
-        connection.execute(
-            "UPDATE jobs SET state = ?, sequence = ?, record = ? WHERE id = ?",
-            (job.state, sequence, record, job.id),
-        )
-        if sequence % _PRUNE_EVERY == 0:
-            connection.execute(
-                "DELETE FROM events WHERE sequence <= ?", (sequence - self._events_kept,)
-            )
-        after = dataclasses.replace(job, sequence=sequence)
-        return Change(sequence, event.time, event.kind, after, event.label, event.version)
+        return EventTable(connection).insert(job, event, keep=self._events_kept)
 
     async def _query(self, sql: str, *values: Any) -> Rows:
         return await self._database.read(lambda c: c.execute(sql, values).fetchall())
@@ -287,7 +263,3 @@ def _set_secret(
         "ON CONFLICT (job, attempt) DO UPDATE SET secret_hash = excluded.secret_hash",
         (job_id, attempt, secret_hash),
     )
-
-
-def _job(sequence: int, spec: str, record: str) -> Job:
-    return decode_job(record, spec=json.loads(spec), sequence=sequence)

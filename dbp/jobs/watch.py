@@ -153,7 +153,7 @@ class EventBroadcaster:
     ) -> AsyncIterator[WatchItem]:
         """Yield the items of one job, or of all; see ``JobManager.watch``."""
         if after_sequence:
-            await self._check_kept(after_sequence)
+            await self._check_kept(job_id, after_sequence)
         cursor = after_sequence or self._newest
         watcher = _Watcher(job_id, cursor)
         self._watchers.add(watcher)
@@ -171,11 +171,13 @@ class EventBroadcaster:
         finally:
             self._watchers.discard(watcher)
 
-    async def _check_kept(self, sequence: int) -> None:
-        oldest, newest = await self._store.sequence_range()
+    async def _check_kept(self, job_id: str | None, sequence: int) -> None:
+        """Raise OutOfRange if an event after this one that the watcher wants is deleted."""
+        oldest, newest = await self._store.sequence_range(job_id)
         if not oldest <= sequence <= newest:
+            whose = "" if job_id is None else f" of job {job_id}"
             raise OutOfRange(
-                f"resume token {sequence}: events {oldest} to {newest} are kept; "
+                f"resume token {sequence}: events {oldest} to {newest}{whose} are kept; "
                 "watch again without a token"
             )
 
@@ -221,6 +223,8 @@ class EventBroadcaster:
                 async with asyncio.timeout(self._heartbeat_seconds):
                     await watcher.woken.wait()
             except TimeoutError:
+                if not watcher.woken.is_set():
+                    watcher.cursor = self._newest  # all events meanwhile are of other jobs
                 yield Heartbeat(watcher.cursor)
 
     def _items_of(self, watcher: _Watcher, change: Change) -> Iterator[WatchItem]:
@@ -243,7 +247,8 @@ class EventBroadcaster:
             stored = await self._store.events_after(
                 watcher.cursor, job_id=watcher.job_id, limit=_PAGE
             )
-            await self._check_kept(watcher.cursor)  # after reading, so that no gap is missed
+            # After reading, so that no gap is missed.
+            await self._check_kept(watcher.job_id, watcher.cursor)
             changes = [change for change in stored if change.sequence <= self._newest]
         else:
             start = watcher.cursor + 1 - self._recent[0].sequence

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from dbp.errors import Conflict, DataLoss, Unavailable
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 
 _TABLES: Final = """
 CREATE TABLE jobs (
@@ -136,6 +136,13 @@ UPDATE label_moves SET previous = coalesce((
     # JSON of the label's move or of the pinned version; empty for other events.
     6: """
 ALTER TABLE events ADD COLUMN detail TEXT NOT NULL DEFAULT '';
+""",
+    # The newest event of a job that was pruned; of earlier pruning only a bound is known.
+    7: """
+ALTER TABLE jobs ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0;
+UPDATE jobs SET pruned = min(
+  jobs.sequence, coalesce((SELECT min(events.sequence) FROM events), 1) - 1
+);
 """,
 }
 

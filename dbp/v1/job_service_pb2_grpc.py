@@ -125,8 +125,8 @@ class JobServiceServicer(object):
         """Sends the watched jobs as they are, then every change in order, with no state left out. The
         stream ends with an end message. A stream that ends without one was cut: watch again with
         the last resume_token. Errors: NOT_FOUND; INVALID_ARGUMENT for a resume_token that is not
-        from a message; OUT_OF_RANGE where the events after the token are no longer stored: watch
-        again without it.
+        from a message; OUT_OF_RANGE where a change of a watched job after the token is no longer
+        stored: watch again without it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

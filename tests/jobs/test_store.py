@@ -187,6 +187,34 @@ async def test_old_events_are_dropped_and_the_range_says_so(tmp_path: Path) -> N
     database.close()
 
 
+@pytest.mark.parametrize("sequence", [3, 50])
+async def test_a_job_of_an_older_file_misses_the_events_that_may_be_its_own(
+    tmp_path: Path, sequence: int
+) -> None:
+    """The file of schema 6 keeps events from 21 on; the job's last event is ``sequence``."""
+    path = tmp_path / "dbp.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
+        old.executescript(store_schema._TABLES)
+        for number in range(2, 7):
+            old.executescript(store_schema._CHANGES[number])
+        old.execute("PRAGMA user_version = 6")
+        for name, last in (("a", sequence), ("b", 60)):
+            old.execute(
+                "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,?,?,?)",
+                (name, State.QUEUED, last, "{}", encode_job(job(name))),
+            )
+        for number in range(21, 61):
+            old.execute(
+                "INSERT INTO events (sequence, job, time, kind, record) VALUES (?,?,1,?,'')",
+                (number, "a" if number == sequence else "b", "created"),
+            )
+
+    with contextlib.closing(Database(path)) as database:
+        store = Store(database)
+        assert await store.sequence_range("a") == (min(sequence, 20), 60)
+        assert await store.sequence_range() == (20, 60)
+
+
 async def test_a_full_disk_refuses_and_changes_nothing(
     database: Database, store: Store
 ) -> None:

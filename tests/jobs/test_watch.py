@@ -258,7 +258,7 @@ async def test_progress_is_sent_after_the_changes_that_came_before_it(stage: Sta
 async def test_a_watcher_that_is_too_slow_for_the_kept_events_is_refused_not_skipped(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dbp.jobs.store._PRUNE_EVERY", 10)
+    monkeypatch.setattr("dbp.jobs.event_table._PRUNE_EVERY", 10)
     stage.store._events_kept = 10
     stage.events._recent = deque(maxlen=5)
     await stage.create("a")
@@ -276,7 +276,7 @@ async def test_a_watcher_that_is_too_slow_for_the_kept_events_is_refused_not_ski
 async def test_a_job_without_news_can_be_watched_on_when_others_events_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dbp.jobs.store._PRUNE_EVERY", 10)
+    monkeypatch.setattr("dbp.jobs.event_table._PRUNE_EVERY", 10)
     stage = Stage(tmp_path / "dbp.sqlite", heartbeat_seconds=0.02)
     stage.store._events_kept = 10
     stage.events._recent = deque(maxlen=5)
@@ -295,4 +295,95 @@ async def test_a_job_without_news_can_be_watched_on_when_others_events_are_delet
         while isinstance(item := await watcher.next(), Heartbeat):
             pass
         assert kinds([item]) == ["started"]
+    stage.database.close()
+
+
+class Window(Stage):
+    """A stage that keeps ten events, in the store and in memory."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(path, heartbeat_seconds=0.02)
+        monkeypatch.setattr("dbp.jobs.event_table._PRUNE_EVERY", 10)
+        self.store._events_kept = 10
+        self.events._recent = deque(maxlen=10)
+
+    async def others(self, count: int) -> None:
+        """Change other jobs."""
+        first = self.events._newest
+        for number in range(first, first + count):
+            await self.create(f"other{number}")
+
+
+async def test_a_quiet_watch_can_be_resumed_however_many_events_others_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Window(tmp_path / "dbp.sqlite", monkeypatch)
+    await stage.create("quiet")
+    first = await stage.watch("quiet").next()
+    await stage.others(59)
+
+    resumed = stage.watch("quiet", after=first.resume)
+    silence = await resumed.next()
+    await stage.table.record("quiet", EventKind.STARTED)
+
+    assert isinstance(silence, Heartbeat)
+    while isinstance(item := await resumed.next(), Heartbeat):
+        pass
+    assert kinds([item]) == ["started"]
+    with pytest.raises(OutOfRange, match="events 50 to 61 are kept"):
+        await stage.watch(after=first.resume).next()
+    stage.database.close()
+
+
+async def test_a_live_watch_outlasts_more_events_of_others_than_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Window(tmp_path / "dbp.sqlite", monkeypatch)
+    await stage.create("quiet")
+    stream = stage.watch("quiet")
+    await stream.next()
+    await stage.others(45)  # it waits meanwhile
+    await stage.table.record("quiet", EventKind.STARTED)
+
+    while isinstance(item := await stream.next(), Heartbeat):
+        pass
+    assert kinds([item]) == ["started"]
+    stage.database.close()
+
+
+async def test_a_heartbeat_has_the_newest_resume_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Window(tmp_path / "dbp.sqlite", monkeypatch)
+    await stage.create("quiet")
+    stream = stage.watch("quiet")
+    await stream.next()
+    waiting = asyncio.create_task(stream.next())
+    await asyncio.sleep(0)
+    await stage.others(3)
+
+    item = await waiting
+
+    assert item == Heartbeat(4)
+    stage.database.close()
+
+
+@pytest.mark.parametrize("missing", [False, True])
+async def test_only_a_deleted_event_of_the_watched_job_is_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: bool
+) -> None:
+    stage = Window(tmp_path / "dbp.sqlite", monkeypatch)
+    await stage.create("a")
+    await stage.others(1)
+    await stage.table.record("a", EventKind.STARTED)  # event 3, deleted with event 20
+    await stage.others(20)
+    await stage.table.record("a", EventKind.RUNNING)
+
+    stream = stage.watch("a", after=2 if missing else 3)
+
+    if missing:
+        with pytest.raises(OutOfRange, match="events 3 to 24 of job a are kept"):
+            await stream.next()
+    else:
+        assert kinds([await stream.next()]) == ["running"]
     stage.database.close()

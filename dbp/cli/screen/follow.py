@@ -89,6 +89,13 @@ def ended_text(job: Job) -> str:
     return "\n  ".join(lines)
 
 
+def gap_text(update: JobUpdate) -> str:
+    """Return that changes before this update were not sent, in one line; "" for the rest."""
+    if not update.gap:
+        return ""
+    return f"{update.job_id}: some changes are not shown: the service no longer stores them"
+
+
 def versions_text(update: JobUpdate) -> str:
     """Return the move of a label, or the pin of a version, in one line; "" for the rest."""
     move = update.label
@@ -119,6 +126,8 @@ class LineView:
         elif text := versions_text(update):
             click.echo(text)
         elif update.job is not None and update.kind != "parameters_published":
+            if gap := gap_text(update):
+                click.echo(gap)
             waits = f" ({update.job.waiting_reason})" if update.job.waiting_reason else ""
             click.echo(f"{update.job.id} {update.job.state}{waits}")
 
@@ -140,6 +149,8 @@ class JsonView:
             content["label"] = label_content(update.label)
         if update.version:
             content["version"] = update.version
+        if update.gap:
+            content["gap"] = True
         echo_json(content)
 
     def close(self) -> None:
@@ -166,7 +177,7 @@ class BarView:
             self._status = with_job(self._status, update.job)
         if update.progress is not None:
             self._status = with_progress(self._status, update.progress)
-        if text := versions_text(update):
+        if text := gap_text(update) or versions_text(update):
             self.say(text)
         self._live.update(StatusLine(self._status), refresh=True)
 

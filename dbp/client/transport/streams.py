@@ -6,8 +6,8 @@ A stream has ended only when its end message says so; otherwise it was cut.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Final, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from dbp.client.transport.calls import FAILURES, listen, translated
 from dbp.client.transport.connection import Connection
 from dbp.client.transport.patience import Patience
-from dbp.errors import ClientClosed, DeadlineExceeded, Unavailable
+from dbp.errors import ClientClosed, DeadlineExceeded, OutOfRange, Unavailable
 from dbp.job.state import Job, LabelMove, ProgressReport
 from dbp.rpc.enums import event_kind_from_proto
 from dbp.rpc.forking import is_forked
@@ -24,9 +24,11 @@ from dbp.rpc.scalar_convert import id_from_name
 from dbp.rpc.version_convert import label_from_proto
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
-from dbp.v1.stream_pb2 import STREAM_END_REASON_DRAINING, STREAM_END_REASON_JOB_ENDED
+from dbp.v1.stream_pb2 import STREAM_END_REASON_END_OF_LOG, STREAM_END_REASON_JOB_ENDED
 
 M = TypeVar("M")
+
+_ENDS_OF_LOGS: Final = (STREAM_END_REASON_JOB_ENDED, STREAM_END_REASON_END_OF_LOG)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class JobUpdate:
 
     ``kind``: snapshot, progress, or the change (an ``EventKind``). ``skipped``: progress
     reports that were left out before this one. ``label``: the move of a label. ``version``:
-    number of the version that was pinned or unpinned.
+    number of the version that was pinned or unpinned. ``gap``: a snapshot that was taken since
+    the service no longer stores all changes after the one before; some were not sent.
     """
 
     job_id: str
@@ -45,30 +48,41 @@ class JobUpdate:
     skipped: int = 0
     label: LabelMove | None = None
     version: int = 0
+    gap: bool = False
 
 
 async def watch(
     connection: Connection, stub: JobServiceStub, name: str, timeout: float | None
 ) -> AsyncGenerator[JobUpdate, None]:
-    """Yield updates of a job (all jobs for an empty name) until the stream's end message."""
-    token, waiting = "", Patience(connection.patience)
+    """Yield updates of a job (all jobs for an empty name) until the stream's end message.
+
+    Where the service no longer stores the changes after a token, new snapshots follow.
+    """
+    token, gap, waiting = "", False, Patience(connection.patience)
     while True:
         request = pb.WatchJobsRequest(name=name, resume_token=token)
         stream: Stream[pb.WatchJobsResponse] = Stream(
             connection, stub.WatchJobs, request, timeout
         )
-        with stream as messages:
-            async for message in messages:
-                waiting.alive()
-                token = message.resume_token
-                if message.WhichOneof("event") == "end":
-                    if message.end.reason == STREAM_END_REASON_JOB_ENDED:
-                        return
-                    break
-                update = _update(message)
-                if update is not None:
-                    yield update
-        await waiting.again(stream.cut)
+        try:
+            with stream as messages:
+                async for message in messages:
+                    waiting.alive()
+                    token = message.resume_token
+                    if message.WhichOneof("event") == "end":
+                        if message.end.reason == STREAM_END_REASON_JOB_ENDED:
+                            return
+                        break
+                    update = _update(message)
+                    if update is not None:
+                        gap = gap and update.kind == "snapshot"
+                        yield replace(update, gap=True) if gap else update
+        except OutOfRange:
+            if not token:
+                raise
+            token, gap = "", True
+        else:
+            await waiting.again(stream.cut)
 
 
 async def logs(
@@ -90,9 +104,9 @@ async def logs(
                 for line in message.lines:
                     yield line
                 if message.HasField("end"):
-                    if message.end.reason != STREAM_END_REASON_DRAINING:
+                    if message.end.reason in _ENDS_OF_LOGS:
                         return
-                    break
+                    break  # the service restarts, or gives a reason that only a newer one knows
         await waiting.again(stream.cut)
 
 

@@ -76,6 +76,20 @@ MOVES = [
 ]
 
 
+def test_a_gap_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    for view in (LineView(), JsonView()):
+        for gap in (False, True):
+            view.show(JobUpdate("digits-1", "snapshot", job=JOB, gap=gap))
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "digits-1 RUNNING",
+        "digits-1: some changes are not shown: the service no longer stores them",
+        "digits-1 RUNNING",
+    ]
+    assert [json.loads(line).get("gap") for line in lines[3:]] == [None, True]
+
+
 @pytest.mark.parametrize("view", [LineView, BarView])
 def test_label_moves_and_pins_are_one_line_each(
     view: type[LineView] | type[BarView],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -15,9 +16,12 @@ from dbp.client.async_parameters import AsyncParameters
 from dbp.client.transport.patience import Patience
 from dbp.client.transport.streams import JobUpdate
 from dbp.errors import DeadlineExceeded, NotFound, Unavailable
-from dbp.job.state import State
+from dbp.job.state import Event, EventKind, State
+from dbp.jobs.store import Store
+from dbp.jobs.watch import EventBroadcaster
 from dbp.launch.launcher import Exit
 from dbp.rpc.address import parse_address
+from dbp.storage.database import Database
 from tests.deadline import DEADLINE
 from tests.jobs.fakes import FakeLauncher
 from tests.service.setups import document, serving, tensors, until
@@ -83,6 +87,87 @@ async def test_a_watch_continues_where_it_stopped_when_the_service_comes_back(
         assert seen.kinds.count("parameters_published") == 1
         assert seen.kinds[before:] == ["succeeded"]
         assert seen.states[-1] == State.SUCCEEDED
+
+
+@pytest.fixture
+def change_unseen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Any]:
+    """Add three events to a job of a service that is down; only the newest is kept."""
+
+    async def change(job_id: str) -> None:
+        monkeypatch.setattr("dbp.jobs.event_table._PRUNE_EVERY", 1)
+        with contextlib.closing(Database(tmp_path / "state" / "dbp.sqlite")) as database:
+            store = Store(database, events_kept=1)
+            for time in range(3):
+                event = Event(EventKind.VERSION_PINNED, float(time), version=1)
+                await store.append(await store.get(job_id), event)
+
+    return change
+
+
+@pytest.mark.parametrize("every_job", [False, True])
+async def test_a_watch_that_missed_changes_begins_again_and_says_so(
+    tmp_path: Path, change_unseen: Callable[[str], Any], every_job: bool
+) -> None:
+    launcher = FakeLauncher()
+    async with serving(tmp_path / "state", launcher=launcher) as service:
+        port = parse_address(service.address)[1]
+        client = AsyncClient(service.address)
+        runs = [await service.start() for _ in range(2)]
+        updates = client.watch("" if every_job else runs[0].id)
+        before = [await anext(updates) for _ in range(2 if every_job else 1)]
+    await change_unseen(runs[0].id)
+    async with client, serving(tmp_path / "state", launcher=launcher, port=port):
+        async with asyncio.timeout(DEADLINE):
+            after = [await anext(updates) for _ in before]
+            job = await client.job(runs[0].id)
+            await job.cancel(force=True)
+            changed = await anext(updates)
+        await updates.aclose()
+
+    assert [(update.kind, update.gap) for update in before] == [("snapshot", False)] * len(
+        before
+    )
+    assert [(update.kind, update.gap) for update in after] == [("snapshot", True)] * len(before)
+    assert (changed.kind, changed.gap) == ("cancelling", False)
+
+
+async def test_waiting_for_the_end_outlasts_missed_changes(
+    tmp_path: Path, change_unseen: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher, sent, watch = FakeLauncher(), asyncio.Event(), EventBroadcaster.watch
+
+    async def noted(*arguments: Any) -> AsyncIterator[Any]:
+        async for item in watch(*arguments):
+            yield item
+            sent.set()
+
+    monkeypatch.setattr(EventBroadcaster, "watch", noted)
+    async with serving(tmp_path / "state", launcher=launcher) as service:
+        port = parse_address(service.address)[1]
+        client = AsyncClient(service.address)
+        run = await service.start()
+        waiting = asyncio.create_task((await client.job(run.id)).wait(timeout=DEADLINE))
+        await asyncio.wait_for(sent.wait(), DEADLINE)
+    await change_unseen(run.id)
+    async with client, serving(tmp_path / "state", launcher=launcher, port=port):
+        launcher.runs[run.id].write_result("succeeded")
+        launcher.runs[run.id].end(Exit(exit_code=0))
+
+        assert (await waiting).state is State.SUCCEEDED
+
+
+async def test_a_log_is_opened_again_after_an_end_of_unknown_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons = iter([0, 99, 3])  # unspecified, one that this client does not know, end of log
+    monkeypatch.setattr("dbp.service.job_service.stream_end_to_proto", lambda _: next(reasons))
+    async with serving(tmp_path / "state") as service, AsyncClient(service.address) as client:
+        run = await service.start()
+        run.write_log("one\n")
+
+        lines = [line async for line in client.logs(run.id)]
+
+    assert (lines, list(reasons)) == (["one"], [])
 
 
 async def test_a_log_continues_where_it_stopped_when_the_service_comes_back(

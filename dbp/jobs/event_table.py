@@ -1,0 +1,87 @@
+"""SQL for the events of jobs; the store opens the transactions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+from typing import Final, final
+
+from dbp.job.job_json import decode_detail, decode_job, encode_detail, encode_job
+from dbp.job.state import Event, EventKind, Job
+from dbp.jobs.watch_items import Change
+
+_PRUNE_EVERY: Final = 1_000
+
+
+@final
+class EventTable:
+    """Events and the state of jobs after them, on the store's connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def insert(self, job: Job, event: Event, *, keep: int) -> Change:
+        """Insert an event that leads to this job; at times delete all but the newest ``keep``
+        events of all jobs.
+        """
+        record = encode_job(job)
+        cursor = self._connection.execute(
+            "INSERT INTO events (job, time, kind, detail, record) VALUES (?,?,?,?,?)",
+            (job.id, event.time, event.kind, encode_detail(event), record),
+        )
+        sequence = int(cursor.lastrowid or 0)
+        self._connection.execute(
+            "UPDATE jobs SET state = ?, sequence = ?, record = ? WHERE id = ?",
+            (job.state, sequence, record, job.id),
+        )
+        if sequence % _PRUNE_EVERY == 0:
+            self._prune(sequence - keep)
+        after = dataclasses.replace(job, sequence=sequence)
+        return Change(sequence, event.time, event.kind, after, event.label, event.version)
+
+    def _prune(self, last: int) -> None:
+        """Delete the events up to ``last``, and note for each job which of its own are gone."""
+        self._connection.execute(
+            "UPDATE jobs SET pruned = (SELECT max(events.sequence) FROM events "
+            "WHERE job = jobs.id AND events.sequence <= ?1) "
+            "WHERE id IN (SELECT job FROM events WHERE events.sequence <= ?1)",
+            (last,),
+        )
+        self._connection.execute("DELETE FROM events WHERE sequence <= ?", (last,))
+
+    def sequence_range(self, job_id: str | None) -> tuple[int, int]:
+        """Return the lowest sequence after which no event is missing, and the newest event's.
+
+        ``job_id``: only events of this job count as missing.
+        """
+        oldest, newest = self._connection.execute(
+            "SELECT min(sequence), max(sequence) FROM events"
+        ).fetchone()
+        if newest is None:
+            return 0, 0
+        if job_id is None:
+            return oldest - 1, newest
+        row = self._connection.execute(
+            "SELECT pruned FROM jobs WHERE id = ?", (job_id,)
+        ).fetchone()
+        return 0 if row is None else row[0], newest
+
+    def after(self, sequence: int, *, job_id: str | None, limit: int) -> list[Change]:
+        """Return the next events of one job or of all, in order."""
+        condition, values = ("AND job = ?", [job_id]) if job_id else ("", [])
+        rows = self._connection.execute(
+            "SELECT events.sequence, time, kind, detail, spec, events.record FROM events "  # noqa: S608 (fixed words only)
+            f"JOIN jobs ON jobs.id = job WHERE events.sequence > ? {condition} "
+            "ORDER BY events.sequence LIMIT ?",
+            (sequence, *values, limit),
+        )
+        return [
+            Change(n, time, EventKind(kind), decoded(n, spec, record), *decode_detail(detail))
+            for n, time, kind, detail, spec, record in rows
+        ]
+
+
+def decoded(sequence: int, spec: str, record: str) -> Job:
+    """Return the job in a row, after the event of this sequence."""
+    return decode_job(record, spec=json.loads(spec), sequence=sequence)
