@@ -106,7 +106,7 @@ class AttemptRunner:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("watching an attempt failed", exc_info=task.exception())
+            log.error("work in the background failed", exc_info=task.exception())
 
     def _attempt_folder(self, job: Job) -> Path:
         return self._folder.attempt_folder(job.id, job.attempt)

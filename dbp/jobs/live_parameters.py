@@ -169,9 +169,12 @@ class LiveParameters:
         return entries, str(entries[-1].version.version) if more else ""
 
     async def labels(self, job_id: str) -> tuple[list[LabelMove], list[LabelMove]]:
-        """Return the last move of each label, by name, and the last moves, oldest first."""
-        moves = await self._store.label_moves(job_id, limit=MOVES_KEPT)
-        index = await self._versions.index(job_id)
+        """Return the last move of each label, by name, and the last moves, oldest first.
+
+        Both are of the same moment. JobNotFound.
+        """
+        await self._table.get(job_id)
+        index, moves = await self._store.labels(job_id, moves=MOVES_KEPT)
         return [move for label in index.labels if (move := index.move_of(label))], moves
 
     async def move_label(

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from dbp.errors import InvalidInput, NotFound, Unavailable
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
@@ -34,6 +34,9 @@ from dbp.launch.launcher import Launcher
 from dbp.storage.state_folder import StateFolder
 from dbp.versions.publisher import VersionPublisher
 from dbp.versions.store import VersionStore
+
+# After the start: files that an earlier service was killed before deleting can wait.
+SWEEP_SECONDS: Final = 10.0
 
 
 @final
@@ -101,6 +104,7 @@ class JobManager:
                 self._runner.settle(job.id, None)
             else:
                 self._connections.expect(job.id)
+        self._runner.later(SWEEP_SECONDS, self.versions.sweep_evicted)
         # Last, when it is known how many slots are taken.
         for job in (job for job in jobs if job.state is State.QUEUED):
             await self._table.alone(partial(self._scheduler.enqueue, job))

@@ -43,6 +43,11 @@ class StateFolder:
         """File of the store: jobs, events, versions."""
         return self.path / DATABASE
 
+    def job_ids(self) -> list[str]:
+        """Return the ids of the jobs that have a folder, in no order; blocks."""
+        jobs = self.path / "jobs"
+        return [folder.name for folder in jobs.iterdir()] if jobs.is_dir() else []
+
     def attempt_folder(self, job_id: str, attempt: int) -> Path:
         """Return the folder of one launch of a job."""
         return self.path / "jobs" / job_id / f"attempt-{attempt}"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, TypeAlias, final
 from weakref import WeakValueDictionary
@@ -20,6 +21,7 @@ from dbp.versions.index import NEWEST, At, VersionChange, VersionIndex
 from dbp.versions.verifier import VersionVerifier
 
 _INDEXES_KEPT: Final = 4096
+_SUFFIX: Final = ".safetensors"
 
 # Makes a change of a job's versions durable, calls the function, then announces the change.
 Commit: TypeAlias = Callable[[str, VersionChange, Callable[[], None]], Awaitable[None]]
@@ -38,6 +40,10 @@ class VersionRows(Protocol):
         self, job_id: str, attempt: int, step: int, rollbacks: int
     ) -> Version | None:
         """Return the version that an attempt published after a step, kept or not."""
+        ...
+
+    async def kept_versions(self) -> dict[str, list[int]]:
+        """Return the numbers of the versions that are kept, ascending, by job."""
         ...
 
 
@@ -59,7 +65,7 @@ class VersionStore:
     async def sweep(self, job_id: str) -> None:
         """Remove incomplete files of a crash; call it only while nothing is published."""
         index = await self.index(job_id)
-        kept = {f"{version.version}.safetensors" for version in index.kept}
+        kept = {f"{version.version}{_SUFFIX}" for version in index.kept}
         folder = self._folder.parameters_folder(job_id)
 
         def delete_others() -> None:
@@ -67,6 +73,34 @@ class VersionStore:
                 delete([path for path in folder.iterdir() if path.name not in kept])
 
         await in_thread(delete_others)
+
+    async def sweep_evicted(self) -> None:
+        """Delete the files of evicted versions of all jobs, at any time.
+
+        A process that was killed between the commit of an eviction and the deletion leaves
+        such a file. Numbers only rise, so a number below the newest that is not kept now will
+        not be used again.
+        """
+        found = await in_thread(self._numbered_files)
+        kept = await self._rows.kept_versions()  # after listing: files that are new are kept
+        evicted = [
+            self.path(job_id, number)
+            for job_id, numbers in found.items()
+            if (known := kept.get(job_id))
+            for number in numbers.difference(known)
+            if number < known[-1]
+        ]
+        await in_thread(partial(delete, evicted))
+
+    def _numbered_files(self) -> dict[str, set[int]]:
+        """Return the numbers of the files of versions, by job; blocks."""
+        found: dict[str, set[int]] = {}
+        for job_id in self._folder.job_ids():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                files = list(self._folder.parameters_folder(job_id).iterdir())
+                numbers = (path.stem for path in files if path.suffix == _SUFFIX)
+                found[job_id] = {int(number) for number in numbers if number.isdecimal()}
+        return found
 
     async def find(self, job_id: str, at: At = NEWEST) -> Version:
         """Return the version at ``at``; JobNotFound and the errors of ``VersionIndex.find``."""
@@ -160,7 +194,7 @@ class VersionStore:
 
     def path(self, job_id: str, version: int) -> Path:
         """Return the path of a version's file."""
-        return self._folder.parameters_folder(job_id) / f"{version}.safetensors"
+        return self._folder.parameters_folder(job_id) / f"{version}{_SUFFIX}"
 
 
 def delete(paths: Iterable[Path]) -> None:

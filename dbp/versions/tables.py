@@ -107,6 +107,15 @@ class VersionTables:
             moved={label: time for label, version, left, time, _ in labels if version or left},
         )
 
+    def kept(self) -> dict[str, list[int]]:
+        """Return the numbers of the versions that are kept, ascending, by job."""
+        found: dict[str, list[int]] = {}
+        for job, version in self._connection.execute(
+            "SELECT job, version FROM versions WHERE kept ORDER BY job, version"
+        ):
+            found.setdefault(job, []).append(version)
+        return found
+
     def of_step(
         self, job_id: str, attempt: int, step: int, rollbacks: int = 0
     ) -> Version | None:

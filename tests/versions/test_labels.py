@@ -80,7 +80,7 @@ async def test_versions_that_labels_left_survive_a_restart(tmp_path: Path) -> No
     assert before.left == {"stable": 1}
     await shelf.publish(4, keep=1)
     assert await shelf.kept() == [1, 2, 4]
-    assert await shelf.store.label_moves("a", limit=10) == [
+    assert (await shelf.store.labels("a", moves=10))[1] == [
         LabelMove("stable", 1, 1.0, 0),
         LabelMove("stable", 2, 2.0, 1),
     ]
@@ -113,7 +113,7 @@ async def test_migration_records_the_versions_that_moves_left(tmp_path: Path) ->
     with contextlib.closing(Database(path)) as database:
         store = Store(database)
         index = await store.versions("a")
-        moves = await store.label_moves("a", limit=10)
+        moves = (await store.labels("a", moves=10))[1]
         assert (await store.versions("b")).left == {}
 
     assert (index.labels, index.left) == ({"y": 6}, {"x": 2, "y": 5})

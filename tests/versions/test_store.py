@@ -28,7 +28,7 @@ from dbp.errors import (
     WrongState,
 )
 from dbp.job.snapshot import Manifest, TensorInfo, encode_header
-from dbp.job.state import Version
+from dbp.job.state import Event, EventKind, Version
 from dbp.versions import tables as store_versions
 from dbp.versions.index import At
 from tests.jobs.fakes import data, manifest
@@ -283,6 +283,43 @@ async def test_a_kill_during_publication_leaves_no_visible_version(
     shelf.close()
 
 
+# Publishes one version more than are kept, and is killed before the deletion of the first.
+EVICT_AND_DIE = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from dbp.versions import store as versions
+from tests.versions.test_store import Shelf
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+versions.delete = die
+shelf = asyncio.run(Shelf.opened(Path(sys.argv[1])))
+asyncio.run(shelf.publish(2, keep=1))
+"""
+
+
+async def test_the_file_of_an_evicted_version_of_an_ended_job_is_swept(tmp_path: Path) -> None:
+    shelf = await Shelf.opened(tmp_path / "state")
+    await shelf.publish(1, keep=1)
+    shelf.close()
+    died = subprocess.run(
+        [sys.executable, "-c", EVICT_AND_DIE, str(tmp_path / "state")],
+        cwd=Path(__file__).parents[2],
+    )
+    assert died.returncode == -signal.SIGKILL
+    shelf = await Shelf.opened(tmp_path / "state")
+    (job,) = await shelf.store.live()
+    await shelf.store.append(job, Event(EventKind.CANCELLED, 0.0))
+    assert len(list(shelf.place.iterdir())) == 2, "the point was reached"
+    (shelf.place / "3.safetensors").touch()  # as if a version were on its way
+
+    await shelf.versions.sweep_evicted()
+
+    assert {path.name for path in shelf.place.iterdir()} == {"2.safetensors", "3.safetensors"}
+    shelf.close()
+
+
 async def test_a_run_s_own_file_can_be_published(shelf: Shelf, tmp_path: Path) -> None:
     path = tmp_path / "parameters.safetensors"
     path.write_bytes(encode_header(manifest(kind="test")) + b"z" * 16)
@@ -326,7 +363,7 @@ async def test_the_best_pinned_and_labelled_are_kept_too(shelf: Shelf) -> None:
     await shelf.move("stable", 0, time=3.0, keep=2)
     await shelf.pin(1, pinned=False, keep=2)
     assert await shelf.kept() == [8, 9]
-    moves = await shelf.store.label_moves("a", limit=10)
+    moves = (await shelf.store.labels("a", moves=10))[1]
     assert [(move.label, move.version) for move in moves] == [
         ("best", 2), ("stable", 3), ("best", 9), ("stable", 8), ("stable", 0),
     ]  # fmt: skip
@@ -382,7 +419,7 @@ async def test_of_many_moves_the_last_ones_stay_and_those_that_say_where_labels_
         await move("live", 1 + number % 2, time=10.0 + number)
 
     index = await shelf.versions.index("a")
-    moves = await shelf.store.label_moves("a", limit=1_000)
+    moves = (await shelf.store.labels("a", moves=1_000))[1]
     assert index.labels == {"stable": 1, "live": 2}
     assert index.left == {"live": 1, "removed": 1}, "moves that can be undone stay"
     assert index.moved == {"stable": 1.0, "removed": 3.0, "live": 109.0}
