@@ -17,6 +17,7 @@ from dbp.errors import WrongState
 from dbp.job.state import EventKind, Job, State
 from dbp.jobs.config import Clock
 from dbp.jobs.job_table import JobTable
+from dbp.jobs.link_fence import LinkFence, LinkNumber
 from dbp.quantities import count_text
 
 
@@ -43,7 +44,7 @@ class Request:
 class AppliedReports:
     """The newest report of an attempt that was applied, by sequence; its connections share it.
 
-    A link that lost an answer sends reports again.
+    A link that lost an answer sends reports again, and so does a link that replaces another.
     """
 
     newest: int = 0
@@ -56,9 +57,9 @@ class RunConnection:
     shuts down.
     """
 
-    def __init__(self, job_id: str, attempt: int, applied: AppliedReports) -> None:
+    def __init__(self, job_id: str, link: LinkNumber, applied: AppliedReports) -> None:
         self.job_id = job_id
-        self.attempt = attempt
+        self.link = link
         self.applied = applied
         self._stop = False
         self._publish = False
@@ -113,14 +114,31 @@ class RunConnections:
         self._clock = clock
         self._patience = patience
         self._give_up = give_up
+        self.fence = LinkFence()
         self._by_job: dict[str, RunConnection] = {}
         self._applied: dict[str, tuple[int, AppliedReports]] = {}  # by job, with the attempt
         self._timers: dict[str, asyncio.Task[None]] = {}
 
+    def admit(self, job_id: str, link: LinkNumber) -> None:
+        """Let a link of a live run call; older ones are disconnected and can call no more.
+
+        Raises:
+            WrongState: a newer link of the run has called before.
+        """
+        if self._table.live(job_id) is None or not self.fence.advance(job_id, link):
+            return
+        if link.generation > 1:
+            log.info("job %s: link %d of attempt %d", job_id, link.generation, link.attempt)
+        connection = self._by_job.get(job_id)
+        if connection is not None and connection.link < link:
+            self.detach(connection)
+
     async def attach(
-        self, job: Job, *, world_size: int, host: str, total_steps: int
+        self, job: Job, generation: int, *, world_size: int, host: str, total_steps: int
     ) -> RunConnection:
-        """Return a new connection of the job's run; it replaces an older one."""
+        """Return a new connection of the job's run, by the link of this generation; it replaces
+        an older one.
+        """
         if world_size != job.workers:
             raise WrongState(
                 f"job {job.id}: the run counts {count_text(world_size, 'rank')}, the job has "
@@ -131,11 +149,13 @@ class RunConnections:
         # From here to the end nothing is awaited for a live job: a cancel request either has
         # changed its state already, or finds the connection.
         job = await self._table.get(job.id)
+        link = LinkNumber(job.attempt, generation)
+        self.fence.check(job.id, link)
         self.forget(job.id)
         attempt, applied = self._applied.get(job.id, (0, AppliedReports()))
         if attempt != job.attempt:
             applied = AppliedReports()
-        connection = RunConnection(job.id, job.attempt, applied)
+        connection = RunConnection(job.id, link, applied)
         if not job.state.terminal:
             self._by_job[job.id] = connection
             self._applied[job.id] = job.attempt, applied
@@ -184,6 +204,7 @@ class RunConnections:
         """Drop all that is known of the runs of a job that has ended."""
         self.forget(job_id)
         self._applied.pop(job_id, None)
+        self.fence.end(job_id)
 
     def close(self) -> None:
         """Close all connections and timers; gives up no run."""

@@ -21,6 +21,7 @@ from dbp.jobs.attempt_runner import AttemptRunner
 from dbp.jobs.config import Clock, ManagerConfig, SystemClock
 from dbp.jobs.connections import RunConnection, RunConnections
 from dbp.jobs.job_table import Fits, JobTable
+from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.live_parameters import LiveParameters
 from dbp.jobs.logs import read_log
 from dbp.jobs.publish_terms import terms_of
@@ -76,6 +77,7 @@ class JobManager:
         self._connections = RunConnections(
             self._table, clock, patience=config.lost_contact_seconds, give_up=self._give_up
         )
+        self.links = self._connections.fence
         self._runner = AttemptRunner(
             folder,
             store,
@@ -228,17 +230,23 @@ class JobManager:
             expect=self._connections.expect,
         )
 
-    async def authorize(self, job_id: str, attempt: int, secret: str) -> None:
-        """Raise Unauthenticated unless this is the secret of the attempt."""
-        await self._admission.authorize(job_id, attempt, secret)
+    async def authorize(self, job_id: str, link: LinkNumber, secret: str) -> None:
+        """Let the newest link of an attempt call; calls of older ones end.
+
+        Raises:
+            Unauthenticated: this is not the secret of the attempt.
+            WrongState: a newer link has called before.
+        """
+        await self._admission.authorize(job_id, link.attempt, secret)
+        self._connections.admit(job_id, link)
 
     async def attached(
-        self, job_id: str, attempt: int, *, world_size: int, host: str, total_steps: int
+        self, job_id: str, link: LinkNumber, *, world_size: int, host: str, total_steps: int
     ) -> RunConnection:
         """Connect the run's rank 0; iterate the result for the requests to the run."""
-        job = await self._table.get(job_id, attempt)
+        job = await self._table.get(job_id, link.attempt)
         connection = await self._connections.attach(
-            job, world_size=world_size, host=host, total_steps=total_steps
+            job, link.generation, world_size=world_size, host=host, total_steps=total_steps
         )
         self._events.versions.wake(job_id)  # who waits for fresher parameters can ask for them
         return connection

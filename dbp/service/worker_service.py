@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest
 from dbp.jobs.connections import RunConnection
+from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.manager import JobManager
 from dbp.rpc.job_convert import outcome_from_proto, progress_from_proto
 from dbp.rpc.scalar_convert import id_from_name
@@ -54,10 +55,11 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     ) -> AsyncIterator[pb.AttachResponse]:
         hello = (await _first(request_iterator)).hello
         job_id = id_from_name(hello.job)
-        await self._manager.authorize(job_id, hello.attempt, _secret(context))
+        link = LinkNumber(hello.attempt, hello.link_generation)
+        await self._manager.authorize(job_id, link, _secret(context))
         connection = await self._manager.attached(
             job_id,
-            hello.attempt,
+            link,
             world_size=hello.world_size,
             host=hello.host,
             total_steps=hello.total_steps,
@@ -89,6 +91,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         applied = connection.applied
         try:
             async for report in reports:
+                self._manager.links.check(connection.job_id, connection.link)
                 if report.sequence == 0 or report.sequence > applied.newest:
                     await self._apply(report, connection)
                 if report.sequence:
@@ -99,7 +102,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             answers.put_nowait(error)
 
     async def _apply(self, report: pb.AttachRequest, connection: RunConnection) -> None:
-        job_id, attempt = connection.job_id, connection.attempt
+        job_id, attempt = connection.job_id, connection.link.attempt
         match report.WhichOneof("report"):
             case "progress":
                 progress = progress_from_proto(report.progress)
@@ -113,18 +116,20 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     ) -> pb.PublishParametersResponse:
         header = (await _first(request_iterator)).header
         job_id = id_from_name(header.job)
-        await self._manager.authorize(job_id, header.attempt, _secret(context))
+        link = LinkNumber(header.attempt, header.link_generation)
+        await self._manager.authorize(job_id, link, _secret(context))
         manifest = manifest_from_proto(header.manifest)
-        with _bytes(header, manifest, request_iterator) as chunks:
-            version = await self._manager.publisher.publish(
-                job_id,
-                header.attempt,
-                step=header.step,
-                manifest=manifest,
-                chunks=chunks,
-                final=header.final,
-                best=header.best,
-            )
+        async with self._manager.links.call(job_id, link):
+            with _bytes(header, manifest, request_iterator) as chunks:
+                version = await self._manager.publisher.publish(
+                    job_id,
+                    header.attempt,
+                    step=header.step,
+                    manifest=manifest,
+                    chunks=chunks,
+                    final=header.final,
+                    best=header.best,
+                )
         return pb.PublishParametersResponse(version=version_to_proto(version))
 
 

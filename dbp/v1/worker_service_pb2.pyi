@@ -56,18 +56,20 @@ class AttachRequest(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., hello: _Optional[_Union[AttachHello, _Mapping]] = ..., progress: _Optional[_Union[_job_pb2.Progress, _Mapping]] = ..., outcome: _Optional[_Union[RunOutcome, _Mapping]] = ..., heartbeat: _Optional[_Union[_stream_pb2.Heartbeat, _Mapping]] = ...) -> None: ...
 
 class AttachHello(_message.Message):
-    __slots__ = ("job", "attempt", "world_size", "host", "total_steps")
+    __slots__ = ("job", "attempt", "world_size", "host", "total_steps", "link_generation")
     JOB_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     WORLD_SIZE_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     TOTAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    LINK_GENERATION_FIELD_NUMBER: _ClassVar[int]
     job: str
     attempt: int
     world_size: int
     host: str
     total_steps: int
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., world_size: _Optional[int] = ..., host: _Optional[str] = ..., total_steps: _Optional[int] = ...) -> None: ...
+    link_generation: int
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., world_size: _Optional[int] = ..., host: _Optional[str] = ..., total_steps: _Optional[int] = ..., link_generation: _Optional[int] = ...) -> None: ...
 
 class RunOutcome(_message.Message):
     __slots__ = ("status", "end_reason", "failure_reason", "message", "step", "metrics", "best", "best_restored")
@@ -115,7 +117,7 @@ class PublishParametersRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[PublishHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class PublishHeader(_message.Message):
-    __slots__ = ("job", "attempt", "step", "manifest", "final", "best", "memory")
+    __slots__ = ("job", "attempt", "step", "manifest", "final", "best", "memory", "link_generation")
     JOB_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +125,7 @@ class PublishHeader(_message.Message):
     FINAL_FIELD_NUMBER: _ClassVar[int]
     BEST_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
+    LINK_GENERATION_FIELD_NUMBER: _ClassVar[int]
     job: str
     attempt: int
     step: int
@@ -130,7 +133,8 @@ class PublishHeader(_message.Message):
     final: bool
     best: bool
     memory: RunMemory
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., step: _Optional[int] = ..., manifest: _Optional[_Union[_parameter_pb2.Manifest, _Mapping]] = ..., final: bool = ..., best: bool = ..., memory: _Optional[_Union[RunMemory, _Mapping]] = ...) -> None: ...
+    link_generation: int
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., step: _Optional[int] = ..., manifest: _Optional[_Union[_parameter_pb2.Manifest, _Mapping]] = ..., final: bool = ..., best: bool = ..., memory: _Optional[_Union[RunMemory, _Mapping]] = ..., link_generation: _Optional[int] = ...) -> None: ...
 
 class RunMemory(_message.Message):
     __slots__ = ("pid", "descriptor", "name", "offset")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dbp.job.state import Job, RunOutcome
+from dbp.jobs.link_fence import LinkNumber
 from dbp.launch.launcher import Exit
 from tests.jobs.fakes import Plane, settle, until
 
@@ -24,7 +25,7 @@ async def ended(plane: Plane, job_id: str) -> Job:
 
 async def attach(plane: Plane, job: Job) -> Any:
     return await plane.manager.attached(
-        job.id, 1, world_size=job.workers, host="node1", total_steps=100
+        job.id, LinkNumber(1), world_size=job.workers, host="node1", total_steps=100
     )
 
 

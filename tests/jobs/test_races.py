@@ -15,6 +15,7 @@ import pytest
 from dbp.errors import DbpError, ResourceExhausted, VersionEvicted, WrongState
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
 from dbp.jobs.connections import Request, RunConnection
+from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.watch_items import Change
 from dbp.launch.launcher import Exit, Running
 from dbp.versions.index import At, VersionChange, VersionIndex
@@ -53,7 +54,9 @@ async def commit_begins(slow: SlowCommits, count: int = 1) -> None:
 
 
 async def attach(plane: Plane, job: Job) -> RunConnection:
-    return await plane.manager.attached(job.id, 1, world_size=1, host="node1", total_steps=100)
+    return await plane.manager.attached(
+        job.id, LinkNumber(1), world_size=1, host="node1", total_steps=100
+    )
 
 
 async def running(plane: Plane) -> Job:

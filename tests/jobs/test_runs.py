@@ -10,6 +10,7 @@ import pytest
 
 from dbp.errors import AlreadyExists, NotFound, Unauthenticated, WrongState
 from dbp.job.state import Job, ProgressReport, RunOutcome, State
+from dbp.jobs.link_fence import LinkNumber
 from tests.jobs.fakes import Plane, control_plane, data, manifest, settle, spec
 from tests.jobs.runs import SUCCEEDED, attach, ended, finish
 
@@ -43,7 +44,7 @@ async def test_only_the_attempt_s_secret_opens_the_door(tmp_path: Path) -> None:
         await settle()
         secrets = {request.job_id: request.secret for request in plane.launcher.requests}
 
-        await plane.manager.authorize(first.id, 1, secrets[first.id])
+        await plane.manager.authorize(first.id, LinkNumber(1), secrets[first.id])
 
         for job_id, attempt, secret in (
             (first.id, 1, secrets[second.id]),
@@ -53,7 +54,7 @@ async def test_only_the_attempt_s_secret_opens_the_door(tmp_path: Path) -> None:
             ("ghost", 1, secrets[first.id]),
         ):
             with pytest.raises(Unauthenticated):
-                await plane.manager.authorize(job_id, attempt, secret)
+                await plane.manager.authorize(job_id, LinkNumber(attempt), secret)
         stored = b"".join(path.read_bytes() for path in (tmp_path / "s").glob("dbp.sqlite*"))
         assert secrets[first.id].encode() not in stored
 
@@ -63,7 +64,9 @@ async def test_a_run_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
         job = await plane.manager.create(spec(), workers=2)
 
         with pytest.raises(WrongState, match="counts 1 rank, the job has 2 workers"):
-            await plane.manager.attached(job.id, 1, world_size=1, host="h", total_steps=1)
+            await plane.manager.attached(
+                job.id, LinkNumber(1), world_size=1, host="h", total_steps=1
+            )
 
 
 async def test_a_newer_connection_takes_over(tmp_path: Path) -> None:
@@ -148,7 +151,7 @@ async def test_a_run_launched_by_hand_is_a_job_without_slots(tmp_path: Path) -> 
     async with control_plane(tmp_path / "s", slots=1) as plane:
         job, secret = await register(plane)
         connection = await attach(plane, job)
-        await plane.manager.authorize(job.id, 1, secret)
+        await plane.manager.authorize(job.id, LinkNumber(1), secret)
         other = await plane.manager.create(spec(), workers=1)
         await settle()
 
@@ -168,7 +171,7 @@ async def test_registering_again_gives_the_same_job_and_a_working_secret(
         again, secret = await register(plane)
 
         assert again.id == first.id
-        await plane.manager.authorize(first.id, 1, secret)
+        await plane.manager.authorize(first.id, LinkNumber(1), secret)
         created = await plane.manager.create(spec(), workers=1, request_id="other")
         with pytest.raises(AlreadyExists):
             await plane.manager.register(spec(), workers=1, request_id="other", host="h")

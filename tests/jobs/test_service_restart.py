@@ -8,6 +8,7 @@ import pytest
 
 from dbp.errors import Unauthenticated, Unavailable
 from dbp.job.state import State, StreamEndReason
+from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.watch_items import End
 from dbp.launch.launcher import Exit
 from tests.jobs.fakes import FakeLauncher, FakeRunning, control_plane, settle, spec, until
@@ -73,9 +74,9 @@ async def test_a_job_that_was_promised_a_start_but_never_started_is_started(
         assert plane.started == [job.id]
         request = plane.launcher.requests[0]
         assert request.attempt == 1
-        await plane.manager.authorize(job.id, 1, request.secret)
+        await plane.manager.authorize(job.id, LinkNumber(1), request.secret)
         with pytest.raises(Unauthenticated):
-            await plane.manager.authorize(job.id, 1, old_secret)
+            await plane.manager.authorize(job.id, LinkNumber(1), old_secret)
 
 
 async def test_closing_refuses_new_jobs_and_ends_streams(tmp_path: Path) -> None:

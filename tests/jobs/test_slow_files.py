@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dbp.job.state import Job
+from dbp.jobs.link_fence import LinkNumber
 from tests.jobs.fakes import Plane, control_plane, data, manifest, spec
 
 SLOW_SECONDS = 0.5
@@ -26,7 +27,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
 
 async def training(plane: Plane) -> Job:
     job = await plane.manager.create(spec(publish={"keep": 1}), workers=1)
-    await plane.manager.attached(job.id, 1, world_size=1, host="h", total_steps=10)
+    await plane.manager.attached(job.id, LinkNumber(1), world_size=1, host="h", total_steps=10)
     return job
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from dbp.errors import DbpError
 from dbp.job.state import ProgressReport, State
+from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.watch_items import Change, End, JobStatus, WatchItem
 from dbp.launch.launcher import Exit
 from dbp.versions.index import At
@@ -128,7 +129,9 @@ class Stress:
         job = await manager.get(job_id)
         if job.state.terminal:
             return
-        await manager.attached(job_id, 1, world_size=job.workers, host="h", total_steps=9)
+        await manager.attached(
+            job_id, LinkNumber(1), world_size=job.workers, host="h", total_steps=9
+        )
         report = ProgressReport(step, 100, 1, 0.5, {}, 1.0, None, 0.0)
         await manager.report_progress(job_id, 1, report)
         version = await manager.publisher.publish(

@@ -18,6 +18,7 @@ from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.version_convert import manifest_to_proto
 from dbp.service.worker_service import WorkerService
 from dbp.v1 import job_pb2, stream_pb2
+from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as parameters_pb
 from dbp.v1 import worker_service_pb2 as pb
 from tests.deadline import DEADLINE
@@ -55,9 +56,15 @@ def metadata(secret: str | None) -> tuple[tuple[str, str], ...]:
     return () if secret is None else (("dbp-attempt-secret", secret),)
 
 
-def hello(job_id: str, *, attempt: int = 1, world_size: int = 1) -> pb.AttachRequest:
+def hello(
+    job_id: str, *, attempt: int = 1, world_size: int = 1, link: int = 1
+) -> pb.AttachRequest:
     content = pb.AttachHello(
-        job=job_name(job_id), attempt=attempt, world_size=world_size, host="node1"
+        job=job_name(job_id),
+        attempt=attempt,
+        world_size=world_size,
+        host="node1",
+        link_generation=link,
     )
     return pb.AttachRequest(hello=content)
 
@@ -82,10 +89,14 @@ async def attach(
         return [answer async for answer in call]
 
 
-def header(job_id: str, *, step: int = 1, attempt: int = 1) -> pb.PublishHeader:
+def header(job_id: str, *, step: int = 1, attempt: int = 1, link: int = 1) -> pb.PublishHeader:
     manifest, _ = as_manifest(tensors(), {})
     return pb.PublishHeader(
-        job=job_name(job_id), attempt=attempt, step=step, manifest=manifest_to_proto(manifest)
+        job=job_name(job_id),
+        attempt=attempt,
+        step=step,
+        manifest=manifest_to_proto(manifest),
+        link_generation=link,
     )
 
 
@@ -289,6 +300,133 @@ async def test_a_report_sent_again_is_acknowledged_and_applied_once(service: Ser
     assert (await service.get(job_id)).progress.step == 8
 
     await attach(service, secret, hello(job_id), at_step(3, 9))
+    assert (await service.get(job_id)).progress.step == 9
+
+
+class OldLink:
+    """A stream of the first link that stays open; its reports come one by one."""
+
+    def __init__(self, service: Service, job_id: str, secret: str) -> None:
+        self.reports: asyncio.Queue[pb.AttachRequest] = asyncio.Queue()
+        self.reports.put_nowait(hello(job_id))
+        self.answers: list[pb.AttachResponse] = []
+        self._call = service.worker.Attach(self._requests(), metadata=metadata(secret))
+        self.read = asyncio.create_task(self._read())
+
+    async def _requests(self) -> AsyncIterator[pb.AttachRequest]:
+        while True:
+            yield await self.reports.get()
+
+    async def _read(self) -> None:
+        async for answer in self._call:
+            self.answers.append(answer)
+
+    async def report(self, sequence: int, step: int) -> None:
+        """Report a step; returns when it is acknowledged."""
+        self.reports.put_nowait(at_step(sequence, step))
+        await until(lambda: any(a.acknowledged == sequence for a in self.answers))
+
+
+async def test_a_link_that_was_replaced_can_neither_report_nor_publish(
+    service: Service, tmp_path: Path
+) -> None:
+    job_id, secret = await launched(service)
+    old = OldLink(service, job_id, secret)
+    await old.report(1, step=3)
+
+    await attach(service, secret, hello(job_id, link=2), at_step(2, 8))
+
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(old.read, return_exceptions=True)  # its stream was ended
+    text = await refused_stream(
+        lambda: attach(service, secret, hello(job_id), at_step(3, 4)), Code.FAILED_PRECONDITION
+    )
+    assert "link 1 of attempt 1 was replaced" in text
+    await refused_stream(
+        lambda: publish(service, secret, header(job_id, step=9), [DATA]),
+        Code.FAILED_PRECONDITION,
+    )
+    job = await service.get(job_id)
+    assert job.progress.step == 8
+    assert not job.HasField("latest_parameters")
+    assert not (tmp_path / "state" / "jobs" / job_id / "parameters").exists()
+
+
+async def test_a_report_that_was_under_way_when_its_link_was_replaced_is_not_applied(
+    service: Service,
+) -> None:
+    job_id, secret = await launched(service)
+    old = OldLink(service, job_id, secret)
+    await old.report(1, step=3)
+
+    await publish(service, secret, header(job_id, link=2), [DATA])  # it has not attached yet
+    old.reports.put_nowait(at_step(2, 99))
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(old.read, return_exceptions=True)
+
+    assert [answer.acknowledged for answer in old.answers] == [1]
+    assert (await service.get(job_id)).progress.step == 3
+
+
+async def test_requests_go_to_the_newest_link(service: Service) -> None:
+    job_id, secret = await launched(service)
+    old = OldLink(service, job_id, secret)
+    await old.report(1, step=3)
+    await attach(service, secret, hello(job_id, link=2))
+
+    await service.jobs.CancelJob(jobs_pb.CancelJobRequest(name=job_name(job_id)))
+
+    again = service.worker.Attach(open_stream(hello(job_id, link=2)), metadata=metadata(secret))
+    assert (await again.read()).stop
+    again.cancel()
+    assert not any(answer.stop for answer in old.answers)
+
+
+async def open_stream(*reports: pb.AttachRequest) -> AsyncIterator[pb.AttachRequest]:
+    for report in reports:
+        yield report
+    await asyncio.Event().wait()
+
+
+async def test_the_upload_of_a_stopped_link_ends_when_it_is_replaced(
+    service: Service, tmp_path: Path
+) -> None:
+    """Its memory may get other parameters once the newer link has published."""
+    job_id, secret = await launched(service)
+    await attach(service, secret, hello(job_id))
+    stopped = asyncio.Event()
+
+    async def half() -> AsyncIterator[pb.PublishParametersRequest]:
+        yield pb.PublishParametersRequest(header=header(job_id, step=5))
+        yield pb.PublishParametersRequest(data=DATA[:8])
+        await stopped.wait()
+        yield pb.PublishParametersRequest(data=bytes(len(DATA) - 8))
+
+    call = service.worker.PublishParameters(half(), metadata=metadata(secret))
+    folder = tmp_path / "state" / "jobs" / job_id / "parameters"
+    await until(lambda: folder.exists() and list(folder.iterdir()))
+
+    version = await publish(service, secret, header(job_id, step=5, link=2), [DATA])
+    stopped.set()
+
+    async def old() -> None:
+        await call
+
+    await refused_stream(old, Code.FAILED_PRECONDITION)
+    assert version.version == 1
+    assert [path.name for path in folder.iterdir()] == ["1.safetensors"]
+    assert (folder / "1.safetensors").read_bytes().endswith(DATA)
+
+
+async def test_a_report_that_the_newer_link_sends_again_is_applied_once(
+    service: Service,
+) -> None:
+    job_id, secret = await launched(service)
+    await attach(service, secret, hello(job_id), at_step(1, 3), at_step(4, 8))
+
+    answers = await attach(service, secret, hello(job_id, link=2), at_step(4, 5), at_step(5, 9))
+
+    assert [answer.acknowledged for answer in answers] == [4, 5]
     assert (await service.get(job_id)).progress.step == 9
 
 
