@@ -1,12 +1,12 @@
-"""Find and end the processes of an attempt: by pid and start time, by mark, by descent.
+"""Find and end the processes of an attempt: by mark, by descent.
 
-The kernel reuses pids; pid and start time together identify a process. The processes of an
-attempt carry its folder in their environment, so they are found even after their parents have
-ended.
+The processes of an attempt carry its folder in their environment, so they are found even after
+their parents have ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -16,21 +16,9 @@ from typing import Final, TypeAlias
 import psutil
 
 MARK: Final = "DBP_ATTEMPT_FOLDER"
-# psutil computes start times from the boot time, which moves when the wall clock is set.
-_SAME_START_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 0.02
 
 Find: TypeAlias = Callable[[], Iterable[psutil.Process]]
-
-
-def identified(pid: int, create_time: float) -> psutil.Process | None:
-    """Return the living process with this pid and Unix start time; None if there is none."""
-    try:
-        process = psutil.Process(pid)
-        same = abs(process.create_time() - create_time) < _SAME_START_SECONDS
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.Error:
-        return None
 
 
 def marked(folder: Path) -> list[psutil.Process]:
@@ -50,15 +38,28 @@ def marked(folder: Path) -> list[psutil.Process]:
 
 
 def descendants() -> list[psutil.Process]:
-    """Return the living descendants of this process."""
-    living = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE:
-                living.append(process)
-        except psutil.Error:
-            continue
-    return living
+    """Return the living descendants of this process.
+
+    psutil's own search compares start times, some of which it computes from the boot time: it
+    misses children while the wall clock is being set.
+    """
+    children: dict[int, list[psutil.Process]] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # gone meanwhile
+            children.setdefault(process.ppid(), []).append(process)
+    found, parents = [], [os.getpid()]
+    while parents:
+        below = children.pop(parents.pop(), [])
+        found += below
+        parents += [process.pid for process in below]
+    return [process for process in found if _lives(process)]
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def end_all(

@@ -1,4 +1,4 @@
-"""``python -m dbp.launch.supervisor FOLDER``: run and supervise one attempt's processes.
+"""``python -m dbp.launch.supervisor FOLDER [LOCK]``: run and supervise one attempt's processes.
 
 It runs in a session of its own and outlives the service. It runs the command in the attempt's
 ``launch.json``, writes the output to ``log.txt``, kills every process that is left, and writes
@@ -9,7 +9,6 @@ and SIGHUP end everything. Few imports, so that it starts fast; no code for jobs
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import selectors
 import shutil
@@ -21,20 +20,19 @@ import time
 from pathlib import Path
 from typing import Any, Final, final
 
-import psutil
-
 from dbp.heartbeat import slots
 from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
 from dbp.json_value import JsonValue
 from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.attempt_log import AttemptLog
+from dbp.launch.file_lock import take
+from dbp.launch.process_identity import ProcessIdentity
 from dbp.launch.process_tree import MARK, descendants, end_all, marked
 from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from dbp.storage.atomic_file import read_json, write_json
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STRAY_GRACE_SECONDS: Final = 1.0
-_LOCK_SECONDS: Final = 1.0
 _EXIT_FILE_SECONDS: Final = 10.0
 _BEAT_SECONDS: Final = 0.5
 _PIPE_BYTES: Final = 1 << 16
@@ -106,13 +104,14 @@ class Supervisor:
         return path
 
     def _announce(self, heartbeats: Path) -> None:
-        identity: dict[str, JsonValue] = {
+        identity = ProcessIdentity.of(os.getpid())
+        content: dict[str, JsonValue] = {
             "pid": os.getpid(),
-            "create_time": psutil.Process().create_time(),
+            **(identity.to_json() if identity else {}),
             "scratch": [str(path) for path in self._scratch],
             "heartbeats": str(heartbeats),
         }
-        write_json(self._files.supervisor, identity)
+        write_json(self._files.supervisor, content)
 
     def _spawn(self, command: list[str], heartbeats: Path) -> int:
         """Start the command; return the pipe that holds its output."""
@@ -227,27 +226,20 @@ class Supervisor:
                 time.sleep(0.5)
 
 
-def _lock(path: Path) -> int | None:
-    """Lock the attempt; None if another supervisor holds it."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, 0o600)
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        time.sleep(0.05)
-    return None
+def main(folder: Path, lock: int | None = None) -> int:
+    """Supervise the attempt, unless another supervisor does or it has ended.
 
-
-def main(folder: Path) -> int:
-    """Supervise the attempt, unless another supervisor does or it has ended."""
+    ``lock``: descriptor of the attempt's lock, which the launcher has taken.
+    """
     files = AttemptFiles(folder)
-    if _lock(files.supervisor_lock) is None or files.exit.exists():
+    if lock is None:
+        lock = take(files.supervisor_lock)
+    if lock is None or files.exit.exists():
         return 1
+    os.set_inheritable(lock, False)  # held until this process ends
     Supervisor(files).run()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dbp.launch.attempt_files import AttemptFiles
-from dbp.launch.mpirun import SupervisedRun
+from dbp.launch.supervised_run import SupervisedRun
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dbp.launch.process_tree import MARK, end_all, identified, marked
+from dbp.launch.process_tree import MARK, descendants, end_all, marked
+from tests.deadline import until
 
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"  # noqa: E501
 
@@ -30,19 +32,6 @@ def stubborn(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.kill()
     process.wait()
     process.stdout.close()
-
-
-def test_a_process_is_its_pid_and_its_start(stubborn: subprocess.Popen[str]) -> None:
-    start = psutil.Process(stubborn.pid).create_time()
-
-    assert identified(stubborn.pid, start) == psutil.Process(stubborn.pid)
-    assert identified(stubborn.pid, start - 100) is None, "the pid was another's before"
-    stubborn.kill()
-    while psutil.Process(stubborn.pid).status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)
-    assert identified(stubborn.pid, start) is None, "dead, though not yet reaped"
-    stubborn.wait()
-    assert identified(stubborn.pid, start) is None
 
 
 def test_processes_are_found_by_their_mark(
@@ -69,3 +58,26 @@ def test_the_end_is_not_awaited_for_ever(stubborn: subprocess.Popen[str]) -> Non
     survivor.kill = lambda: None  # type: ignore[method-assign]
 
     assert not end_all(lambda: [survivor], grace=0.0, limit=0.1)
+
+
+def test_children_are_found_while_the_wall_clock_is_set(
+    stubborn: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boots = itertools.count(1_700_000_000.0, -60.0)
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: next(boots), raising=False)
+
+    assert stubborn.pid in [process.pid for process in descendants()]
+
+
+def test_grandchildren_are_descendants() -> None:
+    script = "import subprocess; subprocess.run(['sleep', '600'])"
+    child = subprocess.Popen([sys.executable, "-c", script])
+
+    def grandchildren() -> list[psutil.Process]:
+        return [process for process in descendants() if process.ppid() == child.pid]
+
+    until(lambda: [process.name() for process in grandchildren()] == ["sleep"])
+
+    assert end_all(grandchildren, grace=0.0)
+    assert child.wait() == 0
+    assert child.pid not in [process.pid for process in descendants()]

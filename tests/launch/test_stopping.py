@@ -123,7 +123,7 @@ async def test_a_stray_without_mark_and_parent_is_ended(tmp_path: Path) -> None:
 async def test_a_frozen_supervisor_does_not_prevent_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dbp.launch.mpirun.KILL_SECONDS", 0.5)
+    monkeypatch.setattr("dbp.launch.supervised_run.KILL_SECONDS", 0.5)
     running, folder = await start(tmp_path, OBEDIENT)
     supervisor(folder).suspend()
 

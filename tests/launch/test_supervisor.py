@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dbp.launch.attempt_files import AttemptFiles
-from dbp.launch.launcher import Exit
-from dbp.launch.mpirun import MpirunLauncher, SupervisedRun
+from dbp.launch.launcher import Exit, Running
+from dbp.launch.mpirun import MpirunLauncher
+from dbp.launch.supervised_run import SupervisedRun
 from dbp.storage.atomic_file import write_json
 from tests.jobs.fakes import until
-from tests.launch.attempts import OBEDIENT, ended, log, request, start, supervisor
+from tests.launch.attempts import (
+    OBEDIENT,
+    ended,
+    log,
+    request,
+    running_script,
+    start,
+    supervisor,
+)
 
 # A service that launches and dies at once.
 LAUNCH_AND_DIE = """
@@ -30,25 +41,84 @@ asyncio.run(main())
 """
 
 
-async def test_a_run_outlives_the_service_and_is_adopted(tmp_path: Path) -> None:
-    died = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", LAUNCH_AND_DIE, str(tmp_path)],
-        cwd=Path(__file__).parents[2],
-    )
-    folder = request(tmp_path).folder
-
-    running = await MpirunLauncher(1).adopt(folder)
-
+def launch_and_die(tmp_path: Path) -> Path:
+    """Launch an attempt by a service that dies at once; return the attempt's folder."""
+    command = [sys.executable, "-c", LAUNCH_AND_DIE, str(tmp_path)]
+    died = subprocess.run(command, cwd=Path(__file__).parents[2])
     assert died.returncode == -signal.SIGKILL
+    return request(tmp_path).folder
+
+
+async def adopted(folder: Path) -> Running:
+    running = await MpirunLauncher(1).adopt(folder)
     assert running is not None
+    return running
+
+
+async def test_a_run_outlives_the_service_and_is_adopted(tmp_path: Path) -> None:
+    folder = await asyncio.to_thread(launch_and_die, tmp_path)
+
+    running = await adopted(folder)
+
     await until(lambda: "ready" in log(folder))
     assert os.getsid(supervisor(folder).pid) == supervisor(folder).pid
     running.request_stop()
     assert (await ended(running)).exit_code == 75
-    again = await MpirunLauncher(1).adopt(folder)
-    assert again is not None
-    assert (await ended(again)).exit_code == 75, "also long after its end"
+    assert (await ended(await adopted(folder))).exit_code == 75, "also long after its end"
+
+
+async def test_a_supervisor_that_is_still_starting_is_adopted_without_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbp.launch.mpirun.ADOPT_SECONDS", 0.0)
+    folder = await asyncio.to_thread(launch_and_die, tmp_path)
+
+    running = await adopted(folder)
+    await running.kill()
+
+    record = await ended(running)
+    assert record.stopped, "a signal that comes early waits until the supervisor can obey it"
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3.0, 3600.0])
+async def test_a_step_of_the_wall_clock_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    folder = await asyncio.to_thread(launch_and_die, tmp_path)
+    running = await adopted(folder)
+    await until(lambda: "ready" in log(folder))
+    boot = psutil.boot_time()
+
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + step, raising=False)
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(running.wait(), 0.5)
+    running.request_stop()
+    assert (await ended(running)).exit_code == 75
+
+
+async def test_a_supervisor_of_an_earlier_dbp_is_adopted(tmp_path: Path) -> None:
+    folder = await asyncio.to_thread(launch_and_die, tmp_path)
+    await until(lambda: "ready" in log(folder))
+    known = json.loads((folder / "supervisor.json").read_text())
+    old = {"pid": known["pid"], "create_time": 1.0, "scratch": known["scratch"]}
+    write_json(folder / "supervisor.json", old)
+
+    running = await adopted(folder)
+    running.request_stop()
+
+    assert (await ended(running)).exit_code == 75
+
+
+async def test_an_attempt_is_never_started_twice(tmp_path: Path) -> None:
+    running, folder = await start(tmp_path, OBEDIENT)
+
+    again = await running_script(OBEDIENT).start(request(tmp_path))
+    again.request_stop()
+
+    assert (await ended(running)).exit_code == 75
+    assert (await ended(again)).exit_code == 75
+    assert log(folder).count("ready") == 1
 
 
 async def test_attempts_that_were_never_launched_are_not_adopted(
