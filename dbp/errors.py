@@ -27,7 +27,8 @@
     ├── ResourceExhausted      a queue or a limit is full; trying later may help
     │   └── TooManyReaders     the caller reads too much at once
     ├── DataLoss               stored bytes do not match their digest
-    │   └── CorruptParameters  those of a version
+    │   ├── CorruptParameters  those of a version
+    │   └── StateDamaged       the service's database is damaged, or older than its jobs
     ├── Unavailable            the service cannot be reached or is shutting down
     │   ├── Draining           it is shutting down
     │   ├── DeadlineExceeded   it did not answer in time, or sent no heartbeat
@@ -192,6 +193,10 @@ class DataLoss(DbpError):
 
 class CorruptParameters(DataLoss):
     """The stored bytes of a version do not match their digest."""
+
+
+class StateDamaged(DataLoss):
+    """The service's database is damaged or lacks acknowledged changes; it can be rebuilt."""
 
 
 class Unavailable(DbpError):

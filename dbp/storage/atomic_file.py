@@ -43,6 +43,23 @@ def write_private(path: Path, content: bytes) -> None:
     _replace(path, [content], _PRIVATE_FILE)
 
 
+def replace_unsynced(path: Path, content: bytes) -> None:
+    """Replace a file of a private folder (mode 0600) atomically, without fsync; OSError.
+
+    For copies of what is durable elsewhere: whole after the end of this process, however it
+    ends; after a power failure old, new, or damaged.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    try:
+        with os.fdopen(os.open(temporary, flags, _PRIVATE_FILE), "wb") as file:
+            file.write(content)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_json(path: Path, value: JsonObject) -> None:
     """Write a JSON object with ``write_private``."""
     write_private(path, json.dumps(value).encode())

@@ -7,28 +7,61 @@ that takes long delays no read, and a read that begins after a write has returne
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, final
+from typing import Final, Protocol, TypeVar, final
 
 from dbp.errors import DataLoss, ResourceExhausted, Unavailable
+from dbp.storage.commit_file import CommitFile, commit_file
+from dbp.storage.contents import Contents, Touched
 from dbp.storage.schema import open_database, open_reader
 from dbp.storage.threads import in_thread
+from dbp.storage.verification import log_of, nothing_to_compare
+
+# The log is emptied by SQLite after 4 MB; readers that overlap could keep it from that.
+LOG_BYTES: Final = 16 << 20
 
 T = TypeVar("T")
+
+log = logging.getLogger("dbp.storage")
+
+
+class Mirror(Protocol):
+    """Copies of rows outside the database, by which the loss of rows is noticed.
+
+    All methods run in the thread that writes.
+    """
+
+    def compare(self, connection: sqlite3.Connection) -> None:
+        """Raise StateDamaged unless the database has all that the copies have."""
+        ...
+
+    def before_commit(self, connection: sqlite3.Connection, touched: Touched) -> None:
+        """Note what a commit is about to remove."""
+        ...
+
+    def after_commit(self, connection: sqlite3.Connection, touched: Touched) -> None:
+        """Copy the changed rows, which are durable now."""
+        ...
 
 
 @final
 class Database:
     """An open SQLite file; all methods but ``close`` belong to one event loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mirror: Mirror | None = None) -> None:
         """Open the file at ``path``, made if absent. Raises DataLoss or Conflict."""
         self.path = path
-        self._writer = open_database(path)
+        self._mirror = mirror
+        self._writer = open_database(path, mirror.compare if mirror else nothing_to_compare)
+        self._contents = Contents(self._writer)
+        self._newest = CommitFile(commit_file(path))
+        self._note_commit()
+        self._empty_log()
         self._reader = open_reader(path)
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="database-write")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="database-read")
@@ -53,6 +86,7 @@ class Database:
         self._reading.shutdown()
         self._reader.close()  # first, so that the writer's close empties the log
         self._writer.close()
+        self._newest.close()
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         if self._closed:
@@ -62,9 +96,13 @@ class Database:
     def _transaction(self, change: Callable[[sqlite3.Connection], T]) -> T:
         """Commit after ``change``; roll back if it raises."""
         connection = self._writer
+        self._contents.begin()
         try:
             connection.execute("BEGIN IMMEDIATE")
             result = change(connection)
+            self._contents.seal()
+            if self._mirror is not None:
+                self._mirror.before_commit(connection, self._contents.touched)
             connection.execute("COMMIT")
         except BaseException as error:
             if connection.in_transaction:
@@ -73,7 +111,28 @@ class Database:
             if isinstance(error, sqlite3.OperationalError):
                 raise self._explained(error) from error
             raise
+        self._contents.committed()
+        self._note_commit()
         return result
+
+    def _note_commit(self) -> None:
+        """Copy what is durable now to the files beside the database; never raises.
+
+        The change is made: an error here must not make it look refused.
+        """
+        try:
+            if self._mirror is not None:
+                self._mirror.after_commit(self._writer, self._contents.touched)
+            self._newest.note(self._contents.mark)
+            if log_of(self.path).stat().st_size > LOG_BYTES:
+                self._empty_log()
+        except (OSError, sqlite3.Error) as error:
+            log.warning("%s: the copy of a commit beside it: %s", self.path, error)
+
+    def _empty_log(self) -> None:
+        """Move the write-ahead log into the file; left for later if readers are active."""
+        with contextlib.suppress(sqlite3.OperationalError):  # the disk may be full
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
         try:

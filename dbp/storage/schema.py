@@ -6,9 +6,9 @@ import os
 import sqlite3
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
-from dbp.errors import Conflict, DataLoss, Unavailable
+from dbp.errors import Unavailable
+from dbp.storage.verification import Compare, connect, explained, nothing_to_compare, verify
 
 SCHEMA_VERSION: Final = 7
 
@@ -138,34 +138,35 @@ UPDATE label_moves SET previous = coalesce((
 ALTER TABLE events ADD COLUMN detail TEXT NOT NULL DEFAULT '';
 """,
     # The newest event of a job that was pruned; of earlier pruning only a bound is known.
+    # The digest of all rows: computed when the file is opened. A later change of the schema
+    # sets it to '' again.
     7: """
 ALTER TABLE jobs ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0;
 UPDATE jobs SET pruned = min(
   jobs.sequence, coalesce((SELECT min(events.sequence) FROM events), 1) - 1
 );
+CREATE TABLE contents (commits INTEGER NOT NULL, digest TEXT NOT NULL);
+INSERT INTO contents VALUES (0, '');
 """,
 }
 
 
-def open_database(path: Path) -> sqlite3.Connection:
+def open_database(path: Path, compare: Compare = nothing_to_compare) -> sqlite3.Connection:
     """Return the connection that writes the store's file, made if absent.
 
     Only this one writes and checkpoints, which avoids the WAL-reset bug of SQLite before 3.51.3
-    (https://sqlite.org/wal.html). Raises DataLoss for a damaged file, Conflict for one that
-    another process has open.
+    (https://sqlite.org/wal.html). Raises StateDamaged for a damaged file, which it leaves as it
+    is, and Conflict for one that another process has open or a newer dbp has written.
+    ``compare``: as in ``verify``.
     """
+    verify(path, compare, schema=SCHEMA_VERSION)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-    connection = _connect(path)
+    connection = connect(path)
     try:
         _prepare(connection, path)
-    except sqlite3.OperationalError as error:
-        connection.close()
-        if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise Conflict(f"{path}: another process has it open") from error
-        raise DataLoss(f"{path}: cannot be opened: {error}") from error
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise DataLoss(f"{path}: damaged: {error}; restore it from a backup") from error
+        raise explained(error, path) from error
     except BaseException:
         connection.close()
         raise
@@ -174,22 +175,10 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Return a connection that only reads, beside the one of ``open_database``."""
-    connection = _connect(path)
+    connection = connect(path)
     for pragma in ("query_only = ON", "wal_autocheckpoint = 0"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Return a connection to the file, which is locked against other processes.
-
-    SQLite's ``unix-excl`` file layer allows several connections of one process and keeps the
-    index of the log in its memory, not in a shared file.
-    """
-    address = f"file:{quote(str(path))}?vfs=unix-excl"
-    return sqlite3.connect(
-        address, uri=True, isolation_level=None, timeout=1.0, check_same_thread=False
-    )
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -202,18 +191,11 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     for pragma in (
         "synchronous = FULL",
         "foreign_keys = ON",
+        "recursive_triggers = ON",  # so that REPLACE fires the triggers of ``Contents``
         "journal_size_limit = 67108864",
     ):
         connection.execute(f"PRAGMA {pragma}")
-    (report,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if report != "ok":
-        raise DataLoss(f"{path}: damaged: {report}; restore it from a backup")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        raise Conflict(
-            f"{path}: written by a newer dbp (schema {version}, this one knows "
-            f"{SCHEMA_VERSION}); upgrade dbp or choose another state folder"
-        )
     if version == 0:
         connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = 1; COMMIT;")
         version = 1

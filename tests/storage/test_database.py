@@ -165,9 +165,10 @@ async def test_the_write_ahead_log_is_in_use_and_emptied_at_the_end(tmp_path: Pa
     await database.write(add("a"))
 
     assert mode == "wal"
-    assert {entry.name for entry in tmp_path.iterdir()} == {"dbp.sqlite", "dbp.sqlite-wal"}
+    names = {entry.name for entry in tmp_path.iterdir()}
+    assert names == {"dbp.sqlite", "dbp.sqlite-wal", "dbp.sequence"}
     database.close()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["dbp.sqlite"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {"dbp.sqlite", "dbp.sequence"}
 
 
 async def test_a_closed_database_is_unavailable(tmp_path: Path) -> None:
@@ -184,7 +185,9 @@ def test_a_path_with_marks_of_addresses_is_that_file(tmp_path: Path) -> None:
     path = tmp_path / "a?b#c%20d e.sqlite"
     Database(path).close()
 
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert {entry.name for entry in tmp_path.iterdir()} == {
+        path.name, "a?b#c%20d e.sequence",
+    }  # fmt: skip
 
 
 def test_another_process_cannot_open_the_file(database: Database) -> None:
