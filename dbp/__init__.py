@@ -9,6 +9,7 @@ ParameterMirror,                     a local copy of the newest parameters, upda
   AsyncParameterMirror               background
 ParameterSet, Prediction             results of a job: arrays by name; outputs by row
 Job, State, Failure, FailureReason,  a job and its progress, as the service reports them
+  Condition, ConditionKind,
   BestEpoch, ProgressReport, JobUpdate
 Version, VersionEntry, LabelMove,    versions of the parameters, and labels on them
   ParameterUpdate
@@ -50,17 +51,9 @@ if TYPE_CHECKING:
     from dbp.client.transport.streams import JobUpdate
     from dbp.errors import DbpError
     from dbp.job.best import BestEpoch
+    from dbp.job.failure import Condition, ConditionKind, Failure, FailureReason
     from dbp.job.spec.job_spec import JobSpec
-    from dbp.job.state import (
-        Failure,
-        FailureReason,
-        Job,
-        LabelMove,
-        ProgressReport,
-        State,
-        Version,
-        VersionEntry,
-    )
+    from dbp.job.state import Job, LabelMove, ProgressReport, State, Version, VersionEntry
     from dbp.registry import ComponentInfo, OptionInfo
 
 __version__ = "0.1.0"
@@ -72,6 +65,8 @@ __all__ = [
     "BestEpoch",
     "Client",
     "ComponentInfo",
+    "Condition",
+    "ConditionKind",
     "DbpError",
     "Failure",
     "FailureReason",
@@ -111,8 +106,8 @@ _NAMES = {
     "errors": "DbpError",
     "job.best": "BestEpoch",
     "job.spec.job_spec": "JobSpec",
-    "job.state": "Failure FailureReason Job LabelMove ProgressReport State Version "
-    "VersionEntry",
+    "job.failure": "Condition ConditionKind Failure FailureReason",
+    "job.state": "Job LabelMove ProgressReport State Version VersionEntry",
     "registry": "ComponentInfo OptionInfo",
 }
 _HOMES = {name: f"dbp.{home}" for home, names in _NAMES.items() for name in names.split()}

@@ -22,7 +22,7 @@ from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
 from dbp.exit_codes import FAILED, INTERRUPTED, exit_code_of
 from dbp.heartbeat import slots, stacks
 from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
-from dbp.job.state import FailureReason
+from dbp.job.failure import FailureReason
 from dbp.json_value import JsonObject, JsonValue
 from dbp.launching import detect, oversubscription, set_thread_counts
 from dbp.lossy_output import make_output_lossy

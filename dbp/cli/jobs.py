@@ -19,7 +19,6 @@ from dbp.cli.screen.output import (
     output_option,
     service_option,
     table,
-    time_text,
 )
 from dbp.exit_codes import DONE, FAILED, STOPPED
 from dbp.json_value import JsonObject
@@ -28,10 +27,10 @@ from dbp.quantities import count_text
 if TYPE_CHECKING:
     from dbp.client.job import JobHandle
     from dbp.client.spec import ValidatedJob
-    from dbp.job.state import Job
 
 STATES: Final = (
-    "queued", "starting", "running", "cancelling", "succeeded", "failed", "cancelled",
+    "queued", "starting", "running", "pausing", "paused", "cancelling", "succeeded", "failed",
+    "cancelled",
 )  # fmt: skip
 
 
@@ -113,6 +112,7 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
       dbp jobs
       dbp jobs --state running --state queued --output json
     """
+    from dbp.cli.screen.job_text import job_row
     from dbp.job.state import State
 
     wanted = [State(state.upper()) for state in states]
@@ -124,7 +124,7 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
         click.echo("no jobs")
     else:
         heading = ("JOB", "STATE", "WORKERS", "STEP", "VERSION", "CREATED (UTC)", "NOTE")
-        click.echo(table([heading, *map(_row, found)]))
+        click.echo(table([heading, *map(job_row, found)]))
     if more:
         note_more(len(found), "job", filters="" if states else ", --state STATE")
 
@@ -143,12 +143,14 @@ def show(job: str, service: str, output: str) -> None:
       dbp show digits-7k2m9q
       dbp show digits-7 --output json
     """
+    from dbp.cli.screen.job_text import job_details
+
     with connect(service) as client:
         found = find_job(client, job).get()
     if output == "json":
         echo_json(job_content(found))
     else:
-        click.echo(_details(found))
+        click.echo(job_details(found))
 
 
 @click.command()
@@ -251,36 +253,3 @@ def _follow(job: JobHandle, output: str) -> int:
         click.echo(f"\n{job.id} continues; follow it again: dbp watch {job.id}", err=True)
         raise
     return {State.SUCCEEDED: DONE, State.CANCELLED: STOPPED}.get(ended.state, FAILED)
-
-
-def _row(job: Job) -> tuple[str, ...]:
-    from dbp.job.ending_text import job_ending_word
-
-    step = f"{job.progress.step:,}/{job.progress.total_steps:,}" if job.progress else "-"
-    version = str(job.latest_parameters.version) if job.latest_parameters else "-"
-    created = time_text(job.create_time)
-    note = job.waiting_reason or job_ending_word(job)
-    return (job.id, job.state.value, str(job.workers), step, version, created, note)
-
-
-def _details(job: Job) -> str:
-    from dbp.cli.screen.follow import progress_text
-    from dbp.job.ending_text import job_ending_lines
-
-    lines = [
-        f"{job.id}: {job.state}, {count_text(job.workers, 'worker')}, attempt {job.attempt}",
-        f"  created    {time_text(job.create_time)} UTC",
-        f"  started    {time_text(job.start_time)}" + (f" on {job.host}" if job.host else ""),
-        f"  ended      {time_text(job.end_time)}",
-        f"  spec       {job.spec_digest}",
-        *(f"  note       {note}" for note in job.notes),
-    ]
-    if job.waiting_reason:
-        lines.append(f"  waits      {job.waiting_reason}")
-    if job.progress is not None:
-        lines.append(f"  progress   {progress_text(job.progress, ended=job.state.terminal)}")
-    if job.latest_parameters is not None:
-        newest = job.latest_parameters
-        lines.append(f"  parameters version {newest.version}, step {newest.step:,}")
-    lines += [f"  {line}" for line in job_ending_lines(job)]
-    return "\n".join(lines)

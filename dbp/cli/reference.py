@@ -15,6 +15,7 @@ from dbp.job.spec.job_spec import (
     JobSpec,
     ModelSpec,
     PublishSpec,
+    RetrySpec,
     StopSpec,
     TrainSpec,
 )
@@ -28,6 +29,7 @@ SECTIONS: Final = {
     "[train.stop]": StopSpec,
     "[checkpoint]": CheckpointSpec,
     "[publish]": PublishSpec,
+    "[retry]": RetrySpec,
 }
 
 # A value for an option that has no default, by its type; the first that fits.

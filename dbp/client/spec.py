@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 from dbp.client.arguments import wrong_type
 from dbp.errors import InvalidArgument
 from dbp.job.spec.check import check
+from dbp.job.spec.document import document_of
 from dbp.job.spec.files import expand_files
-from dbp.job.spec.job_spec import JobSpec, document_of
+from dbp.job.spec.job_spec import JobSpec
 from dbp.job.spec.load import located, parse_file
 from dbp.rpc.spec_convert import known_spec
 from dbp.v1 import job_pb2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dbp.job.best import BestEpoch, best_text, stop_table, watched_metric
+from dbp.job.failure_text import FAILURES, facts_text, retry_text
 from dbp.job.state import Job, State
 from dbp.json_value import JsonObject
 from dbp.quantities import count_text
@@ -18,21 +19,7 @@ _ENDINGS: Final = {
     "target": "stopped early",
     "stop_requested": "stopped on request",
 }
-_FAILURES: Final = {
-    "LAUNCH_FAILED": "could not start",
-    "RANK_EXCEPTION": "error in a worker",
-    "RANK_SIGNAL": "a worker was killed",
-    "NON_FINITE": "loss or gradient not finite",
-    "NOTHING_APPLIED": "no step was applied",
-    "DIVERGED": "workers disagree",
-    "INVALID_DATA": "invalid input",
-    "NOT_WRITTEN": "files could not be written",
-    "FORCED": "ended by force",
-    "LOST_SUPERVISOR": "its supervisor was killed",
-    "LOST_CONTACT": "lost contact",
-    "NO_VERDICT": "ended without a result",
-    "UNSPECIFIED": "failed",
-}
+_FAILURES: Final = {str(reason): text for reason, text in FAILURES.items()}
 _CAUSES: Final = {"converged": "patience", "target": "target"}  # fields of train.stop
 _WHOLE_EPOCHS: Final = ("epochs", *_CAUSES)  # after these the last one is complete
 
@@ -92,6 +79,7 @@ def job_ending_lines(job: Job) -> list[str]:
     if job.failure is not None:
         return [
             f"{ending_word(job.failure.reason)}: {job.failure.message}",
+            *_facts_lines(job),
             *(f"  | {line}" for line in job.failure.log_tail[-10:]),
             *_best_lines(job),
         ]
@@ -105,6 +93,13 @@ def job_ending_lines(job: Job) -> list[str]:
     if progress is not None and (skipped := skipped_text(progress.skipped, progress.step)):
         lines.append(skipped)
     return lines + _best_lines(job)
+
+
+def _facts_lines(job: Job) -> list[str]:
+    """Return where the job failed, and whether a retry helps; [] where that is not known."""
+    if job.failure is None or not (facts := facts_text(job.failure)):
+        return []  # stored by an older dbp
+    return [facts] if job.attached else [facts, retry_text(job.failure, job.id)]
 
 
 def skipped_text(skipped: int, steps: int) -> str:

@@ -24,7 +24,7 @@ class Record(Protocol):
 
 
 # Stored beside the JSON of a job, or not at all.
-_NOT_IN_JOB = frozenset({"spec", "sequence", "waiting_reason"})
+_NOT_IN_JOB = frozenset({"spec", "sequence", "waiting_reason", "conditions", "report_time"})
 
 
 def encode_job(job: Job) -> str:

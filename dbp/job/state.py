@@ -1,20 +1,18 @@
-"""States of a job as a pure state machine, ``advance(job, event) -> job``. No I/O, no clock.
+"""A job and all that is known of it: state, failure, conditions, progress, versions. No I/O.
 
-``dbp.jobs`` makes transitions durable before it announces them; terminal states never
-change. Lost contact is not a state: a run that cannot be reached continues.
+``dbp.job.transitions`` decides which event may follow which state.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
-from dbp.errors import WrongState
 from dbp.job.best import BestEpoch
+from dbp.job.failure import Condition, Failure
 from dbp.json_value import JsonObject
 
 # Metadata of fields of a report that stay in the run: they are never sent to the service.
@@ -27,6 +25,8 @@ class State(enum.StrEnum):
     QUEUED = "QUEUED"
     STARTING = "STARTING"
     RUNNING = "RUNNING"
+    PAUSING = "PAUSING"
+    PAUSED = "PAUSED"
     CANCELLING = "CANCELLING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
@@ -34,8 +34,13 @@ class State(enum.StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether the state never changes again."""
+        """Whether the job has ended: the state changes only where someone asks for a retry."""
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+    @property
+    def launched(self) -> bool:
+        """Whether an attempt runs, or is being started or ended."""
+        return self in (State.STARTING, State.RUNNING, State.PAUSING, State.CANCELLING)
 
 
 class EventKind(enum.StrEnum):
@@ -52,25 +57,12 @@ class EventKind(enum.StrEnum):
     LABEL_MOVED = "label_moved"
     VERSION_PINNED = "version_pinned"
     VERSION_UNPINNED = "version_unpinned"
-
-
-class FailureReason(enum.StrEnum):
-    """Why a job failed, or was cancelled by force."""
-
-    LAUNCH_FAILED = "LAUNCH_FAILED"
-    RANK_EXCEPTION = "RANK_EXCEPTION"
-    RANK_SIGNAL = "RANK_SIGNAL"
-    NON_FINITE = "NON_FINITE"
-    NOTHING_APPLIED = "NOTHING_APPLIED"
-    DIVERGED = "DIVERGED"
-    LOST_SUPERVISOR = "LOST_SUPERVISOR"
-    LOST_CONTACT = "LOST_CONTACT"
-    FORCED = "FORCED"
-    NO_VERDICT = "NO_VERDICT"
-    INVALID_DATA = "INVALID_DATA"
-    NOT_WRITTEN = "NOT_WRITTEN"
-    # Sent by a service that knows more reasons than this client.
-    UNSPECIFIED = "UNSPECIFIED"
+    REQUEUED = "requeued"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    RETRIED = "retried"
+    DELETED = "deleted"
 
 
 class StreamEndReason(enum.StrEnum):
@@ -79,18 +71,6 @@ class StreamEndReason(enum.StrEnum):
     JOB_ENDED = "job_ended"
     DRAINING = "draining"
     END_OF_LOG = "end_of_log"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Reason of a failed job; fields as in the proto's ``JobFailure``."""
-
-    reason: FailureReason
-    message: str
-    exit_code: int | None = None
-    signal: int = 0
-    log_tail: tuple[str, ...] = ()
-    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -215,8 +195,19 @@ class RunOutcome:
 class Job:
     """A job as the service stores it: times in Unix seconds, ``spec`` the resolved document.
 
-    ``notes``: sentences on its spec and data that the user should read before training.
-    ``end_reason``: that of the run's outcome; "" before the end and where ``failure`` is set.
+    Attributes:
+        attempt: Number of launches; the newest attempt has this number.
+        failure: Why the job failed, once it has.
+        notes: Sentences on its spec and data that the user should read before training.
+        end_reason: Of the run's outcome; "" before the end and where ``failure`` is set.
+        previous_failure: Why the attempt before the newest one failed; while the job is
+            queued, why the newest one did. None once the job has ended.
+        failures: Attempts in a row that failed without a new checkpoint.
+        exceptions: Python exceptions of earlier attempts with their steps, as text.
+        conditions: By kind; not stored.
+        report_time: When the run was last heard of; not stored.
+        checkpoint_step: Step of the newest valid checkpoint when the newest attempt ended.
+        retry_time: Earliest time of the next launch, after a failure.
     """
 
     id: str
@@ -239,6 +230,13 @@ class Job:
     best_restored: bool = False
     notes: tuple[str, ...] = ()
     end_reason: str = ""
+    previous_failure: Failure | None = None
+    failures: int = 0
+    exceptions: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    report_time: float | None = None
+    checkpoint_step: int = 0
+    retry_time: float | None = None
 
 
 @dataclass(frozen=True)
@@ -253,40 +251,3 @@ class Event:
     change: Mapping[str, Any] = field(default_factory=dict)
     label: LabelMove | None = None
     version: int = 0
-
-
-_LAUNCHED = frozenset({State.STARTING, State.RUNNING, State.CANCELLING})
-
-# From which states an event may come, and where it leads (None: the state stays).
-_ALLOWED: Mapping[EventKind, tuple[frozenset[State], State | None]] = {
-    EventKind.STARTED: (frozenset({State.QUEUED}), State.STARTING),
-    EventKind.RUNNING: (frozenset({State.STARTING}), State.RUNNING),
-    EventKind.CANCELLING: (frozenset({State.STARTING, State.RUNNING}), State.CANCELLING),
-    EventKind.SUCCEEDED: (_LAUNCHED, State.SUCCEEDED),
-    EventKind.FAILED: (_LAUNCHED | {State.QUEUED}, State.FAILED),
-    EventKind.CANCELLED: (_LAUNCHED | {State.QUEUED}, State.CANCELLED),
-    EventKind.PARAMETERS_PUBLISHED: (_LAUNCHED, None),
-    # Users move labels and pin versions after the end of a job, too.
-    EventKind.LABEL_MOVED: (frozenset(State), None),
-    EventKind.VERSION_PINNED: (frozenset(State), None),
-    EventKind.VERSION_UNPINNED: (frozenset(State), None),
-}
-
-
-def advance(job: Job, event: Event) -> Job:
-    """Return the job after the event; raises WrongState if the event is not allowed."""
-    if event.kind not in _ALLOWED:
-        raise WrongState(f"job {job.id}: {event.kind} begins a job, it cannot change one")
-    sources, target = _ALLOWED[event.kind]
-    if job.state not in sources:
-        raise WrongState(f"job {job.id} is {job.state}: it cannot become {event.kind}")
-    change: dict[str, Any] = dict(event.change)
-    if target is not None:
-        change["state"] = target
-        change["waiting_reason"] = ""
-        if target.terminal:
-            change["end_time"] = event.time
-    if event.kind is EventKind.STARTED:
-        change["start_time"] = event.time
-        change["attempt"] = job.attempt + 1
-    return dataclasses.replace(job, **change)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final, TypeAlias, final
 
 from dbp.errors import DbpError, ResourceExhausted, Unavailable, WrongState
-from dbp.job.state import EventKind, Failure, Job, RunOutcome, State
+from dbp.job.failure import Failure
+from dbp.job.state import EventKind, Job, RunOutcome, State
 from dbp.jobs.config import Clock
 from dbp.jobs.connections import RunConnections, new_secret
 from dbp.jobs.job_table import JobTable

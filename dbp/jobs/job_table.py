@@ -9,7 +9,8 @@ from typing import Final, TypeAlias, TypedDict, TypeVar, Unpack, final
 
 from dbp.errors import WrongState
 from dbp.job.best import BestEpoch
-from dbp.job.state import Event, EventKind, Failure, Job, ProgressReport, State
+from dbp.job.failure import Condition, ConditionKind, Failure
+from dbp.job.state import Event, EventKind, Job, ProgressReport, State
 from dbp.jobs.config import Clock
 from dbp.jobs.paging import number_of, page_size
 from dbp.jobs.store import Store
@@ -32,6 +33,11 @@ class JobChange(TypedDict, total=False):
     best: BestEpoch | None
     best_restored: bool
     end_reason: str
+    previous_failure: Failure | None
+    failures: int
+    exceptions: tuple[str, ...]
+    checkpoint_step: int
+    retry_time: float | None
 
 
 # Whether a page takes one more job: called once for each, in order; must accept the first.
@@ -174,8 +180,35 @@ class JobTable:
         """Store the newest progress in memory; the job's next event makes it durable."""
         job = self._live.get(job_id)
         if job is not None:
-            self._live[job_id] = dataclasses.replace(job, progress=progress)
+            job = dataclasses.replace(job, progress=progress, report_time=self._clock.time())
+            self._live[job_id] = job
             self._events.progress(job, progress)
+
+    def note_report(self, job_id: str) -> None:
+        """Store in memory that the job's run has just been heard of."""
+        job = self._live.get(job_id)
+        if job is not None and job.state.launched:
+            self._live[job_id] = dataclasses.replace(job, report_time=self._clock.time())
+
+    def note_condition(self, job_id: str, kind: ConditionKind, message: str | None) -> None:
+        """Store a condition of a live job in memory; None: it holds no longer.
+
+        Watchers are sent the job when its conditions change. A condition that holds already
+        keeps its time; the end of an attempt removes all.
+        """
+        job = self._live.get(job_id)
+        if job is None:
+            return
+        held = {condition.kind: condition for condition in job.conditions}
+        if message is None:
+            held.pop(kind, None)
+        else:
+            since = held[kind].since if kind in held else self._clock.time()
+            held[kind] = Condition(kind, message, since)
+        conditions = tuple(held[kind] for kind in ConditionKind if kind in held)
+        if conditions != job.conditions:
+            self._live[job_id] = job = dataclasses.replace(job, conditions=conditions)
+            self._events.status(job)
 
     def _noted(self, change: Change, before: Job | None = None) -> Job:
         """Note a committed change of the job ``before``, and announce it."""
@@ -185,9 +218,18 @@ class JobTable:
         else:
             present = self._live.get(job.id, before)
             if present is not None and before is not None:
-                # Progress may have been reported during the commit.
-                newer = present.progress is not before.progress
-                job = dataclasses.replace(job, progress=present.progress) if newer else job
+                job = _with_newer_reports(job, present, before)
             self._live[job.id] = job
         self._events.announce(change)
         return job
+
+
+def _with_newer_reports(job: Job, present: Job, before: Job) -> Job:
+    """Return the job with what was noted in memory during the commit of its change."""
+    noted = ("progress", "conditions", "report_time") if job.state.launched else ("progress",)
+    newer = {
+        name: getattr(present, name)
+        for name in noted
+        if getattr(present, name) is not getattr(before, name)
+    }
+    return dataclasses.replace(job, **newer) if newer else job

@@ -15,7 +15,8 @@ from typing import Any, Final, TypeAlias, final
 
 from dbp.errors import AlreadyExists, JobNotFound
 from dbp.job.job_json import decode_outcome, encode_outcome
-from dbp.job.state import Event, EventKind, Job, LabelMove, RunOutcome, State, Version, advance
+from dbp.job.state import Event, EventKind, Job, LabelMove, RunOutcome, State, Version
+from dbp.job.transitions import advance
 from dbp.jobs.event_table import EventTable, decoded
 from dbp.jobs.watch_items import Change
 from dbp.storage.database import Database

@@ -10,15 +10,8 @@ import signal
 from typing import Final
 
 from dbp.errors import WrongState
-from dbp.job.state import (
-    EventKind,
-    Failure,
-    FailureReason,
-    Job,
-    ProgressReport,
-    RunOutcome,
-    State,
-)
+from dbp.job.failure import Failure, FailureReason
+from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
 from dbp.launch.launcher import Exit
 from dbp.quantities import duration_text
 

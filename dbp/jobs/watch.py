@@ -69,12 +69,13 @@ class VersionChanges:
 
 @final
 class _Watcher:
-    """The position of one watcher, and the progress it has not been sent."""
+    """The position of one watcher, and the progress and jobs that it has not been sent."""
 
     def __init__(self, job_id: str | None, cursor: int) -> None:
         self.job_id = job_id
         self.cursor = cursor
         self.progress: dict[str, ProgressItem] = {}
+        self.statuses: dict[str, Job] = {}
         self.seen: dict[str, int] = {}
         self.woken = asyncio.Event()
 
@@ -95,11 +96,16 @@ class _Watcher:
             del self.progress[change.job.id]
             yield replace(item, resume=self.cursor)
 
-    def progress_so_far(self) -> Iterator[ProgressItem]:
-        """Yield the progress of jobs that the watcher has been sent all earlier events of."""
+    def noted_so_far(self, view: View) -> Iterator[ProgressItem | JobStatus]:
+        """Yield progress, then jobs whose conditions changed, each after its earlier events."""
         for job_id in list(self.progress):
             if self.progress[job_id].resume <= self.cursor:
                 yield replace(self.progress.pop(job_id), resume=self.cursor)
+        for job_id in list(self.statuses):
+            job = view(self.statuses[job_id])
+            if job.sequence <= self.cursor:
+                del self.statuses[job_id]
+                yield JobStatus(job, self.cursor)
 
 
 @final
@@ -140,6 +146,13 @@ class EventBroadcaster:
         for watcher in self._watchers:
             if watcher.wants(job.id):
                 watcher.note(job.id, progress, job.sequence)
+
+    def status(self, job: Job) -> None:
+        """Send a job to all its watchers again: its conditions have changed; not stored."""
+        for watcher in self._watchers:
+            if watcher.wants(job.id):
+                watcher.statuses[job.id] = job
+                watcher.woken.set()
 
     def close(self) -> None:
         """End all streams after the events that are still to be sent."""
@@ -212,8 +225,8 @@ class EventBroadcaster:
             if ended and not changes:  # labels may have moved after the end
                 yield End(StreamEndReason.JOB_ENDED, watcher.cursor)
                 return
-            for item in watcher.progress_so_far():
-                yield item
+            for noted in watcher.noted_so_far(self._view):
+                yield noted
             if changes or watcher.woken.is_set():
                 continue
             if self._closed:
@@ -230,6 +243,8 @@ class EventBroadcaster:
     def _items_of(self, watcher: _Watcher, change: Change) -> Iterator[WatchItem]:
         yield from watcher.progress_before(change)
         watcher.cursor = change.sequence
+        if change.job.state.terminal:
+            watcher.statuses.pop(change.job.id, None)
         if change.sequence <= watcher.seen.get(change.job.id, 0):
             return
         if change.job.state is State.QUEUED:

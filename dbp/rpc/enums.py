@@ -11,11 +11,13 @@ import re
 from google.protobuf.descriptor import EnumDescriptor
 
 from dbp.errors import InvalidInput, nearest
-from dbp.job.state import EventKind, FailureReason, StreamEndReason
+from dbp.job.failure import ConditionKind, FailureReason
+from dbp.job.state import EventKind, StreamEndReason
 from dbp.v1 import job_pb2, job_service_pb2, parameter_pb2, stream_pb2
 
 _CAST = parameter_pb2.Cast.DESCRIPTOR
 _FAILURE_REASON = job_pb2.FailureReason.DESCRIPTOR
+_CONDITION_KIND = job_pb2.JobConditionKind.DESCRIPTOR
 _STREAM_END_REASON = stream_pb2.StreamEndReason.DESCRIPTOR
 _EVENT_KIND = job_service_pb2.JobEventKind.DESCRIPTOR
 
@@ -53,6 +55,16 @@ def failure_reason_to_proto(reason: str) -> str:
 def failure_reason_from_proto(number: int) -> FailureReason:
     """Return a failure's reason; UNSPECIFIED for one that only a newer service knows."""
     return FailureReason(value_of(_FAILURE_REASON, number).upper() or "UNSPECIFIED")
+
+
+def condition_kind_to_proto(kind: ConditionKind) -> str:
+    """Return the enum's name of a kind of condition."""
+    return name_of(_CONDITION_KIND, kind)
+
+
+def condition_kind_from_proto(number: int) -> ConditionKind:
+    """Return a kind of condition; UNSPECIFIED for one that only a newer service knows."""
+    return ConditionKind(value_of(_CONDITION_KIND, number).upper() or "UNSPECIFIED")
 
 
 def stream_end_to_proto(reason: StreamEndReason) -> str:

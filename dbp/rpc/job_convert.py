@@ -6,8 +6,16 @@ from typing import Final, cast
 
 from dbp.errors import InvalidInput, Unsupported
 from dbp.job.best import BestEpoch
-from dbp.job.state import Failure, Job, ProgressReport, RunOutcome, State
-from dbp.rpc.enums import failure_reason_from_proto, failure_reason_to_proto, name_of, value_of
+from dbp.job.failure import Condition, Failure
+from dbp.job.state import Job, ProgressReport, RunOutcome, State
+from dbp.rpc.enums import (
+    condition_kind_from_proto,
+    condition_kind_to_proto,
+    failure_reason_from_proto,
+    failure_reason_to_proto,
+    name_of,
+    value_of,
+)
 from dbp.rpc.scalar_convert import (
     id_from_name,
     job_name,
@@ -81,6 +89,11 @@ def failure_to_proto(failure: Failure) -> job_pb2.JobFailure:
         signal=failure.signal,
         log_tail=map(sendable, failure.log_tail),
         step=failure.step,
+        rank=failure.rank,
+        host=failure.host,
+        attempt=failure.attempt,
+        checkpoint_step=failure.checkpoint_step,
+        retry_helps=failure.retry_helps,
     )
 
 
@@ -93,7 +106,27 @@ def failure_from_proto(proto: job_pb2.JobFailure) -> Failure:
         signal=proto.signal,
         log_tail=tuple(proto.log_tail),
         step=proto.step,
+        rank=proto.rank if proto.HasField("rank") else None,
+        host=proto.host,
+        attempt=proto.attempt,
+        checkpoint_step=proto.checkpoint_step,
+        retry_helps=proto.retry_helps,
     )
+
+
+def condition_to_proto(condition: Condition) -> job_pb2.JobCondition:
+    """Convert a condition to its proto."""
+    return job_pb2.JobCondition(
+        kind=condition_kind_to_proto(condition.kind),
+        message=sendable(condition.message),
+        since=time_to_proto(condition.since),
+    )
+
+
+def condition_from_proto(proto: job_pb2.JobCondition) -> Condition:
+    """Convert a proto to a condition."""
+    kind = condition_kind_from_proto(proto.kind)
+    return Condition(kind, proto.message, time_from_proto(proto.since))
 
 
 def best_to_proto(best: BestEpoch) -> job_pb2.BestEpoch:
@@ -157,17 +190,21 @@ def job_to_proto(job: Job) -> job_pb2.Job:
         best_restored=job.best_restored,
         notes=job.notes,
         end_reason=name_of(_END_REASON, job.end_reason),
+        failures=job.failures,
+        conditions=map(condition_to_proto, job.conditions),
+        checkpoint_step=job.checkpoint_step,
     )
     if job.failure is not None:
         proto.failure.CopyFrom(failure_to_proto(job.failure))
+    if job.previous_failure is not None:
+        proto.previous_failure.CopyFrom(failure_to_proto(job.previous_failure))
     if job.progress is not None:
         proto.progress.CopyFrom(progress_to_proto(job.progress))
     if job.latest_parameters is not None:
         proto.latest_parameters.CopyFrom(version_to_proto(job.latest_parameters))
-    if job.start_time is not None:
-        proto.start_time.CopyFrom(time_to_proto(job.start_time))
-    if job.end_time is not None:
-        proto.end_time.CopyFrom(time_to_proto(job.end_time))
+    for name in ("start_time", "end_time", "report_time", "retry_time"):
+        if (seconds := getattr(job, name)) is not None:
+            getattr(proto, name).CopyFrom(time_to_proto(seconds))
     return proto
 
 
@@ -197,6 +234,14 @@ def job_from_proto(proto: job_pb2.Job) -> Job:
         best_restored=proto.best_restored,
         notes=tuple(proto.notes),
         end_reason=value_of(_END_REASON, proto.end_reason),
+        previous_failure=failure_from_proto(proto.previous_failure)
+        if has("previous_failure")
+        else None,
+        failures=proto.failures,
+        conditions=tuple(map(condition_from_proto, proto.conditions)),
+        report_time=time_from_proto(proto.report_time) if has("report_time") else None,
+        checkpoint_step=proto.checkpoint_step,
+        retry_time=time_from_proto(proto.retry_time) if has("retry_time") else None,
     )
 
 

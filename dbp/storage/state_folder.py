@@ -1,8 +1,9 @@
 """The state folder of a service: private (0700), locked by one process at a time.
 
 Layout: ``lock`` (its holder), ``service.json`` (the service's address), ``dbp.sqlite``,
-``jobs/<id>/attempt-<n>/`` (one launch) and ``jobs/<id>/parameters/`` (versions). The lock is a
-flock: the kernel releases it when the process ends, however it ends.
+``jobs/<id>/attempt-<n>/`` (one launch), ``jobs/<id>/run/`` (the run folder, shared by its
+launches) and ``jobs/<id>/parameters/`` (versions). The lock is a flock: the kernel releases it
+when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class StateFolder:
     def attempt_folder(self, job_id: str, attempt: int) -> Path:
         """Return the folder of one launch of a job."""
         return self.path / "jobs" / job_id / f"attempt-{attempt}"
+
+    def run_folder(self, job_id: str) -> Path:
+        """Return the run folder of a job, which all its launches share."""
+        return self.path / "jobs" / job_id / "run"
 
     def parameters_folder(self, job_id: str) -> Path:
         """Return the folder of a job's parameter versions."""

@@ -18,7 +18,8 @@ from dbp.data.sampler import order
 from dbp.errors import InvalidInput
 from dbp.job.best import BestEpoch
 from dbp.job.ending_text import skipped_text
-from dbp.job.state import FailureReason, RunOutcome
+from dbp.job.failure import FailureReason
+from dbp.job.state import RunOutcome
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.build import Setup

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict, final
 
 from dbp.errors import InvalidFile, InvalidInput
-from dbp.job.spec.job_spec import with_train
+from dbp.job.spec.document import with_train
 from dbp.job.spec.load import located, parse_file
 from dbp.job.spec.resolve import resolve
 from dbp.job.state import ProgressReport, RunOutcome

@@ -8,6 +8,13 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class JobConditionKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    JOB_CONDITION_KIND_UNSPECIFIED: _ClassVar[JobConditionKind]
+    JOB_CONDITION_KIND_STALLED: _ClassVar[JobConditionKind]
+    JOB_CONDITION_KIND_LOST_CONTACT: _ClassVar[JobConditionKind]
+    JOB_CONDITION_KIND_DISK_FULL: _ClassVar[JobConditionKind]
+
 class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     JOB_STATE_UNSPECIFIED: _ClassVar[JobState]
@@ -18,6 +25,8 @@ class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_STATE_SUCCEEDED: _ClassVar[JobState]
     JOB_STATE_FAILED: _ClassVar[JobState]
     JOB_STATE_CANCELLED: _ClassVar[JobState]
+    JOB_STATE_PAUSING: _ClassVar[JobState]
+    JOB_STATE_PAUSED: _ClassVar[JobState]
 
 class RunEndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -44,6 +53,13 @@ class FailureReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAILURE_REASON_NO_VERDICT: _ClassVar[FailureReason]
     FAILURE_REASON_INVALID_DATA: _ClassVar[FailureReason]
     FAILURE_REASON_NOT_WRITTEN: _ClassVar[FailureReason]
+    FAILURE_REASON_STALLED: _ClassVar[FailureReason]
+    FAILURE_REASON_PREEMPTED: _ClassVar[FailureReason]
+    FAILURE_REASON_DATA_CHANGED: _ClassVar[FailureReason]
+    FAILURE_REASON_STATE_LOST: _ClassVar[FailureReason]
+    FAILURE_REASON_LAUNCHER_SIGNAL: _ClassVar[FailureReason]
+    FAILURE_REASON_DRAINED: _ClassVar[FailureReason]
+    FAILURE_REASON_DISK_FULL: _ClassVar[FailureReason]
 
 class Scale(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -84,6 +100,10 @@ class LastBatch(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LAST_BATCH_UNSPECIFIED: _ClassVar[LastBatch]
     LAST_BATCH_KEEP: _ClassVar[LastBatch]
     LAST_BATCH_DROP: _ClassVar[LastBatch]
+JOB_CONDITION_KIND_UNSPECIFIED: JobConditionKind
+JOB_CONDITION_KIND_STALLED: JobConditionKind
+JOB_CONDITION_KIND_LOST_CONTACT: JobConditionKind
+JOB_CONDITION_KIND_DISK_FULL: JobConditionKind
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_QUEUED: JobState
 JOB_STATE_STARTING: JobState
@@ -92,6 +112,8 @@ JOB_STATE_CANCELLING: JobState
 JOB_STATE_SUCCEEDED: JobState
 JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
+JOB_STATE_PAUSING: JobState
+JOB_STATE_PAUSED: JobState
 RUN_END_REASON_UNSPECIFIED: RunEndReason
 RUN_END_REASON_EPOCHS: RunEndReason
 RUN_END_REASON_STEPS: RunEndReason
@@ -112,6 +134,13 @@ FAILURE_REASON_FORCED: FailureReason
 FAILURE_REASON_NO_VERDICT: FailureReason
 FAILURE_REASON_INVALID_DATA: FailureReason
 FAILURE_REASON_NOT_WRITTEN: FailureReason
+FAILURE_REASON_STALLED: FailureReason
+FAILURE_REASON_PREEMPTED: FailureReason
+FAILURE_REASON_DATA_CHANGED: FailureReason
+FAILURE_REASON_STATE_LOST: FailureReason
+FAILURE_REASON_LAUNCHER_SIGNAL: FailureReason
+FAILURE_REASON_DRAINED: FailureReason
+FAILURE_REASON_DISK_FULL: FailureReason
 SCALE_UNSPECIFIED: Scale
 SCALE_NONE: Scale
 SCALE_UNIT: Scale
@@ -136,7 +165,7 @@ LAST_BATCH_KEEP: LastBatch
 LAST_BATCH_DROP: LastBatch
 
 class Job(_message.Message):
-    __slots__ = ("name", "spec", "spec_digest", "workers", "state", "waiting_reason", "failure", "progress", "attempt", "latest_parameters", "create_time", "start_time", "end_time", "sequence", "attached", "host", "best", "best_restored", "notes", "spec_omitted", "end_reason")
+    __slots__ = ("name", "spec", "spec_digest", "workers", "state", "waiting_reason", "failure", "progress", "attempt", "latest_parameters", "create_time", "start_time", "end_time", "sequence", "attached", "host", "best", "best_restored", "notes", "spec_omitted", "end_reason", "previous_failure", "failures", "conditions", "report_time", "checkpoint_step", "retry_time")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     SPEC_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +187,12 @@ class Job(_message.Message):
     NOTES_FIELD_NUMBER: _ClassVar[int]
     SPEC_OMITTED_FIELD_NUMBER: _ClassVar[int]
     END_REASON_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    REPORT_TIME_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_STEP_FIELD_NUMBER: _ClassVar[int]
+    RETRY_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     spec: JobSpec
     spec_digest: str
@@ -179,7 +214,23 @@ class Job(_message.Message):
     notes: _containers.RepeatedScalarFieldContainer[str]
     spec_omitted: bool
     end_reason: RunEndReason
-    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., spec_digest: _Optional[str] = ..., workers: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., waiting_reason: _Optional[str] = ..., failure: _Optional[_Union[JobFailure, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., attempt: _Optional[int] = ..., latest_parameters: _Optional[_Union[ParameterVersion, _Mapping]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., attached: bool = ..., host: _Optional[str] = ..., best: _Optional[_Union[BestEpoch, _Mapping]] = ..., best_restored: bool = ..., notes: _Optional[_Iterable[str]] = ..., spec_omitted: bool = ..., end_reason: _Optional[_Union[RunEndReason, str]] = ...) -> None: ...
+    previous_failure: JobFailure
+    failures: int
+    conditions: _containers.RepeatedCompositeFieldContainer[JobCondition]
+    report_time: _timestamp_pb2.Timestamp
+    checkpoint_step: int
+    retry_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., spec_digest: _Optional[str] = ..., workers: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., waiting_reason: _Optional[str] = ..., failure: _Optional[_Union[JobFailure, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., attempt: _Optional[int] = ..., latest_parameters: _Optional[_Union[ParameterVersion, _Mapping]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., attached: bool = ..., host: _Optional[str] = ..., best: _Optional[_Union[BestEpoch, _Mapping]] = ..., best_restored: bool = ..., notes: _Optional[_Iterable[str]] = ..., spec_omitted: bool = ..., end_reason: _Optional[_Union[RunEndReason, str]] = ..., previous_failure: _Optional[_Union[JobFailure, _Mapping]] = ..., failures: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[JobCondition, _Mapping]]] = ..., report_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., checkpoint_step: _Optional[int] = ..., retry_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class JobCondition(_message.Message):
+    __slots__ = ("kind", "message", "since")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    kind: JobConditionKind
+    message: str
+    since: _timestamp_pb2.Timestamp
+    def __init__(self, kind: _Optional[_Union[JobConditionKind, str]] = ..., message: _Optional[str] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class BestEpoch(_message.Message):
     __slots__ = ("epoch", "step", "metrics")
@@ -199,20 +250,30 @@ class BestEpoch(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class JobFailure(_message.Message):
-    __slots__ = ("reason", "message", "exit_code", "signal", "log_tail", "step")
+    __slots__ = ("reason", "message", "exit_code", "signal", "log_tail", "step", "rank", "host", "attempt", "checkpoint_step", "retry_helps")
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     LOG_TAIL_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_STEP_FIELD_NUMBER: _ClassVar[int]
+    RETRY_HELPS_FIELD_NUMBER: _ClassVar[int]
     reason: FailureReason
     message: str
     exit_code: int
     signal: int
     log_tail: _containers.RepeatedScalarFieldContainer[str]
     step: int
-    def __init__(self, reason: _Optional[_Union[FailureReason, str]] = ..., message: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., log_tail: _Optional[_Iterable[str]] = ..., step: _Optional[int] = ...) -> None: ...
+    rank: int
+    host: str
+    attempt: int
+    checkpoint_step: int
+    retry_helps: bool
+    def __init__(self, reason: _Optional[_Union[FailureReason, str]] = ..., message: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., log_tail: _Optional[_Iterable[str]] = ..., step: _Optional[int] = ..., rank: _Optional[int] = ..., host: _Optional[str] = ..., attempt: _Optional[int] = ..., checkpoint_step: _Optional[int] = ..., retry_helps: bool = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("step", "total_steps", "epoch", "loss", "metrics", "samples_per_second", "eta_seconds", "observe_time", "epoch_end", "skipped")
@@ -270,7 +331,7 @@ class ParameterVersion(_message.Message):
     def __init__(self, version: _Optional[int] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., publish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., final: bool = ..., previous_digest: _Optional[str] = ..., spec_digest: _Optional[str] = ..., rollbacks: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "seed", "data", "model", "optimizer", "train", "publish", "checkpoint")
+    __slots__ = ("name", "seed", "data", "model", "optimizer", "train", "publish", "checkpoint", "retry")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -279,6 +340,7 @@ class JobSpec(_message.Message):
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     PUBLISH_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    RETRY_FIELD_NUMBER: _ClassVar[int]
     name: str
     seed: int
     data: DataSpec
@@ -287,7 +349,8 @@ class JobSpec(_message.Message):
     train: TrainSpec
     publish: PublishSpec
     checkpoint: CheckpointSpec
-    def __init__(self, name: _Optional[str] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[DataSpec, _Mapping]] = ..., model: _Optional[_Union[ModelSpec, _Mapping]] = ..., optimizer: _Optional[_Union[Component, _Mapping]] = ..., train: _Optional[_Union[TrainSpec, _Mapping]] = ..., publish: _Optional[_Union[PublishSpec, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointSpec, _Mapping]] = ...) -> None: ...
+    retry: RetrySpec
+    def __init__(self, name: _Optional[str] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[DataSpec, _Mapping]] = ..., model: _Optional[_Union[ModelSpec, _Mapping]] = ..., optimizer: _Optional[_Union[Component, _Mapping]] = ..., train: _Optional[_Union[TrainSpec, _Mapping]] = ..., publish: _Optional[_Union[PublishSpec, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointSpec, _Mapping]] = ..., retry: _Optional[_Union[RetrySpec, _Mapping]] = ...) -> None: ...
 
 class DataSpec(_message.Message):
     __slots__ = ("train", "validation", "test", "scale")
@@ -376,6 +439,16 @@ class CheckpointSpec(_message.Message):
     keep: int
     keep_best: bool
     def __init__(self, every_steps: _Optional[int] = ..., every_seconds: _Optional[float] = ..., keep: _Optional[int] = ..., keep_best: bool = ...) -> None: ...
+
+class RetrySpec(_message.Message):
+    __slots__ = ("attempts", "backoff_seconds", "stall_seconds")
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    BACKOFF_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STALL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    attempts: int
+    backoff_seconds: float
+    stall_seconds: float
+    def __init__(self, attempts: _Optional[int] = ..., backoff_seconds: _Optional[float] = ..., stall_seconds: _Optional[float] = ...) -> None: ...
 
 class PublishSpec(_message.Message):
     __slots__ = ("every_steps", "every_seconds", "keep", "best")

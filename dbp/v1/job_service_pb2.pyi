@@ -27,6 +27,12 @@ class JobEventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_EVENT_KIND_LABEL_MOVED: _ClassVar[JobEventKind]
     JOB_EVENT_KIND_VERSION_PINNED: _ClassVar[JobEventKind]
     JOB_EVENT_KIND_VERSION_UNPINNED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_REQUEUED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_PAUSING: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_PAUSED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_RESUMED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_RETRIED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_DELETED: _ClassVar[JobEventKind]
 JOB_EVENT_KIND_UNSPECIFIED: JobEventKind
 JOB_EVENT_KIND_CREATED: JobEventKind
 JOB_EVENT_KIND_STARTED: JobEventKind
@@ -39,6 +45,12 @@ JOB_EVENT_KIND_PARAMETERS_PUBLISHED: JobEventKind
 JOB_EVENT_KIND_LABEL_MOVED: JobEventKind
 JOB_EVENT_KIND_VERSION_PINNED: JobEventKind
 JOB_EVENT_KIND_VERSION_UNPINNED: JobEventKind
+JOB_EVENT_KIND_REQUEUED: JobEventKind
+JOB_EVENT_KIND_PAUSING: JobEventKind
+JOB_EVENT_KIND_PAUSED: JobEventKind
+JOB_EVENT_KIND_RESUMED: JobEventKind
+JOB_EVENT_KIND_RETRIED: JobEventKind
+JOB_EVENT_KIND_DELETED: JobEventKind
 
 class CreateJobRequest(_message.Message):
     __slots__ = ("spec", "workers", "request_id", "validate_only")
@@ -121,6 +133,52 @@ class CancelJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _ClassVar[int]
     job: _job_pb2.Job
     def __init__(self, job: _Optional[_Union[_job_pb2.Job, _Mapping]] = ...) -> None: ...
+
+class PauseJobRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class PauseJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: _job_pb2.Job
+    def __init__(self, job: _Optional[_Union[_job_pb2.Job, _Mapping]] = ...) -> None: ...
+
+class ResumeJobRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ResumeJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: _job_pb2.Job
+    def __init__(self, job: _Optional[_Union[_job_pb2.Job, _Mapping]] = ...) -> None: ...
+
+class RetryJobRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class RetryJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: _job_pb2.Job
+    def __init__(self, job: _Optional[_Union[_job_pb2.Job, _Mapping]] = ...) -> None: ...
+
+class DeleteJobRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class DeleteJobResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class WatchJobsRequest(_message.Message):
     __slots__ = ("name", "resume_token")

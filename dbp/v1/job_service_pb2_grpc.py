@@ -60,6 +60,26 @@ class JobServiceStub(object):
                 request_serializer=dbp_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=dbp_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.PauseJob = channel.unary_unary(
+                '/dbp.v1.JobService/PauseJob',
+                request_serializer=dbp_dot_v1_dot_job__service__pb2.PauseJobRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_job__service__pb2.PauseJobResponse.FromString,
+                _registered_method=True)
+        self.ResumeJob = channel.unary_unary(
+                '/dbp.v1.JobService/ResumeJob',
+                request_serializer=dbp_dot_v1_dot_job__service__pb2.ResumeJobRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_job__service__pb2.ResumeJobResponse.FromString,
+                _registered_method=True)
+        self.RetryJob = channel.unary_unary(
+                '/dbp.v1.JobService/RetryJob',
+                request_serializer=dbp_dot_v1_dot_job__service__pb2.RetryJobRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_job__service__pb2.RetryJobResponse.FromString,
+                _registered_method=True)
+        self.DeleteJob = channel.unary_unary(
+                '/dbp.v1.JobService/DeleteJob',
+                request_serializer=dbp_dot_v1_dot_job__service__pb2.DeleteJobRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_job__service__pb2.DeleteJobResponse.FromString,
+                _registered_method=True)
         self.WatchJobs = channel.unary_stream(
                 '/dbp.v1.JobService/WatchJobs',
                 request_serializer=dbp_dot_v1_dot_job__service__pb2.WatchJobsRequest.SerializeToString,
@@ -114,8 +134,45 @@ class JobServiceServicer(object):
 
     def CancelJob(self, request, context):
         """Asks a job to stop after its current step, and ends it by force after the grace period. A
-        queued job is cancelled immediately. A repeated call changes nothing; a job that has ended
-        stays as it is. Errors: NOT_FOUND.
+        queued or paused job is cancelled immediately. A repeated call changes nothing; a job that
+        has ended stays as it is. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseJob(self, request, context):
+        """Asks a job to write a checkpoint after its current step and to stop; its slots become free.
+        A queued job is paused immediately. A repeated call changes nothing. Errors: NOT_FOUND;
+        FAILED_PRECONDITION for a job that is being cancelled or has ended, and for a run that was
+        started by hand.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeJob(self, request, context):
+        """Queues a paused job again: it continues from its checkpoint with the same bits. A job that
+        is not paused and has not ended stays as it is. Errors: NOT_FOUND; FAILED_PRECONDITION for
+        a job that is being cancelled or has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryJob(self, request, context):
+        """Queues a job again that has FAILED or was CANCELLED: its next attempt resumes from the
+        newest checkpoint. A job that has not ended stays as it is. Errors: NOT_FOUND;
+        FAILED_PRECONDITION for a job that has SUCCEEDED or has no checkpoint, and for a run that
+        was started by hand; RESOURCE_EXHAUSTED where the queue is full.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteJob(self, request, context):
+        """Deletes a job that has ended, with its files, versions and checkpoints. Errors: NOT_FOUND;
+        FAILED_PRECONDITION for a job that has not ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +228,26 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=dbp_dot_v1_dot_job__service__pb2.CancelJobRequest.FromString,
                     response_serializer=dbp_dot_v1_dot_job__service__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'PauseJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseJob,
+                    request_deserializer=dbp_dot_v1_dot_job__service__pb2.PauseJobRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_job__service__pb2.PauseJobResponse.SerializeToString,
+            ),
+            'ResumeJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeJob,
+                    request_deserializer=dbp_dot_v1_dot_job__service__pb2.ResumeJobRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_job__service__pb2.ResumeJobResponse.SerializeToString,
+            ),
+            'RetryJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryJob,
+                    request_deserializer=dbp_dot_v1_dot_job__service__pb2.RetryJobRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_job__service__pb2.RetryJobResponse.SerializeToString,
+            ),
+            'DeleteJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteJob,
+                    request_deserializer=dbp_dot_v1_dot_job__service__pb2.DeleteJobRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_job__service__pb2.DeleteJobResponse.SerializeToString,
             ),
             'WatchJobs': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchJobs,
@@ -302,6 +379,114 @@ class JobService(object):
             '/dbp.v1.JobService/CancelJob',
             dbp_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
             dbp_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dbp.v1.JobService/PauseJob',
+            dbp_dot_v1_dot_job__service__pb2.PauseJobRequest.SerializeToString,
+            dbp_dot_v1_dot_job__service__pb2.PauseJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dbp.v1.JobService/ResumeJob',
+            dbp_dot_v1_dot_job__service__pb2.ResumeJobRequest.SerializeToString,
+            dbp_dot_v1_dot_job__service__pb2.ResumeJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dbp.v1.JobService/RetryJob',
+            dbp_dot_v1_dot_job__service__pb2.RetryJobRequest.SerializeToString,
+            dbp_dot_v1_dot_job__service__pb2.RetryJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dbp.v1.JobService/DeleteJob',
+            dbp_dot_v1_dot_job__service__pb2.DeleteJobRequest.SerializeToString,
+            dbp_dot_v1_dot_job__service__pb2.DeleteJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -16,7 +16,8 @@ from dbp.job.ending_text import (
     job_ending_lines,
     job_ending_word,
 )
-from dbp.job.state import Failure, FailureReason, Job, ProgressReport, State
+from dbp.job.failure import Failure, FailureReason
+from dbp.job.state import Job, ProgressReport, State
 from dbp.json_value import JsonObject
 
 BEST = BestEpoch(15, 390, {"validation_loss": 0.084, "validation_accuracy": 0.9722})
@@ -121,6 +122,22 @@ def test_a_failed_job_says_so_in_plain_words_with_the_end_of_its_log() -> None:
 
     assert head == "a worker was killed: SIGKILL ended a worker"
     assert [line.strip(" |") for line in log] == list("cdefghijkl")
+
+
+def test_a_failed_job_says_where_it_failed_and_whether_a_retry_helps() -> None:
+    failure = Failure(
+        FailureReason.NON_FINITE, "the loss is nan", attempt=1, step=9, log_tail=("a",)
+    )
+    failed = dataclasses.replace(JOB, state=State.FAILED, failure=failure, best=None)
+
+    _, facts, remedy, log = job_ending_lines(failed)
+
+    assert facts == "attempt 1, step 9, no checkpoint"
+    assert remedy.startswith("another attempt would fail in the same way; lower")
+    assert remedy.endswith(", then: submit the job again")
+    assert log == "  | a"
+    attached = dataclasses.replace(failed, attached=True)
+    assert job_ending_lines(attached)[1:] == [facts, log], "the service cannot launch it"
 
 
 def test_the_field_that_stopped_a_run_early_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbp.job.best import BestEpoch
+from dbp.job.failure import Condition, ConditionKind, Failure, FailureReason
 from dbp.job.job_json import (
     Record,
     decode_job,
@@ -21,20 +23,14 @@ from dbp.job.job_json import (
     record_to_json,
 )
 from dbp.job.snapshot import Manifest, TensorInfo
-from dbp.job.state import (
-    Failure,
-    FailureReason,
-    Job,
-    ProgressReport,
-    RunOutcome,
-    State,
-    Version,
-)
+from dbp.job.state import Job, ProgressReport, RunOutcome, State, Version
 
 if TYPE_CHECKING:
     from dbp.json_value import JsonObject, JsonValue
 
-FAILURE = Failure(FailureReason.RANK_SIGNAL, "gone", 137, 9, ("one", "two"), 10)
+FAILURE = Failure(
+    FailureReason.RANK_SIGNAL, "gone", 137, 9, ("one", "two"), 10, 1, "node1", 2, 9, True
+)
 PROGRESS = ProgressReport(10, 20, 1, 0.5, {"training_loss": 0.5}, 9.0, None, 4.0, True, 2)
 OUTCOME = RunOutcome(
     "stopped", "stop_requested", 7, metrics={"x": 1.5}, best=BestEpoch(2, 4, {"y": 0.25})
@@ -49,7 +45,8 @@ JOB = Job(
     spec_digest="cd" * 32, workers=4, state=State.FAILED, create_time=1.0, attempt=2,
     start_time=2.0, end_time=3.5, failure=FAILURE, latest_parameters=VERSION,
     progress=PROGRESS, sequence=17, attached=True, host="node1", best=BestEpoch(1, 5, {}),
-    best_restored=True, notes=("a note",), end_reason="time",
+    best_restored=True, notes=("a note",), end_reason="time", previous_failure=FAILURE,
+    failures=2, exceptions=("7: ValueError: x",), checkpoint_step=9, retry_time=4.5,
 )  # fmt: skip
 
 
@@ -64,6 +61,27 @@ def test_record_comes_back_as_it_was(record: Record) -> None:
 
 def test_job_comes_back_as_it_was() -> None:
     assert decode_job(encode_job(JOB), spec=JOB.spec, sequence=17) == JOB
+
+
+def test_job_of_an_older_dbp_is_read_with_defaults() -> None:
+    new = {"previous_failure", "failures", "exceptions", "checkpoint_step", "retry_time"}
+    facts = {"rank", "host", "attempt", "checkpoint_step", "retry_helps"}
+    stored = {n: v for n, v in json.loads(encode_job(JOB)).items() if n not in new}
+    stored["failure"] = {n: v for n, v in stored["failure"].items() if n not in facts}
+
+    found = decode_job(json.dumps(stored), spec=JOB.spec, sequence=17)
+
+    assert (found.previous_failure, found.failures, found.checkpoint_step) == (None, 0, 0)
+    assert found.failure == Failure(
+        FailureReason.RANK_SIGNAL, "gone", 137, 9, ("one", "two"), 10
+    )
+
+
+def test_conditions_and_reports_are_not_stored() -> None:
+    condition = Condition(ConditionKind.STALLED, "no step for 63 s", 3.0)
+    shown = dataclasses.replace(JOB, conditions=(condition,), report_time=3.0)
+
+    assert decode_job(encode_job(shown), spec=JOB.spec, sequence=17) == JOB
 
 
 @given(st.floats(), st.dictionaries(st.text(), st.floats(), max_size=3))

@@ -21,12 +21,11 @@ from dbp.errors import (
     WrongState,
 )
 from dbp.job.best import BestEpoch
+from dbp.job.failure import Failure, FailureReason
 from dbp.job.job_json import encode_job
 from dbp.job.state import (
     Event,
     EventKind,
-    Failure,
-    FailureReason,
     Job,
     LabelMove,
     ProgressReport,

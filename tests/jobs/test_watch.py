@@ -28,7 +28,8 @@ class Stage:
         self.events = EventBroadcaster(
             self.store, heartbeat_seconds=heartbeat_seconds, view=lambda job: job
         )
-        self.table = JobTable(self.store, self.events, FakeClock())
+        self.clock = FakeClock()
+        self.table = JobTable(self.store, self.events, self.clock)
 
     async def create(self, name: str) -> Job:
         return await self.table.create(Job(name, {}, "", 1, State.QUEUED, 0.0))

@@ -12,18 +12,12 @@ from hypothesis import strategies as st
 
 from dbp.errors import InvalidInput, Unsupported
 from dbp.job.best import BestEpoch
+from dbp.job.failure import Condition, ConditionKind, Failure, FailureReason
 from dbp.job.snapshot import Manifest, TensorInfo
-from dbp.job.state import (
-    Failure,
-    FailureReason,
-    Job,
-    ProgressReport,
-    RunOutcome,
-    State,
-    Version,
-    VersionEntry,
-)
+from dbp.job.state import Job, ProgressReport, RunOutcome, State, Version, VersionEntry
 from dbp.rpc.job_convert import (
+    condition_from_proto,
+    condition_to_proto,
     failure_from_proto,
     failure_to_proto,
     job_from_proto,
@@ -54,7 +48,11 @@ PROGRESS = ProgressReport(
     samples_per_second=1e3, eta_seconds=0.0, observe_time=1_700_000_001.5, epoch_end=True,
     skipped=3,
 )  # fmt: skip
-FAILURE = Failure(FailureReason.RANK_SIGNAL, "rank 1 is gone", 1, 9, ("one", "two"), 39)
+FAILURE = Failure(
+    FailureReason.RANK_SIGNAL, "rank 1 is gone", 1, 9, ("one", "two"), 39,
+    rank=0, host="node1", attempt=2, checkpoint_step=30, retry_helps=True,
+)  # fmt: skip
+CONDITION = Condition(ConditionKind.STALLED, "no step for 63 s", 1_700_000_000.5)
 BEST = BestEpoch(15, 480, {"validation_loss": 0.5})
 OUTCOME = RunOutcome(
     "failed",
@@ -75,7 +73,8 @@ FULL = Job(
     workers=4, state=State.FAILED, create_time=1.0, attempt=2, start_time=2.0, end_time=3.5,
     failure=FAILURE, latest_parameters=VERSION, progress=PROGRESS, sequence=17, attached=True,
     host="node1", waiting_reason="needs 2 slots", best=BEST, best_restored=True,
-    notes=("data.train: a note",), end_reason="time",
+    notes=("data.train: a note",), end_reason="time", previous_failure=FAILURE, failures=2,
+    conditions=(CONDITION,), report_time=2.5, checkpoint_step=30, retry_time=4.5,
 )  # fmt: skip
 
 PAIRS: list[tuple[Any, Any, Callable[..., Any], Callable[..., Any]]] = [
@@ -88,6 +87,7 @@ PAIRS: list[tuple[Any, Any, Callable[..., Any], Callable[..., Any]]] = [
     ),
     (PROGRESS, job_pb2.Progress, progress_to_proto, progress_from_proto),
     (FAILURE, job_pb2.JobFailure, failure_to_proto, failure_from_proto),
+    (CONDITION, job_pb2.JobCondition, condition_to_proto, condition_from_proto),
     (OUTCOME, worker_service_pb2.RunOutcome, outcome_to_proto, outcome_from_proto),
     (MANIFEST, parameter_pb2.Manifest, manifest_to_proto, manifest_from_proto),
     (FULL, job_pb2.Job, job_to_proto, job_from_proto),
@@ -98,6 +98,7 @@ NAMES = [
     "version entry",
     "progress",
     "failure",
+    "condition",
     "outcome",
     "manifest",
     "full job",
@@ -110,7 +111,7 @@ def test_a_value_comes_back_as_it_was(value: Any, message: Any, there: Any, back
     assert back(message.FromString(there(value).SerializeToString())) == value
 
 
-@pytest.mark.parametrize(("value", "message", "there", "back"), PAIRS[:6], ids=NAMES[:6])
+@pytest.mark.parametrize(("value", "message", "there", "back"), PAIRS[:7], ids=NAMES[:7])
 def test_every_field_is_sent(value: Any, message: Any, there: Any, back: Any) -> None:
     proto = there(value)
     fields = dataclasses.fields(value)
@@ -125,9 +126,12 @@ def test_every_field_is_sent(value: Any, message: Any, there: Any, back: Any) ->
 
 @pytest.mark.parametrize("eta", [None, 0.0, 12.5])
 @pytest.mark.parametrize("code", [None, 0, 1])
-def test_zero_differs_from_unknown(eta: float | None, code: int | None) -> None:
+@pytest.mark.parametrize("rank", [None, 0, 1])
+def test_zero_differs_from_unknown(
+    eta: float | None, code: int | None, rank: int | None
+) -> None:
     progress = dataclasses.replace(PROGRESS, eta_seconds=eta)
-    failure = dataclasses.replace(FAILURE, exit_code=code)
+    failure = dataclasses.replace(FAILURE, exit_code=code, rank=rank)
 
     assert progress_from_proto(progress_to_proto(progress)) == progress
     assert failure_from_proto(failure_to_proto(failure)) == failure

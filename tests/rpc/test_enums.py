@@ -8,7 +8,8 @@ import pytest
 from google.protobuf.descriptor import EnumDescriptor
 
 from dbp.errors import InvalidInput
-from dbp.job.state import EventKind, FailureReason, State, StreamEndReason
+from dbp.job.failure import ConditionKind, FailureReason
+from dbp.job.state import EventKind, State, StreamEndReason
 from dbp.jobs.verdict import REASONS
 from dbp.rpc import enums
 from dbp.v1 import job_pb2, job_service_pb2, parameter_pb2, stream_pb2
@@ -22,6 +23,7 @@ NUMERICS = job_pb2.Numerics.DESCRIPTOR
     [
         (State, job_pb2.JobState.DESCRIPTOR),
         (FailureReason, job_pb2.FailureReason.DESCRIPTOR),
+        (ConditionKind, job_pb2.JobConditionKind.DESCRIPTOR),
         (StreamEndReason, stream_pb2.StreamEndReason.DESCRIPTOR),
         (EventKind, job_service_pb2.JobEventKind.DESCRIPTOR),
     ],
@@ -43,6 +45,12 @@ def test_every_failure_reason_comes_back() -> None:
         assert enums.failure_reason_from_proto(number) is reason
 
 
+def test_every_kind_of_condition_comes_back() -> None:
+    for kind in ConditionKind:
+        number = job_pb2.JobConditionKind.Value(enums.condition_kind_to_proto(kind))
+        assert enums.condition_kind_from_proto(number) is kind
+
+
 def test_every_reason_of_a_failed_run_has_a_number() -> None:
     for reason in REASONS:
         assert not enums.failure_reason_to_proto(reason).endswith("_UNSPECIFIED")
@@ -50,6 +58,7 @@ def test_every_reason_of_a_failed_run_has_a_number() -> None:
 
 def test_unknown_enum_values_of_a_newer_peer_are_no_error() -> None:
     assert enums.failure_reason_from_proto(99) is FailureReason.UNSPECIFIED
+    assert enums.condition_kind_from_proto(99) is ConditionKind.UNSPECIFIED
     assert enums.event_kind_from_proto(99) == ""
     assert enums.value_of(NUMERICS, 99) == ""
 

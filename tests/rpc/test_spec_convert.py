@@ -17,6 +17,7 @@ from dbp.job.spec.job_spec import (
     JobSpec,
     ModelSpec,
     PublishSpec,
+    RetrySpec,
     StopSpec,
     TrainSpec,
 )
@@ -83,6 +84,7 @@ DOCUMENT = optional(
     ),
     checkpoint=optional(every_steps=INT64, every_seconds=FLOAT, keep=INT64),
     publish=optional(every_steps=INT64, every_seconds=FLOAT, keep=INT64),
+    retry=optional(attempts=INT64, backoff_seconds=FLOAT, stall_seconds=FLOAT),
 )
 
 
@@ -115,6 +117,7 @@ def test_any_document_comes_back_as_it_was(document: Document) -> None:
         (CheckpointSpec, pb.CheckpointSpec),
         (StopSpec, pb.StopSpec),
         (PublishSpec, pb.PublishSpec),
+        (RetrySpec, pb.RetrySpec),
     ],
 )
 def test_the_protos_have_the_fields_of_the_spec(cls: type[Any], message: Any) -> None:

@@ -19,6 +19,7 @@ from dbp.cli.screen.output import (
     progress_content,
 )
 from dbp.job.ending_text import job_ending_lines
+from dbp.job.failure_text import attempt_text, condition_text
 from dbp.job.state import Job, ProgressReport
 from dbp.json_value import JsonValue
 from dbp.quantities import count_text, duration_text, time_to_go_text
@@ -30,6 +31,20 @@ if TYPE_CHECKING:
     from dbp.client.transport.streams import JobUpdate
 
 LINE_SECONDS: Final = 1.0
+
+
+def note_of(job: Job) -> str:
+    """Return what a user should know of a live job: its conditions, or why it waits."""
+    return "; ".join(map(condition_text, job.conditions)) or job.waiting_reason
+
+
+def state_text(job: Job, *, failed: bool = False) -> str:
+    """Return a job's state in one line; ``failed``: with the failure of its last attempt."""
+    note = note_of(job)
+    text = f"{job.id} {job.state}" + (f" ({note})" if note else "")
+    if failed and job.previous_failure is not None:
+        text += f"\n  {attempt_text(job.previous_failure)}"
+    return text
 
 
 class View(Protocol):
@@ -128,8 +143,7 @@ class LineView:
         elif update.job is not None and update.kind != "parameters_published":
             if gap := gap_text(update):
                 click.echo(gap)
-            waits = f" ({update.job.waiting_reason})" if update.job.waiting_reason else ""
-            click.echo(f"{update.job.id} {update.job.state}{waits}")
+            click.echo(state_text(update.job, failed=update.kind == "requeued"))
 
     def close(self) -> None:
         """Do nothing: no display is open."""
@@ -196,7 +210,7 @@ def with_job(status: Status, job: Job) -> Status:
     return replace(
         status,
         state=job.state.value,
-        note=job.waiting_reason,
+        note=note_of(job),
         version=version,
         ended=job.state.terminal,
     )

@@ -107,6 +107,11 @@ def job_content(job: Job) -> JsonObject:
         "start_time": job.start_time,
         "end_time": job.end_time,
         "waiting_reason": job.waiting_reason,
+        "conditions": [record_to_json(condition) for condition in job.conditions],
+        "report_time": job.report_time,
+        "retry_time": job.retry_time,
+        "failures": job.failures,
+        "checkpoint_step": job.checkpoint_step,
         "attached": job.attached,
         "host": job.host,
         "spec_digest": job.spec_digest,
@@ -115,6 +120,9 @@ def job_content(job: Job) -> JsonObject:
         if job.latest_parameters is None
         else version_content(job.latest_parameters),
         "failure": None if job.failure is None else record_to_json(job.failure),
+        "previous_failure": None
+        if job.previous_failure is None
+        else record_to_json(job.previous_failure),
         "best": None if job.best is None else record_to_json(job.best),
         "best_restored": job.best_restored,
         "end_reason": job.end_reason,

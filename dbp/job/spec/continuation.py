@@ -13,7 +13,7 @@ from dbp.json_value import JsonObject, JsonValue
 
 # Fields that may change in a resume: the length, and those that do not affect the parameters.
 LENGTH: Final = ("epochs", "steps", "max_seconds", "schedule_steps")
-FREE: Final = ("name", "checkpoint", "publish")
+FREE: Final = ("name", "checkpoint", "publish", "retry")
 MAX_DIFFERENCES: Final = 5
 
 _ABSENT: Final = object()
@@ -23,9 +23,9 @@ def differences(written: JsonObject, found: JsonObject, *, data: bool) -> tuple[
     """Return the fields that would change the training: "seed: 4; ... written with 3".
 
     ``written`` and ``found`` are documents of resolved specs; a field that ``written`` lacks
-    (an older dbp wrote it) has its default. The length of the run, checkpoints, publishing and
-    the test set are ignored. ``data``: compare the readers of the training and validation set
-    as well; else ``train.data_identity`` compares their content.
+    (an older dbp wrote it) has its default. The length of the run, checkpoints, publishing,
+    retries and the test set are ignored. ``data``: compare the readers of the training and
+    validation set as well; else ``train.data_identity`` compares their content.
     """
     with contextlib.suppress(InvalidSpec):  # of a newer dbp: compare it as it is
         written = resolve(written).document

@@ -13,10 +13,8 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
-from dbp.json_value import JsonValue
-from dbp.option_types import fields_of
 from dbp.registry import option
 
 
@@ -212,6 +210,38 @@ class CheckpointSpec:
 
 
 @dataclass(frozen=True)
+class RetrySpec:
+    """Retries of a job that a service launches, when one of its attempts fails.
+
+    The job is launched again and resumes from its newest checkpoint with the same bits. A
+    failure that would only repeat itself ends the job: NON_FINITE, DIVERGED, INVALID_DATA,
+    DATA_CHANGED, NOTHING_APPLIED, and the same Python exception at the same step.
+    """
+
+    attempts: int = option(
+        3,
+        doc="attempts in a row without a new checkpoint after which the job fails; 0: it fails "
+        "with its first failed attempt",
+        minimum=0,
+        maximum=1_000_000,
+    )
+    backoff_seconds: float = option(
+        1.0,
+        doc="seconds from a failure to the next launch; doubled with every further failure in "
+        "a row, up to 60",
+        minimum=0.0,
+        maximum=60.0,
+    )
+    stall_seconds: float = option(
+        60.0,
+        doc="seconds without a step, beyond ten times the median step, after which the run "
+        "counts as stalled",
+        above=0.0,
+        maximum=1_000_000.0,
+    )
+
+
+@dataclass(frozen=True)
 class PublishSpec:
     """When the live parameters become a new version."""
 
@@ -243,39 +273,6 @@ class JobSpec:
     publish: PublishSpec = option(
         PublishSpec(), doc="when versions are published, and how many are kept"
     )
-
-
-def document_of(spec: JobSpec) -> dict[str, Any]:
-    """Return the document of a spec: plain tables, lists and values, without None.
-
-    A spec that was made in Python may hold any values; ``dbp.job.spec.check`` judges them.
-    """
-    return {f.name: _plain(getattr(spec, f.name)) for f in fields_of(spec)}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Component):
-        return {"kind": value.kind, **_without_none(value.options)}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _without_none({f.name: getattr(value, f.name) for f in fields_of(value)})
-    if isinstance(value, Mapping):
-        return _without_none(value)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _without_none(table: Mapping[str, object]) -> dict[str, object]:
-    return {name: _plain(item) for name, item in table.items() if item is not None}
-
-
-def with_train(document: object, **fields: JsonValue) -> object:
-    """Return a document with other values in its table ``train``; None removes a field.
-
-    A document that is no table, or whose ``train`` is none, is returned as it is:
-    ``dbp.job.spec.check`` refuses it.
-    """
-    if not isinstance(document, Mapping) or not isinstance(document.get("train", {}), Mapping):
-        return document
-    kept = {name: v for name, v in document.get("train", {}).items() if name not in fields}
-    return {**document, "train": kept | _without_none(fields)}
+    retry: RetrySpec = option(
+        RetrySpec(), doc="what a service does when an attempt of the job fails"
+    )

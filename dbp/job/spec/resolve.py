@@ -23,13 +23,13 @@ from dbp.job.spec.contracts import (
     MetricContract,
     OptimizerContract,
 )
+from dbp.job.spec.document import document_of
 from dbp.job.spec.job_spec import (
     CheckpointSpec,
     Component,
     Holdout,
     JobSpec,
     PublishSpec,
-    document_of,
 )
 from dbp.job.spec.paths import check_paths
 from dbp.job.spec.rules import cross_field_violations

@@ -13,7 +13,7 @@ from typing import Final, final
 import numpy as np
 
 from dbp.data.dataset import Indices
-from dbp.job.state import FailureReason
+from dbp.job.failure import FailureReason
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.optim.shard import Shard

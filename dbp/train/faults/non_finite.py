@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Final, final
 
-from dbp.job.state import FailureReason
+from dbp.job.failure import FailureReason
 from dbp.train.faults.finite import all_finite
 from dbp.train.state.run_state import RunState
 

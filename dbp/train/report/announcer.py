@@ -14,7 +14,8 @@ from typing import Final, final
 from dbp.heartbeat.phase import Phase
 from dbp.job.best import BestEpoch
 from dbp.job.ending_text import ending_word
-from dbp.job.state import FailureReason, ProgressReport, RunOutcome
+from dbp.job.failure import FailureReason
+from dbp.job.state import ProgressReport, RunOutcome
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.train.build import Setup

@@ -17,7 +17,7 @@ from typing import Literal
 
 from dbp.errors import InvalidInput
 from dbp.job.ending_text import cause_text, ending_word
-from dbp.job.spec.job_spec import with_train
+from dbp.job.spec.document import with_train
 from dbp.job.spec.resolve import resolve
 from dbp.option_names import either, option
 from dbp.quantities import duration_text

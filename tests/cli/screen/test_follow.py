@@ -19,7 +19,9 @@ from dbp.cli.screen.follow import (
     text_view,
 )
 from dbp.client.transport.streams import JobUpdate
-from dbp.job.state import Failure, FailureReason, Job, LabelMove, ProgressReport, State, Version
+from dbp.job.failure import Condition, ConditionKind, Failure, FailureReason
+from dbp.job.failure_text import attempt_text
+from dbp.job.state import Job, LabelMove, ProgressReport, State, Version
 from tests.deadline import DEADLINE
 
 JOB = Job("digits-1", {}, "ab", 2, State.RUNNING, 1.0, start_time=2.0)
@@ -66,6 +68,33 @@ def test_lines_show_states_and_at_most_one_progress_a_second(
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["digits-1 QUEUED (needs 2 slots)", "digits-1 RUNNING"]
     assert [line.split(", ")[1] for line in lines[2:]] == ["step 1/24,600", "step 4/24,600"]
+
+
+FAILURE = Failure(
+    FailureReason.RANK_SIGNAL, "SIGKILL ended a worker", signal=9, step=9, rank=1, attempt=1,
+    checkpoint_step=8, retry_helps=True,
+)  # fmt: skip
+
+
+def test_a_failed_attempt_and_the_conditions_of_a_job_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    queued = dataclasses.replace(
+        JOB, state=State.QUEUED, waiting_reason="attempt 2 starts in 1 s",
+        previous_failure=FAILURE,
+    )  # fmt: skip
+    condition = Condition(ConditionKind.STALLED, "no step for 63 s", 3.0)
+    stalled = dataclasses.replace(JOB, conditions=(condition,))
+    view = LineView()
+
+    view.show(JobUpdate("digits-1", "requeued", job=queued))
+    view.show(JobUpdate("digits-1", "snapshot", job=stalled))
+
+    assert capsys.readouterr().out.splitlines() == [
+        "digits-1 QUEUED (attempt 2 starts in 1 s)",
+        f"  {attempt_text(FAILURE)}",
+        "digits-1 RUNNING (stalled: no step for 63 s)",
+    ]
 
 
 MOVES = [

@@ -19,7 +19,8 @@ from dbp.cli.screen.output import (
     writing,
 )
 from dbp.errors import InvalidInput
-from dbp.job.state import Failure, FailureReason, Job, ProgressReport, State, Version
+from dbp.job.failure import Condition, ConditionKind, Failure, FailureReason
+from dbp.job.state import Job, ProgressReport, State, Version
 
 PROGRESS = ProgressReport(7, 100, 1, math.nan, {"training_loss": math.inf}, 50.0, None, 3.0)
 JOB = Job(
@@ -27,7 +28,9 @@ JOB = Job(
     failure=Failure(
         FailureReason.NON_FINITE, "the loss is not finite", exit_code=1, log_tail=("a", "b"),
     ),
-    latest_parameters=Version(1, 5, 1, "cd", 100, 2.0), progress=PROGRESS,
+    latest_parameters=Version(1, 5, 1, "cd", 100, 2.0), progress=PROGRESS, failures=2,
+    conditions=(Condition(ConditionKind.STALLED, "no step", 3.0),), checkpoint_step=5,
+    report_time=4.0,
 )  # fmt: skip
 
 
@@ -54,6 +57,10 @@ def test_json_is_one_standard_line_even_of_a_run_gone_wrong(
     assert content["failure"]["reason"] == "NON_FINITE"
     assert content["failure"]["log_tail"] == ["a", "b"]
     assert content["latest_parameters"]["version"] == 1
+    assert content["previous_failure"] is None
+    assert content["conditions"] == [{"kind": "STALLED", "message": "no step", "since": 3.0}]
+    names = ("failures", "checkpoint_step", "report_time", "retry_time")
+    assert [content[name] for name in names] == [2, 5, 4.0, None]
 
 
 def test_text_beyond_ascii_is_kept(capsys: pytest.CaptureFixture[str]) -> None:

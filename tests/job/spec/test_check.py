@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from dbp.errors import InvalidSpec
 from dbp.job.spec.check import check
+from dbp.job.spec.document import document_of
 from dbp.job.spec.job_spec import (
     Component,
     Holdout,
     PublishSpec,
     StopSpec,
     TrainSpec,
-    document_of,
 )
 
 Document = dict[str, Any]
@@ -142,6 +142,9 @@ REFUSED: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("train", "lanes"), 1025, "train.lanes", "<= 1024, got 1025"),
     (("train", "stop"), "never", "train.stop", "must be a table, got 'never'"),
     (("train", "stop"), {"patience": 0}, "train.stop.patience", "must be >= 1, got 0"),
+    (("retry",), {"attempts": -1}, "retry.attempts", ">= 0 and <= 1000000, got -1"),
+    (("retry",), {"backoff_seconds": 61}, "retry.backoff_seconds", "<= 60, got 61"),
+    (("retry",), {"stall_seconds": 0}, "retry.stall_seconds", "must be > 0"),
     (("publish",), {"keep": 10**6}, "publish.keep", "<= 10000, got 1000000"),
     (("publish",), {"every_seconds": 0}, "publish.every_seconds", "must be > 0, got 0"),
 ]

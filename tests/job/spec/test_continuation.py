@@ -37,6 +37,7 @@ def resolved(**changed: Any) -> dict[str, Any]:
         {"train__max_seconds": 4.0},
         {"name": "b"},
         {"checkpoint__every_steps": 7},
+        {"retry__attempts": 7},
         {"publish__keep": 1},
         {"data__test": {"kind": "digits"}},
         {"data__train": {"kind": "teacher", "samples": 30, "inputs": 64}},

@@ -12,7 +12,8 @@ import pytest
 from dbp.data.digits import Digits
 from dbp.errors import InvalidSpec
 from dbp.job.spec.check import check
-from dbp.job.spec.job_spec import Component, JobSpec, document_of, with_train
+from dbp.job.spec.document import document_of, with_train
+from dbp.job.spec.job_spec import Component, JobSpec
 from dbp.job.spec.resolve import digest_of, resolve
 from dbp.job.spec.shapes import DataShape, check_data
 from dbp.nn.dense import Dense
@@ -64,6 +65,8 @@ def test_the_document_names_every_default(document: Document) -> None:
     assert dense["weight_initializer"]["kind"]
     assert found["optimizer"]["learning_rate"] == {"kind": "constant", "rate": 0.1}
     assert resolved.document["publish"] == {"every_seconds": 2.0, "keep": 4, "best": True}
+    retry = {"attempts": 3, "backoff_seconds": 1.0, "stall_seconds": 60.0}
+    assert resolved.document["retry"] == retry
     assert resolved.document == document_of(resolved.spec)
 
 

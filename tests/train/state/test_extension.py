@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dbp.errors import InvalidInput
-from dbp.job.spec.job_spec import with_train
+from dbp.job.spec.document import with_train
 from dbp.job.spec.load import parse_file, resolve_file
 from dbp.job.spec.resolve import resolve
 from dbp.job.state import RunOutcome
