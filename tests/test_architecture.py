@@ -70,7 +70,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "versions": ({"errors", "job", "storage"}, set()),
     "versions.cast": ({"errors"}, {"numpy", "ml_dtypes"}),
     "jobs": (
-        {"errors", "job", "json_value", "launch", "quantities", "storage", "versions"}, set(),
+        {"errors", "heartbeat.phase", "job", "json_value", "launch", "quantities", "storage",
+         "versions"},
+        set(),
     ),
     "rpc": (
         {"errors", "job", "json_value", "lossy_output", "option_names", "registry", "v1"},

@@ -1,0 +1,212 @@
+"""Decide from the health of an attempt's processes whether it makes progress. No I/O, no clock.
+
+A process has stalled if it reports nothing new for a limit: ``stall_seconds`` and ten times the
+median step. While a rank's phase has no reports of its own (opening data, a checkpoint), CPU
+time and moved bytes count as progress for a longer limit. Time counts only as far as it was
+observed, so that a machine that was suspended, or a service that was, is no reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias, final
+
+from dbp.heartbeat.phase import Phase
+from dbp.launch.launcher import ProcessHealth, Role
+
+MAX_GAP_SECONDS: Final = 2.0  # that an observation counts for at most
+STOPPED_SECONDS: Final = 2.0  # after which a stopped process is worth a message
+MEDIAN_STEPS: Final = 10
+ACTIVE_FACTOR: Final = 30  # limits, while a process that reports nothing is active
+UNREPORTED_FACTOR: Final = 3  # limits, for a rank to start
+# Rank 0 waits for the service at the end of a run, the other ranks for rank 0.
+DELIVERY_SECONDS: Final = 35.0
+
+_STRICT: Final = frozenset({Phase.COMPUTING, Phase.EXCHANGE, Phase.UPDATE})
+_DELIVERS: Final = frozenset({Phase.PUBLISHING, Phase.ENDING})
+_ENDED: Final = ("X", "Z")
+_WAITS: Final = 3
+_Key: TypeAlias = tuple[Role, int | None, int]
+
+
+@dataclass(frozen=True)
+class Stall:
+    """A process that holds up its attempt.
+
+    Attributes:
+        culprit: The process; its rank is None if all ranks wait in the exchange alike.
+        seconds: Observed seconds since its last report.
+        due: Whether the limit has passed, so that the attempt is to end.
+    """
+
+    culprit: ProcessHealth
+    seconds: float
+    due: bool
+
+    @property
+    def message(self) -> str:
+        """Return which process does not report, where, and in which phase."""
+        culprit, beat = self.culprit, self.culprit.beat
+        name = str(culprit.role) if culprit.rank is None else f"rank {culprit.rank}"
+        where = f"{name} (process {beat.pid}) on {culprit.host}" if beat.pid else name
+        if culprit.role is not Role.RANK:
+            return f"{where} {_state_text(culprit)}"
+        if culprit.rank is None:
+            return f"all ranks on {culprit.host} wait for each other in step {beat.step}"
+        if not beat.pid:
+            return f"{where} on {culprit.host} has not started"
+        step = f"step {beat.step}, phase" if beat.step else "phase"
+        return f"{where} {_state_text(culprit)} in {step} {beat.phase.text}"
+
+
+def _state_text(process: ProcessHealth) -> str:
+    if process.stopped:
+        return f"is stopped (state {process.state})"
+    if process.state in _ENDED:
+        return "has ended"
+    return "does not progress" + (f" (state {process.state})" if process.state else "")
+
+
+@dataclass
+class _Seen:
+    """The last observation of a process, and when it changed, in observed seconds."""
+
+    reports: tuple[int, int]
+    activity: int
+    reported: float
+    active: float
+    running: float  # when it was last not stopped
+
+
+@final
+class StallDetector:
+    """Observes one attempt from its start, or from the start of this service."""
+
+    def __init__(self, stall_seconds: float) -> None:
+        self._stall_seconds = stall_seconds
+        self._time = 0.0
+        self._before: float | None = None
+        self._seen: dict[_Key, _Seen] = {}
+
+    def observe(self, now: float, processes: Sequence[ProcessHealth]) -> Stall | None:
+        """Return the process that holds up the attempt; None if there is none.
+
+        Call it about twice a second; ``now`` is of any monotonic clock.
+        """
+        gap = 0.0 if self._before is None else now - self._before
+        self._before = now
+        self._time += min(max(0.0, gap), MAX_GAP_SECONDS)
+        for process in processes:
+            self._note(process)
+        limit = self.limit(processes)
+        ranks = [process for process in processes if process.role is Role.RANK]
+        known = {rank.beat.pid for rank in ranks}
+        others = [
+            process
+            for process in processes
+            if process.role in (Role.SUPERVISOR, Role.COMMAND)
+            and process.beat.pid
+            and process.beat.pid not in known
+        ]
+        late = self._late_ranks(ranks, limit)
+        stopped = [rank for rank in late if rank.stopped]
+        late_others = [process for process in others if self._late_other(process, limit)]
+        if stopped or late_others:
+            return self._stall((stopped or late_others)[0], due=True)
+        if late:
+            found = self._stall(late[0], due=True)
+            waits = len(late) > 1 and _harmless(late[0]) == _WAITS
+            return replace(found, culprit=replace(late[0], rank=None)) if waits else found
+        return self._stopped([*others, *ranks])
+
+    def limit(self, processes: Sequence[ProcessHealth]) -> float:
+        """Return the seconds that a process may take from one report to the next."""
+        median = max((p.beat.median_step_seconds for p in processes), default=0.0)
+        return self._stall_seconds + MEDIAN_STEPS * median
+
+    def _note(self, process: ProcessHealth) -> None:
+        key = _key(process)
+        reports = process.beat.count, process.beat.collectives
+        seen = self._seen.get(key)
+        if seen is None:
+            now = self._time
+            self._seen[key] = _Seen(reports, process.activity, now, now, now)
+            return
+        if reports != seen.reports:
+            seen.reports, seen.reported, seen.active = reports, self._time, self._time
+        if process.activity != seen.activity or _writes(process):
+            seen.activity, seen.active = process.activity, self._time
+        if not process.stopped:
+            seen.running = self._time
+
+    def _silent(self, process: ProcessHealth) -> float:
+        return self._time - self._seen[_key(process)].reported
+
+    def _late_ranks(self, ranks: Sequence[ProcessHealth], limit: float) -> list[ProcessHealth]:
+        """Return the ranks that hold up the others, the most suspicious first."""
+        ranks = [r for r in ranks if not (r.state in _ENDED and r.beat.phase is Phase.ENDING)]
+        fewest = min(map(_collectives, ranks), default=0)
+        late = [
+            rank
+            for rank in ranks
+            if (_collectives(rank) == fewest or rank.stopped or rank.state in _ENDED)
+            and self._late_rank(rank, limit)
+        ]
+        return sorted(late, key=lambda rank: (_harmless(rank), -self._silent(rank)))
+
+    def _late_rank(self, rank: ProcessHealth, limit: float) -> bool:
+        seen, silent = self._seen[_key(rank)], self._silent(rank)
+        if not rank.beat.pid:
+            return silent > UNREPORTED_FACTOR * limit
+        if rank.stopped or rank.state in _ENDED:
+            return silent > limit
+        if rank.beat.phase in _STRICT and rank.beat.median_step_seconds:
+            return silent > limit
+        quiet = self._time - seen.active
+        allowed = limit + (DELIVERY_SECONDS if rank.beat.phase in _DELIVERS else 0.0)
+        return min(silent, quiet) > allowed or silent > ACTIVE_FACTOR * limit
+
+    def _late_other(self, process: ProcessHealth, limit: float) -> bool:
+        """Whether a supervisor does not report, or mpirun, which never does, has stopped."""
+        if process.role is Role.SUPERVISOR:  # a full or slow disk may hold up its log
+            return self._silent(process) > limit * (
+                ACTIVE_FACTOR if process.state == "D" else 1
+            )
+        if process.state in _ENDED:
+            return self._silent(process) > limit
+        return self._time - self._seen[_key(process)].running > limit
+
+    def _stopped(self, processes: Sequence[ProcessHealth]) -> Stall | None:
+        """Return a process that was stopped a while ago, though its limit has not passed."""
+        for process in processes:
+            if self._time - self._seen[_key(process)].running > STOPPED_SECONDS:
+                return self._stall(process, due=False)
+        return None
+
+    def _stall(self, process: ProcessHealth, *, due: bool) -> Stall:
+        silent = self._time - self._seen[_key(process)].reported
+        return Stall(process, silent, due)
+
+
+def _key(process: ProcessHealth) -> _Key:
+    return process.role, process.rank, process.beat.pid
+
+
+def _collectives(rank: ProcessHealth) -> int:
+    """Return how many calls a rank has made that wait for others; -1 before its start."""
+    return rank.beat.collectives if rank.beat.pid else -1
+
+
+def _harmless(rank: ProcessHealth) -> int:
+    """Return how likely it is that a rank only waits for others: 0 is the least."""
+    if rank.stopped or rank.state in _ENDED:
+        return 0
+    if rank.state == "D":
+        return 1
+    return _WAITS if rank.beat.phase is Phase.EXCHANGE else 2
+
+
+def _writes(process: ProcessHealth) -> bool:
+    """Whether a rank waits for a disk where it writes: an fsync moves no bytes of its own."""
+    return process.state == "D" and process.beat.phase in (Phase.CHECKPOINT, *_DELIVERS)

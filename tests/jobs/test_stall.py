@@ -1,0 +1,398 @@
+"""Detection of stalls, over simulated hours: ranks that step, wait for each other, and stop."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TypeAlias
+
+import pytest
+
+from dbp.heartbeat.phase import Phase
+from dbp.heartbeat.slots import Beat
+from dbp.jobs.stall import ACTIVE_FACTOR, Stall, StallDetector
+from dbp.launch.launcher import ProcessHealth, Role
+
+POLL = 0.5
+STALL = 60.0
+HOUR = 3_600.0
+
+
+@dataclass(frozen=True)
+class Act:
+    """Something that a rank does: a phase for some seconds, with or without CPU or I/O."""
+
+    phase: Phase
+    seconds: float = 0.0
+    active: bool = True
+    waits: bool = False  # a collective call at its begin
+    state: str = "R"
+    step: int | None = None
+
+
+Plan: TypeAlias = Iterator[Act]
+FOREVER = 1e12
+
+
+@dataclass
+class Rank:
+    """A simulated rank: it runs its plan, and waits in collective calls for the others."""
+
+    number: int
+    plan: Plan
+    count: int = 0
+    collectives: int = 0
+    step: int = 0
+    began: float = 0.0
+    steps: list[float] = field(default_factory=list)
+    act: Act = Act(Phase.STARTING)
+    until: float = 0.0
+    activity: int = 0
+    state: str = ""  # T: stopped by the test
+
+    def advance(self, now: float, ranks: list[Rank]) -> None:
+        while self.state != "T" and now >= self.until and not self._is_waiting(ranks):
+            begin = self.until
+            self.act = next(self.plan)
+            self.count += 1
+            self.collectives += self.act.waits
+            self.until = begin + self.act.seconds if now - begin < POLL else now
+            if self.act.step is not None:
+                self.steps = [*self.steps, begin - self.began][-31:] if self.step else []
+                self.step, self.began = self.act.step, begin
+        if self.state != "T" and self.act.active:
+            self.activity += 1
+
+    def _is_waiting(self, ranks: list[Rank]) -> bool:
+        return self.act.waits and any(r.collectives < self.collectives for r in ranks)
+
+    def health(self, now: float) -> ProcessHealth:
+        beat = Beat(
+            pid=100 + self.number,
+            count=self.count,
+            step=self.step,
+            phase=self.act.phase,
+            collectives=self.collectives,
+            median_step_seconds=median(self.steps) if self.steps else 0.0,
+        )
+        state = self.state or self.act.state
+        return ProcessHealth(Role.RANK, "node", self.number, beat, 0.0, state, self.activity)
+
+
+def step(number: int, seconds: float, *, lanes: int = 2) -> Plan:
+    yield Act(Phase.COMPUTING, 0.0, step=number)
+    for _ in range(lanes):
+        yield Act(Phase.READING, 0.1 * seconds / lanes)
+        yield Act(Phase.COMPUTING, 0.7 * seconds / lanes)
+    yield Act(Phase.EXCHANGE, 0.1 * seconds, waits=True)
+    yield Act(Phase.UPDATE, 0.1 * seconds)
+
+
+def training(seconds: Callable[[int], float], between: Callable[[int], Plan]) -> Plan:
+    yield Act(Phase.STARTING, 2.0)
+    for number in range(1, 1_000_000):
+        yield from step(number, seconds(number))
+        yield from between(number)
+
+
+def nothing(_: int) -> Plan:
+    yield from ()
+
+
+@dataclass
+class Simulation:
+    ranks: list[Rank]
+    stall_seconds: float = STALL
+    now: float = 5_000.0
+    others: dict[Role, ProcessHealth] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.detector = StallDetector(self.stall_seconds)
+        self._beats = 0
+        for rank in self.ranks:
+            rank.until = self.now
+
+    def poll(self) -> Stall | None:
+        self._beats += 1
+        for rank in self.ranks:
+            rank.advance(self.now, self.ranks)
+        self.others.setdefault(Role.COMMAND, ProcessHealth(Role.COMMAND, "node", None, Beat(9)))
+        if self.others.get(Role.SUPERVISOR, None) is None or (
+            self.others[Role.SUPERVISOR].state != "T"
+        ):
+            beat = Beat(8, count=self._beats)
+            self.others[Role.SUPERVISOR] = ProcessHealth(
+                Role.SUPERVISOR, "node", None, beat, state="S"
+            )
+        found = [*self.others.values(), *(rank.health(self.now) for rank in self.ranks)]
+        return self.detector.observe(self.now, found)
+
+    def run(self, seconds: float) -> Stall | None:
+        """The first stall that ends the attempt; None if there is none in this time."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now += POLL
+            found = self.poll()
+            if found is not None and found.due:
+                return found
+        return None
+
+
+def two(
+    seconds: Callable[[int], float] = lambda _: 0.8,
+    between: Callable[[int], Plan] = nothing,
+    rank_0: Callable[[int], Plan] | None = None,
+) -> Simulation:
+    """Two ranks; ``rank_0`` does something else between its steps."""
+    return Simulation(
+        [Rank(0, training(seconds, rank_0 or between)), Rank(1, training(seconds, between))]
+    )
+
+
+def at(number: int, *acts: Act) -> Callable[[int], Plan]:
+    def between(done: int) -> Plan:
+        if done == number:
+            yield from acts
+
+    return between
+
+
+NORMAL: dict[str, Callable[[], Simulation]] = {
+    "even steps": two,
+    "steps ten times longer from one to the next": lambda: two(
+        lambda n: 1.0 if n < 300 else 10.0
+    ),
+    "long steps ten times longer": lambda: two(lambda n: 20.0 if n < 10 else 200.0),
+    "steps of very uneven length": lambda: two(
+        lambda n: random.Random(n).choice([0.1, 1.0, 30.0])
+    ),
+    "a first step of 20 minutes": lambda: two(lambda n: 1_200.0 if n == 1 else 0.5),
+    "an evaluation of half an hour": lambda: two(
+        between=lambda n: iter(Act(Phase.EVALUATING, 20.0) for _ in range(90) if n == 50)
+    ),
+    "blocks of an evaluation that take minutes": lambda: two(
+        between=lambda n: iter(Act(Phase.EVALUATING, 200.0) for _ in range(5) if n == 50)
+    ),
+    "a checkpoint of ten minutes": lambda: two(
+        rank_0=at(50, Act(Phase.CHECKPOINT, 600.0, state="S"))
+    ),
+    "an fsync of ten minutes": lambda: two(
+        rank_0=at(50, Act(Phase.CHECKPOINT, 600.0, active=False, state="D"))
+    ),
+    "an epoch's end of five minutes": lambda: two(rank_0=at(50, Act(Phase.PUBLISHING, 300.0))),
+    "a link that takes no version for half a minute": lambda: two(
+        rank_0=at(50, Act(Phase.PUBLISHING, 30.0, active=False, state="S"))
+    ),
+    "data that opens for 20 minutes": lambda: Simulation(
+        [Rank(n, iter_starting(1_200.0)) for n in range(2)]
+    ),
+    "rows that are read for two minutes": lambda: two(
+        rank_0=at(50, Act(Phase.READING, 120.0, state="D"))
+    ),
+    "a lone rank": lambda: Simulation([Rank(0, training(lambda _: 2.0, nothing))]),
+}
+
+
+def iter_starting(seconds: float) -> Plan:
+    yield Act(Phase.STARTING, seconds)
+    yield from training(lambda _: 1.0, nothing)
+
+
+@pytest.mark.parametrize("name", NORMAL)
+def test_a_run_that_progresses_is_no_stall_in_two_hours(name: str) -> None:
+    assert NORMAL[name]().run(2 * HOUR) is None
+
+
+@pytest.mark.parametrize("name", NORMAL)
+def test_a_run_slowed_tenfold_is_no_stall_in_an_hour(name: str) -> None:
+    """The whole machine becomes ten times slower: the detector's polls come late, too."""
+    simulation = NORMAL[name]()
+    simulation.run(100.0)
+    for _ in range(int(HOUR)):
+        simulation.now += 1.0 if simulation.now % 7 else 5.0
+        for rank in simulation.ranks:  # of ten seconds, nine are lost
+            rank.until += 0.9 if rank.until > simulation.now else 0.0
+        found = simulation.poll()
+        assert found is None or not found.due, found
+
+
+@pytest.mark.parametrize("hours", [0.1, 8.0])
+def test_a_suspended_machine_is_no_stall(hours: float) -> None:
+    """Also where the clock went on meanwhile, as in a virtual machine that was paused."""
+    simulation = two()
+    simulation.run(200.0)
+    for _ in range(20):
+        simulation.now += hours * HOUR
+        for rank in simulation.ranks:
+            rank.until += hours * HOUR
+        assert simulation.run(10.0) is None
+
+
+@pytest.mark.parametrize("culprit", [0, 1, 2])
+@pytest.mark.parametrize("after", [30.0, 77.7, 500.2])
+def test_a_stopped_rank_is_named_after_the_limit(culprit: int, after: float) -> None:
+    simulation = Simulation([Rank(n, training(lambda _: 0.8, nothing)) for n in range(3)])
+    assert simulation.run(after) is None
+    simulation.ranks[culprit].state = "T"
+
+    found = simulation.run(10 * STALL)
+
+    assert found is not None
+    assert found.culprit.rank == culprit
+    assert STALL < found.seconds < STALL + 20.0
+    assert simulation.now - 5_000.0 - after < STALL + 20.0
+    assert f"rank {culprit} (process {100 + culprit}) on node is stopped" in found.message
+    assert f"in step {simulation.ranks[culprit].step}, phase" in found.message
+
+
+def test_a_stopped_process_is_a_condition_before_it_ends_the_attempt() -> None:
+    simulation = two()
+    simulation.run(100.0)
+    simulation.ranks[1].state = "T"
+
+    assert simulation.run(10.0) is None
+    early = simulation.poll()
+    simulation.ranks[1].state = ""
+    simulation.run(5.0)
+
+    assert early is not None
+    assert (early.due, early.culprit.rank) == (False, 1)
+    assert simulation.poll() is None, "it continues"
+
+
+@pytest.mark.parametrize("culprit", [0, 1])
+def test_an_endless_loop_in_a_layer_names_its_rank(culprit: int) -> None:
+    loop = at(70, Act(Phase.COMPUTING, FOREVER))
+    plans = [training(lambda _: 0.8, loop if n == culprit else nothing) for n in range(2)]
+    simulation = Simulation([Rank(n, plan) for n, plan in enumerate(plans)])
+
+    found = simulation.run(HOUR)
+
+    assert found is not None
+    assert found.culprit.rank == culprit, "the other one waits in the exchange, just as busy"
+    assert "does not progress (state R) in step 70, phase forward/backward" in found.message
+
+
+@pytest.mark.parametrize(
+    "phase", [Phase.STARTING, Phase.READING, Phase.EVALUATING, Phase.CHECKPOINT]
+)
+def test_an_endless_loop_in_a_phase_without_reports_is_found_in_the_end(phase: Phase) -> None:
+    simulation = two(rank_0=at(70, Act(phase, FOREVER)))
+
+    assert simulation.run(ACTIVE_FACTOR * STALL) is None
+    found = simulation.run(HOUR)
+
+    assert found is not None
+    assert found.culprit.rank == 0
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.READING, Phase.EVALUATING])
+def test_a_rank_that_waits_for_a_dead_file_system_is_found(phase: Phase) -> None:
+    simulation = two(rank_0=at(70, Act(phase, FOREVER, active=False, state="D")))
+
+    found = simulation.run(200.0)
+
+    assert found is not None
+    assert found.culprit.rank == 0
+    assert "(state D)" in found.message
+
+
+def test_ranks_that_wait_for_each_other_have_no_culprit() -> None:
+    """The exchange itself hangs: all have made the same calls."""
+    dead = at(70, Act(Phase.EXCHANGE, FOREVER, waits=True))
+    found = two(between=dead).run(HOUR)
+
+    assert found is not None
+    assert found.culprit.rank is None
+    assert found.message == "all ranks on node wait for each other in step 70"
+
+
+def test_a_rank_stopped_within_the_exchange_is_named_by_its_state() -> None:
+    simulation = two(between=at(70, Act(Phase.EXCHANGE, FOREVER, waits=True)))
+    simulation.run(70.0)
+    simulation.ranks[1].state = "T"
+
+    found = simulation.run(HOUR)
+
+    assert found is not None
+    assert found.culprit.rank == 1
+
+
+def test_a_rank_stopped_before_it_has_joined_is_named() -> None:
+    def joins() -> Plan:
+        yield Act(Phase.STARTING, 1.0)
+        yield Act(Phase.EXCHANGE, 0.0)
+        yield Act(Phase.EXCHANGE, FOREVER)
+
+    simulation = Simulation([Rank(0, joins()), Rank(1, iter_starting(FOREVER))])
+    simulation.run(0.5)
+    simulation.ranks[1].state = "T"
+
+    found = simulation.run(100.0)
+
+    assert found is not None
+    assert found.culprit.rank == 1
+    assert found.message.endswith("is stopped (state T) in phase starting")
+
+
+@pytest.mark.parametrize("role", [Role.SUPERVISOR, Role.COMMAND])
+def test_a_stopped_supervisor_or_mpirun_is_named_though_ranks_train(role: Role) -> None:
+    simulation = two()
+    simulation.run(100.0)
+    stopped = simulation.others[role]
+    simulation.others[role] = ProcessHealth(role, "node", None, stopped.beat, state="T")
+
+    assert simulation.run(30.0) is None
+    early = simulation.poll()
+    found = simulation.run(HOUR)
+
+    assert early is not None
+    assert (early.due, early.culprit.role) == (False, role)
+    assert found is not None
+    assert (found.due, found.culprit.role, found.culprit.rank) == (True, role, None)
+    assert f"{role} (process {stopped.beat.pid}) on node is stopped" in found.message
+
+
+def test_a_rank_that_never_starts_is_found() -> None:
+    simulation = two()
+    dead = ProcessHealth(Role.RANK, "node", 1)
+    detector = StallDetector(STALL)
+    found = None
+    while found is None:
+        simulation.now += POLL
+        simulation.ranks[0].advance(simulation.now, simulation.ranks)
+        found = detector.observe(simulation.now, [dead])
+
+    assert found.message == "rank 1 on node has not started"
+    assert STALL < found.seconds < 4 * STALL
+
+
+def test_a_rank_that_ended_first_is_no_stall() -> None:
+    """At the end of a run the ranks exit one after the other."""
+
+    def ends(seconds: float, state: str) -> Plan:
+        yield from step(1, 1.0)
+        yield from step(2, 1.0)
+        yield Act(Phase.ENDING, seconds, active=False, state="S")
+        yield Act(Phase.ENDING, FOREVER, active=False, state=state)
+
+    simulation = Simulation([Rank(0, ends(60.0, "S")), Rank(1, ends(1.0, "Z"))])
+
+    assert simulation.run(90.0) is None
+    found = simulation.run(HOUR)
+
+    assert found is not None
+    assert found.culprit.rank == 0
+
+
+def test_the_limit_grows_with_the_median_step() -> None:
+    simulation = two(lambda _: 30.0)
+    simulation.run(200.0)
+    simulation.ranks[0].state = "T"
+
+    found = simulation.run(HOUR)
+
+    assert found is not None
+    assert found.seconds > STALL + 10 * 29.0
