@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dbp.errors import Unavailable
+from dbp.storage.atomic_file import sync_folder
 from dbp.storage.verification import Compare, connect, explained, nothing_to_compare, verify
 
 SCHEMA_VERSION: Final = 7
@@ -164,6 +165,9 @@ def open_database(path: Path, compare: Compare = nothing_to_compare) -> sqlite3.
     connection = connect(path)
     try:
         _prepare(connection, path)
+        # The names of the file and of its log: some builds of SQLite never sync a folder
+        # (SQLITE_DISABLE_DIRSYNC, as in Debian), and synced commits would vanish with a name.
+        sync_folder(path.parent)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise explained(error, path) from error

@@ -16,7 +16,7 @@ from dbp.errors import InvalidSpec, Violation
 from dbp.job.snapshot import Manifest, manifest_of
 from dbp.job.spec.plugins import Plugin
 from dbp.job.state import RunOutcome
-from dbp.jobs.admission import Checked
+from dbp.jobs.admission import Checked, new_id
 from dbp.jobs.config import ManagerConfig
 from dbp.jobs.manager import JobManager
 from dbp.jobs.store import Store
@@ -158,7 +158,12 @@ class Plane:
 
 @asynccontextmanager
 async def control_plane(
-    path: Path, launcher: FakeLauncher | None = None, *, slots: int = 4, **config: Any
+    path: Path,
+    launcher: FakeLauncher | None = None,
+    *,
+    slots: int = 4,
+    new_id: Callable[[str], str] = new_id,
+    **config: Any,
 ) -> AsyncIterator[Plane]:
     """One life of a service, without the service."""
     folder = StateFolder(path)
@@ -173,6 +178,7 @@ async def control_plane(
         check=fake_check,
         config=ManagerConfig(**config),
         clock=clock,
+        new_id=new_id,
     )
     _work_in_threads()
     try:

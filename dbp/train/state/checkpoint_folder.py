@@ -9,7 +9,7 @@
 
 A new state of the same step replaces the existing checkpoint in three renames: the new folder
 becomes ``step-N.newer``, the old one gets a temporary name, the new one becomes ``step-N``. To
-remove a folder, rename it first, then delete its files.
+remove a folder, rename it and fsync its parent first, then delete its files.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class CheckpointFolder:
         """Replace the link ``best`` atomically; None removes it. Raises OSError."""
         if step is None:
             (self.path / BEST).unlink(missing_ok=True)
+            sync_folder(self.path)
             return
         link = self._temporary()
         link.symlink_to(self.of(step).name)
@@ -126,6 +127,7 @@ class CheckpointFolder:
     def _remove(self, path: Path) -> None:
         trash = self._temporary()
         path.rename(trash)
+        sync_folder(self.path)  # before its files go, and lest a dropped state come back
         shutil.rmtree(trash, ignore_errors=True)
 
     def _temporary(self) -> Path:

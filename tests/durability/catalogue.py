@@ -1,0 +1,38 @@
+"""All durable acts, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tests.durability.act import Act
+from tests.durability.checkpoint_acts import (
+    DiscardCheckpoints,
+    ReplaceCheckpoint,
+    RollBack,
+    WriteCheckpoints,
+)
+from tests.durability.file_acts import (
+    Announce,
+    Launch,
+    RecordExit,
+    ReplaceFile,
+    WriteNewFolder,
+)
+from tests.durability.service_acts import SERVICE_ACTS
+
+ACTS: Final[Mapping[str, Act]] = {
+    act.name: act
+    for act in (
+        ReplaceFile(),
+        WriteNewFolder(),
+        Announce(),
+        Launch(),
+        RecordExit(),
+        WriteCheckpoints(),
+        ReplaceCheckpoint(),
+        RollBack(),
+        DiscardCheckpoints(),
+        *SERVICE_ACTS,
+    )
+}

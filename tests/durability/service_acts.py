@@ -1,0 +1,276 @@
+"""What the service promises its clients: jobs, their states, versions, labels, pins."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import sqlite3
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeAlias, final
+
+from dbp.job.state import Job, RunOutcome
+from dbp.jobs.link_fence import LinkNumber
+from dbp.jobs.store import Store
+from dbp.launch.launcher import Exit
+from dbp.storage.database import Database
+from dbp.storage.state_folder import StateFolder
+from dbp.versions.index import At
+from dbp.versions.store import VersionStore
+from tests.durability.act import Acknowledger, Act
+from tests.jobs.fakes import Plane, control_plane, data, manifest, settle, spec
+
+Step: TypeAlias = Callable[[Plane, Acknowledger], Awaitable[None]]
+LARGE: Final = 1_000  # values of a version: several blocks of a disk
+KEPT: Final = 2
+
+
+def service(folder: Path) -> AbstractAsyncContextManager[Plane]:
+    """One life of a service with one slot; jobs get the same ids in every run."""
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(partial(itertools.count, 1))
+    return control_plane(folder, slots=1, new_id=lambda name: f"{name}-{next(numbers[name])}")
+
+
+@final
+class ServiceAct(Act):
+    """Some steps of clients and runs, one after the other."""
+
+    def __init__(self, name: str, *steps: Step, before: tuple[Step, ...] = ()) -> None:
+        self._name = name
+        self._before = before
+        self._steps = steps
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def prepare(self, folder: Path) -> None:
+        if self._before:
+            asyncio.run(self._take(folder, self._before, lambda fact: None))
+
+    def run(self, folder: Path, acknowledge: Acknowledger) -> None:
+        asyncio.run(self._take(folder, self._steps, acknowledge))
+
+    def recover(self, folder: Path) -> str:
+        return asyncio.run(_recover(folder / "state"))
+
+    def again(self, folder: Path, done: int) -> None:
+        asyncio.run(self._take(folder, self._steps[done:], lambda fact: None))
+
+    async def _take(
+        self, folder: Path, steps: tuple[Step, ...], acknowledge: Acknowledger
+    ) -> None:
+        async with service(folder / "state") as plane:
+            for step in steps:
+                await step(plane, acknowledge)
+                await settle()
+
+
+async def _recover(folder: Path) -> str:
+    """Read all that is stored, with every version's file; then start a service with it."""
+    with StateFolder(folder) as state:
+        database = Database(state.database_file)
+        try:
+            facts = await _facts(state, database)
+        finally:
+            database.close()
+    async with service(folder) as plane:
+        jobs, _ = await plane.manager.list()
+        assert len(jobs) == len({job.id for job in jobs})
+    return facts
+
+
+async def _facts(state: StateFolder, database: Database) -> str:
+    store = Store(database)
+    lines = []
+    for _, job in reversed(await store.page(limit=1_000)):
+        lines.append(f"{job.id} {job.state}")
+        lines.append(await _versions(state, store, job))
+        if (outcome := await store.outcome(job.id, job.attempt)) is not None:
+            lines.append(f"outcome of {job.id}: {outcome.status}")
+    rows = await database.read(_rows)
+    lines.append(f"rows: {hashlib.sha256(rows.encode()).hexdigest()[:8]}")
+    return "; ".join(filter(None, lines))
+
+
+async def _versions(state: StateFolder, store: Store, job: Job) -> str:
+    """Return a job's versions, whose files are all sound; nothing else stays beside them."""
+
+    async def refuse(*_: Any) -> None:
+        raise AssertionError("nothing is changed here")
+
+    versions = VersionStore(state, store, refuse)
+    await versions.sweep(job.id)
+    index = await versions.index(job.id)
+    for version in index.kept:
+        with await versions.open(job.id, At(version.version)) as opened:
+            assert opened.version.digest == version.digest
+    numbers = [
+        f"v{version.version}{' final' * version.final} "
+        + ("pinned" if version.version in index.pinned else "kept")
+        for version in index.kept
+    ]
+    labels = [f"{label}={version}" for label, version in sorted(index.labels.items())]
+    return ", ".join([*numbers, *labels])
+
+
+def _rows(connection: sqlite3.Connection) -> str:
+    """All rows of all tables; of random bytes the number."""
+    tables = [
+        name
+        for (name,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+        )
+    ]
+    return repr(
+        {
+            table: [
+                tuple(len(value) if isinstance(value, bytes) else value for value in row)
+                for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")
+            ]
+            for table in tables
+        }
+    )
+
+
+# Steps
+
+
+def create(name: str) -> Step:
+    """A client creates a job; the request id makes it safe to ask again."""
+
+    async def step(plane: Plane, acknowledge: Acknowledger) -> None:
+        document = spec(name, publish={"keep": KEPT})
+        job = await plane.manager.create(document, workers=1, request_id=f"request-{name}")
+        acknowledge(f"{job.id} {job.state}")
+
+    return step
+
+
+def register(name: str) -> Step:
+    """A run started by hand registers."""
+
+    async def step(plane: Plane, acknowledge: Acknowledger) -> None:
+        job, _ = await plane.manager.register(
+            spec(name), workers=1, request_id=f"request-{name}", host="here"
+        )
+        acknowledge(f"{job.id} {job.state}")
+
+    return step
+
+
+def attach(job_id: str) -> Step:
+    """The run connects."""
+
+    async def step(plane: Plane, acknowledge: Acknowledger) -> None:
+        await plane.manager.attached(
+            job_id, LinkNumber(1), world_size=1, host="node1", total_steps=9
+        )
+        acknowledge(f"{job_id} RUNNING")
+
+    return step
+
+
+def cancel(job_id: str, state: str) -> Step:
+    """A client cancels a job."""
+
+    async def step(plane: Plane, acknowledge: Acknowledger) -> None:
+        await plane.manager.cancel(job_id)
+        acknowledge(f"{job_id} {state}")
+
+    return step
+
+
+def report(job_id: str) -> Step:
+    """The run reports how it ended."""
+
+    async def step(plane: Plane, acknowledge: Acknowledger) -> None:
+        await plane.manager.report_outcome(job_id, 1, RunOutcome("succeeded", "epochs", 7))
+        acknowledge(f"outcome of {job_id}: succeeded")
+
+    return step
+
+
+def end(job_id: str, state: str, **exit_: Any) -> Step:
+    """The processes end; the service makes that durable on its own."""
+
+    async def step(plane: Plane, acknowledge: Acknowledger) -> None:
+        if (await plane.manager.get(job_id)).state.terminal:
+            return
+        plane.launcher.runs[job_id].end(Exit(**exit_))
+        await settle()
+        assert (await plane.manager.get(job_id)).state == state
+        acknowledge(f"{job_id} {state}")
+
+    return step
+
+
+def publish(number: int, *, final: bool = False, best: bool = False) -> Step:
+    """The run publishes a version of job ``a-1``, which keeps two."""
+
+    async def step(plane: Plane, acknowledge: Acknowledger) -> None:
+        version = await plane.manager.publisher.publish(
+            "a-1", 1, step=10 * number, manifest=manifest(LARGE), chunks=data(LARGE, number),
+            final=final, best=best,
+        )  # fmt: skip
+        acknowledge(f"v{version.version}{' final' * final} kept")
+        if best:
+            acknowledge(f"best={version.version}")
+
+    return step
+
+
+def label(name: str, version: int) -> Step:
+    """A client moves a label."""
+
+    async def step(plane: Plane, acknowledge: Acknowledger) -> None:
+        await plane.manager.versions.change(
+            "a-1", lambda index: index.move(name, version, keep=KEPT, time=1.0)
+        )
+        acknowledge(f"{name}={version}")
+
+    return step
+
+
+def pin(version: int, *, pinned: bool) -> Step:
+    """A client pins a version, or unpins it."""
+
+    async def step(plane: Plane, acknowledge: Acknowledger) -> None:
+        await plane.manager.versions.change(
+            "a-1", lambda index: index.pin(version, pinned=pinned, keep=KEPT, time=1.0)
+        )
+        acknowledge(f"v{version} {'pinned' if pinned else 'kept'}")
+
+    return step
+
+
+RUNNING: Final = (create("a"), attach("a-1"))
+
+SERVICE_ACTS: Final = (
+    ServiceAct("create jobs", create("a"), create("b")),
+    ServiceAct(
+        "run a job", attach("a-1"), report("a-1"), end("a-1", "SUCCEEDED", exit_code=0),
+        before=RUNNING[:1],
+    ),
+    ServiceAct(
+        "fail and start the next", end("a-1", "FAILED", exit_code=1), attach("b-1"),
+        before=(*RUNNING, create("b")),
+    ),
+    ServiceAct(
+        "cancel jobs", cancel("b-1", "CANCELLED"), cancel("a-1", "CANCELLING"),
+        end("a-1", "CANCELLED", exit_code=1), before=(*RUNNING, create("b")),
+    ),
+    ServiceAct("register a run", register("a"), attach("a-1"), report("a-1")),
+    ServiceAct(
+        "publish versions", publish(1), publish(2, best=True), publish(3),
+        publish(4, final=True), before=RUNNING,
+    ),
+    ServiceAct(
+        "label and pin", label("live", 1), pin(2, pinned=True), label("live", 2),
+        publish(3), publish(4), pin(2, pinned=False), before=(*RUNNING, publish(1), publish(2)),
+    ),
+)  # fmt: skip
