@@ -25,6 +25,7 @@
     ├── OutOfRange             a version or resume token is no longer kept
     │   └── VersionEvicted     the version was there
     ├── ResourceExhausted      a queue or a limit is full; trying later may help
+    │   ├── DiskFull           the service's disk is full
     │   └── TooManyReaders     the caller reads too much at once
     ├── DataLoss               stored bytes do not match their digest
     │   ├── CorruptParameters  those of a version
@@ -181,6 +182,10 @@ class VersionEvicted(OutOfRange):
 
 class ResourceExhausted(DbpError):
     """A queue or a limit is full; trying again later may help."""
+
+
+class DiskFull(ResourceExhausted):
+    """The disk of the service, or its user's quota, is full; nothing was changed."""
 
 
 class TooManyReaders(ResourceExhausted):

@@ -26,6 +26,20 @@ from dbp.versions.tables import VersionTables
 EVENTS_KEPT: Final = 50_000
 # A page of jobs ends after this much JSON, so that large specs are not loaded for nothing.
 PAGE_BYTES: Final = 4 << 20
+# Changes that are stored even on a full disk: of jobs that run, or are to end.
+_RESERVED: Final = frozenset(
+    {
+        EventKind.RUNNING,
+        EventKind.CANCELLING,
+        EventKind.PAUSING,
+        EventKind.PAUSED,
+        EventKind.REQUEUED,
+        EventKind.SUCCEEDED,
+        EventKind.FAILED,
+        EventKind.CANCELLED,
+        EventKind.DELETED,
+    }
+)
 _LIVE: Final = tuple(state for state in State if not state.terminal)
 
 Rows: TypeAlias = list[tuple[Any, ...]]
@@ -93,7 +107,7 @@ class Store:
                 _set_secret(connection, after.id, after.attempt, secret_hash)
             return change
 
-        return await self._database.write(insert)
+        return await self._database.write(insert, reserved=event.kind in _RESERVED)
 
     async def change_versions(self, job: Job, change: VersionChange) -> list[Change]:
         """Store a change of a job's versions, and its events; WrongState as in ``append``."""
@@ -118,7 +132,8 @@ class Store:
             lambda c: c.execute(
                 "UPDATE attempts SET outcome = ? WHERE job = ? AND attempt = ?",
                 (encode_outcome(outcome), job_id, attempt),
-            )
+            ),
+            reserved=True,
         )
 
     # Questions

@@ -90,7 +90,9 @@ async def running(
     _check_loopback(config.host)
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(_state_folder(config.state))
-        database = stack.enter_context(contextlib.closing(Database(folder.database_file)))
+        database = stack.enter_context(
+            contextlib.closing(Database(folder.database_file, ballast=folder.ballast))
+        )
         manager = JobManager(
             folder,
             Store(database),

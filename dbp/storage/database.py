@@ -15,12 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeVar, final
 
-from dbp.errors import DataLoss, ResourceExhausted, Unavailable
+from dbp.errors import DataLoss, DiskFull, Unavailable
 from dbp.storage.commit_file import CommitFile, commit_file
 from dbp.storage.contents import Contents, Touched
+from dbp.storage.full_disk import Ballast
 from dbp.storage.schema import open_database, open_reader
 from dbp.storage.threads import in_thread
-from dbp.storage.verification import log_of, nothing_to_compare
+from dbp.storage.verification import explained, log_of, nothing_to_compare
 
 # The log is emptied by SQLite after 4 MB; readers that overlap could keep it from that.
 LOG_BYTES: Final = 16 << 20
@@ -53,12 +54,19 @@ class Mirror(Protocol):
 class Database:
     """An open SQLite file; all methods but ``close`` belong to one event loop."""
 
-    def __init__(self, path: Path, mirror: Mirror | None = None) -> None:
-        """Open the file at ``path``, made if absent. Raises DataLoss or Conflict."""
+    def __init__(
+        self, path: Path, mirror: Mirror | None = None, ballast: Ballast | None = None
+    ) -> None:
+        """Open the file at ``path``, made if absent.
+
+        ``ballast``: space for opening the file and for reserved changes on a full disk. Raises
+        DataLoss, Conflict or DiskFull.
+        """
         self.path = path
         self._mirror = mirror
-        self._writer = open_database(path, mirror.compare if mirror else nothing_to_compare)
-        self._contents = Contents(self._writer)
+        self._ballast = ballast
+        opened = self._opened() if ballast is None else ballast.run(self._opened)
+        self._writer, self._contents = opened
         self._newest = CommitFile(commit_file(path))
         self._note_commit()
         self._empty_log()
@@ -67,13 +75,17 @@ class Database:
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="database-read")
         self._closed = False
 
-    async def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(
+        self, change: Callable[[sqlite3.Connection], T], *, reserved: bool = False
+    ) -> T:
         """Run ``change`` in a transaction; return its result when it is durable.
 
         Rolled back if ``change`` raises. A caller that is cancelled first waits for the end of
-        the transaction. ResourceExhausted: the disk is full; Unavailable: it cannot be written.
+        the transaction. DiskFull: nothing was changed; Unavailable: it cannot be written.
+
+        ``reserved``: use the ballast where the disk is full; ``change`` is then called again.
         """
-        return await self._run(self._writing, partial(self._transaction, change))
+        return await self._run(self._writing, partial(self._write, change, reserved))
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Return the result of ``query``, which sees one state of the file; DataLoss."""
@@ -92,6 +104,27 @@ class Database:
         if self._closed:
             raise Unavailable("the service is shutting down; try again later")
         return await in_thread(work, threads)
+
+    def _opened(self) -> tuple[sqlite3.Connection, Contents]:
+        compare = self._mirror.compare if self._mirror else nothing_to_compare
+        writer = open_database(self.path, compare)
+        try:
+            return writer, Contents(writer)
+        except BaseException as error:
+            writer.close()
+            if isinstance(error, sqlite3.DatabaseError):
+                raise explained(error, self.path) from error
+            raise
+
+    def _write(self, change: Callable[[sqlite3.Connection], T], reserved: bool) -> T:
+        if self._ballast is None:
+            return self._transaction(change)
+        transaction = partial(self._transaction, change)
+        # A commit appends to the log. Moving the log into the file may wait for space.
+        heir = log_of(self.path)
+        result = self._ballast.run(transaction, heir=heir) if reserved else transaction()
+        self._ballast.restore()
+        return result
 
     def _transaction(self, change: Callable[[sqlite3.Connection], T]) -> T:
         """Commit after ``change``; roll back if it raises."""
@@ -144,7 +177,7 @@ class Database:
         except sqlite3.DatabaseError as error:
             raise DataLoss(f"{self.path}: cannot be read: {error}") from error
 
-    def _explained(self, error: sqlite3.OperationalError) -> ResourceExhausted | Unavailable:
+    def _explained(self, error: sqlite3.OperationalError) -> DiskFull | Unavailable:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
-            return ResourceExhausted(f"{self.path}: the disk is full; nothing was changed")
+            return DiskFull(f"{self.path}: the disk is full; nothing was changed")
         return Unavailable(f"{self.path}: cannot be written: {error}; nothing was changed")

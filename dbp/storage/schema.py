@@ -157,7 +157,7 @@ def open_database(path: Path, compare: Compare = nothing_to_compare) -> sqlite3.
 
     Only this one writes and checkpoints, which avoids the WAL-reset bug of SQLite before 3.51.3
     (https://sqlite.org/wal.html). Raises StateDamaged for a damaged file, which it leaves as it
-    is, and Conflict for one that another process has open or a newer dbp has written.
+    is, Conflict for one that another process has open or a newer dbp has written, and DiskFull.
     ``compare``: as in ``verify``.
     """
     verify(path, compare, schema=SCHEMA_VERSION)

@@ -1,9 +1,9 @@
 """The state folder of a service: private (0700), locked by one process at a time.
 
-Layout: ``lock`` (its holder), ``service.json`` (the service's address), ``dbp.sqlite``,
-``jobs/<id>/attempt-<n>/`` (one launch), ``jobs/<id>/run/`` (the run folder, shared by its
-launches) and ``jobs/<id>/parameters/`` (versions). The lock is a flock: the kernel releases it
-when the process ends, however it ends.
+Layout: ``lock`` (its holder), ``service.json`` (the service's address), ``ballast`` (space for
+records on a full disk), ``dbp.sqlite``, ``jobs/<id>/attempt-<n>/`` (one launch),
+``jobs/<id>/run/`` (the run folder, shared by its launches) and ``jobs/<id>/parameters/``
+(versions). The lock is a flock: the kernel releases it when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Final, Self, final
 
 from dbp.errors import Conflict, InvalidInput
+from dbp.json_value import JsonObject
 from dbp.storage.atomic_file import PRIVATE, make_folder, write_json
+from dbp.storage.full_disk import Ballast
 
 DATABASE: Final = "dbp.sqlite"
 
@@ -32,7 +34,12 @@ class StateFolder:
         self.path = path.absolute()
         _check_private(make_folder(self.path, PRIVATE))
         self._lock = _take(self.path / "lock")
-        self._note_holder("")
+        try:
+            self.ballast = Ballast(self.path / "ballast")
+            self._note_holder("")
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     @property
     def service_file(self) -> Path:
@@ -64,7 +71,8 @@ class StateFolder:
     def announce(self, address: str) -> None:
         """Write the service's address, for runs and for processes that find the lock held."""
         self._note_holder(address)
-        write_json(self.service_file, {"address": address, "pid": os.getpid()})
+        content: JsonObject = {"address": address, "pid": os.getpid()}
+        self.ballast.run(lambda: write_json(self.service_file, content))
 
     def close(self) -> None:
         """Release the lock for another service."""
@@ -81,8 +89,12 @@ class StateFolder:
 
     def _note_holder(self, address: str) -> None:
         text = json.dumps({"pid": os.getpid(), "address": address}).encode()
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, text, 0)
+
+        def write() -> None:
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, text, 0)
+
+        self.ballast.run(write)
 
 
 def _check_private(path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
-from dbp.errors import Conflict, DataLoss, StateDamaged
+from dbp.errors import Conflict, DataLoss, DiskFull, StateDamaged
 from dbp.storage.commit_file import commit_file, read_mark
 from dbp.storage.contents import computed_digest, stored_mark
 
@@ -35,11 +35,13 @@ def damaged(path: Path, text: str) -> StateDamaged:
     return StateDamaged(f"{path}: {text}; restore it from a backup")
 
 
-def explained(error: sqlite3.DatabaseError, path: Path) -> DataLoss | Conflict:
+def explained(error: sqlite3.DatabaseError, path: Path) -> DataLoss | Conflict | DiskFull:
     """Return the error for a file that SQLite cannot open or read."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _BUSY:
         return Conflict(f"{path}: another process has it open")
+    if code == sqlite3.SQLITE_FULL:
+        return DiskFull(f"{path}: the disk is full: free some space, then start the service")
     if code in _REFUSED:
         return DataLoss(f"{path}: cannot be opened: {error}")
     return damaged(path, f"damaged: {str(error)[:_SHOWN]}")

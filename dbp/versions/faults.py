@@ -6,7 +6,8 @@ import errno
 import os
 from typing import Final
 
-from dbp.errors import CorruptParameters, DbpError, ResourceExhausted
+from dbp.errors import CorruptParameters, DbpError, DiskFull, ResourceExhausted
+from dbp.storage.full_disk import is_full
 
 # The machine lacks something just now; the file may be sound.
 _LACKING: Final = frozenset(
@@ -31,10 +32,11 @@ def unreadable(job_id: str, version: int, error: OSError) -> DbpError:
 
 
 def unwritable(job_id: str, error: OSError) -> ResourceExhausted | None:
-    """Return ResourceExhausted if the machine lacks something; None for other errors."""
+    """Return DiskFull or ResourceExhausted if the machine lacks something, else None."""
     if error.errno not in _LACKING:
         return None
-    return ResourceExhausted(
+    kind = DiskFull if is_full(error) else ResourceExhausted
+    return kind(
         f"job {job_id}: the version cannot be stored: {_reason(error)}; nothing was changed"
     )
 

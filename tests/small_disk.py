@@ -1,0 +1,56 @@
+"""A small disk for tests of full disks: a tmpfs, which needs the right to mount."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import final
+
+import pytest
+
+FILLER = ".filler"
+
+
+def mount(*arguments: str) -> bool:
+    """Return whether the mount worked."""
+    done = subprocess.run(["mount", *arguments], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+@final
+class SmallDisk:
+    """A mounted disk that a test fills and frees."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fill(self) -> None:
+        """Leave no free byte."""
+        with (self.path / FILLER).open("ab") as file, contextlib.suppress(OSError):
+            while True:
+                os.write(file.fileno(), bytes(4096))
+        disk = os.statvfs(self.path)
+        assert disk.f_bavail == 0
+
+    def free(self) -> None:
+        """Free what ``fill`` took."""
+        (self.path / FILLER).unlink(missing_ok=True)
+
+    def resize(self, size: str) -> None:
+        """Change the size, such as ``4m``."""
+        assert mount("-o", f"remount,size={size}", str(self.path))
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, size: str) -> Iterator[SmallDisk]:
+    """Mount a disk of this size at ``path``; skip the test where that is not allowed."""
+    path.mkdir()
+    if not mount("-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(path)):
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        yield SmallDisk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
