@@ -50,6 +50,11 @@ class AttemptFiles:
         return self.folder / "exit.json"
 
     @property
+    def exit_reserve(self) -> Path:
+        """Space for ``exit``, which the launcher reserves and the supervisor renames."""
+        return self.folder / ".exit.json"
+
+    @property
     def run(self) -> Path:
         """The run folder; written by rank 0."""
         return self.folder / "run"

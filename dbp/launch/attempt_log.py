@@ -1,4 +1,4 @@
-"""Log file of an attempt with bounded size: keeps the beginning and the end, marks the gap."""
+"""Log file of an attempt with bounded size: keeps the beginning and the end, marks gaps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 from typing import Final, final
+
+from dbp.quantities import count_text
 
 LIMIT_BYTES: Final = 64 << 20
 TAIL_BYTES: Final = 64 << 10
@@ -15,7 +17,11 @@ _LINE_CHARACTERS: Final = 2_000
 
 @final
 class AttemptLog:
-    """Writes a run's output up to a limit; never raises because of the disk."""
+    """Writes a run's output up to a limit; never raises because of the disk.
+
+    Output that does not fit on a full disk is counted, and the number of lines is written when
+    there is space again.
+    """
 
     def __init__(self, path: Path, limit: int = LIMIT_BYTES) -> None:
         """Append to the file at ``path``, mode 0600, up to ``limit`` bytes."""
@@ -25,6 +31,9 @@ class AttemptLog:
         self._written = 0
         self._total = 0
         self._tail = b""
+        self._dropped = 0  # bytes that did not fit on the disk
+        self._dropped_lines = 0
+        self._reason = ""
 
     def write(self, data: bytes) -> None:
         """Write output; beyond the limit keep only the newest, for ``close``."""
@@ -42,9 +51,10 @@ class AttemptLog:
             )
 
     def tail(self) -> list[str]:
-        """Return the last lines, shortened, without line ends."""
+        """Return the last lines, shortened, and at the end how many are missing in the file."""
         lines = self._tail.decode("utf-8", "replace").splitlines()[-TAIL_LINES:]
-        return [line[:_LINE_CHARACTERS] for line in lines]
+        missing = [self._missing()] if self._dropped else []
+        return [line[:_LINE_CHARACTERS] for line in lines] + missing
 
     def close(self) -> None:
         """Write the newest output that was kept back, and close the file."""
@@ -55,6 +65,28 @@ class AttemptLog:
         os.close(self._file)
 
     def _put(self, data: bytes) -> None:
-        # A full disk must not end the run; the tail is still reported.
-        with contextlib.suppress(OSError):
-            os.write(self._file, data)
+        """Write all or nothing, after a note on what was dropped before.
+
+        A full disk must not end the run; the tail is still reported.
+        """
+        note = f"\n{self._missing()}\n".encode() if self._dropped else b""
+        start = os.fstat(self._file).st_size
+        try:
+            self._write_all(note + data)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, start)
+            self._dropped += len(data)
+            self._dropped_lines += data.count(b"\n")
+            self._reason = error.strerror or str(error)
+        else:
+            self._dropped = self._dropped_lines = 0
+
+    def _missing(self) -> str:
+        lines = count_text(max(1, self._dropped_lines), "line")
+        size = count_text(self._dropped, "byte")
+        return f"[dbp] {lines} ({size}) could not be written here: {self._reason}"
+
+    def _write_all(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._file, data) :]

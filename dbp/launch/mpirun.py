@@ -22,6 +22,7 @@ from dbp.job.spec.plugins import Plugin
 from dbp.job.state import RunOutcome
 from dbp.json_value import JsonValue
 from dbp.launch.attempt_files import AttemptFiles
+from dbp.launch.exit_record import reserve_exit
 from dbp.launch.file_lock import is_held, take
 from dbp.launch.launcher import Launcher, LaunchRequest, Running
 from dbp.launch.supervised_run import POLL_SECONDS, SupervisedRun
@@ -104,6 +105,7 @@ class MpirunLauncher(Launcher):
 
     def _start_locked(self, files: AttemptFiles, lock: int, request: LaunchRequest) -> Running:
         make_folder(files.run, PRIVATE)
+        reserve_exit(files)
         write_json(files.spec, request.document)
         worker = [sys.executable, "-m", "dbp.worker", str(files.folder)]
         launch: dict[str, JsonValue] = {

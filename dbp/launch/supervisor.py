@@ -25,6 +25,7 @@ from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
 from dbp.json_value import JsonValue
 from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.attempt_log import AttemptLog
+from dbp.launch.exit_record import write_exit
 from dbp.launch.file_lock import take
 from dbp.launch.process_identity import ProcessIdentity
 from dbp.launch.process_tree import MARK, descendants, end_all, marked
@@ -33,7 +34,6 @@ from dbp.storage.atomic_file import read_json, write_json
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STRAY_GRACE_SECONDS: Final = 1.0
-_EXIT_FILE_SECONDS: Final = 10.0
 _BEAT_SECONDS: Final = 0.5
 _PIPE_BYTES: Final = 1 << 16
 # Where Open MPI keeps shared memory, and the variables of versions 5 and 4 for that folder.
@@ -215,15 +215,7 @@ class Supervisor:
             "stopped": self._stopped,
             "error": error,
         }
-        deadline = time.monotonic() + _EXIT_FILE_SECONDS
-        while True:
-            try:
-                write_json(self._files.exit, content)
-                return
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.5)
+        write_exit(self._files, content)
 
 
 def main(folder: Path, lock: int | None = None) -> int:
