@@ -18,6 +18,7 @@ from dbp.jobs.config import Clock
 from dbp.jobs.connections import RunConnections, new_secret
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.publish_terms import labels_best
+from dbp.jobs.stall_watch import StallWatch
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import last_progress, verdict
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
@@ -58,6 +59,7 @@ class AttemptRunner:
         self._publisher = publisher
         self._clock = clock
         self._released = released
+        self._stalls = StallWatch(table, clock)
         self._running: dict[str, Running] = {}
         self._forced: dict[str, float] = {}  # killed jobs, and the grace that they had
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,7 +160,8 @@ class AttemptRunner:
                 await running.kill()
             elif (job := self._table.live(job_id)) and job.state is State.CANCELLING:
                 running.request_stop()
-            ended = await running.wait()
+            async with self._stalls.watching(job_id, running):
+                ended = await running.wait()
         finally:
             del self._running[job_id]
         await self._settle(job_id, ended)
@@ -187,7 +190,9 @@ class AttemptRunner:
             await self._publish_final(job, outcome)
         await self._end(
             job_id,
-            lambda job: verdict(job, ended, outcome, self._forced.get(job_id)),
+            lambda job: verdict(
+                job, ended, outcome, self._forced.get(job_id), self._stalls.report(job_id)
+            ),
             outcome,
         )
 
@@ -246,5 +251,6 @@ class AttemptRunner:
             end_reason=outcome.reason if outcome is not None and failure is None else "",
         )
         self._forced.pop(job_id, None)
+        self._stalls.forget(job_id)
         self._connections.end(job_id)
         await self._released(job_id)

@@ -32,6 +32,10 @@ class Clock(Protocol):
         """Return Unix seconds, for records."""
         ...
 
+    def monotonic(self) -> float:
+        """Return seconds since any point; steps of the wall clock have no effect."""
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """Wait; steps of the wall clock have no effect."""
         ...
@@ -44,6 +48,10 @@ class SystemClock:
     def time(self) -> float:
         """Return Unix seconds, for records."""
         return time.time()
+
+    def monotonic(self) -> float:
+        """Return the seconds of the monotonic clock."""
+        return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the event loop's monotonic clock."""

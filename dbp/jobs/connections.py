@@ -14,11 +14,13 @@ from hashlib import sha256
 from typing import Self, final
 
 from dbp.errors import WrongState
+from dbp.job.failure import ConditionKind
 from dbp.job.state import EventKind, Job, State
 from dbp.jobs.config import Clock
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.link_fence import LinkFence, LinkNumber
-from dbp.quantities import count_text
+from dbp.jobs.silent_runs import SilentRuns
+from dbp.quantities import count_text, duration_text
 
 
 def new_secret() -> tuple[str, bytes]:
@@ -113,8 +115,10 @@ class RunConnections:
         self._table = table
         self._clock = clock
         self._patience = patience
+        self._patience_text = f"after {duration_text(patience)} of silence"
         self._give_up = give_up
         self.fence = LinkFence()
+        self._silent = SilentRuns(table, clock)
         self._by_job: dict[str, RunConnection] = {}
         self._applied: dict[str, tuple[int, AppliedReports]] = {}  # by job, with the attempt
         self._timers: dict[str, asyncio.Task[None]] = {}
@@ -157,9 +161,12 @@ class RunConnections:
             applied = AppliedReports()
         connection = RunConnection(job.id, link, applied)
         self._table.note_report(job.id)
+        self._table.note_condition(job.id, ConditionKind.LOST_CONTACT, None)
         if not job.state.terminal:
             self._by_job[job.id] = connection
             self._applied[job.id] = job.attempt, applied
+            if job.attached:
+                self._silent.start(job.id)
         if job.state in (State.CANCELLING, State.CANCELLED):
             connection.ask(stop=True)
         return connection
@@ -175,6 +182,7 @@ class RunConnections:
             del self._by_job[connection.job_id]
             job = self._table.live(connection.job_id)
             if job is not None and job.attached:
+                self._silent.stop(job.id)
                 self.expect(job.id)
 
     def ask(self, job_id: str, *, stop: bool = False, publish: bool = False) -> bool:
@@ -190,10 +198,15 @@ class RunConnections:
 
     def expect(self, job_id: str) -> None:
         """Give up a run started by hand unless it connects within the patience."""
+        job = self._table.live(job_id)
+        if job is not None and job.state is not State.STARTING:  # it was connected before
+            message = f"the run is not connected; it counts as failed {self._patience_text}"
+            self._table.note_condition(job_id, ConditionKind.LOST_CONTACT, message)
         self._timers[job_id] = asyncio.create_task(self._wait(job_id))
 
     def forget(self, job_id: str) -> None:
         """Close the run's connection and stop its timer."""
+        self._silent.stop(job_id)
         timer = self._timers.pop(job_id, None)
         if timer is not None:
             timer.cancel()

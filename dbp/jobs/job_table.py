@@ -190,6 +190,12 @@ class JobTable:
         if job is not None and job.state.launched:
             self._live[job_id] = dataclasses.replace(job, report_time=self._clock.time())
 
+    def note_silence(self, job_id: str) -> None:
+        """Send watchers a live job again, whose ``report_time`` is long ago or new again."""
+        job = self._live.get(job_id)
+        if job is not None:
+            self._events.status(job)
+
     def note_condition(self, job_id: str, kind: ConditionKind, message: str | None) -> None:
         """Store a condition of a live job in memory; None: it holds no longer.
 

@@ -169,10 +169,9 @@ class StallDetector:
 
     def _late_other(self, process: ProcessHealth, limit: float) -> bool:
         """Whether a supervisor does not report, or mpirun, which never does, has stopped."""
-        if process.role is Role.SUPERVISOR:  # a full or slow disk may hold up its log
-            return self._silent(process) > limit * (
-                ACTIVE_FACTOR if process.state == "D" else 1
-            )
+        if process.role is Role.SUPERVISOR and process.beat.count:
+            waits = process.state == "D"  # a full or slow disk may hold up its log
+            return self._silent(process) > limit * (ACTIVE_FACTOR if waits else 1)
         if process.state in _ENDED:
             return self._silent(process) > limit
         return self._time - self._seen[_key(process)].running > limit

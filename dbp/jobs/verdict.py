@@ -12,6 +12,7 @@ from typing import Final
 from dbp.errors import WrongState
 from dbp.job.failure import Failure, FailureReason
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
+from dbp.jobs.stall_watch import StallReport
 from dbp.launch.launcher import Exit
 from dbp.quantities import duration_text
 
@@ -31,7 +32,11 @@ REASONS: Final = frozenset(
 
 
 def verdict(
-    job: Job, ended: Exit | None, outcome: RunOutcome | None, grace: float | None = None
+    job: Job,
+    ended: Exit | None,
+    outcome: RunOutcome | None,
+    grace: float | None = None,
+    stall: StallReport | None = None,
 ) -> tuple[EventKind, Failure | None]:
     """Return how the job ends: event kind and failure.
 
@@ -41,6 +46,7 @@ def verdict(
         outcome: As the run reported it; None if it did not.
         grace: Seconds after which this service killed the processes of a cancelled job; None
             if it did not.
+        stall: Why this service ended a run that made no progress; None if it did not.
     """
     if outcome is not None and outcome.status == "succeeded":
         return EventKind.SUCCEEDED, None
@@ -49,6 +55,8 @@ def verdict(
     if asked and forced:
         message = _forced_text(grace)
         return EventKind.CANCELLED, _failure(job, ended, FailureReason.FORCED, message)
+    if stall is not None and not asked:
+        return EventKind.FAILED, _stalled(job, ended, stall)
     if outcome is not None and outcome.status == "stopped":
         return EventKind.CANCELLED, None
     if outcome is not None:
@@ -104,6 +112,13 @@ def _forced_text(grace: float | None) -> str:
     return (
         f"the run had not stopped {duration_text(grace)} after `dbp cancel`, so its processes "
         "were killed; `dbp cancel --grace SECONDS` allows more time"
+    )
+
+
+def _stalled(job: Job, ended: Exit | None, stall: StallReport) -> Failure:
+    failure = _failure(job, ended, FailureReason.STALLED, stall.message, stall.step)
+    return dataclasses.replace(
+        failure, rank=stall.rank, host=stall.host, attempt=job.attempt, retry_helps=True
     )
 
 

@@ -57,6 +57,11 @@ def health(heartbeats: Path) -> list[ProcessHealth]:
     return found + [_health(Role.RANK, host, rank, beat, now) for rank, beat in ranks]
 
 
+def without_heartbeat(pid: int) -> ProcessHealth:
+    """Return the health of a supervisor whose heartbeats are not there."""
+    return _health(Role.SUPERVISOR, socket.gethostname(), None, Beat(pid), time.monotonic())
+
+
 def _between(beats: Sequence[Beat], now: float) -> list[Beat]:
     """Return the processes between mpirun and its ranks (MPICH has one), as heartbeats."""
     command, supervisor = beats[slots.COMMAND].pid, beats[slots.SUPERVISOR].pid

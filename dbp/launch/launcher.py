@@ -92,7 +92,7 @@ class Running(ABC):
     async def health(self) -> list[ProcessHealth]:
         """Return the health of the processes that the attempt has or should have.
 
-        Empty before the supervisor has made the file of the heartbeats, and after the end.
+        Only the supervisor's while there are no heartbeats; empty after the end.
         """
 
     @abstractmethod

@@ -16,7 +16,7 @@ from typing import Any, Final, final
 from dbp.errors import DataLoss
 from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.file_lock import is_held
-from dbp.launch.health import explain, health
+from dbp.launch.health import GONE, explain, health, without_heartbeat
 from dbp.launch.launcher import Exit, ProcessHealth, Running
 from dbp.launch.process_identity import ProcessIdentity
 from dbp.launch.process_tree import end_all, marked
@@ -105,7 +105,12 @@ class SupervisedRun(Running):
 
     def _health(self) -> list[ProcessHealth]:
         known = _read(self._files.supervisor)
-        return health(Path(known["heartbeats"])) if known and "heartbeats" in known else []
+        found = health(Path(known["heartbeats"])) if known and "heartbeats" in known else []
+        pid = self._child if known is None else int(known["pid"])
+        if found or pid is None:
+            return found
+        supervisor = without_heartbeat(pid)  # it starts, or has removed the file at the end
+        return [] if supervisor.state == GONE else [supervisor]
 
     def _recorded_exit(self) -> Exit | None:
         content = _read(self._files.exit)

@@ -39,6 +39,9 @@ class FakeClock:
     def time(self) -> float:
         return self.now
 
+    def monotonic(self) -> float:
+        return self.now
+
     async def sleep(self, seconds: float) -> None:
         event = asyncio.Event()
         self._sleepers.append((self.now + seconds, event))

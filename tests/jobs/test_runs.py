@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dbp.errors import AlreadyExists, NotFound, Unauthenticated, WrongState
+from dbp.job.failure import ConditionKind
 from dbp.job.state import Job, ProgressReport, RunOutcome, State
 from dbp.jobs.link_fence import LinkNumber
 from tests.jobs.fakes import Plane, control_plane, data, manifest, settle, spec
@@ -183,9 +184,13 @@ async def test_lost_contact_is_a_failure_only_after_long_silence(tmp_path: Path)
         job, _ = await register(plane)
         plane.manager.detached(await attach(plane, job))
         await plane.clock.advance(59)
+        (condition,) = (await plane.manager.get(job.id)).conditions
+        assert condition.kind is ConditionKind.LOST_CONTACT
+        assert condition.message.endswith("counts as failed after 1 min 00 s of silence")
         connection = await attach(plane, job)
         await plane.clock.advance(600)
         assert (await plane.manager.get(job.id)).state is State.RUNNING
+        assert (await plane.manager.get(job.id)).conditions == ()
 
         plane.manager.detached(connection)
         await plane.clock.advance(61)
@@ -229,3 +234,43 @@ async def test_an_outcome_heard_just_before_a_crash_is_settled_after_it(
         await plane.store.set_outcome(job.id, 1, SUCCEEDED)
     async with control_plane(tmp_path / "s") as plane:
         assert (await ended(plane, job.id)).state is State.SUCCEEDED
+
+
+async def test_a_connected_run_without_progress_is_a_condition_and_never_ended(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job, _ = await register(plane)
+        await attach(plane, job)
+
+        async def pass_minutes(minutes: int, *, reports: bool) -> list[str]:
+            for minute in range(minutes):
+                if reports:
+                    progress = ProgressReport(minute + 1, 99, 1, 0.5, {}, 1.0, None, 1.0)
+                    await plane.manager.report_progress(job.id, 1, progress)
+                await plane.clock.advance(60)
+            return [c.message for c in (await plane.manager.get(job.id)).conditions]
+
+        assert await pass_minutes(60, reports=True) == []
+        assert await pass_minutes(8, reports=False) == []
+        (message,) = await pass_minutes(600, reports=False)
+        assert message == "the run is connected but reports no progress; look at it on node1"
+        assert (await plane.manager.get(job.id)).state is State.RUNNING
+
+        assert await pass_minutes(5, reports=True) == []
+        assert len(await pass_minutes(15, reports=False)) == 1
+
+
+async def test_a_connected_run_with_slow_reports_is_no_condition(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job, _ = await register(plane)
+        await attach(plane, job)
+
+        for minutes in (8, 8, 8, 60):  # the last step takes almost ten times as long
+            await plane.clock.advance(1)
+            progress = ProgressReport(minutes, 99, 1, 0.5, {}, 1.0, None, 1.0)
+            await plane.manager.report_progress(job.id, 1, progress)
+            for _ in range(minutes):
+                await plane.clock.advance(60)
+
+            assert (await plane.manager.get(job.id)).conditions == ()

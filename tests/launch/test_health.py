@@ -11,7 +11,7 @@ import pytest
 from dbp.heartbeat.phase import Phase
 from dbp.launch.launcher import ProcessHealth, Role, Running
 from tests.jobs.fakes import until
-from tests.launch.attempts import start, supervisor
+from tests.launch.attempts import request, running_script, start, supervisor
 
 pytestmark = pytest.mark.processes
 
@@ -117,3 +117,15 @@ async def test_an_ended_attempt_has_no_processes(tmp_path: Path) -> None:
     await running.wait()
 
     assert await running.health() == []
+
+
+async def test_a_supervisor_that_is_stopped_while_it_starts_is_seen(tmp_path: Path) -> None:
+    running = await running_script(RANK).start(request(tmp_path))
+    found = (await running.health())[0]
+    os.kill(found.beat.pid, signal.SIGSTOP)
+
+    await until(lambda: _is(running, Role.SUPERVISOR, "T"))
+
+    assert found.role is Role.SUPERVISOR
+    await running.kill()
+    assert (await running.wait()).lost

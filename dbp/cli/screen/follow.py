@@ -31,11 +31,17 @@ if TYPE_CHECKING:
     from dbp.client.transport.streams import JobUpdate
 
 LINE_SECONDS: Final = 1.0
+SILENT_SECONDS: Final = 5.0  # from the last report of a run until its age is shown
 
 
 def note_of(job: Job) -> str:
-    """Return what a user should know of a live job: its conditions, or why it waits."""
-    return "; ".join(map(condition_text, job.conditions)) or job.waiting_reason
+    """Return the conditions of a live job, its silence, or why it waits."""
+    if job.conditions:
+        return "; ".join(map(condition_text, job.conditions))
+    silent = 0.0 if job.report_time is None else time.time() - job.report_time
+    if silent >= SILENT_SECONDS:
+        return f"no report for {duration_text(silent)}"
+    return job.waiting_reason
 
 
 def state_text(job: Job, *, failed: bool = False) -> str:

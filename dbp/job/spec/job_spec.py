@@ -234,8 +234,9 @@ class RetrySpec:
     )
     stall_seconds: float = option(
         60.0,
-        doc="seconds without a step, beyond ten times the median step, after which the run "
-        "counts as stalled",
+        doc="seconds without progress, beyond ten times the median step, after which the "
+        "attempt ends as stalled; 30 times as long where CPU or disk are used between steps, "
+        "for instance to open data",
         above=0.0,
         maximum=1_000_000.0,
     )

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -16,6 +17,7 @@ from dbp.cli.screen.follow import (
     LineView,
     ended_text,
     progress_text,
+    state_text,
     text_view,
 )
 from dbp.client.transport.streams import JobUpdate
@@ -257,3 +259,11 @@ def test_lines_beside_a_bar_stand_above_it() -> None:
 
     os.close(reader)
     assert "bar\r\x1b[2Ka line\r\nbar" in screen
+
+
+def test_the_age_of_the_last_report_is_shown_once_a_run_is_silent() -> None:
+    def text(age: float) -> str:
+        return state_text(dataclasses.replace(JOB, report_time=time.time() - age))
+
+    assert text(0.0) == "digits-1 RUNNING"
+    assert text(3_725.0) == "digits-1 RUNNING (no report for 1 h 02 min)"

@@ -1,0 +1,245 @@
+"""Processes of a run are stopped or loop for ever: the job says so, and ends or continues."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dbp.client.client import Client
+from dbp.client.job import JobHandle
+from dbp.job.failure import ConditionKind, Failure, FailureReason
+from dbp.job.state import State
+from tests.cli.setups import Server, output, until, write_spec
+from tests.deadline import DEADLINE
+
+STALL_SECONDS = 3
+STEPS = 10**9
+
+# A layer that returns its input, until a rank finds the file "loop-RANK": it removes the file
+# and never returns.
+LAYER = """
+import os
+from dataclasses import dataclass
+from typing import final
+from dbp.launching import detect
+from dbp.plugin import Elementwise, option
+
+def loop_for_ever():
+    while True:
+        pass
+
+@final
+@dataclass(frozen=True)
+class Looping(Elementwise):
+    folder: str = option("", doc="folder with the file")
+
+    def output_range(self, input_range):
+        return input_range
+
+    def forward(self, parameters, x, workspace):
+        place = detect(os.environ)
+        try:
+            os.unlink(os.path.join(self.folder, f"loop-{place.rank if place else 0}"))
+        except FileNotFoundError:
+            return x, lambda dy, gradients: dy
+        loop_for_ever()
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    site = tmp_path / "site"
+    information = site / "looping-1.0.dist-info"
+    information.mkdir(parents=True)
+    (site / "looping.py").write_text(LAYER)
+    (information / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: looping\nVersion: 1.0\n"
+    )
+    (information / "entry_points.txt").write_text("[dbp.layers]\nlooping = looping:Looping\n")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    with Server(tmp_path / "state", "--pass-env", "PYTHONPATH") as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.address, patience=DEADLINE) as client:
+        yield client
+
+
+def submit(
+    server: Server,
+    client: Client,
+    path: Path,
+    *,
+    workers: int = 2,
+    steps: int = STEPS,
+    attempts: int = 0,
+) -> JobHandle:
+    """A job that counts as stalled after a few seconds; its layer may loop."""
+    write_spec(path, steps=steps)
+    last = '  { kind = "dense", units = 10'
+    looping = f'  {{ kind = "looping", folder = "{path.parent}" }},\n'
+    text = path.read_text().replace(last, looping + last)
+    retry = f"attempts = {attempts}\nbackoff_seconds = 0.0\nstall_seconds = {STALL_SECONDS}"
+    path.write_text(f"{text}[retry]\n{retry}\n")
+    job = output("submit", str(path), "--workers", str(workers), service=server.address)
+    return client.job(job.strip())
+
+
+@dataclass
+class Watcher:
+    """What a watcher of a job was sent."""
+
+    stalled: list[str] = field(default_factory=list)  # messages of the condition, in order
+
+
+@contextmanager
+def watching(job: JobHandle) -> Iterator[Watcher]:
+    seen = Watcher()
+
+    def watch() -> None:
+        for update in job.watch():
+            for condition in update.job.conditions if update.job else ():
+                assert condition.kind is ConditionKind.STALLED
+                if condition.message not in seen.stalled:
+                    seen.stalled.append(condition.message)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield seen
+    thread.join(timeout=DEADLINE)
+    assert not thread.is_alive()
+
+
+def at_step(job: JobHandle, least: int) -> bool:
+    progress = job.get().progress
+    return progress is not None and progress.step >= least
+
+
+def processes(server: Server) -> dict[str, psutil.Process]:
+    """The supervisor, mpirun (if any) and the ranks of the running job, by name."""
+    found: dict[str, psutil.Process] = {}
+    for process in server.processes():
+        words = process.cmdline()
+        if words[1:3] == ["-m", "dbp.launch.supervisor"]:
+            found["supervisor"] = process
+        elif words[1:3] == ["-m", "dbp.worker"]:
+            variables = process.environ()
+            number = variables.get("OMPI_COMM_WORLD_RANK", variables.get("PMI_RANK", "0"))
+            found[f"rank {number}"] = process
+        elif "dbp.worker" in words:
+            found["mpirun"] = process
+    return found
+
+
+def stall_failure(job: JobHandle) -> Failure:
+    ended = job.wait(timeout=DEADLINE)
+    assert ended.state is State.FAILED
+    assert ended.failure is not None
+    assert ended.failure.reason is FailureReason.STALLED, ended.failure
+    return ended.failure
+
+
+@pytest.mark.parametrize(
+    ("workers", "culprit"),
+    [(1, "rank 0"), (2, "rank 0"), (2, "rank 1"), (2, "mpirun"), (2, "supervisor")],
+)
+def test_a_stopped_process_is_named_and_ends_the_attempt(
+    server: Server, client: Client, tmp_path: Path, workers: int, culprit: str
+) -> None:
+    job = submit(server, client, tmp_path / "job.toml", workers=workers)
+    with watching(job) as seen:
+        until(lambda: at_step(job, 20))
+        stopped = processes(server)[culprit]
+
+        stopped.suspend()
+        failure = stall_failure(job)
+
+    host = os.uname().nodename
+    expected = f"{culprit} (process {stopped.pid}) on {host} is stopped (state T)"
+    assert seen.stalled[0].startswith(expected), seen.stalled
+    assert failure.message.startswith(expected)
+    assert failure.rank == (int(culprit[-1]) if culprit.startswith("rank") else None)
+    assert failure.host == host
+    assert failure.step >= 20
+    assert failure.attempt == 1
+    until(lambda: not server.processes())
+
+
+@pytest.mark.parametrize("looping", [0, 1])
+def test_an_endless_loop_is_reported_with_its_stack(
+    server: Server, client: Client, tmp_path: Path, looping: int
+) -> None:
+    job = submit(server, client, tmp_path / "job.toml")
+    with watching(job) as seen:
+        until(lambda: at_step(job, 20))
+        (tmp_path / f"loop-{looping}").touch()
+        failure = stall_failure(job)
+
+    assert failure.rank == looping
+    assert f"rank {looping} (process " in seen.stalled[-1]
+    assert "phase forward/backward" in failure.message
+    assert "in loop_for_ever" in failure.message
+    files = {p.name: p.read_text() for p in server.state.glob("jobs/*/attempt-1/stacks-*.txt")}
+    assert "in loop_for_ever" in files[f"stacks-{looping}.txt"]
+    assert "in barrier" in files[f"stacks-{1 - looping}.txt"], "the other rank waits"
+    until(lambda: not server.processes())
+
+
+def test_a_process_that_continues_in_time_is_no_failure(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    job = submit(server, client, tmp_path / "job.toml", steps=1_500)
+    with watching(job) as seen:
+        until(lambda: at_step(job, 20))
+        rank = processes(server)["rank 1"]
+
+        rank.suspend()
+        until(lambda: job.get().conditions != ())
+        rank.send_signal(signal.SIGCONT)
+        until(lambda: job.get().conditions == ())
+
+        ended = job.wait(timeout=DEADLINE)
+
+    assert ended.state is State.SUCCEEDED
+    assert [message.partition(" (")[0] for message in seen.stalled] == ["rank 1"]
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_a_run_beside_many_busy_processes_never_counts_as_stalled(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    """Three minutes at about a tenth of the speed, with a limit of three seconds."""
+    job = submit(server, client, tmp_path / "job.toml")
+    with watching(job) as seen:
+        until(lambda: at_step(job, 20))
+        loops = [
+            subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(20)
+        ]
+        try:
+            end = time.monotonic() + 180.0
+            while time.monotonic() < end:
+                step = job.get().progress.step  # type: ignore[union-attr]
+                until(lambda step=step: at_step(job, step + 1))  # type: ignore[misc]
+                assert job.get().conditions == ()
+        finally:
+            for loop in loops:
+                loop.kill()
+                loop.wait()
+        job.cancel()
+
+    assert seen.stalled == []
+    assert job.get().state is State.CANCELLED
