@@ -42,6 +42,16 @@ OPEN_MPI_DEFAULTS: Final[Mapping[str, str]] = {
     "OMPI_MCA_mpi_yield_when_idle": "1",
 }
 
+# Where Open MPI makes shared memory: names of versions 5 and 4, and of windows.
+BACKING: Final = tuple(
+    f"OMPI_MCA_{component}_backing_directory"
+    for component in ("btl_sm", "btl_vader", "osc_sm", "osc_rdma")
+)
+# Folder of one run for all of this, on the host of its mpirun only.
+SCRATCH: Final = "DBP_SCRATCH"
+# Where mpirun makes its session folder on its own host: versions 5 and 4.
+_LOCAL_BASES: Final = ("PRTE_MCA_prte_local_tmpdir_base", "OMPI_MCA_orte_local_tmpdir_base")
+
 # The variables that a launched job inherits. All others (LD_PRELOAD, PYTHONPATH, ...) are
 # removed, unless the operator names them.
 INHERITED: Final = (
@@ -149,8 +159,21 @@ def set_mpi_defaults(environ: MutableMapping[str, str], *, alone: bool = False) 
     """
     if alone:
         environ["OMPI_MCA_btl"] = "self"
+    if Path(environ.get(SCRATCH, "")).is_absolute() and Path(environ[SCRATCH]).is_dir():
+        environ.update(dict.fromkeys(BACKING, environ[SCRATCH]))  # not on other hosts
     for variable, value in OPEN_MPI_DEFAULTS.items():
         environ.setdefault(variable, value)
+
+
+def scratch_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which mpirun and ranks use the folder, on this host only.
+
+    Open MPI allows no folder of this host beside one that the user has set for all hosts.
+    """
+    variables = {SCRATCH: str(folder)}
+    if not any(name.endswith("_tmpdir_base") for name in environ):
+        variables |= dict.fromkeys(_LOCAL_BASES, str(folder))
+    return variables
 
 
 def oversubscription(local_size: int, threads: int = 1) -> str | None:

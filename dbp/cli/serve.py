@@ -94,6 +94,7 @@ def serve(
     from dbp.cores import usable_cores
     from dbp.jobs.config import ManagerConfig
     from dbp.launch.mpirun import MpirunLauncher
+    from dbp.launch.scratch import memory_parent, sweep, temporary_parent
     from dbp.launching import oversubscription
     from dbp.service.server import ServerConfig
     from dbp.service.server import serve as run
@@ -119,5 +120,7 @@ def serve(
         else:
             click.echo(f"dbp serves at {address} (state in {folder}; Ctrl-C stops it)")
 
+    for path in sweep([memory_parent(os.environ), temporary_parent()]):
+        logging.getLogger("dbp").info("%s: removed: its run was killed", path)
     launcher = MpirunLauncher(slots or usable_cores(), passed)
     asyncio.run(run(config, launcher, ready=ready))

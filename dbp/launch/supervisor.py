@@ -11,12 +11,11 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -27,8 +26,17 @@ from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.attempt_log import AttemptLog
 from dbp.launch.exit_record import write_exit
 from dbp.launch.file_lock import take
+from dbp.launch.mpich_memory import mpich_files, remove_unused
 from dbp.launch.process_identity import ProcessIdentity
 from dbp.launch.process_tree import MARK, descendants, end_all, marked
+from dbp.launch.scratch import (
+    Scratch,
+    is_usable,
+    memory_parent,
+    new_name,
+    temporary_parent,
+)
+from dbp.launching import BACKING
 from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from dbp.storage.atomic_file import read_json, write_json
 
@@ -36,9 +44,6 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STRAY_GRACE_SECONDS: Final = 1.0
 _BEAT_SECONDS: Final = 0.5
 _PIPE_BYTES: Final = 1 << 16
-# Where Open MPI keeps shared memory, and the variables of versions 5 and 4 for that folder.
-SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 (a private folder is made in it)
-BACKING: Final = ("OMPI_MCA_btl_sm_backing_directory", "OMPI_MCA_btl_vader_backing_directory")
 
 
 @final
@@ -52,26 +57,29 @@ class Supervisor:
         self._child: int | None = None
         self._status: int | None = None
         self._stopped = False
-        self._scratch: list[Path] = []
+        self._scratch: list[Scratch] = []
         self._selector = selectors.DefaultSelector()
         self._heartbeat: Heartbeat = NO_HEARTBEAT
 
     def run(self) -> None:
         """Run the command to its end, then write ``exit.json``."""
         error = ""
+        before = mpich_files()
         try:
             self._listen()
-            self._make_scratch()
             launch = read_json(self._files.launch) or {}
-            heartbeats = self._make_heartbeats(int(launch["workers"]))
-            self._announce(heartbeats)
+            # In memory where possible: a disk may be full, or make writers wait.
+            heartbeats = _heartbeats(self._make_scratch())
+            self._make_heartbeats(heartbeats, int(launch["workers"]))
             prctl(PR_SET_CHILD_SUBREAPER, 1)
             self._attend(self._spawn([str(part) for part in launch["command"]], heartbeats))
         except Exception as failure:  # noqa: BLE001, RUF100 (reported in exit.json)
             error = f"the attempt could not be run: {type(failure).__name__}: {failure}"
         self._end_strays(0.0 if self._stopped else STRAY_GRACE_SECONDS)
-        for path in self._scratch:
-            shutil.rmtree(path, ignore_errors=True)
+        for scratch in self._scratch:
+            scratch.remove()
+        if self._status != 0:  # after an orderly end nothing is left
+            remove_unused(before)
         self._log.close()
         self._write_exit(error)
 
@@ -85,31 +93,30 @@ class Supervisor:
             signal.signal(number, lambda *_: None)
         self._selector.register(reader, selectors.EVENT_READ, "signals")
 
-    def _make_scratch(self) -> None:
-        """Make folders for temporary files and shared memory, and remove them at the end.
+    def _make_scratch(self) -> Path:
+        """Make folders for temporary files and shared memory; return the last one's path.
 
-        They are not in the attempt's folder: MPI puts sockets there, whose paths must be short.
+        Their paths are recorded first, so that no kill of this process can hide them.
         """
-        memory = next(filter(None, map(os.environ.get, BACKING)), SHARED_MEMORY)
-        for parent in (Path(tempfile.gettempdir()), Path(memory)):
-            if parent.is_dir() and os.access(parent, os.W_OK):
-                self._scratch.append(Path(tempfile.mkdtemp(prefix="dbp-", dir=parent)))
+        parents = filter(is_usable, (temporary_parent(), memory_parent(os.environ)))
+        paths = [new_name(parent) for parent in parents]
+        self._announce(paths)
+        for path in paths:
+            self._scratch.append(Scratch.make(path, str(self._files.folder)))
+        return paths[-1]
 
-    def _make_heartbeats(self, ranks: int) -> Path:
+    def _make_heartbeats(self, path: Path, ranks: int) -> None:
         """Create the file that every process of the attempt reports to."""
-        # In memory where possible: a disk may be full, or make writers wait.
-        path = self._scratch[-1] / "heartbeats"
         slots.create(path, ranks)
         self._heartbeat = slots.SlotHeartbeat(path, slots.SUPERVISOR)
-        return path
 
-    def _announce(self, heartbeats: Path) -> None:
+    def _announce(self, scratch: Sequence[Path]) -> None:
         identity = ProcessIdentity.of(os.getpid())
         content: dict[str, JsonValue] = {
             "pid": os.getpid(),
             **(identity.to_json() if identity else {}),
-            "scratch": [str(path) for path in self._scratch],
-            "heartbeats": str(heartbeats),
+            "scratch": [str(path) for path in scratch],
+            "heartbeats": str(_heartbeats(scratch[-1])),
         }
         write_json(self._files.supervisor, content)
 
@@ -117,8 +124,8 @@ class Supervisor:
         """Start the command; return the pipe that holds its output."""
         environment = os.environ | {
             MARK: str(self._files.folder),
-            "TMPDIR": str(self._scratch[0]),
-            **dict.fromkeys(BACKING, str(self._scratch[-1])),
+            "TMPDIR": str(self._scratch[0].path),
+            **dict.fromkeys(BACKING, str(self._scratch[-1].path)),
             slots.VARIABLE: str(heartbeats),
         }
         supervisor = os.getpid()
@@ -141,6 +148,7 @@ class Supervisor:
                 cwd=self._files.folder,
                 env=environment,
                 preexec_fn=tie,  # noqa: PLW1509 (see tie)
+                pass_fds=[scratch.lock for scratch in self._scratch],
             )
         finally:
             os.close(writer)
@@ -216,6 +224,10 @@ class Supervisor:
             "error": error,
         }
         write_exit(self._files, content)
+
+
+def _heartbeats(folder: Path) -> Path:
+    return folder / "heartbeats"
 
 
 def main(folder: Path, lock: int | None = None) -> int:

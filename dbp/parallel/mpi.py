@@ -6,9 +6,11 @@ import contextlib
 import logging
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, NoReturn, final
 
 import numpy as np
@@ -65,6 +67,17 @@ class MPICommunicator(Communicator):
         self._host = world.Split_type(mpi.COMM_TYPE_SHARED, self.rank)
         self._shares_memory = shares_memory and self._host.Get_size() == self.size
         self._windows: list[Any] = []
+
+    def hide_mapped_memory(self) -> None:
+        """Remove the names of MPICH's shared memory once all ranks of the host have mapped it.
+
+        The memory stays until the last of them ends, and a killed run leaves none: MPICH
+        removes the names only in MPI_Finalize.
+        """
+        self._host.Barrier()
+        if self._host.Get_rank() == 0:
+            for name in _mapped_by_mpich():
+                Path(name).unlink(missing_ok=True)
 
     def can_share(self, size_bytes: int) -> bool:
         if not self._shares_memory:
@@ -166,7 +179,20 @@ def connect(expected_size: int | None = None) -> MPICommunicator:
     wanted = expected_size or (launch.size if launch else 1)
     if world.Get_size() != wanted:
         raise MissingDependency(_mismatch(world.Get_size(), wanted, launch, _library(MPI)))
-    return MPICommunicator(world, MPI, shares_memory=os.environ.get(SHARING, "1") != "0")
+    communicator = MPICommunicator(
+        world, MPI, shares_memory=os.environ.get(SHARING, "1") != "0"
+    )
+    communicator.hide_mapped_memory()
+    return communicator
+
+
+def _mapped_by_mpich() -> set[str]:
+    """Return the files of MPICH's shared memory that this process has mapped."""
+    with contextlib.suppress(OSError):  # no Linux
+        return set(
+            re.findall(rf"{SHARED_MEMORY}/mpich_\S+", Path("/proc/self/maps").read_text())
+        )
+    return set()
 
 
 def _library(mpi: Any) -> str:

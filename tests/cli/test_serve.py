@@ -16,11 +16,14 @@ from typing import Any
 
 import pytest
 
+from dbp.launch.scratch import Scratch, new_name
+from dbp.launching import BACKING
 from dbp.rpc.address import parse_address
 from dbp.rpc.channel import connect
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from tests.deadline import DEADLINE
+from tests.launch.test_scratch import own_and_die
 
 SERVE = [sys.executable, "-m", "dbp", "serve"]
 
@@ -108,6 +111,25 @@ def test_one_line_says_where_it_serves(tmp_path: Path) -> None:
     assert line.startswith(f"dbp serves at {address} (state in ")
     assert parse_address(address)[0] == "127.0.0.1"
     assert "INFO dbp.service: shutting down; training continues" in err
+
+
+def test_a_start_removes_the_folders_of_killed_runs_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    monkeypatch.setenv(BACKING[0], str(memory))
+    killed, _ = own_and_die(memory)
+    alive = Scratch.make(new_name(memory), "another run")
+
+    with started(tmp_path, "--output", "json", "--log-level", "info") as process:
+        ready(process)
+        process.terminate()
+        _, err = process.communicate(timeout=DEADLINE)
+
+    assert f"{killed}: removed: its run was killed" in err
+    assert list(memory.iterdir()) == [alive.path]
+    alive.remove()
 
 
 def test_a_port_in_use_is_refused_in_one_message(tmp_path: Path) -> None:

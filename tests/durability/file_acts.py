@@ -17,6 +17,7 @@ from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.launcher import LaunchRequest
 from dbp.launch.mpirun import MpirunLauncher
 from dbp.launch.supervised_run import SupervisedRun
+from dbp.launching import BACKING
 from dbp.storage.atomic_file import (
     make_folder,
     read_json,
@@ -155,7 +156,7 @@ class RecordExit(Act):
     def run(self, folder: Path, acknowledge: Acknowledger) -> None:
         with (
             tempfile.TemporaryDirectory() as scratch,
-            mock.patch.dict(os.environ, dict.fromkeys(supervisor.BACKING, scratch)),
+            mock.patch.dict(os.environ, dict.fromkeys(BACKING, scratch)),
             mock.patch.object(tempfile, "tempdir", scratch),
         ):
             assert supervisor.main(folder) == 0

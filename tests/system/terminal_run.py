@@ -20,6 +20,7 @@ from typing import Final
 
 import psutil
 
+from dbp.launch.mpich_memory import mpich_files
 from dbp.launching import detect
 from tests.deadline import DEADLINE
 from tests.system.test_exact import MPICH, mpich_environment
@@ -168,10 +169,18 @@ class Start:
     def __init__(self, folder: Path, scratch: dict[str, str]) -> None:
         self.folder = folder
         self.scratch = scratch
+        self._earlier = mpich_files()
         self.spec = folder / "job.toml"
         self.spec.write_text(SPEC)
         (folder / "with_mpich.py").write_text(WITH_MPICH)
         self.runs: list[Run] = []
+
+    def leftovers(self) -> list[Path]:
+        """Files for temporary use and in memory that its runs have left, and any of MPICH."""
+        folders = {Path(path) for path in self.scratch.values()}
+        return [path for folder in folders for path in folder.iterdir()] + [
+            path for path in mpich_files() if path not in self._earlier
+        ]
 
     def __call__(self, library: str, *more: str, stdout: int | None = None) -> Run:
         folder = self.folder / f"run-{len(self.runs)}"

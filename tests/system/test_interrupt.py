@@ -136,6 +136,45 @@ def test_ranks_end_with_a_killed_parent(start: Start, library: str) -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+def test_a_run_that_was_killed_whole_leaves_nothing_after_the_next_one(
+    start: Start, library: str
+) -> None:
+    run = start(library)
+    run.wait_for_epochs()
+    everything = run.marked()
+    for process in everything:
+        process.suspend()  # else some clean up when others are killed
+    for process in everything:
+        process.kill()
+    assert run.end() == -signal.SIGKILL
+    run.leaves_nothing()
+
+    again = start(library, "--epochs", "1")
+
+    assert again.end() == 0, again.output
+    again.leaves_nothing()
+    assert start.leftovers() == []
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("killed", ["parent", "mpirun", "rank"])
+def test_a_killed_process_leaves_no_memory_after_the_next_run(
+    start: Start, library: str, killed: str
+) -> None:
+    run = start(library)
+    run.wait_for_epochs()
+    victims = {"parent": run.process.kill, "mpirun": run.children()[0].kill}
+    victims.get(killed, run.ranks()[1].kill)()
+    run.end()
+    run.leaves_nothing()
+
+    if killed == "parent":
+        assert start(library, "--epochs", "1").end() == 0
+
+    assert start.leftovers() == []
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_ranks_end_with_a_killed_mpirun(start: Start, library: str) -> None:
     run = start(library)
     run.wait_for_epochs()

@@ -17,14 +17,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, final
 
-from dbp.cli.mpirun.leftovers import remove_leftovers
 from dbp.cli.mpirun.output import RankOutput
 from dbp.cli.mpirun.processes import all_can_stop, local_ranks, send
 from dbp.cli.mpirun.terminal import terminal_environment
 from dbp.cli.mpirun.watch import CHECK_SECONDS, RankWatch
 from dbp.exit_codes import DONE, FAILED, INTERRUPTED
+from dbp.launch.mpich_memory import mpich_files, remove_unused
 from dbp.launch.process_tree import descendants, end_all
-from dbp.launching import is_open_mpi, launch_environment, worker_command
+from dbp.launch.scratch import (
+    Scratch,
+    is_usable,
+    memory_parent,
+    new_name,
+    sweep,
+    temporary_parent,
+)
+from dbp.launching import (
+    is_open_mpi,
+    launch_environment,
+    scratch_environment,
+    worker_command,
+)
 from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 
 READY_SECONDS: Final = 10.0  # for ranks on other hosts, whose handlers cannot be looked at
@@ -52,6 +65,14 @@ def train_on_ranks(workers: int, arguments: Sequence[str], *, quiet: bool) -> in
     return MpirunParent(command, open_mpi=open_mpi, quiet=quiet).run(environment)
 
 
+def _make_scratch() -> Scratch:
+    """Remove the folders of killed runs; make one for this run, in memory if possible."""
+    memory, temporary = memory_parent(os.environ), temporary_parent()
+    sweep([memory, temporary])
+    parent = memory if is_usable(memory) else temporary
+    return Scratch.make(new_name(parent), f"dbp train, process {os.getpid()}")
+
+
 def _python() -> list[str]:
     """Return the command of a Python that finds the same modules as this one.
 
@@ -71,7 +92,8 @@ class MpirunParent:
         self._open_mpi = open_mpi
         self._quiet = quiet
         self._pid = 0
-        self._started = time.time()
+        self._before = mpich_files()
+        self._scratch = _make_scratch()
         self._status: int | None = None
         self._asked_at: float | None = None  # when the first request to stop came
         self._forwarded = False
@@ -86,8 +108,7 @@ class MpirunParent:
         status = self._status
         end_all(descendants, grace=STRAY_GRACE_SECONDS, between=self._reap)
         code = FAILED if status is None else os.waitstatus_to_exitcode(status)
-        if code != DONE:  # after an orderly end nothing is left
-            self._clean_up()
+        self._clean_up(code)
         while not output.is_finished():
             self._attend(signals, output)
         code = output.finish(code)
@@ -144,7 +165,8 @@ class MpirunParent:
             stdin=subprocess.DEVNULL,  # mpirun waits for the end of its input
             stdout=stdout_end,
             stderr=stderr_end,
-            env=dict(environment),
+            env={**environment, **scratch_environment(self._scratch.path, environment)},
+            pass_fds=[self._scratch.lock],
             start_new_session=True,
             restore_signals=False,  # SIGPIPE stays ignored: the pipes may lose their reader
             preexec_fn=tie,  # noqa: PLW1509 (see tie)
@@ -205,14 +227,16 @@ class MpirunParent:
         output.discard()
         send(signal.SIGKILL, [rank.process for rank in local_ranks()])
         end_all(descendants, grace=KILL_GRACE_SECONDS, between=self._reap)
-        self._clean_up()
+        self._clean_up(INTERRUPTED)
         output.show_cursor()
         output.flush()
         os._exit(INTERRUPTED)
 
-    def _clean_up(self) -> None:
-        """Remove the files of killed processes; file times lag the clock by up to 10 ms."""
-        remove_leftovers(self._pid, self._started - 0.1, os.environ)
+    def _clean_up(self, code: int) -> None:
+        """Remove the files of ended processes; ``code`` is mpirun's."""
+        self._scratch.remove()
+        if code != DONE:  # after an orderly end MPICH leaves nothing
+            remove_unused(self._before)
 
     def _send_to_ranks(self, number: signal.Signals, by_mpirun: signal.Signals) -> None:
         """Send a signal to the ranks; where some are on other hosts, have mpirun do so too.
