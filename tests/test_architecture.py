@@ -150,7 +150,8 @@ MAY_START_PROCESSES = (
 )  # fmt: skip
 
 MAY_USE_SQLITE = (
-    "storage/", "jobs/event_table.py", "jobs/store.py", "versions/tables.py",
+    "storage/", "jobs/event_table.py", "jobs/job_rows.py", "jobs/record_mirror.py",
+    "jobs/store.py", "versions/tables.py",
 )  # fmt: skip
 
 GENERATED = ("inference", "v1")

@@ -21,6 +21,7 @@ from dbp.inference import open_inference_pb2
 from dbp.jobs.admission import Check, Checked
 from dbp.jobs.config import ManagerConfig
 from dbp.jobs.manager import JobManager
+from dbp.jobs.record_mirror import RecordMirror
 from dbp.jobs.store import Store
 from dbp.json_value import JsonObject
 from dbp.launch.launcher import Launcher
@@ -91,7 +92,9 @@ async def running(
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(_state_folder(config.state))
         database = stack.enter_context(
-            contextlib.closing(Database(folder.database_file, ballast=folder.ballast))
+            contextlib.closing(
+                Database(folder.database_file, RecordMirror(folder), ballast=folder.ballast)
+            )
         )
         manager = JobManager(
             folder,

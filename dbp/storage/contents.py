@@ -136,7 +136,8 @@ def _install(connection: sqlite3.Connection, table: str) -> None:
 
     def call(sign: int, row: str) -> str:
         values = ", ".join(f'{row}."{column}"' for column in columns)
-        return f"SELECT {_FUNCTION}({sign}, '{table}', {row}.\"{owner}\", {values});"
+        job = f'{row}."{owner}"' if owner in columns else "''"
+        return f"SELECT {_FUNCTION}({sign}, '{table}', {job}, {values});"
 
     for event, calls in (
         ("INSERT", call(1, "NEW")),

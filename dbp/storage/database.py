@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeVar, final
+from typing import Final, TypeVar, final
 
 from dbp.errors import DataLoss, DiskFull, Unavailable
 from dbp.storage.commit_file import CommitFile, commit_file
@@ -31,23 +32,19 @@ T = TypeVar("T")
 log = logging.getLogger("dbp.storage")
 
 
-class Mirror(Protocol):
+class Mirror(ABC):
     """Copies of rows outside the database, by which the loss of rows is noticed.
 
     All methods run in the thread that writes.
     """
 
+    @abstractmethod
     def compare(self, connection: sqlite3.Connection) -> None:
         """Raise StateDamaged unless the database has all that the copies have."""
-        ...
 
-    def before_commit(self, connection: sqlite3.Connection, touched: Touched) -> None:
-        """Note what a commit is about to remove."""
-        ...
-
+    @abstractmethod
     def after_commit(self, connection: sqlite3.Connection, touched: Touched) -> None:
         """Copy the changed rows, which are durable now."""
-        ...
 
 
 @final
@@ -134,8 +131,6 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             result = change(connection)
             self._contents.seal()
-            if self._mirror is not None:
-                self._mirror.before_commit(connection, self._contents.touched)
             connection.execute("COMMIT")
         except BaseException as error:
             if connection.in_transaction:

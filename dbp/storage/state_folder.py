@@ -1,9 +1,10 @@
 """The state folder of a service: private (0700), locked by one process at a time.
 
 Layout: ``lock`` (its holder), ``service.json`` (the service's address), ``ballast`` (space for
-records on a full disk), ``dbp.sqlite``, ``jobs/<id>/attempt-<n>/`` (one launch),
-``jobs/<id>/run/`` (the run folder, shared by its launches) and ``jobs/<id>/parameters/``
-(versions). The lock is a flock: the kernel releases it when the process ends, however it ends.
+records on a full disk), ``dbp.sqlite``, ``dbp.sequence`` (its newest commit), ``records/``
+(copies of the rows of each job), ``jobs/<id>/attempt-<n>/`` (one launch), ``jobs/<id>/run/``
+(the run folder, shared by its launches) and ``jobs/<id>/parameters/`` (versions). The lock is a
+flock: the kernel releases it when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dbp.storage.atomic_file import PRIVATE, make_folder, write_json
 from dbp.storage.full_disk import Ballast
 
 DATABASE: Final = "dbp.sqlite"
+JOBS: Final = "jobs"
 
 
 @final
@@ -51,9 +53,19 @@ class StateFolder:
         """File of the store: jobs, events, versions."""
         return self.path / DATABASE
 
+    @property
+    def records_folder(self) -> Path:
+        """Folder of the files with the rows of each job."""
+        return self.path / "records"
+
+    @property
+    def jobs_folder(self) -> Path:
+        """Folder of the folders of all jobs."""
+        return self.path / JOBS
+
     def job_ids(self) -> list[str]:
         """Return the ids of the jobs that have a folder, in no order; blocks."""
-        jobs = self.path / "jobs"
+        jobs = self.jobs_folder
         return [folder.name for folder in jobs.iterdir()] if jobs.is_dir() else []
 
     def attempt_folder(self, job_id: str, attempt: int) -> Path:

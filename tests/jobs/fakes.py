@@ -19,6 +19,7 @@ from dbp.job.state import RunOutcome
 from dbp.jobs.admission import Checked, new_id
 from dbp.jobs.config import ManagerConfig
 from dbp.jobs.manager import JobManager
+from dbp.jobs.record_mirror import RecordMirror
 from dbp.jobs.store import Store
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, ProcessHealth, Running
 from dbp.launch.mpirun import MpirunLauncher
@@ -170,7 +171,7 @@ async def control_plane(
 ) -> AsyncIterator[Plane]:
     """One life of a service, without the service."""
     folder = StateFolder(path)
-    database = Database(folder.database_file)
+    database = Database(folder.database_file, RecordMirror(folder))
     store = Store(database)
     launcher, clock = launcher or FakeLauncher(), FakeClock()
     launcher.capacity = slots
