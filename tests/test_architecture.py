@@ -151,7 +151,7 @@ MAY_START_PROCESSES = (
 
 MAY_USE_SQLITE = (
     "storage/", "jobs/event_table.py", "jobs/job_rows.py", "jobs/record_mirror.py",
-    "jobs/store.py", "versions/tables.py",
+    "jobs/recovery.py", "jobs/salvage.py", "jobs/store.py", "versions/tables.py",
 )  # fmt: skip
 
 GENERATED = ("inference", "v1")

@@ -6,10 +6,15 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from dbp.quantities import count_text
 from dbp.rpc.address import DEFAULT_HOST, DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from dbp.jobs.recovery import RecoveryReport
 
 
 def _variable_names(
@@ -56,6 +61,11 @@ def _variable_names(
     "LD_LIBRARY_PATH, thread counts such as OMP_NUM_THREADS, and the settings of MPI.",
 )  # fmt: skip
 @click.option(
+    "--recover", is_flag=True,
+    help="Rebuild a damaged database from the files of the jobs, then serve. The damaged one "
+    "is kept.",
+)  # fmt: skip
+@click.option(
     "--log-level", default="warning", show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="Lowest level that is logged, to stderr.",
@@ -71,6 +81,7 @@ def serve(
     slots: int | None,
     data_roots: tuple[Path, ...],
     passed: tuple[str, ...],
+    recover: bool,
     log_level: str,
     output: str,
 ) -> None:
@@ -85,6 +96,7 @@ def serve(
       dbp serve
       dbp serve --port 0 --state /tmp/dbp --slots 4
       dbp submit job.toml --workers 2 --watch      (from another terminal)
+      dbp serve --recover      (when it says that its database is damaged)
     """
     import asyncio
     import logging
@@ -123,4 +135,20 @@ def serve(
     for path in sweep([memory_parent(os.environ), temporary_parent()]):
         logging.getLogger("dbp").info("%s: removed: its run was killed", path)
     launcher = MpirunLauncher(slots or usable_cores(), passed)
-    asyncio.run(run(config, launcher, ready=ready))
+    recovered = _show_recovery if recover else None
+    asyncio.run(run(config, launcher, ready=ready, recovered=recovered))
+
+
+def _show_recovery(report: RecoveryReport | None) -> None:
+    """Print what was rebuilt and what could not be, to stderr."""
+    if report is None:
+        click.echo("the database is not damaged: nothing was changed", err=True)
+        return
+    click.echo(f"damage: {report.damage}", err=True)
+    for note in report.notes:
+        click.echo(f"not rebuilt: {note}", err=True)
+    for path in report.kept:
+        click.echo(f"kept: {path}", err=True)
+    jobs = count_text(report.jobs, "job")
+    versions = count_text(report.versions, "version")
+    click.echo(f"rebuilt: {jobs} with {versions} of parameters", err=True)

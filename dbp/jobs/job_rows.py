@@ -68,7 +68,7 @@ def insert_rows(connection: sqlite3.Connection, rows: Mapping[str, Iterable[Row]
             names = [n for n in entry if n in known and n != _NUMBERS.get(table)]
             marks = ",".join("?" * len(names))
             connection.execute(
-                f"INSERT OR IGNORE INTO {table} ({','.join(names)}) VALUES ({marks})",  # noqa: S608 (columns of the schema)
+                f"INSERT INTO {table} ({','.join(names)}) VALUES ({marks})",  # noqa: S608 (columns of the schema)
                 [_as_stored(entry[name]) for name in names],
             )
 

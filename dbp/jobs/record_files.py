@@ -52,6 +52,11 @@ class RecordFiles:
             write_sealed(self._folder / (job_id + _VERSIONS), {"rows": versions})
         write_sealed(self._folder / (job_id + _JOB), {"sequence": sequence, "rows": rows})
 
+    def discard(self, job_id: str) -> None:
+        """Remove the files of a job that cannot be rebuilt; OSError."""
+        for ending in (_JOB, _VERSIONS):
+            (self._folder / (job_id + ending)).unlink(missing_ok=True)
+
     def rows(self, job_id: str) -> tuple[int, Rows] | None:
         """Return a job's sequence and rows; None if its file is missing or damaged."""
         found = _read(self._folder / (job_id + _JOB))

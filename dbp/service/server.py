@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -22,6 +22,7 @@ from dbp.jobs.admission import Check, Checked
 from dbp.jobs.config import ManagerConfig
 from dbp.jobs.manager import JobManager
 from dbp.jobs.record_mirror import RecordMirror
+from dbp.jobs.recovery import RecoveryReport, recover
 from dbp.jobs.store import Store
 from dbp.json_value import JsonObject
 from dbp.launch.launcher import Launcher
@@ -57,6 +58,9 @@ PUBLIC_SERVICES: Final = (
 )
 
 
+# Called with what a recovery did; None: the database was not damaged.
+Recovered: TypeAlias = Callable[[RecoveryReport | None], None]
+
 log = logging.getLogger("dbp.service")
 
 
@@ -82,15 +86,20 @@ async def running(
     launcher: Launcher,
     check: Check,
     check_run: Check | None = None,
+    recovered: Recovered | None = None,
 ) -> AsyncIterator[str]:
     """Run a service while the context lasts; yield its address.
 
-    InvalidInput for a host beyond this machine or a folder that is not private; Conflict
-    for a folder or a port in use. Nothing is left started then.
+    ``recovered``: rebuild the database first if it is damaged, and call this with the report;
+    None: refuse a damaged one with StateDamaged. InvalidInput for a host beyond this machine or
+    a folder that is not private; Conflict for a folder or a port in use. Nothing is left
+    started then.
     """
     _check_loopback(config.host)
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(_state_folder(config.state))
+        if recovered is not None:
+            recovered(await asyncio.to_thread(recover, folder))
         database = stack.enter_context(
             contextlib.closing(
                 Database(folder.database_file, RecordMirror(folder), ballast=folder.ballast)
@@ -159,15 +168,25 @@ def run_check(document: JsonObject, workers: int) -> Checked:
 
 
 async def serve(
-    config: ServerConfig, launcher: Launcher, *, ready: Callable[[str], None]
+    config: ServerConfig,
+    launcher: Launcher,
+    *,
+    ready: Callable[[str], None],
+    recovered: Recovered | None = None,
 ) -> None:
-    """Run a service until SIGTERM or SIGINT; running jobs continue training."""
+    """Run a service until SIGTERM or SIGINT; running jobs continue training.
+
+    ``recovered``: as in ``running``.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     check = job_check(config.data_roots, launcher)
-    async with running(config, launcher=launcher, check=check, check_run=run_check) as address:
+    service = running(
+        config, launcher=launcher, check=check, check_run=run_check, recovered=recovered
+    )
+    async with service as address:
         ready(address)
         await stop.wait()
         log.info("shutting down; training continues")

@@ -65,6 +65,7 @@ class Database:
         opened = self._opened() if ballast is None else ballast.run(self._opened)
         self._writer, self._contents = opened
         self._newest = CommitFile(commit_file(path))
+        self._copied = True
         self._note_commit()
         self._empty_log()
         self._reader = open_reader(path)
@@ -149,13 +150,17 @@ class Database:
         The change is made: an error here must not make it look refused.
         """
         try:
+            self._newest.note(self._contents.mark)
             if self._mirror is not None:
                 self._mirror.after_commit(self._writer, self._contents.touched)
-            self._newest.note(self._contents.mark)
+            self._copied = True
+        except (OSError, sqlite3.Error) as error:
+            if self._copied:  # once, until it succeeds again
+                log.warning("%s: the copies beside it are out of date: %s", self.path, error)
+            self._copied = False
+        with contextlib.suppress(OSError):
             if log_of(self.path).stat().st_size > LOG_BYTES:
                 self._empty_log()
-        except (OSError, sqlite3.Error) as error:
-            log.warning("%s: the copy of a commit beside it: %s", self.path, error)
 
     def _empty_log(self) -> None:
         """Move the write-ahead log into the file; left for later if readers are active."""

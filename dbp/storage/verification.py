@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,8 +32,12 @@ def nothing_to_compare(_: sqlite3.Connection) -> None:
 
 
 def damaged(path: Path, text: str) -> StateDamaged:
-    """Return the error for a damaged database."""
-    return StateDamaged(f"{path}: {text}; restore it from a backup")
+    """Return the error for a damaged database, with the command that rebuilds it."""
+    folder = shlex.quote(str(path.parent))
+    return StateDamaged(
+        f"{path}: {text}; rebuild it from the files of the jobs (the damaged file is kept): "
+        f"dbp serve --recover --state {folder}"
+    )
 
 
 def explained(error: sqlite3.DatabaseError, path: Path) -> DataLoss | Conflict | DiskFull:
@@ -68,7 +73,6 @@ def verify(path: Path, compare: Compare, *, schema: int) -> None:
     try:
         with untouched(path) as connection:
             _check_schema(connection, path, schema)
-            _check_pages(connection, path)
             _check_contents(connection, path)
             compare(connection)
     except sqlite3.DatabaseError as error:
@@ -82,8 +86,9 @@ def untouched(path: Path) -> Iterator[sqlite3.Connection]:
     A connection that may write empties the log into the file when it is closed, up to the
     first damaged frame.
     """
+    log, had_log = log_of(path), log_of(path).exists()
     if not path.exists() or not path.stat().st_size:
-        if log_of(path).exists():
+        if had_log and log.stat().st_size:
             raise damaged(path, "missing, beside its write-ahead log")
         connection = sqlite3.connect(":memory:")
     else:
@@ -93,6 +98,8 @@ def untouched(path: Path) -> Iterator[sqlite3.Connection]:
     finally:
         connection.close()
         path.with_name(f"{path.name}-shm").unlink(missing_ok=True)  # of a read-only connection
+        if not had_log:
+            log.unlink(missing_ok=True)  # likewise, and empty
 
 
 def _reading(path: Path) -> sqlite3.Connection:
@@ -125,17 +132,27 @@ def _check_schema(connection: sqlite3.Connection, path: Path, known: int) -> Non
         )
 
 
-def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+def is_intact(connection: sqlite3.Connection) -> bool:
+    """Return whether the rows are those of some commit, as far as SQLite and digest say."""
+    return not _flaw(connection)
+
+
+def _flaw(connection: sqlite3.Connection) -> str:
+    """Return what is wrong with the pages or the rows; "" if nothing is."""
     (report,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if report != "ok":
-        raise damaged(path, f"damaged: {report}")
+        return str(report)
+    mark = stored_mark(connection)
+    if mark.digest and computed_digest(connection, mark.commits) != mark.digest:
+        return "its rows do not match their digest"
+    return ""
 
 
 def _check_contents(connection: sqlite3.Connection, path: Path) -> None:
-    """Compare the rows with their digest, and the newest commit with the acknowledged one."""
+    """Check pages and rows, and that the newest commit is not older than acknowledged."""
+    if flaw := _flaw(connection):
+        raise damaged(path, f"damaged: {flaw}")
     mark, acknowledged = stored_mark(connection), read_mark(commit_file(path))
-    if mark.digest and computed_digest(connection, mark.commits) != mark.digest:
-        raise damaged(path, "damaged: its rows do not match their digest")
     if acknowledged is None:
         return
     if mark.commits < acknowledged.commits:

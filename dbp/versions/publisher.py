@@ -229,6 +229,7 @@ class VersionPublisher:
             "dbp.job": job_id,
             "dbp.version": str(number),
             "dbp.attempt": str(upload.attempt),
+            "dbp.step": str(upload.step),
             "dbp.previous_digest": previous,
         }
         header = checked_header(replace(upload.manifest, metadata=stamped))

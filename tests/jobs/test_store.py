@@ -298,7 +298,7 @@ async def test_a_damaged_file_is_refused_not_read(tmp_path: Path, damage: bytes 
         content[middle] = b"\xa5" * len(content[middle])
     path.write_bytes(damage or content)
 
-    with pytest.raises(DataLoss, match="restore it from a backup"):
+    with pytest.raises(DataLoss, match="dbp serve --recover --state"):
         Database(path)
 
 

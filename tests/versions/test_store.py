@@ -54,6 +54,7 @@ async def test_a_published_version_is_a_safetensors_file(shelf: Shelf) -> None:
             **manifest().metadata,
             "dbp.job": "a",
             "dbp.version": "1",
+            "dbp.step": "5",
             "dbp.attempt": "1",
             "dbp.previous_digest": "",
         }

@@ -1,0 +1,71 @@
+"""Read what a damaged or outdated database still holds of each job."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TypeVar, final
+
+from dbp.errors import DataLoss
+from dbp.job.job_json import decode_job
+from dbp.job.state import Job
+from dbp.jobs.job_rows import Row, Rows, job_rows, sequences, version_rows
+from dbp.storage.verification import is_intact, untouched
+
+T = TypeVar("T")
+
+
+@final
+class SalvagedDatabase:
+    """Rows of a database that the service refused.
+
+    ``intact``: the rows are those that were committed, although later commits may be missing.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Read from this connection, which changes nothing."""
+        self._connection = connection
+        self.intact = _or(False, lambda: is_intact(connection))
+        none: dict[str, int] = {}
+        self.sequences = _or(none, lambda: sequences(connection))
+
+    def rows(self, job_id: str) -> Rows | None:
+        """Return the rows of a job without its versions; None if they are unreadable."""
+        rows = _or(None, lambda: job_rows(self._connection, job_id))
+        return rows if rows and rows["jobs"] and job_of(rows["jobs"][0]) is not None else None
+
+    def versions(self, job_id: str) -> Rows | None:
+        """Return all rows of a job's versions and labels; None if they are unreadable."""
+        return _or(None, lambda: version_rows(self._connection, job_id, all_rows=True))
+
+
+@contextmanager
+def salvaged(path: Path) -> Iterator[SalvagedDatabase]:
+    """Yield what can be read of the database at ``path``, which stays as it is."""
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(untouched(path))
+        except (sqlite3.Error, DataLoss):
+            connection = stack.enter_context(closing(sqlite3.connect(":memory:")))
+        yield SalvagedDatabase(connection)
+
+
+def job_of(row: Row) -> Job | None:
+    """Return the job in a row of the table; None if the row is damaged."""
+    try:
+        spec, sequence = json.loads(str(row["spec"])), int(str(row["sequence"]))
+        job = decode_job(str(row["record"]), spec=spec, sequence=sequence)
+    except (KeyError, ValueError, TypeError):
+        return None
+    return job if job.id == row["id"] else None
+
+
+def _or(otherwise: T, read: Callable[[], T]) -> T:
+    """Return what ``read`` returns; ``otherwise`` if damage stops it."""
+    try:
+        return read()
+    except (sqlite3.Error, ValueError, TypeError, OverflowError):
+        return otherwise
