@@ -10,6 +10,7 @@
     │   ├── ClientForked       the process was forked after a client was made; a RuntimeError
     │   ├── InvalidSpec        a job spec breaks rules; carries every violation at once
     │   ├── InvalidData        a data file is missing, damaged or does not fit the model
+    │   │   └── DataChanged    the data are not those of the checkpoint of a resumed run
     │   └── InvalidFile        a parameter, spec or checkpoint file is missing or damaged
     ├── NotFound               the job, version, label, tensor or model does not exist
     │   ├── JobNotFound        no job of that id
@@ -122,6 +123,10 @@ def _spec_text(violations: Sequence[Violation], source: str) -> str:
 
 class InvalidData(InvalidInput):
     """A data file is missing, damaged or does not fit the model; names the file."""
+
+
+class DataChanged(InvalidData):
+    """The data are not those that the checkpoint of a resumed run was trained on."""
 
 
 class InvalidFile(InvalidInput):

@@ -1,8 +1,8 @@
 """Run one rank of a job that the service has launched: ``python -m dbp.worker ATTEMPT_DIR``.
 
-Rank 0 starts the link process to the service before MPI is initialized, and writes the result
-of the run, ``run/result.json``, since the exit code of a launcher is not reliable. Exit codes:
-see dbp.exit_codes.
+Rank 0 starts the link process to the service before MPI is initialized. The rank that ends
+first writes the attempt's ``result.json``, since the exit code of a launcher is not reliable.
+Exit codes: see dbp.exit_codes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
+from dbp.errors import DataChanged, DbpError, InvalidFile, InvalidInput, MissingDependency
 from dbp.exit_codes import FAILED, INTERRUPTED, exit_code_of
 from dbp.heartbeat import slots, stacks
 from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
@@ -177,7 +177,9 @@ def _train(
             detach=detach,
         )
     except InvalidInput as error:  # raised alike on every rank
-        outcome = RunOutcome("failed", FailureReason.INVALID_DATA, 0, 0, message=str(error))
+        changed = isinstance(error, DataChanged)
+        reason = FailureReason.DATA_CHANGED if changed else FailureReason.INVALID_DATA
+        outcome = RunOutcome("failed", reason, 0, 0, message=str(error))
         if communicator.rank == 0:
             sink.finished(outcome)
         return outcome
@@ -209,7 +211,7 @@ def _reporting_failure(
             step = made[0].state.step if made else 0
             epoch = made[0].setup.plan.epoch_of(step) if step else 0
             message = f"rank {rank}: {text}"
-            sink.finished(RunOutcome(status, reason, step, epoch, message=message))
+            sink.finished(RunOutcome(status, reason, step, epoch, message=message, rank=rank))
         if reporter is not None:
             reporter.close(FAILURE_DELIVERY_SECONDS)
         raise
@@ -217,9 +219,9 @@ def _reporting_failure(
 
 def _run(launch: JsonObject, rank: int, reporter: Reporter | None, heartbeat: Heartbeat) -> int:
     """Run a rank of a launched attempt; only rank 0 has a ``reporter``."""
-    from dbp.train.report.fan_out import AnyOf, FailureRecorder, FanOut
+    from dbp.storage.checkpoints import CHECKPOINTS
+    from dbp.train.report.fan_out import AnyOf, FanOut, OutcomeRecorder
     from dbp.train.report.lines import Lines, outcome_text
-    from dbp.train.report.run_files import CHECKPOINTS
     from dbp.train.report.run_folder import RunFolder
     from dbp.train.stop_signals import StopSignals
 
@@ -228,11 +230,18 @@ def _run(launch: JsonObject, rank: int, reporter: Reporter | None, heartbeat: He
         Path(str(launch["run"])),
         int(str(launch["workers"])),
     )
+    terms = _terms(launch)
     signals = StopSignals()
-    sink, control = FanOut(FailureRecorder(run)), AnyOf(signals)
+    recorder = OutcomeRecorder(spec.parent)
+    sink, control = FanOut(recorder), AnyOf(signals)
     if reporter is not None:
-        folder = RunFolder.prepare(run, _read(spec), overwrite=True)
-        sink = FanOut(folder, reporter, Lines(sys.stdout))
+        document = _read(spec)
+        folder = (
+            RunFolder.prepare(run, document, overwrite=True)
+            if terms is None
+            else RunFolder.resume(run, document)
+        )
+        sink = FanOut(folder, recorder, reporter, Lines(sys.stdout))
         control = AnyOf(signals, reporter)
     try:
         outcome = run_rank(
@@ -243,6 +252,7 @@ def _run(launch: JsonObject, rank: int, reporter: Reporter | None, heartbeat: He
             rank=rank,
             reporter=reporter,
             checkpoints=run / CHECKPOINTS,
+            resume=terms or False,
             heartbeat=heartbeat,
         )
     except DbpError as error:
@@ -253,6 +263,17 @@ def _run(launch: JsonObject, rank: int, reporter: Reporter | None, heartbeat: He
     if rank == 0:
         sys.stdout.write(outcome_text(outcome, _read(spec)) + "\n")
     return exit_code_of(outcome.status, outcome.reason)
+
+
+def _terms(launch: JsonObject) -> Terms | None:
+    """Return the conditions on which the run is resumed; None for the job's first launch."""
+    from dbp.train.state.continuation import Terms
+
+    published = launch.get("published")
+    if not launch.get("resume") or not isinstance(published, list):
+        return None
+    rollbacks, step = map(int, map(str, published))
+    return Terms(unattended=True, published=(rollbacks, step))
 
 
 def _inspected(spec: Path, workers: int, rank: int) -> Inspected:

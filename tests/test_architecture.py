@@ -61,7 +61,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     # A checksum of all parameters in every step: CRC32C runs at the speed of memory.
     "train.faults.digest": ({"nn"}, {"numpy", "google_crc32c"}),
     "train.onnx": ({"errors", "registry", "nn", "data", "train"}, {"numpy", "onnx"}),
-    "storage": ({"errors", "json_value"}, set()),
+    "storage": ({"errors", "json_value", "quantities"}, set()),
     "launch": (
         {"errors", "heartbeat", "job", "json_value", "launching", "prctl", "process_stat",
          "quantities", "registry", "storage"},

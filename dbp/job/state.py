@@ -176,6 +176,7 @@ class RunOutcome:
         best: The best epoch, if any.
         best_restored: Whether the run ended with the parameters of ``best``.
         resumed_from: Number of steps of earlier processes.
+        rank: The rank that failed; None if all failed alike, or none did.
     """
 
     status: str
@@ -189,6 +190,7 @@ class RunOutcome:
     best: BestEpoch | None = None
     best_restored: bool = False
     resumed_from: int = field(default=0, metadata=LOCAL)
+    rank: int | None = None
 
 
 @dataclass(frozen=True)

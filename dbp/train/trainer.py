@@ -79,7 +79,10 @@ class Trainer:
         self._test = make_evaluator(setup, setup.test, communicator)
         self._stopping = make_stopping(setup.resolved)
         events = sink if sink is not None and communicator.rank == 0 else FanOut()
-        self._announcer = Announcer(setup, events, self._figures, self.parameters, clock)
+        terms = resume if isinstance(resume, Terms) else Terms()
+        self._announcer = Announcer(
+            setup, events, self._figures, self.parameters, clock, published=terms.published
+        )
         self._recovery = Recovery(setup, communicator, checkpoints, clock, resume)
         self._recovery.detach = detach
         seed, samples = setup.resolved.spec.seed, setup.plan.samples

@@ -20,10 +20,11 @@ from dbp.job.spec.resolve import resolve
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.option_names import option
 from dbp.parallel.communicator import SoloCommunicator
+from dbp.storage.checkpoints import CHECKPOINTS
 from dbp.train.build import Setup, build
 from dbp.train.check.inspection import inspect
 from dbp.train.report.run_contents import check_run
-from dbp.train.report.run_files import CHECKPOINTS, METRICS, SPEC
+from dbp.train.report.run_files import METRICS, SPEC
 from dbp.train.report.sink import Command, Control, ParameterSnapshot, Sink, Started
 from dbp.train.state.checkpoint import CheckpointStore, glance
 from dbp.train.state.continuation import Terms, check_spec

@@ -72,7 +72,7 @@ class AttachHello(_message.Message):
     def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., world_size: _Optional[int] = ..., host: _Optional[str] = ..., total_steps: _Optional[int] = ..., link_generation: _Optional[int] = ...) -> None: ...
 
 class RunOutcome(_message.Message):
-    __slots__ = ("status", "end_reason", "failure_reason", "message", "step", "metrics", "best", "best_restored")
+    __slots__ = ("status", "end_reason", "failure_reason", "message", "step", "metrics", "best", "best_restored", "rank")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +88,7 @@ class RunOutcome(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     BEST_FIELD_NUMBER: _ClassVar[int]
     BEST_RESTORED_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
     status: RunStatus
     end_reason: _job_pb2.RunEndReason
     failure_reason: _job_pb2.FailureReason
@@ -96,7 +97,8 @@ class RunOutcome(_message.Message):
     metrics: _containers.ScalarMap[str, float]
     best: _job_pb2.BestEpoch
     best_restored: bool
-    def __init__(self, status: _Optional[_Union[RunStatus, str]] = ..., end_reason: _Optional[_Union[_job_pb2.RunEndReason, str]] = ..., failure_reason: _Optional[_Union[_job_pb2.FailureReason, str]] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[_Union[_job_pb2.BestEpoch, _Mapping]] = ..., best_restored: bool = ...) -> None: ...
+    rank: int
+    def __init__(self, status: _Optional[_Union[RunStatus, str]] = ..., end_reason: _Optional[_Union[_job_pb2.RunEndReason, str]] = ..., failure_reason: _Optional[_Union[_job_pb2.FailureReason, str]] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[_Union[_job_pb2.BestEpoch, _Mapping]] = ..., best_restored: bool = ..., rank: _Optional[int] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
     __slots__ = ("acknowledged", "stop", "publish")

@@ -60,6 +60,7 @@ OUTCOME = RunOutcome(
     12,
     metrics={"validation_loss": 2.0},
     message="the loss is nan",
+    rank=0,
     best=BEST,
     best_restored=True,
 )

@@ -110,12 +110,12 @@ def test_files_that_were_only_touched_are_the_same_data(ended: Path) -> None:
 
 
 def test_a_checkpoint_of_an_older_version_is_resumed_with_a_warning(ended: Path) -> None:
-    from dbp.train.state.checkpoint_files import _digest_of
+    from dbp.storage.checkpoints import digest_of
 
     for path in (ended / "checkpoints").glob("step-*/manifest.json"):
         manifest = json.loads(path.read_text())
         del manifest["facts"], manifest["sha256"]
-        manifest["sha256"] = _digest_of(manifest)
+        manifest["sha256"] = digest_of(manifest)
         path.write_text(json.dumps(manifest))
 
     done = run(DBP, "train", "--resume", str(ended), *LONGER, "-q")

@@ -11,9 +11,9 @@ import pytest
 from dbp.errors import InvalidInput
 from dbp.job.spec.load import resolve_file
 from dbp.parallel.communicator import SoloCommunicator
+from dbp.storage.checkpoints import CHECKPOINTS
 from dbp.train.build import build
 from dbp.train.check.inspection import inspect
-from dbp.train.report.run_files import CHECKPOINTS
 from dbp.train.report.run_folder import RunFolder
 from dbp.train.trainer import Trainer
 from dbp.train.verification import verify_run

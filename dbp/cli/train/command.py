@@ -185,12 +185,12 @@ def _inspect(request: Request, place: Launch) -> Inspected:
 def _other_rank(
     request: Request, inspected: Inspected, place: Launch, signals: StopSignals
 ) -> int:
-    from dbp.train.report.fan_out import FailureRecorder, FanOut
+    from dbp.train.report.fan_out import FanOut, OutcomeRecorder
     from dbp.worker import run_rank
 
     earlier = request.resume or request.overwrite
     sink = (
-        FanOut() if request.folder is None else FailureRecorder(request.folder, earlier=earlier)
+        FanOut() if request.folder is None else OutcomeRecorder(request.folder, earlier=earlier)
     )
     outcome = run_rank(
         place.size, lambda: inspected, sink, signals, rank=place.rank, resume=request.resume
@@ -201,8 +201,8 @@ def _other_rank(
 
 
 def _rank_0(request: Request, inspected: Inspected, place: Launch, signals: StopSignals) -> int:
+    from dbp.storage.checkpoints import CHECKPOINTS
     from dbp.train.report.fan_out import AnyOf, FanOut
-    from dbp.train.report.run_files import CHECKPOINTS
     from dbp.worker import run_rank
 
     resolved = inspected.resolved

@@ -119,7 +119,7 @@ def resume_terms(folder: Path, longer: Longer, *, new_data: bool) -> Terms:
 
 def next_command(outcome: RunOutcome, folder: Path) -> str:
     """Return the command that continues the run; "" if none does."""
-    from dbp.train.report.run_files import CHECKPOINTS
+    from dbp.storage.checkpoints import CHECKPOINTS
 
     resume = f"dbp train --resume {shlex.quote(str(folder))}"
     if outcome.reason == "NOT_WRITTEN":

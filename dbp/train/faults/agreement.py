@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 
-from dbp.errors import DbpError, InvalidInput
+from dbp.errors import DataChanged, DbpError, InvalidInput
 from dbp.parallel.communicator import Communicator
 
 T = TypeVar("T")
+
+# First byte of a failure as it is sent.
+_CHANGED: Final = b"c"
+_OTHER: Final = b"o"
 
 
 def all_or_none(communicator: Communicator, action: Callable[[], T]) -> T:
     """Run ``action`` on every rank; if it raises a DbpError on one, raise on all ranks.
 
-    Returns the result of this rank's call. Every rank raises InvalidInput with the text of the
-    first rank that failed, so that all ranks end and rank 0 can log the text. Collective.
+    Returns the result of this rank's call. Every rank raises InvalidInput, or DataChanged, with
+    the text of the first rank that failed, so that all ranks end and rank 0 can log the text.
+    Collective.
     """
     result: list[T] = []
     text = b""
     try:
         result.append(action())
     except DbpError as error:
-        text = str(error).encode() or b"failed"
+        changed = isinstance(error, DataChanged)
+        text = (_CHANGED if changed else _OTHER) + (str(error).encode() or b"failed")
     lengths = np.empty(communicator.size, np.int64)
     communicator.allgather(np.array([len(text)], np.int64), lengths)
     if not lengths.any():
@@ -35,8 +41,10 @@ def all_or_none(communicator: Communicator, action: Callable[[], T]) -> T:
     if rank == communicator.rank:
         letters[:] = np.frombuffer(text, np.uint8)
     communicator.broadcast(letters, rank)
-    message = letters.tobytes().decode()
-    raise InvalidInput(message if rank == 0 else f"on rank {rank}: {message}")
+    found = letters.tobytes()
+    message = found[1:].decode()
+    kind = DataChanged if found.startswith(_CHANGED) else InvalidInput
+    raise kind(message if rank == 0 else f"on rank {rank}: {message}")
 
 
 def check_agreement(facts: Mapping[str, object], communicator: Communicator) -> None:

@@ -39,8 +39,21 @@ class Announcer:
         figures: Figures,
         parameters: Parameters,
         clock: Callable[[], float],
+        *,
+        published: tuple[int, int] = (0, 0),
     ) -> None:
-        """``parameters`` are the trained parameters."""
+        """Send to ``sink``.
+
+        Args:
+            setup: The run.
+            sink: Receives the events.
+            figures: The metrics of the run.
+            parameters: The trained parameters.
+            clock: Returns monotonic seconds.
+            published: Roll-backs and step of the newest version that earlier processes of the
+                run have published; see ``Terms``.
+        """
+        self._published = published
         self._metadata = metadata_of(setup)
         self.meter = Meter(setup.plan.total_steps, clock)
         self._setup = setup
@@ -129,7 +142,8 @@ class Announcer:
 
     def note_best(self, step: int, served: Parameters) -> None:
         """Copy the best parameters so far, to be published soon."""
-        self._best = step, served.vector.copy()
+        if self._passes(step):  # else an earlier process has published it, or a later step
+            self._best = step, served.vector.copy()
 
     def roll_back(self, step: int, undone: int, rollbacks: int) -> None:
         """Drop everything of the undone steps, from after ``step`` to ``undone``.
@@ -143,6 +157,13 @@ class Announcer:
         self.meter.undo(undone - step)
         self._sink.rolled_back(step)
 
+    def _passes(self, step: int) -> bool:
+        """Return whether the step comes after the newest one published by earlier processes.
+
+        Steps are taken again, and count as later ones, after a roll-back alone.
+        """
+        return (self._rollbacks, step) > self._published
+
     def request_version(self) -> None:
         """Publish at the next step; if the sink is full, at a later one."""
         self._asked = True
@@ -150,8 +171,11 @@ class Announcer:
     def publish(self, step: int, served: Parameters) -> None:
         """Publish the parameters if they are due or requested.
 
-        A pending best version is published first, so that steps stay monotonic.
+        A pending best version is published first, so that steps stay monotonic. Steps that an
+        earlier process of the run has published are not published again: the request waits.
         """
+        if not self._passes(step):
+            return
         due = self._asked or self._schedule.due(step)
         if self._best is not None and (due or self._schedule.best_due()):
             if self._best[0] == step:

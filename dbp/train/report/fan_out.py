@@ -1,4 +1,4 @@
-"""Send run events to several sinks, merge the commands of several controls, record failures."""
+"""Send run events to several sinks, merge the commands of several controls, record outcomes."""
 
 from __future__ import annotations
 
@@ -65,8 +65,12 @@ class AnyOf(Control):
 
 
 @final
-class FailureRecorder(Sink):
-    """The sink of a rank other than 0: writes result.json if this rank fails first."""
+class OutcomeRecorder(Sink):
+    """The sink that writes result.json to a folder, unless another rank has written it.
+
+    Of a rank other than 0 under mpirun, and of every rank that a service launches, in the
+    attempt's folder.
+    """
 
     def __init__(self, path: Path, *, earlier: bool = False) -> None:
         """``earlier``: the folder may still contain a run that this one resumes or replaces."""

@@ -13,15 +13,9 @@ from dbp.job.snapshot import decode_header, header_length, step_of
 from dbp.job.spec.load import nearest_file
 from dbp.job.state import RunOutcome
 from dbp.quantities import count_text
+from dbp.storage.checkpoints import CHECKPOINTS
 from dbp.train.plan import TIME
-from dbp.train.report.run_files import (
-    CHECKPOINTS,
-    PARAMETERS,
-    RESULT,
-    SPEC,
-    holds_run,
-    read_outcome,
-)
+from dbp.train.report.run_files import PARAMETERS, RESULT, SPEC, holds_run, read_outcome
 from dbp.train.report.run_lock import LOCK
 from dbp.train.state.checkpoint_folder import CheckpointFolder
 

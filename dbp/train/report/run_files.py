@@ -22,13 +22,13 @@ from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject, JsonValue
 from dbp.option_names import either, option
 from dbp.storage.atomic_file import make_folder, sync_folder, write_file
+from dbp.storage.checkpoints import CHECKPOINTS
 from dbp.train.report.run_lock import LOCK
 
 SPEC: Final = "spec.json"
 METRICS: Final = "metrics.jsonl"
 PARAMETERS: Final = "parameters.safetensors"
 RESULT: Final = "result.json"
-CHECKPOINTS: Final = "checkpoints"
 OWN_FILES: Final = (RESULT, PARAMETERS, METRICS, SPEC)
 
 

@@ -20,15 +20,12 @@ import numpy.typing as npt
 
 from dbp.errors import InvalidFile
 from dbp.job.snapshot import encode_header, manifest_of
+from dbp.storage.checkpoints import FILES, FORMAT, MANIFEST, read_file
 from dbp.train.state.checkpoint_files import (
-    FILES,
-    FORMAT,
-    MANIFEST,
     Manifest,
     Part,
     Vector,
     bytes_of,
-    read_file,
     read_manifest,
     read_position,
     sha256_of_parts,

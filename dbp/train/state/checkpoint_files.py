@@ -14,22 +14,19 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, NotRequired, TypedDict
+from typing import Any, Final, NotRequired, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from dbp.errors import InvalidFile
 from dbp.job.snapshot import decode_header, header_length
-from dbp.quantities import count_text
+from dbp.storage import checkpoints
 from dbp.storage.atomic_file import sync_folder, write_new
+from dbp.storage.checkpoints import FILES, MANIFEST, digest_of, json_object, read_file
 from dbp.train.state.position import Facts, Position
 
-FORMAT: Final = 1
-FILES: Final = ("parameters.safetensors", "state.safetensors", "position.json")
 POSITION: Final = FILES[2]
-MANIFEST: Final = "manifest.json"
-MAX_JSON_BYTES: Final = 64 << 20
 
 _TYPES: Final = {"F32": "<f4", "F64": "<f8"}
 
@@ -67,39 +64,21 @@ def write_files(folder: Path, contents: Iterable[list[Part]], manifest: Manifest
         write_new(folder / name, parts)
     manifest = manifest.copy()
     manifest["files"] = files
-    manifest["sha256"] = _digest_of(manifest)
+    manifest["sha256"] = digest_of(manifest)
     write_new(folder / MANIFEST, [json.dumps(manifest, indent=1).encode()])
     sync_folder(folder)
 
 
 def read_manifest(folder: Path, step: int) -> Manifest:
     """Read and verify the manifest of a checkpoint of this step; raises InvalidFile."""
-    path = folder / MANIFEST
-    manifest: Manifest = _json(path, _read(path))
-    if manifest.pop("sha256", None) != _digest_of(manifest):
-        raise InvalidFile(f"{path}: damaged: its SHA-256 does not match")
-    if manifest.get("format") != FORMAT or manifest.get("step") != step:
-        raise InvalidFile(f"{folder}: not a checkpoint of step {step} in format {FORMAT}")
-    return manifest
-
-
-def read_file(path: Path, manifest: Manifest) -> bytes:
-    """Read a file and verify it against the manifest; raises InvalidFile."""
-    entry = manifest["files"][path.name]
-    content = _read(path)
-    if len(content) != entry["bytes"]:
-        raise InvalidFile(
-            f"{path}: damaged: {count_text(len(content), 'byte')}, the manifest says "
-            f"{entry['bytes']:,}"
-        )
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise InvalidFile(f"{path}: damaged: its SHA-256 is not that of the manifest")
-    return content
+    return cast("Manifest", checkpoints.read_manifest(folder, step))
 
 
 def read_position(folder: Path, manifest: Manifest) -> Position:
     """Read and verify the JSON object in position.json; raises InvalidFile."""
-    position: Position = _json(folder / POSITION, read_file(folder / POSITION, manifest))
+    position: Position = cast(
+        "Position", json_object(folder / POSITION, read_file(folder / POSITION, manifest))
+    )
     return position
 
 
@@ -129,24 +108,3 @@ def sha256_of_parts(parts: Iterable[Part]) -> str:
 def bytes_of(vector: Vector) -> Part:
     """Return the bytes of a vector, without a copy if its memory is contiguous."""
     return np.ascontiguousarray(vector).data.cast("B") if vector.size else memoryview(b"")
-
-
-def _digest_of(manifest: Manifest) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidFile(f"{path}: {error.strerror}") from error
-
-
-def _json(path: Path, content: bytes) -> Any:
-    try:
-        table = json.loads(content[: MAX_JSON_BYTES + 1].decode())
-        if not isinstance(table, dict):
-            raise ValueError("no JSON object")
-    except (ValueError, RecursionError) as error:
-        raise InvalidFile(f"{path}: damaged: {error}") from error
-    return table

@@ -17,20 +17,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, final
 
-from dbp.errors import InvalidFile
 from dbp.storage.atomic_file import make_folder, sync_folder
-from dbp.train.state.checkpoint_files import FILES, read_file, read_manifest
+from dbp.storage.checkpoints import NEWER, is_sound, newest_first, step_named
 
 BEST: Final = "best"
 
-_NEWER: Final = ".newer"
-_NAME = re.compile(r"step-(\d{12,})(?:\.newer)?")
 _TEMPORARY: Final = ".writing-"
 
 
@@ -51,11 +47,7 @@ class CheckpointFolder:
 
         A replacement comes before the checkpoint that it replaces.
         """
-        if not self.path.is_dir():
-            return []
-        found = [(entry, _NAME.fullmatch(entry.name)) for entry in self.path.iterdir()]
-        named = [(int(match[1]), entry.name) for entry, match in found if match]
-        return [(self.path / name, step) for step, name in sorted(named, reverse=True)]
+        return newest_first(self.path)
 
     def add(self, step: int, fill: Callable[[Path], None]) -> None:
         """Let ``fill`` write a temporary folder, then rename it; raises errors of ``fill``."""
@@ -81,8 +73,7 @@ class CheckpointFolder:
     def best(self) -> int | None:
         """Return the step of the checkpoint that the link ``best`` points to, if any."""
         with contextlib.suppress(OSError):
-            match = _NAME.fullmatch((self.path / BEST).readlink().name)
-            return int(match[1]) if match else None
+            return step_named((self.path / BEST).readlink().name)
         return None
 
     def point_at(self, step: int | None) -> None:
@@ -111,7 +102,7 @@ class CheckpointFolder:
     def _finish_replacements(self) -> None:
         """Rename each sound ``step-N.newer`` to ``step-N``; remove it if it is damaged."""
         for path, step in self.newest_first():
-            if path.suffix != _NEWER:
+            if path.suffix != NEWER:
                 continue
             if not self.of(step).exists():
                 path.rename(self.of(step))
@@ -134,16 +125,5 @@ class CheckpointFolder:
         return self.path / f"{_TEMPORARY}{os.getpid()}.{next(self._numbers)}"
 
 
-def is_sound(path: Path, step: int) -> bool:
-    """Return whether all files of a checkpoint match its manifest."""
-    try:
-        manifest = read_manifest(path, step)
-        for name in FILES:
-            read_file(path / name, manifest)
-    except InvalidFile:
-        return False
-    return True
-
-
 def _newer(path: Path) -> Path:
-    return path.with_name(path.name + _NEWER)
+    return path.with_name(path.name + NEWER)

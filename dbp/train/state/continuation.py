@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbp.errors import InvalidFile, InvalidInput
+from dbp.errors import DataChanged, InvalidFile, InvalidInput
 from dbp.job.spec.continuation import differences as spec_differences
 from dbp.job.spec.job_spec import Holdout, TrainSpec
 from dbp.option_names import option
@@ -26,18 +26,24 @@ Data = Mapping[str, Identity]
 
 @dataclass(frozen=True)
 class Terms:
-    """Changes that a resume accepts.
+    """Conditions of a resume: the changes that it accepts, and what a service knows.
 
     Attributes:
         new_data: Accept other data than those of the checkpoint.
         spec_digest: Digest of the spec file in the run folder; checkpoints of older versions
             contain only this digest.
         extended: The user requested a longer run, so steps must be left.
+        unattended: A service resumes the run, and no user can choose: if all checkpoints are
+            damaged, start over.
+        published: Roll-backs and step of the newest version that the run has published. Until
+            they are passed, no version but the final one is published.
     """
 
     new_data: bool = False
     spec_digest: str = ""
     extended: bool = False
+    unattended: bool = False
+    published: tuple[int, int] = (0, 0)
 
 
 def facts_of(setup: Setup, data: Data, new_data_at: list[int]) -> Facts:
@@ -71,7 +77,7 @@ def check_spec(folder: Path, found: Checkpoint, setup: Setup, terms: Terms) -> N
 def check_data(
     folder: Path, found: Checkpoint, setup: Setup, data: Data, terms: Terms
 ) -> list[int]:
-    """Raise InvalidInput if the data are not those of the checkpoint, unless allowed.
+    """Raise DataChanged if the data are not those of the checkpoint, unless allowed.
 
     New data must have the same inputs in the same order, if both have names.
     Returns the steps after which the run continued on other data.
@@ -89,9 +95,12 @@ def check_data(
         return changed_at
     text = "".join(f"\n  {line}" for line in other)
     if not terms.new_data:
-        raise InvalidInput(
-            f"{folder}: the data are not those of the checkpoint of step {found.step:,}{text}\n"
-            f"restore the data, or continue on the new ones with {option('new_data')}"
+        remedy = "restore the data"
+        if not terms.unattended:
+            remedy += f", or continue on the new ones with {option('new_data')}"
+        raise DataChanged(
+            f"{folder}: the data are not those of the checkpoint of step "
+            f"{found.step:,}{text}\n{remedy}"
         )
     train = found.facts["data"].get("data.train")
     kept = tuple(train.get("input_names", ())) if train is not None else ()

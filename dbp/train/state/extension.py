@@ -21,10 +21,11 @@ from dbp.job.spec.document import with_train
 from dbp.job.spec.resolve import resolve
 from dbp.option_names import either, option
 from dbp.quantities import duration_text
+from dbp.storage.checkpoints import CHECKPOINTS
 from dbp.train.check.inspection import read_headers
 from dbp.train.plan import CONTINUABLE, TIME, Plan, make_plan
 from dbp.train.report.run_contents import check_run
-from dbp.train.report.run_files import CHECKPOINTS, PARAMETERS, read_outcome
+from dbp.train.report.run_files import PARAMETERS, read_outcome
 from dbp.train.run_spec import RunSpec, run_spec
 from dbp.train.state.checkpoint import glance
 from dbp.train.state.continuation import check_steps_left, schedule_remedy

@@ -167,7 +167,7 @@ class Recovery:
 
         Raises InvalidInput on every rank if it belongs to another spec, other data or more
         steps (see ``dbp.train.state.continuation``), or if a run is resumed and all of its
-        checkpoints are damaged.
+        checkpoints are damaged, unless a service resumes it.
         """
         self._written = None
         self._setup.heartbeat.enter(Phase.CHECKPOINT)
@@ -199,7 +199,7 @@ class Recovery:
         folder = self._store.folder
         found = self._store.newest(logger.warning)
         if found is None:
-            if self._resumes and self._store.steps():
+            if self._resumes and self._store.steps() and not self._terms.unattended:
                 run = shlex.quote(str(folder.parent))
                 spec = shlex.quote(str(folder.parent / "spec.json"))
                 raise InvalidFile(

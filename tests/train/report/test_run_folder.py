@@ -14,7 +14,7 @@ from dbp.errors import Conflict, InvalidInput
 from dbp.job.best import BestEpoch
 from dbp.job.snapshot import manifest_of
 from dbp.job.state import ProgressReport, RunOutcome
-from dbp.train.report.fan_out import FailureRecorder
+from dbp.train.report.fan_out import OutcomeRecorder
 from dbp.train.report.run_folder import RunFolder
 from dbp.train.report.sink import ParameterSnapshot, Started
 from tests.train.setups import document, make_setup, run_ranks, samples
@@ -203,7 +203,7 @@ def test_a_run_that_fails_before_it_starts_changes_nothing(
             if resumes
             else RunFolder.prepare(tmp_path, spec, overwrite=True)
         )
-        FailureRecorder(tmp_path, earlier=True).finished(failure)
+        OutcomeRecorder(tmp_path, earlier=True).finished(failure)
         folder.snapshot(snapshot(np.ones(6, np.float32)))
         folder.finished(failure) if end == "finished" else folder.discard()
 
@@ -306,9 +306,9 @@ def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path: Path, name: str) ->
 def test_failure_recorder_writes_a_result_only_if_there_is_none(tmp_path: Path) -> None:
     failure = RunOutcome("failed", "RANK_EXCEPTION", 0, 0, message="rank 1: no")
 
-    FailureRecorder(tmp_path).finished(failure)
-    FailureRecorder(tmp_path).finished(SUCCESS)
-    FailureRecorder(tmp_path / "absent").finished(failure)
+    OutcomeRecorder(tmp_path).finished(failure)
+    OutcomeRecorder(tmp_path).finished(SUCCESS)
+    OutcomeRecorder(tmp_path / "absent").finished(failure)
 
     assert json.loads((tmp_path / "result.json").read_text())["message"] == "rank 1: no"
     assert names(tmp_path) == ["result.json"]

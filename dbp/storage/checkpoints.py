@@ -1,0 +1,106 @@
+"""Find and verify checkpoints in a folder: names, manifests and digests, without tensors.
+
+``dbp.train.state`` writes and reads them; a service only asks which one is the newest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from dbp.errors import InvalidFile
+from dbp.quantities import count_text
+
+CHECKPOINTS: Final = "checkpoints"  # of a run folder
+FORMAT: Final = 1
+FILES: Final = ("parameters.safetensors", "state.safetensors", "position.json")
+MANIFEST: Final = "manifest.json"
+NEWER: Final = ".newer"
+MAX_JSON_BYTES: Final = 64 << 20
+
+_NAME: Final = re.compile(r"step-(\d{12,})(?:\.newer)?")
+
+
+def step_named(name: str) -> int | None:
+    """Return the step of a checkpoint folder of this name; None for other names."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def newest_first(folder: Path) -> list[tuple[Path, int]]:
+    """Return folder and step of all checkpoints, newest first, sound or damaged.
+
+    A replacement comes before the checkpoint that it replaces.
+    """
+    if not folder.is_dir():
+        return []
+    found = [(entry.name, step_named(entry.name)) for entry in folder.iterdir()]
+    named = [(step, name) for name, step in found if step is not None]
+    return [(folder / name, step) for step, name in sorted(named, reverse=True)]
+
+
+def newest_sound_step(folder: Path) -> int:
+    """Return the step of the newest checkpoint whose files are complete; 0 for none."""
+    return next((step for path, step in newest_first(folder) if is_sound(path, step)), 0)
+
+
+def is_sound(path: Path, step: int) -> bool:
+    """Return whether all files of a checkpoint match its manifest."""
+    try:
+        manifest = read_manifest(path, step)
+        for name in FILES:
+            read_file(path / name, manifest)
+    except InvalidFile:
+        return False
+    return True
+
+
+def read_manifest(folder: Path, step: int) -> dict[str, Any]:
+    """Read and verify the manifest of a checkpoint of this step; raises InvalidFile."""
+    path = folder / MANIFEST
+    manifest = json_object(path, _read(path))
+    if manifest.pop("sha256", None) != digest_of(manifest):
+        raise InvalidFile(f"{path}: damaged: its SHA-256 does not match")
+    if manifest.get("format") != FORMAT or manifest.get("step") != step:
+        raise InvalidFile(f"{folder}: not a checkpoint of step {step} in format {FORMAT}")
+    return manifest
+
+
+def read_file(path: Path, manifest: Any) -> bytes:
+    """Read a file and verify it against the manifest; raises InvalidFile."""
+    entry = manifest["files"][path.name]
+    content = _read(path)
+    if len(content) != entry["bytes"]:
+        raise InvalidFile(
+            f"{path}: damaged: {count_text(len(content), 'byte')}, the manifest says "
+            f"{entry['bytes']:,}"
+        )
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise InvalidFile(f"{path}: damaged: its SHA-256 is not that of the manifest")
+    return content
+
+
+def digest_of(manifest: Any) -> str:
+    """Return the SHA-256 of a manifest as canonical JSON, in hexadecimal."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def json_object(path: Path, content: bytes) -> dict[str, Any]:
+    """Return the JSON object of a file's content; raises InvalidFile."""
+    try:
+        table = json.loads(content[: MAX_JSON_BYTES + 1].decode())
+        if not isinstance(table, dict):
+            raise ValueError("no JSON object")
+    except (ValueError, RecursionError) as error:
+        raise InvalidFile(f"{path}: damaged: {error}") from error
+    return table
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidFile(f"{path}: {error.strerror}") from error
