@@ -14,7 +14,11 @@ NOT_WRITTEN: Final = 74  # EX_IOERR of sysexits.h: trained, but the files could 
 STOPPED: Final = 75  # EX_TEMPFAIL: stopped on request; can be resumed
 INTERRUPTED: Final = 130  # 128 + SIGINT
 
-_BY_REASON: Final = {"INVALID_DATA": BAD_INPUT, "NOT_WRITTEN": NOT_WRITTEN}
+_BY_REASON: Final = {
+    "INVALID_DATA": BAD_INPUT,
+    "DATA_CHANGED": BAD_INPUT,
+    "NOT_WRITTEN": NOT_WRITTEN,
+}
 _BY_STATUS: Final = {"succeeded": DONE, "stopped": STOPPED, "failed": FAILED}
 
 

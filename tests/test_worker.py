@@ -81,7 +81,7 @@ def work(folder: Path, workers: int, poison: str = "") -> subprocess.CompletedPr
 
 
 def result(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "run" / "result.json").read_text())
+    content: dict[str, Any] = json.loads((folder / "result.json").read_text())
     return content
 
 

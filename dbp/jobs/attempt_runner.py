@@ -1,6 +1,7 @@
 """Launches attempts and watches each to its end: stop, settle, adopt after a restart.
 
-One task per attempt. ``verdict`` decides how a job ended; this module notices that it did.
+One task per attempt. ``verdict`` decides how an attempt ended and ``retry`` whether the job is
+launched again; this module notices that the attempt ended.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, final
 
@@ -18,14 +21,16 @@ from dbp.jobs.config import Clock
 from dbp.jobs.connections import RunConnections, new_secret
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.publish_terms import labels_best
+from dbp.jobs.retry import after_end
 from dbp.jobs.stall_watch import StallWatch
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import last_progress, verdict
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
 from dbp.storage.state_folder import StateFolder
+from dbp.storage.threads import in_thread
 from dbp.versions.publisher import VersionPublisher
 
-# How a job ends: event and failure. Decided when no other change can come in between.
+# How an attempt ends: event and failure. Decided when no other change can come in between.
 Decide: TypeAlias = Callable[[Job], tuple[EventKind, Failure | None]]
 
 SETTLE_SECONDS: Final = 5.0
@@ -36,7 +41,11 @@ log = logging.getLogger("dbp.jobs")
 
 @final
 class AttemptRunner:
-    """Runs attempts; calls ``released`` when one has ended and its slots are free."""
+    """Runs attempts.
+
+    Calls ``released`` with the job's id when its last attempt has ended and its slots are free,
+    ``requeued`` with the job when it waits for the next one.
+    """
 
     def __init__(
         self,
@@ -49,6 +58,7 @@ class AttemptRunner:
         publisher: VersionPublisher,
         clock: Clock,
         released: Callable[[str], Awaitable[None]],
+        requeued: Callable[[Job], Awaitable[None]],
     ) -> None:
         """Store the collaborators; starts nothing."""
         self._folder = folder
@@ -60,17 +70,18 @@ class AttemptRunner:
         self._clock = clock
         self._released = released
         self._stalls = StallWatch(table, clock)
+        self._requeued = requeued
         self._running: dict[str, Running] = {}
         self._forced: dict[str, float] = {}  # killed jobs, and the grace that they had
         self._tasks: set[asyncio.Task[None]] = set()
 
     def launch(self, job: Job, secret: str) -> None:
         """Start the processes of a job that has just become STARTING."""
-        self._spawn(self._launch(job, secret))
+        self._spawn(self._guarded(job.id, self._launch(job, secret)))
 
     def adopt(self, job: Job, grace: float) -> None:
         """Find the processes of a job that an earlier service started."""
-        self._spawn(self._adopt(job, grace))
+        self._spawn(self._guarded(job.id, self._adopt(job, grace)))
 
     def stop(self, job: Job, grace: float) -> None:
         """Stop the run of a CANCELLING job; a run started by hand can only be asked."""
@@ -84,7 +95,7 @@ class AttemptRunner:
 
     def settle(self, job_id: str, ended: Exit | None) -> None:
         """End a job whose run has ended."""
-        self._spawn(self._settle(job_id, ended))
+        self._spawn(self._guarded(job_id, self._settle(job_id, ended)))
 
     def end(self, job_id: str, decide: Decide) -> None:
         """End a job as ``decide`` says, unless it raises WrongState."""
@@ -111,10 +122,23 @@ class AttemptRunner:
         if not task.cancelled() and task.exception() is not None:
             log.error("work in the background failed", exc_info=task.exception())
 
+    async def _guarded(self, job_id: str, work: Coroutine[object, None, None]) -> None:
+        """Do the work on an attempt; end the attempt if it raises an unforeseen exception.
+
+        The job would keep its slots otherwise, without an attempt that is watched.
+        """
+        try:
+            await work
+        except Exception as error:
+            log.exception("job %s: its attempt is ended", job_id)
+            ended = Exit(error=f"the service failed to run it: {type(error).__name__}: {error}")
+            await self._end(job_id, lambda job: verdict(job, ended, None))
+
     def _attempt_folder(self, job: Job) -> Path:
         return self._folder.attempt_folder(job.id, job.attempt)
 
     async def _launch(self, job: Job, secret: str) -> None:
+        newest, resume = job.latest_parameters, job.attempt > 1
         request = LaunchRequest(
             job_id=job.id,
             attempt=job.attempt,
@@ -123,8 +147,14 @@ class AttemptRunner:
             secret=secret,
             folder=self._attempt_folder(job),
             service_file=self._folder.service_file,
+            run=self._folder.run_folder(job.id),
+            resume=resume,
+            published=(0, 0) if newest is None else (newest.rollbacks, newest.step),
         )
         try:
+            if resume:
+                before = partial(self._folder.take_over_run, job.id, job.attempt - 1)
+                await in_thread(before)
             running = await self._launcher.start(request)
         except (DbpError, OSError) as error:
             await self._settle(job.id, Exit(error=str(error)))
@@ -162,6 +192,9 @@ class AttemptRunner:
                 running.request_stop()
             async with self._stalls.watching(job_id, running):
                 ended = await running.wait()
+        except Exception:
+            await running.kill()
+            raise
         finally:
             del self._running[job_id]
         await self._settle(job_id, ended)
@@ -188,13 +221,20 @@ class AttemptRunner:
         outcome = await self._outcome(job)
         if outcome is not None:
             await self._publish_final(job, outcome)
-        await self._end(
-            job_id,
-            lambda job: verdict(
-                job, ended, outcome, self._forced.get(job_id), self._stalls.report(job_id)
-            ),
-            outcome,
-        )
+        checkpoint = await self._launcher.fetch_checkpoint(self._run_folder(job))
+
+        def decide(job: Job) -> tuple[EventKind, Failure | None]:
+            forced, stall = self._forced.get(job_id), self._stalls.report(job_id)
+            kind, failure = verdict(job, ended, outcome, forced, stall)
+            # The newest report may be older than the newest checkpoint.
+            return kind, failure and replace(
+                failure, checkpoint_step=checkpoint, step=max(failure.step, checkpoint)
+            )
+
+        await self._end(job_id, decide, outcome)
+
+    def _run_folder(self, job: Job) -> Path:
+        return self._folder.run_of(job.id, job.attempt)
 
     async def _outcome(self, job: Job) -> RunOutcome | None:
         """Return the outcome that the run left, else the one that it reported."""
@@ -211,7 +251,7 @@ class AttemptRunner:
         if job.latest_parameters is not None and job.latest_parameters.final:
             return
         try:
-            path = await self._launcher.fetch_parameters(self._attempt_folder(job))
+            path = await self._launcher.fetch_parameters(self._run_folder(job))
             if path is not None:
                 await self._publisher.publish_file(
                     job.id,
@@ -240,17 +280,18 @@ class AttemptRunner:
 
     async def _ended(self, job_id: str, decide: Decide, outcome: RunOutcome | None) -> None:
         job = await self._table.get(job_id)
-        kind, failure = decide(job)
-        await self._table.record(
-            job_id,
-            kind,
-            failure=failure,
-            progress=last_progress(job, outcome),
-            best=None if outcome is None else outcome.best,
-            best_restored=outcome is not None and outcome.best_restored,
-            end_reason=outcome.reason if outcome is not None and failure is None else "",
-        )
+        kind, change = after_end(job, *decide(job), self._clock.time())
+        change["progress"] = last_progress(job, outcome)
+        if kind in (EventKind.SUCCEEDED, EventKind.FAILED, EventKind.CANCELLED):
+            change["best"] = None if outcome is None else outcome.best
+            change["best_restored"] = outcome is not None and outcome.best_restored
+            ended_well = outcome is not None and change.get("failure") is None
+            change["end_reason"] = outcome.reason if outcome is not None and ended_well else ""
+        job = await self._table.record(job_id, kind, **change)
         self._forced.pop(job_id, None)
         self._stalls.forget(job_id)
         self._connections.end(job_id)
-        await self._released(job_id)
+        if kind is EventKind.REQUEUED:
+            await self._requeued(job)
+        else:
+            await self._released(job_id)

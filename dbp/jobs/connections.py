@@ -153,6 +153,8 @@ class RunConnections:
         # From here to the end nothing is awaited for a live job: a cancel request either has
         # changed its state already, or finds the connection.
         job = await self._table.get(job.id)
+        if not (job.state.launched or job.state.terminal):
+            raise WrongState(f"job {job.id} is {job.state}: attempt {job.attempt} has ended")
         link = LinkNumber(job.attempt, generation)
         self.fence.check(job.id, link)
         self.forget(job.id)

@@ -164,11 +164,17 @@ class JobTable:
         """Make a change of a job's versions durable, as events of the job.
 
         Calls ``committed`` when it is durable, before readers are woken. WrongState: a job that
-        has ended publishes nothing.
+        has ended publishes nothing, nor does an attempt that has.
         """
 
         async def store() -> None:
             job = await self.get(job_id)
+            published = change.published
+            if published is not None and published.attempt != job.attempt:
+                raise WrongState(
+                    f"job {job_id} is at attempt {job.attempt}: attempt {published.attempt} "
+                    "publishes nothing more"
+                )
             stored = await self._store.change_versions(job, change)
             committed()
             for event in stored:
@@ -179,7 +185,7 @@ class JobTable:
     def note_progress(self, job_id: str, progress: ProgressReport) -> None:
         """Store the newest progress in memory; the job's next event makes it durable."""
         job = self._live.get(job_id)
-        if job is not None:
+        if job is not None and job.state.launched:
             job = dataclasses.replace(job, progress=progress, report_time=self._clock.time())
             self._live[job_id] = job
             self._events.progress(job, progress)

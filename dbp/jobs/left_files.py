@@ -54,7 +54,7 @@ class LeftAttempt:
             files = AttemptFiles(job_folder / f"{_ATTEMPT}{number}")
             launch, document = _object(files.launch), _object(files.spec)
             if launch and document and isinstance(launch.get("workers"), int):
-                outcome = _object(Path(str(launch.get("run", files.run))) / "result.json") or {}
+                outcome = _object(files.result) or _object(files.old_result) or {}
                 decided = not files.exit.exists() or outcome.get("status") == "succeeded"
                 return cls(number, launch, document, decided, files.launch.stat().st_mtime)
         return None

@@ -61,7 +61,7 @@ class JobManager:
         clock = clock or SystemClock()
         self._folder, self._store, self._launcher = folder, store, launcher
         self._config, self._closed = config, False
-        self._queue = JobQueue(launcher.capacity, config.max_queued)
+        self._queue = JobQueue(launcher.capacity, config.max_queued, clock.time)
         self._events = EventBroadcaster(
             store, heartbeat_seconds=config.heartbeat_seconds, view=self._view
         )
@@ -87,8 +87,9 @@ class JobManager:
             publisher=self.publisher,
             clock=clock,
             released=lambda job: self._scheduler.release(job),  # noqa: PLW0108 - made below
+            requeued=lambda job: self._scheduler.enqueue(job),  # noqa: PLW0108 - made below
         )
-        self._scheduler = Scheduler(self._queue, self._table, self._runner)
+        self._scheduler = Scheduler(self._queue, self._table, self._runner, clock)
         self.parameters = LiveParameters(
             self.versions, store, self._table, self._events.versions, self._connections, clock
         )
@@ -98,7 +99,9 @@ class JobManager:
         jobs = await self._table.load()
         for job in jobs:
             await self.versions.sweep(job.id)
-        for job in (job for job in jobs if job.state is not State.QUEUED):
+        for job in jobs:
+            self._queue.place(job.id)
+        for job in (job for job in jobs if job.state.launched):
             if not job.attached:
                 self._queue.hold(job.id, job.workers)
                 self._runner.adopt(job, self._config.grace_seconds)

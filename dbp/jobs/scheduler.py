@@ -1,17 +1,35 @@
-"""Start waiting jobs as slots become free, first in, first out."""
+"""Start waiting jobs as slots become free, first in, first out.
+
+A job whose attempt failed keeps its place: it waits before all jobs that were acknowledged
+after it. While it waits for the time of its next launch it holds no slots, and jobs after it
+may start.
+"""
 
 from __future__ import annotations
 
-from typing import Final, final
+import itertools
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple, final
 
 from dbp.errors import ResourceExhausted, Unavailable
 from dbp.job.state import EventKind, Job
 from dbp.jobs.attempt_runner import AttemptRunner
+from dbp.jobs.config import Clock
 from dbp.jobs.connections import new_secret
 from dbp.jobs.job_table import JobTable
-from dbp.quantities import count_text
+from dbp.jobs.retry import MAX_BACKOFF_SECONDS
+from dbp.quantities import count_text, duration_text
 
 RETRY_SECONDS: Final = 1.0
+
+
+class Delay(NamedTuple):
+    """The wait for the next attempt after a failure: its number and Unix time."""
+
+    attempt: int
+    until: float
 
 
 @final
@@ -19,18 +37,25 @@ class JobQueue:
     """Jobs in the order of their acknowledgement; a slot is one MPI process.
 
     Strict order: all jobs wait until the first one fits, so that a large job is not starved.
-    Only a job larger than all slots is passed over.
+    Only a job larger than all slots is passed over, and one whose next attempt is not due.
     """
 
-    def __init__(self, slots: int, max_queued: int) -> None:
+    def __init__(
+        self, slots: int, max_queued: int, time: Callable[[], float] = time.time
+    ) -> None:
         """Make an empty queue.
 
         Args:
             slots: processes at a time.
             max_queued: jobs that may wait.
+            time: returns Unix seconds, for texts.
         """
         self.slots = slots
         self.max_queued = max_queued
+        self._time = time
+        self._numbers = itertools.count()
+        self._places: dict[str, int] = {}  # of live jobs, in the order of acknowledgement
+        self._delays: dict[str, Delay] = {}
         self._waiting: dict[str, int] = {}
         self._holding: dict[str, int] = {}
         self._positions: dict[str, int] | None = None
@@ -48,19 +73,37 @@ class JobQueue:
                 "are allowed; try again later"
             )
 
-    def push(self, job_id: str, workers: int) -> None:
-        """Append a job to the queue."""
+    def place(self, job_id: str) -> int:
+        """Return the place of a job among all; a new one comes last."""
+        if job_id not in self._places:
+            self._places[job_id] = next(self._numbers)
+        return self._places[job_id]
+
+    def push(self, job_id: str, workers: int, delay: Delay | None = None) -> None:
+        """Add a job to the queue, before all jobs that came after it; free its slots."""
+        self._holding.pop(job_id, None)
+        place, last = self.place(job_id), next(reversed(self._waiting), None)
         self._waiting[job_id] = workers
+        if last is not None and place < self.place(last):
+            self._waiting = dict(sorted(self._waiting.items(), key=lambda e: self.place(e[0])))
         self._positions = None
+        if delay is not None:
+            self._delays[job_id] = delay
 
     def hold(self, job_id: str, workers: int) -> None:
         """Give slots to a job that is running already."""
+        self.place(job_id)
         self._holding[job_id] = workers
+
+    def end_delay(self, job_id: str, delay: Delay) -> None:
+        """Let a job start from now on, unless it has left the queue meanwhile."""
+        if self._delays.get(job_id) == delay:
+            del self._delays[job_id]
 
     def take(self) -> str | None:
         """Return the next job that may start and give it its slots; None if there is none."""
         for job_id, workers in self._waiting.items():
-            if workers > self.slots:
+            if workers > self.slots or job_id in self._delays:
                 continue
             if workers > self.free:
                 return None
@@ -78,6 +121,7 @@ class JobQueue:
         """Remove a job and free its slots."""
         self._leave(job_id)
         self._holding.pop(job_id, None)
+        self._places.pop(job_id, None)
 
     def waiting_reason(self, job_id: str) -> str:
         """Return why the job waits, for users; "" if it does not."""
@@ -89,6 +133,9 @@ class JobQueue:
                 f"needs {count_text(workers, 'slot')}, this service has {self.slots}: "
                 "cancel it, or restart the service with more"
             )
+        if (delay := self._delays.get(job_id)) is not None:
+            wait = duration_text(max(0.0, delay.until - self._time()))
+            return f"attempt {delay.attempt} starts in {wait}"
         if self._positions is None:
             self._positions = {name: place for place, name in enumerate(self._waiting, 1)}
         place = self._positions[job_id]
@@ -98,6 +145,7 @@ class JobQueue:
         )
 
     def _leave(self, job_id: str) -> None:
+        self._delays.pop(job_id, None)
         if self._waiting.pop(job_id, None) is not None:
             self._positions = None
 
@@ -111,20 +159,42 @@ def _ordinal(place: int) -> str:
 class Scheduler:
     """Moves jobs from the queue to the runner of attempts."""
 
-    def __init__(self, queue: JobQueue, table: JobTable, runner: AttemptRunner) -> None:
+    def __init__(
+        self, queue: JobQueue, table: JobTable, runner: AttemptRunner, clock: Clock
+    ) -> None:
         """Start jobs of this queue through this runner."""
+        self._clock = clock
         self._queue = queue
         self._table = table
         self._runner = runner
         self._closed = False
 
     async def enqueue(self, job: Job) -> None:
-        """Add a queued job, and start what fits.
+        """Add a queued job, free the slots that it held, and start what fits.
 
         Call it, like ``release``, alone in the table, together with the change of the job.
         """
-        self._queue.push(job.id, job.workers)
+        self._queue.push(job.id, job.workers, self._delay(job))
         await self._start()
+
+    def _delay(self, job: Job) -> Delay | None:
+        """Return the wait for a job's next attempt; let the job start at its end.
+
+        The time is stored with the job: a restart neither shortens the wait nor begins it
+        again, and a step of the clock cannot make it longer than the longest backoff.
+        """
+        if job.retry_time is None:
+            return None
+        seconds = min(job.retry_time - self._clock.time(), MAX_BACKOFF_SECONDS)
+        if seconds <= 0:
+            return None
+        delay = Delay(job.attempt + 1, self._clock.time() + seconds)
+        self._runner.later(seconds, partial(self._after_delay, job.id, delay))
+        return delay
+
+    async def _after_delay(self, job_id: str, delay: Delay) -> None:
+        self._queue.end_delay(job_id, delay)
+        await self._start_what_fits()
 
     async def release(self, job_id: str) -> None:
         """Remove an ended job, and start what fits now."""

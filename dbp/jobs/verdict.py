@@ -26,6 +26,7 @@ REASONS: Final = frozenset(
         FailureReason.NOTHING_APPLIED,
         FailureReason.DIVERGED,
         FailureReason.INVALID_DATA,
+        FailureReason.DATA_CHANGED,
         FailureReason.NOT_WRITTEN,
     }
 )
@@ -38,7 +39,7 @@ def verdict(
     grace: float | None = None,
     stall: StallReport | None = None,
 ) -> tuple[EventKind, Failure | None]:
-    """Return how the job ends: event kind and failure.
+    """Return how the attempt ends: event kind and failure. ``retry`` decides how the job does.
 
     Args:
         job: Before its end.
@@ -63,7 +64,8 @@ def verdict(
         known = outcome.reason in REASONS
         reason = FailureReason(outcome.reason) if known else FailureReason.RANK_EXCEPTION
         message = outcome.message or f"the run failed: {outcome.reason}"
-        return EventKind.FAILED, _failure(job, ended, reason, message, outcome.step)
+        failure = _failure(job, ended, reason, message, outcome.step)
+        return EventKind.FAILED, dataclasses.replace(failure, rank=outcome.rank)
     if asked:
         return EventKind.CANCELLED, None
     return EventKind.FAILED, _failure(job, ended, *_without_result(job, ended))
@@ -126,14 +128,14 @@ def _without_result(job: Job, ended: Exit | None) -> tuple[FailureReason, str]:
     """Return reason and message for a run that left no result."""
     if ended is None or ended.lost:
         return FailureReason.LOST_SUPERVISOR, (
-            "the process that watched the run was killed, so the run was ended; submit again"
+            "the process that watched the run was killed, so the run was ended"
         )
     if ended.error:
         return FailureReason.LAUNCH_FAILED, ended.error
     if ended.stopped:
         return FailureReason.FORCED, (
             "the run's supervisor got SIGTERM from outside, not from a cancel request (was the "
-            "service's whole process group stopped?); submit the job again"
+            "service's whole process group stopped?)"
         )
     number = _signal_of(ended)
     if number:
@@ -178,4 +180,6 @@ def _failure(
         signal=_signal_of(ended),
         log_tail=ended.log_tail,
         step=step,
+        host=job.host,
+        attempt=job.attempt,
     )

@@ -55,16 +55,11 @@ class AttemptFiles:
         return self.folder / ".exit.json"
 
     @property
-    def run(self) -> Path:
-        """The run folder; written by rank 0."""
-        return self.folder / "run"
-
-    @property
     def result(self) -> Path:
-        """The outcome of the run; written by rank 0."""
-        return self.run / "result.json"
+        """The outcome of the run; written by the rank that ends first."""
+        return self.folder / "result.json"
 
     @property
-    def parameters(self) -> Path:
-        """The parameters at the end of the run; written by rank 0."""
-        return self.run / "parameters.safetensors"
+    def old_result(self) -> Path:
+        """The outcome of a run that an older dbp launched, with a run folder of its own."""
+        return self.folder / "run" / "result.json"

@@ -16,7 +16,13 @@ from dbp.json_value import JsonObject
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """An attempt to launch. The launcher makes ``folder``, for the attempt's files."""
+    """An attempt to launch. The launcher makes ``folder``, for the attempt's files.
+
+    Attributes:
+        run: Run folder of the job: its attempts share checkpoints and metrics.
+        resume: Resume the run in that folder, if there is one.
+        published: Roll-backs and step of the newest published version; (0, 0) for none.
+    """
 
     job_id: str
     attempt: int
@@ -25,6 +31,9 @@ class LaunchRequest:
     secret: str
     folder: Path
     service_file: Path
+    run: Path
+    resume: bool = False
+    published: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ class Running(ABC):
 class Launcher(ABC):
     """Starts attempts, finds those that an earlier service started, fetches what they left.
 
-    An attempt is named by its folder, as in its ``LaunchRequest``.
+    An attempt is named by its folder, a run by its run folder, as in the ``LaunchRequest``.
     """
 
     @property
@@ -146,11 +155,15 @@ class Launcher(ABC):
 
     @abstractmethod
     async def fetch_outcome(self, folder: Path) -> RunOutcome | None:
-        """Return the outcome that rank 0 wrote; None if it wrote none. Raises DataLoss."""
+        """Return the outcome that a rank wrote; None if it wrote none. Raises DataLoss."""
 
     @abstractmethod
-    async def fetch_parameters(self, folder: Path) -> Path | None:
+    async def fetch_parameters(self, run: Path) -> Path | None:
         """Return a local file with the final parameters that rank 0 wrote; None without."""
+
+    @abstractmethod
+    async def fetch_checkpoint(self, run: Path) -> int:
+        """Return the step of the newest sound checkpoint of a run; 0 if it has none."""
 
     @abstractmethod
     def log_file(self, folder: Path) -> Path:

@@ -29,9 +29,13 @@ from dbp.launch.supervised_run import POLL_SECONDS, SupervisedRun
 from dbp.launch.worker_plugins import WorkerPlugins
 from dbp.launching import launch_environment, worker_command
 from dbp.storage.atomic_file import PRIVATE, make_folder, read_json, write_json
+from dbp.storage.checkpoints import CHECKPOINTS, newest_sound_step
 from dbp.storage.threads import in_thread
 
 ADOPT_SECONDS: Final = 2.0
+# Files of a run folder that hold the end of a run.
+PARAMETERS: Final = "parameters.safetensors"
+RESULT: Final = "result.json"
 
 # workers, the worker's own command -> the whole command
 MakeCommand: TypeAlias = Callable[[int, Sequence[str]], list[str]]
@@ -81,11 +85,16 @@ class MpirunLauncher(Launcher):
         return SupervisedRun(files) if started else None
 
     async def fetch_outcome(self, folder: Path) -> RunOutcome | None:
-        return await asyncio.to_thread(_outcome, AttemptFiles(folder).result)
+        files = AttemptFiles(folder)
+        found = await asyncio.to_thread(_outcome, files.result)
+        return found or await asyncio.to_thread(_outcome, files.old_result)
 
-    async def fetch_parameters(self, folder: Path) -> Path | None:
-        path = AttemptFiles(folder).parameters
+    async def fetch_parameters(self, run: Path) -> Path | None:
+        path = run / PARAMETERS
         return path if path.exists() else None
+
+    async def fetch_checkpoint(self, run: Path) -> int:
+        return await asyncio.to_thread(newest_sound_step, run / CHECKPOINTS)
 
     def log_file(self, folder: Path) -> Path:
         return AttemptFiles(folder).log
@@ -104,7 +113,9 @@ class MpirunLauncher(Launcher):
             os.close(lock)
 
     def _start_locked(self, files: AttemptFiles, lock: int, request: LaunchRequest) -> Running:
-        make_folder(files.run, PRIVATE)
+        make_folder(request.run, PRIVATE)
+        for name in (PARAMETERS, RESULT):  # of an earlier attempt
+            (request.run / name).unlink(missing_ok=True)
         reserve_exit(files)
         write_json(files.spec, request.document)
         worker = [sys.executable, "-m", "dbp.worker", str(files.folder)]
@@ -114,7 +125,9 @@ class MpirunLauncher(Launcher):
             "workers": request.workers,
             "secret": request.secret,
             "spec": str(files.spec),
-            "run": str(files.run),
+            "run": str(request.run),
+            "resume": request.resume,
+            "published": list(request.published),
             "service_file": str(request.service_file),
             "command": self._make_command(request.workers, worker),
         }

@@ -20,7 +20,7 @@ from typing import Final, Self, final
 
 from dbp.errors import Conflict, InvalidInput
 from dbp.json_value import JsonObject
-from dbp.storage.atomic_file import PRIVATE, make_folder, write_json
+from dbp.storage.atomic_file import PRIVATE, make_folder, rename, write_json
 from dbp.storage.full_disk import Ballast
 
 DATABASE: Final = "dbp.sqlite"
@@ -75,6 +75,22 @@ class StateFolder:
     def run_folder(self, job_id: str) -> Path:
         """Return the run folder of a job, which all its launches share."""
         return self.path / "jobs" / job_id / "run"
+
+    def run_of(self, job_id: str, attempt: int) -> Path:
+        """Return the run folder of a launch: the job's, or its own if an older dbp made one."""
+        own = self.attempt_folder(job_id, attempt) / "run"
+        return own if own.is_dir() else self.run_folder(job_id)
+
+    def take_over_run(self, job_id: str, attempt: int) -> None:
+        """Make the newest run folder that an older dbp made for one launch that of the job.
+
+        Call it when the processes of all launches up to ``attempt`` have ended. OSError.
+        """
+        run = self.run_folder(job_id)
+        for number in range(attempt, 0, -1):
+            own = self.attempt_folder(job_id, number) / "run"
+            if own.is_dir() and not run.exists():
+                rename(own, run)
 
     def parameters_folder(self, job_id: str) -> Path:
         """Return the folder of a job's parameter versions."""

@@ -79,12 +79,10 @@ class Trainer:
         self._test = make_evaluator(setup, setup.test, communicator)
         self._stopping = make_stopping(setup.resolved)
         events = sink if sink is not None and communicator.rank == 0 else FanOut()
-        terms = resume if isinstance(resume, Terms) else Terms()
-        self._announcer = Announcer(
-            setup, events, self._figures, self.parameters, clock, published=terms.published
-        )
+        self._announcer = Announcer(setup, events, self._figures, self.parameters, clock)
         self._recovery = Recovery(setup, communicator, checkpoints, clock, resume)
         self._recovery.detach = detach
+        self._announcer.published = self._recovery.published
         seed, samples = setup.resolved.spec.seed, setup.plan.samples
         self._order = functools.lru_cache(1)(lambda epoch: order(seed, epoch, samples))
         self.state = RunState(
@@ -107,8 +105,7 @@ class Trainer:
         """Train to the end; return the outcome, the same on every rank except for times."""
         try:
             all_or_none(self.communicator, self._start)
-            # The step detects a gradient that is not finite and never applies it, so numpy's
-            # warnings from each operation would add nothing.
+            # Steps never apply a gradient that is not finite: numpy's warnings add nothing.
             with np.errstate(all="ignore"):
                 return self._loop()
         except InvalidInput as error:  # raised on every rank: run folder, or unreadable samples

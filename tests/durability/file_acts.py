@@ -126,7 +126,7 @@ class Launch(Act):
     def _request(self, attempt: Path) -> LaunchRequest:
         return LaunchRequest(
             job_id="a-1", attempt=1, workers=1, document={"name": "a"}, secret="s",
-            folder=attempt, service_file=attempt / "service.json",
+            folder=attempt, service_file=attempt / "service.json", run=attempt.parent / "run",
         )  # fmt: skip
 
     def recover(self, folder: Path) -> str:

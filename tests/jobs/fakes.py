@@ -89,11 +89,10 @@ class FakeRunning(Running):
             self._exit.set_result(ended)
 
     def write_result(self, status: str, reason: str = "epochs", **more: Any) -> None:
-        """What rank 0 leaves in its run folder."""
-        run = self.folder / "run"
-        run.mkdir(parents=True, exist_ok=True)
+        """What rank 0 leaves in the attempt's folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         result = {"status": status, "reason": reason, "step": 7, "epoch": 1, "message": ""}
-        (run / "result.json").write_text(json.dumps(result | more))
+        (self.folder / "result.json").write_text(json.dumps(result | more))
 
 
 @dataclass
@@ -103,6 +102,7 @@ class FakeLauncher(Launcher):
     runs: dict[str, FakeRunning] = field(default_factory=dict)
     requests: list[LaunchRequest] = field(default_factory=list)
     adopted: list[Path] = field(default_factory=list)
+    checkpoints: dict[str, int] = field(default_factory=dict)  # newest step by job
     error: Exception | None = None
     found: Callable[[Path], Running | None] = FakeRunning
     capacity: int = 4
@@ -120,8 +120,11 @@ class FakeLauncher(Launcher):
     async def fetch_outcome(self, folder: Path) -> RunOutcome | None:
         return await LOCAL.fetch_outcome(folder)
 
-    async def fetch_parameters(self, folder: Path) -> Path | None:
-        return await LOCAL.fetch_parameters(folder)
+    async def fetch_parameters(self, run: Path) -> Path | None:
+        return await LOCAL.fetch_parameters(run)
+
+    async def fetch_checkpoint(self, run: Path) -> int:
+        return self.checkpoints.get(run.parent.name, 0)
 
     def log_file(self, folder: Path) -> Path:
         return LOCAL.log_file(folder)
@@ -135,10 +138,13 @@ class FakeLauncher(Launcher):
 
 
 def fake_check(document: Mapping[str, Any], workers: int) -> Checked:
-    """Fills in a default, and refuses a document that says it is bad."""
+    """Fills in defaults, and refuses a document that says it is bad.
+
+    A job fails with its first attempt, unless its spec has a table ``retry``.
+    """
     if document.get("bad"):
         raise InvalidSpec([Violation("bad", "must not be")])
-    resolved = {"seed": 0, **document}
+    resolved = {"seed": 0, "retry": {"attempts": 0}, **document}
     digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()
     return Checked(resolved, digest)
 
@@ -167,13 +173,15 @@ async def control_plane(
     *,
     slots: int = 4,
     new_id: Callable[[str], str] = new_id,
+    at: float = 1_000.0,
     **config: Any,
 ) -> AsyncIterator[Plane]:
-    """One life of a service, without the service."""
+    """One life of a service, without the service; ``at``: the time when it begins."""
     folder = StateFolder(path)
     database = Database(folder.database_file, RecordMirror(folder))
     store = Store(database)
     launcher, clock = launcher or FakeLauncher(), FakeClock()
+    clock.now = at
     launcher.capacity = slots
     manager = JobManager(
         folder,

@@ -42,7 +42,7 @@ async def test_only_validating_stores_nothing(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "s") as plane:
         job = await plane.manager.create(spec(), workers=1, validate_only=True)
 
-        assert job.spec == {"seed": 0, "name": "digits"}
+        assert job.spec == {"seed": 0, "retry": {"attempts": 0}, "name": "digits"}
         assert await plane.store.live() == []
         assert plane.started == []
 

@@ -45,8 +45,8 @@ async def test_a_reported_outcome_counts_where_the_file_is_missing_or_damaged(
         assert (await plane.manager.get(job.id)).state is State.STARTING, "not before its exit"
 
         run = plane.launcher.runs[job.id]
-        (run.folder / "run").mkdir(parents=True)
-        (run.folder / "run" / "result.json").write_text('{"status": "succ')
+        run.folder.mkdir(parents=True)
+        (run.folder / "result.json").write_text('{"status": "succ')
         run.end(Exit(exit_code=0))
 
         assert (await ended(plane, job.id)).state is State.SUCCEEDED
@@ -74,7 +74,9 @@ async def test_final_parameters_that_never_came_are_taken_from_the_run(
         run = plane.launcher.runs[job.id]
         run.write_result(status)
         content = encode_header(manifest()) + b"p" * 16
-        (run.folder / "run" / "parameters.safetensors").write_bytes(content)
+        place = plane.folder.run_folder(job.id)
+        place.mkdir()
+        (place / "parameters.safetensors").write_bytes(content)
 
         run.end(Exit(exit_code=0))
 

@@ -38,7 +38,7 @@ async def test_a_job_runs_from_queued_to_succeeded(tmp_path: Path) -> None:
         ]  # fmt: skip
         (request,) = plane.launcher.requests
         assert request.folder == plane.folder.path / "jobs" / job.id / "attempt-1"
-        assert request.document == {"seed": 0, "name": "digits"}
+        assert request.document == {"seed": 0, "retry": {"attempts": 0}, "name": "digits"}
         assert [item async for item in connection] == [], "the connection ends with the job"
 
 

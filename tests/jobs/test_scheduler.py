@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dbp.errors import ResourceExhausted
-from dbp.jobs.scheduler import JobQueue
+from dbp.jobs.scheduler import Delay, JobQueue
 
 
 def test_jobs_start_in_order_as_slots_become_free() -> None:
@@ -59,3 +59,43 @@ def test_a_full_queue_refuses() -> None:
 
     with pytest.raises(ResourceExhausted, match="1 job in it"):
         queue.check_length()
+
+
+def test_a_job_that_comes_back_waits_before_those_that_came_after_it() -> None:
+    queue = JobQueue(2, 10)
+    for name in ("a", "b", "c", "d"):
+        queue.push(name, 1)
+    assert [queue.take(), queue.take(), queue.take()] == ["a", "b", None]
+
+    queue.push("b", 1)
+    queue.push("a", 1)
+
+    assert [queue.take(), queue.take()] == ["a", "b"]
+    queue.remove("a")
+    assert queue.take() == "c"
+
+
+def test_a_job_whose_next_attempt_is_not_due_is_passed_over_and_says_when() -> None:
+    now = 100.0
+    queue = JobQueue(1, 10, lambda: now)
+    delay = Delay(2, 104.0)
+    queue.push("a", 1, delay)
+    queue.push("b", 1)
+
+    assert queue.waiting_reason("a") == "attempt 2 starts in 4 s"
+    assert queue.take() == "b"
+    queue.remove("b")
+    assert queue.take() is None
+    queue.end_delay("a", Delay(2, 99.0))  # of an earlier wait
+    assert queue.take() is None
+    queue.end_delay("a", delay)
+    assert queue.take() == "a"
+
+
+def test_a_job_that_comes_back_has_no_slots() -> None:
+    queue = JobQueue(2, 10)
+    queue.hold("a", 2)
+
+    queue.push("a", 2, Delay(2, 1.0))
+
+    assert queue.free == 2

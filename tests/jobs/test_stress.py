@@ -143,11 +143,12 @@ class Stress:
         """Watch all jobs; break off and resume at random."""
         token = tokens[-1] if tokens else None
         while True:
-            items = self.plane.manager.watch(None, token)
+            items, opening = self.plane.manager.watch(None, token), token is None
             async with contextlib.aclosing(cast("AsyncGenerator[WatchItem]", items)):
                 async for item in items:
-                    if isinstance(item, JobStatus):  # instead of the events until then
+                    if opening and isinstance(item, JobStatus):  # instead of earlier events
                         self.known.shown[item.job.id] = item.job.sequence
+                        opening = not item.resume  # later ones show conditions
                     if isinstance(item, Change):
                         seen.append(item)
                     if isinstance(item, End):

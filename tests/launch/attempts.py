@@ -35,6 +35,7 @@ def request(tmp_path: Path, workers: int = 1) -> LaunchRequest:
         secret="hush",
         folder=tmp_path / "state" / "attempt-1",
         service_file=tmp_path / "service.json",
+        run=tmp_path / "state" / "run",
     )
 
 

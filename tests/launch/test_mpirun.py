@@ -146,7 +146,7 @@ print("ready", flush=True)
 if launch["job"].startswith("long"):
     time.sleep(600)
 result = {"status": "succeeded", "reason": "epochs", "step": 3, "epoch": 1}
-(Path(launch["run"]) / "result.json").write_text(json.dumps(result))
+(folder / "result.json").write_text(json.dumps(result))
 """
 
 

@@ -39,21 +39,10 @@ class Announcer:
         figures: Figures,
         parameters: Parameters,
         clock: Callable[[], float],
-        *,
-        published: tuple[int, int] = (0, 0),
     ) -> None:
-        """Send to ``sink``.
-
-        Args:
-            setup: The run.
-            sink: Receives the events.
-            figures: The metrics of the run.
-            parameters: The trained parameters.
-            clock: Returns monotonic seconds.
-            published: Roll-backs and step of the newest version that earlier processes of the
-                run have published; see ``Terms``.
-        """
-        self._published = published
+        """``parameters`` are the trained parameters."""
+        # Roll-backs and step of the newest version of earlier processes; see ``Terms``.
+        self.published = 0, 0
         self._metadata = metadata_of(setup)
         self.meter = Meter(setup.plan.total_steps, clock)
         self._setup = setup
@@ -162,7 +151,7 @@ class Announcer:
 
         Steps are taken again, and count as later ones, after a roll-back alone.
         """
-        return (self._rollbacks, step) > self._published
+        return (self._rollbacks, step) > self.published
 
     def request_version(self) -> None:
         """Publish at the next step; if the sink is full, at a later one."""

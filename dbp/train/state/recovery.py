@@ -90,6 +90,7 @@ class Recovery:
         self._resumes = bool(resume)
         self.origin: str | None = None  # of a resumed run, on rank 0: see ``Started``
         self._terms = resume if isinstance(resume, Terms) else Terms()
+        self.published = self._terms.published
         self._data = all_or_none(
             communicator, lambda: {} if self._store is None else identity_of(setup)
         )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbp.errors import InvalidData, InvalidInput
+from dbp.errors import DataChanged, InvalidData, InvalidInput
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
 from dbp.train.faults.agreement import all_or_none, check_agreement
@@ -54,3 +54,20 @@ def test_a_failure_on_any_rank_is_raised_on_all(failing: set[int]) -> None:
     first = min(failing)
     message = "größe 0" if first == 0 else f"on rank {first}: größe {first}"
     assert heard == dict.fromkeys(range(3), message)
+
+
+def test_data_that_changed_are_told_apart_on_every_rank() -> None:
+    kinds: dict[int, type[InvalidInput]] = {}
+
+    def main(communicator: Communicator) -> None:
+        def action() -> None:
+            if communicator.rank == 0:
+                raise DataChanged("other rows")
+
+        with pytest.raises(InvalidInput, match="other rows") as caught:
+            all_or_none(communicator, action)
+        kinds[communicator.rank] = type(caught.value)
+
+    run_threads(3, main)
+
+    assert kinds == dict.fromkeys(range(3), DataChanged)

@@ -41,13 +41,16 @@ class LimitedSink(Recorder):
 class Stage:
     """An announcer whose parameters hold the step, and a clock."""
 
-    def __init__(self, sink: LimitedSink, **publish: Any) -> None:
+    def __init__(
+        self, sink: LimitedSink, published: tuple[int, int] = (0, 0), **publish: Any
+    ) -> None:
         spec = document() | {"publish": publish}
         setup = make_setup(spec, samples(50))
         self.now = 0.0
         self.parameters = Parameters.zeros(setup.model.tensor_shapes, setup.model.dtype)
         figures = Figures(setup.model, setup.metric_kinds)
         self.announcer = Announcer(setup, sink, figures, self.parameters, lambda: self.now)
+        self.announcer.published = published
 
     def step(self, step: int, *, best: bool = False, asked: bool = False) -> None:
         self.parameters.vector[:] = step
@@ -256,3 +259,57 @@ def test_a_version_asked_for_at_one_step_is_of_that_step() -> None:
     )
 
     assert [snapshot.step for snapshot, _ in recorder.snapshots] == [3, 7]
+
+
+def test_steps_that_an_earlier_process_has_published_are_not_published_again() -> None:
+    sink = LimitedSink()
+    stage = Stage(sink, (0, 11), every_steps=2)
+
+    for step in range(6, 15):
+        stage.step(step, best=step in (8, 13))
+
+    assert sink.sent == [(12, 12.0, ""), (13, 13.0, "best"), (14, 14.0, "")]
+
+
+def test_a_request_waits_until_the_published_step_is_passed() -> None:
+    sink = LimitedSink()
+    stage = Stage(sink, (0, 8), every_steps=2)
+
+    stage.step(7, asked=True)
+    stage.step(8)
+    stage.step(9)
+
+    assert sink.sent == [(9, 9.0, "")]
+
+
+def test_after_more_rollbacks_than_were_published_earlier_steps_are_published() -> None:
+    sink = LimitedSink()
+    stage = Stage(sink, (0, 9), every_steps=2)
+
+    stage.step(8)
+    stage.announcer.roll_back(4, 8, 1)
+    stage.step(6)
+
+    assert sink.sent == [(6, 6.0, "")]
+
+
+def test_before_the_rollbacks_that_were_published_nothing_is() -> None:
+    sink = LimitedSink()
+    stage = Stage(sink, (1, 5), every_steps=2)
+
+    stage.step(20)
+    stage.announcer.roll_back(4, 20, 1)
+    stage.step(5)
+    stage.step(6)
+
+    assert sink.sent == [(6, 6.0, "")]
+
+
+def test_the_final_parameters_are_published_whatever_was_before() -> None:
+    sink = LimitedSink()
+    stage = Stage(sink, (0, 100), every_steps=2)
+
+    stage.parameters.vector[:] = 90
+    stage.announcer.publish_final(90, stage.parameters)
+
+    assert sink.sent == [(90, 90.0, "final")]

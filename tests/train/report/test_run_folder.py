@@ -103,7 +103,7 @@ def test_result_has_every_field_of_the_outcome(tmp_path: Path) -> None:
         ("status", "succeeded"), ("reason", "epochs"), ("step", 7), ("epoch", 1),
         ("metrics", {"test_loss": 0.5}), ("message", ""), ("seconds", 1.5), ("skipped", 0),
         ("best", {"epoch": 1, "step": 5, "metrics": {"test_loss": 0.25}}),
-        ("best_restored", False), ("resumed_from", 3),
+        ("best_restored", False), ("resumed_from", 3), ("rank", None),
     ]  # fmt: skip
 
 

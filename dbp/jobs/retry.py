@@ -1,0 +1,124 @@
+"""Decide whether a job whose attempt failed is launched again, and when. Pure functions.
+
+An attempt that failed is repeated from the newest checkpoint, unless it would fail in the same
+way. ``[retry] attempts`` counts attempts in a row without a new checkpoint, so that a job that
+gets on is never given up, and a crash loop ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+from dbp.job.failure import Failure, FailureReason
+from dbp.job.spec.job_spec import RetrySpec
+from dbp.job.state import EventKind, Job, State
+from dbp.jobs.job_table import JobChange
+from dbp.quantities import count_text
+
+MAX_BACKOFF_SECONDS: Final = 60.0
+
+# Another attempt would compute the same, or find the same files.
+REPEATED: Final = frozenset(
+    {
+        FailureReason.NON_FINITE,
+        FailureReason.NOTHING_APPLIED,
+        FailureReason.DIVERGED,
+        FailureReason.INVALID_DATA,
+        FailureReason.DATA_CHANGED,
+        FailureReason.STATE_LOST,
+    }
+)
+# The run did as it was asked: such an end is no failure of the job.
+ASKED: Final = frozenset({FailureReason.PREEMPTED, FailureReason.DRAINED})
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """The table ``retry`` of a spec, with the defaults of a spec without it."""
+
+    attempts: int
+    backoff_seconds: float
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Return the policy of a job."""
+        table, default = job.spec.get("retry"), RetrySpec()
+        found = table if isinstance(table, Mapping) else {}
+        return cls(
+            int(str(found.get("attempts", default.attempts))),
+            float(str(found.get("backoff_seconds", default.backoff_seconds))),
+        )
+
+    def backoff(self, failures: int) -> float:
+        """Return the seconds to the next launch after this many failures in a row."""
+        doublings = min(max(failures - 1, 0), 64)
+        return min(self.backoff_seconds * 2.0**doublings, MAX_BACKOFF_SECONDS)
+
+
+def after_end(
+    job: Job, kind: EventKind, failure: Failure | None, now: float
+) -> tuple[EventKind, JobChange]:
+    """Return the event that follows the end of an attempt, and the fields that it sets.
+
+    Args:
+        job: Before the end.
+        kind: FAILED, SUCCEEDED or CANCELLED, as the verdict says.
+        failure: With the newest checkpoint after the attempt; None if it did not fail.
+        now: Unix seconds.
+    """
+    if failure is None:
+        return kind, {"failure": None}
+    key = exception_key(failure)
+    repeated = key in job.exceptions
+    helps = not (job.attached or repeated or failure.reason in REPEATED)
+    failure = replace(failure, retry_helps=helps)
+    if kind is not EventKind.FAILED:
+        return kind, {"failure": failure, "checkpoint_step": failure.checkpoint_step}
+    policy = RetryPolicy.of(job)
+    failures = _failures(job, failure)
+    change: JobChange = {
+        "failures": failures,
+        "exceptions": (*job.exceptions, key) if key and not repeated else job.exceptions,
+        "checkpoint_step": failure.checkpoint_step,
+    }
+    if job.state is State.CANCELLING:  # its user wants no other attempt
+        change["failure"] = failure
+        return kind, change
+    if helps and failures < policy.attempts:
+        change["previous_failure"] = failure
+        if job.state is State.PAUSING:  # it is where its user wants it
+            return EventKind.PAUSED, change
+        change["retry_time"] = now + policy.backoff(failures)
+        return EventKind.REQUEUED, change
+    change["failure"] = replace(
+        failure, message=failure.message + _why_final(policy, failures, repeated, helps)
+    )
+    return EventKind.FAILED, change
+
+
+def exception_key(failure: Failure) -> str:
+    """Return step, type and text of the Python exception that ended an attempt; "" for none."""
+    if failure.reason is not FailureReason.RANK_EXCEPTION or failure.rank is None:
+        return ""
+    return f"{failure.step}: {failure.message.removeprefix(f'rank {failure.rank}: ')}"
+
+
+def _failures(job: Job, failure: Failure) -> int:
+    """Return how many attempts in a row have failed without a new checkpoint."""
+    if failure.checkpoint_step > job.checkpoint_step:
+        return 0
+    return job.failures + (failure.reason not in ASKED)
+
+
+def _why_final(policy: RetryPolicy, failures: int, repeated: bool, helps: bool) -> str:
+    """Return why the job is not launched again, where the reason alone does not say it."""
+    if repeated:
+        return "; an earlier attempt ended with the same exception at the same step"
+    if not helps or not policy.attempts:
+        return ""
+    return (
+        f"; {count_text(failures, 'attempt')} in a row ended without a new checkpoint "
+        f"(retry.attempts = {policy.attempts})"
+    )

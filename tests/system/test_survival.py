@@ -1,0 +1,256 @@
+"""Processes of a job are killed at random steps; it ends with the bits of an undisturbed run.
+
+Every kill is of a real process under `dbp serve`; the steps are drawn with a fixed seed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dbp.client.client import Client
+from dbp.client.job import JobHandle
+from dbp.client.transport.streams import JobUpdate
+from dbp.job.state import State
+from tests.cli.setups import Server, until
+from tests.deadline import DEADLINE
+
+pytestmark = pytest.mark.timeout(400)
+
+STEPS, EVERY = 1_200, 40
+
+SPEC = """
+name = "survivor"
+seed = 5
+[data]
+train = {{ kind = "digits", part = "train" }}
+validation = {{ fraction = 0.1 }}
+scale = "unit"
+[model]
+layers = [
+  {{ kind = "dense", units = 16, activation = "relu" }},
+  {{ kind = "dense", units = 10 }},
+]
+loss = "softmax_cross_entropy"
+[optimizer]
+kind = "{optimizer}"
+learning_rate = 0.01
+[train]
+batch_size = 50
+steps = {steps}
+[checkpoint]
+every_steps = {every}
+[publish]
+every_seconds = 0.05
+[retry]
+attempts = {attempts}
+backoff_seconds = {backoff}
+"""
+
+
+def write(
+    path: Path,
+    optimizer: str = "adam",
+    steps: int = STEPS,
+    every: int = EVERY,
+    attempts: int = 3,
+    backoff: float = 0.1,
+) -> Path:
+    path.write_text(
+        SPEC.format(
+            optimizer=optimizer, steps=steps, every=every, attempts=attempts, backoff=backoff
+        )
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("service") / "state") as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.address, patience=DEADLINE) as client:
+        yield client
+
+
+def final(job: JobHandle) -> tuple[int, str, bool]:
+    """Step, digest of the tensors' bytes, and whether these are the last parameters."""
+    found = job.parameters()
+    assert found is not None
+    content = b"".join(found[name].tobytes() for name in sorted(found.tensors))
+    return found.version.step, hashlib.sha256(content).hexdigest(), found.version.final
+
+
+@functools.cache
+def undisturbed(server: Server, optimizer: str) -> tuple[int, str, bool]:
+    """The end of a run that nothing disturbs; on one rank, whose bits are those of two."""
+    spec = write(server.state.parent / f"{optimizer}.toml", optimizer)
+    with Client(server.address) as client:
+        job = client.submit(spec)
+        assert job.wait().state is State.SUCCEEDED
+        return final(job)
+
+
+def supervisor(server: Server, job: JobHandle) -> psutil.Process:
+    folder = server.state / "jobs" / job.id / f"attempt-{job.get().attempt}"
+    return psutil.Process(json.loads((folder / "supervisor.json").read_text())["pid"])
+
+
+def command(server: Server, job: JobHandle) -> psutil.Process:
+    """mpirun, or the only rank."""
+    return next(iter(supervisor(server, job).children()))
+
+
+def rank(server: Server, job: JobHandle, number: int) -> psutil.Process:
+    ranks = [
+        process
+        for process in supervisor(server, job).children(recursive=True)
+        if process.cmdline()[1:3] == ["-m", "dbp.worker"]
+    ]
+    return sorted(ranks, key=lambda process: process.pid)[number]
+
+
+VICTIMS: dict[str, Callable[[Server, JobHandle], psutil.Process]] = {
+    "supervisor": supervisor,
+    "mpirun": command,
+    "first rank": lambda server, job: rank(server, job, 0),
+    "last rank": lambda server, job: rank(server, job, -1),
+}
+REASONS = {
+    "supervisor": {"LOST_SUPERVISOR"},
+    "mpirun": {"RANK_SIGNAL", "LAUNCHER_SIGNAL"},
+    "first rank": {"RANK_SIGNAL"},
+    "last rank": {"RANK_SIGNAL"},
+}
+
+
+def reached(job: JobHandle, step: int) -> bool:
+    now = job.get()
+    return now.progress is not None and now.state is State.RUNNING and now.progress.step >= step
+
+
+@pytest.mark.parametrize(
+    ("workers", "optimizer", "victim"),
+    [
+        (1, "adam", "first rank"),
+        (1, "sgd", "supervisor"),
+        (2, "adam", "mpirun"),
+        (2, "sgd", "last rank"),
+        (2, "adam", "first rank"),
+        (2, "sgd", "supervisor"),
+    ],
+)
+def test_a_killed_process_costs_no_bit_no_checkpoint_and_no_label(
+    server: Server, client: Client, tmp_path: Path, workers: int, optimizer: str, victim: str
+) -> None:
+    draw = random.Random(f"{workers} {optimizer} {victim}")
+    job = client.submit(write(tmp_path / "job.toml", optimizer), workers=workers)
+    updates: list[JobUpdate] = []
+    watching = threading.Thread(target=lambda: updates.extend(job.watch()), daemon=True)
+    watching.start()
+
+    failures = []
+    for attempt in (1, 2):
+        step = draw.randrange(2 * EVERY, 8 * EVERY) + (attempt - 1) * 12 * EVERY
+        until(lambda step=step: reached(job, step))  # type: ignore[misc]
+        VICTIMS[victim](server, job).kill()
+        until(lambda attempt=attempt: job.get().attempt > attempt)  # type: ignore[misc]
+        failures.append(job.get().previous_failure)
+    done = job.wait()
+
+    assert (done.state, done.attempt, done.failures) == (State.SUCCEEDED, 3, 0)
+    assert final(job) == undisturbed(server, optimizer)
+    for number, failure in enumerate(failures, start=1):
+        assert failure is not None
+        assert failure.reason in REASONS[victim]
+        assert (failure.attempt, failure.retry_helps) == (number, True)
+        assert failure.checkpoint_step >= EVERY
+        assert failure.checkpoint_step % EVERY == 0
+        assert failure.step >= failure.checkpoint_step
+    versions = list(job.versions())[::-1]
+    steps = [entry.version.step for entry in versions]
+    assert steps == sorted(steps), "steps in the chain fall only after a roll-back"
+    assert [entry.version.version for entry in versions] == list(range(1, len(versions) + 1))
+    moves, _ = job.labels()
+    assert [move.label for move in moves] == ["best"]
+    checkpoints = server.state / "jobs" / job.id / "run" / "checkpoints"
+    assert (checkpoints / f"step-{STEPS:012d}").is_dir()
+    watching.join(timeout=DEADLINE)
+    kinds = [u.kind for u in updates if u.kind in ("started", "requeued", "succeeded")]
+    assert kinds[-5:] == ["requeued", "started", "requeued", "started", "succeeded"]
+
+
+def test_a_crash_loop_backs_off_and_ends_with_all_facts(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    spec = write(tmp_path / "job.toml", steps=10**9, every=10**9, attempts=3, backoff=0.4)
+    job = client.submit(spec)
+    starts = []
+    for attempt in (1, 2, 3):
+        until(lambda attempt=attempt: job.get().attempt == attempt and reached(job, 1))  # type: ignore[misc]
+        starts.append(job.get().start_time)
+        rank(server, job, 0).kill()
+    done = job.wait()
+
+    assert (done.state, done.attempt, done.failures) == (State.FAILED, 3, 3)
+    failure = done.failure
+    assert failure is not None
+    assert (failure.reason, failure.attempt, failure.signal) == ("RANK_SIGNAL", 3, 9)
+    assert failure.host
+    assert failure.step >= 1
+    assert (failure.checkpoint_step, failure.retry_helps) == (0, True)
+    assert "3 attempts in a row ended without a new checkpoint" in failure.message
+    first, second, third = map(float, map(str, starts))
+    assert second - first >= 0.4
+    assert third - second >= 0.8
+
+
+def test_other_jobs_run_while_a_job_waits_for_its_next_attempt(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    spec = write(tmp_path / "job.toml", steps=10**9, backoff=60.0)
+    waiting = client.submit(spec, workers=2)
+    until(lambda: reached(waiting, 1))
+    rank(server, waiting, 1).kill()
+    until(lambda: waiting.get().state is State.QUEUED)
+
+    other = client.submit(write(tmp_path / "other.toml", steps=50), workers=2)
+
+    assert other.wait().state is State.SUCCEEDED
+    assert waiting.get().waiting_reason.startswith("attempt 2 starts in")
+    assert waiting.cancel().state is State.CANCELLED
+
+
+def test_data_that_changed_between_attempts_end_the_job(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    rows = server.state.parent / "rows.csv"
+    rows.write_text("a,b,label\n" + "".join(f"{i % 7},{i % 5},{i % 2}\n" for i in range(200)))
+    spec = write(tmp_path / "job.toml", steps=10**9, every=20, backoff=3.0)
+    table = '{ kind = "csv", path = "' + str(rows) + '", target = "label" }'
+    text = spec.read_text().replace('{ kind = "digits", part = "train" }', table)
+    spec.write_text(text.replace("units = 10", "units = 2"))
+    job = client.submit(spec)
+    until(lambda: reached(job, 100))
+    rank(server, job, 0).kill()
+    until(lambda: job.get().state is State.QUEUED)
+
+    rows.write_text(rows.read_text().replace("6,", "8,"))
+    done = job.wait()
+
+    assert (done.state, done.attempt) == (State.FAILED, 2)
+    assert done.failure is not None
+    assert (done.failure.reason, done.failure.retry_helps) == ("DATA_CHANGED", False)
+    assert "same shape, other values among rows" in done.failure.message
+    assert done.failure.checkpoint_step >= 20
