@@ -6,6 +6,8 @@ import pytest
 
 from tests.benchmarks import serving
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.mark.parametrize(
     ("part", "words"),

@@ -22,6 +22,8 @@ from tests.benchmarks.workloads import VARIANTS, WORKLOADS
 from tests.closeness import assert_close
 from tests.deadline import DEADLINE
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.mark.parametrize("name", list(WORKLOADS))
 def test_dbp_and_torch_train_the_same_model(name: str) -> None:
