@@ -1,0 +1,84 @@
+"""The service of a chaos run: started, killed and asked to end, again and again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, final
+
+import psutil
+
+from tests.chaos.faults import attempt_processes
+
+START_SECONDS: Final = 60.0
+DRAIN_SECONDS: Final = 60.0
+
+
+@final
+class Service:
+    """`dbp serve` on one state folder; its output is appended to ``log``."""
+
+    def __init__(
+        self, state: Path, log: Path, variables: Mapping[str, str], *, slots: int
+    ) -> None:
+        """Store what every start needs; starts nothing."""
+        self.state = state
+        self._log = log
+        self._variables = {**os.environ, **variables}
+        self._slots = slots
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the service; return when it serves. RuntimeError: it does not."""
+        command = [sys.executable, "-m", "dbp", "serve", "--port", "0", "--output", "json"]
+        command += ["--state", str(self.state), "--slots", str(self._slots)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._variables,
+                cwd=self.state.parent,
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.running:
+            if self._process.stdout.read():
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"the service did not start: see {self._log}")
+
+    def kill(self) -> None:
+        """Kill it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+
+    def terminate(self, *, everything: bool) -> None:
+        """Send SIGTERM to it, or to it and all processes of its jobs; wait for its end."""
+        assert self._process is not None
+        if everything:  # as systemd does
+            for process in list(attempt_processes(self.state)):
+                try:
+                    process.send_signal(signal.SIGTERM)
+                except psutil.Error:
+                    continue
+        self._process.terminate()
+        try:
+            self._process.communicate(timeout=DRAIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise RuntimeError("the service did not end after SIGTERM") from None
