@@ -18,6 +18,9 @@ from dbp.jobs.job_table import JobChange
 from dbp.quantities import count_text
 
 MAX_BACKOFF_SECONDS: Final = 60.0
+# Of one job, newest last: a job that gets on may fail any number of times.
+MAX_EXCEPTIONS: Final = 16
+EXCEPTION_CHARACTERS: Final = 500
 
 # Another attempt would compute the same, or find the same files.
 REPEATED: Final = frozenset(
@@ -80,7 +83,7 @@ def after_end(
     failures = _failures(job, failure)
     change: JobChange = {
         "failures": failures,
-        "exceptions": (*job.exceptions, key) if key and not repeated else job.exceptions,
+        "exceptions": (*job.exceptions, key)[-MAX_EXCEPTIONS:] if key else job.exceptions,
         "checkpoint_step": failure.checkpoint_step,
     }
     if job.state is State.CANCELLING:  # its user wants no other attempt
@@ -102,7 +105,8 @@ def exception_key(failure: Failure) -> str:
     """Return step, type and text of the Python exception that ended an attempt; "" for none."""
     if failure.reason is not FailureReason.RANK_EXCEPTION or failure.rank is None:
         return ""
-    return f"{failure.step}: {failure.message.removeprefix(f'rank {failure.rank}: ')}"
+    text = failure.message.removeprefix(f"rank {failure.rank}: ")
+    return f"{failure.step}: {text[:EXCEPTION_CHARACTERS]}"
 
 
 def _failures(job: Job, failure: Failure) -> int:

@@ -128,6 +128,16 @@ def test_another_step_text_or_reason_is_another_failure(other: Failure) -> None:
     assert kind is E.REQUEUED
 
 
+def test_only_the_newest_exceptions_are_kept() -> None:
+    now = job()
+    for step in range(100):
+        _, change = after_end(now, E.FAILED, raised(step, text="x" * 10_000), NOW)
+        now = dataclasses.replace(now, exceptions=change["exceptions"])
+
+    assert [key.split(":")[0] for key in now.exceptions] == [str(n) for n in range(84, 100)]
+    assert max(map(len, now.exceptions)) < 600
+
+
 def test_an_exit_code_alone_is_no_exception_that_could_repeat() -> None:
     assert exception_key(failure(R.RANK_EXCEPTION, step=7, message="exit code 3")) == ""
 

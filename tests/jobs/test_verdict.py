@@ -87,6 +87,19 @@ def test_a_failure_has_signal_exit_code_and_the_end_of_the_log() -> None:
     assert (raised.exit_code, raised.signal, raised.log_tail) == (3, 0, ("Traceback",))
 
 
+def test_a_failure_names_attempt_host_and_rank_where_they_are_known() -> None:
+    known = dataclasses.replace(job(State.RUNNING), host="node1", attempt=3)
+    raised = dataclasses.replace(RESULTS["exception"] or RunOutcome("", ""), rank=1)
+
+    _, killed = verdict(known, EXITS["rank killed"], None)
+    _, failed = verdict(known, EXITS["code 3"], raised)
+
+    assert killed is not None
+    assert failed is not None
+    assert (killed.attempt, killed.host, killed.rank) == (3, "node1", None)
+    assert (failed.attempt, failed.host, failed.rank) == (3, "node1", 1)
+
+
 def test_an_error_of_the_launcher_is_reported_unchanged() -> None:
     _, failure = verdict(job(State.STARTING), EXITS["not started"], None)
 

@@ -38,7 +38,7 @@ from tests.jobs.fakes import FakeLauncher
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    """A small valid spec."""
+    """A small valid spec, of a job that fails with its first attempt."""
     return {
         "name": "digits",
         "data": {"train": {"kind": "digits"}},
@@ -48,6 +48,7 @@ def document(**changes: Any) -> dict[str, Any]:
         },
         "optimizer": {"kind": "sgd", "learning_rate": 0.1},
         "train": {"epochs": 1},
+        "retry": {"attempts": 0},
     } | changes
 
 

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from dbp.client.client import Client
 from dbp.client.job import JobHandle
 from dbp.client.transport.streams import JobUpdate
 from dbp.job.state import State
-from tests.cli.setups import Server, until
+from tests.cli.setups import Server, output, until
 from tests.deadline import DEADLINE
 
 pytestmark = pytest.mark.timeout(400)
@@ -191,6 +192,26 @@ def test_a_killed_process_costs_no_bit_no_checkpoint_and_no_label(
     assert kinds[-5:] == ["requeued", "started", "requeued", "started", "succeeded"]
 
 
+def test_an_attempt_that_dies_while_the_service_is_away_is_followed_by_another(
+    server: Server, tmp_path: Path
+) -> None:
+    expected = undisturbed(server, "adam")
+    with Server(tmp_path / "state") as own, Client(own.address, patience=DEADLINE) as client:
+        job = client.submit(write(tmp_path / "job.toml"), workers=2)
+        until(lambda: reached(job, 5 * EVERY))
+        victim = rank(own, job, 1)
+
+        own.stop(signal.SIGKILL)
+        victim.kill()
+        own.start()
+
+        done = job.wait()
+        assert (done.state, done.attempt) == (State.SUCCEEDED, 2)
+        assert final(job) == expected
+        steps = [entry.version.step for entry in job.versions()][::-1]
+        assert steps == sorted(steps)
+
+
 def test_a_crash_loop_backs_off_and_ends_with_all_facts(
     server: Server, client: Client, tmp_path: Path
 ) -> None:
@@ -230,6 +251,62 @@ def test_other_jobs_run_while_a_job_waits_for_its_next_attempt(
     assert other.wait().state is State.SUCCEEDED
     assert waiting.get().waiting_reason.startswith("attempt 2 starts in")
     assert waiting.cancel().state is State.CANCELLED
+
+
+# A layer that raises in the 9th forward pass of rank 1.
+LAYER = """
+import os
+from dataclasses import dataclass
+from typing import final
+from dbp.launching import detect
+from dbp.plugin import Elementwise
+
+calls = 0
+
+@final
+@dataclass(frozen=True)
+class Failing(Elementwise):
+    def output_range(self, input_range):
+        return input_range
+
+    def forward(self, parameters, x, workspace):
+        global calls
+        calls += 1
+        place = detect(os.environ)
+        if calls == 9 and place is not None and place.rank == 1:
+            raise ValueError("no luck")
+        return x, lambda dy, gradients: dy
+"""
+
+
+def test_the_same_exception_at_the_same_step_ends_a_job_with_its_second_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    information = tmp_path / "site" / "failing-1.0.dist-info"
+    information.mkdir(parents=True)
+    (tmp_path / "site" / "failing.py").write_text(LAYER)
+    metadata = "Metadata-Version: 2.1\nName: failing\nVersion: 1.0\n"
+    (information / "METADATA").write_text(metadata)
+    (information / "entry_points.txt").write_text("[dbp.layers]\nfailing = failing:Failing\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    spec = write(tmp_path / "job.toml", attempts=9)
+    last = '  { kind = "dense", units = 10'
+    spec.write_text(spec.read_text().replace(last, f'  {{ kind = "failing" }},\n{last}'))
+
+    with (
+        Server(tmp_path / "state", "--pass-env", "PYTHONPATH") as server,
+        Client(server.address, patience=DEADLINE) as client,
+    ):
+        job = output("submit", str(spec), "--workers", "2", service=server.address)
+        done = client.job(job.strip()).wait()
+
+    assert (done.state, done.attempt) == (State.FAILED, 2)
+    failure = done.failure
+    assert failure is not None
+    assert (failure.reason, failure.rank, failure.attempt) == ("RANK_EXCEPTION", 1, 2)
+    assert not failure.retry_helps
+    assert failure.message.startswith("rank 1: ValueError: no luck")
+    assert failure.message.endswith("ended with the same exception at the same step")
 
 
 def test_data_that_changed_between_attempts_end_the_job(

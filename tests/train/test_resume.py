@@ -17,6 +17,7 @@ from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
 from dbp.train.report.sink import Command, Control
 from dbp.train.state.checkpoint import Checkpoint, CheckpointStore
+from dbp.train.state.continuation import Terms
 from dbp.train.trainer import Trainer
 from tests.train.setups import Array, AskAt, Recorder, document, make_setup, metrics_dropped
 
@@ -67,7 +68,7 @@ def train(
     folder: Path | None,
     *,
     spec: dict[str, Any] | None = None,
-    resume: bool = False,
+    resume: bool | Terms = False,
     control: Control | None = None,
     sink: Recorder | None = None,
 ) -> tuple[RunOutcome, Array]:
