@@ -127,8 +127,10 @@ def queue(jobs: int) -> None:
         again = stack.enter_context(Worker("server", state))
         address = again.read()["address"]
         with grpc.insecure_channel(address) as channel:
-            found = len(list(itertools.chain(*_jobs(JobServiceStub(channel)))))
+            stub = JobServiceStub(channel)
+            stub.ListJobs(FIRST_PAGE)
             restart = time.perf_counter() - start
+            found = len(list(itertools.chain(*_jobs(stub))))
         after = psutil.Process(again.pid).memory_info().rss
     print(f"| {jobs:,} queued jobs, ms | median | p99 | largest |\n|---|---|---|---|")
     print(f"| submit, durable | {milliseconds(submits)} |")
@@ -137,7 +139,7 @@ def queue(jobs: int) -> None:
     print(f"| later pages | {milliseconds(pages)} |\n")
     ratio = percentile(submits, 0.99) / percentile(probes, 0.99)
     print(f"p99 of a submit / p99 of an fsync: **{ratio:.2f}**")
-    print(f"restart after a kill, until all {found:,} jobs are listed: **{restart:.2f} s**")
+    print(f"restart after a kill, until the first answer: **{restart:.2f} s**, {found:,} jobs")
     print(f"memory: **{memory >> 20} MiB**, after the restart {after >> 20} MiB\n", flush=True)
 
 
