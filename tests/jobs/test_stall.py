@@ -54,11 +54,11 @@ class Rank:
 
     def advance(self, now: float, ranks: list[Rank]) -> None:
         while self.state != "T" and now >= self.until and not self._is_waiting(ranks):
-            begin = self.until
+            begin = max(self.until, now - POLL)  # later ones have been reported by now
             self.act = next(self.plan)
             self.count += 1
             self.collectives += self.act.waits
-            self.until = begin + self.act.seconds if now - begin < POLL else now
+            self.until = begin + self.act.seconds
             if self.act.step is not None:
                 self.steps = [*self.steps, begin - self.began][-31:] if self.step else []
                 self.step, self.began = self.act.step, begin
@@ -221,7 +221,7 @@ def test_a_run_slowed_tenfold_is_no_stall_in_an_hour(name: str) -> None:
 @pytest.mark.parametrize("hours", [0.1, 8.0])
 def test_a_suspended_machine_is_no_stall(hours: float) -> None:
     """Also where the clock went on meanwhile, as in a virtual machine that was paused."""
-    simulation = two()
+    simulation = two(lambda _: 30.0)
     simulation.run(200.0)
     for _ in range(20):
         simulation.now += hours * HOUR
@@ -318,6 +318,27 @@ def test_a_rank_stopped_within_the_exchange_is_named_by_its_state() -> None:
 
     assert found is not None
     assert found.culprit.rank == 1
+
+
+@pytest.mark.parametrize("state", ["S", "D"])
+def test_a_rank_that_never_joins_is_named_and_not_those_that_wait_for_it(state: str) -> None:
+    """All have made as many collective calls: none."""
+    ranks = [Rank(n, iter([Act(Phase.EXCHANGE, FOREVER, False, state="S")])) for n in range(3)]
+    ranks[2].plan = iter([Act(Phase.STARTING, FOREVER, active=False, state=state)])
+
+    found = Simulation(ranks).run(HOUR)
+
+    assert found is not None
+    assert found.culprit.rank == 2
+
+
+def test_rank_0_may_wait_for_the_service_longer_than_a_short_limit() -> None:
+    waits = at(20, Act(Phase.PUBLISHING, 30.0, active=False, state="S"))
+    plans = [training(lambda _: 0.8, waits), training(lambda _: 0.8, nothing)]
+
+    ranks = [Rank(n, plan) for n, plan in enumerate(plans)]
+
+    assert Simulation(ranks, stall_seconds=3.0).run(200.0) is None
 
 
 def test_a_rank_stopped_before_it_has_joined_is_named() -> None:
