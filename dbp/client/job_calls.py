@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import partial
 from typing import final
 
@@ -72,14 +73,40 @@ class JobCalls:
         attempt: int = 0,
         timeout: float | None = None,
     ) -> AsyncGenerator[str, None]:
-        """Yield lines of an attempt's log."""
+        """Yield lines of an attempt's log; of the newest and all later ones if followed."""
         whole_number("attempt", attempt, maximum=INT32_MAX)
         request = jobs_pb.StreamLogsRequest(
             name=job_name(text("job_id", job_id)),
             follow=switch("follow", follow),
             attempt=attempt,
         )
+        if follow and not attempt:
+            return self._followed(job_id, request, self._connection.silence(timeout))
         return logs(self._connection, self._jobs, request, self._connection.silence(timeout))
+
+    async def _followed(
+        self, job_id: str, request: jobs_pb.StreamLogsRequest, silence: float
+    ) -> AsyncGenerator[str, None]:
+        """Yield the log of the newest attempt, then those of the attempts that follow."""
+        while True:
+            lines = logs(self._connection, self._jobs, request, silence)
+            async with aclosing(lines):
+                async for line in lines:
+                    yield line
+            shown = request.attempt
+            if not shown or not await self._begins_again(job_id, shown):
+                return
+            request.attempt, request.offset = shown + 1, 0
+
+    async def _begins_again(self, job_id: str, attempt: int) -> bool:
+        """Wait until a job has ended or begun an attempt after this one; return whether."""
+        updates = self.watch(job_id)
+        async with aclosing(updates):
+            async for update in updates:
+                job = update.job
+                if job is not None and (job.attempt > attempt or job.state.terminal):
+                    return job.attempt > attempt
+        return (await self.get(job_id)).attempt > attempt
 
     async def predict(
         self,

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from dbp.job.state import StreamEndReason
+from dbp.job.state import Job, StreamEndReason
 from dbp.jobs.watch_items import End, Heartbeat, LogChunk, LogItem
 from dbp.storage.threads import in_thread
 
@@ -26,8 +26,12 @@ async def read_log(
     ended: Callable[[], bool],
     draining: Callable[[], bool],
     heartbeat_seconds: float,
+    continues: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[LogItem, None]:
-    """Yield the lines from ``offset`` on; with ``follow``, until ``ended`` and all is read."""
+    """Yield the lines from ``offset`` on; with ``follow``, until ``ended`` and all is read.
+
+    ``continues``: the job may continue after the end of this log, in another attempt.
+    """
     last = time.monotonic()  # when the reader was sent something
     while True:
         complete = ended()  # asked before reading, so that no line printed before it is missed
@@ -38,7 +42,8 @@ async def read_log(
             yield chunk
             last = time.monotonic()
         elif complete or not follow:
-            reason = StreamEndReason.JOB_ENDED if complete else StreamEndReason.END_OF_LOG
+            last_log = complete and not continues()
+            reason = StreamEndReason.JOB_ENDED if last_log else StreamEndReason.END_OF_LOG
             yield End(reason, offset)
             return
         elif draining():
@@ -49,6 +54,13 @@ async def read_log(
             last = time.monotonic()
         else:
             await asyncio.sleep(min(POLL_SECONDS, heartbeat_seconds))
+
+
+def attempt_ended(job: Job | None, attempt: int) -> bool:
+    """Return whether an attempt of a job has ended; None: the job has."""
+    if job is None or job.attempt > attempt:
+        return True
+    return job.attempt == attempt and not job.state.launched
 
 
 def _read(path: Path, offset: int) -> bytes:

@@ -23,7 +23,7 @@ from dbp.jobs.connections import RunConnection, RunConnections
 from dbp.jobs.job_table import Fits, JobTable
 from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.live_parameters import LiveParameters
-from dbp.jobs.logs import read_log
+from dbp.jobs.logs import attempt_ended, read_log
 from dbp.jobs.publish_terms import terms_of
 from dbp.jobs.scheduler import JobQueue, Scheduler
 from dbp.jobs.store import Store
@@ -198,11 +198,13 @@ class JobManager:
         if offset < 0:
             raise InvalidInput(f"offset: must be >= 0, got {offset}")
         path = await self.log_path(job_id, attempt)
+        number = attempt or max(1, (await self._table.get(job_id)).attempt)
         reading = read_log(
             path,
             offset,
             follow=follow,
-            ended=lambda: self._table.live(job_id) is None,
+            ended=lambda: attempt_ended(self._table.live(job_id), number),
+            continues=lambda: self._table.live(job_id) is not None,
             draining=lambda: self._closed,
             heartbeat_seconds=self._config.heartbeat_seconds,
         )

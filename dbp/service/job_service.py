@@ -101,21 +101,24 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def StreamLogs(
         self, request: pb.StreamLogsRequest, context: Context
     ) -> AsyncIterator[pb.StreamLogsResponse]:
-        offset = request.offset
+        offset, job_id = request.offset, id_from_name(request.name)
+        attempt = request.attempt or max(1, (await self._manager.get(job_id)).attempt)
         async for item in self._manager.logs(
-            id_from_name(request.name),
-            attempt=request.attempt,
+            job_id,
+            attempt=attempt,
             offset=request.offset,
             follow=request.follow,
         ):
             if isinstance(item, LogChunk):
                 offset = item.next_offset
-                yield pb.StreamLogsResponse(lines=item.lines, next_offset=offset)
+                yield pb.StreamLogsResponse(
+                    lines=item.lines, next_offset=offset, attempt=attempt
+                )
             elif isinstance(item, Heartbeat):
-                yield pb.StreamLogsResponse(next_offset=offset)
+                yield pb.StreamLogsResponse(next_offset=offset, attempt=attempt)
             else:
                 end = stream_pb2.StreamEnd(reason=stream_end_to_proto(item.reason))
-                yield pb.StreamLogsResponse(next_offset=offset, end=end)
+                yield pb.StreamLogsResponse(next_offset=offset, end=end, attempt=attempt)
 
     async def ListComponents(
         self, request: pb.ListComponentsRequest, context: Context

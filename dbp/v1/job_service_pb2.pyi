@@ -243,11 +243,13 @@ class StreamLogsRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ..., follow: bool = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class StreamLogsResponse(_message.Message):
-    __slots__ = ("lines", "next_offset", "end")
+    __slots__ = ("lines", "next_offset", "end", "attempt")
     LINES_FIELD_NUMBER: _ClassVar[int]
     NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     lines: _containers.RepeatedScalarFieldContainer[str]
     next_offset: int
     end: _stream_pb2.StreamEnd
-    def __init__(self, lines: _Optional[_Iterable[str]] = ..., next_offset: _Optional[int] = ..., end: _Optional[_Union[_stream_pb2.StreamEnd, _Mapping]] = ...) -> None: ...
+    attempt: int
+    def __init__(self, lines: _Optional[_Iterable[str]] = ..., next_offset: _Optional[int] = ..., end: _Optional[_Union[_stream_pb2.StreamEnd, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...

@@ -190,7 +190,7 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamLogs(self, request, context):
-        """Sends the log of one attempt as lines, and follows it until the job has ended if asked.
+        """Sends the log of one attempt as lines, and follows it until the attempt has ended if asked.
         Errors: NOT_FOUND for the job or the attempt; INVALID_ARGUMENT for a negative offset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -28,6 +28,7 @@ from dbp.errors import (
 from dbp.job.spec.check import check
 from dbp.job.state import State
 from dbp.jobs.admission import Checked
+from dbp.launch.launcher import Exit
 from tests.deadline import DEADLINE
 from tests.service.setups import Service, document, serving, tensors, until
 
@@ -50,6 +51,7 @@ data.train = "digits"
 model = { layers = [{ kind = "dense", units = UNITS }], loss = "softmax_cross_entropy" }
 optimizer = { kind = "sgd", learning_rate = 0.1 }
 train.epochs = 1
+retry.attempts = 0
 """
 
 
@@ -233,6 +235,27 @@ async def test_logs_are_whole_lines_and_followed_to_the_end(
     await run.end()
 
     assert await asyncio.wait_for(following, DEADLINE) == ["one", "two", "half", "three"]
+
+
+async def test_a_followed_log_continues_with_the_next_attempt(
+    service: Service, client: AsyncClient
+) -> None:
+    run = await service.start(retry={"attempts": 3, "backoff_seconds": 0.0})
+    job = await client.job(run.id)
+    run.write_log("one\n")
+    following = asyncio.create_task(collect(job.logs(follow=True)))
+    first_alone = asyncio.create_task(collect(job.logs(follow=True, attempt=1)))
+    await asyncio.sleep(0.1)
+
+    service.launcher.runs[run.id].end(Exit(exit_code=137))
+    await until(lambda: len(service.launcher.requests) == 2)
+    run.write_log("two\n")  # of the second attempt
+    await run.end()
+
+    assert await asyncio.wait_for(following, DEADLINE) == ["one", "two"]
+    assert await asyncio.wait_for(first_alone, DEADLINE) == ["one"]
+    assert [line async for line in job.logs(attempt=1)] == ["one"]
+    assert [line async for line in job.logs()] == ["two"]
 
 
 async def collect(lines: AsyncIterator[str]) -> list[str]:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from dbp.job.state import StreamEndReason
-from dbp.jobs.logs import BLOCK_BYTES, read_log
+from dbp.job.state import Job, State, StreamEndReason
+from dbp.jobs.logs import BLOCK_BYTES, attempt_ended, read_log
 from dbp.jobs.watch_items import End, Heartbeat, LogChunk, LogItem
 from dbp.launch.attempt_log import TAIL_BYTES, AttemptLog
 
@@ -135,3 +135,24 @@ async def test_a_log_without_new_lines_is_followed_with_heartbeats(tmp_path: Pat
 
     assert found == [LogChunk(("first",), 6), Heartbeat(6), Heartbeat(6)]
     await items.aclose()
+
+
+async def test_the_end_of_a_log_is_not_that_of_a_job_that_goes_on(tmp_path: Path) -> None:
+    items = read_log(
+        tmp_path / "log.txt", 0, follow=True, ended=lambda: True, draining=lambda: False,
+        heartbeat_seconds=60, continues=lambda: True,
+    )  # fmt: skip
+
+    assert [item async for item in items] == [End(StreamEndReason.END_OF_LOG, 0)]
+
+
+def test_an_attempt_ends_with_its_job_or_before_the_next_one() -> None:
+    def job(state: State, attempt: int) -> Job:
+        return Job("a", {}, "", 1, state, 0.0, attempt=attempt)
+
+    assert attempt_ended(None, 1)
+    assert not attempt_ended(job(State.QUEUED, 0), 1)
+    assert not attempt_ended(job(State.RUNNING, 1), 1)
+    assert attempt_ended(job(State.QUEUED, 1), 1)
+    assert attempt_ended(job(State.PAUSED, 1), 1)
+    assert attempt_ended(job(State.RUNNING, 2), 1)

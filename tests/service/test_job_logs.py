@@ -52,6 +52,7 @@ async def test_a_log_is_followed_to_the_end_of_the_job(service: Service) -> None
     lines = [line for message in (first, *rest) for line in message.lines]
     assert lines == ["one", "two", "the last words, without an end of line"]
     assert end_of(end) == "job_ended"
+    assert [message.attempt for message in (first, *rest, end)] == [1] * (len(rest) + 2)
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,8 @@ async def test_a_stream_of_requests_is_refused_as_well(service: Service) -> None
             ["dbp.v1.JobService has no method 'ListJob', did you mean 'ListJobs'? methods: "],
         ),
         (
-            "/dbp.v1.JobService/PauseJob",
-            ["has no method 'PauseJob'", "CancelJob, WatchJobs", "StreamLogs"],
+            "/dbp.v1.JobService/StopJob",
+            ["has no method 'StopJob'", "CancelJob, PauseJob", "StreamLogs"],
         ),
         (
             "/dbp.v1.JobServices/ListJobs",

@@ -91,7 +91,10 @@ async def logs(
     request: pb.StreamLogsRequest,
     timeout: float | None,
 ) -> AsyncGenerator[str, None]:
-    """Yield lines of a log until its end message; none twice, none left out."""
+    """Yield lines of a log until its end message; none twice, none left out.
+
+    Sets the number of the attempt in the request: a new stream continues the same log.
+    """
     waiting = Patience(connection.patience)
     while True:
         stream: Stream[pb.StreamLogsResponse] = Stream(
@@ -101,6 +104,7 @@ async def logs(
             async for message in messages:
                 waiting.alive()
                 request.offset = message.next_offset
+                request.attempt = message.attempt or request.attempt
                 for line in message.lines:
                     yield line
                 if message.HasField("end"):
