@@ -33,6 +33,7 @@
     │   └── StateDamaged       the service's database is damaged, or older than its jobs
     ├── Unavailable            the service cannot be reached or is shutting down
     │   ├── Draining           it is shutting down
+    │   ├── StateGone          its state folder was deleted
     │   ├── DeadlineExceeded   it did not answer in time, or sent no heartbeat
     │   └── ClientClosed       the caller has closed the client
     ├── Unauthenticated        the caller did not prove who it is
@@ -215,6 +216,10 @@ class Unavailable(DbpError):
 
 class Draining(Unavailable):
     """The service is shutting down; it may be back soon."""
+
+
+class StateGone(Unavailable):
+    """The service's state folder was deleted or replaced while it ran; it ends."""
 
 
 class DeadlineExceeded(Unavailable):

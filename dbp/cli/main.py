@@ -22,6 +22,7 @@ from dbp.errors import (
     InvalidSpec,
     NotFound,
     OutOfRange,
+    StateGone,
     Unavailable,
     Unsupported,
     WrongState,
@@ -60,6 +61,7 @@ EXIT_CODES: Final[Mapping[type[DbpError], int]] = {
     Conflict: BAD_INPUT,
     Unsupported: BAD_INPUT,
     Unavailable: UNREACHABLE,
+    StateGone: FAILED,
     NotFound: WRONG_STATE,
     WrongState: WRONG_STATE,
     OutOfRange: WRONG_STATE,
@@ -139,7 +141,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except Exception as error:
-        sys.exit(_tell(_explained(error), as_json=_wants_json(given)))
+        code = _tell(_explained(error), as_json=_wants_json(given))
+        if isinstance(error, StateGone):
+            # Without the end of the interpreter, which would close the deleted database:
+            # SQLite would delete the log of another one that is at its path now.
+            sys.stdout.flush()
+            os._exit(code)
+        sys.exit(code)
 
 
 def _check_text(arguments: list[str]) -> None:

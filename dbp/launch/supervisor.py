@@ -38,7 +38,7 @@ from dbp.launch.scratch import (
 )
 from dbp.launching import BACKING
 from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
-from dbp.storage.atomic_file import read_json, write_json
+from dbp.storage.atomic_file import leads_to, read_json, write_json
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STRAY_GRACE_SECONDS: Final = 1.0
@@ -50,8 +50,10 @@ _PIPE_BYTES: Final = 1 << 16
 class Supervisor:
     """Runs one attempt, from its command to ``exit.json``."""
 
-    def __init__(self, files: AttemptFiles) -> None:
+    def __init__(self, files: AttemptFiles, lock: int) -> None:
+        """``lock``: descriptor of the attempt's lock."""
         self._files = files
+        self._lock = lock
         self._log = AttemptLog(files.log)
         self._start_time = time.time()
         self._child: int | None = None
@@ -167,6 +169,8 @@ class Supervisor:
                     self._copy(output)
                 else:
                     self._obey(os.read(key.fd, 1024))
+            if not self._stopped and self._is_gone():
+                self._stop(0.0)  # ranks that are asked would write to the folder again
             self._reap()
         # Strays may hold the pipe open: end them before reading the rest of the output.
         self._end_strays(0.0 if self._stopped else STRAY_GRACE_SECONDS)
@@ -176,11 +180,18 @@ class Supervisor:
     def _obey(self, signals: bytes) -> None:
         for number in signals:
             if number in STOP_SIGNALS:
-                self._stopped = True
-                self._end_strays(STRAY_GRACE_SECONDS)
+                self._stop(STRAY_GRACE_SECONDS)
             elif number == signal.SIGUSR1 and self._child and self._status is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self._child, signal.SIGUSR1)
+
+    def _stop(self, grace: float) -> None:
+        self._stopped = True
+        self._end_strays(grace)
+
+    def _is_gone(self) -> bool:
+        """Return whether the attempt's folder was deleted: then no service knows the run."""
+        return not leads_to(self._files.supervisor_lock, self._lock)
 
     def _copy(self, output: int) -> bool:
         """Copy some output to the log; False when there is none."""
@@ -223,7 +234,8 @@ class Supervisor:
             "stopped": self._stopped,
             "error": error,
         }
-        write_exit(self._files, content)
+        if not self._is_gone():
+            write_exit(self._files, content)
 
 
 def _heartbeats(folder: Path) -> Path:
@@ -241,7 +253,7 @@ def main(folder: Path, lock: int | None = None) -> int:
     if lock is None or files.exit.exists():
         return 1
     os.set_inheritable(lock, False)  # held until this process ends
-    Supervisor(files).run()
+    Supervisor(files, lock).run()
     return 0
 
 

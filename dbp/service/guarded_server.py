@@ -25,6 +25,7 @@ log = logging.getLogger("dbp.service")
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Decode: TypeAlias = Callable[[Any], Any]
+Admit: TypeAlias = Callable[[], None]
 
 
 @final
@@ -34,8 +35,12 @@ class GuardedServer:
     A gRPC interceptor would do the same, but wrap the method at every call.
     """
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, admit: Callable[[], None] = lambda: None
+    ) -> None:
+        """Register methods at ``server``; ``admit`` raises the error for any call."""
         self._server = server
+        self._admit = admit
 
     def add_service(self, name: str, handlers: Mapping[str, Handler]) -> None:
         """Register methods as generated code does, so that they are found by name at once."""
@@ -46,14 +51,16 @@ class GuardedServer:
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Register handlers; interface of ``grpc.aio.Server``."""
-        self._server.add_generic_rpc_handlers([_Guarded(handler) for handler in handlers])
+        self._server.add_generic_rpc_handlers(
+            [_Guarded(handler, self._admit) for handler in handlers]
+        )
 
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: Mapping[str, Handler]
     ) -> None:
         """Register methods by name; interface of ``grpc.aio.Server``."""
         guarded = {
-            name: _wrap(handler, f"/{service_name}/{name}")
+            name: _wrap(handler, f"/{service_name}/{name}", self._admit)
             for name, handler in method_handlers.items()
         }
         self._server.add_registered_method_handlers(service_name, guarded)
@@ -63,8 +70,9 @@ class GuardedServer:
 class _Guarded(grpc.GenericRpcHandler):
     """The same methods, each wrapped at its first call."""
 
-    def __init__(self, handler: grpc.GenericRpcHandler) -> None:
+    def __init__(self, handler: grpc.GenericRpcHandler, admit: Admit) -> None:
         self._handler = handler
+        self._admit = admit
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
@@ -75,11 +83,11 @@ class _Guarded(grpc.GenericRpcHandler):
         name = handler_call_details.method
         known = self._wrapped.get(name)
         if known is None or known[0] is not handler:
-            known = self._wrapped[name] = handler, _wrap(handler, name)
+            known = self._wrapped[name] = handler, _wrap(handler, name, self._admit)
         return known[1]
 
 
-def _wrap(handler: Handler, name: str) -> Handler:
+def _wrap(handler: Handler, name: str, admit: Admit) -> Handler:
     """Return the method with errors converted; requests are decoded inside the wrapper, too."""
     kinds = {
         (False, False): "unary_unary",
@@ -91,7 +99,7 @@ def _wrap(handler: Handler, name: str) -> Handler:
     wrap = _stream if handler.response_streaming else _unary
     make = getattr(grpc, f"{kind}_rpc_method_handler")
     wrapped: Handler = make(
-        wrap(getattr(handler, kind), name, _decoding(handler, name)),
+        wrap(getattr(handler, kind), name, _decoding(handler, name), admit),
         response_serializer=handler.response_serializer,
     )
     return wrapped
@@ -117,21 +125,27 @@ def _decoding(handler: Handler, name: str) -> Decode:
     return decode_all if handler.request_streaming else decode
 
 
-def _unary(method: Callable[..., Any], name: str, decode: Decode) -> Callable[..., Any]:
+def _unary(
+    method: Callable[..., Any], name: str, decode: Decode, admit: Admit
+) -> Callable[..., Any]:
     async def call(request: Any, context: Context) -> Any:
         try:
+            admit()
             return await method(decode(request), context)
         except Exception as error:
-            await _refuse(error, context, name)
+            await _refuse(_cause(error, admit), context, name)
 
     return call
 
 
-def _stream(method: Callable[..., Any], name: str, decode: Decode) -> Callable[..., Any]:
+def _stream(
+    method: Callable[..., Any], name: str, decode: Decode, admit: Admit
+) -> Callable[..., Any]:
     """Write answers here instead of yielding them, so that write errors are converted too."""
 
     async def call(request: Any, context: Context) -> None:
         try:
+            admit()
             answers = method(decode(request), context)
             if hasattr(answers, "__aiter__"):
                 async with contextlib.aclosing(answers):  # at once, when the caller is gone
@@ -140,9 +154,18 @@ def _stream(method: Callable[..., Any], name: str, decode: Decode) -> Callable[.
             else:  # the health and reflection services write for themselves
                 await answers
         except Exception as error:
-            await _refuse(error, context, name)
+            await _refuse(_cause(error, admit), context, name)
 
     return call
+
+
+def _cause(error: Exception, admit: Admit) -> Exception:
+    """Return the error that no call can succeed any longer, if that is the case."""
+    try:
+        admit()
+    except DbpError as reason:
+        return reason
+    return error
 
 
 async def _refuse(error: Exception, context: Context, name: str) -> NoReturn:

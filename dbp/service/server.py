@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from dbp.errors import Conflict, InvalidInput
+from dbp.errors import Conflict, InvalidInput, StateGone
 from dbp.inference import open_inference_pb2
 from dbp.jobs.admission import Check, Checked
 from dbp.jobs.config import ManagerConfig
@@ -45,6 +45,8 @@ from dbp.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from dbp.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 
 DRAIN_SECONDS: Final = 5.0
+# How often the state folder is looked for; calls look for it, too.
+PRESENT_SECONDS: Final = 1.0
 PUBLIC_FILES: Final = (
     job_service_pb2.DESCRIPTOR,
     parameter_service_pb2.DESCRIPTOR,
@@ -87,24 +89,22 @@ async def running(
     check: Check,
     check_run: Check | None = None,
     recovered: Recovered | None = None,
+    gone: Callable[[StateGone], None] = lambda _: None,
 ) -> AsyncIterator[str]:
     """Run a service while the context lasts; yield its address.
 
     ``recovered``: rebuild the database first if it is damaged, and call this with the report;
-    None: refuse a damaged one with StateDamaged. InvalidInput for a host beyond this machine or
-    a folder that is not private; Conflict for a folder or a port in use. Nothing is left
-    started then.
+    None: refuse a damaged one with StateDamaged. ``gone`` is called when the state folder was
+    deleted or replaced; from then on every call is refused. InvalidInput for a host beyond this
+    machine or a folder that is not private; Conflict for a folder or a port in use. Nothing is
+    left started then.
     """
     _check_loopback(config.host)
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(_state_folder(config.state))
         if recovered is not None:
             recovered(await asyncio.to_thread(recover, folder))
-        database = stack.enter_context(
-            contextlib.closing(
-                Database(folder.database_file, RecordMirror(folder), ballast=folder.ballast)
-            )
-        )
+        database = stack.enter_context(contextlib.closing(_database(folder)))
         manager = JobManager(
             folder,
             Store(database),
@@ -114,7 +114,7 @@ async def running(
             config=config.manager,
         )
         server = grpc.aio.server(options=SERVER_OPTIONS)
-        methods = GuardedServer(server)
+        methods = GuardedServer(server, folder.check_present)
         parameters = ParameterService(
             manager.versions,
             manager.parameters,
@@ -138,6 +138,8 @@ async def running(
         )
         folder.announce(address)
         await _set_status(status, health_pb2.HealthCheckResponse.SERVING)
+        watching = asyncio.create_task(_until_gone(folder, gone))
+        stack.callback(watching.cancel)
         yield address
 
 
@@ -176,20 +178,45 @@ async def serve(
 ) -> None:
     """Run a service until SIGTERM or SIGINT; running jobs continue training.
 
-    ``recovered``: as in ``running``.
+    ``recovered``: as in ``running``. StateGone: the state folder was deleted.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     check = job_check(config.data_roots, launcher)
+    lost: list[StateGone] = []
+
+    def gone(error: StateGone) -> None:
+        lost.append(error)
+        stop.set()
+
     service = running(
-        config, launcher=launcher, check=check, check_run=run_check, recovered=recovered
+        config,
+        launcher=launcher,
+        check=check,
+        check_run=run_check,
+        recovered=recovered,
+        gone=gone,
     )
     async with service as address:
         ready(address)
         await stop.wait()
         log.info("shutting down; training continues")
+    if lost:
+        raise lost[0]
+
+
+async def _until_gone(folder: StateFolder, gone: Callable[[StateGone], None]) -> None:
+    """Call ``gone`` once the folder was deleted or replaced."""
+    while True:
+        try:
+            folder.check_present()
+        except StateGone as error:
+            log.error("%s", error)
+            gone(error)
+            return
+        await asyncio.sleep(PRESENT_SECONDS)
 
 
 def _state_folder(path: Path) -> StateFolder:
@@ -200,6 +227,15 @@ def _state_folder(path: Path) -> StateFolder:
             f"{path}: cannot be the state folder: {error.strerror or error}; choose another "
             "with --state"
         ) from error
+
+
+def _database(folder: StateFolder) -> Database:
+    return Database(
+        folder.database_file,
+        RecordMirror(folder),
+        ballast=folder.ballast,
+        check_present=folder.check_present,
+    )
 
 
 def _add_services(

@@ -109,6 +109,14 @@ def make_folder(path: Path, mode: int = 0o777) -> Path:
     return path
 
 
+def leads_to(path: Path, descriptor: int) -> bool:
+    """Return whether the path still names the open file: it was not deleted or replaced."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def sync_file(file: BinaryIO) -> None:
     """Flush and fsync a file; OSError."""
     file.flush()

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar, final
 
-from dbp.errors import DataLoss, DiskFull, Unavailable
+from dbp.errors import DataLoss, DiskFull, StateGone, Unavailable
 from dbp.storage.commit_file import CommitFile, commit_file
 from dbp.storage.contents import Contents, Touched
 from dbp.storage.full_disk import Ballast
@@ -26,6 +26,9 @@ from dbp.storage.verification import explained, log_of, nothing_to_compare
 
 # The log is emptied by SQLite after 4 MB; readers that overlap could keep it from that.
 LOG_BYTES: Final = 16 << 20
+
+# Connections that stay open until the process ends.
+_ABANDONED: Final[list[sqlite3.Connection]] = []
 
 T = TypeVar("T")
 
@@ -52,14 +55,22 @@ class Database:
     """An open SQLite file; all methods but ``close`` belong to one event loop."""
 
     def __init__(
-        self, path: Path, mirror: Mirror | None = None, ballast: Ballast | None = None
+        self,
+        path: Path,
+        mirror: Mirror | None = None,
+        ballast: Ballast | None = None,
+        check_present: Callable[[], None] = lambda: None,
     ) -> None:
-        """Open the file at ``path``, made if absent.
+        """Open the file at ``path``, made if absent. Raises DataLoss, Conflict or DiskFull.
 
-        ``ballast``: space for opening the file and for reserved changes on a full disk. Raises
-        DataLoss, Conflict or DiskFull.
+        Args:
+            path: The file.
+            mirror: Copies of its rows to keep up to date.
+            ballast: Space for opening the file and for reserved changes on a full disk.
+            check_present: Raises StateGone if the file was deleted; called before each use.
         """
         self.path = path
+        self._check_present = check_present
         self._mirror = mirror
         self._ballast = ballast
         opened = self._opened() if ballast is None else ballast.run(self._opened)
@@ -94,6 +105,12 @@ class Database:
         self._closed = True
         self._writing.shutdown()
         self._reading.shutdown()
+        try:
+            self._check_present()
+        except StateGone:
+            # Closing would delete the log of another database that is at this path now.
+            _ABANDONED.extend((self._reader, self._writer))
+            return
         self._reader.close()  # first, so that the writer's close empties the log
         self._writer.close()
         self._newest.close()
@@ -101,6 +118,7 @@ class Database:
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         if self._closed:
             raise Unavailable("the service is shutting down; try again later")
+        self._check_present()
         return await in_thread(work, threads)
 
     def _opened(self) -> tuple[sqlite3.Connection, Contents]:

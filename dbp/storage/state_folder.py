@@ -18,12 +18,13 @@ import stat
 from pathlib import Path
 from typing import Final, Self, final
 
-from dbp.errors import Conflict, InvalidInput
+from dbp.errors import Conflict, InvalidInput, StateGone
 from dbp.json_value import JsonObject
-from dbp.storage.atomic_file import PRIVATE, make_folder, rename, write_json
+from dbp.storage.atomic_file import PRIVATE, leads_to, make_folder, rename, write_json
 from dbp.storage.full_disk import Ballast
 
 DATABASE: Final = "dbp.sqlite"
+LOCK: Final = "lock"
 JOBS: Final = "jobs"
 
 
@@ -35,7 +36,7 @@ class StateFolder:
         """Create the folder if absent; lock it. InvalidInput: not private; Conflict: locked."""
         self.path = path.absolute()
         _check_private(make_folder(self.path, PRIVATE))
-        self._lock = _take(self.path / "lock")
+        self._lock = _take(self.path / LOCK)
         try:
             self.ballast = Ballast(self.path / "ballast")
             self._note_holder("")
@@ -102,10 +103,24 @@ class StateFolder:
         content: JsonObject = {"address": address, "pid": os.getpid()}
         self.ballast.run(lambda: write_json(self.service_file, content))
 
+    @property
+    def is_present(self) -> bool:
+        """Whether the path still leads to this folder: it was not deleted or replaced."""
+        return self._lock >= 0 and leads_to(self.path / LOCK, self._lock)
+
+    def check_present(self) -> None:
+        """Raise StateGone if the folder was deleted or replaced; takes microseconds."""
+        if not self.is_present:
+            raise StateGone(
+                f"{self.path}: the state folder was deleted or replaced while the service ran, "
+                "so its jobs are gone; the service ends: start it again with dbp serve"
+            )
+
     def close(self) -> None:
         """Release the lock for another service."""
         if self._lock >= 0:
-            self.service_file.unlink(missing_ok=True)
+            if self.is_present:
+                self.service_file.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = -1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,31 @@ async def test_a_step_of_the_wall_clock_ends_no_run(
         await asyncio.wait_for(running.wait(), 0.5)
     running.request_stop()
     assert (await ended(running)).exit_code == 75
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_run_ends_when_its_folder_is_deleted(tmp_path: Path, replaced: bool) -> None:
+    running, folder = await start(tmp_path, OBEDIENT)
+    process = supervisor(folder)
+    family = [process, *process.children(recursive=True)]
+    assert len(family) > 1
+
+    (tmp_path / "state").rename(tmp_path / "deleted")
+    shutil.rmtree(tmp_path / "deleted")
+    if replaced:
+        folder.mkdir(parents=True)
+        (folder / "supervisor.lock").touch()
+
+    await until(lambda: not any(_lives(process) for process in family))
+    assert (await ended(running)).lost
+    assert [path.name for path in folder.glob("*")] == ["supervisor.lock"] * replaced
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 async def test_a_supervisor_of_an_earlier_dbp_is_adopted(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from dbp.errors import DataLoss, ResourceExhausted, Unavailable
+from dbp.errors import DataLoss, ResourceExhausted, StateGone, Unavailable
 from dbp.storage.database import Database
+from dbp.storage.state_folder import StateFolder
 from tests.deadline import DEADLINE
 
 COMMIT_SECONDS = 0.4
@@ -209,3 +210,28 @@ def test_another_process_cannot_open_the_file(database: Database) -> None:
             check=False,
         )
         assert "another process has it open" in found.stdout or "locked" in found.stderr
+
+
+async def test_closing_a_deleted_database_leaves_another_one_at_its_path(
+    tmp_path: Path,
+) -> None:
+    """SQLite deletes the log by its name, whoever's it is."""
+    place = tmp_path / "s"
+    folder = StateFolder(place)
+    old = Database(folder.database_file, check_present=folder.check_present)
+    await old.write(add("a"))
+    place.rename(tmp_path / "deleted")
+    with StateFolder(place) as replacement:
+        new = Database(replacement.database_file, check_present=replacement.check_present)
+        await new.write(add("b"))
+        with pytest.raises(StateGone):
+            await old.write(add("c"))
+        with pytest.raises(StateGone):
+            await old.read(names)
+
+        old.close()
+        folder.close()
+
+        assert (place / "dbp.sqlite-wal").stat().st_size > 0
+        assert await new.read(names) == ["b"]
+        new.close()

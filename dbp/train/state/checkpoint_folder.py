@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, final
 
-from dbp.storage.atomic_file import make_folder, sync_folder
+from dbp.storage.atomic_file import sync_folder
 from dbp.storage.checkpoints import NEWER, is_sound, newest_first, step_named
 
 BEST: Final = "best"
@@ -51,7 +51,9 @@ class CheckpointFolder:
 
     def add(self, step: int, fill: Callable[[Path], None]) -> None:
         """Let ``fill`` write a temporary folder, then rename it; raises errors of ``fill``."""
-        make_folder(self.path)
+        if not self.path.is_dir():
+            self.path.mkdir()  # not its parents: a run's folder that was deleted stays away
+            sync_folder(self.path.parent)
         self.clear_leftovers()
         temporary, path = self._temporary(), self.of(step)
         try:

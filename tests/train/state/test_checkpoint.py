@@ -249,10 +249,21 @@ def test_the_run_folder_is_synced_when_the_first_checkpoint_makes_its_folder(
         synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         fsync(descriptor)
 
+    (tmp_path / "run").mkdir()
     monkeypatch.setattr(os, "fsync", record)
     make_store(tmp_path / "run" / "checkpoints").write(make_checkpoint(1), {})
 
-    assert {str(tmp_path), str(tmp_path / "run")} <= set(synced)
+    assert str(tmp_path / "run") in synced
+
+
+def test_a_deleted_run_folder_is_not_made_again_by_a_checkpoint(tmp_path: Path) -> None:
+    """Its state folder was deleted with it, and would come back with the wrong mode."""
+    store = make_store(tmp_path / "state" / "run" / "checkpoints")
+
+    with pytest.raises(FileNotFoundError):
+        store.write(make_checkpoint(1), {})
+
+    assert not (tmp_path / "state").exists()
 
 
 def test_newest_is_none_without_checkpoints(tmp_path: Path) -> None:
