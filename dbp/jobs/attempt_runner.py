@@ -219,13 +219,13 @@ class AttemptRunner:
         if job is None:
             return
         outcome = await self._outcome(job)
-        if outcome is not None:
+        stall = self._stalls.report(job_id)
+        if outcome is not None and (stall is None or outcome.status == "succeeded"):
             await self._publish_final(job, outcome)
         checkpoint = await self._launcher.fetch_checkpoint(self._run_folder(job))
 
         def decide(job: Job) -> tuple[EventKind, Failure | None]:
-            forced, stall = self._forced.get(job_id), self._stalls.report(job_id)
-            kind, failure = verdict(job, ended, outcome, forced, stall)
+            kind, failure = verdict(job, ended, outcome, self._forced.get(job_id), stall)
             # The newest report may be older than the newest checkpoint.
             return kind, failure and replace(
                 failure, checkpoint_step=checkpoint, step=max(failure.step, checkpoint)

@@ -172,8 +172,6 @@ class StallDetector:
         if process.role is Role.SUPERVISOR and process.beat.count:
             waits = process.state == "D"  # a full or slow disk may hold up its log
             return self._silent(process) > limit * (ACTIVE_FACTOR if waits else 1)
-        if process.state in _ENDED:
-            return self._silent(process) > limit
         return self._time - self._seen[_key(process)].running > limit
 
     def _stopped(self, processes: Sequence[ProcessHealth]) -> Stall | None:

@@ -376,6 +376,18 @@ def test_a_stopped_supervisor_or_mpirun_is_named_though_ranks_train(role: Role) 
     assert f"{role} (process {stopped.beat.pid}) on node is stopped" in found.message
 
 
+def test_an_ended_mpirun_is_the_supervisor_s_to_handle() -> None:
+    simulation = two()
+    simulation.run(100.0)
+    ended = ProcessHealth(Role.COMMAND, "node", None, Beat(9), state="X")
+    simulation.others[Role.COMMAND] = ended
+    for rank in simulation.ranks:
+        rank.act, rank.until, rank.state = Act(Phase.ENDING), FOREVER, "X"
+
+    assert simulation.run(10 * STALL) is None
+    assert simulation.poll() is None
+
+
 def test_a_rank_that_never_starts_is_found() -> None:
     simulation = two()
     dead = ProcessHealth(Role.RANK, "node", 1)

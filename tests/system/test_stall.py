@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from safetensors.numpy import load_file
 
 from dbp.client.client import Client
 from dbp.client.job import JobHandle
@@ -24,7 +27,8 @@ from tests.cli.setups import Server, output, until, write_spec
 from tests.deadline import DEADLINE
 
 STALL_SECONDS = 3
-STEPS = 10**9
+STEPS = 3_000
+ENDLESS = 10**9
 
 # A layer that returns its input, until a rank finds the file "loop-RANK": it removes the file
 # and never returns.
@@ -57,17 +61,21 @@ class Looping(Elementwise):
 """
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    site = tmp_path / "site"
+def make_site(folder: Path) -> Path:
+    """A folder with the installed package of the layer."""
+    site = folder / "site"
     information = site / "looping-1.0.dist-info"
     information.mkdir(parents=True)
     (site / "looping.py").write_text(LAYER)
-    (information / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: looping\nVersion: 1.0\n"
-    )
+    metadata = "Metadata-Version: 2.1\nName: looping\nVersion: 1.0\n"
+    (information / "METADATA").write_text(metadata)
     (information / "entry_points.txt").write_text("[dbp.layers]\nlooping = looping:Looping\n")
-    monkeypatch.setenv("PYTHONPATH", str(site))
+    return site
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("PYTHONPATH", str(make_site(tmp_path)))
     with Server(tmp_path / "state", "--pass-env", "PYTHONPATH") as server:
         yield server
 
@@ -78,24 +86,40 @@ def client(server: Server) -> Iterator[Client]:
         yield client
 
 
-def submit(
-    server: Server,
-    client: Client,
-    path: Path,
-    *,
-    workers: int = 2,
-    steps: int = STEPS,
-    attempts: int = 0,
-) -> JobHandle:
+def write_job(path: Path, *, steps: int) -> Path:
     """A job that counts as stalled after a few seconds; its layer may loop."""
     write_spec(path, steps=steps)
     last = '  { kind = "dense", units = 10'
     looping = f'  {{ kind = "looping", folder = "{path.parent}" }},\n'
     text = path.read_text().replace(last, looping + last)
-    retry = f"attempts = {attempts}\nbackoff_seconds = 0.0\nstall_seconds = {STALL_SECONDS}"
-    path.write_text(f"{text}[retry]\n{retry}\n")
+    retry = f"attempts = 3\nbackoff_seconds = 0.0\nstall_seconds = {STALL_SECONDS}"
+    path.write_text(f"{text}[checkpoint]\nevery_steps = 100\n[retry]\n{retry}\n")
+    return path
+
+
+def submit(
+    server: Server, client: Client, folder: Path, *, workers: int = 2, steps: int = STEPS
+) -> JobHandle:
+    path = write_job(folder / "job.toml", steps=steps)
     job = output("submit", str(path), "--workers", str(workers), service=server.address)
     return client.job(job.strip())
+
+
+def digest(tensors: Mapping[str, Any]) -> str:
+    return hashlib.sha256(
+        b"".join(tensors[name].tobytes() for name in sorted(tensors))
+    ).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of the job's parameters after a run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(make_site(folder)))
+        spec = write_job(folder / "job.toml", steps=STEPS)
+        output("train", str(spec), "--run", str(folder / "run"))
+    return digest(load_file(folder / "run" / "parameters.safetensors"))
 
 
 @dataclass
@@ -103,6 +127,9 @@ class Watcher:
     """What a watcher of a job was sent."""
 
     stalled: list[str] = field(default_factory=list)  # messages of the condition, in order
+    failures: list[Failure] = field(
+        default_factory=list
+    )  # of attempts that were launched again
 
 
 @contextmanager
@@ -111,6 +138,8 @@ def watching(job: JobHandle) -> Iterator[Watcher]:
 
     def watch() -> None:
         for update in job.watch():
+            if update.kind == "requeued" and update.job and update.job.previous_failure:
+                seen.failures.append(update.job.previous_failure)
             for condition in update.job.conditions if update.job else ():
                 assert condition.kind is ConditionKind.STALLED
                 if condition.message not in seen.stalled:
@@ -144,49 +173,62 @@ def processes(server: Server) -> dict[str, psutil.Process]:
     return found
 
 
-def stall_failure(job: JobHandle) -> Failure:
-    ended = job.wait(timeout=DEADLINE)
-    assert ended.state is State.FAILED
-    assert ended.failure is not None
-    assert ended.failure.reason is FailureReason.STALLED, ended.failure
-    return ended.failure
+def succeeded_again(job: JobHandle, seen: Watcher, undisturbed: str) -> Failure:
+    """Wait for the end of the second attempt; return the failure of the first."""
+    ended = job.wait(timeout=2 * DEADLINE)
+    assert ended.state is State.SUCCEEDED, ended.failure
+    assert ended.attempt == 2
+    parameters = job.parameters()
+    assert parameters is not None
+    assert digest(parameters) == undisturbed
+    until(lambda: seen.failures)
+    (failure,) = seen.failures
+    assert failure.reason is FailureReason.STALLED
+    assert failure.attempt == 1
+    assert failure.host == os.uname().nodename
+    assert failure.step >= failure.checkpoint_step >= 100
+    return failure
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("workers", "culprit"),
     [(1, "rank 0"), (2, "rank 0"), (2, "rank 1"), (2, "mpirun"), (2, "supervisor")],
 )
-def test_a_stopped_process_is_named_and_ends_the_attempt(
-    server: Server, client: Client, tmp_path: Path, workers: int, culprit: str
+def test_a_stopped_process_is_named_and_the_job_resumes(
+    server: Server,
+    client: Client,
+    tmp_path: Path,
+    undisturbed: str,
+    workers: int,
+    culprit: str,
 ) -> None:
-    job = submit(server, client, tmp_path / "job.toml", workers=workers)
+    job = submit(server, client, tmp_path, workers=workers)
     with watching(job) as seen:
-        until(lambda: at_step(job, 20))
+        until(lambda: at_step(job, 150))
         stopped = processes(server)[culprit]
 
         stopped.suspend()
-        failure = stall_failure(job)
+        failure = succeeded_again(job, seen, undisturbed)
 
     host = os.uname().nodename
     expected = f"{culprit} (process {stopped.pid}) on {host} is stopped (state T)"
     assert seen.stalled[0].startswith(expected), seen.stalled
     assert failure.message.startswith(expected)
     assert failure.rank == (int(culprit[-1]) if culprit.startswith("rank") else None)
-    assert failure.host == host
-    assert failure.step >= 20
-    assert failure.attempt == 1
     until(lambda: not server.processes())
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("looping", [0, 1])
 def test_an_endless_loop_is_reported_with_its_stack(
-    server: Server, client: Client, tmp_path: Path, looping: int
+    server: Server, client: Client, tmp_path: Path, undisturbed: str, looping: int
 ) -> None:
-    job = submit(server, client, tmp_path / "job.toml")
+    job = submit(server, client, tmp_path)
     with watching(job) as seen:
-        until(lambda: at_step(job, 20))
+        until(lambda: at_step(job, 150))
         (tmp_path / f"loop-{looping}").touch()
-        failure = stall_failure(job)
+        failure = succeeded_again(job, seen, undisturbed)
 
     assert failure.rank == looping
     assert f"rank {looping} (process " in seen.stalled[-1]
@@ -198,10 +240,29 @@ def test_an_endless_loop_is_reported_with_its_stack(
     until(lambda: not server.processes())
 
 
+@pytest.mark.timeout(400)
+def test_a_rank_that_is_stopped_while_it_starts_is_named(
+    server: Server, client: Client, tmp_path: Path, undisturbed: str
+) -> None:
+    job = submit(server, client, tmp_path)
+    with watching(job) as seen:
+        until(lambda: "rank 1" in processes(server))
+        processes(server)["rank 1"].suspend()
+
+        ended = job.wait(timeout=2 * DEADLINE)
+
+    assert ended.state is State.SUCCEEDED
+    assert [failure.reason for failure in seen.failures] == [FailureReason.STALLED]
+    assert seen.failures[0].rank == 1
+    parameters = job.parameters()
+    assert parameters is not None
+    assert digest(parameters) == undisturbed
+
+
 def test_a_process_that_continues_in_time_is_no_failure(
     server: Server, client: Client, tmp_path: Path
 ) -> None:
-    job = submit(server, client, tmp_path / "job.toml", steps=1_500)
+    job = submit(server, client, tmp_path, steps=1_500)
     with watching(job) as seen:
         until(lambda: at_step(job, 20))
         rank = processes(server)["rank 1"]
@@ -223,7 +284,7 @@ def test_a_run_beside_many_busy_processes_never_counts_as_stalled(
     server: Server, client: Client, tmp_path: Path
 ) -> None:
     """Three minutes at about a tenth of the speed, with a limit of three seconds."""
-    job = submit(server, client, tmp_path / "job.toml")
+    job = submit(server, client, tmp_path, steps=ENDLESS)
     with watching(job) as seen:
         until(lambda: at_step(job, 20))
         loops = [
