@@ -12,6 +12,7 @@ from typing import Final
 
 from dbp.job.state import Job, StreamEndReason
 from dbp.jobs.watch_items import End, Heartbeat, LogChunk, LogItem
+from dbp.launch.utf8 import whole_end
 from dbp.storage.threads import in_thread
 
 BLOCK_BYTES: Final = 1 << 16
@@ -75,9 +76,11 @@ def _read(path: Path, offset: int) -> bytes:
 
 
 def _whole_lines(block: bytes, offset: int, *, at_end: bool) -> LogChunk | None:
-    """Return the complete lines of a block; a line longer than a block comes in parts."""
+    """Return the complete lines of a block; a longer line comes in parts of characters."""
     length = block.rfind(b"\n") + 1
-    if length == 0 and (at_end or len(block) == BLOCK_BYTES):
+    if length == 0 and len(block) == BLOCK_BYTES:
+        length = whole_end(block)
+    elif length == 0 and at_end:
         length = len(block)
     if length == 0:
         return None

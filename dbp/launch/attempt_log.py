@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Final, final
 
+from dbp.launch.utf8 import whole_end, whole_start
 from dbp.quantities import count_text
 
 LIMIT_BYTES: Final = 64 << 20
@@ -31,36 +32,56 @@ class AttemptLog:
         self._written = 0
         self._total = 0
         self._tail = b""
+        self._rest = b""  # the beginning of a character
         self._dropped = 0  # bytes that did not fit on the disk
         self._dropped_lines = 0
         self._reason = ""
 
     def write(self, data: bytes) -> None:
-        """Write output; beyond the limit keep only the newest, for ``close``."""
+        """Write output; beyond the limit keep only the newest, for ``close``.
+
+        A character that is not complete waits for the next output.
+        """
+        data = self._rest + data
+        length = whole_end(data)
+        self._rest = data[length:]
+        self._write_whole(data[:length])
+
+    def _write_whole(self, data: bytes) -> None:
         self._total += len(data)
         self._tail = (self._tail + data)[-TAIL_BYTES:]
+        if len(self._tail) == TAIL_BYTES:
+            self._tail = self._tail[whole_start(self._tail) :]
         space = self._limit - self._written
         if space <= 0:
             return
-        self._put(data[:space])
-        self._written += min(space, len(data))
+        fits = len(data) if len(data) < space else whole_end(data[:space])
+        self._put(data[:fits])
+        self._written += fits
         if len(data) >= space:
+            self._limit = self._written
             self._put(
                 f"\n[dbp] the log has reached {self._limit} bytes; "
                 "its end follows when the run has ended\n".encode()
             )
 
+    def newest(self) -> str:
+        """Return the newest output, also what is not in the file."""
+        return self._tail.decode("utf-8", "replace")
+
     def tail(self) -> list[str]:
         """Return the last lines, shortened, and at the end how many are missing in the file."""
-        lines = self._tail.decode("utf-8", "replace").splitlines()[-TAIL_LINES:]
+        lines = self.newest().splitlines()[-TAIL_LINES:]
         missing = [self._missing()] if self._dropped else []
         return [line[:_LINE_CHARACTERS] for line in lines] + missing
 
     def close(self) -> None:
         """Write the newest output that was kept back, and close the file."""
+        self._write_whole(self._rest)
         missing = self._total - self._written
         if missing > 0:
             end = self._tail[-missing:]
+            end = end[whole_start(end) :]
             self._put(f"[dbp] {missing - len(end)} bytes are left out here\n".encode() + end)
         os.close(self._file)
 

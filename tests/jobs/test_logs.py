@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from dbp.job.state import Job, State, StreamEndReason
 from dbp.jobs.logs import BLOCK_BYTES, attempt_ended, read_log
 from dbp.jobs.watch_items import End, Heartbeat, LogChunk, LogItem
@@ -51,6 +53,39 @@ async def test_reading_again_from_each_offset_loses_and_repeats_nothing(tmp_path
         offset = first.next_offset
 
     assert lines == expected
+
+
+@pytest.mark.parametrize("shift", range(4))
+@pytest.mark.parametrize("character", ["é", "€", "😀"])
+async def test_an_endless_line_is_cut_between_characters(
+    tmp_path: Path, character: str, shift: int
+) -> None:
+    path = tmp_path / "log.txt"
+    line = "x" * shift + character * BLOCK_BYTES
+    path.write_text(line + "\n")
+    offset, read_back = 0, ""
+
+    while not isinstance(item := (await read(path, offset))[0], End):
+        assert isinstance(item, LogChunk)
+        read_back += "".join(item.lines)
+        offset = item.next_offset
+
+    assert read_back == line
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_a_full_log_is_cut_between_characters(tmp_path: Path, shift: int) -> None:
+    path = tmp_path / "log.txt"
+    log = AttemptLog(path, limit=1_001)
+    data = ("x" * shift + "😀" * 2 * TAIL_BYTES).encode()
+
+    for start in range(0, len(data), 1_003):  # reads of a pipe cut characters as well
+        log.write(data[start : start + 1_003])
+    tail = log.tail()
+    log.close()
+
+    assert set(path.read_text()) >= {"😀"}  # not UTF-8 otherwise
+    assert set(tail[-1]) == {"😀"}
 
 
 async def test_an_endless_line_comes_in_parts(tmp_path: Path) -> None:
