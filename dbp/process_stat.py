@@ -1,4 +1,4 @@
-"""Read the state, CPU time and start of a process from /proc (Linux only)."""
+"""Read the state, CPU time, start and signals of a process from /proc (Linux only)."""
 
 from __future__ import annotations
 
@@ -45,6 +45,31 @@ def process_stat(pid: int, proc: Path = PROC) -> ProcessStat | None:
         faults=int(fields[9]),
         start_ticks=int(fields[19]),
     )
+
+
+def catches(pid: int, number: int, proc: Path = PROC) -> bool:
+    """Return whether a process has a handler for a signal; assumed without /proc."""
+    return _in_mask(pid, number, proc, "SigCgt:", missing=not (proc / "self").exists())
+
+
+def is_pending(pid: int, number: int, proc: Path = PROC) -> bool:
+    """Return whether a process that blocks a signal has got it; False without /proc."""
+    return _in_mask(pid, number, proc, "ShdPnd:", missing=False)
+
+
+def children(pid: int, proc: Path = PROC) -> list[int]:
+    """Return the children of a process with one thread; empty if unknown."""
+    with contextlib.suppress(OSError):
+        return list(map(int, (proc / f"{pid}/task/{pid}/children").read_text().split()))
+    return []
+
+
+def _in_mask(pid: int, number: int, proc: Path, field: str, *, missing: bool) -> bool:
+    with contextlib.suppress(OSError):
+        lines = (proc / str(pid) / "status").read_text(errors="replace").splitlines()
+        masks = (int(line.split()[1], 16) for line in lines if line.startswith(field))
+        return any(mask >> (number - 1) & 1 for mask in masks)
+    return missing
 
 
 def moved_bytes(pid: int, proc: Path = PROC) -> int:

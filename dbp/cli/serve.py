@@ -89,7 +89,8 @@ def serve(
 
     The service starts jobs through mpirun, reports their progress and serves their parameters
     over gRPC. Jobs and parameters survive a restart of the service; training continues
-    meanwhile.
+    meanwhile. SIGTERM to all of its processes, as systemd sends it, lets jobs write a
+    checkpoint and stop; they resume when the service is started again.
 
     \b
     Examples:

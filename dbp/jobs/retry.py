@@ -89,7 +89,7 @@ def after_end(
     if job.state is State.CANCELLING:  # its user wants no other attempt
         change["failure"] = failure
         return kind, change
-    if helps and failures < policy.attempts:
+    if helps and (failure.reason in ASKED or failures < policy.attempts):
         change["previous_failure"] = failure
         if job.state is State.PAUSING:  # it is where its user wants it
             return EventKind.PAUSED, change
@@ -103,9 +103,11 @@ def after_end(
 
 def exception_key(failure: Failure) -> str:
     """Return step, type and text of the Python exception that ended an attempt; "" for none."""
-    if failure.reason is not FailureReason.RANK_EXCEPTION or failure.rank is None:
+    prefix = f"rank {failure.rank}: "
+    raised = failure.message.startswith(prefix)  # else a rank only ended with an exit code
+    if failure.reason is not FailureReason.RANK_EXCEPTION or not raised:
         return ""
-    text = failure.message.removeprefix(f"rank {failure.rank}: ")
+    text = failure.message.removeprefix(prefix)
     return f"{failure.step}: {text[:EXCEPTION_CHARACTERS]}"
 
 

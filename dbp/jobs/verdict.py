@@ -6,14 +6,15 @@ An exit code alone proves nothing: mpirun's is 0 in some failures.
 from __future__ import annotations
 
 import dataclasses
-import signal
 from typing import Final
 
 from dbp.errors import WrongState
 from dbp.job.failure import Failure, FailureReason
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
 from dbp.jobs.stall_watch import StallReport
+from dbp.jobs.unfinished import signal_of, stopped_by_signal, without_result
 from dbp.launch.launcher import Exit
+from dbp.launch.rank_death import RankDeath
 from dbp.quantities import duration_text
 
 # Reasons that a run may give itself; the others are the service's to find.
@@ -59,16 +60,20 @@ def verdict(
     if stall is not None and not asked:
         return EventKind.FAILED, _stalled(job, ended, stall)
     if outcome is not None and outcome.status == "stopped":
-        return EventKind.CANCELLED, None
+        if asked or job.attached:  # a run started by hand is stopped by hand
+            return EventKind.CANCELLED, None
+        reason, message = stopped_by_signal(ended)
+        return EventKind.FAILED, _failure(job, ended, reason, message, outcome.step)
     if outcome is not None:
         known = outcome.reason in REASONS
         reason = FailureReason(outcome.reason) if known else FailureReason.RANK_EXCEPTION
         message = outcome.message or f"the run failed: {outcome.reason}"
         failure = _failure(job, ended, reason, message, outcome.step)
-        return EventKind.FAILED, dataclasses.replace(failure, rank=outcome.rank)
+        rank = failure.rank if outcome.rank is None else outcome.rank
+        return EventKind.FAILED, dataclasses.replace(failure, rank=rank)
     if asked:
         return EventKind.CANCELLED, None
-    return EventKind.FAILED, _failure(job, ended, *_without_result(job, ended))
+    return EventKind.FAILED, _failure(job, ended, *without_result(job, ended))
 
 
 def last_progress(job: Job, outcome: RunOutcome | None) -> ProgressReport | None:
@@ -106,8 +111,8 @@ def _forced_text(grace: float | None) -> str:
     """Return why a cancelled job was killed; ``grace`` as in ``verdict``."""
     if grace is None:  # by the service before a restart, or by another program
         return (
-            "the processes were killed after `dbp cancel`: because of --force, because the run "
-            "did not stop in time, or by a SIGTERM to its supervisor"
+            "the processes were killed after `dbp cancel`: because of --force, or because the "
+            "run did not stop in time"
         )
     if not grace:
         return "the processes were killed at once, as `dbp cancel --force` (or --grace 0) asks"
@@ -124,45 +129,6 @@ def _stalled(job: Job, ended: Exit | None, stall: StallReport) -> Failure:
     )
 
 
-def _without_result(job: Job, ended: Exit | None) -> tuple[FailureReason, str]:
-    """Return reason and message for a run that left no result."""
-    if ended is None or ended.lost:
-        return FailureReason.LOST_SUPERVISOR, (
-            "the process that watched the run was killed, so the run was ended"
-        )
-    if ended.error:
-        return FailureReason.LAUNCH_FAILED, ended.error
-    if ended.stopped:
-        return FailureReason.FORCED, (
-            "the run's supervisor got SIGTERM from outside, not from a cancel request (was the "
-            "service's whole process group stopped?)"
-        )
-    number = _signal_of(ended)
-    if number:
-        name = signal.Signals(number).name if number in list(signal.Signals) else str(number)
-        memory = "; Linux sends it when memory runs out" if number == signal.SIGKILL else ""
-        return FailureReason.RANK_SIGNAL, (
-            f"{name} ended a worker before the run could finish{memory}"
-        )
-    if ended.exit_code and job.state is State.STARTING:
-        return FailureReason.LAUNCH_FAILED, (
-            f"the run ended with exit code {ended.exit_code} before training began; see the log"
-        )
-    if ended.exit_code:
-        return FailureReason.RANK_EXCEPTION, (
-            f"the run ended with exit code {ended.exit_code} and left no result; see the log"
-        )
-    return FailureReason.NO_VERDICT, "the processes ended without an error but left no result"
-
-
-def _signal_of(ended: Exit) -> int:
-    """Return the signal that ended mpirun or a rank (exit code 128 + number)."""
-    if ended.signal:
-        return ended.signal
-    code = ended.exit_code or 0
-    return code - 128 if 128 < code < 128 + signal.NSIG else 0
-
-
 def _failure(
     job: Job,
     ended: Exit | None,
@@ -171,15 +137,17 @@ def _failure(
     step: int | None = None,
 ) -> Failure:
     ended = ended or Exit()
+    death = ended.death or RankDeath(None, "")
     if step is None:
-        step = job.progress.step if job.progress else 0
+        step = max(job.progress.step if job.progress else 0, death.step - 1)
     return Failure(
         reason=reason,
         message=message,
         exit_code=ended.exit_code,
-        signal=_signal_of(ended),
+        signal=signal_of(ended),
         log_tail=ended.log_tail,
         step=step,
-        host=job.host,
+        rank=death.rank,
+        host=death.host or job.host,
         attempt=job.attempt,
     )

@@ -12,6 +12,7 @@ from dbp.heartbeat.slots import Beat
 from dbp.job.spec.plugins import Plugin
 from dbp.job.state import RunOutcome
 from dbp.json_value import JsonObject
+from dbp.launch.rank_death import RankDeath
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,13 @@ class Exit:
     """End of the processes of an attempt; times are Unix seconds.
 
     Args:
-        stopped: ended by force on request.
+        stopped: ended by force on request of the service.
         error: why nothing was started.
         lost: the supervisor is gone and left no record.
+        drained: the supervisor got a signal, as when all processes of the service are ended; it
+            asked the ranks to stop.
+        preempted: mpirun got such a signal, with the same effect.
+        death: the rank whose end ended the others, where it is known.
     """
 
     exit_code: int | None = None
@@ -54,6 +59,9 @@ class Exit:
     stopped: bool = False
     error: str = ""
     lost: bool = False
+    drained: bool = False
+    preempted: bool = False
+    death: RankDeath | None = None
 
 
 class Role(enum.StrEnum):

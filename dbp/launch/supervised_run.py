@@ -20,6 +20,8 @@ from dbp.launch.health import GONE, explain, health, without_heartbeat
 from dbp.launch.launcher import Exit, ProcessHealth, Running
 from dbp.launch.process_identity import ProcessIdentity
 from dbp.launch.process_tree import end_all, marked
+from dbp.launch.rank_death import RankDeath
+from dbp.launch.stop_request import FORCE_SIGNAL
 from dbp.storage.atomic_file import read_json
 
 POLL_SECONDS: Final = 0.1
@@ -60,8 +62,8 @@ class SupervisedRun(Running):
         self._attend()
 
     async def kill(self) -> None:
-        """Send SIGTERM to the supervisor, and SIGKILL if that does not help."""
-        self._unsent.append(signal.SIGTERM)
+        """Send the supervisor's signal to end all, and SIGKILL if that does not help."""
+        self._unsent.append(FORCE_SIGNAL)
         for _ in range(round(KILL_SECONDS / POLL_SECONDS)):
             if not self._attend():
                 return
@@ -76,9 +78,15 @@ class SupervisedRun(Running):
         supervisor = self._supervisor()
         if supervisor is not None:
             for number in self._unsent:
-                supervisor.send(number)
+                supervisor.send(self._translated(number))
             self._unsent.clear()
         return True
+
+    def _translated(self, number: signal.Signals) -> signal.Signals:
+        """Return the signal to send instead to a supervisor of an earlier dbp."""
+        known = _read(self._files.supervisor) or {}
+        earlier = number == FORCE_SIGNAL and "force_signal" not in known
+        return signal.SIGTERM if earlier else number
 
     def _lives(self) -> bool:
         if self._child is not None:
@@ -117,6 +125,8 @@ class SupervisedRun(Running):
         if content is None:
             return None
         content["log_tail"] = tuple(content["log_tail"])
+        if content.get("death") is not None:
+            content["death"] = RankDeath(**content["death"])
         return Exit(**content)
 
     def _clean_up(self) -> None:

@@ -2,8 +2,9 @@
 
 It runs in a session of its own and outlives the service. It runs the command in the attempt's
 ``launch.json``, writes the output to ``log.txt``, kills every process that is left, and writes
-to ``exit.json`` how the attempt ended. SIGUSR1 is forwarded (graceful stop); SIGTERM, SIGINT
-and SIGHUP end everything. Few imports, so that it starts fast; no code for jobs or MPI.
+to ``exit.json`` how the attempt ended. SIGUSR1 asks the ranks to stop after their step;
+SIGTERM, SIGINT and SIGHUP do so as well, and end everything a minute later; SIGUSR2 ends
+everything now. Few imports, so that it starts fast; no code for jobs or MPI.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -29,6 +31,8 @@ from dbp.launch.file_lock import take
 from dbp.launch.mpich_memory import mpich_files, remove_unused
 from dbp.launch.process_identity import ProcessIdentity
 from dbp.launch.process_tree import MARK, descendants, end_all, marked
+from dbp.launch.rank_death import RankDeath
+from dbp.launch.rank_watch import RankWatch
 from dbp.launch.scratch import (
     Scratch,
     is_usable,
@@ -36,11 +40,16 @@ from dbp.launch.scratch import (
     new_name,
     temporary_parent,
 )
+from dbp.launch.stop_request import (
+    END_SIGNALS,
+    FORCE_SIGNAL,
+    StopRequest,
+    block_end_signals,
+)
 from dbp.launching import BACKING
 from dbp.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from dbp.storage.atomic_file import leads_to, read_json, write_json
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STRAY_GRACE_SECONDS: Final = 1.0
 _BEAT_SECONDS: Final = 0.5
 _PIPE_BYTES: Final = 1 << 16
@@ -62,6 +71,8 @@ class Supervisor:
         self._scratch: list[Scratch] = []
         self._selector = selectors.DefaultSelector()
         self._heartbeat: Heartbeat = NO_HEARTBEAT
+        self._request: StopRequest | None = None
+        self._death: RankDeath | None = None
 
     def run(self) -> None:
         """Run the command to its end, then write ``exit.json``."""
@@ -72,9 +83,15 @@ class Supervisor:
             launch = read_json(self._files.launch) or {}
             # In memory where possible: a disk may be full, or make writers wait.
             heartbeats = _heartbeats(self._make_scratch())
-            self._make_heartbeats(heartbeats, int(launch["workers"]))
+            ranks = int(launch["workers"])
+            self._make_heartbeats(heartbeats, ranks)
             prctl(PR_SET_CHILD_SUBREAPER, 1)
-            self._attend(self._spawn([str(part) for part in launch["command"]], heartbeats))
+            command = [str(part) for part in launch["command"]]
+            output, child = self._spawn(command, heartbeats)
+            self._request = StopRequest(child, heartbeats, ranks)
+            watch = RankWatch(heartbeats, ranks, self._selector)
+            self._attend(output, self._request, watch)
+            self._death = self._found_death(watch)
         except Exception as failure:  # noqa: BLE001, RUF100 (reported in exit.json)
             error = f"the attempt could not be run: {type(failure).__name__}: {failure}"
         self._end_strays(0.0 if self._stopped else STRAY_GRACE_SECONDS)
@@ -91,7 +108,7 @@ class Supervisor:
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer)
-        for number in (*STOP_SIGNALS, signal.SIGUSR1, signal.SIGCHLD):
+        for number in (*END_SIGNALS, signal.SIGUSR1, FORCE_SIGNAL, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
         self._selector.register(reader, selectors.EVENT_READ, "signals")
 
@@ -119,11 +136,12 @@ class Supervisor:
             **(identity.to_json() if identity else {}),
             "scratch": [str(path) for path in scratch],
             "heartbeats": str(_heartbeats(scratch[-1])),
+            "force_signal": FORCE_SIGNAL,
         }
         write_json(self._files.supervisor, content)
 
-    def _spawn(self, command: list[str], heartbeats: Path) -> int:
-        """Start the command; return the pipe that holds its output."""
+    def _spawn(self, command: list[str], heartbeats: Path) -> tuple[int, int]:
+        """Start the command; return the pipe that holds its output, and its pid."""
         environment = os.environ | {
             MARK: str(self._files.folder),
             "TMPDIR": str(self._scratch[0].path),
@@ -138,6 +156,7 @@ class Supervisor:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != supervisor:
                 os._exit(1)
+            block_end_signals()  # a rank handles them once it can
 
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
@@ -158,32 +177,38 @@ class Supervisor:
         slots.SlotHeartbeat(heartbeats, slots.COMMAND, pid=child.pid)
         child.returncode = 0  # reaped by _reap, which must see every child
         self._selector.register(reader, selectors.EVENT_READ, "output")
-        return reader
+        return reader, child.pid
 
-    def _attend(self, output: int) -> None:
+    def _attend(self, output: int, request: StopRequest, watch: RankWatch) -> None:
         """Copy output to the log and obey signals until the command has ended."""
         while self._status is None:
             self._heartbeat.enter(Phase.SERVING)
+            watch.poll()
             for key, _ in self._selector.select(_BEAT_SECONDS):
                 if key.data == "output":
                     self._copy(output)
+                elif key.data == "signals":
+                    self._obey(os.read(key.fd, 1024), request)
                 else:
-                    self._obey(os.read(key.fd, 1024))
+                    watch.note_end(key.data)
             if not self._stopped and self._is_gone():
                 self._stop(0.0)  # ranks that are asked would write to the folder again
+            elif request.poll():
+                self._end_strays(STRAY_GRACE_SECONDS)
             self._reap()
         # Strays may hold the pipe open: end them before reading the rest of the output.
         self._end_strays(0.0 if self._stopped else STRAY_GRACE_SECONDS)
         while self._copy(output):
             pass
 
-    def _obey(self, signals: bytes) -> None:
+    def _obey(self, signals: bytes, request: StopRequest) -> None:
         for number in signals:
-            if number in STOP_SIGNALS:
+            if number == FORCE_SIGNAL:
                 self._stop(STRAY_GRACE_SECONDS)
-            elif number == signal.SIGUSR1 and self._child and self._status is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._child, signal.SIGUSR1)
+            elif number in END_SIGNALS:
+                request.drain()
+            elif number == signal.SIGUSR1:
+                request.ask()
 
     def _stop(self, grace: float) -> None:
         self._stopped = True
@@ -223,8 +248,17 @@ class Supervisor:
         for find in (descendants, lambda: marked(self._files.folder)):
             end_all(find, grace=grace, between=between)
 
+    def _found_death(self, watch: RankWatch) -> RankDeath | None:
+        """Return which rank's end ended the command, unless this process ended it."""
+        code = self._code()
+        return None if self._stopped or not code else watch.death(code, self._log.newest())
+
+    def _code(self) -> int | None:
+        """Return the exit code of the command, -N for a signal; None if it did not run."""
+        return None if self._status is None else os.waitstatus_to_exitcode(self._status)
+
     def _write_exit(self, error: str) -> None:
-        code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
+        code = self._code()
         content: dict[str, Any] = {
             "exit_code": code if code is None or code >= 0 else None,
             "signal": -code if code is not None and code < 0 else 0,
@@ -232,6 +266,9 @@ class Supervisor:
             "end_time": time.time(),
             "log_tail": self._log.tail(),
             "stopped": self._stopped,
+            "drained": self._request is not None and self._request.drained,
+            "preempted": self._request is not None and self._request.preempted,
+            "death": None if self._death is None else asdict(self._death),
             "error": error,
         }
         if not self._is_gone():

@@ -32,6 +32,7 @@ class StopSignals(Control):
         self._warned = False
         if early_warning:
             signal.signal(signal.SIGCONT, self._note_warning)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # a supervisor blocks them
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._note)

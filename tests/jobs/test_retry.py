@@ -140,6 +140,10 @@ def test_only_the_newest_exceptions_are_kept() -> None:
 
 def test_an_exit_code_alone_is_no_exception_that_could_repeat() -> None:
     assert exception_key(failure(R.RANK_EXCEPTION, step=7, message="exit code 3")) == ""
+    exited = failure(R.RANK_EXCEPTION, step=7, message="rank 1 on vm ended with exit code 3")
+    assert exception_key(dataclasses.replace(exited, rank=1)) == "", (
+        "only an exception repeats itself"
+    )
 
 
 def test_a_run_started_by_hand_is_not_launched_again() -> None:

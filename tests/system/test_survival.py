@@ -130,7 +130,7 @@ VICTIMS: dict[str, Callable[[Server, JobHandle], psutil.Process]] = {
 }
 REASONS = {
     "supervisor": {"LOST_SUPERVISOR"},
-    "mpirun": {"RANK_SIGNAL", "LAUNCHER_SIGNAL"},
+    "mpirun": {"LAUNCHER_SIGNAL"},
     "first rank": {"RANK_SIGNAL"},
     "last rank": {"RANK_SIGNAL"},
 }

@@ -6,11 +6,11 @@ import contextlib
 import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
 from dbp.launching import Launch, detect
+from dbp.process_stat import catches
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def local_ranks() -> list[RankProcess]:
 def all_can_stop(ranks: Sequence[RankProcess]) -> bool:
     """Whether each rank of this host has a handler for SIGUSR1, which else would kill it."""
     expected = max((rank.place.local_size for rank in ranks), default=0)
-    ready = {rank.place.rank for rank in ranks if _catches(rank.process, signal.SIGUSR1)}
+    ready = {rank.place.rank for rank in ranks if catches(rank.process.pid, signal.SIGUSR1)}
     return 0 < expected <= len(ready)
 
 
@@ -44,13 +44,3 @@ def send(number: signal.Signals, processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.send_signal(number)
-
-
-def _catches(process: psutil.Process, number: signal.Signals) -> bool:
-    """Whether the process has a handler; assumed where the kernel does not say (no Linux)."""
-    try:
-        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    except OSError:
-        return not Path("/proc/self/status").exists()
-    masks = (int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
-    return any(mask >> (number - 1) & 1 for mask in masks)
