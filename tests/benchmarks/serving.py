@@ -15,6 +15,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,10 @@ class Worker:
 @contextlib.contextmanager
 def dbp_service(megabytes: int) -> Iterator[tuple[Worker, str, str]]:
     """dbp's service with one version of so many megabytes: (worker, address, job)."""
-    with Worker("dbp_server", megabytes) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,  # the worker is killed
+        Worker("dbp_server", megabytes, folder) as server,
+    ):
         told = server.hear()
         server.say("small")  # for clients to warm up with
         server.say("large")

@@ -13,7 +13,6 @@ import os
 import resource
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent import futures
@@ -91,8 +90,8 @@ def bare_sync(megabytes: int, chunk_bytes: int) -> None:
     server.wait_for_termination()
 
 
-async def dbp_server(megabytes: int) -> None:
-    """dbp's service with one running job; publishes a version for each line it is sent."""
+async def dbp_server(megabytes: int, folder: str) -> None:
+    """dbp's service with one running job, on a folder; publishes a version for each line."""
     rng = np.random.default_rng(0)
     small = {
         "0.weight": rng.standard_normal((128, 784), np.float32),
@@ -105,16 +104,15 @@ async def dbp_server(megabytes: int) -> None:
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
     )
-    with tempfile.TemporaryDirectory() as folder:
-        async with serving(Path(folder) / "state") as service:
-            run = await service.start(publish={"every_steps": 1, "keep": 2})
-            tell(address=service.address, job=run.id)
-            step = 0
-            while line := (await lines.readline()).decode().strip():
-                step += 1
-                sent = time.monotonic()
-                await run.publish(step, small if line == "small" else large)
-                tell(step=step, sent=sent, published=time.monotonic())
+    async with serving(Path(folder) / "state") as service:
+        run = await service.start(publish={"every_steps": 1, "keep": 2})
+        tell(address=service.address, job=run.id)
+        step = 0
+        while line := (await lines.readline()).decode().strip():
+            step += 1
+            sent = time.monotonic()
+            await run.publish(step, small if line == "small" else large)
+            tell(step=step, sent=sent, published=time.monotonic())
 
 
 async def bare_client(address: str, method: str, request: str, rounds: int) -> None:
@@ -256,7 +254,7 @@ def main(role: str, *given: str) -> None:
         case "bare_sync":
             bare_sync(int(given[0]), int(given[1]))
         case "dbp_server":
-            asyncio.run(dbp_server(int(given[0])))
+            asyncio.run(dbp_server(int(given[0]), given[1]))
         case "bare_client":
             asyncio.run(bare_client(given[0], given[1], given[2], int(given[3])))
         case "keeping_client":
