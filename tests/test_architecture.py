@@ -80,8 +80,12 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "link": ({"errors", "job", "lossy_output", "option_names", "rpc", "v1"}, {"grpc"}),
     "link.messages": ({"job", "json_value"}, set()),
-    # Lives in rank 0: no gRPC. It implements the loop's Sink and Control, so it may see their
-    # definition.
+    "link.process": ({"exit_codes", "lossy_output", "option_names"}, set()),
+    # These live in rank 0: no gRPC.
+    "link.child": (set(), set()),
+    "link.keeper": (set(), set()),
+    "link.undelivered": ({"job"}, set()),
+    # It implements the loop's Sink and Control, so it may see their definition.
     "link.reporter": (
         {"errors", "job", "json_value", "link.messages", "option_names", "train.report.sink"},
         set(),
@@ -146,7 +150,7 @@ MAX_FUNCTION_LINES = 50
 # Where another process may be started: the launcher's side, the link, commands that show or
 # check other programs, and the parent of mpirun, which owns the terminal.
 MAY_START_PROCESSES = (
-    "launch/", "link/reporter.py", "cli/demo.py", "cli/mpirun/parent.py", "cli/doctor/probe.py",
+    "launch/", "link/child.py", "cli/demo.py", "cli/mpirun/parent.py", "cli/doctor/probe.py",
 )  # fmt: skip
 
 MAY_USE_SQLITE = (

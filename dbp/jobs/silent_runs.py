@@ -10,9 +10,9 @@ import asyncio
 from typing import Final, final
 
 from dbp.job.failure import ConditionKind
+from dbp.job.retry_terms import stall_seconds
 from dbp.jobs.config import Clock
 from dbp.jobs.job_table import JobTable
-from dbp.jobs.stall_watch import stall_seconds
 
 LIMIT_FACTOR: Final = 10  # of stall_seconds, and of the longest time between two reports
 _LOOKS: Final = 4  # per limit
@@ -43,7 +43,7 @@ class SilentRuns:
         job = self._table.live(job_id)
         unchanged, longest = 0, 0  # in looks
         while job is not None:
-            look = LIMIT_FACTOR * stall_seconds(job) / _LOOKS
+            look = LIMIT_FACTOR * stall_seconds(job.spec) / _LOOKS
             before = job.progress
             await self._clock.sleep(look)
             job = self._table.live(job_id)

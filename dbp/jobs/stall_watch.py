@@ -15,8 +15,7 @@ from typing import Final, final
 
 from dbp.errors import DbpError
 from dbp.job.failure import ConditionKind
-from dbp.job.spec.job_spec import RetrySpec
-from dbp.job.state import Job
+from dbp.job.retry_terms import stall_seconds
 from dbp.jobs.config import Clock
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.stall import Stall, StallDetector
@@ -81,7 +80,7 @@ class StallWatch:
         if job is None:
             return
         attempt = _Attempt(
-            running, StallDetector(stall_seconds(job)), _Silence(self._clock.monotonic())
+            running, StallDetector(stall_seconds(job.spec)), _Silence(self._clock.monotonic())
         )
         while True:
             try:
@@ -149,13 +148,6 @@ class _Silence:
         if self.changed:
             self._next *= 2
         return False
-
-
-def stall_seconds(job: Job) -> float:
-    """Return the limit of the job's spec."""
-    retry = job.spec.get("retry")
-    value = retry.get("stall_seconds") if isinstance(retry, dict) else None
-    return value if isinstance(value, float | int) else RetrySpec().stall_seconds
 
 
 def _report(

@@ -1,8 +1,12 @@
 """Messages between rank 0's reporter and its link, one JSON line each. No network code.
 
-To the link: ``LaunchedRun`` or ``NewRun`` first, then ``TrainingStarted``, ``ProgressReport``,
-``FilledSlot`` and ``RunOutcome``. To rank 0: ``Registered`` or ``Refused`` after ``NewRun``,
-then ``RunRequest`` and ``FreedSlot``.
+To the link: ``LaunchedRun``, ``NewRun`` or ``RegisteredRun`` first, then ``TrainingStarted``,
+``NumberedProgress``, ``FilledSlot``, ``NumberedOutcome`` and ``Probe``. To rank 0:
+``Registered`` or ``Refused`` after ``NewRun``, then ``RunRequest``, ``StoredReports``,
+``FreedSlot``, ``AttemptOver`` and ``Alive``.
+
+Rank 0 numbers the reports and the links of its run: a link that replaces another sends again
+what the service has not stored, and the service applies each number once.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ class LaunchedRun:
         workers: Number of ranks.
         secret: Proves to the service that reports are those of this attempt.
         speaks_of_flags: Whether messages to users name options as flags.
+        generation: Number of the link within the attempt, from 1.
     """
 
     service_file: str
@@ -37,6 +42,7 @@ class LaunchedRun:
     workers: int
     secret: str
     speaks_of_flags: bool
+    generation: int = 1
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,24 @@ class NewRun:
     workers: int
     request_id: str
     speaks_of_flags: bool
+    generation: int = 1
+
+
+@dataclass(frozen=True)
+class RegisteredRun:
+    """A run started by hand that an earlier link has registered; see ``NewRun``.
+
+    Attributes:
+        job: Id of the job.
+        secret: Secret of its only attempt.
+    """
+
+    address: str
+    job: str
+    workers: int
+    secret: str
+    speaks_of_flags: bool
+    generation: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,10 +102,32 @@ class FilledSlot:
 
 
 @dataclass(frozen=True)
+class NumberedProgress:
+    """A progress report; ``sequence`` numbers the reports of a run from 1."""
+
+    sequence: int
+    progress: ProgressReport
+
+
+@dataclass(frozen=True)
+class NumberedOutcome:
+    """The outcome of the run, its last report."""
+
+    sequence: int
+    outcome: RunOutcome
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Asks whether the link still reads; it answers with ``Alive``."""
+
+
+@dataclass(frozen=True)
 class Registered:
-    """The service has registered the run as this job."""
+    """The service has registered the run as this job; a later link needs the secret."""
 
     job: str
+    secret: str
 
 
 @dataclass(frozen=True)
@@ -107,19 +153,44 @@ class FreedSlot:
     slot: int
 
 
-Configuration: TypeAlias = LaunchedRun | NewRun
-ToLink: TypeAlias = Configuration | TrainingStarted | ProgressReport | FilledSlot | RunOutcome
-ToRank: TypeAlias = Registered | Refused | RunRequest | FreedSlot
+@dataclass(frozen=True)
+class StoredReports:
+    """The service has stored the reports up to this number."""
+
+    sequence: int
+
+
+@dataclass(frozen=True)
+class AttemptOver:
+    """The service takes no more reports of this attempt."""
+
+
+@dataclass(frozen=True)
+class Alive:
+    """The link reads its messages."""
+
+
+Configuration: TypeAlias = LaunchedRun | NewRun | RegisteredRun
+ToLink: TypeAlias = (
+    Configuration | TrainingStarted | NumberedProgress | FilledSlot | NumberedOutcome | Probe
+)
+ToRank: TypeAlias = (
+    Registered | Refused | RunRequest | FreedSlot | StoredReports | AttemptOver | Alive
+)
 
 TO_LINK: Final[dict[str, type[ToLink]]] = {
     cls.__name__: cls
     for cls in (
-        LaunchedRun, NewRun, TrainingStarted, ProgressReport, FilledSlot, RunOutcome
+        LaunchedRun, NewRun, RegisteredRun, TrainingStarted, NumberedProgress, FilledSlot,
+        NumberedOutcome, Probe,
     )
 }  # fmt: skip
 TO_RANK: Final[dict[str, type[ToRank]]] = {
-    cls.__name__: cls for cls in (Registered, Refused, RunRequest, FreedSlot)
-}
+    cls.__name__: cls
+    for cls in (
+        Registered, Refused, RunRequest, FreedSlot, StoredReports, AttemptOver, Alive
+    )
+}  # fmt: skip
 
 M = TypeVar("M", bound=ToLink | ToRank)
 

@@ -23,11 +23,10 @@ class _Entry:
 
 @final
 class Outbox:
-    """Numbered reports of one attempt, starting at 1."""
+    """Reports of one attempt, by their numbers, which rise."""
 
     def __init__(self) -> None:
         self._entries: dict[int, _Entry] = {}
-        self._last = 0
         self._closed = False
         self._changed = asyncio.Event()
 
@@ -38,20 +37,18 @@ class Outbox:
         self._notify()
 
     def add(self, report: pb.AttachRequest, *, droppable: bool) -> None:
-        """Number and append the report; it replaces a droppable report before it."""
+        """Append the report; it replaces a droppable report before it."""
         if self._closed:
             return
         self._drop_superseded()
-        self._last += 1
-        report.sequence = self._last
-        self._entries[self._last] = _Entry(report, droppable)
+        self._entries[report.sequence] = _Entry(report, droppable)
         self._notify()
 
-    def acknowledge(self, sequence: int) -> None:
-        """Drop every report up to this number."""
-        for number in [n for n in self._entries if n <= sequence]:
-            del self._entries[number]
+    def acknowledge(self, sequence: int) -> bool:
+        """Drop every report up to this number; return whether one was not droppable."""
+        stored = [self._entries.pop(n) for n in list(self._entries) if n <= sequence]
         self._notify()
+        return not all(entry.droppable for entry in stored)
 
     async def next(self, after: int, timeout: float) -> pb.AttachRequest | None:
         """Return the first report after ``after``, or None after ``timeout`` seconds."""

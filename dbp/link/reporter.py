@@ -1,10 +1,10 @@
 """Report rank 0's progress, parameters and outcome to the link; receive requests from it.
 
-gRPC runs in a process of its own, the link (``dbp.link.process``), started by exec before MPI
-is initialized: ranks have no gRPC threads or locks. Reports and requests are JSON lines in two
-pipes; parameters are in two slots of shared memory, so publishing costs the training loop one
-memory copy. Only ``join``, ``close`` and the last versions wait for the link: if the link is
-slow, progress is dropped; if it has ended, nothing is sent and training continues.
+gRPC runs in a process of its own, the link (``dbp.link.process``): ranks have no gRPC threads
+or locks. Reports and requests are JSON lines in two pipes; parameters are in two slots of
+shared memory, so publishing costs the training loop one memory copy. Only ``join``, ``close``
+and the last versions wait for the link: if the link is slow, progress is dropped; if it ends or
+stops, another one delivers what the service has not stored.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import logging
 import mmap
 import os
 import secrets
-import selectors
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Final, Self, cast, final
+from typing import Final, Self, final
 
 from dbp.errors import InvalidInput, Unavailable
+from dbp.job.retry_terms import stall_seconds
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject
+from dbp.link.keeper import LinkKeeper
 from dbp.link.messages import (
-    TO_RANK,
-    Configuration,
+    Alive,
+    AttemptOver,
     FilledSlot,
     FreedSlot,
     LaunchedRun,
     NewRun,
     Refused,
     Registered,
+    RegisteredRun,
     RunRequest,
-    ToLink,
+    StoredReports,
     ToRank,
     TrainingStarted,
-    decode,
-    encode,
 )
+from dbp.link.undelivered import Undelivered
 from dbp.option_names import speaks_of_flags
 from dbp.train.report.sink import Command, ParameterSnapshot, Started
 
@@ -62,34 +62,27 @@ log = logging.getLogger("dbp.rpc")
 class Reporter:
     """Sink and Control of rank 0 under a service; communicates with the link only."""
 
-    def __init__(self, config: Configuration) -> None:
-        """Start the link with this configuration (see ``start`` and ``join``)."""
+    def __init__(self, config: LaunchedRun | NewRun, *, stall_seconds: float) -> None:
+        """Start the link with this configuration (see ``start`` and ``join``).
+
+        Args:
+            config: Which run, and how to reach its service.
+            stall_seconds: Time after which a link that reads nothing is replaced.
+        """
         launched = isinstance(config, LaunchedRun)
         self.job = config.job if isinstance(config, LaunchedRun) else ""
+        self._config = config
         self._memory_fd = _anonymous_file()
         self._memory: mmap.mmap | None = None
         self._without_memory = False
         self._free_slots = set(range(SLOTS))
-        self._backlog = bytearray()
-        self._inbox = bytearray()
         self._stop = False
         self._publish = False
-        self._alive = True
         self._patience = LAUNCHED_PATIENCE_SECONDS if launched else BY_HAND_PATIENCE_SECONDS
-        self._link = subprocess.Popen(
-            # -P: nothing in the user's own folder takes the place of a library.
-            [sys.executable, "-P", "-m", "dbp.link.process", str(self._memory_fd)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=(self._memory_fd,),
-            start_new_session=True,  # a Ctrl-C meant for the ranks must not end the link
-            bufsize=0,
+        self._undelivered = Undelivered()
+        self._keeper = LinkKeeper(
+            config, self._memory_fd, self._undelivered, stall_seconds=stall_seconds
         )
-        self._up = cast("IO[bytes]", self._link.stdin).fileno()
-        self._down = cast("IO[bytes]", self._link.stdout).fileno()
-        os.set_blocking(self._up, False)
-        os.set_blocking(self._down, False)
-        self._send(config)
 
     @classmethod
     def start(cls, attempt_dir: Path) -> Self:
@@ -105,14 +98,16 @@ class Reporter:
                 workers=launch["workers"],
                 secret=launch["secret"],
                 speaks_of_flags=speaks_of_flags(),
-            )
+            ),
+            stall_seconds=stall_seconds(json.loads(Path(launch["spec"]).read_text())),
         )
 
     @classmethod
     def join(cls, address: str, document: JsonObject, workers: int) -> Self:
         """Register a run started by hand as a job; raises the errors of service and network."""
         request_id = str(uuid.uuid4())
-        reporter = cls(NewRun(address, document, workers, request_id, speaks_of_flags()))
+        run = NewRun(address, document, workers, request_id, speaks_of_flags())
+        reporter = cls(run, stall_seconds=stall_seconds(document))
         try:
             reporter.job = reporter._await_registration(address)
         except BaseException:
@@ -122,12 +117,13 @@ class Reporter:
 
     def started(self, started: Started) -> None:
         """Send the start of training and its length."""
-        self._send(TrainingStarted(started.world_size, started.total_steps))
+        message = TrainingStarted(started.world_size, started.total_steps)
+        self._keeper.send(self._undelivered.start(message))
 
     def progress(self, progress: ProgressReport) -> None:
         """Send the newest progress; it is dropped while the link is slow."""
         limit = MAX_EPOCHS_BACKLOG_BYTES if progress.epoch_end else MAX_BACKLOG_BYTES
-        self._send(progress, limit)
+        self._keeper.send(self._undelivered.report(progress), limit)
 
     def rolled_back(self, step: int) -> None:
         """Nothing to send: later reports replace those of the undone steps."""
@@ -137,19 +133,18 @@ class Reporter:
         self._receive()
         if snapshot.last:
             self._await_slot(self._patience)
-        if not self._alive:
-            return True  # the link has ended: do not retry
         if not self._free_slots:
             return False
         size = snapshot.manifest.size_bytes
         memory = self._reserved(SLOTS * size)
         if memory is None:
-            return True  # nor here
+            return True  # do not retry
         slot = self._free_slots.pop()
         memory[slot * size : (slot + 1) * size] = snapshot.vector.data.cast("B")
-        self._send(
-            FilledSlot(slot, snapshot.step, snapshot.manifest, snapshot.final, snapshot.best)
+        filled = FilledSlot(
+            slot, snapshot.step, snapshot.manifest, snapshot.final, snapshot.best
         )
+        self._keeper.send(self._undelivered.fill(filled))
         return True
 
     def _reserved(self, size: int) -> mmap.mmap | None:
@@ -167,7 +162,7 @@ class Reporter:
 
     def finished(self, outcome: RunOutcome) -> None:
         """Send the outcome of the run."""
-        self._send(outcome)
+        self._keeper.send(self._undelivered.end(outcome))
 
     def poll(self) -> Command:
         """Return the service's requests so far; costs one system call."""
@@ -182,59 +177,15 @@ class Reporter:
 
     def close(self, timeout: float = 10.0) -> None:
         """Give the link at most ``timeout`` seconds to deliver what it has, then end it."""
-        deadline = time.monotonic() + min(timeout, self._patience)
-        while self._alive and self._backlog and time.monotonic() < deadline:
-            self._flush()
-            time.sleep(0.005)
-        cast("IO[bytes]", self._link.stdin).close()
-        self._alive = False
-        try:
-            self._link.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._link.kill()
-            self._link.wait()
-        cast("IO[bytes]", self._link.stdout).close()
+        self._keeper.close(min(timeout, self._patience), self._handle_all)
         if self._memory is not None:
             self._memory.close()
         os.close(self._memory_fd)
 
-    def _send(self, message: ToLink, limit: int | None = None) -> None:
-        """Write a message; drop it if more than ``limit`` bytes would wait."""
-        if not self._alive or (limit is not None and len(self._backlog) > limit):
-            return
-        self._backlog += encode(message)
-        self._flush()
-
-    def _flush(self) -> None:
-        try:
-            while self._backlog:
-                written = os.write(self._up, self._backlog)
-                del self._backlog[:written]
-        except BlockingIOError:
-            pass
-        except BrokenPipeError:
-            self._note_loss()
-
     def _receive(self) -> None:
-        self._flush()
-        if not self._alive:
-            return
-        try:
-            data = os.read(self._down, 65536)
-        except BlockingIOError:
-            return
-        if not data:
-            self._note_loss()
-            return
-        self._inbox += data
-        *lines, rest = bytes(self._inbox).split(b"\n")
-        self._inbox = bytearray(rest)
-        try:
-            messages = [decode(line, TO_RANK) for line in lines]
-        except ValueError as error:
-            log.warning("the link sent a line that is no message: %s", error)
-            self._note_loss()
-            return
+        self._handle_all(self._keeper.receive())
+
+    def _handle_all(self, messages: Sequence[ToRank]) -> None:
         for message in messages:
             self._handle(message)
 
@@ -244,36 +195,49 @@ class Reporter:
                 self._stop |= message.stop
                 self._publish |= message.publish
             case FreedSlot():
+                self._undelivered.freed(message.slot)
                 self._free_slots.add(message.slot)
+            case StoredReports():
+                self._undelivered.stored(message.sequence)
+            case AttemptOver():
+                self._undelivered.refuse_reports()
             case Registered():
-                self.job = message.job
+                self._note_registration(message)
             case Refused():
                 raise (Unavailable if message.unavailable else InvalidInput)(message.message)
+            case Alive():
+                pass
 
-    def _note_loss(self) -> None:
-        self._alive = False
-        self._backlog.clear()
-        log.warning("the link to the service ended early; training continues without it")
+    def _note_registration(self, registered: Registered) -> None:
+        """Give later links the job in place of the request for one."""
+        self.job = registered.job
+        if isinstance(self._config, NewRun):
+            self._keeper.config = RegisteredRun(
+                address=self._config.address,
+                job=registered.job,
+                workers=self._config.workers,
+                secret=registered.secret,
+                speaks_of_flags=self._config.speaks_of_flags,
+            )
 
     def _await(self, seconds: float) -> None:
-        """Wait for one message of the link, at most ``seconds``."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._down, selectors.EVENT_READ)
-            selector.select(seconds)
+        """Wait for messages of the link, at most ``seconds``."""
+        self._keeper.wait(seconds)
         self._receive()
 
     def _await_slot(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while self._alive and not self._free_slots and time.monotonic() < deadline:
-            self._await(deadline - time.monotonic())
+        while not self._free_slots and (left := deadline - time.monotonic()) > 0:
+            self._await(left)
 
     def _await_registration(self, address: str) -> str:
         deadline = time.monotonic() + JOIN_SECONDS
-        while self._alive and not self.job:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                break
-            self._await(remaining)
+        while not self.job and (left := deadline - time.monotonic()) > 0:
+            self._await(left)
+        if not self.job and self._keeper.ends:
+            raise Unavailable(
+                f"{address}: the link to the service keeps ending; see its errors"
+            )
         if not self.job:
             raise Unavailable(
                 f"{address}: no answer from the service; start it with `dbp serve`"

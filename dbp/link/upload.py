@@ -14,7 +14,9 @@ from typing import Final, final
 
 import grpc
 
+from dbp.errors import Unavailable
 from dbp.link.messages import FilledSlot
+from dbp.link.outgoing import Outgoing
 from dbp.rpc.channel import connect
 from dbp.rpc.scalar_convert import job_name
 from dbp.rpc.status import is_transient
@@ -38,18 +40,21 @@ class Publisher:
         *,
         job: str,
         attempt: int,
+        generation: int,
         metadata: tuple[tuple[str, str], ...],
     ) -> None:
         """Store the configuration.
 
         Args:
-            address: returns the service's address now; raises OSError or ValueError if unknown.
+            address: returns the service's address now; raises Unavailable if it has none.
+            generation: number of this link within the attempt.
         """
         self._address = address
         self._memory_fd = memory_fd
         self._memory_name = _memory_name(memory_fd)
         self._job = job
         self._attempt = attempt
+        self._generation = generation
         self._metadata = metadata
         self._channel: tuple[str, grpc.aio.Channel] | None = None  # and where it leads
         self._failures = 0  # with this version
@@ -67,7 +72,7 @@ class Publisher:
                     raise
                 self._memory_name = ""  # the service cannot see it
                 await self._send(filled)
-        except (OSError, ValueError):
+        except Unavailable:
             return False
         except grpc.aio.AioRpcError as error:
             if is_transient(error) or self._should_retry(filled, error):
@@ -91,9 +96,12 @@ class Publisher:
         if self._channel is None or self._channel[0] != address:
             await self.close()
             self._channel = address, connect(address)
-        await WorkerServiceStub(self._channel[1]).PublishParameters(
-            self._parts(filled), metadata=self._metadata, timeout=PUBLISH_SECONDS
+        parts = Outgoing(self._parts(filled))
+        call = WorkerServiceStub(self._channel[1]).PublishParameters(
+            parts, metadata=self._metadata, timeout=PUBLISH_SECONDS
         )
+        with parts.raising():
+            await call
 
     async def close(self) -> None:
         """Close the channel; the next version opens another."""
@@ -110,6 +118,7 @@ class Publisher:
             manifest=manifest_to_proto(filled.manifest),
             final=filled.final,
             best=filled.best,
+            link_generation=self._generation,
         )
         size = filled.manifest.size_bytes
         start = filled.slot * size

@@ -17,13 +17,20 @@ from dbp.link import messages
 from dbp.link.messages import (
     TO_LINK,
     TO_RANK,
+    Alive,
+    AttemptOver,
     FilledSlot,
     FreedSlot,
     LaunchedRun,
     NewRun,
+    NumberedOutcome,
+    NumberedProgress,
+    Probe,
     Refused,
     Registered,
+    RegisteredRun,
     RunRequest,
+    StoredReports,
     ToLink,
     ToRank,
     TrainingStarted,
@@ -39,18 +46,30 @@ DOCUMENT: JsonObject = {
     "train": {"x": None},
 }
 DOWN: list[ToLink] = [
-    LaunchedRun("/state/service.json", "digits-1", 2, 4, "secret", speaks_of_flags=True),
+    LaunchedRun("/state/service.json", "digits-1", 2, 4, "secret", True, generation=3),
     NewRun("127.0.0.1:50051", DOCUMENT, 4, "r-1", speaks_of_flags=False),
+    RegisteredRun("127.0.0.1:50051", "digits-1", 4, "secret", True, generation=2),
     TrainingStarted(4, 100),
-    ProgressReport(7, 100, 1, 0.5, {"training_loss": 0.25}, 1e4, None, 1.5, True, 3),
+    NumberedProgress(
+        3, ProgressReport(7, 100, 1, 0.5, {"training_loss": 0.25}, 1e4, None, 1.5, True, 3)
+    ),
     FilledSlot(1, 40, MANIFEST, final=True, best=False),
-    RunOutcome("failed", "NON_FINITE", 7, message="caf\u00e9 \udce9\n", best=BestEpoch(1, 5)),
+    NumberedOutcome(
+        4,
+        RunOutcome(
+            "failed", "NON_FINITE", 7, message="caf\u00e9 \udce9\n", best=BestEpoch(1, 5)
+        ),
+    ),
+    Probe(),
 ]
 UP: list[ToRank] = [
-    Registered("digits-1"),
+    Registered("digits-1", "secret"),
     Refused("no\nservice", unavailable=True),
     RunRequest(stop=False, publish=True),
     FreedSlot(0),
+    StoredReports(7),
+    AttemptOver(),
+    Alive(),
 ]
 
 
@@ -78,11 +97,11 @@ def test_message_to_rank_0_comes_back_from_its_line(message: ToRank) -> None:
 def test_loss_that_is_not_a_number_comes_back() -> None:
     report = ProgressReport(7, 100, 1, math.nan, {"a": -math.inf}, 1e4, 0.0, 1.5)
 
-    found = decode(encode(report), TO_LINK)
+    found = decode(encode(NumberedProgress(1, report)), TO_LINK)
 
-    assert isinstance(found, ProgressReport)
-    assert math.isnan(found.loss)
-    assert found.metrics == {"a": -math.inf}
+    assert isinstance(found, NumberedProgress)
+    assert math.isnan(found.progress.loss)
+    assert found.progress.metrics == {"a": -math.inf}
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from dbp.v1 import worker_service_pb2 as pb
 from tests.deadline import DEADLINE
 
 
-def progress(step: int) -> pb.AttachRequest:
-    request = pb.AttachRequest()
+def progress(step: int, number: int | None = None) -> pb.AttachRequest:
+    request = pb.AttachRequest(sequence=step if number is None else number)
     request.progress.step = step
     return request
 
@@ -33,14 +33,26 @@ async def test_plain_progress_is_coalesced_to_the_newest() -> None:
 
 async def test_undroppable_messages_are_resent_in_order_until_acknowledged() -> None:
     outbox = Outbox()
-    outbox.add(progress(10), droppable=False)
-    outbox.add(progress(11), droppable=True)
-    outbox.add(progress(20), droppable=False)
+    outbox.add(progress(10, 1), droppable=False)
+    outbox.add(progress(11, 2), droppable=True)
+    outbox.add(progress(20, 3), droppable=False)
 
     assert await drain(outbox) == [(1, 10), (3, 20)]
     assert await drain(outbox) == [(1, 10), (3, 20)]
-    outbox.acknowledge(1)
+    assert outbox.acknowledge(1)
     assert await drain(outbox) == [(3, 20)]
+
+
+async def test_acknowledgement_says_whether_anything_undroppable_was_stored() -> None:
+    outbox = Outbox()
+    outbox.add(progress(1), droppable=True)
+    assert not outbox.acknowledge(1)
+    assert not outbox.acknowledge(1)
+
+    outbox.add(progress(2), droppable=False)
+    outbox.add(progress(3), droppable=True)
+    assert not outbox.acknowledge(1)
+    assert outbox.acknowledge(3)
 
 
 async def test_a_waiting_sender_is_woken_by_a_new_report() -> None:

@@ -1,390 +1,70 @@
-"""The link's decisions, with a scripted service: what it keeps, repeats, and gives up."""
+"""The link as a process: how it ends by an error."""
 
 from __future__ import annotations
 
-import asyncio
-import io
-import json
 import os
+import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
 
-from dbp.job.snapshot import manifest_of
-from dbp.job.state import RunOutcome
-from dbp.link.messages import (
-    TO_RANK,
-    FilledSlot,
-    FreedSlot,
-    LaunchedRun,
-    RunRequest,
-    ToLink,
-    ToRank,
-    TrainingStarted,
-    decode,
-    encode,
-)
-from dbp.link.process import Link
-from dbp.rpc.status import internal_details
-from dbp.v1 import worker_service_pb2 as pb
-from dbp.v1.worker_service_pb2_grpc import (
-    WorkerServiceServicer,
-    add_WorkerServiceServicer_to_server,
-)
-from dbp.versions.run_memory import opened
+from dbp.link.messages import LaunchedRun, TrainingStarted, encode
 from tests.deadline import DEADLINE
-from tests.service.setups import until
 
-STARTED = TrainingStarted(world_size=1, total_steps=9)
-OUTCOME = RunOutcome("succeeded", "steps", 9)
-DATA = bytes(range(8))
-INTERNAL = grpc.StatusCode.INTERNAL
+pytestmark = pytest.mark.processes
 
+CONFIG = LaunchedRun("/no/service.json", "digits-1", 1, 1, "s", speaks_of_flags=False)
+BROKEN = """
+import sys
+import dbp.link.session
+from dbp.link.process import main
 
-class Scripted(WorkerServiceServicer):
-    """Answers as configured; records the requests, in order."""
+async def attach(self):
+    raise RuntimeError("a programming\\nerror")
 
-    def __init__(self) -> None:
-        self.received: list[str] = []
-        self.data = b""
-        self.ask: pb.AttachResponse | None = None
-        self.cut_streams = 0
-        self.refuse_attach: list[grpc.StatusCode] = []
-        self.publish_codes: list[grpc.StatusCode] = []
-        self.publish_details: tuple[tuple[str, bytes], ...] = ()
-        self.sees_memory = False
-        self.blind = 0  # how often it was asked to look into memory that it does not see
-
-    async def Attach(  # noqa: N802
-        self, request_iterator: AsyncIterator[pb.AttachRequest], context: Any
-    ) -> AsyncIterator[pb.AttachResponse]:
-        if self.refuse_attach:
-            await anext(request_iterator)
-            await context.abort(self.refuse_attach.pop(0), "the secret is wrong")
-        async for request in request_iterator:
-            kind = request.WhichOneof("report")
-            self.received.append(f"{kind} {request.sequence}")
-            if kind == "hello" and self.ask is not None:
-                yield self.ask
-            if kind != "hello" and self.cut_streams:
-                self.cut_streams -= 1
-                return  # received, but never acknowledged
-            if request.sequence:
-                yield pb.AttachResponse(acknowledged=request.sequence)
-
-    async def PublishParameters(  # noqa: N802
-        self, request_iterator: AsyncIterator[pb.PublishParametersRequest], context: Any
-    ) -> pb.PublishParametersResponse:
-        parts = [part async for part in request_iterator]
-        header = parts[0].header
-        if header.HasField("memory") and not self.sees_memory:
-            self.blind += 1
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "I cannot see it")
-        self.received.append(f"publish {header.step}")
-        if self.publish_codes:
-            await context.abort(self.publish_codes.pop(0), "not now", self.publish_details)
-        self.data = b"".join(part.data for part in parts[1:])
-        if header.HasField("memory"):
-            memory = header.memory
-            with opened(
-                memory.pid, memory.descriptor, memory.name, memory.offset, len(DATA)
-            ) as held:
-                self.data = os.pread(held.descriptor, len(DATA), held.offset)
-        return pb.PublishParametersResponse()
+dbp.link.session.Link._attach = attach
+sys.exit(main(0))
+"""
 
 
-class Far:
-    """Rank 0's end of the pipe."""
-
-    def __init__(self, link: Link) -> None:
-        self._lines = asyncio.StreamReader()
-        self.ended = asyncio.create_task(link.run(self._lines))
-
-    def write(self, line: bytes) -> None:
-        self._lines.feed_data(line)
-
-    def send(self, *messages: ToLink) -> None:
-        for message in messages:
-            self.write(encode(message))
-
-    async def close(self) -> int:
-        """The link's exit code after the pipe is closed."""
-        self._lines.feed_eof()
-        async with asyncio.timeout(DEADLINE):
-            return await self.ended
-
-
-@asynccontextmanager
-async def linked(service: Scripted) -> AsyncIterator[Far]:
-    server = grpc.aio.server()
-    add_WorkerServiceServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    memory = os.memfd_create("slots")
-    os.write(memory, bytes(len(DATA)) + DATA)  # the second slot holds the parameters
-    folder = tempfile.TemporaryDirectory()
-    service_file = Path(folder.name) / "service.json"
-    service_file.write_text(json.dumps({"address": f"127.0.0.1:{port}"}))
-    config = LaunchedRun(
-        str(service_file), "digits-1", attempt=1, workers=1, secret="s", speaks_of_flags=True
-    )
+def run(program: str, *lines: bytes) -> tuple[int, str]:
+    """Exit code and stderr of a link whose standard input stays open."""
+    reader, writer = os.pipe()
     try:
-        yield Far(Link(config, memory))
+        os.write(writer, b"".join(lines))
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdin=reader, capture_output=True, text=True,
+            timeout=DEADLINE,
+        )  # fmt: skip
     finally:
-        os.close(memory)
-        await server.stop(None)
-        folder.cleanup()
+        os.close(reader)
+        os.close(writer)
+    return done.returncode, done.stderr
 
 
-def filled(step: int, *, final: bool = False, best: bool = False) -> FilledSlot:
-    return FilledSlot(1, step, manifest_of({"0.bias": (2,)}, "F32", {}), final, best)
+def test_an_unforeseen_error_is_one_line_of_the_log_and_an_exit_code() -> None:
+    code, errors = run(BROKEN, encode(CONFIG), encode(TrainingStarted(1, 9)))
 
-
-def sent_to_rank(capsys: pytest.CaptureFixture[str]) -> list[ToRank]:
-    lines = capsys.readouterr().out.splitlines()
-    return [decode(line.encode(), TO_RANK) for line in lines]
-
-
-@pytest.mark.parametrize("sees_memory", [False, True])
-@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
-async def test_parameters_are_published_before_the_outcome_is_sent(
-    capsys: pytest.CaptureFixture[str], code: grpc.StatusCode, sees_memory: bool
-) -> None:
-    service = Scripted()
-    service.sees_memory = sees_memory
-    service.publish_codes = [code]  # INTERNAL without details: how gRPC reports a cut stream
-    async with linked(service) as far:
-        far.send(STARTED, filled(9), OUTCOME)
-
-        assert await far.close() == 0
-
-    assert service.received[-2:] == ["publish 9", "outcome 1"]
-    assert service.received.count("publish 9") == 2  # once while the service was away
-    assert service.data == DATA
-    assert sent_to_rank(capsys) == [FreedSlot(1)]
-
-
-async def test_a_service_that_cannot_see_the_memory_is_sent_the_bytes_and_not_asked_again() -> (
-    None
-):
-    service = Scripted()
-    async with linked(service) as far:
-        far.send(STARTED, filled(3), filled(6), OUTCOME)
-
-        assert await far.close() == 0
-
-    assert service.blind == 1
-    assert service.data == DATA
-    assert [received for received in service.received if "publish" in received] == [
-        "publish 3", "publish 6",
-    ]  # fmt: skip
-
-
-async def test_unacknowledged_reports_are_sent_again_with_their_numbers() -> None:
-    service = Scripted()
-    service.cut_streams = 2
-    async with linked(service) as far:
-        far.send(STARTED, OUTCOME)
-
-        assert await far.close() == 0
-
-    assert service.received == ["hello 0", "outcome 1"] * 3
-
-
-async def test_requests_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
-    service = Scripted()
-    service.ask = pb.AttachResponse(publish=True)
-    async with linked(service) as far:
-        far.send(STARTED, OUTCOME)
-
-        assert await far.close() == 0
-
-    assert sent_to_rank(capsys) == [RunRequest(stop=False, publish=True)]
-
-
-async def test_an_attempt_that_is_over_is_reported_in_its_log_and_not_tried_again(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    service = Scripted()
-    service.refuse_attach = [grpc.StatusCode.FAILED_PRECONDITION] * 1_000
-    async with linked(service) as far:
-        far.send(STARTED, OUTCOME)
-
-        assert await far.close() == 0
-
-    assert service.received == []
-    errors = capsys.readouterr().err
-    assert errors == "dbp link: the service refused the run's reports: the secret is wrong\n"
-
-
-async def test_a_service_that_knows_no_such_run_is_named_once_and_asked_again(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dbp.link.process.LAST_RETRY_SECONDS", 0.05)
-    service = Scripted()  # another one, at the address of the run's own
-    service.refuse_attach = [grpc.StatusCode.UNAUTHENTICATED] * 1_000
-    errors = ""
-    async with linked(service) as far:
-        far.send(STARTED, OUTCOME)
-        async with asyncio.timeout(DEADLINE):
-            while "refused" not in errors or len(service.refuse_attach) > 990:
-                await asyncio.sleep(0.01)
-                errors += capsys.readouterr().err
-        service.refuse_attach.clear()
-
-        assert await far.close() == 0
-
-    assert service.received == ["hello 0", "outcome 1"]
-    errors += capsys.readouterr().err
-    assert errors == "dbp link: the service refused the run's reports: the secret is wrong\n"
-
-
-async def test_a_service_whose_disk_is_full_is_asked_again(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    service = Scripted()
-    service.refuse_attach = [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
-    async with linked(service) as far:
-        far.send(STARTED, OUTCOME)
-
-        assert await far.close() == 0
-
-    assert service.received == ["hello 0", "outcome 1"]
-    assert capsys.readouterr().err == ""
-
-
-async def test_link_of_a_rank_that_has_ended_gives_up_after_a_time(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dbp.link.process.LINGER_SECONDS", 0.3)
-    service = Scripted()
-    service.publish_codes = [grpc.StatusCode.UNAVAILABLE] * 1_000
-    async with linked(service) as far:
-        far.send(STARTED, filled(9), OUTCOME)
-
-        assert await far.close() == 1
-
-    assert "outcome 1" not in service.received
-    assert capsys.readouterr().err.endswith("giving up\n")
-
-
-async def test_the_end_is_reported_though_rank_0_has_stopped_reading_the_link(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Broken(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
-    service = Scripted()
-    async with linked(service) as far:
-        monkeypatch.setattr(sys, "stdout", Broken())
-        far.send(STARTED, filled(9), OUTCOME)
-
-        assert await far.close() == 0
-
-    assert service.received[-2:] == ["publish 9", "outcome 1"]
+    assert code == 1
+    (line,) = errors.splitlines()
+    assert line.startswith(
+        "dbp link: ended by an unforeseen error: RuntimeError: a programming error ("
+    )
+    assert "session.py, line" in line
 
 
 @pytest.mark.parametrize(
-    ("code", "special", "times"),
+    ("first", "text"),
     [
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "", 2),
-        (grpc.StatusCode.INTERNAL, "", 1),
-        (grpc.StatusCode.INTERNAL, "final", 2),
-        (grpc.StatusCode.INTERNAL, "best", 2),
-        (grpc.StatusCode.FAILED_PRECONDITION, "final", 1),
+        (encode(TrainingStarted(1, 9)), "TypeError: TrainingStarted: the link is not config"),
+        (b"no JSON\n", "JSONDecodeError: "),
     ],
 )
-async def test_version_is_sent_again_after_an_error_that_may_pass(
-    code: grpc.StatusCode, special: str, times: int
-) -> None:
-    service = Scripted()
-    service.publish_codes = [code]
-    service.publish_details = internal_details("not now", "1") if code is INTERNAL else ()
-    async with linked(service) as far:
-        version = filled(3, final=special == "final", best=special == "best")
-        far.send(STARTED, version, OUTCOME)
+def test_a_link_without_a_configuration_ends_with_an_error(first: bytes, text: str) -> None:
+    code, errors = run(
+        "import sys; from dbp.link.process import main; sys.exit(main(0))", first
+    )
 
-        assert await far.close() == 0
-
-    assert service.received.count("publish 3") == times
-
-
-async def test_parameters_that_are_refused_free_their_slot(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    service = Scripted()
-    service.publish_codes = [grpc.StatusCode.INVALID_ARGUMENT]
-    async with linked(service) as far:
-        far.send(STARTED, filled(3), OUTCOME)
-
-        assert await far.close() == 0
-
-    captured = capsys.readouterr()
-    assert service.received.count("publish 3") == 1
-    assert decode(captured.out.encode(), TO_RANK) == FreedSlot(1)
-    assert captured.err == "dbp link: step 3 was not published: not now\n"
-
-
-async def test_version_that_the_service_cannot_store_does_not_block_the_next(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dbp.link.upload.MAX_FAILURES", 2)
-    service = Scripted()
-    service.publish_codes = [INTERNAL] * 3
-    service.publish_details = internal_details("not now", "1")
-    async with linked(service) as far:
-        far.send(STARTED, filled(3, best=True), filled(6), OUTCOME)
-
-        assert await far.close() == 0
-
-    assert service.received.count("publish 3") == 3
-    assert service.received[-2:] == ["publish 6", "outcome 1"]
-    assert "step 3 was not published" in capsys.readouterr().err
-
-
-async def test_a_rank_that_dies_silently_ends_its_link() -> None:
-    service = Scripted()
-    async with linked(service) as far:
-        far.send(STARTED)
-        await until(lambda: service.received)
-
-        assert await far.close() == 1
-
-    assert service.received == ["hello 0"]
-
-
-async def test_an_ending_before_the_first_step_is_reported_too() -> None:
-    service = Scripted()
-    async with linked(service) as far:
-        far.send(OUTCOME)
-
-        assert await far.close() == 0
-
-    assert service.received == ["hello 0", "outcome 1"]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [b"no JSON\n", b'{"Snapshot": {}}\n', b'{"TrainingStarted": {"world_size": "1"}}\n'],
-)
-async def test_a_line_that_is_no_message_ends_the_link_with_an_error(line: bytes) -> None:
-    async with linked(Scripted()) as far:
-        far.write(line)
-
-        with pytest.raises(ValueError, match=r"Expecting value|no such message|of type int"):
-            await far.close()
-
-
-async def test_a_second_configuration_is_an_error() -> None:
-    async with linked(Scripted()) as far:
-        far.send(LaunchedRun("service.json", "digits-2", 1, 1, "s", speaks_of_flags=False))
-
-        with pytest.raises(ValueError, match="LaunchedRun: the link is configured"):
-            await far.close()
+    assert code == 1
+    (line,) = errors.splitlines()
+    assert line.startswith(f"dbp link: ended by an unforeseen error: {text}")

@@ -18,101 +18,38 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from safetensors.numpy import load_file
 
 from dbp.errors import InvalidInput, Unavailable
-from dbp.job.snapshot import manifest_of
-from dbp.job.state import ProgressReport, RunOutcome
+from dbp.job.state import RunOutcome
 from dbp.launch.launcher import Exit
-from dbp.link.process import LINGER_SECONDS
 from dbp.link.reporter import BY_HAND_PATIENCE_SECONDS, MAX_EPOCHS_BACKLOG_BYTES, Reporter
-from dbp.train.report.sink import Command, ParameterSnapshot, Started
+from dbp.link.session import LINGER_SECONDS
+from dbp.train.report.sink import Command
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
 from tests.deadline import DEADLINE
+from tests.link.reporting import (
+    STARTED,
+    SUCCEEDED,
+    closed,
+    joined,
+    launched,
+    link,
+    progress,
+    published,
+    snapshot,
+    vector,
+    versions,
+)
 from tests.service.setups import Service, document, serving, until
 
 pytestmark = pytest.mark.processes
-
-SHAPES = {"0.weight": (64, 10), "0.bias": (10,)}
-STARTED = Started(
-    world_size=1, total_steps=100, total_epochs=2.0, steps_per_epoch=50, training_samples=500,
-    parameter_count=650,
-)  # fmt: skip
-SUCCEEDED = RunOutcome("succeeded", "steps", 100, 2, metrics={"validation_accuracy": 0.97})
 
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
     async with serving(tmp_path / "state") as service:
         yield service
-
-
-def vector(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(650, np.float32)
-
-
-def snapshot(step: int, *, final: bool = False) -> ParameterSnapshot:
-    manifest = manifest_of(SHAPES, "F32", {"dbp.step": str(step)})
-    return ParameterSnapshot(step, 1, vector(step), manifest, final=final, last=final)
-
-
-def progress(step: int, *, epoch_end: bool = False) -> ProgressReport:
-    figures = {"training_loss": 1 / step}
-    return ProgressReport(step, 100, 1, 1 / step, figures, 1e4, None, time.time(), epoch_end)
-
-
-async def launched(service: Service, state: Path) -> Reporter:
-    """A job, and the reporter of its rank 0 as the worker starts it."""
-    job = await service.create()
-    job_id = job.name.removeprefix("jobs/")
-    await until(lambda: job_id in service.launcher.runs)
-    (request,) = service.launcher.requests
-    launch = {
-        "job": job_id, "attempt": 1, "workers": 1, "secret": request.secret,
-        "service_file": str(state / "service.json"),
-    }  # fmt: skip
-    folder = state.parent / "attempt"
-    folder.mkdir()
-    (folder / "launch.json").write_text(json.dumps(launch))
-    return Reporter.start(folder)
-
-
-async def joined(service: Service) -> Reporter:
-    """The reporter of a run launched by hand."""
-    return await asyncio.to_thread(Reporter.join, service.address, document(), 1)
-
-
-async def closed(reporter: Reporter, timeout: float = DEADLINE) -> float:
-    """Close; returns the seconds that it took, less than ``timeout`` if the link ended."""
-    began = time.monotonic()
-    await asyncio.to_thread(reporter.close, timeout)
-    return time.monotonic() - began
-
-
-def link() -> psutil.Process:
-    (found,) = (p for p in psutil.Process().children() if "dbp.link.process" in p.cmdline())
-    return found
-
-
-async def published(service: Service, job_id: str, step: int) -> job_pb2.Job:
-    """The job once the parameters of this step are its newest."""
-    async with asyncio.timeout(DEADLINE):
-        while (job := await service.get(job_id)).latest_parameters.step != step:
-            await asyncio.sleep(0.01)
-    return job
-
-
-def versions(state: Path, job_id: str) -> dict[int, np.ndarray]:
-    """Step and flat parameters of each version, as the safetensors package reads them."""
-    found = {}
-    for path in (state / "jobs" / job_id / "parameters").glob("*.safetensors"):
-        length = int.from_bytes(path.read_bytes()[:8], "little")
-        step = json.loads(path.read_bytes()[8 : 8 + length])["__metadata__"]["dbp.step"]
-        tensors = load_file(path)
-        assert {name: tensor.shape for name, tensor in tensors.items()} == SHAPES
-        found[int(step)] = np.concatenate([tensors[name].ravel() for name in SHAPES])
-    return found
 
 
 async def test_reports_of_a_run_arrive(service: Service, tmp_path: Path) -> None:
@@ -211,28 +148,6 @@ async def test_the_final_parameters_wait_for_a_slot(service: Service, tmp_path: 
     await closed(reporter)
 
     assert sorted(versions(tmp_path / "state", reporter.job)) == [10, 20, 30]
-
-
-async def test_training_continues_without_its_link(
-    service: Service, caplog: pytest.LogCaptureFixture
-) -> None:
-    reporter = await joined(service)
-    reporter.started(STARTED)
-    process = link()
-    process.kill()
-    with caplog.at_level(logging.WARNING, "dbp.rpc"):
-        for step in range(1, 200):
-            reporter.progress(progress(step))
-            reporter.snapshot(snapshot(step))
-            assert reporter.poll() is Command.NONE
-            await asyncio.sleep(0.001)
-        reporter.snapshot(snapshot(200, final=True))
-        reporter.finished(SUCCEEDED)
-        assert await closed(reporter) < DEADLINE
-
-    assert [r.getMessage() for r in caplog.records if r.name == "dbp.rpc"] == [
-        "the link to the service ended early; training continues without it"
-    ]
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["service away", "link stopped"])
@@ -397,9 +312,9 @@ async def test_backlog_for_a_hanging_link_is_bounded(service: Service) -> None:
     for step in range(1, 20_000):
         reporter.progress(progress(step, epoch_end=True))
 
-    assert len(reporter._backlog) < MAX_EPOCHS_BACKLOG_BYTES + 1_000
+    assert reporter._keeper.backlog < MAX_EPOCHS_BACKLOG_BYTES + 1_000
     process.kill()
-    await closed(reporter)
+    await closed(reporter, timeout=1.0)
 
 
 async def test_without_memory_for_versions_a_run_continues_and_reports(
@@ -423,28 +338,3 @@ async def test_without_memory_for_versions_a_run_continues_and_reports(
     assert [r.getMessage() for r in caplog.records if r.name == "dbp.rpc"] == [
         "no parameters are published: 5200 bytes: File too large"
     ]
-
-
-@pytest.mark.parametrize("line", [b"hello\n", b'{"FreedSlot": {"slot": "one"}}\n'])
-async def test_a_link_that_sends_no_message_does_not_end_the_run(
-    service: Service, caplog: pytest.LogCaptureFixture, line: bytes
-) -> None:
-    reporter = await joined(service)
-    process = link()
-    own, (reader, writer) = reporter._down, os.pipe()
-    os.write(writer, line)
-
-    reporter._down = reader
-    with caplog.at_level(logging.WARNING, "dbp.rpc"):
-        assert reporter.poll() is Command.NONE
-
-    assert [r.getMessage().partition(":")[0] for r in caplog.records] == [
-        "the link sent a line that is no message",
-        "the link to the service ended early; training continues without it",
-    ]
-    assert reporter.snapshot(snapshot(1))
-    reporter._down = own
-    os.close(reader)
-    os.close(writer)
-    process.send_signal(signal.SIGKILL)
-    await closed(reporter)
