@@ -19,6 +19,7 @@ from dbp.job.state import EventKind, Job, State
 from dbp.jobs.config import Clock
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.link_fence import LinkFence, LinkNumber
+from dbp.jobs.link_silence import LinkSilence
 from dbp.jobs.silent_runs import SilentRuns
 from dbp.quantities import count_text, duration_text
 
@@ -118,6 +119,7 @@ class RunConnections:
         self._patience_text = f"after {duration_text(patience)} of silence"
         self._give_up = give_up
         self.fence = LinkFence()
+        self.silence = LinkSilence(table, clock)
         self._silent = SilentRuns(table, clock)
         self._by_job: dict[str, RunConnection] = {}
         self._applied: dict[str, tuple[int, AppliedReports]] = {}  # by job, with the attempt
@@ -162,8 +164,7 @@ class RunConnections:
         if attempt != job.attempt:
             applied = AppliedReports()
         connection = RunConnection(job.id, link, applied)
-        self._table.note_report(job.id)
-        self._table.note_condition(job.id, ConditionKind.LOST_CONTACT, None)
+        self.silence.heard(job.id)
         if not job.state.terminal:
             self._by_job[job.id] = connection
             self._applied[job.id] = job.attempt, applied
@@ -221,9 +222,11 @@ class RunConnections:
         self.forget(job_id)
         self._applied.pop(job_id, None)
         self.fence.end(job_id)
+        self.silence.end(job_id)
 
     def close(self) -> None:
         """Close all connections and timers; gives up no run."""
+        self.silence.close()
         for job_id in [*self._by_job, *self._timers]:
             self.forget(job_id)
 

@@ -77,7 +77,7 @@ class JobManager:
         self._connections = RunConnections(
             self._table, clock, patience=config.lost_contact_seconds, give_up=self._give_up
         )
-        self.links = self._connections.fence
+        self.links, self.silence = self._connections.fence, self._connections.silence
         self._runner = AttemptRunner(
             folder,
             store,

@@ -92,6 +92,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         try:
             async for report in reports:
                 self._manager.links.check(connection.job_id, connection.link)
+                self._manager.silence.heard(connection.job_id)
                 if report.sequence == 0 or report.sequence > applied.newest:
                     await self._apply(report, connection)
                 if report.sequence:
