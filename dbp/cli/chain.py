@@ -74,14 +74,17 @@ def _of_job(job: Job) -> Iterator[str]:
         yield f"the job's spec has the digest {found}, but {job.spec_digest} is on record"
 
 
-def _place(version: Version) -> tuple[int, int, int]:
-    """Return a key that rises from version to version; a roll-back starts its steps again."""
-    return version.attempt, version.rollbacks, version.step
+def _place(version: Version) -> tuple[int, int]:
+    """Return a key that falls in no version: a roll-back alone starts the steps again.
+
+    An attempt that resumes a job publishes nothing until it has passed the newest version.
+    """
+    return version.rollbacks, version.step
 
 
 def _goes_back_to_best(job: Job, after: Version, before: Version) -> bool:
     """Whether a final version may be of an earlier step, that of the best epoch."""
-    same_pass = (after.attempt, after.rollbacks) == (before.attempt, before.rollbacks)
+    same_pass = after.rollbacks == before.rollbacks
     return after.final and same_pass and restores_best(job.spec)
 
 
@@ -101,7 +104,12 @@ def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
                 f"{name}: names {after.previous_digest} as the digest of the version before "
                 f"it, but that is {before.digest}"
             )
-        if _place(after) < _place(before) and not _goes_back_to_best(job, after, before):
+        if after.attempt < before.attempt:
+            yield (
+                f"{name}: of attempt {after.attempt}, but version {before.version} is of "
+                f"attempt {before.attempt}"
+            )
+        elif _place(after) < _place(before) and not _goes_back_to_best(job, after, before):
             yield (
                 f"{name}: step {after.step} is lower than step {before.step} of version "
                 f"{before.version}"

@@ -248,7 +248,8 @@ class AttemptRunner:
 
     async def _publish_final(self, job: Job, outcome: RunOutcome) -> None:
         """Publish the final parameters that the run left, if they did not arrive."""
-        if job.latest_parameters is not None and job.latest_parameters.final:
+        newest = job.latest_parameters
+        if newest is not None and newest.final and newest.attempt == job.attempt:
             return
         try:
             path = await self._launcher.fetch_parameters(self._run_folder(job))

@@ -64,7 +64,7 @@ def test_steps_go_back_where_the_run_did() -> None:
 
 @pytest.mark.parametrize("restores", [True, False])
 @pytest.mark.parametrize("final", [True, False])
-@pytest.mark.parametrize("attempt", [1, 2])
+@pytest.mark.parametrize("attempt", [2, 3])
 def test_only_a_final_version_of_a_run_that_restores_its_best_epoch_is_of_an_earlier_step(
     restores: bool, final: bool, attempt: int
 ) -> None:
@@ -75,9 +75,31 @@ def test_only_a_final_version_of_a_run_that_restores_its_best_epoch_is_of_an_ear
 
     chain = followed(versions, spec=spec)
 
-    allowed = restores and final and attempt == 2
-    expected = () if allowed else ("version 4: step 2 is lower than step 3 of version 3",)
+    expected = (
+        () if restores and final else ("version 4: step 2 is lower than step 3 of version 3",)
+    )
     assert chain.problems == expected
+
+
+def test_a_new_attempt_is_no_reason_for_an_earlier_step() -> None:
+    versions = chain_of(4)
+    versions[2:] = [replace(v, attempt=2) for v in versions[2:]]
+    assert followed(versions).problems == ()
+
+    versions[2:] = [replace(v, step=v.step - 2) for v in versions[2:]]
+
+    assert followed(versions).problems == (
+        "version 3: step 1 is lower than step 2 of version 2",
+    )
+
+
+def test_an_attempt_publishes_nothing_after_the_next_one() -> None:
+    versions = chain_of(3)
+    versions[1] = replace(versions[1], attempt=2)
+
+    assert followed(versions).problems == (
+        "version 3: of attempt 1, but version 2 is of attempt 2",
+    )
 
 
 def test_deleted_versions_are_noted_and_do_not_break_the_chain() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from dbp.errors import WrongState
 from dbp.job.failure import FailureReason
+from dbp.job.snapshot import encode_header
 from dbp.job.state import Job, State
 from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.watch_items import Change
@@ -198,6 +199,27 @@ async def test_an_upload_that_outlasts_its_attempt_is_not_recorded(tmp_path: Pat
             )
 
         assert (await plane.manager.versions.index(job.id)).newest is None
+
+
+async def test_final_parameters_of_an_earlier_attempt_are_not_those_of_the_last(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await submitted(plane, backoff_seconds=0.0)
+        await plane.manager.publisher.publish(
+            job.id, 1, step=6, manifest=manifest(), chunks=chunks(), final=True
+        )
+        plane.launcher.runs[job.id].end(KILLED)
+        await until(lambda: len(plane.launcher.requests) == 2)
+        run = plane.folder.run_folder(job.id)
+        run.mkdir()
+        (run / "parameters.safetensors").write_bytes(encode_header(manifest()) + b"p" * 16)
+
+        finish(plane, job.id)
+
+        done = await ended(plane, job.id)
+        assert done.latest_parameters is not None
+        assert (done.latest_parameters.attempt, done.latest_parameters.step) == (2, 7)
 
 
 async def test_a_link_of_an_attempt_that_has_ended_is_refused(tmp_path: Path) -> None:

@@ -98,6 +98,21 @@ async def test_the_end_of_an_attempt_ends_its_conditions(stage: Stage, kind: Eve
     assert (job.report_time is not None) is lives
 
 
+async def test_a_job_that_has_ended_is_not_shown_as_it_was_before(stage: Stage) -> None:
+    await stage.run("a")
+    await stage.create("b")
+    stream = stage.watch()
+    await stream.take(2)
+
+    stage.table.note_condition("a", STALLED, "no step for 63 s")
+    await stage.table.record("a", EventKind.SUCCEEDED)
+    await stage.table.record("b", EventKind.STARTED)
+
+    assert kinds(await stream.take(2)) == ["succeeded", "started"]
+    stage.events.close()
+    assert kinds(await stream.rest()) == ["End"]
+
+
 async def test_conditions_and_reports_are_lost_with_the_service(stage: Stage) -> None:
     await stage.run("a")
     stage.table.note_condition("a", STALLED, "no step for 63 s")
