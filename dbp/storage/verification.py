@@ -15,7 +15,11 @@ from dbp.storage.commit_file import commit_file, read_mark
 from dbp.storage.contents import computed_digest, stored_mark
 
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_NO_SPACE: Final = (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_FULL)
+# A read-only connection needs space for an index, and no rollback to finish (of a process that
+# was killed while it made the file: later changes are in the log).
+_MUST_WRITE: Final = (
+    sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY_ROLLBACK,
+)  # fmt: skip
 # The machine refuses; the file may be sound.
 _REFUSED: Final = (
     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY,
@@ -103,7 +107,7 @@ def untouched(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _reading(path: Path) -> sqlite3.Connection:
-    """Return a connection that only reads; one that may write if the disk is full.
+    """Return a connection that only reads; one that may write where reading needs that.
 
     A read-only connection keeps the index of the log in a file.
     """
@@ -112,7 +116,7 @@ def _reading(path: Path) -> sqlite3.Connection:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
         connection.close()
-        if error.sqlite_errorcode not in _NO_SPACE:
+        if error.sqlite_errorcode not in _MUST_WRITE:
             raise
         return connect(path)
     return connection

@@ -30,7 +30,7 @@ from dbp.job.job_json import record_to_json
 from dbp.job.snapshot import encode_header
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject, JsonValue
-from dbp.storage.atomic_file import make_folder, write_file
+from dbp.storage.atomic_file import make_folder, sync_folder, write_file
 from dbp.train.report.run_files import (
     METRICS,
     OWN_FILES,
@@ -180,6 +180,7 @@ class RunFolder(Sink):
             (self.path / name).unlink(missing_ok=True)
         if self._document is not None:
             spec.replace(self.path / SPEC)
+        sync_folder(self.path)  # a power cut must not bring back the earlier result
         self._metrics = (self.path / METRICS).open("ab", buffering=0)
 
     @property
