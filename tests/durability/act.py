@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,14 +23,30 @@ class Act(ABC):
         """Make what is there, and durable, before the act."""
 
     @abstractmethod
-    def run(self, folder: Path, acknowledge: Acknowledger) -> None:
-        """Do it, and acknowledge after each step the fact that is durable now."""
+    def run(self, folder: Path, acknowledge: Acknowledger, done: int = 0) -> None:
+        """Take all steps, or those after the first ``done``, and acknowledge after each one the
+        fact that is durable now.
+        """
 
     @abstractmethod
     def recover(self, folder: Path) -> str:
         """Return all facts that dbp's own code finds after a crash; raise if it is damaged."""
 
-    def again(self, folder: Path, done: int) -> None:  # noqa: B027 (not all can)
-        """Continue after a crash and ``recover``: from step ``done``, the first one that
-        acknowledged nothing. Raise if that fails.
+    def again(self, folder: Path, done: int, end: str) -> None:
+        """Continue after a crash and ``recover``: ``done`` facts were acknowledged.
+
+        Raise AssertionError unless the facts are those of ``end``, of the undisturbed act.
         """
+        self.run(folder, lambda fact: None, done)
+        found = self.recover(folder)
+        assert self.promised(found) == self.promised(end), f"continued: {found}; else: {end}"
+
+    def promised(self, facts: str) -> str:
+        """Return the facts that a continued act shares with an undisturbed one."""
+        return facts
+
+
+def take(steps: Sequence[Callable[[], str]], acknowledge: Acknowledger, done: int) -> None:
+    """Take the steps after the first ``done``; each returns the fact to acknowledge."""
+    for step in steps[done:]:
+        acknowledge(step())

@@ -17,15 +17,14 @@ from tests.durability.file_acts import (
     Launch,
     RecordExit,
     ReplaceFile,
-    WriteNewFolder,
 )
+from tests.durability.run_acts import ResumeRun
 from tests.durability.service_acts import SERVICE_ACTS
 
 ACTS: Final[Mapping[str, Act]] = {
     act.name: act
     for act in (
         ReplaceFile(),
-        WriteNewFolder(),
         Announce(),
         Launch(),
         RecordExit(),
@@ -33,6 +32,7 @@ ACTS: Final[Mapping[str, Act]] = {
         ReplaceCheckpoint(),
         RollBack(),
         DiscardCheckpoints(),
+        ResumeRun(),
         *SERVICE_ACTS,
     )
 }

@@ -28,7 +28,7 @@ def run(order: dict[str, Any], said: int) -> None:
         os.write(said, fact.encode() + b"\n")
 
     with recorder.recording():
-        ACTS[order["act"]].run(recorder.root, acknowledge)
+        ACTS[order["act"]].run(recorder.root, acknowledge, order["done"])
     if order["out"]:
         Path(order["out"]).write_bytes(pickle.dumps((recorder.operations, recorder.points)))
 

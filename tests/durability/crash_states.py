@@ -11,7 +11,6 @@ about its name; a rename is atomic.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Final, TypeAlias, final
 
 from tests.durability.operations import (
+    Acknowledge,
     Link,
     MakeFolder,
     Open,
@@ -62,11 +62,13 @@ class _Data(_Effect):
     data: bytes = b""
     size: int | None = None  # of a truncation
 
-    def apply(self, content: bytes) -> bytes:
-        if self.size is not None:
-            return content[: self.size].ljust(self.size, b"\0")
-        start = content[: self.offset].ljust(self.offset, b"\0")
-        return start + self.data + content[self.offset + len(self.data) :]
+    def apply(self, content: bytearray) -> None:
+        end = self.offset if self.size is None else self.size
+        content.extend(bytes(max(0, end - len(content))))
+        if self.size is None:
+            content[self.offset : self.offset + len(self.data)] = self.data
+        else:
+            del content[self.size :]
 
     def torn(self) -> Iterator[_Data]:
         """Yield this write without its last blocks, and without its first ones."""
@@ -112,9 +114,9 @@ def write_tree(tree: Tree, folder: Path) -> None:
             path.write_bytes(content)
 
 
-def digest_of(tree: Tree) -> bytes:
-    """Return a digest of a folder's content."""
-    return hashlib.sha256(repr(sorted(tree.items())).encode()).digest()
+def key_of(tree: Tree) -> frozenset[tuple[str, int]]:
+    """Return a key of a folder's content: hashes, which bytes objects keep."""
+    return frozenset((name, hash(content)) for name, content in tree.items())
 
 
 @final
@@ -216,16 +218,25 @@ class Replay:
         """
         return self._tree([effect for effect in self._effects if effect.at < at])
 
-    def power_cuts(self, at: int, rng: random.Random, *, chosen: int = 3) -> Iterator[Tree]:
+    def power_cuts(
+        self, at: int, rng: random.Random, share: float = 1.0, *, chosen: int = 3
+    ) -> Iterator[Tree]:
         """Yield folders that a power cut before operation ``at`` can leave.
 
-        The first has only what was synced, the second everything; ``chosen`` are drawn.
+        The first has only what was synced, the second everything; ``chosen`` are drawn. With a
+        ``share`` below 1: the first, where a sync or an acknowledgement comes before, and so
+        many of the others.
         """
         done = [effect for effect in self._effects if effect.at < at]
         pending = [effect for effect in done if effect.durable_at >= at]
         synced = [effect for effect in done if effect.durable_at < at]
-        for subset in self._subsets(pending, rng, chosen):
-            yield self._tree(sorted([*synced, *subset], key=lambda effect: effect.at))
+        for number, subset in enumerate(self._subsets(pending, rng, chosen)):
+            drawn = rng.random() < share
+            if drawn or (not number and self._changes_what_must_stand(at - 1)):
+                yield self._tree(sorted([*synced, *subset], key=lambda effect: effect.at))
+
+    def _changes_what_must_stand(self, at: int) -> bool:
+        return at < 0 or isinstance(self.operations[at], Sync | Acknowledge)
 
     def _subsets(
         self, pending: list[_Effect], rng: random.Random, chosen: int
@@ -251,23 +262,16 @@ class Replay:
             yield [each for each in pending if rng.random() < 0.5]
 
     def _tree(self, effects: Sequence[_Effect]) -> Tree:
-        contents = [node.content for node in self._nodes]
+        """Return the folder after these effects and no others."""
         entries: dict[tuple[int, str], int] = dict(self._durable)
         for effect in effects:
-            if isinstance(effect, _Data):
-                content = contents[effect.node]
-                assert isinstance(content, bytes)
-                contents[effect.node] = effect.apply(content)
-            elif isinstance(effect, _Names):
-                for folder, name, node in effect.changes:
-                    if node is None:
-                        entries.pop((folder, name), None)
-                    else:
-                        entries[(folder, name)] = node
-        tree: Tree = {}
+            if isinstance(effect, _Names):
+                _rename(entries, effect)
+        contents = self._contents([each for each in effects if isinstance(each, _Data)])
         below: dict[int, list[tuple[str, int]]] = {}
         for (folder, name), node in entries.items():
             below.setdefault(folder, []).append((name, node))
+        tree: Tree = {}
         waiting = [("", 0)]
         while waiting:
             path, folder = waiting.pop()
@@ -276,3 +280,25 @@ class Replay:
                 if contents[node] is None:
                     waiting.append((f"{path}{name}/", node))
         return tree
+
+    def _contents(self, effects: Sequence[_Data]) -> list[bytes | str | None]:
+        """Return the content of each node after these effects."""
+        contents = [node.content for node in self._nodes]
+        changed: dict[int, bytearray] = {}
+        for effect in effects:
+            if effect.node not in changed:
+                content = contents[effect.node]
+                assert isinstance(content, bytes)
+                changed[effect.node] = bytearray(content)
+            effect.apply(changed[effect.node])
+        for node, new in changed.items():
+            contents[node] = bytes(new)
+        return contents
+
+
+def _rename(entries: dict[tuple[int, str], int], effect: _Names) -> None:
+    for folder, name, node in effect.changes:
+        if node is None:
+            entries.pop((folder, name), None)
+        else:
+            entries[(folder, name)] = node

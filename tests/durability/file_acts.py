@@ -14,6 +14,7 @@ from unittest import mock
 
 from dbp.launch import mpirun, supervisor
 from dbp.launch.attempt_files import AttemptFiles
+from dbp.launch.exit_record import reserve_exit
 from dbp.launch.launcher import LaunchRequest
 from dbp.launch.mpirun import MpirunLauncher
 from dbp.launch.supervised_run import SupervisedRun
@@ -21,13 +22,11 @@ from dbp.launching import BACKING
 from dbp.storage.atomic_file import (
     make_folder,
     read_json,
-    sync_folder,
     write_file,
     write_json,
-    write_new,
 )
 from dbp.storage.state_folder import StateFolder
-from tests.durability.act import Acknowledger, Act
+from tests.durability.act import Acknowledger, Act, take
 
 LONG = b"x" * 3_000  # several blocks of a disk
 
@@ -41,13 +40,17 @@ class ReplaceFile(Act):
     def prepare(self, folder: Path) -> None:
         (folder / "file").write_bytes(b"0" + LONG)
 
-    def run(self, folder: Path, acknowledge: Acknowledger) -> None:
-        for number in (b"1", b"2"):
+    def run(self, folder: Path, acknowledge: Acknowledger, done: int = 0) -> None:
+        def replace(number: bytes) -> str:
             write_file(folder / "file", [number, LONG])
-            acknowledge(f"file {number.decode()}")
-        make_folder(folder / "a" / "b")
-        write_json(folder / "a" / "b" / "c.json", {"long": "y" * 2_000})
-        acknowledge("c.json")
+            return f"file {number.decode()}"
+
+        def make() -> str:
+            make_folder(folder / "a" / "b")
+            write_json(folder / "a" / "b" / "c.json", {"long": "y" * 2_000})
+            return "c.json"
+
+        take([lambda: replace(b"1"), lambda: replace(b"2"), make], acknowledge, done)
 
     def recover(self, folder: Path) -> str:
         content = (folder / "file").read_bytes()
@@ -58,35 +61,13 @@ class ReplaceFile(Act):
 
 
 @final
-class WriteNewFolder(Act):
-    """A folder with a new file gets its name when the file is complete."""
-
-    name = "new file in a new folder"
-
-    def run(self, folder: Path, acknowledge: Acknowledger) -> None:
-        (folder / "new").mkdir()
-        write_new(folder / "new" / "file", [LONG])
-        sync_folder(folder / "new")
-        (folder / "new").rename(folder / "whole")
-        sync_folder(folder)
-        acknowledge("whole")
-
-    def recover(self, folder: Path) -> str:
-        if not (folder / "whole").exists():
-            return "nothing"
-        assert (folder / "whole" / "file").read_bytes() == LONG
-        return "whole"
-
-
-@final
 class Announce(Act):
     """A service takes a state folder, announces its address and leaves."""
 
     name = "announce an address"
 
-    def run(self, folder: Path, acknowledge: Acknowledger) -> None:
+    def run(self, folder: Path, acknowledge: Acknowledger, done: int = 0) -> None:
         with StateFolder(folder / "state") as state:
-            acknowledge("no address")
             state.announce("127.0.0.1:7001")
             acknowledge("127.0.0.1:7001")
 
@@ -105,7 +86,7 @@ class Launch(Act):
     def prepare(self, folder: Path) -> None:
         (folder / "state" / "jobs").mkdir(parents=True)
 
-    def run(self, folder: Path, acknowledge: Acknowledger) -> None:
+    def run(self, folder: Path, acknowledge: Acknowledger, done: int = 0) -> None:
         started: list[Any] = []
 
         class Started:
@@ -152,15 +133,20 @@ class RecordExit(Act):
     def prepare(self, folder: Path) -> None:
         command = [sys.executable, "-c", "import sys; print('x' * 3000); sys.exit(3)"]
         write_json(folder / "launch.json", {"command": command, "workers": 1})
+        reserve_exit(AttemptFiles(folder))
 
-    def run(self, folder: Path, acknowledge: Acknowledger) -> None:
+    def run(self, folder: Path, acknowledge: Acknowledger, done: int = 0) -> None:
+        scratch = folder.with_name("scratch of the supervisor")
+        scratch.mkdir(exist_ok=True)
         with (
-            tempfile.TemporaryDirectory() as scratch,
-            mock.patch.dict(os.environ, dict.fromkeys(BACKING, scratch)),
-            mock.patch.object(tempfile, "tempdir", scratch),
+            mock.patch.dict(os.environ, dict.fromkeys(BACKING, str(scratch))),
+            mock.patch.object(tempfile, "tempdir", str(scratch)),
         ):
             assert supervisor.main(folder) == 0
         acknowledge("exit code 3")
+
+    def again(self, folder: Path, done: int, end: str) -> None:
+        """Leave it: an attempt whose supervisor was killed is not continued."""
 
     def recover(self, folder: Path) -> str:
         ended = asyncio.run(SupervisedRun(AttemptFiles(folder)).wait())

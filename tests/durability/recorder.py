@@ -56,9 +56,17 @@ class Recorder:
         """Record that the act has made this fact durable."""
         self.note(Acknowledge(fact), lambda: None)
 
-    def note(self, operation: Operation, perform: Callable[[], Any]) -> Any:
-        """Perform an operation and record it; one at a time, so that the order is the real
-        one. Does not return if the process is to be killed here.
+    def note(
+        self,
+        operation: Operation,
+        perform: Callable[[], Any],
+        failed: Callable[[Any], bool] = lambda _: False,
+    ) -> Any:
+        """Perform an operation and record it, unless it fails: raises, or returns something
+        that ``failed`` is true for.
+
+        One at a time, so that the order is the real one. Does not return if the process is to
+        be killed here.
         """
         with self._lock:
             name = name_of(operation)
@@ -69,11 +77,14 @@ class Recorder:
             at = len(self.operations)
             self.operations.append(operation)
             self.points.append(point)
+            done = False
             try:
-                return perform()
-            except BaseException:
-                del self.operations[at], self.points[at]
-                raise
+                result = perform()
+                done = not failed(result)
+                return result
+            finally:
+                if not done:
+                    del self.operations[at], self.points[at]
 
     def opened(self, path: str, *, created: bool = False, emptied: bool = False) -> Open:
         """Return a new handle of a file; the caller notes it."""

@@ -13,14 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
-from dbp.job.state import Job, RunOutcome
+from dbp.errors import WrongState
+from dbp.job.state import EventKind, Job, RunOutcome
 from dbp.jobs.link_fence import LinkNumber
-from dbp.jobs.store import Store
 from dbp.launch.launcher import Exit
-from dbp.storage.database import Database
-from dbp.storage.state_folder import StateFolder
 from dbp.versions.index import At
-from dbp.versions.store import VersionStore
 from tests.durability.act import Acknowledger, Act
 from tests.jobs.fakes import Plane, control_plane, data, manifest, settle, spec
 
@@ -29,10 +26,16 @@ LARGE: Final = 1_000  # values of a version: several blocks of a disk
 KEPT: Final = 2
 
 
-def service(folder: Path) -> AbstractAsyncContextManager[Plane]:
+def service(
+    folder: Path, before_start: Callable[[Plane], Awaitable[None]] | None = None
+) -> AbstractAsyncContextManager[Plane]:
     """One life of a service with one slot; jobs get the same ids in every run."""
     numbers: defaultdict[str, Iterator[int]] = defaultdict(partial(itertools.count, 1))
-    return control_plane(folder, slots=1, new_id=lambda name: f"{name}-{next(numbers[name])}")
+
+    def new_id(name: str) -> str:
+        return f"{name}-{next(numbers[name])}"
+
+    return control_plane(folder, slots=1, new_id=new_id, before_start=before_start)
 
 
 @final
@@ -52,14 +55,14 @@ class ServiceAct(Act):
         if self._before:
             asyncio.run(self._take(folder, self._before, lambda fact: None))
 
-    def run(self, folder: Path, acknowledge: Acknowledger) -> None:
-        asyncio.run(self._take(folder, self._steps, acknowledge))
+    def run(self, folder: Path, acknowledge: Acknowledger, done: int = 0) -> None:
+        asyncio.run(self._take(folder, self._steps[done:], acknowledge))
 
     def recover(self, folder: Path) -> str:
         return asyncio.run(_recover(folder / "state"))
 
-    def again(self, folder: Path, done: int) -> None:
-        asyncio.run(self._take(folder, self._steps[done:], lambda fact: None))
+    def promised(self, facts: str) -> str:
+        return facts.rpartition("rows: ")[0]  # a restart changes the rows
 
     async def _take(
         self, folder: Path, steps: tuple[Step, ...], acknowledge: Acknowledger
@@ -72,38 +75,32 @@ class ServiceAct(Act):
 
 async def _recover(folder: Path) -> str:
     """Read all that is stored, with every version's file; then start a service with it."""
-    with StateFolder(folder) as state:
-        database = Database(state.database_file)
-        try:
-            facts = await _facts(state, database)
-        finally:
-            database.close()
-    async with service(folder) as plane:
+    found: list[str] = []
+
+    async def read(plane: Plane) -> None:
+        found.append(await _facts(plane))
+
+    async with service(folder, read) as plane:
         jobs, _ = await plane.manager.list()
         assert len(jobs) == len({job.id for job in jobs})
-    return facts
+    return found[0]
 
 
-async def _facts(state: StateFolder, database: Database) -> str:
-    store = Store(database)
+async def _facts(plane: Plane) -> str:
     lines = []
-    for _, job in reversed(await store.page(limit=1_000)):
+    for _, job in reversed(await plane.store.page(limit=1_000)):
         lines.append(f"{job.id} {job.state}")
-        lines.append(await _versions(state, store, job))
-        if (outcome := await store.outcome(job.id, job.attempt)) is not None:
+        lines.append(await _versions(plane, job))
+        if (outcome := await plane.store.outcome(job.id, job.attempt)) is not None:
             lines.append(f"outcome of {job.id}: {outcome.status}")
-    rows = await database.read(_rows)
+    rows = await plane.database.read(_rows)
     lines.append(f"rows: {hashlib.sha256(rows.encode()).hexdigest()[:8]}")
     return "; ".join(filter(None, lines))
 
 
-async def _versions(state: StateFolder, store: Store, job: Job) -> str:
+async def _versions(plane: Plane, job: Job) -> str:
     """Return a job's versions, whose files are all sound; nothing else stays beside them."""
-
-    async def refuse(*_: Any) -> None:
-        raise AssertionError("nothing is changed here")
-
-    versions = VersionStore(state, store, refuse)
+    versions = plane.manager.versions
     await versions.sweep(job.id)
     index = await versions.index(job.id)
     for version in index.kept:
@@ -119,12 +116,13 @@ async def _versions(state: StateFolder, store: Store, job: Job) -> str:
 
 
 def _rows(connection: sqlite3.Connection) -> str:
-    """All rows of all tables; of random bytes the number."""
+    """All rows of all tables, without secrets and their digests."""
     tables = [
         name
         for (name,) in connection.execute(
             "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
         )
+        if name != "contents"
     ]
     return repr(
         {
@@ -217,9 +215,8 @@ def publish(number: int, *, final: bool = False, best: bool = False) -> Step:
             "a-1", 1, step=10 * number, manifest=manifest(LARGE), chunks=data(LARGE, number),
             final=final, best=best,
         )  # fmt: skip
-        acknowledge(f"v{version.version}{' final' * final} kept")
-        if best:
-            acknowledge(f"best={version.version}")
+        published = f"v{version.version}{' final' * final} kept"
+        acknowledge(f"best={version.version}" if best else published)
 
     return step
 
@@ -248,7 +245,28 @@ def pin(version: int, *, pinned: bool) -> Step:
     return step
 
 
+def record(kind: EventKind) -> Step:
+    """The service records an event of job ``a-1``."""
+
+    async def step(plane: Plane, acknowledge: Acknowledger) -> None:
+        try:
+            job = await plane.manager._table.record("a-1", kind)
+        except WrongState:  # it was recorded before a crash
+            job = await plane.manager.get("a-1")
+        acknowledge(f"a-1 {job.state}")
+
+    return step
+
+
 RUNNING: Final = (create("a"), attach("a-1"))
+# Every event that changes a state, in an order that is allowed.
+WALK: Final = (
+    EventKind.STARTED, EventKind.PAUSING, EventKind.PAUSED, EventKind.RESUMED,
+    EventKind.STARTED, EventKind.RUNNING, EventKind.REQUEUED, EventKind.STARTED,
+    EventKind.CANCELLING,
+    EventKind.CANCELLED, EventKind.RETRIED, EventKind.STARTED, EventKind.FAILED,
+    EventKind.RETRIED, EventKind.STARTED, EventKind.SUCCEEDED, EventKind.DELETED,
+)  # fmt: skip
 
 SERVICE_ACTS: Final = (
     ServiceAct("create jobs", create("a"), create("b")),
@@ -264,6 +282,7 @@ SERVICE_ACTS: Final = (
         "cancel jobs", cancel("b-1", "CANCELLED"), cancel("a-1", "CANCELLING"),
         end("a-1", "CANCELLED", exit_code=1), before=(*RUNNING, create("b")),
     ),
+    ServiceAct("change states", *map(record, WALK), before=(create("z"), create("a"))),
     ServiceAct("register a run", register("a"), attach("a-1"), report("a-1")),
     ServiceAct(
         "publish versions", publish(1), publish(2, best=True), publish(3),

@@ -25,7 +25,8 @@ _INT: Final = ctypes.c_int
 _LONG: Final = ctypes.c_int64
 _TEXT: Final = ctypes.c_char_p
 
-_OPEN: Final = ctypes.CFUNCTYPE(_INT, _POINTER, _TEXT, _POINTER, _INT, ctypes.POINTER(_INT))
+# The name is an address: SQLite keeps it, and parameters follow the name.
+_OPEN: Final = ctypes.CFUNCTYPE(_INT, _POINTER, _POINTER, _POINTER, _INT, _POINTER)
 _DELETE: Final = ctypes.CFUNCTYPE(_INT, _POINTER, _TEXT, _INT)
 _SET_CALL: Final = ctypes.CFUNCTYPE(_INT, _POINTER, _TEXT, _POINTER)
 _GET_CALL: Final = ctypes.CFUNCTYPE(_POINTER, _POINTER, _TEXT)
@@ -72,8 +73,10 @@ class _Layer(ctypes.Structure):
 class Notes(Protocol):
     """A recorder, as this module uses it."""
 
-    def note(self, operation: Operation, perform: Callable[[], Any]) -> Any:
-        """Perform an operation and record it."""
+    def note(
+        self, operation: Operation, perform: Callable[[], Any], failed: Callable[[Any], bool]
+    ) -> Any:
+        """Perform an operation and record it, unless it fails."""
         ...
 
     def opened(self, path: str, *, created: bool = False, emptied: bool = False) -> Open:
@@ -134,17 +137,18 @@ class _Recorded:
         self.layer.xOpen = _OPEN(self._open)
         self.layer.xDelete = _DELETE(self._delete)
 
-    def _open(self, _: int, name: bytes | None, file: int, flags: int, out: Any) -> int:
+    def _open(self, _: int, address: int | None, file: int, flags: int, out: int) -> int:
+        name = None if address is None else ctypes.string_at(address)
         path = None if name is None else self._notes.inside(name)
 
         def opening() -> int:
-            return int(self._plain.xOpen(self.address, name, file, flags, out))
+            return int(self._plain.xOpen(self.address, address, file, flags, out))
 
         if path is None or name is None:
             return opening()
         created = bool(flags & _CREATE) and not os.path.exists(name)  # noqa: PTH110 (bytes)
         handle = self._notes.opened(path, created=created)
-        code = int(self._notes.note(handle, opening))
+        code = int(self._notes.note(handle, opening, bool))
         held = _File.from_address(file)
         if code == 0 and held.pMethods:
             plain = held.pMethods.contents
@@ -165,7 +169,7 @@ class _Recorded:
 
         if path is None or not os.path.exists(name):  # noqa: PTH110 (bytes)
             return delete()
-        return int(self._notes.note(Remove(path), delete))
+        return int(self._notes.note(Remove(path), delete, bool))
 
     def _close(self, file: int) -> int:
         entry = self.files.pop(file)
@@ -176,17 +180,19 @@ class _Recorded:
     def _write(self, file: int, data: int, count: int, offset: int) -> int:
         handle, plain, _ = self.files[file]
         operation = Write(handle.handle, handle.path, offset, ctypes.string_at(data, count))
-        return int(self._notes.note(operation, lambda: plain.xWrite(file, data, count, offset)))
+        return int(
+            self._notes.note(operation, lambda: plain.xWrite(file, data, count, offset), bool)
+        )
 
     def _truncate(self, file: int, size: int) -> int:
         handle, plain, _ = self.files[file]
         operation = Truncate(handle.handle, handle.path, size)
-        return int(self._notes.note(operation, lambda: plain.xTruncate(file, size)))
+        return int(self._notes.note(operation, lambda: plain.xTruncate(file, size), bool))
 
     def _sync(self, file: int, flags: int) -> int:
         handle, plain, _ = self.files[file]
         operation = Sync(handle.handle, handle.path)
-        return int(self._notes.note(operation, lambda: plain.xSync(file, flags)))
+        return int(self._notes.note(operation, lambda: plain.xSync(file, flags), bool))
 
     def folder_opened(self, name: bytes, descriptor: Any) -> int:
         """SQLite opens the folder of a file to sync it, and for nothing else."""
@@ -194,6 +200,6 @@ class _Recorded:
         path = self._notes.inside(os.path.dirname(name))  # noqa: PTH120 (bytes)
         if code == 0 and path is not None:
             handle = self._notes.opened(path)
-            self._notes.note(handle, lambda: None)
-            self._notes.note(Sync(handle.handle, path), lambda: None)
+            self._notes.note(handle, lambda: None, bool)
+            self._notes.note(Sync(handle.handle, path), lambda: None, bool)
         return code

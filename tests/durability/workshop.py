@@ -10,15 +10,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, final
 
 from tests.durability.act import Act
-from tests.durability.crash_states import Replay, Tree, digest_of, tree_of, write_tree
+from tests.durability.crash_states import Replay, Tree, key_of, tree_of, write_tree
 from tests.durability.operations import Acknowledge, Operation
 from tests.warden import BACKING
 
@@ -33,7 +34,7 @@ class Recording:
     operations: Sequence[Operation]
     points: Sequence[str]
     scratch: Path  # a folder for states
-    _known: dict[bytes, str] = field(default_factory=dict)
+    _known: dict[object, str] = field(default_factory=dict)
 
     @cached_property
     def replay(self) -> Replay:
@@ -41,21 +42,41 @@ class Recording:
 
     @cached_property
     def history(self) -> list[str]:
-        """What recovery finds after a kill before each operation, and at the end."""
-        return [self.found(self.replay.killed(at)) for at in range(len(self.operations) + 1)]
+        """What recovery finds after a kill before each operation, and at the end.
+
+        Between two kills after which it finds the same it is not asked.
+        """
+        history = [""] * (len(self.operations) + 1)
+
+        def fill(first: int, last: int) -> None:
+            if history[first] == history[last]:
+                history[first:last] = [history[first]] * (last - first)
+            elif last - first > 1:
+                middle = (first + last) // 2
+                history[middle] = self.found(self.replay.killed(middle))
+                fill(first, middle)
+                fill(middle, last)
+
+        said = (n for n, each in enumerate(self.operations) if isinstance(each, Acknowledge))
+        ends = sorted({0, *said, len(self.operations)})
+        for at in ends:
+            history[at] = self.found(self.replay.killed(at))
+        for first, last in pairwise(ends):
+            fill(first, last)
+        return history
 
     def found(self, tree: Tree) -> str:
         """Return what recovery finds in this folder."""
-        key = digest_of(tree)
+        key = key_of(tree)
         if key not in self._known:
             place = self.scratch / "found"
             write_tree(tree, place)
             self._known[key] = self.act.recover(place)
         return self._known[key]
 
-    def facts(self, at: int) -> list[str]:
-        """Return the facts acknowledged before an operation."""
-        done = self.operations[:at]
+    def facts(self, point: str) -> list[str]:
+        """Return the facts acknowledged before an operation ("": in all)."""
+        done = self.operations[: self.points.index(point) if point else None]
         return [each.fact for each in done if isinstance(each, Acknowledge)]
 
     def reached(self, facts: Sequence[str]) -> int:
@@ -65,33 +86,32 @@ class Recording:
             at = next(n for n in range(at, len(self.history)) if fact in self.history[n])
         return at
 
-    def judge(self, found: str, facts: Sequence[str], at: int | None = None) -> None:
-        """Check what recovery found after a crash before operation ``at`` (None: unknown):
-        nothing that was acknowledged is undone, and all else is whole or absent.
+    def judge(self, found: str, facts: Sequence[str], point: str) -> None:
+        """Check what recovery found after a crash before an operation, or at the end: nothing
+        that was acknowledged is undone, and all else is whole or absent.
         """
-        allowed = self.history[self.reached(facts) : None if at is None else at + 1]
+        at = self.points.index(point) if point else len(self.points)
+        allowed = self.history[self.reached(facts) : at + 1]
         assert found in allowed, (
-            f"{self.act.name}: cut before {self.points[at] if at is not None else '?'}: "
-            f"acknowledged {facts}; recovery finds\n  {found}\nallowed\n  "
-            + "\n  ".join(dict.fromkeys(allowed))
+            f"{self.act.name}: cut before {point or 'the end'}: acknowledged {facts}; recovery "
+            f"finds\n  {found}\nallowed\n  " + "\n  ".join(dict.fromkeys(allowed))
         )
 
-    def power_cuts(self, rng: random.Random, share: float = 1.0) -> Iterator[tuple[int, Tree]]:
-        """Yield an operation and a folder that a power cut before it can leave, each once.
+    def power_cuts(
+        self, rng: random.Random, share: float = 1.0, start: int = 0
+    ) -> Iterator[tuple[str, Tree]]:
+        """Yield an operation ("": the end) and a folder that a power cut before it can leave.
 
-        ``share``: of the folders of each operation, but always the one with only what was
-        synced.
+        Each folder once. ``share``: as for ``Replay``; ``start``: the first operation.
         """
-        seen: set[tuple[bytes, int]] = set()
-        for at in range(len(self.operations) + 1):
-            facts = len(self.facts(at))
-            for number, tree in enumerate(self.replay.power_cuts(at, rng)):
-                if number and rng.random() >= share:
-                    continue
-                key = (digest_of(tree), facts)
+        seen: set[tuple[object, int]] = set()
+        for at, point in [*enumerate([*self.points, ""])][start:]:
+            facts = len(self.facts(point))
+            for tree in self.replay.power_cuts(at, rng, share):
+                key = (key_of(tree), facts)
                 if key not in seen:
                     seen.add(key)
-                    yield at, tree
+                    yield point, tree
 
 
 @final
@@ -105,13 +125,43 @@ class Workshop:
 
     def record(self, act: Act) -> Recording:
         """Record an act that is not disturbed; the recording explains the whole folder."""
-        folder, out = self._prepared(act), self._scratch / "recording"
+        folder = self._prepared(act)
         before = tree_of(folder)
-        code, _ = self._ask(act, folder, out=out)
+        return self._recorded(act, folder, before, [], [])
+
+    def resume(self, killed: Recording, point: str) -> Recording:
+        """Record how an act continues that was killed at a point, up to there as recorded.
+
+        What was not synced before the kill is not synced after it either.
+        """
+        at = killed.points.index(point)
+        folder = self._scratch / "act"
+        write_tree(killed.replay.killed(at), folder)
+        return self._recorded(
+            killed.act, folder, killed.before, killed.operations[:at], killed.points[:at]
+        )
+
+    def _recorded(
+        self,
+        act: Act,
+        folder: Path,
+        before: Tree,
+        operations: Sequence[Operation],
+        points: Sequence[str],
+    ) -> Recording:
+        """Run the rest of an act in a child; return the recording of all of it."""
+        out = self._scratch / "recording"
+        done = sum(isinstance(each, Acknowledge) for each in operations)
+        code, _ = self._ask(act, folder, out=out, done=done)
         assert code == 0, f"{act.name}: failed without a crash"
-        operations, points = pickle.loads(out.read_bytes())
-        recording = Recording(act, before, operations, points, self._scratch)
-        assert recording.replay.killed(len(operations)) == tree_of(folder), "not all recorded"
+        more, more_points = pickle.loads(out.read_bytes())
+        later = [f"then {point}" for point in more_points] if operations else more_points
+        recording = Recording(
+            act, before, [*operations, *more], [*points, *later], self._scratch
+        )
+        replayed, real = recording.replay.killed(len(recording.operations)), tree_of(folder)
+        lacking = [name for name in replayed | real if replayed.get(name) != real.get(name)]
+        assert not lacking, f"{act.name}: not all that was done to {lacking} is recorded"
         return recording
 
     def kill(self, act: Act, point: str) -> tuple[Path, list[str]]:
@@ -130,10 +180,17 @@ class Workshop:
         return folder
 
     def _ask(
-        self, act: Act, folder: Path, *, kill_at: str = "", out: Path | None = None
+        self,
+        act: Act,
+        folder: Path,
+        *,
+        kill_at: str = "",
+        out: Path | None = None,
+        done: int = 0,
     ) -> tuple[int, list[str]]:
         order = {
-            "act": act.name, "folder": str(folder), "kill_at": kill_at, "out": str(out or ""),
+            "act": act.name, "folder": str(folder), "kill_at": kill_at,
+            "out": str(out or ""), "done": done,
         }  # fmt: skip
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -159,8 +216,3 @@ def _started(scratch: Path) -> Iterator[Workshop]:
         env=environment,
     ) as process:
         yield Workshop(scratch, process)
-
-
-def drawn(points: Sequence[str], rng: random.Random, count: int) -> Iterable[str]:
-    """Return ``count`` of the points, in order."""
-    return sorted(rng.sample(points, min(count, len(points))), key=points.index)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,6 +174,7 @@ async def control_plane(
     slots: int = 4,
     new_id: Callable[[str], str] = new_id,
     at: float = 1_000.0,
+    before_start: Callable[[Plane], Awaitable[None]] | None = None,
     **config: Any,
 ) -> AsyncIterator[Plane]:
     """One life of a service, without the service; ``at``: the time when it begins."""
@@ -192,11 +193,14 @@ async def control_plane(
         clock=clock,
         new_id=new_id,
     )
+    plane = Plane(folder, database, store, launcher, clock, manager)
     _work_in_threads()
     try:
+        if before_start is not None:
+            await before_start(plane)
         await manager.start()
         await settle()
-        yield Plane(folder, database, store, launcher, clock, manager)
+        yield plane
     finally:
         await manager.close()
         database.close()

@@ -1,0 +1,77 @@
+"""Each fault in ``mutants.py`` makes its tests fail: they would notice it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.durability.mutants import MUTANTS, Mutant
+
+ROOT = Path(__file__).resolve().parents[2]
+FAILED = 1  # pytest's exit code for tests that ran and failed
+NAMES = [mutant.name for mutant in MUTANTS]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=NAMES)
+def test_a_mutant_changes_one_place(mutant: Mutant) -> None:
+    assert (ROOT / mutant.file).read_text().count(mutant.old) == 1
+    assert mutant.new != mutant.old
+
+
+def copied(folder: Path) -> Path:
+    """Copy what the tests need, without what is compiled."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("dbp", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def run_tests(folder: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Run tests on the copy until one fails."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [*command, "-m", "not full"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copied(tmp_path_factory.mktemp("copy"))
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=NAMES)
+def test_a_mutant_is_noticed(copy: Path, mutant: Mutant) -> None:
+    path = copy / mutant.file
+    sound = path.read_text()
+    path.write_text(sound.replace(mutant.old, mutant.new))
+    try:
+        done = run_tests(copy, mutant.killers)
+    finally:
+        path.write_text(sound)
+
+    assert done.returncode == FAILED, done.stdout
+    assert "1 failed" in done.stdout, done.stdout  # an assertion, not an error of a fixture
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_without_a_mutant_the_copy_passes(copy: Path) -> None:
+    killers = tuple(dict.fromkeys(test for mutant in MUTANTS for test in mutant.killers))
+
+    done = run_tests(copy, killers)
+
+    assert done.returncode == 0, done.stdout
