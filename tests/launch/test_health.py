@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dbp.heartbeat.phase import Phase
 from dbp.launch.launcher import ProcessHealth, Role, Running
+from dbp.launch.mpirun import MpirunLauncher
 from tests.jobs.fakes import until
 from tests.launch.attempts import request, running_script, start, supervisor
 
@@ -22,7 +26,8 @@ from dbp.heartbeat import slots, stacks
 from dbp.heartbeat.phase import Phase
 folder = Path(os.getcwd())
 stacks.answer(stacks.stacks_file(folder, 0))
-heartbeat = slots.own_heartbeat(os.environ, slots.FIRST_RANK)
+rank = int(os.environ.get("PMI_RANK", "0"))
+heartbeat = slots.own_heartbeat(os.environ, slots.FIRST_RANK + rank)
 heartbeat.begin_step(12)
 heartbeat.enter(Phase.EXCHANGE)
 print("ready", flush=True)
@@ -129,3 +134,42 @@ async def test_a_supervisor_that_is_stopped_while_it_starts_is_seen(tmp_path: Pa
     assert found.role is Role.SUPERVISOR
     await running.kill()
     assert (await running.wait()).lost
+
+
+async def test_states_are_known_without_proc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS."""
+    monkeypatch.setattr("dbp.launch.health.process_stat", lambda pid: None)
+    running, folder = await start(tmp_path, RANK)
+    pid = by_role(await running.health())[Role.RANK].beat.pid
+    await until(lambda: _is(running, Role.RANK, "S"))
+
+    os.kill(pid, signal.SIGSTOP)
+    await until(lambda: _is(running, Role.RANK, "T"))
+    os.kill(supervisor(folder).pid, signal.SIGSTOP)  # it would remove the file
+    os.kill(pid, signal.SIGKILL)
+
+    await until(lambda: _is(running, Role.RANK, "Z"))
+
+
+async def test_processes_between_mpirun_and_its_ranks_are_known(tmp_path: Path) -> None:
+    """MPICH's mpiexec starts a proxy, which starts the ranks."""
+    mpiexec = Path(__file__).parents[2] / ".mpich" / "bin" / "mpiexec"
+
+    def command(workers: int, worker: Sequence[str]) -> list[str]:
+        return [str(mpiexec), "-n", "2", sys.executable, "-c", RANK]
+
+    running = await MpirunLauncher(2, make_command=command).start(request(tmp_path, workers=2))
+    await until(lambda: _reported(running, 1))
+
+    found = await running.health()
+
+    names = [psutil.Process(p.beat.pid).name() for p in found if p.role is Role.COMMAND]
+    assert len(names) == 2
+    assert names[1] == "hydra_pmi_proxy"
+
+
+async def _reported(running: Running, rank: int) -> bool:
+    found = [p for p in await running.health() if p.rank == rank]
+    return bool(found and found[0].beat.step)

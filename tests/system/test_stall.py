@@ -241,6 +241,32 @@ def test_an_endless_loop_is_reported_with_its_stack(
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("way", ["overlapped", "sharded", "batch_norm"])
+def test_the_looping_rank_is_named_in_every_kind_of_exchange(
+    server: Server, client: Client, tmp_path: Path, way: str
+) -> None:
+    """Batch normalization exchanges statistics within the forward pass."""
+    path = write_job(tmp_path / "job.toml", steps=ENDLESS)
+    text = path.read_text().replace("attempts = 3", "attempts = 0")
+    if way == "batch_norm":
+        dense = '  { kind = "dense", units = 16'
+        text = text.replace(dense, '  { kind = "batch_norm" },\n' + dense)
+    else:
+        text = text.replace("[publish]", f'exchange = "{way}"\n[publish]')
+    path.write_text(text)
+    job = client.job(output("submit", str(path), "-n", "2", service=server.address).strip())
+    until(lambda: at_step(job, 20))
+
+    (tmp_path / "loop-1").touch()
+    ended = job.wait(timeout=2 * DEADLINE)
+
+    assert ended.failure is not None
+    assert ended.failure.reason is FailureReason.STALLED
+    assert ended.failure.rank == 1
+    assert "in loop_for_ever" in ended.failure.message
+
+
+@pytest.mark.timeout(400)
 def test_a_rank_that_is_stopped_while_it_starts_is_named(
     server: Server, client: Client, tmp_path: Path, undisturbed: str
 ) -> None:
@@ -283,7 +309,7 @@ def test_a_process_that_continues_in_time_is_no_failure(
 def test_a_run_beside_many_busy_processes_never_counts_as_stalled(
     server: Server, client: Client, tmp_path: Path
 ) -> None:
-    """Three minutes at about a tenth of the speed, with a limit of three seconds."""
+    """Three minutes at a fraction of the speed, with a limit of three seconds."""
     job = submit(server, client, tmp_path, steps=ENDLESS)
     with watching(job) as seen:
         until(lambda: at_step(job, 20))
