@@ -37,6 +37,10 @@ class RecordFiles:
         names = (path.name for path in self._folder.iterdir() if not path.name.startswith("."))
         return {name.removesuffix(_JOB) for name in names if not name.endswith(_VERSIONS)}
 
+    def exists(self, job_id: str) -> bool:
+        """Return whether a job has a file, sound or damaged."""
+        return (self._folder / (job_id + _JOB)).exists()
+
     def sequence(self, job_id: str) -> int:
         """Return the sequence in a job's file, from its first bytes; 0 if it has none."""
         try:

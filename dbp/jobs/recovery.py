@@ -145,8 +145,13 @@ class _Recovery:
 
     def _lose(self, job_id: str) -> None:
         """Move the folder of a job aside of which neither spec nor state is known."""
-        self._notes.append(f"job {job_id}: its spec; its files are in lost/{job_id}")
         folder = self._folder.jobs_folder / job_id
+        if not folder.exists() and not self._records.exists(job_id):
+            self._notes.append(
+                f"the row of {job_id!r} in the old database, which is unreadable"
+            )
+            return
+        self._notes.append(f"job {job_id}: its spec; its files are in lost/{job_id}")
         if folder.exists():
             lost = make_folder(self._folder.path / "lost", PRIVATE)
             rename(folder, lost / job_id)

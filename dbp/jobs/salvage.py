@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TypeVar, final
+from typing import Final, TypeVar, cast, final
 
 from dbp.errors import DataLoss
 from dbp.job.job_json import decode_job
@@ -16,6 +17,8 @@ from dbp.jobs.job_rows import Row, Rows, job_rows, sequences, version_rows
 from dbp.storage.verification import is_intact, untouched
 
 T = TypeVar("T")
+
+_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 @final
@@ -29,8 +32,14 @@ class SalvagedDatabase:
         """Read from this connection, which changes nothing."""
         self._connection = connection
         self.intact = _or(False, lambda: is_intact(connection))
-        none: dict[str, int] = {}
-        self.sequences = _or(none, lambda: sequences(connection))
+        none: dict[object, object] = {}
+        found = _or(none, lambda: cast("dict[object, object]", sequences(connection)))
+        # A damaged id could be a path to anything.
+        self.sequences = {
+            job_id: sequence
+            for job_id, sequence in found.items()
+            if isinstance(job_id, str) and isinstance(sequence, int) and _ID.fullmatch(job_id)
+        }
 
     def rows(self, job_id: str) -> Rows | None:
         """Return the rows of a job without its versions; None if they are unreadable."""

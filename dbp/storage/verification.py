@@ -145,7 +145,7 @@ def _flaw(connection: sqlite3.Connection) -> str:
     """Return what is wrong with the pages or the rows; "" if nothing is."""
     (report,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if report != "ok":
-        return str(report)
+        return " ".join(str(report).split())
     mark = stored_mark(connection)
     if mark.digest and computed_digest(connection, mark.commits) != mark.digest:
         return "its rows do not match their digest"
