@@ -1,4 +1,4 @@
-"""Counts and durations as text: ``1 worker``, ``1,200 steps``, ``2 h 05 min``."""
+"""Counts, sizes and durations as text: ``1 worker``, ``122 MB``, ``2 h 05 min``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,21 @@ def count_text(count: int, noun: str, plural: str = "") -> str:
         plural: Of a noun whose plural is not formed by an s: ``mini-batches``, ``axes``.
     """
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes in decimal units, with three digits.
+
+    >>> [size_text(size) for size in (0, 999, 4_096, 122_000_000, 1_500_000_000, 20 * 10**12)]
+    ['0 B', '999 B', '4.1 kB', '122 MB', '1.5 GB', '20 TB']
+    """
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    text = f"{value:.1f}" if value < 99.95 and unit != "B" else f"{value:.0f}"
+    return f"{text.removesuffix('.0')} {unit}"
 
 
 def duration_text(seconds: float) -> str:

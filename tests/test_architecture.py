@@ -154,8 +154,9 @@ MAY_START_PROCESSES = (
 )  # fmt: skip
 
 MAY_USE_SQLITE = (
-    "storage/", "jobs/event_table.py", "jobs/job_rows.py", "jobs/record_mirror.py",
-    "jobs/recovery.py", "jobs/salvage.py", "jobs/store.py", "versions/tables.py",
+    "storage/", "jobs/ended_jobs.py", "jobs/event_table.py", "jobs/job_rows.py",
+    "jobs/record_mirror.py", "jobs/recovery.py", "jobs/salvage.py", "jobs/store.py",
+    "versions/tables.py",
 )  # fmt: skip
 
 GENERATED = ("inference", "v1")

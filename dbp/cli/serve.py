@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dbp.cli.arguments.quantities import DURATION, SIZE
 from dbp.quantities import count_text
 from dbp.rpc.address import DEFAULT_HOST, DEFAULT_PORT
 
@@ -66,6 +67,16 @@ def _variable_names(
     "is kept.",
 )  # fmt: skip
 @click.option(
+    "--keep-ended", type=DURATION, metavar="DURATION",
+    help="Delete a job, with its log, checkpoints and parameters, this long after its end, "
+    "such as 30d or 12h. Jobs with a pinned or labelled version stay.  [default: keep all]",
+)  # fmt: skip
+@click.option(
+    "--max-disk", type=SIZE, metavar="SIZE",
+    help="Delete ended jobs, the oldest first, while the state folder takes more than this, "
+    "such as 20GB. Jobs with a pinned or labelled version stay.  [default: no limit]",
+)  # fmt: skip
+@click.option(
     "--log-level", default="warning", show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="Lowest level that is logged, to stderr.",
@@ -82,6 +93,8 @@ def serve(
     data_roots: tuple[Path, ...],
     passed: tuple[str, ...],
     recover: bool,
+    keep_ended: float | None,
+    max_disk: float | None,
     log_level: str,
     output: str,
 ) -> None:
@@ -96,6 +109,7 @@ def serve(
     Examples:
       dbp serve
       dbp serve --port 0 --state /tmp/dbp --slots 4
+      dbp serve --keep-ended 30d --max-disk 20GB
       dbp submit job.toml --workers 2 --watch      (from another terminal)
       dbp serve --recover      (when it says that its database is damaged)
     """
@@ -123,7 +137,10 @@ def serve(
         host=host,
         port=port,
         state=folder,
-        manager=ManagerConfig(),
+        manager=ManagerConfig(
+            keep_ended_seconds=keep_ended,
+            max_disk_bytes=None if max_disk is None else round(max_disk),
+        ),
         data_roots=tuple(root.resolve() for root in data_roots) or (Path.cwd(),),
     )
 

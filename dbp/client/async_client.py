@@ -22,7 +22,6 @@ from dbp.job.spec.resolve import resolve
 from dbp.job.state import Job, State
 from dbp.registry import ComponentInfo
 from dbp.rpc.address import service_address
-from dbp.rpc.component_convert import component_from_proto
 from dbp.rpc.forking import is_forked
 from dbp.rpc.job_convert import job_from_proto, state_to_proto
 from dbp.rpc.limits import INT32_MAX
@@ -211,6 +210,40 @@ class AsyncClient:
             job_id, force=force, grace_seconds=grace_seconds, timeout=timeout
         )
 
+    async def pause(
+        self,
+        job_id: str,
+        *,
+        grace_seconds: float | None = None,
+        timeout: float | None = None,
+    ) -> Job:
+        """Ask a job to write a checkpoint after its current step and to stop; return the job.
+
+        Its slots become free. It waits in PAUSED for ``resume``, and ends with the bits of a
+        run that was not paused. Its processes are killed if it has not stopped
+        ``grace_seconds`` (60 by default) after the call: it continues from an older checkpoint
+        then. WrongState: it has ended, is being cancelled, or was started by hand.
+        """
+        return await self._calls.pause(job_id, grace_seconds=grace_seconds, timeout=timeout)
+
+    async def resume(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Queue a paused job again; return the job. WrongState: it is not PAUSED."""
+        return await self._calls.resume(job_id, timeout=timeout)
+
+    async def retry(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Queue a job again that has failed or was cancelled; return the job.
+
+        It continues from its newest checkpoint. WrongState: it has none, or succeeded.
+        """
+        return await self._calls.retry(job_id, timeout=timeout)
+
+    async def delete(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Delete an ended job, its log, checkpoints and versions; return it as it was.
+
+        Pinned and labelled versions are deleted, too. WrongState: the job has not ended.
+        """
+        return await self._calls.delete(job_id, timeout=timeout)
+
     def watch(
         self, job_id: str = "", *, timeout: float | None = None
     ) -> AsyncGenerator[JobUpdate, None]:
@@ -240,14 +273,7 @@ class AsyncClient:
 
     async def components(self, *, timeout: float | None = None) -> list[ComponentInfo]:
         """Return the kinds installed with the service, plug-ins included, and their options."""
-        request = jobs_pb.ListComponentsRequest()
-        found: list[ComponentInfo] = []
-        while True:
-            page = await self._connection.call(self._jobs.ListComponents, request, timeout)
-            found += map(component_from_proto, page.components)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return await self._calls.components(timeout=timeout)
 
     async def predict(
         self,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import NoReturn, final
 
 import numpy.typing as npt
 
-from dbp.client.arguments import seconds, switch
+from dbp.client.arguments import switch
 from dbp.client.async_mirror import AsyncParameterMirror
 from dbp.client.async_parameters import ParameterUpdate
 from dbp.client.inference import Prediction
@@ -20,7 +19,6 @@ from dbp.client.transport.receiver import OnBytes
 from dbp.client.transport.streams import JobUpdate
 from dbp.client.wanted import At, Wanted
 from dbp.job.state import Job, LabelMove, Version, VersionEntry
-from dbp.quantities import duration_text
 
 
 @final
@@ -48,20 +46,7 @@ class AsyncJobHandle:
         within 15 seconds, logged, and tried again for the client's ``patience``; then
         DeadlineExceeded or Unavailable is raised.
         """
-        limit = None if timeout is None else seconds("timeout", timeout)
-        try:
-            async with asyncio.timeout(limit):
-                return await self._ended()
-        except TimeoutError:
-            raise TimeoutError(
-                f"job {self.id} has not ended within {duration_text(limit or 0)}"
-            ) from None
-
-    async def _ended(self) -> Job:
-        job: Job | None = None
-        async for update in self.watch():
-            job = update.job or job
-        return job if job is not None and job.state.terminal else await self.get()
+        return await self._calls.wait(self.id, timeout=timeout)
 
     def watch(self, *, timeout: float | None = None) -> AsyncGenerator[JobUpdate, None]:
         """Yield every change and the newest progress, until the job has ended.
@@ -87,6 +72,24 @@ class AsyncJobHandle:
         return await self._calls.cancel(
             self.id, force=force, grace_seconds=grace_seconds, timeout=timeout
         )
+
+    async def pause(
+        self, *, grace_seconds: float | None = None, timeout: float | None = None
+    ) -> Job:
+        """Ask the job to stop at a checkpoint; return the job. See AsyncClient.pause."""
+        return await self._calls.pause(self.id, grace_seconds=grace_seconds, timeout=timeout)
+
+    async def resume(self, *, timeout: float | None = None) -> Job:
+        """Queue the paused job again; return the job. See AsyncClient.resume."""
+        return await self._calls.resume(self.id, timeout=timeout)
+
+    async def retry(self, *, timeout: float | None = None) -> Job:
+        """Queue the failed or cancelled job again; return it. See AsyncClient.retry."""
+        return await self._calls.retry(self.id, timeout=timeout)
+
+    async def delete(self, *, timeout: float | None = None) -> Job:
+        """Delete the ended job with its files; return it. See AsyncClient.delete."""
+        return await self._calls.delete(self.id, timeout=timeout)
 
     async def parameters(
         self,

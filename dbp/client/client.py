@@ -135,6 +135,29 @@ class Client:
         """Yield jobs, newest first; only those in the given states, if any are given."""
         return self._loop.iterate(self._client.jobs(*states, timeout=timeout))
 
+    def pause(
+        self,
+        job_id: str,
+        *,
+        grace_seconds: float | None = None,
+        timeout: float | None = None,
+    ) -> Job:
+        """Ask a job to write a checkpoint and to stop; return the job."""
+        work = self._client.pause(job_id, grace_seconds=grace_seconds, timeout=timeout)
+        return self._loop.run(work)
+
+    def resume(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Queue a paused job again; return the job."""
+        return self._loop.run(self._client.resume(job_id, timeout=timeout))
+
+    def retry(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Queue a failed or cancelled job again; return the job."""
+        return self._loop.run(self._client.retry(job_id, timeout=timeout))
+
+    def delete(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Delete an ended job with its files; return it as it was."""
+        return self._loop.run(self._client.delete(job_id, timeout=timeout))
+
     def components(self, *, timeout: float | None = None) -> list[ComponentInfo]:
         """Return the kinds installed with the service, plug-ins included, and their options."""
         return self._loop.run(self._client.components(timeout=timeout))

@@ -63,6 +63,23 @@ class JobHandle:
         work = self._handle.cancel(force=force, grace_seconds=grace_seconds, timeout=timeout)
         return self._loop.run(work)
 
+    def pause(self, *, grace_seconds: float | None = None, timeout: float | None = None) -> Job:
+        """Ask the job to write a checkpoint and to stop; return the job."""
+        work = self._handle.pause(grace_seconds=grace_seconds, timeout=timeout)
+        return self._loop.run(work)
+
+    def resume(self, *, timeout: float | None = None) -> Job:
+        """Queue the paused job again; return the job."""
+        return self._loop.run(self._handle.resume(timeout=timeout))
+
+    def retry(self, *, timeout: float | None = None) -> Job:
+        """Queue the failed or cancelled job again; return the job."""
+        return self._loop.run(self._handle.retry(timeout=timeout))
+
+    def delete(self, *, timeout: float | None = None) -> Job:
+        """Delete the ended job with its files; return it as it was."""
+        return self._loop.run(self._handle.delete(timeout=timeout))
+
     def parameters(
         self,
         *patterns: str,

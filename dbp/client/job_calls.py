@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
@@ -18,6 +19,9 @@ from dbp.client.transport.streams import JobUpdate, logs, watch
 from dbp.column_names import columns_of
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.state import Job
+from dbp.quantities import duration_text
+from dbp.registry import ComponentInfo
+from dbp.rpc.component_convert import component_from_proto
 from dbp.rpc.job_convert import job_from_proto
 from dbp.rpc.limits import INT32_MAX
 from dbp.rpc.scalar_convert import job_name
@@ -57,6 +61,56 @@ class JobCalls:
             request.grace_period.FromMilliseconds(round(grace * 1000))
         answer = await self._connection.call(self._jobs.CancelJob, request, timeout)
         return job_from_proto(answer.job)
+
+    async def pause(
+        self,
+        job_id: str,
+        *,
+        grace_seconds: float | None = None,
+        timeout: float | None = None,
+    ) -> Job:
+        """Ask a job to write a checkpoint and to stop; return the job."""
+        request = jobs_pb.PauseJobRequest(name=job_name(text("job_id", job_id)))
+        if grace_seconds is not None:
+            grace = seconds("grace_seconds", grace_seconds)
+            request.grace_period.FromMilliseconds(round(grace * 1000))
+        answer = await self._connection.call(self._jobs.PauseJob, request, timeout)
+        return job_from_proto(answer.job)
+
+    async def resume(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Queue a paused job again; return the job."""
+        request = jobs_pb.ResumeJobRequest(name=job_name(text("job_id", job_id)))
+        answer = await self._connection.call(self._jobs.ResumeJob, request, timeout)
+        return job_from_proto(answer.job)
+
+    async def retry(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Queue a failed or cancelled job again; return the job."""
+        request = jobs_pb.RetryJobRequest(name=job_name(text("job_id", job_id)))
+        answer = await self._connection.call(self._jobs.RetryJob, request, timeout)
+        return job_from_proto(answer.job)
+
+    async def delete(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Delete an ended job; return the job as it was."""
+        request = jobs_pb.DeleteJobRequest(name=job_name(text("job_id", job_id)))
+        answer = await self._connection.call(self._jobs.DeleteJob, request, timeout)
+        return job_from_proto(answer.job)
+
+    async def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Return a job once it has ended; TimeoutError after ``timeout`` seconds."""
+        limit = None if timeout is None else seconds("timeout", timeout)
+        try:
+            async with asyncio.timeout(limit):
+                return await self._ended(job_id)
+        except TimeoutError:
+            raise TimeoutError(
+                f"job {job_id} has not ended within {duration_text(limit or 0)}"
+            ) from None
+
+    async def _ended(self, job_id: str) -> Job:
+        job: Job | None = None
+        async for update in self.watch(job_id):
+            job = update.job or job
+        return job if job is not None and job.state.terminal else await self.get(job_id)
 
     def watch(
         self, job_id: str = "", *, timeout: float | None = None
@@ -107,6 +161,17 @@ class JobCalls:
                 if job is not None and (job.attempt > attempt or job.state.terminal):
                     return job.attempt > attempt
         return (await self.get(job_id)).attempt > attempt
+
+    async def components(self, *, timeout: float | None = None) -> list[ComponentInfo]:
+        """Return the kinds installed with the service."""
+        request = jobs_pb.ListComponentsRequest()
+        found: list[ComponentInfo] = []
+        while True:
+            page = await self._connection.call(self._jobs.ListComponents, request, timeout)
+            found += map(component_from_proto, page.components)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
 
     async def predict(
         self,

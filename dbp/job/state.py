@@ -42,6 +42,11 @@ class State(enum.StrEnum):
         """Whether an attempt runs, or is being started or ended."""
         return self in (State.STARTING, State.RUNNING, State.PAUSING, State.CANCELLING)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self in (State.PAUSING, State.CANCELLING)
+
 
 class EventKind(enum.StrEnum):
     """Durable changes of a job; the values are those of ``JobEvent.kind``."""

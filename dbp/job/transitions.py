@@ -55,6 +55,9 @@ def advance(job: Job, event: Event) -> Job:
         change |= {"start_time": event.time, "attempt": job.attempt + 1, "retry_time": None}
     if event.kind is EventKind.RETRIED:
         change |= _begun_again(job)
+    newest = job.latest_parameters
+    if target in _WAITING and newest is not None:  # the job will publish more
+        change["latest_parameters"] = dataclasses.replace(newest, final=False)
     return dataclasses.replace(job, **change)
 
 

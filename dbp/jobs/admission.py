@@ -15,6 +15,7 @@ from dbp.errors import (
     AlreadyExists,
     InvalidInput,
     InvalidSpec,
+    JobNotFound,
     Unauthenticated,
     Violation,
     WrongState,
@@ -223,7 +224,13 @@ class Admission:
                 f"request_id {request.request_id!r} made job {known[0]} from another spec or "
                 "number of workers; use a new request_id"
             )
-        return await self._table.get(known[0])
+        try:
+            return await self._table.get(known[0])
+        except JobNotFound:
+            raise AlreadyExists(
+                f"request_id {request.request_id!r} made job {known[0]}, which was deleted; "
+                "use a new request_id to submit the job again"
+            ) from None
 
     async def _insert(
         self, job: Job, request: _Request, secret_hash: bytes | None = None

@@ -16,12 +16,13 @@ from typing import Final, TypeAlias, final
 
 from dbp.errors import DbpError, ResourceExhausted, Unavailable, WrongState
 from dbp.job.failure import Failure
-from dbp.job.state import EventKind, Job, RunOutcome, State
+from dbp.job.state import EventKind, Job, RunOutcome
 from dbp.jobs.config import Clock
 from dbp.jobs.connections import RunConnections, new_secret
+from dbp.jobs.forced_stops import ForcedStops
 from dbp.jobs.job_table import JobTable
-from dbp.jobs.publish_terms import labels_best
-from dbp.jobs.retry import after_end
+from dbp.jobs.retry import after_end, note_outcome
+from dbp.jobs.run_results import RunResults
 from dbp.jobs.stall_watch import StallWatch
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import last_progress, verdict
@@ -67,12 +68,13 @@ class AttemptRunner:
         self._launcher = launcher
         self._connections = connections
         self._publisher = publisher
+        self._results = RunResults(folder, store, launcher, publisher)
         self._clock = clock
         self._released = released
         self._stalls = StallWatch(table, clock)
         self._requeued = requeued
         self._running: dict[str, Running] = {}
-        self._forced: dict[str, float] = {}  # killed jobs, and the grace that they had
+        self._stops = ForcedStops(self._running, clock, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def launch(self, job: Job, secret: str) -> None:
@@ -84,14 +86,16 @@ class AttemptRunner:
         self._spawn(self._guarded(job.id, self._adopt(job, grace)))
 
     def stop(self, job: Job, grace: float) -> None:
-        """Stop the run of a CANCELLING job; a run started by hand can only be asked."""
+        """Stop the run of a CANCELLING or PAUSING job, by force after the grace.
+
+        A later call replaces the grace. A run started by hand can only be asked.
+        """
         asked = self._connections.ask(job.id, stop=True)
         if job.attached:
             return
-        running = self._running.get(job.id)
-        if not asked and running is not None:
-            running.request_stop()  # by signal: it is not connected (yet)
-        self._spawn(self._force_after(job.id, grace))
+        if not asked:
+            self._stops.signal(job)  # it is not connected (yet)
+        self._stops.after(grace, job)
 
     def settle(self, job_id: str, ended: Exit | None) -> None:
         """End a job whose run has ended."""
@@ -112,10 +116,11 @@ class AttemptRunner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _spawn(self, work: Coroutine[object, None, None]) -> None:
+    def _spawn(self, work: Coroutine[object, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -162,13 +167,13 @@ class AttemptRunner:
             await self._watch(job.id, running)
 
     async def _adopt(self, job: Job, grace: float) -> None:
-        if job.state is State.CANCELLING:  # who cancels it from now on gives its own grace
-            self._spawn(self._force_after(job.id, grace))
+        if job.state.stopping:  # who stops it from now on gives its own grace
+            self._stops.after(grace, job)
         running = await self._launcher.adopt(self._attempt_folder(job))
         job = await self._table.get(job.id)
         if running is not None:
             await self._watch(job.id, running)
-        elif job.state is State.CANCELLING:
+        elif job.state.stopping:
             await self._settle(job.id, Exit())
         else:
             # The last service died between its promise to start and the start.
@@ -186,9 +191,9 @@ class AttemptRunner:
     async def _watch(self, job_id: str, running: Running) -> None:
         self._running[job_id] = running
         try:
-            if job_id in self._forced:
+            if self._stops.grace_of(job_id) is not None:
                 await running.kill()
-            elif (job := self._table.live(job_id)) and job.state is State.CANCELLING:
+            elif (job := self._table.live(job_id)) and job.state.stopping:
                 running.request_stop()
             async with self._stalls.watching(job_id, running):
                 ended = await running.wait()
@@ -203,74 +208,39 @@ class AttemptRunner:
         await self._clock.sleep(seconds)
         await work()
 
-    async def _force_after(self, job_id: str, grace: float) -> None:
-        if grace > 0:
-            await self._clock.sleep(grace)
-        if self._table.live(job_id) is None:
-            return
-        self._forced.setdefault(job_id, grace)
-        running = self._running.get(job_id)
-        if running is not None:
-            await running.kill()
-
     async def _settle(self, job_id: str, ended: Exit | None) -> None:
         await self._publisher.settled(job_id, SETTLE_SECONDS)
         job = self._table.live(job_id)
         if job is None:
             return
-        outcome = await self._outcome(job)
+        outcome = await self._results.outcome(job)
         stall = self._stalls.report(job_id)
         if outcome is not None and (stall is None or outcome.status == "succeeded"):
-            await self._publish_final(job, outcome)
-        checkpoint = await self._launcher.fetch_checkpoint(self._run_folder(job))
+            await self._results.publish_final(job, outcome)
+        checkpoint = await self._results.checkpoint(job)
 
         def decide(job: Job) -> tuple[EventKind, Failure | None]:
-            kind, failure = verdict(job, ended, outcome, self._forced.get(job_id), stall)
+            kind, failure = verdict(job, ended, outcome, self._stops.grace_of(job_id), stall)
             # The newest report may be older than the newest checkpoint.
             return kind, failure and replace(
                 failure, checkpoint_step=checkpoint, step=max(failure.step, checkpoint)
             )
 
-        await self._end(job_id, decide, outcome)
-
-    def _run_folder(self, job: Job) -> Path:
-        return self._folder.run_of(job.id, job.attempt)
-
-    async def _outcome(self, job: Job) -> RunOutcome | None:
-        """Return the outcome that the run left, else the one that it reported."""
-        try:
-            outcome = await self._launcher.fetch_outcome(self._attempt_folder(job))
-            if outcome is not None:
-                return outcome
-        except (DbpError, OSError):
-            log.warning("job %s: the result file of its run is damaged", job.id)
-        return await self._store.outcome(job.id, job.attempt)
-
-    async def _publish_final(self, job: Job, outcome: RunOutcome) -> None:
-        """Publish the final parameters that the run left, if they did not arrive."""
-        newest = job.latest_parameters
-        if newest is not None and newest.final and newest.attempt == job.attempt:
-            return
-        try:
-            path = await self._launcher.fetch_parameters(self._run_folder(job))
-            if path is not None:
-                await self._publisher.publish_file(
-                    job.id,
-                    job.attempt,
-                    path,
-                    step=outcome.step,
-                    best=outcome.best_restored and labels_best(job),
-                )
-        except (DbpError, OSError) as error:
-            log.warning("job %s: its final parameters: %s", job.id, error)
+        await self._end(job_id, decide, outcome, checkpoint)
 
     async def _end(
-        self, job_id: str, decide: Decide, outcome: RunOutcome | None = None
+        self,
+        job_id: str,
+        decide: Decide,
+        outcome: RunOutcome | None = None,
+        checkpoint: int | None = None,
     ) -> None:
         """Make the end durable, retrying while the disk is full, then free the slots."""
         while True:
             try:
-                await self._table.alone(lambda: self._ended(job_id, decide, outcome))
+                await self._table.alone(
+                    lambda: self._ended(job_id, decide, outcome, checkpoint)
+                )
             except WrongState:
                 return  # it has ended already, or is not to end
             except (ResourceExhausted, Unavailable) as error:
@@ -279,17 +249,22 @@ class AttemptRunner:
             else:
                 return
 
-    async def _ended(self, job_id: str, decide: Decide, outcome: RunOutcome | None) -> None:
+    async def _ended(
+        self,
+        job_id: str,
+        decide: Decide,
+        outcome: RunOutcome | None,
+        checkpoint: int | None,
+    ) -> None:
         job = await self._table.get(job_id)
         kind, change = after_end(job, *decide(job), self._clock.time())
+        if checkpoint is not None:
+            change["checkpoint_step"] = checkpoint
         change["progress"] = last_progress(job, outcome)
         if kind in (EventKind.SUCCEEDED, EventKind.FAILED, EventKind.CANCELLED):
-            change["best"] = None if outcome is None else outcome.best
-            change["best_restored"] = outcome is not None and outcome.best_restored
-            ended_well = outcome is not None and change.get("failure") is None
-            change["end_reason"] = outcome.reason if outcome is not None and ended_well else ""
+            note_outcome(change, outcome)
         job = await self._table.record(job_id, kind, **change)
-        self._forced.pop(job_id, None)
+        self._stops.forget(job_id)
         self._stalls.forget(job_id)
         self._connections.end(job_id)
         if kind is EventKind.REQUEUED:

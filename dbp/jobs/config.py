@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import Protocol, final
 
+from dbp.job.state import State
+
 
 @dataclass(frozen=True)
 class ManagerConfig:
@@ -17,12 +19,22 @@ class ManagerConfig:
         grace_seconds: from a cancel request until the processes are killed.
         lost_contact_seconds: how long a run started by hand may be silent.
         heartbeat_seconds: interval of heartbeats on an idle stream.
+        pause_grace_seconds: from a request to pause until the processes are killed.
+        keep_ended_seconds: from the end of a job until it is deleted; None: never.
+        max_disk_bytes: disk space of all jobs, above which ended ones are deleted; None: any.
     """
 
     max_queued: int = 10_000
     grace_seconds: float = 10.0
     lost_contact_seconds: float = 60.0
     heartbeat_seconds: float = 5.0
+    pause_grace_seconds: float = 60.0
+    keep_ended_seconds: float | None = None
+    max_disk_bytes: int | None = None
+
+    def grace_of(self, state: State) -> float:
+        """Return the grace period of a run that is stopping."""
+        return self.pause_grace_seconds if state is State.PAUSING else self.grace_seconds
 
 
 class Clock(Protocol):

@@ -152,7 +152,7 @@ class RunConnections:
             )
         log.info("job %s: attempt %d on %s, %d steps", job.id, job.attempt, host, total_steps)
         await self._table.alone(lambda: self._note_running(job.id, host))
-        # From here to the end nothing is awaited for a live job: a cancel request either has
+        # From here to the end nothing is awaited for a live job: a request to stop either has
         # changed its state already, or finds the connection.
         job = await self._table.get(job.id)
         if not (job.state.launched or job.state.terminal):
@@ -170,7 +170,7 @@ class RunConnections:
             self._applied[job.id] = job.attempt, applied
             if job.attached:
                 self._silent.start(job.id)
-        if job.state in (State.CANCELLING, State.CANCELLED):
+        if job.state.stopping or job.state is State.CANCELLED:
             connection.ask(stop=True)
         return connection
 

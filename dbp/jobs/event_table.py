@@ -32,8 +32,8 @@ class EventTable:
         )
         sequence = int(cursor.lastrowid or 0)
         self._connection.execute(
-            "UPDATE jobs SET state = ?, sequence = ?, record = ? WHERE id = ?",
-            (job.state, sequence, record, job.id),
+            "UPDATE jobs SET state = ?, sequence = ?, record = ?, end_time = ? WHERE id = ?",
+            (job.state, sequence, record, job.end_time, job.id),
         )
         if sequence % _PRUNE_EVERY == 0:
             self._prune(sequence - keep)

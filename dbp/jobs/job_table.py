@@ -58,8 +58,13 @@ class JobTable:
         self._events = events
         self._clock = clock
         self._live: dict[str, Job] = {}
+        self._noticing: list[Callable[[Change], None]] = []
         self._turn = asyncio.Lock()
         self._holder: asyncio.Task[object] | None = None
+
+    def notice(self, changed: Callable[[Change], None]) -> None:
+        """Call ``changed`` with each committed change, before it is announced."""
+        self._noticing.append(changed)
 
     async def load(self) -> list[Job]:
         """Load the live jobs from the store; return them, oldest first."""
@@ -232,6 +237,8 @@ class JobTable:
             if present is not None and before is not None:
                 job = _with_newer_reports(job, present, before)
             self._live[job.id] = job
+        for changed in self._noticing:
+            changed(change)
         self._events.announce(change)
         return job
 

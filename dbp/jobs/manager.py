@@ -1,4 +1,4 @@
-"""The job manager: create, show, watch and cancel jobs; receive the reports of runs.
+"""The job manager: create, show, watch, cancel and delete jobs; receive the reports of runs.
 
 asyncio, one event loop, one thread. Calls that create, cancel, finish or publish return after
 the durable write; progress becomes durable with the job's next event. The caller passes in a
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Final, final
 
 from dbp.errors import InvalidInput, NotFound, Unavailable
-from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
+from dbp.job.state import Job, ProgressReport, RunOutcome, State
 from dbp.jobs.admission import Admission, Check, Checks, new_id
 from dbp.jobs.attempt_runner import AttemptRunner
 from dbp.jobs.config import Clock, ManagerConfig, SystemClock
 from dbp.jobs.connections import RunConnection, RunConnections
 from dbp.jobs.job_table import Fits, JobTable
+from dbp.jobs.lifecycle import Lifecycle
 from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.live_parameters import LiveParameters
 from dbp.jobs.logs import attempt_ended, read_log
@@ -90,6 +91,11 @@ class JobManager:
             requeued=lambda job: self._scheduler.enqueue(job),  # noqa: PLW0108 - made below
         )
         self._scheduler = Scheduler(self._queue, self._table, self._runner, clock)
+        self.lifecycle = Lifecycle(
+            folder, store, self._table, launcher=launcher, runner=self._runner,
+            queue=self._queue, scheduler=self._scheduler, versions=self.versions,
+            publisher=self.publisher, config=config, clock=clock, view=self._view,
+        )  # fmt: skip
         self.parameters = LiveParameters(
             self.versions, store, self._table, self._events.versions, self._connections, clock
         )
@@ -104,7 +110,7 @@ class JobManager:
         for job in (job for job in jobs if job.state.launched):
             if not job.attached:
                 self._queue.hold(job.id, job.workers)
-                self._runner.adopt(job, self._config.grace_seconds)
+                self._runner.adopt(job, self._config.grace_of(job.state))
             elif await self._store.outcome(job.id, job.attempt) is not None:
                 self._runner.settle(job.id, None)
             else:
@@ -113,6 +119,7 @@ class JobManager:
         # Last, when it is known how many slots are taken.
         for job in (job for job in jobs if job.state is State.QUEUED):
             await self._table.alone(partial(self._scheduler.enqueue, job))
+        self.lifecycle.start()
 
     async def close(self) -> None:
         """End all streams (``draining``) and stop watching attempts; training continues."""
@@ -120,6 +127,7 @@ class JobManager:
         self._scheduler.close()
         self._events.close()
         self._connections.close()
+        await self.lifecycle.close()
         await self._runner.close()
 
     # Jobs, for clients
@@ -165,21 +173,7 @@ class JobManager:
         self, job_id: str, *, grace_seconds: float | None = None, force: bool = False
     ) -> Job:
         """Ask a job to stop and return it; an ended job is returned unchanged. NotFound."""
-        grace = self._config.grace_seconds if grace_seconds is None else grace_seconds
-        grace = 0.0 if force else max(0.0, grace)
-
-        async def stop() -> None:
-            job = await self._table.get(job_id)
-            if job.state is State.QUEUED:
-                await self._table.record(job_id, EventKind.CANCELLED)
-                await self._scheduler.release(job_id)
-            elif job.state in (State.STARTING, State.RUNNING):
-                self._runner.stop(await self._table.record(job_id, EventKind.CANCELLING), grace)
-            elif job.state is State.CANCELLING and force:
-                self._runner.stop(job, grace)
-
-        await self._table.alone(stop)
-        return await self.get(job_id)
+        return await self.lifecycle.cancel(job_id, grace_seconds=grace_seconds, force=force)
 
     def watch(
         self, job_id: str | None = None, after_sequence: int | None = None

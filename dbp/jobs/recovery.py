@@ -15,6 +15,7 @@ from typing import Final, final
 
 from dbp.errors import StateDamaged
 from dbp.job.state import Job, State
+from dbp.jobs.ended_jobs import DELETED
 from dbp.jobs.job_rows import Row, Rows, begin_history, insert_rows
 from dbp.jobs.left_files import LeftAttempt, as_left, left_versions, row_of
 from dbp.jobs.record_files import RecordFiles
@@ -126,6 +127,8 @@ class _Recovery:
         """Return the rows of a job without a record, from the old database or its launches."""
         attempt = LeftAttempt.newest(self._folder.jobs_folder / job_id)
         rows = self._database.rows(job_id)
+        if rows and rows["jobs"][0]["state"] == DELETED:
+            return rows, []
         job = job_of(rows["jobs"][0]) if rows else attempt.job(job_id) if attempt else None
         if job is None:
             return None

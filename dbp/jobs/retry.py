@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from dbp.job.failure import Failure, FailureReason
 from dbp.job.spec.job_spec import RetrySpec
-from dbp.job.state import EventKind, Job, State
+from dbp.job.state import EventKind, Job, RunOutcome, State
 from dbp.jobs.job_table import JobChange
 from dbp.quantities import count_text
 
@@ -67,7 +67,7 @@ def after_end(
 
     Args:
         job: Before the end.
-        kind: FAILED, SUCCEEDED or CANCELLED, as the verdict says.
+        kind: FAILED, SUCCEEDED, CANCELLED or PAUSED, as the verdict says.
         failure: With the newest checkpoint after the attempt; None if it did not fail.
         now: Unix seconds.
     """
@@ -89,16 +89,25 @@ def after_end(
     if job.state is State.CANCELLING:  # its user wants no other attempt
         change["failure"] = failure
         return kind, change
+    if helps and job.state is State.PAUSING:  # it is where its user wants it
+        change["previous_failure"] = failure
+        return EventKind.PAUSED, change
     if helps and (failure.reason in ASKED or failures < policy.attempts):
         change["previous_failure"] = failure
-        if job.state is State.PAUSING:  # it is where its user wants it
-            return EventKind.PAUSED, change
         change["retry_time"] = now + policy.backoff(failures)
         return EventKind.REQUEUED, change
     change["failure"] = replace(
         failure, message=failure.message + _why_final(policy, failures, repeated, helps)
     )
     return EventKind.FAILED, change
+
+
+def note_outcome(change: JobChange, outcome: RunOutcome | None) -> None:
+    """Add to the fields of a job that ends what the outcome of its run says."""
+    ended_well = outcome is not None and change.get("failure") is None
+    change["best"] = None if outcome is None else outcome.best
+    change["best_restored"] = outcome is not None and outcome.best_restored
+    change["end_reason"] = outcome.reason if outcome is not None and ended_well else ""
 
 
 def exception_key(failure: Failure) -> str:

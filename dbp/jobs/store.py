@@ -17,6 +17,7 @@ from dbp.errors import AlreadyExists, JobNotFound
 from dbp.job.job_json import decode_outcome, encode_outcome
 from dbp.job.state import Event, EventKind, Job, LabelMove, RunOutcome, State, Version
 from dbp.job.transitions import advance
+from dbp.jobs.ended_jobs import DELETED, EndedJobs, note_rows
 from dbp.jobs.event_table import EventTable, decoded
 from dbp.jobs.watch_items import Change
 from dbp.storage.database import Database
@@ -52,6 +53,7 @@ class Store:
     def __init__(self, database: Database, *, events_kept: int = EVENTS_KEPT) -> None:
         """Use the tables of this file; about ``events_kept`` events of all jobs stay."""
         self._database = database
+        self.ended = EndedJobs(database)
         self._events_kept = events_kept
 
     # Changes
@@ -105,6 +107,7 @@ class Store:
             change = self._insert_event(connection, after, event)
             if secret_hash is not None:
                 _set_secret(connection, after.id, after.attempt, secret_hash)
+            note_rows(connection, event.kind, after)
             return change
 
         return await self._database.write(insert, reserved=event.kind in _RESERVED)
@@ -138,14 +141,15 @@ class Store:
 
     # Questions
 
-    async def get(self, job_id: str) -> Job:
-        """Return the job after its last event; NotFound."""
-        rows = await self._query("SELECT sequence, spec, record FROM jobs WHERE id = ?", job_id)
-        if not rows:
-            raise JobNotFound(
-                f"job {job_id}: there is no such job; list them: dbp jobs", job=job_id
-            )
-        return decoded(*rows[0])
+    async def get(self, job_id: str, *, deleted: bool = False) -> Job:
+        """Return the job after its last event; NotFound. ``deleted``: also a deleted one."""
+        rows = await self._query(
+            "SELECT state, sequence, spec, record FROM jobs WHERE id = ?", job_id
+        )
+        if rows and (rows[0][0] != DELETED or deleted):
+            return decoded(*rows[0][1:])
+        why = " was deleted" if rows else ": there is no such job"
+        raise JobNotFound(f"job {job_id}{why}; list the others: dbp jobs", job=job_id)
 
     async def live(self) -> list[Job]:
         """Return the jobs that have not ended, oldest first."""
@@ -184,7 +188,8 @@ class Store:
 
     async def newest_ids(self, limit: int) -> list[str]:
         """Return the ids of at most ``limit`` jobs, newest first."""
-        rows = await self._query("SELECT id FROM jobs ORDER BY number DESC LIMIT ?", limit)
+        sql = "SELECT id FROM jobs WHERE state != ? ORDER BY number DESC LIMIT ?"
+        rows = await self._query(sql, DELETED, limit)
         return [job_id for (job_id,) in rows]
 
     async def request(self, request_id: str) -> tuple[str, str] | None:

@@ -52,15 +52,12 @@ def verdict(
     """
     if outcome is not None and outcome.status == "succeeded":
         return EventKind.SUCCEEDED, None
-    asked = job.state is State.CANCELLING
-    forced = ended is not None and ended.stopped
-    if asked and forced:
-        message = _forced_text(grace)
-        return EventKind.CANCELLED, _failure(job, ended, FailureReason.FORCED, message)
-    if stall is not None and not asked:
+    if (asked := _as_asked(job, ended, outcome, grace, stall)) is not None:
+        return asked
+    if stall is not None and job.state is not State.CANCELLING:
         return EventKind.FAILED, _stalled(job, ended, stall)
     if outcome is not None and outcome.status == "stopped":
-        if asked or job.attached:  # a run started by hand is stopped by hand
+        if job.attached:  # a run started by hand is stopped by hand
             return EventKind.CANCELLED, None
         reason, message = stopped_by_signal(ended)
         return EventKind.FAILED, _failure(job, ended, reason, message, outcome.step)
@@ -71,9 +68,32 @@ def verdict(
         failure = _failure(job, ended, reason, message, outcome.step)
         rank = failure.rank if outcome.rank is None else outcome.rank
         return EventKind.FAILED, dataclasses.replace(failure, rank=rank)
-    if asked:
-        return EventKind.CANCELLED, None
     return EventKind.FAILED, _failure(job, ended, *without_result(job, ended))
+
+
+def _as_asked(
+    job: Job,
+    ended: Exit | None,
+    outcome: RunOutcome | None,
+    grace: float | None,
+    stall: StallReport | None,
+) -> tuple[EventKind, Failure | None] | None:
+    """Return how an attempt ends that its user asked to stop; None if it ended otherwise."""
+    stopped = outcome is not None and outcome.status == "stopped"
+    forced = ended is not None and ended.stopped
+    if job.state is State.CANCELLING:
+        if forced:
+            message = _forced_text(grace)
+            return EventKind.CANCELLED, _failure(job, ended, FailureReason.FORCED, message)
+        return (EventKind.CANCELLED, None) if stopped or outcome is None else None
+    if job.state is not State.PAUSING or stall is not None:
+        return None
+    if stopped or ended == Exit():  # it was not launched before the service died
+        return EventKind.PAUSED, None
+    if forced:
+        failure = _failure(job, ended, FailureReason.FORCED, _pause_text(grace))
+        return EventKind.FAILED, failure
+    return None
 
 
 def last_progress(job: Job, outcome: RunOutcome | None) -> ProgressReport | None:
@@ -105,6 +125,15 @@ def lost_contact(
         "processes and cannot end them: look for them on the run's host"
     )
     return EventKind.FAILED, _failure(job, None, FailureReason.LOST_CONTACT, message)
+
+
+def _pause_text(grace: float | None) -> str:
+    """Return why a pausing job was killed; ``grace`` as in ``verdict``."""
+    waited = "" if grace is None else f" {duration_text(grace)} after `dbp pause`"
+    return (
+        f"the run had not stopped{waited}, so its processes were killed; "
+        "`dbp pause --grace SECONDS` allows more time"
+    )
 
 
 def _forced_text(grace: float | None) -> str:

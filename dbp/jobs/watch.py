@@ -171,8 +171,11 @@ class EventBroadcaster:
         watcher = _Watcher(job_id, cursor)
         self._watchers.add(watcher)
         try:
-            # Read after the watcher was added, so that no change is missed in between.
-            job = None if job_id is None else self._view(await self._store.get(job_id))
+            # Read after the watcher was added, so that no change is missed in between. A watch
+            # that is resumed also receives the end of a job that was deleted meanwhile.
+            job = None
+            if job_id is not None:
+                job = self._view(await self._store.get(job_id, deleted=bool(after_sequence)))
             if not after_sequence:
                 async for status in self._statuses(watcher, job):
                     yield status

@@ -82,13 +82,36 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def CancelJob(
         self, request: pb.CancelJobRequest, context: Context
     ) -> pb.CancelJobResponse:
-        grace = None
-        if request.HasField("grace_period"):
-            grace = request.grace_period.ToMilliseconds() / 1000
-        job = await self._manager.cancel(
-            id_from_name(request.name), grace_seconds=grace, force=request.force
+        job = await self._manager.lifecycle.cancel(
+            id_from_name(request.name), grace_seconds=_grace(request), force=request.force
         )
         return pb.CancelJobResponse(job=job_answer(job))
+
+    async def PauseJob(
+        self, request: pb.PauseJobRequest, context: Context
+    ) -> pb.PauseJobResponse:
+        job = await self._manager.lifecycle.pause(
+            id_from_name(request.name), grace_seconds=_grace(request)
+        )
+        return pb.PauseJobResponse(job=job_answer(job))
+
+    async def ResumeJob(
+        self, request: pb.ResumeJobRequest, context: Context
+    ) -> pb.ResumeJobResponse:
+        job = await self._manager.lifecycle.resume(id_from_name(request.name))
+        return pb.ResumeJobResponse(job=job_answer(job))
+
+    async def RetryJob(
+        self, request: pb.RetryJobRequest, context: Context
+    ) -> pb.RetryJobResponse:
+        job = await self._manager.lifecycle.retry(id_from_name(request.name))
+        return pb.RetryJobResponse(job=job_answer(job))
+
+    async def DeleteJob(
+        self, request: pb.DeleteJobRequest, context: Context
+    ) -> pb.DeleteJobResponse:
+        job = await self._manager.lifecycle.delete(id_from_name(request.name))
+        return pb.DeleteJobResponse(job=job_answer(job))
 
     async def WatchJobs(
         self, request: pb.WatchJobsRequest, context: Context
@@ -149,6 +172,13 @@ def _component_page(request: pb.ListComponentsRequest) -> pb.ListComponentsRespo
     end = start + len(page.messages)
     token = names[end - 1] if end < len(names) else ""
     return pb.ListComponentsResponse(components=page.messages, next_page_token=token)
+
+
+def _grace(request: pb.CancelJobRequest | pb.PauseJobRequest) -> float | None:
+    """Return the grace period in seconds; None if it is unset."""
+    if not request.HasField("grace_period"):
+        return None
+    return request.grace_period.ToMilliseconds() / 1000
 
 
 def _watch_item(item: WatchItem) -> pb.WatchJobsResponse:

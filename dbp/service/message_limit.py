@@ -35,8 +35,12 @@ class AnswerPage(Generic[T]):
 
 
 def job_answer(job: Job) -> job_pb2.Job:
-    """Return the job as proto, without its spec where one message could not hold both."""
+    """Return the job as proto, without its spec where one message could not hold both.
+
+    Of the spec of a deleted job only the name is stored.
+    """
     proto = job_to_proto(job)
+    proto.spec_omitted = job.spec.keys() <= {"name"}
     if proto.ByteSize() + FRAME_BYTES > MAX_ANSWER_BYTES:
         proto.spec.CopyFrom(job_pb2.JobSpec(name=proto.spec.name))
         proto.spec_omitted = True

@@ -139,6 +139,7 @@ UPDATE label_moves SET previous = coalesce((
 ALTER TABLE events ADD COLUMN detail TEXT NOT NULL DEFAULT '';
 """,
     # The newest event of a job that was pruned; of earlier pruning only a bound is known.
+    # When a job ended, so that the oldest are found without reading every record.
     # The digest of all rows: computed when the file is opened. A later change of the schema
     # sets it to '' again.
     7: """
@@ -146,6 +147,11 @@ ALTER TABLE jobs ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0;
 UPDATE jobs SET pruned = min(
   jobs.sequence, coalesce((SELECT min(events.sequence) FROM events), 1) - 1
 );
+ALTER TABLE jobs ADD COLUMN end_time REAL;
+UPDATE jobs SET end_time = json_extract(record, '$.end_time')
+  WHERE state IN ('SUCCEEDED', 'FAILED', 'CANCELLED');
+CREATE INDEX jobs_ended ON jobs (end_time, number) WHERE end_time IS NOT NULL;
+CREATE INDEX versions_pinned ON versions (job) WHERE pinned;
 CREATE TABLE contents (commits INTEGER NOT NULL, digest TEXT NOT NULL);
 INSERT INTO contents VALUES (0, '');
 """,

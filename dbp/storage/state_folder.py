@@ -2,9 +2,10 @@
 
 Layout: ``lock`` (its holder), ``service.json`` (the service's address), ``ballast`` (space for
 records on a full disk), ``dbp.sqlite``, ``dbp.sequence`` (its newest commit), ``records/``
-(copies of the rows of each job), ``jobs/<id>/attempt-<n>/`` (one launch), ``jobs/<id>/run/``
-(the run folder, shared by its launches) and ``jobs/<id>/parameters/`` (versions). The lock is a
-flock: the kernel releases it when the process ends, however it ends.
+(copies of the rows of each job), ``deleted/`` (folders of deleted jobs that are being removed),
+``jobs/<id>/attempt-<n>/`` (one launch), ``jobs/<id>/run/`` (the run folder, shared by its
+launches) and ``jobs/<id>/parameters/`` (versions). The lock is a flock: the kernel releases it
+when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -15,12 +16,20 @@ import json
 import os
 import shlex
 import stat
+import uuid
 from pathlib import Path
 from typing import Final, Self, final
 
 from dbp.errors import Conflict, InvalidInput, StateGone
 from dbp.json_value import JsonObject
-from dbp.storage.atomic_file import PRIVATE, leads_to, make_folder, rename, write_json
+from dbp.storage.atomic_file import (
+    PRIVATE,
+    leads_to,
+    make_folder,
+    rename,
+    sync_folder,
+    write_json,
+)
 from dbp.storage.full_disk import Ballast
 
 DATABASE: Final = "dbp.sqlite"
@@ -64,6 +73,15 @@ class StateFolder:
         """Folder of the folders of all jobs."""
         return self.path / JOBS
 
+    @property
+    def deleted_folder(self) -> Path:
+        """Folder of what is left of deleted jobs."""
+        return self.path / "deleted"
+
+    def job_folder(self, job_id: str) -> Path:
+        """Return the folder of all files of a job."""
+        return self.jobs_folder / job_id
+
     def job_ids(self) -> list[str]:
         """Return the ids of the jobs that have a folder, in no order; blocks."""
         jobs = self.jobs_folder
@@ -71,11 +89,11 @@ class StateFolder:
 
     def attempt_folder(self, job_id: str, attempt: int) -> Path:
         """Return the folder of one launch of a job."""
-        return self.path / "jobs" / job_id / f"attempt-{attempt}"
+        return self.job_folder(job_id) / f"attempt-{attempt}"
 
     def run_folder(self, job_id: str) -> Path:
         """Return the run folder of a job, which all its launches share."""
-        return self.path / "jobs" / job_id / "run"
+        return self.job_folder(job_id) / "run"
 
     def run_of(self, job_id: str, attempt: int) -> Path:
         """Return the run folder of a launch: the job's, or its own if an older dbp made one."""
@@ -95,7 +113,20 @@ class StateFolder:
 
     def parameters_folder(self, job_id: str) -> Path:
         """Return the folder of a job's parameter versions."""
-        return self.path / "jobs" / job_id / "parameters"
+        return self.job_folder(job_id) / "parameters"
+
+    def discard(self, job_id: str) -> Path | None:
+        """Move the folder of a deleted job out of ``jobs``; return its new path, to be removed.
+
+        None if there is no such folder. Durable on return. Raises OSError.
+        """
+        folder = self.job_folder(job_id)
+        if not folder.is_dir():
+            return None
+        moved = make_folder(self.deleted_folder, PRIVATE) / f"{job_id}-{uuid.uuid4().hex[:8]}"
+        rename(folder, moved)
+        sync_folder(folder.parent)
+        return moved
 
     def announce(self, address: str) -> None:
         """Write the service's address, for runs and for processes that find the lock held."""
@@ -138,6 +169,18 @@ class StateFolder:
             os.pwrite(self._lock, text, 0)
 
         self.ballast.run(write)
+
+
+def job_of(path: Path) -> str | None:
+    """Return the id of the job of a service that a path belongs to; None if to none."""
+    resolved = path.resolve()
+    for folder in (resolved, *resolved.parents):
+        if folder.parent.name != JOBS:
+            continue
+        launched = any(folder.glob("attempt-*/launch.json"))
+        if launched or (folder.parent.parent / DATABASE).is_file():
+            return folder.name
+    return None
 
 
 def _check_private(path: Path) -> None:

@@ -109,9 +109,10 @@ class JobServiceServicer(object):
     def CreateJob(self, request, context):
         """Stores a job and acknowledges it: from then on no crash of the service loses it. Errors:
         INVALID_ARGUMENT with every violation and the path of its field; ALREADY_EXISTS where
-        request_id was used for another spec or number of workers; FAILED_PRECONDITION where more
-        workers are asked for than the service has slots; RESOURCE_EXHAUSTED where the queue is
-        full or the spec, with its defaults filled in, is larger than 3 MiB.
+        request_id was used for another spec or number of workers, or for a job that was deleted;
+        FAILED_PRECONDITION where more workers are asked for than the service has slots;
+        RESOURCE_EXHAUSTED where the queue is full or the spec, with its defaults filled in, is
+        larger than 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,18 +144,20 @@ class JobServiceServicer(object):
 
     def PauseJob(self, request, context):
         """Asks a job to write a checkpoint after its current step and to stop; its slots become free.
-        A queued job is paused immediately. A repeated call changes nothing. Errors: NOT_FOUND;
-        FAILED_PRECONDITION for a job that is being cancelled or has ended, and for a run that was
-        started by hand.
+        A queued job is paused immediately. A run that has not stopped after the grace period is
+        ended by force: the job is PAUSED at its newest checkpoint. A repeated call changes
+        nothing. Errors: NOT_FOUND; FAILED_PRECONDITION for a job that is being cancelled or has
+        ended, and for a run that was started by hand.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeJob(self, request, context):
-        """Queues a paused job again: it continues from its checkpoint with the same bits. A job that
-        is not paused and has not ended stays as it is. Errors: NOT_FOUND; FAILED_PRECONDITION for
-        a job that is being cancelled or has ended.
+        """Queues a paused job again: it continues from its newest checkpoint and ends with the bits
+        of a run that was not paused. A job that is QUEUED, STARTING or RUNNING stays as it is.
+        Errors: NOT_FOUND; FAILED_PRECONDITION for a job that is still PAUSING, is being cancelled
+        or has ended; RESOURCE_EXHAUSTED where the queue is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,8 +165,9 @@ class JobServiceServicer(object):
 
     def RetryJob(self, request, context):
         """Queues a job again that has FAILED or was CANCELLED: its next attempt resumes from the
-        newest checkpoint. A job that has not ended stays as it is. Errors: NOT_FOUND;
-        FAILED_PRECONDITION for a job that has SUCCEEDED or has no checkpoint, and for a run that
+        newest checkpoint, and Job.previous_failure says why it failed. A job that is QUEUED,
+        STARTING or RUNNING stays as it is, so that a call may be repeated. Errors: NOT_FOUND;
+        FAILED_PRECONDITION for a job in another state or without a checkpoint, and for a run that
         was started by hand; RESOURCE_EXHAUSTED where the queue is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -171,8 +175,11 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteJob(self, request, context):
-        """Deletes a job that has ended, with its files, versions and checkpoints. Errors: NOT_FOUND;
-        FAILED_PRECONDITION for a job that has not ended.
+        """Deletes a job that has ended, with its log, checkpoints and versions; pins and labels do
+        not protect them. Durable on return. Its id is never used again, and its request_id makes
+        no other job. Readers that have a version open read it to its end. Errors: NOT_FOUND, also
+        for a job that was deleted before; FAILED_PRECONDITION for a job that has not ended: cancel
+        it first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,7 +190,8 @@ class JobServiceServicer(object):
         stream ends with an end message. A stream that ends without one was cut: watch again with
         the last resume_token. Errors: NOT_FOUND; INVALID_ARGUMENT for a resume_token that is not
         from a message; OUT_OF_RANGE where a change of a watched job after the token is no longer
-        stored: watch again without it.
+        stored: watch again without it. A watch of a deleted job that is resumed receives its last
+        events.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

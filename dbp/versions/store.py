@@ -60,6 +60,8 @@ class VersionStore:
         self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._indexes: OrderedDict[str, VersionIndex] = OrderedDict()
         self._changes = 0  # of any index: one that was read before a change is not cached
+        self._deleted: set[str] = set()
+        self._dropping: list[Callable[[str], None]] = []
         self._verifier = VersionVerifier()
 
     async def sweep(self, job_id: str) -> None:
@@ -152,8 +154,26 @@ class VersionStore:
             self._cache(job_id, index)
         return self._indexes.get(job_id, index)
 
+    def on_deleted(self, drop: Callable[[str], None]) -> None:
+        """Call ``drop`` with the id of each job that is deleted: it closes the job's files."""
+        self._dropping.append(drop)
+
+    def reread(self, job_id: str) -> None:
+        """Read the stored rows of a job again: they were changed elsewhere."""
+        self._changes += 1
+        self._indexes.pop(job_id, None)
+
+    def forget(self, job_id: str) -> None:
+        """Drop all that is known of a job that was deleted."""
+        self.reread(job_id)
+        self._deleted.add(job_id)
+        for drop in self._dropping:
+            drop(job_id)
+
     def seems_kept(self, job_id: str, version: int) -> bool:
         """Return whether a version is kept, as far as is known without reading."""
+        if job_id in self._deleted:
+            return False
         index = self._indexes.get(job_id)
         return index is None or index.keeps(version)
 

@@ -61,8 +61,10 @@ async def test_a_job_that_does_not_stop_is_ended_by_force_after_the_grace(
         run = plane.launcher.runs[job.id]
 
         await plane.manager.cancel(job.id)
-        await plane.clock.advance(9.9)
+        await plane.clock.advance(4.9)
         assert (run.stops, run.kills) == (0 if connected else 1, 0)
+        await plane.clock.advance(5.0)
+        assert (run.stops, run.kills) == (1 if connected else 2, 0), "by signal, too"
         await plane.clock.advance(0.2)
 
         assert run.kills == 1

@@ -146,6 +146,8 @@ class LineView:
                 click.echo(progress_text(update.progress))
         elif text := versions_text(update):
             click.echo(text)
+        elif update.kind == "deleted":
+            click.echo(f"{update.job_id} deleted")
         elif update.job is not None and update.kind != "parameters_published":
             if gap := gap_text(update):
                 click.echo(gap)

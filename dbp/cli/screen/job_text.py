@@ -25,6 +25,8 @@ def job_row(job: Job) -> tuple[str, ...]:
 def _live_lines(job: Job) -> list[str]:
     """Return why a job waits, its conditions, its last failure and its last report."""
     lines = [f"  waits      {job.waiting_reason}"] if job.waiting_reason else []
+    if job.state.value == "PAUSED":
+        lines.append(f"  paused     continue it with: dbp resume {job.id}")
     lines += [
         f"  condition  {condition_text(condition)} (since {time_text(condition.since)})"
         for condition in job.conditions

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from dbp.errors import InvalidInput
+
 if TYPE_CHECKING:
     from dbp.job.state import RunOutcome
     from dbp.train.state.continuation import Terms
@@ -63,6 +65,8 @@ def folder_to_resume(resumed: Path | None, asked: dict[str, Any]) -> dict[str, A
     Raises UsageError for options that do not fit together.
     """
     if resumed is None:
+        if asked["folder"] is not None:
+            check_not_of_service(asked["folder"])
         if asked["spec"] is None:
             raise click.UsageError("needs a SPEC, or --resume RUN")
         for name in ("new_data", "schedule"):
@@ -75,7 +79,20 @@ def folder_to_resume(resumed: Path | None, asked: dict[str, Any]) -> dict[str, A
             raise click.UsageError(f"--resume uses the settings of RUN; remove {option}")
     from dbp.train.report.run_files import SPEC
 
+    check_not_of_service(resumed)
     return {"spec": resumed / SPEC, "folder": resumed, "resume": True}
+
+
+def check_not_of_service(folder: Path) -> None:
+    """Raise InvalidInput for a folder of a service's job: only the service continues it."""
+    from dbp.storage.state_folder import job_of
+
+    job_id = job_of(folder)
+    if job_id is not None:
+        raise InvalidInput(
+            f"{folder}: belongs to job {job_id} of a service; continue the job with: dbp retry "
+            f"{job_id} (if it is PAUSED: dbp resume {job_id}), or choose another folder"
+        )
 
 
 def longer_of(asked: dict[str, Any]) -> Longer:

@@ -20,7 +20,7 @@ from dbp.errors import DataLoss, DbpError, VersionEvicted, WrongState
 from dbp.job.state import Version
 from dbp.service.inference.model_loading import LoadedModel, load
 from dbp.versions.file import OpenVersion
-from dbp.versions.index import At
+from dbp.versions.index import NEWEST, At
 
 log = logging.getLogger("dbp.service")
 
@@ -93,6 +93,7 @@ class LoadedModels:
         finish.
         """
         if (asked := self._loaded.get((job_id, at.version))) is not None:
+            await self._versions.find(job_id, NEWEST)  # raises if the job was deleted
             self._loaded.move_to_end((job_id, at.version))
             return asked
         version = await self._versions.find(job_id, at)

@@ -88,6 +88,11 @@ class EncodedCache:
             with self._entries[key].in_use() as encoded:
                 yield encoded
 
+    def drop(self, job_id: str) -> None:
+        """Close the files of a job, each after its last reader."""
+        for key in [key for key in self._entries if key[0] == job_id]:
+            self._forget(key)
+
     def close(self) -> None:
         """Close all files and drop all messages."""
         while self._entries:

@@ -67,6 +67,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         self._cache = EncodedCache(
             versions.seems_kept, self._threads, chunk_bytes=DEFAULT_CHUNK_BYTES
         )
+        versions.on_deleted(self._cache.drop)
         self._descriptions = Descriptions(self._threads)
         self._reads = ReaderLimits("reads", READS_PER_CLIENT, READS)
         self._streams = ReaderLimits("streams", STREAMS_PER_CLIENT, STREAMS)

@@ -1,0 +1,92 @@
+"""SQL for ended jobs: which of them may be deleted, and what stays of a deleted one.
+
+The row of a deleted job stays, with the state DELETED and only the name of its spec: its id is
+never used again, its request id is recognized, and watchers still receive its events.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from dbp.job.labels import BEST
+from dbp.job.state import EventKind, Job, State
+from dbp.storage.database import Database
+
+# In the column ``state`` only: it is no state of a job.
+DELETED: Final = "DELETED"
+
+# Of an ended job in ``jobs``: a version is pinned, or a label of a user is at one.
+_PROTECTED: Final = (
+    "(EXISTS (SELECT 1 FROM versions WHERE versions.job = jobs.id AND pinned) OR EXISTS ("
+    "SELECT 1 FROM label_moves AS moves WHERE moves.job = jobs.id AND label != :best "
+    "AND version != 0 AND sequence = (SELECT max(sequence) FROM label_moves AS newest "
+    "WHERE newest.job = moves.job AND newest.label = moves.label)))"
+)
+
+
+@dataclass(frozen=True)
+class EndedJob:
+    """An ended job: its end in Unix seconds, and the sequence of its last event."""
+
+    id: str
+    end_time: float
+    sequence: int
+
+
+@final
+class EndedJobs:
+    """Questions about ended and deleted jobs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def unprotected(self, before: float | None = None) -> list[EndedJob]:
+        """Return the ended jobs without a pin or a label of a user, by the time of their end.
+
+        ``before``: only those that ended at this Unix time or earlier.
+        """
+        sql = (
+            "SELECT id, end_time, sequence FROM jobs WHERE end_time IS NOT NULL "  # noqa: S608 (fixed words)
+            f"AND end_time <= coalesce(:before, end_time) AND NOT {_PROTECTED} "
+            "ORDER BY end_time, number"
+        )
+        values = {"before": before, "best": BEST}
+        return await self._database.read(
+            lambda c: [EndedJob(*row) for row in c.execute(sql, values)]
+        )
+
+    async def is_protected(self, job_id: str) -> bool:
+        """Return whether a pin or a label of a user protects the job."""
+        sql = f"SELECT 1 FROM jobs WHERE id = :id AND {_PROTECTED}"  # noqa: S608 (fixed words)
+        values = {"id": job_id, "best": BEST}
+        return await self._database.read(
+            lambda c: c.execute(sql, values).fetchone() is not None
+        )
+
+    async def deleted(self, job_ids: Sequence[str]) -> list[str]:
+        """Return those of the ids whose jobs were deleted."""
+        sql = "SELECT jobs.id FROM jobs JOIN json_each(?) ON jobs.id = value WHERE state = ?"
+        values = (json.dumps(job_ids), DELETED)
+        return await self._database.read(lambda c: [row[0] for row in c.execute(sql, values)])
+
+
+def note_rows(connection: sqlite3.Connection, kind: EventKind, job: Job) -> None:
+    """Change the other rows of a job with the event that led to it."""
+    if kind is EventKind.DELETED:
+        _bury(connection, job)
+    elif job.state in (State.QUEUED, State.PAUSED):  # it will publish more
+        connection.execute("UPDATE versions SET final = 0 WHERE job = ? AND final", (job.id,))
+
+
+def _bury(connection: sqlite3.Connection, job: Job) -> None:
+    """Remove the rows of a job whose deletion was recorded, but for its own and its events."""
+    for table in ("attempts", "label_moves", "versions"):
+        connection.execute(f"DELETE FROM {table} WHERE job = ?", (job.id,))  # noqa: S608 (fixed words)
+    connection.execute(
+        "UPDATE jobs SET state = ?, spec = ?, end_time = NULL WHERE id = ?",
+        (DELETED, json.dumps({"name": job.spec.get("name", "")}), job.id),
+    )

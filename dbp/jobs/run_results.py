@@ -1,0 +1,64 @@
+"""Results that the run of an attempt left: outcome, final parameters, newest checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from typing import final
+
+from dbp.errors import DbpError
+from dbp.job.state import Job, RunOutcome
+from dbp.jobs.publish_terms import labels_best
+from dbp.jobs.store import Store
+from dbp.launch.launcher import Launcher
+from dbp.storage.state_folder import StateFolder
+from dbp.versions.publisher import VersionPublisher
+
+log = logging.getLogger("dbp.jobs")
+
+
+@final
+class RunResults:
+    """Fetches results through the launcher; each job is at the attempt that has ended."""
+
+    def __init__(
+        self, folder: StateFolder, store: Store, launcher: Launcher, publisher: VersionPublisher
+    ) -> None:
+        self._folder = folder
+        self._store = store
+        self._launcher = launcher
+        self._publisher = publisher
+
+    async def outcome(self, job: Job) -> RunOutcome | None:
+        """Return the outcome that the run left, else the one that it reported."""
+        try:
+            folder = self._folder.attempt_folder(job.id, job.attempt)
+            outcome = await self._launcher.fetch_outcome(folder)
+            if outcome is not None:
+                return outcome
+        except (DbpError, OSError):
+            log.warning("job %s: the result file of its run is damaged", job.id)
+        return await self._store.outcome(job.id, job.attempt)
+
+    async def publish_final(self, job: Job, outcome: RunOutcome) -> None:
+        """Publish the final parameters that the run left, if they did not arrive."""
+        newest = job.latest_parameters
+        if newest is not None and newest.final and newest.attempt == job.attempt:
+            return
+        try:
+            run = self._folder.run_of(job.id, job.attempt)
+            path = await self._launcher.fetch_parameters(run)
+            if path is not None:
+                await self._publisher.publish_file(
+                    job.id,
+                    job.attempt,
+                    path,
+                    step=outcome.step,
+                    best=outcome.best_restored and labels_best(job),
+                )
+        except (DbpError, OSError) as error:
+            log.warning("job %s: its final parameters: %s", job.id, error)
+
+    async def checkpoint(self, job: Job) -> int:
+        """Return the step of the newest sound checkpoint; 0 if there is none."""
+        run = self._folder.run_of(job.id, job.attempt)
+        return await self._launcher.fetch_checkpoint(run)

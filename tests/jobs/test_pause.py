@@ -1,0 +1,310 @@
+"""Pausing, resuming and retrying jobs, over a launcher without processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbp.errors import JobNotFound, ResourceExhausted, WrongState
+from dbp.job.state import Job, State
+from dbp.launch.launcher import Exit
+from tests.jobs.fakes import (
+    FakeLauncher,
+    Plane,
+    control_plane,
+    data,
+    manifest,
+    settle,
+    spec,
+    until,
+)
+from tests.jobs.runs import attach, ended, finish
+
+
+async def running(plane: Plane, workers: int = 1) -> Job:
+    job = await plane.manager.create(spec(), workers=workers)
+    await settle()
+    await attach(plane, job)
+    return await plane.manager.get(job.id)
+
+
+def stop(plane: Plane, job: Job) -> None:
+    """The run has written its checkpoint and ends."""
+    plane.launcher.runs[job.id].write_result("stopped", "stop_requested")
+    plane.launcher.runs[job.id].end(Exit(exit_code=75))
+
+
+async def in_state(plane: Plane, job: Job, state: State) -> Job:
+    async def reached() -> bool:
+        return (await plane.manager.get(job.id)).state is state
+
+    await until(reached)
+    await settle()
+    return await plane.manager.get(job.id)
+
+
+async def paused(plane: Plane, **request: Any) -> Job:
+    job = await running(plane, **request)
+    await plane.manager.lifecycle.pause(job.id)
+    stop(plane, job)
+    return await in_state(plane, job, State.PAUSED)
+
+
+async def kinds(plane: Plane) -> list[str]:
+    return [change.kind for change in await plane.store.events_after(0)]
+
+
+async def test_a_running_job_is_paused_and_resumed(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s", slots=1) as plane:
+        job = await plane.manager.create(spec(), workers=1)
+        await settle()
+        connection = await attach(plane, job)
+        other = await plane.manager.create(spec(), workers=1)
+
+        answer = await plane.manager.lifecycle.pause(job.id)
+
+        assert answer.state is State.PAUSING
+        assert (await anext(connection)).stop
+        assert (await plane.manager.get(other.id)).state is State.QUEUED
+        stop(plane, job)
+        stopped = await in_state(plane, job, State.PAUSED)
+        assert (stopped.failure, stopped.previous_failure) == (None, None)
+        assert (stopped.end_time, stopped.end_reason) == (None, "")
+        assert plane.started == [job.id, other.id], "the slots are free"
+
+        assert (await plane.manager.lifecycle.resume(job.id)).state is State.QUEUED
+        finish(plane, other.id)
+        await in_state(plane, job, State.STARTING)
+        again = plane.launcher.requests[-1]
+        assert (again.job_id, again.attempt) == (job.id, 2)
+        assert [kind for kind in await kinds(plane) if kind in ("pausing", "paused", "resumed")]
+        assert plane.launcher.runs[job.id].kills == 0
+
+
+async def test_a_queued_job_is_paused_at_once_and_never_started(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s", slots=1) as plane:
+        first = await running(plane)
+        second, third = [await plane.manager.create(spec(), workers=1) for _ in range(2)]
+
+        assert (await plane.manager.lifecycle.pause(second.id)).state is State.PAUSED
+
+        finish(plane, first.id)
+        await in_state(plane, third, State.STARTING)
+        assert (await plane.manager.get(second.id)).state is State.PAUSED
+        assert second.id not in plane.started
+
+
+async def test_repeated_requests_change_nothing(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s", slots=1) as plane:
+        job = await running(plane)
+        lifecycle = plane.manager.lifecycle
+        for _ in range(2):
+            assert (await lifecycle.pause(job.id)).state is State.PAUSING
+        stop(plane, job)
+        await in_state(plane, job, State.PAUSED)
+        assert (await lifecycle.pause(job.id)).state is State.PAUSED
+        other = await running(plane)
+        for _ in range(2):
+            assert (await lifecycle.resume(job.id)).state is State.QUEUED
+        assert (await lifecycle.resume(other.id)).state is State.RUNNING
+        found = await kinds(plane)
+        assert [found.count(kind) for kind in ("pausing", "paused", "resumed")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("state", [State.PAUSING, State.PAUSED])
+async def test_a_pause_survives_a_restart(tmp_path: Path, state: State) -> None:
+    async with control_plane(tmp_path / "s", slots=1) as plane:
+        job = await running(plane)
+        await plane.manager.lifecycle.pause(job.id)
+        if state is State.PAUSED:
+            stop(plane, job)
+            await in_state(plane, job, State.PAUSED)
+
+    async with control_plane(tmp_path / "s", slots=1) as plane:
+        assert (await plane.manager.get(job.id)).state is state
+        if state is State.PAUSING:
+            assert plane.launcher.runs[job.id].stops == 1, "asked again, by signal"
+            assert (await anext(await attach(plane, job))).stop, "and when it is connected"
+            stop(plane, job)
+            await in_state(plane, job, State.PAUSED)
+        assert plane.started == []
+        other = await plane.manager.create(spec(), workers=1)
+        await settle()
+        assert plane.started == [other.id], "a paused job holds no slots"
+
+
+async def test_a_pausing_job_whose_run_is_gone_at_a_restart_is_paused(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await running(plane)
+        await plane.manager.lifecycle.pause(job.id)
+
+    async with control_plane(tmp_path / "s", FakeLauncher(found=lambda _: None)) as plane:
+        assert (await in_state(plane, job, State.PAUSED)).previous_failure is None
+        assert plane.started == []
+
+
+async def test_a_run_that_does_not_stop_is_signalled_then_killed_and_paused(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s", pause_grace_seconds=60.0) as plane:
+        job = await running(plane)
+        await plane.manager.lifecycle.pause(job.id)
+        run = plane.launcher.runs[job.id]
+        assert (run.stops, run.kills) == (0, 0), "it is asked over its connection"
+        await plane.clock.advance(30)
+        assert (run.stops, run.kills) == (1, 0)
+        await plane.clock.advance(29)
+        assert run.kills == 0
+
+        await plane.clock.advance(1)
+
+        assert run.kills == 1
+        stopped = await in_state(plane, job, State.PAUSED)
+        assert stopped.previous_failure is not None
+        assert stopped.previous_failure.reason == "FORCED"
+        assert "not stopped 1 min 00 s after `dbp pause`" in stopped.previous_failure.message
+        assert (await plane.manager.lifecycle.resume(job.id)).state is not State.PAUSED
+
+
+async def test_a_grace_of_an_earlier_request_does_not_kill_a_later_attempt(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await paused(plane)
+        await plane.manager.lifecycle.resume(job.id)
+        await in_state(plane, job, State.STARTING)
+
+        await plane.clock.advance(600)
+
+        assert plane.launcher.runs[job.id].kills == 0
+        assert (await plane.manager.get(job.id)).state is State.STARTING
+
+
+async def test_a_cancel_of_a_pausing_job_has_its_own_grace(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s", pause_grace_seconds=60.0) as plane:
+        job = await running(plane)
+        await plane.manager.lifecycle.pause(job.id)
+        await plane.clock.advance(10)
+
+        await plane.manager.cancel(job.id, grace_seconds=300.0)
+
+        run = plane.launcher.runs[job.id]
+        await plane.clock.advance(299)
+        assert run.kills == 0
+        await plane.clock.advance(1)
+        assert run.kills == 1
+        assert (await ended(plane, job.id)).state is State.CANCELLED
+
+
+async def test_a_paused_job_can_be_cancelled(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await paused(plane)
+
+        assert (await plane.manager.cancel(job.id)).state is State.CANCELLED
+        assert (await plane.manager.get(job.id)).failure is None
+
+
+async def test_a_run_that_ends_before_it_sees_the_request_has_succeeded(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await running(plane)
+        await plane.manager.lifecycle.pause(job.id)
+        finish(plane, job.id)
+
+        assert (await ended(plane, job.id)).state is State.SUCCEEDED
+
+
+async def test_a_version_at_a_pause_is_not_final(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await running(plane)
+        await plane.manager.lifecycle.pause(job.id)
+        await plane.manager.publisher.publish(
+            job.id, 1, step=7, manifest=manifest(), chunks=data(), final=True
+        )
+        assert (await plane.manager.versions.find(job.id)).final
+        stop(plane, job)
+        stopped = await in_state(plane, job, State.PAUSED)
+
+        assert stopped.latest_parameters is not None
+        assert not stopped.latest_parameters.final
+        assert not (await plane.manager.versions.find(job.id)).final
+        (entry,), _ = await plane.manager.parameters.history(job.id, 0, "")
+        assert not entry.version.final
+
+
+Refusal = tuple[str, Callable[[Plane, str], Any], str]
+REFUSALS: list[Refusal] = [
+    (
+        "SUCCEEDED",
+        lambda p, j: p.manager.lifecycle.pause(j),
+        "only a QUEUED or STARTING",
+    ),
+    ("SUCCEEDED", lambda p, j: p.manager.lifecycle.resume(j), "only a PAUSED job"),
+    ("SUCCEEDED", lambda p, j: p.manager.lifecycle.retry(j), "only a FAILED or CANCELLED job"),
+    ("FAILED", lambda p, j: p.manager.lifecycle.pause(j), "dbp retry"),
+    ("FAILED", lambda p, j: p.manager.lifecycle.resume(j), "dbp retry"),
+    ("FAILED", lambda p, j: p.manager.lifecycle.retry(j), "no checkpoint .*: dbp submit SPEC"),
+    ("CANCELLING", lambda p, j: p.manager.lifecycle.pause(j), "once it is CANCELLED"),
+    ("CANCELLING", lambda p, j: p.manager.lifecycle.resume(j), "once it is CANCELLED"),
+    ("CANCELLING", lambda p, j: p.manager.lifecycle.retry(j), "once it is CANCELLED"),
+    ("PAUSING", lambda p, j: p.manager.lifecycle.resume(j), "wait until it is PAUSED: dbp wat"),
+    ("PAUSING", lambda p, j: p.manager.lifecycle.retry(j), "wait until it is PAUSED"),
+    ("PAUSED", lambda p, j: p.manager.lifecycle.retry(j), "dbp resume"),
+    ("PAUSED", lambda p, j: p.manager.lifecycle.delete(j), "dbp cancel"),
+    ("PAUSING", lambda p, j: p.manager.lifecycle.delete(j), "dbp cancel"),
+]
+
+
+@pytest.mark.parametrize(("state", "request_", "remedy"), REFUSALS)
+async def test_a_request_that_the_state_forbids_names_the_remedy(
+    tmp_path: Path, state: str, request_: Callable[[Plane, str], Any], remedy: str
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await running(plane)
+        if state.startswith("PAUS"):
+            await plane.manager.lifecycle.pause(job.id)
+        if state == "PAUSED":
+            stop(plane, job)
+        elif state == "CANCELLING":
+            await plane.manager.cancel(job.id)
+        elif state == "SUCCEEDED":
+            finish(plane, job.id)
+        elif state == "FAILED":
+            plane.launcher.runs[job.id].write_result("failed", "NON_FINITE")
+            plane.launcher.runs[job.id].end(Exit(exit_code=1))
+        before = await in_state(plane, job, State(state))
+
+        with pytest.raises(WrongState, match=remedy):
+            await request_(plane, job.id)
+
+        assert await plane.manager.get(job.id) == before
+
+
+async def test_a_run_started_by_hand_cannot_be_paused(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job, _ = await plane.manager.register(spec(), workers=1, request_id="", host="h")
+
+        with pytest.raises(WrongState, match=r"started by hand.*dbp train --resume RUN"):
+            await plane.manager.lifecycle.pause(job.id)
+
+
+async def test_an_unknown_job_is_not_found(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        lifecycle = plane.manager.lifecycle
+        for request in (lifecycle.pause, lifecycle.resume, lifecycle.retry, lifecycle.delete):
+            with pytest.raises(JobNotFound):
+                await request("digits-none")
+
+
+async def test_a_full_queue_refuses_to_resume(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s", slots=1, max_queued=1) as plane:
+        job = await paused(plane)
+        for _ in range(2):
+            await plane.manager.create(spec(), workers=1)
+
+        with pytest.raises(ResourceExhausted, match="queue is full"):
+            await plane.manager.lifecycle.resume(job.id)
+
+        assert (await plane.manager.get(job.id)).state is State.PAUSED
