@@ -101,9 +101,10 @@ def test_every_error_has_its_exit_code() -> None:
     assert set(EXIT_CODES) <= errors
     assert codes == {
         "DbpError": 1, "ResourceExhausted": 1, "DataLoss": 1, "Unauthenticated": 1,
-        "TrainingFailed": 1, "TooManyReaders": 1, "CorruptParameters": 1,
+        "TrainingFailed": 1, "TooManyReaders": 1, "CorruptParameters": 1, "DiskFull": 1,
+        "StateDamaged": 1,
         "InvalidInput": 2, "InvalidArgument": 2, "InvalidType": 2, "WrongEventLoop": 2,
-        "InvalidData": 2, "InvalidFile": 2, "Conflict": 2,
+        "InvalidData": 2, "InvalidFile": 2, "Conflict": 2, "DataChanged": 2,
         "ClientForked": 2, "Unsupported": 2, "MissingDependency": 2, "UnknownMethod": 2,
         "Unavailable": 3, "ClientClosed": 3, "Draining": 3, "DeadlineExceeded": 3,
         "NotFound": 4, "WrongState": 4, "OutOfRange": 4, "AlreadyExists": 4,
