@@ -223,26 +223,27 @@ def _run(launch: JsonObject, rank: int, reporter: Reporter | None, heartbeat: He
     from dbp.train.report.fan_out import AnyOf, FanOut, OutcomeRecorder
     from dbp.train.report.lines import Lines, outcome_text
     from dbp.train.report.run_folder import RunFolder
+    from dbp.train.report.space_wait import SpaceWait
     from dbp.train.stop_signals import StopSignals
 
-    spec, run, workers = (
-        Path(str(launch["spec"])),
-        Path(str(launch["run"])),
-        int(str(launch["workers"])),
-    )
+    spec, run = Path(str(launch["spec"])), Path(str(launch["run"]))
+    workers = int(str(launch["workers"]))
     terms = _terms(launch)
-    signals = StopSignals()
-    recorder = OutcomeRecorder(spec.parent)
+    signals, recorder = StopSignals(), OutcomeRecorder(spec.parent)
     sink, control = FanOut(recorder), AnyOf(signals)
     if reporter is not None:
         document = _read(spec)
-        folder = (
-            RunFolder.prepare(run, document, overwrite=True)
-            if terms is None
-            else RunFolder.resume(run, document)
-        )
-        sink = FanOut(folder, recorder, reporter, Lines(sys.stdout))
         control = AnyOf(signals, reporter)
+        wait = SpaceWait(control, reporter.note_disk_full, heartbeat)
+        folder = wait(
+            lambda: (
+                RunFolder.prepare(run, document, overwrite=True)
+                if terms is None
+                else RunFolder.resume(run, document)
+            )
+        )
+        folder.write = recorder.write = wait
+        sink = FanOut(folder, recorder, reporter, Lines(sys.stdout))
     try:
         outcome = run_rank(
             workers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import final
@@ -29,11 +30,32 @@ class SmallDisk:
 
     def fill(self) -> None:
         """Leave no free byte."""
+        self._take()
+        assert os.statvfs(self.path).f_bavail == 0
+
+    def _take(self) -> None:
         with (self.path / FILLER).open("ab") as file, contextlib.suppress(OSError):
             while True:
                 os.write(file.fileno(), bytes(4096))
-        disk = os.statvfs(self.path)
-        assert disk.f_bavail == 0
+
+    @contextlib.contextmanager
+    def kept_full(self) -> Iterator[None]:
+        """Take at once what anything frees, until the end of the block."""
+        stop = threading.Event()
+
+        def fill() -> None:
+            while not stop.wait(0.005):
+                self._take()
+
+        self.fill()
+        thread = threading.Thread(target=fill)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            self.free()
 
     def free(self) -> None:
         """Free what ``fill`` took."""

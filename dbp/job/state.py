@@ -138,6 +138,7 @@ class ProgressReport:
         observe_time: Unix time of the report.
         epoch_end: Marks the report at the end of an epoch, which is never dropped.
         skipped: Number of mini-batches skipped since the start of the run.
+        disk_full: Sentence on what the run cannot write because of a full disk, else "".
         skipped_in_epoch: The same in this epoch.
         parameters_sha256: Digest of the parameters at the end of an epoch, else "".
         rollbacks: Number of roll-backs so far.
@@ -154,6 +155,7 @@ class ProgressReport:
     observe_time: float
     epoch_end: bool = False
     skipped: int = 0
+    disk_full: str = ""
     skipped_in_epoch: int = field(default=0, metadata=LOCAL)
     parameters_sha256: str = field(default="", metadata=LOCAL)
     rollbacks: int = field(default=0, metadata=LOCAL)

@@ -16,17 +16,19 @@ from typing import Final, TypeAlias, final
 
 from dbp.errors import DbpError, ResourceExhausted, Unavailable, WrongState
 from dbp.job.failure import Failure
-from dbp.job.state import EventKind, Job, RunOutcome
+from dbp.job.state import EventKind, Job, RunOutcome, State
 from dbp.jobs.config import Clock
 from dbp.jobs.connections import RunConnections, new_secret
+from dbp.jobs.disk_wait import DiskWait
 from dbp.jobs.forced_stops import ForcedStops
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.retry import after_end, note_outcome
 from dbp.jobs.run_results import RunResults
 from dbp.jobs.stall_watch import StallWatch
 from dbp.jobs.store import Store
-from dbp.jobs.verdict import last_progress, verdict
+from dbp.jobs.verdict import given_up, last_progress, verdict
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
+from dbp.storage.full_disk import is_full
 from dbp.storage.state_folder import StateFolder
 from dbp.storage.threads import in_thread
 from dbp.versions.publisher import VersionPublisher
@@ -68,8 +70,9 @@ class AttemptRunner:
         self._launcher = launcher
         self._connections = connections
         self._publisher = publisher
-        self._results = RunResults(folder, store, launcher, publisher)
         self._clock = clock
+        self.disk = DiskWait(table, clock)
+        self._results = RunResults(folder, store, launcher, publisher, self.disk)
         self._released = released
         self._stalls = StallWatch(table, clock)
         self._requeued = requeued
@@ -156,13 +159,18 @@ class AttemptRunner:
             resume=resume,
             published=(0, 0) if newest is None else (newest.rollbacks, newest.step),
         )
-        try:
+
+        async def start() -> Running:
             if resume:
                 before = partial(self._folder.take_over_run, job.id, job.attempt - 1)
                 await in_thread(before)
-            running = await self._launcher.start(request)
+            return await self._launcher.start(request)
+
+        try:
+            running = await self.disk.run(job.id, "the start of its run", start)
         except (DbpError, OSError) as error:
-            await self._settle(job.id, Exit(error=str(error)))
+            asked = is_full(error)  # to end, while it waited for space
+            await self._settle(job.id, Exit() if asked else Exit(error=str(error)))
         else:
             await self._watch(job.id, running)
 
@@ -214,13 +222,15 @@ class AttemptRunner:
         if job is None:
             return
         outcome = await self._results.outcome(job)
-        stall = self._stalls.report(job_id)
+        stall, unpublished = self._stalls.report(job_id), ""
         if outcome is not None and (stall is None or outcome.status == "succeeded"):
-            await self._results.publish_final(job, outcome)
+            unpublished = await self._results.publish_final(job, outcome)
         checkpoint = await self._results.checkpoint(job)
 
         def decide(job: Job) -> tuple[EventKind, Failure | None]:
             kind, failure = verdict(job, ended, outcome, self._stops.grace_of(job_id), stall)
+            if unpublished and job.state is State.CANCELLING:
+                kind, failure = EventKind.CANCELLED, given_up(job, unpublished)
             # The newest report may be older than the newest checkpoint.
             return kind, failure and replace(
                 failure, checkpoint_step=checkpoint, step=max(failure.step, checkpoint)
@@ -236,6 +246,7 @@ class AttemptRunner:
         checkpoint: int | None = None,
     ) -> None:
         """Make the end durable, retrying while the disk is full, then free the slots."""
+        warned = False
         while True:
             try:
                 await self._table.alone(
@@ -244,7 +255,9 @@ class AttemptRunner:
             except WrongState:
                 return  # it has ended already, or is not to end
             except (ResourceExhausted, Unavailable) as error:
-                log.warning("job %s: its end cannot be stored yet: %s", job_id, error)
+                if not warned:
+                    log.warning("job %s: its end cannot be stored yet: %s", job_id, error)
+                warned = True
                 await self._clock.sleep(RETRY_SECONDS)
             else:
                 return

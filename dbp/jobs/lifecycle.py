@@ -51,7 +51,7 @@ class Lifecycle:
     ) -> None:
         """Store the collaborators; ``start`` begins to delete."""
         self._table = table
-        self._results = RunResults(folder, store, launcher, publisher)
+        self._results = RunResults(folder, store, launcher, publisher, runner.disk)
         self._runner = runner
         self._queue = queue
         self._scheduler = scheduler

@@ -90,6 +90,7 @@ class JobManager:
             released=lambda job: self._scheduler.release(job),  # noqa: PLW0108 - made below
             requeued=lambda job: self._scheduler.enqueue(job),  # noqa: PLW0108 - made below
         )
+        self.disk = self._runner.disk
         self._scheduler = Scheduler(self._queue, self._table, self._runner, clock)
         self.lifecycle = Lifecycle(
             folder, store, self._table, launcher=launcher, runner=self._runner,
@@ -105,7 +106,6 @@ class JobManager:
         jobs = await self._table.load()
         for job in (job for job in jobs if job.attempt):  # others have published nothing
             await self.versions.sweep(job.id)
-        for job in jobs:
             self._queue.place(job.id)
         for job in (job for job in jobs if job.state.launched):
             if not job.attached:
@@ -259,8 +259,9 @@ class JobManager:
         self, job_id: str, attempt: int, progress: ProgressReport
     ) -> None:
         """Store the newest progress; the job's next event makes it durable."""
-        await self._table.get(job_id, attempt)
+        job = await self._table.get(job_id, attempt)
         self._table.note_progress(job_id, progress)
+        self.disk.note_report(job, progress)
 
     async def report_outcome(self, job_id: str, attempt: int, outcome: RunOutcome) -> None:
         """Store the outcome that the run reported; durable on return."""

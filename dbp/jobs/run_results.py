@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import final
 
 from dbp.errors import DbpError
 from dbp.job.state import Job, RunOutcome
+from dbp.jobs.disk_wait import NOT_CANCELLED, DiskWait
 from dbp.jobs.publish_terms import labels_best
 from dbp.jobs.store import Store
 from dbp.launch.launcher import Launcher
+from dbp.storage.full_disk import is_full
 from dbp.storage.state_folder import StateFolder
 from dbp.versions.publisher import VersionPublisher
 
@@ -21,12 +24,18 @@ class RunResults:
     """Fetches results through the launcher; each job is at the attempt that has ended."""
 
     def __init__(
-        self, folder: StateFolder, store: Store, launcher: Launcher, publisher: VersionPublisher
+        self,
+        folder: StateFolder,
+        store: Store,
+        launcher: Launcher,
+        publisher: VersionPublisher,
+        disk: DiskWait,
     ) -> None:
         self._folder = folder
         self._store = store
         self._launcher = launcher
         self._publisher = publisher
+        self._disk = disk
 
     async def outcome(self, job: Job) -> RunOutcome | None:
         """Return the outcome that the run left, else the one that it reported."""
@@ -39,24 +48,32 @@ class RunResults:
             log.warning("job %s: the result file of its run is damaged", job.id)
         return await self._store.outcome(job.id, job.attempt)
 
-    async def publish_final(self, job: Job, outcome: RunOutcome) -> None:
-        """Publish the final parameters that the run left, if they did not arrive."""
+    async def publish_final(self, job: Job, outcome: RunOutcome) -> str:
+        """Publish the final parameters that the run left, if they did not arrive.
+
+        Waits for space on a full disk. Returns the error if the job was cancelled meanwhile,
+        else "".
+        """
         newest = job.latest_parameters
         if newest is not None and newest.final and newest.attempt == job.attempt:
-            return
+            return ""
         try:
             run = self._folder.run_of(job.id, job.attempt)
             path = await self._launcher.fetch_parameters(run)
             if path is not None:
-                await self._publisher.publish_file(
+                publish = partial(
+                    self._publisher.publish_file,
                     job.id,
                     job.attempt,
                     path,
                     step=outcome.step,
                     best=outcome.best_restored and labels_best(job),
                 )
+                await self._disk.run(job.id, "its final version", publish, while_=NOT_CANCELLED)
         except (DbpError, OSError) as error:
             log.warning("job %s: its final parameters: %s", job.id, error)
+            return f"{error}: {path}" if is_full(error) else ""
+        return ""
 
     async def checkpoint(self, job: Job) -> int:
         """Return the step of the newest sound checkpoint; 0 if there is none."""

@@ -80,20 +80,30 @@ def _as_asked(
 ) -> tuple[EventKind, Failure | None] | None:
     """Return how an attempt ends that its user asked to stop; None if it ended otherwise."""
     stopped = outcome is not None and outcome.status == "stopped"
+    # Asked while it waited for space on a full disk: it has written no more files.
+    unwritten = outcome is not None and outcome.reason == FailureReason.NOT_WRITTEN
     forced = ended is not None and ended.stopped
     if job.state is State.CANCELLING:
         if forced:
             message = _forced_text(grace)
             return EventKind.CANCELLED, _failure(job, ended, FailureReason.FORCED, message)
+        if outcome is not None and unwritten:
+            reason, message = FailureReason.NOT_WRITTEN, outcome.message
+            return EventKind.CANCELLED, _failure(job, ended, reason, message, outcome.step)
         return (EventKind.CANCELLED, None) if stopped or outcome is None else None
     if job.state is not State.PAUSING or stall is not None:
         return None
-    if stopped or ended == Exit():  # it was not launched before the service died
+    if stopped or unwritten or ended == Exit():  # Exit(): it was not launched
         return EventKind.PAUSED, None
     if forced:
         failure = _failure(job, ended, FailureReason.FORCED, _pause_text(grace))
         return EventKind.FAILED, failure
     return None
+
+
+def given_up(job: Job, message: str) -> Failure:
+    """Return why a job that was cancelled lacks its final version: the disk was full."""
+    return _failure(job, None, FailureReason.DISK_FULL, message)
 
 
 def last_progress(job: Job, outcome: RunOutcome | None) -> ProgressReport | None:

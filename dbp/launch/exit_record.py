@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from dbp.launch.attempt_files import AttemptFiles
@@ -39,14 +40,21 @@ def write_exit(files: AttemptFiles, record: dict[str, Any]) -> None:
     ``log_tail`` loses its oldest lines if the record is larger. Without reserved space it waits
     for space; other errors are raised: OSError.
     """
+    content = _encoded(record)
+    wait_for_space(lambda: _write(files, content))
+
+
+def wait_for_space(write: Callable[[], None], beat: Callable[[], None] = lambda: None) -> None:
+    """Call ``write`` until the disk has space; call ``beat`` between tries. OSError."""
     while True:
         try:
-            _write(files, _encoded(record))
+            write()
             return
         except OSError as error:
             if not is_full(error):
                 raise
-            time.sleep(RETRY_SECONDS)
+        beat()
+        time.sleep(RETRY_SECONDS)
 
 
 def _encoded(record: dict[str, Any]) -> bytes:

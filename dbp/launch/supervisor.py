@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -26,7 +27,7 @@ from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
 from dbp.json_value import JsonValue
 from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.attempt_log import AttemptLog
-from dbp.launch.exit_record import write_exit
+from dbp.launch.exit_record import wait_for_space, write_exit
 from dbp.launch.file_lock import take
 from dbp.launch.mpich_memory import mpich_files, remove_unused
 from dbp.launch.process_identity import ProcessIdentity
@@ -138,7 +139,8 @@ class Supervisor:
             "heartbeats": str(_heartbeats(scratch[-1])),
             "force_signal": FORCE_SIGNAL,
         }
-        write_json(self._files.supervisor, content)
+        write = partial(write_json, self._files.supervisor, content)
+        wait_for_space(write, partial(self._heartbeat.enter, Phase.SERVING))
 
     def _spawn(self, command: list[str], heartbeats: Path) -> tuple[int, int]:
         """Start the command; return the pipe that holds its output, and its pid."""

@@ -9,6 +9,7 @@ stops, another one delivers what the service has not stored.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import mmap
@@ -78,6 +79,7 @@ class Reporter:
         self._free_slots = set(range(SLOTS))
         self._stop = False
         self._publish = False
+        self._newest: ProgressReport | None = None
         self._patience = LAUNCHED_PATIENCE_SECONDS if launched else BY_HAND_PATIENCE_SECONDS
         self._undelivered = Undelivered()
         self._keeper = LinkKeeper(
@@ -120,8 +122,15 @@ class Reporter:
         message = TrainingStarted(started.world_size, started.total_steps)
         self._keeper.send(self._undelivered.start(message))
 
+    def note_disk_full(self, text: str) -> None:
+        """Send the newest report again, with what the run waits to write; "" at the end."""
+        if self._newest is not None:
+            report = dataclasses.replace(self._newest, disk_full=text, epoch_end=False)
+            self._keeper.send(self._undelivered.report(report), MAX_BACKLOG_BYTES)
+
     def progress(self, progress: ProgressReport) -> None:
         """Send the newest progress; it is dropped while the link is slow."""
+        self._newest = progress
         limit = MAX_EPOCHS_BACKLOG_BYTES if progress.epoch_end else MAX_BACKLOG_BYTES
         self._keeper.send(self._undelivered.report(progress), limit)
 

@@ -61,6 +61,7 @@ def progress_to_proto(progress: ProgressReport) -> job_pb2.Progress:
         observe_time=time_to_proto(progress.observe_time),
         epoch_end=progress.epoch_end,
         skipped=progress.skipped,
+        disk_full=sendable(progress.disk_full),
     )
 
 
@@ -77,6 +78,7 @@ def progress_from_proto(proto: job_pb2.Progress) -> ProgressReport:
         observe_time=time_from_proto(proto.observe_time),
         epoch_end=proto.epoch_end,
         skipped=proto.skipped,
+        disk_full=proto.disk_full,
     )
 
 

@@ -120,7 +120,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         link = LinkNumber(header.attempt, header.link_generation)
         await self._manager.authorize(job_id, link, _secret(context))
         manifest = manifest_from_proto(header.manifest)
-        async with self._manager.links.call(job_id, link):
+        async with self._manager.links.call(job_id, link), self._manager.disk.upload(job_id):
             with _bytes(header, manifest, request_iterator) as chunks:
                 version = await self._manager.publisher.publish(
                     job_id,

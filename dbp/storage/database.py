@@ -136,9 +136,12 @@ class Database:
         if self._ballast is None:
             return self._transaction(change)
         transaction = partial(self._transaction, change)
-        # A commit appends to the log. Moving the log into the file may wait for space.
-        heir = log_of(self.path)
-        result = self._ballast.run(transaction, heir=heir) if reserved else transaction()
+        if reserved:
+            # A commit appends to the log. Moving the log into the file may wait for space.
+            result = self._ballast.run(transaction, heir=log_of(self.path))
+        else:
+            self._ballast.check()
+            result = transaction()
         self._ballast.restore()
         return result
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar, final
 
 from dbp.errors import DiskFull
+from dbp.quantities import count_text
 
 BALLAST_BYTES: Final = 4 << 20
 # Released at a time: what other processes can take before the record is written.
@@ -89,6 +90,15 @@ class Ballast:
                 if heir is not None:
                     _extend(heir)
 
+    def check(self) -> None:
+        """Raise DiskFull where less than a chunk is free: the rest is for reserved records."""
+        free = self._free()
+        if free < CHUNK_BYTES:
+            raise DiskFull(
+                f"{self._path.parent}: the disk is full ({count_text(free, 'byte')} free); "
+                "nothing was changed"
+            )
+
     def release(self) -> bool:
         """Release one chunk; return False if nothing is left."""
         with self._lock:
@@ -109,9 +119,12 @@ class Ballast:
     def _restore(self, margin: int) -> None:
         with self._lock, contextlib.suppress(OSError):  # tried again later
             self._due = time.monotonic() + RESTORE_SECONDS
-            disk = os.statvfs(self._path.parent)
-            if disk.f_bavail * disk.f_frsize >= self._size - self.held + margin:
+            if self._free() >= self._size - self.held + margin:
                 self._resize(self._size)
+
+    def _free(self) -> int:
+        disk = os.statvfs(self._path.parent)
+        return disk.f_bavail * disk.f_frsize
 
     def _resize(self, size: int) -> None:
         """Change the size of the file durably; the old size stays if the disk is full."""

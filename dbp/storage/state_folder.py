@@ -165,8 +165,8 @@ class StateFolder:
         text = json.dumps({"pid": os.getpid(), "address": address}).encode()
 
         def write() -> None:
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, text, 0)
+            os.pwrite(self._lock, text, 0)  # over the old text, whose space stays taken
+            os.ftruncate(self._lock, len(text))
 
         self.ballast.run(write)
 

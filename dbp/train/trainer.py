@@ -80,8 +80,7 @@ class Trainer:
         self._stopping = make_stopping(setup.resolved)
         events = sink if sink is not None and communicator.rank == 0 else FanOut()
         self._announcer = Announcer(setup, events, self._figures, self.parameters, clock)
-        self._recovery = Recovery(setup, communicator, checkpoints, clock, resume)
-        self._recovery.detach = detach
+        self._recovery = Recovery(setup, communicator, checkpoints, clock, resume, detach)
         self._announcer.published = self._recovery.published
         seed, samples = setup.resolved.spec.seed, setup.plan.samples
         self._order = functools.lru_cache(1)(lambda epoch: order(seed, epoch, samples))
@@ -139,6 +138,7 @@ class Trainer:
         metadata = self._announcer.metadata_at(step)
         position = self.state.position(self._seconds())
         self._recovery.save(step, position, self.state.vectors(), metadata, best=best)
+        self._announcer.disk_full = self._recovery.disk_full
 
     def _seconds(self) -> float:
         return self.state.seconds + self._announcer.meter.seconds  # before and in this process

@@ -276,7 +276,7 @@ class JobFailure(_message.Message):
     def __init__(self, reason: _Optional[_Union[FailureReason, str]] = ..., message: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., log_tail: _Optional[_Iterable[str]] = ..., step: _Optional[int] = ..., rank: _Optional[int] = ..., host: _Optional[str] = ..., attempt: _Optional[int] = ..., checkpoint_step: _Optional[int] = ..., retry_helps: bool = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("step", "total_steps", "epoch", "loss", "metrics", "samples_per_second", "eta_seconds", "observe_time", "epoch_end", "skipped")
+    __slots__ = ("step", "total_steps", "epoch", "loss", "metrics", "samples_per_second", "eta_seconds", "observe_time", "epoch_end", "skipped", "disk_full")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -294,6 +294,7 @@ class Progress(_message.Message):
     OBSERVE_TIME_FIELD_NUMBER: _ClassVar[int]
     EPOCH_END_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    DISK_FULL_FIELD_NUMBER: _ClassVar[int]
     step: int
     total_steps: int
     epoch: int
@@ -304,7 +305,8 @@ class Progress(_message.Message):
     observe_time: _timestamp_pb2.Timestamp
     epoch_end: bool
     skipped: int
-    def __init__(self, step: _Optional[int] = ..., total_steps: _Optional[int] = ..., epoch: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., samples_per_second: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., observe_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., epoch_end: bool = ..., skipped: _Optional[int] = ...) -> None: ...
+    disk_full: str
+    def __init__(self, step: _Optional[int] = ..., total_steps: _Optional[int] = ..., epoch: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., samples_per_second: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., observe_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., epoch_end: bool = ..., skipped: _Optional[int] = ..., disk_full: _Optional[str] = ...) -> None: ...
 
 class ParameterVersion(_message.Message):
     __slots__ = ("version", "step", "attempt", "digest", "size_bytes", "publish_time", "final", "previous_digest", "spec_digest", "rollbacks")

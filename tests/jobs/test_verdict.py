@@ -19,6 +19,7 @@ RESULTS = {
         "failed", "NOTHING_APPLIED", 5, message="nothing was learned"
     ),
     "exception": RunOutcome("failed", "EXCEPTION", 5, message="rank 1: KeyError"),
+    "not written": RunOutcome("failed", "NOT_WRITTEN", 5, message="no space"),
     "none": None,
 }
 EXITS = {
@@ -70,6 +71,8 @@ CASES = [
     (State.CANCELLING, "rank killed", "none", "cancelled", None),
     (State.CANCELLING, "lost", "none", "cancelled", None),
     (State.CANCELLING, "code 3", "non-finite", "failed", "NON_FINITE"),
+    (State.CANCELLING, "code 3", "not written", "cancelled", "NOT_WRITTEN"),
+    (State.RUNNING, "code 3", "not written", "failed", "NOT_WRITTEN"),
     (State.RUNNING, "code 3", "non-finite", "failed", "NON_FINITE"),
     (State.RUNNING, "code 3", "nothing applied", "failed", "NOTHING_APPLIED"),
     (State.RUNNING, "code 3", "exception", "failed", "RANK_EXCEPTION"),

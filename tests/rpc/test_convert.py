@@ -47,6 +47,7 @@ PROGRESS = ProgressReport(
     step=40, total_steps=100, epoch=2, loss=0.5, metrics={"training_loss": 0.25},
     samples_per_second=1e3, eta_seconds=0.0, observe_time=1_700_000_001.5, epoch_end=True,
     skipped=3,
+    disk_full="no space",
 )  # fmt: skip
 FAILURE = Failure(
     FailureReason.RANK_SIGNAL, "rank 1 is gone", 1, 9, ("one", "two"), 39,

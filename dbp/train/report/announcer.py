@@ -57,6 +57,7 @@ class Announcer:
         self._final_sent = False
         self._unwritten: OSError | None = None  # error of writing the final parameters
         self._no_checkpoint: OSError | None = None
+        self.disk_full = ""  # why no checkpoints can be written; in every report
         self._rollbacks = self._rolled_back_to = 0
         self._steps_done = 0  # by earlier processes
 
@@ -116,6 +117,7 @@ class Announcer:
                 parameters_sha256=sha256_of(self._parameters.vector) if epoch_end else "",
                 rollbacks=self._rollbacks,
                 rolled_back_to=self._rolled_back_to,
+                disk_full=self.disk_full,
             )
         )
 

@@ -9,6 +9,7 @@ from typing import TypeVar, final
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.train.report.run_files import RESULT, write_outcome
 from dbp.train.report.sink import Command, Control, ParameterSnapshot, Sink, Started
+from dbp.train.report.space_wait import WriteFiles, at_once
 
 T = TypeVar("T")
 
@@ -76,6 +77,7 @@ class OutcomeRecorder(Sink):
         """``earlier``: the folder may still contain a run that this one resumes or replaces."""
         self._path = path
         self._earlier = earlier
+        self.write: WriteFiles = at_once
 
     def started(self, started: Started) -> None:
         pass
@@ -93,4 +95,4 @@ class OutcomeRecorder(Sink):
         """Write result.json, unless it exists or the folder is not on this host."""
         replaces = self._earlier and outcome.step == 0
         if self._path.is_dir() and not replaces and not (self._path / RESULT).exists():
-            write_outcome(self._path, outcome)
+            self.write(lambda: write_outcome(self._path, outcome))

@@ -30,6 +30,7 @@ from dbp.job.job_json import record_to_json
 from dbp.job.snapshot import encode_header
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject, JsonValue
+from dbp.quantities import count_text
 from dbp.storage.atomic_file import make_folder, sync_folder, write_file
 from dbp.train.report.run_files import (
     METRICS,
@@ -48,6 +49,7 @@ from dbp.train.report.run_files import (
 )
 from dbp.train.report.run_lock import RunLock
 from dbp.train.report.sink import ParameterSnapshot, Sink, Started
+from dbp.train.report.space_wait import WriteFiles, at_once
 
 logger = logging.getLogger("dbp")
 
@@ -81,6 +83,8 @@ class RunFolder(Sink):
         self._resumes = resumes
         self._workers = 1
         self._metrics: io.FileIO | None = None
+        self._lost_lines = 0  # of metrics.jsonl, since one was written
+        self.write: WriteFiles = at_once  # of the files that the run cannot do without
         if not earlier:
             self._begin()
 
@@ -145,12 +149,16 @@ class RunFolder(Sink):
     def started(self, started: Started) -> None:
         """Replace the files of an earlier run; on a resume drop lines of later steps."""
         self._workers = started.world_size
-        with _writing(self.path):
+        done = started.steps_done
+
+        def begin() -> None:
             if self._earlier:
                 self._begin()
                 self._earlier = False
-            done = started.steps_done
             self._drop_lines_after(done - 1 if started.open_epoch else done)
+
+        with _writing(self.path):
+            self.write(begin)
 
     def rolled_back(self, step: int) -> None:
         """Drop the lines of undone steps; if the disk is full, they stay."""
@@ -208,7 +216,7 @@ class RunFolder(Sink):
         if snapshot.final and not self._earlier:
             data = snapshot.vector.data.cast("B")
             header = encode_header(snapshot.manifest)
-            write_file(self.path / PARAMETERS, [header, data])
+            self.write(lambda: write_file(self.path / PARAMETERS, [header, data]))
         return True
 
     def finished(self, outcome: RunOutcome) -> None:
@@ -233,7 +241,7 @@ class RunFolder(Sink):
         with contextlib.suppress(OSError):  # a failed write has been logged
             os.fsync(self._file.fileno())
         try:
-            write_outcome(self.path, outcome)
+            self.write(lambda: write_outcome(self.path, outcome))
         finally:
             self.close()
 
@@ -254,10 +262,18 @@ class RunFolder(Sink):
                 self._file.truncate(size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            reason = error.strerror
-            logger.warning(
-                "step %s: its line in metrics.jsonl is lost: %s", fields["step"], reason
-            )
+            self._lost_lines += 1
+            if self._lost_lines == 1:
+                logger.warning(
+                    "step %s: its line in metrics.jsonl is lost: %s; training continues",
+                    fields["step"],
+                    error.strerror,
+                )
+        else:
+            if self._lost_lines:
+                lines = count_text(self._lost_lines, "line")
+                logger.warning("metrics.jsonl is written again; it lacks %s", lines)
+            self._lost_lines = 0
 
 
 @contextlib.contextmanager

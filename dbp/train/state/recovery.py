@@ -22,6 +22,7 @@ from dbp.errors import InvalidFile
 from dbp.heartbeat.phase import Phase
 from dbp.option_names import either, option
 from dbp.parallel.communicator import Communicator
+from dbp.storage.full_disk import is_full
 from dbp.train.build import Setup
 from dbp.train.check.arithmetic import arithmetic
 from dbp.train.faults.agreement import all_or_none
@@ -65,11 +66,13 @@ class Recovery:
         folder: Path | None,
         clock: Callable[[], float],
         resume: bool | Terms = False,
+        detach: bool = False,
     ) -> None:
         """Identify the data of the run. Collective.
 
         ``folder`` is the folder for checkpoints on rank 0; None writes none. ``resume`` lists
-        the changes that a resumed run accepts. Raises InvalidInput on every rank if rank 0
+        the changes that a resumed run accepts. ``detach``: a process that outlives this one
+        writes the checkpoints. Raises InvalidInput on every rank if rank 0
         cannot read the data.
         """
         spec = setup.resolved.spec.checkpoint
@@ -80,7 +83,8 @@ class Recovery:
         self._last = clock()
         self._written: int | None = None  # step of the newest checkpoint of this process
         self.unwritten: OSError | None = None  # why the newest checkpoint could not be written
-        self.detach = False  # a process that outlives this one writes the checkpoints
+        self.disk_full = ""  # the sentence on that, while the disk is full
+        self._detach = detach
         self._store: CheckpointStore | None = None
         if folder is not None and communicator.rank == 0:
             model = setup.model
@@ -139,19 +143,36 @@ class Recovery:
         facts = facts_of(self._setup, self._data, self._new_data_at)
         checkpoint = Checkpoint(step, position, vectors, digest, arithmetic(), facts)
         write = functools.partial(self._store.write, checkpoint, metadata, best=best)
-        self.unwritten = None
         try:
-            if not (self.detach and run_detached(write)):
+            if not (self._detach and run_detached(write)):
                 write()
         except OSError as error:
-            self.unwritten = OSError(error.errno, error.strerror, str(self._store.folder))
+            self._note_unwritten(step, self._store.folder, error)
+        else:
+            self._note_written(step)
+        self._last = self._clock()
+
+    def _note_unwritten(self, step: int, folder: Path, error: OSError) -> None:
+        """Warn, once until checkpoints can be written again."""
+        if self.unwritten is None:
             logger.warning(
-                "step %d: no checkpoint could be written in %s: %s; the older ones stay",
+                "step %d: no checkpoint could be written in %s: %s; the older ones stay, and "
+                "training continues without new ones until it works again",
                 step,
-                self._store.folder,
+                folder,
                 error.strerror or error,
             )
-        self._last = self._clock()
+        self.unwritten = OSError(error.errno, error.strerror, str(folder))
+        if is_full(error):
+            self.disk_full = (
+                f"no checkpoints can be written in {folder}: {error.strerror}; training "
+                "continues without new ones"
+            )
+
+    def _note_written(self, step: int) -> None:
+        if self.unwritten is not None:
+            logger.warning("step %d: checkpoints are written again", step)
+        self.unwritten, self.disk_full = None, ""
 
     def discard(self) -> None:
         """Remove all checkpoints on rank 0, since the run starts at step 0."""

@@ -107,7 +107,7 @@ def test_result_has_every_field_of_the_outcome(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_full_disk_loses_a_line_of_metrics_but_does_not_end_the_run(
+def test_a_full_disk_loses_lines_of_metrics_but_does_not_end_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = RunFolder.prepare(tmp_path / "run", {})
@@ -117,14 +117,18 @@ def test_a_full_disk_loses_a_line_of_metrics_but_does_not_end_the_run(
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, before[1]))
     try:
         folder.progress(progress())
+        folder.progress(progress())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     folder.progress(progress())
 
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [progress().step] * 2
-    (record,) = caplog.records
-    assert "its line in metrics.jsonl is lost" in record.getMessage()
+    full = "No space left on device"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"step 7: its line in metrics.jsonl is lost: {full}; training continues",
+        "metrics.jsonl is written again; it lacks 2 lines",
+    ]
     folder.close()
 
 
