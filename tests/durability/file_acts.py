@@ -126,11 +126,21 @@ class Launch(Act):
 
 @final
 class RecordExit(Act):
-    """A supervisor runs a command to its end and records its exit."""
+    """A supervisor runs a command to its end and records its exit.
 
-    name = "record an exit"
+    The launcher has reserved the space of the record, unless it was an earlier dbp.
+    """
+
+    def __init__(self, *, reserved: bool) -> None:
+        self._reserved = reserved
+
+    @property
+    def name(self) -> str:
+        return "record an exit" if self._reserved else "record an exit without reserved space"
 
     def prepare(self, folder: Path) -> None:
+        if self._reserved:
+            reserve_exit(AttemptFiles(folder))
         command = [sys.executable, "-c", "import sys; print('x' * 3000); sys.exit(3)"]
         write_json(folder / "launch.json", {"command": command, "workers": 1})
         reserve_exit(AttemptFiles(folder))
