@@ -78,7 +78,7 @@ def job_ending_lines(job: Job) -> list[str]:
         return []
     if job.failure is not None:
         return [
-            f"{ending_word(job.failure.reason)}: {job.failure.message}",
+            *f"{ending_word(job.failure.reason)}: {job.failure.message}".splitlines(),
             *_facts_lines(job),
             *(f"  | {line}" for line in job.failure.log_tail[-10:]),
             *_best_lines(job),

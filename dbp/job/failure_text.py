@@ -94,4 +94,5 @@ def retry_text(failure: Failure, job_id: str) -> str:
 def attempt_text(failure: Failure) -> str:
     """Return why an attempt of a job that continues failed, in one line."""
     facts = facts_text(failure)
-    return f"{FAILURES[failure.reason]}: {failure.message}" + (f" ({facts})" if facts else "")
+    message = failure.message.partition("\n")[0]  # a stack may follow
+    return f"{FAILURES[failure.reason]}: {message}" + (f" ({facts})" if facts else "")

@@ -214,7 +214,7 @@ class Job:
         failures: Attempts in a row that failed without a new checkpoint.
         exceptions: Python exceptions of earlier attempts with their steps, as text.
         conditions: By kind; not stored.
-        report_time: When the run was last heard of; not stored.
+        report_time: When a rank last reported a phase, a step or progress; not stored.
         checkpoint_step: Step of the newest valid checkpoint when the newest attempt ended.
         retry_time: Earliest time of the next launch, after a failure.
     """

@@ -164,6 +164,7 @@ class RunConnections:
         if attempt != job.attempt:
             applied = AppliedReports()
         connection = RunConnection(job.id, link, applied)
+        self._table.note_report(job.id)
         self.silence.heard(job.id)
         if not job.state.terminal:
             self._by_job[job.id] = connection

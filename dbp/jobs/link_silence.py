@@ -35,7 +35,6 @@ class LinkSilence:
         """Note a message of a live run; the first one starts the watch of this job."""
         if self._table.live(job_id) is None:
             return
-        self._table.note_report(job_id)
         self._heard[job_id] = self._heard.get(job_id, 0) + 1
         self._table.note_condition(job_id, ConditionKind.LOST_CONTACT, None)
         if job_id not in self._tasks:

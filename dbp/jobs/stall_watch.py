@@ -156,7 +156,7 @@ def _report(
     """Return the report with the stack, or the state, of the rank that is to blame."""
     culprit = stall.culprit
     stack = "" if culprit.rank is None else found.get(culprit.rank, "")
-    lines = [line.rstrip() for line in stack.splitlines() if line.strip()][:STACK_LINES]
+    lines = [f"  {line.strip()}" for line in stack.splitlines() if line.strip()][:STACK_LINES]
     text = (
         f"{stall.message}: no progress for {duration_text(stall.seconds)}, so dbp ended the "
         "run; if such a pause is normal, raise retry.stall_seconds"

@@ -17,6 +17,7 @@ from dbp.job.ending_text import (
     job_ending_word,
 )
 from dbp.job.failure import Failure, FailureReason
+from dbp.job.failure_text import attempt_text
 from dbp.job.state import Job, ProgressReport, State
 from dbp.json_value import JsonObject
 
@@ -166,3 +167,15 @@ def test_a_job_cancelled_in_the_queue_was_stopped_before_its_first_step() -> Non
 
 def test_examples_of_the_module_hold() -> None:
     assert doctest.testmod(dbp.job.ending_text).failed == 0
+
+
+def test_a_stack_has_lines_of_its_own_and_is_left_out_of_a_summary() -> None:
+    message = "rank 1 does not progress\n  File a.py, line 3 in forward"
+    failure = Failure(FailureReason.STALLED, message)
+    job = dataclasses.replace(JOB, state=State.FAILED, failure=failure)
+
+    assert job_ending_lines(job)[:2] == [
+        "stalled: rank 1 does not progress",
+        "  File a.py, line 3 in forward",
+    ]
+    assert attempt_text(failure) == "stalled: rank 1 does not progress"

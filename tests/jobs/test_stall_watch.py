@@ -169,6 +169,7 @@ async def test_watchers_are_sent_a_silent_job_now_and_then(tmp_path: Path) -> No
         await settle()
         for activity in range(100):  # it opens data
             opening = dataclasses.replace(rank(0, 9), beat=long_ago, activity=activity)
+            plane.manager.silence.heard(job.id)  # its link is alive
             await pass_time(plane, POLL_SECONDS, opening)
         await pass_time(plane, 1.0, rank(0, 50), rank(1, 50))
         reading.cancel()
