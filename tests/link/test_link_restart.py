@@ -20,6 +20,7 @@ import pytest
 
 from dbp.job.state import RunOutcome
 from dbp.launch.launcher import Exit
+from dbp.link.child import LinkChild
 from dbp.link.keeper import PROBES
 from dbp.link.reporter import BY_HAND_PATIENCE_SECONDS, Reporter
 from dbp.train.report.sink import Command
@@ -213,8 +214,6 @@ async def test_closing_ends_in_time_though_every_link_dies(
 
 def Dying(memory_fd: int) -> object:  # noqa: N802 (in place of a class)
     """A link that ends at once."""
-    from dbp.link.child import LinkChild
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "executable", "/bin/false")
         return LinkChild(memory_fd)
@@ -302,6 +301,54 @@ async def test_a_stopped_link_is_killed_and_replaced(
         assert job.state == job_pb2.JOB_STATE_SUCCEEDED
     assert messages(caplog)[0] == (
         "the link to the service has not read its messages for 1 s; starting another"
+    )
+
+
+async def test_an_old_link_that_continues_is_refused_and_ends(
+    service: Service,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As if SIGKILL had not reached it."""
+
+    def spare(child: LinkChild) -> None:
+        child.close_input()
+        child._output.close()
+        child.ended = True
+
+    reporter = await asyncio.to_thread(
+        Reporter.join, service.address, document(retry={"stall_seconds": 0.8}), 1
+    )
+    reporter.started(STARTED)
+    await filled(reporter, 10)
+    await training_until_published(service, reporter, 10)
+    old = link()
+    with monkeypatch.context() as patch:
+        patch.setattr(LinkChild, "kill", spare)
+        old.suspend()
+        reporter.progress(progress(20, epoch_end=True))
+        assert reporter.snapshot(snapshot(20))
+        await training_until_published(service, reporter, 20)
+    for step in (30, 40):  # the slot of step 20, too, has other parameters now
+        await filled(reporter, step)
+        await training_until_published(service, reporter, step)
+
+    old.resume()
+    await training(reporter, lambda: old not in links())
+    await filled(reporter, 50)
+    await training_until_published(service, reporter, 50)
+    reporter.finished(SUCCEEDED)
+    await closed(reporter)
+
+    assert (await service.ended(reporter.job)).state == job_pb2.JOB_STATE_SUCCEEDED
+    kept = versions(tmp_path / "state", reporter.job)
+    assert sorted(kept) == [20, 30, 40, 50]  # the newest four are kept
+    for step, content in kept.items():
+        np.testing.assert_array_equal(content, vector(step))
+    assert (
+        f"the service refused the run's reports: job {reporter.job}: "
+        "link 1 of attempt 1 was replaced" in capfd.readouterr().err
     )
 
 
