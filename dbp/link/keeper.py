@@ -28,6 +28,8 @@ START_SECONDS: Final = 60.0
 PROBES: Final = 4
 # Share of the time of ``close`` after which a link that does not read is replaced.
 CLOSING_SHARE: Final = 0.5
+# On a busy machine a link gets a core only now and then.
+LEAST_STALL_SECONDS: Final = 2.0
 # Bytes that may wait when another probe is sent.
 MAX_BACKLOG_BYTES: Final = 64 * 1024
 
@@ -54,12 +56,13 @@ class LinkKeeper:
             config: Configuration of the links; each gets its own generation.
             memory_fd: Descriptor of the slots of parameters.
             undelivered: Messages that a new link gets.
-            stall_seconds: Time after which a link that does not read is replaced.
+            stall_seconds: Time after which a link that does not read is replaced; at least
+                LEAST_STALL_SECONDS.
         """
         self.config = config
         self._memory_fd = memory_fd
         self._undelivered = undelivered
-        self._stall_seconds = stall_seconds
+        self._stall_seconds = max(stall_seconds, LEAST_STALL_SECONDS)
         self.ends = 0  # of links in a row that did not live long
         self._generation = 0
         self._child: LinkChild | None = None
@@ -123,7 +126,8 @@ class LinkKeeper:
             handle: called with the messages of the link, until nothing is undelivered.
         """
         deadline = time.monotonic() + seconds
-        self._stall_seconds = min(self._stall_seconds, CLOSING_SHARE * seconds)
+        soon = max(CLOSING_SHARE * seconds, LEAST_STALL_SECONDS)
+        self._stall_seconds = min(self._stall_seconds, soon)
         self._next_probe = time.monotonic()
         while self._undelivered.matters and (left := deadline - time.monotonic()) > 0:
             self.wait(left)

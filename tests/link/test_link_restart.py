@@ -278,7 +278,7 @@ async def test_a_stopped_link_is_killed_and_replaced(
 ) -> None:
     async with serving(tmp_path / "state") as service:
         reporter = await asyncio.to_thread(
-            Reporter.join, service.address, document(retry={"stall_seconds": 0.8}), 1
+            Reporter.join, service.address, document(retry={"stall_seconds": 0.001}), 1
         )
         reporter.started(STARTED)
         await filled(reporter, 10)
@@ -290,7 +290,7 @@ async def test_a_stopped_link_is_killed_and_replaced(
             began = time.monotonic()
             reporter.snapshot(snapshot(20))
             await training_until_published(service, reporter, 20)
-        assert time.monotonic() - began >= 0.6
+        assert time.monotonic() - began >= 1.5
         with contextlib.suppress(ProcessLookupError):
             stopped.resume()
         await until(lambda: not stopped.is_running() or stopped.status() == "zombie")
@@ -300,7 +300,7 @@ async def test_a_stopped_link_is_killed_and_replaced(
         job = await service.ended(reporter.job)
         assert job.state == job_pb2.JOB_STATE_SUCCEEDED
     assert messages(caplog)[0] == (
-        "the link to the service has not read its messages for 1 s; starting another"
+        "the link to the service has not read its messages for 2 s; starting another"
     )
 
 
@@ -318,7 +318,7 @@ async def test_an_old_link_that_continues_is_refused_and_ends(
         child.ended = True
 
     reporter = await asyncio.to_thread(
-        Reporter.join, service.address, document(retry={"stall_seconds": 0.8}), 1
+        Reporter.join, service.address, document(retry={"stall_seconds": 0.001}), 1
     )
     reporter.started(STARTED)
     await filled(reporter, 10)
