@@ -24,8 +24,8 @@ from tests.jobs.fakes import (
 from tests.jobs.runs import attach, ended, finish
 
 
-async def running(plane: Plane, workers: int = 1) -> Job:
-    job = await plane.manager.create(spec(), workers=workers)
+async def running(plane: Plane, workers: int = 1, **document: Any) -> Job:
+    job = await plane.manager.create(spec(**document), workers=workers)
     await settle()
     await attach(plane, job)
     return await plane.manager.get(job.id)
@@ -308,3 +308,66 @@ async def test_a_full_queue_refuses_to_resume(tmp_path: Path) -> None:
             await plane.manager.lifecycle.resume(job.id)
 
         assert (await plane.manager.get(job.id)).state is State.PAUSED
+
+
+async def test_a_job_that_waits_after_a_failure_is_paused_and_resumed_at_once(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await running(plane, retry={"attempts": 3, "backoff_seconds": 30.0})
+        plane.launcher.runs[job.id].end(Exit(exit_code=137))
+        waiting = await in_state(plane, job, State.QUEUED)
+        assert waiting.retry_time is not None
+
+        assert (await plane.manager.lifecycle.pause(job.id)).state is State.PAUSED
+        await plane.clock.advance(60)
+        assert len(plane.launcher.requests) == 1, "the backoff starts no paused job"
+
+        await plane.manager.lifecycle.resume(job.id)
+        await in_state(plane, job, State.STARTING)
+        assert (await plane.manager.get(job.id)).previous_failure is not None
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
+async def test_a_retry_keeps_the_failure_and_continues_from_the_checkpoint(
+    tmp_path: Path, state: State
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await running(plane)
+        plane.launcher.checkpoints[job.id] = 5
+        if state is State.FAILED:
+            plane.launcher.runs[job.id].write_result("failed", "NON_FINITE")
+            plane.launcher.runs[job.id].end(Exit(exit_code=1))
+        else:
+            await plane.manager.cancel(job.id)
+            stop(plane, job)
+        before = await in_state(plane, job, state)
+        assert before.checkpoint_step == 5
+
+        for _ in range(2):  # the second call changes nothing
+            again = await plane.manager.lifecycle.retry(job.id)
+
+        assert again.state in (State.QUEUED, State.STARTING)
+        assert (again.failure, again.end_time, again.failures) == (None, None, 0)
+        assert again.previous_failure == before.failure
+        await in_state(plane, job, State.STARTING)
+        request = plane.launcher.requests[-1]
+        assert (request.attempt, request.resume) == (2, True)
+        assert [kind for kind in await kinds(plane) if kind == "retried"] == ["retried"]
+
+
+async def test_a_run_that_fails_while_it_pauses_is_paused_unless_it_would_fail_again(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        killed, wild = await running(plane), await running(plane)
+        for job in (killed, wild):
+            await plane.manager.lifecycle.pause(job.id)
+        plane.launcher.runs[killed.id].end(Exit(exit_code=137))
+        plane.launcher.runs[wild.id].write_result("failed", "NON_FINITE")
+        plane.launcher.runs[wild.id].end(Exit(exit_code=1))
+
+        paused = await in_state(plane, killed, State.PAUSED)
+        assert paused.previous_failure is not None
+        assert paused.previous_failure.reason == "RANK_SIGNAL"
+        assert (await ended(plane, wild.id)).state is State.FAILED

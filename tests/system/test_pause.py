@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -173,3 +174,27 @@ def test_a_run_folder_of_a_service_is_left_to_the_service(
         assert f"dbp retry {job.id}" in refused.stderr
     with pytest.raises(WrongState, match="dbp retry"):
         job.resume()
+
+
+@pytest.mark.timeout(600)
+def test_a_frozen_run_is_paused_by_force_and_resumed_from_its_checkpoint(
+    server: Server, client: Client, tmp_path: Path, undisturbed: tuple[int, str, bool]
+) -> None:
+    spec = write_spec(tmp_path / "job.toml", steps=STEPS)
+    spec.write_text(spec.read_text() + "[checkpoint]\nevery_steps = 50\n")
+    job = client.submit(spec, workers=2)
+    until(lambda: at_step(job, STEPS // 4))
+    for pid in ranks(server):
+        os.kill(pid, signal.SIGSTOP)
+
+    job.pause(grace_seconds=1.0)
+
+    paused = in_state(job, State.PAUSED)
+    assert paused.previous_failure is not None
+    assert paused.previous_failure.reason == "FORCED"
+    assert paused.previous_failure.checkpoint_step % 50 == 0
+    assert paused.checkpoint_step >= STEPS // 4 - 50
+    until(lambda: not ranks(server))
+    job.resume()
+    assert job.wait().state is State.SUCCEEDED
+    assert final(job)[:2] == undisturbed[:2]
