@@ -24,6 +24,7 @@ from dbp.heartbeat import slots, stacks
 from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
 from dbp.job.failure import FailureReason
 from dbp.json_value import JsonObject, JsonValue
+from dbp.launch.rank_output import use_own_pipe
 from dbp.launching import detect, oversubscription, set_thread_counts
 from dbp.lossy_output import make_output_lossy
 from dbp.prctl import PR_SET_PDEATHSIG, prctl
@@ -43,14 +44,15 @@ FAILURE_DELIVERY_SECONDS: Final = 2.0  # the other ranks wait meanwhile
 
 def main(arguments: list[str]) -> int:
     """Run one rank of the attempt in the folder; return the exit code."""
+    place = detect(os.environ)
+    rank = 0 if place is None else place.rank
+    use_own_pipe(rank, os.environ)
     make_output_lossy()
     folder = Path(arguments[0])
     launch = _read(folder / "launch.json")
     set_thread_counts(os.environ)
     die_with_parent()
     logging.basicConfig(format="%(name)s: %(message)s")
-    place = detect(os.environ)
-    rank = 0 if place is None else place.rank
     stacks.answer(stacks.stacks_file(folder, rank))
     heartbeat = slots.own_heartbeat(os.environ, slots.FIRST_RANK + rank)
     reporter = None
@@ -58,17 +60,13 @@ def main(arguments: list[str]) -> int:
         from dbp.link.reporter import Reporter
 
         reporter = Reporter.start(folder)
-        crowded = None if place is None else oversubscription(place.local_size)
-        if crowded:
+        if place is not None and (crowded := oversubscription(place.local_size)):
             sys.stderr.write(f"note: {crowded}\n")
     return _run(launch, rank, reporter, heartbeat)
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies (Linux only).
-
-    Otherwise ranks would continue to compute after their mpirun was killed.
-    """
+    """Have the kernel kill this process when its parent, often mpirun, dies (Linux only)."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dbp.cli.arguments.job import JOB
-from dbp.cli.arguments.ranges import COUNT, SECONDS, SMALL_COUNT
+from dbp.cli.arguments.ranges import COUNT, RANK, SECONDS, SMALL_COUNT
 from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.screen.output import (
     echo_json,
@@ -178,18 +178,24 @@ def watch(job: str, service: str, output: str) -> None:
 @click.option(
     "--attempt", type=SMALL_COUNT, help="Number of the launch.  [default: the newest]"
 )
+@click.option(
+    "--rank", type=RANK, help="Only the output of this rank, from 0 on.  [default: of all]"
+)
 @service_option
 @output_option
-def logs(job: str, follow: bool, attempt: int | None, service: str, output: str) -> None:
+def logs(
+    job: str, follow: bool, attempt: int | None, rank: int | None, service: str, output: str
+) -> None:
     """Print the output of JOB's processes.
 
     \b
     Examples:
       dbp logs digits-7k2m9q
       dbp logs digits-7k2m9q --follow
+      dbp logs digits-7k2m9q --rank 1
     """
     with connect(service) as client:
-        for line in find_job(client, job).logs(follow=follow, attempt=attempt or 0):
+        for line in find_job(client, job).logs(follow=follow, attempt=attempt or 0, rank=rank):
             if output == "json":
                 echo_json({"line": line})
             else:

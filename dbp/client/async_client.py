@@ -258,18 +258,16 @@ class AsyncClient:
         return self._calls.watch(job_id, timeout=timeout)
 
     def logs(
-        self,
-        job_id: str,
-        *,
-        follow: bool = False,
-        attempt: int = 0,
+        self, job_id: str, *, follow: bool = False, attempt: int = 0, rank: int | None = None,
         timeout: float | None = None,
-    ) -> AsyncGenerator[str, None]:
+    ) -> AsyncGenerator[str, None]:  # fmt: skip
         """Yield lines of an attempt's log (0: the newest); with ``follow``, as they arrive.
 
-        ``timeout`` as in ``watch``.
+        ``rank``: only the output of this rank. ``timeout`` as in ``watch``.
         """
-        return self._calls.logs(job_id, follow=follow, attempt=attempt, timeout=timeout)
+        return self._calls.logs(
+            job_id, follow=follow, attempt=attempt, rank=rank, timeout=timeout
+        )
 
     async def components(self, *, timeout: float | None = None) -> list[ComponentInfo]:
         """Return the kinds installed with the service, plug-ins included, and their options."""

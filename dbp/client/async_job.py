@@ -56,18 +56,18 @@ class AsyncJobHandle:
         return self._calls.watch(self.id, timeout=timeout)
 
     def logs(
-        self, *, follow: bool = False, attempt: int = 0, timeout: float | None = None
-    ) -> AsyncGenerator[str, None]:
-        """Yield lines of the job's log; ``timeout`` as in ``watch``."""
-        return self._calls.logs(self.id, follow=follow, attempt=attempt, timeout=timeout)
+        self, *, follow: bool = False, attempt: int = 0, rank: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[str, None]:  # fmt: skip
+        """Yield lines of the job's log, or of one rank's; ``timeout`` as in ``watch``."""
+        return self._calls.logs(
+            self.id, follow=follow, attempt=attempt, rank=rank, timeout=timeout
+        )
 
     async def cancel(
-        self,
-        *,
-        force: bool = False,
-        grace_seconds: float | None = None,
+        self, *, force: bool = False, grace_seconds: float | None = None,
         timeout: float | None = None,
-    ) -> Job:
+    ) -> Job:  # fmt: skip
         """Ask the job to stop; return the job. See AsyncClient.cancel."""
         return await self._calls.cancel(
             self.id, force=force, grace_seconds=grace_seconds, timeout=timeout

@@ -46,10 +46,15 @@ class JobHandle:
         return self._loop.iterate(self._handle.watch(timeout=timeout))
 
     def logs(
-        self, *, follow: bool = False, attempt: int = 0, timeout: float | None = None
+        self,
+        *,
+        follow: bool = False,
+        attempt: int = 0,
+        rank: int | None = None,
+        timeout: float | None = None,
     ) -> Iterator[str]:
-        """Yield lines of the job's log."""
-        work = self._handle.logs(follow=follow, attempt=attempt, timeout=timeout)
+        """Yield lines of the job's log, or of one rank's."""
+        work = self._handle.logs(follow=follow, attempt=attempt, rank=rank, timeout=timeout)
         return self._loop.iterate(work)
 
     def cancel(

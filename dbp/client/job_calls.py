@@ -125,14 +125,18 @@ class JobCalls:
         *,
         follow: bool = False,
         attempt: int = 0,
+        rank: int | None = None,
         timeout: float | None = None,
     ) -> AsyncGenerator[str, None]:
         """Yield lines of an attempt's log; of the newest and all later ones if followed."""
         whole_number("attempt", attempt, maximum=INT32_MAX)
+        if rank is not None:
+            whole_number("rank", rank, maximum=INT32_MAX)
         request = jobs_pb.StreamLogsRequest(
             name=job_name(text("job_id", job_id)),
             follow=switch("follow", follow),
             attempt=attempt,
+            rank=rank,
         )
         if follow and not attempt:
             return self._followed(job_id, request, self._connection.silence(timeout))

@@ -8,23 +8,22 @@ the durable write; progress becomes durable with the job's next event. The calle
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, final
 
-from dbp.errors import InvalidInput, NotFound, Unavailable
+from dbp.errors import Unavailable
 from dbp.job.state import Job, ProgressReport, RunOutcome, State
 from dbp.jobs.admission import Admission, Check, Checks, new_id
 from dbp.jobs.attempt_runner import AttemptRunner
 from dbp.jobs.config import Clock, ManagerConfig, SystemClock
 from dbp.jobs.connections import RunConnection, RunConnections
+from dbp.jobs.job_logs import JobLogs
 from dbp.jobs.job_table import Fits, JobTable
 from dbp.jobs.lifecycle import Lifecycle
 from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.live_parameters import LiveParameters
-from dbp.jobs.logs import attempt_ended, read_log
 from dbp.jobs.publish_terms import terms_of
 from dbp.jobs.scheduler import JobQueue, Scheduler
 from dbp.jobs.store import Store
@@ -70,6 +69,13 @@ class JobManager:
         self.versions = VersionStore(folder, store, self._table.change_versions)
         self.publisher = VersionPublisher(
             self.versions, store, terms_of(self._table), clock.time
+        )
+        self._logs = JobLogs(
+            folder,
+            self._table,
+            launcher,
+            draining=lambda: self._closed,
+            heartbeat_seconds=config.heartbeat_seconds,
         )
         checks = Checks(check, check_run or check)
         self._admission = Admission(
@@ -185,34 +191,21 @@ class JobManager:
         """
         return self._events.watch(job_id, after_sequence)
 
-    async def logs(
-        self, job_id: str, *, attempt: int = 0, offset: int = 0, follow: bool = False
+    def logs(
+        self,
+        job_id: str,
+        *,
+        attempt: int = 0,
+        offset: int = 0,
+        follow: bool = False,
+        rank: int | None = None,
     ) -> AsyncIterator[LogItem]:
-        """Yield an attempt's log (0: the newest) from a byte offset; ends with End."""
-        if offset < 0:
-            raise InvalidInput(f"offset: must be >= 0, got {offset}")
-        path = await self.log_path(job_id, attempt)
-        number = attempt or max(1, (await self._table.get(job_id)).attempt)
-        reading = read_log(
-            path,
-            offset,
-            follow=follow,
-            ended=lambda: attempt_ended(self._table.live(job_id), number),
-            continues=lambda: self._table.live(job_id) is not None,
-            draining=lambda: self._closed,
-            heartbeat_seconds=self._config.heartbeat_seconds,
-        )
-        async with aclosing(reading) as items:
-            async for item in items:
-                yield item
+        """Yield a log from a byte offset; ends with End. Arguments as in ``JobLogs.path``."""
+        return self._logs.read(job_id, attempt, offset, rank, follow=follow)
 
-    async def log_path(self, job_id: str, attempt: int = 0) -> Path:
-        """Return the path of an attempt's log, which may not exist yet; NotFound."""
-        job = await self._table.get(job_id)
-        newest = max(1, job.attempt)
-        if not 0 <= attempt <= newest:
-            raise NotFound(f"job {job_id}: no attempt {attempt}; the newest is {newest}")
-        return self._launcher.log_file(self._folder.attempt_folder(job_id, attempt or newest))
+    async def log_path(self, job_id: str, attempt: int = 0, rank: int | None = None) -> Path:
+        """Return the path of a log; see ``JobLogs.path``."""
+        return await self._logs.path(job_id, attempt, rank)
 
     # Runs
 

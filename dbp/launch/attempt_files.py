@@ -44,6 +44,10 @@ class AttemptFiles:
         """Output of the ranks; written by the supervisor."""
         return self.folder / "log.txt"
 
+    def rank_log(self, rank: int) -> Path:
+        """Output of one of several ranks; written by the supervisor."""
+        return self.folder / f"log-rank-{rank}.txt"
+
     @property
     def exit(self) -> Path:
         """The end of the processes; written by the supervisor."""

@@ -174,5 +174,8 @@ class Launcher(ABC):
         """Return the step of the newest sound checkpoint of a run; 0 if it has none."""
 
     @abstractmethod
-    def log_file(self, folder: Path) -> Path:
-        """Return the local file with the attempt's log, which may not exist yet."""
+    def log_file(self, folder: Path, rank: int | None = None) -> Path:
+        """Return the local file with the attempt's log, which may not exist yet.
+
+        ``rank``: with the output of this one of several ranks only.
+        """

@@ -96,8 +96,9 @@ class MpirunLauncher(Launcher):
     async def fetch_checkpoint(self, run: Path) -> int:
         return await asyncio.to_thread(newest_sound_step, run / CHECKPOINTS)
 
-    def log_file(self, folder: Path) -> Path:
-        return AttemptFiles(folder).log
+    def log_file(self, folder: Path, rank: int | None = None) -> Path:
+        files = AttemptFiles(folder)
+        return files.log if rank is None else files.rank_log(rank)
 
     def _environment(self, workers: int) -> dict[str, str]:
         return launch_environment(workers, self._passed_variables)

@@ -25,8 +25,9 @@ from typing import Any, Final, final
 from dbp.heartbeat import slots
 from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
 from dbp.json_value import JsonValue
+from dbp.launch import rank_output
 from dbp.launch.attempt_files import AttemptFiles
-from dbp.launch.attempt_log import AttemptLog
+from dbp.launch.attempt_output import AttemptOutput
 from dbp.launch.exit_record import wait_for_space, write_exit
 from dbp.launch.file_lock import take
 from dbp.launch.mpich_memory import mpich_files, remove_unused
@@ -53,7 +54,6 @@ from dbp.storage.atomic_file import leads_to, read_json, write_json
 
 STRAY_GRACE_SECONDS: Final = 1.0
 _BEAT_SECONDS: Final = 0.5
-_PIPE_BYTES: Final = 1 << 16
 
 
 @final
@@ -64,13 +64,13 @@ class Supervisor:
         """``lock``: descriptor of the attempt's lock."""
         self._files = files
         self._lock = lock
-        self._log = AttemptLog(files.log)
         self._start_time = time.time()
         self._child: int | None = None
         self._status: int | None = None
         self._stopped = False
         self._scratch: list[Scratch] = []
         self._selector = selectors.DefaultSelector()
+        self._output = AttemptOutput(files, self._selector)
         self._heartbeat: Heartbeat = NO_HEARTBEAT
         self._request: StopRequest | None = None
         self._death: RankDeath | None = None
@@ -88,19 +88,19 @@ class Supervisor:
             self._make_heartbeats(heartbeats, ranks)
             prctl(PR_SET_CHILD_SUBREAPER, 1)
             command = [str(part) for part in launch["command"]]
-            output, child = self._spawn(command, heartbeats)
+            child = self._spawn(command, heartbeats, ranks)
             self._request = StopRequest(child, heartbeats, ranks)
             watch = RankWatch(heartbeats, ranks, self._selector)
-            self._attend(output, self._request, watch)
+            self._attend(self._request, watch)
             self._death = self._found_death(watch)
         except Exception as failure:  # noqa: BLE001, RUF100 (reported in exit.json)
             error = f"the attempt could not be run: {type(failure).__name__}: {failure}"
         self._end_strays(0.0 if self._stopped else STRAY_GRACE_SECONDS)
+        self._output.close()
         for scratch in self._scratch:
             scratch.remove()
         if self._status != 0:  # after an orderly end nothing is left
             remove_unused(before)
-        self._log.close()
         self._write_exit(error)
 
     def _listen(self) -> None:
@@ -142,13 +142,15 @@ class Supervisor:
         write = partial(write_json, self._files.supervisor, content)
         wait_for_space(write, partial(self._heartbeat.enter, Phase.SERVING))
 
-    def _spawn(self, command: list[str], heartbeats: Path) -> tuple[int, int]:
-        """Start the command; return the pipe that holds its output, and its pid."""
+    def _spawn(self, command: list[str], heartbeats: Path, ranks: int) -> int:
+        """Start the command; return its pid."""
+        memory = self._scratch[-1].path
         environment = os.environ | {
             MARK: str(self._files.folder),
             "TMPDIR": str(self._scratch[0].path),
-            **dict.fromkeys(BACKING, str(self._scratch[-1].path)),
+            **dict.fromkeys(BACKING, str(memory)),
             slots.VARIABLE: str(heartbeats),
+            **({rank_output.VARIABLE: str(memory)} if ranks > 1 else {}),
         }
         supervisor = os.getpid()
 
@@ -160,8 +162,7 @@ class Supervisor:
                 os._exit(1)
             block_end_signals()  # a rank handles them once it can
 
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
+        writer = self._output.open(memory, ranks)
         try:
             child = subprocess.Popen(
                 command,
@@ -178,17 +179,16 @@ class Supervisor:
         self._child = child.pid
         slots.SlotHeartbeat(heartbeats, slots.COMMAND, pid=child.pid)
         child.returncode = 0  # reaped by _reap, which must see every child
-        self._selector.register(reader, selectors.EVENT_READ, "output")
-        return reader, child.pid
+        return child.pid
 
-    def _attend(self, output: int, request: StopRequest, watch: RankWatch) -> None:
+    def _attend(self, request: StopRequest, watch: RankWatch) -> None:
         """Copy output to the log and obey signals until the command has ended."""
         while self._status is None:
             self._heartbeat.enter(Phase.SERVING)
             watch.poll()
             for key, _ in self._selector.select(_BEAT_SECONDS):
                 if key.data == "output":
-                    self._copy(output)
+                    self._output.copy(key.fd)
                 elif key.data == "signals":
                     self._obey(os.read(key.fd, 1024), request)
                 else:
@@ -200,8 +200,7 @@ class Supervisor:
             self._reap()
         # Strays may hold the pipe open: end them before reading the rest of the output.
         self._end_strays(0.0 if self._stopped else STRAY_GRACE_SECONDS)
-        while self._copy(output):
-            pass
+        self._output.drain()
 
     def _obey(self, signals: bytes, request: StopRequest) -> None:
         for number in signals:
@@ -219,18 +218,6 @@ class Supervisor:
     def _is_gone(self) -> bool:
         """Return whether the attempt's folder was deleted: then no service knows the run."""
         return not leads_to(self._files.supervisor_lock, self._lock)
-
-    def _copy(self, output: int) -> bool:
-        """Copy some output to the log; False when there is none."""
-        try:
-            data = os.read(output, _PIPE_BYTES)
-        except BlockingIOError:
-            return False
-        if data:
-            self._log.write(data)
-        elif output in self._selector.get_map():
-            self._selector.unregister(output)
-        return bool(data)
 
     def _reap(self) -> None:
         """Reap ended children, and orphans that this process inherited as subreaper."""
@@ -253,7 +240,8 @@ class Supervisor:
     def _found_death(self, watch: RankWatch) -> RankDeath | None:
         """Return which rank's end ended the command, unless this process ended it."""
         code = self._code()
-        return None if self._stopped or not code else watch.death(code, self._log.newest())
+        output = self._output.log.newest()
+        return None if self._stopped or not code else watch.death(code, output)
 
     def _code(self) -> int | None:
         """Return the exit code of the command, -N for a signal; None if it did not run."""
@@ -266,7 +254,7 @@ class Supervisor:
             "signal": -code if code is not None and code < 0 else 0,
             "start_time": self._start_time,
             "end_time": time.time(),
-            "log_tail": self._log.tail(),
+            "log_tail": self._output.log.tail(),
             "stopped": self._stopped,
             "drained": self._request is not None and self._request.drained,
             "preempted": self._request is not None and self._request.preempted,

@@ -131,6 +131,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             attempt=attempt,
             offset=request.offset,
             follow=request.follow,
+            rank=request.rank if request.HasField("rank") else None,
         ):
             if isinstance(item, LogChunk):
                 offset = item.next_offset

@@ -235,16 +235,18 @@ class ProgressEvent(_message.Message):
     def __init__(self, job: _Optional[str] = ..., progress: _Optional[_Union[_job_pb2.Progress, _Mapping]] = ..., skipped: _Optional[int] = ...) -> None: ...
 
 class StreamLogsRequest(_message.Message):
-    __slots__ = ("name", "offset", "follow", "attempt")
+    __slots__ = ("name", "offset", "follow", "attempt", "rank")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
     name: str
     offset: int
     follow: bool
     attempt: int
-    def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ..., follow: bool = ..., attempt: _Optional[int] = ...) -> None: ...
+    rank: int
+    def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ..., follow: bool = ..., attempt: _Optional[int] = ..., rank: _Optional[int] = ...) -> None: ...
 
 class StreamLogsResponse(_message.Message):
     __slots__ = ("lines", "next_offset", "end", "attempt")

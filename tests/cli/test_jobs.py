@@ -238,6 +238,10 @@ def test_logs_are_those_of_the_run(service: str, ended: str) -> None:
 
     assert "epoch" in text
     assert text == followed
+    assert text == output("logs", ended, "--rank", "0", service=service)
+    refused = run("logs", ended, "--rank", "7", service=service)
+    assert refused.returncode == 4
+    assert "no rank 7; its only rank is 0" in refused.stderr
     assert text.splitlines() == lines
 
 

@@ -126,8 +126,8 @@ class FakeLauncher(Launcher):
     async def fetch_checkpoint(self, run: Path) -> int:
         return self.checkpoints.get(run.parent.name, 0)
 
-    def log_file(self, folder: Path) -> Path:
-        return LOCAL.log_file(folder)
+    def log_file(self, folder: Path, rank: int | None = None) -> Path:
+        return LOCAL.log_file(folder, rank)
 
     async def adopt(self, folder: Path) -> Running | None:
         self.adopted.append(folder)

@@ -125,11 +125,11 @@ class Run:
         running.end(Exit(exit_code=code))
         await self._service.ended(self.id)
 
-    def write_log(self, text: str) -> None:
-        """Append to the attempt's log."""
+    def write_log(self, text: str, name: str = "log.txt") -> None:
+        """Append to a log of the attempt."""
         folder = self._service.launcher.runs[self.id].folder
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "log.txt").open("a") as file:
+        with (folder / name).open("a") as file:
             file.write(text)
 
     async def leave(self) -> None:

@@ -39,6 +39,28 @@ async def test_a_log_is_read_from_anywhere(service: Service) -> None:
     assert resumed[-1].next_offset == len("one\ntwo\nthree\n")
 
 
+async def test_the_log_of_one_rank_has_offsets_of_its_own(service: Service) -> None:
+    run = await service.start(workers=2)
+    run.write_log("one\ntwo\n")
+    run.write_log("two\n", name="log-rank-1.txt")
+
+    *chunks, last = await log_of(service, name=f"jobs/{run.id}", rank=1)
+
+    assert [line for chunk in chunks for line in chunk.lines] == ["two"]
+    assert last.next_offset == 4
+    (silent,) = await log_of(service, name=f"jobs/{run.id}", rank=0)
+    assert (silent.next_offset, end_of(silent)) == (0, "end_of_log")
+
+
+async def test_the_only_rank_has_the_whole_log(service: Service) -> None:
+    run = await service.start()
+    run.write_log("one\n")
+
+    chunk, _ = await log_of(service, name=f"jobs/{run.id}", rank=0)
+
+    assert list(chunk.lines) == ["one"]
+
+
 async def test_a_log_is_followed_to_the_end_of_the_job(service: Service) -> None:
     run = await service.start()
     stream = service.jobs.StreamLogs(pb.StreamLogsRequest(name=f"jobs/{run.id}", follow=True))
@@ -61,6 +83,8 @@ async def test_a_log_is_followed_to_the_end_of_the_job(service: Service) -> None
         ({"offset": -1}, Code.INVALID_ARGUMENT, "offset"),
         ({"attempt": 2}, Code.NOT_FOUND, "no attempt 2"),
         ({"attempt": -1}, Code.NOT_FOUND, "no attempt -1"),
+        ({"rank": 1}, Code.NOT_FOUND, "no rank 1; its only rank is 0"),
+        ({"rank": -1}, Code.NOT_FOUND, "no rank -1"),
         ({"name": "jobs/digits-x"}, Code.NOT_FOUND, "digits-x"),
     ],
 )

@@ -117,6 +117,8 @@ def test_sigterm_to_a_process_of_a_job_preempts_it(tmp_path: Path) -> None:
             assert (name, failure.reason) == (name, reason)
             assert failure.checkpoint_step == failure.step >= step
         done = job.wait()
+        assert "epoch" in "".join(job.logs(rank=0))
+        assert "".join(job.logs(rank=1)) == "", "only rank 0 reports"
         assert (done.state, done.attempt, done.failures) == (State.SUCCEEDED, 5, 0)
         assert final(job) == bits
 

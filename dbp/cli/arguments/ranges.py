@@ -42,4 +42,5 @@ class _Seconds(click.FloatRange):
 COUNT: Final = _Count(1, INT64_MAX)  # a version, how many
 COUNT_OR_NONE: Final = _Count(0, INT64_MAX)  # a step, a number of steps
 SMALL_COUNT: Final = _Count(1, INT32_MAX)  # workers, an attempt
+RANK: Final = _Count(0, INT32_MAX)
 SECONDS: Final = _Seconds(0, YEAR_SECONDS)
