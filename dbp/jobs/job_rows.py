@@ -30,12 +30,23 @@ def sequences(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT id, sequence FROM jobs ORDER BY number"))
 
 
-def job_rows(connection: sqlite3.Connection, job_id: str) -> Rows:
-    """Return the rows of a job, without its events, versions and labels."""
+def tables_of_jobs(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Return the tables with rows of jobs that ``job_rows`` reads beside ``jobs``."""
+    return tuple(
+        table
+        for table in _tables(connection)
+        if table not in ("jobs", "events", *_VERSIONS) and "job" in _columns(connection, table)
+    )
+
+
+def job_rows(connection: sqlite3.Connection, job_id: str, tables: Iterable[str]) -> Rows:
+    """Return the rows of a job, without its events, versions and labels.
+
+    ``tables``: as ``tables_of_jobs`` returns them.
+    """
     rows = {"jobs": _select(connection, "jobs", "id = ?", job_id)}
-    for table in _tables(connection):
-        if table not in ("jobs", "events", *_VERSIONS) and "job" in _columns(connection, table):
-            rows[table] = _select(connection, table, "job = ?", job_id)
+    for table in tables:
+        rows[table] = _select(connection, table, "job = ?", job_id)
     return rows
 
 

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from typing import Final, final
 
-from dbp.jobs.job_rows import job_rows, sequences, version_rows
+from dbp.jobs.job_rows import job_rows, sequences, tables_of_jobs, version_rows
 from dbp.jobs.record_files import RecordFiles
 from dbp.storage.contents import Touched
 from dbp.storage.database import Mirror
@@ -26,6 +26,7 @@ class RecordMirror(Mirror):
         self._folder = folder
         self._files = RecordFiles(folder.records_folder)
         self._behind: dict[str, frozenset[str]] = {}
+        self._tables: tuple[str, ...] = ()
 
     def compare(self, connection: sqlite3.Connection) -> None:
         known = sequences(connection)
@@ -56,7 +57,8 @@ class RecordMirror(Mirror):
 
     def _copy(self, connection: sqlite3.Connection, job_id: str) -> None:
         with contextlib.suppress(IndexError):  # rows that belong to no job
-            rows = job_rows(connection, job_id)
+            self._tables = self._tables or tables_of_jobs(connection)
+            rows = job_rows(connection, job_id, self._tables)
             sequence = rows["jobs"][0]["sequence"]
             changed = self._behind[job_id] & _VERSION_TABLES
             versions = version_rows(connection, job_id) if changed else None

@@ -13,7 +13,7 @@ from typing import Final, TypeVar, cast, final
 from dbp.errors import DataLoss
 from dbp.job.job_json import decode_job
 from dbp.job.state import Job
-from dbp.jobs.job_rows import Row, Rows, job_rows, sequences, version_rows
+from dbp.jobs.job_rows import Row, Rows, job_rows, sequences, tables_of_jobs, version_rows
 from dbp.storage.verification import is_intact, untouched
 
 T = TypeVar("T")
@@ -43,8 +43,12 @@ class SalvagedDatabase:
 
     def rows(self, job_id: str) -> Rows | None:
         """Return the rows of a job without its versions; None if they are unreadable."""
-        rows = _or(None, lambda: job_rows(self._connection, job_id))
+        none: Rows | None = None
+        rows = _or(none, lambda: self._rows(job_id))
         return rows if rows and rows["jobs"] and job_of(rows["jobs"][0]) is not None else None
+
+    def _rows(self, job_id: str) -> Rows:
+        return job_rows(self._connection, job_id, tables_of_jobs(self._connection))
 
     def versions(self, job_id: str) -> Rows | None:
         """Return all rows of a job's versions and labels; None if they are unreadable."""

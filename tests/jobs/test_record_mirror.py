@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dbp.errors import StateDamaged
+from dbp.job.job_json import encode_job
 from dbp.job.state import Event, EventKind, Job, State, Version
 from dbp.jobs.record_files import RecordFiles
 from dbp.jobs.record_mirror import RecordMirror
 from dbp.jobs.store import Store
+from dbp.storage import schema
 from dbp.storage.database import Database
 from dbp.storage.state_folder import StateFolder
 
@@ -144,3 +148,22 @@ async def test_a_record_that_cannot_be_written_is_written_with_the_next_change(
 
     assert files(folder).ids() == {"a", "b"}
     database.close()
+
+
+def test_a_folder_of_an_earlier_schema_gets_records(folder: StateFolder) -> None:
+    row = ("a", "SUCCEEDED", 1, '{"name": "a"}', encode_job(job("a")))
+    with contextlib.closing(sqlite3.connect(folder.database_file)) as old, old:
+        old.executescript(schema._TABLES)
+        for number in range(2, 7):
+            old.executescript(schema._CHANGES[number])
+        old.execute("PRAGMA user_version = 6")
+        old.execute(
+            "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,?,?,?)", row
+        )
+    folder.attempt_folder("a", 1).mkdir(parents=True)
+
+    opened(folder).close()
+
+    assert files(folder).ids() == {"a"}
+    assert (files(folder).rows("a") or (0, {}))[0] == 1
+    opened(folder).close()

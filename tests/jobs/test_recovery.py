@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dbp.errors import OutOfRange, StateDamaged
+from dbp.errors import JobNotFound, OutOfRange, StateDamaged
 from dbp.job.failure import FailureReason
 from dbp.job.state import Job, State
 from dbp.jobs.connections import hash_secret
@@ -299,3 +299,25 @@ async def test_a_recovery_that_is_interrupted_can_be_repeated(
         await opened(path)
     rebuilt(path)
     assert await opened(path) == expected
+
+
+@pytest.mark.parametrize("lost", ["database", "records"])
+async def test_a_deleted_job_stays_deleted(tmp_path: Path, lost: str) -> None:
+    path = tmp_path / "s"
+    async with control_plane(path, slots=1) as plane:
+        jobs = [await plane.manager.create(spec(), workers=1) for _ in range(3)]
+        await plane.manager.cancel(jobs[2].id)
+        await plane.manager.lifecycle.delete(jobs[2].id)
+    if lost == "database":
+        lose_database(path)
+    else:
+        shutil.rmtree(path / "records")
+        (path / "jobs" / "stranger" / "attempt-1").mkdir(parents=True)
+
+    rebuilt(path)
+
+    async with control_plane(path, slots=1) as plane:
+        with pytest.raises(JobNotFound):
+            await plane.manager.get(jobs[2].id)
+        if lost == "database":
+            assert len(await plane.store.live()) == 2
