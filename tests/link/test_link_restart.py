@@ -252,6 +252,21 @@ async def test_a_link_that_keeps_dying_neither_delays_training_nor_fills_the_log
     assert job.progress.step == 199
 
 
+async def test_pauses_before_links_that_keep_dying_grow(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = await joined(service)
+    reporter.started(STARTED)
+    monkeypatch.setattr("dbp.link.keeper.LinkChild", Dying)
+    link().kill()
+
+    began = time.monotonic()
+    await training(reporter, lambda: time.monotonic() > began + 1.5)
+
+    assert reporter._keeper.ends <= 6  # 0.05 s, 0.1, 0.2, 0.4, 0.8
+    await closed(reporter, timeout=0.0)
+
+
 async def test_a_link_that_cannot_be_started_is_tried_again(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
