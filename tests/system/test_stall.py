@@ -190,32 +190,54 @@ def succeeded_again(job: JobHandle, seen: Watcher, undisturbed: str) -> Failure:
     return failure
 
 
+def stop(server: Server, name: str) -> str:
+    """Stop a process of the running job; return the beginning of the message on it."""
+    stopped = processes(server)[name]
+    stopped.suspend()
+    return f"{name} (process {stopped.pid}) on {os.uname().nodename} is stopped (state T)"
+
+
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    ("workers", "culprit"),
-    [(1, "rank 0"), (2, "rank 0"), (2, "rank 1"), (2, "mpirun"), (2, "supervisor")],
-)
-def test_a_stopped_process_is_named_and_the_job_resumes(
+@pytest.mark.parametrize(("workers", "rank"), [(1, 0), (2, 0), (2, 1)])
+def test_a_stopped_rank_is_named_and_the_job_resumes(
     server: Server,
     client: Client,
     tmp_path: Path,
     undisturbed: str,
     workers: int,
-    culprit: str,
+    rank: int,
 ) -> None:
     job = submit(server, client, tmp_path, workers=workers)
     with watching(job) as seen:
         until(lambda: at_step(job, 150))
-        stopped = processes(server)[culprit]
-
-        stopped.suspend()
+        expected = stop(server, f"rank {rank}")
         failure = succeeded_again(job, seen, undisturbed)
 
-    host = os.uname().nodename
-    expected = f"{culprit} (process {stopped.pid}) on {host} is stopped (state T)"
     assert seen.stalled[0].startswith(expected), seen.stalled
     assert failure.message.startswith(expected)
-    assert failure.rank == (int(culprit[-1]) if culprit.startswith("rank") else None)
+    assert failure.rank == rank
+    until(lambda: not server.processes())
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", ["mpirun", "supervisor"])
+def test_a_stopped_mpirun_or_supervisor_is_named_though_the_ranks_train(
+    server: Server, client: Client, tmp_path: Path, name: str
+) -> None:
+    job = submit(server, client, tmp_path, steps=ENDLESS)
+    with watching(job) as seen:
+        until(lambda: at_step(job, 150))
+        expected = stop(server, name)
+        until(lambda: seen.failures)
+        until(lambda: job.get().attempt == 2 and at_step(job, seen.failures[0].step + 50))
+        job.cancel()
+
+    (failure,) = seen.failures
+    assert seen.stalled[0].startswith(expected), seen.stalled
+    assert failure.reason is FailureReason.STALLED
+    assert failure.message.startswith(expected)
+    assert failure.rank is None
+    assert failure.checkpoint_step >= 100
     until(lambda: not server.processes())
 
 
