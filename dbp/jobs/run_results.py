@@ -52,10 +52,14 @@ class RunResults:
         """Publish the final parameters that the run left, if they did not arrive.
 
         Waits for space on a full disk. Returns the error if the job was cancelled meanwhile,
-        else "".
+        else "". Those of a run that did not finish are left where they are if an earlier
+        attempt has published a later step.
         """
         newest = job.latest_parameters
-        if newest is not None and newest.final and newest.attempt == job.attempt:
+        if newest is not None and newest.attempt == job.attempt and newest.final:
+            return ""
+        passed = newest is not None and newest.attempt < job.attempt
+        if newest and passed and outcome.status != "succeeded" and outcome.step <= newest.step:
             return ""
         try:
             run = self._folder.run_of(job.id, job.attempt)

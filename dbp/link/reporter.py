@@ -140,6 +140,8 @@ class Reporter:
     def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         """Copy the parameters into a free slot; False if there is none."""
         self._receive()
+        if snapshot.saved_only:
+            return True
         if snapshot.last:
             self._await_slot(self._patience)
         if not self._free_slots:

@@ -277,14 +277,14 @@ class Trainer:
 
     def _end(self, status: str, reason: str, step: int) -> RunOutcome:
         """Publish the final parameters, then test: an evaluation can be long, or be killed."""
-        served = self.state.served
-        best = self.state.restore_best() if status == "succeeded" else None
-        if status == "succeeded" and (failure := why_failed(self.state)):
+        served, complete = self.state.served, status == "succeeded"
+        best = self.state.restore_best() if complete else None
+        if complete and (failure := why_failed(self.state)):
             return self._failed(failure[0], step, failure[1])
         self._announcer.publish_final(
-            step, served, best, no_checkpoint=self._recovery.unwritten
+            step, served, best, complete=complete, no_checkpoint=self._recovery.unwritten
         )
-        if status == "succeeded" and self._test is not None:
+        if complete and self._test is not None:
             self._figures.put(self._test.run(served), "test_")
         figures = self._figures.newest()
         self._warn(*self._watched.warnings(figures))
@@ -293,7 +293,7 @@ class Trainer:
 
     def _failed(self, reason: str, step: int, failure: str) -> RunOutcome:
         """End as failed, with the parameters after ``step``, the last that was applied."""
-        self._announcer.publish_final(step, self.state.served)
+        self._announcer.publish_final(step, self.state.served, complete=False)
         skipped = skipped_text(self.state.skipped, self.state.step)
         if reason != NOTHING_APPLIED and skipped:
             failure = f"{failure}. {skipped}"

@@ -222,6 +222,32 @@ async def test_final_parameters_of_an_earlier_attempt_are_not_those_of_the_last(
         assert (done.latest_parameters.attempt, done.latest_parameters.step) == (2, 7)
 
 
+@pytest.mark.parametrize(
+    ("status", "earlier_step", "newest"),
+    [("stopped", 9, (1, 9)), ("stopped", 6, (2, 7)), ("succeeded", 9, (2, 7))],
+)
+async def test_an_attempt_that_stops_before_the_newest_version_publishes_nothing(
+    tmp_path: Path, status: str, earlier_step: int, newest: tuple[int, int]
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await submitted(plane, backoff_seconds=0.0)
+        await plane.manager.publisher.publish(
+            job.id, 1, step=earlier_step, manifest=manifest(), chunks=chunks()
+        )
+        plane.launcher.runs[job.id].end(KILLED)
+        await until(lambda: len(plane.launcher.requests) == 2)
+        run = plane.folder.run_folder(job.id)
+        run.mkdir()
+        (run / "parameters.safetensors").write_bytes(encode_header(manifest()) + b"p" * 16)
+        await plane.manager.cancel(job.id)
+
+        finish(plane, job.id, status)
+
+        done = await ended(plane, job.id)
+        assert done.latest_parameters is not None
+        assert (done.latest_parameters.attempt, done.latest_parameters.step) == newest
+
+
 async def test_a_link_of_an_attempt_that_has_ended_is_refused(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "s") as plane:
         job = await submitted(plane)

@@ -5,16 +5,13 @@ Only rank 0 has a sink that does something; the other ranks send to an empty one
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, final
+from typing import final
 
 from dbp.heartbeat.phase import Phase
 from dbp.job.best import BestEpoch
-from dbp.job.ending_text import ending_word
-from dbp.job.failure import FailureReason
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
@@ -22,6 +19,7 @@ from dbp.train.build import Setup
 from dbp.train.faults.digest import sha256_of
 from dbp.train.model.parameter_metadata import manifest_at, metadata_at, metadata_of
 from dbp.train.report.figures import Figures
+from dbp.train.report.not_written import not_written
 from dbp.train.report.sink import ParameterSnapshot, Sink, Started
 from dbp.train.report.timing import Meter, PublishSchedule
 from dbp.train.state.run_state import RunState
@@ -185,12 +183,15 @@ class Announcer:
         served: Parameters,
         restored: BestEpoch | None = None,
         *,
+        complete: bool = True,
         no_checkpoint: OSError | None = None,
     ) -> None:
         """Publish the parameters at the end of the run; a second call does nothing.
 
-        They are those after ``step``, or of the best epoch if ``restored``. ``no_checkpoint``
-        is the error of writing the checkpoint of ``step``.
+        They are those after ``step``, or of the best epoch if ``restored``. If the run is not
+        ``complete`` and an earlier process has published a later step, they are only saved: a
+        job's steps fall only with a roll-back. ``no_checkpoint`` is the error of writing the
+        checkpoint of ``step``.
         """
         self._no_checkpoint = no_checkpoint
         if self._final_sent:
@@ -206,7 +207,14 @@ class Announcer:
             elif not best:
                 self._publish_best(last=True)
         try:
-            self._send_parameters(step, served.vector, final_=True, best=best, last=True)
+            self._send_parameters(
+                step,
+                served.vector,
+                final_=True,
+                best=best,
+                last=True,
+                saved_only=not complete and not self._passes(step),
+            )
         except OSError as error:
             self._unwritten = error
 
@@ -254,6 +262,7 @@ class Announcer:
         final_: bool = False,
         best: bool = False,
         last: bool = False,
+        saved_only: bool = False,
     ) -> bool:
         """Publish the parameters; return False if the sink is full."""
         self._setup.heartbeat.enter(Phase.PUBLISHING)
@@ -266,6 +275,7 @@ class Announcer:
                 final=final_,
                 best=best,
                 last=last,
+                saved_only=saved_only,
             )
         )
         if taken:
@@ -278,17 +288,3 @@ def _mean_loss(result: StepResult) -> float:
     if result.failure or not result.weight:
         return math.nan
     return result.loss_sum / result.weight
-
-
-NOT_WRITTEN: Final = FailureReason.NOT_WRITTEN
-
-
-def not_written(outcome: RunOutcome, error: OSError) -> RunOutcome:
-    """Return the outcome with the write error; a failed run keeps its own reason."""
-    name = error.filename or "its files"
-    text = f"{name} could not be written: {error.strerror or error}"
-    if outcome.status == "failed":
-        return dataclasses.replace(outcome, message=f"{outcome.message}. Besides, {text}")
-    how = f"the run {ending_word(outcome.reason)} at step {outcome.step:,}"
-    message = f"{text}; {how}"
-    return dataclasses.replace(outcome, status="failed", reason=NOT_WRITTEN, message=message)

@@ -53,6 +53,8 @@ class ParameterSnapshot:
 
     ``best`` marks the best of all evaluated so far. ``last`` marks parameters that are
     published as the run ends: a sink that is full then waits instead of refusing them.
+    ``saved_only``: they are a run's last, and of a step that an earlier process has passed, so
+    they are written to the run folder and not published.
     """
 
     step: int
@@ -62,6 +64,7 @@ class ParameterSnapshot:
     final: bool = False
     best: bool = False
     last: bool = False
+    saved_only: bool = False
 
 
 class Sink(Protocol):

@@ -169,6 +169,23 @@ def test_at_the_end_the_best_and_the_final_version_wait_for_a_full_sink() -> Non
     assert [(s.step, s.last) for s, _ in sink.snapshots] == [(1, False), (8, True), (9, True)]
 
 
+@pytest.mark.parametrize(
+    ("step", "complete", "saved_only"),
+    [(9, False, True), (10, False, True), (11, False, False), (9, True, False)],
+)
+def test_a_run_that_stops_before_the_newest_version_only_saves_its_parameters(
+    step: int, *, complete: bool, saved_only: bool
+) -> None:
+    sink = LimitedSink()
+    stage = Stage(sink, published=(0, 10), every_steps=1_000)
+
+    stage.announcer.publish_final(step, stage.parameters, complete=complete)
+
+    assert [(s.step, s.final, s.saved_only) for s, _ in sink.snapshots] == [
+        (step, True, saved_only)
+    ]
+
+
 def test_rollback_drops_a_pending_best_that_is_undone() -> None:
     sink = LimitedSink()
     stage = Stage(sink, every_steps=1_000)
