@@ -13,7 +13,7 @@ from typing import Any, Final, final
 
 from dbp.errors import DataLoss
 from dbp.jobs.job_rows import Rows
-from dbp.storage.atomic_file import PRIVATE, make_folder
+from dbp.storage.atomic_file import PRIVATE, make_folder, rename
 from dbp.storage.sealed_json import read_sealed, write_sealed
 
 _JOB: Final = ".json"
@@ -56,10 +56,11 @@ class RecordFiles:
             write_sealed(self._folder / (job_id + _VERSIONS), {"rows": versions})
         write_sealed(self._folder / (job_id + _JOB), {"sequence": sequence, "rows": rows})
 
-    def discard(self, job_id: str) -> None:
-        """Remove the files of a job that cannot be rebuilt; OSError."""
-        for ending in (_JOB, _VERSIONS):
-            (self._folder / (job_id + ending)).unlink(missing_ok=True)
+    def move(self, job_id: str, target: Path) -> None:
+        """Move the files of a job that cannot be rebuilt to another folder; OSError."""
+        for name in (job_id + _JOB, job_id + _VERSIONS):
+            if (self._folder / name).exists():
+                rename(self._folder / name, target / name)
 
     def rows(self, job_id: str) -> tuple[int, Rows] | None:
         """Return a job's sequence and rows; None if its file is missing or damaged."""

@@ -155,11 +155,11 @@ class _Recovery:
             )
             return
         self._notes.append(f"job {job_id}: its spec; its files are in lost/{job_id}")
+        lost = make_folder(self._folder.path / "lost", PRIVATE)
         if folder.exists():
-            lost = make_folder(self._folder.path / "lost", PRIVATE)
             rename(folder, lost / job_id)
             sync_folder(folder.parent)
-        self._records.discard(job_id)
+        self._records.move(job_id, lost)
 
     def _with_versions(
         self, job_id: str, rows: Rows, notes: list[str], *, stored_only: bool = False

@@ -264,6 +264,7 @@ async def test_a_folder_of_which_nothing_is_known_is_moved_aside(
     assert report.jobs == 2
     assert f"job {running.id}: its spec; its files are in lost/{running.id}" in report.notes
     assert (path / "lost" / running.id / "parameters" / "3.safetensors").exists()
+    assert (path / "lost" / f"{running.id}.json").read_bytes() == b"{}"
     assert {job.id for job in (await opened(path)).jobs} == {first.id, second.id}
 
 
