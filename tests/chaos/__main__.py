@@ -34,6 +34,7 @@ from tests.chaos.faults import (
     set_clock,
     strike,
 )
+from tests.chaos.history import read
 from tests.chaos.service import Service
 from tests.chaos.workload import KINDS, undisturbed
 from tests.scratch import scratch
@@ -115,9 +116,21 @@ class Chaos:
         succeeded = sum(job["state"] == "JOB_STATE_SUCCEEDED" for job in end["jobs"])
         attempts = sum(job["attempt"] for job in end["jobs"])
         say(f"{len(end['jobs'])} jobs in {attempts} attempts, {succeeded} succeeded")
-        say(f"faults: {', '.join(f'{n} {name}' for name, n in self._struck.most_common())}")
+        say(f"events: {_counted(self._events())}")
+        say(f"faults: {_counted(self._struck)}")
         checker = [sys.executable, "-m", "tests.chaos.checker", str(self._folder)]
         return subprocess.run(checker, cwd=ROOT, check=False).returncode
+
+    def _events(self) -> Counter[str]:
+        """Count the events that the first watcher has seen, by kind."""
+        _, entries = next(
+            found for found in read(self._folder / "history") if found[0].startswith("watch")
+        )
+        return Counter(
+            entry["event"].removeprefix("JOB_EVENT_KIND_").lower()
+            for entry in entries
+            if entry["kind"] == "change"
+        )
 
     @contextlib.contextmanager
     def _clients(self, roles: tuple[tuple[str, int], ...]) -> Iterator[None]:
@@ -185,6 +198,10 @@ class Chaos:
             if not left or time.monotonic() > deadline:
                 return left
             time.sleep(0.5)
+
+
+def _counted(counter: Counter[str]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counter.most_common())
 
 
 def _faked(library: str, clock: Path) -> dict[str, str]:
