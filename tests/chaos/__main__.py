@@ -24,7 +24,9 @@ from typing import Final, final
 
 from tests.chaos.end import end_of, wait_for_ends
 from tests.chaos.faults import (
+    CLOCK_FOLDER,
     CLOCK_STEPS,
+    CLOCK_VARIABLE,
     FAULTS,
     FULL_SECONDS,
     Fault,
@@ -42,10 +44,6 @@ from tests.scratch import scratch
 ROOT: Final = Path(__file__).resolve().parents[2]
 DISK_SIZE: Final = "256m"
 SLOTS: Final = 3
-FAKETIME: Final = (
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-)
 # Two watchers, so that one is there when the other has gone away for a moment.
 DISTURBERS: Final = (("submit", 1), ("disturb", 1))
 WATCHERS: Final = (("watch", 1), ("watch", 2))
@@ -64,29 +62,23 @@ class Chaos:
     def __init__(
         self, seed: int, folder: Path, variables: Mapping[str, str], *, small_disk: bool
     ) -> None:
-        """Choose the faults that are possible here, and say which are not."""
+        """Choose the faults that are possible here."""
         self._seed = seed
         self._rng = random.Random(seed)
         self._folder = folder
         self._variables = dict(variables)
         self._clock = folder / "clock"
         self._faults = FAULTS
-        library = next(filter(os.path.exists, FAKETIME), "")
-        if library:
-            self._variables |= _faked(library, self._clock)
-        else:
-            self._without("clock step", "libfaketime is not installed")
+        set_clock(self._clock, 0.0)
+        self._variables |= {CLOCK_VARIABLE: str(self._clock), "PYTHONPATH": str(CLOCK_FOLDER)}
         if not small_disk:
-            self._without("full disk", "only root can mount a small one")
+            say("without full disks: only root can mount a small one")
+            self._faults = tuple(fault for fault in FAULTS if fault.name != "full disk")
         self._state = folder / "disk" / "state"
         self._service = Service(
             self._state, folder / "service.log", self._variables, slots=SLOTS
         )
         self._struck: Counter[str] = Counter()
-
-    def _without(self, name: str, reason: str) -> None:
-        say(f"without the fault {name!r}: {reason}")
-        self._faults = tuple(fault for fault in self._faults if fault.name != name)
 
     def run(self, cycles: int, end_seconds: float) -> int:
         """Run all of it; return the exit code of the checker."""
@@ -202,17 +194,6 @@ class Chaos:
 
 def _counted(counter: Counter[str]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counter.most_common())
-
-
-def _faked(library: str, clock: Path) -> dict[str, str]:
-    """Return the variables that give a program the wall clock of a file."""
-    set_clock(clock, 0.0)
-    return {
-        "LD_PRELOAD": library,
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
 
 
 def _memory(variables: Mapping[str, str]) -> set[str]:

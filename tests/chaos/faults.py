@@ -24,6 +24,8 @@ PARTS: Final = {
     "link": "dbp.link.process",
 }
 FULL_SECONDS: Final = (1.0, 4.0)
+CLOCK_FOLDER: Final = Path(__file__).parent / "clock"  # of sitecustomize
+CLOCK_VARIABLE: Final = "DBP_CHAOS_CLOCK"
 CLOCK_STEPS: Final = (-3_600.0, -5.0, 4.0, 86_400.0)  # of the clock, in seconds
 
 
@@ -107,7 +109,7 @@ def full_disk(folder: Path) -> Iterator[None]:
 
 
 def set_clock(file: Path, offset: float) -> None:
-    """Let the programs that read this file through libfaketime see another wall clock."""
+    """Let the programs that have ``CLOCK_FOLDER`` in their path see another wall clock."""
     replacement = file.with_name(file.name + ".new")
     replacement.write_text(f"{offset:+.0f}\n")
     replacement.replace(file)

@@ -13,10 +13,11 @@ from typing import Final, final
 
 import psutil
 
-from tests.chaos.faults import attempt_processes
+from tests.chaos.faults import CLOCK_VARIABLE, attempt_processes
 
 START_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 60.0
+PASSED: Final = ("PYTHONPATH", CLOCK_VARIABLE)
 
 
 @final
@@ -42,6 +43,8 @@ class Service:
         """Start the service; return when it serves. RuntimeError: it does not."""
         command = [sys.executable, "-m", "dbp", "serve", "--port", "0", "--output", "json"]
         command += ["--state", str(self.state), "--slots", str(self._slots)]
+        for name in PASSED:
+            command += ["--pass-env", name]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
