@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import uuid
+from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
@@ -19,6 +20,10 @@ Buffer: TypeAlias = bytes | memoryview
 PRIVATE: Final = 0o700  # of folders
 _PRIVATE_FILE: Final = 0o600
 _BY_UMASK: Final = 0o666
+_LEVELS: Final = 4  # that dbp makes in a folder of the user
+_FOLDERS_KNOWN: Final = 1024
+
+_synced: OrderedDict[Path, None] = OrderedDict()  # folders whose names this process has fsynced
 
 
 def write_file(path: Path, parts: Iterable[Buffer]) -> None:
@@ -101,11 +106,25 @@ def rename(source: Path, target: Path) -> None:
 
 
 def make_folder(path: Path, mode: int = 0o777) -> Path:
-    """Make a folder and its missing parents, each entry fsynced; return it. OSError."""
+    """Make a folder and its missing parents, each entry fsynced; return it. OSError.
+
+    Entries that exist are fsynced, too, once in this process: a process that was killed may
+    have made them, and a power cut would take them with all that is written to them.
+    """
+    path = path.absolute()
     if not path.is_dir():
         make_folder(path.parent, mode)
         path.mkdir(mode, exist_ok=True)
         sync_folder(path.parent)
+        _synced[path] = None
+    for found in [path, *path.parents][:_LEVELS]:
+        if found in _synced or found.stat().st_uid != os.geteuid():
+            break
+        with contextlib.suppress(PermissionError):  # of a folder that was not made here
+            sync_folder(found.parent)
+        _synced[found] = None
+    while len(_synced) > _FOLDERS_KNOWN:
+        _synced.popitem(last=False)
     return path
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from dbp.errors import Unavailable
-from dbp.storage.atomic_file import sync_folder
 from dbp.storage.verification import Compare, connect, explained, nothing_to_compare, verify
 
 SCHEMA_VERSION: Final = 7
@@ -168,13 +167,9 @@ def open_database(path: Path, compare: Compare = nothing_to_compare) -> sqlite3.
     """
     verify(path, compare, schema=SCHEMA_VERSION)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-    # Some builds of SQLite never sync a folder (SQLITE_DISABLE_DIRSYNC, as in Debian): synced
-    # commits would vanish with a name. The file's name first: a log without it is damage.
-    sync_folder(path.parent)
     connection = connect(path)
     try:
         _prepare(connection, path)
-        sync_folder(path.parent)  # the name of the log
     except sqlite3.DatabaseError as error:
         connection.close()
         raise explained(error, path) from error

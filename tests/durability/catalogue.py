@@ -12,6 +12,7 @@ from tests.durability.checkpoint_acts import (
     RollBack,
     WriteCheckpoints,
 )
+from tests.durability.database_acts import Commit
 from tests.durability.file_acts import (
     Announce,
     Launch,
@@ -34,6 +35,7 @@ ACTS: Final[Mapping[str, Act]] = {
         RollBack(),
         DiscardCheckpoints(),
         ResumeRun(),
+        Commit(),
         *SERVICE_ACTS,
     )
 }

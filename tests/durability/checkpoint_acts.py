@@ -93,7 +93,7 @@ class WriteCheckpoints(_Checkpoints):
 
     def steps(self, folder: Path) -> list[Callable[[], str]]:
         return [
-            lambda: self.write(folder, checkpoint(1)),
+            lambda: self.write(folder, checkpoint(1), best=True),
             lambda: self.write(folder, checkpoint(2), best=True),
             lambda: self.write(folder, checkpoint(3)),
         ]

@@ -13,7 +13,9 @@ from typing import Final, final
 POWER: Final = (
     "tests/durability/test_power_loss.py::test_acknowledged_facts_survive_a_power_cut"
 )
+EVERY_CUT: Final = POWER.replace("a_power_cut", "every_power_cut")
 KILL: Final = "tests/durability/test_kill_points.py::test_acknowledged_facts_survive_a_kill"
+AFTER_KILL: Final = f"{POWER}_after_any_kill"
 
 
 @final
@@ -75,8 +77,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a new folder's name is not synced", _ATOMIC,
-        "        path.mkdir(mode, exist_ok=True)\n        sync_folder(path.parent)",
-        "        path.mkdir(mode, exist_ok=True)",
+        "        path.mkdir(mode, exist_ok=True)\n        sync_folder(path.parent)\n",
+        "        path.mkdir(mode, exist_ok=True)\n",
         _cut("replace a file"),
     ),
     Mutant(
@@ -113,8 +115,16 @@ MUTANTS: Final = (
         '"synchronous = FULL"', '"synchronous = NORMAL"', _cut("run a job"),
     ),
     Mutant(
-        "the name of the log is not synced", _SCHEMA,
-        "        sync_folder(path.parent)  # the name of the log\n", "", _cut("run a job"),
+        "a rollback that was not finished is refused", "dbp/storage/verification.py",
+        "sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY_ROLLBACK,", "sqlite3.SQLITE_FULL,",
+        (f"{EVERY_CUT}[commit to a database]",),
+    ),
+    Mutant(
+        "the result of an earlier attempt can come back", "dbp/train/report/run_folder.py",
+        "        sync_folder(self.path)  # a power cut must not bring back the earlier "
+        "result\n",
+        "",
+        (f"{EVERY_CUT}[resume a run]",),
     ),
     Mutant(
         "an outcome is acknowledged before it is stored", "dbp/jobs/manager.py",
@@ -205,13 +215,6 @@ MUTANTS: Final = (
         _cut("roll back checkpoints"),
     ),
     Mutant(
-        "the removal of the link to the best is not synced", _FOLDER,
-        "            (self.path / BEST).unlink(missing_ok=True)\n"
-        "            sync_folder(self.path)\n",
-        "            (self.path / BEST).unlink(missing_ok=True)\n",
-        _cut("roll back checkpoints"),
-    ),
-    Mutant(
         "the digest of a checkpoint's file is not checked", _CHECKPOINTS,
         'if hashlib.sha256(content).hexdigest() != entry["sha256"]:', "if False:",
         ("tests/train/state/test_checkpoint.py",),
@@ -226,6 +229,27 @@ MUTANTS: Final = (
         "one checkpoint too few is kept", "dbp/train/state/checkpoint.py",
         "if known <= step][: -self._keep]", "if known <= step][: 1 - self._keep or None]",
         ("tests/train/state/test_checkpoint.py", *_cut("write checkpoints")),
+    ),
+    Mutant(
+        "the removal of the link to the best is not synced", _FOLDER,
+        "            (self.path / BEST).unlink(missing_ok=True)\n"
+        "            sync_folder(self.path)\n",
+        "            (self.path / BEST).unlink(missing_ok=True)\n",
+        (f"{EVERY_CUT}[discard checkpoints]",),
+    ),
+    Mutant(
+        "a checkpoint in the kernel's cache is taken for durable",
+        "dbp/train/state/checkpoint.py",
+        "            self._names.sync()\n        else:\n",
+        "            pass\n        else:\n",
+        (f"{AFTER_KILL}[write checkpoints]",),
+    ),
+    Mutant(
+        "a folder in the kernel's cache is taken for durable", _FOLDER,
+        "        sync_folder(self.path.parent)  # a killed process may have made it and not "
+        "synced it\n",
+        "",
+        (f"{AFTER_KILL}[discard checkpoints]",),
     ),
     # The window of events
     Mutant(

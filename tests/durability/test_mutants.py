@@ -37,7 +37,7 @@ def run_tests(folder: Path, tests: tuple[str, ...]) -> subprocess.CompletedProce
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        [*command, "-m", "not full"],
+        command,
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

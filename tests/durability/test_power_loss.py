@@ -55,7 +55,7 @@ def test_acknowledged_facts_survive_a_power_cut_after_a_kill(
 def test_acknowledged_facts_survive_a_power_cut_after_any_kill(
     bench: Workshop, name: str
 ) -> None:
-    cut_the_power_after_a_kill(bench, name, 8)
+    cut_the_power_after_a_kill(bench, name, 12)
 
 
 @pytest.mark.full

@@ -34,6 +34,7 @@ class Recording:
     operations: Sequence[Operation]
     points: Sequence[str]
     scratch: Path  # a folder for states
+    seam: int = 0  # where a killed act was continued
     _known: dict[object, str] = field(default_factory=dict)
 
     @cached_property
@@ -58,7 +59,7 @@ class Recording:
                 fill(middle, last)
 
         said = (n for n, each in enumerate(self.operations) if isinstance(each, Acknowledge))
-        ends = sorted({0, *said, len(self.operations)})
+        ends = sorted({0, *said, self.seam, len(self.operations)})
         for at in ends:
             history[at] = self.found(self.replay.killed(at))
         for first, last in pairwise(ends):
@@ -157,7 +158,7 @@ class Workshop:
         more, more_points = pickle.loads(out.read_bytes())
         later = [f"then {point}" for point in more_points] if operations else more_points
         recording = Recording(
-            act, before, [*operations, *more], [*points, *later], self._scratch
+            act, before, [*operations, *more], [*points, *later], self._scratch, len(operations)
         )
         replayed, real = recording.replay.killed(len(recording.operations)), tree_of(folder)
         lacking = [name for name in replayed | real if replayed.get(name) != real.get(name)]

@@ -31,7 +31,7 @@ from dbp.job.snapshot import encode_header
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject, JsonValue
 from dbp.quantities import count_text
-from dbp.storage.atomic_file import make_folder, sync_folder, write_file
+from dbp.storage.atomic_file import make_folder, rename, sync_folder, write_file
 from dbp.train.report.run_files import (
     METRICS,
     OWN_FILES,
@@ -186,9 +186,9 @@ class RunFolder(Sink):
             write_file(spec, [json_text(self._document)])
         for name in (RESULT,) if self._resumes else OWN_FILES:  # result.json first
             (self.path / name).unlink(missing_ok=True)
-        if self._document is not None:
-            spec.replace(self.path / SPEC)
         sync_folder(self.path)  # a power cut must not bring back the earlier result
+        if self._document is not None:
+            rename(spec, self.path / SPEC)
         self._metrics = (self.path / METRICS).open("ab", buffering=0)
 
     @property

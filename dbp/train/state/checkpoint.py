@@ -100,7 +100,9 @@ class CheckpointStore:
         """
         path = self._names.of(checkpoint.step)
         contents = self._contents(checkpoint, metadata)
-        if not _holds(path, checkpoint, contents):
+        if _holds(path, checkpoint, contents):
+            self._names.sync()
+        else:
             facts = _manifest_facts(checkpoint)
             self._names.add(checkpoint.step, lambda place: write_files(place, contents, facts))
         if best:
@@ -141,12 +143,14 @@ class CheckpointStore:
 
     def discard(self) -> None:
         """Remove all checkpoints, since the run starts at step 0."""
-        if self.folder.is_dir():
-            self._names.point_at(None)
+        if not self.folder.is_dir():
+            return
+        self._names.point_at(None)
         for step in reversed(self.steps()):
             self._names.remove(step)
         self._names.clear_leftovers()
-        with contextlib.suppress(OSError):  # missing, or not empty
+        self._names.sync()
+        with contextlib.suppress(OSError):  # not empty
             self.folder.rmdir()
 
     def discard_after(self, step: int) -> None:
@@ -156,6 +160,8 @@ class CheckpointStore:
         for later in self.steps():
             if later > step:
                 self._names.remove(later)
+        if self.folder.is_dir():
+            self._names.sync()
 
     def _of_this_model(self, checkpoint: Checkpoint) -> Checkpoint:
         self.check_model(checkpoint)

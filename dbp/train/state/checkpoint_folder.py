@@ -53,7 +53,7 @@ class CheckpointFolder:
         """Let ``fill`` write a temporary folder, then rename it; raises errors of ``fill``."""
         if not self.path.is_dir():
             self.path.mkdir()  # not its parents: a run's folder that was deleted stays away
-            sync_folder(self.path.parent)
+        sync_folder(self.path.parent)  # a killed process may have made it and not synced it
         self.clear_leftovers()
         temporary, path = self._temporary(), self.of(step)
         try:
@@ -65,6 +65,14 @@ class CheckpointFolder:
             raise
         sync_folder(self.path)
         self._finish_replacements()
+
+    def sync(self) -> None:
+        """Fsync the names of all checkpoints; raises OSError.
+
+        What is found may be of a process that was killed before it synced them.
+        """
+        sync_folder(self.path.parent)
+        sync_folder(self.path)
 
     def remove(self, step: int) -> None:
         """Remove the checkpoints of a step; raises OSError."""
