@@ -188,3 +188,14 @@ async def test_measuring_holds_up_nothing_else(
 
         assert longest < slow
         assert await present(plane) == set(), job.id
+
+
+async def test_a_pin_that_comes_after_the_listing_protects_a_job(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await trained(plane)
+        listed = await plane.store.ended.unprotected()
+        await plane.manager.parameters.pin(job.id, At(1), pinned=True)
+
+        assert [ended.id for ended in listed] == [job.id]
+        assert not await plane.manager.lifecycle._removal.delete_unprotected(job.id)
+        assert await present(plane) == {job.id}

@@ -147,15 +147,30 @@ async def test_watchers_of_all_jobs_see_the_deletion_and_the_name_only(
     assert len(created) == 1, "no event is left out"
 
 
-def open_files(folder: Path) -> list[str]:
-    """The open files of this process that are, or were, in a folder."""
+async def test_stored_events_of_a_deleted_job_say_that_its_spec_is_gone(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path / "state") as service:
+        run = await trained(service)
+        await request(service, "Delete", run.id)
+
+    async with serving(tmp_path / "state") as service:
+        messages = await read_all(service.watch(run.id, token="e1"))
+
+    jobs = [m.change.job for m in messages if m.WhichOneof("event") == "change"]
+    assert jobs
+    assert all(job.spec_omitted and job.spec.name == "digits" for job in jobs)
+
+
+def open_files(job_id: str) -> list[str]:
+    """The open files of this process that are, or were, in the folder of a job."""
     found = []
     for entry in Path("/proc/self/fd").iterdir():
         try:
             found.append(str(entry.readlink()))
         except OSError:
             continue
-    return [name for name in found if name.startswith(str(folder))]
+    return [name for name in found if job_id in name]
 
 
 async def test_a_download_is_finished_and_its_file_closed(
@@ -175,7 +190,7 @@ async def test_a_download_is_finished_and_its_file_closed(
     content = b"".join(m.chunk.data for m in messages if m.WhichOneof("payload") == "chunk")
     assert hashlib.sha256(content).hexdigest() == first.header.version.digest
     assert messages[-1].trailer.digest == first.header.version.digest
-    await until(lambda: not open_files(tmp_path / "state" / "jobs"))
+    await until(lambda: not open_files(run.id))
 
 
 async def test_a_watcher_of_a_label_receives_the_deletion(service: Service) -> None:
