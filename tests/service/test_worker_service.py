@@ -13,6 +13,8 @@ from typing import Any
 import grpc
 import pytest
 
+from dbp.errors import WrongState
+from dbp.jobs.link_fence import LinkNumber
 from dbp.rpc.scalar_convert import job_name
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.version_convert import manifest_to_proto
@@ -366,6 +368,25 @@ async def test_a_report_that_was_under_way_when_its_link_was_replaced_is_not_app
 
     assert [answer.acknowledged for answer in old.answers] == [1]
     assert (await service.get(job_id)).progress.step == 3
+
+
+async def test_a_report_read_after_its_link_was_replaced_is_not_applied(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await plane.manager.create(spec(), workers=1)
+        await settle()
+        connection = await plane.manager.attached(
+            job.id, LinkNumber(1, 1), world_size=1, host="h", total_steps=9
+        )
+        plane.manager.links.advance(job.id, LinkNumber(1, 2))
+        answers: asyncio.Queue[Any] = asyncio.Queue()
+
+        service = WorkerService(plane.manager)
+        await service._hear(open_stream(at_step(1, 99)), connection, answers)
+
+        assert isinstance(answers.get_nowait(), WrongState)
+        assert (await plane.manager.get(job.id)).progress is None
 
 
 async def test_requests_go_to_the_newest_link(service: Service) -> None:
