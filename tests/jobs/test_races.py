@@ -418,7 +418,7 @@ async def test_a_run_that_is_cancelled_while_a_new_service_looks_for_it_keeps_it
         looking.set()
 
         await plane.clock.advance(99.0)
-        assert launcher.runs[job.id].stops == 1
+        assert launcher.runs[job.id].stops == 2  # once more after half of the grace
         assert launcher.runs[job.id].kills == 0
         await plane.clock.advance(1.0)
         assert launcher.runs[job.id].kills == 1
