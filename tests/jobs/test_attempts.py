@@ -295,6 +295,26 @@ async def test_a_restart_of_the_service_neither_skips_nor_repeats_the_wait(
         assert len(plane.launcher.adopted) == 1
 
 
+async def test_a_restart_keeps_the_places_of_jobs_that_ran_and_of_those_that_did_not(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s", slots=2) as plane:
+        await submitted(plane)
+        first = await plane.manager.create(spec(), workers=2)
+        await plane.manager.lifecycle.pause(first.id)
+        second = await submitted(plane)
+        plane.launcher.runs[second.id].end(KILLED)
+        await in_state(plane, second.id, State.QUEUED)
+        await plane.manager.lifecycle.resume(first.id)
+
+    async with control_plane(tmp_path / "s", slots=2) as plane:
+        await plane.clock.advance(60.0)
+
+        waiting = await plane.manager.get(second.id)
+        assert waiting.state is State.QUEUED
+        assert waiting.waiting_reason == "needs 1 slot, 1 free; 2nd in the queue"
+
+
 async def test_a_clock_that_is_set_back_keeps_no_job_waiting_for_ever(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "s") as plane:
         job = await submitted(plane)
