@@ -102,7 +102,7 @@ def test_every_error_has_its_exit_code() -> None:
     assert codes == {
         "DbpError": 1, "ResourceExhausted": 1, "DataLoss": 1, "Unauthenticated": 1,
         "TrainingFailed": 1, "TooManyReaders": 1, "CorruptParameters": 1, "DiskFull": 1,
-        "StateDamaged": 1,
+        "StateDamaged": 1, "StateGone": 1,
         "InvalidInput": 2, "InvalidArgument": 2, "InvalidType": 2, "WrongEventLoop": 2,
         "InvalidData": 2, "InvalidFile": 2, "Conflict": 2, "DataChanged": 2,
         "ClientForked": 2, "Unsupported": 2, "MissingDependency": 2, "UnknownMethod": 2,

@@ -85,6 +85,9 @@ class Waited:
 
     ended = False
 
+    def on_deleted(self, drop: object) -> None:
+        pass
+
     def seems_kept(self, job_id: str, version: int) -> bool:
         return False
 
