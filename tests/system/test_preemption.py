@@ -23,7 +23,7 @@ from tests.system.test_survival import EVERY, command, final, rank, reached, sup
 
 pytestmark = pytest.mark.timeout(400)
 
-STEPS = 600
+STEPS = 6_000  # so many that none of them ends before the signals come
 
 
 @contextlib.contextmanager
