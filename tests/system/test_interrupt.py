@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -143,9 +144,11 @@ def test_a_run_that_was_killed_whole_leaves_nothing_after_the_next_one(
     run.wait_for_epochs()
     everything = run.marked()
     for process in everything:
-        process.suspend()  # else some clean up when others are killed
+        with contextlib.suppress(psutil.NoSuchProcess):  # one of those that start the others
+            process.suspend()  # else some clean up when others are killed
     for process in everything:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     assert run.end() == -signal.SIGKILL
     run.leaves_nothing()
 

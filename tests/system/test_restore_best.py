@@ -39,7 +39,7 @@ def spec(tmp_path: Path) -> Path:
 
 
 def run_folder(server: Server, job: str) -> Path:
-    return server.state / "jobs" / job / "attempt-1" / "run"
+    return server.state / "jobs" / job / "run"
 
 
 def check_end(client: Client, job: Job, folder: Path) -> None:
