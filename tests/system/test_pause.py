@@ -18,7 +18,7 @@ from tests.cli.setups import Server, run, until, write_spec
 from tests.deadline import DEADLINE
 from tests.system.test_restart import at_step, final, ranks, reached_state
 
-STEPS = 1_000
+STEPS = 6_000  # so many that no run ends before it is paused or killed
 SEED = 14
 
 
