@@ -267,12 +267,16 @@ def _nothing_left(folder: str) -> Iterator[None]:
 
 def _end(processes: list[psutil.Process]) -> None:
     """Ask first: a supervisor takes its ranks and their shared memory along."""
+    from dbp.launch.scratch import memory_parent, sweep, temporary_parent
+
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.terminate()
     for process in psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)[1]:
         with contextlib.suppress(psutil.Error):
             process.kill()
+    if processes:
+        sweep([memory_parent(os.environ), temporary_parent()])
 
 
 def _processes_of(folder: str) -> list[psutil.Process]:
