@@ -275,8 +275,7 @@ def _end(processes: list[psutil.Process]) -> None:
     for process in psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)[1]:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    if processes:
-        sweep([memory_parent(os.environ), temporary_parent()])
+    sweep([memory_parent(os.environ), temporary_parent()])
 
 
 def _processes_of(folder: str) -> list[psutil.Process]:
