@@ -119,7 +119,7 @@ def _show(job: Job, output: str, remedy: str) -> None:
 
 
 def _confirm(handle: JobHandle) -> None:
-    """Ask on the terminal whether to delete a job, naming what is lost; raises Abort."""
+    """Ask on the terminal whether to delete a job, naming the loss; raises Abort."""
     job = handle.get()
     if not job.state.terminal:
         return  # the service refuses to delete it

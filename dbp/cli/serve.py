@@ -158,7 +158,7 @@ def serve(
 
 
 def _show_recovery(report: RecoveryReport | None) -> None:
-    """Print what was rebuilt and what could not be, to stderr."""
+    """Print the rebuilt jobs and the losses to stderr."""
     if report is None:
         click.echo("the database is not damaged: nothing was changed", err=True)
         return

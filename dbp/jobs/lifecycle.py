@@ -71,7 +71,7 @@ class Lifecycle:
         self._cleaning: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Remove what is left of deleted jobs; then delete what exceeds the limits."""
+        """Remove leftovers of deleted jobs; then delete ended jobs above the limits."""
         self._cleaning = asyncio.create_task(self._clean())
         self._cleaning.add_done_callback(_log_failure)
 
