@@ -149,5 +149,5 @@ def test_watch_fits_any_width_and_its_end_has_no_time_to_go(start: Start) -> Non
     bar, ended, *ending = plain(run.output.rpartition(REDRAW)[2]).splitlines()
     assert bar.startswith("CANCELLED  epoch ")
     assert "to go" not in bar
-    assert re.fullmatch(rf"{job} CANCELLED after [\d.]+ (min \d\d )?s", ended)
+    assert re.fullmatch(rf"{job} CANCELLED after [\d.]+ (min \d\d )?m?s", ended)
     assert re.fullmatch(r"  stopped on request: epoch [\d,]+, [\d,]+ steps", ending[0])
