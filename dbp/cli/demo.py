@@ -38,6 +38,7 @@ ENOUGH_ACCURACY: Final = 0.98
 GRACE_SECONDS: Final = 30.0  # for the step under way and the last version, on a busy machine
 STOP_SECONDS: Final = 15.0
 PATIENCE_SECONDS: Final = 3.0  # no one restarts the demo's service
+FORCE_SECONDS: Final = 10.0  # a supervisor needs one or two, more on a busy machine
 # Fraction of the run, or seconds, until there is something to see.
 ASK_AFTER_STEPS: Final = 0.1
 ASK_AFTER_SECONDS: Final = 5.0
@@ -266,15 +267,18 @@ def _nothing_left(folder: str) -> Iterator[None]:
 
 
 def _end(processes: list[psutil.Process]) -> None:
-    """Ask first: a supervisor takes its ranks and their shared memory along."""
+    """End processes by force: supervisors first, which take their ranks and folders along."""
+    from dbp.launch import supervisor
     from dbp.launch.scratch import memory_parent, sweep, temporary_parent
+    from dbp.launch.stop_request import FORCE_SIGNAL
 
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    for process in psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)[1]:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+    for number in (FORCE_SIGNAL, signal.SIGKILL):
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                if number == signal.SIGKILL or supervisor.__name__ in process.cmdline():
+                    process.send_signal(number)
+        # The folders of a process that has not ended yet count as in use.
+        psutil.wait_procs(processes, timeout=FORCE_SECONDS)
     sweep([memory_parent(os.environ), temporary_parent()])
 
 

@@ -226,7 +226,6 @@ def test_an_interrupted_demo_takes_everything_with_it(
         assert not listens(port)
 
 
-@pytest.mark.full
 def test_a_service_that_dies_leaves_no_training(folder: Path) -> None:
     with started(folder) as process:
         port = port_of(lines_until(process, "epoch"))
