@@ -74,7 +74,7 @@ class AttemptRunner:
         self.disk = DiskWait(table, clock)
         self._results = RunResults(folder, store, launcher, publisher, self.disk)
         self._released = released
-        self._stalls = StallWatch(table, clock)
+        self._stalls = StallWatch(folder, table, clock)
         self._requeued = requeued
         self._running: dict[str, Running] = {}
         self._stops = ForcedStops(self._running, clock, self._spawn)
@@ -222,7 +222,7 @@ class AttemptRunner:
         if job is None:
             return
         outcome = await self._results.outcome(job)
-        stall, unpublished = self._stalls.report(job_id), ""
+        stall, unpublished = await self._stalls.report(job, ended), ""
         if outcome is not None and (stall is None or outcome.status == "succeeded"):
             unpublished = await self._results.publish_final(job, outcome)
         checkpoint = await self._results.checkpoint(job)

@@ -1,7 +1,8 @@
 """Watches the processes of running attempts; ends an attempt that makes no progress.
 
 The condition Stalled is set as soon as a process is seen to be stopped, or when the limit has
-passed. After the limit the stacks of the ranks are collected, and all processes are killed.
+passed. After the limit the stacks of the ranks are collected, the report is written to the
+attempt's folder, and all processes are killed.
 """
 
 from __future__ import annotations
@@ -11,16 +12,22 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Final, final
 
 from dbp.errors import DbpError
 from dbp.job.failure import ConditionKind
 from dbp.job.retry_terms import stall_seconds
+from dbp.job.state import Job
 from dbp.jobs.config import Clock
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.stall import Stall, StallDetector
-from dbp.launch.launcher import ProcessHealth, Role, Running
+from dbp.jobs.stall_report import StallReport
+from dbp.launch.launcher import Exit, ProcessHealth, Role, Running
 from dbp.quantities import duration_text
+from dbp.storage.state_folder import StateFolder
+from dbp.storage.threads import in_thread
 
 POLL_SECONDS: Final = 0.5
 # After a silence of this length watchers are sent the job again, then after twice the length...
@@ -30,35 +37,28 @@ STACK_LINES: Final = 12  # of a rank, in the message of a failure
 log = logging.getLogger("dbp.jobs")
 
 
-@dataclass(frozen=True)
-class StallReport:
-    """Why an attempt was ended: ``message`` for people, and the process that held it up.
-
-    ``rank`` is None if it is no rank, or if no single rank holds up the others.
-    """
-
-    message: str
-    rank: int | None
-    host: str
-    step: int
-
-
 @final
 class StallWatch:
     """Polls the health of each running attempt, and ends the attempts that have stalled."""
 
     def __init__(
         self,
+        folder: StateFolder,
         table: JobTable,
         clock: Clock,
     ) -> None:
+        self._folder = folder
         self._table = table
         self._clock = clock
         self._reports: dict[str, StallReport] = {}
 
-    def report(self, job_id: str) -> StallReport | None:
-        """Return why this service ended the job's newest attempt; None if it did not."""
-        return self._reports.get(job_id)
+    async def report(self, job: Job, ended: Exit | None) -> StallReport | None:
+        """Return why a service ended the job's newest attempt; None if it did not stall."""
+        known = self._reports.get(job.id)
+        if known is not None or ended is None:
+            return known
+        folder = self._folder.attempt_folder(job.id, job.attempt)
+        return await in_thread(partial(StallReport.read, folder, ended))
 
     def forget(self, job_id: str) -> None:
         """Drop the report of an attempt whose end is stored."""
@@ -80,7 +80,10 @@ class StallWatch:
         if job is None:
             return
         attempt = _Attempt(
-            running, StallDetector(stall_seconds(job.spec)), _Silence(self._clock.monotonic())
+            running,
+            self._folder.attempt_folder(job_id, job.attempt),
+            StallDetector(stall_seconds(job.spec)),
+            _Silence(self._clock.monotonic()),
         )
         while True:
             try:
@@ -113,6 +116,10 @@ class StallWatch:
             return False  # it continued meanwhile
         self._reports[job_id] = report = _report(again, processes, found)
         log.warning("job %s: %s", job_id, report.message)
+        try:
+            await in_thread(partial(report.write, attempt.folder))
+        except OSError as error:  # a full disk must not keep the processes alive
+            log.warning("job %s: the report on its stall: %s", job_id, error)
         await attempt.running.kill()
         return True
 
@@ -122,6 +129,7 @@ class _Attempt:
     """An attempt that is watched."""
 
     running: Running
+    folder: Path
     detector: StallDetector
     silence: _Silence
 

@@ -11,7 +11,7 @@ from typing import Final
 from dbp.errors import WrongState
 from dbp.job.failure import Failure, FailureReason
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
-from dbp.jobs.stall_watch import StallReport
+from dbp.jobs.stall_report import StallReport
 from dbp.jobs.unfinished import signal_of, stopped_by_signal, without_result
 from dbp.launch.launcher import Exit
 from dbp.launch.rank_death import RankDeath
@@ -48,7 +48,7 @@ def verdict(
         outcome: As the run reported it; None if it did not.
         grace: Seconds after which this service killed the processes of a cancelled job; None
             if it did not.
-        stall: Why this service ended a run that made no progress; None if it did not.
+        stall: Why a service ended a run that made no progress; None if it did not.
     """
     if outcome is not None and outcome.status == "succeeded":
         return EventKind.SUCCEEDED, None

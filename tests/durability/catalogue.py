@@ -21,6 +21,7 @@ from tests.durability.file_acts import (
 )
 from tests.durability.run_acts import ResumeRun
 from tests.durability.service_acts import SERVICE_ACTS
+from tests.durability.stall_acts import ReportStall
 
 ACTS: Final[Mapping[str, Act]] = {
     act.name: act
@@ -36,6 +37,7 @@ ACTS: Final[Mapping[str, Act]] = {
         DiscardCheckpoints(),
         ResumeRun(),
         Commit(),
+        ReportStall(),
         *SERVICE_ACTS,
     )
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,20 @@ from dbp.heartbeat.phase import Phase
 from dbp.heartbeat.slots import Beat
 from dbp.job.failure import Condition, FailureReason
 from dbp.job.state import Job, State
+from dbp.jobs.stall_report import StallReport
 from dbp.jobs.stall_watch import POLL_SECONDS
 from dbp.jobs.watch_items import JobStatus
-from dbp.launch.launcher import ProcessHealth, Role
-from tests.jobs.fakes import Plane, control_plane, settle, spec
+from dbp.launch.launcher import Exit, ProcessHealth, Role
+from dbp.launch.rank_death import RankDeath
+from tests.jobs.fakes import (
+    FakeLauncher,
+    FakeRunning,
+    Plane,
+    control_plane,
+    settle,
+    spec,
+    until,
+)
 from tests.jobs.runs import attach, ended
 
 MESSAGE = "rank 1 (process 11) on node is stopped (state T) in step 7, phase forward/backward"
@@ -110,6 +122,77 @@ async def test_a_stopped_mpirun_ends_the_attempt_though_its_ranks_train(tmp_path
         assert done.failure.reason is FailureReason.STALLED
         assert done.failure.rank is None
         assert "mpirun (process 9) on node is stopped (state T)" in done.failure.message
+
+
+async def stall_and_die(path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """Return a job whose service killed the stalled attempt and ended before its verdict."""
+    async with control_plane(path) as plane:
+        job = await running_job(plane)
+        await pass_time(plane, 2.0, rank(0, 1), rank(1, 1))
+        run = plane.launcher.runs[job.id]
+        run.folder.mkdir(parents=True)
+        kills: list[StallReport | None] = []
+
+        async def kill() -> None:
+            kills.append(StallReport.read(run.folder, Exit(stopped=True)))
+
+        monkeypatch.setattr(run, "kill", kill)
+        await pass_time(plane, 6.0, rank(0, 50, "S", calls=6), rank(1, 50, "T"))
+        await until(lambda: kills)
+        assert kills[0] is not None  # the report was there before the kill
+        return job
+
+
+@pytest.mark.parametrize("end", [Exit(signal=9, stopped=True), Exit(lost=True)])
+async def test_an_attempt_is_stalled_though_the_service_died_before_its_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Exit
+) -> None:
+    job = await stall_and_die(tmp_path / "s", monkeypatch)
+
+    def gone(folder: Path) -> FakeRunning:
+        run = FakeRunning(folder)
+        run.end(end)
+        return run
+
+    async with control_plane(tmp_path / "s", FakeLauncher(found=gone)) as plane:
+        failure = (await ended(plane, job.id)).failure
+
+    assert failure is not None
+    assert failure.reason is FailureReason.STALLED
+    assert (failure.rank, failure.host, failure.step) == (1, "node", 7)
+    assert failure.message.startswith(f"{MESSAGE}: no progress for ")
+    assert failure.message.endswith("stack of rank 1")
+
+
+async def test_a_run_that_recovered_before_it_was_killed_ends_by_its_own_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await stall_and_die(tmp_path / "s", monkeypatch)
+
+    async with control_plane(tmp_path / "s") as plane:
+        plane.launcher.runs[job.id].end(Exit(exit_code=139, death=RankDeath(0, "node", 11, 9)))
+        failure = (await ended(plane, job.id)).failure
+
+    assert failure is not None
+    assert failure.reason is FailureReason.RANK_SIGNAL
+
+
+async def test_a_report_that_cannot_be_written_delays_no_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, value: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("dbp.jobs.stall_report.write_json", full)
+    async with control_plane(tmp_path / "s") as plane:
+        job = await running_job(plane)
+        await pass_time(plane, 2.0, rank(0, 1), rank(1, 1))
+
+        await pass_time(plane, 6.0, rank(0, 50, "S", calls=6), rank(1, 50, "T"))
+        failure = (await ended(plane, job.id)).failure
+
+    assert failure is not None
+    assert failure.reason is FailureReason.STALLED
 
 
 async def test_a_cancelled_job_that_stalls_is_cancelled(tmp_path: Path) -> None:

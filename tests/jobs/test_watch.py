@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -359,13 +360,13 @@ async def test_a_heartbeat_has_the_newest_resume_token(
     await stage.create("quiet")
     stream = stage.watch("quiet")
     await stream.next()
+    other = replace(await stage.store.get("quiet"), id="other")
     waiting = asyncio.create_task(stream.next())
-    await asyncio.sleep(0)
-    await stage.others(3)
+    await asyncio.sleep(0)  # it waits for an event
+    for sequence in (2, 3, 4):  # in one turn of the event loop, so that no heartbeat is due
+        stage.events.announce(Change(sequence, 0.0, EventKind.CREATED, other))
 
-    item = await waiting
-
-    assert item == Heartbeat(4)
+    assert await waiting == Heartbeat(4)
     stage.database.close()
 
 
