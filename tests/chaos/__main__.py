@@ -1,8 +1,8 @@
 """Disturb a service and its jobs at random, then check every promise: ``make chaos``.
 
-``python -m tests.chaos --seed 1 --cycles 60``: clients submit, pause, resume, cancel and watch
-all the time; each cycle brings one fault. Then the faults end, and so must every job. The
-history is checked by a process of its own (``tests.chaos.checker``).
+``python -m tests.chaos --seed 1 --cycles 60``: clients submit, pause, resume, cancel, retry,
+delete and watch jobs all the time; each cycle brings one fault. Then the faults end, and so
+must every job. The history is checked by a process of its own (``tests.chaos.checker``).
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final, final
 
+import psutil
+
+from dbp.launch.scratch import SHARED_MEMORY
+from tests.chaos.crowd import ROOT, Crowd
 from tests.chaos.end import end_of, wait_for_ends
 from tests.chaos.faults import (
     CLOCK_FOLDER,
@@ -36,23 +40,20 @@ from tests.chaos.faults import (
     set_clock,
     strike,
 )
-from tests.chaos.history import read
+from tests.chaos.history import CLOSING, RUN, History, read
+from tests.chaos.report import known_jobs, report, say, wait_for_watchers
 from tests.chaos.service import Service
-from tests.chaos.workload import KINDS, undisturbed
+from tests.chaos.workload import digests
 from tests.scratch import scratch
+from tests.warden import described
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 DISK_SIZE: Final = "256m"
 SLOTS: Final = 3
+DISTURBERS: Final = ("submit", "stop", "revive", "delete")
 # Two watchers, so that one is there when the other has gone away for a moment.
-DISTURBERS: Final = (("submit", 1), ("disturb", 1))
-WATCHERS: Final = (("watch", 1), ("watch", 2))
-LEFT_SECONDS: Final = 10.0
-
-
-def say(text: str) -> None:
-    """Print one line at once."""
-    print(text, flush=True)
+WATCHERS: Final = ("watch", "watch", "follow", "follow")
+LEFT_SECONDS: Final = 30.0
+LAST_SECONDS: Final = 30.0  # for the last items of the watchers
 
 
 @final
@@ -80,71 +81,54 @@ class Chaos:
         )
         self._struck: Counter[str] = Counter()
 
-    def run(self, cycles: int, end_seconds: float) -> int:
-        """Run all of it; return the exit code of the checker."""
-        digests = {
-            work.name: undisturbed(work, self._folder, self._variables) for work in KINDS
-        }
-        (self._folder / "history").mkdir()
+    def run(self, cycles: int, fault_seconds: float, end_seconds: float) -> int:
+        """Run all of it; return the exit code of the checker.
+
+        Args:
+            cycles: Number of faults.
+            fault_seconds: No fault begins after this time.
+            end_seconds: Limit for the last jobs to end.
+        """
+        known = digests(self._folder, self._variables)
+        folder = self._folder / "history"
+        folder.mkdir()
+        self._history = History(folder, RUN)
+        crowd = Crowd(self._state, folder, self._seed)
         self._service.start()
         try:
-            with self._clients(WATCHERS):
-                with self._clients(DISTURBERS):
-                    for cycle in range(1, cycles + 1):
-                        self._disturb(f"{cycle}/{cycles}")
-                say("the faults have ended; waiting for every job")
-                wait_for_ends(self._state, end_seconds)
-                end = end_of(self._state, digests)
-                time.sleep(2.0)  # for the last items of the watchers
-            self._service.terminate(everything=False)
-            self._service.start()  # which sweeps what killed supervisors have left
-            self._service.terminate(everything=False)
-            end["left"] = self._left()
+            with crowd.present(*WATCHERS):
+                with crowd.present(*DISTURBERS):
+                    done = self._disturbed(cycles, fault_seconds, crowd)
+                say(f"the faults have ended after {done} cycles; waiting for every job")
+                wait_for_ends(self._state, self._history, end_seconds)
+                self._history.write(CLOSING)
+                wait_for_watchers(folder, LAST_SECONDS)
+                end = end_of(self._state, known, known_jobs(dict(read(folder))))
+            self._service.stop()
+            self._service.start()  # which sweeps what killed processes have left
+            names = {job["name"] for job in end["jobs"]}
+            self._until_swept(names)
+            self._service.stop()
+            end["left"] = [*self._left_files(names), *map(described, self._left_processes())]
         finally:
             self._service.kill()
-            for process in attempt_processes(self._state):
+            for process in self._left_processes():
                 process.kill()
         (self._folder / "end.json").write_text(json.dumps(end, indent=1))
-        succeeded = sum(job["state"] == "JOB_STATE_SUCCEEDED" for job in end["jobs"])
-        attempts = sum(job["attempt"] for job in end["jobs"])
-        say(f"{len(end['jobs'])} jobs in {attempts} attempts, {succeeded} succeeded")
-        say(f"events: {_counted(self._events())}")
-        say(f"faults: {_counted(self._struck)}")
+        self._struck["killed client"] = crowd.killed
+        report(dict(read(folder)), end, self._struck)
         checker = [sys.executable, "-m", "tests.chaos.checker", str(self._folder)]
         return subprocess.run(checker, cwd=ROOT, check=False).returncode
 
-    def _events(self) -> Counter[str]:
-        """Count the events that the first watcher has seen, by kind."""
-        _, entries = next(
-            found for found in read(self._folder / "history") if found[0].startswith("watch")
-        )
-        return Counter(
-            entry["event"].removeprefix("JOB_EVENT_KIND_").lower()
-            for entry in entries
-            if entry["kind"] == "change"
-        )
-
-    @contextlib.contextmanager
-    def _clients(self, roles: tuple[tuple[str, int], ...]) -> Iterator[None]:
-        """Run clients while the context lasts; RuntimeError if one ended by itself."""
-        started = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.clients", role, str(self._state),
-                 str(self._folder / "history"), f"{self._seed}-{number}"],
-                cwd=ROOT,
-            )
-            for role, number in roles
-        ]  # fmt: skip
-        try:
-            yield
-            ended = [client.args for client in started if client.poll() is not None]
-            if ended:
-                raise RuntimeError(f"clients ended: {ended}")
-        finally:
-            for client in started:
-                client.terminate()
-            for client in started:
-                client.wait(30.0)
+    def _disturbed(self, cycles: int, seconds: float, crowd: Crowd) -> int:
+        """Bring up to ``cycles`` faults within the time; return their number."""
+        deadline = time.monotonic() + seconds
+        for cycle in range(1, cycles + 1):
+            if time.monotonic() > deadline:
+                return cycle - 1
+            self._disturb(f"{cycle}/{cycles}")
+            crowd.check()
+        return cycles
 
     def _disturb(self, cycle: str) -> None:
         """Bring one fault, then let the service and its jobs work for a moment."""
@@ -164,10 +148,13 @@ class Chaos:
             case "kill service":
                 self._service.kill()
                 return "started again"
-            case "terminate service":
-                everything = self._rng.random() < 0.5
-                self._service.terminate(everything=everything)
-                return "with all processes" if everything else "alone"
+            case "stop service":
+                self._service.stop()
+                return "SIGTERM to it alone"
+            case "drain service":
+                left = self._service.drain(self._rng)
+                self._history.write("drain", left=left)
+                return f"SIGTERM to all processes, {len(left)} of them killed"
             case "full disk":
                 seconds = self._rng.uniform(*FULL_SECONDS)
                 with full_disk(self._folder / "disk"):
@@ -180,24 +167,36 @@ class Chaos:
             case _:
                 return strike(fault, self._state, self._rng)
 
-    def _left(self) -> list[str]:
-        """Return the processes and files that nothing should have left."""
+    def _until_swept(self, names: Collection[str]) -> None:
+        """Wait until the service has removed what it can remove, or for ``LEFT_SECONDS``."""
         deadline = time.monotonic() + LEFT_SECONDS
-        while True:
-            left = [str(process) for process in attempt_processes(self._state)]
-            for folder in {self._variables["TMPDIR"], *_memory(self._variables)}:
-                left += map(str, Path(folder).iterdir())
-            if not left or time.monotonic() > deadline:
-                return left
+        while self._left_files(names) and time.monotonic() < deadline:
             time.sleep(0.5)
 
+    def _left_processes(self) -> list[psutil.Process]:
+        return list(attempt_processes(self._state))
 
-def _counted(counter: Counter[str]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in counter.most_common())
+    def _left_files(self, names: Collection[str]) -> list[str]:
+        """Return the files that nothing should have left; ``names``: of the jobs."""
+        folders = [Path(self._variables["TMPDIR"]), *_memory(self._variables)]
+        left = [str(path) for folder in folders for path in folder.iterdir()]
+        left += [
+            str(path)
+            for path in (self._state / "jobs").iterdir()
+            if f"jobs/{path.name}" not in names
+        ]
+        left += map(str, (self._state / "deleted").glob("*"))
+        for owner in Path(SHARED_MEMORY).glob("dbp-*/owner.json"):
+            with contextlib.suppress(OSError):  # of another run, which has just ended
+                if str(self._state) in owner.read_text():
+                    left.append(str(owner.parent))
+        return left
 
 
-def _memory(variables: Mapping[str, str]) -> set[str]:
-    return {value for name, value in variables.items() if name.endswith("backing_directory")}
+def _memory(variables: Mapping[str, str]) -> set[Path]:
+    return {
+        Path(value) for name, value in variables.items() if name.endswith("backing_directory")
+    }
 
 
 @contextlib.contextmanager
@@ -221,7 +220,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cycles", type=int, default=200, help="number of faults")
     parser.add_argument(
-        "--end-seconds", type=float, default=600.0, help="limit for the last jobs to end"
+        "--fault-seconds",
+        type=float,
+        default=1200.0,
+        help="no fault begins after this time; a run takes at most 10 minutes more",
+    )
+    parser.add_argument(
+        "--end-seconds", type=float, default=540.0, help="limit for the last jobs to end"
     )
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="dbp-chaos-"))
@@ -231,7 +236,7 @@ def main() -> int:
         with scratch() as variables, small_disk(folder / "disk") as small:
             try:
                 chaos = Chaos(given.seed, folder, variables, small_disk=small)
-                code = chaos.run(given.cycles, given.end_seconds)
+                code = chaos.run(given.cycles, given.fault_seconds, given.end_seconds)
             finally:
                 if code:  # what is on the small disk goes with it
                     shutil.copytree(folder / "disk", folder / "state", symlinks=True)

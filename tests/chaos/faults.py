@@ -39,7 +39,8 @@ class Fault:
 
 FAULTS: Final = (
     Fault("kill service", 6),
-    Fault("terminate service", 2),
+    Fault("stop service", 2),
+    Fault("drain service", 2),
     *(Fault(f"kill {part}", 3) for part in PARTS),
     *(Fault(f"stop {part}", 1) for part in PARTS),
     Fault("full disk", 2),

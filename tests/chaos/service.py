@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
+import random
 import subprocess
 import sys
 import time
@@ -14,9 +15,11 @@ from typing import Final, final
 import psutil
 
 from tests.chaos.faults import CLOCK_VARIABLE, attempt_processes
+from tests.warden import described
 
 START_SECONDS: Final = 60.0
-DRAIN_SECONDS: Final = 60.0
+END_SECONDS: Final = 60.0
+DRAIN_SECONDS: Final = 90.0  # until systemd kills what is left
 PASSED: Final = ("PYTHONPATH", CLOCK_VARIABLE)
 
 
@@ -70,18 +73,38 @@ class Service:
             self._process.kill()
             self._process.communicate()
 
-    def terminate(self, *, everything: bool) -> None:
-        """Send SIGTERM to it, or to it and all processes of its jobs; wait for its end."""
+    def stop(self) -> None:
+        """Send SIGTERM to the service alone; wait for its end."""
         assert self._process is not None
-        if everything:  # as systemd does
-            for process in list(attempt_processes(self.state)):
-                try:
-                    process.send_signal(signal.SIGTERM)
-                except psutil.Error:
-                    continue
         self._process.terminate()
+        self._wait()
+
+    def drain(self, rng: random.Random) -> list[str]:
+        """Send SIGTERM to the service and all processes of its jobs, as systemd does.
+
+        Wait for the end of all; return those that had to be killed.
+        """
+        assert self._process is not None
+        everything = [psutil.Process(self._process.pid), *attempt_processes(self.state)]
+        rng.shuffle(everything)
+        for process in everything:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+                process.resume()  # systemd also sends SIGCONT
+        self._wait()
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while (left := list(attempt_processes(self.state))) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        names = [described(process) for process in left]
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        return names
+
+    def _wait(self) -> None:
+        assert self._process is not None
         try:
-            self._process.communicate(timeout=DRAIN_SECONDS)
+            self._process.communicate(timeout=END_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             raise RuntimeError("the service did not end after SIGTERM") from None

@@ -18,15 +18,19 @@ STALL_SECONDS: Final = 3.0
 
 @dataclass(frozen=True)
 class Work:
-    """One kind of job: its number of ranks and its optimizer."""
+    """One kind of job: its number of ranks and its optimizer.
+
+    ``frail``: its first failure ends it, until someone asks for a retry.
+    """
 
     ranks: int
     optimizer: str
+    frail: bool = False
 
     @property
     def name(self) -> str:
         """Name of the jobs of this kind."""
-        return f"chaos-{self.optimizer}-{self.ranks}"
+        return f"chaos-{self.optimizer}-{self.ranks}" + ("-frail" if self.frail else "")
 
     def document(self) -> dict[str, Any]:
         """Return the spec."""
@@ -46,14 +50,27 @@ class Work:
             "train": {"batch_size": 64, "steps": STEPS, "numerics": "exact"},
             "checkpoint": {"every_steps": 50},
             "publish": {"every_seconds": 0.5, "best": False},
-            # No number of faults is enough to give a job up here.
-            "retry": {"attempts": 1000, "backoff_seconds": 0.1, "stall_seconds": STALL_SECONDS},
+            # No number of faults is enough to give another job up here.
+            "retry": {
+                "attempts": 0 if self.frail else 1000,
+                "backoff_seconds": 0.1,
+                "stall_seconds": STALL_SECONDS,
+            },
         }
 
 
-KINDS: Final = tuple(
+_LASTING: Final = tuple(
     Work(ranks, optimizer) for ranks in (1, 2) for optimizer in ("sgd", "adam")
 )
+KINDS: Final = (*_LASTING, Work(1, "adam", frail=True), Work(2, "sgd", frail=True))
+
+
+def digests(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the digest of the final parameters of each kind of job, by its name."""
+    found = {
+        (work.ranks, work.optimizer): undisturbed(work, folder, variables) for work in _LASTING
+    }
+    return {work.name: found[work.ranks, work.optimizer] for work in KINDS}
 
 
 def undisturbed(work: Work, folder: Path, variables: Mapping[str, str]) -> str:
