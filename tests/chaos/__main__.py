@@ -80,6 +80,7 @@ class Chaos:
             self._state, folder / "service.log", self._variables, slots=SLOTS
         )
         self._struck: Counter[str] = Counter()
+        self._missed: Counter[str] = Counter()
 
     def run(self, cycles: int, fault_seconds: float, end_seconds: float) -> int:
         """Run all of it; return the exit code of the checker.
@@ -114,6 +115,10 @@ class Chaos:
             self._service.kill()
             for process in self._left_processes():
                 process.kill()
+        end["faults"] = {
+            fault.name: [self._struck[fault.name], self._missed[fault.name]]
+            for fault in self._faults
+        }
         (self._folder / "end.json").write_text(json.dumps(end, indent=1))
         self._struck["killed client"] = crowd.killed
         report(dict(read(folder)), end, self._struck)
@@ -137,6 +142,8 @@ class Chaos:
         if about:
             self._struck[fault.name] += 1
             say(f"{cycle} {fault.name}: {about}")
+        else:
+            self._missed[fault.name] += 1
         if not self._service.running:
             time.sleep(self._rng.uniform(0.0, 1.0))
             self._service.start()

@@ -30,6 +30,7 @@ LIVE: Final = (
     job_pb2.JOB_STATE_STARTING,
     job_pb2.JOB_STATE_RUNNING,
 )
+MOST_LIVE: Final = 10  # so that the last ones end soon after the last fault
 DEATHS: Final = 0.08  # of the calls that change a job
 DEATH_SECONDS: Final = 0.03  # a call takes about 10 ms
 
@@ -45,8 +46,20 @@ DELETIONS: Final[Choice] = dict.fromkeys(ENDED, ("delete",))
 
 
 async def submit(state: Path, history: History, rng: random.Random) -> None:
-    """Submit jobs of every kind; repeat each request until it is answered."""
+    """Submit jobs of every kind; repeat each request until it is answered.
+
+    Wait while many jobs have not ended.
+    """
     while True:
+        await asyncio.sleep(rng.uniform(0.5, 3.0))
+        async with connected(state) as stub:
+            listed = await call(
+                history, "list", stub.ListJobs(pb.ListJobsRequest(), timeout=CALL_SECONDS)
+            )
+        if isinstance(listed, grpc.StatusCode):
+            continue
+        if sum(job.state not in ENDED for job in listed.jobs) >= MOST_LIVE:
+            continue
         work, request = rng.choice(KINDS), str(uuid.UUID(int=rng.getrandbits(128)))
         while True:
             async with connected(state) as stub:
@@ -63,7 +76,6 @@ async def submit(state: Path, history: History, rng: random.Random) -> None:
                 history.write(OK, operation="submit", job=answer.job.name, **about)
                 break
             await asyncio.sleep(0.1)
-        await asyncio.sleep(rng.uniform(0.5, 3.0))
 
 
 async def stop(state: Path, history: History, rng: random.Random) -> None:

@@ -11,13 +11,15 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tests.chaos.check_answers import answers, errors
 from tests.chaos.check_follows import follows
 from tests.chaos.check_jobs import deletions, ends, submits, versions
 from tests.chaos.check_watches import unasked, watches
 from tests.chaos.history import RUN, of_role, read
+
+MISSES: Final = 15  # of a fault that never hit anything, until that is no accident
 
 
 def check(folder: Path) -> Iterator[str]:
@@ -39,6 +41,9 @@ def check(folder: Path) -> Iterator[str]:
         if entry["kind"] == "drain":
             yield from (f"left running after a drain: {left}" for left in entry["left"])
     yield from (f"left: {left}" for left in end["left"])
+    for fault, (struck, missed) in end["faults"].items():
+        if not struck and missed >= MISSES:
+            yield f"fault: {fault} was drawn {missed} times and hit nothing"
 
 
 def main(folder: str) -> int:

@@ -18,10 +18,10 @@ from tests.chaos.workload import STALL_SECONDS
 
 # The parts of an attempt, and how the command line of each is recognised.
 PARTS: Final = {
-    "supervisor": "dbp.launch.supervisor",
-    "mpirun": "mpirun",
-    "rank": "dbp.worker",
-    "link": "dbp.link.process",
+    "supervisor": {"dbp.launch.supervisor"},
+    "mpirun": {"mpirun", "prterun", "mpiexec.hydra"},  # Open MPI 4 and 5, MPICH
+    "rank": {"dbp.worker"},
+    "link": {"dbp.link.process"},
 }
 FULL_SECONDS: Final = (1.0, 4.0)
 CLOCK_FOLDER: Final = Path(__file__).parent / "clock"  # of sitecustomize
@@ -75,7 +75,7 @@ def processes(state: Path, part: str) -> Iterator[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             command = process.cmdline()
             words = [Path(word).name for word in command[:1]] + command[1:4]
-            if PARTS[part] in words:
+            if not PARTS[part].isdisjoint(words):
                 yield process
 
 
@@ -86,8 +86,9 @@ def attempt_processes(state: Path) -> Iterator[psutil.Process]:
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
             mark = process.environ().get(MARK, "")
-            command = " ".join(process.cmdline())
-            ours = PARTS["supervisor"] in command and str(state) in command
+            command = process.cmdline()
+            of_state = any(word.startswith(str(state)) for word in command)
+            ours = of_state and not PARTS["supervisor"].isdisjoint(command)
             if ours or mark.startswith(str(state)):
                 yield process
 

@@ -138,6 +138,7 @@ GOOD: Run = {
         "digests": {"small": "bits", "frail": "bits"},
         "frail": ["frail"],
         "left": [],
+        "faults": {"kill rank": [1, 20], "kill link": [0, 1]},
         "gone": {GONE: dict(CODES)},
         "jobs": [description(JOB, "small"), description("jobs/old", "small")],
     },
@@ -448,6 +449,10 @@ BREAKS: dict[str, tuple[Callable[[Run], object], str]] = {
         "versions: jobs/old: step 9, then 7",
     ),
     "left": (lambda run: run["end"]["left"].append("pid 7"), "left: pid 7"),
+    "fault that is none": (
+        lambda run: run["end"]["faults"].update({"kill link": [0, 15]}),
+        "fault: kill link was drawn 15 times and hit nothing",
+    ),
 }
 
 
