@@ -58,8 +58,11 @@ class EventTable:
         oldest, newest = self._connection.execute(
             "SELECT min(sequence), max(sequence) FROM events"
         ).fetchone()
-        if newest is None:
-            return 0, 0
+        if newest is None:  # a new database, or one that was rebuilt without a job
+            begin = self._connection.execute(
+                "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"
+            ).fetchone()[0]
+            return begin, begin
         if job_id is None:
             return oldest - 1, newest
         row = self._connection.execute(

@@ -87,9 +87,11 @@ def insert_rows(connection: sqlite3.Connection, rows: Mapping[str, Iterable[Row]
 def begin_history(connection: sqlite3.Connection, after: int, time: float) -> None:
     """Give each job one event that holds its present state, after the sequence ``after``.
 
-    Events up to then count as no longer kept.
+    Events up to then count as no longer kept, also where there is no job.
     """
     connection.execute("UPDATE jobs SET pruned = ?", (after,))
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'events'")
+    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)", (after,))
     connection.execute(
         "INSERT INTO events (sequence, job, time, kind, record) "
         "SELECT ?1 + row_number() OVER (ORDER BY number), id, ?2, 'created', record FROM jobs",

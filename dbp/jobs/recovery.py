@@ -27,6 +27,10 @@ from dbp.storage.schema import SCHEMA_VERSION
 from dbp.storage.state_folder import StateFolder
 from dbp.storage.verification import verify
 
+# The newest event may be in no file that is left: records follow the commits, without fsync.
+# A watcher may hold its sequence, and must not continue after it in the new history.
+LOST_EVENTS: Final = 1_000_000
+
 _LAST: Final = 1 << 62
 _NOTHING: Final[Rows] = {"versions": [], "label_moves": []}
 
@@ -95,8 +99,7 @@ class _Recovery:
         """Insert the rows of all jobs, in the order of their creation."""
         for job in self._jobs:
             insert_rows(connection, job.rows | job.versions)
-        # One more than any sequence that a watcher may hold.
-        begin_history(connection, self._newest + 1, self._now)
+        begin_history(connection, self._newest + LOST_EVENTS, self._now)
 
     def report(self, damage: str, kept: list[Path]) -> RecoveryReport:
         """Return what was done; ``kept``: the damaged files."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import pytest
 
 from dbp.errors import JobNotFound, OutOfRange, StateDamaged
 from dbp.job.failure import FailureReason
-from dbp.job.state import Job, State
+from dbp.job.state import EventKind, Job, State
 from dbp.jobs.connections import hash_secret
 from dbp.jobs.recovery import RecoveryReport, recover
+from dbp.jobs.watch_items import Change, JobStatus, WatchItem
 from dbp.launch.launcher import Exit
 from dbp.storage import replacement
 from dbp.storage.state_folder import StateFolder
@@ -119,6 +122,71 @@ async def test_watchers_with_an_old_token_are_asked_to_start_over(
             for token in (1, 8):
                 with pytest.raises(OutOfRange, match="watch again without a token"):
                     await anext(plane.manager.watch(job_id, token))
+
+
+async def test_a_token_of_an_event_that_no_file_has_is_refused_after_a_recovery(
+    jobs: tuple[Path, list[Job]],
+) -> None:
+    """The database is lost, and the records are older: a power cut, or a full disk."""
+    path, (running, *_) = jobs
+    older = path.with_name("older")
+    shutil.copytree(path / "records", older)
+    async with control_plane(path, slots=1) as plane:
+        await publish(plane, running, *range(40, 60))
+        token = (await plane.store.sequence_range())[1]
+    shutil.rmtree(path / "records")
+    older.rename(path / "records")
+    lose_database(path)
+    rebuilt(path)
+
+    async with control_plane(path, slots=1) as plane:
+        await publish(plane, running, *range(60, 90))
+        for job_id in (None, running.id):
+            with pytest.raises(OutOfRange, match="watch again without a token"):
+                await anext(plane.manager.watch(job_id, token))
+            assert isinstance(await anext(plane.manager.watch(job_id)), JobStatus)
+
+
+async def test_old_tokens_are_refused_though_no_job_could_be_rebuilt(
+    jobs: tuple[Path, list[Job]],
+) -> None:
+    path, _ = jobs
+    lose_database(path)
+    shutil.rmtree(path / "records")
+    assert rebuilt(path).jobs == 0
+
+    async with control_plane(path, slots=1) as plane:
+        first = asyncio.create_task(_first_change(plane.manager.watch()))
+        await settle()
+        for _ in range(20):
+            await plane.manager.create(spec(), workers=1)
+        with pytest.raises(OutOfRange, match="watch again without a token"):
+            await anext(plane.manager.watch(None, 8))
+
+        assert (await first).kind is EventKind.CREATED
+
+
+async def _first_change(items: AsyncIterator[WatchItem]) -> Change:
+    async for item in items:
+        if isinstance(item, Change):
+            return item
+    raise AssertionError("the stream ended")
+
+
+async def test_a_token_of_all_jobs_stays_valid_after_a_job_is_deleted(
+    jobs: tuple[Path, list[Job]],
+) -> None:
+    path, (_, second, _) = jobs
+    async with control_plane(path, slots=1) as plane:
+        oldest, newest = await plane.store.sequence_range()
+        await plane.manager.cancel(second.id)
+        await plane.manager.lifecycle.delete(second.id)
+
+        for token in range(max(1, oldest), newest + 3):
+            item = await anext(plane.manager.watch(None, token))
+            if token < newest + 2:
+                assert isinstance(item, Change)
+                assert item.sequence == token + 1
 
 
 async def test_the_damaged_files_are_kept_each_time(jobs: tuple[Path, list[Job]]) -> None:
