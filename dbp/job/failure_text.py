@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dbp.job.failure import Condition, ConditionKind, Failure, FailureReason
+from dbp.quantities import count_text
 
 FAILURES: Final = {
     FailureReason.LAUNCH_FAILED: "could not start",
@@ -74,6 +75,8 @@ def facts_text(failure: Failure) -> str:
     checkpoint = "no checkpoint"
     if failure.checkpoint_step:
         checkpoint = f"newest checkpoint of step {failure.checkpoint_step:,}"
+        if (lost := failure.step - failure.checkpoint_step) > 0:
+            checkpoint += f", {count_text(lost, 'step')} to repeat"
     step = f"step {failure.step:,}" if failure.step else "before the first step"
     place = " ".join(filter(None, (rank, host)))
     return ", ".join(filter(None, (f"attempt {failure.attempt}", place, step, checkpoint)))

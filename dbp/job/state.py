@@ -68,6 +68,7 @@ class EventKind(enum.StrEnum):
     RESUMED = "resumed"
     RETRIED = "retried"
     DELETED = "deleted"
+    CHECKPOINTS_DAMAGED = "checkpoints_damaged"
 
 
 class StreamEndReason(enum.StrEnum):
@@ -184,6 +185,7 @@ class RunOutcome:
         best_restored: Whether the run ended with the parameters of ``best``.
         resumed_from: Number of steps of earlier processes.
         rank: The rank that failed; None if all failed alike, or none did.
+        asked: Whether it stopped on request, though it failed to write its files.
     """
 
     status: str
@@ -198,6 +200,7 @@ class RunOutcome:
     best_restored: bool = False
     resumed_from: int = field(default=0, metadata=LOCAL)
     rank: int | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,8 @@ class Job:
     Attributes:
         attempt: Number of launches; the newest attempt has this number.
         failure: Why the job failed, once it has.
-        notes: Sentences on its spec and data that the user should read before training.
+        notes: Sentences on its spec and data that the user should read before training, and
+            on damaged checkpoints that an attempt has passed over.
         end_reason: Of the run's outcome; "" before the end and where ``failure`` is set.
         previous_failure: Why the attempt before the newest one failed; while the job is
             queued, why the newest one did. None once the job has ended.

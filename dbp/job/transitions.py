@@ -34,6 +34,7 @@ _ALLOWED: Final[Mapping[EventKind, tuple[frozenset[State], State | None]]] = {
     EventKind.RETRIED: (frozenset({State.FAILED, State.CANCELLED}), State.QUEUED),
     EventKind.DELETED: (_ENDED, None),
     EventKind.PARAMETERS_PUBLISHED: (_LAUNCHED, None),
+    EventKind.CHECKPOINTS_DAMAGED: (_LAUNCHED, None),
     # Users move labels and pin versions after the end of a job, too.
     EventKind.LABEL_MOVED: (frozenset(State), None),
     EventKind.VERSION_PINNED: (frozenset(State), None),

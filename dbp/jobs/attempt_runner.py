@@ -19,6 +19,7 @@ from dbp.job.failure import Failure
 from dbp.job.state import EventKind, Job, RunOutcome, State
 from dbp.jobs.config import Clock
 from dbp.jobs.connections import RunConnections, new_secret
+from dbp.jobs.damaged_checkpoints import note_damaged
 from dbp.jobs.disk_wait import DiskWait
 from dbp.jobs.forced_stops import ForcedStops
 from dbp.jobs.job_table import JobTable
@@ -164,6 +165,7 @@ class AttemptRunner:
             if resume:
                 before = partial(self._folder.take_over_run, job.id, job.attempt - 1)
                 await in_thread(before)
+                await note_damaged(self._table, job, await self._results.checkpoint(job))
             return await self._launcher.start(request)
 
         try:
@@ -225,7 +227,7 @@ class AttemptRunner:
         stall, unpublished = await self._stalls.report(job, ended), ""
         if outcome is not None and (stall is None or outcome.status == "succeeded"):
             unpublished = await self._results.publish_final(job, outcome)
-        checkpoint = await self._results.checkpoint(job)
+        checkpoint = (await self._results.checkpoint(job)).step
 
         def decide(job: Job) -> tuple[EventKind, Failure | None]:
             kind, failure = verdict(job, ended, outcome, self._stops.grace_of(job_id), stall)

@@ -38,6 +38,7 @@ class JobChange(TypedDict, total=False):
     exceptions: tuple[str, ...]
     checkpoint_step: int
     retry_time: float | None
+    notes: tuple[str, ...]
 
 
 # Whether a page takes one more job: called once for each, in order; must accept the first.

@@ -12,6 +12,7 @@ from dbp.job.state import EventKind, Job, State
 from dbp.jobs.attempt_runner import AttemptRunner
 from dbp.jobs.clean_up import CleanUp
 from dbp.jobs.config import Clock, ManagerConfig
+from dbp.jobs.damaged_checkpoints import damage_text
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.removal import JobRemoval
 from dbp.jobs.run_results import RunResults
@@ -165,10 +166,11 @@ class Lifecycle:
             if job.state not in (State.FAILED, State.CANCELLED):
                 raise _refused(job, "retried", (State.FAILED, State.CANCELLED))
             _check_startable(job, "retried")
-            if not checkpoint:
+            if not checkpoint.step:
+                damage = f" ({damage_text(checkpoint)})" if checkpoint.damaged else ""
                 raise WrongState(
-                    f"job {job_id} has no checkpoint to continue from; submit it again, to "
-                    "begin at step 0: dbp submit SPEC"
+                    f"job {job_id} has no {'sound ' * bool(damage)}checkpoint to continue "
+                    f"from{damage}; submit it again, to begin at step 0: dbp submit SPEC"
                 )
             await self._enqueue(job_id, EventKind.RETRIED)
 

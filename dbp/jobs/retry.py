@@ -77,6 +77,11 @@ def after_end(
     repeated = key in job.exceptions
     helps = not (job.attached or repeated or failure.reason in REPEATED)
     failure = replace(failure, retry_helps=helps)
+    if kind is EventKind.PAUSED:  # its newest checkpoint is older than its last step
+        return kind, {
+            "previous_failure": failure,
+            "checkpoint_step": failure.checkpoint_step,
+        }
     if kind is not EventKind.FAILED:
         return kind, {"failure": failure, "checkpoint_step": failure.checkpoint_step}
     policy = RetryPolicy.of(job)

@@ -12,6 +12,7 @@ from dbp.jobs.disk_wait import NOT_CANCELLED, DiskWait
 from dbp.jobs.publish_terms import labels_best
 from dbp.jobs.store import Store
 from dbp.launch.launcher import Launcher
+from dbp.storage.checkpoints import NewestCheckpoint
 from dbp.storage.full_disk import is_full
 from dbp.storage.state_folder import StateFolder
 from dbp.versions.publisher import VersionPublisher
@@ -79,7 +80,7 @@ class RunResults:
             return f"{error}: {path}" if is_full(error) else ""
         return ""
 
-    async def checkpoint(self, job: Job) -> int:
-        """Return the step of the newest sound checkpoint; 0 if there is none."""
+    async def checkpoint(self, job: Job) -> NewestCheckpoint:
+        """Return the step of the newest sound checkpoint, and newer damaged ones."""
         run = self._folder.run_of(job.id, job.attempt)
         return await self._launcher.fetch_checkpoint(run)

@@ -18,12 +18,16 @@ _DRAINED: Final = (
 )
 
 
-def stopped_by_signal(ended: Exit | None) -> tuple[FailureReason, str]:
-    """Return reason and message for ranks that stopped after a step, unasked by a user."""
+def stopped_by_signal(ended: Exit | None, without: str = "") -> tuple[FailureReason, str]:
+    """Return reason and message for ranks that stopped after a step, unasked by a user.
+
+    ``without``: why they wrote no checkpoint; "" if they did.
+    """
+    how = without or "the run stopped with a checkpoint"
     if ended is not None and ended.drained:
-        return FailureReason.DRAINED, f"{_DRAINED}; the run stopped with a checkpoint"
+        return FailureReason.DRAINED, f"{_DRAINED}; {how}"
     process = "mpirun" if ended is not None and ended.preempted else "a worker"
-    return FailureReason.PREEMPTED, f"{_preempted(process)}; the run stopped with a checkpoint"
+    return FailureReason.PREEMPTED, f"{_preempted(process)}; {how}"
 
 
 def without_result(job: Job, ended: Exit | None) -> tuple[FailureReason, str]:

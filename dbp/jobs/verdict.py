@@ -61,6 +61,9 @@ def verdict(
             return EventKind.CANCELLED, None
         reason, message = stopped_by_signal(ended)
         return EventKind.FAILED, _failure(job, ended, reason, message, outcome.step)
+    if outcome is not None and not job.attached and _stopped_unwritten(outcome, ended):
+        reason, message = stopped_by_signal(ended, without=outcome.message)
+        return EventKind.FAILED, _failure(job, ended, reason, message, outcome.step)
     if outcome is not None:
         known = outcome.reason in REASONS
         reason = FailureReason(outcome.reason) if known else FailureReason.RANK_EXCEPTION
@@ -93,12 +96,22 @@ def _as_asked(
         return (EventKind.CANCELLED, None) if stopped or outcome is None else None
     if job.state is not State.PAUSING or stall is not None:
         return None
-    if stopped or unwritten or ended == Exit():  # Exit(): it was not launched
+    if outcome is not None and unwritten:
+        message = f"{outcome.message}; the steps after its newest checkpoint are repeated"
+        reason = FailureReason.NOT_WRITTEN
+        return EventKind.PAUSED, _failure(job, ended, reason, message, outcome.step)
+    if stopped or ended == Exit():  # Exit(): it was not launched
         return EventKind.PAUSED, None
     if forced:
         failure = _failure(job, ended, FailureReason.FORCED, _pause_text(grace))
         return EventKind.FAILED, failure
     return None
+
+
+def _stopped_unwritten(outcome: RunOutcome, ended: Exit | None) -> bool:
+    """Whether a signal asked the run to stop, and the disk had no space for its files."""
+    signalled = ended is not None and (ended.drained or ended.preempted)
+    return outcome.reason == FailureReason.NOT_WRITTEN and (outcome.asked or signalled)
 
 
 def given_up(job: Job, message: str) -> Failure:

@@ -13,6 +13,7 @@ from dbp.job.spec.plugins import Plugin
 from dbp.job.state import RunOutcome
 from dbp.json_value import JsonObject
 from dbp.launch.rank_death import RankDeath
+from dbp.storage.checkpoints import NewestCheckpoint
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,8 @@ class Launcher(ABC):
         """Return a local file with the final parameters that rank 0 wrote; None without."""
 
     @abstractmethod
-    async def fetch_checkpoint(self, run: Path) -> int:
-        """Return the step of the newest sound checkpoint of a run; 0 if it has none."""
+    async def fetch_checkpoint(self, run: Path) -> NewestCheckpoint:
+        """Return the step of the newest sound checkpoint of a run, and newer damaged ones."""
 
     @abstractmethod
     def log_file(self, folder: Path, rank: int | None = None) -> Path:

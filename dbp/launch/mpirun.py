@@ -29,7 +29,7 @@ from dbp.launch.supervised_run import POLL_SECONDS, SupervisedRun
 from dbp.launch.worker_plugins import WorkerPlugins
 from dbp.launching import launch_environment, worker_command
 from dbp.storage.atomic_file import PRIVATE, make_folder, read_json, write_json
-from dbp.storage.checkpoints import CHECKPOINTS, newest_sound_step
+from dbp.storage.checkpoints import CHECKPOINTS, NewestCheckpoint, newest_sound
 from dbp.storage.threads import in_thread
 
 ADOPT_SECONDS: Final = 2.0
@@ -93,8 +93,8 @@ class MpirunLauncher(Launcher):
         path = run / PARAMETERS
         return path if path.exists() else None
 
-    async def fetch_checkpoint(self, run: Path) -> int:
-        return await asyncio.to_thread(newest_sound_step, run / CHECKPOINTS)
+    async def fetch_checkpoint(self, run: Path) -> NewestCheckpoint:
+        return await asyncio.to_thread(newest_sound, run / CHECKPOINTS)
 
     def log_file(self, folder: Path, rank: int | None = None) -> Path:
         files = AttemptFiles(folder)

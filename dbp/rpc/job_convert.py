@@ -154,6 +154,7 @@ def outcome_to_proto(outcome: RunOutcome) -> pb.RunOutcome:
         best=None if outcome.best is None else best_to_proto(outcome.best),
         best_restored=outcome.best_restored,
         rank=outcome.rank,
+        asked=outcome.asked,
     )
 
 
@@ -173,6 +174,7 @@ def outcome_from_proto(proto: pb.RunOutcome) -> RunOutcome:
         best=best_from_proto(proto.best) if proto.HasField("best") else None,
         best_restored=proto.best_restored,
         rank=proto.rank if proto.HasField("rank") else None,
+        asked=proto.asked,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,17 +43,43 @@ def newest_first(folder: Path) -> list[tuple[Path, int]]:
     return [(folder / name, step) for step, name in sorted(named, reverse=True)]
 
 
-def newest_sound_step(folder: Path) -> int:
-    """Return the step of the newest checkpoint whose files are complete; 0 for none."""
-    return next((step for path, step in newest_first(folder) if is_sound(path, step)), 0)
+@dataclass(frozen=True)
+class NewestCheckpoint:
+    """The step of the newest sound checkpoint of a run, and what is wrong with newer ones.
+
+    Attributes:
+        step: 0 if there is no sound one.
+        damaged: A sentence on each newer checkpoint: which file is invalid, and why.
+    """
+
+    step: int = 0
+    damaged: tuple[str, ...] = ()
+
+
+def newest_sound(folder: Path) -> NewestCheckpoint:
+    """Find the newest checkpoint whose files all match its manifest; read every byte of it."""
+    damaged: list[str] = []
+    for path, step in newest_first(folder):
+        try:
+            check_files(path, step)
+        except InvalidFile as error:
+            damaged.append(str(error))
+        else:
+            return NewestCheckpoint(step, tuple(damaged))
+    return NewestCheckpoint(0, tuple(damaged))
+
+
+def check_files(path: Path, step: int) -> None:
+    """Raise InvalidFile unless all files of a checkpoint match its manifest."""
+    manifest = read_manifest(path, step)
+    for name in FILES:
+        read_file(path / name, manifest)
 
 
 def is_sound(path: Path, step: int) -> bool:
     """Return whether all files of a checkpoint match its manifest."""
     try:
-        manifest = read_manifest(path, step)
-        for name in FILES:
-            read_file(path / name, manifest)
+        check_files(path, step)
     except InvalidFile:
         return False
     return True

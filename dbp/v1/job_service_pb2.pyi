@@ -33,6 +33,7 @@ class JobEventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_EVENT_KIND_RESUMED: _ClassVar[JobEventKind]
     JOB_EVENT_KIND_RETRIED: _ClassVar[JobEventKind]
     JOB_EVENT_KIND_DELETED: _ClassVar[JobEventKind]
+    JOB_EVENT_KIND_CHECKPOINTS_DAMAGED: _ClassVar[JobEventKind]
 JOB_EVENT_KIND_UNSPECIFIED: JobEventKind
 JOB_EVENT_KIND_CREATED: JobEventKind
 JOB_EVENT_KIND_STARTED: JobEventKind
@@ -51,6 +52,7 @@ JOB_EVENT_KIND_PAUSED: JobEventKind
 JOB_EVENT_KIND_RESUMED: JobEventKind
 JOB_EVENT_KIND_RETRIED: JobEventKind
 JOB_EVENT_KIND_DELETED: JobEventKind
+JOB_EVENT_KIND_CHECKPOINTS_DAMAGED: JobEventKind
 
 class CreateJobRequest(_message.Message):
     __slots__ = ("spec", "workers", "request_id", "validate_only")

@@ -27,7 +27,7 @@ from dbp.v1 import parameter_pb2 as dbp_dot_v1_dot_parameter__pb2
 from dbp.v1 import stream_pb2 as dbp_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64\x62p/v1/worker_service.proto\x12\x06\x64\x62p.v1\x1a\x10\x64\x62p/v1/job.proto\x1a\x16\x64\x62p/v1/parameter.proto\x1a\x13\x64\x62p/v1/stream.proto\"f\n\x12RegisterRunRequest\x12\x1d\n\x04spec\x18\x01 \x01(\x0b\x32\x0f.dbp.v1.JobSpec\x12\x0f\n\x07workers\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\"?\n\x13RegisterRunResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\xc6\x01\n\rAttachRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x05hello\x18\x02 \x01(\x0b\x32\x13.dbp.v1.AttachHelloH\x00\x12$\n\x08progress\x18\x03 \x01(\x0b\x32\x10.dbp.v1.ProgressH\x00\x12%\n\x07outcome\x18\x04 \x01(\x0b\x32\x12.dbp.v1.RunOutcomeH\x00\x12&\n\theartbeat\x18\x05 \x01(\x0b\x32\x11.dbp.v1.HeartbeatH\x00\x42\x08\n\x06report\"{\n\x0b\x41ttachHello\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nworld_size\x18\x03 \x01(\x05\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x13\n\x0btotal_steps\x18\x05 \x01(\x03\x12\x17\n\x0flink_generation\x18\x06 \x01(\x03\"\xdd\x02\n\nRunOutcome\x12!\n\x06status\x18\x01 \x01(\x0e\x32\x11.dbp.v1.RunStatus\x12(\n\nend_reason\x18\x02 \x01(\x0e\x32\x14.dbp.v1.RunEndReason\x12-\n\x0e\x66\x61ilure_reason\x18\x08 \x01(\x0e\x32\x15.dbp.v1.FailureReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12\x30\n\x07metrics\x18\x05 \x03(\x0b\x32\x1f.dbp.v1.RunOutcome.MetricsEntry\x12\x1f\n\x04\x62\x65st\x18\x06 \x01(\x0b\x32\x11.dbp.v1.BestEpoch\x12\x15\n\rbest_restored\x18\x07 \x01(\x08\x12\x11\n\x04rank\x18\t \x01(\x05H\x00\x88\x01\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x07\n\x05_rank\"E\n\x0e\x41ttachResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x03\x12\x0c\n\x04stop\x18\x02 \x01(\x08\x12\x0f\n\x07publish\x18\x03 \x01(\x08\"^\n\x18PublishParametersRequest\x12\'\n\x06header\x18\x01 \x01(\x0b\x32\x15.dbp.v1.PublishHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07payload\"\xb8\x01\n\rPublishHeader\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12\"\n\x08manifest\x18\x04 \x01(\x0b\x32\x10.dbp.v1.Manifest\x12\r\n\x05\x66inal\x18\x05 \x01(\x08\x12\x0c\n\x04\x62\x65st\x18\x06 \x01(\x08\x12!\n\x06memory\x18\x07 \x01(\x0b\x32\x11.dbp.v1.RunMemory\x12\x17\n\x0flink_generation\x18\x08 \x01(\x03\"J\n\tRunMemory\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\x12\n\ndescriptor\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x03\"F\n\x19PublishParametersResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion*p\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14RUN_STATUS_SUCCEEDED\x10\x01\x12\x16\n\x12RUN_STATUS_STOPPED\x10\x02\x12\x15\n\x11RUN_STATUS_FAILED\x10\x03\x32\xf0\x01\n\rWorkerService\x12\x46\n\x0bRegisterRun\x12\x1a.dbp.v1.RegisterRunRequest\x1a\x1b.dbp.v1.RegisterRunResponse\x12;\n\x06\x41ttach\x12\x15.dbp.v1.AttachRequest\x1a\x16.dbp.v1.AttachResponse(\x01\x30\x01\x12Z\n\x11PublishParameters\x12 .dbp.v1.PublishParametersRequest\x1a!.dbp.v1.PublishParametersResponse(\x01\x42!\n\x06\x64\x62p.v1P\x01Z\x0c\x64\x62p/v1;dbpv1\xaa\x02\x06\x44\x62p.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64\x62p/v1/worker_service.proto\x12\x06\x64\x62p.v1\x1a\x10\x64\x62p/v1/job.proto\x1a\x16\x64\x62p/v1/parameter.proto\x1a\x13\x64\x62p/v1/stream.proto\"f\n\x12RegisterRunRequest\x12\x1d\n\x04spec\x18\x01 \x01(\x0b\x32\x0f.dbp.v1.JobSpec\x12\x0f\n\x07workers\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\"?\n\x13RegisterRunResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\xc6\x01\n\rAttachRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x05hello\x18\x02 \x01(\x0b\x32\x13.dbp.v1.AttachHelloH\x00\x12$\n\x08progress\x18\x03 \x01(\x0b\x32\x10.dbp.v1.ProgressH\x00\x12%\n\x07outcome\x18\x04 \x01(\x0b\x32\x12.dbp.v1.RunOutcomeH\x00\x12&\n\theartbeat\x18\x05 \x01(\x0b\x32\x11.dbp.v1.HeartbeatH\x00\x42\x08\n\x06report\"{\n\x0b\x41ttachHello\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nworld_size\x18\x03 \x01(\x05\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x13\n\x0btotal_steps\x18\x05 \x01(\x03\x12\x17\n\x0flink_generation\x18\x06 \x01(\x03\"\xec\x02\n\nRunOutcome\x12!\n\x06status\x18\x01 \x01(\x0e\x32\x11.dbp.v1.RunStatus\x12(\n\nend_reason\x18\x02 \x01(\x0e\x32\x14.dbp.v1.RunEndReason\x12-\n\x0e\x66\x61ilure_reason\x18\x08 \x01(\x0e\x32\x15.dbp.v1.FailureReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12\x30\n\x07metrics\x18\x05 \x03(\x0b\x32\x1f.dbp.v1.RunOutcome.MetricsEntry\x12\x1f\n\x04\x62\x65st\x18\x06 \x01(\x0b\x32\x11.dbp.v1.BestEpoch\x12\x15\n\rbest_restored\x18\x07 \x01(\x08\x12\x11\n\x04rank\x18\t \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x61sked\x18\n \x01(\x08\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x07\n\x05_rank\"E\n\x0e\x41ttachResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x03\x12\x0c\n\x04stop\x18\x02 \x01(\x08\x12\x0f\n\x07publish\x18\x03 \x01(\x08\"^\n\x18PublishParametersRequest\x12\'\n\x06header\x18\x01 \x01(\x0b\x32\x15.dbp.v1.PublishHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07payload\"\xb8\x01\n\rPublishHeader\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12\"\n\x08manifest\x18\x04 \x01(\x0b\x32\x10.dbp.v1.Manifest\x12\r\n\x05\x66inal\x18\x05 \x01(\x08\x12\x0c\n\x04\x62\x65st\x18\x06 \x01(\x08\x12!\n\x06memory\x18\x07 \x01(\x0b\x32\x11.dbp.v1.RunMemory\x12\x17\n\x0flink_generation\x18\x08 \x01(\x03\"J\n\tRunMemory\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\x12\n\ndescriptor\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x03\"F\n\x19PublishParametersResponse\x12)\n\x07version\x18\x01 \x01(\x0b\x32\x18.dbp.v1.ParameterVersion*p\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14RUN_STATUS_SUCCEEDED\x10\x01\x12\x16\n\x12RUN_STATUS_STOPPED\x10\x02\x12\x15\n\x11RUN_STATUS_FAILED\x10\x03\x32\xf0\x01\n\rWorkerService\x12\x46\n\x0bRegisterRun\x12\x1a.dbp.v1.RegisterRunRequest\x1a\x1b.dbp.v1.RegisterRunResponse\x12;\n\x06\x41ttach\x12\x15.dbp.v1.AttachRequest\x1a\x16.dbp.v1.AttachResponse(\x01\x30\x01\x12Z\n\x11PublishParameters\x12 .dbp.v1.PublishParametersRequest\x1a!.dbp.v1.PublishParametersResponse(\x01\x42!\n\x06\x64\x62p.v1P\x01Z\x0c\x64\x62p/v1;dbpv1\xaa\x02\x06\x44\x62p.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\006dbp.v1P\001Z\014dbp/v1;dbpv1\252\002\006Dbp.V1'
   _globals['_RUNOUTCOME_METRICSENTRY']._loaded_options = None
   _globals['_RUNOUTCOME_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_RUNSTATUS']._serialized_start=1451
-  _globals['_RUNSTATUS']._serialized_end=1563
+  _globals['_RUNSTATUS']._serialized_start=1466
+  _globals['_RUNSTATUS']._serialized_end=1578
   _globals['_REGISTERRUNREQUEST']._serialized_start=102
   _globals['_REGISTERRUNREQUEST']._serialized_end=204
   _globals['_REGISTERRUNRESPONSE']._serialized_start=206
@@ -48,19 +48,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTACHHELLO']._serialized_start=472
   _globals['_ATTACHHELLO']._serialized_end=595
   _globals['_RUNOUTCOME']._serialized_start=598
-  _globals['_RUNOUTCOME']._serialized_end=947
-  _globals['_RUNOUTCOME_METRICSENTRY']._serialized_start=892
-  _globals['_RUNOUTCOME_METRICSENTRY']._serialized_end=938
-  _globals['_ATTACHRESPONSE']._serialized_start=949
-  _globals['_ATTACHRESPONSE']._serialized_end=1018
-  _globals['_PUBLISHPARAMETERSREQUEST']._serialized_start=1020
-  _globals['_PUBLISHPARAMETERSREQUEST']._serialized_end=1114
-  _globals['_PUBLISHHEADER']._serialized_start=1117
-  _globals['_PUBLISHHEADER']._serialized_end=1301
-  _globals['_RUNMEMORY']._serialized_start=1303
-  _globals['_RUNMEMORY']._serialized_end=1377
-  _globals['_PUBLISHPARAMETERSRESPONSE']._serialized_start=1379
-  _globals['_PUBLISHPARAMETERSRESPONSE']._serialized_end=1449
-  _globals['_WORKERSERVICE']._serialized_start=1566
-  _globals['_WORKERSERVICE']._serialized_end=1806
+  _globals['_RUNOUTCOME']._serialized_end=962
+  _globals['_RUNOUTCOME_METRICSENTRY']._serialized_start=907
+  _globals['_RUNOUTCOME_METRICSENTRY']._serialized_end=953
+  _globals['_ATTACHRESPONSE']._serialized_start=964
+  _globals['_ATTACHRESPONSE']._serialized_end=1033
+  _globals['_PUBLISHPARAMETERSREQUEST']._serialized_start=1035
+  _globals['_PUBLISHPARAMETERSREQUEST']._serialized_end=1129
+  _globals['_PUBLISHHEADER']._serialized_start=1132
+  _globals['_PUBLISHHEADER']._serialized_end=1316
+  _globals['_RUNMEMORY']._serialized_start=1318
+  _globals['_RUNMEMORY']._serialized_end=1392
+  _globals['_PUBLISHPARAMETERSRESPONSE']._serialized_start=1394
+  _globals['_PUBLISHPARAMETERSRESPONSE']._serialized_end=1464
+  _globals['_WORKERSERVICE']._serialized_start=1581
+  _globals['_WORKERSERVICE']._serialized_end=1821
 # @@protoc_insertion_point(module_scope)

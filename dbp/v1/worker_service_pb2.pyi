@@ -72,7 +72,7 @@ class AttachHello(_message.Message):
     def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., world_size: _Optional[int] = ..., host: _Optional[str] = ..., total_steps: _Optional[int] = ..., link_generation: _Optional[int] = ...) -> None: ...
 
 class RunOutcome(_message.Message):
-    __slots__ = ("status", "end_reason", "failure_reason", "message", "step", "metrics", "best", "best_restored", "rank")
+    __slots__ = ("status", "end_reason", "failure_reason", "message", "step", "metrics", "best", "best_restored", "rank", "asked")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +89,7 @@ class RunOutcome(_message.Message):
     BEST_FIELD_NUMBER: _ClassVar[int]
     BEST_RESTORED_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
     status: RunStatus
     end_reason: _job_pb2.RunEndReason
     failure_reason: _job_pb2.FailureReason
@@ -98,7 +99,8 @@ class RunOutcome(_message.Message):
     best: _job_pb2.BestEpoch
     best_restored: bool
     rank: int
-    def __init__(self, status: _Optional[_Union[RunStatus, str]] = ..., end_reason: _Optional[_Union[_job_pb2.RunEndReason, str]] = ..., failure_reason: _Optional[_Union[_job_pb2.FailureReason, str]] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[_Union[_job_pb2.BestEpoch, _Mapping]] = ..., best_restored: bool = ..., rank: _Optional[int] = ...) -> None: ...
+    asked: bool
+    def __init__(self, status: _Optional[_Union[RunStatus, str]] = ..., end_reason: _Optional[_Union[_job_pb2.RunEndReason, str]] = ..., failure_reason: _Optional[_Union[_job_pb2.FailureReason, str]] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[_Union[_job_pb2.BestEpoch, _Mapping]] = ..., best_restored: bool = ..., rank: _Optional[int] = ..., asked: bool = ...) -> None: ...
 
 class AttachResponse(_message.Message):
     __slots__ = ("acknowledged", "stop", "publish")

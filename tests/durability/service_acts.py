@@ -262,8 +262,8 @@ RUNNING: Final = (create("a"), attach("a-1"))
 # Every event that changes a state, in an order that is allowed.
 WALK: Final = (
     EventKind.STARTED, EventKind.PAUSING, EventKind.PAUSED, EventKind.RESUMED,
-    EventKind.STARTED, EventKind.RUNNING, EventKind.REQUEUED, EventKind.STARTED,
-    EventKind.CANCELLING,
+    EventKind.STARTED, EventKind.CHECKPOINTS_DAMAGED, EventKind.RUNNING,
+    EventKind.REQUEUED, EventKind.STARTED, EventKind.CANCELLING,
     EventKind.CANCELLED, EventKind.RETRIED, EventKind.STARTED, EventKind.FAILED,
     EventKind.RETRIED, EventKind.STARTED, EventKind.SUCCEEDED, EventKind.DELETED,
 )  # fmt: skip

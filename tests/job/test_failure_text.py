@@ -23,6 +23,7 @@ FAILURE = Failure(
     FailureReason.RANK_SIGNAL, "SIGKILL ended a worker", signal=9, step=1040, rank=1,
     host="node1", attempt=2, checkpoint_step=1024, retry_helps=True,
 )  # fmt: skip
+CHECKPOINT = "newest checkpoint of step 1,024, 16 steps to repeat"
 
 
 @pytest.mark.parametrize("reason", FailureReason)
@@ -63,9 +64,13 @@ def test_every_condition_has_plain_words(kind: ConditionKind) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({}, "attempt 2, rank 1 on node1, step 1,040, newest checkpoint of step 1,024"),
-        ({"rank": None}, "attempt 2, on node1, step 1,040, newest checkpoint of step 1,024"),
-        ({"host": ""}, "attempt 2, rank 1, step 1,040, newest checkpoint of step 1,024"),
+        ({}, f"attempt 2, rank 1 on node1, step 1,040, {CHECKPOINT}"),
+        ({"rank": None}, f"attempt 2, on node1, step 1,040, {CHECKPOINT}"),
+        ({"host": ""}, f"attempt 2, rank 1, step 1,040, {CHECKPOINT}"),
+        (
+            {"checkpoint_step": 1_040},
+            "attempt 2, rank 1 on node1, step 1,040, newest checkpoint of step 1,040",
+        ),
         ({"checkpoint_step": 0}, "attempt 2, rank 1 on node1, step 1,040, no checkpoint"),
         ({"step": 0, "checkpoint_step": 0, "rank": None, "host": ""},
          "attempt 2, before the first step, no checkpoint"),
@@ -79,7 +84,7 @@ def test_facts_are_those_that_are_known(change: dict[str, object], text: str) ->
 def test_a_failed_attempt_is_one_line() -> None:
     assert attempt_text(FAILURE) == (
         "a worker was killed: SIGKILL ended a worker "
-        "(attempt 2, rank 1 on node1, step 1,040, newest checkpoint of step 1,024)"
+        f"(attempt 2, rank 1 on node1, step 1,040, {CHECKPOINT})"
     )
     old = Failure(FailureReason.NO_VERDICT, "no result")
     assert attempt_text(old) == "ended without a result: no result"

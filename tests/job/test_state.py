@@ -31,6 +31,7 @@ MOVES: dict[State, dict[EventKind, State]] = {
         E.FAILED: S.FAILED,
         E.CANCELLED: S.CANCELLED,
         E.PARAMETERS_PUBLISHED: S.STARTING,
+        E.CHECKPOINTS_DAMAGED: S.STARTING,
     },
     S.RUNNING: {
         E.REQUEUED: S.QUEUED,
@@ -40,6 +41,7 @@ MOVES: dict[State, dict[EventKind, State]] = {
         E.FAILED: S.FAILED,
         E.CANCELLED: S.CANCELLED,
         E.PARAMETERS_PUBLISHED: S.RUNNING,
+        E.CHECKPOINTS_DAMAGED: S.RUNNING,
     },
     S.PAUSING: {
         E.REQUEUED: S.QUEUED,
@@ -49,6 +51,7 @@ MOVES: dict[State, dict[EventKind, State]] = {
         E.FAILED: S.FAILED,
         E.CANCELLED: S.CANCELLED,
         E.PARAMETERS_PUBLISHED: S.PAUSING,
+        E.CHECKPOINTS_DAMAGED: S.PAUSING,
     },
     S.PAUSED: {E.RESUMED: S.QUEUED, E.FAILED: S.FAILED, E.CANCELLED: S.CANCELLED},
     S.CANCELLING: {
@@ -56,6 +59,7 @@ MOVES: dict[State, dict[EventKind, State]] = {
         E.FAILED: S.FAILED,
         E.CANCELLED: S.CANCELLED,
         E.PARAMETERS_PUBLISHED: S.CANCELLING,
+        E.CHECKPOINTS_DAMAGED: S.CANCELLING,
     },
     S.SUCCEEDED: {E.DELETED: S.SUCCEEDED},
     S.FAILED: {E.RETRIED: S.QUEUED, E.DELETED: S.FAILED},

@@ -23,6 +23,7 @@ from dbp.jobs.record_mirror import RecordMirror
 from dbp.jobs.store import Store
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, ProcessHealth, Running
 from dbp.launch.mpirun import MpirunLauncher
+from dbp.storage.checkpoints import NewestCheckpoint
 from dbp.storage.database import Database
 from dbp.storage.state_folder import StateFolder
 from tests.deadline import DEADLINE
@@ -103,6 +104,7 @@ class FakeLauncher(Launcher):
     requests: list[LaunchRequest] = field(default_factory=list)
     adopted: list[Path] = field(default_factory=list)
     checkpoints: dict[str, int] = field(default_factory=dict)  # newest step by job
+    damaged: tuple[str, ...] = ()  # newer checkpoints, of every job
     error: Exception | None = None
     found: Callable[[Path], Running | None] = FakeRunning
     capacity: int = 4
@@ -123,8 +125,8 @@ class FakeLauncher(Launcher):
     async def fetch_parameters(self, run: Path) -> Path | None:
         return await LOCAL.fetch_parameters(run)
 
-    async def fetch_checkpoint(self, run: Path) -> int:
-        return self.checkpoints.get(run.parent.name, 0)
+    async def fetch_checkpoint(self, run: Path) -> NewestCheckpoint:
+        return NewestCheckpoint(self.checkpoints.get(run.parent.name, 0), self.damaged)
 
     def log_file(self, folder: Path, rank: int | None = None) -> Path:
         return LOCAL.log_file(folder, rank)

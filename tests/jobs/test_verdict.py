@@ -20,6 +20,7 @@ RESULTS = {
     ),
     "exception": RunOutcome("failed", "EXCEPTION", 5, message="rank 1: KeyError"),
     "not written": RunOutcome("failed", "NOT_WRITTEN", 5, message="no space"),
+    "stop not written": RunOutcome("failed", "NOT_WRITTEN", 5, message="no space", asked=True),
     "none": None,
 }
 EXITS = {
@@ -73,6 +74,15 @@ CASES = [
     (State.CANCELLING, "code 3", "non-finite", "failed", "NON_FINITE"),
     (State.CANCELLING, "code 3", "not written", "cancelled", "NOT_WRITTEN"),
     (State.RUNNING, "code 3", "not written", "failed", "NOT_WRITTEN"),
+    (State.RUNNING, "code 3", "stop not written", "failed", "PREEMPTED"),
+    (State.RUNNING, "preempted", "not written", "failed", "PREEMPTED"),
+    (State.RUNNING, "drained", "not written", "failed", "DRAINED"),
+    (State.RUNNING, "drained", "stop not written", "failed", "DRAINED"),
+    (State.CANCELLING, "drained", "stop not written", "cancelled", "NOT_WRITTEN"),
+    (State.PAUSING, "code 3", "stop not written", "paused", "NOT_WRITTEN"),
+    (State.PAUSING, "drained", "stop not written", "paused", "NOT_WRITTEN"),
+    (State.PAUSING, "code 3", "not written", "paused", "NOT_WRITTEN"),
+    (State.PAUSING, "clean", "stopped", "paused", None),
     (State.RUNNING, "code 3", "non-finite", "failed", "NON_FINITE"),
     (State.RUNNING, "code 3", "nothing applied", "failed", "NOTHING_APPLIED"),
     (State.RUNNING, "code 3", "exception", "failed", "RANK_EXCEPTION"),

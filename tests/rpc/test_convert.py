@@ -64,6 +64,7 @@ OUTCOME = RunOutcome(
     rank=0,
     best=BEST,
     best_restored=True,
+    asked=True,
 )
 MANIFEST = Manifest(
     (TensorInfo("0.weight", "F32", (2, 3), 0), TensorInfo("0.bias", "F64", (), 24)),

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dbp.storage.checkpoints import FILES, MANIFEST, digest_of, newest_sound_step
+from dbp.storage.checkpoints import (
+    FILES,
+    MANIFEST,
+    NewestCheckpoint,
+    digest_of,
+    newest_sound,
+)
 
 
 def checkpoint(folder: Path, step: int, suffix: str = "") -> Path:
@@ -26,24 +32,24 @@ def checkpoint(folder: Path, step: int, suffix: str = "") -> Path:
 
 
 def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
-    assert newest_sound_step(tmp_path / "absent") == 0
+    assert newest_sound(tmp_path / "absent") == NewestCheckpoint()
     (tmp_path / ".writing-1.0").mkdir()
     (tmp_path / "best").symlink_to("step-000000000009")
-    assert newest_sound_step(tmp_path) == 0
+    assert newest_sound(tmp_path) == NewestCheckpoint()
 
 
 def test_the_newest_is_found_by_step(tmp_path: Path) -> None:
     for step in (20, 100, 9):
         checkpoint(tmp_path, step)
 
-    assert newest_sound_step(tmp_path) == 100
+    assert newest_sound(tmp_path) == NewestCheckpoint(100)
 
 
 def test_a_replacement_counts(tmp_path: Path) -> None:
     checkpoint(tmp_path, 20)
     checkpoint(tmp_path, 30, ".newer")
 
-    assert newest_sound_step(tmp_path) == 30
+    assert newest_sound(tmp_path) == NewestCheckpoint(30)
 
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
@@ -60,4 +66,8 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path, name: str, damage: str) ->
         content[-1] ^= 1
         path.write_bytes(content)
 
-    assert newest_sound_step(tmp_path) == 20
+    found = newest_sound(tmp_path)
+
+    assert found.step == 20
+    (sentence,) = found.damaged
+    assert sentence.startswith(f"{path}: ")

@@ -118,7 +118,9 @@ def gap_text(update: JobUpdate) -> str:
 
 
 def versions_text(update: JobUpdate) -> str:
-    """Return the move of a label, or the pin of a version, in one line; "" for the rest."""
+    """Return a label's move, a version's pin or damaged checkpoints in a line; else ""."""
+    if update.kind == "checkpoints_damaged" and update.job is not None:
+        return f"{update.job_id}: {update.job.notes[-1]}"
     move = update.label
     if move is not None:
         left = f" from version {move.previous}" if move.previous else ""

@@ -83,7 +83,7 @@ def plan_text(started: Started) -> str:
 def resumed_text(started: Started) -> str:
     """Return the checkpoint from which a resumed run continues, its step and its epoch."""
     if not started.origin:
-        return "the run has no checkpoint yet: it starts again at step 1"
+        return "the run has no sound checkpoint: it starts again at step 1"
     done = f"{started.steps_done:,} of {count_text(started.total_steps, 'step')} done"
     if started.steps_done >= started.total_steps:
         return f"resuming from {started.origin}: {done}"

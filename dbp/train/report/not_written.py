@@ -20,4 +20,10 @@ def not_written(outcome: RunOutcome, error: OSError) -> RunOutcome:
         return dataclasses.replace(outcome, message=f"{outcome.message}. Besides, {text}")
     how = f"the run {ending_word(outcome.reason)} at step {outcome.step:,}"
     message = f"{text}; {how}"
-    return dataclasses.replace(outcome, status="failed", reason=NOT_WRITTEN, message=message)
+    return dataclasses.replace(
+        outcome,
+        status="failed",
+        reason=NOT_WRITTEN,
+        message=message,
+        asked=outcome.status == "stopped",
+    )

@@ -231,6 +231,10 @@ class Recovery:
                         f" with {option('overwrite')}",
                     )
                 )
+            if self._resumes and self._store.steps():
+                logger.warning(
+                    "%s: all checkpoints are damaged: the run starts again at step 1", folder
+                )
             return None
         check_spec(folder, found, self._setup, self._terms)
         self._new_data_at = check_data(folder, found, self._setup, self._data, self._terms)

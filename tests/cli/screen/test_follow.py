@@ -122,7 +122,7 @@ def test_a_gap_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("view", [LineView, BarView])
-def test_label_moves_and_pins_are_one_line_each(
+def test_label_moves_pins_and_damaged_checkpoints_are_one_line_each(
     view: type[LineView] | type[BarView],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -133,6 +133,8 @@ def test_label_moves_and_pins_are_one_line_each(
         shown.show(JobUpdate("digits-1", "label_moved", job=JOB, label=move))
     for kind in ("version_pinned", "version_unpinned"):
         shown.show(JobUpdate("digits-1", kind, job=JOB, version=7))
+    damaged = dataclasses.replace(JOB, notes=("of the spec", "checkpoints are damaged: ..."))
+    shown.show(JobUpdate("digits-1", "checkpoints_damaged", job=damaged))
     shown.close()
 
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
@@ -140,6 +142,7 @@ def test_label_moves_and_pins_are_one_line_each(
         *(line for _, line in MOVES),
         "digits-1: version 7 pinned",
         "digits-1: version 7 unpinned",
+        "digits-1: checkpoints are damaged: ...",
     ]
 
 

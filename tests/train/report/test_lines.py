@@ -73,7 +73,7 @@ def test_the_first_line_counts_in_the_singular_and_has_no_rate_yet() -> None:
          "resuming from runs/a/checkpoints/step-50: 50 of 100 steps done, in epoch 3"),
         (100, "runs/a/checkpoints/step-100",
          "resuming from runs/a/checkpoints/step-100: 100 of 100 steps done"),
-        (0, "", "the run has no checkpoint yet: it starts again at step 1"),
+        (0, "", "the run has no sound checkpoint: it starts again at step 1"),
     ],
 )  # fmt: skip
 def test_a_resumed_run_names_its_checkpoint_step_and_epoch(
