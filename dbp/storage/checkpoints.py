@@ -73,7 +73,7 @@ def check_files(path: Path, step: int) -> None:
     """Raise InvalidFile unless all files of a checkpoint match its manifest."""
     manifest = read_manifest(path, step)
     for name in FILES:
-        read_file(path / name, manifest)
+        verify_file(path / name, manifest)
 
 
 def is_sound(path: Path, step: int) -> bool:
@@ -98,16 +98,30 @@ def read_manifest(folder: Path, step: int) -> dict[str, Any]:
 
 def read_file(path: Path, manifest: Any) -> bytes:
     """Read a file and verify it against the manifest; raises InvalidFile."""
-    entry = manifest["files"][path.name]
     content = _read(path)
-    if len(content) != entry["bytes"]:
-        raise InvalidFile(
-            f"{path}: damaged: {count_text(len(content), 'byte')}, the manifest says "
-            f"{entry['bytes']:,}"
-        )
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise InvalidFile(f"{path}: damaged: its SHA-256 is not that of the manifest")
+    _compare(path, manifest, len(content), hashlib.sha256(content).hexdigest())
     return content
+
+
+def verify_file(path: Path, manifest: Any) -> None:
+    """Verify a file as ``read_file`` does, in memory that does not grow with the file."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+    except OSError as error:
+        raise InvalidFile(f"{path}: {error.strerror}") from error
+    _compare(path, manifest, size, digest)
+
+
+def _compare(path: Path, manifest: Any, size: int, digest: str) -> None:
+    entry = manifest["files"][path.name]
+    if size != entry["bytes"]:
+        raise InvalidFile(
+            f"{path}: damaged: {count_text(size, 'byte')}, the manifest says {entry['bytes']:,}"
+        )
+    if digest != entry["sha256"]:
+        raise InvalidFile(f"{path}: damaged: its SHA-256 is not that of the manifest")
 
 
 def digest_of(manifest: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,12 @@ from dbp.storage.checkpoints import (
 )
 
 
-def checkpoint(folder: Path, step: int, suffix: str = "") -> Path:
+def checkpoint(folder: Path, step: int, suffix: str = "", *, padding: bytes = b"") -> Path:
     path = folder / f"step-{step:012d}{suffix}"
     path.mkdir(parents=True)
     files = {}
     for name in FILES:
-        content = f"{name} {step}".encode()
+        content = f"{name} {step}".encode() + padding
         (path / name).write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
         files[name] = {"bytes": len(content), "sha256": digest}
@@ -71,3 +72,14 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path, name: str, damage: str) ->
     assert found.step == 20
     (sentence,) = found.damaged
     assert sentence.startswith(f"{path}: ")
+
+
+def test_a_large_checkpoint_is_verified_in_little_memory(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 20, padding=bytes(8 << 20))
+
+    tracemalloc.start()
+    try:
+        assert newest_sound(tmp_path).step == 20
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
