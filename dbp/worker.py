@@ -22,7 +22,7 @@ from dbp.errors import DataChanged, DbpError, InvalidFile, InvalidInput, Missing
 from dbp.exit_codes import FAILED, INTERRUPTED, exit_code_of
 from dbp.heartbeat import slots, stacks
 from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
-from dbp.job.failure import FailureReason
+from dbp.job.failure import FailureReason, shortened
 from dbp.json_value import JsonObject, JsonValue
 from dbp.launch.rank_output import use_own_pipe
 from dbp.launching import detect, oversubscription, set_thread_counts
@@ -208,7 +208,7 @@ def _reporting_failure(
         with contextlib.suppress(Exception):  # the original error matters more
             step = made[0].state.step if made else 0
             epoch = made[0].setup.plan.epoch_of(step) if step else 0
-            message = f"rank {rank}: {text}"
+            message = shortened(f"rank {rank}: {text}")
             sink.finished(RunOutcome(status, reason, step, epoch, message=message, rank=rank))
         if reporter is not None:
             reporter.close(FAILURE_DELIVERY_SECONDS)

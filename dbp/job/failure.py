@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
+
+# Of a message; an exception may have a text of any length, and lists hold many failures.
+MESSAGE_CHARACTERS: Final = 4_000
 
 
 class FailureReason(enum.StrEnum):
@@ -61,6 +65,14 @@ class Failure:
     attempt: int = 0
     checkpoint_step: int = 0
     retry_helps: bool = False
+
+
+def shortened(message: str) -> str:
+    """Return a message of at most ``MESSAGE_CHARACTERS``, with a note if it was longer."""
+    if len(message) <= MESSAGE_CHARACTERS:
+        return message
+    note = f" ... ({len(message):,} characters; see the log)"
+    return message[: MESSAGE_CHARACTERS - len(note)] + note
 
 
 class ConditionKind(enum.StrEnum):

@@ -9,7 +9,7 @@ import dataclasses
 from typing import Final
 
 from dbp.errors import WrongState
-from dbp.job.failure import Failure, FailureReason
+from dbp.job.failure import Failure, FailureReason, shortened
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
 from dbp.jobs.stall_report import StallReport
 from dbp.jobs.unfinished import signal_of, stopped_by_signal, without_result
@@ -194,7 +194,7 @@ def _failure(
         step = max(job.progress.step if job.progress else 0, death.step - 1)
     return Failure(
         reason=reason,
-        message=message,
+        message=shortened(message),
         exit_code=ended.exit_code,
         signal=signal_of(ended),
         log_tail=ended.log_tail,

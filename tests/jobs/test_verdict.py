@@ -6,6 +6,7 @@ import re
 import pytest
 
 from dbp.errors import WrongState
+from dbp.job.failure import MESSAGE_CHARACTERS
 from dbp.job.state import EventKind, Job, ProgressReport, RunOutcome, State
 from dbp.jobs.verdict import last_progress, lost_contact, verdict
 from dbp.launch.launcher import Exit
@@ -242,3 +243,14 @@ def test_the_steps_after_the_newest_report_count(
     assert (last.epoch, last.step) == (epoch, step)
     assert last_progress(running, None) == report
     assert last_progress(job(State.CANCELLING), RESULTS["stopped"]) is None
+
+
+def test_an_exception_with_a_huge_text_makes_a_short_failure() -> None:
+    huge = RunOutcome("failed", "RANK_EXCEPTION", 5, message="rank 1: KeyError: " + "x" * 10**7)
+
+    _, failure = verdict(job(State.RUNNING), EXITS["code 3"], huge)
+
+    assert failure is not None
+    assert failure.message.startswith("rank 1: KeyError: xxx")
+    assert failure.message.endswith(" ... (10,000,018 characters; see the log)")
+    assert len(failure.message) == MESSAGE_CHARACTERS
