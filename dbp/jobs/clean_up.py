@@ -1,6 +1,7 @@
 """Delete ended jobs unasked: after a time to live, and where the disk use exceeds a quota.
 
-Pinned and labelled jobs stay. Each deletion is logged.
+Pinned and labelled jobs stay. Each deletion is logged. While the service runs, a step of the
+wall clock makes no job old: time counts only as far as the monotonic clock shows it, too.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class CleanUp:
         self._store = store
         self._removal = removal
         self._clock = clock
+        self._begin = clock.time() - clock.monotonic()
         self._keep_ended_seconds = keep_ended_seconds
         self._max_disk_bytes = max_disk_bytes
         # Bytes of an ended job, with the sequence of its event after which they were measured.
@@ -67,7 +69,7 @@ class CleanUp:
             try:
                 await self.delete_due()
                 self._refused = ""
-            except DbpError as error:  # a full disk, for instance
+            except (DbpError, OSError) as error:  # a full disk, for instance
                 if str(error) != self._refused:
                     log.warning("ended jobs cannot be deleted now: %s", error)
                 self._refused = str(error)
@@ -81,7 +83,7 @@ class CleanUp:
             await self._delete_down_to(self._max_disk_bytes)
 
     async def _delete_old(self, seconds: float) -> None:
-        now = self._clock.time()
+        now = min(self._clock.time(), self._begin + self._clock.monotonic())
         for ended in await self._store.ended.unprotected(before=now - seconds):
             if await self._delete(ended):
                 log.info("job %s: deleted %s after its end", ended.id, duration_text(seconds))
@@ -101,7 +103,7 @@ class CleanUp:
                     job.id,
                     size_text(used),
                     size_text(limit),
-                    duration_text(self._clock.time() - job.end_time),
+                    duration_text(max(0.0, self._clock.time() - job.end_time)),
                     size_text(size),
                 )
                 used -= size

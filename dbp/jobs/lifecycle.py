@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final, final
 
-from dbp.errors import WrongState
+from dbp.errors import DbpError, WrongState
 from dbp.job.state import EventKind, Job, State
 from dbp.jobs.attempt_runner import AttemptRunner
 from dbp.jobs.clean_up import CleanUp
@@ -83,7 +83,10 @@ class Lifecycle:
             await asyncio.gather(self._cleaning, return_exceptions=True)
 
     async def _clean(self) -> None:
-        await self._removal.sweep()
+        try:
+            await self._removal.sweep()
+        except (DbpError, OSError) as error:
+            log.warning("files of deleted jobs stay until the next start: %s", error)
         await self._clean_up.run()
 
     async def cancel(

@@ -36,10 +36,11 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.now = 1_000.0
+        self.stepped = 0.0  # of the wall clock, in seconds
         self._sleepers: list[tuple[float, asyncio.Event]] = []
 
     def time(self) -> float:
-        return self.now
+        return self.now + self.stepped
 
     def monotonic(self) -> float:
         return self.now

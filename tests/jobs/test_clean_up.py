@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import time
@@ -199,3 +200,35 @@ async def test_a_pin_that_comes_after_the_listing_protects_a_job(tmp_path: Path)
         assert [ended.id for ended in listed] == [job.id]
         assert not await plane.manager.lifecycle._removal.delete_unprotected(job.id)
         assert await present(plane) == {job.id}
+
+
+async def test_a_step_of_the_wall_clock_deletes_nothing(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s", keep_ended_seconds=DAY) as plane:
+        job = await trained(plane)
+        for stepped in (10 * DAY, -10 * DAY, 0.0):
+            plane.clock.stepped = stepped
+            await plane.clock.advance(INTERVAL_SECONDS)
+            await settle()
+            assert await present(plane) == {job.id}
+
+        await plane.clock.advance(DAY)
+        await settle()
+        assert await present(plane) == set()
+
+
+async def test_an_error_of_the_machine_does_not_end_the_clean_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with control_plane(tmp_path / "s", max_disk_bytes=1) as plane:
+        with monkeypatch.context() as patch:
+            patch.setattr("dbp.jobs.clean_up.used_bytes", fail)
+            await trained(plane)
+            await plane.clock.advance(INTERVAL_SECONDS)
+            await settle()
+            assert "ended jobs cannot be deleted now: [Errno 24]" in caplog.text
+
+        await plane.clock.advance(INTERVAL_SECONDS)
+        await until(lambda: not list(plane.folder.jobs_folder.iterdir()))
