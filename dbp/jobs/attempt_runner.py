@@ -16,6 +16,7 @@ from typing import Final, TypeAlias, final
 
 from dbp.errors import DbpError, ResourceExhausted, Unavailable, WrongState
 from dbp.job.failure import Failure
+from dbp.job.failure_text import attempt_text
 from dbp.job.state import EventKind, Job, RunOutcome, State
 from dbp.jobs.config import Clock
 from dbp.jobs.connections import RunConnections, new_secret
@@ -281,8 +282,11 @@ class AttemptRunner:
         job = await self._table.record(job_id, kind, **change)
         self._stops.forget(job_id)
         self._stalls.forget(job_id)
+        self.disk.forget(job_id)
         self._connections.end(job_id)
         if kind is EventKind.REQUEUED:
+            if (failure := job.previous_failure) is not None:
+                log.info("job %s: launched again: %s", job_id, attempt_text(failure))
             await self._requeued(job)
         else:
             await self._released(job_id)

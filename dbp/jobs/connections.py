@@ -131,7 +131,8 @@ class RunConnections:
         Raises:
             WrongState: a newer link of the run has called before.
         """
-        if self._table.live(job_id) is None or not self.fence.advance(job_id, link):
+        job = self._table.live(job_id)
+        if job is None or not job.state.launched or not self.fence.advance(job_id, link):
             return
         if link.generation > 1:
             log.info("job %s: link %d of attempt %d", job_id, link.generation, link.attempt)

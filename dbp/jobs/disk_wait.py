@@ -79,6 +79,10 @@ class DiskWait:
             self._refused.discard(job_id)
             self._table.note_condition(job_id, ConditionKind.DISK_FULL, None)
 
+    def forget(self, job_id: str) -> None:
+        """Drop what is known of an attempt that has ended."""
+        self._refused.discard(job_id)
+
     def note_report(self, job: Job, progress: ProgressReport) -> None:
         """Show a full disk that the run of ``job`` reports, and the end of that."""
         before = job.progress.disk_full if job.progress else ""

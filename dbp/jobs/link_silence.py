@@ -33,7 +33,8 @@ class LinkSilence:
 
     def heard(self, job_id: str) -> None:
         """Note a message of a live run; the first one starts the watch of this job."""
-        if self._table.live(job_id) is None:
+        job = self._table.live(job_id)
+        if job is None or not job.state.launched:  # a late one: the attempt has ended
             return
         self._heard[job_id] = self._heard.get(job_id, 0) + 1
         self._table.note_condition(job_id, ConditionKind.LOST_CONTACT, None)

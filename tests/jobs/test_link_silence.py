@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from dbp.job.failure import ConditionKind
@@ -69,3 +70,20 @@ async def test_an_ended_job_is_not_watched(tmp_path: Path) -> None:
         await plane.clock.advance(SILENCE_SECONDS)
 
         assert await conditions(plane, job.id) == []
+
+
+async def test_late_messages_to_a_paused_job_start_no_watch(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await plane.manager.create(spec(), workers=1)
+        await settle()
+        await attach(plane, job)
+        await plane.manager.lifecycle.pause(job.id)
+        finish(plane, job.id, "stopped", code=75)
+        await settle()
+        assert (await plane.manager.get(job.id)).state is State.PAUSED
+        tasks = len(asyncio.all_tasks())
+
+        plane.manager.silence.heard(job.id)
+        await settle()
+
+        assert len(asyncio.all_tasks()) == tasks
