@@ -110,7 +110,7 @@ class JobManager:
     async def start(self) -> None:
         """Load the jobs and adopt running attempts; call once, before serving."""
         jobs = await self._table.load()
-        for job in jobs:
+        for job in (job for job in jobs if job.state is not State.PAUSED):
             self._queue.place(job.id)
         for job in (job for job in jobs if job.attempt):  # others have published nothing
             await self.versions.sweep(job.id)

@@ -410,3 +410,28 @@ async def test_sigterm_on_a_full_disk_is_no_failure_of_the_job(tmp_path: Path) -
         assert queued.previous_failure is not None
         assert queued.previous_failure.reason == "PREEMPTED"
         assert "no space" in queued.previous_failure.message
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_resumed_job_comes_last_whether_the_service_was_restarted(
+    tmp_path: Path, *, restarted: bool
+) -> None:
+    async with control_plane(tmp_path / "s", slots=1) as plane:
+        first = await running(plane)
+        job, waiting = [await plane.manager.create(spec(), workers=1) for _ in range(2)]
+        await plane.manager.lifecycle.pause(job.id)
+        if not restarted:
+            await _resumed_after(plane, first, waiting, job)
+
+    if restarted:
+        async with control_plane(tmp_path / "s", slots=1) as plane:
+            await _resumed_after(plane, first, waiting, job)
+
+
+async def _resumed_after(plane: Plane, first: Job, waiting: Job, job: Job) -> None:
+    """Resume ``job``; it starts after ``waiting``, which was queued before."""
+    await settle()
+    await plane.manager.lifecycle.resume(job.id)
+    finish(plane, first.id)
+    await in_state(plane, waiting, State.STARTING)
+    assert job.id not in plane.started
