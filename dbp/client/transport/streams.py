@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, final
 
 import grpc
 from google.protobuf.message import Message
@@ -51,6 +51,35 @@ class JobUpdate:
     gap: bool = False
 
 
+@final
+class _Missed:
+    """Marks the first snapshot of each job after changes that were not sent.
+
+    Later snapshots of a job only show its conditions.
+    """
+
+    def __init__(self) -> None:
+        self._noted = False
+        self._seen: set[str] = set()  # jobs whose snapshots are marked
+
+    def note(self) -> None:
+        """Mark the snapshots with which the next stream begins."""
+        self._noted = True
+
+    def begin_stream(self) -> None:
+        """A stream that was cut among its first snapshots sends all of them again."""
+        self._seen.clear()
+
+    def marked(self, update: JobUpdate) -> JobUpdate:
+        """Return the update, with its gap."""
+        if update.kind != "snapshot" or update.job_id in self._seen:
+            self._noted = False
+        if not self._noted:
+            return update
+        self._seen.add(update.job_id)
+        return replace(update, gap=True)
+
+
 async def watch(
     connection: Connection, stub: JobServiceStub, name: str, timeout: float | None
 ) -> AsyncGenerator[JobUpdate, None]:
@@ -58,8 +87,9 @@ async def watch(
 
     Where the service no longer stores the changes after a token, new snapshots follow.
     """
-    token, gap, waiting = "", False, Patience(connection.patience)
+    token, missed, waiting = "", _Missed(), Patience(connection.patience)
     while True:
+        missed.begin_stream()
         request = pb.WatchJobsRequest(name=name, resume_token=token)
         stream: Stream[pb.WatchJobsResponse] = Stream(
             connection, stub.WatchJobs, request, timeout
@@ -75,12 +105,12 @@ async def watch(
                         break
                     update = _update(message)
                     if update is not None:
-                        gap = gap and update.kind == "snapshot"
-                        yield replace(update, gap=True) if gap else update
+                        yield missed.marked(update)
         except OutOfRange:
             if not token:
                 raise
-            token, gap = "", True
+            token = ""
+            missed.note()
         else:
             await waiting.again(stream.cut)
 

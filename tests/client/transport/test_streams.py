@@ -105,10 +105,20 @@ def change_unseen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[
 
 
 @pytest.mark.parametrize("every_job", [False, True])
-async def test_a_watch_that_missed_changes_begins_again_and_says_so(
-    tmp_path: Path, change_unseen: Callable[[str], Any], every_job: bool
+async def test_a_watch_that_missed_changes_begins_again_and_says_so_once(
+    tmp_path: Path,
+    change_unseen: Callable[[str], Any],
+    every_job: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    launcher = FakeLauncher()
+    launcher, watch = FakeLauncher(), EventBroadcaster.watch
+    broadcasters: list[EventBroadcaster] = []
+
+    def noted(events: EventBroadcaster, *arguments: Any) -> AsyncIterator[Any]:
+        broadcasters.append(events)
+        return watch(events, *arguments)
+
+    monkeypatch.setattr(EventBroadcaster, "watch", noted)
     async with serving(tmp_path / "state", launcher=launcher) as service:
         port = parse_address(service.address)[1]
         client = AsyncClient(service.address)
@@ -120,6 +130,8 @@ async def test_a_watch_that_missed_changes_begins_again_and_says_so(
         async with asyncio.timeout(DEADLINE):
             after = [await anext(updates) for _ in before]
             job = await client.job(runs[0].id)
+            broadcasters[-1].status(await job.get())  # as for a change of its conditions
+            shown_again = await anext(updates)
             await job.cancel(force=True)
             changed = await anext(updates)
         await updates.aclose()
@@ -128,6 +140,7 @@ async def test_a_watch_that_missed_changes_begins_again_and_says_so(
         before
     )
     assert [(update.kind, update.gap) for update in after] == [("snapshot", True)] * len(before)
+    assert (shown_again.kind, shown_again.gap) == ("snapshot", False)
     assert (changed.kind, changed.gap) == ("cancelling", False)
 
 
