@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     logging.basicConfig(format="%(name)s: %(message)s")
     stacks.answer(stacks.stacks_file(folder, rank))
-    heartbeat = slots.own_heartbeat(os.environ, slots.FIRST_RANK + rank)
+    heartbeat = slots.make_heartbeat(os.environ, slots.FIRST_RANK + rank)
     reporter = None
     if rank == 0:
         from dbp.link.reporter import Reporter

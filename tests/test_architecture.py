@@ -87,7 +87,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "link.undelivered": ({"job"}, set()),
     # It implements the loop's Sink and Control, so it may see their definition.
     "link.reporter": (
-        {"errors", "job", "json_value", "link.messages", "option_names", "train.report.sink"},
+        {"errors", "heartbeat.slots", "job", "json_value", "link.messages", "option_names",
+         "train.report.sink"},
         set(),
     ),
     "service": (

@@ -7,7 +7,7 @@ from typing import Final, Protocol, final
 
 
 class Phase(enum.IntEnum):
-    """Phases of a rank, and SERVING for a process that trains nothing."""
+    """Phases of a rank, and SERVING of the supervisor."""
 
     STARTING = 0
     READING = 1
@@ -18,7 +18,7 @@ class Phase(enum.IntEnum):
     CHECKPOINT = 6
     PUBLISHING = 7
     ENDING = 8
-    SERVING = 9  # the loop of a supervisor or a link
+    SERVING = 9  # the loop of a supervisor
 
     @property
     def text(self) -> str:

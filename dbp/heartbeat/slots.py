@@ -1,6 +1,7 @@
 """The heartbeats of one attempt on one host: a file in shared memory, one cache line a process.
 
 The supervisor creates the file; each process maps it and writes its own line with plain stores.
+mpirun and the link do not report: who starts them writes their process ids.
 Readers need no lock: every number is an aligned 64-bit integer. Times are those of
 the monotonic clock, which all processes of a host share and which no clock change moves.
 """
@@ -153,11 +154,16 @@ class SlotHeartbeat(Heartbeat):
         self._line[_COLLECTIVES] = self._collectives
 
 
-def own_heartbeat(environ: Mapping[str, str], line: int) -> Heartbeat:
-    """Return the heartbeat of this process; one that does nothing if there is no file."""
+def make_heartbeat(
+    environ: Mapping[str, str], line: int, *, pid: int | None = None
+) -> Heartbeat:
+    """Return the heartbeat of ``pid`` (default: this process), which has reported STARTING.
+
+    Return one that does nothing if there is no file.
+    """
     if VARIABLE not in environ:
         return NO_HEARTBEAT
     try:
-        return SlotHeartbeat(Path(environ[VARIABLE]), line)
+        return SlotHeartbeat(Path(environ[VARIABLE]), line, pid=pid)
     except (FileNotFoundError, IndexError):  # of another host
         return NO_HEARTBEAT

@@ -36,7 +36,7 @@ class Stall:
 
     Attributes:
         culprit: The process; its rank is None if all ranks wait in the exchange alike.
-        seconds: Observed seconds since its last report.
+        seconds: Observed seconds since its last report, or since it was stopped.
         due: Whether the limit has passed, so that the attempt is to end.
     """
 
@@ -118,7 +118,9 @@ class StallDetector:
             found = self._stall(late[0], due=True)
             waits = len(late) > 1 and _harmless(late[0]) == _WAITS
             return replace(found, culprit=replace(late[0], rank=None)) if waits else found
-        return self._stopped([*others, *ranks])
+        # A link is replaced by rank 0, and no reason to end the attempt.
+        links = [p for p in processes if p.role is Role.LINK and p.beat.pid]
+        return self._stopped([*others, *ranks, *links])
 
     def limit(self, processes: Sequence[ProcessHealth]) -> float:
         """Return the seconds that a process may take from one report to the next."""
@@ -182,8 +184,10 @@ class StallDetector:
         return None
 
     def _stall(self, process: ProcessHealth, *, due: bool) -> Stall:
-        silent = self._time - self._seen[_key(process)].reported
-        return Stall(process, silent, due)
+        seen = self._seen[_key(process)]
+        # mpirun and the link never report; a stopped rank reported before it was stopped.
+        since = seen.running if process.stopped else seen.reported
+        return Stall(process, self._time - since, due)
 
 
 def _key(process: ProcessHealth) -> _Key:

@@ -61,6 +61,11 @@ class LinkChild:
         self.ended = False  # it sends nothing more
 
     @property
+    def pid(self) -> int:
+        """The link's process id."""
+        return self._process.pid
+
+    @property
     def backlog(self) -> int:
         """Number of bytes that the pipe has not taken yet."""
         return len(self._unsent)

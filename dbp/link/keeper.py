@@ -49,6 +49,7 @@ class LinkKeeper:
         undelivered: Undelivered,
         *,
         stall_seconds: float,
+        note_start: Callable[[int], object],
     ) -> None:
         """Start the first link. Raises OSError.
 
@@ -58,11 +59,13 @@ class LinkKeeper:
             undelivered: Messages that a new link gets.
             stall_seconds: Time after which a link that does not read is replaced; at least
                 LEAST_STALL_SECONDS.
+            note_start: called with the process id of each link.
         """
         self.config = config
         self._memory_fd = memory_fd
         self._undelivered = undelivered
         self._stall_seconds = max(stall_seconds, LEAST_STALL_SECONDS)
+        self._note_start = note_start
         self.ends = 0  # of links in a row that did not live long
         self._generation = 0
         self._child: LinkChild | None = None
@@ -145,6 +148,7 @@ class LinkKeeper:
         self._generation += 1
         config = dataclasses.replace(self.config, generation=self._generation)
         child = LinkChild(self._memory_fd)
+        self._note_start(child.pid)
         child.send(b"".join([encode(config), *self._undelivered.lines(), _PROBE]))
         self._child = child
         self._ready_time, self._unanswered = 0.0, 1

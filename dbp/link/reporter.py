@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, Self, final
 
 from dbp.errors import InvalidInput, Unavailable
+from dbp.heartbeat.slots import LINK, make_heartbeat
 from dbp.job.retry_terms import stall_seconds
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject
@@ -83,7 +84,12 @@ class Reporter:
         self._patience = LAUNCHED_PATIENCE_SECONDS if launched else BY_HAND_PATIENCE_SECONDS
         self._undelivered = Undelivered()
         self._keeper = LinkKeeper(
-            config, self._memory_fd, self._undelivered, stall_seconds=stall_seconds
+            config,
+            self._memory_fd,
+            self._undelivered,
+            stall_seconds=stall_seconds,
+            # A service that launched the run sees from that whether the link is stopped.
+            note_start=lambda pid: make_heartbeat(os.environ, LINK, pid=pid),
         )
 
     @classmethod

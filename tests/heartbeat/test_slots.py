@@ -94,9 +94,9 @@ def test_a_process_without_a_file_has_a_heartbeat_that_does_nothing(path: Path) 
     missing = {slots.VARIABLE: str(path) + "-missing"}
     outside = slots.FIRST_RANK + 2
 
-    assert slots.own_heartbeat({}, slots.LINK) is NO_HEARTBEAT
-    assert slots.own_heartbeat(missing, slots.LINK) is NO_HEARTBEAT
-    assert slots.own_heartbeat({slots.VARIABLE: str(path)}, outside) is NO_HEARTBEAT
+    assert slots.make_heartbeat({}, slots.LINK) is NO_HEARTBEAT
+    assert slots.make_heartbeat(missing, slots.LINK) is NO_HEARTBEAT
+    assert slots.make_heartbeat({slots.VARIABLE: str(path)}, outside) is NO_HEARTBEAT
 
 
 def test_a_report_takes_microseconds_at_most(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TypeAlias
 
@@ -262,6 +262,22 @@ def test_a_stopped_process_is_a_condition_before_it_ends_the_attempt() -> None:
     assert simulation.poll() is None, "it continues"
 
 
+def test_a_stopped_link_is_a_condition_that_never_ends_the_attempt() -> None:
+    simulation = two()
+    link = ProcessHealth(Role.LINK, "node", None, Beat(7, count=1), state="T")
+    simulation.others[Role.LINK] = link
+    assert simulation.run(HOUR) is None
+    stopped = simulation.poll()
+    simulation.others[Role.LINK] = replace(link, beat=Beat(77, count=1), state="S")
+    simulation.run(5.0)
+
+    assert stopped is not None
+    assert (stopped.due, stopped.message) == (
+        False, "link (process 7) on node is stopped (state T)",
+    )  # fmt: skip
+    assert simulation.poll() is None, "another link has replaced it"
+
+
 @pytest.mark.parametrize("culprit", [0, 1])
 def test_an_endless_loop_in_a_layer_names_its_rank(culprit: int) -> None:
     loop = at(70, Act(Phase.COMPUTING, FOREVER))
@@ -373,6 +389,7 @@ def test_a_stopped_supervisor_or_mpirun_is_named_though_ranks_train(role: Role) 
     assert (early.due, early.culprit.role) == (False, role)
     assert found is not None
     assert (found.due, found.culprit.role, found.culprit.rank) == (True, role, None)
+    assert found.seconds < STALL + 10.0, "since it was stopped, not since the run began"
     assert f"{role} (process {stopped.beat.pid}) on node is stopped" in found.message
 
 

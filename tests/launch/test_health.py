@@ -27,7 +27,7 @@ from dbp.heartbeat.phase import Phase
 folder = Path(os.getcwd())
 stacks.answer(stacks.stacks_file(folder, 0))
 rank = int(os.environ.get("PMI_RANK", "0"))
-heartbeat = slots.own_heartbeat(os.environ, slots.FIRST_RANK + rank)
+heartbeat = slots.make_heartbeat(os.environ, slots.FIRST_RANK + rank)
 heartbeat.begin_step(12)
 heartbeat.enter(Phase.EXCHANGE)
 print("ready", flush=True)

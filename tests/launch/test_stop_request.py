@@ -35,7 +35,7 @@ from dbp.heartbeat import slots
 from dbp.launching import detect
 from dbp.train.stop_signals import STOP_SIGNALS
 rank = detect(os.environ).rank
-heartbeat = slots.own_heartbeat(os.environ, slots.FIRST_RANK + rank)
+heartbeat = slots.make_heartbeat(os.environ, slots.FIRST_RANK + rank)
 heartbeat.begin_step(7)
 print("started", flush=True)
 time.sleep(0.5)

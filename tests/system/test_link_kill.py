@@ -177,19 +177,21 @@ def test_the_link_of_a_run_started_by_hand_is_started_again_under_both_libraries
     assert digest(load_file(tmp_path / "run" / "parameters.safetensors")) == bits
 
 
-def test_a_stopped_link_of_a_real_job_is_replaced(
+def test_a_stopped_link_of_a_real_job_is_shown_and_replaced(
     server: Server, client: Client, tmp_path: Path
 ) -> None:
     spec = write_spec(tmp_path / "job.toml", steps=10**6)
-    spec.write_text(spec.read_text() + "[retry]\nstall_seconds = 2.0\n")
+    spec.write_text(spec.read_text() + "[retry]\nstall_seconds = 6.0\n")
     job = client.submit(spec, workers=2)
     mark = str(server.state / "jobs" / job.id / "attempt-1")
     wait_for_version(job, 0)
     (stopped,) = links(mark)
 
     stopped.send_signal(signal.SIGSTOP)
-    time.sleep(0.5)  # what it has sent arrives
+    text = f"link (process {stopped.pid}) on {os.uname().nodename} is stopped (state T)"
+    until(lambda: [held.message for held in job.get().conditions] == [text])
     wait_for_version(job, newest(job))
+    until(lambda: not job.get().conditions)
     with contextlib.suppress(psutil.Error):
         os.kill(stopped.pid, signal.SIGCONT)
 
@@ -200,4 +202,4 @@ def test_a_stopped_link_of_a_real_job_is_replaced(
     job.cancel()
     assert job.wait().state is State.CANCELLED
     assert chain_length(server, job) == newest(job)
-    assert "has not read its messages for 2 s" in "\n".join(job.logs())
+    assert "has not read its messages for 6 s" in "\n".join(job.logs())
