@@ -256,6 +256,6 @@ def _follow(job: JobHandle, output: str) -> int:
     try:
         ended = follow(job, output)
     except KeyboardInterrupt:
-        click.echo(f"\n{job.id} continues; follow it again: dbp watch {job.id}", err=True)
+        click.echo(f"\n{job.id} is not affected; follow it again: dbp watch {job.id}", err=True)
         raise
     return {State.SUCCEEDED: DONE, State.CANCELLED: STOPPED}.get(ended.state, FAILED)

@@ -43,7 +43,10 @@ def pause(job: str, grace: float | None, service: str, output: str) -> None:
     """
     with connect(service) as client:
         found = find_job(client, job).pause(grace_seconds=grace)
-    _show(found, output, f"continue it with: dbp resume {found.id}")
+    remedy = f"continue it with: dbp resume {found.id}"
+    if found.state.value == "PAUSING":
+        remedy = f"once it is PAUSED (dbp show {found.id}), {remedy}"
+    _show(found, output, remedy)
 
 
 @click.command()

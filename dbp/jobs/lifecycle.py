@@ -223,7 +223,8 @@ def _refused(job: Job, done: str, states: Sequence[State]) -> WrongState:
         State.SUCCEEDED: "submit it again, or train longer from its parameters "
         "(train.initial_parameters)",
     }[job.state]
-    allowed = " or ".join(states)
+    *others, last = states
+    allowed = f"{', '.join(others)} or {last}" if others else last
     return WrongState(
         f"job {job.id} is {job.state}: only a {allowed} job can be {done}; {remedy}"
     )

@@ -179,7 +179,7 @@ def test_ctrl_c_leaves_the_job_running(service: str, endless: Path) -> None:
     _, errors = watching.communicate(timeout=DEADLINE)
 
     assert watching.returncode == 130
-    assert errors.strip() == f"{job} continues; follow it again: dbp watch {job}"
+    assert errors.strip() == f"{job} is not affected; follow it again: dbp watch {job}"
     assert shown(job, service)["state"] == "RUNNING"
     output("cancel", job, "--force", service=service)
     assert run("watch", job, service=service).returncode == 75

@@ -36,8 +36,12 @@ def test_a_job_is_paused_resumed_cancelled_retried_and_deleted(
     job = training
     first, remedy = output("pause", job, service=service).splitlines()
     assert first in (f"{job} is PAUSING", f"{job} is PAUSED")
-    assert remedy == f"continue it with: dbp resume {job}"
+    assert remedy.endswith(f"continue it with: dbp resume {job}")
+    assert remedy.startswith("once it is PAUSED") == first.endswith("PAUSING")
     reached(job, "PAUSED", service)
+    shown = output("show", job, service=service)
+    assert f"paused     continue it with: dbp resume {job}" in shown
+    assert "samples/s" not in shown
     assert job in output("jobs", "--state", "paused", service=service)
 
     content = json.loads(output("resume", job, "--output", "json", service=service))

@@ -240,7 +240,7 @@ REFUSALS: list[Refusal] = [
     (
         "SUCCEEDED",
         lambda p, j: p.manager.lifecycle.pause(j),
-        "only a QUEUED or STARTING",
+        "only a QUEUED, STARTING or RUNNING job",
     ),
     ("SUCCEEDED", lambda p, j: p.manager.lifecycle.resume(j), "only a PAUSED job"),
     ("SUCCEEDED", lambda p, j: p.manager.lifecycle.retry(j), "only a FAILED or CANCELLED job"),

@@ -51,7 +51,9 @@ def job_details(job: Job) -> str:
     ]
     lines += _live_lines(job)
     if job.progress is not None:
-        lines.append(f"  progress   {progress_text(job.progress, ended=job.state.terminal)}")
+        lines.append(
+            f"  progress   {progress_text(job.progress, ended=not job.state.launched)}"
+        )
     if job.latest_parameters is not None:
         newest = job.latest_parameters
         lines.append(f"  parameters version {newest.version}, step {newest.step:,}")
