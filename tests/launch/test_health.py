@@ -54,12 +54,12 @@ async def state_of(running: Running, role: Role) -> str:
 
 async def test_phase_step_and_state_of_every_process_are_known(tmp_path: Path) -> None:
     running, folder = await start(tmp_path, RANK)
+    await until(lambda: _is(running, Role.RANK, "S"))  # it says that it is ready before
 
     found = by_role(await running.health())
 
     rank = found[Role.RANK]
     assert (rank.rank, rank.beat.phase, rank.beat.step) == (0, Phase.EXCHANGE, 12)
-    assert rank.state == "S"
     assert found[Role.SUPERVISOR].beat.pid == supervisor(folder).pid
     assert found[Role.COMMAND].beat.pid == rank.beat.pid, "one worker needs no mpirun"
     assert found[Role.LINK].beat.pid == 0
