@@ -124,8 +124,8 @@ class JobManager:
                 self._connections.expect(job.id)
         self._runner.later(SWEEP_SECONDS, self.versions.sweep_evicted)
         # Last, when it is known how many slots are taken.
-        for job in (job for job in jobs if job.state is State.QUEUED):
-            await self._table.alone(partial(self._scheduler.enqueue, job))
+        queued = [job for job in jobs if job.state is State.QUEUED]
+        await self._table.alone(partial(self._scheduler.load, queued))
         self.lifecycle.start()
 
     async def close(self) -> None:

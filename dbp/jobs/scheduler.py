@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple, final
 
@@ -175,6 +175,15 @@ class Scheduler:
         Call it, like ``release``, alone in the table, together with the change of the job.
         """
         self._queue.push(job.id, job.workers, self._delay(job))
+        await self._start()
+
+    async def load(self, jobs: Iterable[Job]) -> None:
+        """Add the queued jobs of an earlier service, then start what fits; alone in the table.
+
+        The queue is looked through once, not once for each job: all may be too large.
+        """
+        for job in jobs:
+            self._queue.push(job.id, job.workers, self._delay(job))
         await self._start()
 
     def _delay(self, job: Job) -> Delay | None:

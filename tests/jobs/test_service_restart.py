@@ -9,6 +9,7 @@ import pytest
 from dbp.errors import Unauthenticated, Unavailable
 from dbp.job.state import State, StreamEndReason
 from dbp.jobs.link_fence import LinkNumber
+from dbp.jobs.scheduler import JobQueue
 from dbp.jobs.watch_items import End
 from dbp.launch.launcher import Exit
 from tests.jobs.fakes import FakeLauncher, FakeRunning, control_plane, settle, spec, until
@@ -94,3 +95,25 @@ async def test_closing_refuses_new_jobs_and_ends_streams(tmp_path: Path) -> None
         with pytest.raises(Unavailable):
             await plane.manager.create(spec(), workers=1)
         assert plane.launcher.runs[job.id].kills == 0
+
+
+async def test_a_restart_with_fewer_slots_looks_through_the_queue_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with control_plane(tmp_path / "s", slots=4) as plane:
+        jobs = [await plane.manager.create(spec(), workers=4) for _ in range(20)]
+        await settle()
+        assert plane.started == [jobs[0].id]
+    looks, take = 0, JobQueue.take
+
+    def counted(queue: JobQueue) -> str | None:
+        nonlocal looks
+        looks += 1
+        return take(queue)
+
+    monkeypatch.setattr(JobQueue, "take", counted)
+    async with control_plane(tmp_path / "s", slots=2) as plane:
+        await settle()
+        assert looks == 1
+        waiting = await plane.manager.get(jobs[-1].id)
+        assert waiting.waiting_reason.startswith("needs 4 slots, this service has 2")
