@@ -70,6 +70,8 @@ class RankWatch:
         if exit_code < 0:
             return None  # mpirun was killed, and its ranks with it
         reported = death_in(output, beats)
+        if reported is not None and reported.rank in self._missing:
+            return reported  # it ended before it reported; mpirun ended the others
         for rank in self._ended:
             status = _status(self._descriptors[rank])
             if status is None and reported is not None:  # an older kernel
