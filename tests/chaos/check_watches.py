@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, final
@@ -119,11 +120,17 @@ def _moved(before: str, after: str, event: str) -> Iterator[str]:
 
 
 def _failed(entry: Entry, frail: list[str]) -> Iterator[str]:
-    """A job whose attempts are not counted never fails, another only by a fault of the run."""
-    if entry["event"] == EVENT + "FAILED":
-        reason = entry["reason"].removeprefix("FAILURE_REASON_")
-        if entry["spec_name"] not in frail or reason not in CAUSED:
-            yield f"failed: {reason}: {entry['failure']}"
+    """Find failures that no fault of the run has caused, and attempts that blame another.
+
+    A job whose attempts are not counted never fails; the only signal that kills is SIGKILL.
+    """
+    event = entry["event"].removeprefix(EVENT)
+    reason = entry["reason"].removeprefix("FAILURE_REASON_")
+    if event == "FAILED" and (entry["spec_name"] not in frail or reason not in CAUSED):
+        yield f"failed: {reason}: {entry['failure']}"
+    killed = reason in ("RANK_SIGNAL", "LAUNCHER_SIGNAL")
+    if event in ("FAILED", "REQUEUED") and killed and entry["signal"] != signal.SIGKILL:
+        yield f"blames signal {entry['signal']}, which was not sent: {entry['failure']}"
 
 
 def unasked(name: str, entries: list[Entry], histories: Histories) -> Iterator[str]:

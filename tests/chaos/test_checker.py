@@ -31,6 +31,7 @@ def change(
         "event": f"JOB_EVENT_KIND_{event}", "state": f"JOB_STATE_{state}",
         "spec_name": "small" if job == JOB else "frail",
         "reason": f"FAILURE_REASON_{reason}", "failure": "why",
+        "signal": 9,
     }  # fmt: skip
 
 
@@ -328,6 +329,10 @@ BREAKS: dict[str, tuple[Callable[[Run], object], str]] = {
     "failed without a fault": (
         lambda run: at(run, 12).update(reason="FAILURE_REASON_DISK_FULL"),
         "jobs/b failed: DISK_FULL: why",
+    ),
+    "another signal": (
+        lambda run: at(run, 8).update(signal=15),
+        "jobs/a blames signal 15, which was not sent: why",
     ),
     "still listed": (
         lambda run: run["end"]["jobs"].append(

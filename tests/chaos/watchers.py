@@ -87,4 +87,5 @@ def note(history: History, item: pb.WatchJobsResponse) -> None:
             event=pb.JobEventKind.Name(change.kind),
             state=state_name(job.state), attempt=job.attempt, spec_name=job.spec.name,
             reason=job_pb2.FailureReason.Name(failure.reason), failure=failure.message,
+            signal=failure.signal,
         )  # fmt: skip
