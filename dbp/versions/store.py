@@ -21,6 +21,7 @@ from dbp.versions.index import NEWEST, At, VersionChange, VersionIndex
 from dbp.versions.verifier import VersionVerifier
 
 _INDEXES_KEPT: Final = 4096
+_DELETED_KEPT: Final = 4096
 _SUFFIX: Final = ".safetensors"
 
 # Makes a change of a job's versions durable, calls the function, then announces the change.
@@ -60,7 +61,7 @@ class VersionStore:
         self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._indexes: OrderedDict[str, VersionIndex] = OrderedDict()
         self._changes = 0  # of any index: one that was read before a change is not cached
-        self._deleted: set[str] = set()
+        self._deleted: OrderedDict[str, None] = OrderedDict()  # the newest ones
         self._dropping: list[Callable[[str], None]] = []
         self._verifier = VersionVerifier()
 
@@ -166,7 +167,9 @@ class VersionStore:
     def forget(self, job_id: str) -> None:
         """Drop all that is known of a job that was deleted."""
         self.reread(job_id)
-        self._deleted.add(job_id)
+        self._deleted[job_id] = None
+        if len(self._deleted) > _DELETED_KEPT:
+            self._deleted.popitem(last=False)
         for drop in self._dropping:
             drop(job_id)
 

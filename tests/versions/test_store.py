@@ -539,3 +539,11 @@ async def test_evicted_files_are_deleted_though_the_publisher_has_gone_away(
     await asyncio.gather(publishing, return_exceptions=True)
 
     assert await shelf.kept() == [2]
+
+
+async def test_the_memory_of_deleted_jobs_is_bounded(shelf: Shelf) -> None:
+    for number in range(5_000):
+        shelf.versions.forget(f"job-{number}")
+
+    assert not shelf.versions.seems_kept("job-4999", 1)
+    assert shelf.versions.seems_kept("job-0", 1), "nothing of it is in memory any more"
