@@ -22,10 +22,10 @@ from dbp.jobs.record_files import RecordFiles
 from dbp.jobs.record_mirror import RecordMirror
 from dbp.jobs.salvage import SalvagedDatabase, job_of, salvaged
 from dbp.storage.atomic_file import PRIVATE, make_folder, rename, sync_folder
-from dbp.storage.replacement import replace_database
+from dbp.storage.replacement import finish_replacement, replace_database
 from dbp.storage.schema import SCHEMA_VERSION
 from dbp.storage.state_folder import StateFolder
-from dbp.storage.verification import verify
+from dbp.storage.verification import untouched, verify
 
 # The newest event may be in no file that is left: records follow the commits, without fsync.
 # A watcher may hold its sequence, and must not continue after it in the new history.
@@ -73,11 +73,22 @@ def recover(folder: StateFolder, now: Callable[[], float] = time.time) -> Recove
     try:
         verify(path, RecordMirror(folder).compare, schema=SCHEMA_VERSION)
     except StateDamaged as damage:
+        if finish_replacement(path):
+            return _finished(path, str(damage))
         with salvaged(path) as database:
             recovery = _Recovery(folder, database, now())
             kept = replace_database(path, recovery.fill)
             return recovery.report(str(damage), kept)
     return None
+
+
+def _finished(path: Path, damage: str) -> RecoveryReport:
+    """Return the report of a recovery that had rebuilt the database before it was cut."""
+    with untouched(path) as connection:
+        count = "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM versions WHERE kept)"
+        jobs, versions = connection.execute(count).fetchone()
+    note = "the losses of an earlier recovery, which rebuilt this database and was cut"
+    return RecoveryReport(damage, jobs, versions, (), (note,))
 
 
 @final

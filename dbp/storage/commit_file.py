@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 from typing import Final, final
 
+from dbp.storage.atomic_file import write_private
 from dbp.storage.contents import CommitMark
 
 _BYTES: Final = 128  # one sector: written whole or not at all
@@ -34,6 +35,11 @@ def read_mark(path: Path) -> CommitMark | None:
     return None
 
 
+def replace_mark(path: Path, mark: CommitMark) -> None:
+    """Replace the file by one with this mark, atomically and durably; OSError."""
+    write_private(path, _encoded(mark))
+
+
 @final
 class CommitFile:
     """An open file for the mark of the newest commit."""
@@ -45,12 +51,16 @@ class CommitFile:
 
     def note(self, mark: CommitMark) -> None:
         """Replace the mark; OSError."""
-        text = f"{mark.commits} {mark.digest} {_check(mark)}"
-        os.pwrite(self._file, text.ljust(_BYTES - 1).encode() + b"\n", 0)
+        os.pwrite(self._file, _encoded(mark), 0)
 
     def close(self) -> None:
         """Close the file; the mark stays."""
         os.close(self._file)
+
+
+def _encoded(mark: CommitMark) -> bytes:
+    text = f"{mark.commits} {mark.digest} {_check(mark)}"
+    return text.ljust(_BYTES - 1).encode() + b"\n"
 
 
 def _check(mark: CommitMark) -> str:

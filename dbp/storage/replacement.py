@@ -1,4 +1,8 @@
-"""Replace a damaged database by a new one; the damaged files stay, under other names."""
+"""Replace a damaged database by a new one; the damaged files stay, under other names.
+
+The new file is made beside the old one. It counts once its mark is in ``dbp.sequence``: from
+then on the old file is refused as too old, and a replacement that was cut can be finished.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,10 @@ from typing import Final
 
 from dbp.errors import DataLoss
 from dbp.storage.atomic_file import rename, sync_folder
-from dbp.storage.commit_file import commit_file, read_mark
-from dbp.storage.contents import Contents, stored_mark
+from dbp.storage.commit_file import commit_file, read_mark, replace_mark
+from dbp.storage.contents import CommitMark, Contents, stored_mark
 from dbp.storage.schema import open_database
-from dbp.storage.verification import log_of, untouched
+from dbp.storage.verification import is_intact, log_of, untouched
 
 _DAMAGED: Final = "damaged"
 
@@ -23,20 +27,53 @@ _DAMAGED: Final = "damaged"
 def replace_database(path: Path, fill: Callable[[sqlite3.Connection], None]) -> list[Path]:
     """Put a new database in the place of another; return the files that are kept of that one.
 
-    ``fill`` inserts the rows of the new one. A kill leaves the old files, without their log at
-    worst, or the new ones. Raises OSError or sqlite3.Error: nothing was replaced.
+    ``fill`` inserts the rows of the new one. A kill leaves the old files, or what
+    ``finish_replacement`` needs. Raises OSError or sqlite3.Error: nothing was replaced.
     """
-    new = path.with_name(f"{path.name}.new")
+    new = _new(path)
     for left in (new, log_of(new)):
         left.unlink(missing_ok=True)
-    _build(new, fill, commits=_newest_commit(path) + 1)
+    mark = _build(new, fill, commits=_newest_commit(path) + 1)
     kept = _keep(path)
-    log_of(path).unlink(missing_ok=True)  # or SQLite would apply it to the new file
-    rename(new, path)
+    replace_mark(commit_file(path), mark)
+    _exchange(path)
     return kept
 
 
-def _build(path: Path, fill: Callable[[sqlite3.Connection], None], *, commits: int) -> None:
+def finish_replacement(path: Path) -> bool:
+    """Finish a replacement that a kill or a power cut ended; return whether there was one.
+
+    Raises OSError.
+    """
+    new = _new(path)
+    if not new.exists():
+        return False
+    try:
+        with untouched(new) as connection:
+            complete = is_intact(connection) and stored_mark(connection) == read_mark(
+                commit_file(path)
+            )
+    except (sqlite3.Error, DataLoss):
+        return False
+    if complete:
+        _exchange(path)
+    return complete
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
+
+
+def _exchange(path: Path) -> None:
+    log_of(path).unlink(missing_ok=True)  # or SQLite would apply it to the new file
+    sync_folder(path.parent)
+    rename(_new(path), path)
+
+
+def _build(
+    path: Path, fill: Callable[[sqlite3.Connection], None], *, commits: int
+) -> CommitMark:
+    """Make a database, durable on return; return its mark."""
     connection = open_database(path)
     try:
         connection.execute("UPDATE contents SET commits = ?", (commits,))
@@ -45,8 +82,10 @@ def _build(path: Path, fill: Callable[[sqlite3.Connection], None], *, commits: i
         fill(connection)
         contents.seal()
         connection.execute("COMMIT")
+        contents.committed()
     finally:
         connection.close()  # empties the log into the file
+    return contents.mark
 
 
 def _newest_commit(path: Path) -> int:

@@ -370,6 +370,48 @@ async def test_a_recovery_that_is_interrupted_can_be_repeated(
     assert await opened(path) == expected
 
 
+async def test_a_recovery_whose_new_database_counts_is_finished(
+    jobs: tuple[Path, list[Job]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = jobs
+    expected = await opened(path)
+    database = path / "dbp.sqlite"
+    database.write_bytes(database.read_bytes()[:-4096])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replacement, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rebuilt(path)
+    with pytest.raises(StateDamaged):
+        await opened(path)
+    for record in (path / "records").iterdir():  # a power cut: they were not written back
+        record.write_bytes(b"")
+
+    report = rebuilt(path)
+
+    assert (report.jobs, report.versions, report.kept) == (3, 3, ())
+    assert "earlier recovery" in report.notes[0]
+    assert await opened(path) == expected
+
+
+async def test_the_kept_mark_of_a_damaged_database_does_not_change_later(
+    jobs: tuple[Path, list[Job]],
+) -> None:
+    path, _ = jobs
+    mark = (path / "dbp.sequence").read_bytes()
+    lose = path / "dbp.sqlite"
+    lose.write_bytes(lose.read_bytes().replace(b"QUEUED", b"QUEUES"))
+    rebuilt(path)
+
+    async with control_plane(path, slots=1) as plane:
+        await plane.manager.create(spec(), workers=1)
+
+    assert (path / "dbp.sequence.damaged-1").read_bytes() == mark
+
+
 @pytest.mark.parametrize("lost", ["database", "records"])
 async def test_a_deleted_job_stays_deleted(tmp_path: Path, lost: str) -> None:
     path = tmp_path / "s"
