@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tests.durability.act import Act
+from tests.durability.attempt_acts import RESUME_JOB
 from tests.durability.checkpoint_acts import (
     DiscardCheckpoints,
     ReplaceCheckpoint,
@@ -19,8 +20,9 @@ from tests.durability.file_acts import (
     RecordExit,
     ReplaceFile,
 )
+from tests.durability.recovery_acts import RecoverDatabase
 from tests.durability.run_acts import ResumeRun
-from tests.durability.service_acts import SERVICE_ACTS
+from tests.durability.service_catalogue import SERVICE_ACTS
 from tests.durability.stall_acts import ReportStall
 
 ACTS: Final[Mapping[str, Act]] = {
@@ -38,6 +40,8 @@ ACTS: Final[Mapping[str, Act]] = {
         ResumeRun(),
         Commit(),
         ReportStall(),
+        RecoverDatabase(),
         *SERVICE_ACTS,
+        RESUME_JOB,
     )
 }

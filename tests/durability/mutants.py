@@ -42,6 +42,8 @@ _FOLDER: Final = "dbp/train/state/checkpoint_folder.py"
 _PUBLISHER: Final = "dbp/versions/publisher.py"
 _EVENTS: Final = "dbp/jobs/event_table.py"
 _WATCH: Final = "dbp/jobs/watch.py"
+_REMOVAL: Final = "dbp/jobs/removal.py"
+_REPLACEMENT: Final = "dbp/storage/replacement.py"
 
 MUTANTS: Final = (
     # Files
@@ -250,6 +252,94 @@ MUTANTS: Final = (
         "synced it\n",
         "",
         (f"{AFTER_KILL}[discard checkpoints]",),
+    ),
+    # Attempts
+    Mutant(
+        "an attempt after a failure begins at step 0", "dbp/jobs/attempt_runner.py",
+        "newest, resume = job.latest_parameters, job.attempt > 1",
+        "newest, resume = job.latest_parameters, False",
+        (f"{POWER}[launch, fail and resume]",),
+    ),
+    Mutant(
+        "the folder of a run is not synced", "dbp/launch/mpirun.py",
+        "        make_folder(request.run, PRIVATE)\n",
+        "        request.run.mkdir(mode=PRIVATE, parents=True, exist_ok=True)\n",
+        (f"{EVERY_CUT}[launch, fail and resume]",),
+    ),
+    # Requests
+    Mutant(
+        "a pause is acknowledged before it is stored", "dbp/jobs/lifecycle.py",
+        "                job = await self._table.record(job_id, EventKind.PAUSING)\n",
+        "                asyncio.ensure_future("
+        "self._table.record(job_id, EventKind.PAUSING))\n",
+        (f"{POWER}[pause, resume and retry]",),
+    ),
+    Mutant(
+        "a job is queued again before that is stored", "dbp/jobs/lifecycle.py",
+        "        await self._scheduler.enqueue(await self._table.record(job_id, kind))\n",
+        "        asyncio.ensure_future(self._table.record(job_id, kind))\n",
+        (f"{POWER}[pause, resume and retry]",),
+    ),
+    # Removal
+    Mutant(
+        "the files of a job are removed before its deletion is recorded", _REMOVAL,
+        "        job = await self._table.alone(lambda: self._record(job_id))\n",
+        "        await self._remove_files(job_id)\n"
+        "        job = await self._table.alone(lambda: self._record(job_id))\n",
+        (f"{KILL}_at_every_operation[delete jobs]",),
+    ),
+    Mutant(
+        "files that are removed without being moved stay after a kill", _REMOVAL,
+        "        for job_id in await self._store.ended.deleted(found):\n",
+        "        for job_id in ():\n",
+        (f"{KILL}_at_every_operation[delete jobs]",),
+    ),
+    Mutant(
+        "moved files of a deleted job stay after a kill", _REMOVAL,
+        "        await self._logged(self._remove_moved)\n", "",
+        (f"{KILL}_at_every_operation[delete jobs]",),
+    ),
+    Mutant(
+        "the start removes nothing of deleted jobs", "dbp/jobs/lifecycle.py",
+        "        await self._removal.sweep()\n", "",
+        (f"{KILL}_at_every_operation[delete jobs after a time to live]",),
+    ),
+    Mutant(
+        "a job with a pinned version is deleted after its time to live", _REMOVAL,
+        "            protected = await self._store.ended.is_protected(job_id)\n",
+        "            protected = False\n",
+        ("tests/jobs/test_clean_up.py",),
+    ),
+    # Recovery
+    Mutant(
+        "the old database is not refused once the new one counts", _REPLACEMENT,
+        "    replace_mark(commit_file(path), mark)\n", "",
+        ("tests/jobs/test_recovery.py", f"{EVERY_CUT}[recover a database]"),
+    ),
+    Mutant(
+        "the mark of the new database is not synced", "dbp/storage/commit_file.py",
+        "    write_private(path, _encoded(mark))\n", "    path.write_bytes(_encoded(mark))\n",
+        (f"{EVERY_CUT}[recover a database]",),
+    ),
+    Mutant(
+        "the old log stays beside the new database", _REPLACEMENT,
+        "    log_of(path).unlink(missing_ok=True)  # or", "    # or",
+        (f"{POWER}[recover a database]",),
+    ),
+    Mutant(
+        "the name of the new database is not synced", _REPLACEMENT,
+        "    rename(_new(path), path)\n", "    _new(path).replace(path)\n",
+        (f"{POWER}[recover a database]",),
+    ),
+    Mutant(
+        "a recovery that was cut is not finished", "dbp/jobs/recovery.py",
+        "        if finish_replacement(path):\n", "        if False:\n",
+        ("tests/jobs/test_recovery.py", f"{EVERY_CUT}[recover a database]"),
+    ),
+    Mutant(
+        "the rest of an earlier recovery stops the next one", _REPLACEMENT,
+        "    for left in (new, log_of(new)):\n", "    for left in ():\n",
+        (f"{KILL}_at_every_operation[recover a database]",),
     ),
     # The window of events
     Mutant(

@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
-from dbp.errors import WrongState
+from dbp.errors import JobNotFound, WrongState
 from dbp.job.state import EventKind, Job, RunOutcome
 from dbp.jobs.link_fence import LinkNumber
 from dbp.launch.launcher import Exit
+from dbp.storage.checkpoints import CHECKPOINTS, newest_sound_step
 from dbp.versions.index import At
 from tests.durability.act import Acknowledger, Act
-from tests.jobs.fakes import Plane, control_plane, data, manifest, settle, spec
+from tests.jobs.fakes import FakeLauncher, Plane, control_plane, data, manifest, settle, spec
 
 Step: TypeAlias = Callable[[Plane, Acknowledger], Awaitable[None]]
 LARGE: Final = 1_000  # values of a version: several blocks of a disk
@@ -27,7 +28,9 @@ KEPT: Final = 2
 
 
 def service(
-    folder: Path, before_start: Callable[[Plane], Awaitable[None]] | None = None
+    folder: Path,
+    before_start: Callable[[Plane], Awaitable[None]] | None = None,
+    **config: Any,
 ) -> AbstractAsyncContextManager[Plane]:
     """One life of a service with one slot; jobs get the same ids in every run."""
     numbers: defaultdict[str, Iterator[int]] = defaultdict(partial(itertools.count, 1))
@@ -35,17 +38,27 @@ def service(
     def new_id(name: str) -> str:
         return f"{name}-{next(numbers[name])}"
 
-    return control_plane(folder, slots=1, new_id=new_id, before_start=before_start)
+    return control_plane(folder, slots=1, new_id=new_id, before_start=before_start, **config)
 
 
 @final
 class ServiceAct(Act):
     """Some steps of clients and runs, one after the other."""
 
-    def __init__(self, name: str, *steps: Step, before: tuple[Step, ...] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        *steps: Step,
+        before: tuple[Step, ...] = (),
+        launcher: Callable[[], FakeLauncher] = FakeLauncher,
+        **config: Any,
+    ) -> None:
+        """``before``: steps that are durable before the act; ``config``: of the service."""
         self._name = name
+        self._launcher = launcher
         self._before = before
         self._steps = steps
+        self._config = config
 
     @property
     def name(self) -> str:
@@ -59,7 +72,7 @@ class ServiceAct(Act):
         asyncio.run(self._take(folder, self._steps[done:], acknowledge))
 
     def recover(self, folder: Path) -> str:
-        return asyncio.run(_recover(folder / "state"))
+        return asyncio.run(_recover(folder / "state", self._launcher()))
 
     def promised(self, facts: str) -> str:
         return facts.rpartition("rows: ")[0]  # a restart changes the rows
@@ -67,32 +80,43 @@ class ServiceAct(Act):
     async def _take(
         self, folder: Path, steps: tuple[Step, ...], acknowledge: Acknowledger
     ) -> None:
-        async with service(folder / "state") as plane:
+        config = self._config | {"launcher": self._launcher()}
+        async with service(folder / "state", **config) as plane:
             for step in steps:
                 await step(plane, acknowledge)
                 await settle()
 
 
-async def _recover(folder: Path) -> str:
+async def _recover(folder: Path, launcher: FakeLauncher) -> str:
     """Read all that is stored, with every version's file; then start a service with it."""
     found: list[str] = []
 
     async def read(plane: Plane) -> None:
-        found.append(await _facts(plane))
+        found.append(await facts_of(plane))
 
-    async with service(folder, read) as plane:
+    async with service(folder, read, launcher=launcher) as plane:
         jobs, _ = await plane.manager.list()
-        assert len(jobs) == len({job.id for job in jobs})
+        ids = {job.id for job in jobs}
+        assert len(jobs) == len(ids)
+        # Of a job that is not listed, the start has removed what was left.
+        deleted = plane.folder.deleted_folder
+        left = [*plane.folder.job_ids(), *(deleted.iterdir() if deleted.is_dir() else [])]
+        assert ids.issuperset(left), f"{left} stay, listed are {ids}"
     return found[0]
 
 
-async def _facts(plane: Plane) -> str:
+async def facts_of(plane: Plane) -> str:
+    """Return all that is stored, and check the files of the jobs that are listed."""
     lines = []
     for _, job in reversed(await plane.store.page(limit=1_000)):
         lines.append(f"{job.id} {job.state}")
         lines.append(await _versions(plane, job))
+        if (step := newest_sound_step(plane.folder.run_folder(job.id) / CHECKPOINTS)) > 0:
+            lines.append(f"checkpoint {step}")
         if (outcome := await plane.store.outcome(job.id, job.attempt)) is not None:
             lines.append(f"outcome of {job.id}: {outcome.status}")
+    deleted = await plane.store.ended.deleted(["a-1", "b-1"])
+    lines += [f"{job_id} deleted" for job_id in deleted]
     rows = await plane.database.read(_rows)
     lines.append(f"rows: {hashlib.sha256(rows.encode()).hexdigest()[:8]}")
     return "; ".join(filter(None, lines))
@@ -197,10 +221,9 @@ def end(job_id: str, state: str, **exit_: Any) -> Step:
     """The processes end; the service makes that durable on its own."""
 
     async def step(plane: Plane, acknowledge: Acknowledger) -> None:
-        if (await plane.manager.get(job_id)).state.terminal:
-            return
-        plane.launcher.runs[job_id].end(Exit(**exit_))
-        await settle()
+        if (await plane.manager.get(job_id)).state != state:
+            plane.launcher.runs[job_id].end(Exit(**exit_))
+            await settle()
         assert (await plane.manager.get(job_id)).state == state
         acknowledge(f"{job_id} {state}")
 
@@ -249,47 +272,13 @@ def record(kind: EventKind) -> Step:
     """The service records an event of job ``a-1``."""
 
     async def step(plane: Plane, acknowledge: Acknowledger) -> None:
+        deleted = kind is EventKind.DELETED
         try:
             job = await plane.manager._table.record("a-1", kind)
         except WrongState:  # it was recorded before a crash
             job = await plane.manager.get("a-1")
-        acknowledge(f"a-1 {job.state}")
+        except JobNotFound:
+            assert deleted
+        acknowledge("a-1 deleted" if deleted else f"a-1 {job.state}")
 
     return step
-
-
-RUNNING: Final = (create("a"), attach("a-1"))
-# Every event that changes a state, in an order that is allowed.
-WALK: Final = (
-    EventKind.STARTED, EventKind.PAUSING, EventKind.PAUSED, EventKind.RESUMED,
-    EventKind.STARTED, EventKind.CHECKPOINTS_DAMAGED, EventKind.RUNNING,
-    EventKind.REQUEUED, EventKind.STARTED, EventKind.CANCELLING,
-    EventKind.CANCELLED, EventKind.RETRIED, EventKind.STARTED, EventKind.FAILED,
-    EventKind.RETRIED, EventKind.STARTED, EventKind.SUCCEEDED, EventKind.DELETED,
-)  # fmt: skip
-
-SERVICE_ACTS: Final = (
-    ServiceAct("create jobs", create("a"), create("b")),
-    ServiceAct(
-        "run a job", attach("a-1"), report("a-1"), end("a-1", "SUCCEEDED", exit_code=0),
-        before=RUNNING[:1],
-    ),
-    ServiceAct(
-        "fail and start the next", end("a-1", "FAILED", exit_code=1), attach("b-1"),
-        before=(*RUNNING, create("b")),
-    ),
-    ServiceAct(
-        "cancel jobs", cancel("b-1", "CANCELLED"), cancel("a-1", "CANCELLING"),
-        end("a-1", "CANCELLED", exit_code=1), before=(*RUNNING, create("b")),
-    ),
-    ServiceAct("change states", *map(record, WALK), before=(create("z"), create("a"))),
-    ServiceAct("register a run", register("a"), attach("a-1"), report("a-1")),
-    ServiceAct(
-        "publish versions", publish(1), publish(2, best=True), publish(3),
-        publish(4, final=True), before=RUNNING,
-    ),
-    ServiceAct(
-        "label and pin", label("live", 1), pin(2, pinned=True), label("live", 2),
-        publish(3), publish(4), pin(2, pinned=False), before=(*RUNNING, publish(1), publish(2)),
-    ),
-)  # fmt: skip

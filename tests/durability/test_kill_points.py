@@ -11,7 +11,7 @@ import pytest
 
 from dbp.job.state import EventKind
 from tests.durability.catalogue import ACTS
-from tests.durability.service_acts import WALK
+from tests.durability.service_catalogue import WALK
 from tests.durability.workshop import Recording, Workshop, workshop
 
 
