@@ -17,20 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, final
 
-from tests.durability.operations import (
-    Acknowledge,
-    Link,
-    MakeFolder,
-    Open,
-    Operation,
-    Remove,
-    Rename,
-    Symlink,
-    Sync,
-    Truncate,
-    Write,
-    name_of,
-)
+from tests.durability import operations as ops
 from tests.durability.sqlite_files import recorded_sqlite
 
 # Nothing in dbp changes files with these; an act that does needs them recorded.
@@ -44,21 +31,21 @@ class Recorder:
     def __init__(self, root: Path, kill_at: str = "") -> None:
         """``kill_at``: SIGKILL before this operation: name and number, ``rename a b#2``."""
         self.root = root.resolve()
-        self.operations: list[Operation] = []
+        self.operations: list[ops.Operation] = []
         self.points: list[str] = []
         self._kill_at = kill_at
         self._seen: Counter[str] = Counter()
-        self._handles: dict[int, Open] = {}
+        self._handles: dict[int, ops.Open] = {}
         self._next = 0
         self._lock = threading.RLock()
 
     def acknowledge(self, fact: str) -> None:
         """Record that the act has made this fact durable."""
-        self.note(Acknowledge(fact), lambda: None)
+        self.note(ops.Acknowledge(fact), lambda: None)
 
     def note(
         self,
-        operation: Operation,
+        operation: ops.Operation,
         perform: Callable[[], Any],
         failed: Callable[[Any], bool] = lambda _: False,
     ) -> Any:
@@ -69,7 +56,7 @@ class Recorder:
         be killed here.
         """
         with self._lock:
-            name = name_of(operation)
+            name = ops.name_of(operation)
             self._seen[name] += 1
             point = f"{name}#{self._seen[name]}"
             if point == self._kill_at:
@@ -86,10 +73,10 @@ class Recorder:
                 if not done:
                     del self.operations[at], self.points[at]
 
-    def opened(self, path: str, *, created: bool = False, emptied: bool = False) -> Open:
+    def opened(self, path: str, *, created: bool = False, emptied: bool = False) -> ops.Open:
         """Return a new handle of a file; the caller notes it."""
         self._next += 1
-        return Open(self._next, path, created, emptied)
+        return ops.Open(self._next, path, created, emptied)
 
     def inside(self, path: Any, folder: int | None = None) -> str | None:
         """Return the path below the root; None if it is elsewhere."""
@@ -141,7 +128,12 @@ class Recorder:
         return self.put(handle, fd, data, offset, lambda: _os["pwrite"](fd, data, offset))
 
     def put(
-        self, handle: Open, fd: int, data: Any, offset: int | None, perform: Callable[[], int]
+        self,
+        handle: ops.Open,
+        fd: int,
+        data: Any,
+        offset: int | None,
+        perform: Callable[[], int],
     ) -> int:
         """Note a write at an offset, or at the descriptor's own."""
         with self._lock:
@@ -149,26 +141,35 @@ class Recorder:
                 append = _appends(fd)
                 offset = os.fstat(fd).st_size if append else os.lseek(fd, 0, os.SEEK_CUR)
             content = bytes(memoryview(data).cast("B"))
-            count = int(self.note(Write(handle.handle, handle.path, offset, content), perform))
+            count = int(
+                self.note(ops.Write(handle.handle, handle.path, offset, content), perform)
+            )
             if count != len(content):
-                self.operations[-1] = Write(handle.handle, handle.path, offset, content[:count])
+                self.operations[-1] = ops.Write(
+                    handle.handle, handle.path, offset, content[:count]
+                )
             return count
 
     def ftruncate(self, fd: int, size: int) -> None:
-        self.note_of(fd, lambda h: Truncate(h.handle, h.path, size), "ftruncate", fd, size)
+        self.note_of(fd, lambda h: ops.Truncate(h.handle, h.path, size), "ftruncate", fd, size)
 
     def posix_fallocate(self, fd: int, offset: int, size: int) -> None:
         end = max(os.fstat(fd).st_size, offset + size)
         self.note_of(
-            fd, lambda h: Truncate(h.handle, h.path, end), "posix_fallocate", fd, offset, size
+            fd,
+            lambda h: ops.Truncate(h.handle, h.path, end),
+            "posix_fallocate",
+            fd,
+            offset,
+            size,
         )
 
     def fsync(self, fd: Any) -> None:
         number = fd if isinstance(fd, int) else fd.fileno()
-        self.note_of(number, lambda h: Sync(h.handle, h.path), "fsync", number)
+        self.note_of(number, lambda h: ops.Sync(h.handle, h.path), "fsync", number)
 
     def note_of(
-        self, fd: int, make: Callable[[Open], Operation], name: str, *arguments: Any
+        self, fd: int, make: Callable[[ops.Open], ops.Operation], name: str, *arguments: Any
     ) -> None:
         """Call a function of os, and note it if the descriptor is of the folder."""
         handle = self._handles.get(fd)
@@ -178,10 +179,10 @@ class Recorder:
             self.note(make(handle), lambda: _os[name](*arguments))
 
     def rename(self, source: Any, target: Any, **options: Any) -> None:
-        self._two(Rename, "replace", source, target, options)
+        self._two(ops.Rename, "replace", source, target, options)
 
     def link(self, source: Any, target: Any, **options: Any) -> None:
-        self._two(Link, "link", source, target, options)
+        self._two(ops.Link, "link", source, target, options)
 
     def _two(self, kind: Any, name: str, source: Any, target: Any, options: Any) -> None:
         before = self.inside(source, options.get("src_dir_fd"))
@@ -195,22 +196,22 @@ class Recorder:
 
     def symlink(self, text: Any, path: Any, *arguments: Any, **options: Any) -> None:
         self._one(
-            lambda inside: Symlink(inside, os.fsdecode(text)), path, options,
+            lambda inside: ops.Symlink(inside, os.fsdecode(text)), path, options,
             lambda: _os["symlink"](text, path, *arguments, **options),
         )  # fmt: skip
 
     def unlink(self, path: Any, **options: Any) -> None:
-        self._one(Remove, path, options, lambda: _os["unlink"](path, **options))
+        self._one(ops.Remove, path, options, lambda: _os["unlink"](path, **options))
 
     def rmdir(self, path: Any, **options: Any) -> None:
-        self._one(Remove, path, options, lambda: _os["rmdir"](path, **options))
+        self._one(ops.Remove, path, options, lambda: _os["rmdir"](path, **options))
 
     def mkdir(self, path: Any, mode: int = 0o777, **options: Any) -> None:
-        self._one(MakeFolder, path, options, lambda: _os["mkdir"](path, mode, **options))
+        self._one(ops.MakeFolder, path, options, lambda: _os["mkdir"](path, mode, **options))
 
     def _one(
         self,
-        make: Callable[[str], Operation],
+        make: Callable[[str], ops.Operation],
         path: Any,
         options: Any,
         perform: Callable[[], None],
@@ -261,7 +262,7 @@ class RecordedFile(io.FileIO):
     """A raw file whose writes are recorded."""
 
     recorder: Recorder
-    handle: Open
+    handle: ops.Open
 
     def write(self, data: Any) -> int:
         write = super().write
@@ -270,7 +271,7 @@ class RecordedFile(io.FileIO):
     def truncate(self, size: int | None = None) -> int:
         end = self.tell() if size is None else size
         truncate = super().truncate
-        operation = Truncate(self.handle.handle, self.handle.path, end)
+        operation = ops.Truncate(self.handle.handle, self.handle.path, end)
         return int(self.recorder.note(operation, lambda: truncate(end)))
 
 
