@@ -18,7 +18,7 @@ from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.launcher import Exit, LaunchRequest, Running
 from dbp.launch.mpirun import MpirunLauncher
 from dbp.storage.atomic_file import read_json, write_json
-from dbp.storage.checkpoints import CHECKPOINTS
+from dbp.storage.checkpoints import CHECKPOINTS, NewestCheckpoint
 from dbp.train.report.fan_out import FanOut, OutcomeRecorder
 from dbp.train.report.run_folder import RunFolder
 from dbp.train.report.sink import ParameterSnapshot, Started
@@ -48,7 +48,7 @@ class FileLauncher(FakeLauncher):
             found = await _launcher().adopt(folder)
         return None if found is None else await super().adopt(folder)
 
-    async def fetch_checkpoint(self, run: Path) -> int:
+    async def fetch_checkpoint(self, run: Path) -> NewestCheckpoint:
         return await LOCAL.fetch_checkpoint(run)
 
 

@@ -17,7 +17,7 @@ from dbp.errors import JobNotFound, WrongState
 from dbp.job.state import EventKind, Job, RunOutcome
 from dbp.jobs.link_fence import LinkNumber
 from dbp.launch.launcher import Exit
-from dbp.storage.checkpoints import CHECKPOINTS, newest_sound_step
+from dbp.storage.checkpoints import CHECKPOINTS, newest_sound
 from dbp.versions.index import At
 from tests.durability.act import Acknowledger, Act
 from tests.jobs.fakes import FakeLauncher, Plane, control_plane, data, manifest, settle, spec
@@ -111,8 +111,9 @@ async def facts_of(plane: Plane) -> str:
     for _, job in reversed(await plane.store.page(limit=1_000)):
         lines.append(f"{job.id} {job.state}")
         lines.append(await _versions(plane, job))
-        if (step := newest_sound_step(plane.folder.run_folder(job.id) / CHECKPOINTS)) > 0:
-            lines.append(f"checkpoint {step}")
+        newest = newest_sound(plane.folder.run_folder(job.id) / CHECKPOINTS)
+        assert not newest.damaged, newest
+        lines += [f"checkpoint {newest.step}"] if newest.step else []
         if (outcome := await plane.store.outcome(job.id, job.attempt)) is not None:
             lines.append(f"outcome of {job.id}: {outcome.status}")
     deleted = await plane.store.ended.deleted(["a-1", "b-1"])
