@@ -22,13 +22,6 @@ from tests.versions.shelf import Shelf
 LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-@pytest.fixture
-async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
-    opened = await Shelf.opened(tmp_path / "state")
-    yield opened
-    opened.close()
-
-
 def failing(number: int) -> Callable[..., Any]:
     """A call that the system refuses."""
 

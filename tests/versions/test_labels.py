@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from dbp.job.job_json import encode_job
 from dbp.job.state import Job, LabelMove, State
@@ -15,13 +12,6 @@ from dbp.jobs.store import Store
 from dbp.storage import schema as store_schema
 from dbp.storage.database import Database
 from tests.versions.shelf import Shelf
-
-
-@pytest.fixture
-async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
-    opened = await Shelf.opened(tmp_path / "state")
-    yield opened
-    opened.close()
 
 
 async def move(shelf: Shelf, label: str, version: int) -> None:
