@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 from safetensors.numpy import load_file
 
 from dbp.job.snapshot import manifest_of
@@ -106,3 +108,43 @@ def versions(state: Path, job_id: str) -> dict[int, np.ndarray]:
         assert {name: tensor.shape for name, tensor in tensors.items()} == SHAPES
         found[int(step)] = np.concatenate([tensors[name].ravel() for name in SHAPES])
     return found
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The log lines of rank 0."""
+    return [record.getMessage() for record in caplog.records if record.name == "dbp.rpc"]
+
+
+async def training(reporter: Reporter, condition: Callable[[], object]) -> None:
+    """Poll as the training loop does until the condition holds."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            reporter.poll()
+            await asyncio.sleep(0.002)
+
+
+async def training_until_published(service: Service, reporter: Reporter, step: int) -> None:
+    found = asyncio.create_task(published(service, reporter.job, step))
+    await training(reporter, found.done)
+    await found
+
+
+async def filled(reporter: Reporter, step: int) -> None:
+    """Publish a step as soon as a slot is free."""
+    await training(reporter, lambda: reporter.snapshot(snapshot(step)))
+
+
+async def started(service: Service, reporter: Reporter) -> psutil.Process:
+    """Start the run and publish its step 10; return its link."""
+    reporter.started(STARTED)
+    await filled(reporter, 10)
+    await training_until_published(service, reporter, 10)
+    return link()
+
+
+def stored_steps(state: Path, job_id: str) -> list[int]:
+    """Return the steps of the stored versions, in order, once their bytes are compared."""
+    found = versions(state, job_id)
+    for step, content in found.items():
+        np.testing.assert_array_equal(content, vector(step))
+    return sorted(found)

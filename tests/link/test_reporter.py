@@ -7,22 +7,16 @@ import errno
 import json
 import logging
 import os
-import signal
 import socket
 import threading
-import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
 import pytest
 
-from dbp.errors import InvalidInput, Unavailable
 from dbp.job.state import RunOutcome
 from dbp.launch.launcher import Exit
-from dbp.link.reporter import BY_HAND_PATIENCE_SECONDS, MAX_EPOCHS_BACKLOG_BYTES, Reporter
+from dbp.link.reporter import MAX_EPOCHS_BACKLOG_BYTES
 from dbp.link.session import LINGER_SECONDS
 from dbp.train.report.sink import Command
 from dbp.v1 import job_pb2
@@ -35,21 +29,15 @@ from tests.link.reporting import (
     joined,
     launched,
     link,
+    links,
     progress,
     published,
     snapshot,
-    vector,
-    versions,
+    stored_steps,
 )
-from tests.service.setups import Service, document, serving, until
+from tests.service.setups import Service, serving, until
 
 pytestmark = pytest.mark.processes
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
 
 
 async def test_reports_of_a_run_arrive(service: Service, tmp_path: Path) -> None:
@@ -66,10 +54,7 @@ async def test_reports_of_a_run_arrive(service: Service, tmp_path: Path) -> None
     assert job.state == job_pb2.JOB_STATE_RUNNING
     assert (job.progress.step, job.progress.metrics["training_loss"]) == (50, 1 / 50)
     assert job.latest_parameters.final
-    kept = versions(tmp_path / "state", reporter.job)
-    assert sorted(kept) == [40, 100]
-    for step, content in kept.items():
-        np.testing.assert_array_equal(content, vector(step))
+    assert stored_steps(tmp_path / "state", reporter.job) == [40, 100]
     # The reported outcome counts where its result file is missing.
     service.launcher.runs[reporter.job].end(Exit(exit_code=0))
     assert (await service.ended(reporter.job)).state == job_pb2.JOB_STATE_SUCCEEDED
@@ -128,7 +113,7 @@ async def test_a_stopped_link_delays_no_rank_and_loses_no_outcome(
     job = await service.ended(reporter.job)
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED
     assert job.progress.step == 3001
-    assert sorted(versions(tmp_path / "state", reporter.job)) == [10, 20, 40]
+    assert stored_steps(tmp_path / "state", reporter.job) == [10, 20, 40]
 
 
 async def test_the_final_parameters_wait_for_a_slot(service: Service, tmp_path: Path) -> None:
@@ -147,7 +132,7 @@ async def test_the_final_parameters_wait_for_a_slot(service: Service, tmp_path: 
     reporter.finished(SUCCEEDED)
     await closed(reporter)
 
-    assert sorted(versions(tmp_path / "state", reporter.job)) == [10, 20, 30]
+    assert stored_steps(tmp_path / "state", reporter.job) == [10, 20, 30]
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["service away", "link stopped"])
@@ -233,11 +218,10 @@ async def test_nothing_is_left_when_it_is_closed(service: Service) -> None:
 
 def _used() -> tuple[list[Any], int, list[str]]:
     """Links, shared memory, and threads, except the pools of event loop and service."""
-    links = [p for p in psutil.Process().children() if "dbp.link.process" in p.cmdline()]
     files = [_target(fd) for fd in os.listdir("/proc/self/fd")]  # noqa: PTH208
     pools = ("asyncio", "database-")
     threads = [t.name for t in threading.enumerate() if not t.name.startswith(pools)]
-    return links, sum("dbp-parameters" in file for file in files), threads
+    return links(), sum("dbp-parameters" in file for file in files), threads
 
 
 def _target(number: str) -> str:
@@ -245,63 +229,6 @@ def _target(number: str) -> str:
         return str(Path(f"/proc/self/fd/{number}").readlink())
     except OSError:
         return ""
-
-
-def test_an_address_without_a_service_is_reported_soon() -> None:
-    began = time.monotonic()
-
-    with pytest.raises(
-        Unavailable, match='dbp serve`, or name another with address="HOST:PORT"'
-    ):
-        Reporter.join("127.0.0.1:1", document(), 1)
-
-    assert time.monotonic() - began < BY_HAND_PATIENCE_SECONDS
-    assert not _used()[0]
-
-
-def test_an_address_that_is_none_is_bad_input() -> None:
-    with pytest.raises(InvalidInput, match="HOST:PORT"):
-        Reporter.join("nonsense", document(), 1)
-
-    assert not _used()[0]
-
-
-async def test_a_spec_that_the_service_refuses_is_bad_input(service: Service) -> None:
-    bad = document(optimizer={"kind": "adm", "learning_rate": 0.1})
-
-    with pytest.raises(InvalidInput, match="optimizer") as caught:
-        await asyncio.to_thread(Reporter.join, service.address, bad, 1)
-
-    assert "did you mean 'adam'" in str(caught.value)
-    assert not _used()[0]
-
-
-async def test_a_ctrl_c_meant_for_the_ranks_spares_the_link(service: Service) -> None:
-    reporter = await joined(service)
-    process = link()
-
-    assert os.getsid(process.pid) == process.pid  # a terminal's signals go to a session
-
-    process.send_signal(signal.SIGKILL)
-    await closed(reporter)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-async def test_a_signal_to_all_processes_of_a_run_leaves_it_a_link(
-    service: Service, number: signal.Signals
-) -> None:
-    reporter = await joined(service)
-    reporter.started(STARTED)
-    process = link()
-
-    process.send_signal(number)
-    reporter.snapshot(snapshot(10, final=True))
-    reporter.finished(RunOutcome("stopped", "stop_requested", 10, 1))
-    await closed(reporter)
-
-    job = await service.ended(reporter.job)
-    assert job.latest_parameters.final
-    assert job.state == job_pb2.JOB_STATE_CANCELLED
 
 
 async def test_backlog_for_a_hanging_link_is_bounded(service: Service) -> None:
