@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
-from pathlib import Path
+from collections.abc import Awaitable
 from typing import Any
 
 import grpc
@@ -21,13 +20,7 @@ from dbp.service.parameters import streams
 from dbp.v1 import job_pb2
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.versions.tables import MOVES_KEPT
-from tests.service.setups import Run, Service, read_all, refused, selector, serving, tensors
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
+from tests.service.setups import Run, Service, read_all, refused, selector, tensors
 
 
 @pytest.fixture

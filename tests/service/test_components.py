@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -25,13 +23,7 @@ from dbp.service import job_service
 from dbp.service.message_limit import AnswerPage
 from dbp.v1 import component_pb2
 from dbp.v1 import job_service_pb2 as pb
-from tests.service.setups import Service, refused, serving
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
+from tests.service.setups import Service, refused
 
 
 async def pages(service: Service, page_size: int) -> list[pb.ListComponentsResponse]:

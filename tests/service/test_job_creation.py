@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,6 @@ from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as pb
 from tests.service.job_requests import Code
 from tests.service.setups import Service, details, document, refused, serving
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
 
 
 def create(**changes: Any) -> pb.CreateJobRequest:

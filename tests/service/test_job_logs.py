@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dbp.v1 import job_service_pb2 as pb
 from tests.service.job_requests import Code, end_of, events
-from tests.service.setups import Service, read_all, refused, serving
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
+from tests.service.setups import Service, read_all, refused
 
 
 async def log_of(service: Service, **request: Any) -> list[pb.StreamLogsResponse]:

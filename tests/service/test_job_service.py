@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,6 @@ from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as pb
 from tests.service.job_requests import Code
 from tests.service.setups import Service, refused, serving, until
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
 
 
 async def test_a_job_that_is_not_there_is_not_found(service: Service) -> None:

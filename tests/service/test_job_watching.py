@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from dbp.v1 import job_pb2
 from tests.deadline import DEADLINE
 from tests.service.job_requests import Code, events
 from tests.service.setups import Service, read_all, refused, serving, tensors, until
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
 
 
 async def test_a_watch_sends_everything_and_an_end(service: Service) -> None:

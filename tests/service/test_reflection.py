@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from dbp.service.reflection import ALPHA, V1
 from tests.deadline import DEADLINE
-from tests.service.setups import Service, read_all, serving
+from tests.service.setups import Service, read_all
 
 pytestmark = pytest.mark.processes
 
@@ -25,12 +24,6 @@ PUBLIC = {
     "inference.GRPCInferenceService": "ModelInfer",
 }
 BUF = shutil.which("buf", path=str(Path(sys.executable).parent)) or shutil.which("buf")
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
 
 
 async def reflected(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,16 +14,10 @@ from dbp.errors import UnknownMethod
 from dbp.inference import open_inference_pb2
 from dbp.rpc.status import error_from_rpc
 from dbp.service.unknown_methods import INSTEAD
-from tests.service.setups import Service, refused, serving
+from tests.service.setups import Service, refused
 
 SERVICE = "inference.GRPCInferenceService"
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
 
 
 def methods(module: object) -> set[str]:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import tritonclient.grpc.aio as triton_aio
 
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.service.setups import Run, Service, serving
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
+from tests.service.setups import Run, Service
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,16 +13,10 @@ import pytest
 from dbp.inference import open_inference_pb2 as pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.service.inference.setups import classifier, drawn, metadata, publish
-from tests.service.setups import Run, Service, refused, serving
+from tests.service.setups import Run, Service, refused
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 TYPES = {"FP16": "<f2", "BF16": ml_dtypes.bfloat16, "FP32": "<f4", "FP64": "<f8"}
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
 
 
 @pytest.fixture

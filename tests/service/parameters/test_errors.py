@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,9 @@ from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1.parameter_pb2 import CAST_BF16, CAST_F16
 from dbp.versions import selection
 from tests.deadline import DEADLINE
-from tests.service.setups import Run, Service, details, read_all, serving, tensors, until
+from tests.service.setups import Run, Service, details, read_all, tensors, until
 
 Code = grpc.StatusCode
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,6 @@ from dbp.v1 import parameter_service_pb2 as pb
 from tests.service.setups import Run, Service, refused, selector, serving, tensors, until
 
 Code = grpc.StatusCode
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
 
 
 @pytest.fixture

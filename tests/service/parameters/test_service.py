@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,10 @@ import safetensors.numpy
 
 from dbp.v1 import job_pb2
 from dbp.v1 import parameter_service_pb2 as pb
-from tests.service.setups import Run, Service, read_all, refused, selector, serving, tensors
+from tests.service.setups import Run, Service, read_all, refused, selector, tensors
 
 Code = grpc.StatusCode
 MIB = 1 << 20
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(tmp_path / "state") as service:
-        yield service
-
-
-@pytest.fixture
-async def run(service: Service) -> Run:
-    return await service.start(publish={"every_steps": 1, "keep": 2})
 
 
 def stream_of(service: Service, request: pb.StreamParametersRequest) -> Any:

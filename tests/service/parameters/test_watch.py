@@ -30,11 +30,6 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
         yield service
 
 
-@pytest.fixture
-async def run(service: Service) -> Run:
-    return await service.start(publish={"every_steps": 1, "keep": 2})
-
-
 def watch(service: Service, run: Run, **fields: Any) -> Any:
     request = pb.WatchParametersRequest(job=f"jobs/{run.id}", **fields)
     return service.parameters.WatchParameters(request)
