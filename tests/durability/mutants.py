@@ -345,22 +345,22 @@ MUTANTS: Final = (
     Mutant(
         "one event too many is kept", _EVENTS,
         "self._prune(sequence - keep)", "self._prune(sequence - keep - 1)",
-        ("tests/jobs/test_store.py", "tests/jobs/test_watch.py"),
+        ("tests/jobs/test_store.py", "tests/jobs/test_event_window.py"),
     ),
     Mutant(
         "one event too few is kept", _EVENTS,
         "self._prune(sequence - keep)", "self._prune(sequence - keep + 1)",
-        ("tests/jobs/test_store.py", "tests/jobs/test_watch.py"),
+        ("tests/jobs/test_store.py", "tests/jobs/test_event_window.py"),
     ),
     Mutant(
         "the window begins one event too late", _EVENTS,
         "            return oldest - 1, newest\n", "            return oldest, newest\n",
-        ("tests/jobs/test_store.py", "tests/jobs/test_watch.py"),
+        ("tests/jobs/test_store.py", "tests/jobs/test_event_window.py"),
     ),
     Mutant(
         "the window begins one event too early", _EVENTS,
         "            return oldest - 1, newest\n", "            return oldest - 2, newest\n",
-        ("tests/jobs/test_store.py", "tests/jobs/test_watch.py"),
+        ("tests/jobs/test_store.py", "tests/jobs/test_event_window.py"),
     ),
     Mutant(
         "a token at the start of the window is refused", _WATCH,

@@ -15,7 +15,7 @@ from typing import Any
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.snapshot import Manifest, manifest_of
 from dbp.job.spec.plugins import Plugin
-from dbp.job.state import RunOutcome
+from dbp.job.state import Job, RunOutcome, State
 from dbp.jobs.admission import Checked, new_id
 from dbp.jobs.config import ManagerConfig
 from dbp.jobs.manager import JobManager
@@ -29,6 +29,11 @@ from dbp.storage.state_folder import StateFolder
 from tests.deadline import DEADLINE
 
 LOCAL = MpirunLauncher(slots=1)  # starts nothing here: it reads what a run left
+
+
+def queued(name: str, time: float = 1.0) -> Job:
+    """A job of this name, not yet stored."""
+    return Job(name, {"name": name, "layers": [1, 2.5]}, "d1", 2, State.QUEUED, time)
 
 
 class FakeClock:

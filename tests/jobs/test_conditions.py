@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from dbp.job.failure import Condition, ConditionKind
 from dbp.job.state import EventKind, State
 from dbp.jobs.watch_items import Change, JobStatus
-from tests.jobs.test_watch import Stage, kinds
+from tests.jobs.stage import Stage, kinds
 
 STALLED, FULL = ConditionKind.STALLED, ConditionKind.DISK_FULL
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    opened = Stage(tmp_path / "dbp.sqlite")
-    yield opened
-    opened.database.close()
 
 
 def held(stage: Stage, name: str = "a") -> tuple[Condition, ...]:

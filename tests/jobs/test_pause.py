@@ -1,57 +1,15 @@
-"""Pausing, resuming and retrying jobs, over a launcher without processes."""
+"""Pause, resume and retry jobs, over a launcher without processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dbp.errors import JobNotFound, ResourceExhausted, WrongState
-from dbp.job.failure_text import attempt_text
-from dbp.job.state import Job, State
+from dbp.job.state import State
 from dbp.launch.launcher import Exit
-from tests.jobs.fakes import (
-    FakeLauncher,
-    Plane,
-    control_plane,
-    data,
-    manifest,
-    settle,
-    spec,
-    until,
-)
-from tests.jobs.runs import attach, ended, finish
-
-
-async def running(plane: Plane, workers: int = 1, **document: Any) -> Job:
-    job = await plane.manager.create(spec(**document), workers=workers)
-    await settle()
-    await attach(plane, job)
-    return await plane.manager.get(job.id)
-
-
-def stop(plane: Plane, job: Job) -> None:
-    """The run has written its checkpoint and ends."""
-    plane.launcher.runs[job.id].write_result("stopped", "stop_requested")
-    plane.launcher.runs[job.id].end(Exit(exit_code=75))
-
-
-async def in_state(plane: Plane, job: Job, state: State) -> Job:
-    async def reached() -> bool:
-        return (await plane.manager.get(job.id)).state is state
-
-    await until(reached)
-    await settle()
-    return await plane.manager.get(job.id)
-
-
-async def paused(plane: Plane, **request: Any) -> Job:
-    job = await running(plane, **request)
-    await plane.manager.lifecycle.pause(job.id)
-    stop(plane, job)
-    return await in_state(plane, job, State.PAUSED)
+from tests.jobs.fakes import FakeLauncher, Plane, control_plane, data, manifest, settle, spec
+from tests.jobs.runs import attach, ended, finish, in_state, paused, running, stop
 
 
 async def kinds(plane: Plane) -> list[str]:
@@ -71,14 +29,14 @@ async def test_a_running_job_is_paused_and_resumed(tmp_path: Path) -> None:
         assert (await anext(connection)).stop
         assert (await plane.manager.get(other.id)).state is State.QUEUED
         stop(plane, job)
-        stopped = await in_state(plane, job, State.PAUSED)
+        stopped = await in_state(plane, job.id, State.PAUSED)
         assert (stopped.failure, stopped.previous_failure) == (None, None)
         assert (stopped.end_time, stopped.end_reason) == (None, "")
         assert plane.started == [job.id, other.id], "the slots are free"
 
         assert (await plane.manager.lifecycle.resume(job.id)).state is State.QUEUED
         finish(plane, other.id)
-        await in_state(plane, job, State.STARTING)
+        await in_state(plane, job.id, State.STARTING)
         again = plane.launcher.requests[-1]
         assert (again.job_id, again.attempt) == (job.id, 2)
         assert [kind for kind in await kinds(plane) if kind in ("pausing", "paused", "resumed")]
@@ -93,7 +51,7 @@ async def test_a_queued_job_is_paused_at_once_and_never_started(tmp_path: Path) 
         assert (await plane.manager.lifecycle.pause(second.id)).state is State.PAUSED
 
         finish(plane, first.id)
-        await in_state(plane, third, State.STARTING)
+        await in_state(plane, third.id, State.STARTING)
         assert (await plane.manager.get(second.id)).state is State.PAUSED
         assert second.id not in plane.started
 
@@ -105,7 +63,7 @@ async def test_repeated_requests_change_nothing(tmp_path: Path) -> None:
         for _ in range(2):
             assert (await lifecycle.pause(job.id)).state is State.PAUSING
         stop(plane, job)
-        await in_state(plane, job, State.PAUSED)
+        await in_state(plane, job.id, State.PAUSED)
         assert (await lifecycle.pause(job.id)).state is State.PAUSED
         other = await running(plane)
         for _ in range(2):
@@ -122,7 +80,7 @@ async def test_a_pause_survives_a_restart(tmp_path: Path, state: State) -> None:
         await plane.manager.lifecycle.pause(job.id)
         if state is State.PAUSED:
             stop(plane, job)
-            await in_state(plane, job, State.PAUSED)
+            await in_state(plane, job.id, State.PAUSED)
 
     async with control_plane(tmp_path / "s", slots=1) as plane:
         assert (await plane.manager.get(job.id)).state is state
@@ -130,7 +88,7 @@ async def test_a_pause_survives_a_restart(tmp_path: Path, state: State) -> None:
             assert plane.launcher.runs[job.id].stops == 1, "asked again, by signal"
             assert (await anext(await attach(plane, job))).stop, "and when it is connected"
             stop(plane, job)
-            await in_state(plane, job, State.PAUSED)
+            await in_state(plane, job.id, State.PAUSED)
         assert plane.started == []
         other = await plane.manager.create(spec(), workers=1)
         await settle()
@@ -143,7 +101,7 @@ async def test_a_pausing_job_whose_run_is_gone_at_a_restart_is_paused(tmp_path: 
         await plane.manager.lifecycle.pause(job.id)
 
     async with control_plane(tmp_path / "s", FakeLauncher(found=lambda _: None)) as plane:
-        assert (await in_state(plane, job, State.PAUSED)).previous_failure is None
+        assert (await in_state(plane, job.id, State.PAUSED)).previous_failure is None
         assert plane.started == []
 
 
@@ -163,7 +121,7 @@ async def test_a_run_that_does_not_stop_is_signalled_then_killed_and_paused(
         await plane.clock.advance(1)
 
         assert run.kills == 1
-        stopped = await in_state(plane, job, State.PAUSED)
+        stopped = await in_state(plane, job.id, State.PAUSED)
         assert stopped.previous_failure is not None
         assert stopped.previous_failure.reason == "FORCED"
         assert "not stopped 1 min 00 s after `dbp pause`" in stopped.previous_failure.message
@@ -176,7 +134,7 @@ async def test_a_grace_of_an_earlier_request_does_not_kill_a_later_attempt(
     async with control_plane(tmp_path / "s") as plane:
         job = await paused(plane)
         await plane.manager.lifecycle.resume(job.id)
-        await in_state(plane, job, State.STARTING)
+        await in_state(plane, job.id, State.STARTING)
 
         await plane.clock.advance(600)
 
@@ -226,7 +184,7 @@ async def test_a_version_at_a_pause_is_not_final(tmp_path: Path) -> None:
         )
         assert (await plane.manager.versions.find(job.id)).final
         stop(plane, job)
-        stopped = await in_state(plane, job, State.PAUSED)
+        stopped = await in_state(plane, job.id, State.PAUSED)
 
         assert stopped.latest_parameters is not None
         assert not stopped.latest_parameters.final
@@ -235,89 +193,13 @@ async def test_a_version_at_a_pause_is_not_final(tmp_path: Path) -> None:
         assert not entry.version.final
 
 
-Refusal = tuple[str, Callable[[Plane, str], Any], str]
-REFUSALS: list[Refusal] = [
-    (
-        "SUCCEEDED",
-        lambda p, j: p.manager.lifecycle.pause(j),
-        "only a QUEUED, STARTING or RUNNING job",
-    ),
-    ("SUCCEEDED", lambda p, j: p.manager.lifecycle.resume(j), "only a PAUSED job"),
-    ("SUCCEEDED", lambda p, j: p.manager.lifecycle.retry(j), "only a FAILED or CANCELLED job"),
-    ("FAILED", lambda p, j: p.manager.lifecycle.pause(j), "dbp retry"),
-    ("FAILED", lambda p, j: p.manager.lifecycle.resume(j), "dbp retry"),
-    ("FAILED", lambda p, j: p.manager.lifecycle.retry(j), "no checkpoint .*: dbp submit SPEC"),
-    ("CANCELLING", lambda p, j: p.manager.lifecycle.pause(j), "once it is CANCELLED"),
-    ("CANCELLING", lambda p, j: p.manager.lifecycle.resume(j), "once it is CANCELLED"),
-    ("CANCELLING", lambda p, j: p.manager.lifecycle.retry(j), "once it is CANCELLED"),
-    ("PAUSING", lambda p, j: p.manager.lifecycle.resume(j), "wait until it is PAUSED: dbp wat"),
-    ("PAUSING", lambda p, j: p.manager.lifecycle.retry(j), "wait until it is PAUSED"),
-    ("PAUSED", lambda p, j: p.manager.lifecycle.retry(j), "dbp resume"),
-    ("PAUSED", lambda p, j: p.manager.lifecycle.delete(j), "dbp cancel"),
-    ("PAUSING", lambda p, j: p.manager.lifecycle.delete(j), "dbp cancel"),
-]
-
-
-@pytest.mark.parametrize(("state", "request_", "remedy"), REFUSALS)
-async def test_a_request_that_the_state_forbids_names_the_remedy(
-    tmp_path: Path, state: str, request_: Callable[[Plane, str], Any], remedy: str
-) -> None:
-    async with control_plane(tmp_path / "s") as plane:
-        job = await running(plane)
-        if state.startswith("PAUS"):
-            await plane.manager.lifecycle.pause(job.id)
-        if state == "PAUSED":
-            stop(plane, job)
-        elif state == "CANCELLING":
-            await plane.manager.cancel(job.id)
-        elif state == "SUCCEEDED":
-            finish(plane, job.id)
-        elif state == "FAILED":
-            plane.launcher.runs[job.id].write_result("failed", "NON_FINITE")
-            plane.launcher.runs[job.id].end(Exit(exit_code=1))
-        before = await in_state(plane, job, State(state))
-
-        with pytest.raises(WrongState, match=remedy):
-            await request_(plane, job.id)
-
-        assert await plane.manager.get(job.id) == before
-
-
-async def test_a_run_started_by_hand_cannot_be_paused(tmp_path: Path) -> None:
-    async with control_plane(tmp_path / "s") as plane:
-        job, _ = await plane.manager.register(spec(), workers=1, request_id="", host="h")
-
-        with pytest.raises(WrongState, match=r"started by hand.*dbp train --resume RUN"):
-            await plane.manager.lifecycle.pause(job.id)
-
-
-async def test_an_unknown_job_is_not_found(tmp_path: Path) -> None:
-    async with control_plane(tmp_path / "s") as plane:
-        lifecycle = plane.manager.lifecycle
-        for request in (lifecycle.pause, lifecycle.resume, lifecycle.retry, lifecycle.delete):
-            with pytest.raises(JobNotFound):
-                await request("digits-none")
-
-
-async def test_a_full_queue_refuses_to_resume(tmp_path: Path) -> None:
-    async with control_plane(tmp_path / "s", slots=1, max_queued=1) as plane:
-        job = await paused(plane)
-        for _ in range(2):
-            await plane.manager.create(spec(), workers=1)
-
-        with pytest.raises(ResourceExhausted, match="queue is full"):
-            await plane.manager.lifecycle.resume(job.id)
-
-        assert (await plane.manager.get(job.id)).state is State.PAUSED
-
-
 async def test_a_job_that_waits_after_a_failure_is_paused_and_resumed_at_once(
     tmp_path: Path,
 ) -> None:
     async with control_plane(tmp_path / "s") as plane:
         job = await running(plane, retry={"attempts": 3, "backoff_seconds": 30.0})
         plane.launcher.runs[job.id].end(Exit(exit_code=137))
-        waiting = await in_state(plane, job, State.QUEUED)
+        waiting = await in_state(plane, job.id, State.QUEUED)
         assert waiting.retry_time is not None
 
         assert (await plane.manager.lifecycle.pause(job.id)).state is State.PAUSED
@@ -325,7 +207,7 @@ async def test_a_job_that_waits_after_a_failure_is_paused_and_resumed_at_once(
         assert len(plane.launcher.requests) == 1, "the backoff starts no paused job"
 
         await plane.manager.lifecycle.resume(job.id)
-        await in_state(plane, job, State.STARTING)
+        await in_state(plane, job.id, State.STARTING)
         assert (await plane.manager.get(job.id)).previous_failure is not None
 
 
@@ -342,7 +224,7 @@ async def test_a_retry_keeps_the_failure_and_continues_from_the_checkpoint(
         else:
             await plane.manager.cancel(job.id)
             stop(plane, job)
-        before = await in_state(plane, job, state)
+        before = await in_state(plane, job.id, state)
         assert before.checkpoint_step == 5
 
         for _ in range(2):  # the second call changes nothing
@@ -351,65 +233,10 @@ async def test_a_retry_keeps_the_failure_and_continues_from_the_checkpoint(
         assert again.state in (State.QUEUED, State.STARTING)
         assert (again.failure, again.end_time, again.failures) == (None, None, 0)
         assert again.previous_failure == before.failure
-        await in_state(plane, job, State.STARTING)
+        await in_state(plane, job.id, State.STARTING)
         request = plane.launcher.requests[-1]
         assert (request.attempt, request.resume) == (2, True)
         assert [kind for kind in await kinds(plane) if kind == "retried"] == ["retried"]
-
-
-async def test_a_run_that_fails_while_it_pauses_is_paused_unless_it_would_fail_again(
-    tmp_path: Path,
-) -> None:
-    async with control_plane(tmp_path / "s") as plane:
-        killed, wild = await running(plane), await running(plane)
-        for job in (killed, wild):
-            await plane.manager.lifecycle.pause(job.id)
-        plane.launcher.runs[killed.id].end(Exit(exit_code=137))
-        plane.launcher.runs[wild.id].write_result("failed", "NON_FINITE")
-        plane.launcher.runs[wild.id].end(Exit(exit_code=1))
-
-        paused = await in_state(plane, killed, State.PAUSED)
-        assert paused.previous_failure is not None
-        assert paused.previous_failure.reason == "RANK_SIGNAL"
-        assert (await ended(plane, wild.id)).state is State.FAILED
-
-
-async def test_a_pause_whose_checkpoint_did_not_fit_says_which_step_is_kept(
-    tmp_path: Path,
-) -> None:
-    async with control_plane(tmp_path / "s") as plane:
-        job = await running(plane)
-        plane.launcher.checkpoints[job.id] = 600
-        await plane.manager.lifecycle.pause(job.id)
-        run = plane.launcher.runs[job.id]
-        message = "/run/checkpoints could not be written: No space left on device"
-        run.write_result("failed", "NOT_WRITTEN", step=812, message=message, asked=True)
-        run.end(Exit(exit_code=74))
-
-        stopped = await in_state(plane, job, State.PAUSED)
-
-        why = stopped.previous_failure
-        assert why is not None
-        assert (why.reason, why.step, why.checkpoint_step) == ("NOT_WRITTEN", 812, 600)
-        assert (stopped.failure, stopped.failures, stopped.checkpoint_step) == (None, 0, 600)
-        shown = attempt_text(why)
-        assert message in shown
-        assert "newest checkpoint of step 600, 212 steps to repeat" in shown
-
-
-async def test_sigterm_on_a_full_disk_is_no_failure_of_the_job(tmp_path: Path) -> None:
-    async with control_plane(tmp_path / "s") as plane:
-        job = await running(plane, retry={"attempts": 1})
-        run = plane.launcher.runs[job.id]
-        run.write_result("failed", "NOT_WRITTEN", step=812, message="no space", asked=True)
-        run.end(Exit(exit_code=74))
-
-        queued = await in_state(plane, job, State.QUEUED)
-
-        assert queued.failures == 0
-        assert queued.previous_failure is not None
-        assert queued.previous_failure.reason == "PREEMPTED"
-        assert "no space" in queued.previous_failure.message
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -433,5 +260,5 @@ async def _resumed_after(plane: Plane, first: Job, waiting: Job, job: Job) -> No
     await settle()
     await plane.manager.lifecycle.resume(job.id)
     finish(plane, first.id)
-    await in_state(plane, waiting, State.STARTING)
+    await in_state(plane, waiting.id, State.STARTING)
     assert job.id not in plane.started

@@ -1,89 +1,24 @@
-"""Rebuild a damaged database: from records, older rows, launches and files of versions."""
+"""Rebuild a damaged database from records and older rows."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import hashlib
-import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dbp.errors import JobNotFound, OutOfRange, StateDamaged
-from dbp.job.failure import FailureReason
 from dbp.job.state import EventKind, Job, State
-from dbp.jobs.connections import hash_secret
-from dbp.jobs.recovery import RecoveryReport, recover
 from dbp.jobs.watch_items import Change, JobStatus, WatchItem
 from dbp.launch.launcher import Exit
 from dbp.storage import replacement
-from dbp.storage.state_folder import StateFolder
 from dbp.versions.index import At
 from tests.jobs.damage import opened
-from tests.jobs.fakes import (
-    FakeLauncher,
-    FakeRunning,
-    Plane,
-    control_plane,
-    data,
-    manifest,
-    settle,
-    spec,
-)
+from tests.jobs.fakes import FakeLauncher, control_plane, settle, spec
+from tests.jobs.lost_database import lose_database, publish, rebuilt
 from tests.jobs.runs import attach, ended
-
-
-async def publish(plane: Plane, job: Job, *steps: int) -> None:
-    for step in steps:
-        await plane.manager.publisher.publish(
-            job.id, 1, step=step, manifest=manifest(), chunks=data(fill=step), final=False
-        )
-
-
-@pytest.fixture
-async def jobs(tmp_path: Path) -> tuple[Path, list[Job]]:
-    """A state folder with a running job that has published, and two that wait."""
-    async with control_plane(tmp_path / "s", slots=1) as plane:
-        jobs = [await plane.manager.create(spec(), workers=1) for _ in range(3)]
-        await settle()
-        await attach(plane, jobs[0])
-        await publish(plane, jobs[0], 10, 20, 30)
-        await plane.manager.parameters.move_label(jobs[0].id, "production", At(2))
-    return tmp_path / "s", jobs
-
-
-def lose_database(path: Path) -> None:
-    for name in ("dbp.sqlite", "dbp.sequence"):
-        (path / name).unlink()
-
-
-def rebuilt(path: Path) -> RecoveryReport:
-    with StateFolder(path) as folder:
-        report = recover(folder, lambda: 2_000.0)
-    assert report is not None
-    return report
-
-
-def write_launch(path: Path, job: Job, *, ended: bool = False) -> Path:
-    """Leave the files of a job's first launch."""
-    folder = path / "jobs" / job.id / "attempt-1"
-    folder.mkdir(parents=True, exist_ok=True)
-    launch = {
-        "job": job.id,
-        "attempt": 1,
-        "workers": 2,
-        "secret": "s3",
-        "run": str(folder / "run"),
-    }
-    (folder / "launch.json").write_text(json.dumps(launch))
-    (folder / "spec.json").write_text(json.dumps(spec()))
-    if ended:
-        (folder / "exit.json").write_text("{}")
-    return folder
 
 
 async def test_waiting_and_running_jobs_continue_after_a_recovery(
@@ -229,122 +164,6 @@ async def test_a_restored_backup_is_merged_with_newer_records(tmp_path: Path) ->
         lineage = await plane.store.lineage(old.id, limit=100, before=100)
         assert lineage == expected
         assert len(lineage) == 30, "entries of evicted versions come from the backup"
-
-
-async def test_without_records_jobs_are_rebuilt_from_their_launches_and_versions(
-    jobs: tuple[Path, list[Job]],
-) -> None:
-    path, (running, *_) = jobs
-    write_launch(path, running)
-    lose_database(path)
-    shutil.rmtree(path / "records")
-
-    report = rebuilt(path)
-
-    assert (report.jobs, report.versions) == (1, 3)
-    assert f"job {running.id}: labels and pins of its versions" in report.notes
-    launcher = FakeLauncher()
-    async with control_plane(path, launcher, slots=4) as plane:
-        job = await plane.manager.get(running.id)
-        assert (job.state, job.attempt, job.workers) == (State.STARTING, 1, 2)
-        assert job.spec == spec()
-        assert await plane.store.secret_hash(job.id, 1) == hash_secret("s3")
-        index = await plane.store.versions(job.id)
-        assert [(v.version, v.step) for v in index.kept] == [(1, 10), (2, 20), (3, 30)]
-        assert index.kept[1].previous_digest == index.kept[0].digest
-        content = (path / "jobs" / job.id / "parameters" / "1.safetensors").read_bytes()
-        assert index.kept[0].digest == hashlib.sha256(content).hexdigest()
-        await attach(plane, dataclasses.replace(job, workers=2))
-        await publish(plane, job, 40)
-        assert (await plane.store.versions(job.id)).newest.version == 4  # type: ignore[union-attr]
-
-
-async def test_a_version_that_the_chain_refutes_is_left_out(
-    jobs: tuple[Path, list[Job]],
-) -> None:
-    path, (running, *_) = jobs
-    write_launch(path, running)
-    lose_database(path)
-    shutil.rmtree(path / "records")
-    damaged = path / "jobs" / running.id / "parameters" / "1.safetensors"
-    content = bytearray(damaged.read_bytes())
-    content[-1] ^= 1
-    damaged.write_bytes(content)
-
-    report = rebuilt(path)
-
-    assert report.versions == 2
-    assert any("version 1: its digest is not the one" in note for note in report.notes)
-
-
-async def test_a_launch_that_ended_without_a_record_is_failed_with_state_lost(
-    jobs: tuple[Path, list[Job]],
-) -> None:
-    path, (running, *_) = jobs
-    write_launch(path, running, ended=True)
-    lose_database(path)
-    shutil.rmtree(path / "records")
-
-    report = rebuilt(path)
-
-    assert any("FAILED with STATE_LOST" in note for note in report.notes)
-    async with control_plane(path) as plane:
-        job = await plane.manager.get(running.id)
-        assert job.state is State.FAILED
-        assert job.failure is not None
-        assert job.failure.reason is FailureReason.STATE_LOST
-        assert job.failure.attempt == 1
-        assert f"dbp retry {job.id}" in job.failure.message
-
-
-async def test_a_launch_that_succeeded_without_a_record_succeeds(
-    jobs: tuple[Path, list[Job]],
-) -> None:
-    path, (running, *_) = jobs
-    folder = write_launch(path, running, ended=True)
-    lose_database(path)
-    shutil.rmtree(path / "records")
-
-    def found(attempt: Path) -> FakeRunning:
-        run = FakeRunning(attempt)
-        run.write_result("succeeded")
-        run.end(Exit(exit_code=0))
-        return run
-
-    found_run: Any = {"status": "succeeded", "reason": "epochs", "step": 7}
-    (folder / "run").mkdir()
-    (folder / "run" / "result.json").write_text(json.dumps(found_run))
-    rebuilt(path)
-
-    async with control_plane(path, FakeLauncher(found=found)) as plane:
-        assert (await ended(plane, running.id)).state is State.SUCCEEDED
-
-
-async def test_a_folder_of_which_nothing_is_known_is_moved_aside(
-    jobs: tuple[Path, list[Job]],
-) -> None:
-    path, (running, first, second) = jobs
-    lose_database(path)
-    (path / "records" / f"{running.id}.json").write_bytes(b"{}")
-
-    report = rebuilt(path)
-
-    assert report.jobs == 2
-    assert f"job {running.id}: its spec; its files are in lost/{running.id}" in report.notes
-    assert (path / "lost" / running.id / "parameters" / "3.safetensors").exists()
-    assert (path / "lost" / f"{running.id}.json").read_bytes() == b"{}"
-    assert {job.id for job in (await opened(path)).jobs} == {first.id, second.id}
-
-
-async def test_a_version_without_a_file_is_noted(jobs: tuple[Path, list[Job]]) -> None:
-    path, (running, *_) = jobs
-    lose_database(path)
-    (path / "jobs" / running.id / "parameters" / "2.safetensors").unlink()
-
-    report = rebuilt(path)
-
-    assert report.versions == 2
-    assert f"job {running.id}: version 2: its file is missing" in report.notes
 
 
 @pytest.mark.parametrize("step", ["_build", "_keep", "rename"])

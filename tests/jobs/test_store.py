@@ -1,64 +1,27 @@
+"""Store jobs: rows, events, pages and secrets; full disks and kills."""
+
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dbp.errors import (
-    AlreadyExists,
-    Conflict,
-    DataLoss,
-    NotFound,
-    ResourceExhausted,
-    WrongState,
-)
+from dbp.errors import AlreadyExists, NotFound, ResourceExhausted, WrongState
 from dbp.job.best import BestEpoch
 from dbp.job.failure import Failure, FailureReason
-from dbp.job.job_json import encode_job
-from dbp.job.state import (
-    Event,
-    EventKind,
-    Job,
-    LabelMove,
-    ProgressReport,
-    RunOutcome,
-    State,
-    Version,
-)
+from dbp.job.state import Event, EventKind, Job, ProgressReport, RunOutcome, State, Version
 from dbp.jobs import store as store_module
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.store import Store
 from dbp.jobs.watch import EventBroadcaster
-from dbp.storage import schema as store_schema
 from dbp.storage.database import Database
-from dbp.storage.schema import SCHEMA_VERSION
-from dbp.versions.index import VersionChange, VersionIndex
-from dbp.versions.tables import VersionTables
-from tests.jobs.fakes import FakeClock
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "dbp.sqlite")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def store(database: Database) -> Store:
-    return Store(database)
-
-
-def job(name: str, time: float = 1.0) -> Job:
-    return Job(name, {"name": name, "layers": [1, 2.5]}, "d1", 2, State.QUEUED, time)
+from tests.jobs.fakes import FakeClock, queued
 
 
 async def test_a_job_comes_back_as_it_was_stored(tmp_path: Path) -> None:
@@ -68,7 +31,7 @@ async def test_a_job_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     version = Version(1, 10, 1, "abc", 100, 5.0)
     progress = ProgressReport(10, 20, 1, 0.5, {"training_loss": 0.5}, 9.0, None, 4.0)
     failure = Failure(FailureReason.RANK_SIGNAL, "gone", 137, 9, ("line",), 10)
-    stored = (await store.create(job("a"))).job
+    stored = (await store.create(queued("a"))).job
     stored = (await store.append(stored, Event(EventKind.STARTED, 2.0))).job
     stored = (await store.append(stored, Event(EventKind.RUNNING, 3.0, {"host": "h"}))).job
     stored = dataclasses.replace(stored, progress=progress)
@@ -96,7 +59,7 @@ async def test_a_job_comes_back_as_it_was_stored(tmp_path: Path) -> None:
 
 
 async def test_an_event_that_may_not_happen_changes_nothing(store: Store) -> None:
-    stored = (await store.create(job("a"))).job
+    stored = (await store.create(queued("a"))).job
 
     with pytest.raises(WrongState):
         await store.append(stored, Event(EventKind.RUNNING, 2.0))
@@ -106,29 +69,29 @@ async def test_an_event_that_may_not_happen_changes_nothing(store: Store) -> Non
 
 
 async def test_an_id_is_used_once_and_its_refusal_leaves_no_trace(store: Store) -> None:
-    await store.create(job("a"))
+    await store.create(queued("a"))
 
     with pytest.raises(AlreadyExists):
-        await store.create(job("a"), request=("r", "digest"))
+        await store.create(queued("a"), request=("r", "digest"))
 
     assert await store.request("r") is None
     assert len(await store.events_after(0)) == 1
 
 
 async def test_a_change_that_fails_midway_leaves_no_trace(store: Store) -> None:
-    await store.create(job("a"), request=("r", "digest"))
+    await store.create(queued("a"), request=("r", "digest"))
 
     with pytest.raises(sqlite3.IntegrityError):
-        await store.create(job("b"), request=("r", "other"))
+        await store.create(queued("b"), request=("r", "other"))
 
     assert [item.id for item in await store.live()] == ["a"]
     assert len(await store.events_after(0)) == 1
-    assert (await store.create(job("c"))).sequence == 2, "no number is lost either"
+    assert (await store.create(queued("c"))).sequence == 2, "no number is lost either"
 
 
 async def test_pages_are_newest_first_and_filtered(store: Store) -> None:
     for name in "abcde":
-        await store.create(job(name))
+        await store.create(queued(name))
     await store.append(await store.get("c"), Event(EventKind.CANCELLED, 2.0))
 
     page = await store.page(limit=2)
@@ -143,7 +106,7 @@ async def test_a_page_ends_before_its_specs_take_too_much_memory(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "abcde":
-        await store.create(job(name))
+        await store.create(queued(name))
     monkeypatch.setattr(store_module, "PAGE_BYTES", 1)
     events = EventBroadcaster(store, heartbeat_seconds=60.0, view=lambda job: job)
     table = JobTable(store, events, FakeClock())
@@ -159,7 +122,7 @@ async def test_a_page_ends_before_its_specs_take_too_much_memory(
 
 
 async def test_secrets_and_outcomes_belong_to_an_attempt(store: Store) -> None:
-    stored = (await store.create(job("a"))).job
+    stored = (await store.create(queued("a"))).job
     await store.append(stored, Event(EventKind.STARTED, 2.0), secret_hash=b"one")
     best = BestEpoch(2, 2, {"validation_loss": 0.5})
     outcome = RunOutcome(
@@ -179,50 +142,22 @@ async def test_old_events_are_dropped_and_the_range_says_so(tmp_path: Path) -> N
     store = Store(database, events_kept=100)
 
     for number in range(1_000):
-        await store.create(job(f"job{number}"))
+        await store.create(queued(f"job{number}"))
 
     assert await store.sequence_range() == (900, 1_000)
     assert (await store.events_after(0, limit=1))[0].sequence == 901
     database.close()
 
 
-@pytest.mark.parametrize("sequence", [3, 50])
-async def test_a_job_of_an_older_file_misses_the_events_that_may_be_its_own(
-    tmp_path: Path, sequence: int
-) -> None:
-    """The file of schema 6 keeps events from 21 on; the job's last event is ``sequence``."""
-    path = tmp_path / "dbp.sqlite"
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
-        old.executescript(store_schema._TABLES)
-        for number in range(2, 7):
-            old.executescript(store_schema._CHANGES[number])
-        old.execute("PRAGMA user_version = 6")
-        for name, last in (("a", sequence), ("b", 60)):
-            old.execute(
-                "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,?,?,?)",
-                (name, State.QUEUED, last, "{}", encode_job(job(name))),
-            )
-        for number in range(21, 61):
-            old.execute(
-                "INSERT INTO events (sequence, job, time, kind, record) VALUES (?,?,1,?,'')",
-                (number, "a" if number == sequence else "b", "created"),
-            )
-
-    with contextlib.closing(Database(path)) as database:
-        store = Store(database)
-        assert await store.sequence_range("a") == (min(sequence, 20), 60)
-        assert await store.sequence_range() == (20, 60)
-
-
 async def test_a_full_disk_refuses_and_changes_nothing(
     database: Database, store: Store
 ) -> None:
-    await store.create(job("a"))
+    await store.create(queued("a"))
     database._writer.execute("PRAGMA max_page_count = 20")
 
     async def fill() -> None:
         for number in range(2_000):
-            await store.create(job(f"job{number}"))
+            await store.create(queued(f"job{number}"))
 
     with pytest.raises(ResourceExhausted, match="disk is full"):
         await fill()
@@ -230,76 +165,13 @@ async def test_a_full_disk_refuses_and_changes_nothing(
 
     assert kept == len(await store.events_after(0, limit=9_999))
     database._writer.execute("PRAGMA max_page_count = 100000")
-    await store.create(job("later"))
+    await store.create(queued("later"))
     assert (await store.get("later")).sequence == kept + 1
 
 
 async def test_nothing_is_found_where_nothing_is(store: Store) -> None:
     with pytest.raises(NotFound, match="ghost"):
         await store.get("ghost")
-
-
-def test_a_newer_schema_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    path = tmp_path / "dbp.sqlite"
-    Database(path).close()
-    connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    connection.close()
-
-    with pytest.raises(Conflict, match="newer dbp"):
-        Database(path)
-
-
-async def test_events_of_an_older_file_stay_and_label_moves_follow_them(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "dbp.sqlite"
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
-        old.executescript(store_schema._TABLES)
-        for number in range(2, 6):
-            old.executescript(store_schema._CHANGES[number])
-        old.execute("PRAGMA user_version = 5")
-        record = encode_job(job("a"))
-        old.execute(
-            "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,?,?,?)",
-            ("a", State.QUEUED, 1, "{}", record),
-        )
-        old.execute(
-            "INSERT INTO events (job, time, kind, record) VALUES ('a', 1.0, 'created', ?)",
-            (record,),
-        )
-
-    with contextlib.closing(Database(path)) as database:
-        store = Store(database)
-        version = Version(1, 10, 1, "abc", 100, 5.0)
-        index = VersionIndex("a", kept=(version,))
-        await store.change_versions(
-            await store.get("a"), index.move("stable", 1, keep=3, time=2.0)
-        )
-        found = await store.events_after(0)
-
-    assert [(item.kind, item.label, item.version) for item in found] == [
-        ("created", None, 0),
-        ("label_moved", LabelMove("stable", 1, 2.0, 0), 0),
-    ]
-
-
-@pytest.mark.parametrize("damage", [b"garbage" * 1000, None])
-async def test_a_damaged_file_is_refused_not_read(tmp_path: Path, damage: bytes | None) -> None:
-    path = tmp_path / "dbp.sqlite"
-    database = Database(path)
-    store = Store(database)
-    for number in range(200):
-        await store.create(job(f"job{number}"))
-    database.close()
-    content = bytearray(path.read_bytes())
-    if damage is None:
-        middle = slice(4096, len(content) // 2)
-        content[middle] = b"\xa5" * len(content[middle])
-    path.write_bytes(damage or content)
-
-    with pytest.raises(DataLoss, match="dbp serve --recover --state"):
-        Database(path)
 
 
 CREATE_AND_SAY = """
@@ -348,77 +220,6 @@ async def test_acknowledged_jobs_survive_kill_9(tmp_path: Path) -> None:
         assert f"job{acknowledged}" in names
         assert newest <= acknowledged + 1
         assert len(events) == len(names)
-
-
-async def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "dbp.sqlite"
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
-        old.executescript(f"BEGIN; {store_schema._TABLES} PRAGMA user_version = 1; COMMIT;")
-        job = Job("a", {}, "", 1, State.QUEUED, 0.0)
-        old.execute(
-            "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,?,?,?)",
-            ("a", job.state, 1, "{}", encode_job(job)),
-        )
-        old.execute("INSERT INTO versions VALUES ('a', 1, 10, 1, 'ab', 5, 2.0, 0)")
-    for _ in range(2):  # once to change it, once as it is then
-        database = Database(path)
-        store = Store(database)
-        try:
-            assert (await store.versions("a")).kept == (Version(1, 10, 1, "ab", 5, 2.0),)
-            assert (await store.versions("a")).labels == {}
-        finally:
-            database.close()
-
-
-async def move(store: Store, job_id: str, label: str, version: int) -> None:
-    change = VersionChange(VersionIndex(job_id), 0.0, version, label=label)
-    await store.change_versions(await store.get(job_id), change)
-
-
-async def test_jobs_are_found_by_a_label_that_they_have_now(store: Store) -> None:
-    for name in ("a", "b", "c", "d"):
-        await store.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
-    moves = [("a", 1), ("b", 1), ("c", 2), ("a", 3), ("b", 0), ("a", 2), ("d", 0), ("d", 4)]
-    for job, version in moves:
-        await move(store, job, "live", version)
-        await move(store, job, "other", 1)
-    await move(store, "d", "live", 0)
-
-    assert await store.jobs_labelled("live") == ["a", "c"], (
-        "the one that moved last comes first"
-    )
-    assert await store.jobs_labelled("nowhere") == []
-
-
-async def test_cost_of_moving_a_label_is_independent_of_earlier_moves(
-    database: Database, store: Store
-) -> None:
-    """Counted in steps of SQLite's machine."""
-
-    async def steps() -> int:
-        counted = [0]
-
-        def count() -> int:
-            counted[0] += 1
-            return 0
-
-        database._reader.set_progress_handler(count, 1)
-        await store.jobs_labelled("best")
-        database._reader.set_progress_handler(None, 1)
-        return counted[0]
-
-    await store.create(Job("a", {}, "", 1, State.QUEUED, 0.0))
-    await move(store, "a", "best", 1)
-    await steps()  # the first one reads the schema
-    before = await steps()
-
-    def move_often(connection: sqlite3.Connection) -> None:
-        for version in range(2, 1_000):
-            VersionTables(connection)._move("a", "best", version, 0.0)
-
-    await database.write(move_often)
-
-    assert await steps() == before
 
 
 async def test_the_newest_ids_come_first(store: Store) -> None:

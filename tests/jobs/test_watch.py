@@ -1,82 +1,22 @@
+"""Watch one job or all: snapshots, changes, progress, heartbeats and ends, each once."""
+
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dbp.errors import OutOfRange
-from dbp.job.state import EventKind, Job, ProgressReport, State, StreamEndReason
+from dbp.job.state import EventKind, Job, State, StreamEndReason
 from dbp.jobs import watch as feed_module
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.store import Store
 from dbp.jobs.watch import EventBroadcaster
-from dbp.jobs.watch_items import Change, End, Heartbeat, JobStatus, ProgressItem, WatchItem
+from dbp.jobs.watch_items import Change, End, Heartbeat, JobStatus, ProgressItem
 from dbp.storage.database import Database
-from tests.deadline import DEADLINE
 from tests.jobs.fakes import FakeClock
-
-
-class Stage:
-    """A broadcaster and its announcements."""
-
-    def __init__(self, path: Path, heartbeat_seconds: float = 60.0) -> None:
-        self.database = Database(path)
-        self.store = Store(self.database)
-        self.events = EventBroadcaster(
-            self.store, heartbeat_seconds=heartbeat_seconds, view=lambda job: job
-        )
-        self.clock = FakeClock()
-        self.table = JobTable(self.store, self.events, self.clock)
-
-    async def create(self, name: str) -> Job:
-        return await self.table.create(Job(name, {}, "", 1, State.QUEUED, 0.0))
-
-    async def run(self, name: str) -> None:
-        await self.create(name)
-        await self.table.record(name, EventKind.STARTED)
-        await self.table.record(name, EventKind.RUNNING)
-
-    def progress(self, name: str, step: int) -> None:
-        report = ProgressReport(step, 100, 1, 0.5, {}, 1.0, None, 0.0)
-        self.table.note_progress(name, report)
-
-    def watch(self, name: str | None = None, after: int | None = None) -> Stream:
-        return Stream(self.events.watch(name, after))
-
-
-class Stream:
-    """A watcher that takes items when the test says so."""
-
-    def __init__(self, items: AsyncIterator[WatchItem]) -> None:
-        self._items = items
-
-    async def next(self) -> WatchItem:
-        async with asyncio.timeout(DEADLINE):
-            return await anext(self._items)
-
-    async def take(self, count: int) -> list[WatchItem]:
-        return [await self.next() for _ in range(count)]
-
-    async def rest(self) -> list[WatchItem]:
-        async with asyncio.timeout(DEADLINE):
-            return [item async for item in self._items]
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    opened = Stage(tmp_path / "dbp.sqlite")
-    yield opened
-    opened.database.close()
-
-
-def kinds(items: list[WatchItem]) -> list[str]:
-    return [
-        str(item.kind) if isinstance(item, Change) else type(item).__name__ for item in items
-    ]
+from tests.jobs.stage import Stage, kinds
 
 
 async def test_one_job_from_snapshot_to_end(stage: Stage) -> None:
@@ -297,95 +237,4 @@ async def test_a_job_without_news_can_be_watched_on_when_others_events_are_delet
         while isinstance(item := await watcher.next(), Heartbeat):
             pass
         assert kinds([item]) == ["started"]
-    stage.database.close()
-
-
-class Window(Stage):
-    """A stage that keeps ten events, in the store and in memory."""
-
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__(path, heartbeat_seconds=0.02)
-        monkeypatch.setattr("dbp.jobs.event_table._PRUNE_EVERY", 10)
-        self.store._events_kept = 10
-        self.events._recent = deque(maxlen=10)
-
-    async def others(self, count: int) -> None:
-        """Change other jobs."""
-        first = self.events._newest
-        for number in range(first, first + count):
-            await self.create(f"other{number}")
-
-
-async def test_a_quiet_watch_can_be_resumed_however_many_events_others_had(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = Window(tmp_path / "dbp.sqlite", monkeypatch)
-    await stage.create("quiet")
-    first = await stage.watch("quiet").next()
-    await stage.others(59)
-
-    resumed = stage.watch("quiet", after=first.resume)
-    silence = await resumed.next()
-    await stage.table.record("quiet", EventKind.STARTED)
-
-    assert isinstance(silence, Heartbeat)
-    while isinstance(item := await resumed.next(), Heartbeat):
-        pass
-    assert kinds([item]) == ["started"]
-    with pytest.raises(OutOfRange, match="events 50 to 61 are kept"):
-        await stage.watch(after=first.resume).next()
-    stage.database.close()
-
-
-async def test_a_live_watch_outlasts_more_events_of_others_than_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = Window(tmp_path / "dbp.sqlite", monkeypatch)
-    await stage.create("quiet")
-    stream = stage.watch("quiet")
-    await stream.next()
-    await stage.others(45)  # it waits meanwhile
-    await stage.table.record("quiet", EventKind.STARTED)
-
-    while isinstance(item := await stream.next(), Heartbeat):
-        pass
-    assert kinds([item]) == ["started"]
-    stage.database.close()
-
-
-async def test_a_heartbeat_has_the_newest_resume_token(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = Window(tmp_path / "dbp.sqlite", monkeypatch)
-    await stage.create("quiet")
-    stream = stage.watch("quiet")
-    await stream.next()
-    other = replace(await stage.store.get("quiet"), id="other")
-    waiting = asyncio.create_task(stream.next())
-    await asyncio.sleep(0)  # it waits for an event
-    for sequence in (2, 3, 4):  # in one turn of the event loop, so that no heartbeat is due
-        stage.events.announce(Change(sequence, 0.0, EventKind.CREATED, other))
-
-    assert await waiting == Heartbeat(4)
-    stage.database.close()
-
-
-@pytest.mark.parametrize("missing", [False, True])
-async def test_only_a_deleted_event_of_the_watched_job_is_a_gap(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: bool
-) -> None:
-    stage = Window(tmp_path / "dbp.sqlite", monkeypatch)
-    await stage.create("a")
-    await stage.others(1)
-    await stage.table.record("a", EventKind.STARTED)  # event 3, deleted with event 20
-    await stage.others(20)
-    await stage.table.record("a", EventKind.RUNNING)
-
-    stream = stage.watch("a", after=2 if missing else 3)
-
-    if missing:
-        with pytest.raises(OutOfRange, match="events 3 to 24 of job a are kept"):
-            await stream.next()
-    else:
-        assert kinds([await stream.next()]) == ["running"]
     stage.database.close()
