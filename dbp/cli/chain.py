@@ -75,7 +75,7 @@ def _of_job(job: Job) -> Iterator[str]:
 
 
 def _place(version: Version) -> tuple[int, int]:
-    """Return a key that falls in no version: a roll-back alone starts the steps again.
+    """Return a key that never falls from one version to the next.
 
     An attempt that resumes a job publishes nothing until it has passed the newest version.
     """

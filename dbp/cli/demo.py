@@ -267,7 +267,7 @@ def _nothing_left(folder: str) -> Iterator[None]:
 
 
 def _end(processes: list[psutil.Process]) -> None:
-    """End processes by force: supervisors first, which take their ranks and folders along."""
+    """Kill processes: supervisors first, which end their ranks and remove their folders."""
     from dbp.launch import supervisor
     from dbp.launch.scratch import memory_parent, sweep, temporary_parent
     from dbp.launch.stop_request import FORCE_SIGNAL

@@ -179,7 +179,7 @@ def watch(job: str, service: str, output: str) -> None:
     "--attempt", type=SMALL_COUNT, help="Number of the launch.  [default: the newest]"
 )
 @click.option(
-    "--rank", type=RANK, help="Only the output of this rank, from 0 on.  [default: of all]"
+    "--rank", type=RANK, help="Only the output of this rank (the first is 0).  [default: all]"
 )
 @service_option
 @output_option

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 @click.argument("job", type=JOB)
 @click.option(
     "--grace", type=SECONDS, metavar="SECONDS",
-    help="Time that the job has to stop before it is killed; it continues from an older "
-    "checkpoint then.  [default: 60]",
+    help="Kill the processes of the job if it has not stopped after this time; it then "
+    "continues from an older checkpoint.  [default: 60]",
 )  # fmt: skip
 @service_option
 @output_option
 def pause(job: str, grace: float | None, service: str, output: str) -> None:
     """Stop JOB at a checkpoint after its current step; its slots become free.
 
-    A queued job leaves the queue. `dbp resume JOB` continues the job: it ends with the same
-    bits as without the pause, and survives restarts of the service meanwhile. A run that was
+    A queued job leaves the queue. `dbp resume JOB` continues the job, which ends with the same
+    bits as without the pause. A paused job survives restarts of the service. A run that was
     started by hand cannot be paused.
 
     \b

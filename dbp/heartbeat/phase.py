@@ -44,13 +44,13 @@ class Heartbeat(Protocol):
     """Receives the phases of a rank; a call takes less than a microsecond."""
 
     def begin_step(self, step: int) -> None:
-        """Note the start of a training step; its number is that of later phases, too."""
+        """Note the start of a training step, to which later phases belong, too."""
 
     def enter(self, phase: Phase) -> None:
         """Note a phase, or progress in the present one."""
 
     def count_collective(self) -> None:
-        """Note a call that waits for other ranks: who made fewer of them is waited for."""
+        """Note a call that waits for other ranks: all wait for the rank with the fewest."""
 
 
 @final

@@ -30,7 +30,7 @@ FAILURES: Final = {
     FailureReason.UNSPECIFIED: "failed",
 }
 
-# Reasons that another attempt would only repeat, and what to change.
+# Reasons that another attempt would only repeat, each with its remedy.
 REMEDIES: Final = {
     FailureReason.NON_FINITE: (
         "lower optimizer.learning_rate, set train.clip_norm, or set train.non_finite to skip "

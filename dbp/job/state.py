@@ -34,7 +34,7 @@ class State(enum.StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether the job has ended: the state changes only where someone asks for a retry."""
+        """Whether the job has ended: only a retry changes the state."""
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
     @property
@@ -139,7 +139,7 @@ class ProgressReport:
         observe_time: Unix time of the report.
         epoch_end: Marks the report at the end of an epoch, which is never dropped.
         skipped: Number of mini-batches skipped since the start of the run.
-        disk_full: Sentence on what the run cannot write because of a full disk, else "".
+        disk_full: Sentence on the file that does not fit on a full disk, else "".
         skipped_in_epoch: The same in this epoch.
         parameters_sha256: Digest of the parameters at the end of an epoch, else "".
         rollbacks: Number of roll-backs so far.

@@ -1,8 +1,7 @@
 """States of a job as a pure state machine, ``advance(job, event) -> job``. No I/O, no clock.
 
-``dbp.jobs`` makes transitions durable before it announces them. A terminal state changes only
-where someone asks for a retry. Lost contact is not a state: a run that cannot be reached
-continues.
+``dbp.jobs`` makes transitions durable before it announces them. Only a retry changes a
+terminal state. Lost contact is not a state: a run that cannot be reached continues.
 """
 
 from __future__ import annotations

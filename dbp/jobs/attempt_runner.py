@@ -178,7 +178,7 @@ class AttemptRunner:
             await self._watch(job.id, running)
 
     async def _adopt(self, job: Job, grace: float) -> None:
-        if job.state.stopping:  # who stops it from now on gives its own grace
+        if job.state.stopping:  # a later request has its own grace
             self._stops.after(grace, job)
         running = await self._launcher.adopt(self._attempt_folder(job))
         job = await self._table.get(job.id)

@@ -62,7 +62,7 @@ class CleanUp:
         self._refused = ""
 
     async def run(self) -> None:
-        """Delete what exceeds the limits, now and every few seconds, until cancelled."""
+        """Delete the jobs above the limits, now and every few seconds, until cancelled."""
         if self._keep_ended_seconds is None and self._max_disk_bytes is None:
             return
         while True:
@@ -76,7 +76,7 @@ class CleanUp:
             await self._clock.sleep(INTERVAL_SECONDS)
 
     async def delete_due(self) -> None:
-        """Delete what exceeds the limits now."""
+        """Delete the jobs above the limits now."""
         if self._keep_ended_seconds is not None:
             await self._delete_old(self._keep_ended_seconds)
         if self._max_disk_bytes is not None:
@@ -89,7 +89,7 @@ class CleanUp:
                 log.info("job %s: deleted %s after its end", ended.id, duration_text(seconds))
 
     async def _delete_down_to(self, limit: int) -> None:
-        """Delete ended jobs, the one that ended first first, until the rest fits the limit."""
+        """Delete ended jobs, in the order of their ends, until the rest fits the limit."""
         ended = await self._store.ended.unprotected()
         used = await self._used(ended)
         for job in ended:

@@ -44,7 +44,7 @@ class DiskWait:
         Raises its error if that is another one, and once the job has left these states.
 
         Args:
-            waits: What waits for space, as the condition says: "the start of its run".
+            waits: Name of the work in the condition's message: "the start of its run".
             while_: States of the job in which it waits.
         """
         waiting = False

@@ -1,4 +1,4 @@
-"""SQL for ended jobs: which of them may be deleted, and what stays of a deleted one.
+"""SQL for ended jobs: find those that may be deleted, and remove the rows of a deleted one.
 
 The row of a deleted job stays, with the state DELETED and only the name of its spec: its id is
 never used again, its request id is recognized, and watchers still receive its events.
@@ -39,7 +39,7 @@ class EndedJob:
 
 @final
 class EndedJobs:
-    """Questions about ended and deleted jobs."""
+    """Queries of ended and deleted jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -52,7 +52,7 @@ class ForcedStops:
 
     async def _force(self, job: Job, grace: float) -> None:
         if grace > 0:
-            # Rank 0 may not read what its connection sends: all ranks obey a signal, too.
+            # Rank 0 may not read its connection; all ranks obey a signal, too.
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._signal_after(job, grace / 2))
                 await self._clock.sleep(grace)

@@ -17,7 +17,7 @@ Row: TypeAlias = dict[str, JsonValue]
 Rows: TypeAlias = dict[str, list[Row]]
 
 _VERSIONS: Final = ("versions", "label_moves")
-# Numbers that the new database gives out itself.
+# Columns that the new database numbers itself.
 _NUMBERS: Final = {"jobs": "number", "events": "sequence", "label_moves": "sequence"}
 _KEPT: Final = "kept"
 _HEX: Final = "hex"

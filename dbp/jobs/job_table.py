@@ -245,7 +245,7 @@ class JobTable:
 
 
 def _with_newer_reports(job: Job, present: Job, before: Job) -> Job:
-    """Return the job with what was noted in memory during the commit of its change."""
+    """Return the job with the reports that came during the commit of its change."""
     noted = ("progress", "conditions", "report_time") if job.state.launched else ("progress",)
     newer = {
         name: getattr(present, name)

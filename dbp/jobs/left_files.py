@@ -81,7 +81,7 @@ class LeftAttempt:
 def as_left(job: Job, attempt: LeftAttempt | None, now: float) -> Job:
     """Return a job whose newest changes may be lost, as its newest launch shows it.
 
-    FAILED with STATE_LOST if no file says what became of it.
+    FAILED with STATE_LOST if no file shows how it ended.
     """
     if job.state.terminal and (attempt is None or attempt.number <= job.attempt):
         return job
@@ -97,7 +97,7 @@ def as_left(job: Job, attempt: LeftAttempt | None, now: float) -> Job:
     if attempt is not None and attempt.decided:
         return begun
     message = (
-        "the service's database was damaged, and no file says what became of the job; its "
+        "the service's database was damaged, and no file shows how the job ended; its "
         f"parameters and checkpoints are kept: dbp retry {job.id}, or submit it again"
     )
     failure = Failure(
@@ -146,7 +146,7 @@ def left_versions(folder: StateFolder, job: Job) -> tuple[Rows, list[str]]:
 
 
 def _mark_final(rows: list[Row]) -> None:
-    """Mark the second version of a step as final: else a step is published once."""
+    """Mark the second version of a step as final: only a final one repeats a step."""
     seen = set()
     for row in rows:
         step = (row["attempt"], row["rollbacks"], row["step"])

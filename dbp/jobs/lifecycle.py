@@ -195,7 +195,7 @@ class Lifecycle:
         return self._view(await self._table.get(job_id))
 
     def _noticed(self, change: Change) -> None:
-        """Drop what is cached of versions whose rows changed with a job."""
+        """Drop the cached versions of a job whose change has changed their rows."""
         if change.kind is EventKind.DELETED:
             self._versions.forget(change.job.id)
         elif change.kind in (EventKind.REQUEUED, EventKind.PAUSED, EventKind.RETRIED):

@@ -15,17 +15,17 @@ from dbp.jobs.job_table import JobTable
 # Four heartbeats of a link.
 SILENCE_SECONDS: Final = 20.0
 _MESSAGE: Final = (
-    f"nothing heard from its link for {SILENCE_SECONDS:.0f} s, which is stopped or starting; "
-    "the ranks may train"
+    f"its link has sent nothing for {SILENCE_SECONDS:.0f} s: it is stopped or starting; "
+    "the ranks may still train"
 )
 
 
 @final
 class LinkSilence:
-    """Notes LOST_CONTACT for runs that connected once, and removes it when they are heard."""
+    """Notes LOST_CONTACT for runs that connected once; removes it when they report again."""
 
     def __init__(self, table: JobTable, clock: Clock) -> None:
-        """Time runs only while the service does: a run is not silent for what it slept."""
+        """Store the collaborators; ``clock`` does not count while the host sleeps."""
         self._table = table
         self._clock = clock
         self._heard: dict[str, int] = {}  # messages by job

@@ -1,7 +1,8 @@
 """Copies of the rows of jobs: ``records/<id>.json`` and ``records/<id>.versions.json``.
 
-They show that a database has lost a job or a change of one, and allow to rebuild it. Written
-after the commit, without fsync: a file may be older than the database, but never newer.
+The service compares its database with them, to notice lost jobs and changes, and rebuilds it
+from them. Written after the commit, without fsync: a file may be older than the database, but
+never newer.
 """
 
 from __future__ import annotations

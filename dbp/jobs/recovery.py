@@ -1,7 +1,7 @@
 """``dbp serve --recover``: rebuild a damaged database from the files of the jobs.
 
-Of each job the newest source counts: its record, its rows in the old database, or what its
-launches left. The history of events begins again, so that watchers start over.
+Each job is rebuilt from its newest source: its record, its rows in the old database, or the
+files of its launches. The history of events begins again, so that watchers start over.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RecoveryReport:
         jobs: Number of jobs in the new database.
         versions: Number of versions in it whose files are kept.
         kept: The damaged files, under their new names.
-        notes: Sentences on what could not be rebuilt.
+        notes: The losses, one text each.
     """
 
     damage: str
@@ -113,7 +113,7 @@ class _Recovery:
         begin_history(connection, self._newest + LOST_EVENTS, self._now)
 
     def report(self, damage: str, kept: list[Path]) -> RecoveryReport:
-        """Return what was done; ``kept``: the damaged files."""
+        """Return the report; ``kept``: the damaged files."""
         versions = sum(
             bool(row["kept"]) for job in self._jobs for row in job.versions["versions"]
         )
@@ -121,7 +121,7 @@ class _Recovery:
         return RecoveryReport(damage, len(self._jobs), versions, tuple(kept), tuple(notes))
 
     def _rebuild(self, job_id: str) -> _Rebuilt | None:
-        """Return the rows of a job from its newest source; None if nothing says what it was."""
+        """Return the rows of a job from its newest source; None if no source has its spec."""
         recorded = self._records.rows(job_id)
         stored = self._database.sequences.get(job_id, 0)
         self._newest = max(self._newest, stored, recorded[0] if recorded else 0)
@@ -161,7 +161,7 @@ class _Recovery:
         return rows, [f"job {job_id}: changes after its newest known state, {settled.state}"]
 
     def _lose(self, job_id: str) -> None:
-        """Move the folder of a job aside of which neither spec nor state is known."""
+        """Move the folder of a job aside whose spec and state are unknown."""
         folder = self._folder.jobs_folder / job_id
         if not folder.exists() and not self._records.exists(job_id):
             self._notes.append(
@@ -189,7 +189,7 @@ class _Recovery:
     def _versions(
         self, job_id: str, job: Job | None, *, stored_only: bool
     ) -> tuple[Rows, list[str]]:
-        """Return the rows of a job's versions: of its record, and older ones if they last."""
+        """Return the rows of a job's versions, from its record, the database or its files."""
         stored = self._database.versions(job_id) if self._database.intact else None
         recorded = None if stored_only else self._records.versions(job_id)
         if recorded is not None and stored is not None:
@@ -213,7 +213,7 @@ class _Recovery:
 
 
 def _merged(recorded: Rows, stored: Rows) -> Rows:
-    """Return the recorded rows, and of an older database what the record leaves out.
+    """Return the recorded rows, and those of an older database that the record leaves out.
 
     The record has the kept versions and the last move of each label.
     """

@@ -1,7 +1,7 @@
 """Delete jobs: first durably in the store, then their folders.
 
 A job whose deletion is recorded is gone for every reader. A reader that has a file of it open
-reads it to its end. What a kill leaves of the folders is removed at the next start.
+reads it to its end. The next start removes folders that a killed service left.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class JobRemoval:
         return await self._table.record(job_id, EventKind.DELETED)
 
     async def sweep(self) -> None:
-        """Remove what an earlier service, which was killed, left of deleted jobs."""
+        """Remove the files of deleted jobs that a killed service left."""
         found = await in_thread(self._folder.job_ids)
         for job_id in await self._store.ended.deleted(found):
             await self._logged(partial(self._remove, job_id))

@@ -2,7 +2,7 @@
 
 An attempt that failed is repeated from the newest checkpoint, unless it would fail in the same
 way. ``[retry] attempts`` counts attempts in a row without a new checkpoint, so that a job that
-gets on is never given up, and a crash loop ends.
+makes progress is never given up, and a crash loop ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dbp.jobs.job_table import JobChange
 from dbp.quantities import count_text
 
 MAX_BACKOFF_SECONDS: Final = 60.0
-# Of one job, newest last: a job that gets on may fail any number of times.
+# Of one job, newest last: a job that makes progress may fail any number of times.
 MAX_EXCEPTIONS: Final = 16
 EXCEPTION_CHARACTERS: Final = 500
 
@@ -91,10 +91,10 @@ def after_end(
         "exceptions": (*job.exceptions, key)[-MAX_EXCEPTIONS:] if key else job.exceptions,
         "checkpoint_step": failure.checkpoint_step,
     }
-    if job.state is State.CANCELLING:  # its user wants no other attempt
+    if job.state is State.CANCELLING:  # the user asked for its end
         change["failure"] = failure
         return kind, change
-    if helps and job.state is State.PAUSING:  # it is where its user wants it
+    if helps and job.state is State.PAUSING:  # the user asked for a pause
         change["previous_failure"] = failure
         return EventKind.PAUSED, change
     if helps and (failure.reason in ASKED or failures < policy.attempts):
@@ -108,7 +108,7 @@ def after_end(
 
 
 def note_outcome(change: JobChange, outcome: RunOutcome | None) -> None:
-    """Add to the fields of a job that ends what the outcome of its run says."""
+    """Add best epoch and end reason of the outcome to the fields of a job that ends."""
     ended_well = outcome is not None and change.get("failure") is None
     change["best"] = None if outcome is None else outcome.best
     change["best_restored"] = outcome is not None and outcome.best_restored

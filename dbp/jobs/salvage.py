@@ -1,4 +1,4 @@
-"""Read what a damaged or outdated database still holds of each job."""
+"""Read the rows of each job that are left in a damaged or outdated database."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SalvagedDatabase:
 
 @contextmanager
 def salvaged(path: Path) -> Iterator[SalvagedDatabase]:
-    """Yield what can be read of the database at ``path``, which stays as it is."""
+    """Yield the readable rows of the database at ``path``, which stays as it is."""
     with ExitStack() as stack:
         try:
             connection = stack.enter_context(untouched(path))
@@ -77,7 +77,7 @@ def job_of(row: Row) -> Job | None:
 
 
 def _or(otherwise: T, read: Callable[[], T]) -> T:
-    """Return what ``read`` returns; ``otherwise`` if damage stops it."""
+    """Return ``read()``; ``otherwise`` if damage stops it."""
     try:
         return read()
     except (sqlite3.Error, ValueError, TypeError, OverflowError):

@@ -170,7 +170,7 @@ class Scheduler:
         self._closed = False
 
     async def enqueue(self, job: Job) -> None:
-        """Add a queued job, free the slots that it held, and start what fits.
+        """Add a queued job, free the slots that it held, and start the jobs that fit.
 
         Call it, like ``release``, alone in the table, together with the change of the job.
         """

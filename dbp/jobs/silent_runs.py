@@ -33,7 +33,7 @@ class SilentRuns:
         self._tasks[job_id] = asyncio.create_task(self._watch(job_id))
 
     def stop(self, job_id: str) -> None:
-        """Look at the run no more: it has ended, or is not connected."""
+        """Stop looking at the run: it has ended, or is not connected."""
         task = self._tasks.pop(job_id, None)
         if task is not None:
             task.cancel()

@@ -2,8 +2,8 @@
 
 A process has stalled if it reports nothing new for a limit: ``stall_seconds`` and ten times the
 median step. While a rank's phase has no reports of its own (opening data, a checkpoint), CPU
-time and moved bytes count as progress for a longer limit. Time counts only as far as it was
-observed, so that a machine that was suspended, or a service that was, is no reason.
+time and moved bytes count as progress for a longer limit. Only observed time counts, so that a
+suspended machine or a stopped service is no stall.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, final
 from dbp.heartbeat.phase import Phase
 from dbp.launch.launcher import ProcessHealth, Role
 
-MAX_GAP_SECONDS: Final = 2.0  # that an observation counts for at most
+MAX_GAP_SECONDS: Final = 2.0  # the most that one observation counts for
 STOPPED_SECONDS: Final = 2.0  # after which a stopped process is worth a message
 MEDIAN_STEPS: Final = 10
 ACTIVE_FACTOR: Final = 30  # limits, while a process that reports nothing is active

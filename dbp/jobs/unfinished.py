@@ -1,4 +1,4 @@
-"""Say why a run did not finish: which process was asked to end, or died, and of what."""
+"""Describe why a run did not finish: which process was asked to end, or how one died."""
 
 from __future__ import annotations
 

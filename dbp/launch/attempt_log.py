@@ -66,7 +66,7 @@ class AttemptLog:
             )
 
     def newest(self) -> str:
-        """Return the newest output, also what is not in the file."""
+        """Return the newest output, including lines that are not in the file."""
         return self._tail.decode("utf-8", "replace")
 
     def tail(self) -> list[str]:
@@ -86,7 +86,7 @@ class AttemptLog:
         os.close(self._file)
 
     def _put(self, data: bytes) -> None:
-        """Write all or nothing, after a note on what was dropped before.
+        """Write all or nothing, after a note on output that was dropped before.
 
         A full disk must not end the run; the tail is still reported.
         """

@@ -74,7 +74,7 @@ def _write(files: AttemptFiles, content: bytes) -> None:
         write_private(files.exit, content)
         return
     try:
-        # Blanks, not zeros, after it: JSON even if the file cannot be cut.
+        # Blanks, not zeros, after it: it stays JSON if the file cannot be truncated.
         blanks = b" " * (os.fstat(descriptor).st_size - len(content))
         written = 0
         while written < len(content) + len(blanks):

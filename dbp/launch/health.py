@@ -19,7 +19,7 @@ from dbp.process_stat import ProcessStat, moved_bytes, process_stat, waits_in
 
 STACK_SECONDS: Final = 2.0  # that ranks have to write their stacks
 STACK_BYTES: Final = 16 << 10  # of one answer that are read
-_FILE_BYTES: Final = 256 << 10  # beyond which a rank is asked no more
+_FILE_BYTES: Final = 256 << 10  # size from which on a rank is not asked again
 _PAUSE_SECONDS: Final = 0.05
 GONE: Final = "X"
 

@@ -115,7 +115,7 @@ class Running(ABC):
 
     @abstractmethod
     async def explain(self, ranks: Sequence[int]) -> dict[int, str]:
-        """Return for each of these ranks what it does, as text of several lines.
+        """Return the present activity of each of these ranks, as text of several lines.
 
         The Python stacks of a rank that can still run code; of others, where they wait in the
         kernel. Takes at most a few seconds.
@@ -135,7 +135,7 @@ class Running(ABC):
 
 
 class Launcher(ABC):
-    """Starts attempts, finds those that an earlier service started, fetches what they left.
+    """Starts attempts, finds those that an earlier service started, fetches their results.
 
     An attempt is named by its folder, a run by its run folder, as in the ``LaunchRequest``.
     """

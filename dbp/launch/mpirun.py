@@ -1,7 +1,7 @@
 """Launcher for one machine: one supervisor process per attempt, which runs mpirun.
 
-The supervisor and its children outlive the service. The attempt's folder holds all that is
-known of it (``AttemptFiles``). The lock in that folder says whether a supervisor lives: the
+The supervisor and its children outlive the service. The attempt's folder holds all
+facts about it (``AttemptFiles``). The lock in that folder says whether a supervisor lives: the
 launcher takes it and hands it over, and the kernel releases it when the supervisor ends.
 """
 
@@ -80,7 +80,7 @@ class MpirunLauncher(Launcher):
             return None
         if not files.supervisor_lock.exists():
             await _older_supervisor(files)
-        held = is_held(files.supervisor_lock)  # before looking for what it leaves at its end
+        held = is_held(files.supervisor_lock)  # before its last files are looked for
         started = held or files.supervisor.exists() or files.exit.exists()
         return SupervisedRun(files) if started else None
 
@@ -136,7 +136,7 @@ class MpirunLauncher(Launcher):
         return self._supervise(files, lock, request.workers)
 
     def _supervise(self, files: AttemptFiles, lock: int, workers: int) -> Running:
-        """Start the supervisor, which gets the lock without a moment in which it is free."""
+        """Start the supervisor and pass it the lock, which is never free in between."""
         with files.supervisor_log.open("ab") as errors:
             supervisor = subprocess.Popen(
                 [sys.executable, "-m", "dbp.launch.supervisor", str(files.folder), str(lock)],

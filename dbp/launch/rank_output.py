@@ -28,7 +28,7 @@ def make_pipes(folder: Path, ranks: int) -> list[int]:
 def use_own_pipe(rank: int, environ: Mapping[str, str]) -> None:
     """Let stdout and stderr of this process lead to the pipe of its rank, if it has one.
 
-    It keeps those of mpirun open, which would take their end for that of the rank.
+    The pipes to mpirun stay open: it would take their end for the end of the rank.
     """
     if VARIABLE not in environ:
         return

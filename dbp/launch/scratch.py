@@ -94,7 +94,7 @@ def is_usable(parent: Path) -> bool:
 def sweep(parents: Iterable[Path]) -> list[Path]:
     """Remove the folders of this user's dead runs; return them.
 
-    Dead is a run of this host whose owner's file no process has locked and whose owner has
+    A run of this host is dead if no process has locked its owner's file and the owner has
     ended. Folders without that file are left alone, unless they are empty.
     """
     swept = []

@@ -43,7 +43,7 @@ class LinkChild:
     def __init__(self, memory_fd: int) -> None:
         """Start the process. Raises OSError."""
         self._process = subprocess.Popen(
-            # -P: nothing in the user's own folder takes the place of a library.
+            # -P: no module in the user's folder replaces one of a library.
             [sys.executable, "-P", "-m", "dbp.link.process", str(memory_fd)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -71,7 +71,7 @@ class LinkChild:
         return len(self._unsent)
 
     def send(self, line: bytes) -> None:
-        """Write a line; what the pipe does not take now waits."""
+        """Write a line; bytes that the pipe does not take now wait."""
         self._unsent += line
         self.flush()
 
@@ -87,7 +87,7 @@ class LinkChild:
             self._unsent.clear()  # its messages are read to their end
 
     def close_input(self) -> None:
-        """Say that no more messages come; waiting bytes are dropped."""
+        """Close the pipe after the last message; waiting bytes are dropped."""
         if not self._input.closed:
             self._unsent.clear()
             self._input.close()

@@ -5,8 +5,8 @@ To the link: ``LaunchedRun``, ``NewRun`` or ``RegisteredRun`` first, then ``Trai
 ``Registered`` or ``Refused`` after ``NewRun``, then ``RunRequest``, ``StoredReports``,
 ``FreedSlot``, ``AttemptOver`` and ``Alive``.
 
-Rank 0 numbers the reports and the links of its run: a link that replaces another sends again
-what the service has not stored, and the service applies each number once.
+Rank 0 numbers the reports and the links of its run: a link that replaces another sends
+those again that the service has not stored, and the service applies each number once.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ gRPC runs in a process of its own, the link (``dbp.link.process``): ranks have n
 or locks. Reports and requests are JSON lines in two pipes; parameters are in two slots of
 shared memory, so publishing costs the training loop one memory copy. Only ``join``, ``close``
 and the last versions wait for the link: if the link is slow, progress is dropped; if it ends or
-stops, another one delivers what the service has not stored.
+stops, another one delivers the messages that the service has not stored.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Reporter:
         self._keeper.send(self._undelivered.start(message))
 
     def note_disk_full(self, text: str) -> None:
-        """Send the newest report again, with what the run waits to write; "" at the end."""
+        """Send the newest report again, with a text on the file that waits, "" at the end."""
         if self._newest is not None:
             report = dataclasses.replace(self._newest, disk_full=text, epoch_end=False)
             self._keeper.send(self._undelivered.report(report), MAX_BACKLOG_BYTES)

@@ -57,7 +57,7 @@ from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 HEARTBEAT_SECONDS: Final = 5.0
 FIRST_RETRY_SECONDS: Final = 0.1
 LAST_RETRY_SECONDS: Final = 5.0
-# Longer than any rank 0 waits for its link, and for the case that there is none any more.
+# After the end of rank 0: longer than rank 0 ever waits for its link.
 LINGER_SECONDS: Final = 60.0
 
 
@@ -199,7 +199,7 @@ class Link:
                         self._outbox.close()  # this attempt is over, or never was one
                         _send(AttemptOver())
                         return
-                    delay = LAST_RETRY_SECONDS  # another service may have its place for a while
+                    delay = LAST_RETRY_SECONDS  # another service may use this address now
             await asyncio.sleep(delay)
             delay = min(2 * delay, LAST_RETRY_SECONDS)
 

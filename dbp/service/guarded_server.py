@@ -160,7 +160,7 @@ def _stream(
 
 
 def _cause(error: Exception, admit: Admit) -> Exception:
-    """Return the error that no call can succeed any longer, if that is the case."""
+    """Return the error that ``admit`` raises, if it refuses all calls by now; else this one."""
     try:
         admit()
     except DbpError as reason:

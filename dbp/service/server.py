@@ -45,7 +45,7 @@ from dbp.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from dbp.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 
 DRAIN_SECONDS: Final = 5.0
-# How often the state folder is looked for; calls look for it, too.
+# Seconds between two checks that the state folder exists; calls check it, too.
 PRESENT_SECONDS: Final = 1.0
 PUBLIC_FILES: Final = (
     job_service_pb2.DESCRIPTOR,
@@ -60,7 +60,7 @@ PUBLIC_SERVICES: Final = (
 )
 
 
-# Called with what a recovery did; None: the database was not damaged.
+# Called with the report of a recovery; None: the database was not damaged.
 Recovered: TypeAlias = Callable[[RecoveryReport | None], None]
 
 log = logging.getLogger("dbp.service")

@@ -51,8 +51,8 @@ def write_private(path: Path, content: bytes) -> None:
 def replace_unsynced(path: Path, content: bytes) -> None:
     """Replace a file of a private folder (mode 0600) atomically, without fsync; OSError.
 
-    For copies of what is durable elsewhere: whole after the end of this process, however it
-    ends; after a power failure old, new, or damaged.
+    For copies of rows that are durable elsewhere. A kill leaves the file whole; a power
+    failure leaves it old, new, or damaged.
     """
     temporary = path.with_name(f".{path.name}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW

@@ -24,7 +24,7 @@ from dbp.storage.schema import open_database, open_reader
 from dbp.storage.threads import in_thread
 from dbp.storage.verification import explained, log_of, nothing_to_compare
 
-# The log is emptied by SQLite after 4 MB; readers that overlap could keep it from that.
+# SQLite empties the log after 4 MB, unless overlapping readers prevent it.
 LOG_BYTES: Final = 16 << 20
 
 # Connections that stay open until the process ends.
@@ -166,7 +166,7 @@ class Database:
         return result
 
     def _note_commit(self) -> None:
-        """Copy what is durable now to the files beside the database; never raises.
+        """Copy the committed rows to the files beside the database; never raises.
 
         The change is made: an error here must not make it look refused.
         """

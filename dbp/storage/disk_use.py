@@ -16,7 +16,7 @@ def used_bytes(folder: Path, *, without: Collection[Path] = ()) -> int:
     """Return the disk space that a folder takes up, with all that is in it.
 
     Counts allocated blocks, and a file with several hard links once. Symbolic links are not
-    followed; what disappears meanwhile counts nothing. ``without``: folders to leave out.
+    followed; files that disappear meanwhile count nothing. ``without``: folders to leave out.
     """
     left_out = set(map(os.fspath, without))
     seen: set[tuple[int, int]] = set()

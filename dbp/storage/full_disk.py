@@ -15,9 +15,9 @@ from dbp.errors import DiskFull
 from dbp.quantities import count_text
 
 BALLAST_BYTES: Final = 4 << 20
-# Released at a time: what other processes can take before the record is written.
+# Released at a time; other processes may take this much before the record is written.
 CHUNK_BYTES: Final = 256 << 10
-# Free space beyond the ballast from which on it is made again.
+# The ballast is made again once the disk has this much space beyond it.
 MARGIN_BYTES: Final = 4 << 20
 RESTORE_SECONDS: Final = 5.0
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})

@@ -89,7 +89,7 @@ def _build(
 
 
 def _newest_commit(path: Path) -> int:
-    """Return the highest number of a commit that is known; an old acknowledgement is below."""
+    """Return the highest known number of a commit; those acknowledged are not above it."""
     mark = read_mark(commit_file(path))
     found = 0 if mark is None else mark.commits
     try:

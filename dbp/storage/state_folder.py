@@ -75,7 +75,7 @@ class StateFolder:
 
     @property
     def deleted_folder(self) -> Path:
-        """Folder of what is left of deleted jobs."""
+        """Folder of the files of deleted jobs that are still to be removed."""
         return self.path / "deleted"
 
     def job_folder(self, job_id: str) -> Path:

@@ -15,8 +15,8 @@ from dbp.storage.commit_file import commit_file, read_mark
 from dbp.storage.contents import computed_digest, stored_mark
 
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-# A read-only connection needs space for an index, and no rollback to finish (of a process that
-# was killed while it made the file: later changes are in the log).
+# A read-only connection fails without space for an index, and if a rollback is not finished (a
+# process was killed while it made the file; later changes are in the log).
 _MUST_WRITE: Final = (
     sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY_ROLLBACK,
 )  # fmt: skip
@@ -142,7 +142,7 @@ def is_intact(connection: sqlite3.Connection) -> bool:
 
 
 def _flaw(connection: sqlite3.Connection) -> str:
-    """Return what is wrong with the pages or the rows; "" if nothing is."""
+    """Return the first fault in the pages or the rows, as text; "" for none."""
     (report,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if report != "ok":
         return " ".join(str(report).split())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dbp.job.state import State
+from dbp.job.state import Job, State
 from dbp.launch.launcher import Exit
 from tests.jobs.fakes import FakeLauncher, Plane, control_plane, data, manifest, settle, spec
 from tests.jobs.runs import attach, ended, finish, in_state, paused, running, stop

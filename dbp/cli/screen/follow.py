@@ -111,7 +111,7 @@ def ended_text(job: Job) -> str:
 
 
 def gap_text(update: JobUpdate) -> str:
-    """Return that changes before this update were not sent, in one line; "" for the rest."""
+    """Return one line if changes before this update were not sent; else ""."""
     if not update.gap:
         return ""
     return f"{update.job_id}: some changes are not shown: the service no longer stores them"

@@ -1,4 +1,4 @@
-"""Describe a job of a service: a row of a list, and all that is known of it."""
+"""Describe a job of a service: as a row of a list, and in full."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _live_lines(job: Job) -> list[str]:
 
 
 def job_details(job: Job) -> str:
-    """Return all that a user should know of a job, in lines."""
+    """Return the text of ``dbp show``."""
     lines = [
         f"{job.id}: {job.state}, {count_text(job.workers, 'worker')}, attempt {job.attempt}",
         f"  created    {time_text(job.create_time)} UTC",

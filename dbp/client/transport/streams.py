@@ -37,8 +37,8 @@ class JobUpdate:
 
     ``kind``: snapshot, progress, or the change (an ``EventKind``). ``skipped``: progress
     reports that were left out before this one. ``label``: the move of a label. ``version``:
-    number of the version that was pinned or unpinned. ``gap``: a snapshot that was taken since
-    the service no longer stores all changes after the one before; some were not sent.
+    number of the version that was pinned or unpinned. ``gap``: a snapshot before which
+    changes were not sent, since the service no longer stores them.
     """
 
     job_id: str
@@ -140,7 +140,7 @@ async def logs(
                 if message.HasField("end"):
                     if message.end.reason in _ENDS_OF_LOGS:
                         return
-                    break  # the service restarts, or gives a reason that only a newer one knows
+                    break  # the service restarts, or is newer and gives an unknown reason
         await waiting.again(stream.cut)
 
 

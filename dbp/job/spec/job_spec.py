@@ -275,5 +275,6 @@ class JobSpec:
         PublishSpec(), doc="when versions are published, and how many are kept"
     )
     retry: RetrySpec = option(
-        RetrySpec(), doc="what a service does when an attempt of the job fails"
+        RetrySpec(),
+        doc="how often, and after which pause, a service launches a failed job again",
     )

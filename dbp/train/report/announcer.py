@@ -149,7 +149,7 @@ class Announcer:
     def _passes(self, step: int) -> bool:
         """Return whether the step comes after the newest one published by earlier processes.
 
-        Steps are taken again, and count as later ones, after a roll-back alone.
+        Only a roll-back repeats steps; they then count as later ones.
         """
         return (self._rollbacks, step) > self.published
 

@@ -69,7 +69,7 @@ class AnyOf(Control):
 class OutcomeRecorder(Sink):
     """The sink that writes result.json to a folder, unless another rank has written it.
 
-    Of a rank other than 0 under mpirun, and of every rank that a service launches, in the
+    Used by ranks other than 0 under mpirun, and by all ranks that a service launches, in the
     attempt's folder.
     """
 

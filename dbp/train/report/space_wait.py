@@ -13,7 +13,7 @@ from dbp.storage.full_disk import is_full
 from dbp.train.report.sink import Command, Control
 
 RETRY_SECONDS: Final = 0.5
-REPEAT_SECONDS: Final = 5.0  # the service may have been restarted, and know nothing of it
+REPEAT_SECONDS: Final = 5.0  # a restarted service does not know that the run waits
 
 T = TypeVar("T")
 

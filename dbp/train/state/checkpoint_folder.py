@@ -69,7 +69,7 @@ class CheckpointFolder:
     def sync(self) -> None:
         """Fsync the names of all checkpoints; raises OSError.
 
-        What is found may be of a process that was killed before it synced them.
+        A killed process may have left names that it had not synced.
         """
         sync_folder(self.path.parent)
         sync_folder(self.path)

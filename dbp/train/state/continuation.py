@@ -26,7 +26,7 @@ Data = Mapping[str, Identity]
 
 @dataclass(frozen=True)
 class Terms:
-    """Conditions of a resume: the changes that it accepts, and what a service knows.
+    """Conditions of a resume: the changes that it accepts, and facts from the service.
 
     Attributes:
         new_data: Accept other data than those of the checkpoint.
