@@ -40,7 +40,7 @@ class SmallDisk:
 
     @contextlib.contextmanager
     def kept_full(self) -> Iterator[None]:
-        """Take at once what anything frees, until the end of the block."""
+        """Take freed space at once, until the end of the block."""
         stop = threading.Event()
 
         def fill() -> None:
@@ -58,7 +58,7 @@ class SmallDisk:
             self.free()
 
     def free(self) -> None:
-        """Free what ``fill`` took."""
+        """Free the space that ``fill`` took."""
         (self.path / FILLER).unlink(missing_ok=True)
 
     def resize(self, size: str) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark of the service still runs; what it measures is not judged here."""
+"""The benchmark of the service still runs; its figures are not judged here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An act: something durable that dbp does, and what its recovery code finds afterwards."""
+"""An act: something durable that dbp does, and the facts that its recovery code finds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-# Acknowledges that a fact is durable. A fact is a part of what ``recover`` returns.
+# Acknowledges that a fact is durable. A fact is a part of the text that ``recover`` returns.
 Acknowledger: TypeAlias = Callable[[str], None]
 
 
@@ -20,7 +20,7 @@ class Act(ABC):
         """Name, for tests."""
 
     def prepare(self, folder: Path) -> None:  # noqa: B027 (most acts begin with nothing)
-        """Make what is there, and durable, before the act."""
+        """Make the files that are durable before the act."""
 
     @abstractmethod
     def run(self, folder: Path, acknowledge: Acknowledger, done: int = 0) -> None:

@@ -1,7 +1,7 @@
 """The states of a folder that a power cut can leave, by the method of ALICE.
 
 (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014.) A recording is replayed up
-to some operation. What was synced is there. Of the rest, writes to a file may be there or not,
+to some operation. Synced changes are there. Of the rest, writes to a file may be there or not,
 each for itself, and a write of several blocks in part; names may be there or not. ext4 with
 data=ordered keeps the order of names; POSIX does not, so other orders are tried too.
 
@@ -223,7 +223,7 @@ class Replay:
     ) -> Iterator[Tree]:
         """Yield folders that a power cut before operation ``at`` can leave.
 
-        The first has only what was synced, the second everything; ``chosen`` are drawn. With a
+        The first has only synced changes, the second all of them; ``chosen`` are drawn. With a
         ``share`` below 1: the first, where a sync or an acknowledgement comes before, and so
         many of the others.
         """

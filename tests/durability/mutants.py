@@ -1,4 +1,4 @@
-"""Faults that would break what dbp promises, each a small change of its code.
+"""Faults that would break promises of dbp, each a small change of its code.
 
 ``tests/durability/test_mutants.py`` applies one at a time to a copy of dbp and runs the tests
 that must notice it. Where a change of dbp removes a mutant's text, write that fault into the

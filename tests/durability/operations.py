@@ -53,7 +53,7 @@ class Sync:
 @final
 @dataclass(frozen=True)
 class Rename:
-    """An entry got another name, and replaced what had it."""
+    """An entry got another name, and replaced the entry that had it."""
 
     path: str
     target: str

@@ -1,4 +1,4 @@
-"""Records what this process does to a folder, and can kill the process at a named point.
+"""Records the changes that this process makes in a folder; can kill it at a named point.
 
 A test's own child process installs it: it replaces functions of ``os`` and ``io`` in that
 process, so dbp has no hook for it and no environment variable can switch it on.

@@ -1,4 +1,4 @@
-"""What the service promises its clients: jobs, their states, versions, labels, pins."""
+"""Promises of the service to its clients: jobs, their states, versions, labels, pins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of a disk: what a power cut can leave, and what it cannot."""
+"""The model of a disk: the folders that a power cut can leave."""
 
 from __future__ import annotations
 

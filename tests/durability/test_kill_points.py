@@ -1,4 +1,4 @@
-"""SIGKILL at any operation of a durable act: what was acknowledged stands, the rest is whole or
+"""SIGKILL at any operation of a durable act: acknowledged changes stay, all others are whole or
 absent, and the act can be continued.
 """
 

@@ -24,7 +24,7 @@ def test_a_mutant_changes_one_place(mutant: Mutant) -> None:
 
 
 def copied(folder: Path) -> Path:
-    """Copy what the tests need, without what is compiled."""
+    """Copy the files that the tests need, without compiled ones."""
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("dbp", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)

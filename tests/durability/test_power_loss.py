@@ -1,4 +1,4 @@
-"""A power cut at any operation of a durable act: what was acknowledged stands."""
+"""A power cut at any operation of a durable act: acknowledged changes stay."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def cut_the_power_after_a_kill(bench: Workshop, name: str, count: int) -> None:
 def test_acknowledged_facts_survive_a_power_cut_after_a_kill(
     bench: Workshop, name: str
 ) -> None:
-    """A restart must not take for durable what it finds in the kernel's cache."""
+    """A restart must not take files in the kernel's cache for durable ones."""
     cut_the_power_after_a_kill(bench, name, 1)
 
 

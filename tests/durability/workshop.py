@@ -1,4 +1,4 @@
-"""Records acts in a child process, kills them at points, and judges what recovery finds."""
+"""Records acts in a child process, kills them at points, and judges the recovered facts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.warden import BACKING
 @final
 @dataclass(frozen=True)
 class Recording:
-    """An act that was not disturbed: the folder before it, and what it did."""
+    """An act that was not disturbed: the folder before it, and its operations."""
 
     act: Act
     before: Tree
@@ -43,9 +43,9 @@ class Recording:
 
     @cached_property
     def history(self) -> list[str]:
-        """What recovery finds after a kill before each operation, and at the end.
+        """The facts that recovery finds after a kill before each operation, and at the end.
 
-        Between two kills after which it finds the same it is not asked.
+        If two kills leave the same facts, so do those between them: they are not tried.
         """
         history = [""] * (len(self.operations) + 1)
 
@@ -67,7 +67,7 @@ class Recording:
         return history
 
     def found(self, tree: Tree) -> str:
-        """Return what recovery finds in this folder."""
+        """Return the facts that recovery finds in this folder."""
         key = key_of(tree)
         if key not in self._known:
             place = self.scratch / "found"
@@ -88,8 +88,8 @@ class Recording:
         return at
 
     def judge(self, found: str, facts: Sequence[str], point: str) -> None:
-        """Check what recovery found after a crash before an operation, or at the end: nothing
-        that was acknowledged is undone, and all else is whole or absent.
+        """Check the facts after a crash before an operation, or at the end: those that were
+        acknowledged are there, and all others are whole or absent.
         """
         at = self.points.index(point) if point else len(self.points)
         allowed = self.history[self.reached(facts) : at + 1]

@@ -100,7 +100,7 @@ def test_a_process_without_a_file_has_a_heartbeat_that_does_nothing(path: Path) 
 
 
 def test_a_report_takes_microseconds_at_most(path: Path) -> None:
-    """Far above what it takes (0.24 us), so that the test measures no other load."""
+    """The limit is far above the cost (0.24 us), so that other load does not fail the test."""
     heartbeat = slots.SlotHeartbeat(path, slots.FIRST_RANK)
 
     best = min(timeit.repeat(lambda: heartbeat.enter(Phase.UPDATE), number=1_000, repeat=20))

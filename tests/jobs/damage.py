@@ -33,7 +33,7 @@ class Contents:
 
 
 async def build(path: Path, *, checkpoints: bool) -> Contents:
-    """Leave at ``path`` what a killed service would; ``checkpoints``: some are in the file."""
+    """Leave the files of a killed service; ``checkpoints``: some changes are in the file."""
     living = path.with_name(f"{path.name}-living")
     async with control_plane(living, slots=4) as plane:
         if not checkpoints:
@@ -80,7 +80,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 async def stored(store: Store) -> Contents:
-    """Return what a store has."""
+    """Return the contents of a store."""
     ids = list(reversed(await store.newest_ids(1_000)))
     jobs = [await store.get(job_id) for job_id in ids]
     return Contents(
@@ -92,7 +92,7 @@ async def stored(store: Store) -> Contents:
 
 
 async def opened(path: Path) -> Contents:
-    """Return what a service finds in a state folder; raises as it would."""
+    """Return the contents that a service reads in a state folder; raises its errors."""
     with StateFolder(path) as folder:
         database = Database(folder.database_file, RecordMirror(folder))
         try:

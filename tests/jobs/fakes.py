@@ -96,7 +96,7 @@ class FakeRunning(Running):
             self._exit.set_result(ended)
 
     def write_result(self, status: str, reason: str = "epochs", **more: Any) -> None:
-        """What rank 0 leaves in the attempt's folder."""
+        """Write the result of rank 0 to the attempt's folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         result = {"status": status, "reason": reason, "step": 7, "epoch": 1, "message": ""}
         (self.folder / "result.json").write_text(json.dumps(result | more))

@@ -24,7 +24,7 @@ FULL = 200
 
 @dataclass
 class Killed:
-    """A state folder, and what was acknowledged."""
+    """A state folder, and the acknowledged contents."""
 
     path: Path
     expected: Contents

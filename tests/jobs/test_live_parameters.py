@@ -1,4 +1,4 @@
-"""Waiting for versions, and what it costs the service; labels of one moment."""
+"""Waiting for versions, and its cost for the service; labels of one moment."""
 
 from __future__ import annotations
 

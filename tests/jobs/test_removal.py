@@ -129,7 +129,7 @@ async def test_the_request_id_of_a_deleted_job_makes_no_second_one(plane: Plane)
 
 
 async def items(watching: AsyncIterator[WatchItem], until: str) -> list[WatchItem]:
-    """What a watcher receives, up to a kind of change or the end."""
+    """The items that a watcher receives, up to a kind of change or the end."""
     found = []
     async for item in watching:
         found.append(item)

@@ -7,9 +7,7 @@ from pathlib import Path
 from dbp.job.failure_text import attempt_text
 from dbp.job.state import State
 from dbp.launch.launcher import Exit
-from tests.jobs.fakes import (
-    control_plane,
-)
+from tests.jobs.fakes import control_plane
 from tests.jobs.runs import ended, in_state, running
 
 

@@ -1,4 +1,4 @@
-"""Reporters of runs against a real service, and what their links deliver."""
+"""Reporters of runs against a real service, and the versions that their links deliver."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from dbp.job.snapshot import manifest_of
 from dbp.job.state import ProgressReport, RunOutcome
-from dbp.link.reporter import Reporter
+from dbp.link.reporter import SLOTS, Reporter
 from dbp.train.report.sink import ParameterSnapshot, Started
 from dbp.v1 import job_pb2
 from tests.deadline import DEADLINE
@@ -135,10 +135,11 @@ async def filled(reporter: Reporter, step: int) -> None:
 
 
 async def started(service: Service, reporter: Reporter) -> psutil.Process:
-    """Start the run and publish its step 10; return its link."""
+    """Start the run and publish its step 10; return its link, which has freed the slot."""
     reporter.started(STARTED)
     await filled(reporter, 10)
     await training_until_published(service, reporter, 10)
+    await training(reporter, lambda: len(reporter._free_slots) == SLOTS)
     return link()
 
 

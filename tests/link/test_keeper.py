@@ -69,7 +69,7 @@ async def test_a_link_that_keeps_dying_neither_delays_training_nor_fills_the_log
     link().kill()
     with caplog.at_level(logging.WARNING, "dbp.rpc"):
         await training(reporter, lambda: reporter._keeper.ends > 16)
-        for step in range(1, 200):  # what a run sends meanwhile is bounded, and it goes on
+        for step in range(1, 200):  # waiting messages are bounded, and the run continues
             reporter.progress(progress(step, epoch_end=True))
             reporter.snapshot(snapshot(step))
             assert reporter.poll() is Command.NONE

@@ -52,7 +52,7 @@ async def broken_stream(*_: object) -> AsyncIterator[Any]:
     [
         ("session.decode", broken),  # reads rank 0's messages
         ("session.Link._attach", broken),
-        ("session.Link._reports", broken_stream),  # gRPC drops what these two raise
+        ("session.Link._reports", broken_stream),  # gRPC drops the exceptions of these two
         ("upload.Publisher._parts", broken_stream),
         ("outbox.Outbox.acknowledge", broken),
         ("upload.Publisher.publish", broken),

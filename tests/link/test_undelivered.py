@@ -1,4 +1,4 @@
-"""What a link that starts later sends: what the service has not stored, in order, bounded."""
+"""Messages that the service has not stored: kept for a later link, in order, bounded."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ async def test_records_are_stored_on_a_disk_without_a_free_byte(disk: SmallDisk)
         assert known == 1, "the last space is for other records"
         for number in range(50):
             await database.write(add(f"stored{number}"), reserved=True)
-            disk.fill()  # others take what was released and not needed
+            disk.fill()  # others take the released space that was not needed
         assert len(await database.read(names)) == known + 50
         assert 0 < folder.ballast.held < BALLAST_BYTES
         disk.free()

@@ -19,7 +19,7 @@ from tests.small_disk import SmallDisk, small_disk
 from tests.system.test_restart import at_step, final
 
 STEPS = 600
-# Its parameters take 1.2 MB, more than what a restart of the service frees.
+# Its parameters take 1.2 MB, more than a restart of the service frees.
 UNITS = 4_000
 
 

@@ -124,7 +124,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @dataclass
 class Watcher:
-    """What a watcher of a job was sent."""
+    """The updates that a watcher of a job received."""
 
     stalled: list[str] = field(default_factory=list)  # messages of the condition, in order
     failures: list[Failure] = field(

@@ -1,4 +1,4 @@
-"""A run that a service resumes publishes what an undisturbed run would, and nothing twice."""
+"""A run that a service resumes publishes the versions of an undisturbed run, each once."""
 
 from __future__ import annotations
 

@@ -164,7 +164,9 @@ async def test_a_step_that_is_taken_again_after_a_rollback_is_another_version(
         assert found.version == final
         assert found.read(found.data_offset, 1) == bytes([109])
     with await shelf.versions.open("a", At(step=5)) as found:
-        assert found.read(found.data_offset, 1) == bytes([105]), "what counts is the newest"
+        assert found.read(found.data_offset, 1) == bytes([105]), (
+            "the newest version of the step counts"
+        )
 
 
 async def test_the_final_version_of_an_earlier_step_is_the_newest_and_of_its_bits(
