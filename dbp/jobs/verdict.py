@@ -60,17 +60,15 @@ def verdict(
         if job.attached:  # a run started by hand is stopped by hand
             return EventKind.CANCELLED, None
         reason, message = stopped_by_signal(ended)
-        return EventKind.FAILED, _failure(job, ended, reason, message, outcome.step)
+        return EventKind.FAILED, _reported(job, ended, reason, message, outcome)
     if outcome is not None and not job.attached and _stopped_unwritten(outcome, ended):
         reason, message = stopped_by_signal(ended, without=outcome.message)
-        return EventKind.FAILED, _failure(job, ended, reason, message, outcome.step)
+        return EventKind.FAILED, _reported(job, ended, reason, message, outcome)
     if outcome is not None:
         known = outcome.reason in REASONS
         reason = FailureReason(outcome.reason) if known else FailureReason.RANK_EXCEPTION
         message = outcome.message or f"the run failed: {outcome.reason}"
-        failure = _failure(job, ended, reason, message, outcome.step)
-        rank = failure.rank if outcome.rank is None else outcome.rank
-        return EventKind.FAILED, dataclasses.replace(failure, rank=rank)
+        return EventKind.FAILED, _reported(job, ended, reason, message, outcome)
     return EventKind.FAILED, _failure(job, ended, *without_result(job, ended))
 
 
@@ -92,14 +90,14 @@ def _as_asked(
             return EventKind.CANCELLED, _failure(job, ended, FailureReason.FORCED, message)
         if outcome is not None and unwritten:
             reason, message = FailureReason.NOT_WRITTEN, outcome.message
-            return EventKind.CANCELLED, _failure(job, ended, reason, message, outcome.step)
+            return EventKind.CANCELLED, _reported(job, ended, reason, message, outcome)
         return (EventKind.CANCELLED, None) if stopped or outcome is None else None
     if job.state is not State.PAUSING or stall is not None:
         return None
     if outcome is not None and unwritten:
         message = f"{outcome.message}; the steps after its newest checkpoint are repeated"
         reason = FailureReason.NOT_WRITTEN
-        return EventKind.PAUSED, _failure(job, ended, reason, message, outcome.step)
+        return EventKind.PAUSED, _reported(job, ended, reason, message, outcome)
     if stopped or ended == Exit():  # Exit(): it was not launched
         return EventKind.PAUSED, None
     if forced:
@@ -179,6 +177,19 @@ def _stalled(job: Job, ended: Exit | None, stall: StallReport) -> Failure:
     return dataclasses.replace(
         failure, rank=stall.rank, host=stall.host, attempt=job.attempt, retry_helps=True
     )
+
+
+def _reported(
+    job: Job, ended: Exit | None, reason: FailureReason, message: str, outcome: RunOutcome
+) -> Failure:
+    """Return the failure that a run reported, of the rank that it names.
+
+    Ranks that fail alike end one after the other: the first one to end is not to blame.
+    """
+    failure = _failure(job, ended, reason, message, outcome.step)
+    alike = job.workers > 1 and not failure.signal
+    rank = None if alike else failure.rank
+    return dataclasses.replace(failure, rank=rank if outcome.rank is None else outcome.rank)
 
 
 def _failure(

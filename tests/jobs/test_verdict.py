@@ -254,3 +254,16 @@ def test_an_exception_with_a_huge_text_makes_a_short_failure() -> None:
     assert failure.message.startswith("rank 1: KeyError: xxx")
     assert failure.message.endswith(" ... (10,000,018 characters; see the log)")
     assert len(failure.message) == MESSAGE_CHARACTERS
+
+
+@pytest.mark.parametrize("result", ["non-finite", "not written", "stopped"])
+def test_a_failure_of_all_ranks_blames_none_of_them(result: str) -> None:
+    _, alike = verdict(job(State.RUNNING), EXITS["rank's code"], RESULTS[result])
+    _, killed = verdict(job(State.RUNNING), EXITS["rank named"], RESULTS[result])
+    alone = dataclasses.replace(job(State.RUNNING), workers=1)
+    _, lone = verdict(alone, Exit(exit_code=3, death=RankDeath(0, "vm")), RESULTS[result])
+
+    assert alike is not None
+    assert killed is not None
+    assert lone is not None
+    assert (alike.rank, killed.rank, lone.rank) == (None, 1, 0)
