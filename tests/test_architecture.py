@@ -84,6 +84,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     # These live in rank 0: no gRPC.
     "link.child": (set(), set()),
     "link.keeper": (set(), set()),
+    "link.left_best": (
+        {"job", "link.messages", "storage.atomic_file", "train.report.sink"}, set()
+    ),
     "link.undelivered": ({"job"}, set()),
     # It implements the loop's Sink and Control, so it may see their definition.
     "link.reporter": (

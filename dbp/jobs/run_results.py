@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from pathlib import Path
 from typing import final
 
 from dbp.errors import DbpError
@@ -62,25 +63,59 @@ class RunResults:
         passed = newest is not None and newest.attempt < job.attempt
         if newest and passed and outcome.status != "succeeded" and outcome.step <= newest.step:
             return ""
+        await self._publish_best(job, outcome)
         try:
             run = self._folder.run_of(job.id, job.attempt)
             path = await self._launcher.fetch_parameters(run)
             if path is not None:
-                publish = partial(
-                    self._publisher.publish_file,
-                    job.id,
-                    job.attempt,
-                    path,
-                    step=outcome.step,
-                    best=outcome.best_restored and labels_best(job),
-                )
-                await self._disk.run(job.id, "its final version", publish, while_=NOT_CANCELLED)
+                best = labels_best(job) and _ends_at_best(outcome)
+                await self._publish(job, path, outcome, "its final version", best=best)
         except (DbpError, OSError) as error:
             log.warning("job %s: its final parameters: %s", job.id, error)
             return f"{error}: {path}" if is_full(error) else ""
         return ""
 
+    async def _publish_best(self, job: Job, outcome: RunOutcome) -> None:
+        """Publish the best parameters that the run left: its links could not deliver them."""
+        try:
+            folder = self._folder.attempt_folder(job.id, job.attempt)
+            path = await self._launcher.fetch_best(folder)
+            if path is not None:
+                await self._publish(
+                    job, path, outcome, "its best version", best=True, final=False
+                )
+                path.unlink(missing_ok=True)
+        except (DbpError, OSError) as error:
+            log.warning("job %s: its best parameters: %s", job.id, error)
+
+    async def _publish(
+        self,
+        job: Job,
+        path: Path,
+        outcome: RunOutcome,
+        waits: str,
+        *,
+        best: bool,
+        final: bool = True,
+    ) -> None:
+        publish = partial(
+            self._publisher.publish_file,
+            job.id,
+            job.attempt,
+            path,
+            step=outcome.step,
+            best=best,
+            final=final,
+        )
+        await self._disk.run(job.id, waits, publish, while_=NOT_CANCELLED)
+
     async def checkpoint(self, job: Job) -> NewestCheckpoint:
         """Return the step of the newest sound checkpoint, and newer damaged ones."""
         run = self._folder.run_of(job.id, job.attempt)
         return await self._launcher.fetch_checkpoint(run)
+
+
+def _ends_at_best(outcome: RunOutcome) -> bool:
+    """Return whether the final parameters are those of the best epoch."""
+    at_best = outcome.best is not None and outcome.best.step == outcome.step
+    return outcome.best_restored or at_best

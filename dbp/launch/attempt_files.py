@@ -64,6 +64,11 @@ class AttemptFiles:
         return self.folder / "result.json"
 
     @property
+    def best(self) -> Path:
+        """The best parameters, if no link could deliver them; written by rank 0."""
+        return self.folder / "best.safetensors"
+
+    @property
     def old_result(self) -> Path:
         """The outcome of a run that an older dbp launched, with a run folder of its own."""
         return self.folder / "run" / "result.json"

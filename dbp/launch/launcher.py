@@ -171,6 +171,10 @@ class Launcher(ABC):
         """Return a local file with the final parameters that rank 0 wrote; None without."""
 
     @abstractmethod
+    async def fetch_best(self, folder: Path) -> Path | None:
+        """Return a local file with the best parameters of an attempt, if rank 0 left them."""
+
+    @abstractmethod
     async def fetch_checkpoint(self, run: Path) -> NewestCheckpoint:
         """Return the step of the newest sound checkpoint of a run, and newer damaged ones."""
 

@@ -93,6 +93,10 @@ class MpirunLauncher(Launcher):
         path = run / PARAMETERS
         return path if path.exists() else None
 
+    async def fetch_best(self, folder: Path) -> Path | None:
+        path = AttemptFiles(folder).best
+        return path if path.exists() else None
+
     async def fetch_checkpoint(self, run: Path) -> NewestCheckpoint:
         return await asyncio.to_thread(newest_sound, run / CHECKPOINTS)
 
@@ -130,6 +134,7 @@ class MpirunLauncher(Launcher):
             "resume": request.resume,
             "published": list(request.published),
             "service_file": str(request.service_file),
+            "best": str(files.best),
             "command": self._make_command(request.workers, worker),
         }
         write_json(files.launch, launch)

@@ -28,6 +28,7 @@ from dbp.job.retry_terms import stall_seconds
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject
 from dbp.link.keeper import LinkKeeper
+from dbp.link.left_best import LeftBest
 from dbp.link.messages import (
     Alive,
     AttemptOver,
@@ -64,13 +65,21 @@ log = logging.getLogger("dbp.rpc")
 class Reporter:
     """Sink and Control of rank 0 under a service; communicates with the link only."""
 
-    def __init__(self, config: LaunchedRun | NewRun, *, stall_seconds: float) -> None:
+    def __init__(
+        self,
+        config: LaunchedRun | NewRun,
+        *,
+        stall_seconds: float,
+        best: Path | None = None,
+    ) -> None:
         """Start the link with this configuration (see ``start`` and ``join``).
 
         Args:
             config: Which run, and how to reach its service.
             stall_seconds: Time after which a link that reads nothing is replaced.
+            best: File for the best parameters if they cannot be delivered.
         """
+        self._best = LeftBest(best)
         launched = isinstance(config, LaunchedRun)
         self.job = config.job if isinstance(config, LaunchedRun) else ""
         self._config = config
@@ -108,6 +117,7 @@ class Reporter:
                 speaks_of_flags=speaks_of_flags(),
             ),
             stall_seconds=stall_seconds(json.loads(Path(launch["spec"]).read_text())),
+            best=Path(launch["best"]),
         )
 
     @classmethod
@@ -141,7 +151,8 @@ class Reporter:
         self._keeper.send(self._undelivered.report(progress), limit)
 
     def rolled_back(self, step: int) -> None:
-        """Nothing to send: later reports replace those of the undone steps."""
+        """Send nothing: later reports replace those of the undone steps."""
+        self._best.roll_back(step)
 
     def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         """Copy the parameters into a free slot; False if there is none."""
@@ -150,7 +161,8 @@ class Reporter:
             return True
         if snapshot.last:
             self._await_slot(self._patience)
-        if not self._free_slots:
+        if not self._free_slots or self._best.precedes(snapshot):
+            self._best.refuse(snapshot)
             return False
         size = snapshot.manifest.size_bytes
         memory = self._reserved(SLOTS * size)
@@ -161,6 +173,7 @@ class Reporter:
         filled = FilledSlot(
             slot, snapshot.step, snapshot.manifest, snapshot.final, snapshot.best
         )
+        self._best.fill(filled)
         self._keeper.send(self._undelivered.fill(filled))
         return True
 
@@ -195,6 +208,7 @@ class Reporter:
     def close(self, timeout: float = 10.0) -> None:
         """Give the link at most ``timeout`` seconds to deliver what it has, then end it."""
         self._keeper.close(min(timeout, self._patience), self._handle_all)
+        self._best.leave(self._memory)
         if self._memory is not None:
             self._memory.close()
         os.close(self._memory_fd)
@@ -213,6 +227,7 @@ class Reporter:
                 self._publish |= message.publish
             case FreedSlot():
                 self._undelivered.freed(message.slot)
+                self._best.freed(message.slot)
                 self._free_slots.add(message.slot)
             case StoredReports():
                 self._undelivered.stored(message.sequence)

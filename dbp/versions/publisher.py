@@ -126,9 +126,9 @@ class VersionPublisher:
                 self._quiet.notify_all()
 
     async def publish_file(
-        self, job_id: str, attempt: int, path: Path, *, step: int, best: bool
+        self, job_id: str, attempt: int, path: Path, *, step: int, best: bool, final: bool
     ) -> Version:
-        """Publish final parameters from a safetensors file of a run, unless they have come.
+        """Publish parameters from a safetensors file of a run, unless they have come.
 
         ``step``: of the file, where its header names none.
         """
@@ -142,7 +142,7 @@ class VersionPublisher:
                 step=step_of(manifest, step),
                 manifest=manifest,
                 chunks=ByteRange(file.fileno(), data_offset),
-                final=True,
+                final=final,
                 best=best,
             )
 

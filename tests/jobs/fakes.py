@@ -131,6 +131,9 @@ class FakeLauncher(Launcher):
     async def fetch_parameters(self, run: Path) -> Path | None:
         return await LOCAL.fetch_parameters(run)
 
+    async def fetch_best(self, folder: Path) -> Path | None:
+        return await LOCAL.fetch_best(folder)
+
     async def fetch_checkpoint(self, run: Path) -> NewestCheckpoint:
         return NewestCheckpoint(self.checkpoints.get(run.parent.name, 0), self.damaged)
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from dbp.errors import MissingDependency, ResourceExhausted
-from dbp.job.snapshot import encode_header
+from dbp.job.snapshot import encode_header, manifest_of
 from dbp.job.state import State
 from dbp.jobs.attempt_runner import RETRY_SECONDS
+from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.launcher import Exit
 from tests.jobs.fakes import FakeLauncher, control_plane, data, manifest, settle, spec, until
 from tests.jobs.runs import SUCCEEDED, ended, finish
@@ -86,6 +87,50 @@ async def test_final_parameters_that_never_came_are_taken_from_the_run(
         with await plane.manager.versions.open(job.id) as found:
             assert found.read(found.data_offset, 10_000) == b"p" * 16
             assert found.manifest.tensors == manifest().tensors
+
+
+async def test_best_parameters_that_never_came_are_published_before_the_final_ones(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await plane.manager.create(spec(), workers=1)
+        await settle()
+        run = plane.launcher.runs[job.id]
+        run.write_result("succeeded")
+        best = manifest_of({"0.weight": (4,)}, "F32", {"dbp.step": "5"})
+        AttemptFiles(run.folder).best.write_bytes(encode_header(best) + b"b" * 16)
+        place = plane.folder.run_folder(job.id)
+        place.mkdir()
+        (place / "parameters.safetensors").write_bytes(encode_header(manifest()) + b"p" * 16)
+
+        run.end(Exit(exit_code=0))
+
+        done = await ended(plane, job.id)
+        assert done.latest_parameters is not None
+        assert (done.latest_parameters.version, done.latest_parameters.step) == (2, 7)
+        index = await plane.manager.versions.index(job.id)
+        assert index.labels["best"] == 1
+        assert not AttemptFiles(run.folder).best.exists()
+
+
+@pytest.mark.parametrize(("step", "labelled"), [(7, True), (5, False)])
+async def test_final_parameters_of_the_best_epoch_that_never_came_get_its_label(
+    tmp_path: Path, step: int, labelled: bool
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await plane.manager.create(spec(), workers=1)
+        await settle()
+        run = plane.launcher.runs[job.id]
+        run.write_result("succeeded", best={"epoch": 1, "step": step, "metrics": {}})
+        place = plane.folder.run_folder(job.id)
+        place.mkdir()
+        (place / "parameters.safetensors").write_bytes(encode_header(manifest()) + b"p" * 16)
+
+        run.end(Exit(exit_code=0))
+
+        assert (await ended(plane, job.id)).state is State.SUCCEEDED
+        index = await plane.manager.versions.index(job.id)
+        assert index.labels.get("best") == (1 if labelled else None)
 
 
 async def test_the_end_is_announced_after_the_version_that_is_on_its_way(

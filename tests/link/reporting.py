@@ -34,9 +34,13 @@ def vector(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(650, np.float32)
 
 
-def snapshot(step: int, *, final: bool = False) -> ParameterSnapshot:
+def snapshot(
+    step: int, *, final: bool = False, best: bool = False, last: bool = False
+) -> ParameterSnapshot:
     manifest = manifest_of(SHAPES, "F32", {"dbp.step": str(step)})
-    return ParameterSnapshot(step, 1, vector(step), manifest, final=final, last=final)
+    return ParameterSnapshot(
+        step, 1, vector(step), manifest, final=final, best=best, last=final or last
+    )
 
 
 def progress(step: int, *, epoch_end: bool = False) -> ProgressReport:
@@ -53,6 +57,7 @@ async def launched(service: Service, state: Path) -> Reporter:
     launch = {
         "job": job_id, "attempt": 1, "workers": 1, "secret": request.secret,
         "service_file": str(state / "service.json"), "spec": str(state.parent / "spec.json"),
+        "best": str(state.parent / "best.safetensors"),
     }  # fmt: skip
     (state.parent / "spec.json").write_text(json.dumps(request.document))
     folder = state.parent / "attempt"

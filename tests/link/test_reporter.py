@@ -12,11 +12,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dbp.job.state import RunOutcome
 from dbp.launch.launcher import Exit
-from dbp.link.reporter import MAX_EPOCHS_BACKLOG_BYTES
+from dbp.link.reporter import MAX_EPOCHS_BACKLOG_BYTES, SLOTS
 from dbp.link.session import LINGER_SECONDS
 from dbp.train.report.sink import Command
 from dbp.v1 import job_pb2
@@ -34,6 +35,7 @@ from tests.link.reporting import (
     published,
     snapshot,
     stored_steps,
+    vector,
 )
 from tests.service.setups import Service, serving, until
 
@@ -133,6 +135,45 @@ async def test_the_final_parameters_wait_for_a_slot(service: Service, tmp_path: 
     await closed(reporter)
 
     assert stored_steps(tmp_path / "state", reporter.job) == [10, 20, 30]
+
+
+@pytest.mark.parametrize("slots", [1, 2], ids=["in a slot", "without a slot"])
+async def test_best_parameters_that_cannot_be_delivered_are_left_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: int
+) -> None:
+    monkeypatch.setattr("dbp.link.reporter.LAUNCHED_PATIENCE_SECONDS", 0.5)
+    async with serving(tmp_path / "state") as service:
+        reporter = await launched(service, tmp_path / "state")
+        reporter.started(STARTED)
+        reporter.snapshot(snapshot(10, best=True))
+        async with asyncio.timeout(DEADLINE):
+            while len(reporter._free_slots) < SLOTS:  # it is delivered
+                reporter.poll()
+                await asyncio.sleep(0.01)
+    for step in range(20, 20 + slots):
+        assert reporter.snapshot(snapshot(step))
+    taken = await asyncio.to_thread(reporter.snapshot, snapshot(30, best=True, last=slots > 1))
+    assert taken == (slots == 1)
+
+    await closed(reporter, timeout=0.5)
+
+    content = (tmp_path / "best.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    assert json.loads(content[8 : 8 + length])["__metadata__"]["dbp.step"] == "30"
+    np.testing.assert_array_equal(np.frombuffer(content[8 + length :], np.float32), vector(30))
+
+
+async def test_delivered_best_parameters_leave_no_file(
+    service: Service, tmp_path: Path
+) -> None:
+    reporter = await launched(service, tmp_path / "state")
+    reporter.started(STARTED)
+    reporter.snapshot(snapshot(10, best=True))
+    await published(service, reporter.job, 10)
+    reporter.finished(SUCCEEDED)
+    await closed(reporter)
+
+    assert not (tmp_path / "best.safetensors").exists()
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["service away", "link stopped"])

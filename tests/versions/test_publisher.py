@@ -124,7 +124,7 @@ async def test_a_run_s_own_file_can_be_published(shelf: Shelf, tmp_path: Path) -
     path = tmp_path / "parameters.safetensors"
     path.write_bytes(encode_header(manifest(kind="test")) + b"z" * 16)
 
-    version = await shelf.publisher.publish_file("a", 1, path, step=9, best=False)
+    version = await shelf.publisher.publish_file("a", 1, path, step=9, best=False, final=True)
 
     with await shelf.versions.open("a") as found:
         assert found.read(found.data_offset, 1_000) == b"z" * 16
