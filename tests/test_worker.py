@@ -58,6 +58,7 @@ def attempt(folder: Path, *, workers: int, **train: Any) -> Path:
         "job": "abc123", "attempt": 1, "workers": workers, "secret": "s",
         "spec": str(folder / "spec.json"), "run": str(folder / "run"),
         "service_file": str(folder / "service.json"),
+        "best": str(folder / "best.safetensors"),
     }  # fmt: skip
     (folder / "launch.json").write_text(json.dumps(launch))
     return folder
