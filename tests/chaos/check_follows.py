@@ -64,7 +64,9 @@ def _check(watch: list[Entry], events: dict[int, Entry], deleted: bool) -> Itera
     seen: list[int] = []
     for entry in watch:
         if entry["kind"] == "snapshot":
-            first = first or max(entry["sequence"], int(entry["token"].removeprefix("e")))
+            # No token yet: the watch began before the first event was announced.
+            token = int(entry["token"].removeprefix("e") or 0)
+            first = first or max(entry["sequence"], token)
             state = entry["state"]
         elif entry["kind"] == "change":
             seen.append(entry["sequence"])

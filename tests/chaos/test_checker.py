@@ -166,6 +166,13 @@ def test_a_history_that_keeps_every_promise_has_no_violation(tmp_path: Path) -> 
     assert found(GOOD, tmp_path) == []
 
 
+def test_a_watch_may_begin_before_the_first_token(tmp_path: Path) -> None:
+    run = copy.deepcopy(GOOD)
+    run["follow"][1].update(token="")
+
+    assert found(run, tmp_path) == []
+
+
 def job(run: Run) -> dict[str, Any]:
     entry: dict[str, Any] = run["end"]["jobs"][0]
     return entry
