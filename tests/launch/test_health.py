@@ -106,6 +106,21 @@ async def test_a_stopped_rank_is_shown_as_the_kernel_sees_it(tmp_path: Path) -> 
     assert text.startswith(f"process {pid} is stopped (state T)")
 
 
+async def test_a_rank_that_cannot_write_its_stack_is_shown_as_the_kernel_sees_it(
+    tmp_path: Path,
+) -> None:
+    blocked = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [stacks.SIGNAL])"
+    running, _ = await start(
+        tmp_path, RANK.replace('print("ready"', f'{blocked}\nprint("ready"')
+    )
+    await until(lambda: _is(running, Role.RANK, "S"))
+    pid = by_role(await running.health())[Role.RANK].beat.pid
+
+    text = (await running.explain([0]))[0]
+
+    assert text.startswith(f"process {pid} is sleeping (state S)")
+
+
 async def test_ranks_that_have_not_reported_are_listed(tmp_path: Path) -> None:
     running, _ = await start(tmp_path, SILENT)
 
