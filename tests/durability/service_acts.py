@@ -249,9 +249,7 @@ def label(name: str, version: int) -> Step:
     """A client moves a label."""
 
     async def step(plane: Plane, acknowledge: Acknowledger) -> None:
-        await plane.manager.versions.change(
-            "a-1", lambda index: index.move(name, version, keep=KEPT, time=1.0)
-        )
+        await plane.manager.parameters.move_label("a-1", name, At(version))
         acknowledge(f"{name}={version}")
 
     return step

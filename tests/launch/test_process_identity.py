@@ -79,6 +79,8 @@ def test_a_real_process_lives_until_its_end(
     assert known is not None
     assert known.lives()
     assert known != ProcessIdentity.of(os.getpid())
+    if not linux:
+        assert known.start == repr(psutil.Process(sleeper.pid).create_time())
 
     known.send(signal.SIGKILL)
 
