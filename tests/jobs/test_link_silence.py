@@ -25,6 +25,7 @@ async def test_a_silent_link_is_a_condition_until_it_is_heard_again(tmp_path: Pa
 
         for _ in range(5):  # heartbeats
             await plane.clock.advance(SILENCE_SECONDS / 4)
+            assert await conditions(plane, job.id) == []
             plane.manager.silence.heard(job.id)
         await plane.clock.advance(SILENCE_SECONDS / 2)
         assert await conditions(plane, job.id) == []
@@ -87,3 +88,27 @@ async def test_late_messages_to_a_paused_job_start_no_watch(tmp_path: Path) -> N
         await settle()
 
         assert len(asyncio.all_tasks()) == tasks
+
+
+def watches() -> int:
+    """The number of links that are watched in this loop."""
+    names = [str(task.get_coro()) for task in asyncio.all_tasks()]
+    return sum("LinkSilence._watch" in name for name in names)
+
+
+async def test_a_watch_ends_with_its_run_or_with_the_service(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        first, second = [await plane.manager.create(spec(), workers=1) for _ in range(2)]
+        await settle()
+        for job in (first, second):
+            await attach(plane, job)
+        assert watches() == 2
+
+        finish(plane, first.id)
+        await ended(plane, first.id)
+        assert watches() == 1
+        plane.manager.silence.heard(first.id)  # late
+        assert watches() == 1
+
+    await settle()
+    assert watches() == 0
