@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple, final
@@ -57,8 +58,8 @@ class JobQueue:
         self._places: dict[str, int] = {}  # of live jobs, in the order of acknowledgement
         self._delays: dict[str, Delay] = {}
         self._waiting: dict[str, int] = {}
+        self._order: list[tuple[int, str]] = []  # place and id of those that wait, sorted
         self._holding: dict[str, int] = {}
-        self._positions: dict[str, int] | None = None
 
     @property
     def free(self) -> int:
@@ -82,11 +83,7 @@ class JobQueue:
     def push(self, job_id: str, workers: int, delay: Delay | None = None) -> None:
         """Add a job to the queue, before all jobs that came after it; free its slots."""
         self._holding.pop(job_id, None)
-        place, last = self.place(job_id), next(reversed(self._waiting), None)
-        self._waiting[job_id] = workers
-        if last is not None and place < self.place(last):
-            self._waiting = dict(sorted(self._waiting.items(), key=lambda e: self.place(e[0])))
-        self._positions = None
+        self._join(job_id, workers)
         if delay is not None:
             self._delays[job_id] = delay
 
@@ -102,7 +99,8 @@ class JobQueue:
 
     def take(self) -> str | None:
         """Return the next job that may start and give it its slots; None if there is none."""
-        for job_id, workers in self._waiting.items():
+        for _, job_id in self._order:
+            workers = self._waiting[job_id]
             if workers > self.slots or job_id in self._delays:
                 continue
             if workers > self.free:
@@ -113,9 +111,8 @@ class JobQueue:
         return None
 
     def put_back(self, job_id: str) -> None:
-        """Put the job that was taken last back to the front."""
-        self._waiting = {job_id: self._holding.pop(job_id), **self._waiting}
-        self._positions = None
+        """Put the job that was taken last back to its place."""
+        self._join(job_id, self._holding.pop(job_id))
 
     def remove(self, job_id: str) -> None:
         """Remove a job and free its slots."""
@@ -136,18 +133,24 @@ class JobQueue:
         if (delay := self._delays.get(job_id)) is not None:
             wait = duration_text(max(0.0, delay.until - self._time()))
             return f"attempt {delay.attempt} starts in {wait}"
-        if self._positions is None:
-            self._positions = {name: place for place, name in enumerate(self._waiting, 1)}
-        place = self._positions[job_id]
         return (
-            f"needs {count_text(workers, 'slot')}, {self.free} free; {_ordinal(place)} in "
-            "the queue"
+            f"needs {count_text(workers, 'slot')}, {self.free} free; "
+            f"{_ordinal(self._position(job_id) + 1)} in the queue"
         )
+
+    def _position(self, job_id: str) -> int:
+        """Return how many jobs wait before this one, without a look at each of them."""
+        return bisect_left(self._order, (self._places[job_id], job_id))
+
+    def _join(self, job_id: str, workers: int) -> None:
+        if job_id not in self._waiting:
+            insort(self._order, (self.place(job_id), job_id))
+        self._waiting[job_id] = workers
 
     def _leave(self, job_id: str) -> None:
         self._delays.pop(job_id, None)
         if self._waiting.pop(job_id, None) is not None:
-            self._positions = None
+            del self._order[self._position(job_id)]
 
 
 def _ordinal(place: int) -> str:

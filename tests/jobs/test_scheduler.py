@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from dbp.errors import ResourceExhausted
@@ -51,6 +53,51 @@ def test_a_job_put_back_is_the_first_again() -> None:
 
     assert queue.free == 2
     assert [queue.take(), queue.take()] == ["a", None]
+
+
+def test_positions_follow_every_join_and_leave() -> None:
+    queue = JobQueue(1, 100)
+    chance = random.Random(7)
+    waiting: list[str] = []
+    places: dict[str, int] = {}
+    for step in range(300):
+        if waiting and chance.random() < 0.45:
+            name = chance.choice([waiting[0], chance.choice(waiting)])
+            waiting.remove(name)
+            if name == queue.take():
+                queue.push(name, 1)  # its attempt failed: it returns to its place
+                waiting.append(name)
+            else:
+                queue.put_back(next(iter(queue._holding)))
+                queue.remove(name)
+        else:
+            name = f"job{step}"
+            places[name] = step
+            queue.push(name, 1)
+            waiting.append(name)
+        waiting.sort(key=places.__getitem__)
+        for position, name in enumerate(waiting, 1):
+            assert f"; {position}" in queue.waiting_reason(name)
+
+
+def test_showing_a_submitted_job_compares_few_others() -> None:
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            nonlocal compared
+            compared += 1
+            return super().__hash__()
+
+    queue = JobQueue(1, 100_000)
+    queue.hold("running", 1)
+    for number in range(1_000):
+        queue.push(Name(f"job{number}"), 1)
+        queue.waiting_reason(f"job{number}")
+
+    assert compared < 20 * 1_000
 
 
 def test_a_full_queue_refuses() -> None:
