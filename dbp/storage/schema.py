@@ -10,7 +10,7 @@ from typing import Final
 from dbp.errors import Unavailable
 from dbp.storage.verification import Compare, connect, explained, nothing_to_compare, verify
 
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 
 _TABLES: Final = """
 CREATE TABLE jobs (
@@ -153,6 +153,12 @@ CREATE INDEX jobs_ended ON jobs (end_time, number) WHERE end_time IS NOT NULL;
 CREATE INDEX versions_pinned ON versions (job) WHERE pinned;
 CREATE TABLE contents (commits INTEGER NOT NULL, digest TEXT NOT NULL);
 INSERT INTO contents VALUES (0, '');
+""",
+    # The record of a job is written after each of its changes, and holds its request. The new
+    # number of the commit: the mark beside the file has the old one until the file is open.
+    8: """
+CREATE INDEX requests_by_job ON requests (job);
+UPDATE contents SET commits = commits + 1, digest = '';
 """,
 }
 

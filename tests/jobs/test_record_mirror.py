@@ -17,6 +17,8 @@ from dbp.jobs.record_files import RecordFiles
 from dbp.jobs.record_mirror import RecordMirror
 from dbp.jobs.store import Store
 from dbp.storage import schema
+from dbp.storage.commit_file import CommitFile, commit_file
+from dbp.storage.contents import Contents
 from dbp.storage.database import Database
 from dbp.storage.state_folder import StateFolder
 
@@ -166,4 +168,54 @@ def test_a_folder_of_an_earlier_schema_gets_records(folder: StateFolder) -> None
 
     assert files(folder).ids() == {"a"}
     assert (files(folder).rows("a") or (0, {}))[0] == 1
+    opened(folder).close()
+
+
+async def test_storing_a_job_costs_the_same_however_many_there_are(folder: StateFolder) -> None:
+    """Counted in steps of SQLite's machine, those for the record included."""
+    database = opened(folder)
+    store, steps = Store(database), [0]
+
+    def count() -> int:
+        steps[0] += 1
+        return 0
+
+    async def create(name: str) -> int:
+        steps[0] = 0
+        await store.create(job(name), request=(f"request {name}", "digest"))
+        return steps[0]
+
+    await create("first")
+    database._writer.set_progress_handler(count, 1)
+    few = await create("few")
+    for number in range(300):
+        await create(f"job{number}")
+    many = await create("many")
+    database._writer.set_progress_handler(None, 1)
+    database.close()
+
+    assert many <= few + 10
+
+
+@pytest.mark.parametrize("opened_before", [False, True])
+def test_a_file_of_schema_7_is_opened_though_the_first_attempt_was_killed(
+    folder: StateFolder, opened_before: bool
+) -> None:
+    """The mark beside the file is still that of schema 7 then."""
+    path = folder.database_file
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
+        old.executescript(schema._TABLES)
+        for number in range(2, 8):
+            old.executescript(schema._CHANGES[number])
+        old.execute("PRAGMA user_version = 7")
+        contents = Contents(old)
+        mark = CommitFile(commit_file(path))
+        mark.note(contents.mark)
+        mark.close()
+    acknowledged = commit_file(path).read_bytes()
+
+    with contextlib.closing(opened(folder)):
+        pass
+    if opened_before:  # up to the moment before it wrote the mark
+        commit_file(path).write_bytes(acknowledged)
     opened(folder).close()
