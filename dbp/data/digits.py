@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, final
 
@@ -30,7 +31,7 @@ class Digits(Reader):
     )
 
     def inspect(self) -> DataInfo:
-        return self.open().info
+        return _info(self)
 
     def open(self) -> Dataset:
         return ArrayDataset(
@@ -41,8 +42,19 @@ class Digits(Reader):
         )
 
     def _rows(self, name: str) -> Rows:
-        rows = open_rows(str(_FOLDER / name))
+        rows = _stored(name)
         number = np.arange(rows.info.shape[0])
         held_out = number % _TEST_EVERY == 0
         chosen = {"train": ~held_out, "test": held_out, "all": number >= 0}[self.part]
         return MemoryRows(name, rows.block(0, len(number))[chosen])
+
+
+@cache
+def _info(reader: Digits) -> DataInfo:
+    return reader.open().info
+
+
+@cache
+def _stored(name: str) -> Rows:
+    """Return all rows of a file; 115 kB in all. Its copies are handed out."""
+    return open_rows(str(_FOLDER / name))

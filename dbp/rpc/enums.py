@@ -7,6 +7,7 @@ The value ``rollback`` of the enum ``NonFinite`` is named ``NON_FINITE_ROLLBACK`
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from google.protobuf.descriptor import EnumDescriptor
 
@@ -22,11 +23,13 @@ _STREAM_END_REASON = stream_pb2.StreamEndReason.DESCRIPTOR
 _EVENT_KIND = job_service_pb2.JobEventKind.DESCRIPTOR
 
 
+@cache
 def prefix_of(enum: EnumDescriptor) -> str:
     """Return what the names of an enum's values begin with: ``JOB_STATE_``."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", enum.name).upper() + "_"
 
 
+@cache
 def values_of(enum: EnumDescriptor) -> tuple[str, ...]:
     """Return the values of an enum in lower case, without UNSPECIFIED, by number."""
     prefix = prefix_of(enum)

@@ -33,6 +33,9 @@ MAX_UNKNOWN: Final = 20
 # Result of a check that has added a violation.
 INVALID: Final = object()
 
+# By class, as ``_parts_of`` returns them.
+_PARTS: Final[dict[type[object], frozenset[str]]] = {}
+
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -77,6 +80,7 @@ def read_fields(
     """
     annotations = field_types(cls)
     fields = {field.name: field for field in fields_of(cls) if field.init}
+    parts = _parts_of(cls)
     _note_unknown(table, list(fields), path, violations)
     values: dict[str, object] = {}
     for name, field in fields.items():
@@ -89,15 +93,26 @@ def read_fields(
                 )
             continue
         annotation = annotations[name]
-        if field.metadata.get("group") or any(
-            map(dataclasses.is_dataclass, union_arms(annotation))
-        ):
+        if name in parts:
             value = read_special(field, annotation, table[name], where)
         else:
             value = read_value(table[name], annotation, limits_of(field), where, violations)
         if value is not INVALID:
             values[name] = value
     return values
+
+
+def _parts_of(cls: type[object]) -> frozenset[str]:
+    """Return the names of the fields that are components or dataclasses."""
+    if cls not in _PARTS:
+        annotations = field_types(cls)
+        _PARTS[cls] = frozenset(
+            field.name
+            for field in fields_of(cls)
+            if field.metadata.get("group")
+            or any(map(dataclasses.is_dataclass, union_arms(annotations[field.name])))
+        )
+    return _PARTS[cls]
 
 
 def _note_unknown(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.spec.fields import at, shown
@@ -69,21 +70,55 @@ def file_options(document: object) -> Iterator[FileOption]:
 def _in_dataclass(cls: type[object], table: object, path: str) -> Iterator[FileOption]:
     if not isinstance(table, dict):
         return
-    annotations = field_types(cls)
-    for field in fields_of(cls):
-        value, where = table.get(field.name), at(path, field.name)
-        group: Group | None = field.metadata.get("group")
-        if field.metadata.get("file") and isinstance(value, str):
+    if cls not in _FIELDS:
+        _FIELDS[cls] = _leading_to_files(cls)
+    for field in _FIELDS[cls]:
+        if (value := table.get(field.name)) is None:
+            continue
+        where = at(path, field.name)
+        if field.is_file and isinstance(value, str):
             yield FileOption(table, field.name, value, where)
-        elif group is not None and isinstance(value, list):
+        elif field.group is not None and isinstance(value, list):
             for index, item in enumerate(value):
-                yield from _in_component(group, item, f"{where}[{index}]")
-        elif group is not None:
-            yield from _in_component(group, value, where)
+                yield from _in_component(field.group, item, f"{where}[{index}]")
+        elif field.group is not None:
+            yield from _in_component(field.group, value, where)
         else:
-            for part in union_arms(annotations[field.name]):
-                if isinstance(part, type) and dataclasses.is_dataclass(part):
-                    yield from _in_dataclass(part, value, where)
+            for part in field.parts:
+                yield from _in_dataclass(part, value, where)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A field that names a file, holds components, or is of a dataclass of ``parts``."""
+
+    name: str
+    is_file: bool
+    group: Group | None
+    parts: tuple[type[object], ...]
+
+
+# By class: a check of a spec walks through them several times.
+_FIELDS: Final[dict[type[object], tuple[_Field, ...]]] = {}
+
+
+def _leading_to_files(cls: type[object]) -> tuple[_Field, ...]:
+    """Return the fields of a dataclass in which files may be named."""
+    annotations = field_types(cls)
+    found = [
+        _Field(
+            field.name,
+            bool(field.metadata.get("file")),
+            field.metadata.get("group"),
+            tuple(
+                part
+                for part in union_arms(annotations[field.name])
+                if isinstance(part, type) and dataclasses.is_dataclass(part)
+            ),
+        )
+        for field in fields_of(cls)
+    ]
+    return tuple(field for field in found if field.is_file or field.group or field.parts)
 
 
 def _in_component(group: Group, value: object, path: str) -> Iterator[FileOption]:
