@@ -16,6 +16,7 @@ from dbp.errors import (
     InvalidInput,
     InvalidSpec,
     JobNotFound,
+    ResourceExhausted,
     Unauthenticated,
     Violation,
     WrongState,
@@ -25,7 +26,7 @@ from dbp.jobs.config import Clock
 from dbp.jobs.connections import hash_secret, new_secret
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.scheduler import JobQueue
-from dbp.jobs.store import Store
+from dbp.jobs.store import RequestExists, Store
 from dbp.json_value import JsonObject
 from dbp.quantities import count_text
 
@@ -141,14 +142,18 @@ class Admission:
         request = await self._checked(self._checks.job, document, workers, request_id)
 
         async def admit() -> Job:
-            known = await self._earlier(request)
-            if known is None:
+            try:
                 self._queue.check_length()
-            if validate_only:
-                return request.job(self._clock.time())
-            if known is not None:
-                return known
-            job = await self._insert(request.job(self._clock.time()), request)
+                if validate_only:
+                    await self._earlier(request)
+                    return request.job(self._clock.time())
+                job = await self._insert(request.job(self._clock.time()), request)
+            except (RequestExists, ResourceExhausted):
+                # Looked up only now: most requests are new, and the insert finds out.
+                known = await self._earlier(request)
+                if known is None:
+                    raise
+                return request.job(self._clock.time()) if validate_only else known
             await enqueue(job)
             return job
 
@@ -242,5 +247,7 @@ class Admission:
                     request=request.key,
                     secret_hash=secret_hash,
                 )
+            except RequestExists:
+                raise
             except AlreadyExists:
                 continue  # the random part of the id was used before

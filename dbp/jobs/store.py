@@ -47,6 +47,11 @@ Rows: TypeAlias = list[tuple[Any, ...]]
 
 
 @final
+class RequestExists(AlreadyExists):
+    """The request id belongs to a job that exists or existed; nothing was changed."""
+
+
+@final
 class Store:
     """Jobs, their events, requests, attempts and versions."""
 
@@ -65,8 +70,11 @@ class Store:
         request: tuple[str, str] | None = None,
         secret_hash: bytes | None = None,
     ) -> Change:
-        """Insert a new job; ``request`` is its request id and digest. AlreadyExists: the id is
-        taken.
+        """Insert a new job; ``request`` is its request id and digest.
+
+        Raises:
+            RequestExists: an earlier job has the request id.
+            AlreadyExists: the id is taken.
         """
 
         def insert(connection: sqlite3.Connection) -> Change:
@@ -80,10 +88,7 @@ class Store:
             created = Event(EventKind.CREATED, job.create_time)
             change = self._insert_event(connection, job, created)
             if request is not None:
-                connection.execute(
-                    "INSERT INTO requests (id, job, digest) VALUES (?,?,?)",
-                    (request[0], job.id, request[1]),
-                )
+                _set_request(connection, job.id, *request)
             if secret_hash is not None:
                 _set_secret(connection, job.id, job.attempt, secret_hash)
             return change
@@ -274,6 +279,18 @@ class Store:
 
     async def _query(self, sql: str, *values: Any) -> Rows:
         return await self._database.read(lambda c: c.execute(sql, values).fetchall())
+
+
+def _set_request(
+    connection: sqlite3.Connection, job_id: str, request_id: str, digest: str
+) -> None:
+    try:
+        connection.execute(
+            "INSERT INTO requests (id, job, digest) VALUES (?,?,?)",
+            (request_id, job_id, digest),
+        )
+    except sqlite3.IntegrityError as error:
+        raise RequestExists(f"request_id {request_id!r} belongs to another job") from error
 
 
 def _set_secret(

@@ -128,10 +128,10 @@ def make_folder(path: Path, mode: int = 0o777) -> Path:
     return path
 
 
-def leads_to(path: Path, descriptor: int) -> bool:
+def leads_to(path: str | Path, descriptor: int) -> bool:
     """Return whether the path still names the open file: it was not deleted or replaced."""
     try:
-        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
     except (FileNotFoundError, NotADirectoryError):
         return False
 

@@ -24,8 +24,8 @@ from dbp.storage.schema import open_database, open_reader
 from dbp.storage.threads import in_thread
 from dbp.storage.verification import explained, log_of, nothing_to_compare
 
-# SQLite empties the log after 4 MB, unless overlapping readers prevent it.
-LOG_BYTES: Final = 16 << 20
+# SQLite reuses the log after ``LOG_PAGES``, unless overlapping readers prevent it.
+LOG_BYTES: Final = 32 << 20
 
 # Connections that stay open until the process ends.
 _ABANDONED: Final[list[sqlite3.Connection]] = []

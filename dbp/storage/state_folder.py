@@ -45,6 +45,7 @@ class StateFolder:
         """Create the folder if absent; lock it. InvalidInput: not private; Conflict: locked."""
         self.path = path.absolute()
         _check_private(make_folder(self.path, PRIVATE))
+        self._lock_file = str(self.path / LOCK)
         self._lock = _take(self.path / LOCK)
         try:
             self.ballast = Ballast(self.path / "ballast")
@@ -137,7 +138,7 @@ class StateFolder:
     @property
     def is_present(self) -> bool:
         """Whether the path still leads to this folder: it was not deleted or replaced."""
-        return self._lock >= 0 and leads_to(self.path / LOCK, self._lock)
+        return self._lock >= 0 and leads_to(self._lock_file, self._lock)
 
     def check_present(self) -> None:
         """Raise StateGone if the folder was deleted or replaced; takes microseconds."""

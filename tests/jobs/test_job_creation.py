@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from dbp.errors import AlreadyExists, InvalidInput, InvalidSpec, ResourceExhausted, WrongState
+from dbp.errors import (
+    AlreadyExists,
+    DiskFull,
+    InvalidInput,
+    InvalidSpec,
+    ResourceExhausted,
+    WrongState,
+)
 from dbp.job.state import State
+from dbp.jobs.watch_items import Change
 from tests.jobs.fakes import control_plane, settle, spec
 from tests.jobs.runs import ended, finish
 
@@ -71,6 +79,52 @@ async def test_the_same_request_is_known_after_a_restart_and_the_end(tmp_path: P
         again = await plane.manager.create(spec(), workers=1, request_id="r")
 
         assert (again.id, again.state) == (first.id, State.SUCCEEDED)
+
+
+async def test_a_request_is_known_though_queue_or_disk_are_full_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with control_plane(tmp_path / "s", slots=1, max_queued=1) as plane:
+        first = await plane.manager.create(spec(), workers=1, request_id="r")
+        await settle()
+        await plane.manager.create(spec(), workers=1)
+
+        for validate_only in (False, True):
+            again = await plane.manager.create(
+                spec(), workers=1, request_id="r", validate_only=validate_only
+            )
+            assert again.id == ("" if validate_only else first.id)
+            with pytest.raises(ResourceExhausted, match="the queue is full"):
+                await plane.manager.create(
+                    spec(), workers=1, request_id="new", validate_only=validate_only
+                )
+
+    async def full(*_: object, **__: object) -> Change:
+        raise DiskFull("no space")
+
+    async with control_plane(tmp_path / "s", slots=1, max_queued=9) as plane:
+        monkeypatch.setattr(plane.store, "create", full)
+        assert (await plane.manager.create(spec(), workers=1, request_id="r")).id == first.id
+        with pytest.raises(DiskFull):
+            await plane.manager.create(spec(), workers=1, request_id="new")
+
+
+async def test_a_request_is_looked_up_only_where_the_insert_finds_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[str] = []
+    async with control_plane(tmp_path / "s") as plane:
+        lookup = plane.store.request
+
+        async def counted(request_id: str) -> tuple[str, str] | None:
+            looked_up.append(request_id)
+            return await lookup(request_id)
+
+        monkeypatch.setattr(plane.store, "request", counted)
+        await plane.manager.create(spec(), workers=1, request_id="r")
+        assert looked_up == []
+        await plane.manager.create(spec(), workers=1, request_id="r")
+        assert looked_up == ["r"]
 
 
 async def test_a_full_queue_refuses_jobs_until_one_leaves(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ async def test_an_older_copy_of_the_file_refuses(tmp_path: Path) -> None:
     database.close()
     path.write_bytes(copy)
 
-    with pytest.raises(StateDamaged, match=r"commit 61 was acknowledged, .* 60 \("):
+    with pytest.raises(StateDamaged, match=r"commit 62 was acknowledged, .* 61 \("):
         open_and_close(path)
 
 
