@@ -36,8 +36,8 @@ async def build(path: Path, *, checkpoints: bool) -> Contents:
     """Leave the files of a killed service; ``checkpoints``: some changes are in the file."""
     living = path.with_name(f"{path.name}-living")
     async with control_plane(living, slots=4) as plane:
-        if not checkpoints:
-            await plane.database.write(lambda c: c.execute("PRAGMA wal_autocheckpoint = 0"))
+        pages = 500 if checkpoints else 0
+        await plane.database.write(lambda c: c.execute(f"PRAGMA wal_autocheckpoint = {pages}"))
         manager = plane.manager
         jobs = [
             await manager.create(spec(units=number), workers=1, request_id=f"r{number}")

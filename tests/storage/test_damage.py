@@ -161,7 +161,7 @@ async def test_a_copy_with_another_history_refuses(tmp_path: Path) -> None:
         database.close()
     shutil.copy(tmp_path / "other" / "dbp.sqlite", path)
 
-    with pytest.raises(StateDamaged, match="commit 61 is not the acknowledged one"):
+    with pytest.raises(StateDamaged, match="commit 62 is not the acknowledged one"):
         open_and_close(path)
 
 
@@ -175,7 +175,7 @@ async def test_a_missing_or_empty_file_refuses(tmp_path: Path, content: bytes | 
     with pytest.raises(StateDamaged, match="missing, beside its write-ahead log"):
         open_and_close(path)
     log_of(path).unlink()
-    with pytest.raises(StateDamaged, match="commit 60 was acknowledged"):
+    with pytest.raises(StateDamaged, match="commit 61 was acknowledged"):
         open_and_close(path)
     assert not path.exists() or not path.read_bytes()
 
