@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from dbp.job.failure import Failure, FailureReason
 from dbp.job.state import Event, EventKind, Job, ProgressReport, RunOutcome, State, Version
 from dbp.jobs import store as store_module
 from dbp.jobs.job_table import JobTable
-from dbp.jobs.store import Store
+from dbp.jobs.store import RequestExists, Store
 from dbp.jobs.watch import EventBroadcaster
 from dbp.storage.database import Database
 from tests.jobs.fakes import FakeClock, queued
@@ -81,7 +80,7 @@ async def test_an_id_is_used_once_and_its_refusal_leaves_no_trace(store: Store) 
 async def test_a_change_that_fails_midway_leaves_no_trace(store: Store) -> None:
     await store.create(queued("a"), request=("r", "digest"))
 
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(RequestExists):
         await store.create(queued("b"), request=("r", "other"))
 
     assert [item.id for item in await store.live()] == ["a"]
