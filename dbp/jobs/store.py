@@ -88,7 +88,7 @@ class Store:
             created = Event(EventKind.CREATED, job.create_time)
             change = self._insert_event(connection, job, created)
             if request is not None:
-                _set_request(connection, job.id, *request)
+                _set_request(connection, job.id, request)
             if secret_hash is not None:
                 _set_secret(connection, job.id, job.attempt, secret_hash)
             return change
@@ -281,16 +281,12 @@ class Store:
         return await self._database.read(lambda c: c.execute(sql, values).fetchall())
 
 
-def _set_request(
-    connection: sqlite3.Connection, job_id: str, request_id: str, digest: str
-) -> None:
+def _set_request(connection: sqlite3.Connection, job_id: str, key: tuple[str, str]) -> None:
+    sql = "INSERT INTO requests (id, job, digest) VALUES (?,?,?)"
     try:
-        connection.execute(
-            "INSERT INTO requests (id, job, digest) VALUES (?,?,?)",
-            (request_id, job_id, digest),
-        )
+        connection.execute(sql, (key[0], job_id, key[1]))
     except sqlite3.IntegrityError as error:
-        raise RequestExists(f"request_id {request_id!r} belongs to another job") from error
+        raise RequestExists(f"request_id {key[0]!r} belongs to another job") from error
 
 
 def _set_secret(
