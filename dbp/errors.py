@@ -11,7 +11,8 @@
     │   ├── InvalidSpec        a job spec breaks rules; carries every violation at once
     │   ├── InvalidData        a data file is missing, damaged or does not fit the model
     │   │   └── DataChanged    the data are not those of the checkpoint of a resumed run
-    │   └── InvalidFile        a parameter, spec or checkpoint file is missing or damaged
+    │   ├── InvalidFile        a parameter, spec or checkpoint file is missing or damaged
+    │   └── RunDiskFull        the disk has no space for the folder of a run
     ├── NotFound               the job, version, label, tensor or model does not exist
     │   ├── JobNotFound        no job of that id
     │   ├── VersionNotFound    no such version or step, yet
@@ -132,6 +133,10 @@ class DataChanged(InvalidData):
 
 class InvalidFile(InvalidInput):
     """A parameter, spec or checkpoint file is missing or damaged; names the file."""
+
+
+class RunDiskFull(InvalidInput):
+    """The disk, or its user's quota, has no space for the folder of a run."""
 
 
 class NotFound(DbpError):

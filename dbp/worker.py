@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dbp.errors import DataChanged, DbpError, InvalidFile, InvalidInput, MissingDependency
+from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
 from dbp.exit_codes import FAILED, INTERRUPTED, exit_code_of
 from dbp.heartbeat import slots, stacks
 from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
@@ -157,7 +157,7 @@ def _train(
     """Build and train; append the trainer, which has the last step, to ``made``."""
     from dbp.job.state import RunOutcome
     from dbp.train.build import fit_scaling, prepare
-    from dbp.train.faults.agreement import all_or_none
+    from dbp.train.faults.agreement import all_or_none, reason_of
     from dbp.train.trainer import Trainer
 
     try:
@@ -175,9 +175,7 @@ def _train(
             detach=detach,
         )
     except InvalidInput as error:  # raised alike on every rank
-        changed = isinstance(error, DataChanged)
-        reason = FailureReason.DATA_CHANGED if changed else FailureReason.INVALID_DATA
-        outcome = RunOutcome("failed", reason, 0, 0, message=str(error))
+        outcome = RunOutcome("failed", reason_of(error), 0, 0, message=str(error))
         if communicator.rank == 0:
             sink.finished(outcome)
         return outcome

@@ -18,13 +18,12 @@ from dbp.data.sampler import order
 from dbp.errors import InvalidInput
 from dbp.job.best import BestEpoch
 from dbp.job.ending_text import skipped_text
-from dbp.job.failure import FailureReason
 from dbp.job.state import RunOutcome
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.train.build import Setup
 from dbp.train.evaluate import make_evaluator
-from dbp.train.faults.agreement import all_or_none, check_agreement
+from dbp.train.faults.agreement import all_or_none, check_agreement, reason_of
 from dbp.train.faults.non_finite import NOTHING_APPLIED, NonFinitePolicy, Reaction, why_failed
 from dbp.train.plan import Ending
 from dbp.train.report.announcer import Announcer
@@ -108,7 +107,7 @@ class Trainer:
             with np.errstate(all="ignore"):
                 return self._loop()
         except InvalidInput as error:  # raised on every rank: run folder, or unreadable samples
-            return self._failed(FailureReason.INVALID_DATA, self.state.step, str(error))
+            return self._failed(reason_of(error), self.state.step, str(error))
 
     def _start(self) -> None:
         """Announce the run, then remove the checkpoints of an earlier run."""

@@ -8,12 +8,12 @@ import pytest
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import Dataset, Indices
 from dbp.data.sampler import order
-from dbp.errors import InvalidData, InvalidInput
+from dbp.errors import InvalidData, InvalidInput, RunDiskFull
 from dbp.job.snapshot import encode_header
 from dbp.nn.parameters import Parameters
 from dbp.train.build import Setup
 from dbp.train.model.trained_model import TrainedModel
-from dbp.train.report.sink import Command, Control
+from dbp.train.report.sink import Command, Control, Started
 from tests.closeness import assert_close
 from tests.train.setups import (
     Array,
@@ -212,6 +212,29 @@ def test_ranks_with_other_data_refuse_to_begin_and_name_the_difference() -> None
 
     with pytest.raises(InvalidInput, match="rank 1 has another number of samples than rank 0"):
         run_ranks(2, make)
+
+
+class Refusing(Recorder):
+    """A sink of a run whose folder cannot be written."""
+
+    def __init__(self, error: InvalidInput) -> None:
+        super().__init__()
+        self._error = error
+
+    def started(self, started: Started) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(RunDiskFull("no space"), "NOT_WRITTEN"), (InvalidInput("no"), "INVALID_DATA")],
+)
+def test_a_full_disk_at_the_start_is_no_fault_of_the_data(
+    error: InvalidInput, reason: str
+) -> None:
+    outcomes = run_ranks(2, lambda: make_setup(document(), samples(20)), sink=Refusing(error))
+
+    assert [outcome.reason for outcome, _ in outcomes] == [reason, reason]
 
 
 @pytest.mark.parametrize("target_shape", [(), (1,), (2,)])

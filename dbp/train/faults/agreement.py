@@ -8,21 +8,22 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from dbp.errors import DataChanged, DbpError, InvalidInput
+from dbp.errors import DataChanged, DbpError, InvalidInput, RunDiskFull
+from dbp.job.failure import FailureReason
 from dbp.parallel.communicator import Communicator
 
 T = TypeVar("T")
 
-# First byte of a failure as it is sent.
-_CHANGED: Final = b"c"
-_OTHER: Final = b"o"
+# First byte of a failure as it is sent; other errors become InvalidInput.
+_KINDS: Final = {b"c": DataChanged, b"f": RunDiskFull, b"o": InvalidInput}
 
 
 def all_or_none(communicator: Communicator, action: Callable[[], T]) -> T:
     """Run ``action`` on every rank; if it raises a DbpError on one, raise on all ranks.
 
-    Returns the result of this rank's call. Every rank raises InvalidInput, or DataChanged, with
-    the text of the first rank that failed, so that all ranks end and rank 0 can log the text.
+    Returns the result of this rank's call. Every rank raises InvalidInput, DataChanged or
+    RunDiskFull, with the text of the first rank that failed, so that all ranks end and rank 0
+    can log the text.
     Collective.
     """
     result: list[T] = []
@@ -30,8 +31,8 @@ def all_or_none(communicator: Communicator, action: Callable[[], T]) -> T:
     try:
         result.append(action())
     except DbpError as error:
-        changed = isinstance(error, DataChanged)
-        text = (_CHANGED if changed else _OTHER) + (str(error).encode() or b"failed")
+        first = next((key for key, kind in _KINDS.items() if isinstance(error, kind)), b"o")
+        text = first + (str(error).encode() or b"failed")
     lengths = np.empty(communicator.size, np.int64)
     communicator.allgather(np.array([len(text)], np.int64), lengths)
     if not lengths.any():
@@ -43,8 +44,15 @@ def all_or_none(communicator: Communicator, action: Callable[[], T]) -> T:
     communicator.broadcast(letters, rank)
     found = letters.tobytes()
     message = found[1:].decode()
-    kind = DataChanged if found.startswith(_CHANGED) else InvalidInput
-    raise kind(message if rank == 0 else f"on rank {rank}: {message}")
+    raise _KINDS[found[:1]](message if rank == 0 else f"on rank {rank}: {message}")
+
+
+def reason_of(error: InvalidInput) -> FailureReason:
+    """Return why a run ends that an error of ``all_or_none`` ends."""
+    if isinstance(error, DataChanged):
+        return FailureReason.DATA_CHANGED
+    full = isinstance(error, RunDiskFull)  # and the run was asked to stop meanwhile
+    return FailureReason.NOT_WRITTEN if full else FailureReason.INVALID_DATA
 
 
 def check_agreement(facts: Mapping[str, object], communicator: Communicator) -> None:

@@ -25,13 +25,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self, final
 
-from dbp.errors import Conflict, InvalidInput
+from dbp.errors import Conflict, InvalidInput, RunDiskFull
 from dbp.job.job_json import record_to_json
 from dbp.job.snapshot import encode_header
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject, JsonValue
 from dbp.quantities import count_text
 from dbp.storage.atomic_file import make_folder, rename, sync_folder, write_file
+from dbp.storage.full_disk import is_full
 from dbp.train.report.run_files import (
     METRICS,
     OWN_FILES,
@@ -278,10 +279,9 @@ class RunFolder(Sink):
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn an OSError in the block into InvalidInput with the path."""
+    """Turn an OSError in the block into InvalidInput, or RunDiskFull, with the path."""
     try:
         yield
     except OSError as error:
-        raise InvalidInput(
-            f"{path}: cannot write a run folder here: {error.strerror}"
-        ) from error
+        kind = RunDiskFull if is_full(error) else InvalidInput
+        raise kind(f"{path}: cannot write a run folder here: {error.strerror}") from error

@@ -104,6 +104,7 @@ def test_result_has_every_field_of_the_outcome(tmp_path: Path) -> None:
         ("metrics", {"test_loss": 0.5}), ("message", ""), ("seconds", 1.5), ("skipped", 0),
         ("best", {"epoch": 1, "step": 5, "metrics": {"test_loss": 0.25}}),
         ("best_restored", False), ("resumed_from", 3), ("rank", None),
+        ("asked", False),
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from dbp.errors import InvalidInput
+from dbp.errors import InvalidInput, RunDiskFull
 from dbp.heartbeat.phase import Phase
 from dbp.job.state import RunOutcome
 from dbp.train.report import run_folder
@@ -143,6 +143,19 @@ def test_a_run_folder_waits_with_its_parameters_and_its_result(
     assert (tmp_path / "result.json").exists()
     assert (parameters(), outcome()) == (3, 4)
     assert [bool(note) for note in disk.notes] == [True, False] * 2
+
+
+def test_a_run_that_is_stopped_while_it_waits_for_its_folder_blames_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunFolder.prepare(tmp_path, {}).close()
+    folder, disk = RunFolder.resume(tmp_path, {}), Disk(0, stop_after=0)
+    folder.write = disk.wait
+    full_for(monkeypatch, "write_file", 99)
+
+    with pytest.raises(RunDiskFull, match="No space left"):
+        folder.started(STARTED)
+    folder.close()
 
 
 def test_a_run_started_by_hand_does_not_wait(
