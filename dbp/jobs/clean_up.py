@@ -1,7 +1,7 @@
 """Delete ended jobs unasked: after a time to live, and where the disk use exceeds a quota.
 
-Pinned and labelled jobs stay. Each deletion is logged. While the service runs, a step of the
-wall clock makes no job old: time counts only as far as the monotonic clock shows it, too.
+Pinned and labelled jobs stay. Each deletion is logged. A step of the wall clock makes no job
+old at once: see ``SteadyTime``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dbp.errors import DbpError, JobNotFound, WrongState
 from dbp.jobs.config import Clock
 from dbp.jobs.ended_jobs import EndedJob
 from dbp.jobs.removal import JobRemoval
+from dbp.jobs.steady_time import SteadyTime
 from dbp.jobs.store import Store
 from dbp.quantities import duration_text, size_text
 from dbp.storage.disk_use import used_bytes
@@ -53,7 +54,7 @@ class CleanUp:
         self._store = store
         self._removal = removal
         self._clock = clock
-        self._begin = clock.time() - clock.monotonic()
+        self._time = SteadyTime(folder.steady_time_file, clock)
         self._keep_ended_seconds = keep_ended_seconds
         self._max_disk_bytes = max_disk_bytes
         # Bytes of an ended job, with the sequence of its event after which they were measured.
@@ -83,7 +84,7 @@ class CleanUp:
             await self._delete_down_to(self._max_disk_bytes)
 
     async def _delete_old(self, seconds: float) -> None:
-        now = min(self._clock.time(), self._begin + self._clock.monotonic())
+        now = await in_thread(self._time.now)
         for ended in await self._store.ended.unprotected(before=now - seconds):
             if await self._delete(ended):
                 log.info("job %s: deleted %s after its end", ended.id, duration_text(seconds))

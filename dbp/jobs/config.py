@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from dataclasses import dataclass
 from typing import Protocol, final
 
 from dbp.job.state import State
+from dbp.process_stat import boot_id
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,13 @@ class Clock(Protocol):
         """Return seconds since any point; steps of the wall clock have no effect."""
         ...
 
+    def elapsed(self) -> tuple[str, float]:
+        """Return the boot id and the seconds since that start of the machine.
+
+        Suspended time counts, where the system has a clock for it; the id is "" if unknown.
+        """
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """Wait; steps of the wall clock have no effect."""
         ...
@@ -64,6 +73,15 @@ class SystemClock:
     def monotonic(self) -> float:
         """Return the seconds of the monotonic clock."""
         return time.monotonic()
+
+    def elapsed(self) -> tuple[str, float]:
+        """Return boot id and seconds of CLOCK_BOOTTIME, else of the monotonic clock."""
+        seconds = (
+            time.clock_gettime(time.CLOCK_BOOTTIME)
+            if sys.platform == "linux"
+            else time.monotonic()
+        )
+        return boot_id(), seconds
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the event loop's monotonic clock."""

@@ -18,7 +18,7 @@ from typing import Final, Self, final
 import psutil
 
 from dbp.json_value import JsonObject
-from dbp.process_stat import PROC, process_stat
+from dbp.process_stat import PROC, boot_id, process_stat
 
 # Only Linux has /proc and process descriptors; elsewhere psutil identifies processes.
 _LINUX: Final = os.uname().sysname == "Linux"
@@ -48,7 +48,7 @@ class ProcessIdentity:
         Linux shows processes; tests pass other folders.
         """
         seen = _look_at(pid, proc)
-        return None if seen is None else cls(pid, seen[1], _boot(proc))
+        return None if seen is None else cls(pid, seen[1], boot_id(proc))
 
     @classmethod
     def from_json(cls, fields: Mapping[str, object]) -> Self | None:
@@ -95,12 +95,6 @@ def _look_at(pid: int, proc: Path) -> tuple[str, str] | None:
         return process.status(), repr(process.create_time())
     except psutil.Error:
         return None
-
-
-def _boot(proc: Path) -> str:
-    with contextlib.suppress(OSError):
-        return (proc / "sys/kernel/random/boot_id").read_text().strip()
-    return ""
 
 
 def _open(pid: int) -> int | None:

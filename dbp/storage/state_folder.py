@@ -65,6 +65,11 @@ class StateFolder:
         return self.path / DATABASE
 
     @property
+    def steady_time_file(self) -> Path:
+        """File with the time by which ended jobs are deleted."""
+        return self.path / "steady_time.json"
+
+    @property
     def records_folder(self) -> Path:
         """Folder of the files with the rows of each job."""
         return self.path / "records"

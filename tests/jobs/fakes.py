@@ -42,6 +42,7 @@ class FakeClock:
     def __init__(self) -> None:
         self.now = 1_000.0
         self.stepped = 0.0  # of the wall clock, in seconds
+        self.boot = "first"
         self._sleepers: list[tuple[float, asyncio.Event]] = []
 
     def time(self) -> float:
@@ -49,6 +50,9 @@ class FakeClock:
 
     def monotonic(self) -> float:
         return self.now
+
+    def elapsed(self) -> tuple[str, float]:
+        return self.boot, self.now
 
     async def sleep(self, seconds: float) -> None:
         event = asyncio.Event()

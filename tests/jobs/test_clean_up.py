@@ -77,6 +77,28 @@ async def test_the_time_to_live_counts_through_a_restart(tmp_path: Path) -> None
         assert await present(plane) == set()
 
 
+async def test_a_step_of_the_clock_while_the_service_is_down_deletes_nothing(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s", keep_ended_seconds=DAY) as plane:
+        job = await trained(plane)
+        await plane.clock.advance(INTERVAL_SECONDS)
+
+    async def stepped(plane: Plane) -> None:
+        plane.clock.stepped = 10 * DAY
+
+    async with control_plane(
+        tmp_path / "s", keep_ended_seconds=DAY, at=2_000.0, before_start=stepped
+    ) as plane:
+        await plane.clock.advance(INTERVAL_SECONDS)
+        await settle()
+        assert await present(plane) == {job.id}
+        plane.clock.stepped = 0.0
+        await plane.clock.advance(DAY)
+        await settle()
+        assert await present(plane) == set()
+
+
 async def test_pins_and_labels_of_users_protect_a_job(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "s", keep_ended_seconds=DAY) as plane:
         pinned, labelled, best = [await trained(plane, best=True) for _ in range(3)]
