@@ -1,15 +1,16 @@
 """Decide from the health of an attempt's processes whether it makes progress. No I/O, no clock.
 
 A process has stalled if it reports nothing new for a limit: ``stall_seconds`` and ten times the
-median step. While a rank's phase has no reports of its own (opening data, a checkpoint), CPU
-time and moved bytes count as progress for a longer limit. Only observed time counts, so that a
-suspended machine or a stopped service is no stall.
+median step. In other phases (opening data, a checkpoint, an evaluation) CPU time and moved
+bytes count as progress for a longer limit. Once a rank has completed such a phase, only moved
+bytes do so, and its limit also grows with the longest time between two reports in that phase.
+Only observed time counts, so that a suspended machine or a stopped service is no stall.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias, final
 
 from dbp.heartbeat.phase import Phase
@@ -18,12 +19,15 @@ from dbp.launch.launcher import ProcessHealth, Role
 MAX_GAP_SECONDS: Final = 2.0  # the most that one observation counts for
 STOPPED_SECONDS: Final = 2.0  # after which a stopped process is worth a message
 MEDIAN_STEPS: Final = 10
+UNIT_FACTOR: Final = 10  # longest times between two reports of a phase
 ACTIVE_FACTOR: Final = 30  # limits, while a process that reports nothing is active
 UNREPORTED_FACTOR: Final = 3  # limits, for a rank to start
 # Rank 0 waits for the service at the end of a run, the other ranks for rank 0.
 DELIVERY_SECONDS: Final = 35.0
 
 _STRICT: Final = frozenset({Phase.COMPUTING, Phase.EXCHANGE, Phase.UPDATE})
+# Phases that do the same each time: the first visit shows the time of the next ones.
+_REPEATED: Final = frozenset({Phase.READING, Phase.EVALUATING, Phase.CHECKPOINT})
 _DELIVERS: Final = frozenset({Phase.PUBLISHING, Phase.ENDING})
 _ENDED: Final = ("X", "Z")
 _WAITS: Final = 3
@@ -74,9 +78,14 @@ class _Seen:
 
     reports: tuple[int, int]
     activity: int
+    moved: int
+    phase: Phase
     reported: float
     active: float
+    moving: float  # when it last moved bytes
     running: float  # when it was last not stopped
+    longest: dict[Phase, float] = field(default_factory=dict)  # between reports, by phase
+    completed: set[Phase] = field(default_factory=set)
 
 
 @final
@@ -133,14 +142,27 @@ class StallDetector:
         seen = self._seen.get(key)
         if seen is None:
             now = self._time
-            self._seen[key] = _Seen(reports, process.activity, now, now, now)
+            activity, phase = process.activity, process.beat.phase
+            self._seen[key] = _Seen(reports, activity, process.moved, phase, now, now, now, now)
             return
         if reports != seen.reports:
-            seen.reports, seen.reported, seen.active = reports, self._time, self._time
+            self._note_report(seen, process.beat.phase)
+            seen.reports = reports
         if process.activity != seen.activity or _writes(process):
             seen.activity, seen.active = process.activity, self._time
+        if process.moved != seen.moved or _writes(process):
+            seen.moved, seen.moving = process.moved, self._time
         if not process.stopped:
             seen.running = self._time
+
+    def _note_report(self, seen: _Seen, phase: Phase) -> None:
+        """Note how long the phase before this report was silent, and whether it is over."""
+        silent = self._time - seen.reported
+        seen.longest[seen.phase] = max(silent, seen.longest.get(seen.phase, 0.0))
+        if phase is not seen.phase:
+            seen.completed.add(seen.phase)
+        seen.phase = phase
+        seen.reported = seen.active = seen.moving = self._time
 
     def _silent(self, process: ProcessHealth) -> float:
         return self._time - self._seen[_key(process)].reported
@@ -165,6 +187,10 @@ class StallDetector:
             return silent > limit
         if rank.beat.phase in _STRICT and rank.beat.median_step_seconds:
             return silent > limit
+        if rank.beat.phase in _REPEATED & seen.completed:
+            longer = limit + UNIT_FACTOR * seen.longest[rank.beat.phase]
+            if min(silent, self._time - seen.moving) > longer:
+                return True
         quiet = self._time - seen.active
         allowed = limit + (DELIVERY_SECONDS if rank.beat.phase in _DELIVERS else 0.0)
         return min(silent, quiet) > allowed or silent > ACTIVE_FACTOR * limit

@@ -15,7 +15,7 @@ import psutil
 from dbp.heartbeat import slots, stacks
 from dbp.heartbeat.slots import Beat
 from dbp.launch.launcher import ProcessHealth, Role
-from dbp.process_stat import ProcessStat, moved_bytes, process_stat, waits_in
+from dbp.process_stat import moved_bytes, process_stat, waits_in
 
 STACK_SECONDS: Final = 2.0  # that ranks have to write their stacks
 STACK_BYTES: Final = 16 << 10  # of one answer that are read
@@ -79,30 +79,28 @@ def _between(beats: Sequence[Beat], now: float) -> list[Beat]:
 def _health(role: Role, host: str, rank: int | None, beat: Beat, now: float) -> ProcessHealth:
     if not beat.pid:
         return ProcessHealth(role, host, rank)
-    state, activity = _observed(beat)
+    state, activity, moved = _observed(beat)
     age = max(0.0, now - beat.time)
-    return ProcessHealth(role, host, rank, beat, age, state, activity)
+    return ProcessHealth(role, host, rank, beat, age, state, activity, moved)
 
 
-def _observed(beat: Beat) -> tuple[str, int]:
-    """Return state and activity of the process of a heartbeat, as the system shows them."""
+def _observed(beat: Beat) -> tuple[str, int, int]:
+    """Return state, activity and moved bytes of the process of a heartbeat."""
     stat = process_stat(beat.pid)
     if stat is not None:
         if beat.start not in (0, stat.start_ticks):
-            return GONE, 0
-        return stat.state, _activity(beat.pid, stat)
+            return GONE, 0, 0
+        moved = stat.faults + moved_bytes(beat.pid)
+        return stat.state, stat.cpu_ticks + moved, moved
     try:  # without /proc, or gone
         process = psutil.Process(beat.pid)
         times = process.cpu_times()
-        return _STATES.get(process.status(), "S"), int(100 * (times.user + times.system))
+        ticks = int(100 * (times.user + times.system))
+        return _STATES.get(process.status(), "S"), ticks, ticks
     except psutil.NoSuchProcess:
-        return GONE, 0
+        return GONE, 0, 0
     except psutil.Error:
-        return "", 0
-
-
-def _activity(pid: int, stat: ProcessStat) -> int:
-    return stat.cpu_ticks + stat.faults + moved_bytes(pid)
+        return "", 0, 0
 
 
 def explain(folder: Path, processes: Sequence[ProcessHealth]) -> dict[int, str]:

@@ -86,7 +86,9 @@ class ProcessHealth:
         age: Seconds since that report.
         state: Letter of the state in /proc (T: stopped, Z: zombie, ...); X: it has ended; ""
             unknown.
-        activity: Grows with the process's CPU time and with the bytes it reads and writes.
+        activity: Grows with the process's CPU time and with ``moved``.
+        moved: Grows with the bytes that the process reads and writes; where the system does not
+            count them, with its CPU time.
     """
 
     role: Role
@@ -96,6 +98,7 @@ class ProcessHealth:
     age: float = 0.0
     state: str = ""
     activity: int = 0
+    moved: int = 0
 
     @property
     def stopped(self) -> bool:

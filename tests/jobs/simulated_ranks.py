@@ -29,6 +29,7 @@ class Act:
     phase: Phase
     seconds: float = 0.0
     active: bool = True
+    moves: bool = False  # bytes, all the time
     waits: bool = False  # a collective call at its begin
     state: str = "R"
     step: int | None = None
@@ -54,6 +55,7 @@ class Rank:
     act: Act = Act(Phase.STARTING)
     until: float = 0.0
     activity: int = 0
+    moved: int = 0
     state: str = ""  # T: stopped by the test
 
     def advance(self, now: float, ranks: list[Rank]) -> None:
@@ -68,6 +70,7 @@ class Rank:
                 self.step, self.began = self.act.step, begin
         if self.state != "T" and self.act.active:
             self.activity += 1
+            self.moved += self.act.moves
 
     def _is_waiting(self, ranks: list[Rank]) -> bool:
         return self.act.waits and any(r.collectives < self.collectives for r in ranks)
@@ -82,7 +85,9 @@ class Rank:
             median_step_seconds=median(self.steps) if self.steps else 0.0,
         )
         state = self.state or self.act.state
-        return ProcessHealth(Role.RANK, "node", self.number, beat, 0.0, state, self.activity)
+        return ProcessHealth(
+            Role.RANK, "node", self.number, beat, 0.0, state, self.activity, self.moved
+        )
 
 
 def step(number: int, seconds: float, *, lanes: int = 2) -> Plan:
@@ -199,7 +204,19 @@ NORMAL: dict[str, Callable[[], Simulation]] = {
         [Rank(n, iter_starting(1_200.0)) for n in range(2)]
     ),
     "rows that are read for two minutes": lambda: two(
-        rank_0=at(50, Act(Phase.READING, 120.0, state="D"))
+        rank_0=at(50, Act(Phase.READING, 120.0, moves=True, state="D"))
+    ),
+    "evaluations that end with a long computation": lambda: two(
+        between=lambda n: iter(
+            [Act(Phase.EVALUATING, 0.2)] * 20 + [Act(Phase.EVALUATING, 50.0)]
+            if n % 40 == 0
+            else []
+        )
+    ),
+    "checkpoints of a disk that becomes slow": lambda: two(
+        rank_0=lambda n: iter(
+            [Act(Phase.CHECKPOINT, 0.5 if n < 100 else 150.0, moves=True)] * (n % 20 == 0)
+        )
     ),
     "a lone rank": lambda: Simulation([Rank(0, training(lambda _: 2.0, nothing))]),
 }

@@ -120,10 +120,10 @@ def test_an_endless_loop_in_a_layer_names_its_rank(culprit: int) -> None:
     assert "does not progress (state R) in step 70, phase forward/backward" in found.message
 
 
-@pytest.mark.parametrize(
-    "phase", [Phase.STARTING, Phase.READING, Phase.EVALUATING, Phase.CHECKPOINT]
-)
-def test_an_endless_loop_in_a_phase_without_reports_is_found_in_the_end(phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.EVALUATING, Phase.CHECKPOINT])
+def test_an_endless_loop_in_a_phase_that_was_never_completed_is_found_in_the_end(
+    phase: Phase,
+) -> None:
     simulation = two(rank_0=at(70, Act(phase, FOREVER)))
 
     assert simulation.run(ACTIVE_FACTOR * STALL) is None
@@ -131,6 +131,34 @@ def test_an_endless_loop_in_a_phase_without_reports_is_found_in_the_end(phase: P
 
     assert found is not None
     assert found.culprit.rank == 0
+
+
+@pytest.mark.parametrize("phase", [Phase.READING, Phase.EVALUATING, Phase.CHECKPOINT])
+@pytest.mark.parametrize("slow", [1, 10])
+def test_an_endless_loop_in_a_phase_that_was_completed_before_is_found_soon(
+    phase: Phase, slow: int
+) -> None:
+    def between(number: int) -> Plan:
+        if number == 70:
+            yield Act(phase, FOREVER)
+        if number % 20 == 0:
+            yield from [Act(phase, 2.0 * slow)] * 3
+
+    simulation = two(lambda _: 0.8 * slow, rank_0=between)
+    assert simulation.run(70 * 0.8 * slow + 18.0 * slow) is None
+    found = simulation.run(HOUR)
+
+    assert found is not None
+    assert found.culprit.rank == 0
+    assert found.seconds < STALL + 10 * (0.8 + 2.5) * slow + 5.0
+
+
+def test_a_completed_phase_that_moves_bytes_may_take_longer_the_next_time() -> None:
+    def between(number: int) -> Plan:
+        if number % 20 == 0:
+            yield Act(Phase.CHECKPOINT, 0.5 if number < 70 else 20 * STALL, moves=True)
+
+    assert two(rank_0=between).run(HOUR) is None
 
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.READING, Phase.EVALUATING])

@@ -235,8 +235,8 @@ class RetrySpec:
     stall_seconds: float = option(
         60.0,
         doc="seconds without progress, beyond ten times the median step, after which the "
-        "attempt ends as stalled; 30 times as long where CPU or disk are used between steps, "
-        "for instance to open data",
+        "attempt ends as stalled; 30 times as long while CPU or disk are used to open data, or "
+        "for a rank's first evaluation or checkpoint",
         above=0.0,
         maximum=1_000_000.0,
     )
