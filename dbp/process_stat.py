@@ -11,13 +11,6 @@ from typing import Final
 PROC: Final = Path("/proc")
 
 
-def boot_id(proc: Path = PROC) -> str:
-    """Return an id that is another one after each start of the machine; "" if unknown."""
-    with contextlib.suppress(OSError):
-        return (proc / "sys/kernel/random/boot_id").read_text().strip()
-    return ""
-
-
 @dataclass(frozen=True)
 class ProcessStat:
     """Facts of /proc/PID/stat (see proc(5)).

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, final
 
 from dbp.job.state import State
-from dbp.process_stat import boot_id
+from dbp.launch.process_identity import boot_id
 
 
 @dataclass(frozen=True)

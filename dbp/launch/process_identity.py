@@ -18,7 +18,7 @@ from typing import Final, Self, final
 import psutil
 
 from dbp.json_value import JsonObject
-from dbp.process_stat import PROC, boot_id, process_stat
+from dbp.process_stat import PROC, process_stat
 
 # Only Linux has /proc and process descriptors; elsewhere psutil identifies processes.
 _LINUX: Final = os.uname().sysname == "Linux"
@@ -95,6 +95,13 @@ def _look_at(pid: int, proc: Path) -> tuple[str, str] | None:
         return process.status(), repr(process.create_time())
     except psutil.Error:
         return None
+
+
+def boot_id(proc: Path = PROC) -> str:
+    """Return an id that is another one after each start of the machine; "" if unknown."""
+    with contextlib.suppress(OSError):
+        return (proc / "sys/kernel/random/boot_id").read_text().strip()
+    return ""
 
 
 def _open(pid: int) -> int | None:
