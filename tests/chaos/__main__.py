@@ -233,7 +233,7 @@ def main() -> int:
         help="no fault begins after this time; a run takes at most 10 minutes more",
     )
     parser.add_argument(
-        "--end-seconds", type=float, default=540.0, help="limit for the last jobs to end"
+        "--end-seconds", type=float, default=480.0, help="limit for the last jobs to end"
     )
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="dbp-chaos-"))

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.timeout(600)
 def test_a_short_chaos_run_keeps_every_promise() -> None:
-    command = [sys.executable, "-m", "tests.chaos", "--seed", "5", "--cycles", "8"]
+    command = [sys.executable, "-m", "tests.chaos", "--seed", "5", "--cycles", "6"]
     command += ["--end-seconds", "240"]
 
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
