@@ -153,6 +153,16 @@ def test_an_endless_loop_in_a_phase_that_was_completed_before_is_found_soon(
     assert found.seconds < STALL + 10 * (0.8 + 2.5) * slow + 5.0
 
 
+@pytest.mark.parametrize("phase", [Phase.EVALUATING, Phase.CHECKPOINT])
+def test_the_first_visit_to_a_phase_may_compute_long_after_some_reports(phase: Phase) -> None:
+    def between(number: int) -> Plan:
+        if number == 20:
+            yield from [Act(phase, 2.0)] * 5
+            yield Act(phase, 10 * STALL)
+
+    assert two(rank_0=between).run(HOUR) is None
+
+
 def test_a_completed_phase_that_moves_bytes_may_take_longer_the_next_time() -> None:
     def between(number: int) -> Plan:
         if number % 20 == 0:
