@@ -23,7 +23,7 @@ from dbp.rpc.scalar_convert import (
     time_from_proto,
     time_to_proto,
 )
-from dbp.rpc.spec_convert import known_spec, spec_to_proto
+from dbp.rpc.spec_convert import known_spec, stored_spec
 from dbp.rpc.version_convert import version_from_proto, version_to_proto
 from dbp.v1 import job_pb2
 from dbp.v1 import worker_service_pb2 as pb
@@ -182,7 +182,7 @@ def job_to_proto(job: Job) -> job_pb2.Job:
     """Convert a job to its proto; fields without a value stay unset."""
     proto = job_pb2.Job(
         name=job_name(job.id) if job.id else "",  # a validated job has none
-        spec=spec_to_proto(job.spec),
+        spec=stored_spec(job.spec),
         spec_digest=job.spec_digest,
         workers=job.workers,
         state=state_to_proto(job.state),

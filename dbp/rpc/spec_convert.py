@@ -7,8 +7,10 @@ dataclasses.
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, final
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
@@ -21,6 +23,31 @@ from dbp.rpc.enums import name_of, value_of, values_of
 from dbp.v1 import job_pb2 as pb
 
 MAX_SPEC_BYTES: Final = 3 << 20
+# Documents that are checked at the same time, each soon to be part of an answer.
+_RECENT: Final = 4
+
+
+@final
+class _RecentProtos:
+    """The protos of the documents checked last, so that an answer need not make them again.
+
+    Found by the identity of a document, which is never changed. Safe in any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: deque[tuple[object, pb.JobSpec]] = deque(maxlen=_RECENT)
+
+    def note(self, document: object, spec: pb.JobSpec) -> None:
+        with self._lock:
+            self._kept.append((document, spec))
+
+    def get(self, document: object) -> pb.JobSpec | None:
+        with self._lock:
+            return next((spec for known, spec in self._kept if known is document), None)
+
+
+_recent: Final = _RecentProtos()
 
 
 def spec_to_proto(document: object) -> pb.JobSpec:
@@ -46,8 +73,18 @@ def known_spec(spec: pb.JobSpec) -> dict[str, JsonValue]:
 
 
 def check_size(document: JsonObject) -> None:
-    """Raise ResourceExhausted for a resolved document too large for an answer."""
-    _check_size(spec_to_proto(document), " with every default filled in")
+    """Raise ResourceExhausted for a resolved document too large for an answer.
+
+    The document must not be changed from now on: ``stored_spec`` has its proto.
+    """
+    spec = spec_to_proto(document)
+    _check_size(spec, " with every default filled in")
+    _recent.note(document, spec)
+
+
+def stored_spec(document: JsonObject) -> pb.JobSpec:
+    """Return the proto of a job's document, not to be changed; one just checked has it."""
+    return _recent.get(document) or spec_to_proto(document)
 
 
 def _check_size(spec: pb.JobSpec, which: str) -> None:
@@ -59,14 +96,15 @@ def _check_size(spec: pb.JobSpec, which: str) -> None:
         )
 
 
-def refuse_unknown(message: Message) -> None:
+def refuse_unknown(message: Message, *, checked: str = "") -> None:
     """Raise InvalidSpec for every field and enum value that this version's protos lack.
 
-    A newer client's setting must not be dropped silently.
+    A newer client's setting must not be dropped silently. ``checked``: a field of the message
+    that was looked through before.
     """
     unknown = [
         Violation(path, f"{what} is not known to this version of dbp")
-        for path, what in _unknown(message, "")
+        for path, what in _unknown(message, "", checked)
     ]
     if unknown:
         raise InvalidSpec(unknown)
@@ -202,8 +240,11 @@ def plain_value(value: pb.Value) -> JsonValue:
             return scalar
 
 
-def _unknown(message: Message, path: str) -> Iterator[tuple[str, str]]:
-    """Yield path and number of fields and enum values that have no name here."""
+def _unknown(message: Message, path: str, checked: str = "") -> Iterator[tuple[str, str]]:
+    """Yield path and number of fields and enum values that have no name here.
+
+    ``checked``: a field of the message to leave out.
+    """
     unknown = UnknownFieldSet(message)
     for index in range(len(unknown)):
         yield path, f"field number {unknown[index].field_number}"
@@ -212,7 +253,7 @@ def _unknown(message: Message, path: str) -> Iterator[tuple[str, str]]:
         if field.enum_type is not None and value not in field.enum_type.values_by_number:
             known = ", ".join(values_of(field.enum_type))
             yield where, f"value number {value} (known: {known})"
-        if field.message_type is None:
+        if field.message_type is None or field.name == checked:
             continue
         if field.message_type.GetOptions().map_entry:
             for name in value:

@@ -51,7 +51,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: pb.CreateJobRequest, context: Context
     ) -> pb.CreateJobResponse:
         document = spec_from_proto(request.spec)
-        refuse_unknown(request)
+        refuse_unknown(request, checked="spec")
         job = await self._manager.create(
             document,
             workers=request.workers if request.HasField("workers") else 1,

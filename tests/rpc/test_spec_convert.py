@@ -23,7 +23,13 @@ from dbp.job.spec.job_spec import (
 )
 from dbp.job.spec.resolve import resolve
 from dbp.rpc.enums import values_of
-from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto, spec_to_proto
+from dbp.rpc.spec_convert import (
+    check_size,
+    refuse_unknown,
+    spec_from_proto,
+    spec_to_proto,
+    stored_spec,
+)
 from dbp.v1 import job_pb2 as pb
 from dbp.v1 import job_service_pb2
 
@@ -267,3 +273,42 @@ def test_unknown_fields_of_a_request_are_refused_too() -> None:
     with pytest.raises(InvalidSpec, match="field number 1000"):
         refuse_unknown(request)
     refuse_unknown(job_service_pb2.CreateJobRequest(workers=2, spec=pb.JobSpec(name="x")))
+
+
+def test_a_field_that_was_looked_through_is_not_looked_through_again() -> None:
+    request = job_service_pb2.CreateJobRequest(spec=pb.JobSpec.FromString(UNKNOWN))
+
+    refuse_unknown(request, checked="spec")
+    with pytest.raises(InvalidSpec, match=r"spec: field number 1000"):
+        refuse_unknown(request)
+    request.MergeFromString(UNKNOWN)
+    with pytest.raises(InvalidSpec, match="field number 1000"):
+        refuse_unknown(request, checked="spec")
+
+
+def test_the_proto_of_a_checked_document_is_made_once() -> None:
+    document: Document = {"name": "x", "train": {"epochs": 1}}
+    check_size(document)
+
+    assert stored_spec(document) is stored_spec(document)
+    assert stored_spec(document) == spec_to_proto(document)
+
+
+def test_an_equal_document_has_a_proto_of_its_own() -> None:
+    document = {"name": "x"}
+    check_size(document)
+    other = dict(document)
+
+    assert stored_spec(other) is not stored_spec(document)
+    assert stored_spec(other) == stored_spec(document)
+
+
+def test_protos_of_documents_checked_long_ago_are_made_again() -> None:
+    documents = [{"name": f"x{number}"} for number in range(100)]
+    for document in documents:
+        check_size(document)
+
+    assert stored_spec(documents[0]) is not stored_spec(documents[0])
+    assert [stored_spec(document).name for document in documents] == [
+        document["name"] for document in documents
+    ]

@@ -20,6 +20,8 @@ def document_of(spec: JobSpec) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
+    if value is None or isinstance(value, str | bool | int | float):  # most values
+        return value
     if isinstance(value, Component):
         return {"kind": value.kind, **_without_none(value.options)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
