@@ -7,11 +7,19 @@ import json
 import sqlite3
 from typing import Final, final
 
+from dbp.errors import AlreadyExists
 from dbp.job.job_json import decode_detail, decode_job, encode_detail, encode_job
 from dbp.job.state import Event, EventKind, Job
 from dbp.jobs.watch_items import Change
 
 _PRUNE_EVERY: Final = 1_000
+# Of all events, kept or not.
+_NEWEST: Final = """
+SELECT max(
+  coalesce((SELECT max(sequence) FROM events), 0),
+  coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'events'), 0)
+)
+"""
 
 
 @final
@@ -21,20 +29,51 @@ class EventTable:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
+    def create(self, job: Job, event: Event, *, keep: int) -> Change:
+        """Insert a new job with its first event; AlreadyExists if its id is taken.
+
+        Each row is written once. ``keep``: as in ``insert``.
+        """
+        record, sequence = encode_job(job), self._next_sequence()
+        try:
+            self._connection.execute(
+                "INSERT INTO jobs (id, state, sequence, spec, record, end_time) "
+                "VALUES (?,?,?,?,?,?)",
+                (job.id, job.state, sequence, json.dumps(job.spec), record, job.end_time),
+            )
+        except sqlite3.IntegrityError as error:
+            raise AlreadyExists(f"job {job.id} exists") from error
+        self._insert_event(sequence, job, event, record)
+        return self._inserted(sequence, job, event, keep)
+
     def insert(self, job: Job, event: Event, *, keep: int) -> Change:
         """Insert an event that leads to this job; at times delete all but the newest ``keep``
         events of all jobs.
         """
         record = encode_job(job)
-        cursor = self._connection.execute(
-            "INSERT INTO events (job, time, kind, detail, record) VALUES (?,?,?,?,?)",
-            (job.id, event.time, event.kind, encode_detail(event), record),
-        )
-        sequence = int(cursor.lastrowid or 0)
+        sequence = self._insert_event(None, job, event, record)
         self._connection.execute(
             "UPDATE jobs SET state = ?, sequence = ?, record = ?, end_time = ? WHERE id = ?",
             (job.state, sequence, record, job.end_time, job.id),
         )
+        return self._inserted(sequence, job, event, keep)
+
+    def _next_sequence(self) -> int:
+        """Return the number that AUTOINCREMENT would give the next event."""
+        (newest,) = self._connection.execute(_NEWEST).fetchone()
+        return int(newest) + 1
+
+    def _insert_event(self, sequence: int | None, job: Job, event: Event, record: str) -> int:
+        """Insert the row of an event; return its number, the next one for None."""
+        cursor = self._connection.execute(
+            "INSERT INTO events (sequence, job, time, kind, detail, record) "
+            "VALUES (?,?,?,?,?,?)",
+            (sequence, job.id, event.time, event.kind, encode_detail(event), record),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def _inserted(self, sequence: int, job: Job, event: Event, keep: int) -> Change:
+        """Return the change of an event that was inserted; delete old events at times."""
         if sequence % _PRUNE_EVERY == 0:
             self._prune(sequence - keep)
         after = dataclasses.replace(job, sequence=sequence)

@@ -78,15 +78,8 @@ class Store:
         """
 
         def insert(connection: sqlite3.Connection) -> Change:
-            try:
-                connection.execute(
-                    "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,0,?,'')",
-                    (job.id, job.state, json.dumps(job.spec)),
-                )
-            except sqlite3.IntegrityError as error:
-                raise AlreadyExists(f"job {job.id} exists") from error
             created = Event(EventKind.CREATED, job.create_time)
-            change = self._insert_event(connection, job, created)
+            change = EventTable(connection).create(job, created, keep=self._events_kept)
             if request is not None:
                 _set_request(connection, job.id, request)
             if secret_hash is not None:

@@ -88,6 +88,36 @@ async def test_a_change_that_fails_midway_leaves_no_trace(store: Store) -> None:
     assert (await store.create(queued("c"))).sequence == 2, "no number is lost either"
 
 
+async def test_a_new_job_takes_the_number_after_all_events_kept_or_not(
+    database: Database, store: Store
+) -> None:
+    for name in "abc":
+        await store.create(queued(name))
+    await database.write(lambda connection: connection.execute("DELETE FROM events"))
+
+    created = await store.create(queued("d"))
+
+    assert created.sequence == 4
+    assert (await store.get("d")).sequence == 4
+    assert [item.sequence for item in await store.events_after(0)] == [4]
+    job = created.job
+    assert (await store.append(job, Event(EventKind.STARTED, 2.0))).sequence == 5
+
+
+async def test_the_row_of_a_new_job_is_written_once(database: Database, store: Store) -> None:
+    written: list[str] = []
+    database._writer.create_function("note_write", 1, written.append)
+    for event in ("INSERT", "UPDATE"):
+        database._writer.execute(
+            f"CREATE TEMP TRIGGER note_{event} AFTER {event} ON main.jobs "
+            "BEGIN SELECT note_write(NEW.id); END"
+        )
+
+    await store.create(queued("a"))
+
+    assert written == ["a"]
+
+
 async def test_pages_are_newest_first_and_filtered(store: Store) -> None:
     for name in "abcde":
         await store.create(queued(name))
