@@ -260,12 +260,6 @@ MUTANTS: Final = (
         "newest, resume = job.latest_parameters, False",
         (f"{POWER}[launch, fail and resume]",),
     ),
-    Mutant(
-        "the folder of a run is not synced", "dbp/launch/mpirun.py",
-        "        make_folder(request.run, PRIVATE)\n",
-        "        request.run.mkdir(mode=PRIVATE, parents=True, exist_ok=True)\n",
-        (f"{EVERY_CUT}[launch, fail and resume]",),
-    ),
     # Requests
     Mutant(
         "a pause is acknowledged before it is stored", "dbp/jobs/lifecycle.py",

@@ -19,6 +19,7 @@ from dbp.jobs.manager import JobManager
 from dbp.jobs.store import Store
 from dbp.launch.mpirun import MpirunLauncher
 from dbp.launch.process_tree import marked
+from dbp.launch.scratch import OWNER
 from dbp.storage.database import Database
 from dbp.storage.state_folder import StateFolder
 from tests.deadline import DEADLINE
@@ -32,6 +33,15 @@ import json, os, sys
 print(json.dumps({"environment": dict(os.environ), "argv": sys.argv, "path": sys.path,
                   "stdin": sys.stdin.read(), "cwd": os.getcwd()}), flush=True)
 open(os.path.join(os.environ["TMPDIR"], "left"), "w").close()
+"""
+
+OPEN_FILES = """
+import os
+for number in os.listdir("/proc/self/fd"):
+    try:
+        print(os.readlink(f"/proc/self/fd/{number}"), flush=True)
+    except OSError:  # of the listing itself
+        pass
 """
 
 
@@ -84,6 +94,18 @@ async def test_the_ranks_get_a_clean_environment_and_leave_nothing(
     assert environment["TMPDIR"] == scratch[0]
     assert scratch
     assert not any(Path(path).exists() for path in scratch)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+async def test_mpirun_keeps_the_owners_files_locked(tmp_path: Path) -> None:
+    """So no sweep takes its folders between its supervisor's death and its own."""
+    wanted = request(tmp_path)
+
+    await ended(await running_script(OPEN_FILES).start(wanted))
+
+    opened = log(wanted.folder).split()
+    scratch = json.loads((wanted.folder / "supervisor.json").read_text())["scratch"]
+    assert {f"{path}/{OWNER}" for path in scratch} <= set(opened)
 
 
 async def test_shared_memory_lies_where_the_users_setting_for_open_mpi_says(
