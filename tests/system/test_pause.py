@@ -18,7 +18,7 @@ from tests.cli.setups import Server, run, until, write_spec
 from tests.deadline import DEADLINE
 from tests.system.test_restart import at_step, final, ranks, reached_state
 
-STEPS = 6_000  # so many that no run ends before it is paused or killed
+STEPS = 30_000  # a run outlasts a restart of the service on a fast machine
 SEED = 14
 
 
@@ -34,16 +34,25 @@ def client(server: Server) -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture
-def undisturbed(client: Client, tmp_path: Path) -> tuple[int, str, bool]:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str, bool]:
     """Step, digest and finality of the parameters of a run without any disturbance."""
-    job = client.submit(write_spec(tmp_path / "job.toml", steps=STEPS), workers=2)
-    assert job.wait().state is State.SUCCEEDED
-    return final(job)
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with Server(folder / "state") as server, Client(server.address) as client:
+        job = client.submit(write_spec(folder / "job.toml", steps=STEPS), workers=2)
+        assert job.wait().state is State.SUCCEEDED
+        return final(job)
 
 
 def in_state(job: JobHandle, *states: State) -> Job:
-    until(lambda: reached_state(job) in states)
+    """Wait for one of these states; another end fails at once."""
+
+    def reached() -> bool:
+        state = reached_state(job)
+        assert state in states or state is None or not state.terminal, f"it ended as {state}"
+        return state in states
+
+    until(reached)
     return job.get()
 
 
@@ -133,7 +142,7 @@ def test_kills_at_random_moments_of_a_pause_lose_nothing(
     chance = random.Random(SEED)
     job = client.submit(write_spec(tmp_path / "job.toml", steps=STEPS), workers=2)
     for round_ in range(3):
-        least = (round_ + 1) * STEPS // 6
+        least = (round_ + 1) * STEPS // 12
         until(lambda least=least: at_step(job, least))  # type: ignore[misc]
         answered = False
         try:
