@@ -295,7 +295,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "the start removes nothing of deleted jobs", "dbp/jobs/lifecycle.py",
-        "        await self._removal.sweep()\n", "",
+        "            await self._removal.sweep()\n", "            pass\n",
         (f"{KILL}_at_every_operation[delete jobs after a time to live]",),
     ),
     Mutant(
