@@ -80,7 +80,7 @@ class DiskWait:
             self._table.note_condition(job_id, ConditionKind.DISK_FULL, None)
 
     def forget(self, job_id: str) -> None:
-        """Drop what is known of an attempt that has ended."""
+        """Forget an attempt that has ended."""
         self._refused.discard(job_id)
 
     def note_report(self, job: Job, progress: ProgressReport) -> None:

@@ -45,7 +45,7 @@ def newest_first(folder: Path) -> list[tuple[Path, int]]:
 
 @dataclass(frozen=True)
 class NewestCheckpoint:
-    """The step of the newest sound checkpoint of a run, and what is wrong with newer ones.
+    """The step of the newest sound checkpoint of a run, and the damage of newer ones.
 
     Attributes:
         step: 0 if there is no sound one.

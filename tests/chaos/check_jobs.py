@@ -42,7 +42,7 @@ def submits(histories: Histories, jobs: Jobs, gone: Collection[str]) -> Iterator
     unanswered = len(asked) - len(acknowledged)
     others = len({*jobs, *gone} - set(acknowledged.values()))
     if others > unanswered:
-        yield f"phantoms: {others} jobs nobody asked for, {unanswered} requests without answer"
+        yield f"unrequested: {others} jobs, {unanswered} requests without answer"
 
 
 def ends(histories: Histories, jobs: Jobs, end: Mapping[str, Any]) -> Iterator[str]:
@@ -51,7 +51,7 @@ def ends(histories: Histories, jobs: Jobs, end: Mapping[str, Any]) -> Iterator[s
     for name, job in jobs.items():
         if job["state"] == "JOB_STATE_CANCELLED":
             if name not in cancelled:
-                yield f"end: {name} is cancelled, and nobody asked for it"
+                yield f"end: {name} is cancelled without a request"
         elif job["state"] == "JOB_STATE_FAILED":
             if job["spec_name"] not in end["frail"] or job["checkpoint_step"]:
                 yield f"end: {name} is {job['state']}: {job['failure']}"

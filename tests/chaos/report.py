@@ -37,7 +37,7 @@ def known_jobs(histories: Histories) -> dict[str, tuple[str, str]]:
 def wait_for_watchers(folder: Path, seconds: float) -> None:
     """Wait until all watchers have what one of them has, and watches of one job have ended.
 
-    After ``seconds`` the checker finds what is missing.
+    After ``seconds`` the checker reports the missing parts.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

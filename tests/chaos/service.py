@@ -19,7 +19,7 @@ from tests.warden import described
 
 START_SECONDS: Final = 60.0
 END_SECONDS: Final = 60.0
-DRAIN_SECONDS: Final = 90.0  # until systemd kills what is left
+DRAIN_SECONDS: Final = 90.0  # until systemd kills the remaining processes
 PASSED: Final = ("PYTHONPATH", CLOCK_VARIABLE)
 
 

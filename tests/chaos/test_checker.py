@@ -211,11 +211,11 @@ BREAKS: dict[str, tuple[Callable[[Run], object], str]] = {
     ),
     "phantom": (
         lambda run: run["end"]["jobs"].append(job(run) | {"name": "jobs/c"}),
-        "phantoms: 1 jobs",
+        "unrequested: 1 jobs",
     ),
     "deleted phantom": (
         lambda run: run["end"]["gone"].update({"jobs/c": {}}),
-        "phantoms: 1 jobs",
+        "unrequested: 1 jobs",
     ),
     "bits": (lambda run: job(run).update(digest="other"), "bits: jobs/a"),
     "bits of a deleted job": (
@@ -241,7 +241,7 @@ BREAKS: dict[str, tuple[Callable[[Run], object], str]] = {
             job(run).update(state="JOB_STATE_CANCELLED"),
             without(run, "stop", operation="cancel", kind="call"),
         ),
-        "end: jobs/a is cancelled, and nobody asked for it",
+        "end: jobs/a is cancelled without a request",
     ),
     "gap": (lambda run: run["watch"].pop(4), "event 9 came after 7"),
     "first event missing": (lambda run: run["watch"].pop(1), "event 6 came after 4"),
@@ -321,7 +321,7 @@ BREAKS: dict[str, tuple[Callable[[Run], object], str]] = {
         lambda run: without(run, "delete", kind="call"),
         "jobs/b was DELETED 1 times, asked for 0 times",
     ),
-    "drained by nobody": (
+    "drained without a request": (
         lambda run: run["run"].pop(0),
         "jobs/a was drained 1 times, the service 0 times",
     ),
