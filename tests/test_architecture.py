@@ -74,6 +74,11 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
          "versions"},
         set(),
     ),
+    "backup": (
+        {"errors", "jobs.job_rows", "json_value", "launch.attempt_files", "launch.exit_record",
+         "storage", "versions.tables"},
+        set(),
+    ),
     "rpc": (
         {"errors", "job", "json_value", "lossy_output", "option_names", "registry", "v1"},
         {"grpc", "google"},

@@ -37,6 +37,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "check": ("check", "check", "Test a job's data, gradients and bits before a long run."),
     "train": ("train.command", "train", "Train a job here, in one process or several."),
     "serve": ("serve", "serve", "Run the control service."),
+    "backup": ("backup", "backup", "Copy a service's state folder, also while it runs."),
+    "restore": ("backup", "restore", "Make a state folder from a backup."),
     "submit": ("jobs", "submit", "Submit a job to a service."),
     "jobs": ("jobs", "jobs", "List the jobs of a service."),
     "show": ("jobs", "show", "Show the state of a job."),

@@ -32,6 +32,7 @@ class FailureReason(enum.StrEnum):
     LAUNCHER_SIGNAL = "LAUNCHER_SIGNAL"
     DRAINED = "DRAINED"
     DISK_FULL = "DISK_FULL"
+    RESTORED = "RESTORED"
     # Sent by a service that knows more reasons than this client.
     UNSPECIFIED = "UNSPECIFIED"
 

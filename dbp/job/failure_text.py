@@ -27,6 +27,7 @@ FAILURES: Final = {
     FailureReason.LAUNCHER_SIGNAL: "mpirun was killed",
     FailureReason.DRAINED: "stopped with the service",
     FailureReason.DISK_FULL: "disk full",
+    FailureReason.RESTORED: "restored from a backup",
     FailureReason.UNSPECIFIED: "failed",
 }
 

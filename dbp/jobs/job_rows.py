@@ -87,8 +87,9 @@ def insert_rows(connection: sqlite3.Connection, rows: Mapping[str, Iterable[Row]
 def begin_history(connection: sqlite3.Connection, after: int, time: float) -> None:
     """Give each job one event that holds its present state, after the sequence ``after``.
 
-    Events up to then count as no longer kept, also where there is no job.
+    Earlier events are deleted, and those up to ``after`` count as no longer kept.
     """
+    connection.execute("DELETE FROM events")
     connection.execute("UPDATE jobs SET pruned = ?", (after,))
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'events'")
     connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)", (after,))
@@ -100,6 +101,12 @@ def begin_history(connection: sqlite3.Connection, after: int, time: float) -> No
     connection.execute(
         "UPDATE jobs SET sequence = (SELECT sequence FROM events WHERE job = jobs.id)"
     )
+
+
+def newest_event(connection: sqlite3.Connection) -> int:
+    """Return the highest sequence that an event has or had; 0 without events."""
+    sql = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
+    return max((sequence for (sequence,) in connection.execute(sql)), default=0)
 
 
 def _select(

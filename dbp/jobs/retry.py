@@ -34,7 +34,9 @@ REPEATED: Final = frozenset(
     }
 )
 # The run did as it was asked: such an end is no failure of the job.
-ASKED: Final = frozenset({FailureReason.PREEMPTED, FailureReason.DRAINED})
+ASKED: Final = frozenset(
+    {FailureReason.PREEMPTED, FailureReason.DRAINED, FailureReason.RESTORED}
+)
 
 
 @dataclass(frozen=True)

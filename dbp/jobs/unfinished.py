@@ -36,6 +36,10 @@ def without_result(job: Job, ended: Exit | None) -> tuple[FailureReason, str]:
         return FailureReason.LOST_SUPERVISOR, (
             "the process that watched the run was killed, so the run was ended"
         )
+    if ended.restored:
+        return FailureReason.RESTORED, (
+            "the service's state was restored from a backup that was made before its end"
+        )
     if ended.error:
         return FailureReason.LAUNCH_FAILED, ended.error
     if ended.drained:

@@ -49,6 +49,7 @@ class Exit:
         drained: the supervisor got a signal, as when all processes of the service are ended; it
             asked the ranks to stop.
         preempted: mpirun got such a signal, with the same effect.
+        restored: its state folder was restored from a backup that was made before its end.
         death: the rank whose end ended the others, where it is known.
     """
 
@@ -62,6 +63,7 @@ class Exit:
     lost: bool = False
     drained: bool = False
     preempted: bool = False
+    restored: bool = False
     death: RankDeath | None = None
 
 

@@ -19,6 +19,7 @@ from typing import Final, TypeVar, final
 from dbp.errors import DataLoss, DiskFull, StateGone, Unavailable
 from dbp.storage.commit_file import CommitFile, commit_file
 from dbp.storage.contents import Contents, Touched
+from dbp.storage.database_copy import copy_database
 from dbp.storage.full_disk import Ballast
 from dbp.storage.schema import open_database, open_reader
 from dbp.storage.threads import in_thread
@@ -82,6 +83,7 @@ class Database:
         self._reader = open_reader(path)
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="database-write")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="database-read")
+        self._copying = ThreadPoolExecutor(1, thread_name_prefix="database-copy")
         self._closed = False
 
     async def write(
@@ -100,11 +102,19 @@ class Database:
         """Return the result of ``query``, which sees one state of the file; DataLoss."""
         return await self._run(self._reading, partial(self._query, query))
 
+    async def copy_to(self, path: Path) -> None:
+        """Write one state of the file to a new file; others read and write meanwhile.
+
+        Raises DataLoss and OSError.
+        """
+        await self._run(self._copying, partial(self._copy, path))
+
     def close(self) -> None:
         """Finish the running calls and close the file; later calls raise Unavailable."""
         self._closed = True
         self._writing.shutdown()
         self._reading.shutdown()
+        self._copying.shutdown()
         try:
             self._check_present()
         except StateGone:
@@ -187,6 +197,15 @@ class Database:
         """Move the write-ahead log into the file; left for later if readers are active."""
         with contextlib.suppress(sqlite3.OperationalError):  # the disk may be full
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _copy(self, path: Path) -> None:
+        reader = open_reader(self.path)
+        try:
+            copy_database(reader, path)
+        except sqlite3.DatabaseError as error:
+            raise explained(error, path) from error
+        finally:
+            reader.close()
 
     def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
         try:

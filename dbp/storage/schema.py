@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dbp.errors import Unavailable
+from dbp.storage.database_copy import keep_copy
 from dbp.storage.verification import Compare, connect, explained, nothing_to_compare, verify
 
 SCHEMA_VERSION: Final = 8
@@ -173,7 +174,8 @@ def open_database(path: Path, compare: Compare = nothing_to_compare) -> sqlite3.
     Only this one writes and checkpoints, which avoids the WAL-reset bug of SQLite before 3.51.3
     (https://sqlite.org/wal.html). Raises StateDamaged for a damaged file, which it leaves as it
     is, Conflict for one that another process has open or a newer dbp has written, and DiskFull.
-    ``compare``: as in ``verify``.
+    ``compare``: as in ``verify``. A file of an older schema is copied first, to
+    ``copy_before_change``; then its tables are changed.
     """
     verify(path, compare, schema=SCHEMA_VERSION)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
@@ -187,6 +189,11 @@ def open_database(path: Path, compare: Compare = nothing_to_compare) -> sqlite3.
         connection.close()
         raise
     return connection
+
+
+def copy_before_change(path: Path, schema: int) -> Path:
+    """Return the path of the copy that is made before a database of this schema is changed."""
+    return path.with_name(f"{path.name}.schema-{schema}")
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -216,6 +223,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if version == 0:
         connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = 1; COMMIT;")
         version = 1
+    elif version < SCHEMA_VERSION:
+        keep_copy(connection, copy_before_change(path, version))
     for number in range(version + 1, SCHEMA_VERSION + 1):
         connection.executescript(
             f"BEGIN; {_CHANGES[number]} PRAGMA user_version = {number}; COMMIT;"

@@ -3,6 +3,7 @@
 Layout: ``lock`` (its holder), ``service.json`` (the service's address), ``ballast`` (space for
 records on a full disk), ``dbp.sqlite``, ``dbp.sequence`` (its newest commit), ``records/``
 (copies of the rows of each job), ``deleted/`` (folders of deleted jobs that are being removed),
+``backup/`` (hard links for a backup that is being written),
 ``jobs/<id>/attempt-<n>/`` (one launch), ``jobs/<id>/run/`` (the run folder, shared by its
 launches) and ``jobs/<id>/parameters/`` (versions). The lock is a flock: the kernel releases it
 when the process ends, however it ends.
@@ -35,6 +36,9 @@ from dbp.storage.full_disk import Ballast
 DATABASE: Final = "dbp.sqlite"
 LOCK: Final = "lock"
 JOBS: Final = "jobs"
+ACCESS: Final = "access"
+STEADY_TIME: Final = "steady_time.json"
+STAGED: Final = "backup"
 
 
 @final
@@ -67,7 +71,7 @@ class StateFolder:
     @property
     def steady_time_file(self) -> Path:
         """File with the time by which ended jobs are deleted."""
-        return self.path / "steady_time.json"
+        return self.path / STEADY_TIME
 
     @property
     def records_folder(self) -> Path:

@@ -60,6 +60,7 @@ class FailureReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAILURE_REASON_LAUNCHER_SIGNAL: _ClassVar[FailureReason]
     FAILURE_REASON_DRAINED: _ClassVar[FailureReason]
     FAILURE_REASON_DISK_FULL: _ClassVar[FailureReason]
+    FAILURE_REASON_RESTORED: _ClassVar[FailureReason]
 
 class Scale(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -141,6 +142,7 @@ FAILURE_REASON_STATE_LOST: FailureReason
 FAILURE_REASON_LAUNCHER_SIGNAL: FailureReason
 FAILURE_REASON_DRAINED: FailureReason
 FAILURE_REASON_DISK_FULL: FailureReason
+FAILURE_REASON_RESTORED: FailureReason
 SCALE_UNSPECIFIED: Scale
 SCALE_NONE: Scale
 SCALE_UNIT: Scale

@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.durability.act import Act
 from tests.durability.attempt_acts import RESUME_JOB
+from tests.durability.backup_acts import BackUp, ChangeTables, Restore
 from tests.durability.checkpoint_acts import (
     DiscardCheckpoints,
     ReplaceCheckpoint,
@@ -41,6 +42,10 @@ ACTS: Final[Mapping[str, Act]] = {
         Commit(),
         ReportStall(),
         RecoverDatabase(),
+        BackUp("backup"),
+        BackUp("backup.tar"),
+        Restore(),
+        ChangeTables(),
         *SERVICE_ACTS,
         RESUME_JOB,
     )

@@ -44,6 +44,9 @@ _EVENTS: Final = "dbp/jobs/event_table.py"
 _WATCH: Final = "dbp/jobs/watch.py"
 _REMOVAL: Final = "dbp/jobs/removal.py"
 _REPLACEMENT: Final = "dbp/storage/replacement.py"
+_WRITERS: Final = "dbp/backup/writers.py"
+_RESTORING: Final = "dbp/backup/restoring.py"
+_COPY: Final = "dbp/storage/database_copy.py"
 
 MUTANTS: Final = (
     # Files
@@ -334,6 +337,52 @@ MUTANTS: Final = (
         "the rest of an earlier recovery stops the next one", _REPLACEMENT,
         "    for left in (new, log_of(new)):\n", "    for left in ():\n",
         (f"{KILL}_at_every_operation[recover a database]",),
+    ),
+    # Backups
+    Mutant(
+        "a file of a backup is not synced", _WRITERS,
+        "        sync_file(file)\n    return reader.entry()", "    return reader.entry()",
+        (f"{EVERY_CUT}[back up to backup]",),
+    ),
+    Mutant(
+        "the folders of a backup are not synced", _WRITERS,
+        "        sync_tree(self._path)\n", "        pass\n",
+        (f"{EVERY_CUT}[back up to backup]",),
+    ),
+    Mutant(
+        "an archive is not synced", _WRITERS,
+        "        sync_file(self._file)\n", "        self._file.flush()\n",
+        (f"{EVERY_CUT}[back up to backup.tar]",),
+    ),
+    Mutant(
+        "the name of a backup is not synced", _WRITERS,
+        "        rename(temporary, target)\n", "        temporary.replace(target)\n",
+        (f"{EVERY_CUT}[back up to backup]",),
+    ),
+    Mutant(
+        "a backup is written under its own name", _WRITERS,
+        'target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")', "target",
+        (f"{EVERY_CUT}[back up to backup.tar]",),
+    ),
+    Mutant(
+        "the folders of a restored state are not synced", _RESTORING,
+        "        sync_tree(temporary)\n", "",
+        (f"{EVERY_CUT}[restore a backup]",),
+    ),
+    Mutant(
+        "the name of a restored state is not synced", _RESTORING,
+        "        rename(temporary, state)\n", "        temporary.replace(state)\n",
+        (f"{EVERY_CUT}[restore a backup]",),
+    ),
+    Mutant(
+        "the copy before a change of the tables is not synced", _COPY,
+        "synchronous = FULL", "synchronous = OFF",
+        (f"{EVERY_CUT}[change the tables of an older database]",),
+    ),
+    Mutant(
+        "the name of the copy before a change of the tables is not synced", _COPY,
+        "        rename(new, path)\n", "        new.replace(path)\n",
+        (f"{EVERY_CUT}[change the tables of an older database]",),
     ),
     # The window of events
     Mutant(

@@ -101,7 +101,9 @@ class Recorder:
     def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: Any = None) -> int:
         inside = self.inside(path, dir_fd)
         if inside is None:
-            return int(_os["open"](path, flags, mode, dir_fd=dir_fd))
+            fd = int(_os["open"](path, flags, mode, dir_fd=dir_fd))
+            self._handles.pop(fd, None)  # of a file that was closed by its object
+            return fd
         with self._lock:
             there = (self.root / inside).exists()
             created = bool(flags & os.O_CREAT) and not there

