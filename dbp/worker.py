@@ -219,28 +219,28 @@ def _run(launch: JsonObject, rank: int, reporter: Reporter | None, heartbeat: He
     from dbp.train.report.fan_out import AnyOf, FanOut, OutcomeRecorder
     from dbp.train.report.lines import Lines, outcome_text
     from dbp.train.report.run_folder import RunFolder
-    from dbp.train.report.space_wait import SpaceWait
+    from dbp.train.report.space_wait import KeptCommands, SpaceWait
     from dbp.train.stop_signals import StopSignals
 
     spec, run = Path(str(launch["spec"])), Path(str(launch["run"]))
     workers = int(str(launch["workers"]))
     terms = _terms(launch)
     signals, recorder = StopSignals(), OutcomeRecorder(spec.parent)
-    sink, control = FanOut(recorder), AnyOf(signals)
-    if reporter is not None:
-        document = _read(spec)
-        control = AnyOf(signals, reporter)
-        wait = SpaceWait(control, reporter.note_disk_full, heartbeat)
-        folder = wait(
-            lambda: (
-                RunFolder.prepare(run, document, overwrite=True)
-                if terms is None
-                else RunFolder.resume(run, document)
-            )
-        )
-        folder.write = recorder.write = wait
-        sink = FanOut(folder, recorder, reporter, Lines(sys.stdout))
+    sink, control = FanOut(recorder), KeptCommands(AnyOf(signals))
     try:
+        if reporter is not None:
+            document = _read(spec)
+            control = KeptCommands(AnyOf(signals, reporter))
+            wait = SpaceWait(control, reporter.note_disk_full, heartbeat)
+            folder = wait(
+                lambda: (
+                    RunFolder.prepare(run, document, overwrite=True)
+                    if terms is None
+                    else RunFolder.resume(run, document)
+                )
+            )
+            folder.write = recorder.write = wait
+            sink = FanOut(folder, recorder, reporter, Lines(sys.stdout))
         outcome = run_rank(
             workers,
             lambda: _inspected(spec, workers, rank),

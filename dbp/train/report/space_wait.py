@@ -34,19 +34,37 @@ def at_once(write: Callable[[], T]) -> T:
 
 
 @final
+class KeptCommands(Control):
+    """A control whose commands can be read between two steps without being lost."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._kept = Command.NONE
+
+    def peek(self) -> Command:
+        """Return the commands requested now; ``poll`` returns them again."""
+        self._kept |= self._control.poll()
+        return self._kept
+
+    def poll(self) -> Command:
+        commands, self._kept = self.peek(), Command.NONE
+        return commands
+
+
+@final
 class SpaceWait:
     """Repeats a write while the disk is full, until the run is asked to stop."""
 
     def __init__(
         self,
-        control: Control,
+        control: KeptCommands,
         note: Callable[[str], None],
         heartbeat: Heartbeat = NO_HEARTBEAT,
     ) -> None:
         """Store the collaborators.
 
         Args:
-            control: Polled for a request to stop, which ends the wait.
+            control: Polled for a request to stop, which ends the wait; the others it keeps.
             note: Called with a sentence while the run waits, and with "" at the end.
             heartbeat: Gets each try: a run that waits has not stalled.
         """
@@ -69,7 +87,7 @@ class SpaceWait:
                     cause = error if isinstance(error, OSError) else error.__cause__
                     if not isinstance(cause, OSError) or not is_full(cause):
                         raise
-                    if Command.STOP in self._control.poll():
+                    if Command.STOP in self._control.peek():
                         raise
                     text = _text(cause)
                     if not waiting:

@@ -17,7 +17,7 @@ from dbp.job.state import RunOutcome
 from dbp.train.report import run_folder
 from dbp.train.report.run_folder import RunFolder
 from dbp.train.report.sink import Command
-from dbp.train.report.space_wait import SpaceWait
+from dbp.train.report.space_wait import KeptCommands, SpaceWait
 from tests.train.report.test_run_folder import STARTED, SUCCESS, snapshot
 
 
@@ -30,11 +30,14 @@ class Disk:
         self.tries = 0
         self.notes: list[str] = []
         self.beats = 0
+        self.asked = Command.NONE
         self._failures, self._number, self._stop_after = failures, number, stop_after
-        self.wait = SpaceWait(self, self.notes.append, self)
+        self.control = KeptCommands(self)
+        self.wait = SpaceWait(self.control, self.notes.append, self)
 
     def poll(self) -> Command:
-        return Command.STOP if self.tries >= self._stop_after else Command.NONE
+        asked, self.asked = self.asked, Command.NONE
+        return Command.STOP if self.tries >= self._stop_after else asked
 
     def enter(self, phase: Phase) -> None:
         assert phase is Phase.PUBLISHING
@@ -70,6 +73,16 @@ def test_a_write_is_repeated_until_it_fits(
     assert disk.notes == [text, ""]
     assert [record.message for record in caplog.records] == [text], "one line, not one a try"
     assert (disk.tries, disk.beats) == (4, 4)
+
+
+def test_a_command_of_the_time_of_the_wait_is_not_lost() -> None:
+    disk = Disk(3)
+    disk.asked = Command.PUBLISH
+
+    disk.wait(disk.write)
+
+    assert disk.control.poll() is Command.PUBLISH
+    assert disk.control.poll() is Command.NONE
 
 
 def test_a_write_that_fits_is_not_mentioned() -> None:
