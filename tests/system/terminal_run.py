@@ -218,10 +218,15 @@ def steps_of_checkpoints(folder: Path) -> list[int]:
 
 def is_stopped_well(run: Run) -> None:
     """A checkpoint of the last step, the verdict, how to go on, and no notice of mpirun."""
-    result = json.loads((run.folder / "result.json").read_text())
-    assert result["status"] == "stopped"
-    assert steps_of_checkpoints(run.folder)[-1] == result["step"]
+    is_checkpointed(run)
     assert f"continue with:  dbp train --resume {run.folder}" in run.output
     for noise in ("non-zero status", "MPI_ABORT", "BAD TERMINATION", "PMIX ERROR", "-----"):
         assert noise not in run.output
+
+
+def is_checkpointed(run: Run) -> None:
+    """The run has stopped with a checkpoint of its last step, and no process is left."""
+    result = json.loads((run.folder / "result.json").read_text())
+    assert result["status"] == "stopped"
+    assert steps_of_checkpoints(run.folder)[-1] == result["step"]
     run.leaves_nothing()
