@@ -221,6 +221,7 @@ class Job:
         report_time: When a rank last reported a phase, a step or progress; not stored.
         checkpoint_step: Step of the newest valid checkpoint when the newest attempt ended.
         retry_time: Earliest time of the next launch, after a failure.
+        queue_sequence: Of the event by which a user queued the job last.
     """
 
     id: str
@@ -250,6 +251,7 @@ class Job:
     report_time: float | None = None
     checkpoint_step: int = 0
     retry_time: float | None = None
+    queue_sequence: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from dbp.job.state import Event, EventKind, Job
 from dbp.jobs.watch_items import Change
 
 _PRUNE_EVERY: Final = 1_000
+# A job joins the end of the queue with these; one that is requeued returns to its place.
+_JOINS_QUEUE: Final = frozenset({EventKind.CREATED, EventKind.RESUMED, EventKind.RETRIED})
 # Of all events, kept or not.
 _NEWEST: Final = """
 SELECT max(
@@ -34,50 +36,47 @@ class EventTable:
 
         Each row is written once. ``keep``: as in ``insert``.
         """
-        record, sequence = encode_job(job), self._next_sequence()
+        job = self._numbered(job, event)
+        record = encode_job(job)
         try:
             self._connection.execute(
                 "INSERT INTO jobs (id, state, sequence, spec, record, end_time) "
                 "VALUES (?,?,?,?,?,?)",
-                (job.id, job.state, sequence, json.dumps(job.spec), record, job.end_time),
+                (job.id, job.state, job.sequence, json.dumps(job.spec), record, job.end_time),
             )
         except sqlite3.IntegrityError as error:
             raise AlreadyExists(f"job {job.id} exists") from error
-        self._insert_event(sequence, job, event, record)
-        return self._inserted(sequence, job, event, keep)
+        return self._insert_event(job, event, record, keep)
 
     def insert(self, job: Job, event: Event, *, keep: int) -> Change:
         """Insert an event that leads to this job; at times delete all but the newest ``keep``
         events of all jobs.
         """
+        job = self._numbered(job, event)
         record = encode_job(job)
-        sequence = self._insert_event(None, job, event, record)
         self._connection.execute(
             "UPDATE jobs SET state = ?, sequence = ?, record = ?, end_time = ? WHERE id = ?",
-            (job.state, sequence, record, job.end_time, job.id),
+            (job.state, job.sequence, record, job.end_time, job.id),
         )
-        return self._inserted(sequence, job, event, keep)
+        return self._insert_event(job, event, record, keep)
 
-    def _next_sequence(self) -> int:
-        """Return the number that AUTOINCREMENT would give the next event."""
-        (newest,) = self._connection.execute(_NEWEST).fetchone()
-        return int(newest) + 1
+    def _numbered(self, job: Job, event: Event) -> Job:
+        """Return the job with the number that AUTOINCREMENT would give its next event."""
+        sequence = self._connection.execute(_NEWEST).fetchone()[0] + 1
+        queued = sequence if event.kind in _JOINS_QUEUE else job.queue_sequence
+        return dataclasses.replace(job, sequence=sequence, queue_sequence=queued)
 
-    def _insert_event(self, sequence: int | None, job: Job, event: Event, record: str) -> int:
-        """Insert the row of an event; return its number, the next one for None."""
-        cursor = self._connection.execute(
+    def _insert_event(self, job: Job, event: Event, record: str, keep: int) -> Change:
+        """Insert the row of the event that led to a job; delete old events at times."""
+        sequence = job.sequence
+        self._connection.execute(
             "INSERT INTO events (sequence, job, time, kind, detail, record) "
             "VALUES (?,?,?,?,?,?)",
             (sequence, job.id, event.time, event.kind, encode_detail(event), record),
         )
-        return int(cursor.lastrowid or 0)
-
-    def _inserted(self, sequence: int, job: Job, event: Event, keep: int) -> Change:
-        """Return the change of an event that was inserted; delete old events at times."""
         if sequence % _PRUNE_EVERY == 0:
             self._prune(sequence - keep)
-        after = dataclasses.replace(job, sequence=sequence)
-        return Change(sequence, event.time, event.kind, after, event.label, event.version)
+        return Change(sequence, event.time, event.kind, job, event.label, event.version)
 
     def _prune(self, last: int) -> None:
         """Delete the events up to ``last``, and note for each job which of its own are gone."""

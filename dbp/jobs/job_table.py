@@ -68,7 +68,7 @@ class JobTable:
         self._noticing.append(changed)
 
     async def load(self) -> list[Job]:
-        """Load the live jobs from the store; return them, oldest first."""
+        """Load the live jobs from the store; return them as ``Store.live``."""
         jobs = await self._store.live()
         self._live = {job.id: job for job in jobs}
         await self._events.load()

@@ -2,7 +2,7 @@
 
 A job whose attempt failed keeps its place: it waits before all jobs that were acknowledged
 after it. While it waits for the time of its next launch it holds no slots, and jobs after it
-may start.
+may start. A job that a user resumes or retries comes last. A restart keeps the order.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Delay(NamedTuple):
 
 @final
 class JobQueue:
-    """Jobs in the order of their acknowledgement; a slot is one MPI process.
+    """Jobs in the order in which users queued them; a slot is one MPI process.
 
     Strict order: all jobs wait until the first one fits, so that a large job is not starved.
     Only a job larger than all slots is passed over, and one whose next attempt is not due.
@@ -55,7 +55,7 @@ class JobQueue:
         self.max_queued = max_queued
         self._time = time
         self._numbers = itertools.count()
-        self._places: dict[str, int] = {}  # of live jobs, in the order of acknowledgement
+        self._places: dict[str, int] = {}  # of live jobs, in that order
         self._delays: dict[str, Delay] = {}
         self._waiting: dict[str, int] = {}
         self._order: list[tuple[int, str]] = []  # place and id of those that wait, sorted

@@ -150,12 +150,13 @@ class Store:
         raise JobNotFound(f"job {job_id}{why}; list the others: dbp jobs", job=job_id)
 
     async def live(self) -> list[Job]:
-        """Return the jobs that have not ended, oldest first."""
+        """Return the jobs that have not ended, in the order in which users queued them."""
         marks = ",".join("?" * len(_LIVE))
         sql = (
             f"SELECT sequence, spec, record FROM jobs WHERE state IN ({marks}) ORDER BY number"  # noqa: S608 (question marks only)
         )
-        return await self._database.read(lambda c: [decoded(*r) for r in c.execute(sql, _LIVE)])
+        jobs = await self._database.read(lambda c: [decoded(*r) for r in c.execute(sql, _LIVE)])
+        return sorted(jobs, key=lambda job: job.queue_sequence)
 
     async def page(
         self, states: Sequence[State] = (), *, limit: int, before: int | None = None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from dbp.job.state import State
 from dbp.launch.launcher import Exit
-from tests.jobs.fakes import FakeLauncher, control_plane, settle, spec, until
-from tests.jobs.runs import KILLED, attach, ended, in_state, submitted
+from tests.jobs.fakes import FakeLauncher, Plane, control_plane, settle, spec, until
+from tests.jobs.runs import KILLED, attach, ended, finish, in_state, running, submitted
 
 
 async def test_a_restart_of_the_service_neither_skips_nor_repeats_the_wait(
@@ -33,20 +35,54 @@ async def test_a_restart_keeps_the_places_of_jobs_that_ran_and_of_those_that_did
     tmp_path: Path,
 ) -> None:
     async with control_plane(tmp_path / "s", slots=2) as plane:
-        await submitted(plane)
-        first = await plane.manager.create(spec(), workers=2)
-        await plane.manager.lifecycle.pause(first.id)
-        second = await submitted(plane)
-        plane.launcher.runs[second.id].end(KILLED)
-        await in_state(plane, second.id, State.QUEUED)
-        await plane.manager.lifecycle.resume(first.id)
+        failed = await submitted(plane)
+        running = await submitted(plane)
+        waiting = [await plane.manager.create(spec(), workers=2) for _ in range(2)]
+        plane.launcher.runs[failed.id].end(KILLED)
+        await in_state(plane, failed.id, State.QUEUED)
+        assert (await plane.manager.get(waiting[0].id)).waiting_reason.endswith(
+            "2nd in the queue"
+        )
 
     async with control_plane(tmp_path / "s", slots=2) as plane:
+        for job, place in zip(waiting, ("2nd", "3rd"), strict=True):
+            reason = (await plane.manager.get(job.id)).waiting_reason
+            assert reason == f"needs 2 slots, 1 free; {place} in the queue"
         await plane.clock.advance(60.0)
 
-        waiting = await plane.manager.get(second.id)
-        assert waiting.state is State.QUEUED
-        assert waiting.waiting_reason == "needs 1 slot, 1 free; 2nd in the queue"
+        assert plane.started == [failed.id]
+        assert (await plane.manager.get(running.id)).state is State.STARTING
+
+
+async def test_a_restart_leaves_resumed_and_retried_jobs_at_the_end_of_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbp.jobs.event_table._PRUNE_EVERY", 1)
+
+    async def order(plane: Plane) -> list[str]:
+        queued = [job for job in await plane.store.live() if job.state is State.QUEUED]
+        reasons = {job.id: (await plane.manager.get(job.id)).waiting_reason for job in queued}
+        return sorted(reasons, key=lambda job_id: reasons[job_id].split("; ")[1])
+
+    async with control_plane(tmp_path / "s", slots=1) as plane:
+        plane.store._events_kept = 1  # the place of a job is in no event any more
+        retried = await running(plane)
+        plane.launcher.checkpoints[retried.id] = 7
+        await plane.manager.cancel(retried.id)
+        finish(plane, retried.id, "stopped", code=75)
+        await ended(plane, retried.id)
+        await running(plane)
+        resumed, *others = [await plane.manager.create(spec(), workers=1) for _ in range(3)]
+        await plane.manager.lifecycle.pause(resumed.id)
+        await plane.manager.lifecycle.resume(resumed.id)
+        await plane.manager.lifecycle.retry(retried.id)
+        last = await plane.manager.create(spec(), workers=1)
+        expected = [*(job.id for job in others), resumed.id, retried.id, last.id]
+        assert await order(plane) == expected
+
+    for now in (1_000.0, -1e9):  # of a clock that was set back meanwhile, too
+        async with control_plane(tmp_path / "s", slots=1, at=now) as plane:
+            assert await order(plane) == expected
 
 
 async def test_a_clock_that_is_set_back_keeps_no_job_waiting_for_ever(tmp_path: Path) -> None:
