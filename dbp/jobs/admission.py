@@ -132,7 +132,8 @@ class Admission:
         ``validate_only``: the job is not stored and has no id.
         """
         slots = self._queue.slots
-        if workers > slots:
+        # A request of an earlier service, which had more slots, has made its job.
+        if workers > slots and not (request_id and await self._store.request(request_id)):
             raise WrongState(
                 f"workers: {workers} asked for, this service has "
                 f"{count_text(slots, 'slot')}; "

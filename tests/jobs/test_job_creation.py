@@ -109,6 +109,19 @@ async def test_a_request_is_known_though_queue_or_disk_are_full_now(
             await plane.manager.create(spec(), workers=1, request_id="new")
 
 
+async def test_a_request_is_known_though_the_service_has_fewer_slots_now(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s", slots=4) as plane:
+        first = await plane.manager.create(spec(), workers=4, request_id="r")
+
+    async with control_plane(tmp_path / "s", slots=2) as plane:
+        again = await plane.manager.create(spec(), workers=4, request_id="r")
+        assert again.id == first.id
+        with pytest.raises(WrongState, match="4 asked for, this service has 2 slots"):
+            await plane.manager.create(spec(), workers=4, request_id="new")
+
+
 async def test_a_request_is_looked_up_only_where_the_insert_finds_an_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
