@@ -74,7 +74,6 @@ def _echo_summary(file: str, summary: dict[str, Any]) -> None:
 
 def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
     from dbp.job.spec.load import located, resolve_file
-    from dbp.job.spec.shapes import check_shapes
     from dbp.train.build import build
     from dbp.train.check.inspection import inspect
     from dbp.train.plan import make_plan
@@ -84,8 +83,7 @@ def _summary(file: str, workers: int, read: bool) -> dict[str, Any]:
         inspected = inspect(resolved, workers)
         if read:
             build(inspected)
-    facts = inspected.facts
-    shapes = check_shapes(resolved, facts.train.input_shape)
+    facts, shapes = inspected.facts, inspected.shapes
     plan = make_plan(resolved.spec.train, facts.training_samples)
     layers = zip(
         resolved.layer_kinds, shapes.output_shapes, shapes.parameter_counts, strict=True

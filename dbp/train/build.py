@@ -19,6 +19,7 @@ from dbp.data.target_range import check_range
 from dbp.errors import InvalidSpec, Violation
 from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat
 from dbp.job.spec.job_spec import Holdout
+from dbp.job.spec.shapes import check_shapes
 from dbp.nn.layer import Array
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
@@ -69,7 +70,8 @@ class Setup:
             None if self.validation is None or is_held_out else self.validation.info,
             None if self.test is None else self.test.info,
         )
-        return Inspected(self.resolved, facts).notes()
+        shapes = check_shapes(self.resolved, facts.train.input_shape)
+        return Inspected(self.resolved, facts, shapes).notes()
 
     def initialize(self, parameters: Parameters) -> None:
         """Write the initial parameters: those of the file, or random ones by the seed."""
@@ -137,7 +139,8 @@ def prepare(inspected: Inspected, workers: int = 1) -> Setup:
     if isinstance(spec.data.validation, Holdout):
         train, validation = hold_out(train, spec.data.validation.fraction, spec.seed)
     check_workers(resolved, len(train), workers)
-    check_mini_batches(resolved, train.info.input_shape, len(train))
+    shapes = check_shapes(resolved, train.info.input_shape)
+    check_mini_batches(resolved, shapes, len(train))
     model = _compose(resolved, train)
     for path, dataset in (
         ("data.train", train),

@@ -39,10 +39,16 @@ class DataShape:
 
 @dataclass(frozen=True)
 class ModelShapes:
-    """Output shape of one sample and number of parameters, layer by layer."""
+    """Shapes of one sample and numbers of parameters, layer by layer."""
 
+    input_shape: Shape
     output_shapes: tuple[Shape, ...]
     parameter_counts: tuple[int, ...]
+
+    @property
+    def layer_inputs(self) -> tuple[Shape, ...]:
+        """Input shape of each layer."""
+        return (self.input_shape, *self.output_shapes[:-1])
 
     @property
     def parameter_count(self) -> int:
@@ -84,7 +90,7 @@ def check_shapes(resolved: ResolvedSpec, input_shape: Shape) -> ModelShapes:
     except ValueError as error:
         option, _, message = str(error).partition(": ")
         raise _violation(f"optimizer.{option}", message) from error
-    return ModelShapes(tuple(outputs), tuple(counts))
+    return ModelShapes(input_shape, tuple(outputs), tuple(counts))
 
 
 @contextlib.contextmanager

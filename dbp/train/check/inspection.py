@@ -19,7 +19,7 @@ from dbp.job.spec.job_spec import Holdout
 from dbp.job.spec.output_range import range_note
 from dbp.job.spec.resolve import ResolvedSpec
 from dbp.job.spec.rules import lanes_violations
-from dbp.job.spec.shapes import DataShape, ModelShapes, check_data, check_shapes
+from dbp.job.spec.shapes import DataShape, ModelShapes, check_data
 from dbp.nn.model import Model
 from dbp.plugin_faults import fault_text, is_plugin
 from dbp.quantities import count_text
@@ -42,18 +42,17 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Inspected:
-    """A resolved spec that fits its data, and the headers of the data."""
+    """A resolved spec that fits its data, the headers of the data, and the model's shapes."""
 
     resolved: RunSpec
     facts: DataFacts
+    shapes: ModelShapes
 
     def notes(self) -> tuple[str, ...]:
         """Return the notes to show before training, each with the path of its field."""
-        resolved, facts = self.resolved, self.facts
-        shape = facts.train.input_shape
-        output_shape = check_shapes(resolved, shape).output_shapes[-1]
-        found = [range_note(resolved, output_shape)]
-        found += mini_batch_notes(resolved, shape, facts.training_samples)
+        resolved, facts, shapes = self.resolved, self.facts, self.shapes
+        found = [range_note(resolved, shapes.output_shapes[-1])]
+        found += mini_batch_notes(resolved, shapes, facts.training_samples)
         found += metric_notes(resolved, facts.training_samples)
         found += schedule_notes(resolved, facts.training_samples)
         data = data_notes(resolved, facts.train, facts.validation, facts.test)
@@ -74,7 +73,7 @@ def inspect(spec: ResolvedSpec, workers: int = 1) -> Inspected:
     if shapes.parameter_count == 0:
         raise InvalidSpec([Violation("model.layers", "no layer has a parameter to train")])
     check_workers(resolved, facts.training_samples, workers)
-    check_mini_batches(resolved, facts.train.input_shape, facts.training_samples)
+    check_mini_batches(resolved, shapes, facts.training_samples)
     check_schedule(resolved, facts.training_samples)
     train = resolved.spec.train
     if train.initial_parameters is not None:
@@ -82,7 +81,7 @@ def inspect(spec: ResolvedSpec, workers: int = 1) -> Inspected:
             resolved.layers, facts.train.input_shape, dtype=train.dtype, loss=resolved.loss
         )
         check_initial(train.initial_parameters, model.tensor_shapes, facts.train.input_names)
-    return Inspected(resolved, facts)
+    return Inspected(resolved, facts, shapes)
 
 
 def read_headers(resolved: RunSpec) -> DataFacts:

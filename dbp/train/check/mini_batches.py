@@ -10,9 +10,8 @@ import numpy as np
 from dbp.data.dataset import Dataset
 from dbp.errors import InvalidData, InvalidSpec, Violation
 from dbp.job.spec.job_spec import TrainSpec
-from dbp.job.spec.shapes import check_shapes
+from dbp.job.spec.shapes import ModelShapes
 from dbp.nn.batch_norm import LEAST_VALUES
-from dbp.nn.layer import Shape
 from dbp.nn.model import Model
 from dbp.nn.role import frozen_state
 from dbp.quantities import count_text
@@ -25,7 +24,7 @@ MOST_IN_FLOAT32: Final = 2**24
 FEW_VALUES: Final = 8  # with fewer the variance is mostly noise
 
 
-def check_mini_batches(resolved: RunSpec, input_shape: Shape, samples: int) -> None:
+def check_mini_batches(resolved: RunSpec, shapes: ModelShapes, samples: int) -> None:
     """Raise InvalidSpec with all violations, for ``samples`` training samples."""
     train = resolved.spec.train
     violations = []
@@ -44,7 +43,7 @@ def check_mini_batches(resolved: RunSpec, input_shape: Shape, samples: int) -> N
         )
         violations.append(Violation("train.batch_size", message))
     largest = -(-rows // train.accumulate)
-    for path, kind, values in _statistics(resolved, input_shape):
+    for path, kind, values in _statistics(resolved, shapes):
         if largest * values < LEAST_VALUES:
             message = (
                 f"{kind}: a mini-batch{_parts(train.accumulate)} has "
@@ -57,7 +56,7 @@ def check_mini_batches(resolved: RunSpec, input_shape: Shape, samples: int) -> N
 
 
 def mini_batch_notes(
-    resolved: RunSpec, input_shape: Shape, samples: int
+    resolved: RunSpec, shapes: ModelShapes, samples: int
 ) -> Iterator[Violation]:
     """Yield notes on layers whose statistics use few values in some mini-batch."""
     train = resolved.spec.train
@@ -65,7 +64,7 @@ def mini_batch_notes(
     start, stop = plan.batch_of(min(plan.steps_per_epoch, plan.total_steps))
     shortest = stop - start
     smallest = max(1, shortest // train.accumulate)
-    for path, kind, values in _statistics(resolved, input_shape):
+    for path, kind, values in _statistics(resolved, shapes):
         count = smallest * values
         if count >= FEW_VALUES:
             continue
@@ -111,20 +110,19 @@ def _least(train: TrainSpec, samples: int) -> str:
     )
 
 
-def _statistics(resolved: RunSpec, input_shape: Shape) -> Iterator[tuple[str, str, int]]:
+def _statistics(resolved: RunSpec, shapes: ModelShapes) -> Iterator[tuple[str, str, int]]:
     """Yield path, kind and values per sample of each layer with mini-batch statistics."""
-    shapes = [input_shape, *check_shapes(resolved, input_shape).output_shapes]
     freezes = resolved.optimizer.freezes
-    for position, layer in enumerate(resolved.layers):
-        values = layer.values_per_channel(shapes[position])
+    layers = zip(resolved.layers, shapes.layer_inputs, strict=True)
+    for position, (layer, shape) in enumerate(layers):
+        values = layer.values_per_channel(shape)
+        if not values:
+            continue
         parameters, state = (
             [f"{position}.{name}" for name in names]
-            for names in (
-                layer.parameter_shapes(shapes[position]),
-                layer.state_shapes(shapes[position]),
-            )
+            for names in (layer.parameter_shapes(shape), layer.state_shapes(shape))
         )
-        if values and set(state) - frozen_state(parameters, state, freezes):
+        if set(state) - frozen_state(parameters, state, freezes):
             yield resolved.layer_paths[position], resolved.layer_kinds[position], values
 
 

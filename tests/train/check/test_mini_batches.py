@@ -8,6 +8,10 @@ import pytest
 
 from dbp.errors import InvalidSpec
 from dbp.job.spec.resolve import resolve
+from dbp.job.spec.shapes import check_shapes
+from dbp.nn.dense import Dense
+from dbp.nn.layer import Shape
+from dbp.train.check.inspection import inspect
 from dbp.train.check.mini_batches import check_mini_batches, mini_batch_notes
 from dbp.train.run_spec import RunSpec, run_spec
 from tests.train.setups import document
@@ -24,13 +28,16 @@ def resolved(layers: list[Any], **train: Any) -> RunSpec:
 
 def notes(layers: list[Any], samples: int, shape: tuple[int, ...] = (4,), **train: Any) -> Any:
     spec = resolved(layers, lanes=1, **train)
-    check_mini_batches(spec, shape, samples)
-    return [f"{note.path}: {note.message}" for note in mini_batch_notes(spec, shape, samples)]
+    shapes = check_shapes(spec, shape)
+    check_mini_batches(spec, shapes, samples)
+    return [f"{note.path}: {note.message}" for note in mini_batch_notes(spec, shapes, samples)]
 
 
 def refusal(layers: list[Any], samples: int, **train: Any) -> str:
+    spec = resolved(layers, lanes=1, **train)
+    shapes = check_shapes(spec, (4,))
     with pytest.raises(InvalidSpec) as refused:
-        check_mini_batches(resolved(layers, lanes=1, **train), (4,), samples)
+        check_mini_batches(spec, shapes, samples)
     return str(refused.value)
 
 
@@ -157,4 +164,24 @@ def test_counts_that_float32_cannot_hold_are_refused() -> None:
     ],
 )
 def test_counts_that_are_exact_are_accepted(samples: int, options: dict[str, Any]) -> None:
-    check_mini_batches(resolved([DENSE], **options), (4,), samples)
+    spec = resolved([DENSE], **options)
+    check_mini_batches(spec, check_shapes(spec, (4,)), samples)
+
+
+def test_the_shapes_of_a_model_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = 0
+    output_shape = Dense.output_shape
+
+    def counted(layer: Dense, shape: Shape) -> Shape:
+        nonlocal computed
+        computed += 1
+        return output_shape(layer, shape)
+
+    monkeypatch.setattr(Dense, "output_shape", counted)
+    spec = document()
+    spec["model"]["layers"] = [DENSE, "batch_norm", DENSE | {"units": 10}]
+
+    (note,) = inspect(resolve(spec)).notes()
+
+    assert "batch_norm: the last mini-batch" in note
+    assert computed == 2, "once for each dense layer"

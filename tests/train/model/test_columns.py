@@ -16,6 +16,7 @@ from dbp.data.array_dataset import arrays
 from dbp.data.csv import CSV
 from dbp.errors import InvalidData, InvalidFile, InvalidSpec
 from dbp.job.spec.resolve import resolve
+from dbp.job.spec.shapes import check_shapes
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.build import build, prepare
 from dbp.train.check.inspection import Inspected, inspect, read_headers
@@ -200,8 +201,10 @@ def test_a_run_does_not_start_from_parameters_of_other_inputs(
     pattern = rf"initial_parameters: .*safetensors: .*{message}"
     with pytest.raises(InvalidSpec, match=pattern):
         inspect(resolved)
+    facts = read_headers(resolved)
+    shapes = check_shapes(resolved, facts.train.input_shape)
     with pytest.raises(InvalidSpec, match=pattern):
-        prepare(Inspected(resolved, read_headers(resolved)))
+        prepare(Inspected(resolved, facts, shapes))
 
 
 def test_a_run_starts_from_parameters_of_the_same_inputs_or_of_unknown_ones(
