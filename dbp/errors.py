@@ -50,6 +50,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 SHOWN_VIOLATIONS = 50
 
@@ -259,9 +260,18 @@ class TrainingFailed(DbpError):
     """A run ended badly: a non-finite loss, a lost rank, a launch that failed."""
 
 
+# A comparison takes some 20 microseconds, and more for long names.
+_MOST_COMPARED: Final = 1_000
+_LONGEST_COMPARED: Final = 256
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return ``", did you mean 'adam'?"`` for the closest known name, or ``""``."""
-    close = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.6)
+    """Return ``", did you mean 'adam'?"`` for the closest known name, or ``""``.
+
+    Of many names only the first 1,000 are compared, none of them longer than 256 characters.
+    """
+    compared = [other for other in known[:_MOST_COMPARED] if len(other) <= _LONGEST_COMPARED]
+    close = difflib.get_close_matches(name[:64], compared, n=1, cutoff=0.6)
     return f", did you mean {close[0]!r}?" if close else ""
 
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from pathlib import Path
 from typing import Final
 
 MAX_FOLDERS: Final = 10_000
+MAX_FILES: Final = 100_000
+
+# Of one folder, of which a pattern may match a few.
+MAX_ENTRIES: Final = 1_000_000
 
 _WILDCARDS = frozenset("*?[")
 
@@ -41,7 +45,8 @@ def matching_files(path: str, enters: Callable[[Path], bool] | None = None) -> l
 
     Raises:
         OSError: The folder before the first wildcard cannot be read.
-        ValueError: The path cannot be one, holds ``**``, or matches too many folders.
+        ValueError: The path cannot be one, holds ``**``, or matches too many folders or
+            files, or a folder holds too many.
     """
     if not is_pattern(path):
         return [path]
@@ -55,7 +60,11 @@ def matching_files(path: str, enters: Callable[[Path], bool] | None = None) -> l
         folders = [f for f in found if _is_folder(f) and (enters is None or enters(f))]
         if len(folders) > MAX_FOLDERS:
             raise ValueError(f"{len(folders):,} folders match; at most {MAX_FOLDERS:,}")
-        found = [folder / name for folder in folders for name in _readable_names(folder, part)]
+        found = []
+        for folder in folders:
+            found += [folder / name for name in _readable_names(folder, part)]
+            if len(found) > MAX_FILES:
+                raise ValueError(f"more than {MAX_FILES:,} files match")
     return [str(file) for file in found]
 
 
@@ -93,12 +102,17 @@ def _names(folder: Path, part: str) -> Iterator[str]:
     """Yield names in a folder that match a part of a pattern, in order; raises OSError."""
     if not _WILDCARDS & set(part) or os.path.lexists(folder / part):
         return iter([part] if os.path.lexists(folder / part) else [])
-    names = sorted(entry.name for entry in folder.iterdir())
-    return (
-        name
-        for name in names
-        if fnmatchcase(name, part) and name.startswith(".") <= part.startswith(".")
-    )
+    matches, with_dot = re.compile(translate(part)).match, part.startswith(".")
+    names = []
+    with os.scandir(folder) as entries:
+        for count, entry in enumerate(entries):
+            if count == MAX_ENTRIES:
+                raise ValueError(f"the folder {folder} holds more than {MAX_ENTRIES:,} files")
+            if matches(entry.name) and entry.name.startswith(".") <= with_dot:
+                names.append(entry.name)
+                if len(names) > MAX_FILES:
+                    raise ValueError(f"more than {MAX_FILES:,} files match")
+    return iter(sorted(names))
 
 
 def _readable_names(folder: Path, part: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Final
 
 from dbp.data import signatures, text_encoding
 from dbp.data.file import DataFile, gunzip
+from dbp.data.zip_directory import check_directory
 from dbp.errors import InvalidData
 
 HEAD_BYTES: Final = 4096
@@ -110,6 +111,7 @@ def _gzip(file: DataFile) -> Content:
 def _zip(file: DataFile) -> Content:
     """Return the format of a zip archive, by the names in it."""
     path = file.name
+    check_directory(file)
     try:
         with file.stream() as stream, zipfile.ZipFile(stream) as archive:
             members = archive.namelist()

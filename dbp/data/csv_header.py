@@ -49,6 +49,7 @@ def _counts(cells: Sequence[str], inputs: Collection[int]) -> bool:
 
     Counted are all columns but a nameless first one, or the inputs alone.
     """
+    inputs = frozenset(inputs)
     first = 1 if not cells[0] and len(cells) > 1 else 0
     positions = range(first, len(cells))
     names = {p for p in positions if p not in inputs and number(cells[p]) is None}

@@ -15,6 +15,12 @@ from dbp.errors import InvalidData
 # taken into memory as one.
 MAX_LINE_BYTES = 16 * 2**20
 
+# Each cell of a line is an object of its own while the line is parsed.
+MAX_COLUMNS = 200_000
+
+# In a row; a file of line ends alone is no table.
+MAX_BLANK_LINES = 1_000_000
+
 NumberedRow = tuple[int, list[str]]
 
 
@@ -23,16 +29,17 @@ def open_rows(path: str, delimiter: str) -> Iterator[Iterator[NumberedRow]]:
     """Yield an iterator of the non-blank rows, with their lines; raises InvalidData."""
     file = DataFile(path)
     with file.stream() as stream:
-        lines = _Lines(path, stream)
+        lines = _Lines(path, stream, delimiter)
         yield _numbered(path, csv.reader(lines, delimiter=delimiter, strict=True), lines)
 
 
 class _Lines:
     """The lines of a file, decoded one by one, none of them too long."""
 
-    def __init__(self, path: str, stream: BinaryIO) -> None:
+    def __init__(self, path: str, stream: BinaryIO, delimiter: str) -> None:
         self._path = path
         self._stream = stream
+        self._delimiter = delimiter.encode()
         self.number = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -41,6 +48,12 @@ class _Lines:
             if len(raw) > MAX_LINE_BYTES:
                 raise InvalidData(
                     f"{self._path}:{self.number}: a line of more than {MAX_LINE_BYTES:,} bytes"
+                )
+            if len(raw) > MAX_COLUMNS and raw.count(self._delimiter) >= MAX_COLUMNS:
+                raise InvalidData(
+                    f"{self._path}:{self.number}: more than {MAX_COLUMNS:,} columns; store "
+                    "samples this wide as an array (numpy.save) and read them with "
+                    'kind = "npy"'
                 )
             try:
                 yield raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
@@ -53,11 +66,19 @@ class _Lines:
 
 def _numbered(path: str, rows: Iterator[list[str]], lines: _Lines) -> Iterator[NumberedRow]:
     """Yield the rows that are not blank, each with its line; errors name file and line."""
-    first = 1
+    first, blank = 1, 0
     try:
         for row in rows:
             if len(row) > 1 or (row and row[0].strip()):
+                blank = 0
                 yield lines.number, row
+            else:
+                blank += 1
+                if blank > MAX_BLANK_LINES:
+                    raise InvalidData(
+                        f"{path}:{lines.number}: more than {MAX_BLANK_LINES:,} blank lines "
+                        "in a row; remove them"
+                    )
             first = lines.number + 1
     except csv.Error as error:
         problem = _explained(path, str(error), first)

@@ -205,13 +205,14 @@ def missing_text(name: str) -> str:
     path = Path(name)
     folder = path.parent
     try:
-        names = [entry.name for entry in folder.iterdir()]
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in itertools.islice(entries, _ENTRIES)]
     except NotADirectoryError:
         file = next(parent for parent in path.parents if parent.exists())
         return f"no such file: {file} is a file, not a folder"
     except OSError:
         return f"no such file: there is no folder {folder}"
-    if path.name in names:
+    if os.path.lexists(path):
         return f"a symbolic link to {path.readlink()}, which does not exist"
     if re.search(r"\{[^}]*,", path.name):
         return "no such file; braces are expanded by shells alone: use *, ? or [01]"

@@ -17,7 +17,7 @@ import numpy as np
 
 from dbp.data.array_names import name_hint
 from dbp.data.dataset import Array, Indices
-from dbp.data.file import DataFile
+from dbp.data.file import DataFile, check_ratio
 from dbp.data.npy_format import MAX_DIMENSIONS
 from dbp.data.rows import MemoryRows, Rows, RowsInfo, check_finite, native
 from dbp.errors import InvalidData, MissingDependency, nearest
@@ -75,8 +75,12 @@ class HDF5File:
 
     def info(self, name: str) -> RowsInfo:
         """Return the header of a data set; raises InvalidData."""
-        found = self.dataset(name)
-        return RowsInfo(f"{self.name}[{name}]", found.shape, native(found.dtype))
+        found, place = self.dataset(name), f"{self.name}[{name}]"
+        with self.guarded():
+            stored = min(found.id.get_storage_size(), self.file.size)
+        announced = math.prod(found.shape) * found.dtype.itemsize
+        check_ratio(place, stored=stored, announced=announced)
+        return RowsInfo(place, found.shape, native(found.dtype))
 
     def is_from_matlab(self, name: str) -> bool:
         """Return whether MATLAB wrote a data set: then its axes are stored in reverse."""

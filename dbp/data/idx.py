@@ -77,6 +77,7 @@ def inspect_rows(path: str) -> RowsInfo:
     if file.is_gzip():
         with gunzip(file) as content:
             header = _parse(path, content.read(4 + 4 * IDX_MAX_DIMENSIONS))
+        check_ratio(path, stored=file.size, announced=header.total)
     else:
         header = _plain_header(file)
     return RowsInfo(path, header.shape, native(header.stored))

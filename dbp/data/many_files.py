@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,8 +19,6 @@ from dbp.data.target_kind import mixed_kinds, reader_of_kind
 from dbp.errors import InvalidData, nearest
 from dbp.file_pattern import fixed_folder, is_pattern, matching_files, starred_texts
 from dbp.quantities import count_text
-
-MAX_FILES: Final = 100_000
 
 # Names that are searched for a similar one, and names shown.
 _NAMES: Final = 1_000
@@ -104,8 +103,6 @@ def matching(path: str) -> list[str]:
         raise InvalidData(f"{path}: {error.filename}: {error.strerror}") from error
     except ValueError as error:
         raise InvalidData(f"{path}: {error}") from error
-    if len(files) > MAX_FILES:
-        raise InvalidData(f"{path}: {len(files):,} files match; at most {MAX_FILES:,}")
     return files
 
 
@@ -124,10 +121,10 @@ def _unmatched(pattern: str) -> str:
     return f"no file matches{hint}"
 
 
-def _entries(folder: str) -> Iterator[Path]:
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
     """Yield the entries of a folder; none if it is a file or cannot be read."""
-    with contextlib.suppress(OSError):
-        yield from Path(folder).iterdir()
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        yield from entries
 
 
 def _names(parts: list[Any]) -> list[str]:

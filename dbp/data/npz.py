@@ -32,10 +32,9 @@ from dbp.data.npy_format import (
     parse_header,
 )
 from dbp.data.rows import MemoryRows, Rows, RowsInfo, native
+from dbp.data.zip_directory import MAX_MEMBERS, check_directory
 from dbp.errors import InvalidData, nearest
 from dbp.registry import option
-
-MAX_MEMBERS = 1024
 
 _READ_BYTES = 4 * 2**20
 _ENCRYPTED = 0x1
@@ -125,6 +124,7 @@ class Archive:
     def open(cls, path: str) -> Iterator[Archive]:
         """Open the archive; every damage found inside becomes InvalidData."""
         file = DataFile(path)
+        check_directory(file)
         with file.stream() as stream:
             try:
                 with zipfile.ZipFile(stream) as archive:
@@ -146,9 +146,6 @@ class Archive:
         """Read one array into memory."""
         with self._stream(array) as (place, member, stream):
             header = self._header(place, member, stream)
-            # The announced size of a member may exceed the size of the archive.
-            stored = min(member.compress_size, self._size)
-            check_ratio(place, stored=stored, announced=header.total)
             flat = np.empty(
                 (header.total - header.length) // header.stored.itemsize, header.stored
             )
@@ -192,4 +189,7 @@ class Archive:
             raise InvalidData(f"{place}: the array ends within its header")
         header = parse_header(place, head[start:end], end)
         check_size(place, header, member.file_size)
+        # The announced size of a member may exceed the size of the archive.
+        stored = min(member.compress_size, self._size)
+        check_ratio(place, stored=stored, announced=header.total)
         return header

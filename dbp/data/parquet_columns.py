@@ -81,6 +81,10 @@ class Schema:
             )
         return found[0]
 
+    def texts(self) -> list[str]:
+        """Return the columns of text, as the file spells them."""
+        return [self._stored[name] for name, kind in self.columns if kind == TEXT]
+
     def stored_name(self, column: str) -> str:
         """Return the name of a column as the file spells it."""
         return self._stored[normalized_name(column)]

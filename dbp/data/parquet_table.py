@@ -18,11 +18,17 @@ from dbp.data.column_notes import LEAST_ROWS, counting_note
 from dbp.data.dataset import Array, Indices, Shape
 from dbp.data.file import DataFile
 from dbp.data.parquet_columns import DECIMAL, InputColumns, Schema
+from dbp.data.parquet_footer import check_sizes, empty_columns, groups_with_nulls
 from dbp.data.rows import MemoryRows, Rows, RowsInfo, check_finite
 from dbp.errors import InvalidData, MissingDependency
 
 # More different names than this are not classes: the column contains keys or texts.
 MAX_NAMES: Final = 1_000_000
+
+_OPTIONS: Final = {"page_checksum_verification": True}
+
+# Rows that are looked at together where not all of a row group are needed.
+_BATCH_ROWS: Final = 65_536
 
 # A row group is decoded as a whole, so its numbers must fit into memory several times.
 MAX_GROUP_BYTES: Final = 4 * 2**30
@@ -51,12 +57,18 @@ class ParquetTable:
         self.file: Final = DataFile(path)
         self._lock = threading.Lock()
         with self._guarded():
-            self._parquet: Any = pq.ParquetFile(path, page_checksum_verification=True)
+            self._parquet: Any = pq.ParquetFile(path, **_OPTIONS)
             metadata = self._parquet.metadata
             groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
             schema = self._parquet.schema_arrow
         self._or_choose = ", or choose the inputs: inputs = [...]" if can_choose else ""
         self._schema: Final = Schema(path, list(schema), schema.metadata, can_choose=can_choose)
+        if texts := self._schema.texts():
+            with self._guarded():
+                # Each different text once, however often it occurs and however long it is.
+                self._parquet = pq.ParquetFile(
+                    path, metadata=metadata, read_dictionary=texts, **_OPTIONS
+                )
         if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
             raise InvalidData(f"{path}: its row groups do not add up to its rows")
         if metadata.num_rows == 0:
@@ -74,7 +86,9 @@ class ParquetTable:
 
     def inputs_beside(self, apart: Sequence[str]) -> InputColumns:
         """Return the inputs of a file whose options name none; raises InvalidData."""
-        found = self._schema.inputs(apart, self._empty_columns())
+        with self._guarded():
+            empty = empty_columns(self._parquet.metadata)
+        found = self._schema.inputs(apart, empty)
         if found.counted is not None:
             self._check_counts(found.counted)
         elif apart:
@@ -97,7 +111,7 @@ class ParquetTable:
             stored = self._schema.stored_name(column)
             table = self._parquet.read_row_group(group, columns=[stored], use_threads=False)
             array = table.column(stored).combine_chunks()
-            if hasattr(array, "dictionary_decode"):
+            if hasattr(array, "dictionary_decode") and self.type_of(column) != "text":
                 array = array.dictionary_decode()
             if str(array.type).startswith(DECIMAL):
                 # Through text: Arrow's own conversion is sometimes off by one ulp.
@@ -107,42 +121,47 @@ class ParquetTable:
                 f"{self.place(column)}: row group {group} holds {len(array):,} rows, "
                 f"announced are {rows:,}"
             )
+        self._refuse_null(column, array, int(self.starts[group]))
+        return array
+
+    def _batches(self, column: str) -> Iterator[tuple[int, Any]]:
+        """Yield a column as Arrow arrays of a few rows, each with its first row."""
+        row = 0
+        with self._guarded():
+            batches = self._parquet.iter_batches(
+                _BATCH_ROWS, columns=[self._schema.stored_name(column)], use_threads=False
+            )
+        while True:
+            with self._lock, self._guarded():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            array = batch.column(0)
+            self._refuse_null(column, array, row)
+            yield row, array
+            row += len(array)
+
+    def _refuse_null(self, column: str, array: Any, first: int) -> None:
         if array.null_count:
             row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
             raise InvalidData(
-                f"{self.place(column)}: sample {self.starts[group] + row}: null; fill it in or "
+                f"{self.place(column)}: sample {first + row}: null; fill it in or "
                 f"leave the row out{self._or_choose}"
             )
-        return array
+
+    def check_sizes(self, columns: Sequence[str], row_bytes: int) -> None:
+        """Raise InvalidData for row groups that grow too much; ``row_bytes``: of a row."""
+        names = set(map(self._schema.stored_name, columns))
+        with self._guarded():
+            check_sizes(self.place(*columns), self._parquet.metadata, names, row_bytes)
 
     def check_nulls(self, columns: Sequence[str]) -> None:
         """Raise InvalidData for the first null that the footer's statistics know of."""
-        for group in range(len(self.starts) - 1):
-            with self._guarded():
-                row_group = self._parquet.metadata.row_group(group)
-                chunks = [row_group.column(i) for i in range(row_group.num_columns)]
-                counts = {c.path_in_schema: c.statistics for c in chunks}
-            for column in columns:
-                statistics = counts.get(self._schema.stored_name(column))
-                if statistics is not None and statistics.null_count:
-                    self.read(group, column)
-
-    def _empty_columns(self) -> set[str]:
-        """Return the columns that hold nulls only, by the footer's statistics."""
-        empty: set[str] = set()
+        stored = {self._schema.stored_name(column): column for column in columns}
         with self._guarded():
-            for group in range(len(self.starts) - 1):
-                row_group = self._parquet.metadata.row_group(group)
-                for i in range(row_group.num_columns):
-                    chunk = row_group.column(i)
-                    name, statistics = chunk.path_in_schema, chunk.statistics
-                    has_nulls = statistics is not None and statistics.has_null_count
-                    if has_nulls and statistics.null_count == row_group.num_rows > 0:
-                        if group == 0:
-                            empty.add(name)
-                    elif row_group.num_rows:
-                        empty.discard(name)
-        return empty
+            nulls = list(groups_with_nulls(self._parquet.metadata, stored))
+        for group, name in nulls:
+            self.read(group, stored[name])
 
     def _counting_note(self, names: Sequence[str]) -> Iterator[str]:
         """Yield a note on a first input that counts the rows, if there are other inputs."""
@@ -155,9 +174,10 @@ class ParquetTable:
 
     def _counts(self, column: str, base: int) -> bool:
         """Return whether a column counts the rows from ``base``."""
-        for group, start in enumerate(self.starts[:-1].tolist()):
-            found = self.read(group, column).to_pylist()
-            if found != list(range(base + start, base + start + len(found))):
+        self.check_sizes([column], self.dtype_of([column]).itemsize)
+        for start, array in self._batches(column):
+            expected = np.arange(base + start, base + start + len(array))
+            if not np.array_equal(_values(array), expected):
                 return False
         return True
 
@@ -172,9 +192,10 @@ class ParquetTable:
     def names_in(self, column: str) -> tuple[str, ...]:
         """Return the names that occur in a column of text, in alphabetical order."""
         names: set[str] = set()
-        for group in range(len(self.starts) - 1):
+        self.check_sizes([column], np.dtype(np.int64).itemsize)
+        for start, array in self._batches(column):
             with self._guarded():
-                found = self.read(group, column).unique().to_pylist()
+                found = array.unique().to_pylist()
             names.update(map(normalized_name, found))
             if len(names) > MAX_NAMES:
                 raise InvalidData(
@@ -182,7 +203,7 @@ class ParquetTable:
                     "these classes?"
                 )
             if "" in names:
-                raise InvalidData(f"{self.place(column)}: row group {group}: an empty text")
+                raise InvalidData(f"{self.place(column)}: sample {start} ff.: an empty text")
         return tuple(sorted(names))
 
     @contextmanager
@@ -211,6 +232,7 @@ class ParquetRows(Rows):
         self._numbers = {name: number for number, name in enumerate(names)}
         self._last: tuple[int, Array] = (-1, np.empty(0))
         table.check_nulls(columns)
+        table.check_sizes(columns, len(columns) * dtype.itemsize)
         largest = int(np.diff(table.starts).max()) * len(columns) * dtype.itemsize
         if largest > MAX_GROUP_BYTES:
             raise InvalidData(
@@ -249,10 +271,9 @@ class ParquetRows(Rows):
 
     def _codes(self, column: Any) -> Array:
         """Return the numbers of the classes that a column of names holds."""
-        encoded = column.dictionary_encode()
-        found = encoded.dictionary.to_pylist()
+        found = column.dictionary.to_pylist()
         codes = [self._numbers.get(normalized_name(name), -1) for name in found]
-        return np.array(codes, np.int64)[_values(encoded.indices)]
+        return np.array(codes, np.int64)[_values(column.indices)]
 
 
 def open_rows(
