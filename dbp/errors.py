@@ -237,7 +237,11 @@ class ClientClosed(Unavailable):
 
 
 class Unauthenticated(DbpError):
-    """The caller did not prove who it is: a secret is missing or wrong."""
+    """The caller did not prove who it is: a token or secret is missing, wrong or expired."""
+
+
+class PermissionDenied(DbpError):
+    """The caller's role, or the owner of the job, forbids the request."""
 
 
 class Conflict(DbpError):

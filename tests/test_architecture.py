@@ -62,6 +62,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "train.faults.digest": ({"nn"}, {"numpy", "google_crc32c"}),
     "train.onnx": ({"errors", "registry", "nn", "data", "train"}, {"numpy", "onnx"}),
     "storage": ({"errors", "json_value", "quantities"}, set()),
+    "access": ({"errors", "json_value", "quantities", "storage"}, {"platformdirs"}),
     "launch": (
         {"errors", "heartbeat", "job", "json_value", "launching", "prctl", "process_stat",
          "quantities", "registry", "storage"},
@@ -80,7 +81,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "rpc": (
-        {"errors", "job", "json_value", "lossy_output", "option_names", "registry", "v1"},
+        {"access", "errors", "job", "json_value", "lossy_output", "option_names", "registry",
+         "storage.atomic_file", "v1"},
         {"grpc", "google"},
     ),
     "link": ({"errors", "job", "lossy_output", "option_names", "rpc", "v1"}, {"grpc"}),
@@ -100,13 +102,15 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "service": (
-        {"errors", "job", "jobs", "json_value", "quantities", "registry", "rpc", "v1",
-         "versions"},
+        {"access", "errors", "job", "jobs", "json_value", "quantities", "registry", "rpc",
+         "v1", "versions"},
         {"grpc", "google"},
     ),
     "service.parameters.encoded": ({"versions"}, {"google_crc32c"}),
+    "service.job_access": ({"access", "errors", "job", "rpc.scalar_convert"}, set()),
     "service.inference": (
-        {"errors", "inference", "job", "jobs.live_parameters", "quantities", "versions"}, set(),
+        {"errors", "inference", "job", "jobs.live_parameters", "quantities",
+         "rpc.scalar_convert", "versions"}, set(),
     ),
     "service.inference.service": (
         {"errors", "inference", "jobs", "quantities", "rpc.channel", "versions"},
@@ -123,10 +127,11 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "service.reflection": (set(), {"grpc", "google", "grpc_reflection"}),
     "service.server": ({"*"}, {"grpc", "grpc_health"}),
     "client": (
-        {"errors", "column_names", "inference", "job", "json_value", "option_names",
+        {"access", "errors", "column_names", "inference", "job", "json_value", "option_names",
          "quantities", "registry", "rpc", "storage", "v1"},
         {"grpc", "google", "numpy", "ml_dtypes", "google_crc32c"},
     ),
+    "client.health": ({"rpc"}, {"grpc_health"}),
     "worker": ({"*"}, {"numpy"}),
     "plugin": ({"data", "errors", "nn", "optim", "registry"}, set()),
     "testing": ({"*"}, {"numpy"}),
@@ -144,8 +149,8 @@ WITHIN: dict[str, set[str]] = {
     "cli.screen": set(),
     "cli.train": {"cli.mpirun", "cli.screen"},
     "client.transport": {"client.arguments"},
-    "service.inference": {"service.guarded_server"},
-    "service.parameters": {"service.guarded_server"},
+    "service.inference": {"service.guarded_server", "service.job_access"},
+    "service.parameters": {"service.guarded_server", "service.job_access"},
     "train.onnx": {"train.model"},
 }
 

@@ -34,6 +34,7 @@ BACKINGS = tuple(  # Open MPI 4 calls it vader, a name that version 5 takes as w
     for component in ("btl_sm", "btl_vader", "osc_sm", "osc_rdma")
 )
 WATCHED = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+SOCKETS = "run"  # folder of the sockets of services; a killed one leaves its own
 TEARDOWN_SECONDS = 30.0  # for the tests' own clean-up after a signal
 KILL_SECONDS = 20.0
 INTERRUPT_SECONDS = 1.0
@@ -56,8 +57,9 @@ class Guarded:
         return list({*living_descendants(os.getpid()), *_with_temporary_files(self.folders[0])})
 
     def entries(self) -> list[Path]:
-        """Return the entries of the folders."""
-        return [path for folder in self.folders for path in sorted(folder.glob("*"))]
+        """Return the entries of the folders, without the sockets of services."""
+        found = [path for folder in self.folders for path in sorted(folder.glob("*"))]
+        return [path for path in found if path.name != SOCKETS]
 
 
 def guard() -> Guarded:
@@ -100,6 +102,9 @@ def _make_folders() -> tuple[Path, ...]:
         folders.append(Path(tempfile.mkdtemp(prefix="dbp-", dir=memory)))
         os.environ.update(dict.fromkeys(BACKINGS, str(folders[-1])))
     os.environ["TMPDIR"] = str(folders[0])
+    sockets = folders[0] / SOCKETS
+    sockets.mkdir(0o700)
+    os.environ["XDG_RUNTIME_DIR"] = str(sockets)
     tempfile.tempdir = None  # read TMPDIR again
     return tuple(folders)
 

@@ -22,7 +22,9 @@ from dbp.errors import (
     InvalidSpec,
     NotFound,
     OutOfRange,
+    PermissionDenied,
     StateGone,
+    Unauthenticated,
     Unavailable,
     Unsupported,
     WrongState,
@@ -39,6 +41,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "serve": ("serve", "serve", "Run the control service."),
     "backup": ("backup", "backup", "Copy a service's state folder, also while it runs."),
     "restore": ("backup", "restore", "Make a state folder from a backup."),
+    "health": ("health", "health", "Ask a service whether it serves."),
+    "token": ("token", "token", "Make, list and revoke tokens of a service."),
     "submit": ("jobs", "submit", "Submit a job to a service."),
     "jobs": ("jobs", "jobs", "List the jobs of a service."),
     "show": ("jobs", "show", "Show the state of a job."),
@@ -72,6 +76,8 @@ EXIT_CODES: Final[Mapping[type[DbpError], int]] = {
     WrongState: WRONG_STATE,
     OutOfRange: WRONG_STATE,
     AlreadyExists: WRONG_STATE,
+    Unauthenticated: WRONG_STATE,
+    PermissionDenied: WRONG_STATE,
 }
 
 EPILOG: Final = """\b
@@ -84,7 +90,7 @@ Start here:
 
 \b
 Exit codes:
-  0    success                       4    not found, or refused in this state
+  0    success                       4    not found, or refused
   1    the run or the job failed     75   stopped on request before its end
   2    bad input; nothing started    130  interrupted (Ctrl-C)
   3    no service at the address     74   trained, but not written (full disk)

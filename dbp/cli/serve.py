@@ -34,11 +34,14 @@ def _variable_names(
 
 @click.command()
 @click.option(
-    "--host", default=DEFAULT_HOST, show_default=True, help="Loopback address to listen on."
+    "--host",
+    help="Listen on TCP, too, at this loopback address.  "
+    f"[default: {DEFAULT_HOST} with --port]",
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True,
-    help="Port to listen on; 0: any free one.",
+    "--port", type=click.IntRange(0, 65535),
+    help="Listen on TCP, too, at this port; 0: any free one. Callers need a token.  "
+    f"[default: {DEFAULT_PORT} with --host]",
 )  # fmt: skip
 @click.option(
     "--state", type=click.Path(path_type=Path), envvar="DBP_STATE",
@@ -86,8 +89,8 @@ def _variable_names(
     help="Format of the line printed when the service is ready.",
 )  # fmt: skip
 def serve(
-    host: str,
-    port: int,
+    host: str | None,
+    port: int | None,
     state: Path | None,
     slots: int | None,
     data_roots: tuple[Path, ...],
@@ -100,6 +103,9 @@ def serve(
 ) -> None:
     """Run the control service until Ctrl-C or SIGTERM.
 
+    It listens on a Unix socket that only its own user can open; commands and clients of that
+    user find it by its state folder. With --port or --host it listens on TCP, too.
+
     The service starts jobs through mpirun, reports their progress and serves their parameters
     over gRPC. Jobs and parameters survive a restart of the service; training continues
     meanwhile. SIGTERM to all of its processes, as systemd sends it, lets jobs write a
@@ -108,7 +114,7 @@ def serve(
     \b
     Examples:
       dbp serve
-      dbp serve --port 0 --state /tmp/dbp --slots 4
+      dbp serve --port 5327 --state /tmp/dbp --slots 4
       dbp serve --keep-ended 30d --max-disk 20GB
       dbp submit job.toml --workers 2 --watch      (from another terminal)
       dbp serve --recover      (when it says that its database is damaged)
@@ -116,8 +122,7 @@ def serve(
     import asyncio
     import logging
 
-    import platformdirs
-
+    from dbp.access.places import default_state_folder
     from dbp.cores import usable_cores
     from dbp.jobs.config import ManagerConfig
     from dbp.launch.mpirun import MpirunLauncher
@@ -129,13 +134,13 @@ def serve(
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    folder = (state or platformdirs.user_state_path("dbp")).absolute()
+    folder = (state or default_state_folder()).absolute()
     crowded = oversubscription(slots) if slots else None
     if crowded:
         click.echo(f"note: with all slots taken, {crowded}", err=True)
     config = ServerConfig(
-        host=host,
-        port=port,
+        host=host or DEFAULT_HOST,
+        port=DEFAULT_PORT if port is None and host is not None else port,
         state=folder,
         manager=ManagerConfig(
             keep_ended_seconds=keep_ended,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import AsyncGenerator
-from typing import Final, Literal, NoReturn, Self, final, overload
+from typing import Literal, NoReturn, Self, final, overload
 
 import numpy.typing as npt
 
 from dbp.client.arguments import seconds, switch, text, whole_number
-from dbp.client.arguments import state as checked_state
 from dbp.client.async_job import AsyncJobHandle
 from dbp.client.inference import Prediction
 from dbp.client.job_calls import JobCalls
@@ -22,15 +21,14 @@ from dbp.job.spec.resolve import resolve
 from dbp.job.state import Job, State
 from dbp.registry import ComponentInfo
 from dbp.rpc.address import service_address
+from dbp.rpc.credentials import Credentials
 from dbp.rpc.forking import is_forked
-from dbp.rpc.job_convert import job_from_proto, state_to_proto
+from dbp.rpc.job_convert import job_from_proto
 from dbp.rpc.limits import INT32_MAX
 from dbp.rpc.scalar_convert import JOB_PREFIX
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
-
-PAGE_SIZE: Final = 50
 
 
 @final
@@ -52,14 +50,19 @@ class AsyncClient:
         *,
         timeout: float = TIMEOUT_SECONDS,
         patience: float = PATIENCE_SECONDS,
+        token: str | None = None,
     ) -> None:
         """Prepare a connection; nothing is sent yet.
 
         Args:
-            address: HOST:PORT; None means $DBP_SERVICE, or 127.0.0.1:5327 where that is unset.
+            address: HOST:PORT or unix:PATH; None means $DBP_SERVICE, or, where that is unset,
+                the socket of the service with the state folder $DBP_STATE or the user's.
             timeout: Seconds within which the service answers a call, beyond the time for which
                 the call asks it to wait. Predictions may take six times as long.
             patience: Seconds for which a stream that broke is opened again.
+            token: Who the caller is. None means that in the file $DBP_TOKEN_FILE, or, on this
+                machine, that of the service's owner, if he is this user. Without encryption it
+                is sent only to a port of this machine at which this user or root listens.
 
         Raises InvalidInput for a malformed address, WrongEventLoop outside an event loop, and
         ClientForked in a process that was forked after a client was made.
@@ -68,7 +71,12 @@ class AsyncClient:
             None if address is None else text("address", address)
         )
         self.patience: float = seconds("patience", patience, maximum=math.inf)
-        self._connection = Connection(self.address, timeout=timeout, patience=patience)
+        self._connection = Connection(
+            self.address,
+            timeout=timeout,
+            patience=patience,
+            credentials=Credentials.found(token=token),
+        )
         self._jobs = JobServiceStub(self._connection.channel)
         self._calls = JobCalls(self._connection)
 
@@ -178,20 +186,7 @@ class AsyncClient:
 
         ``timeout`` applies to each page.
         """
-        wanted = [state_to_proto(checked_state(state)) for state in states]
-        request = jobs_pb.ListJobsRequest(states=wanted, page_size=PAGE_SIZE)
-        return self._pages(request, self._connection.limit(timeout))
-
-    async def _pages(
-        self, request: jobs_pb.ListJobsRequest, timeout: float
-    ) -> AsyncGenerator[Job, None]:
-        while True:
-            page = await self._connection.call(self._jobs.ListJobs, request, timeout)
-            for job in page.jobs:
-                yield job_from_proto(job)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        return self._calls.jobs(*states, timeout=timeout)
 
     async def cancel(
         self,

@@ -37,13 +37,14 @@ class Client:
         *,
         timeout: float = TIMEOUT_SECONDS,
         patience: float = PATIENCE_SECONDS,
+        token: str | None = None,
     ) -> None:
         """Prepare a connection; arguments and errors as for AsyncClient."""
         check_not_forked()
         self._loop = LoopThread()
 
         async def make() -> AsyncClient:
-            return AsyncClient(address, timeout=timeout, patience=patience)
+            return AsyncClient(address, timeout=timeout, patience=patience, token=token)
 
         async def nothing() -> None:
             pass
@@ -65,7 +66,7 @@ class Client:
 
     @property
     def address(self) -> str:
-        """HOST:PORT of the service."""
+        """HOST:PORT or unix:PATH of the service."""
         return self._client.address
 
     def close(self) -> None:

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
-from typing import final
+from typing import Final, final
 
 import numpy.typing as npt
 
 from dbp.client.arguments import seconds, switch, text, whole_number
+from dbp.client.arguments import state as checked_state
 from dbp.client.async_parameters import AsyncParameters
 from dbp.client.inference import Prediction, predict
 from dbp.client.inputs import column_names, in_order
@@ -18,15 +19,17 @@ from dbp.client.transport.connection import Connection
 from dbp.client.transport.streams import JobUpdate, logs, watch
 from dbp.column_names import columns_of
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from dbp.job.state import Job
+from dbp.job.state import Job, State
 from dbp.quantities import duration_text
 from dbp.registry import ComponentInfo
 from dbp.rpc.component_convert import component_from_proto
-from dbp.rpc.job_convert import job_from_proto
+from dbp.rpc.job_convert import job_from_proto, state_to_proto
 from dbp.rpc.limits import INT32_MAX
 from dbp.rpc.scalar_convert import job_name
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
+
+PAGE_SIZE: Final = 50
 
 
 @final
@@ -43,6 +46,21 @@ class JobCalls:
         request = jobs_pb.GetJobRequest(name=job_name(text("job_id", job_id)))
         answer = await self._connection.call(self._jobs.GetJob, request, timeout)
         return job_from_proto(answer.job)
+
+    async def jobs(
+        self, *states: State, timeout: float | None = None
+    ) -> AsyncGenerator[Job, None]:
+        """Yield jobs, newest first; only those in the given states, if any are given."""
+        wanted = [state_to_proto(checked_state(state)) for state in states]
+        request = jobs_pb.ListJobsRequest(states=wanted, page_size=PAGE_SIZE)
+        limit = self._connection.limit(timeout)
+        while True:
+            page = await self._connection.call(self._jobs.ListJobs, request, limit)
+            for job in page.jobs:
+                yield job_from_proto(job)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     async def cancel(
         self,

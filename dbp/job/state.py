@@ -222,6 +222,7 @@ class Job:
         checkpoint_step: Step of the newest valid checkpoint when the newest attempt ended.
         retry_time: Earliest time of the next launch, after a failure.
         queue_sequence: Of the event by which a user queued the job last.
+        owner: Name of the user who submitted it; "" for the service's own user.
     """
 
     id: str
@@ -252,6 +253,7 @@ class Job:
     checkpoint_step: int = 0
     retry_time: float | None = None
     queue_sequence: int = 0
+    owner: str = ""
 
 
 @dataclass(frozen=True)

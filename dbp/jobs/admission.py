@@ -70,6 +70,7 @@ class _Request:
     checked: Checked
     workers: int
     request_id: str
+    owner: str
 
     @property
     def key(self) -> tuple[str, str] | None:
@@ -90,6 +91,7 @@ class _Request:
             state=State.QUEUED,
             create_time=now,
             notes=self.checked.notes,
+            owner=self.owner,
         )
 
 
@@ -123,6 +125,7 @@ class Admission:
         *,
         workers: int,
         request_id: str,
+        owner: str,
         validate_only: bool,
         enqueue: Callable[[Job], Awaitable[None]],
     ) -> Job:
@@ -140,7 +143,7 @@ class Admission:
                 f"use at most {count_text(slots, 'worker')}, or start the service with more "
                 f"slots: dbp serve --slots {workers}"
             )
-        request = await self._checked(self._checks.job, document, workers, request_id)
+        request = await self._checked(self._checks.job, document, workers, request_id, owner)
 
         async def admit() -> Job:
             try:
@@ -166,13 +169,14 @@ class Admission:
         *,
         workers: int,
         request_id: str,
+        owner: str,
         host: str,
         expect: Callable[[str], None],
     ) -> tuple[Job, str]:
         """Return the job of a run started by hand, after ``expect`` if it is new, and its new
         secret.
         """
-        request = await self._checked(self._checks.run, document, workers, request_id)
+        request = await self._checked(self._checks.run, document, workers, request_id, owner)
         secret, secret_hash = new_secret()
 
         async def admit() -> Job:
@@ -205,7 +209,7 @@ class Admission:
             raise Unauthenticated(f"job {job_id}: wrong secret for attempt {attempt}")
 
     async def _checked(
-        self, check: Check, document: JsonObject, workers: int, request_id: str
+        self, check: Check, document: JsonObject, workers: int, request_id: str, owner: str
     ) -> _Request:
         if workers < 1:
             raise InvalidInput(f"workers: must be >= 1, got {workers}")
@@ -214,7 +218,7 @@ class Admission:
         if not _NAME.fullmatch(str(checked.document.get("name", ""))):
             rule = "must be lower-case letters, digits and dashes, at most 63"
             raise InvalidSpec([Violation("name", rule)])
-        return _Request(checked, workers, request_id)
+        return _Request(checked, workers, request_id, owner)
 
     async def _earlier(self, request: _Request) -> Job | None:
         """Return the job of an earlier request with this id; None if there was none. Raises
@@ -231,12 +235,17 @@ class Admission:
                 "number of workers; use a new request_id"
             )
         try:
-            return await self._table.get(known[0])
+            job = await self._table.get(known[0])
         except JobNotFound:
             raise AlreadyExists(
                 f"request_id {request.request_id!r} made job {known[0]}, which was deleted; "
                 "use a new request_id to submit the job again"
             ) from None
+        if job.owner != request.owner:
+            raise AlreadyExists(
+                f"request_id {request.request_id!r} belongs to another user; use a new one"
+            )
+        return job
 
     async def _insert(
         self, job: Job, request: _Request, secret_hash: bytes | None = None

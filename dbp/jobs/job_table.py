@@ -97,10 +97,13 @@ class JobTable:
         token: str,
         view: View,
         fits: Fits,
+        *,
+        wanted: Fits = lambda _: True,
     ) -> tuple[list[Job], str]:
         """Return jobs as shown by ``view``, newest first, and the next page's token.
 
-        The page ends before the first job that does not fit. InvalidInput.
+        Jobs that are not ``wanted`` are left out. The page ends before the first job that does
+        not fit. InvalidInput.
         """
         size, before = page_size(size, PAGE_SIZE), number_of(token)
         jobs: list[Job] = []
@@ -108,6 +111,9 @@ class JobTable:
             states, limit=size + 1 - len(jobs), before=before
         ):
             for number, job in stored:
+                if not wanted(job):
+                    before = number
+                    continue
                 shown = view(job)
                 if len(jobs) == size or not fits(shown):
                     return jobs, str(before)

@@ -145,6 +145,7 @@ class JobManager:
         *,
         workers: int,
         request_id: str = "",
+        owner: str = "",
         validate_only: bool = False,
     ) -> Job:
         """Return a new job, durable when this returns.
@@ -157,6 +158,7 @@ class JobManager:
             document,
             workers=workers,
             request_id=request_id,
+            owner=owner,
             validate_only=validate_only,
             enqueue=self._scheduler.enqueue,
         )
@@ -172,9 +174,12 @@ class JobManager:
         page_size: int = 0,
         page_token: str = "",
         fits: Fits = lambda _: True,
+        wanted: Fits = lambda _: True,
     ) -> tuple[list[Job], str]:
-        """Return jobs, newest first, and the next page's token ("" on the last page)."""
-        return await self._table.page(states, page_size, page_token, self._view, fits)
+        """Return wanted jobs, newest first, and the next page's token ("" on the last page)."""
+        return await self._table.page(
+            states, page_size, page_token, self._view, fits, wanted=wanted
+        )
 
     async def cancel(
         self, job_id: str, *, grace_seconds: float | None = None, force: bool = False
@@ -211,7 +216,7 @@ class JobManager:
     # Runs
 
     async def register(
-        self, document: JsonObject, *, workers: int, request_id: str, host: str
+        self, document: JsonObject, *, workers: int, request_id: str, host: str, owner: str = ""
     ) -> tuple[Job, str]:
         """Return the job of a run started by hand, and a new secret of its attempt."""
         self._check_open()
@@ -219,6 +224,7 @@ class JobManager:
             document,
             workers=workers,
             request_id=request_id,
+            owner=owner,
             host=host,
             expect=self._connections.expect,
         )

@@ -176,7 +176,7 @@ class Link:
             service = json.loads(Path(self._config.service_file).read_text())
         except (OSError, ValueError) as error:
             raise Unavailable(f"{self._config.service_file}: {error}") from error
-        return str(service["address"])
+        return str(service.get("socket") or service["address"])
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return (("dbp-attempt-secret", self._secret),)

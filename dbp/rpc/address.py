@@ -1,17 +1,20 @@
-"""The address of a service: HOST:PORT as given, else from $DBP_SERVICE, else the default."""
+"""The address of a service: as given, from $DBP_SERVICE, or of the user's own service."""
 
 from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Final
 
-from dbp.errors import InvalidInput
+from dbp.access.places import MAX_SOCKET_BYTES, UNIX, default_state_folder, socket_path
+from dbp.errors import DataLoss, InvalidInput, Unavailable
+from dbp.storage.atomic_file import read_json
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 5327
-DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
 SERVICE_VARIABLE: Final = "DBP_SERVICE"
+_EXAMPLES: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT} or unix:/run/user/1000/dbp/service.sock"
 
 # A name, an IPv4 address, or an IPv6 address in brackets; no scheme and no path.
 _ADDRESS: Final = re.compile(
@@ -20,20 +23,46 @@ _ADDRESS: Final = re.compile(
 
 
 def service_address(given: str | None = None) -> str:
-    """Return the address of the service to use, in the form HOST:PORT.
+    """Return the address of the service to use: HOST:PORT or unix:PATH.
 
     Args:
         given: Takes precedence over the environment variable DBP_SERVICE, which takes
-            precedence over 127.0.0.1:5327. An empty variable counts as unset.
+            precedence over the socket of the service with the state folder $DBP_STATE, or the
+            user's. Empty variables count as unset.
 
-    Raises InvalidInput for a malformed address; it names the variable if the address is its.
+    Raises InvalidInput for a malformed address, which names the variable if the address is
+    its; Unavailable where the state folder does not exist.
     """
     if given is not None:
-        return _joined(parse_address(given))
-    found = os.environ.get(SERVICE_VARIABLE, "")
-    if not found:
-        return DEFAULT_ADDRESS
-    return _joined(parse_address(found, f"${SERVICE_VARIABLE}"))
+        return normalized(given)
+    if found := os.environ.get(SERVICE_VARIABLE, ""):
+        return normalized(found, f"${SERVICE_VARIABLE}")
+    return _own_service(default_state_folder())
+
+
+def normalized(address: str, source: str = "service address") -> str:
+    """Return HOST:PORT or unix:PATH without spaces; raises InvalidInput."""
+    path = socket_of(address, source)
+    if path is not None:
+        return f"{UNIX}{path}"
+    host, port = parse_address(address, source)
+    return f"{host}:{port}"
+
+
+def socket_of(address: str, source: str = "service address") -> Path | None:
+    """Return the path of ``unix:PATH``; None for another address. Raises InvalidInput."""
+    text = address.strip()
+    if not text.startswith(UNIX):
+        return None
+    path = text.removeprefix(UNIX)
+    if path.startswith("//"):  # unix:///run/..., as gRPC writes it, too
+        path = "/" + path.lstrip("/")
+    if not path.startswith("/") or "\0" in path or len(os.fsencode(path)) > MAX_SOCKET_BYTES:
+        raise InvalidInput(
+            f"{source}: {UNIX}PATH needs an absolute path of at most {MAX_SOCKET_BYTES} bytes, "
+            f"got {address[:200]!r}"
+        )
+    return Path(path)
 
 
 def parse_address(address: str, source: str = "service address") -> tuple[str, int]:
@@ -41,7 +70,8 @@ def parse_address(address: str, source: str = "service address") -> tuple[str, i
     match = _ADDRESS.fullmatch(address.strip())
     if match is None:
         raise InvalidInput(
-            f"{source}: expected HOST:PORT, such as {DEFAULT_ADDRESS}, got {address[:200]!r}"
+            f"{source}: expected HOST:PORT or unix:PATH, such as {_EXAMPLES}, got "
+            f"{address[:200]!r}"
         )
     port = int(match["port"])
     if not 1 <= port <= 65535:
@@ -49,6 +79,18 @@ def parse_address(address: str, source: str = "service address") -> tuple[str, i
     return match["host"], port
 
 
-def _joined(parsed: tuple[str, int]) -> str:
-    host, port = parsed
-    return f"{host}:{port}"
+def _own_service(state: Path) -> str:
+    """Return the socket of the service with a state folder; it may not run."""
+    try:
+        found = read_json(state / "service.json")
+    except (OSError, DataLoss):
+        found = None
+    if found is not None:
+        return str(found.get("socket") or found.get("address"))
+    try:
+        return f"{UNIX}{socket_path(state)}"
+    except OSError:
+        raise Unavailable(
+            f"no service has run with the state folder {state}; start one with `dbp serve`, or "
+            f"name another with --service or ${SERVICE_VARIABLE}"
+        ) from None

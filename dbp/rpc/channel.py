@@ -12,7 +12,10 @@ from typing import Final
 import grpc
 
 from dbp.json_value import JsonObject
-from dbp.rpc.address import parse_address
+from dbp.rpc.address import normalized
+from dbp.rpc.bearer import Bearer
+from dbp.rpc.bearer_channel import BearerChannel
+from dbp.rpc.credentials import Credentials
 from dbp.rpc.forking import start_grpc
 
 # A client that sets no limit of its own receives messages of at most 4 MiB. Answers that may
@@ -113,11 +116,17 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
 )
 
 
-def connect(address: str) -> grpc.aio.Channel:
+def connect(address: str, credentials: Credentials | None = None) -> grpc.aio.Channel:
     """Return a channel to a service; nothing is sent before the first call.
+
+    Args:
+        address: HOST:PORT or unix:PATH.
+        credentials: None: those of the environment, or the owner's token of this user's
+            service at the port. See ``Bearer`` for the addresses to which a token is sent.
 
     Raises InvalidInput, and ClientForked in a process that was forked after a ``connect``.
     """
-    host, port = parse_address(address)
+    target = normalized(address)
     start_grpc()
-    return grpc.aio.insecure_channel(f"{host}:{port}", options=CLIENT_OPTIONS)
+    channel = grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
+    return BearerChannel(channel, Bearer(target, credentials or Credentials.found()))

@@ -199,6 +199,7 @@ def job_to_proto(job: Job) -> job_pb2.Job:
         failures=job.failures,
         conditions=map(condition_to_proto, job.conditions),
         checkpoint_step=job.checkpoint_step,
+        owner=job.owner,
     )
     if job.failure is not None:
         proto.failure.CopyFrom(failure_to_proto(job.failure))
@@ -248,6 +249,7 @@ def job_from_proto(proto: job_pb2.Job) -> Job:
         report_time=time_from_proto(proto.report_time) if has("report_time") else None,
         checkpoint_step=proto.checkpoint_step,
         retry_time=time_from_proto(proto.retry_time) if has("retry_time") else None,
+        owner=proto.owner,
     )
 
 

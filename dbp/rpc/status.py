@@ -28,7 +28,9 @@ INTERNAL: Final = "INTERNAL"
 SILENCE_CAUSE: Final = "its process is stopped (kill -CONT PID continues it) or overloaded"
 
 # gRPC's text where no address answers: "...: ipv4:127.0.0.1:5327: ...: Connection refused".
-_CONNECT: Final = re.compile(r"ipv[46]:(?P<address>\S+:\d+): .*?(?P<reason>[^: ][^:]*)$")
+_CONNECT: Final = re.compile(
+    r"(?:ipv[46]:(?P<address>\S+:\d+)|(?P<socket>unix:\S+)): .*?(?P<reason>[^: ][^:]*)$"
+)
 # For a host without an address: "errors resolving HOST:PORT: [...: Domain name not found]", or
 # "DNS resolution failed for HOST:PORT: ...: Domain name not found".
 _RESOLVE: Final = re.compile(
@@ -47,6 +49,7 @@ CODES: Final[Mapping[type[DbpError], grpc.StatusCode]] = {
     errors.DataLoss: grpc.StatusCode.DATA_LOSS,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.Conflict: grpc.StatusCode.ABORTED,
     errors.Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.TrainingFailed: grpc.StatusCode.INTERNAL,
@@ -192,7 +195,8 @@ def _unreached_text(text: str) -> str:
         )
     where = f"({text})"
     if found := _CONNECT.search(text):
-        where = f"at {unquote(found['address'])} ({found['reason'].lower()})"
+        place = unquote(found["address"] or found["socket"])
+        where = f"at {place} ({found['reason'].lower()})"
     return (
         f"the service cannot be reached {where}; start it with `dbp serve`, or name another "
         f"with {option}"

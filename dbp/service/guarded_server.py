@@ -1,4 +1,4 @@
-"""Wrap every gRPC method so that dbp's errors become gRPC status.
+"""Wrap every gRPC method: authenticate the caller, convert dbp's errors to gRPC status.
 
 An unexpected error becomes INTERNAL with a number that is also in the service's log; the caller
 sees neither traceback nor path.
@@ -11,6 +11,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, final
 
 import grpc
@@ -19,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from dbp.errors import DbpError, InvalidInput
 from dbp.quantities import count_text
 from dbp.rpc.status import code_of, details_of, internal_details, text_of
+from dbp.service.gate import Gate
 
 log = logging.getLogger("dbp.service")
 
@@ -30,17 +32,26 @@ Admit: TypeAlias = Callable[[], None]
 
 @final
 class GuardedServer:
-    """A server whose registered methods convert errors to status.
+    """A server whose registered methods admit callers and convert errors to status.
 
     A gRPC interceptor would do the same, but wrap the method at every call.
     """
 
     def __init__(
-        self, server: grpc.aio.Server, admit: Callable[[], None] = lambda: None
+        self,
+        server: grpc.aio.Server,
+        gate: Gate,
+        admit: Callable[[], None] = lambda: None,
     ) -> None:
-        """Register methods at ``server``; ``admit`` raises the error for any call."""
+        """Register methods at ``server``.
+
+        Args:
+            server: The server.
+            gate: Authenticates each caller.
+            admit: Raises the error for any call, where none can succeed.
+        """
         self._server = server
-        self._admit = admit
+        self._rules = _Rules(gate, admit)
 
     def add_service(self, name: str, handlers: Mapping[str, Handler]) -> None:
         """Register methods as generated code does, so that they are found by name at once."""
@@ -52,7 +63,7 @@ class GuardedServer:
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Register handlers; interface of ``grpc.aio.Server``."""
         self._server.add_generic_rpc_handlers(
-            [_Guarded(handler, self._admit) for handler in handlers]
+            [_Guarded(handler, self._rules) for handler in handlers]
         )
 
     def add_registered_method_handlers(
@@ -60,19 +71,27 @@ class GuardedServer:
     ) -> None:
         """Register methods by name; interface of ``grpc.aio.Server``."""
         guarded = {
-            name: _wrap(handler, f"/{service_name}/{name}", self._admit)
+            name: _wrap(handler, f"/{service_name}/{name}", self._rules)
             for name, handler in method_handlers.items()
         }
         self._server.add_registered_method_handlers(service_name, guarded)
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What every call passes before its method runs."""
+
+    gate: Gate
+    admit: Admit
 
 
 @final
 class _Guarded(grpc.GenericRpcHandler):
     """The same methods, each wrapped at its first call."""
 
-    def __init__(self, handler: grpc.GenericRpcHandler, admit: Admit) -> None:
+    def __init__(self, handler: grpc.GenericRpcHandler, rules: _Rules) -> None:
         self._handler = handler
-        self._admit = admit
+        self._rules = rules
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
@@ -83,11 +102,11 @@ class _Guarded(grpc.GenericRpcHandler):
         name = handler_call_details.method
         known = self._wrapped.get(name)
         if known is None or known[0] is not handler:
-            known = self._wrapped[name] = handler, _wrap(handler, name, self._admit)
+            known = self._wrapped[name] = handler, _wrap(handler, name, self._rules)
         return known[1]
 
 
-def _wrap(handler: Handler, name: str, admit: Admit) -> Handler:
+def _wrap(handler: Handler, name: str, rules: _Rules) -> Handler:
     """Return the method with errors converted; requests are decoded inside the wrapper, too."""
     kinds = {
         (False, False): "unary_unary",
@@ -99,7 +118,7 @@ def _wrap(handler: Handler, name: str, admit: Admit) -> Handler:
     wrap = _stream if handler.response_streaming else _unary
     make = getattr(grpc, f"{kind}_rpc_method_handler")
     wrapped: Handler = make(
-        wrap(getattr(handler, kind), name, _decoding(handler, name), admit),
+        wrap(getattr(handler, kind), name, _decoding(handler, name), rules),
         response_serializer=handler.response_serializer,
     )
     return wrapped
@@ -126,35 +145,37 @@ def _decoding(handler: Handler, name: str) -> Decode:
 
 
 def _unary(
-    method: Callable[..., Any], name: str, decode: Decode, admit: Admit
+    method: Callable[..., Any], name: str, decode: Decode, rules: _Rules
 ) -> Callable[..., Any]:
     async def call(request: Any, context: Context) -> Any:
         try:
-            admit()
-            return await method(decode(request), context)
+            rules.admit()
+            async with rules.gate.call(name, context) as admitted:
+                return await method(admitted.note(decode(request)), context)
         except Exception as error:
-            await _refuse(_cause(error, admit), context, name)
+            await _refuse(_cause(error, rules.admit), context, name)
 
     return call
 
 
 def _stream(
-    method: Callable[..., Any], name: str, decode: Decode, admit: Admit
+    method: Callable[..., Any], name: str, decode: Decode, rules: _Rules
 ) -> Callable[..., Any]:
     """Write answers here instead of yielding them, so that write errors are converted too."""
 
     async def call(request: Any, context: Context) -> None:
         try:
-            admit()
-            answers = method(decode(request), context)
-            if hasattr(answers, "__aiter__"):
-                async with contextlib.aclosing(answers):  # at once, when the caller is gone
-                    async for answer in answers:
-                        await context.write(answer)
-            else:  # the health and reflection services write for themselves
-                await answers
+            rules.admit()
+            async with rules.gate.call(name, context) as admitted:
+                answers = method(admitted.note(decode(request)), context)
+                if hasattr(answers, "__aiter__"):
+                    async with contextlib.aclosing(answers):  # at once, when the caller is gone
+                        async for answer in answers:
+                            await context.write(answer)
+                else:  # the health and reflection services write for themselves
+                    await answers
         except Exception as error:
-            await _refuse(_cause(error, admit), context, name)
+            await _refuse(_cause(error, rules.admit), context, name)
 
     return call
 

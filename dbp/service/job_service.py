@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import Final, TypeAlias, final
 
 import grpc
 from google.protobuf.message import Message
 
-from dbp.errors import InvalidInput
+from dbp.access.principal import CALLER
+from dbp.errors import InvalidInput, JobNotFound
 from dbp.jobs.manager import JobManager
 from dbp.jobs.paging import page_size, unknown_token
 from dbp.jobs.watch_items import (
@@ -29,6 +32,7 @@ from dbp.rpc.job_convert import progress_to_proto, state_from_proto
 from dbp.rpc.scalar_convert import id_from_name, job_name, time_to_proto
 from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto
 from dbp.rpc.version_convert import label_to_proto
+from dbp.service.job_access import JobAccess, visible
 from dbp.service.message_limit import AnswerPage, job_answer
 from dbp.v1 import component_pb2, job_pb2, job_service_pb2_grpc, stream_pb2
 from dbp.v1 import job_service_pb2 as pb
@@ -38,14 +42,17 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 RESUME_MARK: Final = "e"
 MAX_REQUEST_ID: Final = 128
 COMPONENTS_PAGE: Final = 200
+# Longest silence of a watch while only jobs change that the caller may not see.
+HIDDEN_SECONDS: Final = 5.0
 
 
 @final
 class JobService(job_service_pb2_grpc.JobServiceServicer):
     """gRPC methods over the job manager."""
 
-    def __init__(self, manager: JobManager) -> None:
+    def __init__(self, manager: JobManager, access: JobAccess) -> None:
         self._manager = manager
+        self._access = access
 
     async def CreateJob(
         self, request: pb.CreateJobRequest, context: Context
@@ -56,12 +63,13 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             document,
             workers=request.workers if request.HasField("workers") else 1,
             request_id=_request_id(request.request_id),
+            owner=CALLER.get().owner,
             validate_only=request.validate_only,
         )
         return pb.CreateJobResponse(job=job_answer(job))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
-        job = await self._manager.get(id_from_name(request.name))
+        job = await self._manager.get(await self._access.readable(request.name))
         return pb.GetJobResponse(job=job_answer(job))
 
     async def ListJobs(
@@ -76,41 +84,43 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             request.page_size,
             request.page_token,
             lambda job: page.add(job_answer(job)),
+            visible,
         )
         return pb.ListJobsResponse(jobs=page.messages, next_page_token=token)
 
     async def CancelJob(
         self, request: pb.CancelJobRequest, context: Context
     ) -> pb.CancelJobResponse:
+        job_id = await self._access.changeable(request.name)
         job = await self._manager.lifecycle.cancel(
-            id_from_name(request.name), grace_seconds=_grace(request), force=request.force
+            job_id, grace_seconds=_grace(request), force=request.force
         )
         return pb.CancelJobResponse(job=job_answer(job))
 
     async def PauseJob(
         self, request: pb.PauseJobRequest, context: Context
     ) -> pb.PauseJobResponse:
-        job = await self._manager.lifecycle.pause(
-            id_from_name(request.name), grace_seconds=_grace(request)
-        )
+        job_id = await self._access.changeable(request.name)
+        job = await self._manager.lifecycle.pause(job_id, grace_seconds=_grace(request))
         return pb.PauseJobResponse(job=job_answer(job))
 
     async def ResumeJob(
         self, request: pb.ResumeJobRequest, context: Context
     ) -> pb.ResumeJobResponse:
-        job = await self._manager.lifecycle.resume(id_from_name(request.name))
+        job = await self._manager.lifecycle.resume(await self._access.changeable(request.name))
         return pb.ResumeJobResponse(job=job_answer(job))
 
     async def RetryJob(
         self, request: pb.RetryJobRequest, context: Context
     ) -> pb.RetryJobResponse:
-        job = await self._manager.lifecycle.retry(id_from_name(request.name))
+        job = await self._manager.lifecycle.retry(await self._access.changeable(request.name))
         return pb.RetryJobResponse(job=job_answer(job))
 
     async def DeleteJob(
         self, request: pb.DeleteJobRequest, context: Context
     ) -> pb.DeleteJobResponse:
-        job = await self._manager.lifecycle.delete(id_from_name(request.name))
+        job_id = await self._access.deletable(request.name)
+        job = await self._manager.lifecycle.delete(job_id)
         return pb.DeleteJobResponse(job=job_answer(job))
 
     async def WatchJobs(
@@ -118,13 +128,33 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> AsyncIterator[pb.WatchJobsResponse]:
         job_id = id_from_name(request.name) if request.name else None
         after = _sequence(request.resume_token) if request.resume_token else None
+        if job_id is not None:
+            with contextlib.suppress(JobNotFound):  # the end of a deleted one may be resumed
+                await self._access.readable(request.name)
+        sent = time.monotonic()
         async for item in self._manager.watch(job_id, after):
-            yield _watch_item(item)
+            now = time.monotonic()
+            if await self._shown(item):
+                yield _watch_item(item)
+            elif now - sent >= HIDDEN_SECONDS:
+                yield _watch_item(Heartbeat(item.resume))
+            else:
+                continue
+            sent = now
+
+    async def _shown(self, item: WatchItem) -> bool:
+        """Return whether the caller may see the job of an item; others have none."""
+        match item:
+            case JobStatus() | Change():
+                return visible(item.job)
+            case ProgressItem():
+                return await self._access.sees(item.job_id)
+        return True
 
     async def StreamLogs(
         self, request: pb.StreamLogsRequest, context: Context
     ) -> AsyncIterator[pb.StreamLogsResponse]:
-        offset, job_id = request.offset, id_from_name(request.name)
+        offset, job_id = request.offset, await self._access.readable(request.name)
         attempt = request.attempt or max(1, (await self._manager.get(job_id)).attempt)
         async for item in self._manager.logs(
             job_id,

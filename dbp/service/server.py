@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,10 @@ from typing import Final, TypeAlias
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from dbp.errors import Conflict, InvalidInput, StateGone
+from dbp.access.audit import AuditLog
+from dbp.access.principal import user_name
+from dbp.access.tokens import TokenStore
+from dbp.errors import InvalidInput, StateGone
 from dbp.inference import open_inference_pb2
 from dbp.jobs.admission import Check, Checked
 from dbp.jobs.config import ManagerConfig
@@ -28,11 +29,15 @@ from dbp.json_value import JsonObject
 from dbp.launch.launcher import Launcher
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.rpc.spec_convert import check_size
+from dbp.service.access_service import AccessService
+from dbp.service.gate import Gate
 from dbp.service.guarded_server import GuardedServer
 from dbp.service.inference.loaded_models import LoadedModels
 from dbp.service.inference.service import SERVICE_NAME as INFERENCE
 from dbp.service.inference.service import InferenceService, add_to_server
+from dbp.service.job_access import JobAccess
 from dbp.service.job_service import JobService
+from dbp.service.listening import bind, check_host, open_places
 from dbp.service.parameters import service as parameter_service
 from dbp.service.parameters.service import ParameterService
 from dbp.service.reflection import add_reflection
@@ -40,14 +45,22 @@ from dbp.service.unknown_methods import UnknownMethods
 from dbp.service.worker_service import WorkerService
 from dbp.storage.database import Database
 from dbp.storage.state_folder import StateFolder
-from dbp.v1 import job_service_pb2, parameter_service_pb2, worker_service_pb2
+from dbp.v1 import (
+    access_service_pb2,
+    job_service_pb2,
+    parameter_service_pb2,
+    worker_service_pb2,
+)
+from dbp.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
 from dbp.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from dbp.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 
 DRAIN_SECONDS: Final = 5.0
+AUDIT: Final = "audit.log"
 # Seconds between two checks that the state folder exists; calls check it, too.
 PRESENT_SECONDS: Final = 1.0
 PUBLIC_FILES: Final = (
+    access_service_pb2.DESCRIPTOR,
     job_service_pb2.DESCRIPTOR,
     parameter_service_pb2.DESCRIPTOR,
     open_inference_pb2.DESCRIPTOR,
@@ -57,6 +70,7 @@ PUBLIC_SERVICES: Final = (
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     parameter_service_pb2.DESCRIPTOR.services_by_name["ParameterService"].full_name,
     INFERENCE,
+    access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
 )
 
 
@@ -70,12 +84,12 @@ log = logging.getLogger("dbp.service")
 class ServerConfig:
     """Address, state folder, limits and data folders of a service.
 
-    ``port`` 0: the system chooses; ``data_roots``: folders below which jobs may name data
-    files.
+    The service always listens on a Unix socket. ``port``: also on TCP; 0: the system chooses;
+    None: it does not. ``data_roots``: folders below which jobs may name data files.
     """
 
     host: str
-    port: int
+    port: int | None
     state: Path
     manager: ManagerConfig
     data_roots: tuple[Path, ...]
@@ -91,7 +105,7 @@ async def running(
     recovered: Recovered | None = None,
     gone: Callable[[StateGone], None] = lambda _: None,
 ) -> AsyncIterator[str]:
-    """Run a service while the context lasts; yield its address.
+    """Run a service while the context lasts; yield its address (on TCP, if it has one).
 
     ``recovered``: rebuild the database first if it is damaged, and call this with the report;
     None: refuse a damaged one with StateDamaged. ``gone`` is called when the state folder was
@@ -99,7 +113,7 @@ async def running(
     machine or a folder that is not private; Conflict for a folder or a port in use. Nothing is
     left started then.
     """
-    _check_loopback(config.host)
+    check_host(config.host)
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(_state_folder(config.state))
         if recovered is not None:
@@ -113,21 +127,28 @@ async def running(
             check_run=check_run,
             config=config.manager,
         )
+        tokens = await asyncio.to_thread(TokenStore, folder.access_folder, user_name())
+        audit = stack.enter_context(contextlib.closing(AuditLog(folder.access_folder / AUDIT)))
+        gate = Gate(tokens, user_name(), audit=audit)
         server = grpc.aio.server(options=SERVER_OPTIONS)
-        methods = GuardedServer(server, folder.check_present)
+        methods = GuardedServer(server, gate, folder.check_present)
+        access = JobAccess(manager.get)
         parameters = ParameterService(
             manager.versions,
             manager.parameters,
+            access,
             heartbeat_seconds=config.manager.heartbeat_seconds,
         )
         stack.callback(parameters.close)
-        inference = InferenceService(manager, LoadedModels(manager.versions))
+        inference = InferenceService(manager, LoadedModels(manager.versions), access)
         stack.push_async_callback(inference.close)
+        places = stack.enter_context(open_places(folder.path))
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
-        status = _add_services(methods, manager, parameters)
+        add_AccessServiceServicer_to_server(AccessService(tokens, gate), methods)
+        status = _add_services(methods, JobService(manager, access), manager, parameters)
         add_to_server(inference, methods)
-        server.add_generic_rpc_handlers((UnknownMethods(_methods()),))
-        address = _bind(server, config)
+        server.add_generic_rpc_handlers((UnknownMethods(_methods(), gate),))
+        addresses = bind(server, places, config.host, config.port, tokens.owner_file)
         # Runs in reverse: report not serving, end the streams (draining), finish calls.
         stack.push_async_callback(manager.close)
         await manager.start()
@@ -136,11 +157,11 @@ async def running(
         stack.push_async_callback(
             _set_status, status, health_pb2.HealthCheckResponse.NOT_SERVING
         )
-        folder.announce(address)
+        folder.announce(addresses.shown, addresses.socket)
         await _set_status(status, health_pb2.HealthCheckResponse.SERVING)
         watching = asyncio.create_task(_until_gone(folder, gone))
         stack.callback(watching.cancel)
-        yield address
+        yield addresses.shown
 
 
 def job_check(data_roots: Sequence[Path], launcher: Launcher) -> Check:
@@ -239,9 +260,9 @@ def _database(folder: StateFolder) -> Database:
 
 
 def _add_services(
-    server: GuardedServer, manager: JobManager, parameters: ParameterService
+    server: GuardedServer, jobs: JobService, manager: JobManager, parameters: ParameterService
 ) -> health.aio.HealthServicer:
-    add_JobServiceServicer_to_server(JobService(manager), server)
+    add_JobServiceServicer_to_server(jobs, server)
     parameter_service.add_to_server(parameters, server)
     add_WorkerServiceServicer_to_server(WorkerService(manager), server)
     status = health.aio.HealthServicer()
@@ -260,39 +281,3 @@ def _methods() -> dict[str, list[str]]:
 async def _set_status(status: health.aio.HealthServicer, value: int) -> None:
     for service in ("", *PUBLIC_SERVICES):
         await status.set(service, value)
-
-
-def _bind(server: grpc.aio.Server, config: ServerConfig) -> str:
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    try:
-        _try_port(config)
-        port = server.add_insecure_port(f"{host}:{config.port}")
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "cannot be opened"
-        raise Conflict(
-            f"{host}:{config.port}: {reason}; stop the program that listens there, or choose "
-            "another port with --port (0: any free one)"
-        ) from error
-    return f"{host}:{port}"
-
-
-def _try_port(config: ServerConfig) -> None:
-    """Open and close the port: gRPC reports less, and prints it by itself."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        config.host, config.port, type=socket.SOCK_STREAM
-    )[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
-
-
-def _check_loopback(host: str) -> None:
-    """Raise InvalidInput unless the host is loopback: there is no TLS and no token."""
-    with contextlib.suppress(ValueError):
-        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
-            return
-    raise InvalidInput(
-        f"host: {host!r} can be reached from other machines, which takes TLS and tokens; "
-        "allowed: a loopback address such as 127.0.0.1. From another machine, tunnel: "
-        "ssh -L 5327:127.0.0.1:5327 HOST"
-    )

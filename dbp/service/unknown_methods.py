@@ -14,8 +14,9 @@ from typing import Any, Final, TypeAlias, final
 import grpc
 from google.protobuf.message import Message
 
-from dbp.errors import UnknownMethod, alternatives
+from dbp.errors import DbpError, Unauthenticated, UnknownMethod, alternatives
 from dbp.rpc.status import code_of, details_of, text_of
+from dbp.service.gate import Gate
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
@@ -57,17 +58,28 @@ ELSEWHERE: Final[Mapping[str, str]] = {
 class UnknownMethods(grpc.GenericRpcHandler):
     """Refuse every call that no service took; register it after all of them."""
 
-    def __init__(self, services: Mapping[str, Sequence[str]]) -> None:
-        """``services``: the methods of each service, by the service's full name."""
+    def __init__(self, services: Mapping[str, Sequence[str]], gate: Gate) -> None:
+        """Store the configuration.
+
+        Args:
+            services: The methods of each service, by the service's full name.
+            gate: Authenticates callers: others learn nothing.
+        """
         self._services = services
+        self._gate = gate
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """Return a handler that takes any request, one message or a stream of them."""
-        error = UnknownMethod(self.text(handler_call_details.method))
+        unknown = UnknownMethod(self.text(handler_call_details.method))
 
         async def refuse(requests: AsyncIterator[bytes], context: Context) -> None:
+            error: DbpError = unknown
+            try:
+                self._gate.identify(context)
+            except Unauthenticated as refused:
+                error = refused
             await context.abort(code_of(error), text_of(error), details_of(error))
 
         return grpc.stream_stream_rpc_method_handler(refuse)

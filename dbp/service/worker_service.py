@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Final, TypeAlias, TypeVar, final
+from typing import TypeAlias, TypeVar, final
 
 import grpc
 from google.protobuf.message import Message
 
+from dbp.access.principal import CALLER
 from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest
 from dbp.jobs.connections import RunConnection
@@ -19,13 +20,13 @@ from dbp.rpc.job_convert import outcome_from_proto, progress_from_proto
 from dbp.rpc.scalar_convert import id_from_name
 from dbp.rpc.spec_convert import spec_from_proto
 from dbp.rpc.version_convert import manifest_from_proto, version_to_proto
+from dbp.service.gate import ATTEMPT_SECRET
 from dbp.service.message_limit import job_answer
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1 import worker_service_pb2_grpc
 from dbp.versions.file import Chunks
 from dbp.versions.run_memory import opened
 
-METADATA_KEY: Final = "dbp-attempt-secret"
 T = TypeVar("T")
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
@@ -47,6 +48,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             workers=request.workers,
             request_id=request.request_id,
             host=request.host,
+            owner=CALLER.get().owner,
         )
         return pb.RegisterRunResponse(job=job_answer(job), secret=secret)
 
@@ -168,6 +170,6 @@ async def _ask(connection: RunConnection, answers: Answers) -> None:
 
 def _secret(context: Context) -> str:
     for key, value in context.invocation_metadata() or ():
-        if key == METADATA_KEY:
+        if key == ATTEMPT_SECRET:
             return str(value)
     return ""

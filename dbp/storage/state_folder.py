@@ -1,9 +1,9 @@
 """The state folder of a service: private (0700), locked by one process at a time.
 
-Layout: ``lock`` (its holder), ``service.json`` (the service's address), ``ballast`` (space for
-records on a full disk), ``dbp.sqlite``, ``dbp.sequence`` (its newest commit), ``records/``
-(copies of the rows of each job), ``deleted/`` (folders of deleted jobs that are being removed),
-``backup/`` (hard links for a backup that is being written),
+Layout: ``lock`` (its holder), ``service.json`` (the service's addresses), ``access/`` (tokens),
+``ballast`` (space for records on a full disk), ``dbp.sqlite``, ``dbp.sequence`` (its newest
+commit), ``records/`` (copies of the rows of each job), ``deleted/`` (folders of deleted jobs
+that are being removed), ``backup/`` (hard links for a backup that is being written),
 ``jobs/<id>/attempt-<n>/`` (one launch), ``jobs/<id>/run/`` (the run folder, shared by its
 launches) and ``jobs/<id>/parameters/`` (versions). The lock is a flock: the kernel releases it
 when the process ends, however it ends.
@@ -79,6 +79,11 @@ class StateFolder:
         return self.path / "records"
 
     @property
+    def access_folder(self) -> Path:
+        """Folder of the tokens."""
+        return self.path / "access"
+
+    @property
     def jobs_folder(self) -> Path:
         """Folder of the folders of all jobs."""
         return self.path / JOBS
@@ -138,10 +143,16 @@ class StateFolder:
         sync_folder(folder.parent)
         return moved
 
-    def announce(self, address: str) -> None:
-        """Write the service's address, for runs and for processes that find the lock held."""
+    def announce(self, address: str, socket: str = "") -> None:
+        """Write the service's address and that of its socket, for clients, for runs and for
+        processes that find the lock held.
+        """
         self._note_holder(address)
-        content: JsonObject = {"address": address, "pid": os.getpid()}
+        content: JsonObject = {
+            "address": address,
+            "socket": socket or address,
+            "pid": os.getpid(),
+        }
         self.ballast.run(lambda: write_json(self.service_file, content))
 
     @property

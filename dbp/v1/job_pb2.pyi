@@ -62,6 +62,12 @@ class FailureReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAILURE_REASON_DISK_FULL: _ClassVar[FailureReason]
     FAILURE_REASON_RESTORED: _ClassVar[FailureReason]
 
+class Visibility(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VISIBILITY_UNSPECIFIED: _ClassVar[Visibility]
+    VISIBILITY_PRIVATE: _ClassVar[Visibility]
+    VISIBILITY_SHARED: _ClassVar[Visibility]
+
 class Scale(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SCALE_UNSPECIFIED: _ClassVar[Scale]
@@ -143,6 +149,9 @@ FAILURE_REASON_LAUNCHER_SIGNAL: FailureReason
 FAILURE_REASON_DRAINED: FailureReason
 FAILURE_REASON_DISK_FULL: FailureReason
 FAILURE_REASON_RESTORED: FailureReason
+VISIBILITY_UNSPECIFIED: Visibility
+VISIBILITY_PRIVATE: Visibility
+VISIBILITY_SHARED: Visibility
 SCALE_UNSPECIFIED: Scale
 SCALE_NONE: Scale
 SCALE_UNIT: Scale
@@ -167,7 +176,7 @@ LAST_BATCH_KEEP: LastBatch
 LAST_BATCH_DROP: LastBatch
 
 class Job(_message.Message):
-    __slots__ = ("name", "spec", "spec_digest", "workers", "state", "waiting_reason", "failure", "progress", "attempt", "latest_parameters", "create_time", "start_time", "end_time", "sequence", "attached", "host", "best", "best_restored", "notes", "spec_omitted", "end_reason", "previous_failure", "failures", "conditions", "report_time", "checkpoint_step", "retry_time")
+    __slots__ = ("name", "spec", "spec_digest", "workers", "state", "waiting_reason", "failure", "progress", "attempt", "latest_parameters", "create_time", "start_time", "end_time", "sequence", "attached", "host", "best", "best_restored", "notes", "spec_omitted", "end_reason", "previous_failure", "failures", "conditions", "report_time", "checkpoint_step", "retry_time", "owner")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     SPEC_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +204,7 @@ class Job(_message.Message):
     REPORT_TIME_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_STEP_FIELD_NUMBER: _ClassVar[int]
     RETRY_TIME_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     name: str
     spec: JobSpec
     spec_digest: str
@@ -222,7 +232,8 @@ class Job(_message.Message):
     report_time: _timestamp_pb2.Timestamp
     checkpoint_step: int
     retry_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., spec_digest: _Optional[str] = ..., workers: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., waiting_reason: _Optional[str] = ..., failure: _Optional[_Union[JobFailure, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., attempt: _Optional[int] = ..., latest_parameters: _Optional[_Union[ParameterVersion, _Mapping]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., attached: bool = ..., host: _Optional[str] = ..., best: _Optional[_Union[BestEpoch, _Mapping]] = ..., best_restored: bool = ..., notes: _Optional[_Iterable[str]] = ..., spec_omitted: bool = ..., end_reason: _Optional[_Union[RunEndReason, str]] = ..., previous_failure: _Optional[_Union[JobFailure, _Mapping]] = ..., failures: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[JobCondition, _Mapping]]] = ..., report_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., checkpoint_step: _Optional[int] = ..., retry_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    owner: str
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., spec_digest: _Optional[str] = ..., workers: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., waiting_reason: _Optional[str] = ..., failure: _Optional[_Union[JobFailure, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., attempt: _Optional[int] = ..., latest_parameters: _Optional[_Union[ParameterVersion, _Mapping]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., attached: bool = ..., host: _Optional[str] = ..., best: _Optional[_Union[BestEpoch, _Mapping]] = ..., best_restored: bool = ..., notes: _Optional[_Iterable[str]] = ..., spec_omitted: bool = ..., end_reason: _Optional[_Union[RunEndReason, str]] = ..., previous_failure: _Optional[_Union[JobFailure, _Mapping]] = ..., failures: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[JobCondition, _Mapping]]] = ..., report_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., checkpoint_step: _Optional[int] = ..., retry_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class JobCondition(_message.Message):
     __slots__ = ("kind", "message", "since")
@@ -335,7 +346,7 @@ class ParameterVersion(_message.Message):
     def __init__(self, version: _Optional[int] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., publish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., final: bool = ..., previous_digest: _Optional[str] = ..., spec_digest: _Optional[str] = ..., rollbacks: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "seed", "data", "model", "optimizer", "train", "publish", "checkpoint", "retry")
+    __slots__ = ("name", "seed", "data", "model", "optimizer", "train", "publish", "checkpoint", "retry", "visibility")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +356,7 @@ class JobSpec(_message.Message):
     PUBLISH_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     RETRY_FIELD_NUMBER: _ClassVar[int]
+    VISIBILITY_FIELD_NUMBER: _ClassVar[int]
     name: str
     seed: int
     data: DataSpec
@@ -354,7 +366,8 @@ class JobSpec(_message.Message):
     publish: PublishSpec
     checkpoint: CheckpointSpec
     retry: RetrySpec
-    def __init__(self, name: _Optional[str] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[DataSpec, _Mapping]] = ..., model: _Optional[_Union[ModelSpec, _Mapping]] = ..., optimizer: _Optional[_Union[Component, _Mapping]] = ..., train: _Optional[_Union[TrainSpec, _Mapping]] = ..., publish: _Optional[_Union[PublishSpec, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointSpec, _Mapping]] = ..., retry: _Optional[_Union[RetrySpec, _Mapping]] = ...) -> None: ...
+    visibility: Visibility
+    def __init__(self, name: _Optional[str] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[DataSpec, _Mapping]] = ..., model: _Optional[_Union[ModelSpec, _Mapping]] = ..., optimizer: _Optional[_Union[Component, _Mapping]] = ..., train: _Optional[_Union[TrainSpec, _Mapping]] = ..., publish: _Optional[_Union[PublishSpec, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointSpec, _Mapping]] = ..., retry: _Optional[_Union[RetrySpec, _Mapping]] = ..., visibility: _Optional[_Union[Visibility, str]] = ...) -> None: ...
 
 class DataSpec(_message.Message):
     __slots__ = ("train", "validation", "test", "scale")

@@ -26,6 +26,7 @@ import grpc
 import numpy as np
 
 from dbp.inference import open_inference_pb2 as pb
+from tests.credentials import open_channel
 
 INPUTS: Final = 784
 INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
@@ -110,7 +111,7 @@ async def measure(addresses: Sequence[str], job: str, arguments: argparse.Namesp
     async with contextlib.AsyncExitStack() as stack:
         calls: list[Any] = []
         for address, method in zip(addresses, (INFER, BARE), strict=True):
-            channel = grpc.aio.insecure_channel(address)
+            channel = open_channel(address)
             await stack.enter_async_context(channel)
             calls.append(channel.unary_unary(method))
         infer, bare = calls

@@ -26,7 +26,6 @@ from typing import Any, Final, final
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import grpc
 import numpy as np
 import numpy.typing as npt
 
@@ -44,6 +43,7 @@ from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.benchmarks.exact_cost import make_step
 from tests.benchmarks.workloads import WORKLOADS
+from tests.credentials import open_plain_channel
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BLOCK_SECONDS: Final = 4.0
@@ -57,7 +57,7 @@ class Thread:
     """The alternative to the link: rank 0 speaks gRPC itself, on a thread of its own."""
 
     def __init__(self, address: str, document: Any, ranks: int) -> None:
-        self._stub = WorkerServiceStub(grpc.insecure_channel(address))
+        self._stub = WorkerServiceStub(open_plain_channel(address))
         request = pb.RegisterRunRequest(
             spec=spec_to_proto(document), workers=ranks, request_id=str(uuid.uuid4())
         )

@@ -23,12 +23,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Final, Self, cast, final
 
-import grpc
 import psutil
 
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
+from tests.credentials import open_plain_channel
 from tests.service.setups import document
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -116,7 +116,7 @@ def queue(jobs: int) -> None:
         server = stack.enter_context(Worker("server", state))
         address = server.read()["address"]
         server.ask("run")  # takes the only slot
-        with grpc.insecure_channel(address) as channel:
+        with open_plain_channel(address) as channel:
             stub = JobServiceStub(channel)
             submits, probes = _submit(stub, jobs, fsyncs(Path(place)))
             lists = [timed(lambda: stub.ListJobs(FIRST_PAGE)) for _ in range(200)]
@@ -126,7 +126,7 @@ def queue(jobs: int) -> None:
         start = time.perf_counter()
         again = stack.enter_context(Worker("server", state))
         address = again.read()["address"]
-        with grpc.insecure_channel(address) as channel:
+        with open_plain_channel(address) as channel:
             stub = JobServiceStub(channel)
             stub.ListJobs(FIRST_PAGE)
             restart = time.perf_counter() - start

@@ -17,6 +17,7 @@ import grpc
 from dbp.jobs.config import ManagerConfig
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1 import worker_service_pb2
+from tests.credentials import open_channel
 from tests.service.setups import Run, serving
 
 WATCH: Final = "/dbp.v1.JobService/WatchJobs"
@@ -76,7 +77,7 @@ async def watchers(address: str, job: str, count: int, steps: int) -> None:
                 if report.step > steps:
                     return
 
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with open_channel(address) as channel:
         following = [asyncio.create_task(follow(channel)) for _ in range(count)]
         while ready < count:
             await asyncio.sleep(0.05)

@@ -21,10 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Final, Self, cast, final
 
-import grpc
-
 from dbp.v1 import parameter_service_pb2 as pb
 from tests.benchmarks.serving_worker import BARE_STREAM, BARE_UNARY, MIB
+from tests.credentials import open_plain_channel
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 STREAM: Final = "/dbp.v1.ParameterService/StreamParameters"
@@ -221,7 +220,7 @@ def information(count: int) -> None:
         request = pb.GetParameterInfoRequest()
         request.selector.job = f"jobs/{job}"
         ask = request.SerializeToString()
-        with grpc.insecure_channel(address) as channel:
+        with open_plain_channel(address) as channel:
             method: Any = channel.unary_unary(INFO)
             answer: bytes = method(ask)
         with Worker("bare_aio", 1, MIB, answer.hex()) as bare:

@@ -27,6 +27,7 @@ from dbp.client.async_client import AsyncClient
 from dbp.client.transport.receiver import HASHED_AT_A_TIME
 from dbp.service.parameters.encoded import chunk_message
 from dbp.v1 import parameter_service_pb2 as pb
+from tests.credentials import open_channel
 from tests.service.setups import serving
 
 MIB: Final = 1 << 20
@@ -117,7 +118,7 @@ async def dbp_server(megabytes: int, folder: str) -> None:
 
 async def bare_client(address: str, method: str, request: str, rounds: int) -> None:
     """Streams read and counted, nothing else."""
-    async with grpc.aio.insecure_channel(address, options=UNLIMITED) as channel:
+    async with open_channel(address, options=UNLIMITED) as channel:
         call: Any = channel.unary_stream(method)
         found = []
         for _ in range(rounds):
@@ -132,7 +133,7 @@ async def bare_client(address: str, method: str, request: str, rounds: int) -> N
 
 async def keeping_client(address: str, method: str, request: str, rounds: int) -> None:
     """Streams kept in one buffer and verified as dbp's client does it, by nothing but this."""
-    async with grpc.aio.insecure_channel(address, options=UNLIMITED) as channel:
+    async with open_channel(address, options=UNLIMITED) as channel:
         call: Any = channel.unary_stream(method)
         found = []
         for _ in range(rounds):
@@ -181,7 +182,7 @@ async def dbp_client(address: str, job: str, rounds: int) -> None:
 
 async def watcher(address: str, job: str, versions: int, watches: int, data: bool) -> None:
     """Watches; of each version the time of its first byte and of its last, at each watch."""
-    async with grpc.aio.insecure_channel(address, options=UNLIMITED) as channel:
+    async with open_channel(address, options=UNLIMITED) as channel:
         call: Any = channel.unary_stream("/dbp.v1.ParameterService/WatchParameters")
         request = pb.WatchParametersRequest(job=f"jobs/{job}", newer_than=2, with_data=data)
 
@@ -209,7 +210,7 @@ async def watcher(address: str, job: str, versions: int, watches: int, data: boo
 async def unary_load(pairs: str, count: int, seconds: float) -> None:
     """Of each (address, method, request): times in alternation, then calls a second by 16."""
     targets = json.loads(pairs)
-    channels = [grpc.aio.insecure_channel(address) for address, _, _ in targets]
+    channels = [open_channel(address) for address, _, _ in targets]
     calls: list[Any] = [
         channel.unary_unary(method)
         for channel, (_, method, _) in zip(channels, targets, strict=True)

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 def address_of(state: Path) -> str:
     """Return the address of the service of the state folder; OSError, ValueError: none."""
-    return str(json.loads((state / "service.json").read_text())["address"])
+    return str(json.loads((state / "service.json").read_text())["socket"])
 
 
 @contextlib.asynccontextmanager

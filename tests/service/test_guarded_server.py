@@ -6,17 +6,21 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2
 
+from dbp.access.tokens import TokenStore
 from dbp.errors import DbpError, WrongState
 from dbp.rpc.channel import connect
+from dbp.service.gate import Gate
 from dbp.service.guarded_server import GuardedServer
 from tests.service.setups import details, read_all, until
 
+KINDS = ["unary", "stream", "gather", "echo", "written"]
 SECRET = "/home/somebody/secret.txt"
 
 
@@ -77,6 +81,12 @@ def handlers_of(methods: Methods) -> dict[str, Any]:
     }
 
 
+def open_gate(folder: Path) -> Gate:
+    """A gate that lets everybody call the methods."""
+    tokens = TokenStore(folder / "access", "me")
+    return Gate(tokens, "me", methods=dict.fromkeys(map("/test/{}".format, KINDS)))
+
+
 @pytest.fixture
 async def methods() -> Methods:
     return Methods()
@@ -84,11 +94,11 @@ async def methods() -> Methods:
 
 @pytest.fixture(params=["generic", "registered"])
 async def channel(
-    methods: Methods, request: pytest.FixtureRequest
+    methods: Methods, request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[grpc.aio.Channel]:
     server = grpc.aio.server()
     handlers = handlers_of(methods)
-    guarded = GuardedServer(server)
+    guarded = GuardedServer(server, open_gate(tmp_path))
     if request.param == "generic":
         generic = grpc.method_handlers_generic_handler("test", handlers)
         guarded.add_generic_rpc_handlers((generic,))
@@ -114,7 +124,7 @@ async def call(channel: Any, method: str, request: bytes) -> list[bytes]:
     return await read_all(channel.unary_stream(path)(request))
 
 
-EVERY_KIND = pytest.mark.parametrize("method", ["unary", "stream", "gather", "echo", "written"])
+EVERY_KIND = pytest.mark.parametrize("method", KINDS)
 
 
 @EVERY_KIND
@@ -202,7 +212,7 @@ def test_the_longest_text_is_cut_before_it_is_sent() -> None:
 
 @EVERY_KIND
 async def test_a_caller_that_is_gone_is_no_failure(
-    methods: Methods, method: str, caplog: pytest.LogCaptureFixture
+    methods: Methods, method: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """gRPC fails to send a moment before it cancels the method."""
     registered: dict[str, Any] = {}
@@ -218,11 +228,15 @@ async def test_a_caller_that_is_gone_is_no_failure(
         async def abort(self, *status: Any) -> None:
             raise grpc.aio.InternalError("cannot be sent")
 
+        def peer(self) -> str:
+            return "unix:"
+
     async def requests() -> AsyncIterator[bytes]:
         yield b"refuse"
 
     server: Any = Server()
-    GuardedServer(server).add_registered_method_handlers("test", handlers_of(methods))
+    guarded = GuardedServer(server, open_gate(tmp_path))
+    guarded.add_registered_method_handlers("test", handlers_of(methods))
     handler = registered[method]
     kind = handler.unary_unary or handler.unary_stream
     call = kind or handler.stream_unary or handler.stream_stream

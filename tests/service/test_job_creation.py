@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as pb
+from tests.credentials import open_channel
 from tests.service.job_requests import Code
 from tests.service.setups import Service, details, document, refused, serving
 
@@ -61,7 +62,7 @@ async def test_a_thousand_violations_reach_a_client_with_default_limits(
     layers = [{"kind": "dense", "units": 0}] * 200
     request = create(model={"layers": layers, "loss": "softmax_cross_entropy"})
 
-    async with grpc.aio.insecure_channel(service.address) as channel:
+    async with open_channel(service.address) as channel:
         bare: Any = channel.unary_unary(
             "/dbp.v1.JobService/CreateJob",
             request_serializer=pb.CreateJobRequest.SerializeToString,

@@ -17,7 +17,7 @@ from dbp.jobs.config import ManagerConfig
 from dbp.rpc.address import parse_address
 from dbp.rpc.enums import event_kind_from_proto
 from dbp.rpc.spec_convert import spec_to_proto
-from dbp.service import server
+from dbp.service import listening
 from dbp.service.server import ServerConfig, running
 from dbp.v1 import job_pb2, worker_service_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
@@ -104,7 +104,7 @@ async def test_a_port_that_grpc_cannot_open_is_refused_too(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, port = parse_address(service.address)
-    monkeypatch.setattr(server, "_try_port", lambda config: None)
+    monkeypatch.setattr(listening, "_try_port", lambda host, port: None)
 
     with pytest.raises(Conflict, match=f"{port}: cannot be opened"):
         async with launch(config(tmp_path / "other", port=port)):

@@ -43,7 +43,7 @@ def job_details(job: Job) -> str:
     """Return the text of ``dbp show``."""
     lines = [
         f"{job.id}: {job.state}, {count_text(job.workers, 'worker')}, attempt {job.attempt}",
-        f"  created    {time_text(job.create_time)} UTC",
+        f"  created    {time_text(job.create_time)} UTC" + f" by {job.owner}" * bool(job.owner),
         f"  started    {time_text(job.start_time)}" + (f" on {job.host}" if job.host else ""),
         f"  ended      {time_text(job.end_time)}",
         f"  spec       {job.spec_digest}",

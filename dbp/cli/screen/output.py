@@ -17,7 +17,7 @@ import click
 from dbp.errors import InvalidInput
 from dbp.json_value import JsonObject, JsonValue
 from dbp.quantities import count_text
-from dbp.rpc.address import DEFAULT_ADDRESS, SERVICE_VARIABLE, service_address
+from dbp.rpc.address import SERVICE_VARIABLE, service_address
 
 if TYPE_CHECKING:
     from dbp.job.state import Job, LabelMove, ProgressReport, Version
@@ -26,9 +26,10 @@ T = TypeVar("T")
 
 service_option = click.option(
     "--service",
-    metavar="HOST:PORT",
+    metavar="HOST:PORT|unix:PATH",
     callback=lambda _ctx, _param, given: service_address(given),
-    help=f"The service.  [default: ${SERVICE_VARIABLE}, else {DEFAULT_ADDRESS}]",
+    help=f"The service.  [default: ${SERVICE_VARIABLE}, else the one with the state folder "
+    "$DBP_STATE or the user's]",
 )
 output_option = click.option(
     "--output",
@@ -127,6 +128,7 @@ def job_content(job: Job) -> JsonObject:
         "best_restored": job.best_restored,
         "end_reason": job.end_reason,
         "notes": list(job.notes),
+        "owner": job.owner,
     }
 
 

@@ -16,7 +16,9 @@ from dbp.client.transport.loop_channel import LoopChannel
 from dbp.errors import DeadlineExceeded
 from dbp.option_names import either
 from dbp.quantities import duration_text
+from dbp.rpc.bearer import NoListener
 from dbp.rpc.channel import connect
+from dbp.rpc.credentials import Credentials
 from dbp.rpc.status import SILENCE_CAUSE
 
 log = logging.getLogger("dbp.client")
@@ -27,6 +29,8 @@ TIMEOUT_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 60.0
 # The service sends a heartbeat into an idle stream every 5 s: three in a row are missing.
 SILENCE_SECONDS: Final = 15.0
+# Before a call is made again where no program listens: gRPC's own retries need a connection.
+RETRY_PAUSES: Final = (0.1, 0.2, 0.4, 0.0)
 # A call that may take longer than this logs that it waits.
 NOTICE_SECONDS: Final = 10.0
 
@@ -35,18 +39,26 @@ NOTICE_SECONDS: Final = 10.0
 class Connection:
     """Makes calls with deadlines. The client and all that it returns share one."""
 
-    def __init__(self, address: str, *, timeout: float, patience: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float,
+        patience: float,
+        credentials: Credentials | None = None,
+    ) -> None:
         """Prepare a channel; raises as AsyncClient does.
 
         Args:
-            address: HOST:PORT.
+            address: HOST:PORT or unix:PATH.
             timeout: Seconds within which a call is answered, beyond what it waits for.
             patience: Seconds for which a broken stream is opened again.
+            credentials: None: those of the environment.
         """
         self.address = address
         self.timeout = seconds("timeout", timeout)
         self.patience = patience
-        self.channel = LoopChannel(lambda: connect(address))
+        self.channel = LoopChannel(lambda: connect(address, credentials))
 
     async def call(
         self,
@@ -71,7 +83,7 @@ class Connection:
         with self._notice(name, waits + NOTICE_SECONDS, limit):
             try:
                 with translated():
-                    return await method(request, timeout=limit)
+                    return await _answered(method, request, limit)
             except DeadlineExceeded as error:
                 raise self.late(f"{name} got no answer", limit) from error
 
@@ -112,3 +124,15 @@ class Connection:
             yield
         finally:
             notice.cancel()
+
+
+async def _answered(method: Callable[..., Awaitable[T]], request: Message, limit: float) -> T:
+    """Return the answer of a method; wait a moment for a service that is being restarted."""
+    for pause in RETRY_PAUSES:
+        try:
+            return await method(request, timeout=limit)
+        except NoListener:
+            if not pause:
+                raise
+        await asyncio.sleep(pause)
+    raise AssertionError("unreachable: the last pause is 0")

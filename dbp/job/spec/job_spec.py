@@ -278,3 +278,8 @@ class JobSpec:
         RetrySpec(),
         doc="how often, and after which pause, a service launches a failed job again",
     )
+    visibility: Literal["private", "shared"] = option(
+        "private",
+        doc="private: only the owner and admins of a service see the job; shared: its viewers "
+        "read it and predict with it, its submitters also change it",
+    )

@@ -6,6 +6,8 @@ from typing import Final, final
 
 from dbp.errors import InvalidInput, JobNotFound, ModelNotFound, nearest
 from dbp.jobs.live_parameters import LiveParameters
+from dbp.rpc.scalar_convert import job_name
+from dbp.service.job_access import JobAccess
 from dbp.versions.index import At
 
 _SEARCHED: Final = 300
@@ -17,14 +19,17 @@ _MAX_DIGITS: Final = 18
 class ModelNames:
     """Looks up names among the jobs and labels of one service."""
 
-    def __init__(self, parameters: LiveParameters) -> None:
+    def __init__(self, parameters: LiveParameters, access: JobAccess) -> None:
+        """``access`` checks that the caller may read the job of a name."""
         self._parameters = parameters
+        self._access = access
         self._jobs: set[str] = set()  # ids that were found; jobs do not go away
 
     async def find(self, name: str, version: str) -> tuple[str, At]:
         """Return the job's id and the selected version.
 
-        InvalidInput: such a version cannot exist; ModelNotFound. Does not check that the
+        InvalidInput: such a version cannot exist; ModelNotFound; PermissionDenied: it is a
+        private job of another user. Does not check that the
         version or the job's label exists.
         """
         number = _number(version)
@@ -35,6 +40,7 @@ class ModelNames:
             if marked:
                 raise await self._unknown(job_id)
             job_id, label = await self._labelled(name), name
+        await self._access.readable(job_name(job_id))
         if label and number:
             raise InvalidInput(
                 f"model_version: {name[:200]!r} names a version by its label, got version "
@@ -55,7 +61,8 @@ class ModelNames:
         return True
 
     async def _labelled(self, label: str) -> str:
-        jobs = await self._parameters.jobs_labelled(label)
+        labelled = await self._parameters.jobs_labelled(label)
+        jobs = [job for job in labelled if await self._access.sees(job)]
         if not jobs:
             raise await self._unknown(label)
         if len(jobs) > 1:
@@ -66,7 +73,8 @@ class ModelNames:
         return jobs[0]
 
     async def _unknown(self, name: str) -> ModelNotFound:
-        hint = nearest(name, await self._parameters.newest_jobs(_SEARCHED))
+        newest = await self._parameters.newest_jobs(_SEARCHED)
+        hint = nearest(name, [job for job in newest if await self._access.sees(job)])
         return ModelNotFound(
             f"model {name[:200]!r}: no such job, and no job has such a label"
             f"{hint or '; `dbp jobs` lists them'}",

@@ -27,6 +27,7 @@ from dbp.service.inference.loaded_models import LoadedModels
 from dbp.service.inference.model_loading import LoadedModel
 from dbp.service.inference.model_names import ModelNames
 from dbp.service.inference.statistics import InferenceStatistics
+from dbp.service.job_access import JobAccess, visible
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
@@ -58,10 +59,11 @@ def add_to_server(service: InferenceService, server: GuardedServer) -> None:
 class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     """Answers from published parameters; never waits for a run or disturbs one."""
 
-    def __init__(self, manager: JobManager, models: LoadedModels) -> None:
+    def __init__(self, manager: JobManager, models: LoadedModels, access: JobAccess) -> None:
         self._manager = manager
+        self._access = access
         self._models = models
-        self._names = ModelNames(manager.parameters)
+        self._names = ModelNames(manager.parameters, access)
         self._statistics = InferenceStatistics()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="infer")
         self._waiting = 0
@@ -119,7 +121,12 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: pb.ModelStatisticsRequest, context: Context
     ) -> pb.ModelStatisticsResponse:
         if not request.name:
-            return pb.ModelStatisticsResponse(model_stats=self._statistics.figures())
+            found = [
+                figures
+                for figures in self._statistics.figures()
+                if await self._access.sees(figures.name)
+            ]
+            return pb.ModelStatisticsResponse(model_stats=found)
         job_id, at = await self._names.find(request.name, request.version)
         figures = self._statistics.figures(job_id, at.version, name=request.name)
         return pb.ModelStatisticsResponse(model_stats=figures)
@@ -130,7 +137,7 @@ class InferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
         response = pb.RepositoryIndexResponse()
         token = ""
         while True:
-            jobs, token = await self._manager.list((), INDEX_PAGE, token)
+            jobs, token = await self._manager.list((), INDEX_PAGE, token, wanted=visible)
             for job in jobs:
                 if job.latest_parameters is not None:
                     number = str(job.latest_parameters.version)

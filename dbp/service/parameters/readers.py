@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar, final
 
+from dbp.access.places import UNIX
+from dbp.access.principal import CALLER
 from dbp.errors import TooManyReaders
 
-READS_PER_CLIENT: Final = 256
+READS_PER_CONNECTION: Final = 256
 READS: Final = 1_024
-STREAMS_PER_CLIENT: Final = 64
+STREAMS_PER_CONNECTION: Final = 64
 STREAMS: Final = 1_024
-WATCHES_PER_CLIENT: Final = 2_048
+WATCHES_PER_CONNECTION: Final = 2_048
 WATCHES: Final = 16_384
 
 DERIVING: Final = 2
@@ -28,33 +30,50 @@ T = TypeVar("T")
 
 @final
 class ReaderLimits:
-    """Counts concurrent reads; a client is one connection."""
+    """Counts concurrent reads: of a connection over TCP, of an owner, and of all callers.
 
-    def __init__(self, what: str, per_client: int, together: int) -> None:
+    Connections over a Unix socket cannot be told apart; the limit of their owner holds.
+    """
+
+    def __init__(self, what: str, per_connection: int, together: int) -> None:
+        """An owner may have half of ``together``, so that others can read, too."""
         self._what = what
-        self._per_client = per_client
+        self._per_connection = per_connection
+        self._per_owner = max(per_connection, together // 2)
         self._together = together
-        self._open: Counter[str] = Counter()
+        self._open: Counter[tuple[str, str]] = Counter()  # by owner, by connection
+        self._all = 0
 
     @contextlib.contextmanager
-    def taken(self, client: str) -> Iterator[None]:
-        """Count one more read in this context; TooManyReaders."""
-        if self._open[client] >= self._per_client:
-            raise TooManyReaders(
-                f"{self._open[client]} {self._what} are open on this connection, at most "
-                f"{self._per_client} are allowed; close some"
-            )
-        if self._open.total() >= self._together:
+    def taken(self) -> Iterator[None]:
+        """Count one more read of the present caller in this context; TooManyReaders."""
+        caller = CALLER.get()
+        keys = [("owner", caller.owner)]
+        self._check(self._open[keys[0]], self._per_owner, f"by {caller.owner or 'this caller'}")
+        if not caller.origin.startswith(UNIX):
+            keys.append(("connection", caller.origin))
+            self._check(self._open[keys[1]], self._per_connection, "on this connection")
+        if self._all >= self._together:
             raise TooManyReaders(
                 f"{self._together} {self._what} are open in all, which is the limit; try later"
             )
-        self._open[client] += 1
+        self._all += 1
+        self._open.update(keys)
         try:
             yield
         finally:
-            self._open[client] -= 1
-            if not self._open[client]:
-                del self._open[client]
+            self._all -= 1
+            for key in keys:
+                self._open[key] -= 1
+                if not self._open[key]:
+                    del self._open[key]
+
+    def _check(self, found: int, limit: int, where: str) -> None:
+        if found >= limit:
+            raise TooManyReaders(
+                f"{found} {self._what} are open {where}, at most {limit} are allowed; "
+                "close some"
+            )
 
 
 @final

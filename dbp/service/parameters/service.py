@@ -14,19 +14,19 @@ from dbp.job.labels import check_name
 from dbp.job.state import Version
 from dbp.jobs.live_parameters import LiveParameters
 from dbp.rpc.enums import cast_from_proto
-from dbp.rpc.scalar_convert import id_from_name
 from dbp.rpc.version_convert import label_to_proto, version_entry_to_proto, version_to_proto
 from dbp.service.guarded_server import GuardedServer
+from dbp.service.job_access import JobAccess
 from dbp.service.parameters.descriptions import INLINE_NAMES, Descriptions
 from dbp.service.parameters.encoded import Encoded
 from dbp.service.parameters.encoded_cache import EncodedCache
 from dbp.service.parameters.readers import (
     READS,
-    READS_PER_CLIENT,
+    READS_PER_CONNECTION,
     STREAMS,
-    STREAMS_PER_CLIENT,
+    STREAMS_PER_CONNECTION,
     WATCHES,
-    WATCHES_PER_CLIENT,
+    WATCHES_PER_CONNECTION,
     ReaderLimits,
     ReaderThreads,
 )
@@ -58,8 +58,14 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     """Reads published parameters; never waits for a run or disturbs one."""
 
     def __init__(
-        self, versions: VersionStore, parameters: LiveParameters, *, heartbeat_seconds: float
+        self,
+        versions: VersionStore,
+        parameters: LiveParameters,
+        access: JobAccess,
+        *,
+        heartbeat_seconds: float,
     ) -> None:
+        self._access = access
         self._versions = versions
         self._parameters = parameters
         self._heartbeat_seconds = heartbeat_seconds
@@ -69,9 +75,9 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         )
         versions.on_deleted(self._cache.drop)
         self._descriptions = Descriptions(self._threads)
-        self._reads = ReaderLimits("reads", READS_PER_CLIENT, READS)
-        self._streams = ReaderLimits("streams", STREAMS_PER_CLIENT, STREAMS)
-        self._watches = ReaderLimits("watches", WATCHES_PER_CLIENT, WATCHES)
+        self._reads = ReaderLimits("reads", READS_PER_CONNECTION, READS)
+        self._streams = ReaderLimits("streams", STREAMS_PER_CONNECTION, STREAMS)
+        self._watches = ReaderLimits("watches", WATCHES_PER_CONNECTION, WATCHES)
 
     def close(self) -> None:
         """Close files; call it after the last call has ended."""
@@ -84,17 +90,17 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         """Return the serialized response, from the cache if it is there."""
         chosen = request.selector
         check_patterns(chosen.tensors)
-        with self._reads.taken(context.peer()):
-            version, manifest = await self._versions.describe(
-                id_from_name(chosen.job), at_of(chosen)
-            )
+        job_id = await self._access.readable(chosen.job)
+        with self._reads.taken():
+            version, manifest = await self._versions.describe(job_id, at_of(chosen))
             return await self._descriptions.get(version, manifest, chosen.tensors)
 
     async def GetParameters(
         self, request: pb.GetParametersRequest, context: Context
     ) -> pb.GetParametersResponse:
         wanted = Wanted.of(request)
-        with self._reads.taken(context.peer()):
+        await self._access.readable(request.selector.job)
+        with self._reads.taken():
             with await self._versions.open(wanted.job_id, wanted.at) as opened:
                 version = version_to_proto(opened.version)
                 if wanted.unchanged(opened.version):
@@ -113,7 +119,8 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     ) -> AsyncIterator[bytes]:
         """Yield the serialized messages of the answer."""
         wanted, chunk_bytes = Wanted.of(request), chunk_bytes_of(request)
-        with self._streams.taken(context.peer()):
+        await self._access.readable(request.selector.job)
+        with self._streams.taken():
             async with AsyncExitStack() as stack:
                 messages = stream_messages(
                     self._opened(wanted, request, stack),
@@ -158,7 +165,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
             raise InvalidInput(f"newer_than: must be >= 0, got {request.newer_than}")
         if request.label:
             check_name(request.label)
-        job_id = id_from_name(request.job)
+        job_id = await self._access.readable(request.job)
 
         async def opened_for(
             opened: OpenVersion, stack: AsyncExitStack
@@ -175,7 +182,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
                     async for message in messages:
                         yield message
 
-        with self._watches.taken(context.peer()):
+        with self._watches.taken():
             messages = watch(
                 self._versions,
                 self._parameters,
@@ -192,8 +199,9 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def ListVersions(
         self, request: pb.ListVersionsRequest, context: Context
     ) -> pb.ListVersionsResponse:
+        job_id = await self._access.readable(request.job)
         entries, token = await self._parameters.history(
-            id_from_name(request.job), request.page_size, request.page_token
+            job_id, request.page_size, request.page_token
         )
         return pb.ListVersionsResponse(
             versions=map(version_entry_to_proto, entries), next_page_token=token
@@ -203,7 +211,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         self, request: pb.MoveLabelRequest, context: Context
     ) -> pb.MoveLabelResponse:
         move = await self._parameters.move_label(
-            id_from_name(request.job),
+            await self._access.changeable(request.job),
             request.label,
             destination_of(request),
             request.expected_version if request.HasField("expected_version") else None,
@@ -214,7 +222,7 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         self, request: pb.UndoLabelRequest, context: Context
     ) -> pb.UndoLabelResponse:
         move = await self._parameters.undo_label(
-            id_from_name(request.job),
+            await self._access.changeable(request.job),
             request.label,
             request.expected_version if request.HasField("expected_version") else None,
         )
@@ -223,7 +231,8 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def ListLabels(
         self, request: pb.ListLabelsRequest, context: Context
     ) -> pb.ListLabelsResponse:
-        now, history = await self._parameters.labels(id_from_name(request.job))
+        job_id = await self._access.readable(request.job)
+        now, history = await self._parameters.labels(job_id)
         return pb.ListLabelsResponse(
             labels=map(label_to_proto, now), history=map(label_to_proto, history)
         )
@@ -231,20 +240,19 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
     async def PinVersion(
         self, request: pb.PinVersionRequest, context: Context
     ) -> pb.PinVersionResponse:
-        entry = await self._parameters.pin(
-            id_from_name(request.job), pinned_of(request), pinned=request.pinned
-        )
+        job_id = await self._access.changeable(request.job)
+        entry = await self._parameters.pin(job_id, pinned_of(request), pinned=request.pinned)
         return pb.PinVersionResponse(version=version_entry_to_proto(entry))
 
     async def PublishVersion(
         self, request: pb.PublishVersionRequest, context: Context
     ) -> pb.PublishVersionResponse:
-        seconds = PUBLISH_SECONDS
+        seconds, job_id = PUBLISH_SECONDS, await self._access.changeable(request.job)
         if request.HasField("wait"):
             seconds = min(max(0.0, request.wait.ToMilliseconds() / 1000), MAX_PUBLISH_SECONDS)
         # gRPC retries no call that has sent a header, so the client waits only once.
         await context.send_initial_metadata(())
-        version = await self._parameters.publish(id_from_name(request.job), seconds)
+        version = await self._parameters.publish(job_id, seconds)
         return pb.PublishVersionResponse(version=version_to_proto(version))
 
     async def _header(self, job_id: str, version: Version) -> pb.ParametersHeader:

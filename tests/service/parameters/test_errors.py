@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
+from dbp.access.principal import CALLER, Principal
+from dbp.access.roles import Role
 from dbp.errors import TooManyReaders
 from dbp.service.parameters import encoded_cache
 from dbp.service.parameters import service as parameter_service
@@ -282,14 +285,46 @@ async def test_the_service_shuts_down_in_a_wait(service: Service, run: Run) -> N
     assert details(error, error_details_pb2.RetryInfo()).HasField("retry_delay")
 
 
+def take(limits: ReaderLimits, owner: str, peer: str = "unix:") -> ExitStack:
+    """One more read of a caller; closing the result ends it."""
+    before = CALLER.set(Principal(owner, Role.VIEWER, peer))
+    try:
+        stack = ExitStack()
+        stack.enter_context(limits.taken())
+        return stack
+    finally:
+        CALLER.reset(before)
+
+
 def test_too_many_in_all() -> None:
-    limits = ReaderLimits("watches", 10, 2)
-    with limits.taken("a"), limits.taken("b"):
-        refusal = pytest.raises(TooManyReaders, match="which is the limit")
-        with refusal, limits.taken("c"):
-            pass
-    with limits.taken("c"):
-        pass
+    limits = ReaderLimits("watches", 1, 2)
+    refused = pytest.raises(TooManyReaders, match="which is the limit")
+    with take(limits, "a"), take(limits, "b"), refused:
+        take(limits, "c")
+    take(limits, "c").close()
+
+
+def test_one_owner_leaves_reads_to_others_and_connections_over_a_socket_share_its_limit() -> (
+    None
+):
+    limits = ReaderLimits("watches", 2, 8)
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(take(limits, "a"))
+        with pytest.raises(TooManyReaders, match="4 watches are open by a, at most 4"):
+            take(limits, "a", "ipv4:127.0.0.1:1")
+        for _ in range(4):
+            stack.enter_context(take(limits, "b"))
+    take(limits, "a").close()
+
+
+def test_a_connection_over_tcp_has_a_limit_of_its_own() -> None:
+    limits = ReaderLimits("watches", 2, 8)
+    one, other = "ipv4:127.0.0.1:1", "ipv4:127.0.0.1:2"
+    with take(limits, "a", one), take(limits, "a", one), take(limits, "a", other):
+        with pytest.raises(TooManyReaders, match="open on this connection, at most 2"):
+            take(limits, "a", one)
+        take(limits, "a", other).close()
 
 
 @pytest.mark.parametrize(

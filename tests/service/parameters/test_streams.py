@@ -11,8 +11,11 @@ from typing import Any, cast
 import grpc
 import pytest
 
+from dbp.access.principal import CALLER, Principal
+from dbp.access.roles import Role
 from dbp.jobs.live_parameters import LiveParameters
 from dbp.rpc.scalar_convert import job_name
+from dbp.service.job_access import JobAccess
 from dbp.service.parameters import service as parameter_service
 from dbp.service.parameters.service import ParameterService
 from dbp.service.parameters.streams import silences
@@ -68,7 +71,7 @@ async def test_a_stream_that_ends_without_a_version_sends_heartbeats_and_its_err
 async def test_a_reader_that_leaves_while_it_waits_frees_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parameter_service, "STREAMS_PER_CLIENT", 3)
+    monkeypatch.setattr(parameter_service, "STREAMS_PER_CONNECTION", 3)
     async with serving(tmp_path / "state", heartbeat_seconds=0.05) as service:
         run = await service.start()
         request = pb.StreamParametersRequest(selector=selector(run.id))
@@ -101,8 +104,12 @@ class Waited:
 async def test_an_answer_that_is_closed_at_a_heartbeat_has_ended_its_wait() -> None:
     """Else the wait could open a file after the answer has closed its files."""
     waited = Waited()
+    CALLER.set(Principal("me", Role.ADMIN, "unix:"))
     service = ParameterService(
-        cast("VersionStore", waited), cast("LiveParameters", waited), heartbeat_seconds=0.01
+        cast("VersionStore", waited),
+        cast("LiveParameters", waited),
+        JobAccess(cast("Any", None)),
+        heartbeat_seconds=0.01,
     )
     request = pb.StreamParametersRequest(selector=selector("a"))
     request.wait.FromSeconds(round(DEADLINE))

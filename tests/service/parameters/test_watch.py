@@ -152,7 +152,7 @@ async def test_a_thousand_watchers_all_receive_a_version(service: Service, run: 
 async def test_too_many_on_one_connection_are_refused(
     service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = readers.STREAMS_PER_CLIENT
+    limit = readers.STREAMS_PER_CONNECTION
     await run.publish(1, tensors(4_000_000))
     request = pb.StreamParametersRequest()
     request.selector.job = f"jobs/{run.id}"

@@ -1,0 +1,1 @@
+"""Callers of a service: roles, tokens, the methods that each role may call. No gRPC."""

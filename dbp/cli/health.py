@@ -1,0 +1,34 @@
+"""`dbp health`: whether a service serves, for probes of containers and of load balancers."""
+
+from __future__ import annotations
+
+import click
+
+from dbp.cli.screen.output import service_option
+from dbp.exit_codes import UNREACHABLE
+
+
+@click.command()
+@service_option
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True,
+    help="Seconds within which the service must answer.",
+)  # fmt: skip
+def health(service: str, timeout: float) -> None:
+    """Ask a service whether it serves.
+
+    Prints "serving" and exits with 0; else with 3. Needs no token.
+
+    \b
+    Examples:
+      dbp health
+      dbp health --service 127.0.0.1:5327 --timeout 1
+    """
+    import asyncio
+
+    from dbp.client.health import is_serving
+
+    serving = asyncio.run(is_serving(service, timeout=timeout))
+    click.echo("serving" if serving else "not serving: it is starting or shutting down")
+    if not serving:
+        raise SystemExit(UNREACHABLE)

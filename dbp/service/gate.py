@@ -1,0 +1,219 @@
+"""Decide for each call who is calling and whether his role may call the method.
+
+The listener of a Unix socket identifies its callers: only the service's user can open it. A
+caller over TCP sends a token. A call that sends one, over whichever listener, has the role of
+that token. A call ends when its token expires or is revoked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Final, TypeAlias, TypeVar, final
+
+import grpc
+from google.protobuf.message import Message
+
+from dbp.access.audit import AuditLog
+from dbp.access.principal import CALLER, Principal
+from dbp.access.roles import METHODS, Role
+from dbp.access.tokens import TokenInfo, TokenStore
+from dbp.errors import DbpError, PermissionDenied, Unauthenticated
+from dbp.rpc.status import code_of
+
+T = TypeVar("T")
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
+
+UNIX_PEER: Final = "unix:"
+AUTHORIZATION: Final = "authorization"
+BEARER: Final = "bearer "
+# Secret of one attempt; the methods of WorkerService compare it.
+ATTEMPT_SECRET: Final = "dbp-attempt-secret"  # noqa: S105 - the name of a key
+
+_HOW: Final = (
+    "on the service's machine its user needs none over the Unix socket (dbp serve prints it); "
+    "others get one from an admin (dbp token create) and name its file with $DBP_TOKEN_FILE"
+)
+
+
+# Successful calls of the others are too many, or read only.
+_AUDITED: Final = (Role.SUBMITTER, Role.ADMIN)
+
+
+@final
+class Admitted:
+    """A call, as far as it is known."""
+
+    def __init__(self) -> None:
+        self.caller: Principal | None = None
+        self.request: object = None
+
+    def note(self, request: T) -> T:
+        """Store the request, for the audit log; return it."""
+        self.request = request
+        return request
+
+
+@final
+class Gate:
+    """Authenticates callers, and ends their calls when their tokens end."""
+
+    def __init__(
+        self,
+        tokens: TokenStore,
+        user: str,
+        *,
+        audit: AuditLog | None = None,
+        methods: Mapping[str, Role | None] = METHODS,
+    ) -> None:
+        """Store the configuration.
+
+        Args:
+            tokens: The tokens.
+            user: Owner of the calls over the Unix socket.
+            audit: Gets the calls that change something, and those that are refused.
+            methods: As METHODS.
+        """
+        self._tokens = tokens
+        self._audit = audit
+        self._user = user
+        self._methods = methods
+        self._live: dict[str, set[asyncio.Timeout]] = {}
+
+    def caller(self, method: str, context: Context) -> Principal:
+        """Return the caller of a method (``/SERVICE/METHOD``).
+
+        Raises Unauthenticated, and PermissionDenied for a role that may not call it and for a
+        method that is not in the table.
+        """
+        if method not in self._methods:
+            raise PermissionDenied(f"{method}: no role may call this method")
+        needed = self._methods[method]
+        if needed is None:
+            return Principal("", Role.VIEWER, context.peer())
+        if needed is Role.WORKER:
+            return _worker(method, context)
+        principal = self.identify(context)
+        if not principal.role.satisfies(needed):
+            raise PermissionDenied(
+                f"{method} needs the role {needed}, the token {principal.token} of "
+                f"{principal.owner} has the role {principal.role}; an admin can make another: "
+                f"dbp token create --role {needed} --owner {principal.owner}"
+            )
+        return principal
+
+    def identify(self, context: Context) -> Principal:
+        """Return the caller, whatever he calls. Raises Unauthenticated."""
+        peer = context.peer()
+        sent = [str(v) for k, v in context.invocation_metadata() or () if k == AUTHORIZATION]
+        if not sent:
+            if peer.startswith(UNIX_PEER):
+                return Principal(self._user, Role.ADMIN, peer)
+            raise Unauthenticated(f"no token was sent; {_HOW}")
+        if len(sent) > 1 or not sent[0].lower().startswith(BEARER):
+            raise Unauthenticated("authorization: must be sent once, as: Bearer TOKEN")
+        found = self._tokens.find(sent[0][len(BEARER) :].strip())
+        if found is None:
+            raise Unauthenticated(f"the token is not one of this service's; {_HOW}")
+        _check_valid(found)
+        return Principal(found.owner, found.role, peer, found.id)
+
+    @contextlib.asynccontextmanager
+    async def call(self, method: str, context: Context) -> AsyncIterator[Admitted]:
+        """Run a call as its caller, until his token ends. Raises as ``caller`` does."""
+        admitted = Admitted()
+        try:
+            admitted.caller = principal = self.caller(method, context)
+            CALLER.set(principal)
+            if principal.token:
+                async with self._until_end(principal.token):
+                    yield admitted
+            else:
+                yield admitted
+        except BaseException as error:
+            self._record(method, context, admitted, error)
+            raise
+        self._record(method, context, admitted, None)
+
+    def _record(
+        self, method: str, context: Context, call: Admitted, error: BaseException | None
+    ) -> None:
+        """Write calls that change something, and refused ones, to the audit log."""
+        if self._audit is None:
+            return
+        refused = isinstance(error, Unauthenticated | PermissionDenied)
+        if refused or self._methods.get(method) in _AUDITED:
+            resource = resource_of(call.request)
+            answer = _answer_of(error)
+            self._audit.write(call.caller, context.peer(), method, resource, answer)
+
+    def end_calls(self, token_id: str = "") -> None:
+        """End the live calls of a token, or of all tokens that are not valid any more."""
+        for live in [token_id] if token_id else list(self._live):
+            found = self._tokens.get(live)
+            if found is None or found.fault(time.time()):
+                for scope in tuple(self._live.get(live, ())):
+                    scope.reschedule(0.0)
+
+    @contextlib.asynccontextmanager
+    async def _until_end(self, token_id: str) -> AsyncIterator[None]:
+        token = self._tokens.get(token_id)
+        left = None
+        if token is not None and token.expires is not None:
+            left = token.expires - time.time()
+        scopes = self._live.setdefault(token_id, set())
+        scope = asyncio.timeout(left)
+        try:
+            async with scope:
+                scopes.add(scope)
+                try:
+                    yield
+                finally:
+                    scopes.discard(scope)
+                    if not scopes:
+                        self._live.pop(token_id, None)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            now = self._tokens.get(token_id)
+            fault = "removed" if now is None else now.fault(time.time()) or "expired"
+            raise Unauthenticated(f"token {token_id}: {fault} during the call") from None
+
+
+def resource_of(request: object) -> str:
+    """Return the name of the job or token that a request names; "" for none."""
+    for field in ("name", "job", "id", "model_name"):
+        value = getattr(request, field, "")
+        if isinstance(value, str) and value:
+            return value
+    selector = getattr(request, "selector", None)
+    return str(getattr(selector, "job", ""))
+
+
+def _answer_of(error: BaseException | None) -> str:
+    """Return the name of the status code with which a call ends."""
+    if error is None:
+        return "OK"
+    if isinstance(error, DbpError):
+        return code_of(error).name
+    cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit)
+    return "CANCELLED" if cancelled else "INTERNAL"
+
+
+def _worker(method: str, context: Context) -> Principal:
+    """Return the caller of a method of a run; the method compares the secret."""
+    for key, value in context.invocation_metadata() or ():
+        if key == ATTEMPT_SECRET and value:
+            return Principal("", Role.WORKER, context.peer())
+    raise Unauthenticated(
+        f"{method}: takes the secret of one attempt ({ATTEMPT_SECRET}), which no client has"
+    )
+
+
+def _check_valid(token: TokenInfo) -> None:
+    fault = token.fault(time.time())
+    if fault:
+        raise Unauthenticated(f"token {token.id} of {token.owner}: {fault}; {_HOW}")

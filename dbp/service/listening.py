@@ -1,0 +1,111 @@
+"""Listeners of a service: always a Unix socket, and TCP if asked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from dbp.access.places import UNIX, Places
+from dbp.errors import Conflict, InvalidInput
+from dbp.rpc.bearer import is_loopback
+
+_UMASK: Final = 0o077
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """The addresses of a service; ``tcp`` is "" where it does not listen on TCP."""
+
+    socket: str
+    tcp: str
+
+    @property
+    def shown(self) -> str:
+        """The address to print."""
+        return self.tcp or self.socket
+
+
+def check_host(host: str) -> None:
+    """Raise InvalidInput unless the host is loopback: there is no TLS."""
+    if not is_loopback(host):
+        raise InvalidInput(
+            f"host: {host!r} can be reached from other machines, which takes TLS and tokens; "
+            "allowed: a loopback address such as 127.0.0.1. From another machine, tunnel: "
+            "ssh -L 5327:127.0.0.1:5327 HOST"
+        )
+
+
+@contextlib.contextmanager
+def open_places(state: Path) -> Iterator[Places]:
+    """Yield the place of the socket of a service, and remove it at the end.
+
+    Raises Unavailable and InvalidInput.
+    """
+    try:
+        places = Places(state)
+    except OSError as error:
+        raise InvalidInput(
+            f"{error.filename}: cannot be made for the service's socket ({error.strerror}); "
+            "set XDG_RUNTIME_DIR to a folder of your own"
+        ) from error
+    with contextlib.closing(places):
+        yield places
+
+
+def bind(
+    server: grpc.aio.Server, places: Places, host: str, port: int | None, token_file: Path
+) -> Addresses:
+    """Bind a server's listeners and return their addresses.
+
+    ``token_file``: with the owner's token. Raises Conflict and Unavailable.
+    """
+    _bind_socket(server, places)
+    tcp = ""
+    if port is not None:
+        tcp = _bind_tcp(server, host, port)
+        places.note_port(int(tcp.rpartition(":")[2]), token_file)
+    return Addresses(f"{UNIX}{places.socket}", tcp)
+
+
+def _bind_socket(server: grpc.aio.Server, places: Places) -> None:
+    """Bind the socket; only this process's user can open it, from the first moment."""
+    places.socket.unlink(missing_ok=True)  # of a service that was killed
+    before = os.umask(_UMASK)
+    try:
+        server.add_insecure_port(f"{UNIX}{places.socket}")
+    except RuntimeError as error:
+        raise Conflict(f"{places.socket}: cannot be opened as the service's socket") from error
+    finally:
+        os.umask(before)
+    places.close_to_others()
+
+
+def _bind_tcp(server: grpc.aio.Server, host: str, port: int) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    try:
+        _try_port(host, port)
+        bound = server.add_insecure_port(f"{shown}:{port}")
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "cannot be opened"
+        raise Conflict(
+            f"{shown}:{port}: {reason}; stop the program that listens there, or choose "
+            "another port with --port (0: any free one)"
+        ) from error
+    return f"{shown}:{bound}"
+
+
+def _try_port(host: str, port: int) -> None:
+    """Open and close the port: gRPC reports less, and prints it by itself."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
