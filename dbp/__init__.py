@@ -23,7 +23,7 @@ plugin, testing                      base classes for layers, losses, optimizers
 
 ::
 
-    with dbp.Client("127.0.0.1:5327") as client:
+    with dbp.Client() as client:
         job = client.submit("job.toml", workers=2)
         parameters = job.parameters(wait=30)
 

@@ -85,6 +85,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
          "storage.atomic_file", "v1"},
         {"grpc", "google"},
     ),
+    "rpc.profile": ({"errors"}, {"platformdirs"}),
     "link": ({"errors", "job", "lossy_output", "option_names", "rpc", "v1"}, {"grpc"}),
     "link.messages": ({"job", "json_value"}, set()),
     "link.process": ({"exit_codes", "lossy_output", "option_names"}, set()),
@@ -126,6 +127,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "service.reflection": (set(), {"grpc", "google", "grpc_reflection"}),
     "service.server": ({"*"}, {"grpc", "grpc_health"}),
+    "service.process": ({"errors", "launch.launcher"}, set()),
     "client": (
         {"access", "errors", "column_names", "inference", "job", "json_value", "option_names",
          "quantities", "registry", "rpc", "storage", "v1"},

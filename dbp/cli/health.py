@@ -17,7 +17,7 @@ from dbp.exit_codes import UNREACHABLE
 def health(service: str, timeout: float) -> None:
     """Ask a service whether it serves.
 
-    Prints "serving" and exits with 0; else with 3. Needs no token.
+    Prints its address and state; exits with 0 if it serves, else with 3. Needs no token.
 
     \b
     Examples:
@@ -29,6 +29,7 @@ def health(service: str, timeout: float) -> None:
     from dbp.client.health import is_serving
 
     serving = asyncio.run(is_serving(service, timeout=timeout))
-    click.echo("serving" if serving else "not serving: it is starting or shutting down")
+    state = "serving" if serving else "not serving: it is starting or shutting down"
+    click.echo(f"{service}: {state}")
     if not serving:
         raise SystemExit(UNREACHABLE)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -32,16 +32,35 @@ def _variable_names(
     return names
 
 
+_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
 @click.command()
 @click.option(
     "--host",
-    help="Listen on TCP, too, at this loopback address.  "
-    f"[default: {DEFAULT_HOST} with --port]",
+    help=f"Listen on TCP, too, at this address.  [default: {DEFAULT_HOST} with --port]",
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535),
     help="Listen on TCP, too, at this port; 0: any free one. Callers need a token.  "
     f"[default: {DEFAULT_PORT} with --host]",
+)  # fmt: skip
+@click.option(
+    "--tls-cert", type=_FILE, help="PEM file of the service's certificate, and those up to its "
+    "CA, for TLS on TCP; takes --tls-key.",
+)  # fmt: skip
+@click.option("--tls-key", type=_FILE, help="PEM file of its private key (mode 0600).")
+@click.option(
+    "--client-ca", type=_FILE, help="PEM file of the CA of client certificates; every caller "
+    "over TCP must have one then. Takes --client-table.",
+)  # fmt: skip
+@click.option(
+    "--client-table", type=_FILE, help="TOML file that says whose a client certificate is: "
+    "tables [[client]] with subject, owner and role.",
+)  # fmt: skip
+@click.option(
+    "--open-inference", is_flag=True, help="Answer inference and health without a token, for "
+    "every job, to every user of this machine; on loopback only.",
 )  # fmt: skip
 @click.option(
     "--state", type=click.Path(path_type=Path), envvar="DBP_STATE",
@@ -91,6 +110,11 @@ def _variable_names(
 def serve(
     host: str | None,
     port: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    client_ca: Path | None,
+    client_table: Path | None,
+    open_inference: bool,
     state: Path | None,
     slots: int | None,
     data_roots: tuple[Path, ...],
@@ -104,7 +128,10 @@ def serve(
     """Run the control service until Ctrl-C or SIGTERM.
 
     It listens on a Unix socket that only its own user can open; commands and clients of that
-    user find it by its state folder. With --port or --host it listens on TCP, too.
+    user find it by its state folder. With --port or --host it listens on TCP, too, where every
+    caller needs a token (dbp token create) or a client certificate, and any address but
+    loopback needs TLS. SIGHUP reads tokens and certificates again; on a terminal it stops the
+    service.
 
     The service starts jobs through mpirun, reports their progress and serves their parameters
     over gRPC. Jobs and parameters survive a restart of the service; training continues
@@ -115,6 +142,7 @@ def serve(
     Examples:
       dbp serve
       dbp serve --port 5327 --state /tmp/dbp --slots 4
+      dbp serve --host 0.0.0.0 --tls-cert server.pem --tls-key server.key
       dbp serve --keep-ended 30d --max-disk 20GB
       dbp submit job.toml --workers 2 --watch      (from another terminal)
       dbp serve --recover      (when it says that its database is damaged)
@@ -128,13 +156,18 @@ def serve(
     from dbp.launch.mpirun import MpirunLauncher
     from dbp.launch.scratch import memory_parent, sweep, temporary_parent
     from dbp.launching import oversubscription
-    from dbp.service.server import ServerConfig
-    from dbp.service.server import serve as run
+    from dbp.service.config import ServerConfig
+    from dbp.service.process import serve as run
+    from dbp.service.tls import TlsFiles
 
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     folder = (state or default_state_folder()).absolute()
+    _check_pairs(host, port, tls_cert, tls_key, client_ca, client_table, open_inference)
+    tls = None
+    if tls_cert is not None and tls_key is not None:
+        tls = TlsFiles(tls_cert, tls_key, client_ca, client_table)
     crowded = oversubscription(slots) if slots else None
     if crowded:
         click.echo(f"note: with all slots taken, {crowded}", err=True)
@@ -146,6 +179,8 @@ def serve(
             keep_ended_seconds=keep_ended,
             max_disk_bytes=None if max_disk is None else round(max_disk),
         ),
+        tls=tls,
+        open_inference=open_inference,
         data_roots=tuple(root.resolve() for root in data_roots) or (Path.cwd(),),
     )
 
@@ -160,6 +195,28 @@ def serve(
     launcher = MpirunLauncher(slots or usable_cores(), passed)
     recovered = _show_recovery if recover else None
     asyncio.run(run(config, launcher, ready=ready, recovered=recovered))
+
+
+def _check_pairs(
+    host: str | None,
+    port: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    client_ca: Path | None,
+    client_table: Path | None,
+    open_inference: bool,
+) -> None:
+    """Raise UsageError for options of TLS and TCP that need others."""
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key: give both, or neither")
+    if (client_ca is None) != (client_table is None):
+        raise click.UsageError("--client-ca and --client-table: give both, or neither")
+    if client_ca is not None and tls_cert is None:
+        raise click.UsageError("--client-ca: takes --tls-cert and --tls-key")
+    if host is None and port is None and (tls_cert is not None or open_inference):
+        raise click.UsageError(
+            "--tls-cert, --open-inference: are of the TCP listener; add --port or --host"
+        )
 
 
 def _show_recovery(report: RecoveryReport | None) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from dbp.errors import InvalidArgument, InvalidType, alternatives
 from dbp.job.state import State
+from dbp.rpc.credentials import Credentials
 from dbp.rpc.limits import INT64_MAX, YEAR_SECONDS
 
 
@@ -134,3 +135,25 @@ def shown(value: object) -> str:
 
 _SHORT: Final = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+
+
+def credentials(
+    address: str,
+    token: object,
+    ca: object,
+    cert: object,
+    key: object,
+) -> Credentials:
+    """Return the credentials of a client. No error shows a token."""
+    if not isinstance(token, str | None):
+        raise InvalidType(f"token: must be a str, got {type(token).__name__}")
+    files = {"ca": ca, "cert": cert, "key": key}
+    paths = {name: _path(name, value) for name, value in files.items()}
+    return Credentials.found(address, token=token, **paths)
+
+
+def _path(name: str, value: object) -> str | None:
+    """Return the text of a path; None for None."""
+    if value is None:
+        return None
+    return text(name, str(value) if isinstance(value, os.PathLike) else value)

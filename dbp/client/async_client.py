@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Literal, NoReturn, Self, final, overload
 
 import numpy.typing as npt
 
-from dbp.client.arguments import seconds, switch, text, whole_number
+from dbp.client.arguments import credentials, seconds, switch, text, whole_number
 from dbp.client.async_job import AsyncJobHandle
 from dbp.client.inference import Prediction
 from dbp.client.job_calls import JobCalls
@@ -21,7 +22,6 @@ from dbp.job.spec.resolve import resolve
 from dbp.job.state import Job, State
 from dbp.registry import ComponentInfo
 from dbp.rpc.address import service_address
-from dbp.rpc.credentials import Credentials
 from dbp.rpc.forking import is_forked
 from dbp.rpc.job_convert import job_from_proto
 from dbp.rpc.limits import INT32_MAX
@@ -51,18 +51,25 @@ class AsyncClient:
         timeout: float = TIMEOUT_SECONDS,
         patience: float = PATIENCE_SECONDS,
         token: str | None = None,
+        ca: str | Path | None = None,
+        cert: str | Path | None = None,
+        key: str | Path | None = None,
     ) -> None:
         """Prepare a connection; nothing is sent yet.
 
         Args:
-            address: HOST:PORT or unix:PATH; None means $DBP_SERVICE, or, where that is unset,
-                the socket of the service with the state folder $DBP_STATE or the user's.
+            address: HOST:PORT, unix:PATH, or a name of the profile file. None: $DBP_SERVICE,
+                else the socket of the service with the state folder $DBP_STATE or the user's.
             timeout: Seconds within which the service answers a call, beyond the time for which
                 the call asks it to wait. Predictions may take six times as long.
             patience: Seconds for which a stream that broke is opened again.
             token: Who the caller is. None means that in the file $DBP_TOKEN_FILE, or, on this
                 machine, that of the service's owner, if he is this user. Without encryption it
                 is sent only to a port of this machine at which this user or root listens.
+            ca: PEM file of the service's CA or certificate, for TLS; "system": the CAs of this
+                system. None means $DBP_CA_FILE; no TLS where that is unset.
+            cert: PEM file of the caller's certificate, replaces a token; or $DBP_CERT_FILE.
+            key: PEM file of its key, or $DBP_KEY_FILE.
 
         Raises InvalidInput for a malformed address, WrongEventLoop outside an event loop, and
         ClientForked in a process that was forked after a client was made.
@@ -75,7 +82,7 @@ class AsyncClient:
             self.address,
             timeout=timeout,
             patience=patience,
-            credentials=Credentials.found(token=token),
+            credentials=credentials(self.address, token, ca, cert, key),
         )
         self._jobs = JobServiceStub(self._connection.channel)
         self._calls = JobCalls(self._connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, NoReturn, Self, final, overload
 
 from dbp.client.async_client import AsyncClient
@@ -38,13 +39,19 @@ class Client:
         timeout: float = TIMEOUT_SECONDS,
         patience: float = PATIENCE_SECONDS,
         token: str | None = None,
+        ca: str | Path | None = None,
+        cert: str | Path | None = None,
+        key: str | Path | None = None,
     ) -> None:
         """Prepare a connection; arguments and errors as for AsyncClient."""
         check_not_forked()
         self._loop = LoopThread()
 
         async def make() -> AsyncClient:
-            return AsyncClient(address, timeout=timeout, patience=patience, token=token)
+            return AsyncClient(
+                address, timeout=timeout, patience=patience, token=token, ca=ca, cert=cert,
+                key=key,
+            )  # fmt: skip
 
         async def nothing() -> None:
             pass

@@ -9,6 +9,7 @@ from typing import Final
 
 from dbp.access.places import MAX_SOCKET_BYTES, UNIX, default_state_folder, socket_path
 from dbp.errors import DataLoss, InvalidInput, Unavailable
+from dbp.rpc.profile import address_of
 from dbp.storage.atomic_file import read_json
 
 DEFAULT_HOST: Final = "127.0.0.1"
@@ -26,18 +27,23 @@ def service_address(given: str | None = None) -> str:
     """Return the address of the service to use: HOST:PORT or unix:PATH.
 
     Args:
-        given: Takes precedence over the environment variable DBP_SERVICE, which takes
-            precedence over the socket of the service with the state folder $DBP_STATE, or the
-            user's. Empty variables count as unset.
+        given: An address, or the name of a service in the profile file. Takes precedence over
+            the environment variable DBP_SERVICE, which takes precedence over the socket of the
+            service with the state folder $DBP_STATE, or the user's. Empty variables count as
+            unset.
 
     Raises InvalidInput for a malformed address, which names the variable if the address is
     its; Unavailable where the state folder does not exist.
     """
     if given is not None:
-        return normalized(given)
+        return _named(given, "service address")
     if found := os.environ.get(SERVICE_VARIABLE, ""):
-        return normalized(found, f"${SERVICE_VARIABLE}")
+        return _named(found, f"${SERVICE_VARIABLE}")
     return _own_service(default_state_folder())
+
+
+def _named(text: str, source: str) -> str:
+    return normalized(address_of(text.strip(), source) or text, source)
 
 
 def normalized(address: str, source: str = "service address") -> str:

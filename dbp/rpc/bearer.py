@@ -7,7 +7,6 @@ at which only this user or root listens: a stranger who holds the port collects 
 from __future__ import annotations
 
 import ipaddress
-import os
 import pwd
 import socket
 import time
@@ -54,6 +53,8 @@ class Bearer:
         if self._socket is not None:
             check_socket(self._socket)
             return _authorization(self._credentials.token)
+        if self._credentials.encrypted:
+            return _authorization(self._credentials.current_token())
         now = time.monotonic()
         if now - self._checked >= CHECK_SECONDS:
             token = self._credentials.current_token() or self._own_token()
@@ -74,7 +75,8 @@ class Bearer:
     def _check_listener(self) -> None:
         if not self._near:
             raise InvalidInput(
-                f"{self._address}: a token would leave this machine without encryption"
+                f"{self._address}: a token would leave this machine without encryption; name "
+                "the service's CA or certificate with $DBP_CA_FILE (system: this system's CAs)"
             )
         users = listening_users(self._port)
         if users is None:
@@ -87,11 +89,12 @@ class Bearer:
                 f"the service cannot be reached at {self._address} (connection refused); start "
                 "it with `dbp serve`, or name another with --service"
             )
-        strangers = users - {os.geteuid(), 0}
+        strangers = users - self._credentials.trusted_users()
         if strangers:
             raise Unavailable(
                 f"{self._address}: the program that listens there belongs to "
-                f"{_user_text(min(strangers))}, not to you or root, so no token is sent"
+                f"{_user_text(min(strangers))}, not to you or root, so no token is sent; if "
+                "this user runs the service, set DBP_SERVICE_USER to the name"
             )
 
 

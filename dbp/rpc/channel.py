@@ -7,15 +7,19 @@ everything else that may be larger is a stream.
 from __future__ import annotations
 
 import json
+import ssl
+from pathlib import Path
 from typing import Final
 
 import grpc
 
+from dbp.access.places import UNIX
+from dbp.errors import InvalidInput
 from dbp.json_value import JsonObject
 from dbp.rpc.address import normalized
 from dbp.rpc.bearer import Bearer
 from dbp.rpc.bearer_channel import BearerChannel
-from dbp.rpc.credentials import Credentials
+from dbp.rpc.credentials import SYSTEM, Credentials
 from dbp.rpc.forking import start_grpc
 
 # A client that sets no limit of its own receives messages of at most 4 MiB. Answers that may
@@ -127,6 +131,30 @@ def connect(address: str, credentials: Credentials | None = None) -> grpc.aio.Ch
     Raises InvalidInput, and ClientForked in a process that was forked after a ``connect``.
     """
     target = normalized(address)
+    found = credentials or Credentials.found(target)
+    secure = tls_credentials(found) if found.encrypted and not target.startswith(UNIX) else None
     start_grpc()
-    channel = grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
-    return BearerChannel(channel, Bearer(target, credentials or Credentials.found()))
+    if secure is None:
+        channel = grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
+    else:
+        channel = grpc.aio.secure_channel(target, secure, options=CLIENT_OPTIONS)
+    return BearerChannel(channel, Bearer(target, found))
+
+
+def tls_credentials(credentials: Credentials) -> grpc.ChannelCredentials:
+    """Return the certificates of a channel. Raises InvalidInput."""
+    ca = None if credentials.ca == SYSTEM else _read(credentials.ca)
+    key, cert = (_read(path) if path else None for path in (credentials.key, credentials.cert))
+    try:
+        if ca is not None:
+            ssl.create_default_context(cadata=ca.decode("ascii"))
+    except (ValueError, OSError) as error:
+        raise InvalidInput(f"{credentials.ca}: has no certificate in PEM: {error}") from error
+    return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error

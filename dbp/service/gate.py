@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, TypeAlias, TypeVar, final
 
 import grpc
 from google.protobuf.message import Message
 
 from dbp.access.audit import AuditLog
+from dbp.access.certificates import Holder
 from dbp.access.principal import CALLER, Principal
 from dbp.access.roles import METHODS, Role
 from dbp.access.tokens import TokenInfo, TokenStore
@@ -30,6 +31,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 UNIX_PEER: Final = "unix:"
 AUTHORIZATION: Final = "authorization"
 BEARER: Final = "bearer "
+_OPEN_SERVICES: Final = ("/inference.GRPCInferenceService/", "/grpc.health.v1.Health/")
 # Secret of one attempt; the methods of WorkerService compare it.
 ATTEMPT_SECRET: Final = "dbp-attempt-secret"  # noqa: S105 - the name of a key
 
@@ -66,6 +68,8 @@ class Gate:
         tokens: TokenStore,
         user: str,
         *,
+        clients: Callable[[str], Holder | None] = lambda _: None,
+        open_inference: bool = False,
         audit: AuditLog | None = None,
         methods: Mapping[str, Role | None] = METHODS,
     ) -> None:
@@ -74,10 +78,14 @@ class Gate:
         Args:
             tokens: The tokens.
             user: Owner of the calls over the Unix socket.
+            clients: Returns the holder of the client certificate with a subject.
+            open_inference: Answer calls of inference without a token, for every job.
             audit: Gets the calls that change something, and those that are refused.
             methods: As METHODS.
         """
         self._tokens = tokens
+        self._clients = clients
+        self._open_inference = open_inference
         self._audit = audit
         self._user = user
         self._methods = methods
@@ -96,6 +104,8 @@ class Gate:
             return Principal("", Role.VIEWER, context.peer())
         if needed is Role.WORKER:
             return _worker(method, context)
+        if self._open_inference and method.startswith(_OPEN_SERVICES) and not _sent(context):
+            return Principal(self._user, Role.ADMIN, context.peer())
         principal = self.identify(context)
         if not principal.role.satisfies(needed):
             raise PermissionDenied(
@@ -108,10 +118,12 @@ class Gate:
     def identify(self, context: Context) -> Principal:
         """Return the caller, whatever he calls. Raises Unauthenticated."""
         peer = context.peer()
-        sent = [str(v) for k, v in context.invocation_metadata() or () if k == AUTHORIZATION]
+        sent = _sent(context)
         if not sent:
             if peer.startswith(UNIX_PEER):
                 return Principal(self._user, Role.ADMIN, peer)
+            if subject := _subject(context):
+                return self._holder(subject, peer)
             raise Unauthenticated(f"no token was sent; {_HOW}")
         if len(sent) > 1 or not sent[0].lower().startswith(BEARER):
             raise Unauthenticated("authorization: must be sent once, as: Bearer TOKEN")
@@ -120,6 +132,16 @@ class Gate:
             raise Unauthenticated(f"the token is not one of this service's; {_HOW}")
         _check_valid(found)
         return Principal(found.owner, found.role, peer, found.id)
+
+    def _holder(self, subject: str, peer: str) -> Principal:
+        """Return the caller with a client certificate of the CA. Raises Unauthenticated."""
+        holder = self._clients(subject)
+        if holder is None:
+            raise Unauthenticated(
+                f"the certificate {subject!r} is not in the service's table of clients "
+                "(dbp serve --client-table); send a token, or ask an admin for an entry"
+            )
+        return Principal(holder.owner, holder.role, peer)
 
     @contextlib.asynccontextmanager
     async def call(self, method: str, context: Context) -> AsyncIterator[Admitted]:
@@ -181,6 +203,17 @@ class Gate:
             now = self._tokens.get(token_id)
             fault = "removed" if now is None else now.fault(time.time()) or "expired"
             raise Unauthenticated(f"token {token_id}: {fault} during the call") from None
+
+
+def _sent(context: Context) -> list[str]:
+    """Return the values of the authorization metadata."""
+    return [str(v) for k, v in context.invocation_metadata() or () if k == AUTHORIZATION]
+
+
+def _subject(context: Context) -> str:
+    """Return the subject of the caller's verified certificate; "" for none."""
+    found = context.auth_context().get("x509_subject") or ()
+    return next(iter(found), b"").decode("utf-8", "replace")
 
 
 def resource_of(request: object) -> str:

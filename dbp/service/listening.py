@@ -15,6 +15,7 @@ import grpc
 from dbp.access.places import UNIX, Places
 from dbp.errors import Conflict, InvalidInput
 from dbp.rpc.bearer import is_loopback
+from dbp.service.config import ServerConfig
 
 _UMASK: Final = 0o077
 
@@ -32,13 +33,20 @@ class Addresses:
         return self.tcp or self.socket
 
 
-def check_host(host: str) -> None:
-    """Raise InvalidInput unless the host is loopback: there is no TLS."""
-    if not is_loopback(host):
+def check_host(config: ServerConfig) -> None:
+    """Raise InvalidInput for a host beyond loopback without TLS, or with open inference."""
+    if is_loopback(config.host):
+        return
+    if config.open_inference:
         raise InvalidInput(
-            f"host: {host!r} can be reached from other machines, which takes TLS and tokens; "
-            "allowed: a loopback address such as 127.0.0.1. From another machine, tunnel: "
-            "ssh -L 5327:127.0.0.1:5327 HOST"
+            f"host: {config.host!r} can be reached from other machines, and --open-inference "
+            "asks no caller for a token; allowed: a loopback address such as 127.0.0.1"
+        )
+    if config.tls is None:
+        raise InvalidInput(
+            f"host: {config.host!r} can be reached from other machines, which takes TLS and "
+            "tokens; allowed: a loopback address such as 127.0.0.1; or add --tls-cert and "
+            "--tls-key. From another machine, tunnel: ssh -L 5327:127.0.0.1:5327 HOST"
         )
 
 
@@ -60,16 +68,27 @@ def open_places(state: Path) -> Iterator[Places]:
 
 
 def bind(
-    server: grpc.aio.Server, places: Places, host: str, port: int | None, token_file: Path
+    server: grpc.aio.Server,
+    places: Places,
+    config: ServerConfig,
+    token_file: Path,
+    credentials: grpc.ServerCredentials | None,
 ) -> Addresses:
     """Bind a server's listeners and return their addresses.
 
-    ``token_file``: with the owner's token. Raises Conflict and Unavailable.
+    Args:
+        server: The server.
+        places: Where the socket lies.
+        config: Host and port.
+        token_file: File with the owner's token.
+        credentials: Certificates of the TCP listener; None: it has no TLS.
+
+    Raises Conflict and Unavailable.
     """
     _bind_socket(server, places)
     tcp = ""
-    if port is not None:
-        tcp = _bind_tcp(server, host, port)
+    if config.port is not None:
+        tcp = _bind_tcp(server, config.host, config.port, credentials)
         places.note_port(int(tcp.rpartition(":")[2]), token_file)
     return Addresses(f"{UNIX}{places.socket}", tcp)
 
@@ -87,11 +106,18 @@ def _bind_socket(server: grpc.aio.Server, places: Places) -> None:
     places.close_to_others()
 
 
-def _bind_tcp(server: grpc.aio.Server, host: str, port: int) -> str:
+def _bind_tcp(
+    server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None
+) -> str:
     shown = f"[{host}]" if ":" in host else host
     try:
         _try_port(host, port)
-        bound = server.add_insecure_port(f"{shown}:{port}")
+        address = f"{shown}:{port}"
+        bound = (
+            server.add_insecure_port(address)
+            if credentials is None
+            else server.add_secure_port(address, credentials)
+        )
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "cannot be opened"
         raise Conflict(

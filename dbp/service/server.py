@@ -1,26 +1,20 @@
-"""`dbp serve`: build store, launcher, manager and gRPC services, and run them."""
+"""A service as a whole: store, launcher, manager, gRPC services, callers and listeners."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from dbp.access.audit import AuditLog
-from dbp.access.principal import user_name
-from dbp.access.tokens import TokenStore
 from dbp.errors import InvalidInput, StateGone
 from dbp.inference import open_inference_pb2
 from dbp.jobs.admission import Check, Checked
-from dbp.jobs.config import ManagerConfig
 from dbp.jobs.manager import JobManager
 from dbp.jobs.record_mirror import RecordMirror
 from dbp.jobs.recovery import RecoveryReport, recover
@@ -30,7 +24,8 @@ from dbp.launch.launcher import Launcher
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.rpc.spec_convert import check_size
 from dbp.service.access_service import AccessService
-from dbp.service.gate import Gate
+from dbp.service.callers import Callers, open_callers
+from dbp.service.config import ServerConfig
 from dbp.service.guarded_server import GuardedServer
 from dbp.service.inference.loaded_models import LoadedModels
 from dbp.service.inference.service import SERVICE_NAME as INFERENCE
@@ -56,7 +51,6 @@ from dbp.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from dbp.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 
 DRAIN_SECONDS: Final = 5.0
-AUDIT: Final = "audit.log"
 # Seconds between two checks that the state folder exists; calls check it, too.
 PRESENT_SECONDS: Final = 1.0
 PUBLIC_FILES: Final = (
@@ -80,21 +74,6 @@ Recovered: TypeAlias = Callable[[RecoveryReport | None], None]
 log = logging.getLogger("dbp.service")
 
 
-@dataclass(frozen=True)
-class ServerConfig:
-    """Address, state folder, limits and data folders of a service.
-
-    The service always listens on a Unix socket. ``port``: also on TCP; 0: the system chooses;
-    None: it does not. ``data_roots``: folders below which jobs may name data files.
-    """
-
-    host: str
-    port: int | None
-    state: Path
-    manager: ManagerConfig
-    data_roots: tuple[Path, ...]
-
-
 @contextlib.asynccontextmanager
 async def running(
     config: ServerConfig,
@@ -104,16 +83,18 @@ async def running(
     check_run: Check | None = None,
     recovered: Recovered | None = None,
     gone: Callable[[StateGone], None] = lambda _: None,
+    on_reload: Callable[[Callable[[], None]], None] = lambda _: None,
 ) -> AsyncIterator[str]:
     """Run a service while the context lasts; yield its address (on TCP, if it has one).
 
     ``recovered``: rebuild the database first if it is damaged, and call this with the report;
     None: refuse a damaged one with StateDamaged. ``gone`` is called when the state folder was
-    deleted or replaced; from then on every call is refused. InvalidInput for a host beyond this
+    deleted or replaced; from then on every call is refused. ``on_reload`` is given a function
+    that reads tokens and certificates again. InvalidInput for a host beyond this
     machine or a folder that is not private; Conflict for a folder or a port in use. Nothing is
     left started then.
     """
-    check_host(config.host)
+    check_host(config)
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(_state_folder(config.state))
         if recovered is not None:
@@ -127,11 +108,9 @@ async def running(
             check_run=check_run,
             config=config.manager,
         )
-        tokens = await asyncio.to_thread(TokenStore, folder.access_folder, user_name())
-        audit = stack.enter_context(contextlib.closing(AuditLog(folder.access_folder / AUDIT)))
-        gate = Gate(tokens, user_name(), audit=audit)
+        callers = stack.enter_context(open_callers(folder.access_folder, config))
         server = grpc.aio.server(options=SERVER_OPTIONS)
-        methods = GuardedServer(server, gate, folder.check_present)
+        methods = GuardedServer(server, callers.gate, folder.check_present)
         access = JobAccess(manager.get)
         parameters = ParameterService(
             manager.versions,
@@ -144,11 +123,12 @@ async def running(
         stack.push_async_callback(inference.close)
         places = stack.enter_context(open_places(folder.path))
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
-        add_AccessServiceServicer_to_server(AccessService(tokens, gate), methods)
-        status = _add_services(methods, JobService(manager, access), manager, parameters)
+        _add_services(methods, callers, manager, access)
+        parameter_service.add_to_server(parameters, methods)
         add_to_server(inference, methods)
-        server.add_generic_rpc_handlers((UnknownMethods(_methods(), gate),))
-        addresses = bind(server, places, config.host, config.port, tokens.owner_file)
+        status = _add_health(methods)
+        server.add_generic_rpc_handlers((UnknownMethods(_methods(), callers.gate),))
+        addresses = bind(server, places, config, callers.tokens.owner_file, callers.credentials)
         # Runs in reverse: report not serving, end the streams (draining), finish calls.
         stack.push_async_callback(manager.close)
         await manager.start()
@@ -159,6 +139,7 @@ async def running(
         )
         folder.announce(addresses.shown, addresses.socket)
         await _set_status(status, health_pb2.HealthCheckResponse.SERVING)
+        on_reload(callers.reload)
         watching = asyncio.create_task(_until_gone(folder, gone))
         stack.callback(watching.cancel)
         yield addresses.shown
@@ -188,44 +169,6 @@ def run_check(document: JsonObject, workers: int) -> Checked:
     resolved = resolve(document)
     check_size(resolved.document)
     return Checked(resolved.document, resolved.digest)
-
-
-async def serve(
-    config: ServerConfig,
-    launcher: Launcher,
-    *,
-    ready: Callable[[str], None],
-    recovered: Recovered | None = None,
-) -> None:
-    """Run a service until SIGTERM or SIGINT; running jobs continue training.
-
-    ``recovered``: as in ``running``. StateGone: the state folder was deleted.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    check = job_check(config.data_roots, launcher)
-    lost: list[StateGone] = []
-
-    def gone(error: StateGone) -> None:
-        lost.append(error)
-        stop.set()
-
-    service = running(
-        config,
-        launcher=launcher,
-        check=check,
-        check_run=run_check,
-        recovered=recovered,
-        gone=gone,
-    )
-    async with service as address:
-        ready(address)
-        await stop.wait()
-        log.info("shutting down; training continues")
-    if lost:
-        raise lost[0]
 
 
 async def _until_gone(folder: StateFolder, gone: Callable[[StateGone], None]) -> None:
@@ -260,11 +203,15 @@ def _database(folder: StateFolder) -> Database:
 
 
 def _add_services(
-    server: GuardedServer, jobs: JobService, manager: JobManager, parameters: ParameterService
-) -> health.aio.HealthServicer:
-    add_JobServiceServicer_to_server(jobs, server)
-    parameter_service.add_to_server(parameters, server)
+    server: GuardedServer, callers: Callers, manager: JobManager, access: JobAccess
+) -> None:
+    add_AccessServiceServicer_to_server(AccessService(callers.tokens, callers.gate), server)
+    add_JobServiceServicer_to_server(JobService(manager, access), server)
     add_WorkerServiceServicer_to_server(WorkerService(manager), server)
+
+
+def _add_health(server: GuardedServer) -> health.aio.HealthServicer:
+    """Add health, which is returned, and reflection."""
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     add_reflection(server, (*PUBLIC_SERVICES, health.SERVICE_NAME), PUBLIC_FILES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TypeAlias, TypeVar, final
+from typing import Final, TypeAlias, TypeVar, final
 
 import grpc
 from google.protobuf.message import Message
@@ -28,6 +28,9 @@ from dbp.versions.file import Chunks
 from dbp.versions.run_memory import opened
 
 T = TypeVar("T")
+
+# Until then a caller is not known, and holds a stream.
+FIRST_SECONDS: Final = 30.0
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 Answers = asyncio.Queue[pb.AttachResponse | Exception | None]
@@ -137,8 +140,15 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
 
 
 async def _first(messages: AsyncIterator[T]) -> T:
-    async for message in messages:
-        return message
+    try:
+        async with asyncio.timeout(FIRST_SECONDS):
+            async for message in messages:
+                return message
+    except TimeoutError:
+        raise InvalidInput(
+            f"the first message, which says whose stream it is, did not come within "
+            f"{FIRST_SECONDS:.0f} s"
+        ) from None
     raise InvalidInput("the stream ended before its first message")
 
 

@@ -168,3 +168,9 @@ class Server:
             if any(str(self.state / "jobs") in word for word in words):
                 found.append(process)
         return found
+
+
+def socket_of(server: Server) -> str:
+    """Address of a service's socket, for tools that cannot send a token."""
+    found: dict[str, str] = json.loads((server.state / "service.json").read_text())
+    return found["socket"]

@@ -194,7 +194,8 @@ def test_a_host_without_an_address_is_named_with_the_reason(text: str) -> None:
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.ResourceExhausted, "odd"),
         (grpc.StatusCode.NOT_FOUND, errors.NotFound, "odd"),
         (grpc.StatusCode.INTERNAL, DbpError, "odd"),
-        (grpc.StatusCode.PERMISSION_DENIED, DbpError, "odd"),
+        (grpc.StatusCode.PERMISSION_DENIED, errors.PermissionDenied, "odd"),
+        (grpc.StatusCode.FAILED_PRECONDITION, errors.WrongState, "odd"),
     ],
 )
 def test_a_status_without_our_details_becomes_the_nearest_error(

@@ -26,7 +26,8 @@ from dbp.rpc.scalar_convert import job_name
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.status import DETAILS_KEY
 from dbp.rpc.version_convert import manifest_to_proto
-from dbp.service.server import ServerConfig, job_check, run_check, running
+from dbp.service.config import ServerConfig
+from dbp.service.server import job_check, run_check, running
 from dbp.v1 import job_pb2, worker_service_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as parameters_pb
@@ -159,10 +160,15 @@ class Service:
         channel: grpc.aio.Channel,
         launcher: FakeLauncher,
         *,
+        socket: str,
         stop: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
-        """``stop`` ends the service as a signal would; the channel stays."""
+        """``stop`` ends the service as a signal would; the channel stays.
+
+        ``socket``: the address at which tools that cannot send a token are served.
+        """
         self.address = address
+        self.socket = socket
         self.stop = stop
         self.channel = channel
         self.launcher = launcher
@@ -238,7 +244,8 @@ async def serving(
             running(server, check=check, check_run=run_check, launcher=launcher)
         )
         async with connect(address) as channel:
-            service = Service(address, channel, launcher, stop=stack.aclose)
+            socket = str(service_file(state)["socket"])
+            service = Service(address, channel, launcher, socket=socket, stop=stack.aclose)
             try:
                 yield service
             finally:

@@ -16,10 +16,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dbp.access.roles import METHODS, Role
 from dbp.access.tokens import TokenStore
+from dbp.service import worker_service
 from dbp.v1 import access_service_pb2 as access_pb
 from dbp.v1 import job_service_pb2 as jobs_pb
+from dbp.v1 import worker_service_pb2 as worker_pb
 from dbp.v1.access_service_pb2_grpc import AccessServiceStub
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
+from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.deadline import DEADLINE
 from tests.service.callers import EVERY_METHOD, answer_code, bearer
 from tests.service.setups import Service, refused, service_file, serving
@@ -124,7 +127,7 @@ async def test_a_role_may_call_all_that_its_name_says(place: Place) -> None:
     viewer = bearer(place.tokens["viewer"])
     stub = JobServiceStub(place.channel)
 
-    assert (await stub.ListJobs(jobs_pb.ListJobsRequest(), metadata=viewer)).jobs
+    await stub.ListJobs(jobs_pb.ListJobsRequest(), metadata=viewer)
 
     call = stub.CreateJob(jobs_pb.CreateJobRequest(), metadata=viewer)
     text = await refused(call, PERMISSION_DENIED)
@@ -308,3 +311,21 @@ async def test_the_audit_log_names_changes_and_refusals_and_no_token(place: Plac
     assert entries[-2]["resource"] == job.name
     assert entries[-2]["from"].startswith("ipv4:127.0.0.1:")
     assert not any(token in text for token in place.tokens.values())
+
+
+async def test_a_stranger_holds_no_stream_of_a_run_open(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_service, "FIRST_SECONDS", 0.1)
+
+    async def nothing() -> AsyncIterator[worker_pb.AttachRequest]:
+        await asyncio.sleep(DEADLINE)
+        yield worker_pb.AttachRequest()
+
+    call = WorkerServiceStub(place.channel).Attach(
+        nothing(), metadata=(("dbp-attempt-secret", "guessed"),)
+    )
+
+    text = await refused(call.read(), grpc.StatusCode.INVALID_ARGUMENT)
+
+    assert "did not come within" in text

@@ -14,7 +14,8 @@ from dbp.jobs.config import ManagerConfig
 from dbp.rpc.channel import connect
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.service import server
-from dbp.service.server import ServerConfig, running
+from dbp.service.config import ServerConfig
+from dbp.service.server import running
 from dbp.v1 import job_service_pb2 as jobs_pb
 from tests.jobs.fakes import FakeLauncher, fake_check, until
 from tests.service.setups import document, refused, serving

@@ -13,6 +13,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from dbp.service.reflection import ALPHA, V1
+from tests.credentials import bearer_of
 from tests.deadline import DEADLINE
 from tests.service.setups import Service, read_all
 
@@ -81,15 +82,26 @@ async def test_each_version_describes_itself(service: Service, name: str, packag
 
 
 @pytest.mark.skipif(BUF is None, reason="buf is not installed")
+@pytest.mark.parametrize("place", ["socket", "tcp"])
 @pytest.mark.parametrize("protocol", ["grpc-v1", "grpc-v1alpha"])
-async def test_buf_curl_calls_by_reflection(service: Service, protocol: str) -> None:
+async def test_buf_curl_calls_by_reflection(
+    service: Service, protocol: str, place: str, tmp_path: Path
+) -> None:
     created = await service.create()
     assert BUF is not None
+    if place == "socket":
+        path = service.socket.removeprefix("unix:")
+        target = ["--unix-socket", path, "http://localhost/dbp.v1.JobService/ListJobs"]
+    else:
+        headers = tmp_path / "headers"
+        ((name, token),) = bearer_of(service.address).metadata()
+        headers.write_text(f"{name}: {token}\n")
+        target = ["--header", f"@{headers}", "--reflect-header", "*"]
+        target += [f"http://{service.address}/dbp.v1.JobService/ListJobs"]
 
     process = await asyncio.create_subprocess_exec(
         BUF, "curl", "--protocol", "grpc", "--http2-prior-knowledge",
-        "--reflect-protocol", protocol, "-d", "{}",
-        f"http://{service.address}/dbp.v1.JobService/ListJobs",
+        "--reflect-protocol", protocol, "-d", "{}", *target,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     async with asyncio.timeout(DEADLINE):

@@ -18,7 +18,8 @@ from dbp.rpc.address import parse_address
 from dbp.rpc.enums import event_kind_from_proto
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.service import listening
-from dbp.service.server import ServerConfig, running
+from dbp.service.config import ServerConfig
+from dbp.service.server import running
 from dbp.v1 import job_pb2, worker_service_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as parameters_pb
@@ -210,7 +211,7 @@ async def test_a_restart_loses_no_job_no_version_and_no_event(tmp_path: Path) ->
 async def test_a_failed_start_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: object, address: str) -> None:
+    def broken(self: object, *addresses: str) -> None:
         raise OSError("no space")
 
     monkeypatch.setattr("dbp.storage.state_folder.StateFolder.announce", broken)

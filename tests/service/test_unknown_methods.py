@@ -46,7 +46,7 @@ async def test_a_method_of_triton_names_what_to_use_instead(
 
 
 async def test_tritons_client_shows_it(service: Service) -> None:
-    async with triton_aio.InferenceServerClient(service.address) as client:
+    async with triton_aio.InferenceServerClient(service.socket) as client:
         with pytest.raises(InferenceServerException, match="dbp params label JOB LABEL"):
             await client.load_model("digits")
 

@@ -16,7 +16,7 @@ from dbp.client.job import JobHandle
 from dbp.errors import VersionEvicted
 from dbp.job.state import State
 from dbp.train.model.trained_model import TrainedModel
-from tests.cli.setups import ENDLESS, Server, until, write_spec
+from tests.cli.setups import ENDLESS, Server, socket_of, until, write_spec
 
 CLIENTS = 3
 VERSIONS = 4
@@ -52,7 +52,7 @@ def test_a_job_answers_while_it_trains_and_when_it_has_ended(
     seen: list[list[tuple[int, np.ndarray]]] = [[] for _ in range(CLIENTS)]
 
     def ask(found: list[tuple[int, np.ndarray]]) -> None:
-        with triton.InferenceServerClient(server.address) as client:
+        with triton.InferenceServerClient(socket_of(server)) as client:
             while not stop.is_set():
                 result = infer(client, job.id, images)
                 outputs = result.as_numpy("outputs")

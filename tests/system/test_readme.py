@@ -23,7 +23,6 @@ from tests.deadline import DEADLINE, until
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-DEFAULT_ADDRESS = "127.0.0.1:5327"
 
 
 def blocks(language: str) -> list[str]:
@@ -41,10 +40,11 @@ def runnable(command: str) -> str:
     """Return the command; without grpcurl, the same call of buf's, by reflection as well."""
     if not command.startswith("grpcurl ") or shutil.which("grpcurl"):
         return command
-    *options, address, method = command.removeprefix("grpcurl -plaintext ").split(" ")
+    given = command.removeprefix("grpcurl -plaintext -unix ")
+    *options, socket, method = given.split(" ")
     return (
-        "buf curl --protocol grpc --http2-prior-knowledge "
-        f"{' '.join(options)} http://{address}/{method}"
+        f"buf curl --protocol grpc --http2-prior-knowledge --unix-socket {socket} "
+        f"{' '.join(options)} http://localhost/{method}"
     )
 
 
@@ -89,16 +89,15 @@ def shell(script: list[str], folder: Path, environment: dict[str, str]) -> str:
 
 @pytest.fixture
 def service(folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """`dbp serve`, at a port of its own."""
+    """`dbp serve`, on a socket; the folder of its state."""
     process = subprocess.Popen(
-        ["dbp", "serve", "--port", "0", "--state", str(folder / "state"), "--slots", "2",
-         "--output", "json"],
+        ["dbp", "serve", "--state", str(folder / "state"), "--slots", "2", "--output", "json"],
         cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         text=True,
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        yield str(json.loads(process.stdout.readline())["address"])
+        yield str(json.loads(process.stdout.readline())["state"])
     finally:
         process.send_signal(signal.SIGTERM)
         process.stdout.close()
@@ -138,9 +137,9 @@ def test_readme_commands_with_a_service_work(
     assert len(remote) >= 9
 
     output = shell(
-        [runnable(command.replace(DEFAULT_ADDRESS, service)) for command in remote],
+        [runnable(command) for command in remote],
         folder,
-        {**environment, "DBP_SERVICE": service},
+        {**environment, "DBP_STATE": service},
     )
 
     assert "SUCCEEDED" in output
@@ -150,10 +149,11 @@ def test_readme_commands_with_a_service_work(
 
 def test_the_python_example(folder: Path, environment: dict[str, str], service: str) -> None:
     (program,) = blocks("python")
-    assert DEFAULT_ADDRESS in program
-    (folder / "example.py").write_text(program.replace(DEFAULT_ADDRESS, service))
+    (folder / "example.py").write_text(program)
 
-    output = shell([f"{sys.executable} example.py"], folder, environment)
+    output = shell(
+        [f"{sys.executable} example.py"], folder, {**environment, "DBP_STATE": service}
+    )
 
     assert "(128, 64)" in output
     assert output.splitlines()[-1] == "SUCCEEDED"
@@ -164,7 +164,7 @@ def test_the_node_example(folder: Path, environment: dict[str, str], service: st
     (program,) = blocks("javascript")
     (install,) = re.findall(r"`npm (install [^`]+)`", README)
     (folder / "protos").symlink_to(ROOT / "protos")
-    (folder / "params.mjs").write_text(program.replace(DEFAULT_ADDRESS, service))
+    (folder / "params.mjs").write_text(program)
     npm = ["npm", *install.split(), "--no-audit", "--no-fund", f"--cache={folder / 'npm'}"]
     try:
         subprocess.run(npm, cwd=folder, check=True, capture_output=True, timeout=DEADLINE)
@@ -175,10 +175,11 @@ def test_the_node_example(folder: Path, environment: dict[str, str], service: st
         [
             "JOB=$(dbp submit deploy/jobs/digits.toml --workers 1)",
             "dbp watch $JOB",
+            "export DBP_SERVICE=$(dbp health | sed 's/: .*//')",
             "node params.mjs $JOB",
         ],
         folder,
-        {**environment, "DBP_SERVICE": service},
+        {**environment, "DBP_STATE": service},
     )
 
     assert "0.bias [ 128 ]" in output

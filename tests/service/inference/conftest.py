@@ -13,7 +13,7 @@ from tests.service.setups import Run, Service
 
 @pytest.fixture
 async def client(service: Service) -> AsyncIterator[triton_aio.InferenceServerClient]:
-    async with triton_aio.InferenceServerClient(service.address) as client:
+    async with triton_aio.InferenceServerClient(service.socket) as client:
         yield client
 
 

@@ -66,7 +66,7 @@ async def test_triton_s_plain_client_too(service: Service, run: Run) -> None:
     await publish(service, run, 1, tensors, classifier())
 
     def infer() -> np.ndarray:
-        with triton.InferenceServerClient(service.address) as client:
+        with triton.InferenceServerClient(service.socket) as client:
             result = client.infer(run.id, [sent(x)]).as_numpy("outputs")
             assert isinstance(result, np.ndarray)
             return result

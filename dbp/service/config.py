@@ -1,0 +1,34 @@
+"""Settings of a service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbp.jobs.config import ManagerConfig
+from dbp.service.tls import TlsFiles
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Listeners, state folder, limits and data folders of a service.
+
+    The service always listens on a Unix socket.
+
+    Attributes:
+        host: Host name or address of the TCP listener.
+        port: Its port; 0: the system chooses; None: there is no TCP listener.
+        state: The state folder.
+        manager: Limits and timeouts.
+        data_roots: Folders below which jobs may name data files.
+        tls: Certificates of the TCP listener; None: it has no TLS.
+        open_inference: Answer inference over TCP without a token.
+    """
+
+    host: str
+    port: int | None
+    state: Path
+    manager: ManagerConfig
+    data_roots: tuple[Path, ...]
+    tls: TlsFiles | None = None
+    open_inference: bool = False

@@ -1,0 +1,70 @@
+"""`dbp serve`: run a service in this process until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+from dbp.errors import StateGone
+from dbp.launch.launcher import Launcher
+from dbp.service.config import ServerConfig
+from dbp.service.server import Recovered, job_check, run_check, running
+
+log = logging.getLogger("dbp.service")
+
+
+async def serve(
+    config: ServerConfig,
+    launcher: Launcher,
+    *,
+    ready: Callable[[str], None],
+    recovered: Recovered | None = None,
+) -> None:
+    """Run a service until SIGTERM or SIGINT; running jobs continue training.
+
+    ``recovered``: as in ``running``. StateGone: the state folder was deleted.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def on_hangup(reload: Callable[[], None]) -> None:
+        """A terminal that closes ends the service; without one, SIGHUP asks for a reload."""
+        loop.add_signal_handler(signal.SIGHUP, stop.set if has_terminal() else reload)
+
+    loop.add_signal_handler(signal.SIGHUP, stop.set)  # until there is something to reload
+    check = job_check(config.data_roots, launcher)
+    lost: list[StateGone] = []
+
+    def gone(error: StateGone) -> None:
+        lost.append(error)
+        stop.set()
+
+    service = running(
+        config,
+        launcher=launcher,
+        check=check,
+        check_run=run_check,
+        recovered=recovered,
+        gone=gone,
+        on_reload=on_hangup,
+    )
+    async with service as address:
+        ready(address)
+        await stop.wait()
+        log.info("shutting down; training continues")
+    if lost:
+        raise lost[0]
+
+
+def has_terminal() -> bool:
+    """Return whether this process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
