@@ -50,9 +50,16 @@ def runtime_folders() -> Iterator[Path]:
 
 
 def socket_path(state: Path) -> Path:
-    """Return the path of the socket of the service with this state folder, which exists."""
-    found = state.stat()
-    key = f"{os.path.realpath(state)}\0{found.st_dev}\0{found.st_ino}"
+    """Return the path of the socket of the service with this state folder.
+
+    A folder that does not exist has no service: no socket will ever have that path.
+    """
+    try:
+        found = state.stat()
+        inode = f"{found.st_dev}\0{found.st_ino}"
+    except OSError:
+        inode = ""
+    key = f"{os.path.realpath(state)}\0{inode}"
     name = f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.sock"
     path = next(runtime_folders()) / name
     if len(os.fsencode(path)) > MAX_SOCKET_BYTES:

@@ -229,21 +229,23 @@ class Admission:
         known = await self._store.request(request.request_id)
         if known is None:
             return None
+        try:
+            job = await self._table.get(known[0])
+        except JobNotFound:
+            job = None
+        if job is not None and job.owner != request.owner:
+            raise AlreadyExists(
+                f"request_id {request.request_id!r} belongs to another user; use a new one"
+            )
         if known[1] != request.key[1]:
             raise AlreadyExists(
                 f"request_id {request.request_id!r} made job {known[0]} from another spec or "
                 "number of workers; use a new request_id"
             )
-        try:
-            job = await self._table.get(known[0])
-        except JobNotFound:
+        if job is None:
             raise AlreadyExists(
                 f"request_id {request.request_id!r} made job {known[0]}, which was deleted; "
                 "use a new request_id to submit the job again"
-            ) from None
-        if job.owner != request.owner:
-            raise AlreadyExists(
-                f"request_id {request.request_id!r} belongs to another user; use a new one"
             )
         return job
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dbp.access.places import MAX_SOCKET_BYTES, UNIX, default_state_folder, socket_path
-from dbp.errors import DataLoss, InvalidInput, Unavailable
+from dbp.errors import DataLoss, InvalidInput
 from dbp.rpc.profile import address_of
 from dbp.storage.atomic_file import read_json
 
@@ -33,7 +33,7 @@ def service_address(given: str | None = None) -> str:
             unset.
 
     Raises InvalidInput for a malformed address, which names the variable if the address is
-    its; Unavailable where the state folder does not exist.
+    its.
     """
     if given is not None:
         return _named(given, "service address")
@@ -93,10 +93,4 @@ def _own_service(state: Path) -> str:
         found = None
     if found is not None:
         return str(found.get("socket") or found.get("address"))
-    try:
-        return f"{UNIX}{socket_path(state)}"
-    except OSError:
-        raise Unavailable(
-            f"no service has run with the state folder {state}; start one with `dbp serve`, or "
-            f"name another with --service or ${SERVICE_VARIABLE}"
-        ) from None
+    return f"{UNIX}{socket_path(state)}"

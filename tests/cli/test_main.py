@@ -100,7 +100,7 @@ def test_every_error_has_its_exit_code() -> None:
 
     assert set(EXIT_CODES) <= errors
     assert codes == {
-        "DbpError": 1, "ResourceExhausted": 1, "DataLoss": 1, "Unauthenticated": 1,
+        "DbpError": 1, "ResourceExhausted": 1, "DataLoss": 1,
         "TrainingFailed": 1, "TooManyReaders": 1, "CorruptParameters": 1, "DiskFull": 1,
         "StateDamaged": 1, "StateGone": 1,
         "InvalidInput": 2, "InvalidArgument": 2, "InvalidType": 2, "WrongEventLoop": 2,
@@ -111,7 +111,7 @@ def test_every_error_has_its_exit_code() -> None:
         "NotFound": 4, "WrongState": 4, "OutOfRange": 4, "AlreadyExists": 4,
         "JobNotFound": 4, "VersionNotFound": 4, "LabelNotFound": 4, "TensorNotFound": 4,
         "ModelNotFound": 4, "NotPublishedYet": 4, "StaleParameters": 4, "UseStream": 4,
-        "VersionEvicted": 4,
+        "VersionEvicted": 4, "Unauthenticated": 4, "PermissionDenied": 4,
     }  # fmt: skip
 
 
