@@ -67,7 +67,7 @@ def test_the_socket_of_a_service_that_is_down_is_known(
     monkeypatch.setenv("DBP_STATE", str(tmp_path))
     assert service_address() == f"unix:{socket_path(tmp_path)}"
 
-    # Commands that need no service resolve the address, too: a folder that is absent is no error.
+    # Commands that need no service resolve the address, too.
     monkeypatch.setenv("DBP_STATE", str(tmp_path / "none"))
     with Client() as client, pytest.raises(Unavailable, match="start it with `dbp serve`"):
         next(client.jobs())

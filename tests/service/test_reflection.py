@@ -20,6 +20,7 @@ from tests.service.setups import Service, read_all
 pytestmark = pytest.mark.processes
 
 PUBLIC = {
+    "dbp.v1.AccessService": "CreateToken",
     "dbp.v1.JobService": "CreateJob",
     "dbp.v1.ParameterService": "StreamParameters",
     "inference.GRPCInferenceService": "ModelInfer",
