@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dbp.cli.arguments.ranges import SECONDS
 from dbp.cli.screen.output import service_option
 from dbp.exit_codes import UNREACHABLE
 
@@ -11,7 +12,7 @@ from dbp.exit_codes import UNREACHABLE
 @click.command()
 @service_option
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True,
+    "--timeout", type=SECONDS, default=5.0, show_default=True,
     help="Seconds within which the service must answer.",
 )  # fmt: skip
 def health(service: str, timeout: float) -> None:
