@@ -38,6 +38,7 @@
     │   ├── DeadlineExceeded   it did not answer in time, or sent no heartbeat
     │   └── ClientClosed       the caller has closed the client
     ├── Unauthenticated        the caller did not prove who it is
+    ├── PermissionDenied       the caller's role, or the job's owner, forbids the request
     ├── Conflict               a folder or a port is held by another process
     ├── Unsupported            this installation or service cannot do the request
     │   ├── MissingDependency  a program or a package that the request needs is absent

@@ -60,13 +60,13 @@ class AuditLog:
         try:
             self._file.append(json.dumps(entry))
             self._failed = False
-        except OSError as error:  # such as a full disk: calls go on
+        except OSError as error:  # such as a full disk: calls are answered
             if not self._failed:
                 log.error("the audit log cannot be written: %s", error)
             self._failed = True
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; later lines open it again."""
         self._file.close()
 
 

@@ -1,4 +1,4 @@
-"""What a client shows to a service, and by what it knows the service.
+"""Credentials of a client, and the certificates by which it knows the service.
 
 From arguments, else from variables, else from the entry with the service's address in the
 client's profile file (``client.toml`` in the user's configuration folder, or $DBP_CONFIG)::

@@ -79,7 +79,7 @@ class GuardedServer:
 
 @dataclass(frozen=True)
 class _Rules:
-    """What every call passes before its method runs."""
+    """Checks that every call passes before its method runs."""
 
     gate: Gate
     admit: Admit

@@ -19,7 +19,7 @@ SHARED: Final = "shared"
 
 @dataclass(frozen=True)
 class _Terms:
-    """What decides about a job; never changes."""
+    """Owner and visibility of a job; they never change."""
 
     owner: str
     shared: bool

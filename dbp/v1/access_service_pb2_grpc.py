@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class AccessServiceStub(object):
-    """Manages the tokens by which callers over TCP prove who they are. Every method but WhoAmI needs
-    the role admin.
+    """Manages the tokens by which callers over TCP prove who they are. Every method but WhoAmI
+    needs the role admin.
 
     A caller sends a token as the metadata `authorization: Bearer TOKEN`. Without one, calls of
     every service but Health.Check are UNAUTHENTICATED, except over the Unix socket of the
@@ -64,8 +64,8 @@ class AccessServiceStub(object):
 
 
 class AccessServiceServicer(object):
-    """Manages the tokens by which callers over TCP prove who they are. Every method but WhoAmI needs
-    the role admin.
+    """Manages the tokens by which callers over TCP prove who they are. Every method but WhoAmI
+    needs the role admin.
 
     A caller sends a token as the metadata `authorization: Bearer TOKEN`. Without one, calls of
     every service but Health.Check are UNAUTHENTICATED, except over the Unix socket of the
@@ -135,8 +135,8 @@ def add_AccessServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AccessService(object):
-    """Manages the tokens by which callers over TCP prove who they are. Every method but WhoAmI needs
-    the role admin.
+    """Manages the tokens by which callers over TCP prove who they are. Every method but WhoAmI
+    needs the role admin.
 
     A caller sends a token as the metadata `authorization: Bearer TOKEN`. Without one, calls of
     every service but Health.Check are UNAUTHENTICATED, except over the Unix socket of the

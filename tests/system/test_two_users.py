@@ -93,7 +93,7 @@ def test_a_stranger_needs_a_token_over_tcp_and_then_has_its_role_only(
         job = client.submit(spec)
         job.wait()
 
-    assert as_nobody("call", service["address"], LIST_JOBS, token) == "OK ", "no job is his"
+    assert as_nobody("call", service["address"], LIST_JOBS, token) == "OK", "no job is his"
     create = as_nobody("call", service["address"], "/dbp.v1.JobService/CreateJob", token)
     assert create.startswith("PERMISSION_DENIED")
 

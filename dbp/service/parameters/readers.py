@@ -32,7 +32,7 @@ T = TypeVar("T")
 class ReaderLimits:
     """Counts concurrent reads: of a connection over TCP, of an owner, and of all callers.
 
-    Connections over a Unix socket cannot be told apart; the limit of their owner holds.
+    Connections over a Unix socket look alike; the limit of their owner holds.
     """
 
     def __init__(self, what: str, per_connection: int, together: int) -> None:
