@@ -47,15 +47,17 @@ class JobCalls:
         answer = await self._connection.call(self._jobs.GetJob, request, timeout)
         return job_from_proto(answer.job)
 
-    async def jobs(
-        self, *states: State, timeout: float | None = None
-    ) -> AsyncGenerator[Job, None]:
+    def jobs(self, *states: State, timeout: float | None = None) -> AsyncGenerator[Job, None]:
         """Yield jobs, newest first; only those in the given states, if any are given."""
         wanted = [state_to_proto(checked_state(state)) for state in states]
         request = jobs_pb.ListJobsRequest(states=wanted, page_size=PAGE_SIZE)
-        limit = self._connection.limit(timeout)
+        return self._pages(request, self._connection.limit(timeout))
+
+    async def _pages(
+        self, request: jobs_pb.ListJobsRequest, timeout: float
+    ) -> AsyncGenerator[Job, None]:
         while True:
-            page = await self._connection.call(self._jobs.ListJobs, request, limit)
+            page = await self._connection.call(self._jobs.ListJobs, request, timeout)
             for job in page.jobs:
                 yield job_from_proto(job)
             if not page.next_page_token:

@@ -156,7 +156,7 @@ async def test_fewer_workers_than_one_are_refused_before_a_service_is_asked(
 async def test_jobs_are_listed_page_by_page_newest_first(
     client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dbp.client.async_client.PAGE_SIZE", 2)
+    monkeypatch.setattr("dbp.client.job_calls.PAGE_SIZE", 2)
     ids = [(await client.submit(document())).id for _ in range(5)]
     await (await client.job(ids[4])).cancel()
 
