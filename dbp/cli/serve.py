@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -185,6 +186,8 @@ def serve(
     )
 
     def ready(address: str) -> None:
+        gc.collect()
+        gc.freeze()  # a full collection, which all calls wait for, skips modules and old jobs
         if output == "json":
             click.echo(json.dumps({"address": address, "state": str(folder)}))
         else:

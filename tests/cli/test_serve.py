@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from tests.deadline import DEADLINE
 from tests.launch.test_scratch import own_and_die
 
-SERVE = [sys.executable, "-m", "dbp", "serve"]
+DBP = [sys.executable, "-m", "dbp"]
+SERVE = [*DBP, "serve"]
 
 
 def environment() -> dict[str, str]:
@@ -33,10 +34,12 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    folder: Path, *options: str, program: Sequence[str] = DBP
+) -> Iterator[subprocess.Popen[str]]:
     """A service in a process of its own; ended by force if the test leaves it."""
     process = subprocess.Popen(
-        [*SERVE, "--port", "0", "--state", "state", *options],
+        [*program, "serve", "--port", "0", "--state", "state", *options],
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -98,6 +101,22 @@ def test_it_serves_until_a_signal_stops_it(tmp_path: Path, number: signal.Signal
     assert process.returncode == 0, err
     assert (out, err) == ("", "")
     assert not (tmp_path / "state" / "service.json").exists()
+
+
+def test_the_garbage_collector_skips_the_objects_of_the_start(tmp_path: Path) -> None:
+    counted = (
+        "import atexit, gc, runpy, sys; sys.argv[0] = 'dbp'; "
+        "atexit.register(lambda: print(gc.get_freeze_count())); "
+        "runpy.run_module('dbp', run_name='__main__')"
+    )
+    with started(
+        tmp_path, "--output", "json", program=[sys.executable, "-c", counted]
+    ) as process:
+        ready(process)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=DEADLINE)
+
+    assert int(out) > 10_000, err
 
 
 def test_one_line_says_where_it_serves(tmp_path: Path) -> None:
