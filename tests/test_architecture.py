@@ -28,6 +28,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "lossy_output": (set(), set()),
     "plugin_faults": (set(), set()),
     "prctl": (set(), set()),
+    "printable": (set(), set()),
     "process_stat": (set(), set()),
     "heartbeat": ({"process_stat"}, set()),
     "option_names": (set(), set()),
@@ -36,8 +37,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "cores": (set(), set()),
     "launching": ({"cores", "errors", "quantities"}, {"threadpoolctl"}),
     "job": (
-        {"errors", "file_pattern", "json_value", "option_types", "plugin_faults", "quantities",
-         "registry"},
+        {"errors", "file_pattern", "json_value", "option_types", "plugin_faults", "printable",
+         "quantities", "registry"},
         set(),
     ),
     "nn": ({"errors", "quantities", "registry", "random"}, {"numpy"}),
@@ -68,7 +69,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
          "quantities", "registry", "storage"},
         {"psutil"},
     ),
-    "versions": ({"errors", "job", "storage"}, set()),
+    "versions": ({"errors", "job", "printable", "storage"}, set()),
     "versions.cast": ({"errors"}, {"numpy", "ml_dtypes"}),
     "jobs": (
         {"errors", "heartbeat.phase", "job", "json_value", "launch", "quantities", "storage",
@@ -81,8 +82,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "rpc": (
-        {"access", "errors", "job", "json_value", "lossy_output", "option_names", "registry",
-         "storage.atomic_file", "v1"},
+        {"access", "errors", "job", "json_value", "lossy_output", "option_names", "printable",
+         "registry", "storage.atomic_file", "v1"},
         {"grpc", "google"},
     ),
     "rpc.profile": ({"errors"}, {"platformdirs"}),
@@ -103,8 +104,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "service": (
-        {"access", "errors", "job", "jobs", "json_value", "quantities", "registry", "rpc",
-         "v1", "versions"},
+        {"access", "errors", "job", "jobs", "json_value", "printable", "quantities", "registry",
+         "rpc", "v1", "versions"},
         {"grpc", "google"},
     ),
     "service.parameters.encoded": ({"versions"}, {"google_crc32c"}),
@@ -130,7 +131,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "service.process": ({"errors", "launch.launcher"}, set()),
     "client": (
         {"access", "errors", "column_names", "inference", "job", "json_value", "option_names",
-         "quantities", "registry", "rpc", "storage", "v1"},
+         "printable", "quantities", "registry", "rpc", "storage", "v1"},
         {"grpc", "google", "numpy", "ml_dtypes", "google_crc32c"},
     ),
     "client.health": ({"rpc"}, {"grpc_health"}),

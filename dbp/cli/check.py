@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, final
 
 import click
 
-from dbp.cli.screen.output import echo_json, output_option
+from dbp.cli.screen.output import echo, echo_json, output_option
 from dbp.json_value import JsonObject
 from dbp.launching import set_thread_counts
 from dbp.quantities import count_text
@@ -69,7 +69,7 @@ def check(file: Path, steps: int, output: str) -> None:
         echo_json(_content(file, findings))
     else:
         warnings = sum(finding.verdict == "warning" for finding in findings)
-        click.echo(
+        echo(
             f"{file}: {len(findings) - failed - warnings} passed, "
             f"{count_text(warnings, 'warning')}, {failed} failed"
         )
@@ -112,5 +112,5 @@ class Screen:
     def say(self, line: str) -> None:
         """Print a line above the activity."""
         self.__exit__()
-        click.echo(line)
+        echo(line)
         self.__enter__()

@@ -10,7 +10,7 @@ import click
 from dbp.cli.arguments.job import LABEL, SOURCE
 from dbp.cli.arguments.source import METAVAR, source_of
 from dbp.cli.arguments.version import HELP, VERSION, VersionName, version_name
-from dbp.cli.screen.output import echo_json, output_option, service_option, writing
+from dbp.cli.screen.output import echo, echo_json, output_option, service_option, writing
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def export(
     if output == "json":
         echo_json({"file": str(file), "format": form, "bytes": len(content)})
     else:
-        click.echo(f"written to {file} ({len(content):,} bytes)")
+        echo(f"written to {file} ({len(content):,} bytes)")
 
 
 def _format_of(file: Path) -> Format:

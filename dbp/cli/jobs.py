@@ -12,6 +12,7 @@ from dbp.cli.arguments.job import JOB
 from dbp.cli.arguments.ranges import COUNT, RANK, SECONDS, SMALL_COUNT
 from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.screen.output import (
+    echo,
     echo_json,
     first_of,
     job_content,
@@ -79,14 +80,14 @@ def submit(
     with connect(service) as client:
         job = client.submit(spec, workers=workers, request_id=request_id, validate_only=check)
         for note in job.notes:
-            click.echo(f"note: {note}", err=True)
+            echo(f"note: {note}", err=True)
         if isinstance(job, ValidatedJob):
             _show_validated(spec, job, output)
             return
         if output == "json":
             echo_json(job_content(job.get()))
         else:
-            click.echo(job.id)
+            echo(job.id)
         if watch:
             sys.exit(_follow(job, output))
 
@@ -121,10 +122,10 @@ def jobs(states: tuple[str, ...], limit: int, service: str, output: str) -> None
     if output == "json":
         echo_json([job_content(job) for job in found])
     elif not found:
-        click.echo("no jobs")
+        echo("no jobs")
     else:
         heading = ("JOB", "STATE", "WORKERS", "STEP", "VERSION", "CREATED (UTC)", "NOTE")
-        click.echo(table([heading, *map(job_row, found)]))
+        echo(table([heading, *map(job_row, found)]))
     if more:
         note_more(len(found), "job", filters="" if states else ", --state STATE")
 
@@ -150,7 +151,7 @@ def show(job: str, service: str, output: str) -> None:
     if output == "json":
         echo_json(job_content(found))
     else:
-        click.echo(job_details(found))
+        echo(job_details(found))
 
 
 @click.command()
@@ -199,7 +200,7 @@ def logs(
             if output == "json":
                 echo_json({"line": line})
             else:
-                click.echo(line)
+                echo(line)
 
 
 @click.command()
@@ -227,15 +228,13 @@ def cancel(job: str, force: bool, grace: float | None, service: str, output: str
     if output == "json":
         echo_json(job_content(found))
     else:
-        click.echo(f"{found.id} {'already ended:' if had_ended else 'is'} {found.state}")
+        echo(f"{found.id} {'already ended:' if had_ended else 'is'} {found.state}")
 
 
 def _show_validated(file: Path, job: ValidatedJob, output: str) -> None:
     """Print what the service has checked."""
     if output == "text":
-        click.echo(
-            f"{file}: valid for {count_text(job.workers, 'worker')}, spec {job.spec_digest}"
-        )
+        echo(f"{file}: valid for {count_text(job.workers, 'worker')}, spec {job.spec_digest}")
         return
     content: JsonObject = {
         "spec": str(file),
@@ -256,6 +255,6 @@ def _follow(job: JobHandle, output: str) -> int:
     try:
         ended = follow(job, output)
     except KeyboardInterrupt:
-        click.echo(f"\n{job.id} is not affected; follow it again: dbp watch {job.id}", err=True)
+        echo(f"\n{job.id} is not affected; follow it again: dbp watch {job.id}", err=True)
         raise
     return {State.SUCCEEDED: DONE, State.CANCELLED: STOPPED}.get(ended.state, FAILED)

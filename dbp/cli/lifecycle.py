@@ -11,7 +11,7 @@ import click
 from dbp.cli.arguments.job import JOB
 from dbp.cli.arguments.ranges import SECONDS
 from dbp.cli.arguments.service import connect, find_job
-from dbp.cli.screen.output import echo_json, job_content, output_option, service_option
+from dbp.cli.screen.output import echo, echo_json, job_content, output_option, service_option
 from dbp.quantities import count_text
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def delete(job: str, yes: bool, service: str, output: str) -> None:
     if output == "json":
         echo_json(job_content(deleted))
     else:
-        click.echo(f"{deleted.id} is deleted")
+        echo(f"{deleted.id} is deleted")
 
 
 def _show(job: Job, output: str, remedy: str) -> None:
@@ -118,7 +118,7 @@ def _show(job: Job, output: str, remedy: str) -> None:
         echo_json(job_content(job))
         return
     waits = f" ({job.waiting_reason})" if job.waiting_reason else ""
-    click.echo(f"{job.id} is {job.state}{waits}\n{remedy}")
+    echo(f"{job.id} is {job.state}{waits}\n{remedy}")
 
 
 def _confirm(handle: JobHandle) -> None:

@@ -32,6 +32,7 @@ from dbp.errors import (
 from dbp.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, UNREACHABLE, WRONG_STATE
 from dbp.json_value import JsonValue
 from dbp.option_names import speak_of_flags
+from dbp.printable import json_escaped, printable_output
 
 # Name -> module, attribute, one line for `dbp --help`. In the order of use.
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
@@ -214,8 +215,9 @@ def _tell(error: Exception, *, as_json: bool) -> int:
         code = 1
         kind = content["kind"]
         content["message"] = f"unexpected {kind}: {error} (DBP_DEBUG=1 shows where)"
-    text = json.dumps({"error": content}, ensure_ascii=False)
-    click.echo(text if as_json else f"error: {content['message']}", err=True)
+    text = json_escaped(json.dumps({"error": content}, ensure_ascii=False))
+    plain = printable_output(f"error: {content['message']}")
+    click.echo(text if as_json else plain, err=True)
     return code
 
 

@@ -15,7 +15,14 @@ import click
 from dbp.access.roles import TOKEN_ROLES, Role
 from dbp.cli.arguments.quantities import DURATION
 from dbp.cli.arguments.service import TIMEOUT_SECONDS
-from dbp.cli.screen.output import echo_json, output_option, service_option, table, time_text
+from dbp.cli.screen.output import (
+    echo,
+    echo_json,
+    output_option,
+    service_option,
+    table,
+    time_text,
+)
 from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -79,9 +86,9 @@ def create(
         shown: JsonObject = _json(entry) if file else {**_json(entry), "token": secret}
         echo_json(shown)
     elif file is None:
-        click.echo(secret)
+        echo(secret)
     else:
-        click.echo(entry.id)
+        echo(entry.id)
 
 
 @token.command(name="list")
@@ -100,7 +107,7 @@ def list_(service: str, output: str) -> None:
         rows.append(
             (entry.id, entry.role, entry.owner, time_text(entry.created), expires, state)
         )
-    click.echo(table(rows))
+    echo(table(rows))
 
 
 @token.command()
@@ -117,7 +124,7 @@ def revoke(token_id: str, service: str, output: str) -> None:
     if output == "json":
         echo_json(_json(entry))
     else:
-        click.echo(f"{entry.id}: revoked (a {entry.role} of {entry.owner})")
+        echo(f"{entry.id}: revoked (a {entry.role} of {entry.owner})")
 
 
 @token.command()
@@ -130,7 +137,7 @@ def whoami(service: str, output: str) -> None:
         echo_json({"owner": found.owner, "role": found.role.value, "token": found.token})
     else:
         by = f"token {found.token}" if found.token else "the Unix socket"
-        click.echo(f"{found.owner}, {found.role} (by {by})")
+        echo(f"{found.owner}, {found.role} (by {by})")
 
 
 def _ask(service: str, ask: Callable[[AccessCalls], Awaitable[T]]) -> T:

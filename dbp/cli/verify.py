@@ -13,7 +13,7 @@ from dbp.cli.arguments.job import SOURCE
 from dbp.cli.arguments.ranges import COUNT
 from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.arguments.source import Source, source_of
-from dbp.cli.screen.output import echo_json, output_option, service_option
+from dbp.cli.screen.output import echo, echo_json, output_option, service_option
 from dbp.errors import InvalidInput
 from dbp.launching import set_thread_counts
 from dbp.quantities import count_text
@@ -64,16 +64,16 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
     if output == "json":
         echo_json({**dataclasses.asdict(proof), "same": proof.same})
     elif proof.reasons:
-        click.echo(f"epoch {proof.epoch}, step {proof.step:,}: cannot be computed again")
-        click.echo("the data are not those that the run was trained on:")
+        echo(f"epoch {proof.epoch}, step {proof.step:,}: cannot be computed again")
+        echo("the data are not those that the run was trained on:")
         for reason in proof.reasons:
-            click.echo(f"  {reason}")
+            echo(f"  {reason}")
     else:
         begun = f"step {proof.begun_at:,}" if proof.begun_at else "the seed"
-        click.echo(f"epoch {proof.epoch}, step {proof.step:,}, computed again from {begun}")
-        click.echo(f"recorded  {proof.recorded}  ({count_text(proof.workers, 'worker')})")
-        click.echo(f"computed  {proof.computed}  (1 process)")
-        click.echo("the same bits" if proof.same else "DIFFERENT bits")
+        echo(f"epoch {proof.epoch}, step {proof.step:,}, computed again from {begun}")
+        echo(f"recorded  {proof.recorded}  ({count_text(proof.workers, 'worker')})")
+        echo(f"computed  {proof.computed}  (1 process)")
+        echo("the same bits" if proof.same else "DIFFERENT bits")
     sys.exit(0 if proof.same else 1)
 
 
@@ -86,10 +86,10 @@ def _verify_job(source: Source, service: str, output: str) -> None:
         echo_json(dataclasses.asdict(chain))
     else:
         for problem in chain.problems:
-            click.echo(f"WRONG  {problem}")
+            echo(f"WRONG  {problem}")
         for note in chain.notes:
-            click.echo(f"NOTE   {note}")
-        click.echo(f"{chain.job}: {_chain_text(chain)}")
+            echo(f"NOTE   {note}")
+        echo(f"{chain.job}: {_chain_text(chain)}")
     sys.exit(1 if chain.problems else 0)
 
 

@@ -1,13 +1,19 @@
-"""Convert jobs, their progress, outcomes and failures to protos and back."""
+"""Convert jobs, their progress, outcomes and failures to protos and back.
+
+Both ways, text becomes safe to print: a run may have sent it to the service, and the service
+may send it to the terminal of another user.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, cast
 
 from dbp.errors import InvalidInput, Unsupported
 from dbp.job.best import BestEpoch
 from dbp.job.failure import Condition, Failure
 from dbp.job.state import Job, ProgressReport, RunOutcome, State
+from dbp.printable import printable_line, printable_lines, printable_log_line
 from dbp.rpc.enums import (
     condition_kind_from_proto,
     condition_kind_to_proto,
@@ -19,7 +25,6 @@ from dbp.rpc.enums import (
 from dbp.rpc.scalar_convert import (
     id_from_name,
     job_name,
-    sendable,
     time_from_proto,
     time_to_proto,
 )
@@ -55,13 +60,13 @@ def progress_to_proto(progress: ProgressReport) -> job_pb2.Progress:
         total_steps=progress.total_steps,
         epoch=progress.epoch,
         loss=progress.loss,
-        metrics=dict(progress.metrics),
+        metrics=_metrics(progress.metrics),
         samples_per_second=progress.samples_per_second,
         eta_seconds=progress.eta_seconds,
         observe_time=time_to_proto(progress.observe_time),
         epoch_end=progress.epoch_end,
         skipped=progress.skipped,
-        disk_full=sendable(progress.disk_full),
+        disk_full=printable_line(progress.disk_full),
     )
 
 
@@ -72,13 +77,13 @@ def progress_from_proto(proto: job_pb2.Progress) -> ProgressReport:
         total_steps=proto.total_steps,
         epoch=proto.epoch,
         loss=proto.loss,
-        metrics=dict(proto.metrics),
+        metrics=_metrics(proto.metrics),
         samples_per_second=proto.samples_per_second,
         eta_seconds=proto.eta_seconds if proto.HasField("eta_seconds") else None,
         observe_time=time_from_proto(proto.observe_time),
         epoch_end=proto.epoch_end,
         skipped=proto.skipped,
-        disk_full=proto.disk_full,
+        disk_full=printable_line(proto.disk_full),
     )
 
 
@@ -86,13 +91,13 @@ def failure_to_proto(failure: Failure) -> job_pb2.JobFailure:
     """Convert a failure to its proto."""
     return job_pb2.JobFailure(
         reason=failure_reason_to_proto(failure.reason),
-        message=sendable(failure.message),
+        message=printable_lines(failure.message),
         exit_code=failure.exit_code,
         signal=failure.signal,
-        log_tail=map(sendable, failure.log_tail),
+        log_tail=map(printable_log_line, failure.log_tail),
         step=failure.step,
         rank=failure.rank,
-        host=failure.host,
+        host=printable_line(failure.host),
         attempt=failure.attempt,
         checkpoint_step=failure.checkpoint_step,
         retry_helps=failure.retry_helps,
@@ -103,13 +108,13 @@ def failure_from_proto(proto: job_pb2.JobFailure) -> Failure:
     """Convert a proto to a failure."""
     return Failure(
         reason=failure_reason_from_proto(proto.reason),
-        message=proto.message,
+        message=printable_lines(proto.message),
         exit_code=proto.exit_code if proto.HasField("exit_code") else None,
         signal=proto.signal,
-        log_tail=tuple(proto.log_tail),
+        log_tail=tuple(map(printable_log_line, proto.log_tail)),
         step=proto.step,
         rank=proto.rank if proto.HasField("rank") else None,
-        host=proto.host,
+        host=printable_line(proto.host),
         attempt=proto.attempt,
         checkpoint_step=proto.checkpoint_step,
         retry_helps=proto.retry_helps,
@@ -120,7 +125,7 @@ def condition_to_proto(condition: Condition) -> job_pb2.JobCondition:
     """Convert a condition to its proto."""
     return job_pb2.JobCondition(
         kind=condition_kind_to_proto(condition.kind),
-        message=sendable(condition.message),
+        message=printable_line(condition.message),
         since=time_to_proto(condition.since),
     )
 
@@ -128,17 +133,17 @@ def condition_to_proto(condition: Condition) -> job_pb2.JobCondition:
 def condition_from_proto(proto: job_pb2.JobCondition) -> Condition:
     """Convert a proto to a condition."""
     kind = condition_kind_from_proto(proto.kind)
-    return Condition(kind, proto.message, time_from_proto(proto.since))
+    return Condition(kind, printable_line(proto.message), time_from_proto(proto.since))
 
 
 def best_to_proto(best: BestEpoch) -> job_pb2.BestEpoch:
     """Convert the best epoch to its proto."""
-    return job_pb2.BestEpoch(epoch=best.epoch, step=best.step, metrics=dict(best.metrics))
+    return job_pb2.BestEpoch(epoch=best.epoch, step=best.step, metrics=_metrics(best.metrics))
 
 
 def best_from_proto(proto: job_pb2.BestEpoch) -> BestEpoch:
     """Convert a proto to the best epoch."""
-    return BestEpoch(proto.epoch, proto.step, dict(proto.metrics))
+    return BestEpoch(proto.epoch, proto.step, _metrics(proto.metrics))
 
 
 def outcome_to_proto(outcome: RunOutcome) -> pb.RunOutcome:
@@ -148,9 +153,9 @@ def outcome_to_proto(outcome: RunOutcome) -> pb.RunOutcome:
         status=name_of(_STATUS, outcome.status),
         end_reason=name_of(_END_REASON, "" if failed else outcome.reason),
         failure_reason=failure_reason_to_proto(outcome.reason if failed else ""),
-        message=sendable(outcome.message),
+        message=printable_lines(outcome.message),
         step=outcome.step,
-        metrics=dict(outcome.metrics),
+        metrics=_metrics(outcome.metrics),
         best=None if outcome.best is None else best_to_proto(outcome.best),
         best_restored=outcome.best_restored,
         rank=outcome.rank,
@@ -168,9 +173,9 @@ def outcome_from_proto(proto: pb.RunOutcome) -> RunOutcome:
     return RunOutcome(
         status=status,
         reason=reason,
-        message=proto.message,
+        message=printable_lines(proto.message),
         step=proto.step,
-        metrics=dict(proto.metrics),
+        metrics=_metrics(proto.metrics),
         best=best_from_proto(proto.best) if proto.HasField("best") else None,
         best_restored=proto.best_restored,
         rank=proto.rank if proto.HasField("rank") else None,
@@ -186,20 +191,20 @@ def job_to_proto(job: Job) -> job_pb2.Job:
         spec_digest=job.spec_digest,
         workers=job.workers,
         state=state_to_proto(job.state),
-        waiting_reason=job.waiting_reason,
+        waiting_reason=printable_line(job.waiting_reason),
         attempt=job.attempt,
         create_time=time_to_proto(job.create_time),
         sequence=job.sequence,
         attached=job.attached,
-        host=job.host,
+        host=printable_line(job.host),
         best=None if job.best is None else best_to_proto(job.best),
         best_restored=job.best_restored,
-        notes=job.notes,
+        notes=map(printable_line, job.notes),
         end_reason=name_of(_END_REASON, job.end_reason),
         failures=job.failures,
         conditions=map(condition_to_proto, job.conditions),
         checkpoint_step=job.checkpoint_step,
-        owner=job.owner,
+        owner=printable_line(job.owner),
     )
     if job.failure is not None:
         proto.failure.CopyFrom(failure_to_proto(job.failure))
@@ -235,11 +240,11 @@ def job_from_proto(proto: job_pb2.Job) -> Job:
         progress=progress_from_proto(proto.progress) if has("progress") else None,
         sequence=proto.sequence,
         attached=proto.attached,
-        host=proto.host,
-        waiting_reason=proto.waiting_reason,
+        host=printable_line(proto.host),
+        waiting_reason=printable_line(proto.waiting_reason),
         best=best_from_proto(proto.best) if has("best") else None,
         best_restored=proto.best_restored,
-        notes=tuple(proto.notes),
+        notes=tuple(map(printable_line, proto.notes)),
         end_reason=value_of(_END_REASON, proto.end_reason),
         previous_failure=failure_from_proto(proto.previous_failure)
         if has("previous_failure")
@@ -249,8 +254,12 @@ def job_from_proto(proto: job_pb2.Job) -> Job:
         report_time=time_from_proto(proto.report_time) if has("report_time") else None,
         checkpoint_step=proto.checkpoint_step,
         retry_time=time_from_proto(proto.retry_time) if has("retry_time") else None,
-        owner=proto.owner,
+        owner=printable_line(proto.owner),
     )
+
+
+def _metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {printable_line(name): value for name, value in metrics.items()}
 
 
 def _state_of(proto: job_pb2.Job) -> State:

@@ -36,8 +36,3 @@ def time_to_proto(seconds: float) -> Timestamp:
 def time_from_proto(stamp: Timestamp) -> float:
     """Return a Timestamp as Unix seconds."""
     return stamp.seconds + stamp.nanos / 1e9
-
-
-def sendable(text: str) -> str:
-    """Return the text with bytes that are not UTF-8 replaced; logs may contain some."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 from dbp import errors
 from dbp.errors import DbpError, InvalidSpec, Unavailable, Violation
 from dbp.option_names import either
+from dbp.printable import printable_lines
 
 T = TypeVar("T", bound=Message)
 
@@ -110,7 +111,7 @@ def code_of(error: DbpError) -> grpc.StatusCode:
 
 def text_of(error: DbpError) -> str:
     """Return the error's text, short enough for a header."""
-    return _shortened(str(error), MAX_TEXT_BYTES)
+    return _shortened(printable_lines(str(error)), MAX_TEXT_BYTES)
 
 
 def details_of(error: DbpError) -> tuple[tuple[str, bytes], ...]:
@@ -118,7 +119,7 @@ def details_of(error: DbpError) -> tuple[tuple[str, bytes], ...]:
     status = status_pb2.Status(code=code_of(error).value[0], message=text_of(error))
     info = error_details_pb2.ErrorInfo(reason=reason_of(_known(type(error))), domain=DOMAIN)
     for name, value in error.metadata.items():
-        info.metadata[name] = _shortened(value, MAX_METADATA_BYTES)
+        info.metadata[name] = _shortened(printable_lines(value), MAX_METADATA_BYTES)
     status.details.add().Pack(info)
     for detail in _more_details(error):
         status.details.add().Pack(detail)
@@ -150,7 +151,9 @@ def _more_details(error: DbpError) -> Iterator[Message]:
             yield error_details_pb2.ResourceInfo(
                 resource_type="dbp.v1/"
                 + ("Job" if list(named) == ["job"] else "ParameterVersion"),
-                resource_name=_shortened("/".join(named.values()), MAX_NAME_BYTES),
+                resource_name=_shortened(
+                    printable_lines("/".join(named.values())), MAX_NAME_BYTES
+                ),
             )
 
 
@@ -165,7 +168,7 @@ def internal_details(text: str, number: str) -> tuple[tuple[str, bytes], ...]:
 
 def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
     """Return the error that the service raised, or one that describes the failed call."""
-    text = error.details() or error.code().name
+    text = printable_lines(error.details() or error.code().name)
     status = _status(error)
     found = None if status is None else _from_details(status, text)
     if found is not None:
@@ -220,7 +223,6 @@ def _known(kind: type[DbpError]) -> type[DbpError]:
 
 def _shortened(text: str, limit: int) -> str:
     """Return at most ``limit`` bytes of text for a header, odd bytes percent-encoded."""
-    text = text.encode("utf-8", "backslashreplace").decode()  # paths may hold stray bytes
     size = 0
     for place, character in enumerate(text):
         size += (
@@ -236,8 +238,8 @@ def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequ
     bad = error_details_pb2.BadRequest()
     size = 0
     for index, violation in enumerate(violations):
-        path = _shortened(violation.path, 200)
-        message = _shortened(violation.message, 600)
+        path = _shortened(printable_lines(violation.path), 200)
+        message = _shortened(printable_lines(violation.message), 600)
         size += len(path.encode()) + len(message.encode()) + 8
         if size > MAX_VIOLATIONS_BYTES:
             rest = len(violations) - index
@@ -253,8 +255,12 @@ def _from_details(status: status_pb2.Status, text: str) -> DbpError | None:
     kind = _BY_REASON.get(info.reason) if info.domain == DOMAIN else None
     if kind is InvalidSpec:
         bad = _detail(status, error_details_pb2.BadRequest)
-        return InvalidSpec(Violation(v.field, v.description) for v in bad.field_violations)
-    return None if kind is None else kind(text, **info.metadata)
+        found = bad.field_violations
+        return InvalidSpec(
+            Violation(printable_lines(v.field), printable_lines(v.description)) for v in found
+        )
+    metadata = {name: printable_lines(value) for name, value in info.metadata.items()}
+    return None if kind is None else kind(text, **metadata)
 
 
 def _detail(status: status_pb2.Status, kind: type[T]) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dbp.access.roles import Role
 from dbp.access.tokens import TokenInfo
 from dbp.errors import InvalidInput
+from dbp.printable import printable_line
 from dbp.rpc.enums import name_of, value_of, values_of
 from dbp.rpc.scalar_convert import time_from_proto, time_to_proto
 from dbp.v1 import access_service_pb2 as pb
@@ -32,7 +33,7 @@ def token_to_proto(token: TokenInfo) -> pb.Token:
     return pb.Token(
         id=token.id,
         role=role_to_proto(token.role),
-        owner=token.owner,
+        owner=printable_line(token.owner),
         create_time=time_to_proto(token.created),
         **times,
     )
@@ -44,7 +45,7 @@ def token_from_proto(proto: pb.Token) -> TokenInfo:
         id=proto.id,
         sha256="",
         role=role_from_proto(proto.role),
-        owner=proto.owner,
+        owner=printable_line(proto.owner),
         created=time_from_proto(proto.create_time),
         expires=time_from_proto(proto.expire_time) if proto.HasField("expire_time") else None,
         revoked=time_from_proto(proto.revoke_time) if proto.HasField("revoke_time") else None,

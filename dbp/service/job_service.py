@@ -25,6 +25,7 @@ from dbp.jobs.watch_items import (
     ProgressItem,
     WatchItem,
 )
+from dbp.printable import printable_log_line
 from dbp.registry import catalogue
 from dbp.rpc.component_convert import component_to_proto, group_from_proto
 from dbp.rpc.enums import event_kind_to_proto, stream_end_to_proto
@@ -166,7 +167,9 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             if isinstance(item, LogChunk):
                 offset = item.next_offset
                 yield pb.StreamLogsResponse(
-                    lines=item.lines, next_offset=offset, attempt=attempt
+                    lines=map(printable_log_line, item.lines),
+                    next_offset=offset,
+                    attempt=attempt,
                 )
             elif isinstance(item, Heartbeat):
                 yield pb.StreamLogsResponse(next_offset=offset, attempt=attempt)

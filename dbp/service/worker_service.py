@@ -16,6 +16,7 @@ from dbp.job.snapshot import Manifest
 from dbp.jobs.connections import RunConnection
 from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.manager import JobManager
+from dbp.printable import printable_line
 from dbp.rpc.job_convert import outcome_from_proto, progress_from_proto
 from dbp.rpc.scalar_convert import id_from_name
 from dbp.rpc.spec_convert import spec_from_proto
@@ -50,7 +51,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             spec_from_proto(request.spec),
             workers=request.workers,
             request_id=request.request_id,
-            host=request.host,
+            host=printable_line(request.host),
             owner=CALLER.get().owner,
         )
         return pb.RegisterRunResponse(job=job_answer(job), secret=secret)
@@ -66,7 +67,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             job_id,
             link,
             world_size=hello.world_size,
-            host=hello.host,
+            host=printable_line(hello.host),
             total_steps=hello.total_steps,
         )
         answers: Answers = asyncio.Queue()

@@ -16,6 +16,7 @@ from typing import BinaryIO, Final, Self, TypeAlias, final
 from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest, decode_header, encode_header, header_length
 from dbp.job.state import Version
+from dbp.printable import is_printable
 from dbp.storage.atomic_file import create
 from dbp.storage.threads import in_thread
 from dbp.versions.faults import corrupt, unreadable
@@ -91,6 +92,9 @@ def checked_header(manifest: Manifest) -> bytes:
     except KeyError as error:
         raise InvalidInput(f"manifest: unknown dtype {error}") from error
     decode_header(header[8:], "manifest")
+    for name in (*(tensor.name for tensor in manifest.tensors), *manifest.metadata):
+        if not is_printable(name):  # readers list the names
+            raise InvalidInput(f"manifest: the name {name[:80]!r} holds control characters")
     return header
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 import click
 
 from dbp.errors import InvalidInput, NotFound
+from dbp.printable import printable_output
 
 if TYPE_CHECKING:
     from dbp.client.client import Client
@@ -59,4 +60,4 @@ def find_job(client: Client, given: str) -> JobHandle:
 @final
 class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"note: {record.getMessage()}", err=True)
+        click.echo(printable_output(f"note: {record.getMessage()}"), err=True)

@@ -12,6 +12,7 @@ from dbp.cli.arguments.job import JOB
 from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.arguments.version import VERSION, VersionName
 from dbp.cli.screen.output import (
+    echo,
     echo_json,
     output_option,
     service_option,
@@ -124,7 +125,7 @@ def diff(job: str, a: VersionName, b: VersionName, service: str, output: str) ->
             }
         )
         return
-    click.echo(
+    echo(
         f"{handle.id}: version {first.version.version} (step {first.version.step:,}) to "
         f"version {second.version.version} (step {second.version.step:,})"
     )
@@ -139,7 +140,7 @@ def diff(job: str, a: VersionName, b: VersionName, service: str, output: str) ->
         )
         for change in changes
     ]
-    click.echo(table([("TENSOR", "NORM", "CHANGE", "RELATIVE", "COSINE", "LARGEST"), *rows]))
+    echo(table([("TENSOR", "NORM", "CHANGE", "RELATIVE", "COSINE", "LARGEST"), *rows]))
 
 
 def changes_of(a: ParameterSet, b: ParameterSet) -> list[Change]:

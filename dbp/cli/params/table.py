@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from dbp.cli.screen.output import table, writing
+from dbp.cli.screen.output import echo, table, writing
 from dbp.json_value import JsonValue
 
 if TYPE_CHECKING:
@@ -29,16 +27,16 @@ def echo_set(
     title: str, found: ParameterSet, file: Path | None, proof: list[str] | None = None
 ) -> None:
     """Print a table of tensors, then the verified properties and the path of the file."""
-    click.echo(title)
+    echo(title)
     rows = [
         (name, " x ".join(map(str, tensor.shape)), str(tensor.dtype), f"{_norm(tensor):.6g}")
         for name, tensor in found.tensors.items()
     ]
-    click.echo(table([("TENSOR", "SHAPE", "TYPE", "NORM"), *rows]))
+    echo(table([("TENSOR", "SHAPE", "TYPE", "NORM"), *rows]))
     for line in proof or ():
-        click.echo(f"verified: {line}")
+        echo(f"verified: {line}")
     if file is not None:
-        click.echo(f"written to {file} ({len(found.content):,} bytes)")
+        echo(f"written to {file} ({len(found.content):,} bytes)")
 
 
 def tensor_rows(found: ParameterSet) -> list[dict[str, JsonValue]]:

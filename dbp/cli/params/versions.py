@@ -11,6 +11,7 @@ from dbp.cli.arguments.ranges import COUNT, SECONDS
 from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.arguments.version import VERSION, VersionName
 from dbp.cli.screen.output import (
+    echo,
     echo_json,
     first_of,
     label_content,
@@ -64,7 +65,7 @@ def _show_entries(entries: Sequence[VersionEntry]) -> None:
         )
         for entry in entries
     ]
-    click.echo(table([("VERSION", "STEP", "PUBLISHED", "SHA256", "KEPT", "LABELS"), *rows]))
+    echo(table([("VERSION", "STEP", "PUBLISHED", "SHA256", "KEPT", "LABELS"), *rows]))
 
 
 def _holds(entry: VersionEntry) -> Iterator[str]:
@@ -92,7 +93,7 @@ def labels(job: str, history: bool, service: str, output: str) -> None:
         (m.label, str(m.version or "-"), str(m.previous or "-"), time_text(m.time))
         for m in shown
     ]
-    click.echo(table([("LABEL", "VERSION", "BEFORE", "SINCE"), *rows]))
+    echo(table([("LABEL", "VERSION", "BEFORE", "SINCE"), *rows]))
 
 
 @click.command()
@@ -145,7 +146,7 @@ def label(
         return
     now = f"version {move.version}" if move.version else "removed"
     before = f", before: version {move.previous} (kept for --undo)" if move.previous else ""
-    click.echo(f"{move.label}: {now}{before}")
+    echo(f"{move.label}: {now}{before}")
 
 
 @click.command()
@@ -196,7 +197,7 @@ def publish(job: str, wait: float, service: str, output: str) -> None:
     if output == "json":
         echo_json(version_content(version))
     else:
-        click.echo(f"version {version.version}, step {version.step:,}")
+        echo(f"version {version.version}, step {version.step:,}")
 
 
 def _pin(job: str, version: VersionName, service: str, output: str, *, pinned: bool) -> None:
@@ -206,7 +207,7 @@ def _pin(job: str, version: VersionName, service: str, output: str, *, pinned: b
         echo_json(_entry_content(entry))
     else:
         state = "pinned" if entry.pinned else "kept" if entry.kept else "no longer kept"
-        click.echo(f"version {entry.version.version}: {state}")
+        echo(f"version {entry.version.version}: {state}")
 
 
 def _entry_content(entry: VersionEntry) -> dict[str, JsonValue]:

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import numpy as np
 
-from dbp.cli.screen.output import echo_json, version_content, writing
+from dbp.cli.screen.output import echo, echo_json, version_content, writing
 from dbp.errors import alternatives
 from dbp.job.labels import ALWAYS_NEWEST
 from dbp.quantities import duration_text
@@ -63,7 +62,7 @@ def watch(
         version = found.version
         moved = "" if change is None else f", moved {change:.4g}"
         missed = f", {update.skipped} skipped" if update.skipped else ""
-        click.echo(
+        echo(
             f"version {version.version}, step {version.step:,}"
             + (" (final)" if version.final else "")
             + f", sha256 {version.digest[:16]}, {duration_text(late)} old{moved}{missed}"
@@ -76,7 +75,7 @@ def _note_missing(job: JobHandle, label: str) -> None:
     known = [*(move.label for move in job.labels()[0]), *ALWAYS_NEWEST]
     if label not in known:
         hint = alternatives(label, known, "labels")
-        click.echo(f"{job.id}: no label {label!r} yet{hint}; waiting for it", err=True)
+        echo(f"{job.id}: no label {label!r} yet{hint}; waiting for it", err=True)
 
 
 def _distance(before: ParameterSet, after: ParameterSet) -> float:

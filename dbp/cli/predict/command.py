@@ -12,7 +12,7 @@ from dbp.cli.arguments.job import LABEL, SOURCE
 from dbp.cli.arguments.service import connect, find_job
 from dbp.cli.arguments.source import METAVAR, source_of
 from dbp.cli.arguments.version import HELP, VERSION, VersionName, version_name
-from dbp.cli.screen.output import echo_json, output_option, service_option, writing
+from dbp.cli.screen.output import echo, echo_json, output_option, service_option, writing
 from dbp.errors import InvalidInput
 from dbp.json_value import JsonValue
 from dbp.quantities import count_text
@@ -123,12 +123,12 @@ def predict(
         if output == "json":
             echo_json({"file": str(file), "rows": len(found)})
         else:
-            click.echo(f"written to {file} ({count_text(len(found), 'row')})")
+            echo(f"written to {file} ({count_text(len(found), 'row')})")
     elif output == "json":
         echo_json(found.tolist())
     else:
         for row in found:
-            click.echo(" ".join(f"{v:.6g}" for v in row) if found.ndim > 1 else str(row))
+            echo(" ".join(f"{v:.6g}" for v in row) if found.ndim > 1 else str(row))
 
 
 @click.command()
@@ -179,17 +179,17 @@ def evaluate(
         spec_file = _spec_beside(trained.file)
     data = data_set(_spec(spec_file, trained.spec), part)
     for note in (*data.info.notes, *unnamed_notes(model.columns.inputs, data.info, MODEL)):
-        click.echo(f"note: data.{part}: {note}", err=True)
+        echo(f"note: data.{part}: {note}", err=True)
     with naming(f"data.{part}"):
         figures = model.evaluate(data)
     metrics = dict(zip(model.metric_kinds, model.model.metrics, strict=True))
     for _, text in undefined_figures(figures, metrics):
-        click.echo(f"note: data.{part}: {text}", err=True)
+        echo(f"note: data.{part}: {text}", err=True)
     if output == "json":
         echo_json({"on": part, "samples": len(data), **figures})
         return
     text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    click.echo(f"{part} set, {count_text(len(data), 'sample')}: {text}")
+    echo(f"{part} set, {count_text(len(data), 'sample')}: {text}")
 
 
 def _of_file(
@@ -235,7 +235,7 @@ def _of_job(
 
 def _show_note(path: Path, text: str) -> None:
     """Print a reader's note on a file of inputs."""
-    click.echo(f"note: {path}: {text}", err=True)
+    echo(f"note: {path}: {text}", err=True)
 
 
 def _spec(file: Path | None, document: Mapping[str, JsonValue]) -> ResolvedSpec:

@@ -8,10 +8,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-import click
-
 from dbp.cli.screen.output import (
     can_draw,
+    echo,
     echo_json,
     figures_text,
     job_content,
@@ -22,6 +21,7 @@ from dbp.job.ending_text import job_ending_lines
 from dbp.job.failure_text import attempt_text, condition_text
 from dbp.job.state import Job, ProgressReport
 from dbp.json_value import JsonValue
+from dbp.printable import printable_output
 from dbp.quantities import count_text, duration_text, time_to_go_text
 from dbp.train.report.lines import rate_text
 
@@ -73,7 +73,7 @@ def follow(job: JobHandle, output: str) -> Job:
         view.close()
     ended = job.get()
     if output == "text":
-        click.echo(ended_text(ended))
+        echo(ended_text(ended))
     return ended
 
 
@@ -145,15 +145,15 @@ class LineView:
             now = time.monotonic()
             if now - self._shown_at >= LINE_SECONDS:
                 self._shown_at = now
-                click.echo(progress_text(update.progress))
+                echo(progress_text(update.progress))
         elif text := versions_text(update):
-            click.echo(text)
+            echo(text)
         elif update.kind == "deleted":
-            click.echo(f"{update.job_id} deleted")
+            echo(f"{update.job_id} deleted")
         elif update.job is not None and update.kind != "parameters_published":
             if gap := gap_text(update):
-                click.echo(gap)
-            click.echo(state_text(update.job, failed=update.kind == "requeued"))
+                echo(gap)
+            echo(state_text(update.job, failed=update.kind == "requeued"))
 
     def close(self) -> None:
         """Do nothing: no display is open."""
@@ -207,7 +207,9 @@ class BarView:
 
     def say(self, text: str) -> None:
         """Print lines above the bar; click writes past rich, right after the bar."""
-        self._live.console.print(text, soft_wrap=True, markup=False, highlight=False)
+        self._live.console.print(
+            printable_output(text), soft_wrap=True, markup=False, highlight=False
+        )
 
     def close(self) -> None:
         """Leave the last state on the screen."""

@@ -16,6 +16,7 @@ import click
 
 from dbp.errors import InvalidInput
 from dbp.json_value import JsonObject, JsonValue
+from dbp.printable import json_escaped, printable_output
 from dbp.quantities import count_text
 from dbp.rpc.address import SERVICE_VARIABLE, service_address
 
@@ -40,9 +41,18 @@ output_option = click.option(
 )
 
 
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print text that may be of a service or a file, without its control characters.
+
+    ``err``: on stderr; ``nl``: with a line feed at the end.
+    """
+    click.echo(printable_output(text), err=err, nl=nl)
+
+
 def echo_json(content: JsonValue) -> None:
-    """Print one JSON value on a line; NaN and infinity become null."""
-    click.echo(json.dumps(_finite(content), ensure_ascii=False, allow_nan=False))
+    """Print one JSON value on a line, safe for terminals; NaN and infinity become null."""
+    text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False)
+    click.echo(json_escaped(text))
 
 
 def _finite(value: JsonValue) -> JsonValue:
@@ -179,7 +189,7 @@ def note_more(shown: int, noun: str, *, filters: str = "") -> None:
     """Print on stderr that a listing was cut, and the options that show more of it."""
     options = f"--limit {2 * shown}{filters}"
     cut = f"{count_text(shown, noun)} shown, newest first; there are more"
-    click.echo(f"note: {cut}: {options}", err=True)
+    echo(f"note: {cut}: {options}", err=True)
 
 
 def figures_text(metrics: Mapping[str, float]) -> str:

@@ -31,7 +31,9 @@ class ProgressBar:
 
     def started(self, started: Started) -> None:
         """Write the plan of the run and draw the empty bar."""
-        self._live.console.print(plan_text(started), soft_wrap=True, highlight=False)
+        self._live.console.print(
+            plan_text(started), soft_wrap=True, highlight=False, markup=False
+        )
         if started.origin is not None:
             text = resumed_text(started)
             self._live.console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -14,6 +14,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from dbp.quantities import count_text, time_to_go_text
 
@@ -74,7 +75,9 @@ class StatusLine:
             width=bar,
             finished_style="green",  # rich's own is the grey of an empty bar in 16 colours
         )
-        cells = [before, drawn, after] if bar else [before, after]
+        # Text, not str: rich would obey marks such as [link] in the note of a job.
+        texts = Text(before), Text(after)
+        cells = [texts[0], drawn, texts[1]] if bar else [*texts]
         for cell in cells:
             grid.add_column(no_wrap=True, width=bar if cell is drawn else None)
         grid.add_row(*cells)

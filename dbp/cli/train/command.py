@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dbp.cli.mpirun.terminal import kills_ranks, rank_console, shows_terminal
-from dbp.cli.screen.output import can_draw, echo_json, output_option
+from dbp.cli.screen.output import can_draw, echo, echo_json, output_option
 from dbp.cli.train.preparation import join_service, prepare_folder, refuse_on_all_ranks
 from dbp.cli.train.resumption import (
     folder_to_resume,
@@ -140,7 +140,7 @@ def _run(request: Request, place: Launch, threads: int) -> int:
                 return _other_rank(request, inspected, place, signals)
         warning = oversubscription(place.local_size, threads)
         if warning and not request.quiet:
-            click.echo(f"note: {warning}", err=True)
+            echo(f"note: {warning}", err=True)
         return _rank_0(request, inspected, place, signals)
     finally:
         signals.ignore()
@@ -160,7 +160,7 @@ def _report_once(place: Launch) -> Iterator[None]:
         if place.rank == 0:
             raise
         time.sleep(OTHER_RANKS_WAIT_SECONDS)
-        click.echo(f"error: on rank {place.rank}: {error}", err=True)
+        echo(f"error: on rank {place.rank}: {error}", err=True)
         code = BAD_INPUT if isinstance(error, InvalidInput) else FAILED
         raise SystemExit(code) from error
     except Exception as error:
@@ -169,7 +169,7 @@ def _report_once(place: Launch) -> Iterator[None]:
         if place.rank != 0:
             time.sleep(OTHER_RANKS_WAIT_SECONDS)
         text = "".join(traceback.format_exception(error))
-        click.echo(f"rank {place.rank} of {place.size} failed:\n{text}", err=True, nl=False)
+        echo(f"rank {place.rank} of {place.size} failed:\n{text}", err=True, nl=False)
         raise SystemExit(FAILED) from error
 
 
@@ -272,17 +272,17 @@ def _summarize(
         echo_json({**dataclasses.asdict(outcome), "run": str(folder)})
         return
     if outcome.status == "failed":
-        click.echo(f"error: {outcome.message}", err=True)
+        echo(f"error: {outcome.message}", err=True)
     else:
-        click.echo(outcome_text(outcome, resolved.document))
+        echo(outcome_text(outcome, resolved.document))
     if command := next_command(outcome, folder):
-        click.echo(command)
+        echo(command)
     parameters = folder / PARAMETERS
     if not outcome.step or not parameters.exists():  # else they are an earlier part's
         return
     if outcome.status == "failed":
         with contextlib.suppress(InvalidInput, OSError):  # damaged: of an earlier part
-            click.echo(f"parameters after step {stored_step(parameters):,}: {parameters}")
+            echo(f"parameters after step {stored_step(parameters):,}: {parameters}")
         return
-    click.echo(f"parameters: {parameters}")
-    click.echo(f"use them:   dbp predict {shlex.quote(str(folder))} INPUTS")
+    echo(f"parameters: {parameters}")
+    echo(f"use them:   dbp predict {shlex.quote(str(folder))} INPUTS")

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import click
-
+from dbp.cli.screen.output import echo
 from dbp.errors import DbpError, InvalidInput
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def inspect_and_note(document: object, file: Path, workers: int, *, quiet: bool)
     with located(file):
         inspected = inspect(resolve(document), workers)
     for note in () if quiet else inspected.notes():
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     return inspected
 
 
@@ -94,7 +93,7 @@ def join_service(
         folder.discard()
         raise
     if not quiet:
-        click.echo(f"registered as job {reporter.job} with {address}", err=True)
+        echo(f"registered as job {reporter.job} with {address}", err=True)
     return reporter
 
 

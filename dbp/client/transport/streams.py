@@ -17,6 +17,7 @@ from dbp.client.transport.connection import Connection
 from dbp.client.transport.patience import Patience
 from dbp.errors import ClientClosed, DeadlineExceeded, OutOfRange, Unavailable
 from dbp.job.state import Job, LabelMove, ProgressReport
+from dbp.printable import printable_log_line
 from dbp.rpc.enums import event_kind_from_proto
 from dbp.rpc.forking import is_forked
 from dbp.rpc.job_convert import job_from_proto, progress_from_proto
@@ -136,7 +137,7 @@ async def logs(
                 request.offset = message.next_offset
                 request.attempt = message.attempt or request.attempt
                 for line in message.lines:
-                    yield line
+                    yield printable_log_line(line)
                 if message.HasField("end"):
                     if message.end.reason in _ENDS_OF_LOGS:
                         return

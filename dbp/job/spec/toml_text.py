@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from dbp.json_value import JsonObject, JsonValue
+from dbp.printable import json_escaped
 
 WIDTH = 88
 
@@ -39,8 +40,8 @@ def _inline(value: JsonValue) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_inline, value))}]"
     if isinstance(value, str):
-        # JSON's escapes are TOML's, but for the one control character JSON leaves alone.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        # JSON's escapes are TOML's, but for the control characters that JSON leaves alone.
+        return json_escaped(json.dumps(value, ensure_ascii=False))
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value)

@@ -270,3 +270,16 @@ def test_the_age_of_the_last_report_is_shown_once_a_run_is_silent() -> None:
 
     assert text(0.0) == "digits-1 RUNNING"
     assert text(3_725.0) == "digits-1 RUNNING (no report for 1 h 02 min)"
+
+
+@pytest.mark.parametrize("view", [LineView, BarView])
+def test_views_pass_no_control_characters_of_a_job_on(
+    view: type[LineView] | type[BarView], capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = dataclasses.replace(JOB, notes=("x\x1b]0;title\x07y\u202e",))
+    shown = view()
+
+    shown.show(JobUpdate("digits-1", "checkpoints_damaged", job=damaged))
+    shown.close()
+
+    assert "xy\\u202e" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbp.cli.screen.output import (
+    echo,
     echo_json,
     figures_text,
     job_content,
@@ -21,6 +22,7 @@ from dbp.cli.screen.output import (
 from dbp.errors import InvalidInput
 from dbp.job.failure import Condition, ConditionKind, Failure, FailureReason
 from dbp.job.state import Job, ProgressReport, State, Version
+from tests.hostile_text import faults
 
 PROGRESS = ProgressReport(7, 100, 1, math.nan, {"training_loss": math.inf}, 50.0, None, 3.0)
 JOB = Job(
@@ -134,3 +136,22 @@ def test_the_own_files_of_a_run_are_not_replaced(tmp_path: Path) -> None:
     assert not parameters.exists()
     with writing(tmp_path / "other.safetensors"):
         pass
+
+
+def test_plain_output_shows_control_characters_instead_of_passing_them_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    echo("a\x1b[2Jb\x9b\u202e\tc\nd\x07")
+    echo("\x1b]0;title\x07e", err=True)
+
+    assert capsys.readouterr() == ("ab\\x9b\\u202e\tc\nd\\x07\n", "e\n")
+
+
+def test_json_output_escapes_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "a\x1b[2J\x7f\x9b2J\u202e\u2028"
+
+    echo_json({"host": text})
+
+    line = capsys.readouterr().out
+    assert not faults(line, "\n")
+    assert json.loads(line) == {"host": text}

@@ -107,3 +107,13 @@ def test_a_full_bar_does_not_look_like_an_empty_one_in_16_colours() -> None:
         return found[1]
 
     assert bar(0) != bar(4)
+
+
+def test_marks_in_a_note_are_text() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100)
+
+    console.print(StatusLine(Status(note="disk full: [link=http://example.org]/a[/link] [/b]")))
+
+    assert "[link=http://example.org]/a[/link] [/b]" in screen.getvalue()
+    assert "\x1b]8" not in screen.getvalue()
