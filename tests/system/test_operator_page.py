@@ -9,13 +9,12 @@ import signal
 from functools import partial
 from pathlib import Path
 
-import click
 import pytest
 
-from dbp.cli.main import dbp
 from dbp.client.client import Client
 from dbp.client.job import JobHandle
 from dbp.job.state import State
+from tests.cli.commands import unknown_words
 from tests.cli.setups import ENDLESS, Server, output, run, until, write_spec
 from tests.deadline import DEADLINE
 
@@ -37,21 +36,15 @@ def has_state(job: JobHandle, state: State) -> bool:
 
 
 def inline_commands() -> list[str]:
-    return [" ".join(text.split()) for text in re.findall(r"`(dbp [^`]+)`", PAGE)]
+    blocks = re.findall(r"^\$ (?:sudo .*?|.*/)?(dbp .*)$", PAGE, re.MULTILINE)
+    return blocks + [" ".join(text.split()) for text in re.findall(r"`(dbp [^`]+)`", PAGE)]
 
 
 def test_commands_and_options_of_the_page_exist() -> None:
     shown = inline_commands()
     assert len(shown) > 10
     for text in shown:
-        words = shlex.split(text)[1:]
-        command: click.Command = dbp
-        while isinstance(command, click.Group) and words:
-            found = command.get_command(click.Context(command), words[0])
-            assert found is not None, text
-            command, words = found, words[1:]
-        options = {name for each in command.params for name in each.opts}
-        assert {word for word in words if word.startswith("--")} <= options, text
+        assert unknown_words(text) == [], text
 
 
 def test_commands_of_the_page_change_a_job_as_its_table_says(tmp_path: Path) -> None:
