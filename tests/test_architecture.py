@@ -78,7 +78,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "backup": (
         {"errors", "jobs.job_rows", "json_value", "launch.attempt_files", "launch.exit_record",
-         "storage", "versions.tables"},
+         "launch.file_lock", "storage", "versions.tables"},
         set(),
     ),
     "rpc": (
@@ -125,6 +125,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "service.inference.tensor_codec": (
         {"errors", "inference", "quantities"}, {"numpy", "ml_dtypes"},
+    ),
+    "service.admin_service": (
+        {"backup.staging", "jobs.manager", "rpc.scalar_convert", "storage", "v1"},
+        {"grpc", "google"},
     ),
     "service.reflection": (set(), {"grpc", "google", "grpc_reflection"}),
     "service.server": ({"*"}, {"grpc", "grpc_health"}),

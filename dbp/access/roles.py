@@ -39,6 +39,7 @@ _BY_SERVICE: Final[Mapping[str, Mapping[Role | None, tuple[str, ...]]]] = {
         Role.VIEWER: ("WhoAmI",),
         Role.ADMIN: ("CreateToken", "ListTokens", "RevokeToken"),
     },
+    "dbp.v1.AdminService": {Role.ADMIN: ("BeginDrain", "EndDrain", "StageBackup")},
     "dbp.v1.JobService": {
         Role.VIEWER: ("GetJob", "ListJobs", "WatchJobs", "StreamLogs", "ListComponents"),
         Role.SUBMITTER: (

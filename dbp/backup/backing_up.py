@@ -7,21 +7,24 @@ import io
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import TypeAlias, final
 
+from dbp.backup.backup_lock import backup_lock
 from dbp.backup.checking import check
 from dbp.backup.layout import MANIFEST
 from dbp.backup.manifest import FileEntry, Manifest
 from dbp.backup.staging import Staging
 from dbp.backup.writers import BackupWriter, writing
-from dbp.errors import AlreadyExists, InvalidInput
+from dbp.errors import AlreadyExists, Conflict, InvalidInput
+from dbp.launch.file_lock import is_held
 from dbp.storage.atomic_file import make_folder
 from dbp.storage.database_copy import copy_database, opened_copy
+from dbp.storage.disk_use import remove_folder
 from dbp.storage.schema import SCHEMA_VERSION
-from dbp.storage.state_folder import DATABASE, JOBS, StateFolder
+from dbp.storage.state_folder import DATABASE, JOBS, LOCK, STAGED, StateFolder
 from dbp.storage.verification import nothing_to_compare, untouched, verify
 
 
@@ -47,18 +50,43 @@ def check_target(target: Path, state: Path) -> None:
         )
 
 
-@contextlib.contextmanager
-def staged(state: Path) -> Iterator[tuple[Path, float]]:
-    """Yield the staged files of a state folder that no service uses, and the Unix time.
+# Lets the service of a state folder stage a backup; returns the folder and the Unix time.
+Stage: TypeAlias = Callable[[], tuple[Path, float]]
 
-    InvalidInput: there is none at the path; StateDamaged: its database is damaged; Conflict: it
-    is in use, or a newer dbp wrote it; OSError.
+
+@contextlib.contextmanager
+def staged(state: Path, by_service: Stage) -> Iterator[tuple[Path, float]]:
+    """Yield the staged files of a state folder, and the Unix time of the copied database.
+
+    ``by_service`` is called if a service uses the folder. InvalidInput: there is none at the
+    path; StateDamaged: its database is damaged; Conflict: another backup is being written, or a
+    newer dbp wrote it; OSError.
     """
     if not (state / DATABASE).is_file():
         raise InvalidInput(
             f"{state}: no state folder of dbp serve: it has no {DATABASE}; name another one "
             "with --state"
         )
+    with backup_lock(state):
+        if is_held(state / LOCK):
+            folder, create_time = by_service()
+            if folder.name != STAGED or not folder.parent.samefile(state):
+                raise Conflict(
+                    f"{state}: the service that answers has another state folder, "
+                    f"{folder.parent}; name that one with --state"
+                )
+            try:
+                yield folder, create_time
+            finally:
+                remove_folder(folder)
+        else:
+            with _staged_here(state) as staging:
+                yield staging.folder, time.time()
+
+
+@contextlib.contextmanager
+def _staged_here(state: Path) -> Iterator[Staging]:
+    """Stage the files of a state folder that no service uses."""
     with StateFolder(state) as folder:
         verify(folder.database_file, nothing_to_compare, schema=SCHEMA_VERSION)
         staging = Staging(folder.path)
@@ -66,7 +94,7 @@ def staged(state: Path) -> Iterator[tuple[Path, float]]:
             with untouched(folder.database_file) as connection:
                 copy_database(connection, staging.database)
             staging.settle()
-            yield staging.folder, time.time()
+            yield staging
         finally:
             staging.remove()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,6 +15,8 @@ from dbp.quantities import count_text, size_text
 if TYPE_CHECKING:
     from dbp.backup.manifest import Manifest
     from dbp.json_value import JsonObject
+
+STAGE_SECONDS: Final = 600.0  # a service with a million files
 
 
 @click.command()
@@ -48,7 +50,7 @@ def backup(target: Path, state: Path, output: str) -> None:
 
     target = target.absolute()
     check_target(target, state)
-    with staged(state) as (folder, create_time):
+    with staged(state, lambda: _stage(state)) as (folder, create_time):
         written = write_backup(folder, target, dbp=__version__, create_time=create_time)
     _show(written.manifest, target, f"backup of {state} in {target}", output)
     for text in written.damaged:
@@ -89,6 +91,20 @@ def restore(backup: Path, state: Path, only_check: bool, output: str) -> None:
         _show(checked.manifest, state, text, output)
     for text in checked.damaged:
         click.echo(f"warning: {text} when the backup was made", err=True)
+
+
+def _stage(state: Path) -> tuple[Path, float]:
+    """Let the service that uses a state folder stage its backup."""
+    import asyncio
+
+    from dbp.client.admin import AdminCalls
+    from dbp.rpc.address import own_service
+
+    async def stage() -> tuple[Path, float]:
+        async with AdminCalls(own_service(state), timeout=STAGE_SECONDS) as calls:
+            return await calls.stage_backup()
+
+    return asyncio.run(stage())
 
 
 def _show(manifest: Manifest, path: Path, text: str, output: str) -> None:

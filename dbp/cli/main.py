@@ -42,6 +42,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "serve": ("serve", "serve", "Run the control service."),
     "backup": ("backup", "backup", "Copy a service's state folder, also while it runs."),
     "restore": ("backup", "restore", "Make a state folder from a backup."),
+    "admin": ("admin", "admin", "Drain a service, or let it start jobs again."),
     "health": ("health", "health", "Ask a service whether it serves."),
     "token": ("token", "token", "Make, list and revoke tokens of a service."),
     "submit": ("jobs", "submit", "Submit a job to a service."),

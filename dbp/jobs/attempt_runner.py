@@ -22,6 +22,7 @@ from dbp.jobs.config import Clock
 from dbp.jobs.connections import RunConnections, new_secret
 from dbp.jobs.damaged_checkpoints import note_damaged
 from dbp.jobs.disk_wait import DiskWait
+from dbp.jobs.drain import Drain
 from dbp.jobs.forced_stops import ForcedStops
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.retry import after_end, note_outcome
@@ -79,6 +80,7 @@ class AttemptRunner:
         self._stalls = StallWatch(folder, table, clock)
         self._requeued = requeued
         self._running: dict[str, Running] = {}
+        self.drain = Drain(self._running)
         self._stops = ForcedStops(self._running, clock, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -206,8 +208,9 @@ class AttemptRunner:
                 await running.kill()
             elif (job := self._table.live(job_id)) and job.state.stopping:
                 running.request_stop()
+            self.drain.watched(job_id)
             async with self._stalls.watching(job_id, running):
-                ended = await running.wait()
+                ended = self.drain.explained(job_id, await running.wait())
         except Exception:
             await running.kill()
             raise

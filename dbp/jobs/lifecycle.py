@@ -187,6 +187,19 @@ class Lifecycle:
         """
         return await self._removal.delete(job_id)
 
+    def begin_drain(self, *, stop: bool) -> list[str]:
+        """Start no more jobs; ``stop``: ask those that run to stop. Return their ids.
+
+        A job that was stopped is queued again.
+        """
+        self._runner.drain.begin(stop=stop)
+        return self._queue.holding
+
+    async def end_drain(self) -> None:
+        """Let the queued jobs start again."""
+        self._runner.drain.end()
+        await self._scheduler.start_what_fits()
+
     async def _enqueue(self, job_id: str, kind: EventKind) -> None:
         self._queue.check_length()
         await self._scheduler.enqueue(await self._table.record(job_id, kind))

@@ -19,6 +19,7 @@ from dbp.jobs.admission import Admission, Check, Checks, new_id
 from dbp.jobs.attempt_runner import AttemptRunner
 from dbp.jobs.config import Clock, ManagerConfig, SystemClock
 from dbp.jobs.connections import RunConnection, RunConnections
+from dbp.jobs.drain import WAITING
 from dbp.jobs.job_logs import JobLogs
 from dbp.jobs.job_table import Fits, JobTable
 from dbp.jobs.lifecycle import Lifecycle
@@ -96,7 +97,7 @@ class JobManager:
             released=lambda job: self._scheduler.release(job),  # noqa: PLW0108 - made below
             requeued=lambda job: self._scheduler.enqueue(job),  # noqa: PLW0108 - made below
         )
-        self.disk = self._runner.disk
+        self.disk, self._drain = self._runner.disk, self._runner.drain
         self._scheduler = Scheduler(self._queue, self._table, self._runner, clock)
         self.lifecycle = Lifecycle(
             folder, store, self._table, launcher=launcher, runner=self._runner,
@@ -281,7 +282,8 @@ class JobManager:
         job = self._table.live(job.id) or job
         if job.state.terminal:
             return job
-        return replace(job, waiting_reason=self._queue.waiting_reason(job.id))
+        reason = self._queue.waiting_reason(job.id)
+        return replace(job, waiting_reason=WAITING if reason and self._drain.active else reason)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -74,6 +74,11 @@ class JobQueue:
                 "are allowed; try again later"
             )
 
+    @property
+    def holding(self) -> list[str]:
+        """Ids of the jobs that hold slots."""
+        return list(self._holding)
+
     def place(self, job_id: str) -> int:
         """Return the place of a job among all; a new one comes last."""
         if job_id not in self._places:
@@ -206,7 +211,7 @@ class Scheduler:
 
     async def _after_delay(self, job_id: str, delay: Delay) -> None:
         self._queue.end_delay(job_id, delay)
-        await self._start_what_fits()
+        await self.start_what_fits()
 
     async def release(self, job_id: str) -> None:
         """Remove an ended job, and start what fits now."""
@@ -217,11 +222,16 @@ class Scheduler:
         """Start no more jobs."""
         self._closed = True
 
-    async def _start_what_fits(self) -> None:
+    @property
+    def _stopped(self) -> bool:
+        return self._closed or self._runner.drain.active
+
+    async def start_what_fits(self) -> None:
+        """Start the jobs that fit; a drain may have ended."""
         await self._table.alone(self._start)
 
     async def _start(self) -> None:
-        while not self._closed and (job_id := self._queue.take()) is not None:
+        while not self._stopped and (job_id := self._queue.take()) is not None:
             secret, secret_hash = new_secret()
             try:
                 job = await self._table.record(
@@ -230,7 +240,7 @@ class Scheduler:
             except (ResourceExhausted, Unavailable):
                 # Launch only after the record is durable; the disk may have space again soon.
                 self._queue.put_back(job_id)
-                self._runner.later(RETRY_SECONDS, self._start_what_fits)
+                self._runner.later(RETRY_SECONDS, self.start_what_fits)
                 return
             if not self._closed:  # else the next service finds it not launched, and does so
                 self._runner.launch(job, secret)

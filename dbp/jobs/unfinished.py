@@ -14,7 +14,7 @@ _MEMORY: Final = "; Linux sends it when memory runs out"
 _TOO_LATE: Final = "the run ended before it could stop by itself"
 _DRAINED: Final = (
     "its supervisor got a signal that asks for its end, as when all processes of the service "
-    "are ended"
+    "are ended or `dbp admin drain` is called"
 )
 
 

@@ -39,7 +39,7 @@ def service_address(given: str | None = None) -> str:
         return _named(given, "service address")
     if found := os.environ.get(SERVICE_VARIABLE, ""):
         return _named(found, f"${SERVICE_VARIABLE}")
-    return _own_service(default_state_folder())
+    return own_service(default_state_folder())
 
 
 def _named(text: str, source: str) -> str:
@@ -85,7 +85,7 @@ def parse_address(address: str, source: str = "service address") -> tuple[str, i
     return match["host"], port
 
 
-def _own_service(state: Path) -> str:
+def own_service(state: Path) -> str:
     """Return the socket of the service with a state folder; it may not run."""
     try:
         found = read_json(state / "service.json")

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from dbp.backup.backup_lock import remove_left
 from dbp.errors import InvalidInput, StateGone
 from dbp.inference import open_inference_pb2
 from dbp.jobs.admission import Check, Checked
@@ -24,6 +25,7 @@ from dbp.launch.launcher import Launcher
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.rpc.spec_convert import check_size
 from dbp.service.access_service import AccessService
+from dbp.service.admin_service import AdminService
 from dbp.service.callers import Callers, open_callers
 from dbp.service.config import ServerConfig
 from dbp.service.guarded_server import GuardedServer
@@ -42,11 +44,13 @@ from dbp.storage.database import Database
 from dbp.storage.state_folder import StateFolder
 from dbp.v1 import (
     access_service_pb2,
+    admin_service_pb2,
     job_service_pb2,
     parameter_service_pb2,
     worker_service_pb2,
 )
 from dbp.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
+from dbp.v1.admin_service_pb2_grpc import add_AdminServiceServicer_to_server
 from dbp.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from dbp.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 
@@ -55,6 +59,7 @@ DRAIN_SECONDS: Final = 5.0
 PRESENT_SECONDS: Final = 1.0
 PUBLIC_FILES: Final = (
     access_service_pb2.DESCRIPTOR,
+    admin_service_pb2.DESCRIPTOR,
     job_service_pb2.DESCRIPTOR,
     parameter_service_pb2.DESCRIPTOR,
     open_inference_pb2.DESCRIPTOR,
@@ -65,6 +70,7 @@ PUBLIC_SERVICES: Final = (
     parameter_service_pb2.DESCRIPTOR.services_by_name["ParameterService"].full_name,
     INFERENCE,
     access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
+    admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
 )
 
 
@@ -123,7 +129,7 @@ async def running(
         stack.push_async_callback(inference.close)
         places = stack.enter_context(open_places(folder.path))
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
-        _add_services(methods, callers, manager, access)
+        _add_services(methods, callers, manager, access, database)
         parameter_service.add_to_server(parameters, methods)
         add_to_server(inference, methods)
         status = _add_health(methods)
@@ -185,12 +191,17 @@ async def _until_gone(folder: StateFolder, gone: Callable[[StateGone], None]) ->
 
 def _state_folder(path: Path) -> StateFolder:
     try:
-        return StateFolder(path)
+        folder = StateFolder(path)
     except OSError as error:
         raise InvalidInput(
             f"{path}: cannot be the state folder: {error.strerror or error}; choose another "
             "with --state"
         ) from error
+    try:
+        remove_left(folder.path)
+    except OSError as error:
+        log.warning("%s: files of a backup that was cut stay: %s", folder.path, error)
+    return folder
 
 
 def _database(folder: StateFolder) -> Database:
@@ -203,9 +214,14 @@ def _database(folder: StateFolder) -> Database:
 
 
 def _add_services(
-    server: GuardedServer, callers: Callers, manager: JobManager, access: JobAccess
+    server: GuardedServer,
+    callers: Callers,
+    manager: JobManager,
+    access: JobAccess,
+    database: Database,
 ) -> None:
     add_AccessServiceServicer_to_server(AccessService(callers.tokens, callers.gate), server)
+    add_AdminServiceServicer_to_server(AdminService(database, manager), server)
     add_JobServiceServicer_to_server(JobService(manager, access), server)
     add_WorkerServiceServicer_to_server(WorkerService(manager), server)
 

@@ -81,7 +81,7 @@ class StateFolder:
     @property
     def access_folder(self) -> Path:
         """Folder of the tokens."""
-        return self.path / "access"
+        return self.path / ACCESS
 
     @property
     def jobs_folder(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, TypeAlias, final
@@ -62,6 +62,8 @@ class VersionStore:
         self._indexes: OrderedDict[str, VersionIndex] = OrderedDict()
         self._changes = 0  # of any index: one that was read before a change is not cached
         self._deleted: OrderedDict[str, None] = OrderedDict()  # the newest ones
+        self._keeping = 0
+        self._delayed: list[Path] = []
         self._dropping: list[Callable[[str], None]] = []
         self._verifier = VersionVerifier()
 
@@ -93,7 +95,10 @@ class VersionStore:
             for number in numbers.difference(known)
             if number < known[-1]
         ]
-        await in_thread(partial(delete, evicted))
+        if self._keeping:
+            self._delayed += evicted
+        else:
+            await in_thread(partial(delete, evicted))
 
     def _numbered_files(self) -> dict[str, set[int]]:
         """Return the numbers of the files of versions, by job; blocks."""
@@ -197,6 +202,9 @@ class VersionStore:
             def committed() -> None:
                 self._cache(job_id, change.after)
                 if evicted:  # whether or not the caller waits for it
+                    if self._keeping:
+                        self._delayed += evicted
+                        return
                     loop = asyncio.get_running_loop()
                     deleting.append(loop.run_in_executor(None, delete, evicted))
 
@@ -204,6 +212,18 @@ class VersionStore:
         for files in deleting:
             await to_its_end(files)
         return change.after
+
+    @contextlib.asynccontextmanager
+    async def keeping_files(self) -> AsyncIterator[None]:
+        """Delete no files of evicted versions while the context lasts, but at its end."""
+        self._keeping += 1
+        try:
+            yield
+        finally:
+            self._keeping -= 1
+            if not self._keeping:
+                delayed, self._delayed = self._delayed, []
+                await in_thread(partial(delete, delayed))
 
     def _cache(self, job_id: str, index: VersionIndex) -> None:
         self._changes += 1

@@ -58,8 +58,12 @@ def make_state(state: Path) -> Path:
 
 def back_up(state: Path, target: Path) -> Written:
     """Write a backup of a folder that no service uses."""
-    with staged(state) as (folder, create_time):
+    with staged(state, _no_service) as (folder, create_time):
         return write_backup(folder, target, dbp="1.0", create_time=create_time)
+
+
+def _no_service() -> tuple[Path, float]:
+    raise AssertionError("no service uses the folder")
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

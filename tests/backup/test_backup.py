@@ -15,6 +15,7 @@ import pytest
 
 from dbp.backup import checking
 from dbp.backup.backing_up import check_target
+from dbp.backup.backup_lock import backup_lock
 from dbp.backup.checking import check
 from dbp.backup.manifest import decode
 from dbp.backup.restoring import restore
@@ -242,12 +243,14 @@ def test_targets_in_the_state_folder_and_existing_ones_are_refused(
         check_target(tmp_path, state)
 
 
-def test_a_folder_without_a_service_and_one_in_use_are_refused(
+def test_a_folder_of_no_service_is_refused_and_one_that_is_being_backed_up(
     state: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidInput, match="no state folder of dbp serve"):
         back_up(tmp_path, tmp_path / "b")
-    with StateFolder(state), pytest.raises(Conflict, match="in use by another service"):
+    with StateFolder(state), pytest.raises(AssertionError, match="no service"):
+        back_up(state, tmp_path / "b")
+    with backup_lock(state), pytest.raises(Conflict, match="another dbp backup of it"):
         back_up(state, tmp_path / "b")
 
 

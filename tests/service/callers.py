@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from dbp.inference import open_inference_pb2
 from dbp.v1 import (
     access_service_pb2,
+    admin_service_pb2,
     job_service_pb2,
     parameter_service_pb2,
     worker_service_pb2,
@@ -19,8 +20,8 @@ from dbp.v1 import (
 from tests.deadline import DEADLINE
 
 FILES = (
-    access_service_pb2, job_service_pb2, parameter_service_pb2, worker_service_pb2,
-    open_inference_pb2, health_pb2, reflection_pb2,
+    access_service_pb2, admin_service_pb2, job_service_pb2, parameter_service_pb2,
+    worker_service_pb2, open_inference_pb2, health_pb2, reflection_pb2,
 )  # fmt: skip
 V1ALPHA = "grpc.reflection.v1alpha."
 

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.processes
 
 PUBLIC = {
     "dbp.v1.AccessService": "CreateToken",
+    "dbp.v1.AdminService": "BeginDrain",
     "dbp.v1.JobService": "CreateJob",
     "dbp.v1.ParameterService": "StreamParameters",
     "inference.GRPCInferenceService": "ModelInfer",

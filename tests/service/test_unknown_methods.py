@@ -75,7 +75,10 @@ async def test_a_stream_of_requests_is_refused_as_well(service: Service) -> None
             "/dbp.v1.JobServices/ListJobs",
             ["no service 'dbp.v1.JobServices' here", "did you mean 'dbp.v1.JobService'?"],
         ),
-        ("/dbp.v2.Something/Else", ["services: dbp.v1.AccessService, dbp.v1.JobService"]),
+        (
+            "/dbp.v2.Something/Else",
+            ["services: dbp.v1.AccessService, dbp.v1.AdminService, dbp.v1.JobService"],
+        ),
         (
             "/tensorflow.serving.PredictionService/Predict",
             ["use inference.GRPCInferenceService/ModelInfer"],
