@@ -6,12 +6,15 @@ pattern.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Iterator
 from fnmatch import translate
 from pathlib import Path
 from typing import Final
+
+from dbp.data_access import exists, names_in, status_of
 
 MAX_FOLDERS: Final = 10_000
 MAX_FILES: Final = 100_000
@@ -24,7 +27,7 @@ _WILDCARDS = frozenset("*?[")
 
 def is_pattern(path: str) -> bool:
     """Return whether a path holds a wildcard (* ? [ ]) and no file has this very name."""
-    if not _WILDCARDS & set(path) or os.path.lexists(path):
+    if not _WILDCARDS & set(path) or exists(path):
         return False
     return any(_WILDCARDS & set(part) for part in _split(path)[1])
 
@@ -34,14 +37,12 @@ def fixed_folder(pattern: str) -> Path:
     return _split(pattern)[0]
 
 
-def matching_files(path: str, enters: Callable[[Path], bool] | None = None) -> list[str]:
+def matching_files(path: str) -> list[str]:
     """Return the paths that match a pattern, sorted by name; ``[path]`` if it is none.
 
     As in a shell, a name that begins with a dot is matched by a pattern that does so.
 
-    Args:
-        path: A path or a pattern.
-        enters: Whether a folder that matches may be read; None: all may.
+    Folders that may not be read hold no matching file.
 
     Raises:
         OSError: The folder before the first wildcard cannot be read.
@@ -57,7 +58,7 @@ def matching_files(path: str, enters: Callable[[Path], bool] | None = None) -> l
         )
     found = [base / name for name in _names(base, parts[0])]
     for part in parts[1:]:
-        folders = [f for f in found if _is_folder(f) and (enters is None or enters(f))]
+        folders = [folder for folder in found if _is_folder(folder)]
         if len(folders) > MAX_FOLDERS:
             raise ValueError(f"{len(folders):,} folders match; at most {MAX_FOLDERS:,}")
         found = []
@@ -85,7 +86,7 @@ def _split(pattern: str) -> tuple[Path, list[str]]:
     parts = list(Path(pattern).parts)
     base = Path()
     while len(parts) > 1:
-        if _WILDCARDS & set(parts[0]) and not os.path.lexists(base / parts[0]):
+        if _WILDCARDS & set(parts[0]) and not exists(base / parts[0]):
             break
         base /= parts.pop(0)
     return base, parts
@@ -93,23 +94,23 @@ def _split(pattern: str) -> tuple[Path, list[str]]:
 
 def _is_folder(path: Path) -> bool:
     try:
-        return path.is_dir()
+        return stat.S_ISDIR(status_of(path).st_mode)
     except OSError:  # the folder around it may not be entered
         return False
 
 
 def _names(folder: Path, part: str) -> Iterator[str]:
     """Yield names in a folder that match a part of a pattern, in order; raises OSError."""
-    if not _WILDCARDS & set(part) or os.path.lexists(folder / part):
-        return iter([part] if os.path.lexists(folder / part) else [])
+    if not _WILDCARDS & set(part) or exists(folder / part):
+        return iter([part] if exists(folder / part) else [])
     matches, with_dot = re.compile(translate(part)).match, part.startswith(".")
     names = []
-    with os.scandir(folder) as entries:
-        for count, entry in enumerate(entries):
+    with contextlib.closing(names_in(folder)) as found:
+        for count, name in enumerate(found):
             if count == MAX_ENTRIES:
                 raise ValueError(f"the folder {folder} holds more than {MAX_ENTRIES:,} files")
-            if matches(entry.name) and entry.name.startswith(".") <= with_dot:
-                names.append(entry.name)
+            if matches(name) and name.startswith(".") <= with_dot:
+                names.append(name)
                 if len(names) > MAX_FILES:
                     raise ValueError(f"more than {MAX_FILES:,} files match")
     return iter(sorted(names))

@@ -18,12 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dbp.data_access import check_same_files, using
 from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
 from dbp.exit_codes import FAILED, INTERRUPTED, exit_code_of
 from dbp.heartbeat import slots, stacks
 from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
 from dbp.job.failure import FailureReason, shortened
 from dbp.json_value import JsonObject, JsonValue
+from dbp.launch.data_launch import data_access
 from dbp.launch.rank_output import use_own_pipe
 from dbp.launching import detect, oversubscription, set_thread_counts
 from dbp.lossy_output import make_output_lossy
@@ -62,7 +64,8 @@ def main(arguments: list[str]) -> int:
         reporter = Reporter.start(folder)
         if place is not None and (crowded := oversubscription(place.local_size)):
             sys.stderr.write(f"note: {crowded}\n")
-    return _run(launch, rank, reporter, heartbeat)
+    with using(data_access(launch)):
+        return _run(launch, rank, reporter, heartbeat)
 
 
 def die_with_parent() -> None:
@@ -279,6 +282,7 @@ def _inspected(spec: Path, workers: int, rank: int) -> Inspected:
     from dbp.train.check.inspection import inspect
 
     inspected = inspect(resolve_file(spec), workers)
+    check_same_files()
     if rank == 0:
         sys.stdout.write("".join(f"note: {note}\n" for note in inspected.notes()))
     return inspected

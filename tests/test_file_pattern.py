@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from dbp import file_pattern
+from dbp.data_access import DataAccess, using
+from dbp.data_roots import DataRoots
 from dbp.file_pattern import fixed_folder, is_pattern, matching_files, starred_texts
 
 
@@ -73,9 +75,16 @@ def test_wildcards_in_folders_match_folders_of_one_level(
 
 
 def test_only_folders_that_may_be_entered_are_read(days: Path) -> None:
-    found = matching_files(f"{days}/*/*.csv", lambda folder: folder.name != "day-1")
-
-    assert found == [f"{days}/day-2/a.csv", f"{days}/day-2/b.csv"]
+    (days / "day-4").symlink_to(days / "day-1")
+    access = DataAccess(DataRoots.of([days / "day-2", days / "day-1"]))
+    with using(access):
+        assert matching_files(f"{days}/day-2/*.csv") == [
+            f"{days}/day-2/a.csv", f"{days}/day-2/b.csv",
+        ]  # fmt: skip
+        with pytest.raises(PermissionError, match="lies outside"):
+            matching_files(f"{days}/*/*.csv")
+    with using(DataAccess(DataRoots.of([days]))):
+        assert matching_files(f"{days}/.*/*.csv") == []
 
 
 def test_two_stars_and_too_many_folders_are_refused(

@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
+from dbp.data_access import DataAccess, using
+from dbp.data_roots import DataRoots
 from dbp.job.spec.resolve import resolve
+from dbp.launch.data_launch import data_fields
 from dbp.train.check.inspection import inspect
 from dbp.train.model.trained_model import TrainedModel
 from tests.deadline import DEADLINE, until
@@ -58,7 +61,7 @@ def attempt(folder: Path, *, workers: int, **train: Any) -> Path:
         "job": "abc123", "attempt": 1, "workers": workers, "secret": "s",
         "spec": str(folder / "spec.json"), "run": str(folder / "run"),
         "service_file": str(folder / "service.json"),
-        "best": str(folder / "best.safetensors"),
+        "best": str(folder / "best.safetensors"), **data_fields(None, ""),
     }  # fmt: skip
     (folder / "launch.json").write_text(json.dumps(launch))
     return folder
@@ -185,6 +188,68 @@ def test_a_run_whose_loss_is_not_finite_fails_with_rank_and_step(tmp_path: Path)
     assert (verdict["status"], verdict["reason"]) == ("failed", "NON_FINITE")
     assert "is not finite on rank 0 (samples " in verdict["message"]
     assert f"step {verdict['step'] + 1}: " in verdict["message"]
+
+
+def of_table(folder: Path, table: Path) -> Path:
+    """An attempt whose data the service has checked, below the folder of the table."""
+    table.parent.mkdir()
+    table.write_text("a,b,y\n" + "5,3,0\n7,2,1\n" * 20)
+    attempt(folder, workers=1, epochs=1)
+    spec = json.loads((folder / "spec.json").read_text())
+    spec["data"] = {"train": {"kind": "csv", "path": str(table), "target": "y"}}
+    roots = DataRoots.of([table.parent])
+    with using(access := DataAccess(roots)):
+        inspect(resolve(spec, data_roots=roots))
+    launch = json.loads((folder / "launch.json").read_text())
+    launch |= data_fields(roots, access.digest())
+    (folder / "launch.json").write_text(json.dumps(launch))
+    (folder / "spec.json").write_text(json.dumps(spec))
+    return folder
+
+
+def test_data_below_the_roots_are_read_by_the_rank(tmp_path: Path) -> None:
+    folder = of_table(tmp_path / "attempt", tmp_path / "data" / "t.csv")
+
+    done = work(folder, 1)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("swapped", ["file", "folder"])
+def test_a_link_put_in_place_after_the_check_leads_nowhere(
+    tmp_path: Path, swapped: str
+) -> None:
+    table = tmp_path / "data" / "day" / "t.csv"
+    (tmp_path / "data").mkdir()
+    folder = of_table(tmp_path / "attempt", table)
+    launch = json.loads((folder / "launch.json").read_text())
+    launch |= data_fields(DataRoots.of([tmp_path / "data"]), launch["data_digest"])
+    (folder / "launch.json").write_text(json.dumps(launch))
+    (tmp_path / "private").mkdir()
+    table.rename(tmp_path / "private" / "t.csv")
+    if swapped == "file":
+        table.symlink_to(tmp_path / "private" / "t.csv")
+    else:
+        table.parent.rmdir()
+        table.parent.symlink_to(tmp_path / "private")
+
+    done = work(folder, 1)
+
+    assert done.returncode == 2
+    assert result(folder)["reason"] == "INVALID_DATA"
+    assert "t.csv: leads outside the data folders by a link" in result(folder)["message"]
+
+
+def test_data_replaced_after_the_check_are_not_read(tmp_path: Path) -> None:
+    folder = of_table(tmp_path / "attempt", tmp_path / "data" / "t.csv")
+    (tmp_path / "data" / "other").write_text((tmp_path / "data" / "t.csv").read_text())
+    (tmp_path / "data" / "other").rename(tmp_path / "data" / "t.csv")
+
+    done = work(folder, 1)
+
+    assert done.returncode == 2
+    assert result(folder)["reason"] == "DATA_CHANGED"
+    assert "changed or replaced after the service had checked" in result(folder)["message"]
 
 
 def test_a_folder_without_launch_json_is_named(tmp_path: Path) -> None:

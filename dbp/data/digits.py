@@ -13,6 +13,7 @@ from dbp.data.array_dataset import ArrayDataset
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.idx import open_rows
 from dbp.data.rows import MemoryRows, Rows
+from dbp.data_access import using
 from dbp.registry import option
 
 _FOLDER = Path(__file__).with_name("embedded")
@@ -57,4 +58,5 @@ def _info(reader: Digits) -> DataInfo:
 @cache
 def _stored(name: str) -> Rows:
     """Return all rows of a file; 115 kB in all. Its copies are handed out."""
-    return open_rows(str(_FOLDER / name))
+    with using(None):  # a file of dbp's own, not of the job
+        return open_rows(str(_FOLDER / name))

@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.data import signatures
+from dbp.data_access import is_confined, open_data
+from dbp.data_roots import PathRefusedError
 from dbp.errors import InvalidData, nearest
 from dbp.quantities import count_text
 
@@ -96,6 +98,11 @@ class DataFile:
     def is_gzip(self) -> bool:
         """Return whether the content (not the name) is gzip."""
         return self.read(0, 2) == signatures.GZIP
+
+    @property
+    def reopened(self) -> str:
+        """A path by which a library opens this file again, and not another of its name."""
+        return f"/dev/fd/{self._descriptor}"
 
     @contextmanager
     def stream(self) -> Iterator[BinaryIO]:
@@ -185,8 +192,9 @@ def _open(path: str) -> int:
     if not path or "\0" in path:
         raise InvalidData(f"{path!r}: not a file name")
     try:
-        # O_NONBLOCK: opening a pipe without a writer must not block.
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return open_data(path)
+    except PathRefusedError as error:
+        raise InvalidData(f"{path}: {error.strerror}") from error
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise InvalidData(f"{path}: {missing_text(path)}") from error
@@ -202,6 +210,8 @@ def _open(path: str) -> int:
 
 def missing_text(name: str) -> str:
     """Return whether the file or its folder is missing, and the nearest existing name."""
+    if is_confined():
+        return "no such file"  # names of other files are their owners'
     path = Path(name)
     folder = path.parent
     try:
@@ -221,6 +231,8 @@ def missing_text(name: str) -> str:
 
 def _allowed(path: str) -> str:
     """Return the remedy where a file may not be read."""
+    if is_confined():
+        return " for the service's user"
     try:
         status = Path(path).stat()
     except OSError:
@@ -234,6 +246,8 @@ def _instead(path: str, mode: int) -> str:
     """Return the name to give instead of a folder or a pipe."""
     if not stat.S_ISDIR(mode):
         return "; write its content to a file first" if not stat.S_ISBLK(mode) else ""
+    if is_confined():
+        return ""
     suffixes: Counter[str] = Counter()
     for pattern in ("*", "*/*"):
         entries = itertools.islice(Path(path).glob(pattern), _ENTRIES)

@@ -48,7 +48,7 @@ class HDF5File:
         self._h5py: Any = h5py
         with self.guarded():
             # Read only, so that it works on file systems without locks.
-            self._root: Any = h5py.File(path, "r", locking=False)
+            self._root: Any = h5py.File(self.file.reopened, "r", locking=False)
 
     def dataset(self, name: str) -> Any:
         """Return the h5py data set of this name, of numbers; raises InvalidData."""

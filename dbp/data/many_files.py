@@ -16,6 +16,7 @@ from dbp.data.content import check_content
 from dbp.data.dataset import DataInfo, Dataset, Reader
 from dbp.data.file import DataFile
 from dbp.data.target_kind import mixed_kinds, reader_of_kind
+from dbp.data_access import is_confined
 from dbp.errors import InvalidData, nearest
 from dbp.file_pattern import fixed_folder, is_pattern, matching_files, starred_texts
 from dbp.quantities import count_text
@@ -108,6 +109,8 @@ def matching(path: str) -> list[str]:
 
 def _unmatched(pattern: str) -> str:
     """Return the part of a pattern that matches nothing, with the nearest or all names."""
+    if is_confined():
+        return "no file matches"  # names of other files are their owners'
     folder = Path(pattern).parent
     folders = matching_files(str(folder))
     if not folders:

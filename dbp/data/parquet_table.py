@@ -57,7 +57,7 @@ class ParquetTable:
         self.file: Final = DataFile(path)
         self._lock = threading.Lock()
         with self._guarded():
-            self._parquet: Any = pq.ParquetFile(path, **_OPTIONS)
+            self._parquet: Any = pq.ParquetFile(self.file.reopened, **_OPTIONS)
             metadata = self._parquet.metadata
             groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
             schema = self._parquet.schema_arrow

@@ -223,6 +223,8 @@ class Job:
         retry_time: Earliest time of the next launch, after a failure.
         queue_sequence: Of the event by which a user queued the job last.
         owner: Name of the user who submitted it; "" for the service's own user.
+        data_digest: Digest of the identities of the data files that were checked; "" if none
+            were. See ``dbp.data_access``.
     """
 
     id: str
@@ -254,6 +256,7 @@ class Job:
     retry_time: float | None = None
     queue_sequence: int = 0
     owner: str = ""
+    data_digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,15 @@ from dbp.quantities import count_text
 
 @dataclass(frozen=True)
 class Checked:
-    """A valid spec: the resolved document, its digest, and notes for the user."""
+    """A valid spec: the resolved document, its digest, and notes for the user.
+
+    ``data_digest``: as ``Job.data_digest``.
+    """
 
     document: JsonObject
     digest: str
     notes: tuple[str, ...] = ()
+    data_digest: str = ""
 
 
 # document, workers -> the valid spec; raises InvalidSpec
@@ -92,6 +96,7 @@ class _Request:
             create_time=now,
             notes=self.checked.notes,
             owner=self.owner,
+            data_digest=self.checked.data_digest,
         )
 
 

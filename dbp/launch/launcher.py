@@ -24,6 +24,7 @@ class LaunchRequest:
         run: Run folder of the job: its attempts share checkpoints and metrics.
         resume: Resume the run in that folder, if there is one.
         published: Roll-backs and step of the newest published version; (0, 0) for none.
+        data_digest: As ``Job.data_digest``; "" if the data need not be those that were checked.
     """
 
     job_id: str
@@ -36,6 +37,7 @@ class LaunchRequest:
     run: Path
     resume: bool = False
     published: tuple[int, int] = (0, 0)
+    data_digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, final
 
+from dbp.data_roots import DataRoots
 from dbp.errors import DataLoss
 from dbp.job.job_json import decode_outcome
 from dbp.job.spec.plugins import Plugin
 from dbp.job.state import RunOutcome
 from dbp.json_value import JsonValue
 from dbp.launch.attempt_files import AttemptFiles
+from dbp.launch.data_launch import data_fields
 from dbp.launch.exit_record import reserve_exit
 from dbp.launch.file_lock import is_held, take
 from dbp.launch.launcher import Launcher, LaunchRequest, Running
@@ -50,6 +52,7 @@ class MpirunLauncher(Launcher):
         slots: int,
         passed_variables: Sequence[str] = (),
         *,
+        data_roots: DataRoots | None = None,
         make_command: MakeCommand = worker_command,
     ) -> None:
         """Launch on this machine.
@@ -57,10 +60,12 @@ class MpirunLauncher(Launcher):
         Args:
             slots: processes that may run at the same time.
             passed_variables: environment variables that workers inherit in addition.
+            data_roots: folders below which the ranks open data files; None: any.
             make_command: tests pass other programs than mpirun and the worker.
         """
         self._slots = slots
         self._passed_variables = passed_variables
+        self._data_roots = data_roots
         self._make_command = make_command
         self._plugins = WorkerPlugins(self._environment(workers=1))
 
@@ -135,6 +140,7 @@ class MpirunLauncher(Launcher):
             "published": list(request.published),
             "service_file": str(request.service_file),
             "best": str(files.best),
+            **data_fields(self._data_roots, request.data_digest),
             "command": self._make_command(request.workers, worker),
         }
         write_json(files.launch, launch)

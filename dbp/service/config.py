@@ -29,6 +29,6 @@ class ServerConfig:
     port: int | None
     state: Path
     manager: ManagerConfig
-    data_roots: tuple[Path, ...]
+    data_roots: tuple[Path, ...] | None
     tls: TlsFiles | None = None
     open_inference: bool = False

@@ -13,6 +13,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from dbp.backup.backup_lock import remove_left
+from dbp.data_access import DataAccess, using
+from dbp.data_roots import DataRoots
 from dbp.errors import InvalidInput, StateGone
 from dbp.inference import open_inference_pb2
 from dbp.jobs.admission import Check, Checked
@@ -72,7 +74,6 @@ PUBLIC_SERVICES: Final = (
     access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
 )
-
 
 # Called with the report of a recovery; None: the database was not damaged.
 Recovered: TypeAlias = Callable[[RecoveryReport | None], None]
@@ -151,19 +152,21 @@ async def running(
         yield addresses.shown
 
 
-def job_check(data_roots: Sequence[Path], launcher: Launcher) -> Check:
+def job_check(data_roots: Sequence[Path] | None, launcher: Launcher) -> Check:
     """Return the check of a job before it is acknowledged: spec, paths, files, plug-ins."""
+    roots = None if data_roots is None else DataRoots.of(data_roots)
 
     def check(document: JsonObject, workers: int) -> Checked:
         from dbp.job.spec.plugins import plugins_of
         from dbp.job.spec.resolve import resolve
         from dbp.train.check.inspection import inspect
 
-        resolved = resolve(document, data_roots=data_roots)
-        inspected = inspect(resolved, workers)
+        resolved = resolve(document, data_roots=roots)
+        with using(access := DataAccess(roots)):
+            inspected = inspect(resolved, workers)
         launcher.check_plugins(plugins_of(resolved))
         check_size(resolved.document)
-        return Checked(resolved.document, resolved.digest, inspected.notes())
+        return Checked(resolved.document, resolved.digest, inspected.notes(), access.digest())
 
     return check
 

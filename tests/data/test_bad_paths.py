@@ -100,7 +100,7 @@ def test_a_file_without_permission_is_refused_with_who_can_allow_it(
     (tmp_path / "x.csv").touch()
 
     # Root may read everything, so the refusal of the system is played here.
-    def refuse(*_: Any) -> int:
+    def refuse(*_: Any, **options: Any) -> int:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)

@@ -1,7 +1,7 @@
-"""Check that file paths from clients are regular files inside allowed folders. Opens nothing.
+"""Check that file paths from clients are regular files inside allowed folders.
 
-These paths are untrusted: symbolic links are followed before the check, nothing is expanded or
-decoded, and nothing outside the allowed folders is looked at.
+These paths are untrusted: nothing is expanded or decoded. The same folders bound the readers
+when they open the files, here and in the ranks.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Final
 
+from dbp.data_access import DataAccess, status_of, using
+from dbp.data_roots import DataRoots, PathRefusedError
 from dbp.errors import InvalidSpec, Violation
-from dbp.file_pattern import fixed_folder, is_pattern, matching_files
+from dbp.file_pattern import is_pattern, matching_files
 from dbp.job.spec.fields import shown
 from dbp.job.spec.files import file_options
 
@@ -23,54 +23,50 @@ MAX_PATH: Final = 4095
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
-def check_paths(document: object, roots: Sequence[str | os.PathLike[str]]) -> None:
+def check_paths(document: object, roots: DataRoots) -> None:
     """Raise InvalidSpec for every file option outside the roots."""
     violations = []
-    for option in file_options(document):
-        try:
-            for file in contained_files(option.file, roots):
-                contained(file, roots)
-        except ValueError as error:
-            violations.append(Violation(option.path, str(error)))
+    with using(DataAccess(roots)):
+        for option in file_options(document):
+            try:
+                for file in _matching(option.file, roots):
+                    _check_file(file, roots)
+            except ValueError as error:
+                violations.append(Violation(option.path, str(error)))
     if violations:
         raise InvalidSpec(violations)
 
 
-def contained_files(path: str, roots: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Return the files that match a pattern, not yet checked; a plain path as itself.
+def _matching(path: str, roots: DataRoots) -> list[str]:
+    """Return the files that a pattern matches, not yet checked; a plain path as itself.
 
-    Raises ValueError if none matches. Each folder is checked before it is read; its contents
-    are revealed only by whether a file matches.
+    Raises ValueError if none matches. The contents of folders are revealed only by that.
     """
+    _check_form(path)
     if not is_pattern(path):
         return [path]
-    _check_form(path)
-    _check_inside(Path(os.path.realpath(fixed_folder(path))), path, roots)
     try:
-        files = matching_files(path, lambda folder: _is_inside(folder, roots))
+        files = matching_files(path)
     except OSError as error:
-        raise ValueError(f"{shown(path)}: {error.strerror or error}") from error
+        raise _refusal(path, error, roots) from error
     if not files:
         raise ValueError(f"no file matches {shown(path)}")
     return files
 
 
-def contained(path: str, roots: Iterable[str | os.PathLike[str]]) -> Path:
-    """Return the real path of a regular file inside one of the roots.
+def _check_file(path: str, roots: DataRoots) -> None:
+    """Raise ValueError unless this is a regular file inside one of the roots.
 
-    Raises ValueError with the reason, which does not reveal whether a file outside exists.
+    The reason does not reveal whether a file outside exists.
     """
     _check_form(path)
-    real = Path(os.path.realpath(path))
-    _check_inside(real, path, roots)
     try:
-        mode = real.stat().st_mode
+        mode = status_of(path).st_mode
     except OSError as error:
-        raise ValueError(f"{shown(path)}: {error.strerror or error}") from error
+        raise _refusal(path, error, roots) from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
         raise ValueError(f"must be a regular file, but {shown(path)} is {kind}")
-    return real
 
 
 def _check_form(path: str) -> None:
@@ -79,24 +75,18 @@ def _check_form(path: str) -> None:
         raise ValueError(f"{problem}, got {shown(path)}")
 
 
-def _is_inside(path: Path, roots: Iterable[str | os.PathLike[str]]) -> bool:
-    """Whether the real path lies inside one of the roots."""
-    real = Path(os.path.realpath(path))
-    return any(real.is_relative_to(os.path.realpath(root)) for root in roots)
-
-
-def _check_inside(real: Path, path: str, roots: Iterable[str | os.PathLike[str]]) -> None:
-    """Raise ValueError unless the real path lies inside one of the roots."""
-    allowed = [Path(os.path.realpath(root)) for root in roots]
-    if any(real.is_relative_to(root) for root in allowed):
-        return
-    linked = any(Path(os.path.normpath(path)).is_relative_to(root) for root in allowed)
-    through = ", which leads outside through a symbolic link" if linked else ""
-    raise ValueError(
-        "must lie inside a folder that the service may read "
-        f"({', '.join(map(str, allowed)) or 'none is set'}), got {shown(path)}{through}; move "
-        "the file there, or restart the service with its folder, too: dbp serve --data-root "
-        "FOLDER (may be repeated)"
+def _refusal(path: str, error: OSError, roots: DataRoots) -> ValueError:
+    """Return the error for a file that cannot be opened."""
+    if not isinstance(error, PathRefusedError):
+        return ValueError(f"{shown(path)}: {error.strerror or error}")
+    if not error.outside:
+        return ValueError(f"{shown(path)}: {error.strerror}")
+    names = ", ".join(root.name for root in roots.roots) or "none is set"
+    through = ", which leads outside through a symbolic link" if error.by_link else ""
+    return ValueError(
+        f"must lie inside a folder that the service may read ({names}), got "
+        f"{shown(path)}{through}; move the file there, or restart the service with its folder, "
+        "too: dbp serve --data-root FOLDER (may be repeated)"
     )
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from dbp.data_roots import DataRoots
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.spec.check import check, in_order
 from dbp.job.spec.component import Components, build_components
@@ -65,9 +64,7 @@ class ResolvedSpec:
     test_reader: object | None
 
 
-def resolve(
-    document: object, *, data_roots: Sequence[str | os.PathLike[str]] | None = None
-) -> ResolvedSpec:
+def resolve(document: object, *, data_roots: DataRoots | None = None) -> ResolvedSpec:
     """Return the spec of a document, with every default filled in and its components built.
 
     Args:

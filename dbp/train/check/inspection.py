@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from dbp.data.column_order import check_columns
 from dbp.data.dataset import DataInfo, Reader
 from dbp.data.file import missing_text
 from dbp.data.found_targets import describe_values
 from dbp.data.target_kind import reader_of_kind
+from dbp.data_access import status_of
 from dbp.errors import DbpError, InvalidData, InvalidSpec, Violation
 from dbp.file_pattern import is_pattern
 from dbp.job.spec.files import file_options
@@ -187,7 +187,7 @@ def _check_files(resolved: RunSpec) -> None:
 def _is_missing(path: str) -> bool:
     """Return whether there is no such file; False without permission: the reader reports it."""
     try:
-        Path(path).stat()
+        status_of(path)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, ValueError):

@@ -6,10 +6,12 @@ mini-batches of a batch normalization (``num_batches_tracked``) is ignored.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from dbp.column_names import columns_of
 from dbp.data.content import recognize
 from dbp.data.file import DataFile
+from dbp.data_access import exists, status_of
 from dbp.errors import InvalidData, InvalidFile, InvalidSpec, Violation, nearest
 from dbp.job.snapshot import Manifest, TensorInfo, decode_header, header_length
 from dbp.nn.layer import Array, Shape
@@ -40,8 +43,7 @@ def check_initial(path: str, shapes: Mapping[str, Shape], inputs: tuple[str, ...
     of dbp must be the same, in the same order. Raises InvalidSpec with all differences, and
     InvalidFile for a file that is not safetensors.
     """
-    with _opened(path) as file:
-        _read_header(file, path, shapes, inputs)
+    _read_header(_opened(path), shapes, inputs)
 
 
 def load_initial(
@@ -53,50 +55,55 @@ def load_initial(
     be represented exactly in this type: nothing is rounded.
     """
     parameters = Parameters.zeros(shapes, dtype)
-    with _opened(path) as file:
-        manifest = _read_header(file, path, shapes, inputs)
-        start = file.tell()
-        problems = []
-        for tensor in manifest.tensors:
-            if tensor.name in parameters.views:
-                file.seek(start + tensor.offset)
-                values = _values(file.read(tensor.size_bytes), tensor)
-                problem = _write(values, tensor, parameters[tensor.name])
-                problems += [problem] if problem else []
+    file = _opened(path)
+    manifest, start = _read_header(file, shapes, inputs)
+    problems = []
+    for tensor in manifest.tensors:
+        if tensor.name in parameters.views:
+            data = np.empty(tensor.size_bytes, np.uint8)
+            file.read_into(data, start + tensor.offset)
+            problem = _write(_values(data, tensor), tensor, parameters[tensor.name])
+            problems += [problem] if problem else []
     _raise(path, problems)
     return parameters
 
 
-def _opened(path: str) -> BinaryIO:
+def _opened(path: str) -> DataFile:
+    """Open the file once: everything is read from this descriptor."""
     try:
-        return Path(path).open("rb")
-    except IsADirectoryError as error:
-        raise InvalidFile(
-            f"{FIELD}: {path}: is a folder; name the file in it: "
-            f"{Path(path) / 'parameters.safetensors'}"
-        ) from error
+        if stat.S_ISDIR(status_of(path).st_mode):
+            raise InvalidFile(
+                f"{FIELD}: {path}: is a folder; name the file in it: "
+                f"{Path(path) / 'parameters.safetensors'}"
+            )
+        return DataFile(path)
+    except InvalidData as error:
+        raise InvalidFile(f"{FIELD}: {error}") from error
     except OSError as error:
         raise InvalidFile(f"{FIELD}: {path}: {error.strerror}") from error
 
 
 def _read_header(
-    file: BinaryIO, path: str, shapes: Mapping[str, Shape], inputs: tuple[str, ...]
-) -> Manifest:
-    """Read the header of a file; check its tensors and inputs against the model."""
-    source = f"{FIELD}: {path}"
-    check_parameter_content(path, source)
-    length = header_length(file.read(8), source)
-    text = file.read(length)
+    file: DataFile, shapes: Mapping[str, Shape], inputs: tuple[str, ...]
+) -> tuple[Manifest, int]:
+    """Read the header of a file; check its tensors and inputs against the model.
+
+    Returns it, and the offset of the tensors' data.
+    """
+    source = f"{FIELD}: {file.name}"
+    _check_content(file, source)
+    length = header_length(file.read(0, 8), source)
+    text = file.read(8, length)
     manifest = decode_header(text, source)
-    size = Path(path).stat().st_size - 8 - length
+    size = file.size - 8 - length
     if len(text) != length or size != manifest.size_bytes:
         raise InvalidFile(
             f"{source}: cut off or too long: {count_text(size, 'byte')} of data, the "
             f"header says {manifest.size_bytes:,}"
         )
     problem = input_difference(inputs, columns_of(manifest.metadata, source).inputs)
-    _raise(path, [*_differences(manifest, shapes), *([problem] if problem else [])])
-    return manifest
+    _raise(file.name, [*_differences(manifest, shapes), *([problem] if problem else [])])
+    return manifest, 8 + length
 
 
 def _differences(manifest: Manifest, shapes: Mapping[str, Shape]) -> list[str]:
@@ -138,8 +145,8 @@ def _is_counter(name: str, shapes: Mapping[str, Shape]) -> bool:
     return layer != name and f"{layer}.running_mean" in shapes
 
 
-def _values(data: bytes, tensor: TensorInfo) -> Array:
-    values: npt.NDArray[Any] = np.frombuffer(data, _DTYPES[tensor.dtype])
+def _values(data: npt.NDArray[np.uint8], tensor: TensorInfo) -> Array:
+    values: npt.NDArray[Any] = data.view(_DTYPES[tensor.dtype])
     if tensor.dtype == "BF16":
         values = (values.astype("<u4") << 16).view("<f4")
     return values.reshape(tensor.shape)
@@ -173,23 +180,21 @@ def read_parameter_file(path: str | os.PathLike[str]) -> bytes:
         content = Path(path).read_bytes()
     except OSError as error:
         raise InvalidFile(f"{name}: {error.strerror}") from error
-    check_parameter_content(name, name)
+    with contextlib.suppress(InvalidData):
+        _check_content(DataFile(name), name)
     return content
 
 
-def check_parameter_content(path: str, source: str) -> None:
+def _check_content(file: DataFile, source: str) -> None:
     """Raise InvalidFile if a file's content is known and not safetensors.
 
-    A file that cannot be opened here is left to its reader. ``source`` names it in the error.
+    ``source`` names the file in the error.
     """
-    try:
-        found = recognize(DataFile(path))
-    except InvalidData:
-        return
+    found = recognize(file)
     if found is not None and found.kind != "safetensors":
         remedy = "" if found.kind else f"; {found.remedy}"
-        folder = Path(path).parent
-        if (folder / PARAMETERS).is_file():  # a record of a run, such as result.json
+        folder = Path(file.name).parent
+        if exists(folder / PARAMETERS):  # a record of a run, such as result.json
             remedy = f"; name the run folder: {folder}"
         raise InvalidFile(
             f"{source}: not a safetensors file: it looks like {found.name}{remedy}"

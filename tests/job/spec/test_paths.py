@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dbp.data_roots import DataRoots
 from dbp.errors import InvalidSpec
-from dbp.job.spec.paths import check_paths, contained
+from dbp.job.spec.paths import check_paths
+
+
+def refusal(path: str, roots: list[Path]) -> str:
+    """Return why a spec that names this file is refused; "" if it is not."""
+    reader = {"kind": "npz", "path": path}
+    try:
+        check_paths({"data": {"train": reader}}, DataRoots.of(roots))
+    except InvalidSpec as error:
+        (violation,) = error.violations
+        assert violation.path == "data.train.path"
+        return violation.message
+    return ""
 
 
 @pytest.fixture
@@ -32,11 +46,8 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "name", ["x.npy", "sub/y.npy", "sub/../x.npy", "./x.npy", "inside", "sub//y.npy"]
 )
-def test_regular_files_inside_the_root_pass_with_their_real_path(root: Path, name: str) -> None:
-    real = contained(f"{root}/{name}", [root])
-
-    assert real == (root / name).resolve()
-    assert not real.is_symlink()
+def test_regular_files_inside_the_root_pass(root: Path, name: str) -> None:
+    assert refusal(f"{root}/{name}", [root]) == ""
 
 
 INSIDE_BUT_REFUSED = [
@@ -51,8 +62,7 @@ INSIDE_BUT_REFUSED = [
 
 @pytest.mark.parametrize(("name", "message"), INSIDE_BUT_REFUSED)
 def test_only_regular_files_are_accepted(root: Path, name: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        contained(f"{root}/{name}", [root])
+    assert message in refusal(f"{root}/{name}", [root])
 
 
 OUTSIDE = [
@@ -72,15 +82,12 @@ OUTSIDE = [
 def test_nothing_outside_is_reached_and_its_existence_is_not_reported(
     root: Path, name: str
 ) -> None:
-    with pytest.raises(
-        ValueError, match="must lie inside a folder that the service may read"
-    ) as caught:
-        contained(f"{root}/{name}", [root])
+    message = refusal(f"{root}/{name}", [root])
 
-    assert f"may read ({root})" in str(caught.value)
-    assert "dbp serve --data-root FOLDER" in str(caught.value)
+    assert f"must lie inside a folder that the service may read ({root})" in message
+    assert "dbp serve --data-root FOLDER" in message
     through_link = name in ("outside", "way-out/secret", "way-out/none")
-    assert ("through a symbolic link" in str(caught.value)) == through_link
+    assert ("through a symbolic link" in message) == through_link
 
 
 FORMS = [
@@ -93,8 +100,7 @@ FORMS = [
 
 @pytest.mark.parametrize("path", FORMS)
 def test_only_plain_absolute_paths_are_looked_up(root: Path, path: str) -> None:
-    with pytest.raises(ValueError, match=r"must (have|hold|be) "):
-        contained(path, [root])
+    assert re.match(r"must (have|hold|be) ", refusal(path, [root]))
 
 
 DECODED_NOWHERE = [
@@ -106,21 +112,22 @@ DECODED_NOWHERE = [
 
 @pytest.mark.parametrize("path", DECODED_NOWHERE)
 def test_nothing_is_expanded_or_decoded(root: Path, path: str) -> None:
-    with pytest.raises(ValueError, match="must lie inside a folder that the service may read"):
-        contained(path, [root])
+    message = refusal(path, [root])
+
+    assert message.startswith("must lie inside a folder that the service may read")
 
 
 def test_without_roots_nothing_is_allowed(root: Path) -> None:
-    with pytest.raises(ValueError, match="none is set"):
-        contained(str(root / "x.npy"), [])
+    assert "none is set" in refusal(str(root / "x.npy"), [])
 
 
 def test_a_root_may_be_a_symbolic_link_itself(root: Path) -> None:
     link = root.parent / "link"
     link.symlink_to(root)
 
-    assert contained(str(root / "x.npy"), [link]) == root / "x.npy"
-    assert contained(str(link / "x.npy"), [root]) == root / "x.npy"
+    assert refusal(str(root / "x.npy"), [link]) == ""
+    assert refusal(str(link / "x.npy"), [link]) == ""
+    assert refusal(str(link / "x.npy"), [root]) == ""
 
 
 def test_all_file_options_of_a_spec_are_judged_by_their_paths(
@@ -131,7 +138,7 @@ def test_all_file_options_of_a_spec_are_judged_by_their_paths(
         "validation": {"kind": "csv", "path": "http://h/x"},
     }
     with pytest.raises(InvalidSpec) as caught:
-        check_paths(document, [root])
+        check_paths(document, DataRoots.of([root]))
 
     assert [v.path for v in caught.value.violations] == [
         "data.train.targets",
@@ -143,7 +150,7 @@ def test_a_spec_inside_the_roots_passes(root: Path, document: dict[str, Any]) ->
     path = str(root / "x.npy")
     document["data"] = {"train": {"kind": "npy", "inputs": path, "targets": path}}
 
-    check_paths(document, [root.parent / "root-2", root])
+    check_paths(document, DataRoots.of([root.parent / "root-2", root]))
 
 
 @pytest.fixture
@@ -158,9 +165,9 @@ def spec_of(document: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def test_a_pattern_inside_a_root_passes(parts: Path, document: dict[str, Any]) -> None:
-    check_paths(spec_of(document, f"{parts}/part-*.npz"), [parts])
-    check_paths(spec_of(document, f"{parts}/s*/y.*"), [parts])
-    check_paths(spec_of(document, f"{parts}/s*/../part-?.npz"), [parts])
+    check_paths(spec_of(document, f"{parts}/part-*.npz"), DataRoots.of([parts]))
+    check_paths(spec_of(document, f"{parts}/s*/y.*"), DataRoots.of([parts]))
+    check_paths(spec_of(document, f"{parts}/s*/../part-?.npz"), DataRoots.of([parts]))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +177,7 @@ def test_wildcards_in_folders_do_not_follow_links_out_of_the_roots(
     parts: Path, document: dict[str, Any], pattern: str
 ) -> None:
     with pytest.raises(InvalidSpec, match="no file matches"):
-        check_paths(spec_of(document, f"{parts}/{pattern}"), [parts])
+        check_paths(spec_of(document, f"{parts}/{pattern}"), DataRoots.of([parts]))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +187,7 @@ def test_a_pattern_leads_nowhere_outside(
     parts: Path, document: dict[str, Any], pattern: str
 ) -> None:
     with pytest.raises(InvalidSpec, match="must lie inside a folder that the service may read"):
-        check_paths(spec_of(document, f"{parts}/{pattern}"), [parts])
+        check_paths(spec_of(document, f"{parts}/{pattern}"), DataRoots.of([parts]))
 
 
 @pytest.mark.parametrize(
@@ -195,4 +202,4 @@ def test_a_pattern_that_matches_no_regular_file_is_refused(
     parts: Path, document: dict[str, Any], pattern: str, message: str
 ) -> None:
     with pytest.raises(InvalidSpec, match=message):
-        check_paths(spec_of(document, f"{parts}/{pattern}"), [parts])
+        check_paths(spec_of(document, f"{parts}/{pattern}"), DataRoots.of([parts]))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dbp.data.digits import Digits
+from dbp.data_roots import DataRoots
 from dbp.errors import InvalidSpec
 from dbp.job.spec.check import check
 from dbp.job.spec.document import document_of, with_train
@@ -244,12 +245,12 @@ def test_files_outside_the_roots_are_refused_before_components_are_built(
     document["model"]["loss"] = "no such loss"
 
     with pytest.raises(InvalidSpec) as caught:
-        resolve(document, data_roots=[tmp_path])
+        resolve(document, data_roots=DataRoots.of([tmp_path]))
     assert [v.path for v in caught.value.violations] == ["data.train.path"]
 
     document["train"]["epochs"] = 0
     with pytest.raises(InvalidSpec) as caught:
-        resolve(document, data_roots=[tmp_path])
+        resolve(document, data_roots=DataRoots.of([tmp_path]))
     assert {v.path for v in caught.value.violations} == {"model.loss.kind", "train.epochs"}
 
 

@@ -133,7 +133,7 @@ def test_whole_numbers_are_no_parameters(tmp_path: Path) -> None:
     ("content", "pattern"),
     [
         (None, "no such file"),
-        (b"", "shorter than 8 bytes"),
+        (b"", "the file is empty"),
         (b"PK\x03\x04 and so on, as an archive", "it looks like a damaged zip archive"),
         (b"\xff" * 8 + bytes(8), "not a safetensors file: header of"),
         (b"\x08" + bytes(7) + b"{}      12", "cut off or too long: 2 bytes"),

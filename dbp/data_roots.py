@@ -1,0 +1,244 @@
+"""Open files below allowed folders, without leaving them and without hidden names.
+
+Each component of a path is opened relative to the one before, so that a link or a folder that
+another process puts in place meanwhile leads nowhere else. Links are followed here, not by the
+kernel: their targets pass the same checks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final, final
+
+from dbp.json_value import JsonValue
+from dbp.openat2 import open_beneath
+
+MAX_LINKS: Final = 40  # as in the kernel
+
+_ONLY_NAMED: Final = getattr(os, "O_PATH", 0)
+_FOLDER: Final = _ONLY_NAMED | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WITHOUT_WAITING: Final = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+class PathRefusedError(PermissionError):
+    """A path that leads out of the allowed folders (``outside``), or to a hidden name.
+
+    ``by_link``: the path begins in a root, and leads out through a symbolic link.
+    """
+
+    def __init__(
+        self, path: str, reason: str, *, outside: bool = True, by_link: bool = False
+    ) -> None:
+        super().__init__(errno.EACCES, reason, path)
+        self.outside = outside
+        self.by_link = by_link
+
+
+@dataclass(frozen=True)
+class Root:
+    """An allowed folder: its name as the operator gave it, and its real path."""
+
+    name: str
+    path: str
+
+
+@final
+@dataclass(frozen=True)
+class DataRoots:
+    """Folders below which files may be opened; without any, none may."""
+
+    roots: tuple[Root, ...]
+
+    @classmethod
+    def of(cls, folders: Iterable[str | os.PathLike[str]]) -> DataRoots:
+        """Return these folders as roots; links in their own paths are followed only now."""
+        names = [os.path.abspath(folder) for folder in folders]  # noqa: PTH100 - keeps links
+        return cls(tuple(Root(name, os.path.realpath(name)) for name in names))
+
+    @classmethod
+    def from_json(cls, value: JsonValue) -> DataRoots:
+        """Return the roots from the JSON of ``to_json``."""
+        found = value if isinstance(value, list) else []
+        tables = [table for table in found if isinstance(table, Mapping)]
+        return cls(tuple(Root(str(table["name"]), str(table["path"])) for table in tables))
+
+    def to_json(self) -> list[JsonValue]:
+        """Return the roots as JSON."""
+        return [{"name": root.name, "path": root.path} for root in self.roots]
+
+    def open(self, path: str) -> int:
+        """Return a descriptor of a file or folder, to read.
+
+        One of a pipe, a device or a socket only names it: it can be described, not read.
+
+        Raises:
+            PathRefusedError: The path leads out of all roots, or to a hidden name.
+            OSError: The file cannot be opened.
+        """
+        root, names = self._located(path)
+        with _Folders(root) as folders:
+            return self._open(path, folders, deque(names))
+
+    def _open(self, path: str, folders: _Folders, names: deque[str]) -> int:
+        """Open the names one by one, each in the folder before."""
+        folders.skip(path, names)
+        links = 0
+        while names:
+            name = names.popleft()
+            if name == "..":
+                if not folders.leave():
+                    reason = "leads outside the data folders" + (" by a link" if links else "")
+                    raise PathRefusedError(path, reason, by_link=links > 0)
+                continue
+            _check_name(path, name)
+            status = os.stat(name, dir_fd=folders.last, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                links += 1
+                if links > MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                target = os.readlink(name, dir_fd=folders.last)
+                names.extendleft(reversed(self._followed(path, target, folders)))
+            elif names:
+                folders.enter(name)
+            else:
+                return open_without_waiting(name, status.st_mode, folders.last)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folders.last)
+
+    def _followed(self, path: str, target: str, folders: _Folders) -> list[str]:
+        """Return the names of a link's target, from a root if it is an absolute path."""
+        if not target.startswith("/"):
+            return _names(target)
+        found = self._below(target)
+        if found is None:
+            raise PathRefusedError(
+                path, "leads outside the data folders by a link", by_link=True
+            )
+        folders.restart(found[0])
+        return found[1]
+
+    def _located(self, path: str) -> tuple[Root, list[str]]:
+        """Return the root that a path lies in, and the names from there.
+
+        A path that leads into a root through links outside is taken by its real path.
+        """
+        found = self._below(path)
+        if found is None:
+            with contextlib.suppress(OSError):  # such as /proc/1/root of another user
+                found = self._below(os.path.realpath(path))
+        if found is None:
+            raise PathRefusedError(path, "lies outside the data folders")
+        return found
+
+    def _below(self, path: str) -> tuple[Root, list[str]] | None:
+        """Return the root that a path begins with, and the names after it; looks nothing up."""
+        pure = PurePosixPath(path)
+        for root in self.roots:
+            for name in (root.name, root.path):
+                if pure.is_relative_to(name):
+                    return root, list(pure.relative_to(name).parts)
+        return None
+
+
+@final
+class _Folders:
+    """Open folders from a root down to the one that the next name is looked up in."""
+
+    def __init__(self, root: Root) -> None:
+        self._open = [_open_root(root)]
+
+    def __enter__(self) -> _Folders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._open:
+            os.close(self._open.pop())
+
+    @property
+    def last(self) -> int:
+        return self._open[-1]
+
+    def enter(self, name: str) -> None:
+        self._open.append(os.open(name, _FOLDER, dir_fd=self.last))
+
+    def leave(self) -> bool:
+        """Return to the folder before; False in the root, which is not left."""
+        if len(self._open) == 1:
+            return False
+        os.close(self._open.pop())
+        return True
+
+    def restart(self, root: Root) -> None:
+        opened = _open_root(root)
+        self.__exit__()
+        self._open = [opened]
+
+    def skip(self, path: str, names: deque[str]) -> None:
+        """Enter all folders but the last name at once, where the kernel can do that safely.
+
+        Paths with links or ``..`` are left to be opened name by name.
+        """
+        above = list(names)[:-1]
+        if not above or ".." in names:
+            return
+        for name in above:
+            _check_name(path, name)
+        try:
+            parent = open_beneath(self.last, "/".join(above), _FOLDER)
+        except OSError:
+            return
+        if _is_link(names[-1], parent):
+            os.close(parent)
+            return
+        self._open.append(parent)
+        for _ in above:
+            names.popleft()
+
+
+def _is_link(name: str, folder: int) -> bool:
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return stat.S_ISLNK(status.st_mode)
+
+
+def _open_root(root: Root) -> int:
+    """Open a root without following links: its path was resolved when the service started."""
+    opened = os.open("/", _FOLDER)
+    for name in _names(root.path):
+        try:
+            inner = os.open(name, _FOLDER, dir_fd=opened)
+        finally:
+            os.close(opened)
+        opened = inner
+    return opened
+
+
+def open_without_waiting(name: str, mode: int, folder: int | None = None) -> int:
+    """Open a file or folder to read; of anything else return a descriptor that names it."""
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or not _ONLY_NAMED:
+        # A pipe put in place meanwhile does not block.
+        flags = os.O_RDONLY
+    else:
+        flags = _ONLY_NAMED
+    if folder is not None:
+        flags |= os.O_NOFOLLOW
+    return os.open(name, flags | _WITHOUT_WAITING, dir_fd=folder)
+
+
+def _check_name(path: str, name: str) -> None:
+    if name.startswith("."):
+        raise PathRefusedError(
+            path, f"names that begin with a dot are not read: {name!r}", outside=False
+        )
+
+
+def _names(path: str) -> list[str]:
+    return [name for name in path.split("/") if name not in ("", ".")]
