@@ -20,7 +20,7 @@ class ServerConfig:
         port: Its port; 0: the system chooses; None: there is no TCP listener.
         state: The state folder.
         manager: Limits and timeouts.
-        data_roots: Folders below which jobs may name data files.
+        data_roots: Folders below which jobs may read data files; None: any.
         tls: Certificates of the TCP listener; None: it has no TLS.
         open_inference: Answer inference over TCP without a token.
     """
