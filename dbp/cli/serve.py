@@ -153,7 +153,6 @@ def serve(
 
     from dbp.access.places import default_state_folder
     from dbp.cores import usable_cores
-    from dbp.data_roots import DataRoots
     from dbp.jobs.config import ManagerConfig
     from dbp.launch.mpirun import MpirunLauncher
     from dbp.launch.scratch import memory_parent, sweep, temporary_parent
@@ -173,7 +172,6 @@ def serve(
     crowded = oversubscription(slots) if slots else None
     if crowded:
         click.echo(f"note: with all slots taken, {crowded}", err=True)
-    folders = data_roots or (Path.cwd(),)
     config = ServerConfig(
         host=host or DEFAULT_HOST,
         port=DEFAULT_PORT if port is None and host is not None else port,
@@ -184,7 +182,7 @@ def serve(
         ),
         tls=tls,
         open_inference=open_inference,
-        data_roots=folders,
+        data_roots=data_roots or (Path.cwd(),),
     )
 
     def ready(address: str) -> None:
@@ -197,7 +195,7 @@ def serve(
 
     for path in sweep([memory_parent(os.environ), temporary_parent()]):
         logging.getLogger("dbp").info("%s: removed: its run was killed", path)
-    launcher = MpirunLauncher(slots or usable_cores(), passed, data_roots=DataRoots.of(folders))
+    launcher = MpirunLauncher(slots or usable_cores(), passed, data_roots=config.data_roots)
     recovered = _show_recovery if recover else None
     asyncio.run(run(config, launcher, ready=ready, recovered=recovered))
 

@@ -52,7 +52,7 @@ class MpirunLauncher(Launcher):
         slots: int,
         passed_variables: Sequence[str] = (),
         *,
-        data_roots: DataRoots | None = None,
+        data_roots: Sequence[Path] | None = None,
         make_command: MakeCommand = worker_command,
     ) -> None:
         """Launch on this machine.
@@ -65,7 +65,7 @@ class MpirunLauncher(Launcher):
         """
         self._slots = slots
         self._passed_variables = passed_variables
-        self._data_roots = data_roots
+        self._data_roots = None if data_roots is None else DataRoots.of(data_roots)
         self._make_command = make_command
         self._plugins = WorkerPlugins(self._environment(workers=1))
 
