@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from dbp.errors import InvalidFile
 from dbp.quantities import count_text
+from dbp.storage.atomic_file import sync_folder
 
 CHECKPOINTS: Final = "checkpoints"  # of a run folder
 FORMAT: Final = 1
@@ -57,13 +58,20 @@ class NewestCheckpoint:
 
 
 def newest_sound(folder: Path) -> NewestCheckpoint:
-    """Find the newest checkpoint whose files all match its manifest; read every byte of it."""
+    """Find the newest checkpoint whose files all match its manifest; read every byte of it.
+
+    Its name is durable on return, so that a record may name it: a run may have been killed
+    between the renaming and the sync.
+    """
     damaged: list[str] = []
     for path, step in newest_first(folder):
         try:
             check_files(path, step)
+            sync_folder(folder)
         except InvalidFile as error:
             damaged.append(str(error))
+        except OSError as error:
+            damaged.append(f"{path}: cannot be synced: {error.strerror}")
         else:
             return NewestCheckpoint(step, tuple(damaged))
     return NewestCheckpoint(0, tuple(damaged))

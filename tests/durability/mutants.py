@@ -220,6 +220,12 @@ MUTANTS: Final = (
         _cut("roll back checkpoints"),
     ),
     Mutant(
+        "a checkpoint is recorded before its name is synced", _CHECKPOINTS,
+        "            check_files(path, step)\n            sync_folder(folder)\n",
+        "            check_files(path, step)\n",
+        (f"{AFTER_KILL}[launch, fail and resume]",),
+    ),
+    Mutant(
         "the digest of a checkpoint's file is not checked", _CHECKPOINTS,
         '    if digest != entry["sha256"]:', "    if False:",
         ("tests/train/state/test_checkpoint.py",),
