@@ -45,6 +45,29 @@ async def test_waiting_and_running_jobs_continue_after_a_recovery(
             assert version.manifest.metadata["dbp.version"] == "2"
 
 
+async def test_request_ids_and_the_order_of_the_queue_survive_a_recovery(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "s"
+    async with control_plane(path, slots=1) as plane:
+        jobs = {
+            request: await plane.manager.create(spec(), workers=1, request_id=request)
+            for request in ("running", "resumed", "waiting")
+        }
+        await plane.manager.lifecycle.pause(jobs["resumed"].id)
+        await plane.manager.lifecycle.resume(jobs["resumed"].id)
+    lose_database(path)
+    rebuilt(path)
+
+    async with control_plane(path, slots=1) as plane:
+        for request, job in jobs.items():
+            again = await plane.manager.create(spec(), workers=1, request_id=request)
+            assert again.id == job.id
+        for request, place in (("waiting", "1st"), ("resumed", "2nd")):
+            reason = (await plane.manager.get(jobs[request].id)).waiting_reason
+            assert reason.endswith(f"{place} in the queue")
+
+
 async def test_watchers_with_an_old_token_are_asked_to_start_over(
     jobs: tuple[Path, list[Job]],
 ) -> None:
