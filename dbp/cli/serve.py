@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dbp.cli.arguments.quantities import DURATION, SIZE
+from dbp.cli.arguments.settings import ConfiguredCommand, config_options, setting
 from dbp.quantities import count_text
 from dbp.rpc.address import DEFAULT_HOST, DEFAULT_PORT
 
@@ -36,78 +37,85 @@ def _variable_names(
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command()
-@click.option(
+def _state_shown() -> str:
+    from dbp.access.places import default_state_folder
+
+    return str(default_state_folder())
+
+
+@click.command(cls=ConfiguredCommand)
+@setting(
     "--host",
     help=f"Listen on TCP, too, at this address.  [default: {DEFAULT_HOST} with --port]",
 )
-@click.option(
+@setting(
     "--port", type=click.IntRange(0, 65535),
     help="Listen on TCP, too, at this port; 0: any free one. Callers need a token.  "
     f"[default: {DEFAULT_PORT} with --host]",
 )  # fmt: skip
-@click.option(
+@setting(
     "--tls-cert", type=_FILE, help="PEM file of the service's certificate, and those up to its "
     "CA, for TLS on TCP; takes --tls-key.",
 )  # fmt: skip
-@click.option("--tls-key", type=_FILE, help="PEM file of its private key (mode 0600).")
-@click.option(
+@setting("--tls-key", type=_FILE, help="PEM file of its private key (mode 0600).")
+@setting(
     "--client-ca", type=_FILE, help="PEM file of the CA of client certificates; every caller "
     "over TCP must have one then. Takes --client-table.",
 )  # fmt: skip
-@click.option(
+@setting(
     "--client-table", type=_FILE, help="TOML file that says whose a client certificate is: "
     "tables [[client]] with subject, owner and role.",
 )  # fmt: skip
-@click.option(
+@setting(
     "--open-inference", is_flag=True, help="Answer inference and health without a token, for "
     "every job, to every user of this machine; on loopback only.",
 )  # fmt: skip
-@click.option(
-    "--state", type=click.Path(path_type=Path), envvar="DBP_STATE",
-    help="Folder of jobs, logs and parameters (mode 0700).  [default: the user's state folder]",
+@setting(
+    "--state", type=click.Path(path_type=Path), shown=_state_shown,
+    help="Folder of jobs, logs and parameters (mode 0700).",
 )  # fmt: skip
-@click.option(
+@setting(
     "--slots",
     type=click.IntRange(1),
     help="Workers of all jobs that run at a time.  [default: usable cores]",
 )
-@click.option(
+@setting(
     "--data-root", "data_roots", multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Jobs may read data files in this folder and below it; may be repeated.  "
     "[default: the folder where the service is started]",
 )  # fmt: skip
-@click.option(
+@setting(
     "--pass-env", "passed", multiple=True, metavar="NAME", callback=_variable_names,
     help="Environment variable that workers inherit from the service, such as PYTHONPATH for "
     "plug-ins that are not installed; may be repeated. By default they inherit PATH, HOME, "
     "LD_LIBRARY_PATH, thread counts such as OMP_NUM_THREADS, and the settings of MPI.",
 )  # fmt: skip
-@click.option(
-    "--recover", is_flag=True,
+@setting(
+    "--recover", is_flag=True, once=True,
     help="Rebuild a damaged database from the files of the jobs, then serve. The damaged one "
     "is kept.",
 )  # fmt: skip
-@click.option(
+@setting(
     "--keep-ended", type=DURATION, metavar="DURATION",
     help="Delete a job, with its log, checkpoints and parameters, this long after its end, "
     "such as 30d or 12h. Jobs with a pinned or labelled version stay.  [default: keep all]",
 )  # fmt: skip
-@click.option(
+@setting(
     "--max-disk", type=SIZE, metavar="SIZE",
     help="Delete ended jobs, the oldest first, while the state folder takes more than this, "
     "such as 20GB. Jobs with a pinned or labelled version stay.  [default: no limit]",
 )  # fmt: skip
-@click.option(
+@setting(
     "--log-level", default="warning", show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="Lowest level that is logged, to stderr.",
 )  # fmt: skip
-@click.option(
+@setting(
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
     help="Format of the line printed when the service is ready.",
 )  # fmt: skip
+@config_options
 def serve(
     host: str | None,
     port: int | None,
@@ -146,6 +154,7 @@ def serve(
       dbp serve --host 0.0.0.0 --tls-cert server.pem --tls-key server.key
       dbp serve --keep-ended 30d --max-disk 20GB
       dbp submit job.toml --workers 2 --watch      (from another terminal)
+      dbp serve --config dbp.toml --print-config
       dbp serve --recover      (when it says that its database is damaged)
     """
     import asyncio

@@ -221,3 +221,11 @@ def test_pass_env_refuses_a_value(tmp_path: Path) -> None:
     message = refusal(tmp_path, "--pass-env", "PYTHONPATH=/opt")
 
     assert "must be the name of an environment variable, without a value" in message
+
+
+def test_a_service_takes_its_settings_from_a_file_and_from_variables(tmp_path: Path) -> None:
+    (tmp_path / "dbp.toml").write_text('output = "json"\nlog_level = "info"\n')
+    with started(tmp_path, "--config", "dbp.toml") as process:
+        assert ready(process)["state"] == str(tmp_path / "state")
+        process.send_signal(signal.SIGTERM)
+        assert "shutting down" in process.communicate(timeout=DEADLINE)[1]

@@ -20,7 +20,7 @@ _NUMBER: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)")
 
 
 @final
-class _Quantity(click.ParamType):  # type: ignore[type-arg]
+class Quantity(click.ParamType):  # type: ignore[type-arg]
     """A number with its unit, in upper or lower case."""
 
     def __init__(self, name: str, units: Mapping[str, int], example: str) -> None:
@@ -48,6 +48,11 @@ class _Quantity(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r}: must be finite and more than 0", param, ctx)
         return quantity
 
+    def text(self, quantity: float) -> str:
+        """Return a quantity as text that ``convert`` reads back."""
+        base = next(unit for unit, size in self._units.items() if size == 1)
+        return f"{int(quantity)}{base}" if quantity == int(quantity) else f"{quantity}{base}"
 
-DURATION: Final = _Quantity("duration", _SECONDS, "30d or 12h")
-SIZE: Final = _Quantity("size", _BYTES, "500MB or 20GB")
+
+DURATION: Final = Quantity("duration", _SECONDS, "30d or 12h")
+SIZE: Final = Quantity("size", _BYTES, "500MB or 20GB")

@@ -81,7 +81,7 @@ def located(path: str | os.PathLike[str]) -> Iterator[None]:
 def _parser(source: str) -> Callable[[str, str], JsonValue]:
     suffix = Path(source).suffix.lower()
     if suffix == ".toml":
-        return _parse_toml
+        return parse_toml
     if suffix == ".json":
         return _parse_json
     raise InvalidFile(
@@ -127,7 +127,8 @@ def nearest_file(source: str) -> str:
     return nearest(path.name, names)
 
 
-def _parse_toml(text: str, source: str) -> JsonValue:
+def parse_toml(text: str, source: str) -> dict[str, JsonValue]:
+    """Return the document in a text; InvalidFile, which names ``source``, line and column."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
