@@ -2,7 +2,7 @@
 
 All lie in one private folder of the user. A socket's name is a hash of the state folder's path
 and inode, so that a folder that replaces another has another socket. ``tcp-PORT.json`` names
-the file with the owner's token of the service that listens at a TCP port.
+the socket of the service that listens at a TCP port, and the file with its owner's token.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
@@ -77,16 +78,29 @@ def check_socket(path: Path, owners: tuple[int, ...] = ()) -> None:
         check_private(path, owners)
 
 
-def token_note(port: int) -> Path | None:
-    """Return the file with the owner's token of this user's service at a TCP port, if any."""
+@dataclass(frozen=True)
+class OwnService:
+    """A service of this user that listens at a TCP port, too.
+
+    Attributes:
+        socket: Its Unix socket.
+        token_file: File with the owner's token, for clients that can only use TCP.
+    """
+
+    socket: Path
+    token_file: Path
+
+
+def service_at(port: int) -> OwnService | None:
+    """Return this user's service that listens at a TCP port; None: there is none."""
     for folder in runtime_folders():
         note = folder / f"tcp-{port}.json"
-        with contextlib.suppress(FileNotFoundError, DataLoss, Unavailable):
+        with contextlib.suppress(FileNotFoundError, DataLoss, Unavailable, KeyError):
             check_private(folder)
             check_private(note)
             found = read_json(note)
             if found is not None:
-                return Path(str(found["token_file"]))
+                return OwnService(Path(str(found["socket"])), Path(str(found["token_file"])))
     return None
 
 
@@ -106,9 +120,13 @@ class Places:
         check_private(self.socket)
 
     def note_port(self, port: int, token_file: Path) -> None:
-        """Let clients of this user find the owner's token by the TCP port."""
+        """Let clients of this user find the socket and the owner's token by the TCP port."""
         note = self._folder / f"tcp-{port}.json"
-        content: JsonObject = {"token_file": str(token_file), "pid": os.getpid()}
+        content: JsonObject = {
+            "socket": str(self.socket),
+            "token_file": str(token_file),
+            "pid": os.getpid(),
+        }
         replace_unsynced(note, json.dumps(content).encode())
         self._notes.append(note)
 

@@ -1,7 +1,10 @@
-"""The token that goes with every call, and to whom it may be sent.
+"""Where a call goes, and the token that goes with it.
 
-Without encryption a token goes only to a Unix socket of this user, or to a port of this machine
-at which only this user or root listens: a stranger who holds the port collects none.
+Calls to this user's own service at a port of this machine go over its Unix socket: another
+program may hold the port by now. A token goes without encryption only there, or to a port of
+this machine at which only this user, root or the configured user listens: a stranger who holds
+the port collects none. Systems without /proc/net/tcp, such as macOS, do not say who listens; no
+token is sent there without encryption except over a Unix socket.
 """
 
 from __future__ import annotations
@@ -10,27 +13,44 @@ import ipaddress
 import pwd
 import socket
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias, final
 
 from dbp.access.listeners import listening_users
-from dbp.access.places import check_socket, token_note
+from dbp.access.places import check_socket, service_at
 from dbp.errors import InvalidInput, Unavailable
 from dbp.rpc.address import parse_address, socket_of
 from dbp.rpc.credentials import Credentials
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
-# How long the users of a port count as known.
-CHECK_SECONDS: Final = 1.0
+# How long the socket of the service at a port counts as known.
+KNOWN_SECONDS: Final = 1.0
 
 
 class NoListener(Unavailable):
     """No program listens at the address now."""
 
 
+@dataclass(frozen=True)
+class Route:
+    """The way of one call.
+
+    Attributes:
+        socket: Unix socket to use in place of the address; None: the address.
+        metadata: The authorization; empty without a token.
+        local: Whether the call goes over a Unix socket.
+    """
+
+    socket: Path | None
+    metadata: Metadata
+    local: bool = False
+
+
 @final
 class Bearer:
-    """Metadata of the calls to one service."""
+    """Chooses the route of each call to one service."""
 
     def __init__(self, address: str, credentials: Credentials) -> None:
         self._address = address
@@ -41,38 +61,50 @@ class Bearer:
         if self._socket is None:
             host, self._port = parse_address(address)
             self._near = is_loopback(host)
-        self._checked = -CHECK_SECONDS
-        self._found: Metadata = ()
+        self._known: Path | None = None
+        self._looked = -KNOWN_SECONDS
 
-    def metadata(self) -> Metadata:
-        """Return the metadata of a call that is made now.
+    @property
+    def unprotected(self) -> bool:
+        """Whether calls may carry a token over TCP without encryption."""
+        explicit = bool(self._credentials.token or self._credentials.token_file)
+        return explicit and self._socket is None and not self._credentials.encrypted
+
+    def route(self) -> Route:
+        """Return the route of a call that is made now.
 
         Raises Unavailable if another user listens at the address or holds the socket;
-        InvalidInput if the token would leave the machine without encryption.
+        NoListener; InvalidInput if the token would leave the machine without encryption.
         """
         if self._socket is not None:
             check_socket(self._socket)
-            return _authorization(self._credentials.token)
+            return Route(None, _authorization(self._credentials.token), local=True)
+        token = self._credentials.current_token()
         if self._credentials.encrypted:
-            return _authorization(self._credentials.current_token())
-        now = time.monotonic()
-        if now - self._checked >= CHECK_SECONDS:
-            token = self._credentials.current_token() or self._own_token()
-            self._found = _authorization(token)
-            if self._found:
-                self._check_listener()
-            self._checked = now
-        return self._found
+            return Route(None, _authorization(token))
+        own = self._own_socket()
+        if own is not None:
+            check_socket(own)
+            return Route(own, _authorization(token), local=True)
+        if token:
+            self._check_listener()
+        elif self._near and listening_users(self._port) == set():
+            raise self._absent()
+        return Route(None, _authorization(token))
 
-    def _own_token(self) -> str:
-        """Return the owner's token of this user's service at the port, if there is one."""
-        note = token_note(self._port) if self._near else None
-        try:
-            return "" if note is None else note.read_text().strip()
-        except OSError:
-            return ""
+    def _own_socket(self) -> Path | None:
+        """Return the socket of this user's service at the port, if there is one."""
+        if not self._near or self._credentials.user:
+            return None
+        now = time.monotonic()
+        if self._known is None or now - self._looked >= KNOWN_SECONDS:
+            found = service_at(self._port)
+            self._known = None if found is None else found.socket
+            self._looked = now
+        return self._known
 
     def _check_listener(self) -> None:
+        """Raise unless only trusted users listen at the port; checked for each call."""
         if not self._near:
             raise InvalidInput(
                 f"{self._address}: a token would leave this machine without encryption; name "
@@ -81,14 +113,12 @@ class Bearer:
         users = listening_users(self._port)
         if users is None:
             raise InvalidInput(
-                f"{self._address}: this system does not say who listens there, so no token is "
-                "sent; use the service's Unix socket (--service unix:PATH)"
+                f"{self._address}: this system does not say who listens there (it has no "
+                "/proc/net/tcp), so no token is sent; use the service's Unix socket (--service "
+                "unix:PATH), or TLS with $DBP_CA_FILE"
             )
         if not users:
-            raise NoListener(
-                f"the service cannot be reached at {self._address} (connection refused); start "
-                "it with `dbp serve`, or name another with --service"
-            )
+            raise self._absent()
         strangers = users - self._credentials.trusted_users()
         if strangers:
             raise Unavailable(
@@ -96,6 +126,12 @@ class Bearer:
                 f"{_user_text(min(strangers))}, not to you or root, so no token is sent; if "
                 "this user runs the service, set DBP_SERVICE_USER to the name"
             )
+
+    def _absent(self) -> NoListener:
+        return NoListener(
+            f"the service cannot be reached at {self._address} (connection refused); start "
+            "it with `dbp serve`, or name another with --service"
+        )
 
 
 def is_loopback(host: str) -> bool:

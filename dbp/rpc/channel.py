@@ -107,6 +107,9 @@ CLIENT_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.enable_http_proxy", 0),
 )
 
+# gRPC would send a token again, to whatever program listens at the port by then.
+_SENT_ONCE: Final = ("grpc.enable_retries", 0)
+
 SERVER_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
@@ -120,25 +123,32 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
 )
 
 
-def connect(address: str, credentials: Credentials | None = None) -> grpc.aio.Channel:
+def connect(address: str, credentials: Credentials | None = None) -> BearerChannel:
     """Return a channel to a service; nothing is sent before the first call.
 
     Args:
-        address: HOST:PORT or unix:PATH.
-        credentials: None: those of the environment, or the owner's token of this user's
-            service at the port. See ``Bearer`` for the addresses to which a token is sent.
+        address: HOST:PORT or unix:PATH. Calls to this user's own service at a port of this
+            machine go over its Unix socket.
+        credentials: None: those of the environment. See ``Bearer`` for the addresses to which
+            a token is sent.
 
     Raises InvalidInput, and ClientForked in a process that was forked after a ``connect``.
     """
     target = normalized(address)
     found = credentials or Credentials.found(target)
+    bearer = Bearer(target, found)
     secure = tls_credentials(found) if found.encrypted and not target.startswith(UNIX) else None
     start_grpc()
     if secure is None:
-        channel = grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
+        options = (*CLIENT_OPTIONS, _SENT_ONCE) if bearer.unprotected else CLIENT_OPTIONS
+        channel = grpc.aio.insecure_channel(target, options=options)
     else:
         channel = grpc.aio.secure_channel(target, secure, options=CLIENT_OPTIONS)
-    return BearerChannel(channel, Bearer(target, found))
+    return BearerChannel(channel, bearer, _socket_channel)
+
+
+def _socket_channel(path: Path) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(f"{UNIX}{path}", options=CLIENT_OPTIONS)
 
 
 def tls_credentials(credentials: Credentials) -> grpc.ChannelCredentials:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dbp.access.listeners import listening_users
-from dbp.access.places import Places, check_socket, runtime_folders, socket_path, token_note
+from dbp.access.places import Places, check_socket, runtime_folders, service_at, socket_path
 from dbp.errors import InvalidInput, Unavailable
 
 
@@ -92,15 +92,18 @@ def test_a_socket_that_is_absent_is_no_fault_of_its_owner(state: Path) -> None:
     check_socket(state.parent / "none" / "x.sock")
 
 
-def test_the_owner_token_of_a_port_is_noted_and_forgotten(state: Path) -> None:
+def test_the_service_at_a_port_is_noted_and_forgotten(state: Path) -> None:
     places = Places(state)
     places.note_port(5327, state / "access" / "owner.token")
 
-    assert token_note(5327) == state / "access" / "owner.token"
-    assert token_note(5328) is None
+    found = service_at(5327)
+    assert found is not None
+    assert found.socket == places.socket
+    assert found.token_file == state / "access" / "owner.token"
+    assert service_at(5328) is None
 
     places.close()
-    assert token_note(5327) is None
+    assert service_at(5327) is None
     assert list(places.socket.parent.iterdir()) == []
 
 
@@ -108,7 +111,7 @@ def test_a_note_that_others_could_have_written_is_not_read(state: Path) -> None:
     Places(state).note_port(5327, state / "owner.token")
     (next(runtime_folders()) / "tcp-5327.json").chmod(0o666)
 
-    assert token_note(5327) is None
+    assert service_at(5327) is None
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc/net/tcp")

@@ -13,7 +13,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from dbp.service.reflection import ALPHA, V1
-from tests.credentials import bearer_of
+from tests.credentials import owner_metadata
 from tests.deadline import DEADLINE
 from tests.service.setups import Service, read_all
 
@@ -96,7 +96,7 @@ async def test_buf_curl_calls_by_reflection(
         target = ["--unix-socket", path, "http://localhost/dbp.v1.JobService/ListJobs"]
     else:
         headers = tmp_path / "headers"
-        ((name, token),) = bearer_of(service.address).metadata()
+        ((name, token),) = owner_metadata(service.address)
         headers.write_text(f"{name}: {token}\n")
         target = ["--header", f"@{headers}", "--reflect-header", "*"]
         target += [f"http://{service.address}/dbp.v1.JobService/ListJobs"]

@@ -112,20 +112,43 @@ def test_a_stranger_who_holds_the_port_collects_no_token(
     assert stranger.stdout is not None
     assert stranger.stdin is not None
     port = stranger.stdout.readline().strip()
-    (folder / "token").write_text("dbp1_secret\n")
-    (folder / "run" / "dbp").mkdir(mode=0o700)
-    note = folder / "run" / "dbp" / f"tcp-{port}.json"
-    note.touch(0o600)
-    note.write_text(json.dumps({"token_file": str(folder / "token"), "pid": 1}))
 
-    for token in (None, "dbp1_secret"):
-        with Client(f"127.0.0.1:{port}", token=token, timeout=1.0) as client:
-            with pytest.raises(Unavailable) as caught:
-                next(iter(client.jobs()))
-            if not trusted:
-                assert "belongs to user 'nobody' (uid 65534), not to you or root" in str(
-                    caught.value
-                )
+    with (
+        Client(f"127.0.0.1:{port}", token="dbp1_secret", timeout=1.0) as client,
+        pytest.raises(Unavailable) as caught,
+    ):
+        next(iter(client.jobs()))
+    if not trusted:
+        assert "belongs to user 'nobody' (uid 65534), not to you or root" in str(caught.value)
     received, _ = stranger.communicate("\n", timeout=DEADLINE)
 
     assert (received.strip() != "") is trusted, "what he got before a handshake of HTTP/2"
+
+
+@pytest.mark.parametrize("token", [None, "dbp1_secret"])
+def test_a_stranger_who_takes_the_port_of_ones_own_service_gets_no_call(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, token: str | None
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder / "run"))
+    stranger = subprocess.Popen(
+        [sys.executable, "-m", "tests.system.as_nobody", "listen"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert stranger.stdout is not None
+    port = stranger.stdout.readline().strip()
+    (folder / "token").write_text("dbp1_owner\n")
+    (folder / "run" / "dbp").mkdir(mode=0o700)
+    note = folder / "run" / "dbp" / f"tcp-{port}.json"
+    note.touch(0o600)
+    socket = folder / "run" / "dbp" / "killed.sock"  # of a service that was killed
+    content = {"socket": str(socket), "token_file": str(folder / "token"), "pid": 1}
+    note.write_text(json.dumps(content))
+
+    with (
+        Client(f"127.0.0.1:{port}", token=token, timeout=1.0) as client,
+        pytest.raises(Unavailable),
+    ):
+        next(iter(client.jobs()))
+    received, _ = stranger.communicate("\n", timeout=DEADLINE)
+
+    assert received.strip() == ""

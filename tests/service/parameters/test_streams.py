@@ -71,7 +71,8 @@ async def test_a_stream_that_ends_without_a_version_sends_heartbeats_and_its_err
 async def test_a_reader_that_leaves_while_it_waits_frees_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parameter_service, "STREAMS_PER_CONNECTION", 3)
+    for limit in ("STREAMS_PER_CONNECTION", "STREAMS"):
+        monkeypatch.setattr(parameter_service, limit, 3)
     async with serving(tmp_path / "state", heartbeat_seconds=0.05) as service:
         run = await service.start()
         request = pb.StreamParametersRequest(selector=selector(run.id))

@@ -18,6 +18,7 @@ from dbp.service.parameters import readers
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1 import stream_pb2
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
+from tests.credentials import open_channel
 from tests.deadline import DEADLINE
 from tests.service.setups import Run, Service, read_all, refused, serving, tensors
 
@@ -156,18 +157,21 @@ async def test_too_many_on_one_connection_are_refused(
     await run.publish(1, tensors(4_000_000))
     request = pb.StreamParametersRequest()
     request.selector.job = f"jobs/{run.id}"
-    streams = [service.parameters.StreamParameters(request) for _ in range(limit)]
-    for stream in streams:
-        assert (await stream.read()).HasField("header")
+    async with open_channel(service.address) as channel:  # over TCP, where connections differ
+        parameters = ParameterServiceStub(channel)
+        streams = [parameters.StreamParameters(request) for _ in range(limit)]
+        for stream in streams:
+            assert (await stream.read()).HasField("header")
 
-    text = await refused(
-        service.parameters.StreamParameters(request).read(), Code.RESOURCE_EXHAUSTED
-    )
+        text = await refused(
+            parameters.StreamParameters(request).read(), Code.RESOURCE_EXHAUSTED
+        )
 
-    assert f"at most {limit} are allowed" in text
-    async with connect(service.address) as channel:  # another client is served
-        other = ParameterServiceStub(channel).StreamParameters(request)
-        assert (await other.read()).HasField("header")
-        other.cancel()
-    for stream in streams:
-        stream.cancel()
+        assert f"at most {limit} are allowed" in text
+        own = [("grpc.use_local_subchannel_pool", 1)]  # else they share the connection
+        async with open_channel(service.address, options=own) as another:  # it is served
+            other = ParameterServiceStub(another).StreamParameters(request)
+            assert (await other.read()).HasField("header")
+            other.cancel()
+        for stream in streams:
+            stream.cancel()
