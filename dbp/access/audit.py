@@ -1,7 +1,8 @@
 """The audit log: who called what, when, from where, and with which answer. JSON lines.
 
 Append-only and private (mode 0600); a full file is kept under ``audit.log.1``, and so on. No
-token is ever written, only its id.
+token is ever written, only its id. Refusals of unknown callers are written up to a rate, then
+counted, so that a flood of them pushes no other line out of the log.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
@@ -16,10 +19,14 @@ from pathlib import Path
 from typing import Final, final
 
 from dbp.access.principal import Principal
+from dbp.json_value import JsonValue
 
 MAX_BYTES: Final = 10_000_000
 FILES_KEPT: Final = 9
 MAX_TEXT: Final = 200
+# Refusals of unknown callers that are written: at once, and per second after that.
+UNKNOWN_BURST: Final = 100
+UNKNOWN_PER_SECOND: Final = 1.0
 
 log = logging.getLogger("dbp.audit")
 
@@ -28,12 +35,21 @@ log = logging.getLogger("dbp.audit")
 class AuditLog:
     """Writes one line for each call that changes something, and for each that was refused."""
 
-    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int = MAX_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Open the file when the first line is written."""
         self._file = _PrivateFile(
             path, maxBytes=max_bytes, backupCount=FILES_KEPT, encoding="utf-8", delay=True
         )
         self._failed = False
+        self._clock = clock
+        self._allowed, self._counted = float(UNKNOWN_BURST), clock()
+        self._skipped = 0
 
     def write(
         self, caller: Principal | None, origin: str, method: str, resource: str, answer: str
@@ -47,7 +63,10 @@ class AuditLog:
             resource: The job or token that the request names; "" for none.
             answer: Code of the gRPC status.
         """
-        entry = {
+        if caller is None and not self._takes_unknown():
+            self._skipped += 1
+            return
+        entry: dict[str, JsonValue] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "caller": "" if caller is None else caller.owner,
             "role": "" if caller is None else caller.role.value,
@@ -57,13 +76,25 @@ class AuditLog:
             "resource": resource[:MAX_TEXT],
             "answer": answer,
         }
+        if self._skipped:
+            entry["refusals_not_written"] = self._skipped
         try:
             self._file.append(json.dumps(entry))
-            self._failed = False
+            self._failed, self._skipped = False, 0
         except OSError as error:  # such as a full disk: calls are answered
             if not self._failed:
                 log.error("the audit log cannot be written: %s", error)
             self._failed = True
+
+    def _takes_unknown(self) -> bool:
+        """Return whether the refusal of an unknown caller is written now."""
+        now = self._clock()
+        grown = self._allowed + (now - self._counted) * UNKNOWN_PER_SECOND
+        self._allowed, self._counted = min(float(UNKNOWN_BURST), grown), now
+        if self._allowed < 1.0:
+            return False
+        self._allowed -= 1.0
+        return True
 
     def close(self) -> None:
         """Close the file; later lines open it again."""

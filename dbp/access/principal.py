@@ -20,12 +20,15 @@ class Principal:
         role: The role.
         origin: Address of the peer, such as ``unix:`` or ``ipv4:127.0.0.1:40138``.
         token: Id of the token; "" where the listener identifies the caller.
+        subject: Subject of the client certificate by which the listener identifies the caller;
+            "" for none.
     """
 
     owner: str
     role: Role
     origin: str
     token: str = ""
+    subject: str = ""
 
 
 CALLER: Final[ContextVar[Principal]] = ContextVar("caller")

@@ -45,6 +45,7 @@ from dbp.link.messages import (
 from dbp.link.outbox import Outbox
 from dbp.link.outgoing import Outgoing
 from dbp.link.upload import Publisher, write_log
+from dbp.rpc.attempt_secret import ATTEMPT_SECRET
 from dbp.rpc.channel import connect
 from dbp.rpc.job_convert import outcome_to_proto, progress_to_proto
 from dbp.rpc.scalar_convert import job_name
@@ -92,7 +93,7 @@ class Link:
             job=self._job,
             attempt=self._attempt,
             generation=self._config.generation,
-            metadata=self._metadata(),
+            secret=self._secret,
         )
         tasks = [
             asyncio.create_task(self._read(lines), name="reading"),
@@ -179,7 +180,7 @@ class Link:
         return str(service.get("socket") or service["address"])
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
-        return (("dbp-attempt-secret", self._secret),)
+        return ((ATTEMPT_SECRET, self._secret),)
 
     async def _attach_forever(self) -> None:
         await self._started

@@ -1,7 +1,7 @@
 """Upload parameter versions from the link to the service.
 
-On one machine the service reads them directly from rank 0's shared memory; where it cannot, and
-answers so, their bytes are sent.
+Over its Unix socket the service reads them directly from rank 0's shared memory; where it
+cannot, and answers so, and over TCP, their bytes are sent.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import grpc
 from dbp.errors import Unavailable
 from dbp.link.messages import FilledSlot
 from dbp.link.outgoing import Outgoing
+from dbp.rpc.attempt_secret import ATTEMPT_SECRET, write_mark
+from dbp.rpc.bearer_channel import BearerChannel
 from dbp.rpc.channel import connect
 from dbp.rpc.scalar_convert import job_name
 from dbp.rpc.status import is_transient
@@ -41,13 +43,14 @@ class Publisher:
         job: str,
         attempt: int,
         generation: int,
-        metadata: tuple[tuple[str, str], ...],
+        secret: str,
     ) -> None:
         """Store the configuration.
 
         Args:
             address: returns the service's address now; raises Unavailable if it has none.
             generation: number of this link within the attempt.
+            secret: that of the attempt.
         """
         self._address = address
         self._memory_fd = memory_fd
@@ -55,8 +58,8 @@ class Publisher:
         self._job = job
         self._attempt = attempt
         self._generation = generation
-        self._metadata = metadata
-        self._channel: tuple[str, grpc.aio.Channel] | None = None  # and where it leads
+        self._secret = secret
+        self._channel: tuple[str, BearerChannel] | None = None  # and where it leads
         self._failures = 0  # with this version
 
     async def publish(self, filled: FilledSlot) -> bool:
@@ -96,9 +99,10 @@ class Publisher:
         if self._channel is None or self._channel[0] != address:
             await self.close()
             self._channel = address, connect(address)
-        parts = Outgoing(self._parts(filled))
-        call = WorkerServiceStub(self._channel[1]).PublishParameters(
-            parts, metadata=self._metadata, timeout=PUBLISH_SECONDS
+        channel = self._channel[1]
+        parts = Outgoing(self._parts(filled, self._memory_name if channel.is_local else ""))
+        call = WorkerServiceStub(channel).PublishParameters(
+            parts, metadata=((ATTEMPT_SECRET, self._secret),), timeout=PUBLISH_SECONDS
         )
         with parts.raising():
             await call
@@ -110,7 +114,9 @@ class Publisher:
             self._channel = None
             await channel.close()
 
-    async def _parts(self, filled: FilledSlot) -> AsyncIterator[pb.PublishParametersRequest]:
+    async def _parts(
+        self, filled: FilledSlot, memory_name: str
+    ) -> AsyncIterator[pb.PublishParametersRequest]:
         header = pb.PublishHeader(
             job=job_name(self._job),
             attempt=self._attempt,
@@ -122,11 +128,12 @@ class Publisher:
         )
         size = filled.manifest.size_bytes
         start = filled.slot * size
-        if self._memory_name:
+        if memory_name:
+            write_mark(self._memory_fd, self._secret)
             header.memory.pid, header.memory.descriptor = os.getpid(), self._memory_fd
-            header.memory.name, header.memory.offset = self._memory_name, start
+            header.memory.name, header.memory.offset = memory_name, start
         yield pb.PublishParametersRequest(header=header)
-        if self._memory_name:
+        if memory_name:
             return
         for offset in range(0, size, CHUNK_BYTES):
             length = min(CHUNK_BYTES, size - offset)

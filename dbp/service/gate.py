@@ -22,6 +22,7 @@ from dbp.access.principal import CALLER, Principal
 from dbp.access.roles import METHODS, Role
 from dbp.access.tokens import TokenInfo, TokenStore
 from dbp.errors import DbpError, PermissionDenied, Unauthenticated
+from dbp.rpc.attempt_secret import ATTEMPT_SECRET
 from dbp.rpc.status import code_of
 
 T = TypeVar("T")
@@ -32,8 +33,6 @@ UNIX_PEER: Final = "unix:"
 AUTHORIZATION: Final = "authorization"
 BEARER: Final = "bearer "
 _OPEN_SERVICES: Final = ("/inference.GRPCInferenceService/", "/grpc.health.v1.Health/")
-# Secret of one attempt; the methods of WorkerService compare it.
-ATTEMPT_SECRET: Final = "dbp-attempt-secret"  # noqa: S105 - the name of a key
 
 _HOW: Final = (
     "on the service's machine its user needs none over the Unix socket (dbp serve prints it); "
@@ -89,7 +88,7 @@ class Gate:
         self._audit = audit
         self._user = user
         self._methods = methods
-        self._live: dict[str, set[asyncio.Timeout]] = {}
+        self._live: dict[asyncio.Timeout, Principal] = {}
 
     def caller(self, method: str, context: Context) -> Principal:
         """Return the caller of a method (``/SERVICE/METHOD``).
@@ -141,17 +140,17 @@ class Gate:
                 f"the certificate {subject!r} is not in the service's table of clients "
                 "(dbp serve --client-table); send a token, or ask an admin for an entry"
             )
-        return Principal(holder.owner, holder.role, peer)
+        return Principal(holder.owner, holder.role, peer, subject=subject)
 
     @contextlib.asynccontextmanager
     async def call(self, method: str, context: Context) -> AsyncIterator[Admitted]:
-        """Run a call as its caller, until his token ends. Raises as ``caller`` does."""
+        """Run a call as its caller, until his token or entry ends. Raises as ``caller``."""
         admitted = Admitted()
         try:
             admitted.caller = principal = self.caller(method, context)
             CALLER.set(principal)
-            if principal.token:
-                async with self._until_end(principal.token):
+            if principal.token or principal.subject:
+                async with self._until_end(principal):
                     yield admitted
             else:
                 yield admitted
@@ -173,36 +172,40 @@ class Gate:
             self._audit.write(call.caller, context.peer(), method, resource, answer)
 
     def end_calls(self, token_id: str = "") -> None:
-        """End the live calls of a token, or of all tokens that are not valid any more."""
-        for live in [token_id] if token_id else list(self._live):
-            found = self._tokens.get(live)
-            if found is None or found.fault(time.time()):
-                for scope in tuple(self._live.get(live, ())):
-                    scope.reschedule(0.0)
+        """End the live calls of a token, or of all callers that are not admitted any more."""
+        for scope, caller in tuple(self._live.items()):
+            if token_id in ("", caller.token) and self._fault(caller):
+                scope.reschedule(0.0)
+
+    def _fault(self, caller: Principal) -> str:
+        """Return why a caller is not admitted any more; "" if he is."""
+        if caller.token:
+            token = self._tokens.get(caller.token)
+            fault = "removed" if token is None else token.fault(time.time())
+            return f"token {caller.token}: {fault}" if fault else ""
+        if self._clients(caller.subject) == Holder(caller.owner, caller.role):
+            return ""
+        return f"the certificate {caller.subject!r}: removed from the table of clients"
 
     @contextlib.asynccontextmanager
-    async def _until_end(self, token_id: str) -> AsyncIterator[None]:
-        token = self._tokens.get(token_id)
+    async def _until_end(self, caller: Principal) -> AsyncIterator[None]:
+        token = self._tokens.get(caller.token) if caller.token else None
         left = None
         if token is not None and token.expires is not None:
             left = token.expires - time.time()
-        scopes = self._live.setdefault(token_id, set())
         scope = asyncio.timeout(left)
         try:
             async with scope:
-                scopes.add(scope)
+                self._live[scope] = caller
                 try:
                     yield
                 finally:
-                    scopes.discard(scope)
-                    if not scopes:
-                        self._live.pop(token_id, None)
+                    del self._live[scope]
         except TimeoutError:
             if not scope.expired():
                 raise
-            now = self._tokens.get(token_id)
-            fault = "removed" if now is None else now.fault(time.time()) or "expired"
-            raise Unauthenticated(f"token {token_id}: {fault} during the call") from None
+            fault = self._fault(caller) or f"token {caller.token}: expired"
+            raise Unauthenticated(f"{fault} during the call") from None
 
 
 def _sent(context: Context) -> list[str]:

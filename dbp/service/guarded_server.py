@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeAlias, final
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from dbp.errors import DbpError, InvalidInput
+from dbp.errors import DbpError, InvalidInput, PermissionDenied, Unauthenticated
 from dbp.quantities import count_text
 from dbp.rpc.status import code_of, details_of, internal_details, text_of
 from dbp.service.gate import Gate
@@ -149,8 +149,8 @@ def _unary(
 ) -> Callable[..., Any]:
     async def call(request: Any, context: Context) -> Any:
         try:
-            rules.admit()
             async with rules.gate.call(name, context) as admitted:
+                rules.admit()
                 return await method(admitted.note(decode(request)), context)
         except Exception as error:
             await _refuse(_cause(error, rules.admit), context, name)
@@ -165,8 +165,8 @@ def _stream(
 
     async def call(request: Any, context: Context) -> None:
         try:
-            rules.admit()
             async with rules.gate.call(name, context) as admitted:
+                rules.admit()
                 answers = method(admitted.note(decode(request)), context)
                 if hasattr(answers, "__aiter__"):
                     async with contextlib.aclosing(answers):  # at once, when the caller is gone
@@ -181,7 +181,12 @@ def _stream(
 
 
 def _cause(error: Exception, admit: Admit) -> Exception:
-    """Return the error that ``admit`` raises, if it refuses all calls by now; else this one."""
+    """Return the error that ``admit`` raises, if it refuses all calls by now; else this one.
+
+    Callers that are not admitted learn nothing of the service.
+    """
+    if isinstance(error, Unauthenticated | PermissionDenied):
+        return error
     try:
         admit()
     except DbpError as reason:

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias, TypeVar, final
 import grpc
 from google.protobuf.message import Message
 
+from dbp.access.places import UNIX
 from dbp.access.principal import CALLER
 from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest
@@ -17,11 +18,11 @@ from dbp.jobs.connections import RunConnection
 from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.manager import JobManager
 from dbp.printable import printable_line
+from dbp.rpc.attempt_secret import ATTEMPT_SECRET, mark_of
 from dbp.rpc.job_convert import outcome_from_proto, progress_from_proto
 from dbp.rpc.scalar_convert import id_from_name
 from dbp.rpc.spec_convert import spec_from_proto
 from dbp.rpc.version_convert import manifest_from_proto, version_to_proto
-from dbp.service.gate import ATTEMPT_SECRET
 from dbp.service.message_limit import job_answer
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1 import worker_service_pb2_grpc
@@ -126,8 +127,9 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         link = LinkNumber(header.attempt, header.link_generation)
         await self._manager.authorize(job_id, link, _secret(context))
         manifest = manifest_from_proto(header.manifest)
+        memory = _memory_of(header, context)
         async with self._manager.links.call(job_id, link), self._manager.disk.upload(job_id):
-            with _bytes(header, manifest, request_iterator) as chunks:
+            with _bytes(memory, manifest, request_iterator, _secret(context)) as chunks:
                 version = await self._manager.publisher.publish(
                     job_id,
                     header.attempt,
@@ -153,18 +155,31 @@ async def _first(messages: AsyncIterator[T]) -> T:
     raise InvalidInput("the stream ended before its first message")
 
 
+def _memory_of(header: pb.PublishHeader, context: Context) -> pb.RunMemory | None:
+    """Return the memory that a header names; None: the bytes follow.
+
+    Raises InvalidInput for a caller over TCP, whose memory may be on another machine.
+    """
+    if not header.HasField("memory"):
+        return None
+    if not context.peer().startswith(UNIX):
+        raise InvalidInput("memory: is read for callers over the Unix socket; send the bytes")
+    return header.memory
+
+
 def _bytes(
-    header: pb.PublishHeader,
+    memory: pb.RunMemory | None,
     manifest: Manifest,
     messages: AsyncIterator[pb.PublishParametersRequest],
+    secret: str,
 ) -> contextlib.AbstractContextManager[Chunks]:
     """Yield the data section: from the run's memory, or as it is sent."""
-    if not header.HasField("memory"):
+    if memory is None:
         return contextlib.nullcontext(_data(messages))
-    memory = header.memory
     return opened(
-        memory.pid, memory.descriptor, memory.name, memory.offset, manifest.size_bytes
-    )
+        memory.pid, memory.descriptor, memory.name, memory.offset, manifest.size_bytes,
+        mark=mark_of(secret),
+    )  # fmt: skip
 
 
 async def _data(messages: AsyncIterator[pb.PublishParametersRequest]) -> AsyncIterator[bytes]:

@@ -1,12 +1,15 @@
 """Map the shared memory of a run on this machine, so that parameters need not be copied.
 
 Linux shows a process's descriptors to its own user under /proc. The memory of a run on another
-machine, in another container or of another user is not found here.
+machine, in another container or of another user is not found here. A caller could name the
+memory of any other program of this user: only memory that ends with the mark of the caller's
+attempt is read.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,21 +22,27 @@ _MEMORY: Final = "/memfd:"
 
 
 @contextlib.contextmanager
-def opened(pid: int, descriptor: int, name: str, offset: int, size: int) -> Iterator[ByteRange]:
+def opened(
+    pid: int, descriptor: int, name: str, offset: int, size: int, *, mark: bytes
+) -> Iterator[ByteRange]:
     """Open the memory that a process holds under a name, from ``offset`` on.
 
     Args:
-        name: as /proc shows it; a run's is random, so that no other memory is taken for it.
+        name: as /proc shows it.
+        mark: last bytes of the memory, which only the attempt and the service know.
 
     Raises:
-        InvalidInput: there is no such memory here, or it is smaller.
+        InvalidInput: there is no such memory here, it has another mark, or it is smaller.
     """
     try:
         own = _open(Path(f"/proc/{pid}/fd/{descriptor}"), name)
     except OSError as error:
         raise _unreadable(name) from error
     try:
-        if offset < 0 or os.fstat(own).st_size < offset + size:
+        held = os.fstat(own).st_size - len(mark)
+        if held < 0 or not hmac.compare_digest(os.pread(own, len(mark), held), mark):
+            raise _unreadable(name)
+        if offset < 0 or held < offset + size:
             raise InvalidInput(f"memory: it holds no {size} bytes from {offset} on")
         yield ByteRange(own, offset)
     finally:

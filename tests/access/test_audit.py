@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dbp.access.audit import FILES_KEPT, AuditLog
+from dbp.access.audit import FILES_KEPT, UNKNOWN_BURST, AuditLog
 from dbp.access.principal import Principal
 from dbp.access.roles import Role
 
 ANN = Principal("ann", Role.SUBMITTER, "ipv4:127.0.0.1:9", "4f2c9a1b")
 
 
-def lines(path: Path) -> list[dict[str, str]]:
+def lines(path: Path) -> list[dict[str, Any]]:
     """The entries of a file."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -63,6 +64,29 @@ def test_text_of_a_caller_cannot_forge_a_line(tmp_path: Path) -> None:
     text = (tmp_path / "audit.log").read_text()
     assert text.count("\n") == 1
     assert text.isprintable() or "\x1b" not in text
+
+
+def test_a_flood_of_unknown_callers_is_counted_and_hides_no_known_one(tmp_path: Path) -> None:
+    now = 0.0
+    audit = AuditLog(tmp_path / "audit.log", clock=lambda: now)
+
+    def flood(times: int) -> None:
+        for _ in range(times):
+            audit.write(None, "ipv4:10.0.0.1:7", "/a/B", "", "UNAUTHENTICATED")
+
+    flood(UNKNOWN_BURST + 50)
+    audit.write(ANN, ANN.origin, "/a/B", "jobs/a-1", "OK")
+    flood(10)
+    now = 3.0
+    flood(10)
+    audit.close()
+
+    written = [
+        (entry["caller"], entry.get("refusals_not_written", 0))
+        for entry in lines(tmp_path / "audit.log")
+    ]
+    assert written[:UNKNOWN_BURST] == [("", 0)] * UNKNOWN_BURST
+    assert written[UNKNOWN_BURST:] == [("ann", 50), ("", 10), ("", 0), ("", 0)]
 
 
 def test_a_link_is_not_followed_and_calls_go_on(

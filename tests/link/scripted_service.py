@@ -28,6 +28,7 @@ from dbp.link.messages import (
     encode,
 )
 from dbp.link.session import Link
+from dbp.rpc.attempt_secret import mark_of
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import (
     WorkerServiceServicer,
@@ -43,6 +44,7 @@ OUTCOME = NumberedOutcome(1, RunOutcome("succeeded", "steps", 9))
 
 
 DATA = bytes(range(8))
+SECRET = "s"
 
 
 INTERNAL = grpc.StatusCode.INTERNAL
@@ -98,7 +100,12 @@ class Scripted(WorkerServiceServicer):
         if header.HasField("memory"):
             memory = header.memory
             with opened(
-                memory.pid, memory.descriptor, memory.name, memory.offset, len(DATA)
+                memory.pid,
+                memory.descriptor,
+                memory.name,
+                memory.offset,
+                len(DATA),
+                mark=mark_of(SECRET),
             ) as held:
                 self.data = os.pread(held.descriptor, len(DATA), held.offset)
         return pb.PublishParametersResponse()
@@ -132,20 +139,23 @@ async def linked(
     """A link and the service, or, if it is ``away``, no file with the address of one."""
     server = grpc.aio.server()
     add_WorkerServiceServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    folder = tempfile.TemporaryDirectory()  # private, as the socket in it must be
+    address = f"unix:{folder.name}/s.sock"
+    before = os.umask(0o077)
+    server.add_insecure_port(address)
+    os.umask(before)
     await server.start()
     memory = os.memfd_create("slots")
     os.write(memory, bytes(len(DATA)) + DATA)  # the second slot holds the parameters
-    folder = tempfile.TemporaryDirectory()
     service_file = Path(folder.name) / "service.json"
     if not away:
-        service_file.write_text(json.dumps({"address": f"127.0.0.1:{port}"}))
+        service_file.write_text(json.dumps({"address": address}))
     config = LaunchedRun(
         str(service_file),
         "digits-1",
         attempt=1,
         workers=1,
-        secret="s",
+        secret=SECRET,
         speaks_of_flags=True,
         generation=generation,
     )

@@ -17,10 +17,12 @@ from dbp.service import server
 from dbp.service.config import ServerConfig
 from dbp.service.server import running
 from dbp.v1 import job_service_pb2 as jobs_pb
+from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from tests.jobs.fakes import FakeLauncher, fake_check, until
 from tests.service.setups import document, refused, serving
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 TEXT = "the state folder was deleted or replaced while the service ran"
 
 
@@ -50,6 +52,12 @@ async def test_every_call_is_refused_at_once(
         assert TEXT in await refused(watch.read(), UNAVAILABLE)
         health = health_pb2_grpc.HealthStub(service.channel)
         assert TEXT in await refused(health.Check(health_pb2.HealthCheckRequest()), UNAVAILABLE)
+
+        async with grpc.aio.insecure_channel(service.address) as stranger:
+            text = await refused(
+                JobServiceStub(stranger).ListJobs(jobs_pb.ListJobsRequest()), UNAUTHENTICATED
+            )
+            assert str(tmp_path) not in text
 
     left = {path.name for path in (tmp_path / "state").glob("*")}
     assert left == ({"lock", "service.json", "dbp.sqlite-wal"} if replaced else set())

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from dbp.access.roles import Role
+from dbp.access.roles import METHODS, Role
 from dbp.access.tokens import TokenStore
 from dbp.inference import open_inference_pb2 as inference_pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
@@ -157,6 +157,26 @@ OWN_STATE: dict[str, Callable[[Caller, str], Awaitable[Any]]] = {
         inference_pb.ModelInferRequest(model_name=j)
     ),
 }
+
+
+# Methods that name no job: of a caller himself, of the service, or refused for the role.
+NAMELESS = {
+    "AccessService": {"WhoAmI", "CreateToken", "ListTokens", "RevokeToken"},
+    "AdminService": {"BeginDrain", "EndDrain", "StageBackup"},
+    "JobService": {"CreateJob", "ListJobs", "ListComponents"},
+    "WorkerService": {"RegisterRun", "Attach", "PublishParameters"},
+    "GRPCInferenceService": {"ServerLive", "ServerReady", "ServerMetadata", "RepositoryIndex"},
+    "Health": {"Check", "List", "Watch"},
+    "ServerReflection": {"ServerReflectionInfo"},
+}
+
+
+def test_every_method_either_names_no_job_or_is_called_for_the_job_of_another_user() -> None:
+    named = {*READS, *CHANGES, *OWN_STATE}
+    for path in METHODS:
+        service, method = path.removeprefix("/").split("/")
+        nameless = NAMELESS.get(service.rpartition(".")[2], set())
+        assert (method in nameless) != (method in named), path
 
 
 async def test_a_private_job_is_refused_to_others_by_every_method_that_names_one(

@@ -7,10 +7,13 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import pytest
 
+from dbp.rpc.attempt_secret import write_mark
 from dbp.v1 import parameter_service_pb2 as parameters_pb
 from dbp.v1 import worker_service_pb2 as pb
+from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.service.setups import Service, refused, selector, until
 from tests.service.worker_calls import (
     DATA,
@@ -30,6 +33,7 @@ async def test_a_version_is_read_in_the_runs_memory(service: Service) -> None:
     memory = os.memfd_create("dbp-parameters-9a9a")
     try:
         os.write(memory, bytes(64) + DATA)
+        write_mark(memory, secret)
         first = header(job_id)
         first.memory.pid, first.memory.descriptor = os.getpid(), memory
         first.memory.name = str(Path(f"/proc/self/fd/{memory}").readlink())
@@ -49,6 +53,37 @@ async def test_a_version_is_read_in_the_runs_memory(service: Service) -> None:
         first.memory.name = "/memfd:another (deleted)"
         await refused(publish(service, secret, first, []), Code.INVALID_ARGUMENT)
         await refused_stream(lambda: publish(service, "wrong", first, []), Code.UNAUTHENTICATED)
+    finally:
+        os.close(memory)
+
+
+async def test_memory_is_read_for_its_own_attempt_and_over_the_socket_only(
+    service: Service,
+) -> None:
+    job_id, secret = await launched(service)
+    memory = os.memfd_create("dbp-parameters-9a9a")
+    try:
+        os.write(memory, DATA)
+        first = header(job_id)
+        first.memory.pid, first.memory.descriptor = os.getpid(), memory
+        first.memory.name = str(Path(f"/proc/self/fd/{memory}").readlink())
+        for mark in (None, "the secret of another attempt"):
+            if mark is not None:
+                write_mark(memory, mark)
+            text = await refused(publish(service, secret, first, []), Code.INVALID_ARGUMENT)
+            assert "cannot be read here; send the bytes" in text
+        write_mark(memory, secret)
+
+        async def parts() -> AsyncIterator[pb.PublishParametersRequest]:
+            yield pb.PublishParametersRequest(header=first)
+
+        async with grpc.aio.insecure_channel(service.address) as remote:
+            call = WorkerServiceStub(remote).PublishParameters(
+                parts(), metadata=metadata(secret)
+            )
+            text = await refused(call, Code.INVALID_ARGUMENT)
+        assert "is read for callers over the Unix socket; send the bytes" in text
+        assert (await publish(service, secret, first, [])).step == 1
     finally:
         os.close(memory)
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from dbp.access.roles import Role
 from dbp.access.tokens import TokenStore
@@ -143,10 +145,16 @@ async def test_a_client_certificate_is_its_holder_in_the_table_only(
                 await who(place.address, credentials(pair, place.token))
             assert caught.value.code() is UNAVAILABLE, "no handshake"
 
-        table.write_text(
-            '[[client]]\nsubject = "CN=eve,O=lab"\nowner = "eve"\nrole = "admin"\n'
-        )
-        place.reload()
+        async with connect(place.address, credentials(bob)) as channel:
+            watch = HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            await watch.read()
+            place.reload()  # changes nothing for him
+            table.write_text(
+                '[[client]]\nsubject = "CN=eve,O=lab"\nowner = "eve"\nrole = "admin"\n'
+            )
+            place.reload()
+            text = await refused(watch.read(), UNAUTHENTICATED)
+            assert "'CN=bob,O=lab': removed from the table of clients during the call" in text
         assert (await who(place.address, credentials(eve))).role == access_pb.ROLE_ADMIN
         await refused(who(place.address, credentials(bob)), UNAUTHENTICATED)
 

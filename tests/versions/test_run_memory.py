@@ -16,10 +16,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+MARK = bytes(range(200, 232))
+
+
 @pytest.fixture
 def memory() -> Iterator[int]:
     descriptor = os.memfd_create("dbp-parameters-0123")
-    os.write(descriptor, bytes(range(100)))
+    os.write(descriptor, bytes(range(100)) + MARK)
     yield descriptor
     os.close(descriptor)
 
@@ -35,7 +38,7 @@ def descriptors() -> int:
 def test_a_process_of_the_same_user_reads_what_another_holds(memory: int) -> None:
     before = descriptors()
 
-    with opened(os.getpid(), memory, name_of(memory), 10, 90) as held:
+    with opened(os.getpid(), memory, name_of(memory), 10, 90, mark=MARK) as held:
         assert os.pread(held.descriptor, 3, held.offset) == b"\x0a\x0b\x0c"
         assert held.descriptor != memory
 
@@ -48,7 +51,7 @@ def test_memory_that_is_too_small_is_refused(memory: int, offset: int, size: int
 
     with (
         pytest.raises(InvalidInput, match="it holds no"),
-        opened(os.getpid(), memory, name_of(memory), offset, size),
+        opened(os.getpid(), memory, name_of(memory), offset, size, mark=MARK),
     ):
         pass
 
@@ -59,7 +62,7 @@ def test_memory_that_is_too_small_is_refused(memory: int, offset: int, size: int
 def test_a_process_that_holds_no_such_memory_is_refused(memory: int, pid: int) -> None:
     with (
         pytest.raises(InvalidInput, match="cannot be read here; send the bytes"),
-        opened(pid, memory, name_of(memory), 0, 1),
+        opened(pid, memory, name_of(memory), 0, 1, mark=MARK),
     ):
         pass
 
@@ -75,6 +78,25 @@ def test_nothing_but_memory_of_that_name_is_read(memory: int) -> None:
         ):
             with (
                 pytest.raises(InvalidInput, match="cannot be read here"),
-                opened(os.getpid(), descriptor, name, 0, 1),
+                opened(os.getpid(), descriptor, name, 0, 1, mark=MARK),
             ):
                 pass
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 31, b"of another program" * 9, MARK[::-1]])
+def test_memory_of_another_program_is_not_read_though_it_is_named_right(content: bytes) -> None:
+    """Its process and its name are no secret, and its name may be that of a run's memory."""
+    other = os.memfd_create("dbp-parameters-4567")
+    try:
+        os.write(other, content)
+        before = descriptors()
+
+        with (
+            pytest.raises(InvalidInput, match="cannot be read here; send the bytes"),
+            opened(os.getpid(), other, name_of(other), 0, 0, mark=MARK),
+        ):
+            pass
+
+        assert descriptors() == before
+    finally:
+        os.close(other)
