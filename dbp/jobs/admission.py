@@ -179,7 +179,7 @@ class Admission:
         expect: Callable[[str], None],
     ) -> tuple[Job, str]:
         """Return the job of a run started by hand, after ``expect`` if it is new, and its new
-        secret.
+        secret. ResourceExhausted: the queue is full.
         """
         request = await self._checked(self._checks.run, document, workers, request_id, owner)
         secret, secret_hash = new_secret()
@@ -191,6 +191,7 @@ class Admission:
                     raise AlreadyExists(f"request_id {request_id!r} belongs to job {known.id}")
                 await self._store.set_secret(known.id, known.attempt, secret_hash)
                 return known
+            self._queue.check_length()
             now = self._clock.time()
             job = replace(
                 request.job(now),
@@ -201,6 +202,7 @@ class Admission:
                 host=host,
             )
             job = await self._insert(job, request, secret_hash)
+            self._queue.note_run(job.id)
             expect(job.id)
             return job
 

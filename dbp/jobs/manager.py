@@ -119,7 +119,9 @@ class JobManager:
             if not job.attached:
                 self._queue.hold(job.id, job.workers)
                 self._runner.adopt(job, self._config.grace_of(job.state))
-            elif await self._store.outcome(job.id, job.attempt) is not None:
+                continue
+            self._queue.note_run(job.id)
+            if await self._store.outcome(job.id, job.attempt) is not None:
                 self._runner.settle(job.id, None)
             else:
                 self._connections.expect(job.id)
@@ -219,7 +221,9 @@ class JobManager:
     async def register(
         self, document: JsonObject, *, workers: int, request_id: str, host: str, owner: str = ""
     ) -> tuple[Job, str]:
-        """Return the job of a run started by hand, and a new secret of its attempt."""
+        """Return the job of a run started by hand, and a new secret of its attempt.
+        ResourceExhausted: the limit of waiting jobs and of runs is reached.
+        """
         self._check_open()
         return await self._admission.admit_run(
             document,

@@ -48,7 +48,7 @@ class JobQueue:
 
         Args:
             slots: processes at a time.
-            max_queued: jobs that may wait.
+            max_queued: jobs that may wait, with the runs started by hand that have not ended.
             time: returns Unix seconds, for texts.
         """
         self.slots = slots
@@ -60,6 +60,7 @@ class JobQueue:
         self._waiting: dict[str, int] = {}
         self._order: list[tuple[int, str]] = []  # place and id of those that wait, sorted
         self._holding: dict[str, int] = {}
+        self._by_hand: set[str] = set()
 
     @property
     def free(self) -> int:
@@ -67,17 +68,29 @@ class JobQueue:
         return self.slots - sum(self._holding.values())
 
     def check_length(self) -> None:
-        """Raise ResourceExhausted if the queue is full."""
-        if len(self._waiting) >= self.max_queued:
+        """Raise ResourceExhausted if the queue is full. Runs started by hand count, too: each
+        takes memory and a place in every list, as a waiting job does.
+        """
+        if len(self._waiting) + len(self._by_hand) >= self.max_queued:
             raise ResourceExhausted(
-                f"the queue is full: {count_text(len(self._waiting), 'job')} in it, as many as "
-                "are allowed; try again later"
+                f"the queue is full: {self._contents()} in it, as many as are allowed; try "
+                "again later"
             )
 
     @property
     def holding(self) -> list[str]:
         """Ids of the jobs that hold slots."""
         return list(self._holding)
+
+    def _contents(self) -> str:
+        waiting = count_text(len(self._waiting), "job")
+        if not self._by_hand:
+            return waiting
+        return f"{waiting} and {count_text(len(self._by_hand), 'run')} started by hand"
+
+    def note_run(self, job_id: str) -> None:
+        """Count a run started by hand until it is removed."""
+        self._by_hand.add(job_id)
 
     def place(self, job_id: str) -> int:
         """Return the place of a job among all; a new one comes last."""
@@ -124,6 +137,7 @@ class JobQueue:
         self._leave(job_id)
         self._holding.pop(job_id, None)
         self._places.pop(job_id, None)
+        self._by_hand.discard(job_id)
 
     def waiting_reason(self, job_id: str) -> str:
         """Return why the job waits, for users; "" if it does not."""

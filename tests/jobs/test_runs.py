@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dbp.errors import AlreadyExists, NotFound, Unauthenticated, WrongState
+from dbp.errors import AlreadyExists, NotFound, ResourceExhausted, Unauthenticated, WrongState
 from dbp.job.failure import ConditionKind
 from dbp.job.state import Job, ProgressReport, RunOutcome, State
 from dbp.jobs.link_fence import LinkNumber
@@ -177,6 +177,27 @@ async def test_registering_again_gives_the_same_job_and_a_working_secret(
         with pytest.raises(AlreadyExists):
             await plane.manager.register(spec(), workers=1, request_id="other", host="h")
         assert created.id != first.id
+
+
+async def test_runs_started_by_hand_count_in_the_limit_of_the_queue(tmp_path: Path) -> None:
+    async def refuses(plane: Plane) -> None:
+        text = "0 jobs and 2 runs started by hand in it"
+        with pytest.raises(ResourceExhausted, match=text):
+            await register(plane, "one more")
+        with pytest.raises(ResourceExhausted, match=text):
+            await plane.manager.create(spec(), workers=1)
+
+    async with control_plane(tmp_path / "s", max_queued=2) as plane:
+        first, _ = await register(plane, "a")
+        second, _ = await register(plane, "b")
+        await refuses(plane)
+        assert (await register(plane, "a"))[0].id == first.id, "known before"
+
+    async with control_plane(tmp_path / "s", max_queued=2) as plane:
+        await refuses(plane)
+        await plane.manager.report_outcome(second.id, 1, SUCCEEDED)
+        await ended(plane, second.id)
+        await register(plane, "one more")
 
 
 async def test_lost_contact_is_a_failure_only_after_long_silence(tmp_path: Path) -> None:
