@@ -1,7 +1,8 @@
 """Credentials of a client, and the certificates by which it knows the service.
 
 From arguments, else from variables, else from the entry with the service's address in the
-client's profile file (``client.toml`` in the user's configuration folder, or $DBP_CONFIG)::
+client's profile file ($DBP_CLIENT_CONFIG, else ``client.toml`` in the user's configuration
+folder)::
 
     [service.cluster]                      # dbp jobs --service cluster
     address = "train.example.org:5327"

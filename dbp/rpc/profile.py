@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from dbp.errors import InvalidInput, nearest
 
-CONFIG_VARIABLE: Final = "DBP_CONFIG"
+CONFIG_VARIABLE: Final = "DBP_CLIENT_CONFIG"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 

@@ -24,7 +24,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A profile file, and no variables of credentials."""
     path = tmp_path / "client.toml"
     path.write_text(PROFILE)
-    monkeypatch.setenv("DBP_CONFIG", str(path))
+    monkeypatch.setenv("DBP_CLIENT_CONFIG", str(path))
     for name in ("TOKEN_FILE", "CA_FILE", "CERT_FILE", "KEY_FILE", "SERVICE_USER", "SERVICE"):
         monkeypatch.delenv(f"DBP_{name}", raising=False)
     return path

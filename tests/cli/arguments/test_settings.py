@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from dbp.cli.arguments.settings import Setting
 from dbp.cli.serve import serve
 from dbp.errors import InvalidInput
+from dbp.rpc import credentials, profile
 
 SETTINGS = [each for each in serve.params if isinstance(each, Setting)]
 
@@ -50,6 +51,15 @@ def test_a_flag_counts_before_a_variable_and_a_variable_before_the_file(file: Pa
     assert shown(config, "--slots", "1", DBP_SLOTS="2")["slots"] == (1, "--slots")
     assert shown(DBP_CONFIG=str(file))["keep_ended"] == ("2592000s", f"{file}:2")
     assert shown(config)["log_level"] == ("warning", "default")
+
+
+def test_no_variable_of_the_service_means_something_else_to_clients() -> None:
+    of_clients = {
+        profile.CONFIG_VARIABLE, credentials.TOKEN_VARIABLE, credentials.CA_VARIABLE,
+        credentials.CERT_VARIABLE, credentials.KEY_VARIABLE, credentials.USER_VARIABLE,
+        "DBP_SERVICE",
+    }  # fmt: skip
+    assert of_clients.isdisjoint(each.envvar for each in serve.params)
 
 
 def test_paths_in_the_file_are_relative_to_its_folder(file: Path) -> None:
