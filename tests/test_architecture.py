@@ -31,6 +31,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "lossy_output": (set(), set()),
     "plugin_faults": (set(), set()),
     "prctl": (set(), set()),
+    "log_fields": (set(), set()),
     "printable": (set(), set()),
     "process_stat": (set(), set()),
     "heartbeat": ({"process_stat"}, set()),
@@ -77,8 +78,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "versions": ({"errors", "job", "printable", "storage"}, set()),
     "versions.cast": ({"errors"}, {"numpy", "ml_dtypes"}),
     "jobs": (
-        {"errors", "heartbeat.phase", "job", "json_value", "launch", "quantities", "storage",
-         "versions"},
+        {"errors", "heartbeat.phase", "job", "json_value", "launch", "log_fields", "quantities",
+         "storage", "versions"},
         set(),
     ),
     "backup": (
@@ -109,8 +110,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "service": (
-        {"access", "errors", "job", "jobs", "json_value", "printable", "quantities", "registry",
-         "rpc", "v1", "versions"},
+        {"access", "errors", "job", "jobs", "json_value", "log_fields", "printable",
+         "quantities", "registry", "rpc", "v1", "versions"},
         {"grpc", "google"},
     ),
     "service.parameters.encoded": ({"versions"}, {"google_crc32c"}),

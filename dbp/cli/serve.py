@@ -109,7 +109,19 @@ def _state_shown() -> str:
 @setting(
     "--log-level", default="warning", show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="Lowest level that is logged, to stderr.",
+    help="Lowest level that is logged.",
+)  # fmt: skip
+@setting(
+    "--log-format", type=click.Choice(["lines", "json"]), default="lines", show_default=True,
+    help="Format of the log; records name job, attempt, rank and request where they are known.",
+)  # fmt: skip
+@setting(
+    "--log-file", type=click.Path(dir_okay=False, path_type=Path),
+    help="File of the log (mode 0600), opened again on SIGHUP.  [default: stderr]",
+)  # fmt: skip
+@setting(
+    "--log-size", type=SIZE, metavar="SIZE", default="100MB", show_default=True,
+    help="Rotate the file before it is larger; five older ones stay.",
 )  # fmt: skip
 @setting(
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
@@ -132,6 +144,9 @@ def serve(
     keep_ended: float | None,
     max_disk: float | None,
     log_level: str,
+    log_format: str,
+    log_file: Path | None,
+    log_size: float,
     output: str,
 ) -> None:
     """Run the control service until Ctrl-C or SIGTERM.
@@ -167,12 +182,12 @@ def serve(
     from dbp.launch.scratch import memory_parent, sweep, temporary_parent
     from dbp.launching import oversubscription
     from dbp.service.config import ServerConfig
+    from dbp.service.log_output import set_up_log
     from dbp.service.process import serve as run
     from dbp.service.tls import TlsFiles
 
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    as_json = log_format == "json"
+    reopen = set_up_log(log_level, log_file, as_json=as_json, max_bytes=round(log_size))
     folder = (state or default_state_folder()).absolute()
     _check_pairs(host, port, tls_cert, tls_key, client_ca, client_table, open_inference)
     tls = None
@@ -206,7 +221,7 @@ def serve(
         logging.getLogger("dbp").info("%s: removed: its run was killed", path)
     launcher = MpirunLauncher(slots or usable_cores(), passed, data_roots=config.data_roots)
     recovered = _show_recovery if recover else None
-    asyncio.run(run(config, launcher, ready=ready, recovered=recovered))
+    asyncio.run(run(config, launcher, ready=ready, recovered=recovered, on_hangup=reopen))
 
 
 def _check_pairs(

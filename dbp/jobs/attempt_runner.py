@@ -31,6 +31,7 @@ from dbp.jobs.stall_watch import StallWatch
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import given_up, last_progress, verdict
 from dbp.launch.launcher import Exit, Launcher, LaunchRequest, Running
+from dbp.log_fields import log_fields
 from dbp.storage.full_disk import is_full
 from dbp.storage.state_folder import StateFolder
 from dbp.storage.threads import in_thread
@@ -139,8 +140,10 @@ class AttemptRunner:
 
         The job would keep its slots otherwise, without an attempt that is watched.
         """
+        job = self._table.live(job_id)
         try:
-            await work
+            with log_fields(job=job_id, attempt=job.attempt if job else 0):
+                await work
         except Exception as error:
             log.exception("job %s: its attempt is ended", job_id)
             ended = Exit(error=f"the service failed to run it: {type(error).__name__}: {error}")

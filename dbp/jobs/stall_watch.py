@@ -115,7 +115,7 @@ class StallWatch:
         if again is None or not again.due:
             return False  # it continued meanwhile
         self._reports[job_id] = report = _report(again, processes, found)
-        log.warning("job %s: %s", job_id, report.message)
+        log.warning("job %s: %s", job_id, report.message, extra={"rank": report.rank})
         try:
             await in_thread(partial(report.write, attempt.folder))
         except OSError as error:  # a full disk must not keep the processes alive

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, TypeAlias, TypeVar, final
@@ -22,6 +23,7 @@ from dbp.access.principal import CALLER, Principal
 from dbp.access.roles import METHODS, Role
 from dbp.access.tokens import TokenInfo, TokenStore
 from dbp.errors import DbpError, PermissionDenied, Unauthenticated
+from dbp.log_fields import log_fields
 from dbp.rpc.attempt_secret import ATTEMPT_SECRET
 from dbp.rpc.status import code_of
 
@@ -149,11 +151,12 @@ class Gate:
         try:
             admitted.caller = principal = self.caller(method, context)
             CALLER.set(principal)
-            if principal.token or principal.subject:
-                async with self._until_end(principal):
+            with log_fields(request=secrets.token_hex(4)):
+                if principal.token or principal.subject:
+                    async with self._until_end(principal):
+                        yield admitted
+                else:
                     yield admitted
-            else:
-                yield admitted
         except BaseException as error:
             self._record(method, context, admitted, error)
             raise

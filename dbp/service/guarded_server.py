@@ -202,7 +202,7 @@ async def _refuse(error: Exception, context: Context, name: str) -> NoReturn:
         code, text, details = code_of(error), text_of(error), details_of(error)
     else:
         number = secrets.token_hex(4)
-        log.error("%s failed (%s)", name, number, exc_info=error)
+        log.error("%s failed (%s)", name, number, exc_info=error, extra={"request": number})
         text = f"internal error {number}: see the service's log"
         code, details = grpc.StatusCode.INTERNAL, internal_details(text, number)
     try:

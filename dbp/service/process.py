@@ -22,19 +22,31 @@ async def serve(
     *,
     ready: Callable[[str], None],
     recovered: Recovered | None = None,
+    on_hangup: Callable[[], None] = lambda: None,
 ) -> None:
     """Run a service until SIGTERM or SIGINT; running jobs continue training.
 
-    ``recovered``: as in ``running``. StateGone: the state folder was deleted.
+    ``recovered``: as in ``running``. ``on_hangup`` is called before a reload. StateGone: the
+    state folder was deleted.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
-    def on_hangup(reload: Callable[[], None]) -> None:
+    def prepare_reload(reload: Callable[[], None]) -> None:
         """A terminal that closes ends the service; without one, SIGHUP asks for a reload."""
-        loop.add_signal_handler(signal.SIGHUP, stop.set if has_terminal() else reload)
+        if has_terminal():
+            return
+
+        def reload_all() -> None:
+            try:
+                on_hangup()
+            except OSError as error:
+                log.error("the log file cannot be opened again: %s", error)
+            reload()
+
+        loop.add_signal_handler(signal.SIGHUP, reload_all)
 
     loop.add_signal_handler(signal.SIGHUP, stop.set)  # until there is something to reload
     check = job_check(config.data_roots, launcher)
@@ -51,7 +63,7 @@ async def serve(
         check_run=run_check,
         recovered=recovered,
         gone=gone,
-        on_reload=on_hangup,
+        on_reload=prepare_reload,
     )
     async with service as address:
         ready(address)

@@ -22,7 +22,7 @@ from dbp.rpc.address import parse_address
 from dbp.rpc.channel import connect
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
-from tests.deadline import DEADLINE
+from tests.deadline import DEADLINE, until
 from tests.launch.test_scratch import own_and_die
 
 DBP = [sys.executable, "-m", "dbp"]
@@ -229,3 +229,27 @@ def test_a_service_takes_its_settings_from_a_file_and_from_variables(tmp_path: P
         assert ready(process)["state"] == str(tmp_path / "state")
         process.send_signal(signal.SIGTERM)
         assert "shutting down" in process.communicate(timeout=DEADLINE)[1]
+
+
+def test_the_log_is_written_to_its_file_also_after_a_rename(tmp_path: Path) -> None:
+    log, moved = tmp_path / "dbp.log", tmp_path / "moved.log"
+    command = [
+        *SERVE, "--port", "0", "--state", "state", "--log-file", "dbp.log", "--log-format",
+        "json", "--log-level", "info", "--output", "json",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        ready(process)
+        log.rename(moved)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: log.exists() and "read again" in log.read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=DEADLINE)[1] == ""
+    finally:
+        process.kill()
+        process.communicate()
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert entries[-1]["message"] == "shutting down; training continues"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -80,7 +81,11 @@ class ChangeTables(Act):
     name = "change the tables of an older database"
 
     def prepare(self, folder: Path) -> None:
-        with contextlib.closing(sqlite3.connect(folder / "dbp.sqlite")) as old:
+        made = folder.with_name("made")
+        made.mkdir(exist_ok=True)
+        (made / "dbp.sqlite").unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(made / "dbp.sqlite")) as old:
+            old.execute("PRAGMA journal_mode = WAL")
             old.executescript(store_schema._TABLES)
             for number in range(2, _OLD + 1):
                 old.executescript(store_schema._CHANGES[number])
@@ -90,6 +95,9 @@ class ChangeTables(Act):
                 ("a", State.QUEUED, 1, "{}", encode_job(queued("a"))),
             )
             old.commit()
+            # With the log of a service that was killed: SQLite syncs the folder for a new one.
+            for name in ("dbp.sqlite", "dbp.sqlite-wal"):
+                shutil.copy(made / name, folder / name)
 
     def run(self, folder: Path, acknowledge: Acknowledger, done: int = 0) -> None:
         Database(folder / "dbp.sqlite").close()
