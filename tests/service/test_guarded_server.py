@@ -78,11 +78,12 @@ def handlers_of(methods: Methods) -> dict[str, Any]:
         "gather": grpc.stream_unary_rpc_method_handler(methods.gather, utf8),
         "echo": grpc.stream_stream_rpc_method_handler(methods.echo, utf8),
         "written": grpc.unary_stream_rpc_method_handler(methods.written, utf8),
+        "unlisted": grpc.unary_unary_rpc_method_handler(methods.unary, utf8),
     }
 
 
 def open_gate(folder: Path) -> Gate:
-    """A gate that lets everybody call the methods."""
+    """A gate that lets everybody call the methods, except ``unlisted``: it has no row."""
     tokens = TokenStore(folder / "access", "me")
     return Gate(tokens, "me", methods=dict.fromkeys(map("/test/{}".format, KINDS)))
 
@@ -122,6 +123,15 @@ async def call(channel: Any, method: str, request: bytes) -> list[bytes]:
         case "echo":
             return await read_all(channel.stream_stream(path)(iter([request])))
     return await read_all(channel.unary_stream(path)(request))
+
+
+async def test_a_method_that_is_not_in_the_table_of_roles_is_refused(
+    channel: Any,
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="no role may call this method") as caught:
+        await channel.unary_unary("/test/unlisted")(b"x")
+
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 EVERY_KIND = pytest.mark.parametrize("method", KINDS)
