@@ -17,7 +17,13 @@ from typing import Any, NoReturn, TypeAlias, final
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from dbp.errors import DbpError, InvalidInput, PermissionDenied, Unauthenticated
+from dbp.errors import (
+    DbpError,
+    InvalidInput,
+    PermissionDenied,
+    Unauthenticated,
+    UnknownMethod,
+)
 from dbp.quantities import count_text
 from dbp.rpc.status import code_of, details_of, internal_details, text_of
 from dbp.service.gate import Gate
@@ -198,6 +204,8 @@ async def _refuse(error: Exception, context: Context, name: str) -> NoReturn:
     """End the call with the error's status."""
     if isinstance(error, grpc.aio.BaseError):
         _pass_on(error)
+    if isinstance(error, NotImplementedError):  # how generated code answers for a method
+        error = UnknownMethod(f"{name} is not implemented here")
     if isinstance(error, DbpError):
         code, text, details = code_of(error), text_of(error), details_of(error)
     else:

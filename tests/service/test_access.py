@@ -74,6 +74,7 @@ def credentials(place: Place) -> dict[str, tuple[tuple[str, str], ...]]:
         "empty": bearer(""),
         "no scheme": (("authorization", owner),),
         "basic": (("authorization", f"Basic {owner}"),),
+        "digest": (("authorization", f"Digest {owner}"),),  # as long as "Bearer "
         "twice": (*bearer(owner), *bearer(owner)),
         "in another key": (("x-token", owner), ("cookie", f"token={owner}")),
         "expired": bearer(place.tokens["expired"]),
@@ -312,6 +313,18 @@ async def test_the_audit_log_names_changes_and_refusals_and_no_token(place: Plac
     assert entries[-2]["resource"] == job.name
     assert entries[-2]["from"].startswith("ipv4:127.0.0.1:")
     assert not any(token in text for token in place.tokens.values())
+
+
+async def test_a_method_that_is_not_implemented_is_no_error_of_the_service(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    code, text = await answer_code(
+        place.channel, "/grpc.health.v1.Health/List", bearer(place.tokens["viewer"])
+    )
+
+    assert code is grpc.StatusCode.UNIMPLEMENTED
+    assert "/grpc.health.v1.Health/List is not implemented" in text
+    assert caplog.text == ""
 
 
 async def test_a_stranger_holds_no_stream_of_a_run_open(
