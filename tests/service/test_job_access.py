@@ -12,13 +12,16 @@ from typing import Any
 import grpc
 import pytest
 
+from dbp.access.principal import CALLER, Principal
 from dbp.access.roles import METHODS, Role
 from dbp.access.tokens import TokenStore
 from dbp.inference import open_inference_pb2 as inference_pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from dbp.job.state import Job, State
 from dbp.rpc.channel import connect
 from dbp.rpc.credentials import Credentials
 from dbp.rpc.spec_convert import spec_to_proto
+from dbp.service.job_access import JobAccess, visible
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as pb
@@ -177,6 +180,21 @@ def test_every_method_either_names_no_job_or_is_called_for_the_job_of_another_us
         service, method = path.removeprefix("/").split("/")
         nameless = NAMELESS.get(service.rpartition(".")[2], set())
         assert (method in nameless) != (method in named), path
+
+
+async def test_a_job_without_an_owner_is_not_the_job_of_a_caller_without_a_name() -> None:
+    """Such jobs are of services before there were owners; such callers need no credential."""
+    job = Job("old-1", {"visibility": "private"}, "", 1, State.QUEUED, 0.0)
+
+    async def get(job_id: str) -> Job:
+        return job
+
+    before = CALLER.set(Principal("", Role.VIEWER, "ipv4:127.0.0.1:9"))
+    try:
+        assert not visible(job)
+        assert not await JobAccess(get).sees("old-1")
+    finally:
+        CALLER.reset(before)
 
 
 async def test_a_private_job_is_refused_to_others_by_every_method_that_names_one(
