@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,3 +176,35 @@ async def test_a_socket_that_others_can_open_gets_no_call(machine: Machine) -> N
         await call(machine.address, TOKEN)
 
     assert machine.own.calls == machine.at_port.calls == []
+
+
+async def test_a_socket_that_is_named_is_checked_too(machine: Machine) -> None:
+    machine.places.socket.chmod(0o666)
+
+    with pytest.raises(Unavailable, match="must be closed to other users"):
+        await call(f"unix:{machine.places.socket}")
+
+    assert machine.own.calls == []
+
+
+async def test_the_service_of_a_configured_user_is_called_at_its_port(
+    machine: Machine,
+) -> None:
+    """The note may be of one's own service that was killed and held the port before."""
+    machine.places.note_port(machine.port, Path("/owner.token"))
+    user = pwd.getpwuid(os.geteuid()).pw_name
+
+    await call(machine.address, Credentials(token="dbp1_secret", user=user))
+
+    assert machine.own.calls == []
+    assert machine.at_port.calls == [SENT]
+
+
+@pytest.mark.parametrize("found", [["127.0.0.1", "192.0.2.1"], ["192.0.2.1"]])
+def test_localhost_is_this_machine_only_if_all_its_addresses_are(
+    monkeypatch: pytest.MonkeyPatch, found: list[str]
+) -> None:
+    entries = [(0, 0, 0, "", (address, 0)) for address in found]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+
+    assert not bearer.is_loopback("localhost")

@@ -27,6 +27,7 @@ from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.parameter_service_pb2_grpc import ParameterServiceStub
+from tests.service.inference.setups import constant, drawn, publish
 from tests.service.setups import (
     Run,
     Service,
@@ -258,6 +259,25 @@ async def test_lists_watches_and_models_show_only_what_a_caller_may_see(place: P
             seen.add(shared_end.progress.job)
     watch.cancel()
     assert seen - {""} == {shared}
+
+
+async def test_figures_of_models_are_shown_to_those_who_may_see_the_job(place: Place) -> None:
+    tensors, strings = drawn(constant()), constant()
+    ann = place.callers["ann"]
+    for run in (place.private, place.shared):
+        await publish(place.service, run, 2, tensors, strings)
+        await refused(  # which counts
+            ann.inference.ModelInfer(inference_pb.ModelInferRequest(model_name=run.id)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        )
+
+    async def names(caller: str) -> set[str]:
+        request = inference_pb.ModelStatisticsRequest()
+        answer = await place.callers[caller].inference.ModelStatistics(request)
+        return {figures.name for figures in answer.model_stats}
+
+    assert await names("ann") == await names("admin") == {place.private.id, place.shared.id}
+    assert await names("bob") == {place.shared.id}
 
 
 async def test_pages_are_full_though_jobs_between_are_hidden(place: Place) -> None:
