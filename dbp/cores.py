@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from dbp.cgroup import MEMBERSHIP, MOUNT, groups, text
+
 SIBLINGS: Final = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
@@ -23,43 +25,21 @@ def usable_cores(pid: int = 0) -> int:
     return max(1, min(cores, math.ceil(quota)) if quota else cores)
 
 
-def _cgroup_cores(
-    membership: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
-) -> float | None:
-    """Return the cores' worth of time that cgroups (v2 or v1) grant; None without a limit.
-
-    A limit on any group above this process's counts. Inside a container the path named in
-    ``membership`` may not exist below ``mount``; the mount itself is then the group.
-    """
-    limits = []
-    for line in _text(membership).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        folder = mount / "cpu" if controllers else mount
-        limits.append(_quota(folder))
-        for part in path.split("/"):
-            folder = folder / part if part != ".." else folder
-            limits.append(_quota(folder))
+def _cgroup_cores(membership: Path = MEMBERSHIP, mount: Path = MOUNT) -> float | None:
+    """Return the cores' worth of time that cgroups grant; None without a limit."""
+    limits = map(_quota, groups("cpu", membership, mount))
     return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _quota(group: Path) -> float | None:
     """Return the limit of one cgroup, in cores."""
-    words = _text(group / "cpu.max").split() or [
-        *_text(group / "cpu.cfs_quota_us").split(),
-        *_text(group / "cpu.cfs_period_us").split(),
+    words = text(group / "cpu.max").split() or [
+        *text(group / "cpu.cfs_quota_us").split(),
+        *text(group / "cpu.cfs_period_us").split(),
     ]
     if len(words) != 2 or words[0] in ("max", "-1"):
         return None
     return int(words[0]) / int(words[1])
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 def core_count() -> int:
@@ -68,7 +48,7 @@ def core_count() -> int:
     Open MPI starts as many ranks on this host without ``--oversubscribe``.
     """
     try:
-        siblings = {_text(Path(SIBLINGS.format(cpu))) for cpu in os.sched_getaffinity(0)}
+        siblings = {text(Path(SIBLINGS.format(cpu))) for cpu in os.sched_getaffinity(0)}
     except AttributeError:  # not Linux: the number may be too large, which does no harm
         return 1
     return min(len(siblings), usable_cores())

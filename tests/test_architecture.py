@@ -38,7 +38,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "option_names": (set(), set()),
     "option_types": (set(), set()),
     "quantities": (set(), set()),
-    "cores": (set(), set()),
+    "cgroup": (set(), set()),
+    "cores": ({"cgroup"}, set()),
+    "memory": ({"cgroup"}, set()),
     "launching": ({"cores", "errors", "quantities"}, {"threadpoolctl"}),
     "job": (
         {"data_access", "data_roots", "errors", "file_pattern", "json_value", "option_types",
@@ -127,7 +129,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "service.inference.answers": ({"errors", "inference", "quantities", "train"}, {"numpy"}),
     "service.inference.signature": ({"errors", "rpc", "train"}, set()),
     "service.inference.model_loading": (
-        {"errors", "job", "nn", "train", "versions"}, {"numpy"},
+        {"errors", "job", "memory", "nn", "quantities", "train", "versions"}, {"numpy"},
     ),
     "service.inference.tensor_codec": (
         {"errors", "inference", "quantities"}, {"numpy", "ml_dtypes"},

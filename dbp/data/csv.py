@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 
@@ -45,6 +45,8 @@ HEADER_DOC = (
 @dataclass(frozen=True)
 class CSV(Reader):
     """Comma- or otherwise separated text, UTF-8, one sample a line."""
+
+    holds_all: ClassVar[bool] = True
 
     path: str = option(doc="the file, or a pattern: part-*.csv, day-*/*.csv", file=True)
     target: str | int = option(-1, doc=TARGET_DOC)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +88,12 @@ class Dataset(ABC):
 
 
 class Reader(ABC):
-    """Options of a source of samples; opens it."""
+    """Options of a source of samples; opens it.
+
+    ``holds_all``: whether every rank holds all samples in memory, however many they are.
+    """
+
+    holds_all: ClassVar[bool] = False
 
     @abstractmethod
     def inspect(self) -> DataInfo:

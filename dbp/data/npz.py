@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, final
+from typing import IO, ClassVar, final
 
 import numpy as np
 
@@ -59,6 +59,8 @@ _ZIP_ERRORS = (
 @dataclass(frozen=True)
 class NPZ(Reader):
     """Two arrays of one .npz archive, compressed or not."""
+
+    holds_all: ClassVar[bool] = True
 
     path: str = option(doc="the archive, or a pattern: part-*.npz", file=True)
     inputs: str = option(INPUTS, doc="name of the array of inputs")

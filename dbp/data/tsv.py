@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 from dbp.data.array_dataset import TargetKind
 from dbp.data.csv import (
@@ -24,6 +24,8 @@ from dbp.registry import option
 @dataclass(frozen=True)
 class TSV(Reader):
     """Text with tabs between columns, UTF-8, one sample a line."""
+
+    holds_all: ClassVar[bool] = True
 
     path: str = option(doc="the file, or a pattern: part-*.tsv, day-*/*.tsv", file=True)
     target: str | int = option(-1, doc=TARGET_DOC)

@@ -24,6 +24,7 @@ from dbp.jobs.recovery import RecoveryReport, recover
 from dbp.jobs.store import Store
 from dbp.json_value import JsonObject
 from dbp.launch.launcher import Launcher
+from dbp.memory import usable_memory
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.rpc.spec_convert import check_size
 from dbp.service.access_service import AccessService
@@ -160,10 +161,12 @@ def job_check(data_roots: Sequence[Path] | None, launcher: Launcher) -> Check:
         from dbp.job.spec.plugins import plugins_of
         from dbp.job.spec.resolve import resolve
         from dbp.train.check.inspection import inspect
+        from dbp.train.check.memory import check_memory
 
         resolved = resolve(document, data_roots=roots)
         with using(access := DataAccess(roots)):
             inspected = inspect(resolved, workers)
+        check_memory(inspected, workers, usable_memory())
         launcher.check_plugins(plugins_of(resolved))
         check_size(resolved.document)
         return Checked(resolved.document, resolved.digest, inspected.notes(), access.digest())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ import numpy as np
 
 from dbp.errors import CorruptParameters, InvalidData, InvalidFile, WrongState
 from dbp.job.state import Version
+from dbp.memory import usable_memory
 from dbp.nn.model import Model
+from dbp.quantities import size_text
 from dbp.service.inference.answer_bytes import AnswerHeads
 from dbp.service.inference.signature import Signature, signature_of
 from dbp.train.evaluate import BLOCK_ROWS
@@ -23,6 +26,9 @@ from dbp.versions.file import OpenVersion
 
 _MEASURED_ROWS: Final = 32
 _QUICK_SECONDS: Final = 0.001
+
+# A request has at most 32 MiB, so that a model which takes more than this for a row is forged.
+MAX_ROW_BYTES: Final = 2**30
 
 
 @dataclass(frozen=True)
@@ -64,14 +70,41 @@ def load(opened: OpenVersion) -> LoadedModel:
     they hold no model that this version of dbp knows.
     """
     name = f"job {opened.job_id}: version {opened.version.version}"
+    _check_fits(name, opened.version.size_bytes, "its parameters")
     try:
-        return _made(opened, TrainedModel.from_bytes(_verified(opened, name), name))
+        saved = TrainedModel.from_bytes(_verified(opened, name), name)
+        check_buffers(name, saved.model)
+        return _made(opened, saved)
     except InvalidFile as error:
         raise WrongState(f"{error}; it cannot be inferred from") from error
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise WrongState(
             f"{name}: its model does not compute ({error}); it cannot be inferred from"
         ) from error
+
+
+def check_buffers(name: str, model: Model) -> None:
+    """Raise WrongState unless the model's buffers fit into memory.
+
+    Shapes are text in the file: eight bytes of parameters can ask for any number of outputs.
+    """
+    row = _row_elements(model) * model.dtype.itemsize
+    if row > MAX_ROW_BYTES:
+        raise WrongState(
+            f"{name}: its layers take {size_text(row)} for one row of inputs; at most "
+            f"{size_text(MAX_ROW_BYTES)} are served; it cannot be inferred from"
+        )
+    _check_fits(name, 2 * _buffer_bytes(model), f"buffers for {BLOCK_ROWS} rows")
+
+
+def _check_fits(name: str, size: int, what: str) -> None:
+    """Raise WrongState if this machine does not have so many bytes of memory."""
+    limit = usable_memory()
+    if limit is not None and size > limit:
+        raise WrongState(
+            f"{name}: {what} take {size_text(size)}, this machine has {size_text(limit)} of "
+            "memory; it cannot be inferred from here"
+        )
 
 
 def _verified(opened: OpenVersion, name: str) -> memoryview:
@@ -143,8 +176,13 @@ def _buffer_bytes(model: Model) -> int:
     """Return the bytes of all layers' outputs for one block of rows; layers may keep as much
     again.
     """
-    shape, elements = model.input_shape, int(np.prod(model.input_shape))
+    return _row_elements(model) * BLOCK_ROWS * model.dtype.itemsize
+
+
+def _row_elements(model: Model) -> int:
+    """Return the elements of the inputs of a row, and twice those of each layer's outputs."""
+    shape, elements = model.input_shape, math.prod(model.input_shape)
     for layer in model.layers:
         shape = layer.output_shape(shape)
-        elements += 2 * int(np.prod(shape))
-    return elements * BLOCK_ROWS * model.dtype.itemsize
+        elements += 2 * math.prod(shape)
+    return elements

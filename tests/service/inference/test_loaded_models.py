@@ -13,10 +13,17 @@ import pytest
 from dbp.errors import CorruptParameters, VersionEvicted, VersionNotFound, WrongState
 from dbp.job.snapshot import decode_header, encode_header, header_length
 from dbp.job.state import Version
+from dbp.nn.dense import Dense
+from dbp.nn.flatten import Flatten
+from dbp.nn.global_average_pool2d import GlobalAveragePool2D
+from dbp.nn.layer import Layer
+from dbp.nn.mean_squared_error import MeanSquaredError
+from dbp.nn.model import Model
 from dbp.service.inference.loaded_models import RETRY_SECONDS, LoadedModels
-from dbp.service.inference.model_loading import Cost, LoadedModel
+from dbp.service.inference.model_loading import Cost, LoadedModel, check_buffers
 from dbp.versions.file import OpenVersion
 from dbp.versions.index import At, VersionIndex
+from tests.cost import cheap
 from tests.service.inference.setups import classifier, content, drawn
 
 JOB = "job"
@@ -336,3 +343,27 @@ async def test_closing_cancels_loading_models(kept: Kept) -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (GlobalAveragePool2D(), r"take 14\.4 GB for one row of inputs; at most 1\.1 GB"),
+        (Flatten(), r"take 43\.2 GB for one row of inputs"),
+    ],
+)
+def test_a_forged_model_is_refused_before_it_takes_memory(layer: Layer, message: str) -> None:
+    model = Model([layer], (1, 60_000, 60_000), dtype="float32", loss=MeanSquaredError())
+
+    with cheap(), pytest.raises(WrongState, match=message):
+        check_buffers("job x: version 1", model)
+
+
+def test_a_model_larger_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbp.service.inference.model_loading.usable_memory", lambda: 10**6)
+    model = Model([Dense(units=1000)], (100,), dtype="float32", loss=MeanSquaredError())
+
+    with pytest.raises(
+        WrongState, match=r"buffers for 256 rows take 4\.3 MB, this machine has"
+    ):
+        check_buffers("job x: version 1", model)

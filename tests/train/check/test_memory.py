@@ -1,0 +1,116 @@
+"""Estimates of memory are lower bounds that real runs meet; refusals list their parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbp.errors import WrongState
+from dbp.job.spec.resolve import resolve
+from dbp.train.check.inspection import Inspected, inspect
+from dbp.train.check.memory import MemoryEstimate, check_memory, estimate_memory
+
+MB = 10**6
+TEACHER = {"kind": "teacher", "inputs": 1000, "outputs": 10, "samples": 4096}
+
+
+def document(optimizer: str = "adam", units: int = 5000, **train: Any) -> dict[str, Any]:
+    layers = [{"kind": "dense", "units": units}, "relu", {"kind": "dense", "units": 10}]
+    return {
+        "name": "estimated",
+        "data": {"train": TEACHER},
+        "model": {"layers": layers, "loss": "softmax_cross_entropy"},
+        "optimizer": optimizer,
+        "train": {"steps": 3, "batch_size": 64, "lanes": 2, **train},
+    }
+
+
+def inspected(**options: Any) -> Inspected:
+    return inspect(resolve(document(**options)))
+
+
+def estimate(workers: int = 1, **options: Any) -> MemoryEstimate:
+    return estimate_memory(inspected(**options), workers)
+
+
+VECTOR = (1000 * 5000 + 5000 + 5000 * 10 + 10) * 4
+
+
+def test_parts_are_those_of_the_model_and_its_optimizer() -> None:
+    parts = estimate().parts
+
+    assert parts["parameters"] == VECTOR
+    assert parts["gradients"] == 2 * VECTOR
+    assert parts["optimizer state"] == 2 * VECTOR
+    assert parts["activations"] == 32 * (1000 + 5000 + 5000 + 10) * 4
+    assert parts["data"] == 0
+
+
+def test_shards_of_the_optimizer_state_are_counted_once() -> None:
+    assert estimate(4, lanes=4).parts["optimizer state"] == 2 * VECTOR
+    assert estimate(4, lanes=4, exchange="allreduce").parts["optimizer state"] == 8 * VECTOR
+
+
+def test_the_average_and_the_type_count() -> None:
+    assert estimate(average=0.9).parts["parameters"] == 2 * VECTOR
+    assert estimate(dtype="float64").parts["parameters"] == 2 * VECTOR
+
+
+def test_text_is_held_by_every_rank(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("0.5,1.5,0\n" * 1000)
+    spec = document()
+    spec["data"]["train"] = {"kind": "csv", "path": str(path)}
+
+    parts = estimate_memory(inspect(resolve(spec)), 2).parts
+
+    assert parts["data"] == 2 * 1000 * 2 * 8
+
+
+def test_a_run_that_cannot_fit_is_refused_with_the_parts_of_the_estimate() -> None:
+    with pytest.raises(WrongState) as refused:
+        check_memory(inspected(), 2, 200 * MB)
+
+    assert str(refused.value) == (
+        "memory: 2 workers of this job take at least 227 MB (40.4 MB of parameters, 80.9 MB of "
+        "gradients, 40.4 MB of optimizer state, 2.8 MB of activations, 62.9 MB of processes), "
+        "the machine of the service has 200 MB; choose a smaller model, or a machine with more "
+        "memory"
+    )
+
+
+@pytest.mark.parametrize("limit", [None, 230 * MB])
+def test_a_run_that_may_fit_is_accepted(limit: int | None) -> None:
+    check_memory(inspected(), 2, limit)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("workers", "options"),
+    [(1, {"optimizer": "sgd"}), (2, {})],
+)
+def test_real_runs_take_at_least_the_estimate_and_not_far_more(
+    tmp_path: Path, workers: int, options: dict[str, Any]
+) -> None:
+    spec = document(units=20_000, **options)
+    (tmp_path / "job.json").write_text(json.dumps(spec))
+    each = estimate_memory(inspect(resolve(spec)), workers).total / workers
+
+    command = [sys.executable, "-m", "dbp", "train", str(tmp_path / "job.json")]
+    process = subprocess.Popen(
+        [*command, "-n", str(workers), "--run", str(tmp_path / "run")],
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    peak = usage.ru_maxrss * 1024  # of the largest process
+
+    assert process.returncode == 0
+    assert each <= peak
+    assert peak <= 2 * each + 200 * MB
