@@ -116,6 +116,16 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
          "quantities", "registry", "rpc", "v1", "versions"},
         {"grpc", "google"},
     ),
+    # Imported when a job is checked, and by the process that checks one.
+    "service.job_check": (
+        {"data.many_files", "data_access", "data_roots", "errors", "job", "jobs.checks",
+         "json_value", "launch.launcher", "memory", "rpc.spec_convert", "train"},
+        set(),
+    ),
+    "service.check_pool": ({"data_roots", "errors", "jobs.checks", "quantities"}, set()),
+    "service.check_process": (
+        {"data.reading", "data_roots", "errors", "job", "train"}, set(),
+    ),
     "service.parameters.encoded": ({"versions"}, {"google_crc32c"}),
     "service.job_access": ({"access", "errors", "job", "rpc.scalar_convert"}, set()),
     "service.inference": (
@@ -180,6 +190,7 @@ MAX_FUNCTION_LINES = 50
 # check other programs, and the parent of mpirun, which owns the terminal.
 MAY_START_PROCESSES = (
     "launch/", "link/child.py", "cli/demo.py", "cli/mpirun/parent.py", "cli/doctor/probe.py",
+    "service/check_pool.py",
 )  # fmt: skip
 
 MAY_USE_SQLITE = (

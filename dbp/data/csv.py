@@ -47,6 +47,7 @@ class CSV(Reader):
     """Comma- or otherwise separated text, UTF-8, one sample a line."""
 
     holds_all: ClassVar[bool] = True
+    reads_to_inspect: ClassVar[bool] = True
 
     path: str = option(doc="the file, or a pattern: part-*.csv, day-*/*.csv", file=True)
     target: str | int = option(-1, doc=TARGET_DOC)

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from dbp.data import text_encoding
 from dbp.data.file import DataFile
+from dbp.data.reading import HEAD
 from dbp.errors import InvalidData
 
 # A longer line is no row of samples; without a limit a file without line ends would be
@@ -43,7 +44,11 @@ class _Lines:
         self.number = 0
 
     def __iter__(self) -> Iterator[str]:
+        head, done = HEAD.get(), 0
         while raw := self._stream.readline(MAX_LINE_BYTES + 1):
+            done += len(raw)
+            if head is not None and done > head and self.number:
+                return
             self.number += 1
             if len(raw) > MAX_LINE_BYTES:
                 raise InvalidData(

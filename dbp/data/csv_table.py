@@ -32,6 +32,7 @@ from dbp.data.csv_columns import (
 )
 from dbp.data.csv_lines import NumberedRow, open_rows
 from dbp.data.number_text import SHOWN, not_finite, number, number_hint
+from dbp.data.reading import HEAD
 from dbp.errors import InvalidData
 from dbp.quantities import count_text
 
@@ -181,7 +182,7 @@ class _Builder:
             self._lines.pop(0)
             return
         columns.names = []
-        if texts and not known and len(self._lines) > 1:
+        if texts and not known and len(self._lines) > 1 and HEAD.get() is None:
             raise InvalidData(
                 f"{self._path}:{self._lines[0]}: {texts[0][0].strip()[:SHOWN]!r} occurs in no "
                 f"other line of its column: is line {self._lines[0]} a header or a sample? "

@@ -91,9 +91,14 @@ class Reader(ABC):
     """Options of a source of samples; opens it.
 
     ``holds_all``: whether every rank holds all samples in memory, however many they are.
+    ``reads_to_inspect``: whether ``inspect`` reads samples, for want of a header.
+    ``can_crash``: whether a library parses the files that a damaged one can make end the
+    process; the service then reads them in another.
     """
 
     holds_all: ClassVar[bool] = False
+    reads_to_inspect: ClassVar[bool] = False
+    can_crash: ClassVar[bool] = False
 
     @abstractmethod
     def inspect(self) -> DataInfo:

@@ -6,7 +6,7 @@ Large data sets are read row by row, on demand; ``hdf5_file`` reads the file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from dbp.data.array_dataset import TARGET_KIND_DOC, TargetKind
 from dbp.data.array_names import INPUTS, TARGETS
@@ -28,6 +28,8 @@ from dbp.registry import option
 @dataclass(frozen=True)
 class HDF5(Reader):
     """Two data sets of one HDF5 file; needs h5py: pip install 'dbp[hdf5]'."""
+
+    can_crash: ClassVar[bool] = True
 
     path: str = option(doc="the file, or a pattern: part-*.h5", file=True)
     inputs: str = option(INPUTS, doc="name of the data set of inputs; groups: a/b")

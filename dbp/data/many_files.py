@@ -58,7 +58,7 @@ def inspect_files(
 
 def _each_file(reader: _Reader, kind: str) -> list[_Reader]:
     """Return a reader for each file, in the order of names, after checking the contents."""
-    paths = _file_options(reader)
+    paths = file_options(reader)
     found = {name: matching(path) for name, path in paths.items()}
     for file in itertools.chain.from_iterable(found.values()):
         check_content(DataFile(file), kind)
@@ -131,10 +131,10 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _names(parts: list[Any]) -> list[str]:
-    return [next(iter(_file_options(part).values())) for part in parts]
+    return [next(iter(file_options(part).values())) for part in parts]
 
 
-def _file_options(reader: Any) -> dict[str, str]:
-    """Return the file options that are set, in the order they are declared."""
+def file_options(reader: Any) -> dict[str, str]:
+    """Return the file options of a reader that are set, in the order they are declared."""
     names = [field.name for field in dataclasses.fields(reader) if field.metadata.get("file")]
     return {name: getattr(reader, name) for name in names if getattr(reader, name) is not None}

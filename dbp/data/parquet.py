@@ -7,7 +7,7 @@ mini-batch then decodes every row group it touches.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from dbp.column_names import OtherColumns, normalized_name
 from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, combine
@@ -25,6 +25,9 @@ from dbp.registry import option
 @dataclass(frozen=True)
 class Parquet(Reader):
     """Columns of one Parquet file; needs pyarrow: pip install 'dbp[parquet]'."""
+
+    reads_to_inspect: ClassVar[bool] = True
+    can_crash: ClassVar[bool] = True
 
     path: str = option(doc="the file, or a pattern: part-*.parquet, day-*/*.parquet", file=True)
     target: str | None = option(

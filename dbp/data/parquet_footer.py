@@ -12,6 +12,28 @@ from dbp.errors import InvalidData
 ALWAYS_DECODED_BYTES: Final = 256 * 2**20
 
 
+def rows_of_groups(metadata: Any) -> list[int]:
+    """Return the rows of each row group, after comparing its columns with the schema.
+
+    Raises ValueError. pyarrow ends the process where the type of a column differs.
+    """
+    for number, group in enumerate(_groups(metadata)):
+        if group.num_columns != metadata.num_columns:
+            raise ValueError(f"row group {number} has {group.num_columns} columns")
+        for position, chunk in enumerate(_chunks(group)):
+            column = metadata.schema.column(position)
+            if (chunk.physical_type, chunk.path_in_schema) != (
+                column.physical_type,
+                column.path,
+            ):
+                raise ValueError(
+                    f"row group {number}: column {position} is {chunk.physical_type} "
+                    f"{chunk.path_in_schema!r}, in the schema {column.physical_type} "
+                    f"{column.path!r}"
+                )
+    return [group.num_rows for group in _groups(metadata)]
+
+
 def check_sizes(place: str, metadata: Any, names: Collection[str], row_bytes: int) -> None:
     """Raise InvalidData for row groups that grow too much when they are decoded.
 

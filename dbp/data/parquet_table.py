@@ -14,11 +14,12 @@ from typing import Any, Final, final
 import numpy as np
 
 from dbp.column_names import normalized_name
+from dbp.data import parquet_footer as footer
 from dbp.data.column_notes import LEAST_ROWS, counting_note
 from dbp.data.dataset import Array, Indices, Shape
 from dbp.data.file import DataFile
 from dbp.data.parquet_columns import DECIMAL, InputColumns, Schema
-from dbp.data.parquet_footer import check_sizes, empty_columns, groups_with_nulls
+from dbp.data.reading import HEAD
 from dbp.data.rows import MemoryRows, Rows, RowsInfo, check_finite
 from dbp.errors import InvalidData, MissingDependency
 
@@ -59,7 +60,7 @@ class ParquetTable:
         with self._guarded():
             self._parquet: Any = pq.ParquetFile(self.file.reopened, **_OPTIONS)
             metadata = self._parquet.metadata
-            groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+            groups = footer.rows_of_groups(metadata)
             schema = self._parquet.schema_arrow
         self._or_choose = ", or choose the inputs: inputs = [...]" if can_choose else ""
         self._schema: Final = Schema(path, list(schema), schema.metadata, can_choose=can_choose)
@@ -87,7 +88,7 @@ class ParquetTable:
     def inputs_beside(self, apart: Sequence[str]) -> InputColumns:
         """Return the inputs of a file whose options name none; raises InvalidData."""
         with self._guarded():
-            empty = empty_columns(self._parquet.metadata)
+            empty = footer.empty_columns(self._parquet.metadata)
         found = self._schema.inputs(apart, empty)
         if found.counted is not None:
             self._check_counts(found.counted)
@@ -134,7 +135,7 @@ class ParquetTable:
         while True:
             with self._lock, self._guarded():
                 batch = next(batches, None)
-            if batch is None:
+            if batch is None or (row and HEAD.get() is not None):
                 return
             array = batch.column(0)
             self._refuse_null(column, array, row)
@@ -153,13 +154,13 @@ class ParquetTable:
         """Raise InvalidData for row groups that grow too much; ``row_bytes``: of a row."""
         names = set(map(self._schema.stored_name, columns))
         with self._guarded():
-            check_sizes(self.place(*columns), self._parquet.metadata, names, row_bytes)
+            footer.check_sizes(self.place(*columns), self._parquet.metadata, names, row_bytes)
 
     def check_nulls(self, columns: Sequence[str]) -> None:
         """Raise InvalidData for the first null that the footer's statistics know of."""
         stored = {self._schema.stored_name(column): column for column in columns}
         with self._guarded():
-            nulls = list(groups_with_nulls(self._parquet.metadata, stored))
+            nulls = list(footer.groups_with_nulls(self._parquet.metadata, stored))
         for group, name in nulls:
             self.read(group, stored[name])
 

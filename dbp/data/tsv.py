@@ -26,6 +26,7 @@ class TSV(Reader):
     """Text with tabs between columns, UTF-8, one sample a line."""
 
     holds_all: ClassVar[bool] = True
+    reads_to_inspect: ClassVar[bool] = True
 
     path: str = option(doc="the file, or a pattern: part-*.tsv, day-*/*.tsv", file=True)
     target: str | int = option(-1, doc=TARGET_DOC)

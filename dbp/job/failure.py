@@ -82,6 +82,7 @@ class ConditionKind(enum.StrEnum):
     STALLED = "STALLED"
     LOST_CONTACT = "LOST_CONTACT"
     DISK_FULL = "DISK_FULL"
+    CHECKING = "CHECKING"
     # Sent by a service that knows more kinds than this client.
     UNSPECIFIED = "UNSPECIFIED"
 

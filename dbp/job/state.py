@@ -221,6 +221,8 @@ class Job:
         report_time: When a rank last reported a phase, a step or progress; not stored.
         checkpoint_step: Step of the newest valid checkpoint when the newest attempt ended.
         retry_time: Earliest time of the next launch, after a failure.
+        unchecked: Whether its data are checked while it waits in the queue, since they are
+            large.
         queue_sequence: Of the event by which a user queued the job last.
         owner: Name of the user who submitted it; "" for the service's own user.
         data_digest: Digest of the identities of the data files that were checked; "" if none
@@ -257,6 +259,7 @@ class Job:
     queue_sequence: int = 0
     owner: str = ""
     data_digest: str = ""
+    unchecked: bool = False
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ def advance(job: Job, event: Event) -> Job:
         change |= _entering(target, event)
     if event.kind is EventKind.STARTED:
         change |= {"start_time": event.time, "attempt": job.attempt + 1, "retry_time": None}
+        change["unchecked"] = False
     if event.kind is EventKind.RETRIED:
         change |= _begun_again(job)
     newest = job.latest_parameters

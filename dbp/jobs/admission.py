@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Final, TypeAlias, final
+from typing import Final, final
 
 from dbp.errors import (
     AlreadyExists,
@@ -22,6 +22,14 @@ from dbp.errors import (
     WrongState,
 )
 from dbp.job.state import Job, State
+from dbp.jobs.checks import (
+    Check,
+    Checked,
+    CheckFailedError,
+    CheckRequest,
+    Checks,
+    NotCheapError,
+)
 from dbp.jobs.config import Clock
 from dbp.jobs.connections import hash_secret, new_secret
 from dbp.jobs.job_table import JobTable
@@ -30,22 +38,9 @@ from dbp.jobs.store import RequestExists, Store
 from dbp.json_value import JsonObject
 from dbp.quantities import count_text
 
-
-@dataclass(frozen=True)
-class Checked:
-    """A valid spec: the resolved document, its digest, and notes for the user.
-
-    ``data_digest``: as ``Job.data_digest``.
-    """
-
-    document: JsonObject
-    digest: str
-    notes: tuple[str, ...] = ()
-    data_digest: str = ""
-
-
-# document, workers -> the valid spec; raises InvalidSpec
-Check: TypeAlias = Callable[[JsonObject, int], Checked]
+# Of a check that a caller waits for.
+WAIT_SECONDS: Final = 10.0
+MEMORY_BYTES: Final = 2 * 2**30
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # Base 32 without letters and digits that look alike.
@@ -55,16 +50,6 @@ _ALPHABET: Final = "23456789abcdefghjkmnpqrstuvwxyz"
 def new_id(name: str) -> str:
     """Return a short id that can be read aloud, such as ``digits-7k2m9q``."""
     return f"{name}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
-
-
-@dataclass(frozen=True)
-class Checks:
-    """Validators of specs: for jobs that the service starts, and for runs started by hand. The
-    files of a run started by hand are not checked; they may be on another machine.
-    """
-
-    job: Check
-    run: Check
 
 
 @dataclass(frozen=True)
@@ -97,6 +82,7 @@ class _Request:
             notes=self.checked.notes,
             owner=self.owner,
             data_digest=self.checked.data_digest,
+            unchecked=not self.checked.is_whole,
         )
 
 
@@ -220,12 +206,36 @@ class Admission:
     ) -> _Request:
         if workers < 1:
             raise InvalidInput(f"workers: must be >= 1, got {workers}")
-        checked = await asyncio.to_thread(check, document, workers)
+        try:
+            checked = await asyncio.to_thread(check, document, workers)
+        except NotCheapError as reason:
+            checked = await self._checked_apart(document, workers, owner, whole=reason.whole)
         # The name becomes part of the id, the id part of a path: not left to others to check.
         if not _NAME.fullmatch(str(checked.document.get("name", ""))):
             rule = "must be lower-case letters, digits and dashes, at most 63"
             raise InvalidSpec([Violation("name", rule)])
         return _Request(checked, workers, request_id, owner)
+
+    async def _checked_apart(
+        self, document: JsonObject, workers: int, owner: str, *, whole: bool
+    ) -> Checked:
+        """Check as much as the caller can wait for, in a process that ends if he leaves."""
+        request = CheckRequest(
+            document,
+            workers,
+            owner,
+            whole=whole,
+            seconds=WAIT_SECONDS,
+            memory_bytes=MEMORY_BYTES,
+        )
+        try:
+            return await self._checks.apart(request)
+        except CheckFailedError as failure:
+            if not whole:
+                raise ResourceExhausted(
+                    f"{failure}: its headers and first rows alone; are the files slow to read?"
+                ) from failure
+        return await self._checked_apart(document, workers, owner, whole=False)
 
     async def _earlier(self, request: _Request) -> Job | None:
         """Return the job of an earlier request with this id; None if there was none. Raises

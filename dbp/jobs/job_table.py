@@ -39,6 +39,7 @@ class JobChange(TypedDict, total=False):
     checkpoint_step: int
     retry_time: float | None
     notes: tuple[str, ...]
+    data_digest: str
 
 
 # Whether a page takes one more job: called once for each, in order; must accept the first.

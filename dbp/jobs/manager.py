@@ -15,8 +15,9 @@ from typing import Final, final
 
 from dbp.errors import Unavailable
 from dbp.job.state import Job, ProgressReport, RunOutcome, State
-from dbp.jobs.admission import Admission, Check, Checks, new_id
+from dbp.jobs.admission import Admission, new_id
 from dbp.jobs.attempt_runner import AttemptRunner
+from dbp.jobs.checks import Check, CheckApart, Checks, cannot_check
 from dbp.jobs.config import Clock, ManagerConfig, SystemClock
 from dbp.jobs.connections import RunConnection, RunConnections
 from dbp.jobs.drain import WAITING
@@ -53,12 +54,13 @@ class JobManager:
         launcher: Launcher,
         check: Check,
         check_run: Check | None = None,
+        check_apart: CheckApart = cannot_check,
         config: ManagerConfig,
         clock: Clock | None = None,
         new_id: Callable[[str], str] = new_id,
     ) -> None:
         """``check`` resolves a document or raises InvalidSpec, in a thread; ``check_run`` does
-        so for runs started by hand (default: ``check``)."""
+        so for runs started by hand (default: ``check``), and ``check_apart`` in a process."""
         clock = clock or SystemClock()
         self._folder, self._store, self._launcher = folder, store, launcher
         self._config, self._closed = config, False
@@ -78,7 +80,7 @@ class JobManager:
             draining=lambda: self._closed,
             heartbeat_seconds=config.heartbeat_seconds,
         )
-        checks = Checks(check, check_run or check)
+        checks = Checks(check, check_run or check, check_apart)
         self._admission = Admission(
             store, self._table, self._queue, checks=checks, clock=clock, new_id=new_id
         )
@@ -98,7 +100,7 @@ class JobManager:
             requeued=lambda job: self._scheduler.enqueue(job),  # noqa: PLW0108 - made below
         )
         self.disk, self._drain = self._runner.disk, self._runner.drain
-        self._scheduler = Scheduler(self._queue, self._table, self._runner, clock)
+        self._scheduler = Scheduler(self._queue, self._table, self._runner, clock, check_apart)
         self.lifecycle = Lifecycle(
             folder, store, self._table, launcher=launcher, runner=self._runner,
             queue=self._queue, scheduler=self._scheduler, versions=self.versions,
@@ -138,6 +140,7 @@ class JobManager:
         self._events.close()
         self._connections.close()
         await self.lifecycle.close()
+        await self._scheduler.end_checks()
         await self._runner.close()
 
     # Jobs, for clients

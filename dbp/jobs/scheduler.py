@@ -17,9 +17,11 @@ from typing import Final, NamedTuple, final
 from dbp.errors import ResourceExhausted, Unavailable
 from dbp.job.state import EventKind, Job
 from dbp.jobs.attempt_runner import AttemptRunner
+from dbp.jobs.checks import CheckApart, Checked, cannot_check
 from dbp.jobs.config import Clock
 from dbp.jobs.connections import new_secret
-from dbp.jobs.job_table import JobTable
+from dbp.jobs.data_checks import DataChecks
+from dbp.jobs.job_table import JobChange, JobTable
 from dbp.jobs.retry import MAX_BACKOFF_SECONDS
 from dbp.quantities import count_text, duration_text
 
@@ -57,6 +59,7 @@ class JobQueue:
         self._numbers = itertools.count()
         self._places: dict[str, int] = {}  # of live jobs, in that order
         self._delays: dict[str, Delay] = {}
+        self._unchecked: set[str] = set()  # wait until their data are checked
         self._waiting: dict[str, int] = {}
         self._order: list[tuple[int, str]] = []  # place and id of those that wait, sorted
         self._holding: dict[str, int] = {}
@@ -105,6 +108,14 @@ class JobQueue:
         if delay is not None:
             self._delays[job_id] = delay
 
+    def begin_check(self, job_id: str) -> None:
+        """Let no job start before its data are checked."""
+        self._unchecked.add(job_id)
+
+    def end_check(self, job_id: str) -> None:
+        """Let a job start whose data are checked."""
+        self._unchecked.discard(job_id)
+
     def hold(self, job_id: str, workers: int) -> None:
         """Give slots to a job that is running already."""
         self.place(job_id)
@@ -119,7 +130,7 @@ class JobQueue:
         """Return the next job that may start and give it its slots; None if there is none."""
         for _, job_id in self._order:
             workers = self._waiting[job_id]
-            if workers > self.slots or job_id in self._delays:
+            if workers > self.slots or job_id in self._delays or job_id in self._unchecked:
                 continue
             if workers > self.free:
                 return None
@@ -149,6 +160,8 @@ class JobQueue:
                 f"needs {count_text(workers, 'slot')}, this service has {self.slots}: "
                 "cancel it, or restart the service with more"
             )
+        if job_id in self._unchecked:
+            return "its data are being checked"
         if (delay := self._delays.get(job_id)) is not None:
             wait = duration_text(max(0.0, delay.until - self._time()))
             return f"attempt {delay.attempt} starts in {wait}"
@@ -168,6 +181,7 @@ class JobQueue:
 
     def _leave(self, job_id: str) -> None:
         self._delays.pop(job_id, None)
+        self._unchecked.discard(job_id)
         if self._waiting.pop(job_id, None) is not None:
             del self._order[self._position(job_id)]
 
@@ -182,9 +196,18 @@ class Scheduler:
     """Moves jobs from the queue to the runner of attempts."""
 
     def __init__(
-        self, queue: JobQueue, table: JobTable, runner: AttemptRunner, clock: Clock
+        self,
+        queue: JobQueue,
+        table: JobTable,
+        runner: AttemptRunner,
+        clock: Clock,
+        check_apart: CheckApart = cannot_check,
     ) -> None:
-        """Start jobs of this queue through this runner."""
+        """Start jobs of this queue through this runner; check the data of some before."""
+        self._checks = DataChecks(
+            table, check_apart, checked=self._checked, failed=self.release
+        )
+        self._found: dict[str, JobChange] = {}  # of checks, until the job starts
         self._clock = clock
         self._queue = queue
         self._table = table
@@ -196,7 +219,23 @@ class Scheduler:
 
         Call it, like ``release``, alone in the table, together with the change of the job.
         """
+        self._push(job)
+        await self._start()
+
+    def _push(self, job: Job) -> None:
         self._queue.push(job.id, job.workers, self._delay(job))
+        if job.unchecked:
+            self._queue.begin_check(job.id)
+            self._checks.begin(job)
+
+    async def _checked(self, job_id: str, found: Checked | None) -> None:
+        """Start a job whose data are checked when it fits; call it alone in the table.
+
+        ``found``: the result, which is stored when the job starts.
+        """
+        self._queue.end_check(job_id)
+        if found is not None:
+            self._found[job_id] = {"notes": found.notes, "data_digest": found.data_digest}
         await self._start()
 
     async def load(self, jobs: Iterable[Job]) -> None:
@@ -205,7 +244,7 @@ class Scheduler:
         The queue is looked through once, not once for each job: all may be too large.
         """
         for job in jobs:
-            self._queue.push(job.id, job.workers, self._delay(job))
+            self._push(job)
         await self._start()
 
     def _delay(self, job: Job) -> Delay | None:
@@ -236,6 +275,10 @@ class Scheduler:
         """Start no more jobs."""
         self._closed = True
 
+    async def end_checks(self) -> None:
+        """Stop checking data; the next service begins again."""
+        await self._checks.close()
+
     @property
     def _stopped(self) -> bool:
         return self._closed or self._runner.drain.active
@@ -249,7 +292,10 @@ class Scheduler:
             secret, secret_hash = new_secret()
             try:
                 job = await self._table.record(
-                    job_id, EventKind.STARTED, secret_hash=secret_hash
+                    job_id,
+                    EventKind.STARTED,
+                    secret_hash=secret_hash,
+                    **self._found.get(job_id, {}),
                 )
             except (ResourceExhausted, Unavailable):
                 # Launch only after the record is durable; the disk may have space again soon.

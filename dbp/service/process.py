@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dbp.errors import StateGone
 from dbp.launch.launcher import Launcher
 from dbp.service.config import ServerConfig
-from dbp.service.server import Recovered, job_check, run_check, running
+from dbp.service.job_check import job_check, run_check
+from dbp.service.server import Recovered, running
 
 log = logging.getLogger("dbp.service")
 

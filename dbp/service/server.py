@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -13,23 +13,19 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from dbp.backup.backup_lock import remove_left
-from dbp.data_access import DataAccess, using
-from dbp.data_roots import DataRoots
 from dbp.errors import InvalidInput, StateGone
 from dbp.inference import open_inference_pb2
-from dbp.jobs.admission import Check, Checked
+from dbp.jobs.checks import Check
 from dbp.jobs.manager import JobManager
 from dbp.jobs.record_mirror import RecordMirror
 from dbp.jobs.recovery import RecoveryReport, recover
 from dbp.jobs.store import Store
-from dbp.json_value import JsonObject
 from dbp.launch.launcher import Launcher
-from dbp.memory import usable_memory
 from dbp.rpc.channel import SERVER_OPTIONS
-from dbp.rpc.spec_convert import check_size
 from dbp.service.access_service import AccessService
 from dbp.service.admin_service import AdminService
 from dbp.service.callers import Callers, open_callers
+from dbp.service.check_pool import CheckPool
 from dbp.service.config import ServerConfig
 from dbp.service.guarded_server import GuardedServer
 from dbp.service.inference.loaded_models import LoadedModels
@@ -108,12 +104,14 @@ async def running(
         if recovered is not None:
             recovered(await asyncio.to_thread(recover, folder))
         database = stack.enter_context(contextlib.closing(_database(folder)))
+        pool = CheckPool(config.data_roots)
         manager = JobManager(
             folder,
             Store(database),
             launcher=launcher,
             check=check,
             check_run=check_run,
+            check_apart=pool.check,
             config=config.manager,
         )
         callers = stack.enter_context(open_callers(folder.access_folder, config))
@@ -139,6 +137,7 @@ async def running(
         addresses = bind(server, places, config, callers.tokens.owner_file, callers.credentials)
         # Runs in reverse: report not serving, end the streams (draining), finish calls.
         stack.push_async_callback(manager.close)
+        stack.callback(pool.close)
         await manager.start()
         await server.start()
         stack.callback(inference.drain)
@@ -151,36 +150,6 @@ async def running(
         watching = asyncio.create_task(_until_gone(folder, gone))
         stack.callback(watching.cancel)
         yield addresses.shown
-
-
-def job_check(data_roots: Sequence[Path] | None, launcher: Launcher) -> Check:
-    """Return the check of a job before it is acknowledged: spec, paths, files, plug-ins."""
-    roots = None if data_roots is None else DataRoots.of(data_roots)
-
-    def check(document: JsonObject, workers: int) -> Checked:
-        from dbp.job.spec.plugins import plugins_of
-        from dbp.job.spec.resolve import resolve
-        from dbp.train.check.inspection import inspect
-        from dbp.train.check.memory import check_memory
-
-        resolved = resolve(document, data_roots=roots)
-        with using(access := DataAccess(roots)):
-            inspected = inspect(resolved, workers)
-        check_memory(inspected, workers, usable_memory())
-        launcher.check_plugins(plugins_of(resolved))
-        check_size(resolved.document)
-        return Checked(resolved.document, resolved.digest, inspected.notes(), access.digest())
-
-    return check
-
-
-def run_check(document: JsonObject, workers: int) -> Checked:
-    """Check the spec of a run started by hand; its files may be on another machine."""
-    from dbp.job.spec.resolve import resolve
-
-    resolved = resolve(document)
-    check_size(resolved.document)
-    return Checked(resolved.document, resolved.digest)
 
 
 async def _until_gone(folder: StateFolder, gone: Callable[[StateGone], None]) -> None:

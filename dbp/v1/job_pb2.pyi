@@ -14,6 +14,7 @@ class JobConditionKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_CONDITION_KIND_STALLED: _ClassVar[JobConditionKind]
     JOB_CONDITION_KIND_LOST_CONTACT: _ClassVar[JobConditionKind]
     JOB_CONDITION_KIND_DISK_FULL: _ClassVar[JobConditionKind]
+    JOB_CONDITION_KIND_CHECKING: _ClassVar[JobConditionKind]
 
 class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -111,6 +112,7 @@ JOB_CONDITION_KIND_UNSPECIFIED: JobConditionKind
 JOB_CONDITION_KIND_STALLED: JobConditionKind
 JOB_CONDITION_KIND_LOST_CONTACT: JobConditionKind
 JOB_CONDITION_KIND_DISK_FULL: JobConditionKind
+JOB_CONDITION_KIND_CHECKING: JobConditionKind
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_QUEUED: JobState
 JOB_STATE_STARTING: JobState

@@ -27,7 +27,7 @@ from dbp.errors import (
 )
 from dbp.job.spec.check import check
 from dbp.job.state import State
-from dbp.jobs.admission import Checked
+from dbp.jobs.checks import Checked
 from dbp.launch.launcher import Exit
 from tests.deadline import DEADLINE
 from tests.service.setups import Service, document, serving, tensors, until

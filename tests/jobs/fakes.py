@@ -16,7 +16,8 @@ from dbp.errors import InvalidSpec, Violation
 from dbp.job.snapshot import Manifest, manifest_of
 from dbp.job.spec.plugins import Plugin
 from dbp.job.state import Job, RunOutcome, State
-from dbp.jobs.admission import Checked, new_id
+from dbp.jobs.admission import new_id
+from dbp.jobs.checks import Check, CheckApart, Checked, cannot_check
 from dbp.jobs.config import ManagerConfig
 from dbp.jobs.manager import JobManager
 from dbp.jobs.record_mirror import RecordMirror
@@ -190,6 +191,8 @@ async def control_plane(
     new_id: Callable[[str], str] = new_id,
     at: float = 1_000.0,
     before_start: Callable[[Plane], Awaitable[None]] | None = None,
+    check: Check | None = None,
+    check_apart: CheckApart = cannot_check,
     **config: Any,
 ) -> AsyncIterator[Plane]:
     """One life of a service, without the service; ``at``: the time when it begins."""
@@ -203,7 +206,8 @@ async def control_plane(
         folder,
         store,
         launcher=launcher,
-        check=fake_check,
+        check=check or fake_check,
+        check_apart=check_apart,
         config=ManagerConfig(**config),
         clock=clock,
         new_id=new_id,

@@ -18,7 +18,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from dbp.job.snapshot import Manifest, manifest_of
-from dbp.jobs.admission import Check
+from dbp.jobs.checks import Check
 from dbp.jobs.config import ManagerConfig
 from dbp.launch.launcher import Exit
 from dbp.rpc.channel import connect
@@ -27,7 +27,8 @@ from dbp.rpc.spec_convert import spec_to_proto
 from dbp.rpc.status import DETAILS_KEY
 from dbp.rpc.version_convert import manifest_to_proto
 from dbp.service.config import ServerConfig
-from dbp.service.server import job_check, run_check, running
+from dbp.service.job_check import job_check, run_check
+from dbp.service.server import running
 from dbp.v1 import job_pb2, worker_service_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as parameters_pb

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from dbp.client.async_client import AsyncClient
-from dbp.jobs.admission import Checked
+from dbp.jobs.checks import Checked
 from dbp.rpc import spec_convert
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as pb

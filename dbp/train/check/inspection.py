@@ -19,7 +19,7 @@ from dbp.job.spec.job_spec import Holdout
 from dbp.job.spec.output_range import range_note
 from dbp.job.spec.resolve import ResolvedSpec
 from dbp.job.spec.rules import lanes_violations
-from dbp.job.spec.shapes import DataShape, ModelShapes, check_data
+from dbp.job.spec.shapes import DataShape, ModelShapes, check_data, check_shapes
 from dbp.nn.model import Model
 from dbp.plugin_faults import fault_text, is_plugin
 from dbp.quantities import count_text
@@ -82,6 +82,33 @@ def inspect(spec: ResolvedSpec, workers: int = 1) -> Inspected:
         )
         check_initial(train.initial_parameters, model.tensor_shapes, facts.train.input_names)
     return Inspected(resolved, facts, shapes)
+
+
+def inspect_heads(spec: ResolvedSpec) -> None:
+    """Check the headers and first rows of each data set, and the model's shapes.
+
+    What all rows decide is left out: kinds and classes of targets, numbers of samples. Raises
+    InvalidSpec or InvalidData.
+    """
+    resolved = run_spec(spec)
+    _check_files(resolved)
+    shape = None
+    for path, reader in (
+        ("data.train", resolved.train_reader),
+        ("data.validation", resolved.validation_reader),
+        ("data.test", resolved.test_reader),
+    ):
+        if reader is None:
+            continue
+        with naming(path, reader):
+            info = reader.inspect()
+            if shape is None:
+                shape = info.input_shape
+                check_shapes(resolved, shape)
+            elif info.input_shape != shape:
+                raise InvalidData(
+                    f"inputs of shape {info.input_shape}, but those of data.train have {shape}"
+                )
 
 
 def read_headers(resolved: RunSpec) -> DataFacts:
