@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -49,7 +50,7 @@ class CheckPool:
         self._turns = asyncio.Semaphore(processes)
         self._of_owner: dict[str, asyncio.Semaphore] = {}
         self._waiting: Counter[str] = Counter()
-        self._running: set[asyncio.subprocess.Process] = set()
+        self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
     async def check(self, request: CheckRequest) -> Checked:
@@ -75,8 +76,7 @@ class CheckPool:
         """Kill all checks; whoever waits for one gets Unavailable."""
         self._closed = True
         for process in self._running:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            process.kill()
 
     @contextlib.asynccontextmanager
     async def _turn(self, owner: str) -> AsyncIterator[None]:
@@ -98,26 +98,20 @@ class CheckPool:
     async def _answer(self, request: CheckRequest) -> dict[str, Any]:
         if self._closed:
             raise Unavailable("the service is shutting down; try again later")
-        process = await asyncio.create_subprocess_exec(
-            "nice", "-n", str(_NICE), sys.executable, "-P", "-m", "dbp.service.check_process",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        message = {
+            "document": request.document, "workers": request.workers, "whole": request.whole,
+            "memory_bytes": request.memory_bytes, "data_roots": self._data_roots,
+        }  # fmt: skip
+        process = _start()
         self._running.add(process)
+        talk = asyncio.ensure_future(
+            asyncio.to_thread(process.communicate, json.dumps(message).encode())
+        )
         try:
-            message = {
-                "document": request.document, "workers": request.workers,
-                "whole": request.whole, "memory_bytes": request.memory_bytes,
-                "data_roots": self._data_roots,
-            }  # fmt: skip
-            output, _ = await process.communicate(json.dumps(message).encode())
+            output, _ = await asyncio.shield(talk)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await asyncio.shield(process.wait())
+            process.kill()  # which ends the thread, too; no effect on one that has ended
+            await asyncio.wait([talk])
             self._running.discard(process)
         if self._closed:
             raise Unavailable("the service is shutting down; try again later")
@@ -133,6 +127,18 @@ class CheckPool:
                 f"the check of the data ended without an answer (exit {process.returncode})"
             ) from None
         return answer
+
+
+def _start() -> subprocess.Popen[bytes]:
+    """Start the process of a check, by vfork and exec: a fork could break gRPC."""
+    return subprocess.Popen(
+        ["nice", "-n", str(_NICE), sys.executable, "-P", "-m", "dbp.service.check_process"],  # noqa: S607
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )
 
 
 def _checked(answer: dict[str, Any], request: CheckRequest) -> Checked:
