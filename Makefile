@@ -24,7 +24,7 @@ OWN_POOL := sed -i.orig 's/_descriptor_pool\.Default()/_descriptor_pool.Descript
 
 PROCESS_TESTS := -m 'processes and not full'
 
-.PHONY: help demo install test test-full test-busy chaos bench check format protos protos-image \
+.PHONY: help demo install test test-full test-busy chaos fuzz bench check format protos protos-image \
         reference clean
 .DEFAULT_GOAL := help
 
@@ -48,6 +48,9 @@ test-busy: $(VENV)/.dev .mpich/.done  ## run the tests that start processes, on 
 
 chaos: $(VENV)/.dev  ## kill and stop every process at random (SEED=1 CYCLES=200)
 	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --cycles $(or $(CYCLES),200)
+
+fuzz: $(VENV)/.dev  ## fuzz the parsers of foreign input (MINUTES=5 SEED=1)
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1)
 
 bench: $(VENV)/.dev  ## time a training step beside PyTorch (BENCH_ARGS="--rounds 3")
 	@$(BIN)/python -m tests.benchmarks.training $(BENCH_ARGS)

@@ -27,27 +27,28 @@ def cheap(seconds: float = SECONDS, memory: int = BYTES) -> Iterator[None]:
     on Linux, by the kernel's high-water mark.
     """
     gc.collect()
-    before, begin = _reset_peak(), time.process_time()
+    before, begin = reset_peak(), time.process_time()
     try:
         yield
     finally:
-        took, peak = time.process_time() - begin, _peak()
+        took, after = time.process_time() - begin, peak()
     if took > seconds:
         pytest.fail(f"took {took:.2f} s of processor time; at most {seconds:.2f} s are allowed")
-    if before is not None and peak is not None and peak - before > memory:
-        pytest.fail(f"took {(peak - before) / MIB:.0f} MiB; at most {memory / MIB:.0f} MiB")
+    if before is not None and after is not None and after - before > memory:
+        pytest.fail(f"took {(after - before) / MIB:.0f} MiB; at most {memory / MIB:.0f} MiB")
 
 
-def _reset_peak() -> int | None:
+def reset_peak() -> int | None:
     """Set the high-water mark to the present memory; return it, None where there is none."""
     try:
         _CLEAR.write_text("5")
     except OSError:
         return None
-    return _peak()
+    return peak()
 
 
-def _peak() -> int | None:
+def peak() -> int | None:
+    """Return the high-water mark of resident memory in bytes, None where there is none."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:

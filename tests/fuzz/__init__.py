@@ -1,0 +1,1 @@
+"""Fuzz the parsers of foreign input: ``make fuzz MINUTES=5``."""
