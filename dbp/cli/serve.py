@@ -107,6 +107,15 @@ def _state_shown() -> str:
     "such as 20GB. Jobs with a pinned or labelled version stay.  [default: no limit]",
 )  # fmt: skip
 @setting(
+    "--max-jobs-per-owner", type=click.IntRange(1), metavar="N",
+    help="Jobs of one owner that may wait or run.  [default: no limit]",
+)  # fmt: skip
+@setting(
+    "--max-disk-per-owner", type=SIZE, metavar="SIZE",
+    help="Disk space of one owner's jobs, above which he submits no more, such as 5GB.  "
+    "[default: no limit]",
+)  # fmt: skip
+@setting(
     "--log-level", default="warning", show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="Lowest level that is logged.",
@@ -143,6 +152,8 @@ def serve(
     recover: bool,
     keep_ended: float | None,
     max_disk: float | None,
+    max_jobs_per_owner: int | None,
+    max_disk_per_owner: float | None,
     log_level: str,
     log_format: str,
     log_file: Path | None,
@@ -203,6 +214,10 @@ def serve(
         manager=ManagerConfig(
             keep_ended_seconds=keep_ended,
             max_disk_bytes=None if max_disk is None else round(max_disk),
+            max_jobs_per_owner=max_jobs_per_owner,
+            max_disk_per_owner_bytes=(
+                None if max_disk_per_owner is None else round(max_disk_per_owner)
+            ),
         ),
         tls=tls,
         open_inference=open_inference,

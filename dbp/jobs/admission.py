@@ -30,13 +30,15 @@ from dbp.jobs.checks import (
     Checks,
     NotCheapError,
 )
-from dbp.jobs.config import Clock
+from dbp.jobs.config import Clock, ManagerConfig
 from dbp.jobs.connections import hash_secret, new_secret
+from dbp.jobs.job_queue import JobQueue
 from dbp.jobs.job_table import JobTable
-from dbp.jobs.scheduler import JobQueue
+from dbp.jobs.quotas import DiskQuota, check_job_quota
 from dbp.jobs.store import RequestExists, Store
 from dbp.json_value import JsonObject
 from dbp.quantities import count_text
+from dbp.storage.state_folder import StateFolder
 
 # Of a check that a caller waits for.
 WAIT_SECONDS: Final = 10.0
@@ -97,6 +99,8 @@ class Admission:
         queue: JobQueue,
         *,
         checks: Checks,
+        folder: StateFolder,
+        config: ManagerConfig,
         clock: Clock,
         new_id: Callable[[str], str],
     ) -> None:
@@ -109,6 +113,8 @@ class Admission:
         self._checks = checks
         self._clock = clock
         self._new_id = new_id
+        self._config = config
+        self._disk_quota = DiskQuota(folder, store, clock, config)
 
     async def admit(
         self,
@@ -135,10 +141,13 @@ class Admission:
                 f"slots: dbp serve --slots {workers}"
             )
         request = await self._checked(self._checks.job, document, workers, request_id, owner)
+        used = await self._disk_quota.used(owner)
 
         async def admit() -> Job:
             try:
                 self._queue.check_length()
+                check_job_quota(self._table, self._config, owner)
+                self._disk_quota.check(owner, used)
                 if validate_only:
                     await self._earlier(request)
                     return request.job(self._clock.time())
@@ -178,6 +187,7 @@ class Admission:
                 await self._store.set_secret(known.id, known.attempt, secret_hash)
                 return known
             self._queue.check_length()
+            check_job_quota(self._table, self._config, owner)
             now = self._clock.time()
             job = replace(
                 request.job(now),

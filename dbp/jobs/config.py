@@ -24,6 +24,9 @@ class ManagerConfig:
         pause_grace_seconds: from a request to pause until the processes are killed.
         keep_ended_seconds: from the end of a job until it is deleted; None: never.
         max_disk_bytes: disk space of all jobs, above which ended ones are deleted; None: any.
+        max_jobs_per_owner: jobs of one owner that may wait or run; None: any.
+        max_disk_per_owner_bytes: disk space of the jobs of one owner, above which he submits no
+            more; None: any.
     """
 
     max_queued: int = 10_000
@@ -33,6 +36,8 @@ class ManagerConfig:
     pause_grace_seconds: float = 60.0
     keep_ended_seconds: float | None = None
     max_disk_bytes: int | None = None
+    max_jobs_per_owner: int | None = None
+    max_disk_per_owner_bytes: int | None = None
 
     def grace_of(self, state: State) -> float:
         """Return the grace period of a run that is stopping."""

@@ -67,6 +67,16 @@ class EndedJobs:
             lambda c: c.execute(sql, values).fetchone() is not None
         )
 
+    async def of_owner(self, owner: str) -> list[str]:
+        """Return the ids of an owner's jobs, those that have not ended as well."""
+        sql = (
+            "SELECT id FROM jobs WHERE state != ? "
+            "AND coalesce(json_extract(record, '$.owner'), '') = ?"
+        )
+        return await self._database.read(
+            lambda c: [row[0] for row in c.execute(sql, (DELETED, owner))]
+        )
+
     async def deleted(self, job_ids: Sequence[str]) -> list[str]:
         """Return those of the ids whose jobs were deleted."""
         sql = "SELECT jobs.id FROM jobs JOIN json_each(?) ON jobs.id = value WHERE state = ?"

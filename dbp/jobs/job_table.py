@@ -75,6 +75,10 @@ class JobTable:
         await self._events.load()
         return jobs
 
+    def count_of(self, owner: str) -> int:
+        """Return how many jobs of an owner wait or run."""
+        return sum(job.owner == owner for job in self._live.values())
+
     def live(self, job_id: str) -> Job | None:
         """Return a live job with its newest progress; None if it has ended or is unknown."""
         return self._live.get(job_id)

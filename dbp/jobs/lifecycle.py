@@ -13,10 +13,12 @@ from dbp.jobs.attempt_runner import AttemptRunner
 from dbp.jobs.clean_up import CleanUp
 from dbp.jobs.config import Clock, ManagerConfig
 from dbp.jobs.damaged_checkpoints import damage_text
+from dbp.jobs.job_queue import JobQueue
 from dbp.jobs.job_table import JobTable
+from dbp.jobs.quotas import check_job_quota
 from dbp.jobs.removal import JobRemoval
 from dbp.jobs.run_results import RunResults
-from dbp.jobs.scheduler import JobQueue, Scheduler
+from dbp.jobs.scheduler import Scheduler
 from dbp.jobs.store import Store
 from dbp.jobs.watch import View
 from dbp.jobs.watch_items import Change
@@ -175,6 +177,7 @@ class Lifecycle:
                     f"job {job_id} has no {'sound ' * bool(damage)}checkpoint to continue "
                     f"from{damage}; submit it again, to begin at step 0: dbp submit SPEC"
                 )
+            check_job_quota(self._table, self._config, job.owner)
             await self._enqueue(job_id, EventKind.RETRIED)
 
         await self._table.alone(queue)

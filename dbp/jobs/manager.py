@@ -22,12 +22,13 @@ from dbp.jobs.config import Clock, ManagerConfig, SystemClock
 from dbp.jobs.connections import RunConnection, RunConnections
 from dbp.jobs.drain import WAITING
 from dbp.jobs.job_logs import JobLogs
+from dbp.jobs.job_queue import JobQueue
 from dbp.jobs.job_table import Fits, JobTable
 from dbp.jobs.lifecycle import Lifecycle
 from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.live_parameters import LiveParameters
 from dbp.jobs.publish_terms import terms_of
-from dbp.jobs.scheduler import JobQueue, Scheduler
+from dbp.jobs.scheduler import Scheduler
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import lost_contact
 from dbp.jobs.watch import EventBroadcaster
@@ -62,8 +63,7 @@ class JobManager:
         """``check`` resolves a document or raises InvalidSpec, in a thread; ``check_run`` does
         so for runs started by hand (default: ``check``), and ``check_apart`` in a process."""
         clock = clock or SystemClock()
-        self._folder, self._store, self._launcher = folder, store, launcher
-        self._config, self._closed = config, False
+        self._store, self._config, self._closed = store, config, False
         self._queue = JobQueue(launcher.capacity, config.max_queued, clock.time)
         self._events = EventBroadcaster(
             store, heartbeat_seconds=config.heartbeat_seconds, view=self._view
@@ -74,16 +74,13 @@ class JobManager:
             self.versions, store, terms_of(self._table), clock.time
         )
         self._logs = JobLogs(
-            folder,
-            self._table,
-            launcher,
-            draining=lambda: self._closed,
+            folder, self._table, launcher, draining=lambda: self._closed,
             heartbeat_seconds=config.heartbeat_seconds,
-        )
-        checks = Checks(check, check_run or check, check_apart)
+        )  # fmt: skip
         self._admission = Admission(
-            store, self._table, self._queue, checks=checks, clock=clock, new_id=new_id
-        )
+            store, self._table, self._queue, folder=folder, config=config, clock=clock,
+            checks=Checks(check, check_run or check, check_apart), new_id=new_id,
+        )  # fmt: skip
         self._connections = RunConnections(
             self._table, clock, patience=config.lost_contact_seconds, give_up=self._give_up
         )

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from dbp.errors import ResourceExhausted
-from dbp.jobs.scheduler import Delay, JobQueue
+from dbp.jobs.job_queue import Delay, JobQueue
 
 
 def test_jobs_start_in_order_as_slots_become_free() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from dbp.errors import Unauthenticated, Unavailable
 from dbp.job.state import State, StreamEndReason
+from dbp.jobs.job_queue import JobQueue
 from dbp.jobs.link_fence import LinkNumber
-from dbp.jobs.scheduler import JobQueue
 from dbp.jobs.watch_items import End
 from dbp.launch.launcher import Exit
 from tests.jobs.fakes import FakeLauncher, FakeRunning, control_plane, settle, spec, until
