@@ -201,11 +201,8 @@ def serve(
     reopen = set_up_log(log_level, log_file, as_json=as_json, max_bytes=round(log_size))
     folder = (state or default_state_folder()).absolute()
     _check_pairs(host, port, tls_cert, tls_key, client_ca, client_table, open_inference)
-    tls = None
-    if tls_cert is not None and tls_key is not None:
-        tls = TlsFiles(tls_cert, tls_key, client_ca, client_table)
-    crowded = oversubscription(slots) if slots else None
-    if crowded:
+    tls = TlsFiles(tls_cert, tls_key, client_ca, client_table) if tls_cert and tls_key else None
+    if slots and (crowded := oversubscription(slots)):
         click.echo(f"note: with all slots taken, {crowded}", err=True)
     config = ServerConfig(
         host=host or DEFAULT_HOST,
@@ -213,11 +210,9 @@ def serve(
         state=folder,
         manager=ManagerConfig(
             keep_ended_seconds=keep_ended,
-            max_disk_bytes=None if max_disk is None else round(max_disk),
+            max_disk_bytes=_bytes(max_disk),
             max_jobs_per_owner=max_jobs_per_owner,
-            max_disk_per_owner_bytes=(
-                None if max_disk_per_owner is None else round(max_disk_per_owner)
-            ),
+            max_disk_per_owner_bytes=_bytes(max_disk_per_owner),
         ),
         tls=tls,
         open_inference=open_inference,
@@ -237,6 +232,11 @@ def serve(
     launcher = MpirunLauncher(slots or usable_cores(), passed, data_roots=config.data_roots)
     recovered = _show_recovery if recover else None
     asyncio.run(run(config, launcher, ready=ready, recovered=recovered, on_hangup=reopen))
+
+
+def _bytes(size: float | None) -> int | None:
+    """Return a size in whole bytes; None for none."""
+    return None if size is None else round(size)
 
 
 def _check_pairs(

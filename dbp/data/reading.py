@@ -1,4 +1,4 @@
-"""How much of a file a reader reads: all of it, or its beginning alone."""
+"""Limit of the bytes that readers read of a file: all of it, or its beginning alone."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class CheckPool:
         return _checked(answer, request)
 
     def close(self) -> None:
-        """Kill all checks; whoever waits for one gets Unavailable."""
+        """Kill all checks; their callers get Unavailable."""
         self._closed = True
         for process in self._running:
             process.kill()

@@ -106,14 +106,9 @@ async def running(
         database = stack.enter_context(contextlib.closing(_database(folder)))
         pool = CheckPool(config.data_roots)
         manager = JobManager(
-            folder,
-            Store(database),
-            launcher=launcher,
-            check=check,
-            check_run=check_run,
-            check_apart=pool.check,
-            config=config.manager,
-        )
+            folder, Store(database), launcher=launcher, check=check, check_run=check_run,
+            check_apart=pool.check, config=config.manager,
+        )  # fmt: skip
         callers = stack.enter_context(open_callers(folder.access_folder, config))
         server = grpc.aio.server(options=SERVER_OPTIONS)
         methods = GuardedServer(server, callers.gate, folder.check_present)
