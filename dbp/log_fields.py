@@ -27,4 +27,6 @@ def log_fields(**fields: str | int) -> Iterator[None]:
     try:
         yield
     finally:
-        _FIELDS.reset(token)
+        # A stream that is given up may be closed by another task, whose fields are its own.
+        with contextlib.suppress(ValueError):
+            _FIELDS.reset(token)

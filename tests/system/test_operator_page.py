@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +18,13 @@ from dbp.client.client import Client
 from dbp.client.job import JobHandle
 from dbp.job.state import State
 from tests.cli.commands import unknown_words
-from tests.cli.setups import ENDLESS, Server, output, run, until, write_spec
+from tests.cli.setups import ENDLESS, Server, environment, output, run, until, write_spec
 from tests.deadline import DEADLINE
 
 pytestmark = pytest.mark.processes
 
-PAGE = (Path(__file__).resolve().parents[2] / "deploy" / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "deploy" / "README.md").read_text()
 # State of the job before each command, and after it.
 STATES = {
     "pause": (State.RUNNING, State.PAUSED),
@@ -47,6 +51,55 @@ def test_commands_and_options_of_the_page_exist() -> None:
         assert unknown_words(text) == [], text
 
 
+# The port is chosen by the system.
+ADDRESS = """
+address() {
+  python3 - <<'END'
+import json, os
+found = json.load(open(os.environ["DBP_STATE"] + "/service.json"))
+print(found["address"].replace("0.0.0.0", "localhost"))
+END
+}
+"""
+
+
+def test_the_page_runs_from_the_installation_to_the_restored_backup(tmp_path: Path) -> None:
+    (settings,) = re.findall(r"^```toml\n(host = .*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(
+        r"^```console\n(\$ deploy/tls.*?)^```", PAGE, re.MULTILINE | re.DOTALL
+    )
+    for name in ("etc/dbp", "backups", "srv/data", "var/lib"):
+        (tmp_path / name).mkdir(parents=True)
+
+    def here(text: str) -> str:
+        """The text with folders of this test, and addresses of this machine."""
+        for name in ("/etc/dbp", "/backups", "/srv/data", "/var/lib"):
+            text = text.replace(name, f"{tmp_path}{name}")
+        text = text.replace("train.example.org:5327", '"$(address)"')
+        return text.replace("train.example.org", "localhost").replace("port = 5327", "port = 0")
+
+    (tmp_path / "etc/dbp/dbp.toml").write_text(here(settings))
+    lines = [line.removeprefix("$ ") for line in here(block).splitlines()]
+    script = "\n".join(["set -eu", "trap 'kill %1 2>/dev/null || :' EXIT", ADDRESS, *lines])
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    variables = environment(
+        DBP_STATE=str(tmp_path / "var/lib/dbp"),
+        XDG_RUNTIME_DIR=str(tmp_path),
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    )
+
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=variables, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=2 * DEADLINE, start_new_session=True,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "drained: no job runs" in done.stdout
+    assert f"restored {tmp_path}/var/lib/dbp-new" in done.stdout
+    with Server(tmp_path / "var/lib/dbp-new") as server:
+        assert "digits-" in output("jobs", service=server.address)
+
+
 def test_commands_of_the_page_change_a_job_as_its_table_says(tmp_path: Path) -> None:
     table = re.findall(r"^\| `dbp (\w+) JOB` \|", PAGE, re.MULTILINE)
     assert sorted(table) == sorted(STATES)
@@ -65,7 +118,9 @@ def test_commands_of_the_page_change_a_job_as_its_table_says(tmp_path: Path) -> 
 
 
 def test_a_damaged_database_is_refused_in_the_words_of_the_page(tmp_path: Path) -> None:
-    ((command, shown),) = re.findall(r"^\$ (dbp serve .*)\n((?:.+\n)+?)```", PAGE, re.MULTILINE)
+    ((command, shown),) = re.findall(
+        r"^\$ (dbp serve .*)\n(error: (?:.+\n)+?)```", PAGE, re.MULTILINE
+    )
     state, old = tmp_path / "state", tmp_path / "old.sqlite"
     with Server(state) as server, Client(server.address, patience=DEADLINE) as client:
         server.stop(signal.SIGTERM)
