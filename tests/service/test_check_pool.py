@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,11 +83,13 @@ async def test_an_abandoned_check_ends_at_once(pool: CheckPool, tmp_path: Path) 
     abandoned = [asyncio.create_task(pool.check(request(path))) for _ in range(12)]
     while not pool._running:
         await asyncio.sleep(0.01)
+    (process,) = pool._running
     for task in abandoned:
         task.cancel()
     await asyncio.gather(*abandoned, return_exceptions=True)
 
     assert not pool._running
+    assert process.returncode == -signal.SIGKILL
     await pool.check(request(small))
 
 
