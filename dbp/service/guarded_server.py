@@ -1,4 +1,4 @@
-"""Wrap every gRPC method: authenticate the caller, convert dbp's errors to gRPC status.
+"""Wrap every gRPC method: authenticate the caller, limit the request, convert dbp's errors.
 
 An unexpected error becomes INTERNAL with a number that is also in the service's log; the caller
 sees neither traceback nor path.
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, final
 
@@ -27,12 +27,24 @@ from dbp.errors import (
 from dbp.quantities import count_text
 from dbp.rpc.status import code_of, details_of, internal_details, text_of
 from dbp.service.gate import Gate
+from dbp.service.open_files import too_many_files
+from dbp.service.request_limits import (
+    UNCOUNTED_BYTES,
+    WITH_TENSORS,
+    LargeRequests,
+    check_counts,
+    check_length,
+    received,
+)
 
 log = logging.getLogger("dbp.service")
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Decode: TypeAlias = Callable[[Any], Any]
+Receive: TypeAlias = Callable[
+    [AsyncIterator[bytes], Context], contextlib.AbstractAsyncContextManager[Any]
+]
 Admit: TypeAlias = Callable[[], None]
 
 
@@ -57,7 +69,7 @@ class GuardedServer:
             admit: Raises the error for any call, where none can succeed.
         """
         self._server = server
-        self._rules = _Rules(gate, admit)
+        self._rules = _Rules(gate, admit, LargeRequests())
 
     def add_service(self, name: str, handlers: Mapping[str, Handler]) -> None:
         """Register methods as generated code does, so that they are found by name at once."""
@@ -89,6 +101,7 @@ class _Rules:
 
     gate: Gate
     admit: Admit
+    large: LargeRequests
 
 
 @final
@@ -113,51 +126,102 @@ class _Guarded(grpc.GenericRpcHandler):
 
 
 def _wrap(handler: Handler, name: str, rules: _Rules) -> Handler:
-    """Return the method with errors converted; requests are decoded inside the wrapper, too."""
+    """Return the method with errors converted; requests are decoded inside the wrapper, too.
+
+    All methods take a stream, which looks the same to clients: gRPC would receive the only
+    request of a unary call, whatever its size, before the caller is known.
+    """
+    streams = bool(handler.request_streaming), bool(handler.response_streaming)
     kinds = {
         (False, False): "unary_unary",
         (False, True): "unary_stream",
         (True, False): "stream_unary",
         (True, True): "stream_stream",
     }
-    kind = kinds[(bool(handler.request_streaming), bool(handler.response_streaming))]
+    method = getattr(handler, kinds[streams])
+    request = _streaming if handler.request_streaming else _single
     wrap = _stream if handler.response_streaming else _unary
-    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    make = getattr(grpc, f"{kinds[True, streams[1]]}_rpc_method_handler")
     wrapped: Handler = make(
-        wrap(getattr(handler, kind), name, _decoding(handler, name), rules),
+        wrap(method, name, request(name, _decoding(handler, name), rules), rules),
         response_serializer=handler.response_serializer,
     )
     return wrapped
 
 
 def _decoding(handler: Handler, name: str) -> Decode:
-    """Return a function that decodes a request, or a stream of them."""
+    """Return a function that decodes a request whose length has been checked."""
     deserializer = handler.request_deserializer
 
     def decode(data: Any) -> Any:
         try:
-            return data if deserializer is None else deserializer(data)
+            request = data if deserializer is None else deserializer(data)
         except (DecodeError, ValueError) as error:
             raise InvalidInput(
                 f"{name}: cannot read {count_text(len(data), 'byte')} as the message that this "
                 "method takes; the protos, or reflection, say what it is"
             ) from error
+        if isinstance(request, Message) and len(data) > UNCOUNTED_BYTES:
+            check_counts(name, request)
+        return request
 
-    async def decode_all(requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
-        async for data in requests:
+    return decode
+
+
+def _single(name: str, decode: Decode, rules: _Rules) -> Receive:
+    """Return a context manager with the decoded request of a unary call."""
+
+    @contextlib.asynccontextmanager
+    async def receive(_: object, context: Context) -> AsyncIterator[Any]:
+        async with rules.large.received(name, context.read, context.peer()) as data:
             yield decode(data)
 
-    return decode_all if handler.request_streaming else decode
+    def receive_small(_: object, context: Context) -> _Received:
+        return _Received(name, decode, context)
+
+    return receive if name in WITH_TENSORS else receive_small
+
+
+@final
+class _Received:
+    """A request of control; cheaper than a generator as a context manager."""
+
+    def __init__(self, name: str, decode: Decode, context: Context) -> None:
+        self._name = name
+        self._decode = decode
+        self._context = context
+
+    async def __aenter__(self) -> Any:
+        return self._decode(await received(self._name, self._context.read))
+
+    async def __aexit__(self, *_: object) -> None:
+        """Do nothing: a small request holds nothing."""
+
+
+def _streaming(name: str, decode: Decode, rules: _Rules) -> Receive:
+    """Return a context manager with an iterator of the decoded requests of a stream."""
+
+    async def decode_all(messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for data in messages:
+            check_length(name, data)
+            yield decode(data)
+
+    @contextlib.asynccontextmanager
+    async def receive(messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        yield decode_all(messages)
+
+    return receive
 
 
 def _unary(
-    method: Callable[..., Any], name: str, decode: Decode, rules: _Rules
+    method: Callable[..., Any], name: str, receive: Receive, rules: _Rules
 ) -> Callable[..., Any]:
-    async def call(request: Any, context: Context) -> Any:
+    async def call(messages: AsyncIterator[bytes], context: Context) -> Any:
         try:
             async with rules.gate.call(name, context) as admitted:
                 rules.admit()
-                return await method(admitted.note(decode(request)), context)
+                async with receive(messages, context) as request:
+                    return await method(admitted.note(request), context)
         except Exception as error:
             await _refuse(_cause(error, rules.admit), context, name)
 
@@ -165,31 +229,37 @@ def _unary(
 
 
 def _stream(
-    method: Callable[..., Any], name: str, decode: Decode, rules: _Rules
+    method: Callable[..., Any], name: str, receive: Receive, rules: _Rules
 ) -> Callable[..., Any]:
     """Write answers here instead of yielding them, so that write errors are converted too."""
 
-    async def call(request: Any, context: Context) -> None:
+    async def call(messages: AsyncIterator[bytes], context: Context) -> None:
         try:
             async with rules.gate.call(name, context) as admitted:
                 rules.admit()
-                answers = method(admitted.note(decode(request)), context)
-                if hasattr(answers, "__aiter__"):
-                    async with contextlib.aclosing(answers):  # at once, when the caller is gone
-                        async for answer in answers:
-                            await context.write(answer)
-                else:  # the health and reflection services write for themselves
-                    await answers
+                async with receive(messages, context) as request:
+                    await _answer(method(admitted.note(request), context), context)
         except Exception as error:
             await _refuse(_cause(error, rules.admit), context, name)
 
     return call
 
 
+async def _answer(answers: Any, context: Context) -> None:
+    """Write the answers of a method with a stream of them."""
+    if hasattr(answers, "__aiter__"):
+        async with contextlib.aclosing(answers):  # at once, when the caller is gone
+            async for answer in answers:
+                await context.write(answer)
+    else:  # the health and reflection services write for themselves
+        await answers
+
+
 def _cause(error: Exception, admit: Admit) -> Exception:
     """Return the error that ``admit`` raises, if it refuses all calls by now; else this one.
 
-    Callers that are not admitted learn nothing of the service.
+    Callers that are not admitted learn nothing of the service. An error for want of files that
+    can be opened is named so.
     """
     if isinstance(error, Unauthenticated | PermissionDenied):
         return error
@@ -197,7 +267,7 @@ def _cause(error: Exception, admit: Admit) -> Exception:
         admit()
     except DbpError as reason:
         return reason
-    return error
+    return too_many_files(error) or error
 
 
 async def _refuse(error: Exception, context: Context, name: str) -> NoReturn:

@@ -31,10 +31,11 @@ from dbp.rpc.component_convert import component_to_proto, group_from_proto
 from dbp.rpc.enums import event_kind_to_proto, stream_end_to_proto
 from dbp.rpc.job_convert import progress_to_proto, state_from_proto
 from dbp.rpc.scalar_convert import id_from_name, job_name, time_to_proto
-from dbp.rpc.spec_convert import refuse_unknown, spec_from_proto
+from dbp.rpc.spec_convert import refuse_unknown
 from dbp.rpc.version_convert import label_to_proto
 from dbp.service.job_access import JobAccess, visible
 from dbp.service.message_limit import AnswerPage, job_answer
+from dbp.service.spec_reading import document_of
 from dbp.v1 import component_pb2, job_pb2, job_service_pb2_grpc, stream_pb2
 from dbp.v1 import job_service_pb2 as pb
 
@@ -58,7 +59,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def CreateJob(
         self, request: pb.CreateJobRequest, context: Context
     ) -> pb.CreateJobResponse:
-        document = spec_from_proto(request.spec)
+        document = await document_of(request.spec)
         refuse_unknown(request, checked="spec")
         job = await self._manager.create(
             document,

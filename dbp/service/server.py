@@ -34,6 +34,7 @@ from dbp.service.inference.service import InferenceService, add_to_server
 from dbp.service.job_access import JobAccess
 from dbp.service.job_service import JobService
 from dbp.service.listening import bind, check_host, open_places
+from dbp.service.open_files import CONNECTIONS, max_connections
 from dbp.service.parameters import service as parameter_service
 from dbp.service.parameters.service import ParameterService
 from dbp.service.reflection import add_reflection
@@ -110,7 +111,8 @@ async def running(
             check_apart=pool.check, config=config.manager,
         )  # fmt: skip
         callers = stack.enter_context(open_callers(folder.access_folder, config))
-        server = grpc.aio.server(options=SERVER_OPTIONS)
+        limit = (CONNECTIONS, max_connections())
+        server = grpc.aio.server(options=(*SERVER_OPTIONS, limit))
         methods = GuardedServer(server, callers.gate, folder.check_present)
         access = JobAccess(manager.get)
         parameters = ParameterService(

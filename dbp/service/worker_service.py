@@ -21,9 +21,9 @@ from dbp.printable import printable_line
 from dbp.rpc.attempt_secret import ATTEMPT_SECRET, mark_of
 from dbp.rpc.job_convert import outcome_from_proto, progress_from_proto
 from dbp.rpc.scalar_convert import id_from_name
-from dbp.rpc.spec_convert import spec_from_proto
 from dbp.rpc.version_convert import manifest_from_proto, version_to_proto
 from dbp.service.message_limit import job_answer
+from dbp.service.spec_reading import document_of
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1 import worker_service_pb2_grpc
 from dbp.versions.file import Chunks
@@ -49,7 +49,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         self, request: pb.RegisterRunRequest, context: Context
     ) -> pb.RegisterRunResponse:
         job, secret = await self._manager.register(
-            spec_from_proto(request.spec),
+            await document_of(request.spec),
             workers=request.workers,
             request_id=request.request_id,
             host=printable_line(request.host),

@@ -232,6 +232,9 @@ async def test_a_caller_that_is_gone_is_no_failure(
             registered.update(handlers)
 
     class Gone:
+        async def read(self) -> bytes:
+            return b"refuse"
+
         async def write(self, answer: bytes) -> None:
             raise grpc.aio.InternalError("cannot be sent")
 
@@ -248,10 +251,9 @@ async def test_a_caller_that_is_gone_is_no_failure(
     guarded = GuardedServer(server, open_gate(tmp_path))
     guarded.add_registered_method_handlers("test", handlers_of(methods))
     handler = registered[method]
-    kind = handler.unary_unary or handler.unary_stream
-    call = kind or handler.stream_unary or handler.stream_stream
+    call = handler.stream_unary or handler.stream_stream
 
     with pytest.raises(asyncio.CancelledError):
-        await call(requests() if handler.request_streaming else b"refuse", Gone())
+        await call(requests(), Gone())
 
     assert not caplog.records
