@@ -21,6 +21,7 @@ from dbp.rpc.bearer import Bearer
 from dbp.rpc.bearer_channel import BearerChannel
 from dbp.rpc.credentials import SYSTEM, Credentials
 from dbp.rpc.forking import start_grpc
+from dbp.rpc.stream_pool import StreamPool
 
 # A client that sets no limit of its own receives messages of at most 4 MiB. Answers that may
 # grow are cut below that, with some space for what gRPC and the client's tools add.
@@ -110,13 +111,33 @@ CLIENT_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
 # gRPC would send a token again, to whatever program listens at the port by then.
 _SENT_ONCE: Final = ("grpc.enable_retries", 0)
 
+# A stopped client is gone after their sum: its kernel acknowledges bytes, but no ping. gRPC
+# waits for the longer of the two timeouts.
+_SERVER_KEEPALIVE_MS: Final = 20_000
+_SERVER_KEEPALIVE_TIMEOUT_MS: Final = 15_000
+
+# Calls that one connection may have open; ``StreamPool`` opens another one before.
+MAX_STREAMS: Final = 100
+
+# gRPC's shortest keepalive is 10 s, less what a timer may be early. Pings that come sooner are
+# strikes, until the service sends something: a client measures its bandwidth by pings.
+_PING_MS: Final = 9_000
+_PING_STRIKES: Final = 10
+
+_IDLE_MS: Final = 600_000  # without a call; clients connect again with the next one
+_HANDSHAKE_MS: Final = 10_000
+
 SERVER_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_time_ms", _SERVER_KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _SERVER_KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", _SERVER_KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 3),
-    # A client on a busy machine measures its bandwidth by pings; none is cut off for that.
-    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", _PING_MS),
+    ("grpc.http2.max_ping_strikes", _PING_STRIKES),
+    # No greatest age: gRPC would cut the streams of a connection that has reached it.
+    ("grpc.max_connection_idle_ms", _IDLE_MS),
+    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
     ("grpc.so_reuseport", 0),  # else two services could share a port without an error
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
@@ -139,16 +160,20 @@ def connect(address: str, credentials: Credentials | None = None) -> BearerChann
     bearer = Bearer(target, found)
     secure = tls_credentials(found) if found.encrypted and not target.startswith(UNIX) else None
     start_grpc()
-    if secure is None:
+
+    def opened() -> grpc.aio.Channel:
+        if secure is not None:
+            return grpc.aio.secure_channel(target, secure, options=CLIENT_OPTIONS)
         options = (*CLIENT_OPTIONS, _SENT_ONCE) if bearer.unprotected else CLIENT_OPTIONS
-        channel = grpc.aio.insecure_channel(target, options=options)
-    else:
-        channel = grpc.aio.secure_channel(target, secure, options=CLIENT_OPTIONS)
-    return BearerChannel(channel, bearer, _socket_channel)
+        return grpc.aio.insecure_channel(target, options=options)
+
+    return BearerChannel(StreamPool(opened), bearer, _socket_channel)
 
 
 def _socket_channel(path: Path) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(f"{UNIX}{path}", options=CLIENT_OPTIONS)
+    return StreamPool(
+        lambda: grpc.aio.insecure_channel(f"{UNIX}{path}", options=CLIENT_OPTIONS)
+    )
 
 
 def tls_credentials(credentials: Credentials) -> grpc.ChannelCredentials:
