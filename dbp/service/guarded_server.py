@@ -31,6 +31,7 @@ from dbp.service.open_files import too_many_files
 from dbp.service.request_limits import (
     UNCOUNTED_BYTES,
     WITH_TENSORS,
+    Arrivals,
     LargeRequests,
     check_counts,
     check_length,
@@ -69,7 +70,7 @@ class GuardedServer:
             admit: Raises the error for any call, where none can succeed.
         """
         self._server = server
-        self._rules = _Rules(gate, admit, LargeRequests())
+        self._rules = _Rules(gate, admit, LargeRequests(), Arrivals())
 
     def add_service(self, name: str, handlers: Mapping[str, Handler]) -> None:
         """Register methods as generated code does, so that they are found by name at once."""
@@ -102,6 +103,7 @@ class _Rules:
     gate: Gate
     admit: Admit
     large: LargeRequests
+    arrivals: Arrivals
 
 
 @final
@@ -177,7 +179,7 @@ def _single(name: str, decode: Decode, rules: _Rules) -> Receive:
             yield decode(data)
 
     def receive_small(_: object, context: Context) -> _Received:
-        return _Received(name, decode, context)
+        return _Received(name, decode, context, rules.arrivals)
 
     return receive if name in WITH_TENSORS else receive_small
 
@@ -186,13 +188,14 @@ def _single(name: str, decode: Decode, rules: _Rules) -> Receive:
 class _Received:
     """A request of control; cheaper than a generator as a context manager."""
 
-    def __init__(self, name: str, decode: Decode, context: Context) -> None:
+    def __init__(self, name: str, decode: Decode, context: Context, arrivals: Arrivals) -> None:
         self._name = name
         self._decode = decode
         self._context = context
+        self._arrivals = arrivals
 
     async def __aenter__(self) -> Any:
-        return self._decode(await received(self._name, self._context.read))
+        return self._decode(await received(self._name, self._context.read, self._arrivals))
 
     async def __aexit__(self, *_: object) -> None:
         """Do nothing: a small request holds nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, final
@@ -32,6 +33,10 @@ WITH_TENSORS: Final = frozenset(
 )
 # Seconds within which a request must have arrived whole, and for which a large one waits.
 ARRIVAL_SECONDS: Final = 30.0
+
+# A request of control that takes longer arrives slowly; so many of them may at once.
+SLOW_SECONDS: Final = 0.5
+SLOW_AT_ONCE: Final = 3
 
 # Large requests that are received or answered at once: of all callers, and on one connection.
 LARGE_AT_ONCE: Final = 4
@@ -114,23 +119,81 @@ def _too_many(method: str, field: FieldDescriptor, count: int, limit: int) -> Re
     )
 
 
-async def received(method: str, read: Read) -> bytes:
+async def received(method: str, read: Read, arrivals: Arrivals | None = None) -> bytes:
     """Return the only message of a unary call, from the context's ``read``.
 
-    Raises ResourceExhausted for one that is too long, DeadlineExceeded for one that arrives too
-    slowly, InvalidInput for none.
+    With ``arrivals`` it is given up for others if it arrives slowly. Raises ResourceExhausted
+    for one that is too long, DeadlineExceeded for one that arrives too slowly, InvalidInput for
+    none.
     """
+    begun = time.monotonic()
     try:
-        async with asyncio.timeout(ARRIVAL_SECONDS):
-            data = await read()
+        async with asyncio.timeout(ARRIVAL_SECONDS) as scope:
+            if arrivals is None:
+                data = await read()
+            else:
+                with arrivals.watched(scope):
+                    data = await read()
     except TimeoutError:
         raise DeadlineExceeded(
-            f"{method}: the request had not arrived after {ARRIVAL_SECONDS:g} s"
+            f"{method}: the request had not arrived after {time.monotonic() - begun:.1f} s"
         ) from None
     if not isinstance(data, bytes):
         raise InvalidInput(f"{method}: the call ended without a request")
     check_length(method, data)
     return data
+
+
+@final
+class Arrivals:
+    """Bounds the requests of control that arrive slowly; each may take 32 MiB.
+
+    gRPC receives up to the limit of the server, and does not say how much there is yet. An
+    honest request arrives in milliseconds. The oldest slow one is given up for the next.
+    """
+
+    def __init__(self) -> None:
+        self._slow: dict[asyncio.Timeout, None] = {}
+
+    @contextlib.contextmanager
+    def watched(self, scope: asyncio.Timeout) -> Iterator[None]:
+        """Let the scope expire once it is the oldest of too many slow ones."""
+        timer = _SlowTimer(lambda: self._add(scope))
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._slow.pop(scope, None)
+
+    def _add(self, scope: asyncio.Timeout) -> None:
+        self._slow[scope] = None
+        if len(self._slow) > SLOW_AT_ONCE:
+            oldest = next(iter(self._slow))
+            del self._slow[oldest]
+            oldest.reschedule(0.0)
+
+
+@final
+class _SlowTimer:
+    """Calls a function after SLOW_SECONDS in which the event loop was not busy itself."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._call = call
+        self._arm()
+
+    def cancel(self) -> None:
+        """Do not call the function."""
+        self._handle.cancel()
+
+    def _arm(self) -> None:
+        self._handle = self._loop.call_later(SLOW_SECONDS, self._fire)
+
+    def _fire(self) -> None:
+        if self._loop.time() - self._handle.when() > SLOW_SECONDS / 5:
+            self._arm()  # late: the message may be here, and wait for its turn
+        else:
+            self._call()
 
 
 @dataclass
