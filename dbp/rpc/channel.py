@@ -133,6 +133,9 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.http2.ping_timeout_ms", _SERVER_KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
+    # Measured windows grow to megabytes for each stream, read or not. A request that is read
+    # has a window of its own length in any case.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", _PING_MS),
     ("grpc.http2.max_ping_strikes", _PING_STRIKES),
     # No greatest age: gRPC would cut the streams of a connection that has reached it.

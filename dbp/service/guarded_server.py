@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, final
@@ -286,6 +287,8 @@ async def _refuse(error: Exception, context: Context, name: str) -> NoReturn:
         log.error("%s failed (%s)", name, number, exc_info=error, extra={"request": number})
         text = f"internal error {number}: see the service's log"
         code, details = grpc.StatusCode.INTERNAL, internal_details(text, number)
+    # The error is part of a cycle: a large request in its frames would stay until a collection.
+    traceback.clear_frames(error.__traceback__)
     try:
         await context.abort(code, text, details)
     except grpc.aio.BaseError as ended:

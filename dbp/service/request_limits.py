@@ -35,7 +35,8 @@ WITH_TENSORS: Final = frozenset(
 ARRIVAL_SECONDS: Final = 30.0
 
 # A request of control that takes longer arrives slowly; so many of them may at once.
-SLOW_SECONDS: Final = 0.5
+SLOW_SECONDS: Final = 0.05
+LATE_SECONDS: Final = 0.02  # of the event loop itself
 SLOW_AT_ONCE: Final = 3
 
 # Large requests that are received or answered at once: of all callers, and on one connection.
@@ -48,8 +49,6 @@ MAX_ELEMENTS: Final = 50_000
 MAX_LIST: Final = 10_000
 _MAX_LISTS: Final = {
     "dbp.v1.ListValue.values": MAX_ELEMENTS,
-    "dbp.v1.ParameterSelector.tensors": 1_000,
-    "dbp.v1.WatchParametersRequest.tensors": 1_000,
 }
 
 # A shorter message holds fewer elements than any limit.
@@ -136,7 +135,8 @@ async def received(method: str, read: Read, arrivals: Arrivals | None = None) ->
                     data = await read()
     except TimeoutError:
         raise DeadlineExceeded(
-            f"{method}: the request had not arrived after {time.monotonic() - begun:.1f} s"
+            f"{method}: the request had not arrived after {time.monotonic() - begun:.1f} s "
+            f"({ARRIVAL_SECONDS:g} s are allowed, less while many requests arrive slowly)"
         ) from None
     if not isinstance(data, bytes):
         raise InvalidInput(f"{method}: the call ended without a request")
@@ -190,7 +190,7 @@ class _SlowTimer:
         self._handle = self._loop.call_later(SLOW_SECONDS, self._fire)
 
     def _fire(self) -> None:
-        if self._loop.time() - self._handle.when() > SLOW_SECONDS / 5:
+        if self._loop.time() - self._handle.when() > LATE_SECONDS:
             self._arm()  # late: the message may be here, and wait for its turn
         else:
             self._call()
