@@ -86,6 +86,16 @@ def entry_points(group: Group) -> Mapping[str, importlib.metadata.EntryPoint]:
     return {point.name: point for point in sorted(found, key=lambda p: p.name)}
 
 
+def find_kinds() -> None:
+    """Find the kinds of all groups now, while files can be opened.
+
+    importlib takes a folder that it cannot read for an empty one, for as long as the process
+    lives.
+    """
+    for group in GROUPS:
+        entry_points(group)
+
+
 def kinds(group: Group) -> tuple[str, ...]:
     """Return the installed kinds of a group, in alphabetical order."""
     return tuple(entry_points(group))

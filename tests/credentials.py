@@ -8,6 +8,7 @@ from typing import Any, final
 import grpc
 
 from dbp.access.places import service_at
+from dbp.rpc.stream_pool import StreamPool
 
 Call = Callable[..., Any]
 
@@ -21,8 +22,10 @@ def owner_metadata(address: str) -> tuple[tuple[str, str], ...]:
 
 
 def open_channel(address: str, options: Any = None) -> Any:
-    """A channel without dbp's options."""
-    return _OwnerChannel(grpc.aio.insecure_channel(address, options=options), address)
+    """A channel without dbp's options; more than one connection for many streams."""
+    own = (*(options or ()), ("grpc.use_local_subchannel_pool", 1))
+    pool = StreamPool(lambda: grpc.aio.insecure_channel(address, options=own))
+    return _OwnerChannel(pool, address)
 
 
 @final

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from dbp.access.places import UNIX
 from dbp.errors import DeadlineExceeded, InvalidInput, ResourceExhausted
 from dbp.quantities import count_text
 from dbp.rpc.channel import MAX_REQUEST_BYTES
@@ -239,7 +240,9 @@ class LargeRequests:
     @contextlib.contextmanager
     def _share(self, peer: str) -> Iterator[_Share]:
         """Yield the share of a connection, which is dropped after its last call."""
-        share = self._shares.setdefault(peer, _Share(asyncio.Semaphore(LARGE_OF_ONE)))
+        # Connections over a Unix socket look alike.
+        count = LARGE_AT_ONCE if peer.startswith(UNIX) else LARGE_OF_ONE
+        share = self._shares.setdefault(peer, _Share(asyncio.Semaphore(count)))
         share.calls += 1
         try:
             yield share

@@ -21,6 +21,7 @@ from dbp.jobs.record_mirror import RecordMirror
 from dbp.jobs.recovery import RecoveryReport, recover
 from dbp.jobs.store import Store
 from dbp.launch.launcher import Launcher
+from dbp.registry import find_kinds
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.service.access_service import AccessService
 from dbp.service.admin_service import AdminService
@@ -111,8 +112,7 @@ async def running(
             check_apart=pool.check, config=config.manager,
         )  # fmt: skip
         callers = stack.enter_context(open_callers(folder.access_folder, config))
-        limit = (CONNECTIONS, max_connections())
-        server = grpc.aio.server(options=(*SERVER_OPTIONS, limit))
+        server = await _new_server()
         methods = GuardedServer(server, callers.gate, folder.check_present)
         access = JobAccess(manager.get)
         parameters = ParameterService(
@@ -147,6 +147,13 @@ async def running(
         watching = asyncio.create_task(_until_gone(folder, gone))
         stack.callback(watching.cancel)
         yield addresses.shown
+
+
+async def _new_server() -> grpc.aio.Server:
+    """Return a server without methods, and prepare for times without files to open."""
+    await asyncio.to_thread(find_kinds)
+    limit = (CONNECTIONS, max_connections())
+    return grpc.aio.server(options=(*SERVER_OPTIONS, limit))
 
 
 async def _until_gone(folder: StateFolder, gone: Callable[[StateGone], None]) -> None:

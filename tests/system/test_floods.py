@@ -1,0 +1,157 @@
+"""Floods of a service: honest calls are answered meanwhile, and memory is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+
+from dbp.client.client import Client
+from dbp.errors import ResourceExhausted
+from dbp.rpc.channel import connect
+from dbp.v1 import job_service_pb2 as pb
+from dbp.v1.job_service_pb2_grpc import JobServiceStub
+from tests.cli.setups import Server
+from tests.deadline import DEADLINE, until
+from tests.service.setups import document
+
+MEBIBYTE = 1 << 20
+QUICK = ["reset_flood", "ping_flood", "continuation_flood", "slow_bodies"]
+OTHERS = ["settings_flood", "empty_frames", "large_headers", "half_open"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("flooded") / "state") as server:
+        with Client(server.address) as client:
+            list(client.jobs())
+        yield server
+
+
+class Watched:
+    """Times of honest calls and the memory of the service, during an attack."""
+
+    def __init__(self, server: Server) -> None:
+        self._process = psutil.Process(server.pid)
+        self._before = self.peak = self._process.memory_info().rss
+        self._address = server.address
+        self.seconds: list[float] = []
+
+    @property
+    def grown(self) -> int:
+        """Greatest growth of the service's memory in MiB."""
+        return (self.peak - self._before) // MEBIBYTE
+
+    @property
+    def p99(self) -> float:
+        """99th percentile of the honest calls in seconds."""
+        return sorted(self.seconds)[int(0.99 * len(self.seconds))]
+
+    async def call_until(self, ended: Callable[[], bool]) -> None:
+        """Make honest calls, one after the other; an error is the test's."""
+        async with connect(self._address) as channel:
+            jobs = JobServiceStub(channel)
+            while not ended():
+                begun = time.monotonic()
+                await jobs.ListJobs(pb.ListJobsRequest(), timeout=DEADLINE)
+                self.seconds.append(time.monotonic() - begun)
+                self.peak = max(self.peak, self._process.memory_info().rss)
+                await asyncio.sleep(0.02)
+
+
+def attacked(server: Server, attack: str, seconds: float) -> tuple[Watched, dict[str, Any]]:
+    token = (server.state / "access" / "owner.token").read_text().strip()
+    command = [sys.executable, "-m", "tests.http2", server.address, attack, str(seconds), token]
+    watched = Watched(server)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as attacker:
+        assert attacker.stdout is not None
+        assert attacker.stdout.readline() == "started\n"
+        asyncio.run(watched.call_until(lambda: attacker.poll() is not None))
+        found: dict[str, Any] = json.loads(attacker.stdout.read())
+    return watched, found
+
+
+@pytest.mark.parametrize("attack", QUICK)
+def test_a_flood_fails_no_honest_call(server: Server, attack: str) -> None:
+    watched, found = attacked(server, attack, 1.5)
+
+    assert watched.seconds
+    assert watched.grown < 200
+    assert found["connections"] >= 4
+    assert ("too_many_pings" in found["goaways"]) == (attack == "ping_flood")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("attack", [*QUICK, *OTHERS])
+def test_honest_calls_take_less_than_half_a_second(server: Server, attack: str) -> None:
+    """On a busy machine, as much longer as its processors are overcommitted."""
+    watched, found = attacked(server, attack, 12.0)
+
+    crowding = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert watched.p99 < 0.5 * crowding
+    assert watched.grown < 100
+    if attack == "half_open":
+        assert found["closed"] == 2_000
+    process = psutil.Process(server.pid)
+    until(lambda: process.num_fds() < 100)
+
+
+@pytest.mark.parametrize(
+    ("method", "code", "mebibytes"),
+    [
+        # gRPC receives them as fast as they are sent: only the slow ones are bounded.
+        ("/dbp.v1.JobService/GetJob", "RESOURCE_EXHAUSTED", 700),
+        ("/inference.GRPCInferenceService/ModelInfer", "INVALID_ARGUMENT", 350),
+    ],
+)
+def test_large_requests_at_once_leave_memory_and_time(
+    server: Server, method: str, code: str, mebibytes: int
+) -> None:
+    """16 callers, each with 31 MiB that are no message."""
+    body, codes = b"\xff" * (31 * MEBIBYTE), set()
+
+    async def send() -> None:
+        async with connect(server.address) as channel:
+            call: Callable[..., Awaitable[bytes]] = channel.unary_unary(method)
+            for _ in range(2):
+                try:
+                    await call(body, timeout=DEADLINE)
+                except grpc.aio.AioRpcError as error:
+                    codes.add(error.code().name)
+
+    async def flood() -> None:
+        calls = asyncio.gather(*(send() for _ in range(16)))
+        await watched.call_until(calls.done)
+        await calls
+
+    watched = Watched(server)
+    asyncio.run(flood())
+
+    assert code in codes
+    assert codes <= {code, "UNAVAILABLE"}
+    assert watched.grown < mebibytes
+
+
+def test_too_many_open_files_are_named_and_passed(tmp_path: Path) -> None:
+    with Server(tmp_path / "state") as server, Client(server.address) as client:
+        list(client.jobs())
+        process = psutil.Process(server.pid)
+        before = process.rlimit(psutil.RLIMIT_NOFILE)
+        process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds(), before[1]))
+
+        with pytest.raises(ResourceExhausted, match="ulimit -n"):
+            client.submit(document())
+
+        process.rlimit(psutil.RLIMIT_NOFILE, before)
+        job = client.submit(document())
+        assert client.job(job.id).wait().state.terminal
