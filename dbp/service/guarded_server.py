@@ -16,37 +16,28 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, final
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 
 from dbp.errors import (
     DbpError,
-    InvalidInput,
     PermissionDenied,
     Unauthenticated,
     UnknownMethod,
 )
-from dbp.quantities import count_text
 from dbp.rpc.status import code_of, details_of, internal_details, text_of
 from dbp.service.gate import Gate
 from dbp.service.open_files import too_many_files
-from dbp.service.request_limits import (
-    UNCOUNTED_BYTES,
-    WITH_TENSORS,
-    Arrivals,
-    LargeRequests,
-    check_counts,
-    check_length,
-    received,
+from dbp.service.receiving import (
+    Context,
+    Handler,
+    Receive,
+    RequestLimits,
+    decoding,
+    single,
+    streaming,
 )
 
 log = logging.getLogger("dbp.service")
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Decode: TypeAlias = Callable[[Any], Any]
-Receive: TypeAlias = Callable[
-    [AsyncIterator[bytes], Context], contextlib.AbstractAsyncContextManager[Any]
-]
 Admit: TypeAlias = Callable[[], None]
 
 
@@ -71,7 +62,7 @@ class GuardedServer:
             admit: Raises the error for any call, where none can succeed.
         """
         self._server = server
-        self._rules = _Rules(gate, admit, LargeRequests(), Arrivals())
+        self._rules = _Rules(gate, admit, RequestLimits())
 
     def add_service(self, name: str, handlers: Mapping[str, Handler]) -> None:
         """Register methods as generated code does, so that they are found by name at once."""
@@ -103,8 +94,7 @@ class _Rules:
 
     gate: Gate
     admit: Admit
-    large: LargeRequests
-    arrivals: Arrivals
+    limits: RequestLimits
 
 
 @final
@@ -142,79 +132,14 @@ def _wrap(handler: Handler, name: str, rules: _Rules) -> Handler:
         (True, True): "stream_stream",
     }
     method = getattr(handler, kinds[streams])
-    request = _streaming if handler.request_streaming else _single
+    request = streaming if handler.request_streaming else single
     wrap = _stream if handler.response_streaming else _unary
     make = getattr(grpc, f"{kinds[True, streams[1]]}_rpc_method_handler")
     wrapped: Handler = make(
-        wrap(method, name, request(name, _decoding(handler, name), rules), rules),
+        wrap(method, name, request(name, decoding(handler, name), rules.limits), rules),
         response_serializer=handler.response_serializer,
     )
     return wrapped
-
-
-def _decoding(handler: Handler, name: str) -> Decode:
-    """Return a function that decodes a request whose length has been checked."""
-    deserializer = handler.request_deserializer
-
-    def decode(data: Any) -> Any:
-        try:
-            request = data if deserializer is None else deserializer(data)
-        except (DecodeError, ValueError) as error:
-            raise InvalidInput(
-                f"{name}: cannot read {count_text(len(data), 'byte')} as the message that this "
-                "method takes; the protos, or reflection, say what it is"
-            ) from error
-        if isinstance(request, Message) and len(data) > UNCOUNTED_BYTES:
-            check_counts(name, request)
-        return request
-
-    return decode
-
-
-def _single(name: str, decode: Decode, rules: _Rules) -> Receive:
-    """Return a context manager with the decoded request of a unary call."""
-
-    @contextlib.asynccontextmanager
-    async def receive(_: object, context: Context) -> AsyncIterator[Any]:
-        async with rules.large.received(name, context.read, context.peer()) as data:
-            yield decode(data)
-
-    def receive_small(_: object, context: Context) -> _Received:
-        return _Received(name, decode, context, rules.arrivals)
-
-    return receive if name in WITH_TENSORS else receive_small
-
-
-@final
-class _Received:
-    """A request of control; cheaper than a generator as a context manager."""
-
-    def __init__(self, name: str, decode: Decode, context: Context, arrivals: Arrivals) -> None:
-        self._name = name
-        self._decode = decode
-        self._context = context
-        self._arrivals = arrivals
-
-    async def __aenter__(self) -> Any:
-        return self._decode(await received(self._name, self._context.read, self._arrivals))
-
-    async def __aexit__(self, *_: object) -> None:
-        """Do nothing: a small request holds nothing."""
-
-
-def _streaming(name: str, decode: Decode, rules: _Rules) -> Receive:
-    """Return a context manager with an iterator of the decoded requests of a stream."""
-
-    async def decode_all(messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        async for data in messages:
-            check_length(name, data)
-            yield decode(data)
-
-    @contextlib.asynccontextmanager
-    async def receive(messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-        yield decode_all(messages)
-
-    return receive
 
 
 def _unary(

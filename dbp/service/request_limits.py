@@ -199,7 +199,7 @@ class _SlowTimer:
 
 @dataclass
 class _Share:
-    """What one connection may have of the large requests."""
+    """The large requests of one connection: free places and open calls."""
 
     free: asyncio.Semaphore
     calls: int = 0
