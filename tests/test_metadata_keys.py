@@ -36,7 +36,7 @@ PROTO = ROOT / "protos" / "dbp" / "v1" / "parameter.proto"
 ENTRY = re.compile(r"`((?:dbp\.)?\w+)`: .*\sExample:\s+`([^`]*)`", re.S)
 
 # Texts of the form of a key that name something else.
-NO_KEYS = {"dbp.sqlite", *(f"dbp.{group}" for group in GROUPS)}
+NO_KEYS = {"dbp.audit", "dbp.sqlite", *(f"dbp.{group}" for group in GROUPS)}
 
 
 def documented() -> dict[str, str]:

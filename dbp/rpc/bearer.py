@@ -20,6 +20,7 @@ from typing import Final, TypeAlias, final
 from dbp.access.listeners import listening_users
 from dbp.access.places import check_socket, service_at
 from dbp.errors import InvalidInput, Unavailable
+from dbp.option_names import either
 from dbp.rpc.address import parse_address, socket_of
 from dbp.rpc.credentials import Credentials
 
@@ -114,8 +115,8 @@ class Bearer:
         if users is None:
             raise InvalidInput(
                 f"{self._address}: this system does not say who listens there (it has no "
-                "/proc/net/tcp), so no token is sent; use the service's Unix socket (--service "
-                "unix:PATH), or TLS with $DBP_CA_FILE"
+                "/proc/net/tcp), so no token is sent; use the address unix:PATH of the "
+                "service's Unix socket, or TLS with $DBP_CA_FILE"
             )
         if not users:
             raise self._absent()
@@ -128,9 +129,10 @@ class Bearer:
             )
 
     def _absent(self) -> NoListener:
+        other = either("--service HOST:PORT", 'address="HOST:PORT"')
         return NoListener(
             f"the service cannot be reached at {self._address} (connection refused); start "
-            "it with `dbp serve`, or name another with --service"
+            f"it with `dbp serve`, or name another with {other}"
         )
 
 

@@ -57,10 +57,10 @@ class AdminServiceServicer(object):
     """
 
     def BeginDrain(self, request, context):
-        """Starts no more jobs, and asks the running ones to write a checkpoint and stop. They are queued
-        again, and continue after EndDrain or with the next start of the service. New jobs are queued.
-        Runs that were started by hand continue. Returns at once; a repeated call returns the jobs
-        that still run.
+        """Starts no more jobs, and asks the running ones to write a checkpoint and stop. They are
+        queued again, and continue after EndDrain or with the next start of the service. New jobs
+        are queued. Runs that were started by hand continue. Returns at once; a repeated call
+        returns the jobs that still run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,9 +74,9 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StageBackup(self, request, context):
-        """Copies the database, and links the files of one moment, into a folder of the service's state
-        folder, from which a process of the service's user on its machine writes a backup. That
-        process removes the folder; the next call and the next start of the service do so, too.
+        """Copies the database, and links the files of one moment, into a folder of the service's
+        state folder, from which a process of the service's user on its machine writes a backup.
+        That process removes the folder, and so do the next call and the next start of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
