@@ -107,6 +107,7 @@ DECODED_NOWHERE = [
     "/%2e%2e/etc/passwd", "/..%2fetc/passwd", "/%252e%252e/secret", "/~/x", "/$HOME/x",
     "/${HOME}", "//etc/passwd", "/./etc/passwd", "/../etc/passwd", "/proc/self/mem",
     "/dev/zero", "/dev/stdin", "/proc/self/root/etc/passwd", "/proc/self/cwd/x",
+    "/proc/1/root/etc/passwd",
 ]  # fmt: skip
 
 
