@@ -30,6 +30,11 @@ class Principal:
     token: str = ""
     subject: str = ""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the caller is the service's own user: by the socket, without a token."""
+        return self.origin.startswith("unix:") and not self.token
+
 
 CALLER: Final[ContextVar[Principal]] = ContextVar("caller")
 

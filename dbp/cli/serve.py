@@ -82,8 +82,9 @@ def _state_shown() -> str:
 @setting(
     "--data-root", "data_roots", multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Jobs may read data files in this folder and below it; may be repeated.  "
-    "[default: the folder where the service is started]",
+    help="Jobs may read data files in this folder and below it, without links out and names "
+    "that begin with a dot; may be repeated.  [default: jobs submitted over the socket: "
+    "every file that the service's user can read; over TCP: none]",
 )  # fmt: skip
 @setting(
     "--pass-env", "passed", multiple=True, metavar="NAME", callback=_variable_names,
@@ -216,7 +217,7 @@ def serve(
         ),
         tls=tls,
         open_inference=open_inference,
-        data_roots=data_roots or (Path.cwd(),),
+        data_roots=data_roots or None,
     )
 
     def ready(address: str) -> None:

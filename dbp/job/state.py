@@ -227,6 +227,7 @@ class Job:
         owner: Name of the user who submitted it; "" for the service's own user.
         data_digest: Digest of the identities of the data files that were checked; "" if none
             were. See ``dbp.data_access``.
+        confined: Whether the job may read files only below the operator's data roots.
     """
 
     id: str
@@ -260,6 +261,7 @@ class Job:
     owner: str = ""
     data_digest: str = ""
     unchecked: bool = False
+    confined: bool = False
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ class _Request:
             owner=self.owner,
             data_digest=self.checked.data_digest,
             unchecked=not self.checked.is_whole,
+            confined=self.checked.confined,
         )
 
 
@@ -220,6 +221,7 @@ class Admission:
             checked = await asyncio.to_thread(check, document, workers)
         except NotCheapError as reason:
             checked = await self._checked_apart(document, workers, owner, whole=reason.whole)
+            checked = replace(checked, confined=reason.confined)
         # The name becomes part of the id, the id part of a path: not left to others to check.
         if not _NAME.fullmatch(str(checked.document.get("name", ""))):
             rule = "must be lower-case letters, digits and dashes, at most 63"

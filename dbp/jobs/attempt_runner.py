@@ -167,6 +167,7 @@ class AttemptRunner:
             published=(0, 0) if newest is None else (newest.rollbacks, newest.step),
             # The checkpoints of a resumed run have a digest of the samples themselves.
             data_digest="" if resume else job.data_digest,
+            confined=job.confined,
         )
 
         async def start() -> Running:

@@ -13,7 +13,7 @@ from dbp.json_value import JsonObject
 class Checked:
     """A valid spec: the resolved document, its digest, and notes for the user.
 
-    ``data_digest``: as ``Job.data_digest``. ``is_whole``: all of its data were checked, not
+    ``data_digest``, ``confined``: as in ``Job``. ``is_whole``: all of its data were checked, not
     their headers and first rows alone.
     """
 
@@ -22,6 +22,7 @@ class Checked:
     notes: tuple[str, ...] = ()
     data_digest: str = ""
     is_whole: bool = True
+    confined: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,15 @@ class CheckRequest:
 
 
 class NotCheapError(Exception):
-    """The data take a process of their own; ``whole``: a caller can wait for all of them."""
+    """The data take a process of their own; ``whole``: a caller can wait for all of them.
 
-    def __init__(self, *, whole: bool) -> None:
+    ``confined``: as ``Job.confined``.
+    """
+
+    def __init__(self, *, whole: bool, confined: bool = False) -> None:
         super().__init__()
         self.whole = whole
+        self.confined = confined
 
 
 class CheckFailedError(Exception):

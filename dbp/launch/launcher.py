@@ -25,6 +25,7 @@ class LaunchRequest:
         resume: Resume the run in that folder, if there is one.
         published: Roll-backs and step of the newest published version; (0, 0) for none.
         data_digest: As ``Job.data_digest``; "" if the data need not be those that were checked.
+        confined: As ``Job.confined``.
     """
 
     job_id: str
@@ -38,6 +39,7 @@ class LaunchRequest:
     resume: bool = False
     published: tuple[int, int] = (0, 0)
     data_digest: str = ""
+    confined: bool = False
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ class MpirunLauncher(Launcher):
         Args:
             slots: processes that may run at the same time.
             passed_variables: environment variables that workers inherit in addition.
-            data_roots: folders below which the ranks open data files; None: any.
+            data_roots: folders below which the ranks open data files; None: any, but none for
+                a job that is confined to such folders.
             make_command: tests pass other programs than mpirun and the worker.
         """
         self._slots = slots
@@ -109,6 +110,11 @@ class MpirunLauncher(Launcher):
         files = AttemptFiles(folder)
         return files.log if rank is None else files.rank_log(rank)
 
+    def _roots_of(self, request: LaunchRequest) -> DataRoots | None:
+        if self._data_roots is None and request.confined:
+            return DataRoots(())
+        return self._data_roots
+
     def _environment(self, workers: int) -> dict[str, str]:
         return launch_environment(workers, self._passed_variables)
 
@@ -140,7 +146,7 @@ class MpirunLauncher(Launcher):
             "published": list(request.published),
             "service_file": str(request.service_file),
             "best": str(files.best),
-            **data_fields(self._data_roots, request.data_digest),
+            **data_fields(self._roots_of(request), request.data_digest),
             "command": self._make_command(request.workers, worker),
         }
         write_json(files.launch, launch)

@@ -20,7 +20,8 @@ class ServerConfig:
         port: Its port; 0: the system chooses; None: there is no TCP listener.
         state: The state folder.
         manager: Limits and timeouts.
-        data_roots: Folders below which jobs may read data files; None: any.
+        data_roots: Folders below which jobs may read data files; None: any for jobs that are
+            submitted over the Unix socket, none for others.
         tls: Certificates of the TCP listener; None: it has no TLS.
         open_inference: Answer inference over TCP without a token.
     """

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from dbp.access.principal import CALLER
 from dbp.data_access import DataAccess, status_of, using
 from dbp.data_roots import DataRoots
 from dbp.jobs.checks import Check, Checked, NotCheapError
@@ -32,21 +33,26 @@ WHOLE_BYTES: Final = 64 * 2**20
 def job_check(data_roots: Sequence[Path] | None, launcher: Launcher) -> Check:
     """Return the check of a job; it raises NotCheapError where the data take a process.
 
-    ``data_roots``: folders below which files may be read; None: any.
+    ``data_roots``: folders below which files may be read; None: any by callers on the socket,
+    who are the service's own user, and none by others.
     """
-    roots = None if data_roots is None else DataRoots.of(data_roots)
+    given = None if data_roots is None else DataRoots.of(data_roots)
 
     def check(document: JsonObject, workers: int) -> Checked:
         from dbp.job.spec.plugins import plugins_of
         from dbp.job.spec.resolve import resolve
 
+        caller = CALLER.get(None)
+        is_own = caller is not None and caller.is_local
+        roots = given if given is not None or is_own else DataRoots(())
         resolved = resolve(document, data_roots=roots)
         launcher.check_plugins(plugins_of(resolved))
         check_size(resolved.document)
         with using(DataAccess(roots)):
             cost = _cost(resolved)
         if cost.can_crash or cost.bytes > CHEAP_BYTES or cost.files > CHEAP_FILES:
-            raise NotCheapError(whole=cost.bytes <= WHOLE_BYTES)
+            is_whole = cost.bytes <= WHOLE_BYTES
+            raise NotCheapError(whole=is_whole, confined=roots is not None)
         return check_whole(resolved, workers, roots)
 
     return check
@@ -69,7 +75,13 @@ def check_whole(resolved: ResolvedSpec, workers: int, roots: DataRoots | None) -
     with using(access := DataAccess(roots)):
         inspected = inspect(resolved, workers)
     check_memory(inspected, workers, usable_memory())
-    return Checked(resolved.document, resolved.digest, inspected.notes(), access.digest())
+    return Checked(
+        resolved.document,
+        resolved.digest,
+        inspected.notes(),
+        access.digest(),
+        confined=access.is_confined,
+    )
 
 
 def check_head(resolved: ResolvedSpec, roots: DataRoots | None) -> Checked:

@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -72,6 +73,25 @@ async def test_an_attempt_from_start_to_exit(tmp_path: Path) -> None:
         assert (wanted.folder / name).stat().st_mode & 0o077 == 0, name
     assert wanted.folder.stat().st_mode & 0o777 == 0o700
     assert (wanted.folder / "supervisor.log").read_text() == ""
+
+
+@pytest.mark.parametrize("given", [True, False])
+async def test_a_confined_job_never_gets_more_than_the_roots(
+    tmp_path: Path, given: bool
+) -> None:
+    def command(workers: int, worker: Sequence[str]) -> list[str]:
+        return [sys.executable, "-c", ""]
+
+    for confined in (True, False):
+        wanted = replace(request(tmp_path / str(confined)), confined=confined, data_digest="d")
+        roots = [tmp_path] if given else None
+        await ended(
+            await MpirunLauncher(1, data_roots=roots, make_command=command).start(wanted)
+        )
+        launch = json.loads((wanted.folder / "launch.json").read_text())
+        root = {"name": str(tmp_path), "path": str(tmp_path)}
+        assert launch["data_roots"] == ([root] if given else [] if confined else None)
+        assert launch["data_digest"] == "d"
 
 
 async def test_the_ranks_get_a_clean_environment_and_leave_nothing(

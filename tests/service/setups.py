@@ -227,9 +227,10 @@ async def serving(
     check: Check | None = None,
     port: int = 0,
     slots: int = 4,
+    data_roots: tuple[Path, ...] | None = (),
     **config: Any,
 ) -> AsyncIterator[Service]:
-    """One life of a service on a state folder."""
+    """One life of a service on a state folder; ``data_roots``: (): the folder around it."""
     launcher = launcher or FakeLauncher()
     launcher.capacity = slots
     server = ServerConfig(
@@ -237,7 +238,7 @@ async def serving(
         port=port,
         state=state,
         manager=ManagerConfig(**config),
-        data_roots=(state.parent,),
+        data_roots=(state.parent,) if data_roots == () else data_roots,
     )
     check = check or job_check(server.data_roots, launcher)
     async with AsyncExitStack() as stack:
