@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dbp.data_access import hides_contents
 from dbp.errors import InvalidData, InvalidFile, nearest
 from dbp.quantities import count_text
 
@@ -121,7 +122,7 @@ def check_inputs(
     extra = [name for name in found if name not in wanted]
     if len(have) < len(found):
         twice = [name for name in found if found.count(name) > 1]
-        raise InvalidData(f"{twice[0]!r} names several columns of inputs, expected one")
+        raise InvalidData(f"{listed(twice[:1])} names several columns of inputs, expected one")
     if not missing and not extra:
         return
     problems = []
@@ -136,6 +137,8 @@ def check_inputs(
 
 def _similar(name: str, found: Sequence[str]) -> str:
     """Suggest a name: one that differs in case or spaces only, or the nearest one."""
+    if hides_contents():
+        return ""
     for other in found:
         if other.strip().casefold() == name.strip().casefold():
             return f", did you mean {other!r}?"
@@ -176,12 +179,16 @@ def check_table(found: Sequence[str], columns: Columns) -> None:
 
 def choice_of(names: Sequence[str]) -> str:
     """Return the reader option that chooses these columns, as TOML; a long list is cut."""
+    if hides_contents():
+        return "inputs = [...]"
     quoted = [json.dumps(name, ensure_ascii=False) for name in names[:_CHOSEN]]
     return f"inputs = [{', '.join(quoted)}{', ...' if len(names) > _CHOSEN else ''}]"
 
 
 def _role(extra: Sequence[str], others: OtherColumns) -> str:
     """Return the role of an extra column in the other table, and the option for it."""
+    if hides_contents():
+        return ""
     for name in extra:
         quoted = json.dumps(name, ensure_ascii=False)
         if name in others.targets and len(others.targets) == 1:
@@ -194,7 +201,9 @@ def _role(extra: Sequence[str], others: OtherColumns) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names for a message; a long list is cut."""
+    """Return names for a message; a long list is cut, names in a job's data only counted."""
+    if hides_contents():
+        return count_text(len(names), "name")
     shown = ", ".join(map(repr, names[:_SHOWN]))
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
 
@@ -214,4 +223,4 @@ def _are_texts(values: list[Any]) -> bool:
 
 
 def _shown(value: object) -> str:
-    return f"{value!r:.60}"
+    return "another value" if hides_contents() else f"{value!r:.60}"

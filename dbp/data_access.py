@@ -125,6 +125,11 @@ def check_same_files() -> None:
         access.check_same()
 
 
+def hides_contents() -> bool:
+    """Return whether errors must not quote data files: others than the user may read them."""
+    return _CURRENT.get() is not None
+
+
 def is_confined() -> bool:
     """Return whether only files below some folders may be read here."""
     access = _CURRENT.get()

@@ -22,7 +22,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "exit_codes": (set(), set()),
     "random": (set(), {"numpy"}),
     "registry": ({"errors", "json_value", "option_types"}, set()),
-    "column_names": ({"errors", "quantities"}, set()),
+    "column_names": ({"data_access", "errors", "quantities"}, set()),
     "file_pattern": ({"data_access"}, set()),
     "data_access": ({"data_roots", "errors"}, set()),
     "data_roots": ({"json_value", "openat2"}, set()),
@@ -54,8 +54,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
          "file_pattern", "column_names"},
         {"numpy"},
     ),
-    "data.hdf5_file": ({"errors"}, {"numpy", "h5py"}),
-    "data.parquet_table": ({"errors", "column_names"}, {"numpy", "pyarrow"}),
+    "data.hdf5_file": ({"data_access", "errors"}, {"numpy", "h5py"}),
+    "data.parquet_table": ({"data_access", "errors", "column_names"}, {"numpy", "pyarrow"}),
     "parallel": ({"errors", "launching", "quantities"}, {"numpy"}),
     "parallel.mpi": ({"errors", "launching", "parallel", "quantities"}, {"numpy", "mpi4py"}),
     "train": (
@@ -118,7 +118,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Imported when a job is checked, and by the process that checks one.
     "service.job_check": (
-        {"data.many_files", "data_access", "data_roots", "errors", "job", "jobs.checks",
+        {"access.principal", "data.many_files", "data_access", "data_roots", "errors", "job", "jobs.checks",
          "json_value", "launch.launcher", "memory", "rpc.spec_convert", "train"},
         set(),
     ),

@@ -12,7 +12,9 @@ import numpy.typing as npt
 from dbp.column_names import NO_OTHERS, OtherColumns
 from dbp.data.dataset import Array, DataInfo, Dataset, Indices
 from dbp.data.labels import LARGEST_CLASS, Labels, not_classes, one_hot
+from dbp.data.quoting import shown
 from dbp.data.rows import MemoryRows, Rows, RowsInfo
+from dbp.data_access import hides_contents
 from dbp.errors import InvalidData
 from dbp.quantities import count_text
 
@@ -76,7 +78,7 @@ class ArrayDataset(Dataset):
     def locate_input(self, index: int, place: tuple[int, ...]) -> str:
         where = self._place(self._inputs.info.name, index)
         names = self.info.input_names
-        if len(place) == 1 and names:
+        if len(place) == 1 and names and not hides_contents():
             return f"{where}: column {names[place[0]]!r}"
         return f"{where}, element {list(place)}" if place else where
 
@@ -92,7 +94,7 @@ class ArrayDataset(Dataset):
                 row = int(np.argmax(bad.reshape(len(block))))
                 raise InvalidData(
                     f"{self._place(weights.info.name, start + row)}: weight "
-                    f"{block[row].item()}, expected a number of at least 0"
+                    f"{shown(block[row].item(), 'below 0')}, expected a number of at least 0"
                 )
 
     def _check_classes(self) -> None:
@@ -103,7 +105,8 @@ class ArrayDataset(Dataset):
             if bad.any():
                 row = int(np.argmax(bad.reshape(len(block))))
                 raise InvalidData(
-                    f"{self.locate_target(start + row)}: class {block[row].item()}, expected "
+                    f"{self.locate_target(start + row)}: class "
+                    f"{shown(block[row].item(), 'of another kind')}, expected "
                     f"a whole number from 0 to {LARGEST_CLASS}; {self._remedy(block)}"
                 )
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from dbp.data.dataset import Array, Dataset, Indices
 from dbp.data.labels import Labels, too_many
+from dbp.data.quoting import hint, listed, shown
 from dbp.errors import InvalidData, nearest
 from dbp.quantities import count_text
 
@@ -30,7 +31,8 @@ def check_targets(dataset: Dataset, classes: int) -> None:
         if bad.any():
             first = int(np.argmax(bad))
             raise InvalidData(
-                f"{dataset.locate_target(start + first)}: class {targets[first]}, but "
+                f"{dataset.locate_target(start + first)}: class "
+                f"{shown(targets[first], 'number too large')}, but "
                 f"the model has outputs for {count_text(classes, 'class', 'classes')}: "
                 f"allowed 0 to {classes - 1}; {_remedy(dataset, classes, targets)}"
             )
@@ -68,20 +70,22 @@ def align_classes(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
     if not own:
         raise InvalidData(
             f"{dataset.locate_target(0)}: classes are numbers here, but names in the training "
-            f"set ({', '.join(names[:20])}); write the names"
+            f"set ({listed(names, 20, 'name')}); write the names"
         )
     if not names:
         if _are_numbers(own):
             return dataset
         raise InvalidData(
-            f"{dataset.locate_target(0)}: classes have names here ({', '.join(own[:5])}), but "
+            f"{dataset.locate_target(0)}: classes have names here "
+            f"({listed(own, 5, 'name')}), but "
             "numbers in the training set"
         )
     for name in own:
         if name not in names:
             raise InvalidData(
-                f"{_first_of(dataset, own.index(name))}: class {name!r} does not occur in the "
-                f"training set{nearest(name, names)}; it has {', '.join(names[:20])}"
+                f"{_first_of(dataset, own.index(name))}: class "
+                f"{shown(repr(name), 'name')} does not occur in the "
+                f"training set{hint(nearest(name, names))}; it has {listed(names, 20, 'name')}"
             )
     return _Renumbered(dataset, names, np.array([names.index(name) for name in own]))
 

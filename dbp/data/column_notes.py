@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from dbp.data_access import hides_contents
+
 # Names shown in a list, and in an option, which is to be copied in full.
 LISTED: Final = 20
 _CHOSEN: Final = 50
@@ -30,6 +32,8 @@ def inputs_option(columns: Sequence[str | int]) -> str:
     """
     shown = [json.dumps(column, ensure_ascii=False) for column in columns[:_CHOSEN]]
     more = ["..."] if len(columns) > _CHOSEN or not columns else []
+    if hides_contents():
+        return "inputs = [...]"
     return f"inputs = [{', '.join(shown + more)}]"
 
 

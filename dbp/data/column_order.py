@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dbp.column_names import OtherColumns, check_inputs, choice_of, listed
 from dbp.data.dataset import Array, DataInfo, Dataset, Indices
+from dbp.data_access import hides_contents
 from dbp.errors import InvalidData
 
 
@@ -70,7 +71,7 @@ def check_columns(
     remedy = (
         "; if it is the same quantity: "
         f"target = {json.dumps(own.targets[0], ensure_ascii=False)}"
-        if len(own.targets) == 1
+        if len(own.targets) == 1 and not hides_contents()
         else ""
     )
     was = "the target is" if len(own.targets) == 1 else "the targets are"

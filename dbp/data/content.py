@@ -15,6 +15,7 @@ from typing import Final
 
 from dbp.data import signatures, text_encoding
 from dbp.data.file import DataFile, gunzip
+from dbp.data.quoting import hint
 from dbp.data.zip_directory import check_directory
 from dbp.errors import InvalidData
 
@@ -126,7 +127,7 @@ def _zip(file: DataFile) -> Content:
     if any(name.endswith("/data.pkl") for name in members):
         remedy = "save the tensors with safetensors.torch.save_file"
         return Content("a PyTorch file", remedy=remedy)
-    held = f" that holds {', '.join(members[:3])}" if members else ""
+    held = hint(f" that holds {', '.join(members[:3])}") if members else ""
     return Content(f"a zip archive{held}", remedy=f"unpack it: unzip {shlex.quote(path)}")
 
 

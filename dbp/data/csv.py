@@ -22,7 +22,8 @@ from dbp.data.csv_table import Table, read_table
 from dbp.data.dataset import Array, DataInfo, Dataset, Reader
 from dbp.data.labels import LARGEST_CLASS, Labels, not_classes
 from dbp.data.many_files import open_files
-from dbp.data.number_text import SHOWN, number, number_hint, repaired
+from dbp.data.number_text import number, number_hint, repaired
+from dbp.data.quoting import quoted, shown
 from dbp.data.rows import MemoryRows
 from dbp.errors import InvalidData
 from dbp.registry import option
@@ -144,7 +145,7 @@ class CSV(Reader):
             if not cells[row].strip():
                 raise _no_target(table, row)
             raise InvalidData(
-                f"{table.place(row)}: {cells[row][:SHOWN]!r} is not a number"
+                f"{table.place(row)}: {quoted(cells[row])} is not a number"
                 + ("" if self.target_kind == "values" else ", but other targets are numbers")
                 + number_hint(cells[row])
             )
@@ -183,7 +184,7 @@ def _numbers(table: Table, column: int) -> Array:
     for row, value in enumerate(values):
         if value is None or not math.isfinite(value):
             raise InvalidData(
-                f"{table.place(row, column)}: {cells[row][:SHOWN]!r}, expected a finite number"
+                f"{table.place(row, column)}: {quoted(cells[row])}, expected a finite number"
                 f"{number_hint(cells[row])}"
             )
     return np.array(values, np.float64)
@@ -196,7 +197,8 @@ def _weights(table: Table) -> Array:
     if (weights < 0).any():
         row = int(np.argmax(weights < 0))
         raise InvalidData(
-            f"{table.place(row, column)}: weight {table.apart[column][row]}, expected a "
+            f"{table.place(row, column)}: weight "
+            f"{shown(table.apart[column][row], 'below 0')}, expected a "
             "number of at least 0"
         )
     return weights
@@ -207,7 +209,7 @@ def _check_names(table: Table) -> None:
     cells = [cell.strip() for cell in table.apart[0]]
     if all(map(repaired, cells)):
         raise InvalidData(
-            f"{table.place(0)}: {cells[0][:SHOWN]!r} is not a number, nor is any other target"
+            f"{table.place(0)}: {quoted(cells[0])} is not a number, nor is any other target"
             f'{number_hint(cells[0])}; if they are names of classes: target_kind = "class"'
         )
 
@@ -238,7 +240,8 @@ def _whole(table: Table, array: Array) -> Array:
     if bad.any():
         row = int(np.argmax(bad))
         raise InvalidData(
-            f"{table.place(row)}: class {table.apart[0][row]}, expected a whole number from 0 "
+            f"{table.place(row)}: class "
+            f"{shown(table.apart[0][row], 'of another kind')}, expected a whole number from 0 "
             f"to {LARGEST_CLASS}; {not_classes(Labels.of([array]), table.name)}"
         )
     return array.astype(np.int64)

@@ -9,7 +9,8 @@ from typing import Final, final
 from dbp.column_names import normalized_name
 from dbp.data.column_notes import LISTED, inputs_option
 from dbp.data.csv_header import Verdict, is_nameless, judge
-from dbp.data.number_text import SHOWN
+from dbp.data.quoting import SHOWN, hint, quoted
+from dbp.data_access import hides_contents
 from dbp.errors import InvalidData, nearest
 
 Column = str | int
@@ -92,7 +93,7 @@ class Columns:
         """Return a column as messages name it: by its name, else by its position as in
         ``target``.
         """
-        if self.names:
+        if self.names and not hides_contents():
             return f"column {self.names[position][:SHOWN]!r}"
         return f"column {position} (counted from 0)"
 
@@ -104,11 +105,11 @@ def assign_columns(place: str, first: list[str], choice: ColumnChoice) -> Column
     cells = [normalized_name(cell) for cell in first]
     apart_only = choice.inputs is None
     if apart_only and choice.apart and len(cells) <= len(choice.apart):
-        hint = delimiter_hint(cells, choice) or f", separated by {choice.delimiter!r}"
+        divided = delimiter_hint(cells, choice) or f", separated by {choice.delimiter!r}"
         raise InvalidData(
             f"{place}: {_count(len(cells))}, expected inputs beside "
-            f"{_count(len(choice.apart))} for targets and weights{hint}; the line begins "
-            f"{first[0][:SHOWN]!r}"
+            f"{_count(len(choice.apart))} for targets and weights{divided}; the line begins "
+            f"{quoted(first[0])}"
         )
     places: dict[str, list[int]] = {}
     for position, cell in enumerate(cells):
@@ -145,9 +146,9 @@ def _position(
     if isinstance(wanted, str):
         found = places.get(normalized_name(wanted), [])
         if len(found) != 1:
-            hint = nearest(wanted, cells) if not found else ""
+            near = hint(nearest(wanted, cells)) if not found else ""
             raise InvalidData(
-                f"{place}: {len(found) or 'no'} columns named {wanted!r}, expected one{hint}; "
+                f"{place}: {len(found) or 'no'} columns named {wanted!r}, expected one{near}; "
                 f"the line holds: {_listed(cells)}"
             )
         return found[0]
@@ -220,7 +221,7 @@ def _check_unique(place: str, columns: Columns, choice: ColumnChoice) -> None:
         if name and name in seen:
             raise InvalidData(
                 f"{place}: columns {seen[name]} and {position} (counted from 0) are both "
-                f"named {name[:SHOWN]!r}; names must be unique: rename one, or "
+                f"named {quoted(name)}; names must be unique: rename one, or "
                 + (
                     "choose other columns by position: inputs = [0, ...]"
                     if choice.can_choose
@@ -257,7 +258,7 @@ def delimiter_hint(cells: Sequence[str], choice: ColumnChoice) -> str:
     if is_comment(cells):
         return f", separated by {choice.delimiter!r}; {COMMENT_REMEDY}"
     found = likely_delimiter(cells, choice.delimiter)
-    if not found:
+    if not found or hides_contents():
         return ""
     remedy = choice.say_delimiter(found)
     return f", separated by {choice.delimiter!r}; is the delimiter another one ({remedy})?"
@@ -280,6 +281,8 @@ def width_hint(row: Sequence[str], columns: Columns, *, is_first: bool) -> str:
 
 
 def _listed(cells: Sequence[str]) -> str:
+    if hides_contents():
+        return _count(len(cells))
     return ", ".join(_quoted(cells)) + (", ..." if len(cells) > LISTED else "")
 
 

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from dbp.data import text_encoding
 from dbp.data.file import DataFile
+from dbp.data.quoting import hint
 from dbp.data.reading import HEAD
 from dbp.errors import InvalidData
 
@@ -64,7 +65,8 @@ class _Lines:
                 yield raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise InvalidData(
-                    f"{self._path}:{self.number}: not UTF-8 text: byte {raw[error.start]:#04x} "
+                    f"{self._path}:{self.number}: not UTF-8 text: byte"
+                    f"{hint(f' {raw[error.start]:#04x}')} "
                     f"at byte {error.start + 1} of the line; {_encoding_hint(self._path, raw)}"
                 ) from error
 

@@ -31,7 +31,8 @@ from dbp.data.csv_columns import (
     width_hint,
 )
 from dbp.data.csv_lines import NumberedRow, open_rows
-from dbp.data.number_text import SHOWN, not_finite, number, number_hint
+from dbp.data.number_text import not_finite, number, number_hint
+from dbp.data.quoting import quoted
 from dbp.data.reading import HEAD
 from dbp.errors import InvalidData
 from dbp.quantities import count_text
@@ -184,7 +185,7 @@ class _Builder:
         columns.names = []
         if texts and not known and len(self._lines) > 1 and HEAD.get() is None:
             raise InvalidData(
-                f"{self._path}:{self._lines[0]}: {texts[0][0].strip()[:SHOWN]!r} occurs in no "
+                f"{self._path}:{self._lines[0]}: {quoted(texts[0][0].strip())} occurs in no "
                 f"other line of its column: is line {self._lines[0]} a header or a sample? "
                 f"{choice.say_which}"
             )
@@ -241,7 +242,7 @@ class _Builder:
     def _complain_of_index(self, line: int, cell: str) -> None:
         raise InvalidData(
             f"{self._path}:{line}: the first column has no name and is no row number: "
-            f"{cell[:SHOWN]!r}, expected {len(self._lines)}; name it, or "
+            f"{quoted(cell)}, expected {len(self._lines)}; name it, or "
             f"{inputs_remedy(self._columns, self._choice)}"
         )
 
@@ -252,7 +253,7 @@ class _Builder:
                 other = delimiter_hint(row, self._choice)
                 hint = number_hint(cell)
                 found = (
-                    f"{cell[:SHOWN]!r} is not a number; inputs must be numbers"
+                    f"{quoted(cell)} is not a number; inputs must be numbers"
                     if cell.strip()
                     else "the cell is empty"
                 )

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.data import signatures
+from dbp.data.quoting import hint
 from dbp.data_access import is_confined, open_data
 from dbp.data_roots import PathRefusedError
 from dbp.errors import InvalidData, nearest
@@ -166,7 +167,7 @@ class Gunzip:
         except (OSError, zlib.error) as error:
             raise InvalidData(
                 f"{self._file.name}: the gzip data are damaged after "
-                f"{count_text(self.position, 'byte')} uncompressed ({error})"
+                f"{count_text(self.position, 'byte')} uncompressed{hint(f' ({error})')}"
             ) from error
         self.position += len(part)
         return part

@@ -19,6 +19,7 @@ from dbp.data.array_names import name_hint
 from dbp.data.dataset import Array, Indices
 from dbp.data.file import DataFile, check_ratio
 from dbp.data.npy_format import MAX_DIMENSIONS
+from dbp.data.quoting import hint, listed, shown
 from dbp.data.rows import MemoryRows, Rows, RowsInfo, check_finite, native
 from dbp.errors import InvalidData, MissingDependency, nearest
 
@@ -64,7 +65,8 @@ class HDF5File:
             dtype = found.dtype
         if dtype.kind not in "biuf" or dtype.itemsize > 8:
             raise InvalidData(
-                f"{place}: type {dtype}; accepted: booleans, integers and floats of at most "
+                f"{place}: type {shown(dtype, 'of other values')}; accepted: "
+                "booleans, integers and floats of at most "
                 "8 bytes"
             )
         if len(found.shape) > MAX_DIMENSIONS:
@@ -95,7 +97,7 @@ class HDF5File:
             yield
         except _ERRORS as error:
             raise InvalidData(
-                f"{self.name}: cannot be read as HDF5: {str(error)[:300]}"
+                f"{self.name}: cannot be read as HDF5{hint(f': {str(error)[:300]}')}"
             ) from error
 
     def _find(self, name: str) -> Any:
@@ -105,10 +107,10 @@ class HDF5File:
             is_group = isinstance(found, self._h5py.Group)
             link = found.get(part, getlink=True) if is_group else None
             if link is None:
-                hint = nearest(name.strip("/"), self.names())
+                near = hint(nearest(name.strip("/"), self.names()))
                 raise InvalidData(
-                    f"{self.name}: no data set {name!r}{hint}; {self._listed()}"
-                    f"{name_hint(name, self.names())}"
+                    f"{self.name}: no data set {name!r}{near}; {self._listed()}"
+                    f"{hint(name_hint(name, self.names()))}"
                 )
             if not isinstance(link, self._h5py.HardLink):
                 raise InvalidData(
@@ -132,7 +134,7 @@ class HDF5File:
         return names
 
     def _listed(self) -> str:
-        return f"it holds: {', '.join(self.names()[:_LISTED]) or 'none'}"
+        return f"it holds: {listed(self.names(), _LISTED, 'data set')}"
 
 
 @final

@@ -19,6 +19,7 @@ from dbp.data.dataset import DataInfo, Dataset, Reader, Shape
 from dbp.data.file import DataFile, check_ratio, gunzip
 from dbp.data.layout import LAYOUT_DOC, TARGETS_LAYOUT_DOC, TargetsLayout, check_layout
 from dbp.data.many_files import inspect_files, open_files
+from dbp.data.quoting import hint, shown
 from dbp.data.rows import IN_MEMORY_BYTES, MemoryRows, Rows, RowsInfo, file_rows, native
 from dbp.data.signatures import IDX_MAX_DIMENSIONS, IDX_TYPES
 from dbp.errors import InvalidData
@@ -116,12 +117,15 @@ def _dimensions(path: str, first: bytes) -> int:
     """Return the number of dimensions, after checking the first four bytes."""
     if len(first) < 4 or first[:2] != b"\0\0":
         raise InvalidData(
-            f"{path}: not an IDX file: it begins with {first.hex(' ')}, expected 00 00, a type "
+            f"{path}: not an IDX file: it begins with "
+            f"{shown(first.hex(' '), 'other bytes')}, expected 00 00, a type "
             "code and the number of dimensions"
         )
     if first[2] not in IDX_TYPES:
         codes = ", ".join(f"{code:02x}" for code in IDX_TYPES)
-        raise InvalidData(f"{path}: unknown IDX type code {first[2]:02x}; known: {codes}")
+        raise InvalidData(
+            f"{path}: unknown IDX type code{hint(f' {first[2]:02x}')}; known: {codes}"
+        )
     if not 1 <= first[3] <= IDX_MAX_DIMENSIONS:
         raise InvalidData(
             f"{path}: {first[3]} dimensions, expected 1 to {IDX_MAX_DIMENSIONS}"

@@ -12,7 +12,9 @@ from typing import Final, final
 import numpy as np
 
 from dbp.data.dataset import Array
+from dbp.data.quoting import shown
 from dbp.data.text_encoding import beside
+from dbp.data_access import hides_contents
 from dbp.quantities import count_text
 
 LARGEST_CLASS: Final = 2**31 - 1
@@ -53,12 +55,14 @@ class Labels:
 
     def __str__(self) -> str:
         count = len(self.distinct)
+        if hides_contents():
+            return count_text(count, "different number")
         if self.is_whole and count > 2 and self.high - self.low == count - 1:
             return f"{_shown(self.low)} to {_shown(self.high)}"
-        shown = [_shown(value) for value in self.distinct[:_SHOWN].tolist()]
+        texts = [_shown(value) for value in self.distinct[:_SHOWN].tolist()]
         if count > _SHOWN:
-            return f"{', '.join(shown)}, ..."
-        return " and ".join([", ".join(shown[:-1]), shown[-1]]) if count > 1 else shown[0]
+            return f"{', '.join(texts)}, ..."
+        return " and ".join([", ".join(texts[:-1]), texts[-1]]) if count > 1 else texts[0]
 
 
 def _shown(value: float) -> str:
@@ -97,16 +101,17 @@ def too_many(labels: Labels, classes: int, name: str) -> str:
         units = (
             ""
             if labels.high <= classes
-            else f", and give the last layer {count_text(int(labels.high), 'unit')}{binary}"
+            else f", and give the last layer {_units(labels.high)}{binary}"
         )
         return (
             f"the labels are {labels}; if they are counted from 1, count from 0; "
             f"{rewritten('{y} - 1', name)}{units}"
         )
-    return (
-        f"the labels are {labels}: give the last layer "
-        f"{count_text(int(labels.high) + 1, 'unit')}{binary}"
-    )
+    return f"the labels are {labels}: give the last layer {_units(labels.high + 1)}{binary}"
+
+
+def _units(count: float) -> str:
+    return shown(count_text(int(count), "unit"), "more units")
 
 
 def one_hot(name: str) -> str:

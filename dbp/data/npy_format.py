@@ -17,6 +17,7 @@ import numpy as np
 from dbp.data import signatures
 from dbp.data.dataset import Array, Shape
 from dbp.data.file import DataFile
+from dbp.data.quoting import hint, shown
 from dbp.data.rows import IN_MEMORY_BYTES, MemoryRows, Rows, RowsInfo, file_rows, native
 from dbp.errors import InvalidData
 
@@ -57,7 +58,8 @@ def header_length(name: str, prefix: bytes) -> tuple[int, int]:
     """Return (start, end) of the header's text, from the first bytes; raises InvalidData."""
     if len(prefix) < 10 or not prefix.startswith(signatures.NPY):
         raise InvalidData(
-            f"{name}: not a .npy array: it begins with {prefix[:6].hex(' ')}, expected "
+            f"{name}: not a .npy array: it begins with "
+            f"{shown(prefix[:6].hex(' '), 'other bytes')}, expected "
             f"{signatures.NPY.hex(' ')}"
         )
     version = prefix[6]
@@ -83,7 +85,9 @@ def parse_header(name: str, text: bytes, length: int) -> NpyHeader:
     found = match.groupdict() if match else {}
     groups = {key[:-1]: value for key, value in found.items() if value is not None}
     if len(groups) != 3:
-        raise InvalidData(f"{name}: the .npy header is unreadable: {decoded[:80].strip()!r}")
+        raise InvalidData(
+            f"{name}: the .npy header is unreadable{hint(f': {decoded[:80].strip()!r}')}"
+        )
     stored = _dtype(name, groups["descr"])
     return NpyHeader(_shape(name, groups["shape"]), stored, groups["fortran"] == "True", length)
 
@@ -96,24 +100,27 @@ def _dtype(name: str, descr: str) -> np.dtype[Any]:
         )
     if descr[:1] in "<>|=" and descr[1:] in TYPES:
         return np.dtype(descr)
-    hint = ""
+    remedy = ""
     if descr[1:] == "V2":  # two bytes of no type
-        hint = "; is it bfloat16? Save it as float32; `dbp predict` takes it from .safetensors"
+        remedy = (
+            "; is it bfloat16? Save it as float32; `dbp predict` takes it from .safetensors"
+        )
     if descr[1:2] in ("U", "S"):  # texts
-        hint = (
+        remedy = (
             "; number names of classes: in numpy np.unique(y, return_inverse=True)[1], where y "
             "are the names"
         )
     raise InvalidData(
-        f"{name}: type {descr!r}; accepted: booleans, integers and floats of at most 8 bytes"
-        + hint
+        f"{name}: type {shown(repr(descr), 'of other values')}; accepted: "
+        "booleans, integers and floats of at most 8 bytes" + remedy
     )
 
 
 def _shape(name: str, text: str) -> Shape:
     lengths = [part.strip().removesuffix("L") for part in text.split(",") if part.strip()]
     if not all(re.fullmatch(r"\d{1,18}", length) for length in lengths):
-        raise InvalidData(f"{name}: shape ({text.strip()}) is not one of an array")
+        found = shown(f"({text.strip()})", "of other texts")
+        raise InvalidData(f"{name}: shape {found} is not one of an array")
     if len(lengths) > MAX_DIMENSIONS:
         raise InvalidData(f"{name}: {len(lengths)} dimensions; at most {MAX_DIMENSIONS}")
     return tuple(int(length) for length in lengths)

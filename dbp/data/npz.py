@@ -31,6 +31,7 @@ from dbp.data.npy_format import (
     header_length,
     parse_header,
 )
+from dbp.data.quoting import hint, listed
 from dbp.data.rows import MemoryRows, Rows, RowsInfo, native
 from dbp.data.zip_directory import MAX_MEMBERS, check_directory
 from dbp.errors import InvalidData, nearest
@@ -132,7 +133,9 @@ class Archive:
                 with zipfile.ZipFile(stream) as archive:
                     yield cls(file, archive)
             except _ZIP_ERRORS as error:
-                raise InvalidData(f"{path}: the archive is damaged: {error}") from error
+                raise InvalidData(
+                    f"{path}: the archive is damaged{hint(f': {error}')}"
+                ) from error
 
     def names(self) -> list[str]:
         """Return the names of the arrays."""
@@ -167,10 +170,11 @@ class Archive:
         member = self._members.get(f"{array}.npy") or self._members.get(array)
         if member is None:
             names = self.names()
-            listed = ", ".join(names[:20]) or "none"
+            held = listed(names, 20, "array")
+            near = hint(nearest(array, names))
             raise InvalidData(
-                f"{self._name}: no array {array!r}{nearest(array, names)}; it holds: {listed}"
-                f"{name_hint(array, names)}"
+                f"{self._name}: no array {array!r}{near}; it holds: {held}"
+                f"{hint(name_hint(array, names))}"
             )
         place = f"{self._name}[{array}]"
         if member.flag_bits & _ENCRYPTED:

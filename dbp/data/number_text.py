@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Callable
 from typing import Final
 
-# Characters of a cell in messages: a line without the delimiter is one long cell.
-SHOWN: Final = 40
+from dbp.data.quoting import shown
+from dbp.data_access import hides_contents
 
 # Texts for a missing value, in lower case; float() accepts "nan" as a number.
 MISSING: Final = frozenset(
@@ -55,6 +55,8 @@ def is_bad_value(cell: str) -> bool:
 
 def number_hint(text: str) -> str:
     """Return how to write a text that is no finite number, after "; ", or "" if unknown."""
+    if hides_contents():
+        return ""
     cell = text.strip()
     for fits, remedy in _HINTS:
         if fits(cell):
@@ -65,7 +67,8 @@ def number_hint(text: str) -> str:
 def not_finite(value: float) -> str:
     """Return the problem with a number that is infinite or NaN, and the remedy."""
     large = "" if math.isnan(value) else " (or a number too large for float64)"
-    return f"{value}{large}, expected a finite number; {_FILL_IN}"
+    found = shown(value, "infinite or not a number")
+    return f"{found}{large}, expected a finite number; {_FILL_IN}"
 
 
 def _grouped(cell: str) -> str:

@@ -14,8 +14,9 @@ from dbp.data.array_dataset import TARGET_KIND_DOC, ArrayDataset, TargetKind, co
 from dbp.data.column_notes import missing_class_notes
 from dbp.data.dataset import DataInfo, Dataset, Reader, Shape
 from dbp.data.many_files import inspect_files, open_files
-from dbp.data.number_text import SHOWN, number_hint, repaired
+from dbp.data.number_text import number_hint, repaired
 from dbp.data.parquet_table import ParquetRows, ParquetTable, open_rows
+from dbp.data.quoting import quoted
 from dbp.data.rows import RowsInfo
 from dbp.errors import InvalidData
 from dbp.registry import option
@@ -140,7 +141,7 @@ class Parquet(Reader):
         names = table.names_in(self.target)
         if self.target_kind == "auto" and all(map(repaired, names)):
             raise InvalidData(
-                f"{table.place(self.target)}: {names[0][:SHOWN]!r} is not a number, nor is any "
+                f"{table.place(self.target)}: {quoted(names[0])} is not a number, nor is any "
                 f"other target{number_hint(names[0])}; if they are names of classes: "
                 'target_kind = "class"'
             )

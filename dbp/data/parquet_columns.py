@@ -15,6 +15,8 @@ from typing import Any, Final, final
 from dbp.column_names import normalized_name
 from dbp.data.column_notes import LISTED, inputs_option, nameless_index_note
 from dbp.data.csv_header import is_nameless
+from dbp.data.quoting import hint, listed, quoted
+from dbp.data_access import hides_contents
 from dbp.errors import InvalidData, nearest
 
 # Arrow's names of types.
@@ -73,11 +75,11 @@ class Schema:
         found = self._kinds.get(normalized_name(column), [])
         if len(found) != 1:
             names = [name for name, _ in self.columns]
-            hint = nearest(column, names) if not found else ""
-            listed = ", ".join(names[:LISTED])
+            near = hint(nearest(column, names)) if not found else ""
+            held = listed(names, LISTED, "column")
             raise InvalidData(
                 f"{self._place}: {len(found) or 'no'} columns named {column!r}, "
-                f"expected one{hint}; it holds: {listed}"
+                f"expected one{near}; it holds: {held}"
             )
         return found[0]
 
@@ -128,6 +130,8 @@ class Schema:
         others = [f"{n!r} is of type {kind}" for n, kind in filled if not number_type(kind)]
         others += [f"{n!r} holds nulls only" for n, _ in columns if n in empty]
         shown = ", ".join(others[:LISTED]) + (", ..." if len(others) > LISTED else "")
+        if hides_contents() and others:
+            shown = listed(others, LISTED, "other column")
         if not numbers:
             raise InvalidData(
                 f"{self._place}: no columns of numbers beside {', '.join(apart)}"
@@ -151,7 +155,7 @@ class Schema:
         for name, _ in columns:
             if is_nameless(name):
                 raise InvalidData(
-                    f"{self._place}: column {name!r} has no name of its own; {remedy}"
+                    f"{self._place}: column {quoted(name)} has no name of its own; {remedy}"
                 )
             self.type_of(name)
         return InputColumns(tuple(name for name, _ in columns), tuple(notes), counted)
@@ -165,7 +169,7 @@ class Schema:
             except (ValueError, AttributeError, TypeError) as error:
                 raise InvalidData(
                     f"{self._place}: its pandas metadata, which names the index, cannot be "
-                    f"read ({error})"
+                    f"read{hint(f' ({error})')}"
                     + ("; choose the inputs: inputs = [...]" * self._can_choose)
                 ) from error
         # A RangeIndex is described by a table and is no column.

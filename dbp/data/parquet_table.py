@@ -19,8 +19,10 @@ from dbp.data.column_notes import LEAST_ROWS, counting_note
 from dbp.data.dataset import Array, Indices, Shape
 from dbp.data.file import DataFile
 from dbp.data.parquet_columns import DECIMAL, InputColumns, Schema
+from dbp.data.quoting import hint
 from dbp.data.reading import HEAD
 from dbp.data.rows import MemoryRows, Rows, RowsInfo, check_finite
+from dbp.data_access import hides_contents
 from dbp.errors import InvalidData, MissingDependency
 
 # More different names than this are not classes: the column contains keys or texts.
@@ -102,6 +104,9 @@ class ParquetTable:
 
     def place(self, *columns: str) -> str:
         """Return the file and a column or two, for messages."""
+        if hides_contents():
+            places = [name for name, _ in self._schema.columns]
+            columns = tuple(f"column {places.index(normalized_name(c))}" for c in columns)
         more = ", ..." if len(columns) > 2 else ""
         return f"{self.name}[{', '.join(columns[:2])}{more}]"
 
@@ -214,7 +219,7 @@ class ParquetTable:
             yield
         except _ERRORS as error:
             raise InvalidData(
-                f"{self.name}: cannot be read as Parquet: {str(error)[:300]}"
+                f"{self.name}: cannot be read as Parquet{hint(f': {str(error)[:300]}')}"
             ) from error
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.data.dataset import Array, Dataset, Indices
+from dbp.data.quoting import hint, shown
 from dbp.data.rows import IN_MEMORY_BYTES
 from dbp.errors import InvalidData
 
@@ -80,7 +81,10 @@ def too_large(
     """Return the error about an input, at ``place`` in the rows of ``indices``."""
     where = dataset.locate_input(int(indices[place[0]]), place[1:])
     remedy = "divide the inputs by a constant" if is_scaled else "scale the inputs (data.scale)"
-    return InvalidData(f"{where}: {value:g} is too large for {dtype}; {remedy}, or {_REMEDY}")
+    return InvalidData(
+        f"{where}: {shown(f'{value:g}', 'a number')} is too large for {dtype}; "
+        f"{remedy}, or {_REMEDY}"
+    )
 
 
 def _check_targets(
@@ -107,9 +111,10 @@ def _check_weights(
 def _overflow(
     where: str, name: str, what: str, value: float, dtype: np.dtype[Any]
 ) -> InvalidData:
-    column = f"column {name!r}: " if name else ""
+    column = hint(f"column {name!r}: ") if name else ""
     return InvalidData(
-        f"{where}: {column}{what} {value:g} is too large for {dtype}; divide the {what}s by a "
+        f"{where}: {column}{what} {shown(f'{value:g}', 'of this sample')} is too large for "
+        f"{dtype}; divide the {what}s by a "
         f"constant, or {_REMEDY}"
     )
 

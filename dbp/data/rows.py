@@ -12,6 +12,7 @@ import numpy as np
 
 from dbp.data.dataset import Array, Indices, Shape
 from dbp.data.file import DataFile
+from dbp.data.quoting import shown
 from dbp.errors import InvalidData
 
 # A larger array is read row by row on demand, since every rank has its own copy of arrays in
@@ -124,7 +125,8 @@ def check_finite(name: str, rows: Array, indices: Indices) -> None:
         place = tuple(int(i) for i in np.argwhere(~finite)[0])
         at = f", element {list(place[1:])}" if len(place) > 1 else ""
         raise InvalidData(
-            f"{name}: sample {indices[place[0]]}{at}: {rows[place]}, expected a finite number"
+            f"{name}: sample {indices[place[0]]}{at}: "
+            f"{shown(rows[place], 'infinite or not a number')}, expected a finite number"
         )
 
 

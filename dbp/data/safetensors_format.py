@@ -18,6 +18,7 @@ import numpy as np
 from dbp.data.array_names import name_hint
 from dbp.data.dataset import Shape
 from dbp.data.file import DataFile
+from dbp.data.quoting import hint, listed, quoted, shown
 from dbp.errors import InvalidData, nearest
 
 LENGTH_BYTES: Final = 8
@@ -54,7 +55,8 @@ class Header:
         length = int.from_bytes(prefix, "little")
         if len(prefix) < LENGTH_BYTES or not 2 <= length <= file.size - LENGTH_BYTES:
             raise InvalidData(
-                f"{file.name}: not a safetensors file: it begins with {prefix.hex(' ')}, "
+                f"{file.name}: not a safetensors file: it begins with "
+                f"{shown(prefix.hex(' '), 'other bytes')}, "
                 f"expected the length of a header within its {file.size:,} bytes"
             )
         if length > MAX_HEADER_BYTES:
@@ -73,16 +75,17 @@ class Header:
         entry = self._entries.get(name)
         if entry is None:
             names = list(self._entries)
-            listed = ", ".join(repr(other[:64]) for other in names[:20]) or "none"
+            held = listed([repr(other[:64]) for other in names], 20, "tensor")
             raise InvalidData(
-                f"{self._name}: no tensor {name!r}{nearest(name, names)}; it holds: {listed}"
-                f"{name_hint(name, names)}"
+                f"{self._name}: no tensor {name!r}{hint(nearest(name, names))}; "
+                f"it holds: {held}"
+                f"{hint(name_hint(name, names))}"
             )
         place = f"{self._name}[{name}]"
         shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
         if entry["dtype"] not in TYPES:
             raise InvalidData(
-                f"{place}: type {entry['dtype'][:20]!r}; accepted: {', '.join(TYPES)}"
+                f"{place}: type {quoted(entry['dtype'], 20)}; accepted: {', '.join(TYPES)}"
             )
         stored = np.dtype(TYPES[entry["dtype"]])
         if len(shape) > MAX_DIMENSIONS:
@@ -109,7 +112,8 @@ class Header:
                 _check_entry(name, entry)
         except (ValueError, RecursionError) as error:
             raise InvalidData(
-                f"{self._name}: the safetensors header is unreadable: {str(error)[:200]}"
+                f"{self._name}: the safetensors header is unreadable"
+                f"{hint(f': {str(error)[:200]}')}"
             ) from error
         return table
 
@@ -121,7 +125,8 @@ class Header:
             if begin != position:
                 what = "overlaps another" if begin < position else "leaves a gap before it"
                 raise InvalidData(
-                    f"{self._name}: tensor {name[:64]!a} {what}: it begins at {begin:,}, "
+                    f"{self._name}: tensor {shown(ascii(name[:64]), 'of it')} {what}: "
+                    f"it begins at {begin:,}, "
                     f"expected {position:,}"
                 )
             position = end

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from dbp.data.dataset import Dataset
+from dbp.data.quoting import shown
 from dbp.errors import InvalidData
 
 _ROWS = 65_536
@@ -31,6 +32,7 @@ def check_range(dataset: Dataset, low: float, high: float) -> None:
             value = targets[first][outside[first]].reshape(-1)[0]
             allowed = f">= {low:g}" if high == math.inf else f"{low:g} to {high:g}"
             raise InvalidData(
-                f"{dataset.locate_target(start + first)}: target {value:g}, but the loss "
+                f"{dataset.locate_target(start + first)}: target "
+                f"{shown(f'{value:g}', 'of another value')}, but the loss "
                 f"learns from values {allowed}"
             )

@@ -13,8 +13,8 @@ from dbp.json_value import JsonObject
 class Checked:
     """A valid spec: the resolved document, its digest, and notes for the user.
 
-    ``data_digest``, ``confined``: as in ``Job``. ``is_whole``: all of its data were checked, not
-    their headers and first rows alone.
+    ``data_digest``, ``confined``: as in ``Job``. ``is_whole``: all of its data were
+    checked, not their headers and first rows alone.
     """
 
     document: JsonObject

@@ -79,3 +79,31 @@ async def test_paths_of_the_system_are_invalid(tmp_path: Path, path: str) -> Non
         ):
             for jobs in (service.jobs, JobServiceStub(channel)):
                 await refused(jobs.CreateJob(of_table(Path(path))), Code.INVALID_ARGUMENT)
+
+
+async def test_no_answer_and_no_log_holds_a_line_of_a_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / ".netrc").write_text("machine example.org login ann password hunter2\n" * 3)
+    changes: list[dict[str, Any]] = [
+        {"data": {"train": {"kind": kind, "path": str(tmp_path / ".netrc"), **options}}}
+        for kind, options in (
+            ("csv", {}), ("csv", {"delimiter": " "}), ("tsv", {}), ("npz", {}), ("hdf5", {}),
+            ("csv", {"target": "y"}), ("csv", {"header": "no", "delimiter": " "}),
+            ("parquet", {"target": "y"}), ("safetensors", {}),
+        )
+    ]  # fmt: skip
+    changes.append({"train": {"epochs": 1, "initial_parameters": str(tmp_path / ".netrc")}})
+    caplog.set_level("DEBUG")
+    async with (
+        serving(tmp_path / "state", data_roots=None) as service,
+        grpc.aio.insecure_channel(service.socket, options=CLIENT_OPTIONS) as channel,
+    ):
+        for change in changes:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await JobServiceStub(channel).CreateJob(create(**change))
+            assert caught.value.code() is Code.INVALID_ARGUMENT
+            trailers = str(caught.value.trailing_metadata())
+            for text in (caught.value.details() or "", trailers, caplog.text):
+                for secret in ("hunter2", "example.org", "machine"):
+                    assert secret not in text, change

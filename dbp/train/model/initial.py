@@ -19,7 +19,8 @@ import numpy.typing as npt
 from dbp.column_names import columns_of
 from dbp.data.content import recognize
 from dbp.data.file import DataFile
-from dbp.data_access import exists, status_of
+from dbp.data.quoting import hint, shown
+from dbp.data_access import exists, hides_contents, status_of
 from dbp.errors import InvalidData, InvalidFile, InvalidSpec, Violation, nearest
 from dbp.job.snapshot import Manifest, TensorInfo, decode_header, header_length
 from dbp.nn.layer import Array, Shape
@@ -92,9 +93,14 @@ def _read_header(
     """
     source = f"{FIELD}: {file.name}"
     _check_content(file, source)
-    length = header_length(file.read(0, 8), source)
-    text = file.read(8, length)
-    manifest = decode_header(text, source)
+    try:
+        length = header_length(file.read(0, 8), source)
+        text = file.read(8, length)
+        manifest = decode_header(text, source)
+    except InvalidFile as error:
+        if hides_contents():
+            raise InvalidFile(f"{source}: not a safetensors file, or a damaged one") from error
+        raise
     size = file.size - 8 - length
     if len(text) != length or size != manifest.size_bytes:
         raise InvalidFile(
@@ -113,11 +119,12 @@ def _differences(manifest: Manifest, shapes: Mapping[str, Shape]) -> list[str]:
     unexpected = [name for name in found if name not in shapes]
     return [
         *(
-            f"has no tensor {name!r} of shape {shapes[name]}{nearest(name, unexpected)}"
+            f"has no tensor {name!r} of shape {shapes[name]}{hint(nearest(name, unexpected))}"
             for name in missing
         ),
         *(
-            f"has {name!r}, which the model lacks{nearest(name, missing)}"
+            f"has {shown(repr(name), 'a tensor')}, which the model lacks"
+            f"{hint(nearest(name, missing))}"
             for name in unexpected
         ),
         *_unfit((found[name], shapes[name]) for name in shapes if name in found),
@@ -133,8 +140,8 @@ def _unfit(pairs: Iterable[tuple[TensorInfo, Shape]]) -> list[str]:
             )
         elif tensor.dtype not in _DTYPES:
             problems.append(
-                f"has {tensor.name!r} of dtype {tensor.dtype}, expected one of "
-                f"{', '.join(_DTYPES)}"
+                f"has {tensor.name!r} of dtype "
+                f"{shown(tensor.dtype, 'of others')}, expected one of {', '.join(_DTYPES)}"
             )
     return problems
 
