@@ -118,8 +118,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Imported when a job is checked, and by the process that checks one.
     "service.job_check": (
-        {"access.principal", "data.many_files", "data_access", "data_roots", "errors", "job", "jobs.checks",
-         "json_value", "launch.launcher", "memory", "rpc.spec_convert", "train"},
+        {"access.principal", "data.many_files", "data_access", "data_roots", "errors", "job",
+         "jobs.checks", "json_value", "launch.launcher", "memory", "rpc.spec_convert", "train"},
         set(),
     ),
     "service.check_pool": ({"data_roots", "errors", "jobs.checks", "quantities"}, set()),
