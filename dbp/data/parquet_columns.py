@@ -83,6 +83,14 @@ class Schema:
             )
         return found[0]
 
+    def shown(self, columns: Sequence[str]) -> str:
+        """Return a column or two for messages: by name, in those of a job by position."""
+        more = ", ..." if len(columns) > 2 else ""
+        if hides_contents():
+            names = [name for name, _ in self.columns]
+            columns = [f"column {names.index(normalized_name(name))}" for name in columns]
+        return f"{', '.join(columns[:2])}{more}"
+
     def texts(self) -> list[str]:
         """Return the columns of text, as the file spells them."""
         return [self._stored[name] for name, kind in self.columns if kind == TEXT]

@@ -22,7 +22,6 @@ from dbp.data.parquet_columns import DECIMAL, InputColumns, Schema
 from dbp.data.quoting import hint
 from dbp.data.reading import HEAD
 from dbp.data.rows import MemoryRows, Rows, RowsInfo, check_finite
-from dbp.data_access import hides_contents
 from dbp.errors import InvalidData, MissingDependency
 
 # More different names than this are not classes: the column contains keys or texts.
@@ -104,11 +103,7 @@ class ParquetTable:
 
     def place(self, *columns: str) -> str:
         """Return the file and a column or two, for messages."""
-        if hides_contents():
-            places = [name for name, _ in self._schema.columns]
-            columns = tuple(f"column {places.index(normalized_name(c))}" for c in columns)
-        more = ", ..." if len(columns) > 2 else ""
-        return f"{self.name}[{', '.join(columns[:2])}{more}]"
+        return f"{self.name}[{self._schema.shown(columns)}]"
 
     def read(self, group: int, column: str) -> Any:
         """Return a column of a row group as an Arrow array without nulls; InvalidData."""

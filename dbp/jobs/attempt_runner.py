@@ -165,8 +165,7 @@ class AttemptRunner:
             run=self._folder.run_folder(job.id),
             resume=resume,
             published=(0, 0) if newest is None else (newest.rollbacks, newest.step),
-            # The checkpoints of a resumed run have a digest of the samples themselves.
-            data_digest="" if resume else job.data_digest,
+            data_digest="" if resume else job.data_digest,  # checkpoints have their own
             confined=job.confined,
         )
 
