@@ -102,10 +102,12 @@ def test_a_folder_of_another_user_is_refused(
 def test_the_address_is_announced_and_taken_back(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "state")
 
-    folder.announce("127.0.0.1:1")
+    folder.announce("127.0.0.1:1", "unix:/run/dbp/a.sock")
 
     told = json.loads(folder.service_file.read_text())
-    assert told == {"address": "127.0.0.1:1", "pid": os.getpid()}
+    assert told == {
+        "address": "127.0.0.1:1", "socket": "unix:/run/dbp/a.sock", "pid": os.getpid(),
+    }  # fmt: skip
     folder.close()
     assert not folder.service_file.exists()
 
