@@ -220,8 +220,7 @@ class Admission:
         try:
             checked = await asyncio.to_thread(check, document, workers)
         except NotCheapError as reason:
-            checked = await self._checked_apart(document, workers, owner, whole=reason.whole)
-            checked = replace(checked, confined=reason.confined)
+            checked = await self._checked_apart(document, workers, owner, reason)
         # The name becomes part of the id, the id part of a path: not left to others to check.
         if not _NAME.fullmatch(str(checked.document.get("name", ""))):
             rule = "must be lower-case letters, digits and dashes, at most 63"
@@ -229,25 +228,28 @@ class Admission:
         return _Request(checked, workers, request_id, owner)
 
     async def _checked_apart(
-        self, document: JsonObject, workers: int, owner: str, *, whole: bool
+        self, document: JsonObject, workers: int, owner: str, reason: NotCheapError
     ) -> Checked:
         """Check as much as the caller can wait for, in a process that ends if he leaves."""
         request = CheckRequest(
             document,
             workers,
             owner,
-            whole=whole,
+            whole=reason.whole,
             seconds=WAIT_SECONDS,
             memory_bytes=MEMORY_BYTES,
+            confined=reason.confined,
         )
         try:
-            return await self._checks.apart(request)
+            checked = await self._checks.apart(request)
+            return replace(checked, confined=reason.confined)
         except CheckFailedError as failure:
-            if not whole:
+            if not reason.whole:
                 raise ResourceExhausted(
                     f"{failure}: its headers and first rows alone; are the files slow to read?"
                 ) from failure
-        return await self._checked_apart(document, workers, owner, whole=False)
+        heads = NotCheapError(whole=False, confined=reason.confined)
+        return await self._checked_apart(document, workers, owner, heads)
 
     async def _earlier(self, request: _Request) -> Job | None:
         """Return the job of an earlier request with this id; None if there was none. Raises

@@ -36,6 +36,7 @@ class CheckRequest:
         whole: Check all data, not their headers and first rows alone.
         seconds: Time until the process is killed.
         memory_bytes: Memory that the process may take.
+        confined: As ``Job.confined``.
     """
 
     document: JsonObject
@@ -44,6 +45,7 @@ class CheckRequest:
     whole: bool
     seconds: float
     memory_bytes: int
+    confined: bool
 
 
 class NotCheapError(Exception):

@@ -72,7 +72,7 @@ class DataChecks:
     async def _run(self, job: Job) -> None:
         request = CheckRequest(
             job.spec, job.workers, job.owner, whole=True, seconds=SECONDS,
-            memory_bytes=MEMORY_BYTES,
+            memory_bytes=MEMORY_BYTES, confined=job.confined,
         )  # fmt: skip
         error: DbpError | None = None
         found: Checked | None = None

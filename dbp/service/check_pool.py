@@ -45,7 +45,9 @@ class CheckPool:
     """Checks jobs in processes; at most ``processes`` at a time, one for each owner."""
 
     def __init__(self, data_roots: Sequence[Path] | None, *, processes: int = 2) -> None:
-        """``data_roots``: folders below which files may be read; None: any."""
+        """``data_roots``: folders below which files may be read; None: any, but none for a
+        confined job, which was checked below roots that the service had before a restart.
+        """
         self._data_roots = None if data_roots is None else DataRoots.of(data_roots).to_json()
         self._turns = asyncio.Semaphore(processes)
         self._of_owner: dict[str, asyncio.Semaphore] = {}
@@ -98,9 +100,12 @@ class CheckPool:
     async def _answer(self, request: CheckRequest) -> dict[str, Any]:
         if self._closed:
             raise Unavailable("the service is shutting down; try again later")
+        roots = self._data_roots
+        if roots is None and request.confined:
+            roots = DataRoots(()).to_json()
         message = {
             "document": request.document, "workers": request.workers, "whole": request.whole,
-            "memory_bytes": request.memory_bytes, "data_roots": self._data_roots,
+            "memory_bytes": request.memory_bytes, "data_roots": roots,
         }  # fmt: skip
         process = _start()
         self._running.add(process)

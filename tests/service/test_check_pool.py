@@ -41,7 +41,7 @@ def request(path: Path, **changes: Any) -> CheckRequest:
     }
     options: dict[str, Any] = {
         "document": document, "workers": 1, "owner": "ann", "whole": True, "seconds": DEADLINE,
-        "memory_bytes": GIB,
+        "memory_bytes": GIB, "confined": False,
     }  # fmt: skip
     return CheckRequest(**{**options, **changes})
 
@@ -60,11 +60,24 @@ async def test_a_sound_file_is_checked(pool: CheckPool, tmp_path: Path) -> None:
 
 
 async def test_errors_arrive_as_they_are_raised(pool: CheckPool, tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match=r"data\.train: \S*x\.csv:11: column 0 .* 'b' is not"):
+    with pytest.raises(
+        InvalidData, match=r"data\.train: \S*x\.csv:11: column 0 .* a text is not a number"
+    ):
         await pool.check(request(write(tmp_path / "x.csv", 10, "b,1,1\n")))
     with pytest.raises(InvalidSpec) as refused:
         await pool.check(request(write(tmp_path / "x.csv", 10), document={"name": "x"}))
     assert "data" in {violation.path for violation in refused.value.violations}
+
+
+async def test_a_confined_job_reads_nothing_without_data_roots(tmp_path: Path) -> None:
+    opened = CheckPool(None)  # the service was started again without --data-root
+    path = write(tmp_path / "x.csv", 10)
+    try:
+        await opened.check(request(path))
+        with pytest.raises(InvalidSpec, match="data-root"):
+            await opened.check(request(path, confined=True))
+    finally:
+        opened.close()
 
 
 async def test_only_the_first_rows_are_checked_if_asked(
