@@ -195,9 +195,15 @@ def exit_code(error: DbpError) -> int:
     return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
 
 
+def _public(error: Exception) -> type:
+    """Return the class of an error; of those of dbp the nearest one that users can name."""
+    named = (kind for kind in type(error).__mro__ if kind.__module__ == DbpError.__module__)
+    return next(named, type(error))
+
+
 def _tell(error: Exception, *, as_json: bool) -> int:
     """Print the error to stderr; return the exit code."""
-    content: dict[str, JsonValue] = {"kind": type(error).__name__, "message": str(error)}
+    content: dict[str, JsonValue] = {"kind": _public(error).__name__, "message": str(error)}
     if isinstance(error, click.ClickException):
         content["message"], code = error.format_message(), error.exit_code
         if not as_json:

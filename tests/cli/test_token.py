@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.setups import DBP, Server, environment, socket_of, write_spec
-from tests.deadline import DEADLINE, until
+from tests.deadline import DEADLINE
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,9 @@ def test_hangup_of_a_terminal_stops_the_service(state: Path) -> None:
     )  # fmt: skip
     os.close(terminal)
     try:
-        until((state / "service.json").exists)
+        printed = b""
+        while b"\n" not in printed:  # it serves, and writes no more to the terminal
+            printed += os.read(own, 4096)
     finally:
         os.close(own)  # the kernel sends SIGHUP
         try:
