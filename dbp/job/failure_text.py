@@ -49,6 +49,7 @@ _CONDITIONS: Final = {
     ConditionKind.STALLED: "stalled",
     ConditionKind.LOST_CONTACT: "lost contact",
     ConditionKind.DISK_FULL: "disk full",
+    ConditionKind.CHECKING: "checking",
     ConditionKind.UNSPECIFIED: "note",
 }
 
