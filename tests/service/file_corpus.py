@@ -1,0 +1,103 @@
+# ruff: noqa: E501 - a table of cases reads best in lines
+"""Bad paths and malformed files, each submitted to a service's check in this process.
+
+``python -m tests.service.file_corpus FOLDER`` prints, as JSON, how each was refused: the code, the
+message, the CPU seconds, and by how much the memory of the process grew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dbp.data_roots import DataRoots
+from dbp.errors import DbpError
+from dbp.job.spec.resolve import resolve
+from dbp.jobs.checks import NotCheapError
+from dbp.registry import describe
+from dbp.rpc.status import code_of
+from dbp.service.job_check import check_whole, job_check
+from tests.data.test_bad_files import CASES
+from tests.jobs.fakes import FakeLauncher
+from tests.service.setups import document
+
+# Below the data root, outside of it, and no paths at all.
+PATHS = (
+    "", ".", "..", "x", "./x.csv", "../secret.csv", "~", "~/x.csv", "~root/x.csv", "$HOME/x.csv",
+    "${HOME}/x.csv", "$(id)", "-o", "--", "a\0b", "/a\0b", "/a\nb", "/a\x1b[0m", "/a\x7f",
+    "/" + "a" * 5000, "file:///etc/passwd", "FILE:/etc/passwd", "http://h/x", "https:x",
+    "s3://b/k", "gs://b/k", "data:text/plain,x", "C:\\x", "c:/x", "\\\\host\\share",
+    "/a\\..\\b", "/%2e%2e/etc/passwd", "/..%2fetc/passwd", "/%252e%252e/x", "//etc/passwd",
+    "/./etc/passwd", "/../etc/passwd", "/etc/passwd", "/etc/shadow", "/etc/*", "/proc/self/mem",
+    "/proc/self/environ", "/proc/self/fd/0", "/proc/1/root/etc/passwd", "/proc/self/root/etc/passwd",
+    "/proc/self/cwd/x", "/dev/zero", "/dev/stdin", "/dev/tty", "/dev/fd/0",
+    "{root}", "{root}/", "{root}/.", "{root}/..", "{root}/../secret.csv", "{root}/none.csv",
+    "{root}/x.csv/y", "{root}/out", "{root}/absolute", "{root}/way/secret.csv", "{root}/loop",
+    "{root}/pipe", "{root}/.hidden", "{root}/.ssh/id", "{root}/hidden", "{root}/.*",
+    "{root}/way/*.csv", "{root}/*/secret.csv", "{root}/../*.csv", "{root}/**/x.csv",
+    "{root}/none-*", "{root}/none/*.csv", "{root}/pip?", "{root}/[", "{root}/x.csv\n",
+)  # fmt: skip
+
+
+def prepare(folder: Path) -> Path:
+    """Return the data root, with links that lead out of it."""
+    root = folder / "root"
+    (root / ".ssh").mkdir(parents=True)
+    (folder / "secret.csv").write_text("1,2,0\n")
+    for name in ("x.csv", ".hidden", ".ssh/id"):
+        (root / name).write_text("1,2,0\n")
+    for name, target in (
+        ("out", "../secret.csv"), ("absolute", str(folder / "secret.csv")), ("way", ".."),
+        ("loop", "loop"), ("hidden", ".hidden"),
+    ):  # fmt: skip
+        (root / name).symlink_to(target)
+    os.mkfifo(root / "pipe")
+    return root
+
+
+def readers(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each case with its reader's table."""
+    for path in PATHS:
+        yield f"path {path[:40]!a}", {"kind": "csv", "path": path.replace("{root}", str(root))}
+    for number, (name, make) in enumerate((n, m) for n, (m, _) in CASES.items()):
+        folder = root / f"case-{number}"
+        folder.mkdir()
+        yield f"file {name}", dict(describe("readers", make(folder)))
+
+
+def main(folder: Path) -> None:
+    root = prepare(folder)
+    check = job_check((root,), FakeLauncher())
+    good = root / "good.csv"
+    good.write_text("a,b,y\n" + "1,2,0\n3,4,1\n" * 50)
+    spec = document(
+        model={"layers": [{"kind": "dense", "units": 2}], "loss": "softmax_cross_entropy"}
+    )
+    check({**spec, "data": {"train": {"kind": "csv", "path": str(good), "target": "y"}}}, 1)
+    found = []
+    for name, reader in readers(root):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start, code, message = time.process_time(), "", ""
+        bad = {**spec, "data": {"train": reader}}
+        try:
+            try:
+                check(bad, 1)
+            except NotCheapError:  # the service checks it in a process, by this function
+                roots = DataRoots.of([root])
+                check_whole(resolve(bad, data_roots=roots), 1, roots)
+        except DbpError as error:
+            code, message = code_of(error).name, str(error)
+        seconds = time.process_time() - start
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        found.append([name, code, message, seconds, grown * 1024])
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
