@@ -9,6 +9,7 @@ import stat
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -194,3 +195,22 @@ def test_no_descriptor_is_left_open(root: Path) -> None:
         with contextlib.suppress(OSError):
             os.close(roots.open(f"{root}/{path}"))
     assert len(list(descriptors.iterdir())) == before
+
+
+@pytest.mark.parametrize("path", ["x", "a/y"])
+def test_a_file_that_becomes_a_link_after_the_look_at_it_is_refused(
+    root: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = os.stat
+
+    def swapping(name: str, **options: Any) -> os.stat_result:
+        found = look(name, **options)
+        if name == Path(path).name:
+            (root / "next").symlink_to(root.parent / "secret")
+            (root / "next").rename(root / path)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", swapping)
+        with pytest.raises(OSError, match=r"symbolic links|by a link"):
+            DataRoots.of([root]).open(str(root / path))
