@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from tests.data.test_bad_files import CASES
 from tests.deadline import DEADLINE
-from tests.service.file_corpus import CASES, PATHS
+from tests.service.file_corpus import PATHS
 
 MAX_SECONDS = 1.0
 MAX_BYTES = 64 * 2**20
