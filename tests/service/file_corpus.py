@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from dbp.jobs.checks import NotCheapError
 from dbp.registry import describe
 from dbp.rpc.status import code_of
 from dbp.service.job_check import check_whole, job_check
+from tests.cost import peak, reset_peak
 from tests.data.test_bad_files import CASES
 from tests.jobs.fakes import FakeLauncher
 from tests.service.setups import document
@@ -82,7 +82,7 @@ def main(folder: Path) -> None:
     check({**spec, "data": {"train": {"kind": "csv", "path": str(good), "target": "y"}}}, 1)
     found = []
     for name, reader in readers(root):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = reset_peak()
         start, code, message = time.process_time(), "", ""
         bad = {**spec, "data": {"train": reader}}
         try:
@@ -94,8 +94,9 @@ def main(folder: Path) -> None:
         except DbpError as error:
             code, message = code_of(error).name, str(error)
         seconds = time.process_time() - start
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        found.append([name, code, message, seconds, grown * 1024])
+        after = peak()
+        grown = 0 if before is None or after is None else after - before
+        found.append([name, code, message, seconds, grown])
     sys.stdout.write(json.dumps(found))
 
 
