@@ -54,13 +54,13 @@ class Callers:
     def reload(self) -> None:
         """Read tokens and certificates again; end calls of tokens that are not valid any more.
 
-        What cannot be read is logged, and stays as it was.
+        An invalid file is logged; its former content stays in use.
         """
         for reload in (self.tokens.reload, *([] if self._tls is None else [self._tls.reload])):
             try:
                 reload()
             except (DbpError, OSError) as error:
-                log.error("reload: %s; what was read before stays in use", error)
+                log.error("reload: %s; the former content stays in use", error)
         self.gate.end_calls()
         log.info("tokens and certificates were read again")
 

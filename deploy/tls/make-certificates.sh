@@ -4,7 +4,7 @@
 #                                                 and addresses; ca.pem and ca.key at first
 #   make-certificates.sh FOLDER --client NAME...  NAME.pem and NAME.key of each user, for mTLS
 # Repeat the first one before server.pem ends (after a year), then reload the service with SIGHUP.
-# Clients get ca.pem. Keep ca.key away from the service: whoever has it can be any host and user.
+# Clients get ca.pem. Keep ca.key away from the service: its holder can be any host and user.
 set -eu
 umask 077
 

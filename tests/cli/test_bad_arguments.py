@@ -98,7 +98,7 @@ def test_each_is_refused_with_its_name(
                 "slow" * (time.process_time() - begin > SECONDS),
             ]
             if any(problems):
-                told = ", ".join(filter(None, problems))
-                wrong.append(f"{str(case)[:120]}: {told}: {shown.err[:200]}")
+                faults = ", ".join(filter(None, problems))
+                wrong.append(f"{str(case)[:120]}: {faults}: {shown.err[:200]}")
 
     assert not wrong, "\n".join(wrong)

@@ -88,7 +88,7 @@ async def call(address: str, credentials: Credentials | None = None) -> None:
 
 
 @pytest.mark.parametrize("credentials", [Credentials(), TOKEN])
-async def test_calls_to_ones_own_service_go_over_its_socket_whoever_holds_the_port(
+async def test_calls_to_the_users_own_service_use_its_socket_and_not_the_port(
     machine: Machine, credentials: Credentials
 ) -> None:
     machine.places.note_port(machine.port, Path("/owner.token"))

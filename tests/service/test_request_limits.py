@@ -122,7 +122,7 @@ async def test_a_call_without_a_request_is_refused(service: Service) -> None:
 
 
 class Calls:
-    """Calls with tensors that stay open until they are told to end."""
+    """Calls with tensors that stay open until the test ends them."""
 
     def __init__(self) -> None:
         self.large = LargeRequests()

@@ -104,8 +104,8 @@ def test_the_address_is_announced_and_taken_back(tmp_path: Path) -> None:
 
     folder.announce("127.0.0.1:1", "unix:/run/dbp/a.sock")
 
-    told = json.loads(folder.service_file.read_text())
-    assert told == {
+    announced = json.loads(folder.service_file.read_text())
+    assert announced == {
         "address": "127.0.0.1:1", "socket": "unix:/run/dbp/a.sock", "pid": os.getpid(),
     }  # fmt: skip
     folder.close()

@@ -1,4 +1,4 @@
-"""What another user of the machine does: ``python -m tests.system.as_nobody ACTION ARGUMENTS``.
+"""Acts of another user of the machine: ``python -m tests.system.as_nobody ACTION ARGUMENTS``.
 
 Started by root, it imports what it needs, becomes the user nobody, acts, prints the outcome.
 """
