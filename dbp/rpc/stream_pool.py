@@ -6,13 +6,12 @@ until another ends, and a watch may never end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, final
 
 import grpc
 
-Call: TypeAlias = Callable[..., Any]
+from dbp.rpc.wrapped_channel import Call, WrappedChannel
 
 # Calls on one connection; services allow 100 (MAX_STREAMS).
 STREAMS_BEFORE_NEXT: Final = 90
@@ -32,7 +31,7 @@ class _Connection:
 
 
 @final
-class StreamPool(grpc.aio.Channel):
+class StreamPool(WrappedChannel):
     """Sends each call over the first connection that has a stream left."""
 
     def __init__(self, connect: Callable[[], grpc.aio.Channel]) -> None:
@@ -40,48 +39,7 @@ class StreamPool(grpc.aio.Channel):
         self._connect = connect
         self._connections = [_Connection(connect())]
 
-    def unary_unary(self, *method: Any, **options: Any) -> Any:
-        """Return a method whose calls go over a connection with a stream left."""
-        return self._spread(lambda channel: channel.unary_unary(*method, **options))
-
-    def unary_stream(self, *method: Any, **options: Any) -> Any:
-        """Return a method whose calls go over a connection with a stream left."""
-        return self._spread(lambda channel: channel.unary_stream(*method, **options))
-
-    def stream_unary(self, *method: Any, **options: Any) -> Any:
-        """Return a method whose calls go over a connection with a stream left."""
-        return self._spread(lambda channel: channel.stream_unary(*method, **options))
-
-    def stream_stream(self, *method: Any, **options: Any) -> Any:
-        """Return a method whose calls go over a connection with a stream left."""
-        return self._spread(lambda channel: channel.stream_stream(*method, **options))
-
-    async def close(self, grace: float | None = None) -> None:
-        for connection in self._connections:
-            await connection.channel.close(grace)
-
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        return self._connections[0].channel.get_state(try_to_connect)
-
-    async def wait_for_state_change(self, last_observed_state: Any) -> None:
-        await self._connections[0].channel.wait_for_state_change(last_observed_state)
-
-    async def channel_ready(self) -> None:
-        await self._connections[0].channel.channel_ready()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    def _spread(self, make: Callable[[grpc.aio.Channel], Call]) -> Call:
-        """Return a function that calls a method of the channel that it chooses."""
+    def _method(self, make: Callable[[grpc.aio.Channel], Call]) -> Call:
         made: dict[_Connection, Call] = {}
 
         def call(*request: Any, **options: Any) -> Any:
@@ -95,6 +53,12 @@ class StreamPool(grpc.aio.Channel):
             return begun
 
         return call
+
+    def _present(self) -> grpc.aio.Channel:
+        return self._connections[0].channel
+
+    def _all(self) -> Iterable[grpc.aio.Channel]:
+        return [connection.channel for connection in self._connections]
 
     def _next(self) -> _Connection:
         for connection in self._connections:
