@@ -11,14 +11,11 @@ from typing import Final, final
 
 from dbp.backup.checking import check
 from dbp.backup.restoring import restore
-from dbp.job.job_json import encode_job
-from dbp.job.state import State
-from dbp.storage import schema as store_schema
 from dbp.storage.database import Database
 from dbp.storage.schema import SCHEMA_VERSION, copy_before_change
 from tests.backup.setups import back_up, make_state
 from tests.durability.act import Acknowledger, Act
-from tests.jobs.fakes import queued
+from tests.jobs.older_tables import make_older_tables
 
 _OLD: Final = 6
 
@@ -86,14 +83,7 @@ class ChangeTables(Act):
         (made / "dbp.sqlite").unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(made / "dbp.sqlite")) as old:
             old.execute("PRAGMA journal_mode = WAL")
-            old.executescript(store_schema._TABLES)
-            for number in range(2, _OLD + 1):
-                old.executescript(store_schema._CHANGES[number])
-            old.execute(f"PRAGMA user_version = {_OLD}")
-            old.execute(
-                "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,?,?,?)",
-                ("a", State.QUEUED, 1, "{}", encode_job(queued("a"))),
-            )
+            make_older_tables(old, _OLD, {"a": 1})
             old.commit()
             # With the log of a service that was killed: SQLite syncs the folder for a new one.
             for name in ("dbp.sqlite", "dbp.sqlite-wal"):

@@ -17,6 +17,7 @@ from dbp.storage.database import Database
 from dbp.storage.schema import SCHEMA_VERSION
 from dbp.versions.index import VersionIndex
 from tests.jobs.fakes import queued
+from tests.jobs.older_tables import make_older_tables
 
 
 @pytest.mark.parametrize("sequence", [3, 50])
@@ -26,15 +27,7 @@ async def test_a_job_of_an_older_file_misses_the_events_that_may_be_its_own(
     """The file of schema 6 keeps events from 21 on; the job's last event is ``sequence``."""
     path = tmp_path / "dbp.sqlite"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
-        old.executescript(store_schema._TABLES)
-        for number in range(2, 7):
-            old.executescript(store_schema._CHANGES[number])
-        old.execute("PRAGMA user_version = 6")
-        for name, last in (("a", sequence), ("b", 60)):
-            old.execute(
-                "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,?,?,?)",
-                (name, State.QUEUED, last, "{}", encode_job(queued(name))),
-            )
+        make_older_tables(old, 6, {"a": sequence, "b": 60})
         for number in range(21, 61):
             old.execute(
                 "INSERT INTO events (sequence, job, time, kind, record) VALUES (?,?,1,?,'')",
@@ -61,14 +54,7 @@ def test_a_newer_schema_is_refused_with_the_remedy(tmp_path: Path) -> None:
 def old_file(path: Path, schema: int) -> None:
     """Make a database of an older schema with one job."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
-        old.executescript(store_schema._TABLES)
-        for number in range(2, schema + 1):
-            old.executescript(store_schema._CHANGES[number])
-        old.execute(f"PRAGMA user_version = {schema}")
-        old.execute(
-            "INSERT INTO jobs (id, state, sequence, spec, record) VALUES (?,?,?,?,?)",
-            ("a", State.QUEUED, 1, "{}", encode_job(queued("a"))),
-        )
+        make_older_tables(old, schema, {"a": 1})
 
 
 async def test_the_file_is_copied_before_its_tables_change(tmp_path: Path) -> None:
