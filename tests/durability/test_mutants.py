@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.durability.mutants import MUTANTS, Mutant
+from tests.durability.mutant import Mutant
+from tests.durability.mutants import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 FAILED = 1  # pytest's exit code for tests that ran and failed
