@@ -201,6 +201,7 @@ def test_an_mpirun_that_cannot_run_is_missing(
 
 def test_settings_of_the_user_that_stop_mpi_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMPI_MCA_btl", "self,vanished")
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 20.0)  # Open MPI 5's mpirun never ends
 
     found = findings([], 1)
 
