@@ -24,7 +24,7 @@ OWN_POOL := sed -i.orig 's/_descriptor_pool\.Default()/_descriptor_pool.Descript
 
 PROCESS_TESTS := -m 'processes and not full'
 
-.PHONY: help demo install test test-full test-busy chaos fuzz bench check format protos protos-image \
+.PHONY: help demo install test test-full test-busy chaos fuzz bench bench-check check format protos protos-image \
         reference clean
 .DEFAULT_GOAL := help
 
@@ -52,8 +52,11 @@ chaos: $(VENV)/.dev  ## kill and stop every process at random (SEED=1 CYCLES=200
 fuzz: $(VENV)/.dev  ## fuzz the parsers of foreign input (MINUTES=5 SEED=1)
 	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1)
 
-bench: $(VENV)/.dev  ## time a training step beside PyTorch (BENCH_ARGS="--rounds 3")
-	@$(BIN)/python -m tests.benchmarks.training $(BENCH_ARGS)
+bench: $(VENV)/.bench  ## measure a training step beside other frameworks, write RESULTS.md
+	@$(BIN)/python -m tests.benchmarks.training --write $(BENCH_ARGS)
+
+bench-check: $(VENV)/.bench  ## measure again; fail where dbp became slower than others
+	@$(BIN)/python -m tests.benchmarks.training --check $(BENCH_ARGS)
 
 check: $(VENV)/.dev .venv-protoc/.done  ## lint, types, import contracts, generated code
 	$(BIN)/ruff check .
@@ -109,6 +112,11 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@$(PIP) install 'pip>=25.1'  # the first that knows --group
 	@$(PIP) install --editable '.[hdf5,mpi,onnx,parquet]' --group dev
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/.dev
+	@echo "installing the frameworks to compare with into $(VENV) (once) ..."
+	@$(PIP) install --editable '.[bench]'
+	@touch $@
 
 # A second MPI library, for the tests that compare the two: beside the environment, for both
 # libraries have an mpirun and a libmpi.

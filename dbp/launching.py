@@ -209,6 +209,15 @@ def find_mpirun() -> Path | None:
     return Path(found) if found else None
 
 
+def python_command() -> list[str]:
+    """Return the command of a Python that finds the same modules as this one.
+
+    ``python -m dbp`` looks in the present folder, ``dbp`` does not.
+    """
+    looks_here = Path(sys.path[0] or ".").absolute() == Path.cwd()
+    return [sys.executable] if looks_here else [sys.executable, "-P"]
+
+
 def worker_command(
     workers: int, worker: Sequence[str], *, mpirun: Path | None = None
 ) -> list[str]:

@@ -158,6 +158,21 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "client.health": ({"rpc"}, {"grpc_health"}),
     "worker": ({"*"}, {"numpy"}),
+    "bench": (
+        {"cores", "errors", "json_value", "launch.scratch", "launching", "prctl",
+         "quantities"},
+        set(),
+    ),
+    "bench.measurement": (
+        {"errors", "job.spec.job_spec", "launch.scratch", "launching", "prctl", "quantities"},
+        set(),
+    ),
+    "bench.samples": ({"data", "job", "nn", "train.run_spec"}, {"numpy"}),
+    # Programs, each run in processes of its own.
+    "bench.dbp_rank": ({"job", "launching", "train", "worker"}, set()),
+    "bench.products": ({"worker"}, {"numpy"}),
+    "bench.torch_peer": ({"worker"}, {"torch"}),
+    "bench.jax_peer": ({"worker"}, {"jax"}),
     "plugin": ({"data", "errors", "nn", "optim", "registry"}, set()),
     "testing": ({"*"}, {"numpy"}),
     "cli": ({"*"}, {"click", "rich", "numpy", "platformdirs", "psutil", "threadpoolctl"}),
@@ -189,8 +204,8 @@ MAX_FUNCTION_LINES = 50
 # Where another process may be started: the launcher's side, the link, commands that show or
 # check other programs, and the parent of mpirun, which owns the terminal.
 MAY_START_PROCESSES = (
-    "launch/", "link/child.py", "cli/demo.py", "cli/mpirun/parent.py", "cli/doctor/probe.py",
-    "service/check_pool.py",
+    "bench/measurement.py", "launch/", "link/child.py", "cli/demo.py", "cli/mpirun/parent.py",
+    "cli/doctor/probe.py", "service/check_pool.py",
 )  # fmt: skip
 
 MAY_USE_SQLITE = (

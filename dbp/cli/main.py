@@ -62,6 +62,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "verify": ("verify", "verify", "Verify the bits of a run, or a job's versions."),
     "spec": ("spec", "spec", "Validate a job file, or fill in its defaults."),
     "components": ("spec", "components", "List layers, losses, optimizers, readers, ..."),
+    "bench": ("bench", "bench", "Measure a training step on this machine."),
     "doctor": ("doctor.command", "doctor", "Check this machine for training over MPI."),
     "completion": ("completion", "completion", "Print a shell's completion script."),
 }

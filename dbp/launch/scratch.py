@@ -91,6 +91,16 @@ def is_usable(parent: Path) -> bool:
     return parent.is_dir() and os.access(parent, os.W_OK)
 
 
+def make_scratch(run: str) -> Scratch:
+    """Remove the folders of killed runs; make one for this run, in memory if possible. OSError.
+
+    ``run``: the run, for people who find the folder.
+    """
+    memory, temporary = memory_parent(os.environ), temporary_parent()
+    sweep([memory, temporary])
+    return Scratch.make(new_name(memory if is_usable(memory) else temporary), run)
+
+
 def sweep(parents: Iterable[Path]) -> list[Path]:
     """Remove the folders of this user's dead runs; return them.
 

@@ -19,12 +19,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import google_crc32c
 import numpy as np
 
+from dbp.bench.workload import WORKLOADS
 from dbp.nn.layer import Array
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.train.faults.digest import CHECKSUM, digest
 from dbp.train.report.sink import Command
 from tests.benchmarks.exact_cost import make_step
-from tests.benchmarks.workloads import WORKLOADS
 
 WEIGHTS: Final = np.random.default_rng(1).integers(0, 2**63, 4096, dtype=np.uint64) * 2 + 1
 
@@ -71,7 +71,7 @@ def measure(name: str, rounds: int) -> None:
     rows = np.arange(workload.batch_size)
     step.run(1, rows, Command.NONE)
     whole = least_ms(lambda: step.run(2, rows, Command.NONE), max(3, rounds // 5))
-    print(f"{name}: {workload.parameters:,} parameters, a step {whole:.3f} ms", flush=True)
+    print(f"{name}: {len(parameters):,} parameters, a step {whole:.3f} ms", flush=True)
     for label, action in DIGESTS.items():
         took = least_ms(lambda action=action: action(parameters.vector), rounds)  # type: ignore[misc]
         speed = parameters.vector.nbytes / took / 1e6

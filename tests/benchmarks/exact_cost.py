@@ -15,6 +15,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
+from dbp.bench.workload import CLASSES, WORKLOADS, Workload
 from dbp.data.array_dataset import arrays
 from dbp.data.preprocessing import Scaling
 from dbp.job.spec.resolve import resolve
@@ -27,7 +28,6 @@ from dbp.train.plan import make_plan
 from dbp.train.report.sink import Command
 from dbp.train.run_spec import run_spec
 from dbp.train.step import Step
-from tests.benchmarks.workloads import WORKLOADS, Workload
 
 VARIANTS: Final[dict[str, dict[str, Any]]] = {
     "fast": {"numerics": "fast"},
@@ -35,7 +35,7 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
     "exact, 4 lanes": {"numerics": "exact", "lanes": 4},
     "exact, 8 lanes": {"numerics": "exact", "lanes": 8},
 }
-STEPS: Final = {"small": 200, "medium": 40, "wide": 6}
+STEPS: Final = {"small": 200, "medium": 40, "wide": 6, "lenet": 40}
 
 
 def make_step(
@@ -45,8 +45,8 @@ def make_step(
     resolved = run_spec(resolve(workload.spec("", 1, train)))
     rng = np.random.default_rng(0)
     samples = 2 * workload.batch_size
-    x = rng.random((samples, workload.widths[0]), np.float32)
-    dataset = arrays(x, rng.integers(0, workload.widths[-1], samples))
+    x = rng.random((samples, *workload.input_shape), np.float32)
+    dataset = arrays(x, rng.integers(0, CLASSES, samples))
     model = Model(
         resolved.layers, dataset.info.input_shape, dtype="float32", loss=resolved.loss
     )

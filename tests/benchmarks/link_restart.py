@@ -27,6 +27,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import psutil
 
+from dbp.bench.workload import WORKLOADS
 from dbp.client.client import Client
 from dbp.job.snapshot import manifest_of
 from dbp.job.spec.resolve import resolve
@@ -37,7 +38,6 @@ from dbp.link.reporter import Reporter
 from dbp.parallel.mpi import connect
 from dbp.train.report.sink import Command, ParameterSnapshot, Started
 from tests.benchmarks.exact_cost import make_step
-from tests.benchmarks.workloads import WORKLOADS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 MPICH: Final = ROOT / ".mpich"

@@ -29,6 +29,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import numpy.typing as npt
 
+from dbp.bench.workload import WORKLOADS
 from dbp.job.snapshot import Manifest, manifest_of
 from dbp.job.spec.resolve import resolve
 from dbp.job.state import RunOutcome
@@ -42,7 +43,6 @@ from dbp.train.report.sink import Command, ParameterSnapshot, Started
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.benchmarks.exact_cost import make_step
-from tests.benchmarks.workloads import WORKLOADS
 from tests.credentials import open_plain_channel
 
 ROOT: Final = Path(__file__).resolve().parents[2]

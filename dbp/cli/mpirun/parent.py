@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,17 +23,11 @@ from dbp.cli.mpirun.watch import CHECK_SECONDS, RankWatch
 from dbp.exit_codes import DONE, FAILED, INTERRUPTED
 from dbp.launch.mpich_memory import mpich_files, remove_unused
 from dbp.launch.process_tree import descendants, end_all
-from dbp.launch.scratch import (
-    Scratch,
-    is_usable,
-    memory_parent,
-    new_name,
-    sweep,
-    temporary_parent,
-)
+from dbp.launch.scratch import make_scratch
 from dbp.launching import (
     is_open_mpi,
     launch_environment,
+    python_command,
     scratch_environment,
     worker_command,
 )
@@ -56,30 +49,13 @@ def train_on_ranks(workers: int, arguments: Sequence[str], *, quiet: bool) -> in
 
     Raises MissingDependency where there is no mpirun.
     """
-    command = worker_command(workers, [*_python(), "-m", "dbp", *arguments])
+    command = worker_command(workers, [*python_command(), "-m", "dbp", *arguments])
     environment = {**os.environ, **launch_environment(workers), **terminal_environment()}
     mpirun = Path(command[0])
     open_mpi = is_open_mpi(mpirun)
     if open_mpi and (mpirun.resolve().parent / "prterun").exists():
         command[1:1] = ["--output", ":raw"]  # else Open MPI 5 keeps a line until it is complete
     return MpirunParent(command, open_mpi=open_mpi, quiet=quiet).run(environment)
-
-
-def _make_scratch() -> Scratch:
-    """Remove the folders of killed runs; make one for this run, in memory if possible."""
-    memory, temporary = memory_parent(os.environ), temporary_parent()
-    sweep([memory, temporary])
-    parent = memory if is_usable(memory) else temporary
-    return Scratch.make(new_name(parent), f"dbp train, process {os.getpid()}")
-
-
-def _python() -> list[str]:
-    """Return the command of a Python that finds the same modules as this one.
-
-    ``python -m dbp`` looks in the present folder, ``dbp`` does not.
-    """
-    looks_here = Path(sys.path[0] or ".").absolute() == Path.cwd()
-    return [sys.executable] if looks_here else [sys.executable, "-P"]
 
 
 @final
@@ -93,7 +69,7 @@ class MpirunParent:
         self._quiet = quiet
         self._pid = 0
         self._before = mpich_files()
-        self._scratch = _make_scratch()
+        self._scratch = make_scratch(f"dbp train, process {os.getpid()}")
         self._status: int | None = None
         self._asked_at: float | None = None  # when the first request to stop came
         self._forwarded = False
