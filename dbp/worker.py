@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.link.reporter import Reporter
     from dbp.parallel.communicator import Communicator
     from dbp.train.check.inspection import Inspected
+    from dbp.train.profile.profile import Profile
     from dbp.train.report.sink import Control, Sink
     from dbp.train.state.continuation import Terms
     from dbp.train.trainer import Trainer
@@ -100,6 +101,7 @@ def run_rank(
     max_seconds: float | None = None,
     detach: bool = False,
     heartbeat: Heartbeat = NO_HEARTBEAT,
+    profile: Profile | None = None,
 ) -> RunOutcome:
     """Join the other ranks, inspect the spec, build and train; return the outcome.
 
@@ -118,26 +120,23 @@ def run_rank(
         max_seconds: Time limit of this process; replaces that of the spec.
         detach: Write checkpoints in a process that the launcher does not kill.
         heartbeat: Gets each phase of this rank.
+        profile: Records the time of the run; None costs nothing.
     """
     from dbp.parallel.mpi import aborting
 
+    if profile is not None:
+        heartbeat = profile.observe(heartbeat)
     made: list[Trainer] = []
     with _reporting_failure(sink, rank, reporter, made):
         communicator = connect_ranks(workers, heartbeat)
     with aborting(communicator):
         with _reporting_failure(sink, rank, reporter, made):
             outcome = _train(
-                communicator,
-                inspect,
-                sink,
-                control,
-                checkpoints,
-                resume,
-                max_seconds,
-                detach,
-                made,
-                heartbeat,
-            )
+                communicator, inspect, sink, control, checkpoints, resume, max_seconds, detach,
+                made, heartbeat, profile,
+            )  # fmt: skip
+            if profile is not None:
+                profile.finish(communicator)
         if reporter is not None:
             reporter.close(DELIVERY_SECONDS)
         # mpirun ends all ranks when one exits with an error code: rank 0 must report first.
@@ -156,6 +155,7 @@ def _train(
     detach: bool,
     made: list[Trainer],
     heartbeat: Heartbeat,
+    profile: Profile | None,
 ) -> RunOutcome:
     """Build and train; append the trainer, which has the last step, to ``made``."""
     from dbp.job.state import RunOutcome
@@ -167,16 +167,13 @@ def _train(
         inspected = all_or_none(communicator, inspect)
         prepared = all_or_none(communicator, lambda: prepare(inspected, communicator.size))
         setup = fit_scaling(replace(prepared, heartbeat=heartbeat), communicator)
+        if profile is not None:
+            communicator = profile.traced(communicator)
+            profile.trace_layers(setup.model)
         trainer = Trainer(
-            setup,
-            communicator,
-            sink=sink,
-            control=control,
-            checkpoints=checkpoints,
-            resume=resume,
-            max_seconds=max_seconds,
-            detach=detach,
-        )
+            setup, communicator, sink=sink, control=control, checkpoints=checkpoints,
+            resume=resume, max_seconds=max_seconds, detach=detach,
+        )  # fmt: skip
     except InvalidInput as error:  # raised alike on every rank
         outcome = RunOutcome("failed", reason_of(error), 0, 0, message=str(error))
         if communicator.rank == 0:

@@ -38,6 +38,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "option_names": (set(), set()),
     "option_types": (set(), set()),
     "quantities": (set(), set()),
+    "text_table": (set(), set()),
     "cgroup": (set(), set()),
     "cores": ({"cgroup"}, set()),
     "memory": ({"cgroup"}, set()),
@@ -63,7 +64,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
          "file_pattern",
          "heartbeat.phase", "job", "json_value", "nn", "option_names", "optim", "data",
          "parallel", "plugin_faults",
-         "quantities", "storage"},
+         "quantities", "storage", "text_table"},
         {"numpy"},
     ),
     "train.check.arithmetic": ({"quantities"}, {"numpy", "threadpoolctl"}),
@@ -160,7 +161,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "worker": ({"*"}, {"numpy"}),
     "bench": (
         {"cores", "errors", "json_value", "launch.scratch", "launching", "prctl",
-         "quantities"},
+         "quantities", "text_table"},
         set(),
     ),
     "bench.measurement": (

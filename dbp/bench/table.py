@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from dbp.bench.column import COLUMNS
 from dbp.bench.figures import BEST_PEER, RATIOS, Figures, Ratio, Spread, WorkloadFigures
 from dbp.bench.machine import facts_text
 from dbp.bench.workload import TITLES
+from dbp.text_table import aligned
 
 HEADING: Final = ("milliseconds a step", "median", "least", "most", "loss", "settings")
 
@@ -35,7 +35,11 @@ def _of_workload(workload: WorkloadFigures) -> list[str]:
         f"  {name}: {_interval(ratio.value)}{_named(name, ratio)}"
         for name, ratio in workload.ratios.items()
     ]
-    return [*_aligned(rows), *notes, *ratios]
+    return [
+        *(f"  {line}" for line in aligned(rows, left=(0, len(HEADING) - 1))),
+        *notes,
+        *ratios,
+    ]
 
 
 def markdown(figures: Figures) -> str:
@@ -86,14 +90,3 @@ def _interval(value: Spread) -> str:
 
 def _milliseconds(value: float) -> str:
     return f"{value:.3f}" if value < 10 else f"{value:.1f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as aligned columns; numbers, between the first and the last, to the right."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = []
-    for first, *middle, last in rows:
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True)]
-        lines.append("  " + "  ".join([*cells, last]).rstrip())
-    return lines

@@ -125,7 +125,9 @@ class Step:
             total_steps=total_steps,
             rate_factor=rate_factor,
         )
+        self._heartbeat.enter(Phase.EXCHANGE)
         self._exchange.gather_parameters(self._parameters)
+        self._heartbeat.enter(Phase.UPDATE)
         return result_of(total, rate)
 
     def _run_in_lockstep(

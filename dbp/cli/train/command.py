@@ -19,6 +19,7 @@ import click
 from dbp.cli.mpirun.terminal import kills_ranks, rank_console, shows_terminal
 from dbp.cli.screen.output import can_draw, echo, echo_json, output_option
 from dbp.cli.train.preparation import join_service, prepare_folder, refuse_on_all_ranks
+from dbp.cli.train.profiling import check_profile, make_profile, profile_option, write_profile
 from dbp.cli.train.resumption import (
     folder_to_resume,
     longer_of,
@@ -58,6 +59,7 @@ class Request:
     longer: Longer
     quiet: bool
     output: str
+    profile: str | None = None
 
 
 @click.command()
@@ -78,6 +80,7 @@ class Request:
     "--threads", type=click.IntRange(1), help="BLAS threads per process.  [default: 1]"
 )
 @resume_options
+@profile_option
 @click.option("--quiet", "-q", is_flag=True, help="Print only the verdict.")
 @output_option
 def train(workers: int | None, threads: int | None, resumed: Path | None, **asked: Any) -> None:
@@ -105,6 +108,7 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
       kill -USR1 PID_OF_MPIRUN
     """
     make_output_lossy()
+    check_profile(asked["profile"], asked["spec"], resumed)
     asked |= folder_to_resume(resumed, asked)
     place = detect(os.environ)
     if place is None and workers is not None and workers > 1:
@@ -193,8 +197,9 @@ def _other_rank(
         FanOut() if request.folder is None else OutcomeRecorder(request.folder, earlier=earlier)
     )
     outcome = run_rank(
-        place.size, lambda: inspected, sink, signals, rank=place.rank, resume=request.resume
-    )
+        place.size, lambda: inspected, sink, signals, rank=place.rank, resume=request.resume,
+        profile=make_profile(request.profile),
+    )  # fmt: skip
     # Bad input is rank 0's to report: the launcher's exit code is then rank 0's.
     code = exit_code_of(outcome.status, outcome.reason)
     return DONE if code == BAD_INPUT else code
@@ -229,6 +234,7 @@ def _rank_0(request: Request, inspected: Inspected, place: Launch, signals: Stop
     if reporter is not None:
         sinks.append(reporter)
         controls.append(reporter)
+    profile = make_profile(request.profile)
     outcome = run_rank(
         place.size,
         lambda: inspected,
@@ -240,8 +246,11 @@ def _rank_0(request: Request, inspected: Inspected, place: Launch, signals: Stop
         resume=resume,
         max_seconds=request.longer.max_seconds,
         detach=kills_ranks(place, os.environ),
+        profile=profile,
     )
     _summarize(request, resolved, outcome, folder.path)
+    if profile is not None:
+        write_profile(profile, request.profile or "", folder.path, quiet=request.quiet)
     return exit_code_of(outcome.status, outcome.reason)
 
 
