@@ -10,6 +10,9 @@ from dbp.bench.figures import Figures
 from dbp.bench.measurement import Sample
 from dbp.bench.rounds import Measured
 from tests.benchmarks import training
+from tests.benchmarks.results import RESULTS, markers
+
+BEGIN, END = markers("make bench")
 
 
 def figures(exact: float) -> Figures:
@@ -22,24 +25,24 @@ def figures(exact: float) -> Figures:
 
 def test_tables_are_put_between_the_markers(tmp_path: Path) -> None:
     results, file = tmp_path / "RESULTS.md", tmp_path / "training.json"
-    results.write_text(f"before\n{training.BEGIN}old\n{training.END}after\n")
+    results.write_text(f"before\n{BEGIN}old\n{END}after\n")
 
     training.write(figures(1e-3), 3, results, file)
     once = results.read_text()
     training.write(figures(1e-3), 3, results, file)
 
     assert results.read_text() == once
-    assert once.startswith(f"before\n{training.BEGIN}\n`make bench` on 2")
-    assert once.endswith(f"|\n\n{training.END}after\n")
+    assert once.startswith(f"before\n{BEGIN}\n`make bench` on 2")
+    assert once.endswith(f"|\n\n{END}after\n")
     assert "old" not in once
     assert "| exact: the default | 1.000 (1.000 to 1.000) |" in once
     assert Figures.read(file) == figures(1e-3)
 
 
 def test_results_have_the_markers() -> None:
-    text = training.RESULTS.read_text()
+    text = RESULTS.read_text()
 
-    assert 0 < text.index(training.BEGIN) < text.index(training.END)
+    assert 0 < text.index(BEGIN) < text.index(END)
 
 
 def test_results_without_markers_are_left_alone(tmp_path: Path) -> None:
@@ -54,7 +57,7 @@ def test_results_without_markers_are_left_alone(tmp_path: Path) -> None:
 
 def test_the_check_fails_where_dbp_became_slower(tmp_path: Path) -> None:
     results, file = tmp_path / "RESULTS.md", tmp_path / "training.json"
-    results.write_text(f"{training.BEGIN}{training.END}")
+    results.write_text(f"{BEGIN}{END}")
     training.write(figures(1e-3), 3, results, file)
 
     assert training.check(figures(0.9e-3), file) == []

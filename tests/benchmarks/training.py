@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -27,11 +26,9 @@ from dbp.bench.table import markdown, text
 from dbp.bench.workload import TITLES, WORKLOADS
 from dbp.cores import core_count
 from dbp.quantities import count_text
+from tests.benchmarks.results import RESULTS, replace_section
 
-RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 FIGURES: Final = Path(__file__).with_name("training.json")
-BEGIN: Final = "<!-- begin: make bench -->\n"
-END: Final = "<!-- end: make bench -->\n"
 
 
 def run(arguments: argparse.Namespace) -> Figures:
@@ -66,12 +63,7 @@ def section(figures: Figures, rounds: int) -> str:
 
 def write(figures: Figures, rounds: int, results: Path, file: Path) -> None:
     """Put the tables between the markers of ``results``, and the figures into ``file``."""
-    before = results.read_text()
-    pattern = re.compile(f"(?<={re.escape(BEGIN)}).*?(?={re.escape(END)})", re.DOTALL)
-    if not pattern.search(before):
-        raise SystemExit(f"{results}: needs the lines {BEGIN.strip()} and {END.strip()}")
-    new = f"\n{section(figures, rounds)}\n"
-    results.write_text(pattern.sub(lambda _: new, before, count=1))
+    replace_section("make bench", section(figures, rounds), results)
     file.write_text(json.dumps(figures.to_json(), indent=1) + "\n")
 
 
