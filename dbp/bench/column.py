@@ -26,6 +26,7 @@ class Column:
         alone: One process with one thread, however many cores are measured.
         train: Fields of ``[train]``, of dbp.
         compiled: Whether PyTorch compiles the model.
+        isolated: Each process of dbp trains its share of the mini-batch by itself.
     """
 
     program: Program
@@ -34,6 +35,7 @@ class Column:
     alone: bool = False
     train: Mapping[str, Any] = field(default_factory=dict)
     compiled: bool = False
+    isolated: bool = False
 
     def layout(self, cores: int) -> tuple[int, int]:
         """Return the number of processes, and of threads in each."""
@@ -74,6 +76,10 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "JAX": Column("jax", "the whole step in one jit, buffers donated"),
     "exact, 1 core": _dbp("the default", alone=True, numerics="exact"),
     "PyTorch, 1 core": Column("torch", "fused optimizer", alone=True),
+    "compute alone": Column(
+        "dbp", "exact, each process its share, without communication", processes=True,
+        train={"numerics": "exact"}, isolated=True,
+    ),
     "exact, 8 lanes": _dbp("lanes = 8", numerics="exact", lanes=8),
     "exact, 16 lanes": _dbp("lanes = 16", numerics="exact", lanes=16),
     "exact, allreduce": _dbp("exchange = allreduce", numerics="exact", exchange="allreduce"),
@@ -86,4 +92,5 @@ PRODUCTS: Final = "products"
 DDP: Final = "DDP"
 MAIN: Final = tuple(COLUMNS)[:7]  # all cores: dbp, the products, the peers at their best
 ONE_CORE: Final = ("exact, 1 core", "PyTorch, 1 core")
+ALONE: Final = "compute alone"
 PEERS: Final = ("DDP", "PyTorch", "PyTorch compiled", "JAX")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, final
 
-from dbp.bench.column import DDP, EXACT, ONE_CORE, PEERS, PRODUCTS
+from dbp.bench.column import ALONE, DDP, EXACT, ONE_CORE, PEERS, PRODUCTS
 from dbp.bench.rounds import Measured
 from dbp.errors import InvalidFile
 from dbp.json_value import JsonObject
@@ -22,6 +22,7 @@ RATIOS: Final[Mapping[str, tuple[str, str]]] = {
     "DDP / exact": (DDP, EXACT),
     "products / exact": (PRODUCTS, EXACT),
     "fast / exact": ("fast", EXACT),
+    "compute alone / exact": (ALONE, EXACT),
     "1 core: PyTorch / exact": (ONE_CORE[1], ONE_CORE[0]),
 }
 LOSS_TOLERANCE: Final = 0.05  # relative; sums in another order drift apart over the steps

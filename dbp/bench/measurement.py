@@ -11,9 +11,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Final, final
+from typing import IO, Any, Final, final
 
 from dbp.bench.column import Column
 from dbp.bench.timed_result import TimedResult
@@ -84,7 +84,8 @@ class Bench:
         found = TimedResult.read(result)
         if len(found.seconds) != steps:
             raise TrainingFailed(f"{where}: timed {len(found.seconds)} of {steps} steps")
-        return Sample(statistics.median(found.seconds), found.loss)
+        loss = None if column.isolated else found.loss  # that of other mini-batches
+        return Sample(statistics.median(found.seconds), loss)
 
     def _commands(
         self, name: str, column: Column, steps: int, warmup: int, result: Path
@@ -96,13 +97,13 @@ class Bench:
         folder = self.folder / name
         if column.program == "dbp":
             spec = folder / "spec.json"
-            lanes = _lanes(column, processes)
-            document = WORKLOADS[name].spec(
-                str(folder), steps + warmup + 1, {**lanes, **column.train}
-            )
+            document = _spec(name, folder, column, processes, steps + warmup + 1)
             spec.write_text(json.dumps(document))
-            worker = [*python, "dbp.bench.dbp_rank", str(spec), str(warmup), str(result)]
-            return [worker_command(processes, worker)]
+            worker = [*python, "dbp.bench.dbp_rank", str(spec), str(warmup)]
+            if column.isolated:
+                results = [result, *(folder / f"result-{n}.json" for n in range(1, processes))]
+                return [[*worker, str(path)] for path in results]
+            return [worker_command(processes, [*worker, str(result)])]
         if column.program == "jax":
             return [[*python, "dbp.bench.jax_peer", name, str(folder), *counts]]
         ranks = [[str(rank), str(processes)] for rank in range(processes)]
@@ -124,11 +125,17 @@ class Bench:
         return variables | scratch_environment(self._scratch.path, variables)
 
 
-def _lanes(column: Column, processes: int) -> dict[str, int]:
-    """Return lanes for more processes than the default number of lanes allows."""
-    if processes <= TrainSpec.lanes or column.train.get("numerics") == "fast":
-        return {}
-    return {"lanes": 1 << (processes - 1).bit_length()}
+def _spec(
+    name: str, folder: Path, column: Column, processes: int, steps: int
+) -> dict[str, Any]:
+    """Return the job of a column of dbp, with as many lanes as its processes need."""
+    workload, train = WORKLOADS[name], dict(column.train)
+    if column.isolated:
+        workload = replace(workload, batch_size=workload.batch_size // processes)
+        train["lanes"] = max(1, TrainSpec.lanes // processes)
+    elif processes > TrainSpec.lanes and train.get("numerics") != "fast":
+        train.setdefault("lanes", 1 << (processes - 1).bit_length())
+    return workload.spec(str(folder), steps, train)
 
 
 def _run(

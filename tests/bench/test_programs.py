@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from dbp.bench.column import COLUMNS, MAIN, ONE_CORE
+from dbp.bench import measurement
+from dbp.bench.column import ALONE, COLUMNS, MAIN, ONE_CORE
 from dbp.bench.figures import Figures
 from dbp.bench.measurement import Bench
 from dbp.bench.products import allocate, products_of
@@ -105,7 +106,8 @@ def test_a_program_that_fails_is_reported_and_leaves_no_process(
 def test_dbp_and_the_products_are_measured_and_train_the_same(tmp_path: Path) -> None:
     with Bench.making(tmp_path, 2) as bench:
         found = measure(
-            bench, Settings(["small"], ["exact", "fast", "products"], 1, steps=3, warmup=1)
+            bench,
+            Settings(["small"], ["exact", "fast", "products", ALONE], 1, steps=3, warmup=1),
         )
 
     figures = Figures.of(found, {}, 2)
@@ -113,6 +115,7 @@ def test_dbp_and_the_products_are_measured_and_train_the_same(tmp_path: Path) ->
     assert all(column.time is not None for column in small.values()), small
     assert small["exact"].loss == pytest.approx(small["fast"].loss, rel=1e-4)
     assert 0 < (small["exact"].loss or 0) < 3
+    assert small[ALONE].loss is None  # it trains on half of each mini-batch
     assert figures.odd_losses() == []
 
 
@@ -138,3 +141,15 @@ def test_jax_is_asked_for_only_where_it_is_installed() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "batch_size", "lanes"),
+    [("exact", 2, 128, None), ("exact", 6, 128, 8), ("fast", 6, 128, None), (ALONE, 2, 64, 2)],
+)
+def test_a_job_has_the_lanes_that_its_processes_need(
+    name: str, processes: int, batch_size: int, lanes: int | None, tmp_path: Path
+) -> None:
+    train = measurement._spec("small", tmp_path, COLUMNS[name], processes, 3)["train"]
+
+    assert (train["batch_size"], train.get("lanes")) == (batch_size, lanes)

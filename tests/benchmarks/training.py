@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from dbp.bench.column import COLUMNS, MAIN, ONE_CORE
+from dbp.bench.column import ALONE, COLUMNS, MAIN, ONE_CORE
 from dbp.bench.figures import Figures
 from dbp.bench.machine import facts, facts_text
 from dbp.bench.measurement import Bench
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> Figures:
     """Measure; a line on stderr names each measurement."""
     settings = Settings(
         arguments.workload or list(WORKLOADS),
-        arguments.column or [*MAIN, *ONE_CORE],
+        arguments.column or [*MAIN, *ONE_CORE, ALONE],
         arguments.rounds,
         steps=arguments.steps,
         warmup=arguments.warmup,
