@@ -91,6 +91,7 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
       dbp train job.toml                       in one process
       dbp train job.toml -n 4                  in four, started by mpirun
       mpirun -n 4 dbp train job.toml           the same, on a cluster
+      dbp train job.toml -n 2 --profile        show where the time is spent
       dbp train --resume RUN                   continue the run in the folder RUN
       dbp train --resume RUN --epochs 60       make an ended run longer
 

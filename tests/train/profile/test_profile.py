@@ -90,6 +90,8 @@ def test_two_ranks_have_a_trace_each_and_a_summary(spec: Path, tmp_path: Path) -
         assert {"0 Dense forward", "2 BatchNorm backward", "barrier", "evaluate"} <= names
         steps = [event for event in events if event["cat"] == "step"]
         assert [event["name"] for event in steps] == [f"step {n}" for n in range(1, 13)]
+        exchanges = [event for event in events if event["name"] == "exchange"]
+        assert len(exchanges) == 24  # sums of gradients, then the parameters of all ranks
         wall = steps[-1]["ts"] + steps[-1]["dur"] - steps[0]["ts"]
         phases = sum(event["dur"] for event in events if event["cat"] == "phase")
         assert phases == pytest.approx(wall, rel=1e-3)
