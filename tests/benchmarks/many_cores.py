@@ -33,6 +33,7 @@ from dbp.bench.machine import facts, facts_text
 from dbp.bench.measurement import Bench
 from dbp.bench.rounds import Measured, Runner, Settings, measure
 from dbp.cores import usable_cores
+from dbp.quantities import count_text
 from dbp.text_table import aligned
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -74,7 +75,7 @@ def run(
                 return found
             part = measure(
                 bench, Settings(workloads, COLUMNS, 1, seconds=left),
-                show=lambda line, cores=cores: show(f"{cores} cores, {line}"),  # type: ignore[misc]
+                show=lambda line, cores=cores: show(f"{count_text(cores, 'core')}, {line}"),  # type: ignore[misc]
                 clock=clock,
             )  # fmt: skip
             found[cores].missing.update(part.missing)
