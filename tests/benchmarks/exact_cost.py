@@ -34,6 +34,7 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
     "exact, 2 lanes": {"numerics": "exact", "lanes": 2},
     "exact, 4 lanes": {"numerics": "exact", "lanes": 4},
     "exact, 8 lanes": {"numerics": "exact", "lanes": 8},
+    "exact, 16 lanes": {"numerics": "exact", "lanes": 16},
 }
 STEPS: Final = {"small": 200, "medium": 40, "wide": 6, "lenet": 40}
 
@@ -84,6 +85,8 @@ def measure(communicator: Communicator, name: str, rounds: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="after one that does not count")
+    parser.add_argument("--workload", action="append", choices=list(WORKLOADS))
+    asked = parser.parse_args()
     world = connect()
-    for workload_name in WORKLOADS:
-        measure(world, workload_name, parser.parse_args().rounds)
+    for workload_name in asked.workload or WORKLOADS:
+        measure(world, workload_name, asked.rounds)
