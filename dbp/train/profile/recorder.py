@@ -97,6 +97,7 @@ class Recorder(Heartbeat):
         self._inner.count_collective()
 
     def called(self, name: str, start: float) -> None:
+        """Record a collective call, which ends now."""
         if self.is_recording:
             self.spans.append((name, CALL, start, self.clock()))
 
